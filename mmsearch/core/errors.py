@@ -1,0 +1,134 @@
+"""Every error that mmsearch raises on purpose.
+
+::
+
+    MMSearchError                      one sentence for a person, a hint, an exit code, an HTTP status
+    ├── UsageError               2     the request cannot be meant
+    │   ├── InvalidQueryError          empty query, k below one
+    │   ├── UnknownIndexError          no index of that name
+    │   ├── UnknownNameError           no plugin, model, root or setting of that name
+    │   └── SourceError                the folder or file to index or to query with cannot be used
+    ├── StateError               1     the index is not in a state that allows this
+    │   ├── IndexLockedError           another writer is at work
+    │   ├── EncoderMismatchError       the index belongs to another encoder
+    │   ├── SchemaError                the catalog is of a newer mmsearch
+    │   └── DamagedFileError           a file of the index does not match its checksum
+    ├── ModelUnavailableError    1     weights are not on this machine and cannot be fetched
+    ├── MissingExtraError        1     an optional library is not installed
+    ├── VectorError              1     an array is not what the seam asks for
+    │   ├── DimensionError             wrong number of columns
+    │   └── IndexLimitError            the vector index cannot serve so many neighbours
+    └── DecodeError              3     ONE picture cannot be read; recorded, the run goes on
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MMSearchError(Exception):
+    """An error whose text may be shown to the user as it stands.
+
+    Args:
+        message: One sentence: what is wrong with which input.
+        hint: What to do next; may be empty.
+        **facts: The values behind the sentence, for programs.
+    """
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, hint: str = "", **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(MMSearchError):
+    """The request cannot be meant as it was made."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class InvalidQueryError(UsageError):
+    """The query asks for nothing."""
+
+
+class UnknownIndexError(UsageError):
+    """There is no index of that name."""
+
+    http_status = 404
+
+
+class UnknownNameError(UsageError):
+    """There is no plugin, model, root or setting of that name."""
+
+    http_status = 404
+
+
+class SourceError(UsageError):
+    """A folder or a file that was named cannot be used."""
+
+
+class StateError(MMSearchError):
+    """The index is not in a state that allows this."""
+
+    http_status = 409
+
+
+class IndexLockedError(StateError):
+    """Another writer holds the index."""
+
+
+class EncoderMismatchError(StateError):
+    """The index was built with another encoder."""
+
+
+class SchemaError(StateError):
+    """The catalog was written by a newer mmsearch."""
+
+
+class DamagedFileError(StateError):
+    """A file of the index does not match its checksum."""
+
+    http_status = 500
+
+
+class ModelUnavailableError(MMSearchError):
+    """A model's weights are not here and cannot be fetched."""
+
+    http_status = 503
+
+
+class MissingExtraError(MMSearchError):
+    """A part needs a library that is not installed."""
+
+    http_status = 501
+
+
+class VectorError(MMSearchError):
+    """An array is not what the seam asks for."""
+
+
+class DimensionError(VectorError):
+    """Vectors of another number of columns than expected."""
+
+    http_status = 400
+
+
+class IndexLimitError(VectorError):
+    """The vector index cannot return so many neighbours."""
+
+    http_status = 400
+
+
+class DecodeError(MMSearchError):
+    """One picture cannot be read; the reason is recorded and the run goes on."""
+
+    exit_code = 3
+    http_status = 422

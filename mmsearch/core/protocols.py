@@ -1,0 +1,240 @@
+"""The seams, on one screen. Their meaning is held by tests/contract/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from mmsearch.core.types import (
+    BuiltIndex,
+    Decoded,
+    EncoderOptions,
+    EncoderSpec,
+    FailedFile,
+    FileStamp,
+    Identity,
+    Ids,
+    IndexSpec,
+    Kind,
+    KnownFile,
+    ModelInfo,
+    Pixels,
+    Prepared,
+    Ranking,
+    Record,
+    Root,
+    Run,
+    Segment,
+    ShardCommit,
+    TaskFailure,
+    Vectors,
+)
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class ImagePreparation(Protocol):
+    """The CPU half of an image encoder: picklable, needs no torch, runs in decode workers."""
+
+    @property
+    def edge_px(self) -> int:
+        """A decoder may hand over a reduced picture whose short side is at least this."""
+
+    def __call__(self, pixels: Pixels) -> Prepared:
+        """uint8 (h, w, 3) -> what `Encoder.encode` takes for one picture."""
+
+
+class Encoder(Protocol):
+    """Pictures and words -> unit vectors of one space. One caller at a time."""
+
+    @property
+    def spec(self) -> EncoderSpec: ...
+
+    @property
+    def image_preparation(self) -> ImagePreparation: ...
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures that one call of `encode` should be given."""
+
+    def prepare(self, kind: Kind, payload: Pixels | str) -> Prepared:
+        """One picture (uint8 (h, w, 3)) or one text -> one array; a long text is cut."""
+
+    def dropped_tokens(self, text: str) -> int:
+        """Tokens of ``text`` beyond the context length; 0 if all of it is read."""
+
+    def encode(self, kind: Kind, batch: Sequence[Prepared]) -> Vectors:
+        """Prepared items -> (n, dim); order kept, n = 0 allowed, alone or in a batch the same."""
+
+    def device(self, kind: Kind) -> str:
+        """Where ``kind`` is encoded, for people: ``onnxruntime on cpu``, ``torch on cuda``."""
+
+
+class EncoderPlugin(Protocol):
+    """What a module of encoders/ offers."""
+
+    def build(self, options: EncoderOptions) -> Encoder:
+        """The encoder; ModelUnavailableError or UnknownNameError if it cannot be had."""
+
+    def models(self, options: EncoderOptions) -> list[ModelInfo]:
+        """The models it could build, best known first."""
+
+
+class Fusion(Protocol):
+    """One picture's vectors -> one vector. Pure."""
+
+    name: str
+
+    def fuse(self, images: Vectors, texts: Sequence[Vectors]) -> Vectors:
+        """(n, dim) image vectors and, for each, (m_i, dim) text vectors -> (n, fused dim)."""
+
+    def fuse_query(self, texts: Vectors) -> Vectors:
+        """(q, dim) query vectors -> (q, fused dim)."""
+
+
+class VectorIndex(Protocol):
+    """Vectors -> neighbours. Built once, then read."""
+
+    @property
+    def spec(self) -> IndexSpec: ...
+
+    @property
+    def ids(self) -> Ids:
+        """The ids it holds, ascending."""
+
+    @property
+    def score_tolerance(self) -> float:
+        """How far a score may be from the true cosine (storage precision)."""
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+
+    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
+        """(q, dim) -> the k best of ``allowed`` (default: all) for each query.
+
+        Raises:
+            DimensionError: Queries of another dim.
+            IndexLimitError: k beyond what the index can serve.
+        """
+
+    def save(self, path: Path) -> FileStamp:
+        """Write it durably to ``path``."""
+
+
+class VectorIndexPlugin(Protocol):
+    """What a module of vector_indexes/ offers."""
+
+    def build(self, spec: IndexSpec, ids: Ids, vectors: Iterable[Vectors]) -> VectorIndex:
+        """Blocks of vectors whose rows belong to ``ids`` (ascending) in turn -> an index."""
+
+    def load(self, spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
+        """Read what `VectorIndex.save` wrote; DamagedFileError if it is not that."""
+
+
+class Modality(Protocol):
+    """A kind of file -> pictures. Picklable; runs in decode workers."""
+
+    def claims(self, path: bytes) -> bool:
+        """Whether the name says that this modality reads the file."""
+
+    def read(self, path: bytes, edge_px: int) -> Decoded:
+        """Pixels (short side at least ``edge_px`` if the picture has that) and facts.
+
+        Raises:
+            DecodeError: The file cannot be read; the message is the reason.
+        """
+
+    def thumbnail(self, path: bytes, edge_px: int) -> bytes:
+        """A JPEG whose long side is at most ``edge_px``. Raises DecodeError."""
+
+
+class Executor(Protocol):
+    """Tasks -> results, somewhere."""
+
+    def run(
+        self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
+    ) -> Iterator[tuple[Task, Result | TaskFailure]]:
+        """Apply a worker to every task; no task lost or doubled, any order.
+
+        ``make_worker`` is called once a process (there a model is loaded). Tasks are drawn only
+        as far ahead as needed. Closing the iterator cancels what has not begun.
+        """
+
+    def close(self) -> None:
+        """Free processes and threads."""
+
+
+class Snapshot(Protocol):
+    """One generation of a catalog, held still while it is open."""
+
+    generation: int
+    identity: Identity | None
+    pictures: int
+    built: BuiltIndex | None
+    tail: Sequence[Segment]
+    dead_ids: Ids
+
+    def records(self, ids: Sequence[int]) -> list[Record]:
+        """Same order and length as ``ids``; KeyError for an id that never was."""
+
+
+class Catalog(Protocol):
+    """Who is picture 42? One writer, many readers. Every write is one transaction."""
+
+    def identity(self) -> Identity | None:
+        """What the index is bound to; None before its first run."""
+
+    def bind(self, identity: Identity) -> None:
+        """Set the identity of an index that has none, or replace the part that may change."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Open the newest generation for reading."""
+
+    def roots(self) -> list[Root]: ...
+
+    def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
+        """The root that covers ``path`` and the rest of the path below it (b"" for the root).
+
+        A new root takes over the files of roots that lie inside it.
+        """
+
+    def move_root(self, name: str, path: bytes) -> Root:
+        """Point a root at another folder. UnknownNameError if there is none of that name."""
+
+    def known_files(self, root_id: int, below: bytes) -> dict[bytes, KnownFile]:
+        """The files of a root whose relative path is ``below`` or lies beneath it."""
+
+    def images_of(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """The ids of contents that have a vector, alive or not."""
+
+    def next_numbers(self) -> tuple[int, int]:
+        """The first free picture id and the first free segment number."""
+
+    def commit_shard(self, shard: ShardCommit) -> None:
+        """One transaction, one new generation; committing the same shard twice changes nothing."""
+
+    def segments(self) -> list[Segment]: ...
+
+    def publish(self, built: BuiltIndex) -> int:
+        """Make a built index the one that readers use; returns the generation."""
+
+    def failures(self) -> list[FailedFile]: ...
+
+    def begin_run(self) -> int:
+        """Note that a run began; returns its id."""
+
+    def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None: ...
+
+    def last_run(self) -> Run | None: ...
+
+    def file_count(self) -> int:
+        """Paths of pictures that can be found."""
+
+    def referenced_files(self) -> set[str]:
+        """Names of the files of the index that some row points at."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,129 @@
+"""One frozen Settings: defaults < file < environment < flags; built once, passed down."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from mmsearch.core.errors import UnknownNameError, UsageError
+
+ENVIRONMENT_PREFIX = "MMSEARCH_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set once for all commands.
+
+    Attributes:
+        home: Folder of the indexes; None means: ``./indexes`` if it exists, else the user's
+            data folder.
+        model: Encoder for new indexes: ``auto``, ``starter`` or ``open_clip:ARCH/TAG``.
+        device: ``auto`` (cuda, then mps, then cpu), ``cuda``, ``mps`` or ``cpu``.
+        fusion: Name of the fusion for new indexes.
+        vector_index: Name of the vector index for new indexes.
+        max_pixels: Larger pictures are refused before they are decoded.
+        decode_timeout_s: A picture that takes longer to decode is refused.
+        workers: Decode processes; 0 means one for each processor.
+        cache: Folder of compiled models.
+        offline: Never ask a model hub.
+    """
+
+    home: Path | None = None
+    model: str = "auto"
+    device: str = "auto"
+    fusion: str = "image"
+    vector_index: str = "faiss_flat"
+    max_pixels: int = 300_000_000
+    decode_timeout_s: float = 120.0
+    workers: int = 0
+    cache: Path = platformdirs.user_cache_path("mmsearch")
+    offline: bool = False
+
+    def with_flags(self, **flags: object) -> Settings:
+        """Settings in which every flag that is not None replaces the value of its name."""
+        return replace(self, **{k: v for k, v in flags.items() if v is not None})  # type: ignore[arg-type]
+
+    def indexes_home(self) -> Path:
+        """The folder that holds the indexes."""
+        if self.home is not None:
+            return self.home.expanduser()
+        if Path("indexes").is_dir():
+            return Path("indexes").resolve()
+        return platformdirs.user_data_path("mmsearch") / "indexes"
+
+
+def settings_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the user's settings are: ``$MMSEARCH_CONFIG``, else the user's config folder."""
+    named = environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    return Path(named) if named else platformdirs.user_config_path("mmsearch") / "settings.toml"
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Defaults, then the settings file, then ``MMSEARCH_*`` variables.
+
+    Raises:
+        UsageError: A value is not of its setting's type, or the file is not TOML.
+        UnknownNameError: The file sets something that is no setting.
+    """
+    values: dict[str, Any] = {}
+    path = settings_file(environment)
+    if path.exists():
+        try:
+            stored = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"The settings file {path} is not TOML: {error}.") from error
+        known = {field.name for field in fields(Settings)}
+        for name, value in stored.items():
+            if name not in known:
+                raise UnknownNameError(
+                    f"The settings file {path} sets {name!r}, which is no setting.",
+                    f"Known: {', '.join(sorted(known))}.",
+                )
+            values[name] = _parse(name, value, f"in {path}")
+    for field in fields(Settings):
+        variable = ENVIRONMENT_PREFIX + field.name.upper()
+        if environment.get(variable):
+            values[field.name] = _parse(field.name, environment[variable], f"in ${variable}")
+    return Settings(**values)
+
+
+def store_setting(name: str, value: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """Write one setting to the settings file, keeping everything else in it.
+
+    Returns:
+        The file.
+    """
+    import tomlkit  # noqa: PLC0415 - only the one command that writes settings needs it
+
+    path = settings_file(environment)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = (
+        tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+    )
+    document[name] = value
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _parse(name: str, value: object, where: str) -> object:
+    default = getattr(Settings(), name)
+    try:
+        if isinstance(default, bool):
+            return {"1": True, "true": True, "0": False, "false": False}[str(value).lower()]
+        if isinstance(default, int):
+            return int(str(value))
+        if isinstance(default, float):
+            return float(str(value))
+        if name in ("home", "cache"):
+            return Path(str(value)).expanduser()
+    except (KeyError, ValueError):
+        raise UsageError(f"{value!r} {where} is no value for the setting {name!r}.") from None
+    return str(value)

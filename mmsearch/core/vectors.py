@@ -1,0 +1,67 @@
+"""The only door by which an array becomes `Vectors`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmsearch.core.errors import DimensionError, VectorError
+from mmsearch.core.types import Vectors
+
+NORM_TOLERANCE = 1e-3
+
+
+def as_unit_vectors(array: ArrayLike, dim: int | None = None) -> Vectors:
+    """Scale rows to unit length.
+
+    Args:
+        array: (n, d) numbers of any float type; n = 0 is allowed.
+        dim: The d that is expected, if it matters.
+
+    Returns:
+        float32, C-order (n, d), every row of norm 1.
+
+    Raises:
+        DimensionError: d is not ``dim``, or the array is not two-dimensional.
+        VectorError: A row is not finite or has no direction (norm 0).
+    """
+    rows = np.asarray(array, dtype=np.float32)
+    if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
+        expected = "(n, d)" if dim is None else f"(n, {dim})"
+        raise DimensionError(f"Vectors of shape {rows.shape} came where {expected} was expected.")
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    bad = ~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0)
+    if bad.any():
+        raise VectorError(
+            f"Row {int(np.argmax(bad))} of {len(rows)} vectors is zero or not finite.",
+            "This is a fault of the encoder that made it.",
+        )
+    return np.ascontiguousarray(rows / norms, dtype=np.float32)
+
+
+def check_unit_vectors(array: NDArray[np.float32], dim: int) -> Vectors:
+    """Accept an array that claims to hold unit vectors, or say why it does not.
+
+    Args:
+        array: float32 (n, dim).
+        dim: The number of columns expected.
+
+    Returns:
+        The same array, C-order.
+
+    Raises:
+        DimensionError: Another shape.
+        VectorError: A row whose norm is not 1 within `NORM_TOLERANCE`, or not finite.
+    """
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise DimensionError(
+            f"Vectors of shape {array.shape} came where (n, {dim}) was expected.",
+            expected=dim,
+            got=array.shape,
+        )
+    norms = np.linalg.norm(array, axis=1)
+    bad = ~(np.abs(norms - 1.0) <= NORM_TOLERANCE)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise VectorError(f"Row {row} has norm {norms[row]:.4f}, not 1.")
+    return np.ascontiguousarray(array, dtype=np.float32)
