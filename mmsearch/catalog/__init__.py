@@ -1,1 +1,1 @@
-
+"""Who is picture 42? SQLAlchemy on SQLite."""

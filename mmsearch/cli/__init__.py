@@ -1,1 +1,1 @@
-
+"""The command: parses, calls the public API, renders."""

@@ -1,1 +1,1 @@
-
+"""The vocabulary that every room shares; knows no plugin and no heavy library."""

@@ -2,7 +2,7 @@
 
 ::
 
-    MMSearchError                      one sentence for a person, a hint, an exit code, an HTTP status
+    MMSearchError                      a sentence, a hint, an exit code, an HTTP status
     ├── UsageError               2     the request cannot be meant
     │   ├── InvalidQueryError          empty query, k below one
     │   ├── UnknownIndexError          no index of that name

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
-from mmsearch.core.types import FileStamp
+from mmsearch.core.records import FileStamp
 
 TEMPORARY_SUFFIX = ".tmp"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -129,9 +129,7 @@ class IndexLayout:
         return removed
 
 
-def publish_bytes(
-    path: Path, data: bytes | bytearray | memoryview | NDArray[np.uint8]
-) -> FileStamp:
+def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp:
     """Write a file so that it is either whole or absent, also after a power cut.
 
     Args:
@@ -189,7 +187,7 @@ def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
     if size != stamp.bytes:
         raise DamagedFileError(f"{path} has {size} bytes where {stamp.bytes} belong.", hint)
     content: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
-    if hashlib.sha256(content).hexdigest() != stamp.sha256:
+    if hashlib.sha256(content.data).hexdigest() != stamp.sha256:
         raise DamagedFileError(f"{path} does not match its checksum.", hint)
     return content
 

@@ -7,28 +7,30 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from mmsearch.core.types import (
+from mmsearch.core.records import (
     BuiltIndex,
-    Decoded,
-    EncoderOptions,
-    EncoderSpec,
     FailedFile,
     FileStamp,
     Identity,
-    Ids,
-    IndexSpec,
-    Kind,
     KnownFile,
-    ModelInfo,
-    Pixels,
-    Prepared,
-    Ranking,
     Record,
     Root,
     Run,
     Segment,
     ShardCommit,
-    TaskFailure,
+)
+from mmsearch.core.requests import TaskFailure
+from mmsearch.core.types import (
+    Decoded,
+    EncoderOptions,
+    EncoderSpec,
+    Ids,
+    IndexSpec,
+    Kind,
+    ModelInfo,
+    Pixels,
+    Prepared,
+    Ranking,
     Vectors,
 )
 

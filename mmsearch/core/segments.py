@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import zipfile
+from typing import Any
 
 import numpy as np
 
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.layout import IndexLayout, publish_bytes, read_verified
-from mmsearch.core.types import Ids, Segment, Vectors
+from mmsearch.core.records import Segment
+from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 
 
@@ -32,7 +34,7 @@ def write_segment(
     Returns:
         The segment, with its checksum.
     """
-    arrays = {"ids": ids, "image": image.astype(np.float16)}
+    arrays: dict[str, Any] = {"ids": ids, "image": image.astype(np.float16)}
     if fused is not None:
         arrays["fused"] = fused.astype(np.float16)
     buffer = io.BytesIO()

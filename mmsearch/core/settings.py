@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Settings:
     max_pixels: int = 300_000_000
     decode_timeout_s: float = 120.0
     workers: int = 0
-    cache: Path = platformdirs.user_cache_path("mmsearch")
+    cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("mmsearch"))
     offline: bool = False
 
     def with_flags(self, **flags: object) -> Settings:
@@ -78,7 +78,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             stored = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"The settings file {path} is not TOML: {error}.") from error
-        known = {field.name for field in fields(Settings)}
+        known = {setting.name for setting in fields(Settings)}
         for name, value in stored.items():
             if name not in known:
                 raise UnknownNameError(
@@ -86,10 +86,10 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
                     f"Known: {', '.join(sorted(known))}.",
                 )
             values[name] = _parse(name, value, f"in {path}")
-    for field in fields(Settings):
-        variable = ENVIRONMENT_PREFIX + field.name.upper()
+    for setting in fields(Settings):
+        variable = ENVIRONMENT_PREFIX + setting.name.upper()
         if environment.get(variable):
-            values[field.name] = _parse(field.name, environment[variable], f"in ${variable}")
+            values[setting.name] = _parse(setting.name, environment[variable], f"in ${variable}")
     return Settings(**values)
 
 

@@ -1,1 +1,1 @@
-
+"""Pictures and words -> unit vectors of one space."""

@@ -1,1 +1,1 @@
-
+"""The use cases: indexing and searching. Sees protocols only."""

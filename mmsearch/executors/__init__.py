@@ -1,1 +1,1 @@
-
+"""Tasks -> results, somewhere."""

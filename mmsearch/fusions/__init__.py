@@ -1,1 +1,1 @@
-
+"""One picture's vectors -> one vector."""

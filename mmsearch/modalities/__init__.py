@@ -1,1 +1,1 @@
-
+"""A kind of file -> pictures: pixels, facts, thumbnails."""

@@ -1,1 +1,1 @@
-
+"""Vectors -> neighbours."""

@@ -1,0 +1,180 @@
+"""The vocabulary of the catalog: roots, files, segments, generations, and what is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmsearch.core.types import EncoderSpec, Picture
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder that is indexed; files are kept relative to it.
+
+    Attributes:
+        id: Given by the catalog.
+        name: Unique, for people.
+        path: Absolute, as the file system's bytes.
+    """
+
+    id: int
+    name: str
+    path: bytes
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A file that the walk met. ``path`` is relative to the root, as bytes."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A file as the catalog remembers it.
+
+    Attributes:
+        path: Relative to its root, as bytes.
+        size: Bytes.
+        mtime_ns: Modification time.
+        checked_ns: When the file was read last; a younger mtime than this proves nothing if
+            the two are nearly equal.
+        digest: sha256 of the content.
+        image_id: None if the picture could not be read.
+        error: Why it could not be read.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    checked_ns: int
+    digest: bytes
+    image_id: int | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A picture whose vector stands in a segment."""
+
+    id: int
+    digest: bytes
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """A file of the index: its name inside the index folder, its size and its sha256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An immutable file of vectors.
+
+    Attributes:
+        number: Rises with every segment; never reused.
+        stamp: The file.
+        rows: Vectors in it.
+        dim: Columns.
+    """
+
+    number: int
+    stamp: FileStamp
+    rows: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class BuiltIndex:
+    """A vector index built from all segments up to ``covers``.
+
+    Attributes:
+        spec_name: The plugin that reads it.
+        stamp: The file.
+        rows: Vectors in it.
+        covers: Number of the last segment that went into it.
+        settings: Build settings and measured recall, as plain values.
+    """
+
+    spec_name: str
+    stamp: FileStamp
+    rows: int
+    covers: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an index is bound to for life, or until it is re-encoded."""
+
+    encoder: EncoderSpec
+    fusion: str
+    vector_index: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of the catalog, with every place where its content lies.
+
+    Attributes:
+        id: The picture.
+        paths: Absolute, as bytes; never empty for a picture that is alive.
+        picture: What is known of it.
+        mtime_ns: Modification time of the first path.
+        size: Bytes of the file.
+    """
+
+    id: int
+    paths: tuple[bytes, ...]
+    picture: Picture
+    mtime_ns: int
+    size: int
+
+
+@dataclass(frozen=True)
+class FailedFile:
+    """A file that could not be read: its absolute path as bytes, and why."""
+
+    path: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the indexer, as the catalog remembers it."""
+
+    started_at: str
+    finished_at: str | None
+    outcome: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ShardCommit:
+    """What becomes visible together, in one transaction.
+
+    Attributes:
+        root_id: The root that all paths below are relative to.
+        segment: The file that holds the vectors of ``pictures``; None if there are none.
+        pictures: New contents, in the order of the segment's rows.
+        placed: Files and the digest of their content, which has a vector.
+        failed: Files, the digest of their content, and why it cannot be read.
+        dropped: Paths that are gone.
+        checked_ns: When the files were read.
+    """
+
+    root_id: int
+    checked_ns: int
+    segment: Segment | None = None
+    pictures: Sequence[EncodedPicture] = ()
+    placed: Sequence[tuple[SeenFile, bytes]] = ()
+    failed: Sequence[tuple[SeenFile, bytes, str]] = ()
+    dropped: Sequence[bytes] = ()

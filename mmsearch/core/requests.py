@@ -1,0 +1,152 @@
+"""The vocabulary of work and answers: what is asked of the engine, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmsearch.core.records import FailedFile
+from mmsearch.core.types import Text
+
+
+@dataclass(frozen=True)
+class TaskFailure:
+    """A task that its worker could not finish.
+
+    Attributes:
+        reason: One clause for a person.
+        crashed: The worker process died or hung, rather than refusing the item.
+    """
+
+    reason: str
+    crashed: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        phase: ``scan``, ``encode`` or ``build``.
+        done: Files settled so far.
+        total: Files to settle; None while it is unknown.
+        encoded: Pictures encoded so far in this run.
+    """
+
+    phase: str
+    done: int
+    total: int | None
+    encoded: int = 0
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """What one run of the indexer shall do.
+
+    Attributes:
+        folder: Absolute path of the folder, as bytes.
+        include: Globs on the relative path; empty means every picture format.
+        exclude: Globs on the relative path.
+        follow_symlinks: Enter linked folders (each real folder once).
+        hidden: Enter hidden folders and take hidden files.
+        retry_failed: Try again what failed, though it has not changed.
+        allow_empty: Accept that a folder that had pictures has none now.
+    """
+
+    folder: bytes
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_symlinks: bool = False
+    hidden: bool = False
+    retry_failed: bool = False
+    allow_empty: bool = False
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What one run of the indexer did; counts are files.
+
+    Attributes:
+        added: New content, encoded.
+        changed: Known path with new content, encoded.
+        unchanged: Not read, or read and found the same.
+        moved: Known content at a new path, its old path gone; not decoded.
+        copied: Known content at one more path; not decoded.
+        gone: Paths that no longer exist.
+        failed: Files that could not be read in this run.
+        still_failed: Files that failed before and have not changed.
+        unreadable_folders: Folders that could not be listed; nothing below them was dropped.
+        seconds: Wall time.
+        encoded: Pictures that were decoded and encoded.
+    """
+
+    added: int
+    changed: int
+    unchanged: int
+    moved: int
+    copied: int
+    gone: int
+    failed: tuple[FailedFile, ...]
+    still_failed: int
+    unreadable_folders: tuple[FailedFile, ...]
+    seconds: float
+    encoded: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One picture of an answer.
+
+    Attributes:
+        id: The picture in its index.
+        rank: From 1.
+        score: Cosine similarity in [-1, 1], higher is better.
+        path: Absolute. Undecodable bytes are kept as surrogates (`os.fsencode` undoes it).
+        width: Pixels, upright.
+        height: Pixels, upright.
+        format: ``JPEG``, ``PNG``, ...
+        taken_at: ISO 8601 local time, if the file says.
+        modified_at: Seconds since the epoch.
+        size_bytes: Of the file.
+        texts: Texts of the picture.
+        copies: Other places with the same content.
+    """
+
+    id: int
+    rank: int
+    score: float
+    path: Path
+    width: int
+    height: int
+    format: str
+    taken_at: str | None
+    modified_at: float
+    size_bytes: int
+    texts: tuple[Text, ...]
+    copies: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A whole answer.
+
+    Attributes:
+        query: The text, or the picture's path.
+        hits: Best first.
+        generation: The state of the index that was searched.
+        pictures: How many pictures that state holds.
+        encoder: Name of the encoder.
+        timings_s: Seconds by step.
+        dropped_tokens: Tokens of the query beyond what the text tower reads.
+        devices: Where each part ran, such as ``{"text": "onnxruntime on cpu"}``.
+    """
+
+    query: str
+    hits: Sequence[Hit]
+    generation: int
+    pictures: int
+    encoder: str
+    timings_s: Mapping[str, float]
+    dropped_tokens: int
+    devices: Mapping[str, str]
