@@ -118,6 +118,8 @@ class VectorIndex(Protocol):
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
         """(q, dim) -> the k best of ``allowed`` (default: all) for each query.
 
+        The answer for k is the beginning of the answer for any larger k.
+
         Raises:
             DimensionError: Queries of another dim.
             IndexLimitError: k beyond what the index can serve.
@@ -130,8 +132,11 @@ class VectorIndex(Protocol):
 class VectorIndexPlugin(Protocol):
     """What a module of vector_indexes/ offers."""
 
-    def build(self, spec: IndexSpec, ids: Ids, vectors: Iterable[Vectors]) -> VectorIndex:
-        """Blocks of vectors whose rows belong to ``ids`` (ascending) in turn -> an index."""
+    SUFFIX: str
+    """Of its files."""
+
+    def build(self, spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex:
+        """Blocks of ids (ascending throughout) and their vectors -> an index."""
 
     def load(self, spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
         """Read what `VectorIndex.save` wrote; DamagedFileError if it is not that."""

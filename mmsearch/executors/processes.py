@@ -1,0 +1,123 @@
+"""Tasks in worker processes: a task that crashes or hangs its process costs that task only.
+
+The processes come from loky's context, which, unlike multiprocessing's own ways, neither forks a
+process that has threads nor imports the user's main module again; pebble gives each task a time
+limit and replaces a worker that dies.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as TaskTimeoutError
+from threading import Lock
+from typing import Any, TypeVar
+
+from loky.backend import get_context
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from mmsearch.core.errors import DecodeError
+from mmsearch.core.protocols import Executor
+from mmsearch.core.requests import TaskFailure
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+LOOK_AHEAD = 4
+"""Tasks a worker may have waiting, so that it never idles while results are taken."""
+
+
+def build(workers: int, timeout_s: float) -> Executor:
+    """An executor of ``workers`` processes (0: one a processor) and a time limit a task."""
+    return ProcessExecutor(workers or processors(), timeout_s)
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class ProcessExecutor:
+    """See `mmsearch.core.protocols.Executor`.
+
+    The processes start with the first task and stay for later runs of the same ``make_worker``.
+    Several threads may run tasks at once.
+    """
+
+    def __init__(self, workers: int, timeout_s: float) -> None:
+        self._workers = workers
+        self._timeout_s = timeout_s
+        self._lock = Lock()
+        self._pool: ProcessPool | None = None
+        self._make_worker: Callable[[], Any] | None = None
+
+    def run(
+        self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
+    ) -> Iterator[tuple[Task, Result | TaskFailure]]:
+        """Results in the order of the tasks."""
+        pending: deque[tuple[Task, ProcessFuture]] = deque()
+        try:
+            for task in tasks:
+                pool = self._started(make_worker)
+                future = pool.schedule(_work, args=(task,), timeout=self._timeout_s)
+                pending.append((task, future))
+                if len(pending) >= self._workers * LOOK_AHEAD:
+                    yield self._settle(*pending.popleft())
+            while pending:
+                yield self._settle(*pending.popleft())
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the processes, whatever they do."""
+        with self._lock:
+            self._stop()
+
+    def _started(self, make_worker: Callable[[], Any]) -> ProcessPool:
+        with self._lock:
+            if self._pool is None or self._make_worker != make_worker:
+                self._stop()
+                self._pool = ProcessPool(
+                    max_workers=self._workers,
+                    context=get_context("loky"),
+                    initializer=_start,
+                    initargs=(make_worker,),
+                )
+                self._make_worker = make_worker
+            return self._pool
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def _settle(self, task: Task, future: ProcessFuture) -> tuple[Task, Any]:
+        try:
+            return task, future.result()
+        except DecodeError as error:
+            return task, TaskFailure(error.message)
+        except TaskTimeoutError:
+            limit = f"decoding took longer than {self._timeout_s:g} seconds"
+            return task, TaskFailure(limit, crashed=True)
+        except ProcessExpired:
+            return task, TaskFailure("the decoder crashed on it", crashed=True)
+
+
+_worker: Callable[[Any], Any]
+
+
+def _start(make_worker: Callable[[], Callable[[Any], Any]]) -> None:
+    global _worker  # noqa: PLW0603 - one worker a process is what a pool's initializer is for
+    # Ctrl-C reaches the whole process group; the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker = make_worker()
+
+
+def _work(task: Any) -> Any:
+    return _worker(task)

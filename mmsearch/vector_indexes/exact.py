@@ -1,0 +1,73 @@
+"""Exact search in numpy: the oracle that every other vector index is held to, and the tail's index.
+
+Holds float32 rows in memory and compares a query with all of them.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.layout import publish_bytes, read_verified
+from mmsearch.core.protocols import VectorIndex
+from mmsearch.core.ranking import exhaustive, positions_of, stack
+from mmsearch.core.records import FileStamp
+from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
+from mmsearch.core.vectors import check_unit_vectors
+
+SUFFIX = "npz"
+
+
+def build(spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex:
+    """An index over all rows; see `mmsearch.core.protocols.VectorIndexPlugin`."""
+    ids, rows = [np.empty(0, dtype=np.int64)], [np.empty((0, spec.dim), dtype=np.float32)]
+    for block_ids, vectors in blocks:
+        ids.append(block_ids)
+        rows.append(check_unit_vectors(vectors, spec.dim))
+    return ExactIndex(spec, np.concatenate(ids), np.concatenate(rows))
+
+
+def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
+    """Read what `ExactIndex.save` wrote.
+
+    Raises:
+        DamagedFileError: It is not that file.
+    """
+    content = read_verified(path, stamp)
+    try:
+        with np.load(io.BytesIO(content.tobytes()), allow_pickle=False) as arrays:
+            return ExactIndex(spec, arrays["ids"], arrays["vectors"])
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DamagedFileError(f"{path} is not an exact index: {error}.") from error
+
+
+class ExactIndex:
+    """See `mmsearch.core.protocols.VectorIndex`. Safe to search from many threads."""
+
+    score_tolerance = 1e-5
+    device = "cpu"
+
+    def __init__(self, spec: IndexSpec, ids: Ids, rows: Vectors) -> None:
+        self.spec = spec
+        self.ids = ids
+        self._rows = rows
+
+    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
+        """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`."""
+        queries = check_unit_vectors(queries, self.spec.dim)
+        ids, rows = self.ids, self._rows
+        if allowed is not None:
+            places = positions_of(ids, allowed)
+            ids, rows = ids[places], rows[places]
+        return stack([exhaustive(ids, rows, query, k) for query in queries], k)
+
+    def save(self, path: Path) -> FileStamp:
+        """Write ids and rows durably."""
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, ids=self.ids, vectors=self._rows)
+        return publish_bytes(path, buffer.getbuffer())
