@@ -1,3 +1,73 @@
-"""Find pictures by describing them."""
+"""Find pictures by describing them.
+
+::
+
+    import mmsearch
+
+    with mmsearch.open_index("holiday") as index:
+        index.add_folder("~/Pictures")
+        for hit in index.search("a red car", k=5):
+            print(f"{hit.score:.3f}", hit.path)
+
+The names below are loaded on first use: importing mmsearch costs neither torch nor FAISS.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmsearch.api import Index, list_indexes, list_models, open_index, open_model, use_model
+    from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
+    from mmsearch.core.requests import Hit, IndexReport, IndexStatus, Progress, SearchResult
+    from mmsearch.core.settings import Settings, load_settings
+    from mmsearch.core.types import Text
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "mmsearch.api": (
+        "Index",
+        "list_indexes",
+        "list_models",
+        "open_index",
+        "open_model",
+        "use_model",
+    ),
+    "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
+    "mmsearch.core.requests": ("Hit", "IndexReport", "IndexStatus", "Progress", "SearchResult"),
+    "mmsearch.core.settings": ("Settings", "load_settings"),
+    "mmsearch.core.types": ("Text",),
+}
+
+__all__ = [
+    "DecodeError",
+    "Hit",
+    "Index",
+    "IndexReport",
+    "IndexStatus",
+    "MMSearchError",
+    "Progress",
+    "SearchResult",
+    "Settings",
+    "StateError",
+    "Text",
+    "UsageError",
+    "__version__",
+    "list_indexes",
+    "list_models",
+    "load_settings",
+    "open_index",
+    "open_model",
+    "use_model",
+]
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -128,7 +128,10 @@ class IndexLimitError(VectorError):
 
 
 class DecodeError(MMSearchError):
-    """One picture cannot be read; the reason is recorded and the run goes on."""
+    """One picture cannot be read; the reason is recorded and the run goes on.
+
+    The fact ``transient=True`` says that another attempt may go well on the same file.
+    """
 
     exit_code = 3
     http_status = 422

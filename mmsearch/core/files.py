@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import BinaryIO
+from io import BufferedReader
 
 from mmsearch.core.errors import DecodeError
 
 
-def open_regular(path: bytes) -> BinaryIO:
+def open_regular(path: bytes) -> BufferedReader:
     """Open a regular file for reading; a FIFO, a device or a folder is refused, not waited for.
 
     Args:

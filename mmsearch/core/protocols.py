@@ -16,6 +16,7 @@ from mmsearch.core.records import (
     Record,
     Root,
     Run,
+    SeenFile,
     Segment,
     ShardCommit,
 )
@@ -157,6 +158,15 @@ class Modality(Protocol):
 
     def thumbnail(self, path: bytes, edge_px: int) -> bytes:
         """A JPEG whose long side is at most ``edge_px``. Raises DecodeError."""
+
+
+class Walk(Protocol):
+    """The files below a folder, as they are met."""
+
+    unreadable: Sequence[FailedFile]
+    """Folders that could not be listed; complete once the iteration has ended."""
+
+    def __iter__(self) -> Iterator[SeenFile]: ...
 
 
 class Executor(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmsearch.core.records import FailedFile
+from mmsearch.core.records import BuiltIndex, FailedFile, Identity, Root, Run
 from mmsearch.core.types import Text
 
 
@@ -17,10 +17,12 @@ class TaskFailure:
     Attributes:
         reason: One clause for a person.
         crashed: The worker process died or hung, rather than refusing the item.
+        transient: Another attempt may go well though the file does not change.
     """
 
     reason: str
     crashed: bool = False
+    transient: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,36 @@ class SearchResult:
     timings_s: Mapping[str, float]
     dropped_tokens: int
     devices: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class IndexStatus:
+    """What an index holds.
+
+    Attributes:
+        name: Of the index.
+        folder: Where its files are.
+        identity: Encoder, fusion and vector index; None before the first run.
+        generation: Rises with every change.
+        pictures: Distinct contents that can be found.
+        files: Paths of those pictures.
+        failures: Files that could not be read.
+        roots: Folders that are indexed.
+        built: The vector index that queries use; None if all is searched in segments.
+        waiting: Pictures in segments that came after it.
+        bytes_by_part: Sizes on disk of ``catalog``, ``segments`` and ``ann``.
+        last_run: The newest run.
+    """
+
+    name: str
+    folder: Path
+    identity: Identity | None
+    generation: int
+    pictures: int
+    files: int
+    failures: tuple[FailedFile, ...]
+    roots: tuple[Root, ...]
+    built: BuiltIndex | None
+    waiting: int
+    bytes_by_part: Mapping[str, int]
+    last_run: Run | None

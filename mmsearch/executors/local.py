@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Executor
@@ -48,8 +48,8 @@ class LocalExecutor:
         """Wait for what is under way and free the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _settle(self, task: Task, future: Future[Result]) -> tuple[Task, Result | TaskFailure]:
+    def _settle(self, task: Task, future: Future[Any]) -> tuple[Task, Any]:
         try:
             return task, future.result()
         except DecodeError as error:
-            return task, TaskFailure(error.message)
+            return task, TaskFailure(error.message, transient=bool(error.facts.get("transient")))

@@ -7,7 +7,6 @@ limit and replaces a worker that dies.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from loky.backend import get_context
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from mmsearch.core.errors import DecodeError
+from mmsearch.core.hardware import processors
 from mmsearch.core.protocols import Executor
 from mmsearch.core.requests import TaskFailure
 
@@ -32,13 +32,6 @@ LOOK_AHEAD = 4
 def build(workers: int, timeout_s: float) -> Executor:
     """An executor of ``workers`` processes (0: one a processor) and a time limit a task."""
     return ProcessExecutor(workers or processors(), timeout_s)
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ProcessExecutor:
@@ -59,7 +52,7 @@ class ProcessExecutor:
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
         """Results in the order of the tasks."""
-        pending: deque[tuple[Task, ProcessFuture]] = deque()
+        pending: deque[tuple[Task, ProcessFuture[Any]]] = deque()
         try:
             for task in tasks:
                 pool = self._started(make_worker)
@@ -97,11 +90,11 @@ class ProcessExecutor:
             self._pool.join()
             self._pool = None
 
-    def _settle(self, task: Task, future: ProcessFuture) -> tuple[Task, Any]:
+    def _settle(self, task: Task, future: ProcessFuture[Any]) -> tuple[Task, Any]:
         try:
             return task, future.result()
         except DecodeError as error:
-            return task, TaskFailure(error.message)
+            return task, TaskFailure(error.message, transient=bool(error.facts.get("transient")))
         except TaskTimeoutError:
             limit = f"decoding took longer than {self._timeout_s:g} seconds"
             return task, TaskFailure(limit, crashed=True)

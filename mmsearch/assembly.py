@@ -1,0 +1,254 @@
+"""The composition root: settings and names -> working parts. Only this module knows them all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from mmsearch.core import plugins
+from mmsearch.core.errors import EncoderMismatchError, UnknownIndexError
+from mmsearch.core.layout import IndexLayout, writer_lock
+from mmsearch.core.protocols import (
+    Catalog,
+    Encoder,
+    EncoderPlugin,
+    Fusion,
+    Modality,
+    VectorIndexPlugin,
+    Walk,
+)
+from mmsearch.core.records import Identity
+from mmsearch.core.requests import IndexRequest
+from mmsearch.core.settings import Settings
+from mmsearch.core.types import EncoderOptions, ModelInfo
+from mmsearch.engine.decode import MakeDecoder
+from mmsearch.engine.indexer import Indexer, check_encoder
+from mmsearch.engine.searcher import SearchEngine
+from mmsearch.engine.view import ViewLoader
+
+Say = Callable[[str], None]
+
+TAIL_INDEX = "exact"
+"""Searches the segments that a built index does not hold yet."""
+
+SHARD_THREADS = 2
+"""While one shard is encoded the next is decoded."""
+
+HASH_THREADS = 4
+
+
+# --- plugins by name ---
+
+
+def encoder_plugin(name: str) -> EncoderPlugin:
+    """The module of encoders/ of that name."""
+    plugin: EncoderPlugin = plugins.load("encoders", name)
+    return plugin
+
+
+def vector_index_plugin(name: str) -> VectorIndexPlugin:
+    """The module of vector_indexes/ of that name."""
+    plugin: VectorIndexPlugin = plugins.load("vector_indexes", name)
+    return plugin
+
+
+def make_fusion(name: str) -> Fusion:
+    """The fusion of that name."""
+    fusion: Fusion = plugins.load("fusions", name).build()
+    return fusion
+
+
+def make_modalities(settings: Settings) -> tuple[Modality, ...]:
+    """Every modality."""
+    return tuple(
+        plugins.load("modalities", name).build(max_pixels=settings.max_pixels)
+        for name in plugins.names("modalities")
+    )
+
+
+# --- encoders ---
+
+
+def encoder_options(variant: str, settings: Settings, say: Say) -> EncoderOptions:
+    """What an encoder plugin needs to know."""
+    offline = settings.offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    return EncoderOptions(variant, settings.device, settings.cache, offline, say)
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """``plugin:variant`` in two; a name that is no plugin's is a variant of open_clip."""
+    plugin, _, variant = model.partition(":")
+    if plugin in plugins.names("encoders"):
+        return plugin, variant
+    return "open_clip", model
+
+
+def make_encoder(model: str, settings: Settings, say: Say) -> Encoder:
+    """The encoder of that name.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        ModelUnavailableError: Its weights cannot be had.
+    """
+    plugin, variant = split_model(model)
+    return encoder_plugin(plugin).build(encoder_options(variant, settings, say))
+
+
+def choose_model(settings: Settings, say: Say) -> str:
+    """The model of a new index: the one that is set, or the best that can be had now."""
+    if settings.model != "auto":
+        return settings.model
+    from mmsearch.encoders import open_clip  # noqa: PLC0415 - only a new index asks for it
+
+    if open_clip.available(encoder_options("", settings, say)):
+        return f"open_clip:{open_clip.RECOMMENDED}"
+    say(
+        f"Using the built-in model 'starter': the recommended open_clip:{open_clip.RECOMMENDED} is "
+        "not on this machine and the model hub does not answer. It finds more; see "
+        "'mmsearch models list'."
+    )
+    return "starter"
+
+
+def models(settings: Settings, say: Say) -> list[ModelInfo]:
+    """Every model that the encoders offer."""
+    found = []
+    for name in sorted(plugins.names("encoders"), key=lambda name: name != "starter"):
+        found += encoder_plugin(name).models(encoder_options("", settings, say))
+    return found
+
+
+# --- indexes ---
+
+
+@contextmanager
+def reading(layout: IndexLayout) -> Iterator[Catalog]:
+    """The catalog of an index, for queries.
+
+    Raises:
+        UnknownIndexError: There is no such index.
+    """
+    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+
+    if not layout.exists():
+        raise UnknownIndexError(
+            f"There is no index named {layout.name!r} in {layout.folder.parent}.",
+            _other_indexes(layout),
+        )
+    catalog = open_catalog(layout.catalog, read_only=True)
+    try:
+        yield catalog
+    finally:
+        catalog.close()
+
+
+@contextmanager
+def writing(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[Catalog]:
+    """The catalog of an index, under the writer's lock.
+
+    Raises:
+        IndexLockedError: Another writer is at work.
+        UnknownIndexError: There is no such index and it shall not be made.
+    """
+    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+
+    if not create:
+        with reading(layout):
+            pass
+    layout.create()
+    with writer_lock(layout, wait_s):
+        catalog = open_catalog(layout.catalog, create=True)
+        try:
+            yield catalog
+        finally:
+            catalog.close()
+
+
+def _other_indexes(layout: IndexLayout) -> str:
+    home = layout.folder.parent
+    others = sorted(p.parent.name for p in home.glob("*/catalog.sqlite")) if home.is_dir() else []
+    if others:
+        return f"There are: {', '.join(others)}. Choose one with --index NAME."
+    return "Index a folder first: mmsearch index ./photos"
+
+
+def encoder_of(identity: Identity, settings: Settings, say: Say) -> Encoder:
+    """The encoder that an index is bound to.
+
+    Raises:
+        EncoderMismatchError: Settings ask for another one, or its weights have changed.
+    """
+    name = identity.encoder.name
+    if settings.model not in ("auto", name) and split_model(settings.model) != split_model(name):
+        raise EncoderMismatchError(
+            f"This index was built with {name!r}, not with {settings.model!r}.",
+            "Leave --model away, or choose another index with --index NAME.",
+        )
+    encoder = make_encoder(name, settings, say)
+    check_encoder(identity, encoder)
+    return encoder
+
+
+@contextmanager
+def make_indexer(
+    layout: IndexLayout, catalog: Catalog, settings: Settings, say: Say
+) -> Iterator[Indexer]:
+    """Everything that indexing takes; processes and threads are freed at the end."""
+    from mmsearch.executors import local, processes  # noqa: PLC0415 - queries need neither
+
+    bound = catalog.identity()
+    if bound is None:
+        encoder = make_encoder(choose_model(settings, say), settings, say)
+        fusion, vector_index = settings.fusion, settings.vector_index
+    else:
+        encoder = encoder_of(bound, settings, say)
+        fusion, vector_index = bound.fusion, bound.vector_index
+    modalities = make_modalities(settings)
+    with ExitStack() as stack:
+        hashing = local.build(HASH_THREADS)
+        stack.callback(hashing.close)
+        shards = local.build(SHARD_THREADS)
+        stack.callback(shards.close)
+        # Closed first: threads that wait for a decoder must not outlive it.
+        decode = processes.build(settings.workers, settings.decode_timeout_s)
+        stack.callback(decode.close)
+        yield Indexer(
+            layout=layout,
+            catalog=catalog,
+            encoder=encoder,
+            fusion=make_fusion(fusion),
+            vector_index=vector_index,
+            vector_indexes=vector_index_plugin(vector_index),
+            walk=lambda request: walk_of(request, modalities),
+            make_decoder=MakeDecoder(modalities, encoder.image_preparation),
+            decode=decode,
+            shards=shards,
+            hashing=hashing,
+        )
+
+
+def walk_of(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
+    """The files of a request."""
+    from mmsearch.modalities._walk import walk  # noqa: PLC0415 - queries walk nowhere
+
+    return walk(
+        request.folder,
+        claims=lambda path: any(modality.claims(path) for modality in modalities),
+        include=request.include,
+        exclude=request.exclude,
+        follow_symlinks=request.follow_symlinks,
+        hidden=request.hidden,
+    )
+
+
+def make_search_engine(
+    layout: IndexLayout, catalog: Catalog, identity: Identity, settings: Settings, say: Say
+) -> SearchEngine:
+    """Everything that a query takes."""
+    return SearchEngine(
+        catalog,
+        ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device),
+        encoder_of(identity, settings, say),
+        make_fusion(identity.fusion),
+    )

@@ -1,0 +1,51 @@
+"""The table of verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mmsearch import __version__
+from mmsearch.cli import indexing, managing, models, searching
+from mmsearch.cli.errors import run_command
+
+app = typer.Typer(
+    name="mmsearch",
+    help="Find pictures by describing them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("index")(indexing.index)
+app.command("query")(searching.query)
+app.command("similar")(searching.similar)
+app.command("status")(managing.status)
+app.command("list")(managing.list_all)
+app.command("remove")(managing.remove)
+app.add_typer(managing.roots_app, name="roots")
+app.add_typer(models.app, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mmsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command and leave with its exit code."""
+    raise SystemExit(run_command(app))

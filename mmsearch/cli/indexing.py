@@ -1,0 +1,204 @@
+"""``mmsearch index``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from mmsearch import api
+from mmsearch.cli.errors import INTERRUPTED
+from mmsearch.cli.options import (
+    AsJson,
+    Device,
+    Home,
+    IndexName,
+    Verbose,
+    WaitSeconds,
+    check_device,
+)
+from mmsearch.cli.output import print_json, warn
+from mmsearch.core.errors import UnknownIndexError
+from mmsearch.core.records import FailedFile
+from mmsearch.core.requests import IndexReport, Progress
+from mmsearch.core.settings import load_settings
+from mmsearch.core.types import display_path
+
+SKIPPED = 3
+LISTED_FAILURES = 20
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures.", show_default=False)],
+    name: IndexName = "default",
+    home: Home = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoder of a new index: auto, starter, open_clip:ARCH/TAG, open_clip:ARCH@FILE.",
+            show_default="auto",
+        ),
+    ] = None,
+    device: Device = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Take only files that match GLOB.", metavar="GLOB")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
+    ] = None,
+    follow_symlinks: Annotated[
+        bool, typer.Option("--follow-symlinks", help="Enter linked folders.")
+    ] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Take hidden files too.")] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="Refuse larger pictures undecoded.", show_default="300000000"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Decode processes.", show_default="one a processor"),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read unchanged files again that failed before.")
+    ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option("--allow-empty", help="Accept that a folder that had pictures has none."),
+    ] = False,
+    wait: WaitSeconds = 0.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Index a folder of pictures, or bring its index up to date.
+
+    Unchanged pictures are not read again; interrupted work goes on where it stopped.
+
+    Example: mmsearch index ./photos --exclude 'drafts/'
+    """
+    settings = load_settings().with_flags(max_pixels=max_pixels, workers=workers)
+    with (
+        api.open_index(
+            name, home=home, model=model, device=check_device(device), settings=settings, say=warn
+        ) as target,
+        _progress() as progress,
+    ):
+        try:
+            report = target.add_folder(
+                folder,
+                include=include or (),
+                exclude=exclude or (),
+                follow_symlinks=follow_symlinks,
+                hidden=hidden,
+                retry_failed=retry_failed,
+                allow_empty=allow_empty,
+                wait_s=wait,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            _say_what_stays(target)
+            raise typer.Exit(INTERRUPTED) from None
+        status = target.status()
+    if as_json:
+        print_json({"index": target.name, "pictures": status.pictures, "report": report})
+    else:
+        sys.stdout.write(_summary(report, folder, target.name, status.pictures) + "\n")
+    if verbose and status.identity is not None:
+        warn(
+            f"Encoder {status.identity.encoder.name}, fingerprint "
+            f"{status.identity.encoder.fingerprint}; generation {status.generation}."
+        )
+    _list_failures(report)
+    if report.failed or report.unreadable_folders:
+        raise typer.Exit(SKIPPED)
+
+
+def _say_what_stays(target: api.Index) -> None:
+    try:
+        kept = target.status().pictures
+    except UnknownIndexError:
+        kept = 0
+    warn(
+        f"Interrupted: {kept:,} pictures are in index {target.name!r}; "
+        "run the same command again to go on from there."
+    )
+
+
+def _summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str:
+    counts = {
+        "added": report.added,
+        "changed": report.changed,
+        "moved": report.moved,
+        "copied": report.copied,
+        "gone": report.gone,
+        "unchanged": report.unchanged,
+        "skipped": len(report.failed),
+        "skipped before": report.still_failed,
+    }
+    did = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    if not did:
+        return f"No pictures were found below {display_path(folder)}."
+    speed = f" ({report.encoded / report.seconds:.1f} pictures/s)" if report.encoded else ""
+    return f"{did} in {report.seconds:.1f} s{speed}. Index {name!r} holds {pictures:,} pictures."
+
+
+def _list_failures(report: IndexReport) -> None:
+    _list("could not be read", report.failed)
+    _list("folders could not be listed", report.unreadable_folders)
+
+
+def _list(what: str, files: tuple[FailedFile, ...]) -> None:
+    if not files:
+        return
+    warn(f"{len(files):,} {what}:")
+    for file in files[:LISTED_FAILURES]:
+        warn(f"  {display_path(file.path)}: {file.reason}")
+    if len(files) > LISTED_FAILURES:
+        warn(
+            f"  and {len(files) - LISTED_FAILURES:,} more; 'mmsearch status --failures' lists all."
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr if that is a terminal, else nothing."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda state: None
+        return
+    with Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("looking for pictures", total=None, speed="")
+        began = time.monotonic()
+        words = {
+            "scan": "looking for pictures",
+            "encode": "indexing",
+            "build": "building the vector index",
+        }
+
+        def show(state: Progress) -> None:
+            speed = state.encoded / max(time.monotonic() - began, 1e-3)
+            bar.update(
+                task,
+                description=words[state.phase],
+                completed=state.done,
+                total=state.total,
+                speed=f"{speed:.1f} pictures/s" if state.encoded else "",
+            )
+
+        yield show

@@ -1,0 +1,44 @@
+"""Options that several verbs share, and opening the index they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmsearch import api
+from mmsearch.cli.output import warn
+
+IndexName = Annotated[str, typer.Option("--index", help="Name of the index.", metavar="NAME")]
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the indexes.", metavar="FOLDER", show_default=False),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="auto, cuda, mps or cpu.", metavar="DEVICE", show_default="auto"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what runs where.")]
+WaitSeconds = Annotated[
+    float,
+    typer.Option("--wait", help="Seconds to wait for another writer.", metavar="SECONDS"),
+]
+
+
+def open_index(
+    name: str, home: Path | None, *, model: str | None = None, device: str | None = None
+) -> api.Index:
+    """The index that the options name; anything slow that happens once is said on stderr."""
+    return api.open_index(name, home=home, model=model, device=check_device(device), say=warn)
+
+
+def check_device(device: str | None) -> str | None:
+    """Refuse a device that there is not."""
+    known = ("auto", "cuda", "mps", "cpu")
+    if device is not None and device not in known:
+        raise typer.BadParameter(
+            f"{device!r} is none of {', '.join(known)}.", param_hint="--device"
+        )
+    return device

@@ -1,0 +1,120 @@
+"""How answers look: a table on a terminal, tab-separated lines in a pipe, JSON when asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmsearch.core.requests import Hit, SearchResult
+from mmsearch.core.types import display_path
+
+
+def warn(line: str) -> None:
+    """One line for the person, on stderr."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def print_json(value: object) -> None:
+    """One JSON object on stdout; bytes of paths that are no text appear as lone surrogates."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")
+
+
+def print_lines(rows: Iterable[Sequence[object]]) -> None:
+    """Tab-separated lines on stdout."""
+    for row in rows:
+        sys.stdout.write("\t".join(str(cell) for cell in row) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on a terminal, tab-separated lines elsewhere.
+
+    Args:
+        title: Stands above the table; may be empty.
+        columns: Headings; one that ends in ``>`` is aligned to the right.
+        rows: Cells.
+    """
+    if not sys.stdout.isatty():
+        print_lines(rows)
+        return
+    table = Table(title=title or None, title_justify="left", title_style="")
+    for column in columns:
+        table.add_column(
+            column.removesuffix(">"),
+            justify="right" if column.endswith(">") else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    Console().print(table)
+
+
+def print_hits(result: SearchResult) -> None:
+    """Rank, score, path, size and date of every hit."""
+    title = f"{len(result.hits)} of {result.pictures:,} pictures: {display_path(result.query)}"
+    rows = [
+        (
+            hit.rank,
+            f"{hit.score:.4f}",
+            display_path(relative(hit.path)),
+            f"{hit.width}x{hit.height}",
+            date_of(hit),
+        )
+        for hit in result.hits
+    ]
+    print_table(escape(title), ["rank>", "score>", "path", "size>", "date"], rows)
+
+
+def print_paths(hits: Iterable[Hit], end: bytes) -> None:
+    """The absolute paths as the file system's own bytes, each followed by ``end``."""
+    for hit in hits:
+        sys.stdout.buffer.write(os.fsencode(hit.path) + end)
+    sys.stdout.buffer.flush()
+
+
+def relative(path: Path) -> Path:
+    """A path as seen from the working folder, if it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def date_of(hit: Hit) -> str:
+    """The day when a picture was taken, else when its file was changed."""
+    if hit.taken_at:
+        return hit.taken_at[:10]
+    return datetime.fromtimestamp(hit.modified_at).astimezone().date().isoformat()
+
+
+def human_bytes(count: int) -> str:
+    """A size for people: ``4.2 MB``."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,125 @@
+"""What a run has to do, decided from what was seen and what is known. Pure.
+
+First by size and time (`compare`), then, for files in doubt, by content (`Settling`): known content
+at a new path is a move or a copy, and only content that was never seen is decoded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mmsearch.core.records import KnownFile, SeenFile
+
+CLOCK_DOUBT_NS = 2_000_000_000
+"""A file changed within this time of being read may change again without a new time stamp: FAT
+keeps two-second times."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What size and time say.
+
+    Attributes:
+        unchanged: Files that need not be opened.
+        still_failed: Files that failed before and have not changed.
+        doubtful: Files to be read.
+        missing: Known files that were not seen, by path.
+    """
+
+    unchanged: int
+    still_failed: int
+    doubtful: tuple[SeenFile, ...]
+    missing: Mapping[bytes, KnownFile]
+
+
+def compare(
+    known: Mapping[bytes, KnownFile], seen: Iterable[SeenFile], *, retry_failed: bool = False
+) -> Comparison:
+    """Compare files by size and time.
+
+    Args:
+        known: By path, what the catalog remembers.
+        seen: What the walk met; every path once.
+        retry_failed: Read files again that failed, though they have not changed.
+    """
+    missing = dict(known)
+    unchanged = still_failed = 0
+    doubtful = []
+    for file in seen:
+        before = missing.pop(file.path, None)
+        if before is None or not _surely_same(before, file):
+            doubtful.append(file)
+        elif before.image_id is not None:
+            unchanged += 1
+        elif retry_failed or not before.digest:
+            doubtful.append(file)
+        else:
+            still_failed += 1
+    return Comparison(unchanged, still_failed, tuple(doubtful), missing)
+
+
+def _surely_same(known: KnownFile, seen: SeenFile) -> bool:
+    return (known.size, known.mtime_ns) == (
+        seen.size,
+        seen.mtime_ns,
+    ) and known.checked_ns - known.mtime_ns > CLOCK_DOUBT_NS
+
+
+class Fate(StrEnum):
+    """What a file that was read turns out to be."""
+
+    UNCHANGED = "unchanged"
+    MOVED = "moved"
+    COPIED = "copied"
+    ADDED = "added"
+    CHANGED = "changed"
+    STILL_FAILED = "still_failed"
+
+
+@dataclass
+class Settling:
+    """Decides, one file after another, what content means.
+
+    Attributes:
+        known: By path, what the catalog remembers.
+        gone: Files that surely no longer exist, by path; moves take from it.
+        retry_failed: Content that failed is tried again.
+    """
+
+    known: Mapping[bytes, KnownFile]
+    gone: dict[bytes, KnownFile]
+    retry_failed: bool = False
+    _gone_by_digest: dict[bytes, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        for path, file in self.gone.items():
+            self._gone_by_digest[file.digest].append(path)
+
+    def fate(self, file: SeenFile, digest: bytes, *, has_vector: bool) -> Fate:
+        """What the file is.
+
+        Args:
+            file: As seen.
+            digest: Of its content.
+            has_vector: Whether content of this digest was encoded already, or is being encoded.
+        """
+        before = self.known.get(file.path)
+        same = before is not None and before.digest == digest
+        if before is not None and same and before.error is not None and not self.retry_failed:
+            return Fate.STILL_FAILED
+        if not has_vector:
+            return Fate.ADDED if before is None else Fate.CHANGED
+        if same:
+            return Fate.UNCHANGED
+        if before is not None:
+            return Fate.CHANGED
+        return Fate.MOVED if self._gone_by_digest[digest] else Fate.COPIED
+
+    def take_moved(self, digest: bytes) -> bytes:
+        """The old path of a moved file; it no longer counts as gone."""
+        path = self._gone_by_digest[digest].pop(0)
+        del self.gone[path]
+        return path

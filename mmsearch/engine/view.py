@@ -1,0 +1,111 @@
+"""The vectors of one generation: the built index, and the segments that came after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.protocols import Snapshot, VectorIndex, VectorIndexPlugin
+from mmsearch.core.ranking import merge, stack
+from mmsearch.core.segments import read_segment
+from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
+
+FEW_DEAD = 1000
+"""Up to so many removed pictures, fetching that many more neighbours is cheaper than a filter."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Searchable vectors. What changes between generations without new vectors is passed in.
+
+    Attributes:
+        key: Names of the files it was made from.
+        parts: Vector indexes over disjoint ids.
+        device: Where the built index runs.
+    """
+
+    key: tuple[str, ...]
+    parts: tuple[VectorIndex, ...]
+    device: str
+
+    def search(self, queries: Vectors, k: int, dead: Ids) -> Ranking:
+        """The k best living pictures for each query.
+
+        Args:
+            queries: (q, dim).
+            k: Length of the answer.
+            dead: Ids that must not be found.
+        """
+        if not self.parts:
+            return stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)
+        return merge([_living(part, queries, k, dead) for part in self.parts], k)
+
+
+def _living(part: VectorIndex, queries: Vectors, k: int, dead: Ids) -> Ranking:
+    dead = np.intersect1d(dead, part.ids, assume_unique=True)
+    if len(dead) > FEW_DEAD:
+        return part.search(queries, k, np.setdiff1d(part.ids, dead, assume_unique=True))
+    ranking = part.search(queries, k + len(dead))
+    hidden = np.isin(ranking.ids, dead)
+    # A hidden neighbour sorts behind the padding and falls off the end of the page.
+    scores = np.where(hidden, -np.inf, ranking.scores)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ids = np.where(hidden, -1, ranking.ids)
+    return Ranking(
+        np.take_along_axis(ids, order, axis=1)[:, :k],
+        np.take_along_axis(scores, order, axis=1)[:, :k],
+    )
+
+
+class ViewLoader:
+    """Opens views, and keeps the last one while its files are those that count."""
+
+    def __init__(
+        self,
+        layout: IndexLayout,
+        find_plugin: Callable[[str], VectorIndexPlugin],
+        tail_plugin: str,
+        device: str,
+    ) -> None:
+        self._layout = layout
+        self._find_plugin = find_plugin
+        self._tail_plugin = tail_plugin
+        self._device = device
+        self._view: View | None = None
+
+    def view(self, snapshot: Snapshot) -> View:
+        """The vectors of a generation.
+
+        Raises:
+            DamagedFileError: A file is missing or is not what the catalog says.
+        """
+        built = [snapshot.built.stamp.name] if snapshot.built else []
+        key = tuple(built + [segment.stamp.name for segment in snapshot.tail])
+        if self._view is None or self._view.key != key:
+            self._view = self._open(key, snapshot)
+        return self._view
+
+    def _open(self, key: tuple[str, ...], snapshot: Snapshot) -> View:
+        parts: list[VectorIndex] = []
+        device = "cpu"
+        if snapshot.built is not None:
+            built = snapshot.built
+            plugin = self._find_plugin(built.spec_name)
+            spec = IndexSpec(built.spec_name, int(built.settings["dim"]), self._device)
+            index = plugin.load(spec, self._layout.path(built.stamp), built.stamp)
+            if len(index.ids) != built.rows:
+                raise DamagedFileError(
+                    f"{self._layout.path(built.stamp)} holds {len(index.ids)} vectors where "
+                    f"{built.rows} belong."
+                )
+            parts.append(index)
+            device = index.device
+        if snapshot.tail:
+            spec = IndexSpec(self._tail_plugin, snapshot.tail[0].dim, "cpu")
+            blocks = (read_segment(self._layout, segment) for segment in snapshot.tail)
+            parts.append(self._find_plugin(self._tail_plugin).build(spec, blocks))
+        return View(key, tuple(parts), device)

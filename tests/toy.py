@@ -1,0 +1,126 @@
+"""A toy modality and a toy encoder: the engine is tested without weights or pictures."""
+
+import hashlib
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmsearch import assembly
+from mmsearch.core.errors import DecodeError
+from mmsearch.core.files import open_regular
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.records import SeenFile
+from mmsearch.core.types import Decoded, EncoderSpec, Picture
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.engine.decode import MakeDecoder
+from mmsearch.engine.indexer import Indexer
+from mmsearch.engine.searcher import SearchEngine
+from mmsearch.engine.view import ViewLoader
+from mmsearch.executors import local
+
+EDGE = 4
+
+
+def pixels_of(content: bytes) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+    return np.random.default_rng(seed).integers(0, 256, (EDGE, EDGE, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class ToyModality:
+    """Any file is a picture of noise that its content seeds, unless it begins with bad."""
+
+    def claims(self, path):
+        return path.endswith(b".toy")
+
+    def read(self, path, edge_px):
+        with open_regular(path) as file:
+            content = file.read()
+        if content.startswith(b"bad"):
+            raise DecodeError("it is bad")
+        return Decoded(Picture(EDGE, EDGE, "TOY"), pixels_of(content))
+
+    def thumbnail(self, path, edge_px):
+        raise DecodeError("there are no thumbnails of toys")
+
+
+@dataclass(frozen=True)
+class ToyPreparation:
+    edge_px: int = EDGE
+
+    def __call__(self, pixels):
+        return pixels
+
+
+class ToyEncoder:
+    """Pixels as a vector; a text is the picture that it seeds."""
+
+    spec = EncoderSpec("toy", EDGE * EDGE * 3, "0" * 64, {}, 1, 16)
+    image_preparation = ToyPreparation()
+    batch_size = 4
+
+    def __init__(self):
+        self.encoded = 0
+
+    def prepare(self, kind, payload):
+        return pixels_of(payload.encode()) if kind == "text" else payload
+
+    def dropped_tokens(self, text):
+        return max(0, len(text.split()) - 16)
+
+    def encode(self, kind, batch):
+        if kind == "image":
+            self.encoded += len(batch)
+        rows = np.array([item.reshape(-1) for item in batch], dtype=np.float32)
+        return as_unit_vectors(rows.reshape(-1, self.spec.dim) - 127.5)
+
+    def device(self, kind):
+        return "toy"
+
+
+class ToyWalk:
+    def __init__(self, request):
+        self.folder = request.folder
+        self.unreadable = []
+
+    def __iter__(self):
+        for folder, _, names in sorted(os.walk(self.folder)):
+            for name in sorted(names):
+                path = os.path.join(folder, name)
+                facts = os.stat(path)
+                yield SeenFile(os.path.relpath(path, self.folder), facts.st_size, facts.st_mtime_ns)
+
+
+@contextmanager
+def toy_indexer(layout: IndexLayout, encoder=None, vector_index="exact"):
+    """An indexer of toy pictures, under the lock."""
+    encoder = encoder or ToyEncoder()
+    executors = [local.build(1), local.build(2), local.build(2)]
+    with assembly.writing(layout, 0, create=True) as catalog:
+        try:
+            yield Indexer(
+                layout=layout,
+                catalog=catalog,
+                encoder=encoder,
+                fusion=assembly.make_fusion("image"),
+                vector_index=vector_index,
+                vector_indexes=assembly.vector_index_plugin(vector_index),
+                walk=ToyWalk,
+                make_decoder=MakeDecoder((ToyModality(),), encoder.image_preparation),
+                decode=executors[0],
+                shards=executors[1],
+                hashing=executors[2],
+            )
+        finally:
+            for executor in executors:
+                executor.close()
+
+
+@contextmanager
+def toy_engine(layout: IndexLayout, encoder=None):
+    """A search engine over an index of toy pictures."""
+    with assembly.reading(layout) as catalog:
+        loader = ViewLoader(layout, assembly.vector_index_plugin, "exact", "cpu")
+        yield SearchEngine(catalog, loader, encoder or ToyEncoder(), assembly.make_fusion("image"))
