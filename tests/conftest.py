@@ -1,0 +1,80 @@
+"""What every test stands on: no settings from outside, no model hub, one cache of models."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PHOTOS = Path(__file__).parent / "photos"
+
+
+def _isolated(variables):
+    kept = {name: value for name, value in variables.items() if not name.startswith("MMSEARCH_")}
+    return kept | {"HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Models are compiled once for all tests of a run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def environment(cache, tmp_path_factory):
+    """The environment of a subprocess that must not see this machine's settings."""
+    home = tmp_path_factory.mktemp("home")
+    return _isolated(os.environ) | {
+        "MMSEARCH_CACHE": str(cache),
+        "MMSEARCH_CONFIG": str(home / "settings.toml"),
+        "MMSEARCH_HOME": str(home / "indexes"),
+        "COLUMNS": "120",
+    }
+
+
+@pytest.fixture(autouse=True)
+def _isolate(monkeypatch, environment):
+    for name in list(os.environ):
+        if name.startswith("MMSEARCH_"):
+            monkeypatch.delenv(name)
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, environment[name])
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """212 photographs with one word each."""
+    return PHOTOS
+
+
+@pytest.fixture(scope="session")
+def mmsearch(environment):
+    """The installed command: ``mmsearch("query", "a dog", code=0)`` -> the finished process."""
+    command = Path(sys.executable).with_name("mmsearch")
+
+    def run(*arguments, code=0, cwd=None, env=None, stdin=""):
+        done = subprocess.run(
+            [command, *map(str, arguments)],
+            capture_output=True,
+            cwd=cwd,
+            env=environment | (env or {}),
+            input=stdin.encode(),
+            timeout=300,
+            check=False,
+        )
+        done.out = done.stdout.decode("utf-8", "surrogateescape")
+        done.err = done.stderr.decode("utf-8", "surrogateescape")
+        assert done.returncode == code, (done.returncode, done.out, done.err)
+        assert "Traceback" not in done.err
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photo_index(mmsearch, photos, tmp_path_factory):
+    """The home of an index of all photographs, made by the installed command."""
+    home = tmp_path_factory.mktemp("photo_index")
+    mmsearch("index", photos, "--home", home, "--model", "starter")
+    return home

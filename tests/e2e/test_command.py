@@ -1,0 +1,241 @@
+"""The installed command, as a user runs it."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.e2e
+
+
+def words(photos):
+    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return {row["path"].rsplit("/", 1)[1]: row["word"].lower() for row in csv.DictReader(file)}
+
+
+def test_it_finds_photographs_by_their_description(mmsearch, photo_index, photos):
+    word_of = words(photos)
+    windmills = [name for name, word in word_of.items() if word == "windmill"]
+    done = mmsearch("query", "a windmill", "--home", photo_index, "-k", len(windmills))
+    lines = [line.split("\t") for line in done.out.splitlines()]
+    assert [line[0] for line in lines] == [str(rank + 1) for rank in range(len(windmills))]
+    assert word_of[Path(lines[0][2]).name] == "windmill"
+    assert done.err == ""
+
+
+def test_a_second_run_decodes_nothing(mmsearch, photo_index, photos):
+    done = mmsearch("index", photos, "--home", photo_index, "--json")
+    report = json.loads(done.out)["report"]
+    assert (report["unchanged"], report["encoded"], report["failed"]) == (212, 0, [])
+
+
+def test_json_holds_everything_a_program_needs(mmsearch, photo_index):
+    answer = json.loads(mmsearch("query", "a dog", "-k3", "--json", "--home", photo_index).out)
+    assert answer["query"] == "a dog"
+    assert answer["encoder"] == "starter"
+    assert answer["pictures"] == 212
+    assert answer["generation"] > 0
+    assert {"encode", "search"} <= set(answer["timings_s"])
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
+    for hit in answer["hits"]:
+        path = Path(hit["path"])
+        assert path.is_absolute()
+        with Image.open(path) as image:
+            assert (hit["width"], hit["height"]) == image.size
+        assert {"id", "score", "taken_at", "texts"} <= set(hit)
+
+
+def test_a_short_page_is_the_beginning_of_a_long_one(mmsearch, photo_index):
+    short, long = (
+        mmsearch("query", "an animal", "-k", k, "--paths", "--home", photo_index).out.splitlines()
+        for k in (5, 15)
+    )
+    assert len(long) == 15
+    assert short == long[:5]
+
+
+def test_paths_can_be_piped(mmsearch, photo_index):
+    paths = mmsearch("query", "a boat", "-k4", "--paths", "--home", photo_index).out
+    assert all(Path(line).is_file() for line in paths.splitlines())
+    nul = mmsearch("query", "a boat", "-k4", "-0", "--home", photo_index).out
+    assert nul.split("\0")[:-1] == paths.splitlines()
+
+
+def test_a_least_score_leaves_hits_out(mmsearch, photo_index):
+    done = mmsearch("query", "a dog", "--min-score", "0.999", "--home", photo_index)
+    assert done.out == ""
+    assert "No picture reaches" in done.err
+
+
+def test_a_contact_sheet_shows_the_hits(mmsearch, photo_index, tmp_path):
+    for name in ("sheet.png", "sheet.html"):
+        mmsearch("query", "a horse", "-k7", "--sheet", tmp_path / name, "--home", photo_index)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 5 * 256
+        assert len(sheet.convert("RGB").getcolors(2**24)) > 1000
+    page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    assert page.count("<li>") == page.count("data:image/jpeg;base64,") == 7
+    done = mmsearch("query", "x", "--sheet", tmp_path / "a.pdf", "--home", photo_index, code=2)
+    assert ".html, .png" in done.err
+
+
+def test_a_picture_finds_itself_first(mmsearch, photo_index, photos):
+    picture = sorted((photos / "photos").iterdir())[17]
+    hits = json.loads(mmsearch("similar", picture, "--json", "--home", photo_index).out)["hits"]
+    assert hits[0]["path"] == str(picture)
+    assert hits[0]["score"] > 0.999
+    assert hits[1]["score"] < 0.999
+
+
+def test_verbose_says_what_runs_where(mmsearch, photo_index):
+    done = mmsearch("query", "a dog", "-v", "--home", photo_index)
+    assert "starter" in done.err
+    assert "cpu" in done.err
+
+
+def test_status_list_and_roots_describe_the_index(mmsearch, photo_index, photos):
+    status = json.loads(mmsearch("status", "--json", "--home", photo_index).out)
+    assert (status["pictures"], status["files"], status["failures"]) == (212, 212, [])
+    assert status["identity"]["encoder"]["name"] == "starter"
+    assert status["last_run"]["outcome"] == "finished"
+    assert "212" in mmsearch("status", "--home", photo_index).out
+    assert mmsearch("list", "--home", photo_index).out.split("\t")[:3] == [
+        "default",
+        "212",
+        "starter",
+    ]
+    assert mmsearch("roots", "--home", photo_index).out.split() == ["photos", str(photos)]
+
+
+def test_a_query_loads_no_training_library(photo_index, environment):
+    import subprocess
+
+    program = (
+        "import sys, mmsearch\n"
+        f"index = mmsearch.open_index(home={str(photo_index)!r})\n"
+        "assert index.search('a red car', k=3)\n"
+        "heavy = {'torch', 'open_clip', 'timm', 'transformers', 'torchvision', 'onnx'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_collection_that_moved_needs_no_encoding(mmsearch, photos, tmp_path):
+    home, old, new = tmp_path / "home", tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    for picture in sorted((photos / "photos").iterdir())[:6]:
+        shutil.copy(picture, old)
+    mmsearch("index", old, "--home", home, "--model", "starter")
+    old.rename(new)
+    mmsearch("roots", "set", "old", new, "--home", home)
+    report = json.loads(mmsearch("index", new, "--home", home, "--json").out)["report"]
+    assert (report["unchanged"], report["encoded"], report["gone"]) == (6, 0, 0)
+    paths = mmsearch("query", "anything", "--paths", "--home", home).out.splitlines()
+    assert {str(Path(path).parent) for path in paths} == {str(new)}
+
+
+def test_bad_files_are_listed_and_the_rest_is_indexed(mmsearch, photos, tmp_path):
+    folder, home = tmp_path / "folder", tmp_path / "home"
+    folder.mkdir()
+    good = min((photos / "photos").iterdir())
+    shutil.copy(good, folder / "good.jpg")
+    (folder / "broken.jpg").write_bytes(good.read_bytes()[:2000])
+    (folder / "text\nfile.png").write_text("no picture")
+    (folder / "empty.webp").touch()
+    (folder / "notes.txt").write_text("not claimed")
+    done = mmsearch("index", folder, "--home", home, "--model", "starter", code=3)
+    assert "1 added, 3 skipped" in done.out
+    assert "broken.jpg" in done.err
+    assert "text\\nfile.png" in done.err
+    assert "notes.txt" not in done.err
+    listed = mmsearch("status", "--failures", "--home", home).out
+    assert len(listed.splitlines()) == 3
+    again = mmsearch("index", folder, "--home", home)
+    assert "3 skipped before" in again.out
+    shutil.copy(good, folder / "broken.jpg")
+    assert "1 changed" in mmsearch("index", folder, "--home", home).out
+
+
+def test_an_index_is_removed_only_when_confirmed(mmsearch, photos, tmp_path):
+    home = tmp_path / "home"
+    (tmp_path / "few").mkdir()
+    shutil.copy(min((photos / "photos").iterdir()), tmp_path / "few")
+    mmsearch("index", tmp_path / "few", "--home", home, "--index", "x", "--model", "starter")
+    mmsearch("remove", "x", "--home", home, stdin="n\n", code=1)
+    mmsearch("status", "--index", "x", "--home", home)
+    mmsearch("remove", "x", "--home", home, "--yes")
+    mmsearch("status", "--index", "x", "--home", home, code=2)
+    assert not (home / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["query", "a dog", "--index", "nowhere"], 2, "no index named 'nowhere'"),
+        (["query", "a dog", "--index", "../x"], 2, "cannot be the name of an index"),
+        (["query", "  "], 2, "The query is empty"),
+        (["query", "a dog", "-k", "0"], 2, "Ask for at least one"),
+        (["query", "a dog", "--device", "abacus"], 2, "abacus"),
+        (["index", "/nowhere/at/all"], 2, "There is no folder /nowhere/at/all"),
+        (["index", __file__], 2, "is a file, not a folder"),
+        (["similar", "/nowhere.jpg"], 2, "cannot be used as a query"),
+        (["similar", __file__], 2, "cannot be used as a query"),
+        (["models", "info", "open_clip:NoSuch/thing"], 2, "NoSuch"),
+        (["roots", "set", "nothing", "."], 2, "nothing"),
+        (["status", "--index", "nowhere"], 2, "no index named"),
+        (["remove", "nowhere", "--yes"], 2, "no index named"),
+    ],
+)
+def test_wrong_use_is_answered_with_one_sentence(
+    mmsearch, photo_index, tmp_path, arguments, code, sentence
+):
+    where = [] if arguments[0] == "models" else ["--home", photo_index]
+    if arguments[0] == "index":
+        where = ["--home", tmp_path, "--model", "starter"]
+    done = mmsearch(*arguments, *where, code=code)
+    assert sentence in done.err
+    assert len(done.err.strip().splitlines()) <= 8
+
+
+def test_an_empty_folder_and_an_empty_index_are_said(mmsearch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    home = tmp_path / "home"
+    done = mmsearch("index", tmp_path / "empty", "--home", home, "--model", "starter")
+    assert "No pictures were found" in done.out
+    done = mmsearch("query", "a dog", "--home", home)
+    assert (done.out, "holds no pictures yet" in done.err) == ("", True)
+    answer = json.loads(mmsearch("query", "a dog", "--json", "--home", home).out)
+    assert answer["hits"] == []
+
+
+def test_a_query_longer_than_the_model_reads_is_said_and_cut(mmsearch, photo_index):
+    done = mmsearch("query", "a very " * 400 + "red car", "--home", photo_index)
+    assert "tokens were left out" in done.err
+    assert len(done.out.splitlines()) == 10
+
+
+def test_every_verb_has_help_with_an_example(mmsearch):
+    for verb in ("index", "query", "similar", "status", "list", "remove"):
+        assert "Example: mmsearch" in mmsearch(verb, "--help").out
+    for verb in ("list", "info", "use", "compile"):
+        assert "Example: mmsearch" in mmsearch("models", verb, "--help").out
+    assert mmsearch("--version").out.startswith("mmsearch 0.")
+
+
+def test_python_m_is_the_same_command(environment):
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mmsearch", "--version"],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.startswith(b"mmsearch 0.")

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mmsearch.core.errors import DimensionError, VectorError
+from mmsearch.core.vectors import NORM_TOLERANCE, as_unit_vectors, check_unit_vectors
+
+
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(0, 5), st.integers(1, 8)),
+        elements=st.floats(-(2.0**60), 2.0**60, width=32),
+    )
+)
+def test_rows_are_scaled_to_unit_length_or_refused(array):
+    norms = np.linalg.norm(array.astype(np.float64), axis=1)
+    if (norms == 0).any():
+        with pytest.raises(VectorError, match="zero or not finite"):
+            as_unit_vectors(array)
+        return
+    unit = as_unit_vectors(array)
+    assert unit.dtype == np.float32
+    assert unit.flags.c_contiguous
+    assert (np.abs(np.linalg.norm(unit, axis=1) - 1) < NORM_TOLERANCE).all()
+    np.testing.assert_allclose(
+        unit * norms[:, None], array, rtol=1e-4, atol=norms.max(initial=0) * 1e-6
+    )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused(bad):
+    with pytest.raises(VectorError, match="Row 1 of 2"):
+        as_unit_vectors([[1.0, 0.0], [bad, 1.0]])
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4), (1, 2, 3)])
+def test_another_shape_is_refused(shape):
+    with pytest.raises(DimensionError):
+        as_unit_vectors(np.ones(shape), dim=3)
+
+
+def test_claimed_unit_vectors_are_checked():
+    good = as_unit_vectors(np.ones((2, 4)))
+    assert check_unit_vectors(good, 4) is not None
+    with pytest.raises(VectorError, match="norm"):
+        check_unit_vectors(good * 1.01, 4)
+    with pytest.raises(VectorError, match="norm"):
+        check_unit_vectors(good * np.float32(np.nan), 4)
+    with pytest.raises(DimensionError):
+        check_unit_vectors(good, 5)

@@ -1,0 +1,108 @@
+import os
+import pickle
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmsearch
+from mmsearch.core import errors, plugins
+from mmsearch.core.errors import DecodeError, MissingExtraError, MMSearchError, UnknownNameError
+from mmsearch.core.files import open_regular, sha256_of
+from mmsearch.core.types import EncoderSpec, display_path
+
+
+def subclasses(kind):
+    return {kind} | {leaf for child in kind.__subclasses__() for leaf in subclasses(child)}
+
+
+def test_every_error_is_drawn_in_the_tree_with_its_exit_code():
+    for kind in subclasses(MMSearchError):
+        assert kind.__name__ in errors.__doc__
+        assert kind.exit_code in (1, 2, 3)
+        assert 400 <= kind.http_status < 600
+
+
+def test_errors_carry_a_sentence_a_hint_and_facts_through_pickle():
+    error = pickle.loads(  # noqa: S301 - what a worker process sends
+        pickle.dumps(DecodeError("it is bad", "Try another.", transient=True))
+    )
+    assert str(error) == "it is bad Try another."
+    assert error.facts == {"transient": True}
+
+
+def test_public_names_are_those_promised():
+    assert set(mmsearch.__all__) == {name for name in dir(mmsearch) if hasattr(mmsearch, name)}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mmsearch.nothing  # noqa: B018
+
+
+def test_importing_the_package_is_light():
+    program = (
+        "import sys, mmsearch; "
+        "print(sorted({'torch', 'faiss', 'numpy', 'sqlalchemy', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
+
+
+@given(st.binary().filter(lambda path: b"\0" not in path))
+def test_any_path_is_displayed_as_one_printable_line(path):
+    shown = display_path(path)
+    assert shown.isprintable()
+    assert shown.encode("utf-8").decode() == shown
+
+
+def test_plain_paths_are_displayed_as_they_are():
+    assert display_path(b"/photos/caf\xc3\xa9 1.jpg") == "/photos/café 1.jpg"
+    assert display_path(b"/a\nb\xe9\x1b") == "/a\\nb\\xe9\\x1b"
+
+
+SPEC = EncoderSpec("a", 8, "0" * 64, {"size": 8}, 1, 77)
+
+
+def test_a_fingerprint_names_everything_but_the_name():
+    assert replace(SPEC, name="b").fingerprint == SPEC.fingerprint
+    for change in (
+        {"dim": 9},
+        {"weights_sha256": "1" * 64},
+        {"preprocessing": {"size": 9}},
+        {"code_version": 2},
+        {"context_length": 78},
+    ):
+        assert replace(SPEC, **change).fingerprint != SPEC.fingerprint
+
+
+def test_unknown_plugins_are_answered_with_the_known_ones():
+    with pytest.raises(UnknownNameError, match=r"no fusion named 'x'. Known: .*image"):
+        plugins.load("fusions", "x")
+    with pytest.raises(UnknownNameError, match="no vector index named"):
+        plugins.load("vector_indexes", "x")
+
+
+def test_a_plugin_that_lacks_its_library_says_which(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError("No module named 'thing'", name="thing.part")
+
+    known = plugins.names("fusions")
+    monkeypatch.setattr(plugins, "names", lambda folder: known)
+    monkeypatch.setattr(plugins.importlib, "import_module", absent)
+    with pytest.raises(MissingExtraError, match="needs the Python package 'thing'"):
+        plugins.load("fusions", "image")
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo.jpg")
+    (tmp_path / "file").write_bytes(b"abc")
+    for name, reason in (("fifo.jpg", "not a regular file"), ("absent", "no such file")):
+        with pytest.raises(DecodeError, match=reason):
+            open_regular(os.fsencode(tmp_path / name))
+    with pytest.raises(DecodeError, match=r"regular|directory"):
+        open_regular(os.fsencode(tmp_path))
+    with open_regular(os.fsencode(tmp_path / "file")) as file:
+        assert stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    assert sha256_of(os.fsencode(tmp_path / "file")).hex().startswith("ba7816bf8f01cfea")
