@@ -188,12 +188,26 @@ class Executor(Protocol):
 class Snapshot(Protocol):
     """One generation of a catalog, held still while it is open."""
 
-    generation: int
-    identity: Identity | None
-    pictures: int
-    built: BuiltIndex | None
-    tail: Sequence[Segment]
-    dead_ids: Ids
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def identity(self) -> Identity | None: ...
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that can be found."""
+
+    @property
+    def built(self) -> BuiltIndex | None: ...
+
+    @property
+    def tail(self) -> Sequence[Segment]:
+        """Segments that the built index does not hold."""
+
+    @property
+    def dead_ids(self) -> Ids:
+        """Pictures of which no file is left; ascending."""
 
     def records(self, ids: Sequence[int]) -> list[Record]:
         """Same order and length as ``ids``; KeyError for an id that never was."""

@@ -70,6 +70,8 @@ class FolderRun:
         # Files of content that is being encoded, by digest; the first one is the one decoded.
         self._waiting: dict[bytes, list[tuple[SeenFile, Fate]]] = {}
         self._bad: dict[bytes, str] = {}
+        # Digests committed since the catalog was last asked which content it has.
+        self._just_encoded: set[bytes] = set()
         self._pending = _Pending()
         self._shard_size = FIRST_SHARD
         self._committed_at = time.monotonic()
@@ -171,11 +173,17 @@ class FolderRun:
         contents: list[Content] = []
         while chunk := list(islice(hashed, HASH_CHUNK)):
             digests = [digest for _, digest in chunk if isinstance(digest, bytes)]
+            self._just_encoded.clear()
             encoded = self._catalog.images_of(digests)
             for file, digest in chunk:
                 if isinstance(digest, TaskFailure):
                     self._fail(file, UNREAD, digest.reason)
-                elif self._settle_known(file, digest, settling, has_vector=digest in encoded):
+                elif self._settle_known(
+                    file,
+                    digest,
+                    settling,
+                    has_vector=digest in encoded or digest in self._just_encoded,
+                ):
                     source = DecodeTask(self._absolute(file.path), file.size, file.mtime_ns)
                     contents.append(Content(digest, source))
                 if len(contents) >= self._shard_size:
@@ -228,6 +236,7 @@ class FolderRun:
                 else:
                     digest = UNREAD if failure.transient else content.digest
                     self._fail(file, digest, failure.reason)
+        self._just_encoded.update(picture.digest for picture in encoded.pictures)
         self._encoded += len(encoded.pictures)
         self._underway = max(0, self._underway - len(shard.contents))
         elapsed = time.monotonic() - self._committed_at

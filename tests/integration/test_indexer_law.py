@@ -145,6 +145,23 @@ def test_moved_copied_and_returning_content_is_not_encoded_again(layout, photos)
         assert hit.score > 0.99
 
 
+def test_copies_that_come_after_their_original_was_committed_are_copies(
+    layout, tmp_path, monkeypatch
+):
+    from mmsearch.engine import run as module
+
+    for name in ("FIRST_SHARD", "SMALLEST_SHARD", "LARGEST_SHARD"):
+        monkeypatch.setattr(module, name, 2)
+    folder = tmp_path / "few"
+    for number in range(40):
+        write(folder, f"a{number:02}.toy".encode(), f"content {number}".encode(), 1)
+    for number in range(20):
+        write(folder, f"b{number:02}.toy".encode(), f"content {number}".encode(), 1)
+    encoder = ToyEncoder()
+    report = run(layout, folder, encoder)
+    assert (report.added, report.copied, encoder.encoded) == (40, 20, 40)
+
+
 def test_a_changed_file_is_found_by_its_new_content_only(layout, photos):
     run(layout, photos)
     write(photos, b"3.toy", b"something else", 9)

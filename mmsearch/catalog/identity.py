@@ -1,0 +1,72 @@
+"""What an index is bound to, as rows of the settings table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
+
+from mmsearch.catalog.clock import now
+from mmsearch.catalog.tables import SegmentRow, SettingRow
+from mmsearch.core.errors import EncoderMismatchError
+from mmsearch.core.records import Identity
+from mmsearch.core.types import EncoderSpec
+
+
+def read_identity(connection: Connection) -> Identity | None:
+    """What the index is bound to; None before `write_identity`."""
+    rows = connection.execute(select(SettingRow.key, SettingRow.value))
+    settings: dict[str, Any] = {row.key: row.value for row in rows}
+    if "encoder" not in settings:
+        return None
+    return Identity(
+        encoder=EncoderSpec(**settings["encoder"]),
+        fusion=settings["fusion"],
+        vector_index=settings["vector_index"],
+    )
+
+
+def write_identity(connection: Connection, identity: Identity) -> None:
+    """Bind an index that holds no vectors, or change all but the encoder of one that does.
+
+    Raises:
+        EncoderMismatchError: There are vectors of an encoder with another fingerprint.
+    """
+    bound = read_identity(connection)
+    if (
+        bound is not None
+        and bound.encoder.fingerprint != identity.encoder.fingerprint
+        and connection.execute(select(SegmentRow.number).limit(1)).first() is not None
+    ):
+        raise EncoderMismatchError(
+            f"The index holds vectors of {bound.encoder.name}, which vectors of"
+            f" {identity.encoder.name} cannot be compared with.",
+            "Use the encoder of the index, or make another index.",
+            bound=bound.encoder.name,
+            asked=identity.encoder.name,
+        )
+    settings: dict[str, Any] = {
+        "encoder": asdict(identity.encoder),
+        "fusion": identity.fusion,
+        "vector_index": identity.vector_index,
+        "mmsearch_version": _mmsearch_version(),
+    }
+    upsert = insert(SettingRow)
+    upsert = upsert.on_conflict_do_update(
+        index_elements=["key"], set_={"value": upsert.excluded.value}
+    )
+    connection.execute(upsert, [{"key": key, "value": value} for key, value in settings.items()])
+    connection.execute(
+        insert(SettingRow).on_conflict_do_nothing(), {"key": "created_at", "value": now()}
+    )
+
+
+def _mmsearch_version() -> str:
+    """For whoever looks into an old catalog; not from the package's root, which lies above."""
+    try:
+        return version("mmsearch")
+    except PackageNotFoundError:
+        return "unknown"

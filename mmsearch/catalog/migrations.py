@@ -1,0 +1,233 @@
+"""How the schema came to be: small named steps, each one transaction together with its record.
+
+`PRAGMA user_version` holds how many steps a database has seen, so that opening one reads a single
+number. A step is frozen once it is released: the first is written as plain DDL and does not change
+when `mmsearch.catalog.tables` does; a later change of the tables is a further step at the end of
+`MIGRATIONS`. The database's `application_id` tells a catalog from any other SQLite file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, insert
+
+from mmsearch.catalog.clock import now
+from mmsearch.catalog.connections import writing
+from mmsearch.catalog.tables import MigrationRow
+from mmsearch.core.errors import DamagedFileError, SchemaError
+
+APPLICATION_ID = int.from_bytes(b"mmsr")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A step of the schema.
+
+    Attributes:
+        name: Unique, kept in the database.
+        statements: SQL, run in this order in one transaction.
+    """
+
+    name: str
+    statements: tuple[str, ...]
+
+
+_TABLES = (
+    """
+    CREATE TABLE migrations (
+        name TEXT NOT NULL PRIMARY KEY,
+        applied_at TEXT NOT NULL
+    )""",
+    """
+    CREATE TABLE settings (
+        key TEXT NOT NULL PRIMARY KEY,
+        value JSON NOT NULL
+    )""",
+    """
+    CREATE TABLE roots (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        path BLOB NOT NULL,
+        UNIQUE (name),
+        UNIQUE (path)
+    )""",
+    """
+    CREATE TABLE segments (
+        number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        dim INTEGER NOT NULL,
+        UNIQUE (name)
+    )""",
+    """
+    CREATE TABLE images (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        digest BLOB NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        format TEXT NOT NULL,
+        taken_at TEXT,
+        segment INTEGER NOT NULL REFERENCES segments (number),
+        file_count INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (digest)
+    )""",
+    "CREATE INDEX images_dead ON images (id) WHERE file_count = 0",
+    """
+    CREATE TABLE texts (
+        id INTEGER NOT NULL PRIMARY KEY,
+        image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        language TEXT,
+        text TEXT NOT NULL
+    )""",
+    "CREATE INDEX texts_image_id ON texts (image_id)",
+    """
+    CREATE TABLE files (
+        id INTEGER NOT NULL PRIMARY KEY,
+        root_id INTEGER NOT NULL REFERENCES roots (id),
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        checked_ns INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        image_id INTEGER REFERENCES images (id),
+        error TEXT,
+        UNIQUE (root_id, path),
+        CONSTRAINT picture_or_error CHECK ((image_id IS NULL) <> (error IS NULL))
+    )""",
+    "CREATE INDEX files_image_id ON files (image_id)",
+    "CREATE INDEX files_digest ON files (digest)",
+    """
+    CREATE TABLE built_indexes (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        plugin TEXT NOT NULL,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        covers INTEGER NOT NULL,
+        settings JSON NOT NULL
+    )""",
+    """
+    CREATE TABLE generations (
+        number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        created_at TEXT NOT NULL,
+        built_id INTEGER REFERENCES built_indexes (id)
+    )""",
+    """
+    CREATE TABLE runs (
+        id INTEGER NOT NULL PRIMARY KEY,
+        started_at TEXT NOT NULL,
+        finished_at TEXT,
+        outcome TEXT NOT NULL,
+        counts JSON NOT NULL
+    )""",
+)
+
+# An upsert that finds its row fires the UPDATE trigger, not the INSERT one.
+_FILE_COUNT_TRIGGERS = (
+    """
+    CREATE TRIGGER files_inserted AFTER INSERT ON files WHEN NEW.image_id IS NOT NULL
+    BEGIN
+        UPDATE images SET file_count = file_count + 1 WHERE id = NEW.image_id;
+    END""",
+    """
+    CREATE TRIGGER files_deleted AFTER DELETE ON files WHEN OLD.image_id IS NOT NULL
+    BEGIN
+        UPDATE images SET file_count = file_count - 1 WHERE id = OLD.image_id;
+    END""",
+    """
+    CREATE TRIGGER files_changed AFTER UPDATE OF image_id ON files
+    WHEN OLD.image_id IS NOT NEW.image_id
+    BEGIN
+        UPDATE images SET file_count = file_count - 1 WHERE id = OLD.image_id;
+        UPDATE images SET file_count = file_count + 1 WHERE id = NEW.image_id;
+    END""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration("first_tables", _TABLES),
+    Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
+)
+
+
+def check_readable(engine: Engine, path: Path) -> None:
+    """Make sure that the schema is this code's own.
+
+    Raises:
+        SchemaError: It is newer, or older and thus in need of a writer.
+        DamagedFileError: It is no catalog.
+    """
+    with engine.connect() as connection:
+        version = _version(connection, path)
+    expected = len(MIGRATIONS)
+    if version > expected:
+        raise _newer(path, version, expected)
+    if version < expected:
+        raise SchemaError(
+            f"{path} has schema {version}, of an older mmsearch; this one reads {expected}.",
+            "Run 'mmsearch index' on it once: a writer upgrades it and keeps what it holds.",
+            found=version,
+            expected=expected,
+        )
+
+
+def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None = None) -> None:
+    """Bring a database to the newest schema; a step that fails leaves it as it was.
+
+    Args:
+        engine: May write.
+        path: The database, for messages.
+        migrations: All steps there are, oldest first; default `MIGRATIONS`.
+
+    Raises:
+        SchemaError: The schema is newer than the steps.
+        DamagedFileError: It is an SQLite database, but no catalog.
+    """
+    steps = MIGRATIONS if migrations is None else migrations
+    with engine.connect() as connection:
+        version = _version(connection, path)
+    while version < len(steps):
+        with writing(engine) as connection:
+            version = _version(connection, path)
+            if version < len(steps):
+                version += 1
+                _apply(connection, steps[version - 1], version)
+    if version > len(steps):
+        raise _newer(path, version, len(steps))
+
+
+def _apply(connection: Connection, step: Migration, number: int) -> None:
+    for statement in step.statements:
+        connection.exec_driver_sql(statement)
+    connection.execute(insert(MigrationRow), {"name": step.name, "applied_at": now()})
+    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.exec_driver_sql(f"PRAGMA user_version = {number}")
+
+
+def _version(connection: Connection, path: Path) -> int:
+    """How many steps the database has seen; 0 for an empty one."""
+    version, application, objects = connection.exec_driver_sql(
+        "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master)"
+        " FROM pragma_user_version, pragma_application_id"
+    ).one()
+    if application == APPLICATION_ID or not (objects or version or application):
+        return int(version)
+    raise DamagedFileError(
+        f"{path} is an SQLite database, but not a catalog of mmsearch.",
+        "Remove it if nothing else needs it, and index the folder again.",
+    )
+
+
+def _newer(path: Path, found: int, expected: int) -> SchemaError:
+    return SchemaError(
+        f"{path} has schema {found}, of a newer mmsearch; this one knows schemas up to {expected}.",
+        "Upgrade mmsearch.",
+        found=found,
+        expected=expected,
+    )

@@ -1,0 +1,174 @@
+"""The tables of a catalog as typed models. `migrations` makes them; a test holds the two equal.
+
+::
+
+    roots 1──n files n──1 images n──1 segments          generations n──1 built_indexes
+                            1──n texts
+
+`images.file_count` is kept by triggers on ``files``: it is the number of places where a content
+lies, and an image of which no file is left is dead, not gone, so that its vector can be used
+again. Times without a unit in their name are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """What all tables have in common: how Python's types are stored."""
+
+    type_annotation_map = {bytes: LargeBinary, str: Text, dict[str, Any]: JSON}  # noqa: RUF012
+
+
+class MigrationRow(Base):
+    """A step that made the schema what it is."""
+
+    __tablename__ = "migrations"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    applied_at: Mapped[str]
+
+
+class SettingRow(Base):
+    """One fact about the whole index; see `mmsearch.catalog.identity`."""
+
+    __tablename__ = "settings"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[Any] = mapped_column(JSON)
+
+
+class RootRow(Base):
+    """A folder that is indexed; no root lies inside another."""
+
+    __tablename__ = "roots"
+    __table_args__ = (
+        UniqueConstraint("name"),
+        UniqueConstraint("path"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    path: Mapped[bytes]
+
+
+class SegmentRow(Base):
+    """An immutable file of vectors."""
+
+    __tablename__ = "segments"
+    __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    rows: Mapped[int]
+    dim: Mapped[int]
+
+
+class ImageRow(Base):
+    """A content that has a vector. AUTOINCREMENT: an id never means two pictures."""
+
+    __tablename__ = "images"
+    __table_args__ = (
+        UniqueConstraint("digest"),
+        Index("images_dead", "id", sqlite_where=text("file_count = 0")),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[bytes]
+    width: Mapped[int]
+    height: Mapped[int]
+    format: Mapped[str]
+    taken_at: Mapped[str | None]
+    segment: Mapped[int] = mapped_column(ForeignKey("segments.number"))
+    file_count: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class TextRow(Base):
+    """A text that belongs to a picture."""
+
+    __tablename__ = "texts"
+    __table_args__ = (Index("texts_image_id", "image_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    language: Mapped[str | None]
+    text: Mapped[str]
+
+
+class FileRow(Base):
+    """A path and what it held when it was read: a picture, or the reason why not."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        UniqueConstraint("root_id", "path"),
+        CheckConstraint("(image_id IS NULL) <> (error IS NULL)", name="picture_or_error"),
+        Index("files_image_id", "image_id"),
+        Index("files_digest", "digest"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    root_id: Mapped[int] = mapped_column(ForeignKey("roots.id"))
+    path: Mapped[bytes]
+    size: Mapped[int]
+    mtime_ns: Mapped[int]
+    checked_ns: Mapped[int]
+    digest: Mapped[bytes]
+    image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"))
+    error: Mapped[str | None]
+
+
+class BuiltIndexRow(Base):
+    """A vector index built from the segments up to ``covers``."""
+
+    __tablename__ = "built_indexes"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    plugin: Mapped[str]
+    name: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    rows: Mapped[int]
+    covers: Mapped[int]
+    settings: Mapped[dict[str, Any]]
+
+
+class GenerationRow(Base):
+    """A state of the index that readers see; the newest counts."""
+
+    __tablename__ = "generations"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[str]
+    built_id: Mapped[int | None] = mapped_column(ForeignKey("built_indexes.id"))
+
+
+class RunRow(Base):
+    """One run of the indexer."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    started_at: Mapped[str]
+    finished_at: Mapped[str | None]
+    outcome: Mapped[str]
+    counts: Mapped[dict[str, Any]]

@@ -1,0 +1,433 @@
+"""Every catalog, held to its seam."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mmsearch.catalog import sqlite
+from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
+from mmsearch.core.records import FailedFile, FileStamp, KnownFile, Record, ShardCommit
+from mmsearch.core.types import Text
+from tests.unit.catalog.samples import (
+    IDENTITY,
+    built,
+    digest_of,
+    encoded,
+    picture,
+    placed,
+    seen,
+    segment,
+)
+
+FACTORIES = {"sqlite": lambda folder: sqlite.open_catalog(folder / "catalog.sqlite", create=True)}
+
+
+@pytest.fixture(params=FACTORIES)
+def catalog(request, tmp_path):
+    catalog = FACTORIES[request.param](tmp_path)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def root(catalog):
+    return catalog.ensure_root(b"/photos")[0]
+
+
+def state(catalog):
+    """All that can be seen of a catalog but times and the generation."""
+    with catalog.snapshot() as snapshot:
+        known = range(1, catalog.next_numbers()[0])
+        return (
+            snapshot.records(known),
+            snapshot.dead_ids.tolist(),
+            snapshot.pictures,
+            snapshot.built,
+            snapshot.tail,
+            catalog.roots(),
+            [catalog.known_files(root.id, b"") for root in catalog.roots()],
+            catalog.failures(),
+            catalog.segments(),
+            catalog.file_count(),
+            catalog.referenced_files(),
+            catalog.next_numbers(),
+        )
+
+
+def generation(catalog):
+    with catalog.snapshot() as snapshot:
+        return snapshot.generation
+
+
+class TestEmpty:
+    def test_nothing_is_there(self, catalog):
+        with catalog.snapshot() as snapshot:
+            assert snapshot.generation == 0
+            assert snapshot.identity is None
+            assert snapshot.pictures == 0
+            assert snapshot.built is None
+            assert list(snapshot.tail) == []
+            assert snapshot.dead_ids.dtype == np.int64
+            assert snapshot.dead_ids.shape == (0,)
+            assert snapshot.records([]) == []
+        assert catalog.identity() is None
+        assert catalog.roots() == []
+        assert catalog.segments() == []
+        assert catalog.failures() == []
+        assert catalog.last_run() is None
+        assert catalog.file_count() == 0
+        assert catalog.referenced_files() == set()
+        assert catalog.next_numbers() == (1, 1)
+        assert catalog.known_files(1, b"") == {}
+        assert catalog.images_of([]) == {}
+
+
+class TestIdentity:
+    def test_comes_back_as_it_was_bound(self, catalog):
+        catalog.bind(IDENTITY)
+        assert catalog.identity() == IDENTITY
+        assert catalog.identity().encoder.fingerprint == IDENTITY.encoder.fingerprint
+        with catalog.snapshot() as snapshot:
+            assert snapshot.identity == IDENTITY
+
+    def test_fusion_and_index_may_change(self, catalog, root):
+        catalog.bind(IDENTITY)
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        other = dataclasses.replace(IDENTITY, fusion="weighted", vector_index="faiss_flat")
+        catalog.bind(other)
+        assert catalog.identity() == other
+
+    def test_the_encoder_may_not_once_there_are_vectors(self, catalog, root):
+        catalog.bind(IDENTITY)
+        encoder = dataclasses.replace(IDENTITY.encoder, weights_sha256="cd34")
+        other = dataclasses.replace(IDENTITY, encoder=encoder)
+        catalog.bind(other)
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        with pytest.raises(EncoderMismatchError):
+            catalog.bind(IDENTITY)
+        assert catalog.identity() == other
+
+
+class TestRoots:
+    def test_a_folder_becomes_a_root_of_its_name(self, catalog):
+        root, rest = catalog.ensure_root(b"/home/ada/photos")
+        assert (root.name, root.path, rest) == ("photos", b"/home/ada/photos", b"")
+        assert catalog.roots() == [root]
+        assert catalog.ensure_root(b"/home/ada/photos/") == (root, b"")
+
+    def test_what_lies_below_is_covered(self, catalog, root):
+        assert catalog.ensure_root(b"/photos/2020/may") == (root, b"2020/may")
+        assert catalog.ensure_root(b"/photos-2")[0] != root
+        assert len(catalog.roots()) == 2
+
+    def test_names_are_made_unique(self, catalog):
+        paths = [b"/a/photos", b"/b/photos", b"/c/photos", b"/d/caf\xe9", b"/e/two\nlines"]
+        names = [catalog.ensure_root(path)[0].name for path in paths]
+        assert names == ["photos", "photos-2", "photos-3", "caf\\xe9", "two\\nlines"]
+
+    def test_the_whole_file_system_is_a_root_too(self, catalog):
+        root, _ = catalog.ensure_root(b"/")
+        assert (root.name, root.path) == ("root", b"/")
+        catalog.commit_shard(encoded(catalog, root, {b"a/b.jpg": "b"}))
+        assert catalog.ensure_root(b"/a") == (root, b"a")
+        with catalog.snapshot() as snapshot:
+            assert snapshot.records([1])[0].paths == (b"/a/b.jpg",)
+
+    def test_a_wider_root_takes_over_the_files_of_narrower_ones(self, catalog):
+        one, _ = catalog.ensure_root(b"/mnt/one")
+        two, _ = catalog.ensure_root(b"/mnt/deep/two")
+        other, _ = catalog.ensure_root(b"/mnt-other")
+        catalog.commit_shard(encoded(catalog, one, {b"\xff'%.jpg": "a", b"x/b.jpg": "b"}))
+        catalog.commit_shard(
+            encoded(catalog, two, {b"c.jpg": "c"}, failed=[(seen(b"bad.jpg"), b"?", "broken")])
+        )
+        catalog.commit_shard(encoded(catalog, other, {b"d.jpg": "d"}))
+        with catalog.snapshot() as snapshot:
+            before = snapshot.records([1, 2, 3, 4])
+            count = catalog.file_count()
+        at = generation(catalog)
+
+        wide, rest = catalog.ensure_root(b"/mnt")
+
+        assert rest == b""
+        assert [root.path for root in catalog.roots()] == [b"/mnt-other", b"/mnt"]
+        assert sorted(catalog.known_files(wide.id, b"")) == [
+            b"deep/two/bad.jpg",
+            b"deep/two/c.jpg",
+            b"one/x/b.jpg",
+            b"one/\xff'%.jpg",
+        ]
+        with catalog.snapshot() as snapshot:
+            assert snapshot.records([1, 2, 3, 4]) == before
+            assert snapshot.dead_ids.tolist() == []
+            assert snapshot.generation == at + 1
+        assert catalog.file_count() == count
+        assert catalog.failures() == [FailedFile(b"/mnt/deep/two/bad.jpg", "broken")]
+
+    def test_a_moved_root_takes_its_files_along(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        moved = catalog.move_root("photos", b"/backup/photos/")
+        assert (moved.id, moved.name, moved.path) == (root.id, "photos", b"/backup/photos")
+        assert catalog.roots() == [moved]
+        with catalog.snapshot() as snapshot:
+            assert snapshot.records([1])[0].paths == (b"/backup/photos/a.jpg",)
+
+    def test_only_a_known_root_can_be_moved(self, catalog, root):
+        with pytest.raises(UnknownNameError, match="photos"):
+            catalog.move_root("pictures", b"/elsewhere")
+
+    def test_a_root_does_not_move_into_another(self, catalog, root):
+        other, _ = catalog.ensure_root(b"/other")
+        for path in (b"/other", b"/other/below"):
+            with pytest.raises(SourceError, match="other"):
+                catalog.move_root("photos", path)
+        assert catalog.roots() == [root, other]
+
+    def test_a_root_moved_around_another_takes_it_over(self, catalog, root):
+        inner, _ = catalog.ensure_root(b"/new/sub")
+        files = {b"sub/same.jpg": "old", b"sub/newer.jpg": "new", b"top.jpg": "top"}
+        catalog.commit_shard(encoded(catalog, root, files, checked_ns=5))
+        catalog.commit_shard(encoded(catalog, inner, {b"same.jpg": "now"}, checked_ns=6))
+        catalog.commit_shard(encoded(catalog, inner, {b"newer.jpg": "stale"}, checked_ns=4))
+
+        moved = catalog.move_root("photos", b"/new")
+
+        assert catalog.roots() == [moved]
+        known = catalog.known_files(moved.id, b"")
+        assert {path: file.digest for path, file in known.items()} == {
+            b"sub/same.jpg": digest_of("now"),
+            b"sub/newer.jpg": digest_of("new"),
+            b"top.jpg": digest_of("top"),
+        }
+        with catalog.snapshot() as snapshot:
+            dead = {digest_of("old"), digest_of("stale")}
+            assert set(snapshot.dead_ids) == set(catalog.images_of(list(dead)).values())
+            assert snapshot.pictures == 3
+
+
+class TestCommit:
+    def test_what_was_committed_is_there(self, catalog, root):
+        texts = [("caption", "a red car", "en"), ("keywords", "car\0red")]
+        item = picture(1, "a", *texts)
+        shard = ShardCommit(
+            root_id=root.id,
+            checked_ns=9,
+            segment=segment(1, 1),
+            pictures=[item],
+            placed=[(seen(b"b.jpg", 10, 20), item.digest), (seen(b"a.jpg", 30, 40), item.digest)],
+            failed=[(seen(b"bad.jpg", 1, 2), b"digest", "it is cut off")],
+        )
+        catalog.commit_shard(shard)
+
+        assert catalog.known_files(root.id, b"") == {
+            b"a.jpg": KnownFile(b"a.jpg", 30, 40, 9, item.digest, 1),
+            b"b.jpg": KnownFile(b"b.jpg", 10, 20, 9, item.digest, 1),
+            b"bad.jpg": KnownFile(b"bad.jpg", 1, 2, 9, b"digest", None, "it is cut off"),
+        }
+        with catalog.snapshot() as snapshot:
+            assert snapshot.generation == 1
+            assert snapshot.pictures == 1
+            assert list(snapshot.tail) == [segment(1, 1)]
+            paths = (b"/photos/a.jpg", b"/photos/b.jpg")
+            assert snapshot.records([1]) == [Record(1, paths, item.picture, 40, 30)]
+            assert snapshot.records([1])[0].picture.texts == tuple(Text(*text) for text in texts)
+        assert catalog.images_of([item.digest, b"other"]) == {item.digest: 1}
+        assert catalog.segments() == [segment(1, 1)]
+        assert catalog.failures() == [FailedFile(b"/photos/bad.jpg", "it is cut off")]
+        assert catalog.file_count() == 2
+        assert catalog.next_numbers() == (2, 2)
+
+    def test_twice_is_once(self, catalog, root):
+        first = encoded(catalog, root, {b"a.jpg": "a", b"b.jpg": "b"})
+        catalog.commit_shard(first)
+        second = encoded(
+            catalog,
+            root,
+            {b"a.jpg": "c", b"d.jpg": "d"},
+            dropped=[b"b.jpg"],
+            failed=[(seen(b"e.jpg"), b"e", "no picture")],
+        )
+        catalog.commit_shard(second)
+        once, at = state(catalog), generation(catalog)
+        catalog.commit_shard(second)
+        assert state(catalog) == once
+        assert generation(catalog) == at
+
+    def test_a_changed_file_leaves_its_picture(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "old", b"b.jpg": "other"}))
+        old = catalog.images_of([digest_of("old")])[digest_of("old")]
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "new"}))
+        with catalog.snapshot() as snapshot:
+            assert snapshot.dead_ids.tolist() == [old]
+            assert snapshot.pictures == 2
+            (dead,) = snapshot.records([old])
+            assert (dead.paths, dead.size, dead.mtime_ns) == ((), 0, 0)
+        assert catalog.images_of([digest_of("old")]) == {digest_of("old"): old}
+
+    def test_a_dead_picture_comes_back_with_its_content(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        catalog.commit_shard(placed(root, {}, dropped=[b"a.jpg"]))
+        with catalog.snapshot() as snapshot:
+            assert (snapshot.pictures, snapshot.dead_ids.tolist()) == (0, [1])
+        catalog.commit_shard(placed(root, {b"again.jpg": "a"}))
+        with catalog.snapshot() as snapshot:
+            assert (snapshot.pictures, snapshot.dead_ids.tolist()) == (1, [])
+            assert snapshot.records([1])[0].paths == (b"/photos/again.jpg",)
+
+    def test_a_move_in_one_shard(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        catalog.commit_shard(placed(root, {b"b.jpg": "a"}, dropped=[b"a.jpg", b"never.jpg"]))
+        assert list(catalog.known_files(root.id, b"")) == [b"b.jpg"]
+
+    def test_a_failure_is_not_a_loss(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        bad = [(seen(b"a.jpg"), b"torn", "it is cut off")]
+        catalog.commit_shard(ShardCommit(root.id, 3, failed=bad))
+        assert catalog.file_count() == 0
+        known = catalog.known_files(root.id, b"")[b"a.jpg"]
+        assert (known.image_id, known.error, known.checked_ns) == (None, "it is cut off", 3)
+        catalog.commit_shard(placed(root, {b"a.jpg": "a"}))
+        assert catalog.failures() == []
+        assert catalog.known_files(root.id, b"")[b"a.jpg"].image_id == 1
+
+    def test_text_that_is_no_text_is_kept_as_far_as_it_goes(self, catalog, root):
+        item = picture(1, "a", ("caption", "caf\udce9"))
+        failed = [(seen(b"b"), b"", "caf\udce9 is no picture")]
+        catalog.commit_shard(
+            ShardCommit(root.id, 1, segment(1, 1), [item], [(seen(b"a"), item.digest)], failed)
+        )
+        with catalog.snapshot() as snapshot:
+            assert snapshot.records([1])[0].picture.texts == (Text("caption", "caf?"),)
+        assert catalog.failures()[0].reason == "caf? is no picture"
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"placed": [(seen(b"x"), digest_of("never encoded"))]},
+            {"pictures": [picture(9, "x")]},
+            {"segment": segment(2, 2), "pictures": [picture(9, "x")]},
+            {"segment": segment(2, 1), "pictures": [picture(1, "x")]},
+            {"segment": segment(2, 1), "pictures": [picture(9, "a")]},
+            {"segment": dataclasses.replace(segment(1, 1), stamp=FileStamp("segments/x", 1, "0"))},
+            {"segment": dataclasses.replace(segment(2, 0), stamp=segment(1, 1).stamp)},
+            {"root_id": 77},
+        ],
+        ids=[
+            "no vector",
+            "no segment",
+            "rows",
+            "known id",
+            "known content",
+            "other segment of that number",
+            "file of another segment",
+            "no root",
+        ],
+    )
+    def test_a_contradiction_is_refused_whole(self, catalog, root, wrong):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        before, at = state(catalog), generation(catalog)
+        shard = ShardCommit(root.id, 1, dropped=[b"a.jpg"])
+        with pytest.raises(ValueError, match=r"."):
+            catalog.commit_shard(dataclasses.replace(shard, **wrong))
+        assert state(catalog) == before
+        assert generation(catalog) == at
+
+
+class TestKnownFiles:
+    def test_below_is_a_folder_not_a_prefix(self, catalog, root):
+        inside = [b"2020/a.jpg", b"2020/x/b.jpg", b"2020/\xff", b"2020"]
+        outside = [b"2020-x/a.jpg", b"20200/a.jpg", b"2020.jpg", b"2020!", b"1/2020/a.jpg", b"x"]
+        catalog.commit_shard(encoded(catalog, root, dict.fromkeys(inside + outside, "same")))
+        assert set(catalog.known_files(root.id, b"2020")) == set(inside)
+        assert set(catalog.known_files(root.id, b"2020/x")) == {b"2020/x/b.jpg"}
+        assert set(catalog.known_files(root.id, b"")) == set(inside + outside)
+        assert catalog.known_files(root.id, b"3") == {}
+
+    def test_of_one_root_only(self, catalog, root):
+        other, _ = catalog.ensure_root(b"/other")
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        assert catalog.known_files(other.id, b"") == {}
+
+
+class TestRecords:
+    def test_order_and_length_of_the_ids(self, catalog, root):
+        files = {b"%04d.jpg" % number: f"{number}" for number in range(2500)}
+        catalog.commit_shard(encoded(catalog, root, files))
+        ids = np.array([*range(2500, 0, -1), 7, 7])
+        with catalog.snapshot() as snapshot:
+            assert [record.id for record in snapshot.records(ids)] == ids.tolist()
+        assert len(catalog.images_of([digest_of(f"{number}") for number in range(3000)])) == 2500
+
+    def test_an_id_that_never_was(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        with catalog.snapshot() as snapshot, pytest.raises(KeyError, match="2"):
+            snapshot.records([1, 2])
+
+    def test_all_places_of_a_content_across_roots(self, catalog, root):
+        other, _ = catalog.ensure_root(b"/a")
+        catalog.commit_shard(encoded(catalog, root, {b"z.jpg": "a"}))
+        catalog.commit_shard(placed(other, {b"b/c.jpg": "a"}))
+        with catalog.snapshot() as snapshot:
+            assert snapshot.records([1])[0].paths == (b"/a/b/c.jpg", b"/photos/z.jpg")
+
+
+class TestGenerations:
+    def test_the_built_index_covers_the_older_segments(self, catalog, root):
+        for name in "abc":
+            catalog.commit_shard(encoded(catalog, root, {name.encode(): name}))
+        assert catalog.publish(built(covers=2)) == 4
+        with catalog.snapshot() as snapshot:
+            assert snapshot.generation == 4
+            assert snapshot.built == built(covers=2)
+            assert [part.number for part in snapshot.tail] == [3]
+            assert snapshot.pictures == 3
+
+    def test_a_commit_carries_the_built_index_over(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
+        catalog.publish(built(covers=1))
+        catalog.commit_shard(encoded(catalog, root, {b"b": "b"}))
+        with catalog.snapshot() as snapshot:
+            assert snapshot.built == built(covers=1)
+            assert list(snapshot.tail) == [segment(2, 1)]
+
+    def test_only_the_newest_built_index_is_referenced(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
+        catalog.publish(built(covers=1, number=1))
+        catalog.publish(built(covers=1, number=2))
+        assert catalog.referenced_files() == {"segments/000001.npz", "ann/000002.faiss"}
+
+    def test_a_snapshot_stays_as_it_is(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
+        with catalog.snapshot() as snapshot:
+            catalog.commit_shard(
+                encoded(catalog, root, {b"a": "b"}, failed=[(seen(b"c"), b"", "broken")])
+            )
+            catalog.publish(built(covers=2))
+            catalog.move_root("photos", b"/elsewhere")
+            assert snapshot.generation == 1
+            assert snapshot.built is None
+            assert list(snapshot.tail) == [segment(1, 1)]
+            assert snapshot.dead_ids.tolist() == []
+            assert snapshot.pictures == 1
+            assert snapshot.records([1])[0].paths == (b"/photos/a",)
+            with pytest.raises(KeyError):
+                snapshot.records([2])
+        assert generation(catalog) == 4
+
+
+class TestRuns:
+    def test_a_run_ends_as_it_is_told(self, catalog):
+        first = catalog.begin_run()
+        run = catalog.last_run()
+        assert (run.finished_at, run.outcome, run.counts) == (None, "running", {})
+        catalog.finish_run(first, "done", {"added": 3})
+        run = catalog.last_run()
+        assert (run.outcome, run.counts) == ("done", {"added": 3})
+        assert run.started_at <= run.finished_at
+        assert catalog.begin_run() > first
+        assert catalog.last_run().outcome == "running"
+
+    def test_runs_make_no_generation(self, catalog):
+        catalog.finish_run(catalog.begin_run(), "done", {})
+        assert generation(catalog) == 0

@@ -1,0 +1,68 @@
+"""Small pieces of work to commit."""
+
+import hashlib
+
+from mmsearch.core.records import (
+    BuiltIndex,
+    EncodedPicture,
+    FileStamp,
+    Identity,
+    SeenFile,
+    Segment,
+    ShardCommit,
+)
+from mmsearch.core.types import EncoderSpec, Picture, Text
+
+IDENTITY = Identity(
+    EncoderSpec("starter", 384, "ab12", {"edge_px": 260, "mean": [0.5]}, 1, 128),
+    "image",
+    "exact",
+)
+
+
+def digest_of(content):
+    return hashlib.sha256(content.encode()).digest()
+
+
+def seen(path, size=100, mtime_ns=7):
+    return SeenFile(path, size, mtime_ns)
+
+
+def picture(number, content, *texts):
+    facts = Picture(640, 480, "JPEG", "2020-05-17T10:11:12", tuple(Text(*text) for text in texts))
+    return EncodedPicture(number, digest_of(content), facts)
+
+
+def segment(number, rows):
+    return Segment(number, FileStamp(f"segments/{number:06d}.npz", 1000, f"{number:064x}"), rows, 8)
+
+
+def built(covers, number=1):
+    stamp = FileStamp(f"ann/{number:06d}.faiss", 99, "f" * 64)
+    return BuiltIndex("faiss_flat", stamp, 3, covers, {"recall": 1.0})
+
+
+def encoded(catalog, root, files, *, checked_ns=1, dropped=(), failed=()):
+    """A shard whose pictures have never been seen: ``files`` maps paths to contents."""
+    number, segment_number = catalog.next_numbers()
+    contents = sorted(set(files.values()))
+    pictures = [picture(number + at, content) for at, content in enumerate(contents)]
+    return ShardCommit(
+        root_id=root.id,
+        checked_ns=checked_ns,
+        segment=segment(segment_number, len(pictures)) if pictures else None,
+        pictures=pictures,
+        placed=[(seen(path), digest_of(content)) for path, content in files.items()],
+        dropped=dropped,
+        failed=failed,
+    )
+
+
+def placed(root, files, *, checked_ns=2, dropped=()):
+    """A shard of known content at other places."""
+    return ShardCommit(
+        root_id=root.id,
+        checked_ns=checked_ns,
+        placed=[(seen(path), digest_of(content)) for path, content in files.items()],
+        dropped=dropped,
+    )

@@ -1,0 +1,265 @@
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mmsearch.catalog import connections
+from mmsearch.catalog.connections import reading, writing
+from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.core.errors import DamagedFileError, IndexLockedError, StateError
+from tests.unit.catalog.samples import encoded
+
+NOBODY = 65534
+
+
+def test_every_connection_of_a_writer_is_set_up(catalog):
+    with reading(catalog._engine) as one, reading(catalog._engine) as two:
+        for connection in (one, two):
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 10_000
+
+
+def test_a_transaction_that_writes_has_the_write_lock_from_its_beginning(catalog, path):
+    other = sqlite3.connect(path, isolation_level=None, timeout=0)
+    with writing(catalog._engine) as connection:
+        connection.exec_driver_sql("SELECT 1")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+
+
+@pytest.mark.parametrize("name", ["cata?log#1 %41.sqlite", "caf\udce9.sqlite"])
+def test_any_file_name(tmp_path, name):
+    path = tmp_path / name
+    open_catalog(path, create=True).close()
+    assert path.name in os.listdir(tmp_path)
+    open_catalog(path, read_only=True).close()
+
+
+def test_to_create_is_to_write(path):
+    with pytest.raises(ValueError, match="only read"):
+        open_catalog(path, create=True, read_only=True)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_missing_file_is_not_made(path, read_only):
+    with pytest.raises(StateError, match="cannot be opened"):
+        open_catalog(path, read_only=read_only)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_that_is_no_database(path, read_only):
+    path.write_bytes(b"not a database at all, but long enough to look for a header" * 100)
+    with pytest.raises(DamagedFileError, match=r"is not an SQLite database\. .*mmsearch remove"):
+        open_catalog(path, read_only=read_only)
+
+
+def test_damage_that_shows_later(catalog, path):
+    root, _ = catalog.ensure_root(b"/photos")
+    catalog.commit_shard(encoded(catalog, root, {b"%05d" % n: f"{n}" for n in range(2000)}))
+    catalog.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match="is damaged: database disk image is malformed"):
+        read_all(path)
+
+
+def test_a_file_that_was_cut_off(catalog, path):
+    root, _ = catalog.ensure_root(b"/photos")
+    catalog.commit_shard(encoded(catalog, root, {b"%05d" % n: f"{n}" for n in range(2000)}))
+    catalog.close()
+    os.truncate(path, path.stat().st_size // 8192 * 4096)
+    with pytest.raises(DamagedFileError, match="is damaged"):
+        read_all(path)
+
+
+def read_all(path):
+    catalog = open_catalog(path, read_only=True)
+    try:
+        catalog.known_files(1, b"")
+        with catalog.snapshot() as snapshot:
+            snapshot.records(range(1, 2001))
+    finally:
+        catalog.close()
+
+
+def test_another_program_that_holds_the_database(catalog, path, monkeypatch):
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.01)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    second = open_catalog(path)
+    with pytest.raises(IndexLockedError, match="held by another program"):
+        second.begin_run()
+    other.execute("ROLLBACK")
+    other.close()
+    assert second.begin_run() == 1
+    second.close()
+
+
+def test_no_room_left(catalog, path):
+    root, _ = catalog.ensure_root(b"/photos")
+    with reading(catalog._engine) as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    shard = encoded(catalog, root, {b"%05d" % number: f"{number}" for number in range(500)})
+    with pytest.raises(StateError, match="no room left on the disk"):
+        catalog.commit_shard(shard)
+    assert catalog.file_count() == 0
+    assert catalog.segments() == []
+    with reading(catalog._engine) as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    catalog.commit_shard(shard)
+    assert catalog.file_count() == 500
+
+
+def test_a_reader_cannot_write(catalog, path):
+    reader = open_catalog(path, read_only=True)
+    with pytest.raises(StateError, match="cannot be written"):
+        reader.begin_run()
+    reader.close()
+
+
+@contextmanager
+def without_rights():
+    """Be an ordinary user, for whom permissions count."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def read_only_folder():
+    """A folder that others may only read, in a place that they can reach."""
+    folder = Path(tempfile.mkdtemp())
+    yield folder
+    folder.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder)
+
+
+def freeze(folder):
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+
+
+def filled(path):
+    catalog = open_catalog(path, create=True)
+    root, _ = catalog.ensure_root(b"/photos")
+    catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
+    return catalog
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of a folder are POSIX")
+class TestReadOnlyFolder:
+    def test_no_writer_was_left_behind(self, read_only_folder):
+        path = read_only_folder / "catalog.sqlite"
+        filled(path).close()
+        assert sorted(file.name for file in read_only_folder.iterdir()) == ["catalog.sqlite"]
+        freeze(read_only_folder)
+        self.check(path)
+
+    def test_a_reader_was_there_when_it_could_be_written(self, read_only_folder):
+        path = read_only_folder / "catalog.sqlite"
+        filled(path).close()
+        read_only_folder.chmod(0o777)
+        self.check(path)
+        assert Path(f"{path}-wal").exists()
+        freeze(read_only_folder)
+        self.check(path)
+
+    def test_a_writer_of_another_user_is_at_work(self, read_only_folder):
+        path = read_only_folder / "catalog.sqlite"
+        writer = filled(path)
+        freeze(read_only_folder)
+        self.check(path)
+        writer.close()
+
+    def test_commits_in_a_log_that_cannot_be_read_are_not_passed_over(self, read_only_folder):
+        path = read_only_folder / "catalog.sqlite"
+        writer = filled(path)
+        copies = {name: Path(f"{path}{name}").read_bytes() for name in ("", "-wal")}
+        writer.close()
+        assert copies["-wal"]
+        for name, content in copies.items():
+            Path(f"{path}{name}").write_bytes(content)
+        freeze(read_only_folder)
+        with without_rights(), pytest.raises(StateError, match="cannot be opened"):
+            open_catalog(path, read_only=True)
+
+    @staticmethod
+    def check(path):
+        with without_rights():
+            reader = open_catalog(path, read_only=True)
+            with reader.snapshot() as snapshot:
+                assert snapshot.records([1])[0].paths == (b"/photos/a",)
+            reader.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from mmsearch.catalog.sqlite import open_catalog
+from tests.unit.catalog.samples import encoded
+
+catalog = open_catalog(Path(sys.argv[1]))
+root = catalog.roots()[0]
+for line in sys.stdin:
+    catalog.commit_shard(encoded(catalog, root, {b"a": line.strip()}))
+    print("committed", flush=True)
+catalog.close()
+"""
+
+
+def test_readers_keep_their_generation_while_another_process_writes(path):
+    filled(path).close()
+    reader = open_catalog(path, read_only=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    with writer, reader.snapshot() as old:
+        for content in ("b", "c"):
+            writer.stdin.write(content + "\n")
+            writer.stdin.flush()
+            assert writer.stdout.readline() == "committed\n"
+            assert (old.generation, old.pictures) == (1, 1)
+            assert [record.paths for record in old.records([1])] == [(b"/photos/a",)]
+        with reader.snapshot() as new:
+            assert new.generation == 3
+            assert new.dead_ids.tolist() == [1, 2]
+            assert [part.number for part in new.tail] == [1, 2, 3]
+        assert len(old.tail) == 1
+        writer.stdin.close()
+        assert writer.wait() == 0
+    reader.close()
+
+
+def test_a_reader_sees_an_index_that_was_made_anew(path):
+    filled(path).close()
+    reader = open_catalog(path, read_only=True)
+    assert reader.file_count() == 1
+    for file in path.parent.iterdir():
+        file.unlink()
+    open_catalog(path, create=True).close()
+    assert reader.file_count() == 0
+    reader.close()

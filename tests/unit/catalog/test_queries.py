@@ -1,0 +1,74 @@
+"""What is asked often is answered by an index, and in few statements."""
+
+import pytest
+from sqlalchemy import event
+
+from tests.unit.catalog.samples import digest_of, encoded, placed
+
+
+@pytest.fixture
+def statements(catalog):
+    """Statements and parameters that are sent from now on."""
+    sent = []
+    event.listen(
+        catalog._engine,
+        "before_cursor_execute",
+        lambda connection, cursor, sql, values, context, many: sent.append((sql, values)),
+    )
+    return sent
+
+
+def plan_of(catalog, statement):
+    sql, values = statement
+    with catalog._engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+    return [row[3] for row in rows]
+
+
+@pytest.mark.parametrize("below", [b"", b"2020"])
+def test_known_files_walks_the_index_of_paths(catalog, root, statements, below):
+    catalog.known_files(root.id, below)
+    (statement,) = [sent for sent in statements if "files" in sent[0]]
+    plan = plan_of(catalog, statement)
+    searches = [step for step in plan if step.startswith("SEARCH files")]
+    assert searches
+    assert all("root_id=? AND path" in step for step in searches) or not below
+    assert not any(step.startswith("SCAN") for step in plan)
+
+
+def test_failures_and_dead_pictures_are_found_without_a_scan(catalog, statements):
+    catalog.failures()
+    catalog.file_count()
+    with catalog.snapshot() as snapshot:
+        assert snapshot.dead_ids.tolist() == []
+        assert snapshot.pictures == 0
+    plans = [plan_of(catalog, sent) for sent in statements if sent[0].startswith("SELECT")]
+    steps = [step for plan in plans for step in plan]
+    scans = {step.replace("COVERING ", "") for step in steps if step.startswith("SCAN")}
+    assert scans == {"SCAN images USING INDEX images_dead", "SCAN segments"}
+
+
+def test_records_takes_a_few_statements_for_all(catalog, root, statements):
+    catalog.commit_shard(encoded(catalog, root, {b"%d" % n: f"{n}" for n in range(1000)}))
+    statements.clear()
+    with catalog.snapshot() as snapshot:
+        snapshot.records(range(1, 1001))
+    assert len([sql for sql, _ in statements if sql.startswith("SELECT")]) == 1 + 2 * 3
+    assert all(len(values) < 999 for _, values in statements)
+
+
+def test_a_commit_takes_a_few_statements_for_all(catalog, root, statements):
+    shard = encoded(catalog, root, {b"%d" % number: f"{number}" for number in range(512)})
+    catalog.commit_shard(shard)
+    assert len(statements) < 15
+    assert catalog.file_count() == 512
+
+
+def test_a_snapshot_reads_what_is_asked_for(catalog, root, statements):
+    catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
+    catalog.commit_shard(placed(root, {b"b": "a"}))
+    assert list(catalog.images_of([digest_of("a")] * 3).values()) == [1]
+    statements.clear()
+    with catalog.snapshot() as snapshot:
+        assert snapshot.generation == 2
+    assert len([sql for sql, _ in statements if sql.startswith("SELECT")]) == 1
