@@ -163,8 +163,9 @@ class Modality(Protocol):
 class Walk(Protocol):
     """The files below a folder, as they are met."""
 
-    unreadable: Sequence[FailedFile]
-    """Folders that could not be listed; complete once the iteration has ended."""
+    @property
+    def unreadable(self) -> Sequence[FailedFile]:
+        """Folders that could not be listed; complete once the iteration has ended."""
 
     def __iter__(self) -> Iterator[SeenFile]: ...
 

@@ -1,0 +1,79 @@
+"""Any mode of Pillow -> upright 8-bit RGB."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from mmsearch.core.types import Pixels
+
+FIRST_SIDEWAYS: Final = 5
+"""EXIF orientations from here on exchange width and height."""
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_TRANSPARENT: Final = ("RGBA", "RGBa", "LA", "La", "PA")
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Undo an EXIF orientation (1 to 8; anything else means upright)."""
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def to_rgb(image: Image.Image) -> Pixels:
+    """Pixels as uint8 (h, w, 3); transparent ones over white.
+
+    Args:
+        image: Loaded, of any mode.
+    """
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return np.asarray(image)
+    if mode.startswith(("I", "F")):
+        return np.repeat(_deep_grey(np.asarray(image))[:, :, None], 3, axis=2)
+    if mode == "LAB":
+        return np.asarray(_from_lab(image))
+    if mode in _TRANSPARENT or "transparency" in image.info:
+        rgba = (image.convert("LA") if mode == "La" else image).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _deep_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey of more than 8 bits, scaled by the range that its values show.
+
+    Whole numbers are 16-bit where they fit 16 bits. Floats are read as 0 to 1 where they fit, else
+    as 8-bit or 16-bit values, else stretched from their least to their greatest.
+    """
+    if values.dtype.kind == "u":
+        return _rounded(values / (np.iinfo(values.dtype).max / 255))
+    grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = grey.min(initial=0.0), grey.max(initial=0.0)
+    if low < 0 or high > 65535:
+        return _rounded((grey - low) / max(high - low, 1e-12) * 255)
+    if values.dtype.kind == "f" and high <= 1:
+        return _rounded(grey * 255)
+    return _rounded(grey if high <= 255 else grey / 257)
+
+
+def _rounded(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    return converted if converted is not None else image.convert("RGB")

@@ -1,0 +1,193 @@
+"""Still pictures: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, HEIC/HEIF and AVIF, by Pillow.
+
+What comes out is upright (EXIF orientation applied), RGB, 8 bits a channel, on white where the
+picture is transparent.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from threading import Lock
+from typing import Final
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    ImageFile,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from mmsearch.core.errors import DecodeError
+from mmsearch.core.files import open_regular, reason_of
+from mmsearch.core.protocols import Modality
+from mmsearch.core.types import Decoded, Picture
+from mmsearch.modalities import _colour, _facts
+
+DEFAULT_MAX_PIXELS: Final = 300_000_000
+
+SUFFIXES: Final = frozenset(
+    b".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .hif .avif".split()
+)
+
+# Pillow knows some forty formats, among them ones that start other programs: only these are tried.
+# Files of the MPO format, which some cameras write, come in through JPEG.
+FORMATS: Final = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "BMP",
+    WebPImagePlugin.WebPImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+    AvifImagePlugin.AvifImageFile.format,
+)
+HEIF: Final = "HEIF"
+
+_AVIF_BRANDS: Final = (b"avif", b"avis")
+_limit_lock = Lock()
+
+
+def build(max_pixels: int = DEFAULT_MAX_PIXELS) -> Modality:
+    """The modality of still pictures.
+
+    Args:
+        max_pixels: Larger pictures are refused before they are decoded.
+    """
+    return ImageModality(max_pixels)
+
+
+@dataclass(frozen=True)
+class ImageModality:
+    """See `mmsearch.core.protocols.Modality`."""
+
+    max_pixels: int
+
+    def claims(self, path: bytes) -> bool:
+        """Whether the name ends like a picture's."""
+        dot = path.rfind(b".")
+        return dot > path.rfind(b"/") and path[dot:].lower() in SUFFIXES
+
+    def read(self, path: bytes, edge_px: int) -> Decoded:
+        """Pixels and facts of a picture.
+
+        Args:
+            path: Absolute.
+            edge_px: A JPEG may be decoded at a fraction of its size whose short side is still at
+                least this; 0 decodes all of it.
+
+        Raises:
+            DecodeError: One clause that says why it cannot be read.
+        """
+        with open_regular(path) as file, _plain_reasons(), _no_global_limit():
+            return self._decode(file, edge_px)
+
+    def thumbnail(self, path: bytes, edge_px: int) -> bytes:
+        """A JPEG whose long side is at most ``edge_px``.
+
+        Raises:
+            DecodeError: One clause that says why it cannot be read.
+        """
+        decoded = self.read(path, edge_px)
+        image = Image.fromarray(decoded.pixels)
+        image.thumbnail((edge_px, edge_px), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        return buffer.getvalue()
+
+    def _decode(self, file: BufferedReader, edge_px: int) -> Decoded:
+        head = file.read(12)
+        file.seek(0)
+        if not head:
+            raise DecodeError("the file is empty")
+        with Image.open(file, formats=_formats(head)) as image:
+            width, height = image.size
+            if width * height > self.max_pixels:
+                raise DecodeError(
+                    f"{width * height / 1e6:.0f} megapixels, over the limit of "
+                    f"{self.max_pixels / 1e6:g} (raise it with --max-pixels)"
+                )
+            reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
+            image.load()
+            # After loading: Pillow turns some formats itself and then takes the mark away.
+            orientation = _facts.orientation(image)
+            pixels = np.ascontiguousarray(_colour.to_rgb(_colour.upright(image, orientation)))
+            if reduced and orientation >= _colour.FIRST_SIDEWAYS:
+                width, height = height, width
+            elif not reduced:
+                height, width = pixels.shape[:2]
+            picture = Picture(
+                width=width,
+                height=height,
+                format="JPEG" if image.format == "MPO" else image.format or "",
+                taken_at=_facts.taken_at(image),
+                texts=_facts.texts(image),
+            )
+        return Decoded(picture, pixels)
+
+
+def _formats(head: bytes) -> tuple[str, ...]:
+    """The formats to try; the HEIF reader is loaded for files that begin like HEIF only."""
+    if head[4:8] != b"ftyp" or head[8:12] in _AVIF_BRANDS:
+        return FORMATS
+    import pillow_heif  # noqa: PLC0415 - 30 ms that few files need
+
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, HEIF)
+
+
+@contextmanager
+def _no_global_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels, which is lower than ours, and keep its warnings quiet.
+
+    Both are global to the process and belong to the program around us: they are put back, and the
+    lock keeps two of our own threads from putting back the wrong value.
+    """
+    with _limit_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        truncated, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+            ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+
+
+@contextmanager
+def _plain_reasons() -> Iterator[None]:
+    """Whatever a decoder throws becomes one clause that a person understands."""
+    try:
+        yield
+    except DecodeError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DecodeError("not a picture in a known format") from error
+    except MemoryError as error:
+        raise DecodeError("there is not enough memory to decode it") from error
+    except OSError as error:
+        raise DecodeError(_reason(error)) from error
+    except (EOFError, struct.error) as error:
+        raise DecodeError("the file is truncated") from error
+    except zlib.error as error:
+        raise DecodeError("its compressed data is damaged") from error
+    except Exception as error:
+        text = str(error).strip() or type(error).__name__
+        raise DecodeError(f"it cannot be decoded ({_facts.one_line(text)[:200]})") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno is not None:
+        return reason_of(error)
+    text = _facts.one_line(str(error))
+    if "truncated" in text.lower() or "end of file" in text.lower():
+        return "the file is truncated"
+    return f"it is damaged ({text[:200]})"
