@@ -1,0 +1,165 @@
+"""Towers compiled to ONNX: the cache that keeps them, and running them without torch.
+
+One folder a model: ``manifest.json``, ``tokenizer.json`` and the towers' files. Nothing is used
+before its checksum is found right; what is damaged is compiled again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mmsearch.core.hardware import processors
+from mmsearch.core.types import EncoderSpec, Kind, Vectors
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.encoders._preparation import PixelPreparation
+from mmsearch.encoders._text import TokenizerFacts
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """A file of a model's folder."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A compiled tower.
+
+    Attributes:
+        files: The .onnx file first, then its external data if it has any.
+        max_difference: Largest absolute difference from torch over the vectors of the samples.
+    """
+
+    files: tuple[CachedFile, ...]
+    max_difference: float
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The local file that weights came from, as it was then."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> WeightsFile:
+        """The file as it is now."""
+        facts = path.stat()
+        return cls(str(path), facts.st_size, facts.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a compiled model."""
+
+    spec: EncoderSpec
+    preparation: PixelPreparation
+    tokenizer: TokenizerFacts
+    tokenizer_file: CachedFile
+    towers: Mapping[Kind, Tower] = field(default_factory=dict)
+    source: WeightsFile | None = None
+
+
+class ModelCache:
+    """The folder of one model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def lock(self) -> filelock.BaseFileLock:
+        """Held while the folder is written; a second process waits and then finds the work done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(self.folder / "lock")
+
+    def read(self) -> Manifest | None:
+        """The manifest; None if there is none that this version can use."""
+        try:
+            stored = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            if stored.pop("version") != MANIFEST_VERSION:
+                return None
+            source = stored["source"]
+            return Manifest(
+                spec=EncoderSpec(**stored["spec"]),
+                preparation=PixelPreparation.from_facts(stored["preparation"]),
+                tokenizer=TokenizerFacts.from_facts(stored["tokenizer"]),
+                tokenizer_file=CachedFile(**stored["tokenizer_file"]),
+                towers={
+                    Kind(kind): Tower(
+                        tuple(CachedFile(**file) for file in tower["files"]),
+                        tower["max_difference"],
+                    )
+                    for kind, tower in stored["towers"].items()
+                },
+                source=WeightsFile(**source) if source else None,
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, manifest: Manifest) -> None:
+        """Make a manifest the one that counts."""
+        stored = {"version": MANIFEST_VERSION, **asdict(manifest)}
+        self._replace("manifest.json", json.dumps(stored, indent=2))
+
+    def write_tokenizer(self, tokenizer_json: str) -> CachedFile:
+        """Store a tokenizer.json."""
+        self._replace("tokenizer.json", tokenizer_json)
+        return self.stamp("tokenizer.json")
+
+    def stamp(self, name: str) -> CachedFile:
+        """Size and checksum of a file of the folder."""
+        path = self.folder / name
+        return CachedFile(name, path.stat().st_size, file_sha256(path))
+
+    def holds(self, files: Sequence[CachedFile]) -> bool:
+        """Whether files are there and are what they were."""
+        with suppress(OSError):
+            return all(self.stamp(file.name) == file for file in files)
+        return False
+
+    def _replace(self, name: str, text: str) -> None:
+        temporary = self.folder / f"{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.folder / name)
+
+
+class CompiledTower:
+    """A tower in ONNX Runtime, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = processors()
+        options.log_severity_level = 3
+        # Threads that spin while they wait would take the processors from the decoders.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [value.name for value in self._session.get_inputs()]
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> Vectors:
+        """The tower's inputs -> float32 (n, dim), unit rows."""
+        outputs = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+        return as_unit_vectors(np.asarray(outputs[0], dtype=np.float32))
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""torch -> ONNX, checked against torch. Imported only to compile."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmsearch.core.errors import MMSearchError
+from mmsearch.encoders._compiled import CachedFile, CompiledTower, ModelCache, Tower
+
+LARGEST_DIFFERENCE = 1e-3
+"""Of any column of a unit vector; beyond it a compiled tower is refused."""
+
+ONE_FILE_BYTES = 1_800_000_000
+"""ONNX files are limited to 2 GiB; larger weights go into a file beside it."""
+
+
+def export_tower(
+    cache: ModelCache,
+    name: str,
+    tower: torch.nn.Module,
+    samples: Sequence[Sequence[NDArray[Any]]],
+    dynamic_axes: Sequence[int],
+) -> Tower:
+    """Compile a tower and hold it to torch.
+
+    Args:
+        cache: Where it goes.
+        name: ``text`` or ``image``.
+        tower: Inputs -> float32 (n, dim), unit rows.
+        samples: Inputs to compare on, of different shapes; the first one is traced.
+        dynamic_axes: Axes of every input that may change.
+
+    Returns:
+        Its files and the largest difference.
+
+    Raises:
+        MMSearchError: The compiled tower differs from torch.
+    """
+    path = cache.folder / f"{name}.onnx"
+    weights = sum(p.numel() * p.element_size() for p in tower.state_dict().values())
+    arguments = tuple(torch.from_numpy(array) for array in samples[0])
+    with torch.inference_mode(), _quiet():
+        torch.onnx.export(
+            tower,
+            arguments,
+            path,
+            dynamo=True,
+            dynamic_shapes=tuple(
+                dict.fromkeys(dynamic_axes, torch.export.Dim.DYNAMIC) for _ in arguments
+            ),
+            external_data=weights > ONE_FILE_BYTES,
+            verbose=False,
+        )
+    files = [cache.stamp(path.name)]
+    data = Path(f"{path}.data")
+    if weights > ONE_FILE_BYTES:
+        files.append(CachedFile(data.name, data.stat().st_size, cache.stamp(data.name).sha256))
+    return Tower(tuple(files), _difference(name, tower, CompiledTower(path), samples))
+
+
+def _difference(
+    name: str,
+    tower: torch.nn.Module,
+    compiled: CompiledTower,
+    samples: Sequence[Sequence[NDArray[Any]]],
+) -> float:
+    worst = 0.0
+    for inputs in samples:
+        with torch.inference_mode():
+            truth = tower(*(torch.from_numpy(array) for array in inputs)).float().numpy()
+        worst = max(worst, float(np.abs(truth - compiled.run(inputs)).max()))
+    if not worst <= LARGEST_DIFFERENCE:
+        raise MMSearchError(
+            f"The compiled {name} tower differs from torch by {worst:.2g}, more than "
+            f"{LARGEST_DIFFERENCE:g}.",
+            "Please report the model and the versions of torch and onnxruntime.",
+        )
+    return worst
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter from the user; everything is put back afterwards."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

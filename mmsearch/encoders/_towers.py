@@ -1,0 +1,259 @@
+"""An encoder made of two towers, whatever model they come from."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.hardware import has_nvidia_gpu
+from mmsearch.core.types import EncoderOptions, EncoderSpec, Kind, Pixels, Prepared, Vectors
+from mmsearch.encoders._compiled import (
+    CompiledTower,
+    Manifest,
+    ModelCache,
+    Tower,
+    WeightsFile,
+    file_sha256,
+)
+from mmsearch.encoders._preparation import PixelPreparation
+from mmsearch.encoders._text import TextPreparation, TokenizerFacts
+
+if TYPE_CHECKING:
+    from mmsearch.encoders._torch import TorchTower
+
+CPU_BATCH = 32
+
+_SAMPLES = (
+    "a photo of a red car in front of a house",
+    "windmill",
+    "two dogs playing on a sunny beach, seen from far above, while a boat goes by",
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in torch.
+
+    Attributes:
+        spec: What it is.
+        preparation: Makes its pictures.
+        tokenizer: How a text becomes its input.
+        tokenizer_json: For the `tokenizers` library.
+        image_tower: Module: uint8 (n, s, s, 3) -> float32 (n, dim), unit rows.
+        text_tower: Module: int64 (n, t) ids, and a mask if the tokenizer says so -> the same.
+    """
+
+    spec: EncoderSpec
+    preparation: PixelPreparation
+    tokenizer: TokenizerFacts
+    tokenizer_json: str
+    image_tower: Any
+    text_tower: Any
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How to come by a model.
+
+    Attributes:
+        name: As a user types it.
+        slug: Name of its folder in the cache.
+        source: The local weights file that it must keep matching, if any.
+        load: Loads it in torch.
+    """
+
+    name: str
+    slug: str
+    source: Path | None
+    load: Callable[[], LoadedModel]
+
+
+class TowerEncoder:
+    """See `mmsearch.core.protocols.Encoder`.
+
+    The first use compiles the text tower, and on a CPU the image tower, and from then on neither
+    needs torch. A GPU's image tower runs in torch. One caller at a time.
+    """
+
+    def __init__(self, blueprint: Blueprint, options: EncoderOptions) -> None:
+        self._blueprint = blueprint
+        self._options = options
+        self._cache = model_cache(blueprint.slug, options)
+        self._loaded: LoadedModel | None = None
+        self._manifest = self._current() or self._compile((Kind.TEXT, *self._cpu_image()))
+        self.spec = replace(self._manifest.spec, name=blueprint.name)
+        self.image_preparation = self._manifest.preparation
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures a call of `encode` should be given."""
+        return CPU_BATCH if self._image_device == "cpu" else self._gpu_tower.batch_size
+
+    def prepare(self, kind: Kind, payload: Pixels | str) -> Prepared:
+        """One picture or text -> one array."""
+        if isinstance(payload, str):
+            return self._text.prepare(payload)
+        return self.image_preparation(payload)
+
+    def dropped_tokens(self, text: str) -> int:
+        """Tokens beyond the context length."""
+        return self._text.dropped_tokens(text)
+
+    def encode(self, kind: Kind, batch: Sequence[Prepared]) -> Vectors:
+        """Prepared items -> float32 (n, dim), unit rows."""
+        if not len(batch):
+            return np.empty((0, self.spec.dim), dtype=np.float32)
+        if kind == Kind.TEXT:
+            return self._text_tower.run(self._text.inputs(batch))
+        if self._image_device == "cpu":
+            return self._image_tower.run([np.stack(batch)])
+        return self._gpu_tower.run(batch)
+
+    def device(self, kind: Kind) -> str:
+        """Where a kind is encoded."""
+        if kind == Kind.TEXT:
+            return "ONNX Runtime on cpu"
+        if self._image_device != "cpu":
+            return f"torch on {self._image_device}"
+        if self._options.device == "auto" and has_nvidia_gpu():
+            return "ONNX Runtime on cpu (this machine has an NVIDIA GPU that torch cannot use)"
+        return "ONNX Runtime on cpu"
+
+    # --- parts, made when they are first needed ---
+
+    @cached_property
+    def _text(self) -> TextPreparation:
+        if not self._cache.holds([self._manifest.tokenizer_file]):
+            self._manifest = self._compile((Kind.TEXT,))
+        path = self._cache.folder / self._manifest.tokenizer_file.name
+        return TextPreparation.from_file(self._manifest.tokenizer, path)
+
+    @cached_property
+    def _text_tower(self) -> CompiledTower:
+        return self._compiled(Kind.TEXT)
+
+    @cached_property
+    def _image_tower(self) -> CompiledTower:
+        return self._compiled(Kind.IMAGE)
+
+    @cached_property
+    def _gpu_tower(self) -> TorchTower:
+        from mmsearch.encoders._torch import TorchTower  # noqa: PLC0415 - costs torch
+
+        return TorchTower(self._model().image_tower, self._image_device)
+
+    @cached_property
+    def _image_device(self) -> str:
+        wanted = self._options.device
+        possible = has_nvidia_gpu() or sys.platform == "darwin"
+        if wanted == "cpu" or (wanted == "auto" and not possible):
+            return "cpu"
+        from mmsearch.encoders._torch import choose_device  # noqa: PLC0415 - costs torch
+
+        return choose_device(wanted)
+
+    def _cpu_image(self) -> tuple[Kind, ...]:
+        return (Kind.IMAGE,) if self._image_device == "cpu" else ()
+
+    def _model(self) -> LoadedModel:
+        if self._loaded is None:
+            self._loaded = self._blueprint.load()
+        return self._loaded
+
+    # --- the cache ---
+
+    def _current(self) -> Manifest | None:
+        """The manifest, if it still belongs to the weights."""
+        manifest = self._cache.read()
+        source = self._blueprint.source
+        if manifest is None or source is None or not source.exists():
+            return manifest
+        now = WeightsFile.of(source)
+        if manifest.source == now:
+            return manifest
+        if file_sha256(source) != manifest.spec.weights_sha256:
+            return None
+        manifest = replace(manifest, source=now)
+        self._cache.write(manifest)
+        return manifest
+
+    def _compiled(self, kind: Kind) -> CompiledTower:
+        tower = self._manifest.towers.get(kind)
+        if tower is None or not self._cache.holds(tower.files):
+            self._manifest = self._compile((kind,))
+            tower = self._manifest.towers[kind]
+        return CompiledTower(self._cache.folder / tower.files[0].name)
+
+    def _compile(self, kinds: tuple[Kind, ...]) -> Manifest:
+        """Compile towers that the cache lacks; one process at a time."""
+        with self._cache.lock():
+            manifest = self._current()
+            missing = [kind for kind in kinds if not self._has(manifest, kind)]
+            if manifest is not None and not missing:
+                return manifest
+            self._options.say(f"Compiling {self._blueprint.name} for ONNX Runtime, once ...")
+            began = time.monotonic()
+            model = self._model()
+            source = self._blueprint.source
+            fresh = Manifest(
+                spec=model.spec,
+                preparation=model.preparation,
+                tokenizer=model.tokenizer,
+                tokenizer_file=self._cache.write_tokenizer(model.tokenizer_json),
+                towers=dict(manifest.towers) if manifest else {},
+                source=WeightsFile.of(source) if source else None,
+            )
+            for kind in missing:
+                tower = _exported(self._cache, kind, model)
+                fresh = replace(fresh, towers={**fresh.towers, kind: tower})
+            self._cache.write(fresh)
+            worst = max(tower.max_difference for tower in fresh.towers.values())
+            self._options.say(
+                f"Compiled in {time.monotonic() - began:.0f} s; "
+                f"the vectors differ from torch's by at most {worst:.1e}."
+            )
+            if self._image_device == "cpu":
+                self._loaded = None
+            return fresh
+
+    def _has(self, manifest: Manifest | None, kind: Kind) -> bool:
+        if manifest is None or kind not in manifest.towers:
+            return False
+        files = [manifest.tokenizer_file, *manifest.towers[kind].files]
+        return self._cache.holds(files)
+
+
+def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
+    """The cache folder of a model."""
+    return ModelCache(options.cache / "models" / slug)
+
+
+def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
+    from mmsearch.encoders._export import export_tower  # noqa: PLC0415 - costs torch
+
+    if kind == Kind.IMAGE:
+        noise = np.random.default_rng(0)
+        edge = model.preparation.size_px
+        shapes = ((2, edge, edge, 3), (1, edge, edge, 3), (3, edge, edge, 3))
+        pictures = [noise.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+        # Half of each picture is one colour, as no noise is.
+        for batch in pictures:
+            batch[:, edge // 2 :] = 200
+        return export_tower(
+            cache, "image", model.image_tower, [[batch] for batch in pictures], dynamic_axes=(0,)
+        )
+    text = TextPreparation(model.tokenizer, model.tokenizer_json)
+    samples: list[list[NDArray[np.int64]]] = [
+        text.inputs([text.prepare(line) for line in lines])
+        for lines in (_SAMPLES, _SAMPLES[:1], _SAMPLES[1:2], (" ".join(_SAMPLES * 40),))
+    ]
+    axes = (0, 1) if model.tokenizer.pads_to_longest else (0,)
+    return export_tower(cache, "text", model.text_tower, samples, axes)

