@@ -1,0 +1,137 @@
+"""Every encoder, held to its seam by value."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsearch.core import plugins
+from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.core.vectors import check_unit_vectors
+from tests.clip_checkpoints import tiny_variant
+
+TEXTS = [
+    "a red car",
+    "a windmill on a hill under a cloudy sky",
+    "x",
+    "two dogs, one cat & 17 birds",
+    "",
+    "\u732b caf\u00e9 \U0001f600",
+]
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory):
+    return {"starter": "", "open_clip": tiny_variant(tmp_path_factory.mktemp("tiny"))}
+
+
+@pytest.fixture(scope="module", params=plugins.names("encoders"))
+def plugin(request):
+    return request.param, plugins.load("encoders", request.param)
+
+
+@pytest.fixture(scope="module")
+def options(plugin, variants, cache):
+    return EncoderOptions(variants[plugin[0]], "cpu", cache, offline=True)
+
+
+@pytest.fixture(scope="module")
+def encoder(plugin, options):
+    return plugin[1].build(options)
+
+
+@pytest.fixture(scope="module")
+def pictures(photos):
+    found = []
+    for path in sorted((photos / "photos").iterdir())[:7]:
+        with Image.open(path) as image:
+            found.append(np.asarray(image.convert("RGB")))
+    return found
+
+
+def prepared(encoder, kind, items):
+    return [encoder.prepare(kind, item) for item in items]
+
+
+@pytest.fixture(params=list(Kind))
+def batch(request, encoder, pictures):
+    items = pictures if request.param == Kind.IMAGE else TEXTS
+    return request.param, prepared(encoder, request.param, items)
+
+
+def test_vectors_are_unit_vectors_of_the_promised_width(encoder, batch):
+    vectors = encoder.encode(*batch)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(batch[1]), encoder.spec.dim)
+    check_unit_vectors(vectors, encoder.spec.dim)
+
+
+def test_a_vector_is_the_same_alone_and_in_a_batch_and_keeps_its_place(encoder, batch):
+    kind, items = batch
+    together = encoder.encode(kind, items)
+    backwards = encoder.encode(kind, items[::-1])[::-1]
+    alone = np.concatenate([encoder.encode(kind, [item]) for item in items])
+    for other in (backwards, alone):
+        assert (1 - np.sum(together * other, axis=1)).max() < 1e-4
+
+
+def test_different_items_have_different_vectors(encoder, batch):
+    vectors = encoder.encode(*batch)
+    likeness = vectors @ vectors.T - 2 * np.eye(len(vectors))
+    assert likeness.max() < 0.99999
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_nothing_encodes_to_nothing(encoder, kind):
+    assert encoder.encode(kind, []).shape == (0, encoder.spec.dim)
+
+
+def test_a_long_text_is_cut_and_the_loss_is_counted(encoder):
+    assert encoder.dropped_tokens("a red car") == 0
+    words = "many words " * 400
+    dropped = encoder.dropped_tokens(words)
+    assert dropped > 300
+    tokens = encoder.prepare(Kind.TEXT, words)
+    assert len(tokens) == encoder.spec.context_length
+    longer = encoder.prepare(Kind.TEXT, words + "and more")
+    np.testing.assert_array_equal(tokens, longer)
+
+
+def test_pictures_of_any_shape_are_prepared_to_one_shape(encoder):
+    shapes = {
+        encoder.prepare(Kind.IMAGE, np.zeros((h, w, 3), dtype=np.uint8)).shape
+        for h, w in ((1, 1), (1, 900), (900, 1), (50, 60), (400, 300))
+    }
+    assert len(shapes) == 1
+
+
+def test_the_preparation_travels_to_workers(encoder, pictures):
+    copy = pickle.loads(pickle.dumps(encoder.image_preparation))  # noqa: S301 - our own
+    np.testing.assert_array_equal(copy(pictures[0]), encoder.prepare(Kind.IMAGE, pictures[0]))
+    assert copy.edge_px == encoder.image_preparation.edge_px > 0
+
+
+def test_a_second_build_is_the_same_encoder(plugin, options, encoder):
+    said = []
+    again = plugin[1].build(
+        EncoderOptions(options.variant, "cpu", options.cache, offline=True, say=said.append)
+    )
+    assert again.spec == encoder.spec
+    assert said == []
+    batch = prepared(encoder, Kind.TEXT, TEXTS)
+    np.testing.assert_allclose(
+        again.encode(Kind.TEXT, batch), encoder.encode(Kind.TEXT, batch), atol=1e-6
+    )
+
+
+def test_it_says_where_it_runs(encoder):
+    for kind in Kind:
+        assert "cpu" in encoder.device(kind)
+    assert encoder.batch_size >= 1
+
+
+def test_its_models_are_listed(plugin, options):
+    found = plugin[1].models(options)
+    assert found
+    assert all(model.name.startswith(plugin[0]) and model.summary for model in found)

@@ -1,0 +1,235 @@
+"""OpenCLIP models from local checkpoints: a true architecture and a tiny one, random weights."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.encoders import open_clip as plugin
+from tests.clip_checkpoints import save_checkpoint, tiny_variant
+
+TEXTS = ["a red car", "a photo of two dogs playing on a beach", "word " * 90]
+
+
+def options(variant, cache, **more):
+    return EncoderOptions(variant, "cpu", cache, offline=True, **more)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_variant(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    return save_checkpoint("ViT-B-32", tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="module")
+def vit_encoder(vit, cache):
+    return plugin.build(options(f"ViT-B-32@{vit}", cache))
+
+
+def test_both_towers_agree_with_open_clip(vit, vit_encoder, photos):
+    import open_clip
+    import torch
+    from PIL import Image
+
+    model, _, transform = open_clip.create_model_and_transforms("ViT-B-32", pretrained=str(vit))
+    model.eval()
+    paths = sorted((photos / "photos").iterdir())[:5]
+    images = [Image.open(path).convert("RGB") for path in paths]
+    with torch.inference_mode():
+        tokens = open_clip.get_tokenizer("ViT-B-32")(TEXTS)
+        texts = model.encode_text(tokens, normalize=True).numpy()
+        pictures = model.encode_image(
+            torch.stack([transform(image) for image in images]), normalize=True
+        ).numpy()
+    ours = vit_encoder.encode(Kind.TEXT, [vit_encoder.prepare(Kind.TEXT, t) for t in TEXTS])
+    np.testing.assert_allclose(ours, texts, atol=1e-5)
+    batch = [vit_encoder.prepare(Kind.IMAGE, np.asarray(image)) for image in images]
+    np.testing.assert_allclose(vit_encoder.encode(Kind.IMAGE, batch), pictures, atol=1e-5)
+    for image in images:
+        image.close()
+
+
+def test_padding_that_is_cut_changes_nothing(vit_encoder):
+    batch = [vit_encoder.prepare(Kind.TEXT, text) for text in TEXTS]
+    together = vit_encoder.encode(Kind.TEXT, batch)
+    for text, vector in zip(batch, together, strict=True):
+        np.testing.assert_allclose(vit_encoder.encode(Kind.TEXT, [text])[0], vector, atol=1e-5)
+    assert len(batch[0]) == 5
+
+
+def test_the_difference_from_torch_is_kept(vit, vit_encoder, cache):
+    manifest = next(found for found in (cache / "models").glob("open_clip-ViT-B-32*/manifest.json"))
+    from mmsearch.encoders._compiled import ModelCache
+
+    towers = ModelCache(manifest.parent).read().towers
+    assert set(towers) == {Kind.TEXT, Kind.IMAGE}
+    assert all(0 <= tower.max_difference < 1e-4 for tower in towers.values())
+
+
+def test_the_name_and_the_weights_are_bound(vit, vit_encoder):
+    import hashlib
+
+    assert vit_encoder.spec.name == f"open_clip:ViT-B-32@{vit}"
+    assert vit_encoder.spec.weights_sha256 == hashlib.sha256(vit.read_bytes()).hexdigest()
+    assert (vit_encoder.spec.dim, vit_encoder.spec.context_length) == (512, 77)
+
+
+def test_other_weights_under_the_same_name_are_another_encoder(tiny, cache, tmp_path):
+    config, _, file = tiny.rpartition("@")
+    copy = tmp_path / "model.safetensors"
+    shutil.copy(file, copy)
+    said = []
+    first = plugin.build(options(f"{config}@{copy}", cache, say=said.append)).spec
+    assert len(said) == 2
+    os.utime(copy, (1, 1))
+    assert plugin.build(options(f"{config}@{copy}", cache, say=said.append)).spec == first
+    assert len(said) == 2
+    shutil.copy(save_checkpoint("tiny-test-clip", tmp_path, seed=1), copy)
+    second = plugin.build(options(f"{config}@{copy}", cache, say=said.append)).spec
+    assert len(said) == 4
+    assert second.name == first.name
+    assert second.fingerprint != first.fingerprint
+
+
+def test_a_damaged_tower_is_compiled_again(tiny, tmp_path):
+    said = []
+    built = plugin.build(options(tiny, tmp_path, say=said.append))
+    batch = [built.prepare(Kind.TEXT, "a dog")]
+    truth = built.encode(Kind.TEXT, batch)
+    for name in ("text.onnx", "tokenizer.json", "manifest.json"):
+        path = next((tmp_path / "models").glob(f"*/{name}"))
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+        before = len(said)
+        again = plugin.build(options(tiny, tmp_path, say=said.append))
+        np.testing.assert_allclose(
+            again.encode(Kind.TEXT, [again.prepare(Kind.TEXT, "a dog")]), truth, atol=1e-6
+        )
+        assert len(said) > before
+
+
+def test_once_compiled_it_needs_no_training_library(tiny, cache):
+    plugin.build(options(tiny, cache))
+    program = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.encoders import open_clip
+encoder = open_clip.build(EncoderOptions({tiny!r}, "cpu", Path({str(cache)!r}), offline=True))
+encoder.encode(Kind.TEXT, [encoder.prepare(Kind.TEXT, "a dog")])
+encoder.encode(Kind.IMAGE, [encoder.prepare(Kind.IMAGE, np.zeros((9, 9, 3), np.uint8))])
+open_clip.models(EncoderOptions("", "cpu", Path({str(cache)!r}), offline=True))
+heavy = {{"torch", "open_clip", "timm", "transformers", "torchvision", "onnx"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
+
+
+def test_a_pt_file_of_tensors_is_read(tiny, cache, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    config, _, file = tiny.rpartition("@")
+    torch.save({"state_dict": load_file(file)}, tmp_path / "tiny.pt")
+    one = plugin.build(options(tiny, cache))
+    two = plugin.build(options(f"{config}@{tmp_path / 'tiny.pt'}", cache))
+    batch = [one.prepare(Kind.TEXT, "a dog")]
+    np.testing.assert_allclose(
+        one.encode(Kind.TEXT, batch), two.encode(Kind.TEXT, batch), atol=1e-6
+    )
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.target),))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tiny, cache, tmp_path):
+    import torch
+
+    config = tiny.rpartition("@")[0]
+    torch.save({"state_dict": {"x": Malicious(tmp_path / "pwned")}}, tmp_path / "evil.pt")
+    with pytest.raises(ModelUnavailableError, match="more than tensors"):
+        plugin.build(options(f"{config}@{tmp_path / 'evil.pt'}", cache))
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(vit, tiny, cache, tmp_path):
+    config, _, _file = tiny.rpartition("@")
+    with pytest.raises(ModelUnavailableError, match="cannot be loaded as a checkpoint of"):
+        plugin.build(options(f"{config}@{vit}", cache))
+    (tmp_path / "text.safetensors").write_text("this is no checkpoint")
+    with pytest.raises(ModelUnavailableError, match="cannot be loaded"):
+        plugin.build(options(f"{config}@{tmp_path / 'text.safetensors'}", cache))
+
+
+@pytest.mark.parametrize(
+    ("variant", "error", "sentence"),
+    [
+        ("ViT-B-32/laion2b_s34b_b79k", ModelUnavailableError, "or use the built-in model"),
+        ("ViT-B-23/laion2b_s34b_b79k", UnknownNameError, "Close: .*ViT-B-32"),
+        ("ViT-B-32/no_such_tag", UnknownNameError, "Known: .*laion2b_s34b_b79k"),
+        ("ViT-B-32", UnknownNameError, "Try open_clip:ViT-B-32/"),
+        ("ViT-B-32@/nowhere/file.safetensors", ModelUnavailableError, "no checkpoint file"),
+    ],
+)
+def test_what_cannot_be_had_is_said_with_the_ways_out(tmp_path, variant, error, sentence):
+    with pytest.raises(error, match=sentence):
+        plugin.build(options(variant, tmp_path))
+
+
+def test_the_sentence_of_an_offline_machine_names_the_model_and_both_ways_out(tmp_path):
+    with pytest.raises(ModelUnavailableError) as caught:
+        plugin.build(options(plugin.RECOMMENDED, tmp_path))
+    text = str(caught.value)
+    assert plugin.RECOMMENDED in text
+    assert "Connect to the internet once" in text
+    assert "@FILE" in text
+
+
+def test_offline_the_hub_is_not_asked(tmp_path):
+    assert not plugin.available(options("", tmp_path))
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "HUB_ANSWERS_WITHIN_S", 0.2)
+    monkeypatch.setattr(plugin.urllib.request, "urlopen", lambda *a, **k: _never())
+    assert not plugin.available(EncoderOptions("", "cpu", tmp_path, offline=False))
+
+
+def _never():
+    import time
+
+    time.sleep(1)
+    raise OSError("unreachable")
+
+
+def test_an_index_by_a_clip_model_is_searched_by_it(tiny, cache, mmsearch, photos, tmp_path):
+    """Random weights find nothing, but a picture is nearest to itself."""
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((photos / "photos").iterdir())[:12]:
+        shutil.copy(path, few)
+    home = tmp_path / "home"
+    mmsearch("index", few, "--home", home, "--model", f"open_clip:{tiny}")
+    picture = sorted(few.iterdir())[3]
+    first = mmsearch("similar", picture, "--home", home, "-k1", "--paths").out.strip()
+    assert first == str(picture)
+    assert len(mmsearch("query", "a dog", "--home", home).out.splitlines()) == 10
+    done = mmsearch("index", few, "--home", home, "--model", "starter", code=1)
+    assert "was built with 'open_clip:" in done.err
