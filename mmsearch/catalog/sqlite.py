@@ -15,6 +15,7 @@ from mmsearch.catalog.connections import open_engine, reading, writing
 from mmsearch.catalog.identity import read_identity, write_identity
 from mmsearch.catalog.snapshot import SqliteSnapshot, read_built, read_segments
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow
+from mmsearch.core.layout import TEMPORARY_SUFFIX, sync_folder
 from mmsearch.core.protocols import Catalog, Snapshot
 from mmsearch.core.records import (
     BuiltIndex,
@@ -47,7 +48,9 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
     """
     if create and read_only:
         raise ValueError("a catalog that is only read cannot be created")
-    engine = open_engine(path, create=create, read_only=read_only)
+    if create and not path.exists():
+        _create(path)
+    engine = open_engine(path, create=False, read_only=read_only)
     try:
         if read_only:
             migrations.check_readable(engine, path)
@@ -57,6 +60,21 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
         engine.dispose()
         raise
     return SqliteCatalog(engine)
+
+
+def _create(path: Path) -> None:
+    """Make an empty catalog under another name first: a reader meets a whole one or none."""
+    unfinished = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
+    for suffix in ("", "-wal", "-shm"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    engine = open_engine(unfinished, create=True, read_only=False)
+    try:
+        migrations.migrate(engine, unfinished)
+    finally:
+        # The last connection to close moves everything from the -wal file into the database.
+        engine.dispose()
+    unfinished.replace(path)
+    sync_folder(path.parent)
 
 
 class SqliteCatalog:

@@ -144,5 +144,8 @@ def check_encoder(identity: Identity, encoder: Encoder) -> None:
         message = (
             f"The weights or the code of {mine.name!r} are not those this index was built with."
         )
-        hint = "Index into another index with --index NAME, or bring the old weights back."
+        hint = (
+            "Index the folder into another index with --index NAME, or remove this one with "
+            "'mmsearch remove' and index again."
+        )
     raise EncoderMismatchError(message, hint, index=theirs.fingerprint, encoder=mine.fingerprint)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import TimeoutError as TaskTimeoutError
 from threading import Lock
 from typing import Any, TypeVar
@@ -47,6 +48,8 @@ class ProcessExecutor:
         self._lock = Lock()
         self._pool: ProcessPool | None = None
         self._make_worker: Callable[[], Any] | None = None
+        self._closed = False
+        self._underway: set[ProcessFuture[Any]] = set()
 
     def run(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
@@ -55,9 +58,7 @@ class ProcessExecutor:
         pending: deque[tuple[Task, ProcessFuture[Any]]] = deque()
         try:
             for task in tasks:
-                pool = self._started(make_worker)
-                future = pool.schedule(_work, args=(task,), timeout=self._timeout_s)
-                pending.append((task, future))
+                pending.append((task, self._submit(make_worker, task)))
                 if len(pending) >= self._workers * LOOK_AHEAD:
                     yield self._settle(*pending.popleft())
             while pending:
@@ -65,14 +66,21 @@ class ProcessExecutor:
         finally:
             for _, future in pending:
                 future.cancel()
+                self._underway.discard(future)
 
     def close(self) -> None:
-        """End the processes, whatever they do."""
+        """End the processes, whatever they do; threads that wait for results get CancelledError."""
         with self._lock:
+            self._closed = True
             self._stop()
+            # A pool that is stopped may leave some of its futures waiting for ever.
+            for future in list(self._underway):
+                future.cancel()
 
-    def _started(self, make_worker: Callable[[], Any]) -> ProcessPool:
+    def _submit(self, make_worker: Callable[[], Any], task: Any) -> ProcessFuture[Any]:
         with self._lock:
+            if self._closed:
+                raise CancelledError("the executor is closed")
             if self._pool is None or self._make_worker != make_worker:
                 self._stop()
                 self._pool = ProcessPool(
@@ -82,7 +90,11 @@ class ProcessExecutor:
                     initargs=(make_worker,),
                 )
                 self._make_worker = make_worker
-            return self._pool
+            future: ProcessFuture[Any] = self._pool.schedule(
+                _work, args=(task,), timeout=self._timeout_s
+            )
+            self._underway.add(future)
+            return future
 
     def _stop(self) -> None:
         if self._pool is not None:
@@ -98,8 +110,14 @@ class ProcessExecutor:
         except TaskTimeoutError:
             limit = f"decoding took longer than {self._timeout_s:g} seconds"
             return task, TaskFailure(limit, crashed=True)
-        except ProcessExpired:
+        except (ProcessExpired, BrokenExecutor) as error:
+            if self._closed:
+                raise CancelledError("the executor is closed") from error
+            if isinstance(error, BrokenExecutor):
+                raise
             return task, TaskFailure("the decoder crashed on it", crashed=True)
+        finally:
+            self._underway.discard(future)
 
 
 _worker: Callable[[Any], Any]

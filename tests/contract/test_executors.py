@@ -120,3 +120,15 @@ def test_a_crashing_and_a_hanging_task_cost_only_themselves():
             assert result.crashed
         else:
             assert result == task
+
+
+def test_closing_releases_a_thread_that_waits_for_results():
+    from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+    executor = processes.build(2, 600.0)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(lambda: list(executor.run(make_hostile, ["hang"] * 20)))
+        time.sleep(3)
+        executor.close()
+        with pytest.raises(CancelledError):
+            waiting.result(timeout=30)

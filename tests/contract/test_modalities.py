@@ -1,0 +1,126 @@
+"""Every modality, held to its seam."""
+
+import io
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsearch.core import plugins
+from mmsearch.core.errors import DecodeError
+from mmsearch.core.types import Picture
+
+WIDTH, HEIGHT = 640, 480
+
+
+def sample_picture(path):
+    x, y = np.meshgrid(np.linspace(0, 255, WIDTH), np.linspace(0, 255, HEIGHT))
+    pixels = np.stack([x, y, 255 - x], axis=2).astype(np.uint8)
+    Image.fromarray(pixels).save(path, "JPEG", quality=95)
+
+
+SAMPLES = {"image": ("sample.jpg", sample_picture)}
+"""By plugin: the name of a file that it reads, and what writes one."""
+
+
+def test_every_modality_has_a_sample():
+    assert sorted(SAMPLES) == plugins.names("modalities")
+
+
+@pytest.fixture(params=plugins.names("modalities"))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def modality(kind):
+    return plugins.load("modalities", kind).build(max_pixels=1_000_000)
+
+
+@pytest.fixture
+def path(kind, tmp_path):
+    name, write = SAMPLES[kind]
+    write(tmp_path / name)
+    return os.fsencode(tmp_path / name)
+
+
+def test_it_claims_its_sample_by_name_alone(modality, path):
+    assert modality.claims(path)
+    assert modality.claims(b"/missing/" + os.path.basename(path).upper())
+    assert not modality.claims(path + b".txt")
+    assert not modality.claims(b"/" + os.path.basename(path) + b"/README")
+    assert not modality.claims(b"")
+
+
+@pytest.mark.parametrize("edge_px", [0, 1, 100, 480, 5000])
+def test_pixels_are_what_the_vocabulary_says(modality, path, edge_px):
+    decoded = modality.read(path, edge_px)
+    pixels = decoded.pixels
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3
+    assert pixels.flags.c_contiguous
+    assert min(pixels.shape[:2]) >= min(edge_px or HEIGHT, WIDTH, HEIGHT)
+
+
+def test_facts_do_not_depend_on_the_size_asked_for(modality, path):
+    facts = {modality.read(path, edge_px).picture for edge_px in (0, 1, 100, 5000)}
+    assert len(facts) == 1
+    (picture,) = facts
+    assert isinstance(picture, Picture)
+    assert (picture.width, picture.height) == (WIDTH, HEIGHT)
+    assert picture.format
+
+
+def test_reading_twice_gives_the_same(modality, path):
+    first, second = modality.read(path, 100), modality.read(path, 100)
+    assert first.picture == second.picture
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+
+
+def test_a_thumbnail_is_a_small_jpeg(modality, path):
+    for edge_px in (1, 64, 5000):
+        with Image.open(io.BytesIO(modality.thumbnail(path, edge_px))) as small:
+            assert small.format == "JPEG"
+            assert max(small.size) == min(edge_px, WIDTH)
+
+
+def test_a_copy_from_another_process_reads_the_same(modality, path):
+    copy = pickle.loads(pickle.dumps(modality))  # noqa: S301
+    np.testing.assert_array_equal(copy.read(path, 100).pixels, modality.read(path, 100).pixels)
+
+
+def test_a_name_of_any_bytes_is_read(modality, path, tmp_path):
+    strange = os.fsencode(tmp_path) + b"/\xff\n " + os.path.basename(path)
+    shutil.copyfile(path, strange)
+    assert modality.claims(strange)
+    assert modality.read(strange, 0).picture == modality.read(path, 0).picture
+
+
+def test_the_limit_of_pixels_is_kept(kind, path):
+    limited = plugins.load("modalities", kind).build(max_pixels=WIDTH * HEIGHT - 1)
+    for read in (limited.read, limited.thumbnail):
+        with pytest.raises(DecodeError, match="--max-pixels"):
+            read(path, 10)
+
+
+@pytest.mark.parametrize("trouble", ["missing", "folder", "fifo", "empty", "nonsense"])
+def test_what_cannot_be_read_is_one_clear_clause(modality, path, trouble):
+    os.unlink(path)
+    if trouble == "folder":
+        os.mkdir(path)
+    elif trouble == "fifo":
+        os.mkfifo(path)
+    elif trouble != "missing":
+        with open(path, "wb") as file:
+            file.write(b"" if trouble == "empty" else b"no picture at all " * 50)
+    for read in (modality.read, modality.thumbnail):
+        with pytest.raises(DecodeError) as caught:
+            read(path, 100)
+        reason = str(caught.value)
+        assert reason
+        assert reason.isprintable()
+        assert "<" not in reason

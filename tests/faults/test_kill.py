@@ -1,0 +1,133 @@
+"""The indexer is stopped at any moment: what was committed stays, and the next run goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import mmsearch as library
+from mmsearch.core.errors import UnknownIndexError
+
+COMMAND = Path(sys.executable).with_name("mmsearch")
+
+
+def pictures(home):
+    try:
+        with library.open_index(home=home) as index:
+            return index.status().pictures
+    except UnknownIndexError:
+        return 0
+
+
+@pytest.fixture
+def start(photos, environment):
+    """Starts the indexer in a process group of its own, which ends with the test."""
+    started = []
+
+    def run(home):
+        process = subprocess.Popen(
+            [COMMAND, "index", photos, "--home", home, "--model", "starter"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for_a_commit(process, home):
+    while process.poll() is None and not pictures(home):
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()
+
+
+def finish(mmsearch, photos, home, kept):
+    report = json.loads(mmsearch("index", photos, "--home", home, "--json").out)["report"]
+    assert report["unchanged"] + report["encoded"] == 212
+    assert report["unchanged"] >= kept
+    assert pictures(home) == 212
+    folder = home / "default"
+    assert not list(folder.rglob("*.tmp"))
+    with library.open_index(home=home) as index:
+        built = index.status().built
+        segments = {path.name for path in (folder / "segments").iterdir()}
+    assert built.rows == 212
+    assert [path.name for path in (folder / "ann").iterdir()].count(built.stamp.name[4:]) == 1
+    assert len(segments) == len(set(segments))
+
+
+@pytest.fixture(scope="session")
+def _compiled(mmsearch):
+    mmsearch("models", "compile", "starter")
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_a_killed_indexer_loses_nothing_committed(mmsearch, photos, start, tmp_path):
+    home = tmp_path / "home"
+    process = start(home)
+    wait_for_a_commit(process, home)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = pictures(home)
+    assert kept > 0
+    with library.open_index(home=home) as index:
+        hits = index.search("an animal", k=300)
+        assert len(hits) == kept
+        itself = index.similar(hits[0].path, k=1)[0]
+        assert (itself.path, itself.score > 0.999) == (hits[0].path, True)
+    finish(mmsearch, photos, home, kept)
+
+
+@pytest.mark.usefixtures("_compiled")
+@pytest.mark.parametrize("delay_s", [0.3, 1.1, 2.2, 3.5])
+def test_any_moment_of_death_leaves_a_usable_index(mmsearch, photos, start, tmp_path, delay_s):
+    home = tmp_path / "home"
+    process = start(home)
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = pictures(home)
+    if kept:
+        with library.open_index(home=home) as index:
+            assert len(index.search("a photograph", k=300)) == kept
+    finish(mmsearch, photos, home, kept)
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_ctrl_c_says_what_stays_and_how_to_go_on(mmsearch, photos, start, tmp_path):
+    home = tmp_path / "home"
+    process = start(home)
+    wait_for_a_commit(process, home)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    kept = pictures(home)
+    assert f"Interrupted: {kept} pictures are in index 'default'".encode() in err
+    finish(mmsearch, photos, home, kept)
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_a_second_writer_is_told_and_can_wait(mmsearch, photos, start, tmp_path):
+    home = tmp_path / "home"
+    process = start(home)
+    wait_for_a_commit(process, home)
+    done = mmsearch("index", photos, "--home", home, code=1)
+    assert f"is being written by process {process.pid}" in done.err
+    assert len(mmsearch("query", "a dog", "--home", home).out.splitlines()) == 10
+    waited = mmsearch("index", photos, "--home", home, "--wait", "120")
+    assert "212 unchanged" in waited.out
+    assert process.wait(60) == 0
+    process.communicate()
