@@ -25,6 +25,8 @@ def open_regular(path: bytes) -> BufferedReader:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise DecodeError(reason_of(error)) from error
+    except ValueError as error:
+        raise DecodeError("no file can have such a name") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise DecodeError("not a regular file")

@@ -7,6 +7,7 @@ limit and replaces a worker that dies.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -127,6 +128,9 @@ def _start(make_worker: Callable[[], Callable[[Any], Any]]) -> None:
     global _worker  # noqa: PLW0603 - one worker a process is what a pool's initializer is for
     # Ctrl-C reaches the whole process group; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Decoders written in C print warnings of their own, across the progress bar of the parent; what
+    # matters comes back as a result.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _worker = make_worker()
 
 

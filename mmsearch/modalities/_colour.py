@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from mmsearch.core.types import Pixels
 
 FIRST_SIDEWAYS: Final = 5
 """EXIF orientations from here on exchange width and height."""
+
+_SAMPLE_FORMAT: Final = 339
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -22,8 +24,6 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-_TRANSPARENT: Final = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -39,32 +39,47 @@ def to_rgb(image: Image.Image) -> Pixels:
         image: Loaded, of any mode.
     """
     mode = image.mode
-    if mode == "RGB" and "transparency" not in image.info:
-        return np.asarray(image)
     if mode.startswith(("I", "F")):
-        return np.repeat(_deep_grey(np.asarray(image))[:, :, None], 3, axis=2)
+        return np.repeat(_deep_grey(image)[:, :, None], 3, axis=2)
     if mode == "LAB":
         return np.asarray(_from_lab(image))
-    if mode in _TRANSPARENT or "transparency" in image.info:
+    if image.has_transparency_data:
         rgba = (image.convert("LA") if mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if mode == "RGB" else image.convert("RGB"))
 
 
-def _deep_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey of more than 8 bits, scaled by the range that its values show.
+def _deep_grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey of more than 8 bits as 8 bits; what Pillow leaves undone of a TIFF's tags is done."""
+    values = np.asarray(image)
+    clear = values == image.info.get("transparency")
+    white_is_zero = False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+        if bits == 12:
+            values = (values.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
+        if bits == 32 and values.dtype.kind == "i" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+            values = values.view(np.uint32)
+    grey = _scaled(values)
+    return np.where(clear, np.uint8(255), 255 - grey if white_is_zero else grey)
 
-    Whole numbers are 16-bit where they fit 16 bits. Floats are read as 0 to 1 where they fit, else
-    as 8-bit or 16-bit values, else stretched from their least to their greatest.
+
+def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey scaled by the range that its values show.
+
+    Whole numbers are 16-bit where they fit 16 bits. Floats are read as 0 to 1 where they hardly go
+    beyond it, else as 8-bit or 16-bit values, else stretched from their least to their greatest.
     """
-    if values.dtype.kind == "u":
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return _rounded(values / (np.iinfo(values.dtype).max / 255))
     grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = grey.min(initial=0.0), grey.max(initial=0.0)
     if low < 0 or high > 65535:
         return _rounded((grey - low) / max(high - low, 1e-12) * 255)
-    if values.dtype.kind == "f" and high <= 1:
+    if values.dtype.kind == "f" and high <= 2:
         return _rounded(grey * 255)
     return _rounded(grey if high <= 255 else grey / 257)
 

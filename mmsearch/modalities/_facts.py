@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from PIL import ExifTags, Image
 
@@ -38,23 +38,18 @@ _BOILERPLATE: Final = frozenset(
 
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
-    value = _exif(image).get(ExifTags.Base.Orientation)
+    value = _tag(image, ExifTags.Base.Orientation)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def taken_at(image: Image.Image) -> str | None:
     """When the picture was taken, ISO 8601 local time without zone."""
-    exif = _exif(image)
-    details: dict[int, Any] = {}
-    # Pillow's parser raises whatever a damaged block makes it raise.
-    with suppress(Exception):
-        details = image.getexif().get_ifd(ExifTags.IFD.Exif)
     for value in (
-        details.get(ExifTags.Base.DateTimeOriginal),
-        details.get(ExifTags.Base.DateTimeDigitized),
-        exif.get(ExifTags.Base.DateTime),
+        _tag(image, ExifTags.Base.DateTimeOriginal, ExifTags.IFD.Exif),
+        _tag(image, ExifTags.Base.DateTimeDigitized, ExifTags.IFD.Exif),
+        _tag(image, ExifTags.Base.DateTime),
     ):
-        with suppress(TypeError, ValueError):
+        with suppress(ValueError):
             moment = datetime.strptime(_text(value)[:19], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
             return moment.isoformat()
     return None
@@ -62,10 +57,9 @@ def taken_at(image: Image.Image) -> str | None:
 
 def texts(image: Image.Image) -> tuple[Text, ...]:
     """Descriptions and titles that a person wrote into the file."""
-    exif = _exif(image)
     found = [
-        ("description", _text(exif.get(ExifTags.Base.ImageDescription))),
-        ("title", _text(exif.get(_XP_TITLE), "utf-16-le")),
+        ("description", _text(_tag(image, ExifTags.Base.ImageDescription))),
+        ("title", _text(_tag(image, _XP_TITLE), "utf-16-le")),
         ("description", _text(image.info.get("Description"))),
         ("title", _text(image.info.get("Title"))),
     ]
@@ -82,11 +76,15 @@ def one_line(text: str) -> str:
     return " ".join(printable.split())
 
 
-def _exif(image: Image.Image) -> dict[int, Any]:
-    # Pillow's parser raises whatever a damaged block makes it raise.
+def _tag(image: Image.Image, tag: int, block: int | None = None) -> object:
+    """One EXIF value, or None; the others may be damaged."""
+    # Pillow's parser raises whatever a damaged block makes it raise; what it read before, it keeps.
     with suppress(Exception):
-        return dict(image.getexif())
-    return {}
+        image.getexif()
+    with suppress(Exception):
+        exif = image.getexif()
+        return (exif if block is None else exif.get_ifd(block)).get(tag)
+    return None
 
 
 def _text(value: object, encoding: str = "utf-8") -> str:

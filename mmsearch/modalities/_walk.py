@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import pathspec
 
+from mmsearch.core.errors import UsageError
 from mmsearch.core.files import reason_of
 from mmsearch.core.records import FailedFile, SeenFile
 
@@ -45,6 +47,9 @@ def walk(
 
     Returns:
         An iterable of `SeenFile`, with paths relative to ``folder``.
+
+    Raises:
+        UsageError: A pattern that makes no sense.
     """
     return FolderWalk(
         folder, claims, _patterns(include), _patterns(exclude), follow_symlinks, hidden
@@ -52,7 +57,14 @@ def walk(
 
 
 def _patterns(globs: Sequence[str]) -> pathspec.GitIgnoreSpec | None:
-    return pathspec.GitIgnoreSpec.from_lines(glob.lower() for glob in globs) if globs else None
+    for glob in globs:
+        try:
+            pathspec.GitIgnoreSpec.from_lines([_comparable(glob)])
+        except (ValueError, re.error) as error:
+            raise UsageError(
+                f"{glob!r} is not a pattern of file names.", "Patterns are those of .gitignore."
+            ) from error
+    return pathspec.GitIgnoreSpec.from_lines(map(_comparable, globs)) if globs else None
 
 
 class FolderWalk:
@@ -133,4 +145,9 @@ class FolderWalk:
 
 
 def _pattern_path(relative: bytes) -> str:
-    return os.fsdecode(relative).lower()
+    return _comparable(os.fsdecode(relative))
+
+
+def _comparable(text: str) -> str:
+    """Without regard to case; pathspec takes a line break for the end of a path."""
+    return text.lower().replace("\n", "\ue000")

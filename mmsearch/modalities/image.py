@@ -7,11 +7,11 @@ picture is transparent.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from threading import Lock
@@ -53,7 +53,24 @@ FORMATS: Final = (
 HEIF: Final = "HEIF"
 
 _AVIF_BRANDS: Final = (b"avif", b"avis")
-_limit_lock = Lock()
+
+# How a file of each format begins, to tell a damaged picture from a file that is none.
+_MARKS: Final = {
+    "a JPEG": re.compile(rb"\xff\xd8\xff"),
+    "a PNG": re.compile(rb"\x89PNG"),
+    "a GIF": re.compile(rb"GIF8"),
+    "a WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "a TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "a HEIF or AVIF": re.compile(rb"....ftyp(?:hei|hev|mif|msf|avi)", re.DOTALL),
+}
+
+# What the decoders say on purpose is passed on, unless it speaks to programmers.
+_DECODERS_OWN: Final = (OSError, RuntimeError, SyntaxError, ValueError)
+_JARGON: Final = re.compile(
+    r"[<>_'\"=\\\[\]{}]|decoder (error|object)|unpack|argument|byte string|this image|codec|buffer"
+)
+_CUT_SHORT: Final = re.compile("truncated|end of file|not enough image data|read too short")
+_RARE: Final = re.compile("unsupported|not supported|not implemented|unknown")
 
 
 def build(max_pixels: int = DEFAULT_MAX_PIXELS) -> Modality:
@@ -87,7 +104,7 @@ class ImageModality:
         Raises:
             DecodeError: One clause that says why it cannot be read.
         """
-        with open_regular(path) as file, _plain_reasons(), _no_global_limit():
+        with open_regular(path) as file, _plain_reasons(), _no_global_limit:
             return self._decode(file, edge_px)
 
     def thumbnail(self, path: bytes, edge_px: int) -> bytes:
@@ -108,11 +125,11 @@ class ImageModality:
         file.seek(0)
         if not head:
             raise DecodeError("the file is empty")
-        with Image.open(file, formats=_formats(head)) as image:
+        with _open(file, head) as image:
             width, height = image.size
             if width * height > self.max_pixels:
                 raise DecodeError(
-                    f"{width * height / 1e6:.0f} megapixels, over the limit of "
+                    f"{width * height / 1e6:.1f} megapixels, over the limit of "
                     f"{self.max_pixels / 1e6:g} (raise it with --max-pixels)"
                 )
             reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
@@ -134,6 +151,16 @@ class ImageModality:
         return Decoded(picture, pixels)
 
 
+def _open(file: BufferedReader, head: bytes) -> ImageFile.ImageFile:
+    try:
+        return Image.open(file, formats=_formats(head))
+    except UnidentifiedImageError as error:
+        for name, mark in _MARKS.items():
+            if mark.match(head):
+                raise DecodeError(f"{name} that is damaged, or of a rare kind") from error
+        raise DecodeError("not a picture in a known format") from error
+
+
 def _formats(head: bytes) -> tuple[str, ...]:
     """The formats to try; the HEIF reader is loaded for files that begin like HEIF only."""
     if head[4:8] != b"ftyp" or head[8:12] in _AVIF_BRANDS:
@@ -144,22 +171,39 @@ def _formats(head: bytes) -> tuple[str, ...]:
     return (*FORMATS, HEIF)
 
 
-@contextmanager
-def _no_global_limit() -> Iterator[None]:
+class _NoGlobalLimit:
     """Lift Pillow's own limit of pixels, which is lower than ours, and keep its warnings quiet.
 
-    Both are global to the process and belong to the program around us: they are put back, and the
-    lock keeps two of our own threads from putting back the wrong value.
+    All of that is global to the process and belongs to the program around us: the last of our
+    threads to leave puts back what the first one found.
     """
-    with _limit_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        truncated, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-            ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._before = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                self._before.callback(
+                    setattr, ImageFile, "LOAD_TRUNCATED_IMAGES", ImageFile.LOAD_TRUNCATED_IMAGES
+                )
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                Image.MAX_IMAGE_PIXELS = None
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
+
+
+_no_global_limit = _NoGlobalLimit()
 
 
 @contextmanager
@@ -169,25 +213,21 @@ def _plain_reasons() -> Iterator[None]:
         yield
     except DecodeError:
         raise
-    except UnidentifiedImageError as error:
-        raise DecodeError("not a picture in a known format") from error
     except MemoryError as error:
         raise DecodeError("there is not enough memory to decode it") from error
-    except OSError as error:
-        raise DecodeError(_reason(error)) from error
-    except (EOFError, struct.error) as error:
-        raise DecodeError("the file is truncated") from error
-    except zlib.error as error:
-        raise DecodeError("its compressed data is damaged") from error
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise DecodeError(f"it cannot be decoded ({_facts.one_line(text)[:200]})") from error
+        raise DecodeError(_reason(error)) from error
 
 
-def _reason(error: OSError) -> str:
-    if error.errno is not None:
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
         return reason_of(error)
-    text = _facts.one_line(str(error))
-    if "truncated" in text.lower() or "end of file" in text.lower():
+    text = _facts.one_line(str(error))[:200]
+    lower = text.lower()
+    if isinstance(error, (EOFError, struct.error)) or _CUT_SHORT.search(lower):
         return "the file is truncated"
-    return f"it is damaged ({text[:200]})"
+    if "max_text" in lower:
+        return "it holds more text than is safe to unpack"
+    if isinstance(error, _DECODERS_OWN) and not _JARGON.search(lower):
+        return f"it is {'of a rare kind' if _RARE.search(lower) else 'damaged'} ({text})"
+    return "it is damaged, or of a rare kind"

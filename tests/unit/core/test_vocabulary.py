@@ -98,7 +98,11 @@ def test_a_plugin_that_lacks_its_library_says_which(monkeypatch):
 def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.jpg")
     (tmp_path / "file").write_bytes(b"abc")
-    for name, reason in (("fifo.jpg", "not a regular file"), ("absent", "no such file")):
+    for name, reason in (
+        ("fifo.jpg", "not a regular file"),
+        ("absent", "no such file"),
+        ("nul\0", "no file can have such a name"),
+    ):
         with pytest.raises(DecodeError, match=reason):
             open_regular(os.fsencode(tmp_path / name))
     with pytest.raises(DecodeError, match=r"regular|directory"):

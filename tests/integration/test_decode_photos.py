@@ -1,0 +1,51 @@
+"""All photographs through the walk and the modality, as the indexer reads them."""
+
+import csv
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from mmsearch.modalities._walk import walk
+from mmsearch.modalities.image import build
+
+EDGE_PX = 256
+
+
+@pytest.fixture(scope="module")
+def found(photos):
+    return list(walk(os.fsencode(photos), claims=build().claims))
+
+
+def test_the_walk_finds_the_photographs_of_the_manifest(photos, found):
+    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        named = {row["path"] for row in csv.DictReader(file)}
+    assert {os.fsdecode(file.path) for file in found} == named
+    for file in found:
+        assert file.size == (photos / os.fsdecode(file.path)).stat().st_size
+
+
+def test_every_photograph_is_read_as_it_is_seen(photos, found):
+    modality = build()
+    for file in found:
+        path = photos / os.fsdecode(file.path)
+        decoded = modality.read(os.fsencode(path), EDGE_PX)
+        with Image.open(path) as image:
+            seen = ImageOps.exif_transpose(image).convert("RGB")
+        picture, pixels = decoded.picture, decoded.pixels
+        assert (picture.width, picture.height) == seen.size, path
+        assert min(pixels.shape[:2]) >= min(EDGE_PX, *seen.size), path
+        expected = seen.resize(pixels.shape[1::-1], Image.Resampling.BOX)
+        difference = np.abs(pixels.astype(int) - np.asarray(expected, int))
+        assert difference.mean() < 4, path
+
+
+def test_every_photograph_has_a_thumbnail(photos, found):
+    modality = build()
+    for file in found[::10]:
+        path = photos / os.fsdecode(file.path)
+        with Image.open(io.BytesIO(modality.thumbnail(os.fsencode(path), 128))) as small:
+            assert small.format == "JPEG"
+            assert max(small.size) == 128
