@@ -1,0 +1,98 @@
+"""What a person at a terminal sees, and what settings do."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = Path(sys.executable).with_name("mmsearch")
+
+
+def at_a_terminal(environment, *arguments, cwd=None):
+    """The command's output when stdout and stderr are a terminal."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        stdout=terminal,
+        stderr=terminal,
+        stdin=terminal,
+        env=environment | {"TERM": "xterm", "NO_COLOR": "1"},
+        cwd=cwd,
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(controller)
+    assert process.wait(60) == 0
+    return shown.decode()
+
+
+def test_hits_are_a_table_with_paths_as_seen_from_here(environment, photo_index, photos):
+    shown = at_a_terminal(
+        environment, "query", "a windmill", "-k3", "--home", photo_index, cwd=photos.parent
+    )
+    assert "3 of 212 pictures: a windmill" in shown
+    for heading in ("rank", "score", "path", "size", "date"):
+        assert heading in shown
+    assert "photos/photos/" in shown
+    assert str(photos) not in shown
+
+
+def test_indexing_shows_its_progress(environment, photos, tmp_path):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in sorted((photos / "photos").iterdir())[:40]:
+        (folder / path.name).symlink_to(path)
+    shown = at_a_terminal(
+        environment,
+        *("index", folder, "--home", tmp_path / "home", "--model", "starter"),
+        "--follow-symlinks",
+    )
+    assert "pictures/s" in shown
+    assert "40 added" in shown
+
+
+def test_a_chosen_model_is_that_of_new_indexes(mmsearch, environment, tmp_path):
+    settings = tmp_path / "settings.toml"
+    env = {"MMSEARCH_CONFIG": str(settings)}
+    assert json.loads(mmsearch("models", "list", "--json", env=env).out)["model"] == "auto"
+    mmsearch("models", "use", "starter", env=env)
+    assert settings.read_text() == 'model = "starter"\n'
+    assert "New indexes use: starter" in mmsearch("models", "list", env=env).err
+    done = mmsearch("models", "use", "open_clip:ViT-B-32/laion2b_s34b_b79k", env=env, code=1)
+    assert "or use the built-in model with --model starter" in done.err
+    assert settings.read_text() == 'model = "starter"\n'
+    info = json.loads(mmsearch("models", "info", "starter", "--json", env=env).out)
+    assert info["dim"] > 0
+    assert len(info["fingerprint"]) == 16
+
+
+def test_without_a_hub_a_new_index_says_that_it_takes_the_starter(mmsearch, photos, tmp_path):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(min((photos / "photos").iterdir()).read_bytes())
+    done = mmsearch("index", folder, "--home", tmp_path / "home")
+    assert "Using the built-in model 'starter'" in done.err
+    assert "mmsearch models list" in done.err
+    again = mmsearch("index", folder, "--home", tmp_path / "home")
+    assert again.err == ""
+
+
+def test_a_reader_that_stops_early_is_no_error(environment, photo_index):
+    done = subprocess.run(
+        ["sh", "-c", f"'{COMMAND}' query animal -k 200 --home '{photo_index}' | head -n 1"],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.startswith(b"1\t")
+    assert done.stderr == b""

@@ -1,0 +1,63 @@
+"""What a GPU computes is what the CPU computes, within the precision that is stated."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsearch.core.types import EncoderOptions, IndexSpec, Kind
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.encoders import starter
+from mmsearch.vector_indexes import exact, faiss_flat
+from tests.clip_checkpoints import tiny_variant
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_gpu():
+    faiss = pytest.importorskip("faiss")
+    torch = pytest.importorskip("torch")
+    if not faiss.get_num_gpus():
+        pytest.skip("FAISS finds no NVIDIA GPU on this machine")
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no NVIDIA GPU on this machine")
+
+
+@pytest.mark.parametrize("k", [1, 15, 2048, 4000])
+def test_flat_search_on_the_gpu_gives_the_true_neighbours(k):
+    rng = np.random.default_rng(0)
+    vectors = as_unit_vectors(rng.standard_normal((5000, 256)))
+    vectors[100:4000:13] = vectors[100]
+    queries = np.vstack([as_unit_vectors(rng.standard_normal((5, 256))), vectors[100:101]])
+    ids = np.arange(5000, dtype=np.int64) * 2
+    gpu = faiss_flat.build(IndexSpec("faiss_flat", 256, "auto"), [(ids, vectors)])
+    cpu = faiss_flat.build(IndexSpec("faiss_flat", 256, "cpu"), [(ids, vectors)])
+    truth = exact.build(IndexSpec("exact", 256, "cpu"), [(ids, vectors)])
+    assert (gpu.device, cpu.device) == ("cuda", "cpu")
+    found = gpu.search(queries, k)
+    np.testing.assert_array_equal(found.ids, cpu.search(queries, k).ids)
+    np.testing.assert_array_equal(found.scores, cpu.search(queries, k).scores)
+    np.testing.assert_allclose(
+        found.scores, truth.search(queries, k).scores, atol=gpu.score_tolerance
+    )
+    allowed = ids[rng.random(5000) < 0.3]
+    np.testing.assert_array_equal(
+        gpu.search(queries, k, allowed).ids, cpu.search(queries, k, allowed).ids
+    )
+
+
+@pytest.mark.parametrize("name", ["starter", "open_clip"])
+def test_pictures_encoded_on_the_gpu_lie_where_the_cpu_puts_them(name, photos, cache, tmp_path):
+    from mmsearch.encoders import open_clip
+
+    variant = "" if name == "starter" else tiny_variant(tmp_path)
+    build = starter.build if name == "starter" else open_clip.build
+    cpu, gpu = (build(EncoderOptions(variant, device, cache, True)) for device in ("cpu", "cuda"))
+    assert gpu.device(Kind.IMAGE) == "torch on cuda"
+    assert gpu.spec.fingerprint == cpu.spec.fingerprint
+    batch = []
+    for path in sorted((photos / "photos").iterdir())[:40]:
+        with Image.open(path) as image:
+            batch.append(cpu.prepare(Kind.IMAGE, np.asarray(image.convert("RGB"))))
+    likeness = np.sum(cpu.encode(Kind.IMAGE, batch) * gpu.encode(Kind.IMAGE, batch), axis=1)
+    assert likeness.min() > 0.99
