@@ -43,6 +43,7 @@ class Settings:
         rate: Adam's peak learning rate.
         words: Concept texts a step.
         pictures: Drawings a step.
+        word_weight: Weight of the words -> classes lesson; without it the captions win.
         pull: Weight of the pull of the text map and the class rows to the start.
         decay: Weight of the squared extra maps.
         noise: Noise on features, in standard deviations of each.
@@ -52,12 +53,14 @@ class Settings:
         word_power: See `Alignment`.
         extra: Columns learned from drawings.
         extra_share: See `Alignment`.
+        sentence_share: See `Alignment`; one half each, as nothing speaks for either side.
     """
 
-    steps: int = 150
+    steps: int = 100
     rate: float = 1e-3
     words: int = 768
     pictures: int = 768
+    word_weight: float = 3.0
     pull: float = 10.0
     decay: float = 1e-4
     noise: float = 0.5
@@ -65,8 +68,9 @@ class Settings:
     temperature: float = 2.0
     picture_power: float = 0.5
     word_power: float = 0.75
-    extra: int = 128
-    extra_share: float = 0.15
+    extra: int = 64
+    extra_share: float = 0.1
+    sentence_share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -148,9 +152,10 @@ class Learner(nn.Module):
             "feature_bias": -(self.feature_mean @ feature_map),
             "sentence_map": self.sentence_map,
             "sentence_bias": -(self.sentence_mean @ self.sentence_map),
+            "class_sentences": self.class_start,
         }
         chosen = asdict(self.settings)
-        names = ("temperature", "picture_power", "word_power", "extra_share")
+        names = ("temperature", "picture_power", "word_power", "extra_share", "sentence_share")
         return Alignment(
             groups=self.group_ids,
             **{name: array.detach().numpy().astype(np.float32) for name, array in arrays.items()},
@@ -176,10 +181,10 @@ def learn(
     learner = Learner(material, picture_ids, settings, seed)
     optimiser = torch.optim.Adam(learner.parameters(), lr=settings.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.rate, total_steps=settings.steps, pct_start=0.1
+        optimiser, settings.rate, total_steps=max(1, settings.steps), pct_start=0.1
     )
     for _ in range(settings.steps):
-        loss = _word_loss(learner, material, word_ids, chance)
+        loss = settings.word_weight * _word_loss(learner, material, word_ids, chance)
         loss = loss + _caption_loss(learner, material, picture_ids, chance) + _pull(learner)
         optimiser.zero_grad()
         loss.backward()

