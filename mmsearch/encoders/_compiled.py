@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,16 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from mmsearch.core.errors import MMSearchError
 from mmsearch.core.hardware import processors
 from mmsearch.core.types import EncoderSpec, Kind, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+
+_WORKSHOP = "export-"
 
 
 @dataclass(frozen=True)
@@ -51,30 +56,47 @@ class Tower:
 
 
 @dataclass(frozen=True)
-class WeightsFile:
-    """The local file that weights came from, as it was then."""
+class SourceFile:
+    """A local file that a model was made of, as it was then."""
 
     path: str
     bytes: int
     mtime_ns: int
+    sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> WeightsFile:
+    def of(cls, path: Path) -> SourceFile:
         """The file as it is now."""
+        # Looked at before it is read: a change meanwhile then shows as another time.
         facts = path.stat()
-        return cls(str(path), facts.st_size, facts.st_mtime_ns)
+        return cls(str(path), facts.st_size, facts.st_mtime_ns, file_sha256(path))
+
+    def now(self) -> SourceFile | None:
+        """The file as it is now; None if its content is another.
+
+        A file that is gone counts as unchanged: what was compiled from it is still good.
+        """
+        path = Path(self.path)
+        try:
+            facts = path.stat()
+            if (facts.st_size, facts.st_mtime_ns) == (self.bytes, self.mtime_ns):
+                return self
+            fresh = SourceFile.of(path)
+        except FileNotFoundError:
+            return self
+        return fresh if fresh.sha256 == self.sha256 else None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a compiled model."""
+    """What is known of a compiled model. ``sources`` are the local files that it was made of."""
 
     spec: EncoderSpec
     preparation: PixelPreparation
     tokenizer: TokenizerFacts
     tokenizer_file: CachedFile
     towers: Mapping[Kind, Tower] = field(default_factory=dict)
-    source: WeightsFile | None = None
+    sources: tuple[SourceFile, ...] = ()
 
 
 class ModelCache:
@@ -82,11 +104,30 @@ class ModelCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = filelock.FileLock(folder / "lock")
 
     def lock(self) -> filelock.BaseFileLock:
-        """Held while the folder is written; a second process waits and then finds the work done."""
+        """Held while the folder is written; a second process waits and then finds the work done.
+
+        Whoever holds it may take it again.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(self.folder / "lock")
+        return self._lock
+
+    @contextmanager
+    def workshop(self) -> Iterator[Path]:
+        """A folder for what is not finished; the lock must be held."""
+        for left in self.folder.glob(f"{_WORKSHOP}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=self.folder) as folder:
+            yield Path(folder)
+
+    def adopt(self, files: Sequence[Path]) -> tuple[CachedFile, ...]:
+        """Move finished files here.
+
+        A process that still reads the old ones keeps them: they are replaced, not written over.
+        """
+        return tuple(self.stamp(file.replace(self.folder / file.name).name) for file in files)
 
     def read(self) -> Manifest | None:
         """The manifest; None if there is none that this version can use."""
@@ -94,7 +135,6 @@ class ModelCache:
             stored = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
             if stored.pop("version") != MANIFEST_VERSION:
                 return None
-            source = stored["source"]
             return Manifest(
                 spec=EncoderSpec(**stored["spec"]),
                 preparation=PixelPreparation.from_facts(stored["preparation"]),
@@ -107,7 +147,7 @@ class ModelCache:
                     )
                     for kind, tower in stored["towers"].items()
                 },
-                source=WeightsFile(**source) if source else None,
+                sources=tuple(SourceFile(**source) for source in stored["sources"]),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -148,9 +188,16 @@ class CompiledTower:
         options.log_severity_level = 3
         # Threads that spin while they wait would take the processors from the decoders.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        # ONNX Runtime's own errors have no common class of their own.
+        except Exception as error:
+            raise MMSearchError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}",
+                "Delete its folder to compile the model again.",
+            ) from error
         self._names = [value.name for value in self._session.get_inputs()]
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> Vectors:

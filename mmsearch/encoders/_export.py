@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.encoders._compiled import CachedFile, CompiledTower, ModelCache, Tower
+from mmsearch.encoders._compiled import CompiledTower, ModelCache, Tower
 
 LARGEST_DIFFERENCE = 1e-3
 """Of any column of a unit vector; beyond it a compiled tower is refused."""
@@ -34,7 +34,7 @@ def export_tower(
     """Compile a tower and hold it to torch.
 
     Args:
-        cache: Where it goes.
+        cache: Where it goes, as soon as it is found right; its lock must be held.
         name: ``text`` or ``image``.
         tower: Inputs -> float32 (n, dim), unit rows.
         samples: Inputs to compare on, of different shapes; the first one is traced.
@@ -46,26 +46,25 @@ def export_tower(
     Raises:
         MMSearchError: The compiled tower differs from torch.
     """
-    path = cache.folder / f"{name}.onnx"
     weights = sum(p.numel() * p.element_size() for p in tower.state_dict().values())
     arguments = tuple(torch.from_numpy(array) for array in samples[0])
-    with torch.inference_mode(), _quiet():
-        torch.onnx.export(
-            tower,
-            arguments,
-            path,
-            dynamo=True,
-            dynamic_shapes=tuple(
-                dict.fromkeys(dynamic_axes, torch.export.Dim.DYNAMIC) for _ in arguments
-            ),
-            external_data=weights > ONE_FILE_BYTES,
-            verbose=False,
-        )
-    files = [cache.stamp(path.name)]
-    data = Path(f"{path}.data")
-    if weights > ONE_FILE_BYTES:
-        files.append(CachedFile(data.name, data.stat().st_size, cache.stamp(data.name).sha256))
-    return Tower(tuple(files), _difference(name, tower, CompiledTower(path), samples))
+    with cache.workshop() as workshop:
+        path = workshop / f"{name}.onnx"
+        with torch.inference_mode(), _quiet():
+            torch.onnx.export(
+                tower,
+                arguments,
+                path,
+                dynamo=True,
+                dynamic_shapes=tuple(
+                    dict.fromkeys(dynamic_axes, torch.export.Dim.DYNAMIC) for _ in arguments
+                ),
+                external_data=weights > ONE_FILE_BYTES,
+                verbose=False,
+            )
+        difference = _difference(name, tower, CompiledTower(path), samples)
+        files = [file for file in (path, Path(f"{path}.data")) if file.exists()]
+        return Tower(cache.adopt(files), difference)
 
 
 def _difference(

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import open_clip
 import torch
+from huggingface_hub import constants as hub
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from open_clip.transformer import text_global_pool
-from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderSpec
 from mmsearch.encoders._compiled import file_sha256
+from mmsearch.encoders._open_clip_towers import CausalTextTower, ImageTower, text_tower
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TextPreparation, TokenizerFacts, clip_tokenizer_json
 from mmsearch.encoders._towers import LoadedModel
-
-CODE_VERSION: Final = 1
+from mmsearch.encoders.open_clip import CODE_VERSION
 
 _PROMPTS: Final = (
     "a photo of a dog",
@@ -56,10 +58,12 @@ def load_tag(
             f"open_clip has no weights {tag!r} for {architecture}.",
             f"Known: {', '.join(tags)}." if tags else "Give a file: open_clip:ARCH@FILE.",
         )
-    return _load(variant, architecture, _weights(variant, facts, offline, say), facts)
+    file = _weights(variant, facts, offline, say)
+    with _rules(offline):
+        return _load(variant, architecture, file, facts)
 
 
-def load_file(variant: str, architecture: str, file: Path) -> LoadedModel:
+def load_file(variant: str, architecture: str, file: Path, offline: bool) -> LoadedModel:
     """A model with the weights of a local checkpoint.
 
     Raises:
@@ -67,12 +71,46 @@ def load_file(variant: str, architecture: str, file: Path) -> LoadedModel:
         UnknownNameError: The architecture's JSON file cannot be used.
     """
     if architecture.endswith(".json"):
-        config = Path(architecture)
-        open_clip.add_model_config(config)
-        if config.stem not in open_clip.list_models():
-            raise UnknownNameError(f"{architecture} does not describe an open_clip model.")
-        architecture = config.stem
-    return _load(variant, architecture, file, {})
+        architecture = _private_architecture(Path(architecture))
+    with _rules(offline):
+        return _load(variant, architecture, file, {})
+
+
+def tags_of(repositories: Collection[str]) -> list[str]:
+    """Every ``ARCH/TAG`` whose weights are in one of these repositories of the hub."""
+    return [
+        f"{architecture}/{tag}"
+        for architecture, tag in open_clip.list_pretrained()
+        if os.path.split(get_pretrained_cfg(architecture, tag).get("hf_hub", ""))[0] in repositories
+    ]
+
+
+def _private_architecture(config: Path) -> str:
+    """Make open_clip know an architecture under a name that no other one has.
+
+    open_clip knows architectures by file name alone, for the whole process: under its own name,
+    this one could take the place of another.
+    """
+    try:
+        described = json.loads(config.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UnknownNameError(
+            f"The architecture file {config} cannot be read: {error}."
+        ) from error
+    parts = ("embed_dim", "vision_cfg", "text_cfg")
+    if not isinstance(described, dict) or any(part not in described for part in parts):
+        raise UnknownNameError(
+            f"{config} does not describe an open_clip model.",
+            f"It needs {', '.join(parts)}, as open_clip's own files have them.",
+        )
+    content = json.dumps(described, sort_keys=True)
+    name = f"{config.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    if name not in open_clip.list_models():
+        with tempfile.TemporaryDirectory() as folder:
+            renamed = Path(folder) / f"{name}.json"
+            renamed.write_text(content, encoding="utf-8")
+            open_clip.add_model_config(renamed)
+    return name
 
 
 def _weights(
@@ -109,38 +147,10 @@ def _unavailable(variant: str, why: str) -> ModelUnavailableError:
 
 
 def _load(variant: str, architecture: str, file: Path, tag_facts: Mapping[str, Any]) -> LoadedModel:
-    wanted = ("mean", "std", "interpolation", "resize_mode")
-    with _only_tensors():
-        try:
-            model = open_clip.create_model(
-                architecture,
-                pretrained=str(file),
-                device="cpu",
-                weights_only=True,
-                force_quick_gelu=bool(tag_facts.get("quick_gelu", False)),
-                force_preprocess_cfg={key: tag_facts[key] for key in wanted if key in tag_facts},
-            ).eval()
-        except pickle.UnpicklingError as error:
-            raise ModelUnavailableError(
-                f"{file} holds more than tensors and is not loaded, since that could run its code.",
-                "Convert it to .safetensors on a machine that trusts it.",
-            ) from error
-        # Foreign checkpoints fail in many ways: keys, shapes, headers, archives.
-        except Exception as error:
-            text = str(error).strip().splitlines()
-            raise ModelUnavailableError(
-                f"{file} cannot be loaded as a checkpoint of {architecture}: "
-                f"{text[0][:200] if text else type(error).__name__}"
-            ) from error
+    model = _model(variant, architecture, file, tag_facts)
     pixels = open_clip.get_model_preprocess_cfg(model)
-    size = pixels["size"]
-    preparation = PixelPreparation(
-        size_px=int(size[0] if isinstance(size, tuple | list) else size),
-        resize_mode=pixels["resize_mode"],
-        interpolation=pixels["interpolation"],
-        fill=int(pixels["fill_color"]),
-    )
-    tokenizer, facts, tokenizer_json = _tokenizer(architecture, model)
+    preparation = _preparation(variant, pixels)
+    tokenizer, facts, tokenizer_json = _tokenizer(variant, architecture)
     _check_tokens(variant, tokenizer, facts, tokenizer_json)
     image_tower = ImageTower(model, pixels["mean"], pixels["std"])
     with torch.inference_mode():
@@ -159,113 +169,89 @@ def _load(variant: str, architecture: str, file: Path, tag_facts: Mapping[str, A
         code_version=CODE_VERSION,
         context_length=facts.context_length,
     )
-    text_tower = CausalTextTower(model) if facts.pads_to_longest else FullTextTower(model)
-    return LoadedModel(
-        spec, preparation, facts, tokenizer_json, image_tower.eval(), text_tower.eval()
+    words = text_tower(model, tokenizer(list(_PROMPTS)))
+    facts = replace(facts, pads_to_longest=isinstance(words, CausalTextTower))
+    return LoadedModel(spec, preparation, facts, tokenizer_json, image_tower.eval(), words)
+
+
+def _model(variant: str, architecture: str, file: Path, tag_facts: Mapping[str, Any]) -> Any:
+    wanted = ("mean", "std", "interpolation", "resize_mode")
+    try:
+        return open_clip.create_model(
+            architecture,
+            pretrained=str(file),
+            device="cpu",
+            weights_only=True,
+            force_quick_gelu=bool(tag_facts.get("quick_gelu", False)),
+            force_preprocess_cfg={key: tag_facts[key] for key in wanted if key in tag_facts},
+        ).eval()
+    except pickle.UnpicklingError as error:
+        raise ModelUnavailableError(
+            f"{file} holds more than tensors and is not loaded, since that could run its code.",
+            "Convert it to .safetensors on a machine that trusts it.",
+        ) from error
+    # Foreign checkpoints fail in many ways: keys, shapes, headers, archives.
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        typed = variant.rpartition("@")[0] or architecture
+        raise ModelUnavailableError(
+            f"{file} cannot be loaded as a checkpoint of {typed}: "
+            f"{text[0][:200] if text else type(error).__name__}"
+        ) from error
+
+
+def _preparation(variant: str, pixels: Mapping[str, Any]) -> PixelPreparation:
+    size = pixels["size"]
+    sides = set(size) if isinstance(size, tuple | list) else {size}
+    if len(sides) > 1:
+        raise ModelUnavailableError(
+            f"open_clip:{variant} reads pictures of {size} pixels; only squares are supported.",
+            "Choose another model: mmsearch models list.",
+        )
+    return PixelPreparation(
+        size_px=int(sides.pop()),
+        resize_mode=pixels["resize_mode"],
+        interpolation=pixels["interpolation"],
+        fill=int(pixels["fill_color"]),
     )
 
 
 @contextmanager
-def _only_tensors() -> Iterator[None]:
-    """Forbid torch.load to run code, whatever open_clip passes on."""
+def _rules(offline: bool) -> Iterator[None]:
+    """Forbid torch.load to run code, and the hub to be asked, whatever open_clip passes on."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
+    before, hub_before = os.environ.get(name), hub.HF_HUB_OFFLINE
     os.environ[name] = "1"
+    hub.HF_HUB_OFFLINE = offline or hub_before
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        hub.HF_HUB_OFFLINE = hub_before
         if before is None:
             del os.environ[name]
         else:
             os.environ[name] = before
 
 
-class ImageTower(nn.Module):
-    """Prepared pictures -> unit vectors; normalisation included."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, model: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.model = model.visual
-        self.register_buffer("mean", torch.tensor(mean) * 255)
-        self.register_buffer("scale", 1 / (torch.tensor(std) * 255))
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, s, s, 3) -> float32 (n, dim), unit rows."""
-        pixels = (pictures.float() - self.mean) * self.scale
-        vectors = self.model(pixels.permute(0, 3, 1, 2))
-        return normalize(vectors, dim=-1)
-
-
-class CausalTextTower(nn.Module):
-    """A CLIP text tower: each token sees those before it, and the end of the text is read off.
-
-    What follows the end changes nothing, so padding may be cut to the longest text of a batch.
-    """
-
-    attn_mask: Tensor
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        text = getattr(model, "text", model)
-        self.transformer = text.transformer
-        self.token_embedding = text.token_embedding
-        self.positional_embedding = text.positional_embedding
-        self.ln_final = text.ln_final
-        self.text_projection = text.text_projection
-        self.register_buffer("attn_mask", text.attn_mask, persistent=False)
-        self.pool_type = _pool_type(model)
-        self.end_id = getattr(model, "text_eos_id", getattr(text, "eos_id", None))
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """int64 (n, t) -> float32 (n, dim), unit rows."""
-        length = ids.shape[1]
-        states = self.token_embedding(ids) + self.positional_embedding[:length]
-        states = self.transformer(states, attn_mask=self.attn_mask[:length, :length])
-        pooled = text_global_pool(
-            self.ln_final(states), ids, self.pool_type, eos_token_id=self.end_id
-        )
-        if isinstance(self.text_projection, nn.Linear):
-            pooled = self.text_projection(pooled)
-        elif self.text_projection is not None:
-            pooled = pooled @ self.text_projection
-        return normalize(pooled, dim=-1)
-
-
-class FullTextTower(nn.Module):
-    """Any other text tower, at its full context length."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """int64 (n, context length) -> float32 (n, dim), unit rows."""
-        return normalize(self.model.encode_text(ids), dim=-1)
-
-
-def _pool_type(model: Any) -> str:
-    text = getattr(model, "text", model)
-    return str(getattr(model, "text_pool_type", getattr(text, "pool_type", "")))
-
-
-def _is_causal(model: Any) -> bool:
-    text = getattr(model, "text", model)
-    return (
-        getattr(text, "attn_mask", None) is not None
-        and getattr(text, "cls_emb", None) is None
-        and not getattr(text, "use_pad_mask", False)
-        and hasattr(text, "token_embedding")
-        and _pool_type(model) in ("argmax", "eos")
-    )
-
-
-def _tokenizer(architecture: str, model: Any) -> tuple[Any, TokenizerFacts, str]:
-    tokenizer = open_clip.get_tokenizer(architecture)
+def _tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerFacts, str]:
+    try:
+        tokenizer = open_clip.get_tokenizer(architecture)
+    except ImportError as error:
+        missing = error.name or "transformers"
+        raise MissingExtraError(
+            f"The tokenizer of open_clip:{variant} needs the Python package {missing!r}, which is "
+            "not installed.",
+            f"Install it with: pip install {missing}",
+        ) from error
+    # transformers fails in many ways when it may not or cannot ask the hub.
+    except Exception as error:
+        raise ModelUnavailableError(
+            f"The tokenizer of open_clip:{variant} is not on this machine and cannot be fetched.",
+            "Connect to the internet once, or use the built-in model with --model starter.",
+            model=variant,
+        ) from error
     cleaning = tokenizer.clean_fn.__name__.removeprefix("_clean_")
     if hasattr(tokenizer, "bpe_ranks"):
         start, end = (
@@ -281,7 +267,7 @@ def _tokenizer(architecture: str, model: Any) -> tuple[Any, TokenizerFacts, str]
         clean=cleaning,
         pad_id=int(pad),
         end_id=end_id,
-        pads_to_longest=_is_causal(model),
+        pads_to_longest=False,
         takes_mask=False,
     )
     return tokenizer, facts, stored
@@ -295,9 +281,7 @@ def _closing_id(tokenizer: Any) -> int | None:
 
 def _check_tokens(variant: str, tokenizer: Any, facts: TokenizerFacts, tokenizer_json: str) -> None:
     """Refuse a tokenizer that we cannot reproduce token for token."""
-    mine = TextPreparation(
-        TokenizerFacts(**{**facts.facts(), "pads_to_longest": False}), tokenizer_json
-    )
+    mine = TextPreparation(facts, tokenizer_json)
     for prompt in _PROMPTS:
         theirs = tokenizer([prompt])[0].tolist()
         ours = mine.inputs([mine.prepare(prompt)])[0][0].tolist()

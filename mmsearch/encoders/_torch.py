@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,11 +24,14 @@ def choose_device(wanted: str) -> str:
     Raises:
         UsageError: torch cannot use what is wanted.
     """
-    works = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    with warnings.catch_warnings():
+        # Of a driver that does not fit: `device()` says it in our words.
+        warnings.simplefilter("ignore")
+        works = {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+            "cpu": True,
+        }
     if wanted == "auto":
         return next(device for device, usable in works.items() if usable)
     if not works[wanted]:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.errors import ModelUnavailableError
 from mmsearch.core.hardware import has_nvidia_gpu
 from mmsearch.core.types import EncoderOptions, EncoderSpec, Kind, Pixels, Prepared, Vectors
 from mmsearch.encoders._compiled import (
     CompiledTower,
     Manifest,
     ModelCache,
+    SourceFile,
     Tower,
-    WeightsFile,
-    file_sha256,
 )
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TextPreparation, TokenizerFacts
@@ -66,13 +66,15 @@ class Blueprint:
     Attributes:
         name: As a user types it.
         slug: Name of its folder in the cache.
-        source: The local weights file that it must keep matching, if any.
+        sources: The local files that it must keep matching, if any.
+        code_version: Of the code that loads it; what older code compiled is not used.
         load: Loads it in torch.
     """
 
     name: str
     slug: str
-    source: Path | None
+    sources: tuple[Path, ...]
+    code_version: int
     load: Callable[[], LoadedModel]
 
 
@@ -88,7 +90,10 @@ class TowerEncoder:
         self._options = options
         self._cache = model_cache(blueprint.slug, options)
         self._loaded: LoadedModel | None = None
+        self._sources: tuple[SourceFile, ...] = ()
+        self._fingerprint: str | None = None
         self._manifest = self._current() or self._compile((Kind.TEXT, *self._cpu_image()))
+        self._fingerprint = self._manifest.spec.fingerprint
         self.spec = replace(self._manifest.spec, name=blueprint.name)
         self.image_preparation = self._manifest.preparation
 
@@ -165,24 +170,43 @@ class TowerEncoder:
 
     def _model(self) -> LoadedModel:
         if self._loaded is None:
-            self._loaded = self._blueprint.load()
+            sources = tuple(
+                SourceFile.of(path) for path in self._blueprint.sources if path.exists()
+            )
+            loaded = self._blueprint.load()
+            self._check_unchanged(loaded.spec)
+            if None in [source.now() for source in sources]:
+                raise self._changed()
+            self._loaded, self._sources = loaded, sources
         return self._loaded
+
+    def _check_unchanged(self, spec: EncoderSpec) -> None:
+        """Refuse to mix two models in one encoder: their vectors cannot be compared."""
+        if self._fingerprint not in (None, spec.fingerprint):
+            raise self._changed()
+
+    def _changed(self) -> ModelUnavailableError:
+        return ModelUnavailableError(
+            f"The weights of {self._blueprint.name} are not those that it was opened with.",
+            f"Start again; if this stays, delete {self._cache.folder} to compile it anew.",
+        )
 
     # --- the cache ---
 
     def _current(self) -> Manifest | None:
         """The manifest, if it still belongs to the weights."""
         manifest = self._cache.read()
-        source = self._blueprint.source
-        if manifest is None or source is None or not source.exists():
-            return manifest
-        now = WeightsFile.of(source)
-        if manifest.source == now:
-            return manifest
-        if file_sha256(source) != manifest.spec.weights_sha256:
+        if manifest is None or manifest.spec.code_version != self._blueprint.code_version:
             return None
-        manifest = replace(manifest, source=now)
-        self._cache.write(manifest)
+        now = [source.now() for source in manifest.sources]
+        sources = tuple(source for source in now if source is not None)
+        if len(sources) < len(now):
+            return None
+        if sources != manifest.sources:
+            # The same content under another time: kept, so that it is not read again every time.
+            with self._cache.lock():
+                if self._cache.read() == manifest:
+                    self._cache.write(replace(manifest, sources=sources))
         return manifest
 
     def _compiled(self, kind: Kind) -> CompiledTower:
@@ -198,18 +222,21 @@ class TowerEncoder:
             manifest = self._current()
             missing = [kind for kind in kinds if not self._has(manifest, kind)]
             if manifest is not None and not missing:
+                self._check_unchanged(manifest.spec)
                 return manifest
             self._options.say(f"Compiling {self._blueprint.name} for ONNX Runtime, once ...")
             began = time.monotonic()
             model = self._model()
-            source = self._blueprint.source
+            if manifest is not None and manifest.spec.fingerprint != model.spec.fingerprint:
+                # Compiled from other weights of that name: none of it fits these.
+                manifest, missing = None, list(kinds)
             fresh = Manifest(
                 spec=model.spec,
                 preparation=model.preparation,
                 tokenizer=model.tokenizer,
                 tokenizer_file=self._cache.write_tokenizer(model.tokenizer_json),
                 towers=dict(manifest.towers) if manifest else {},
-                source=WeightsFile.of(source) if source else None,
+                sources=self._sources,
             )
             for kind in missing:
                 tower = _exported(self._cache, kind, model)

@@ -8,11 +8,13 @@ ARCH is one of open_clip's architectures, or the path of a JSON file that descri
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -22,11 +24,17 @@ from typing import Final
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
+from mmsearch.encoders._compiled import ModelCache
 from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
 
 RECOMMENDED: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 
+CODE_VERSION: Final = 1
+"""Raised when other vectors are computed from the same weights."""
+
 HUB_ANSWERS_WITHIN_S: Final = 3.0
+
+_WEIGHTS_FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,8 @@ def build(options: EncoderOptions) -> Encoder:
         Blueprint(
             name=f"open_clip:{name.variant}",
             slug=_slug(name),
-            source=name.file,
+            sources=name.files,
+            code_version=CODE_VERSION,
             load=partial(_load, name, options),
         ),
         options,
@@ -90,8 +99,11 @@ def build(options: EncoderOptions) -> Encoder:
 
 
 def models(options: EncoderOptions) -> list[ModelInfo]:
-    """Models worth naming; every other ``ARCH/TAG`` of open_clip works as well."""
-    return [
+    """Models worth naming, and those that are on this machine already.
+
+    Every other ``ARCH/TAG`` of open_clip works as well.
+    """
+    found = [
         ModelInfo(
             name=f"open_clip:{model.variant}",
             summary=model.summary,
@@ -101,6 +113,41 @@ def models(options: EncoderOptions) -> list[ModelInfo]:
         )
         for model in _SUGGESTED
     ]
+    found += _compiled_before(options, {model.name for model in found})
+    return found + list(_fetched_before({model.name for model in found}))
+
+
+def _compiled_before(options: EncoderOptions, listed: Collection[str]) -> Iterator[ModelInfo]:
+    for path in sorted(model_cache("", options).folder.glob("open_clip-*/manifest.json")):
+        manifest = ModelCache(path.parent).read()
+        if manifest is not None and manifest.spec.name not in listed:
+            yield ModelInfo(
+                name=manifest.spec.name,
+                summary="used on this machine before",
+                dim=manifest.spec.dim,
+                local=all(Path(source.path).exists() for source in manifest.sources),
+                compiled=manifest.spec.code_version == CODE_VERSION,
+            )
+
+
+def _fetched_before(listed: Collection[str]) -> Iterator[ModelInfo]:
+    from huggingface_hub import constants  # noqa: PLC0415 - queries do without
+
+    cached = {
+        file.parents[2].name.removeprefix("models--").replace("--", "/", 1)
+        for name in _WEIGHTS_FILES
+        for file in Path(constants.HF_HUB_CACHE).glob(f"models--*/snapshots/*/{name}")
+    }
+    others = cached - {model.repository for model in _SUGGESTED}
+    if not others:
+        return
+    # Which model a repository holds stands in open_clip's own list only.
+    from mmsearch.encoders._open_clip_models import tags_of  # noqa: PLC0415 - costs torch
+
+    for variant in tags_of(others):
+        if f"open_clip:{variant}" not in listed:
+            summary = "its weights are in the hub's cache"
+            yield ModelInfo(f"open_clip:{variant}", summary, None, local=True, compiled=False)
 
 
 def available(options: EncoderOptions) -> bool:
@@ -108,7 +155,7 @@ def available(options: EncoderOptions) -> bool:
     recommended = _SUGGESTED[0]
     if _is_compiled(_parse(recommended.variant), options) or _in_hub_cache(recommended.repository):
         return True
-    return not options.offline and _hub_answers()
+    return not _offline(options) and _hub_answers()
 
 
 @dataclass(frozen=True)
@@ -119,6 +166,12 @@ class ModelName:
     architecture: str
     tag: str | None
     file: Path | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The local files that the model is made of."""
+        config = [Path(self.architecture)] if self.architecture.endswith(".json") else []
+        return (*([self.file] if self.file else []), *config)
 
 
 def _parse(variant: str) -> ModelName:
@@ -149,10 +202,18 @@ def _load(name: ModelName, options: EncoderOptions) -> LoadedModel:
             _close_names(name.architecture),
         )
     if name.file is not None:
-        return _open_clip_models.load_file(name.variant, name.architecture, name.file)
+        return _open_clip_models.load_file(
+            name.variant, name.architecture, name.file, _offline(options)
+        )
     return _open_clip_models.load_tag(
-        name.variant, name.architecture, name.tag or "", options.offline, options.say
+        name.variant, name.architecture, name.tag or "", _offline(options), options.say
     )
+
+
+def _offline(options: EncoderOptions) -> bool:
+    """Whether no connection may be tried: so say the settings, or the hub's own variable."""
+    variable = os.environ.get("HF_HUB_OFFLINE", "")
+    return options.offline or variable.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def architectures() -> list[str]:
@@ -179,14 +240,14 @@ def _slug(name: ModelName) -> str:
 
 
 def _is_compiled(name: ModelName, options: EncoderOptions) -> bool:
-    return model_cache(_slug(name), options).read() is not None
+    manifest = model_cache(_slug(name), options).read()
+    return manifest is not None and manifest.spec.code_version == CODE_VERSION
 
 
 def _in_hub_cache(repository: str) -> bool:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - queries do without
 
-    files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHTS_FILES)
 
 
 def _hub_answers() -> bool:
@@ -202,7 +263,7 @@ def _hub_answers() -> bool:
                 answers.set()
         except urllib.error.HTTPError:
             answers.set()
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return
 
     threading.Thread(target=ask, daemon=True).start()

@@ -13,11 +13,16 @@ import mmsearch as library
 CONSE_RECALL = {1: 0.331, 5: 0.512, 10: 0.583}
 
 
+def words(photos):
+    """The word of each photograph, by file name."""
+    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return {row["path"].rsplit("/", 1)[1]: row["word"].lower() for row in csv.DictReader(file)}
+
+
 @pytest.fixture(scope="module")
 def answers(photo_index, photos):
     """For each word, the words of the photographs, best first."""
-    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        word_of = {row["path"].rsplit("/", 1)[1]: row["word"].lower() for row in csv.DictReader(file)}
+    word_of = words(photos)
     with library.open_index(home=photo_index) as index:
         return {
             word: [word_of[hit.path.name] for hit in index.search(word, k=len(word_of))]
@@ -40,12 +45,7 @@ def test_recall_is_at_least_that_of_conse(answers, k):
     [("a windmill", "windmill", 0.75), ("a photo of a fish", "fish", 0.5)],
 )
 def test_common_things_fill_the_first_page(photo_index, photos, query, word, share):
-    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        names = {
-            row["path"].rsplit("/", 1)[1]
-            for row in csv.DictReader(file)
-            if row["word"].lower() == word
-        }
+    names = {name for name, its_word in words(photos).items() if its_word == word}
     with library.open_index(home=photo_index) as index:
         hits = index.search(query, k=min(len(names), 10))
     assert hits[0].path.name in names

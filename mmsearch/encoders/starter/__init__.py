@@ -34,7 +34,7 @@ def build(options: EncoderOptions) -> Encoder:
     """
     if options.variant:
         raise UnknownNameError(f"The starter model has no variant {options.variant!r}.")
-    return TowerEncoder(Blueprint("starter", _slug(), None, _load), options)
+    return TowerEncoder(Blueprint("starter", _slug(), (), CODE_VERSION, _load), options)
 
 
 def models(options: EncoderOptions) -> list[ModelInfo]:

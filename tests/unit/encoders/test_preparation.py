@@ -29,9 +29,12 @@ def test_it_makes_the_pixels_that_open_clip_makes(mode, interpolation, height, w
         std=(1,) * 3,
     )
     pixels = noise(height, width)
-    expected = (theirs(Image.fromarray(pixels)).permute(1, 2, 0) * 255).round().byte().numpy()
     prepared = PixelPreparation(32, mode, interpolation)(pixels)
     assert prepared.dtype == np.uint8
+    assert prepared.shape == (32, 32, 3)
+    if mode == "longest" and 32 * min(height, width) / max(height, width) <= 0.5:
+        return  # open_clip itself fails on a picture that it scales to no height at all
+    expected = (theirs(Image.fromarray(pixels)).permute(1, 2, 0) * 255).round().byte().numpy()
     np.testing.assert_array_equal(prepared, expected)
 
 

@@ -1,0 +1,113 @@
+"""OpenCLIP's towers as they are compiled: prepared input -> unit vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from open_clip.transformer import text_global_pool
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+SAME_WITHIN = 1e-5
+
+
+class ImageTower(nn.Module):
+    """Prepared pictures -> unit vectors; normalisation included."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, model: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.model = model.visual
+        self.register_buffer("mean", torch.tensor(mean) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(std) * 255))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, s, s, 3) -> float32 (n, dim), unit rows."""
+        pixels = (pictures.float() - self.mean) * self.scale
+        vectors = self.model(pixels.permute(0, 3, 1, 2))
+        # CoCa's tower gives the tokens for its decoder as well.
+        vectors = vectors[0] if isinstance(vectors, tuple) else vectors
+        return normalize(vectors, dim=-1)
+
+
+class CausalTextTower(nn.Module):
+    """A CLIP text tower: each token sees those before it, and the end of the text is read off.
+
+    What follows the end changes nothing, so padding may be cut to the longest text of a batch.
+    """
+
+    attn_mask: Tensor
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        text = getattr(model, "text", model)
+        self.transformer = text.transformer
+        self.token_embedding = text.token_embedding
+        self.positional_embedding = text.positional_embedding
+        self.ln_final = text.ln_final
+        self.text_projection = text.text_projection
+        self.register_buffer("attn_mask", text.attn_mask, persistent=False)
+        self.pool_type = _pool_type(model)
+        self.end_id = getattr(model, "text_eos_id", getattr(text, "eos_id", None))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int64 (n, t) -> float32 (n, dim), unit rows."""
+        length = ids.shape[1]
+        states = self.token_embedding(ids) + self.positional_embedding[:length]
+        states = self.transformer(states, attn_mask=self.attn_mask[:length, :length])
+        pooled = text_global_pool(
+            self.ln_final(states), ids, self.pool_type, eos_token_id=self.end_id
+        )
+        if isinstance(self.text_projection, nn.Linear):
+            pooled = self.text_projection(pooled)
+        elif self.text_projection is not None:
+            pooled = pooled @ self.text_projection
+        return normalize(pooled, dim=-1)
+
+
+class FullTextTower(nn.Module):
+    """Any other text tower, at its full context length."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int64 (n, context length) -> float32 (n, dim), unit rows."""
+        return normalize(self.model.encode_text(ids), dim=-1)
+
+
+def _pool_type(model: Any) -> str:
+    text = getattr(model, "text", model)
+    return str(getattr(model, "text_pool_type", getattr(text, "pool_type", "")))
+
+
+def text_tower(model: Any, ids: Tensor) -> CausalTextTower | FullTextTower:
+    """The text tower whose padding may be cut, if that is right for the model.
+
+    Args:
+        model: Any open_clip model.
+        ids: int64 (n, context length): texts to hold it to the model's own tower on.
+    """
+    full = FullTextTower(model).eval()
+    if not _looks_causal(model):
+        return full
+    causal = CausalTextTower(model).eval()
+    # A tower may have the parts of a causal one and still use them in another way.
+    with torch.inference_mode():
+        same = torch.allclose(causal(ids), full(ids), rtol=0, atol=SAME_WITHIN)
+    return causal if same else full
+
+
+def _looks_causal(model: Any) -> bool:
+    text = getattr(model, "text", model)
+    return (
+        getattr(text, "attn_mask", None) is not None
+        and getattr(text, "cls_emb", None) is None
+        and not getattr(text, "use_pad_mask", False)
+        and hasattr(text, "token_embedding")
+        and _pool_type(model) in ("argmax", "eos")
+    )
