@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmsearch.encoders.starter import heads
+from mmsearch.encoders.starter.alignment import load_alignment
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/starter_quality.json"
@@ -180,7 +181,7 @@ def conse(towers: Towers) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 def starter() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The alignment that is shipped."""
-    alignment = heads.load_alignment()
+    alignment = load_alignment()
     image, text = heads.ImageHead(alignment), heads.TextHead(alignment)
 
     def scores(sentences: Tensor, features: Tensor, logits: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmsearch.encoders.starter import heads
+from mmsearch.encoders.starter.alignment import ALIGNMENT, SENTENCE_DIM, Alignment
 
 # Float sums depend on the number of threads; a fixed one makes the result repeatable.
 THREADS = 2
@@ -74,7 +75,7 @@ def encode_texts(texts: list[str]) -> Tensor:
     tokenizer.enable_padding(pad_id=heads.PAD_TOKEN_ID)
     model = heads.load_sentence_model()
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    vectors = torch.empty(len(texts), heads.SENTENCE_DIM)
+    vectors = torch.empty(len(texts), SENTENCE_DIM)
     for start in range(0, len(order), 256):
         chosen = order[start : start + 256]
         tokens = tokenizer.encode_batch([texts[i] for i in chosen])
@@ -143,7 +144,7 @@ def classifier_rows() -> NDArray[np.float32]:
     return np.asarray(heads.ClassifierFeatures().network.classifier.weight.detach().numpy())
 
 
-def save(alignment: heads.Alignment, path: Path) -> None:
+def save(alignment: Alignment, path: Path) -> None:
     """Write matrices as float16, the rest as float32; the same arrays give the same bytes."""
     arrays = {
         name: np.asarray(value, np.float16 if np.ndim(value) == 2 else np.float32)
@@ -173,7 +174,7 @@ def build(cache: Path, output: Path, *, table: bool) -> None:
         captions=[[position[text] for text in own] for own in captions],
         caption_vectors=encode_texts(
             [phrasing.format(text) for text in phrases for phrasing in CAPTION_PHRASINGS]
-        ).view(len(phrases), len(CAPTION_PHRASINGS), heads.SENTENCE_DIM),
+        ).view(len(phrases), len(CAPTION_PHRASINGS), SENTENCE_DIM),
         word_vectors=encode_texts(words),
         word_classes=word_classes,
         class_vectors=class_vectors(),
@@ -207,7 +208,7 @@ def main() -> int:
     """Read the arguments and build."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=user_cache_path("mmsearch") / "starter-build")
-    parser.add_argument("--output", type=Path, default=heads.alignment_path())
+    parser.add_argument("--output", type=Path, default=ALIGNMENT)
     parser.add_argument("--no-table", action="store_true", help="skip the cross-validation")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)

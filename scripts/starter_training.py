@@ -23,13 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmsearch.encoders.starter.heads import (
-    CLASS_COUNT,
-    FEATURE_DIM,
-    SENTENCE_DIM,
-    SHARE_FLOOR,
-    Alignment,
-)
+from mmsearch.encoders.starter.alignment import SENTENCE_DIM, Alignment
+from mmsearch.encoders.starter.heads import CLASS_COUNT, FEATURE_DIM, SHARE_FLOOR
 
 MASK = NDArray[np.bool_]
 

@@ -7,7 +7,6 @@ see `mmsearch.encoders.starter.heads` and ``scripts/build_starter``.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
@@ -17,12 +16,11 @@ from mmsearch.encoders._compiled import file_sha256
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
 from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
+from mmsearch.encoders.starter.alignment import ALIGNMENT, load_alignment
 
 CODE_VERSION: Final = 1
 END_TOKEN_ID: Final = 102
 """[SEP], which ends a text of BERT's."""
-
-ALIGNMENT: Final = Path(__file__).with_name("alignment.npz")
 
 
 def build(options: EncoderOptions) -> Encoder:
@@ -75,7 +73,7 @@ def _load() -> LoadedModel:
     parts = heads.IMAGE_SHA256 + heads.TEXT_SHA256 + file_sha256(ALIGNMENT)
     spec = EncoderSpec(
         name="starter",
-        dim=heads.load_alignment().dim,
+        dim=load_alignment().dim,
         weights_sha256=hashlib.sha256(parts.encode()).hexdigest(),
         preprocessing=preparation.facts(),
         code_version=CODE_VERSION,

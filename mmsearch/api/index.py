@@ -1,4 +1,4 @@
-"""The public interface: an `Index` to fill and to search. The command line uses nothing else."""
+"""An `Index` to fill and to search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 from mmsearch import assembly
 from mmsearch.core.errors import DecodeError, InvalidQueryError, SourceError
 from mmsearch.core.layout import IndexLayout, writer_lock
-from mmsearch.core.protocols import Catalog, Encoder
+from mmsearch.core.protocols import Catalog
 from mmsearch.core.records import Root
 from mmsearch.core.requests import (
     Hit,
@@ -23,8 +23,8 @@ from mmsearch.core.requests import (
     Progress,
     SearchResult,
 )
-from mmsearch.core.settings import Settings, load_settings, store_setting
-from mmsearch.core.types import ModelInfo, display_path
+from mmsearch.core.settings import Settings, load_settings
+from mmsearch.core.types import display_path
 from mmsearch.engine.searcher import SearchEngine
 
 StrPath = str | bytes | os.PathLike[str]
@@ -298,53 +298,6 @@ def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus
         with open_index(catalog.parent.name, home=folder) as index:
             found.append(index.status())
     return found
-
-
-def list_models(settings: Settings | None = None) -> list[ModelInfo]:
-    """Every model that the encoders offer, and whether its weights are here."""
-    return assembly.models(settings or load_settings(), lambda line: None)
-
-
-def open_model(
-    name: str,
-    *,
-    device: str | None = None,
-    settings: Settings | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Encoder:
-    """An encoder by itself, as `mmsearch.core.protocols.Encoder`.
-
-    Args:
-        name: ``starter``, ``open_clip:ARCH/TAG`` or ``open_clip:ARCH@FILE``.
-        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        settings: Instead of the settings file and the environment.
-        say: Receives a line about anything slow that happens once.
-
-    Raises:
-        UnknownNameError: There is no such model.
-        ModelUnavailableError: Its weights cannot be had.
-    """
-    chosen = (settings or load_settings()).with_flags(device=device)
-    return assembly.make_encoder(name, chosen, say or (lambda line: None))
-
-
-def use_model(name: str, *, say: Callable[[str], None] | None = None) -> Path:
-    """Make a model the one of new indexes, after making sure that it can be had.
-
-    Args:
-        name: As for `open_model`, or ``auto``.
-        say: Receives a line about anything slow that happens once.
-
-    Returns:
-        The settings file.
-
-    Raises:
-        UnknownNameError: There is no such model.
-        ModelUnavailableError: Its weights cannot be had.
-    """
-    if name != "auto":
-        name = open_model(name, say=say).spec.name
-    return store_setting("model", name)
 
 
 def _folder_bytes(folder: StrPath) -> bytes:

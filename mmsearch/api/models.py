@@ -1,0 +1,58 @@
+"""Encoders by themselves, and which one new indexes use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mmsearch import assembly
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.settings import Settings, load_settings, store_setting
+from mmsearch.core.types import ModelInfo
+
+
+def list_models(settings: Settings | None = None) -> list[ModelInfo]:
+    """Every model that the encoders offer, and whether its weights are here."""
+    return assembly.models(settings or load_settings(), lambda line: None)
+
+
+def open_model(
+    name: str,
+    *,
+    device: str | None = None,
+    settings: Settings | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Encoder:
+    """An encoder by itself, as `mmsearch.core.protocols.Encoder`.
+
+    Args:
+        name: ``starter``, ``open_clip:ARCH/TAG`` or ``open_clip:ARCH@FILE``.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        settings: Instead of the settings file and the environment.
+        say: Receives a line about anything slow that happens once.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        ModelUnavailableError: Its weights cannot be had.
+    """
+    chosen = (settings or load_settings()).with_flags(device=device)
+    return assembly.make_encoder(name, chosen, say or (lambda line: None))
+
+
+def use_model(name: str, *, say: Callable[[str], None] | None = None) -> Path:
+    """Make a model the one of new indexes, after making sure that it can be had.
+
+    Args:
+        name: As for `open_model`, or ``auto``.
+        say: Receives a line about anything slow that happens once.
+
+    Returns:
+        The settings file.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        ModelUnavailableError: Its weights cannot be had.
+    """
+    if name != "auto":
+        name = open_model(name, say=say).spec.name
+    return store_setting("model", name)
