@@ -94,7 +94,8 @@ def cross_validate(
     photographs do. The rows marked "sure" keep only drawings that the classifier takes for one
     class with more than `SURE`, as it does most photographs: they come nearest to what is wanted,
     and all settings but the share of sentence vectors were chosen by them, between sources.
-    `words` is the mean average precision of unseen WordNet concepts at ranking the thousand classes.
+    `words` is the mean average precision of unseen WordNet concepts at ranking the thousand
+    classes.
 
     Args:
         material: All of it.
