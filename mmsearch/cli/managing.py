@@ -66,7 +66,10 @@ def _lines(found: IndexStatus) -> Iterator[tuple[str, str]]:
     if found.last_run is not None:
         run = found.last_run
         counts = ", ".join(f"{count:,} {what}" for what, count in run.counts.items() if count)
-        yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
+        if run.finished_at is None:
+            yield "last run", f"{run.started_at}, still running or killed"
+        else:
+            yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
 
 
 def _vector_index(found: IndexStatus) -> str:

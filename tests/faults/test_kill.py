@@ -82,6 +82,7 @@ def test_a_killed_indexer_loses_nothing_committed(mmsearch, photos, start, tmp_p
     process.communicate()
     kept = pictures(home)
     assert kept > 0
+    assert "still running or killed" in mmsearch("status", "--home", home).out
     with library.open_index(home=home) as index:
         hits = index.search("an animal", k=300)
         assert len(hits) == kept
