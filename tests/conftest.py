@@ -6,8 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 PHOTOS = Path(__file__).parent / "photos"
+
+
+# The same examples in every run, so that a failure is a change's own; to look for new ones:
+# HYPOTHESIS_PROFILE=explore scripts/test --randomly-seed=default
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 def _isolated(variables):
