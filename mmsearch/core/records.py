@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmsearch.core.types import EncoderSpec, Picture
+from mmsearch.core.types import EncoderSpec, Picture, Text
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,29 @@ class Root:
 
 
 @dataclass(frozen=True)
-class SeenFile:
-    """A file that the walk met. ``path`` is relative to the root, as bytes."""
+class Sidecar:
+    """A file beside a picture that may say something of it: its path relative to the root."""
 
     path: bytes
     size: int
     mtime_ns: int
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A file that the walk met.
+
+    Attributes:
+        path: Relative to the root, as bytes.
+        size: Bytes.
+        mtime_ns: Modification time.
+        sidecars: The files beside it that may hold texts of it, by path.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    sidecars: tuple[Sidecar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,3 +195,16 @@ class ShardCommit:
     placed: Sequence[tuple[SeenFile, bytes]] = ()
     failed: Sequence[tuple[SeenFile, bytes, str]] = ()
     dropped: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True)
+class FoundTexts:
+    """What the files around a picture say of it.
+
+    Attributes:
+        texts: In the order of the files; equal ones are not left out.
+        problems: Files that should hold texts and cannot be read.
+    """
+
+    texts: tuple[Text, ...] = ()
+    problems: tuple[FailedFile, ...] = ()

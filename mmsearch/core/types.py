@@ -129,19 +129,44 @@ class ModelInfo:
     compiled: bool
 
 
+class TextSource(StrEnum):
+    """Where the texts of a picture may be found."""
+
+    SIDECAR = "sidecar"
+    METADATA = "metadata"
+    TABLE = "table"
+    FILENAME = "filename"
+
+
 @dataclass(frozen=True)
 class Text:
     """A text that belongs to a picture.
 
     Attributes:
-        kind: Where it comes from: ``description``, ``caption``, ``keywords``, ...
+        kind: What it is: ``title``, ``description``, ``caption``, ``keywords`` (joined by "; ") or
+            ``filename``.
         text: The words.
         language: BCP 47 tag, if known.
+        source: Where it was found, a `TextSource`.
     """
 
     kind: str
     text: str
     language: str | None = None
+    source: str = "metadata"
+
+
+@dataclass(frozen=True)
+class TextVectors:
+    """The vectors of one picture's texts.
+
+    Attributes:
+        kinds: The kind of each text.
+        vectors: (m, dim).
+    """
+
+    kinds: tuple[str, ...]
+    vectors: Vectors
 
 
 @dataclass(frozen=True)
@@ -154,6 +179,9 @@ class Picture:
         format: ``JPEG``, ``PNG``, ... as the file's own bytes say.
         taken_at: ISO 8601 local time without zone, as the camera wrote it.
         texts: Texts found in the file.
+        camera: Maker and model, as the camera wrote them.
+        latitude: Degrees, north is positive.
+        longitude: Degrees, east is positive.
     """
 
     width: int
@@ -161,6 +189,9 @@ class Picture:
     format: str
     taken_at: str | None = None
     texts: tuple[Text, ...] = ()
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
 
 
 @dataclass(frozen=True)
