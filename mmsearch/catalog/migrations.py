@@ -150,9 +150,71 @@ _FILE_COUNT_TRIGGERS = (
     END""",
 )
 
+_TEXTS = (
+    "ALTER TABLE images ADD COLUMN camera TEXT",
+    "ALTER TABLE images ADD COLUMN latitude REAL",
+    "ALTER TABLE images ADD COLUMN longitude REAL",
+    "ALTER TABLE images ADD COLUMN texts_digest BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE images ADD COLUMN retell INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE images ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX images_retell ON images (id) WHERE retell = 1",
+    "ALTER TABLE files ADD COLUMN texts_key BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE texts ADD COLUMN file_id INTEGER REFERENCES files (id) ON DELETE CASCADE",
+    "ALTER TABLE texts ADD COLUMN source TEXT NOT NULL DEFAULT 'metadata'",
+    "ALTER TABLE texts ADD COLUMN spaceless INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX texts_file_id ON texts (file_id)",
+    """
+    CREATE TABLE tags (
+        id INTEGER NOT NULL PRIMARY KEY,
+        text_id INTEGER NOT NULL REFERENCES texts (id) ON DELETE CASCADE,
+        image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        tag TEXT NOT NULL
+    )""",
+    "CREATE INDEX tags_tag ON tags (tag, image_id)",
+    "CREATE INDEX tags_text_id ON tags (text_id)",
+)
+
+_FULL_TEXT = (
+    """
+    CREATE VIRTUAL TABLE words USING fts5 (
+        text, content = 'texts', content_rowid = 'id',
+        tokenize = 'porter unicode61 remove_diacritics 2'
+    )""",
+    """
+    CREATE VIRTUAL TABLE trigrams USING fts5 (
+        text, content = 'texts', content_rowid = 'id', tokenize = 'trigram'
+    )""",
+    """
+    CREATE TRIGGER texts_inserted AFTER INSERT ON texts
+    BEGIN
+        INSERT INTO words (rowid, text) VALUES (NEW.id, NEW.text);
+        UPDATE images SET retell = 1 WHERE id = NEW.image_id AND retell = 0;
+    END""",
+    """
+    CREATE TRIGGER texts_deleted AFTER DELETE ON texts
+    BEGIN
+        INSERT INTO words (words, rowid, text) VALUES ('delete', OLD.id, OLD.text);
+        UPDATE images SET retell = 1 WHERE id = OLD.image_id AND retell = 0;
+    END""",
+    """
+    CREATE TRIGGER spaceless_texts_inserted AFTER INSERT ON texts WHEN NEW.spaceless
+    BEGIN
+        INSERT INTO trigrams (rowid, text) VALUES (NEW.id, NEW.text);
+    END""",
+    """
+    CREATE TRIGGER spaceless_texts_deleted AFTER DELETE ON texts WHEN OLD.spaceless
+    BEGIN
+        INSERT INTO trigrams (trigrams, rowid, text) VALUES ('delete', OLD.id, OLD.text);
+    END""",
+    "INSERT INTO words (rowid, text) SELECT id, text FROM texts",
+    "UPDATE images SET retell = 1 WHERE id IN (SELECT image_id FROM texts)",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first_tables", _TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
+    Migration("texts_of_files_and_more_facts", _TEXTS),
+    Migration("full_text", _FULL_TEXT),
 )
 
 

@@ -3,11 +3,17 @@
 ::
 
     roots 1──n files n──1 images n──1 segments          generations n──1 built_indexes
-                            1──n texts
+                            1──n texts 1──n tags
 
 `images.file_count` is kept by triggers on ``files``: it is the number of places where a content
 lies, and an image of which no file is left is dead, not gone, so that its vector can be used
-again. Times without a unit in their name are ISO 8601 in UTC.
+again. A picture whose texts have changed gets a new row of ``images``, with the vectors of the new
+texts; the old one is superseded, and dead for good. Times without a unit in their name are
+ISO 8601 in UTC.
+
+Two full-text tables, ``words`` and ``trigrams``, hold the column ``texts.text`` (FTS5 with external
+content, https://www.sqlite.org/fts5.html) and are kept by triggers; see
+`mmsearch.catalog.full_text`.
 """
 
 from __future__ import annotations
@@ -81,12 +87,17 @@ class SegmentRow(Base):
 
 
 class ImageRow(Base):
-    """A content that has a vector. AUTOINCREMENT: an id never means two pictures."""
+    """A content that has a vector. AUTOINCREMENT: an id never means two pictures.
+
+    ``texts_digest`` is of the texts whose vectors stand in the segment, and ``retell`` says that
+    the picture's texts have been touched since. A superseded row's digest is no content's.
+    """
 
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("digest"),
         Index("images_dead", "id", sqlite_where=text("file_count = 0")),
+        Index("images_retell", "id", sqlite_where=text("retell = 1")),
         {"sqlite_autoincrement": True},
     )
 
@@ -98,19 +109,43 @@ class ImageRow(Base):
     taken_at: Mapped[str | None]
     segment: Mapped[int] = mapped_column(ForeignKey("segments.number"))
     file_count: Mapped[int] = mapped_column(server_default=text("0"))
+    camera: Mapped[str | None]
+    latitude: Mapped[float | None]
+    longitude: Mapped[float | None]
+    texts_digest: Mapped[bytes] = mapped_column(server_default=text("x''"))
+    retell: Mapped[int] = mapped_column(server_default=text("0"))
+    superseded: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class TextRow(Base):
-    """A text that belongs to a picture."""
+    """A text that belongs to a picture, or, with a ``file_id``, to one of its files."""
 
     __tablename__ = "texts"
-    __table_args__ = (Index("texts_image_id", "image_id"),)
+    __table_args__ = (
+        Index("texts_image_id", "image_id"),
+        Index("texts_file_id", "file_id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"))
     kind: Mapped[str]
     language: Mapped[str | None]
     text: Mapped[str]
+    file_id: Mapped[int | None] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"))
+    source: Mapped[str] = mapped_column(server_default=text("'metadata'"))
+    spaceless: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class TagRow(Base):
+    """One keyword of a text of kind ``keywords``, casefolded."""
+
+    __tablename__ = "tags"
+    __table_args__ = (Index("tags_tag", "tag", "image_id"), Index("tags_text_id", "text_id"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text_id: Mapped[int] = mapped_column(ForeignKey("texts.id", ondelete="CASCADE"))
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"))
+    tag: Mapped[str]
 
 
 class FileRow(Base):
@@ -133,6 +168,7 @@ class FileRow(Base):
     digest: Mapped[bytes]
     image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"))
     error: Mapped[str | None]
+    texts_key: Mapped[bytes] = mapped_column(server_default=text("x''"))
 
 
 class BuiltIndexRow(Base):

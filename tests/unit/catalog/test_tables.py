@@ -21,7 +21,10 @@ def schema_of(path):
 
     schema = {}
     tables = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+    full_text = ("words", "trigrams")
     for name, sql in tables.fetchall():
+        if name.startswith(full_text):
+            continue
         words = " ".join(sql.split())
         indexes = ask("index_list", name)
         schema[name] = {
