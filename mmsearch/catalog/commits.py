@@ -1,36 +1,26 @@
-"""What changes together: a shard of work, a built index, and the generation that shows them."""
+"""What changes together when a shard of work is done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, delete, func, or_, select
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
-from mmsearch.catalog.clock import now
+from mmsearch.catalog import texts
+from mmsearch.catalog.generations import add_generation
+from mmsearch.catalog.statements import chunks, storable
 from mmsearch.catalog.tables import (
-    BuiltIndexRow,
     FileRow,
-    GenerationRow,
     ImageRow,
     RootRow,
     SegmentRow,
+    TagRow,
     TextRow,
 )
-from mmsearch.core.records import BuiltIndex, EncodedPicture, Segment, ShardCommit
-
-Item = TypeVar("Item")
-
-CHUNK = 900
-"""Values in one statement; SQLite builds before 3.32 take at most 999."""
-
-
-def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """``items`` in pieces that fit into one statement."""
-    for start in range(0, len(items), CHUNK):
-        yield items[start : start + CHUNK]
+from mmsearch.core.records import EncodedPicture, SeenFile, Segment, ShardCommit
 
 
 def images_of(connection: Connection, digests: Iterable[bytes]) -> dict[bytes, int]:
@@ -58,42 +48,16 @@ def commit_shard(connection: Connection, shard: ShardCommit) -> None:
             raise ValueError(f"{len(shard.pictures)} pictures without a segment")
     elif not _has_segment(connection, shard.segment):
         _add_segment(connection, shard.segment, shard.pictures)
-    _drop_files(connection, shard)
     _put_files(connection, shard)
+    _drop_files(connection, shard)
+    texts.settle(connection, _touched(connection, shard))
     if _changes(connection) != before:
         add_generation(connection)
 
 
-def add_generation(connection: Connection, built_id: int | None = None) -> int:
-    """Show readers what has changed; without ``built_id`` the built index stays what it is."""
-    if built_id is None:
-        newest = select(GenerationRow.built_id).order_by(GenerationRow.number.desc()).limit(1)
-        built_id = connection.execute(newest).scalar()
-    statement = insert(GenerationRow).values(created_at=now(), built_id=built_id)
-    return inserted_id(connection, statement)
-
-
-def publish(connection: Connection, built: BuiltIndex) -> int:
-    """Record a built index and make it the one of a new generation, whose number is returned."""
-    statement = insert(BuiltIndexRow).values(
-        plugin=built.spec_name,
-        name=built.stamp.name,
-        bytes=built.stamp.bytes,
-        sha256=built.stamp.sha256,
-        rows=built.rows,
-        covers=built.covers,
-        settings=dict(built.settings),
-    )
-    return add_generation(connection, inserted_id(connection, statement))
-
-
-def inserted_id(connection: Connection, statement: Insert) -> int:
-    """Run an insertion of one row; returns its integer primary key."""
-    # Not RETURNING in the statement itself: SQLite knows it since 3.35 only.
-    key = connection.execute(statement).inserted_primary_key
-    if key is None:
-        raise TypeError("the statement inserts no row, or many")
-    return int(key[0])
+def _touched(connection: Connection, shard: ShardCommit) -> list[int]:
+    held = images_of(connection, (placed.digest for placed in shard.placed))
+    return sorted({*held.values(), *(item.id for item in shard.pictures)})
 
 
 def _changes(connection: Connection) -> int:
@@ -121,27 +85,23 @@ def _add_segment(
             f"segment {segment.number} has {segment.rows} rows for {len(pictures)} pictures"
         )
     stamp = segment.stamp
+    replaced = [item for item in pictures if item.replaces is not None]
+    _free_digests(connection, replaced)
     images = [
         {
             "id": item.id,
             "digest": item.digest,
             "width": item.picture.width,
             "height": item.picture.height,
-            "format": _storable(item.picture.format),
-            "taken_at": _storable(item.picture.taken_at),
+            "format": storable(item.picture.format),
+            "taken_at": storable(item.picture.taken_at),
+            "camera": storable(item.picture.camera),
+            "latitude": item.picture.latitude,
+            "longitude": item.picture.longitude,
+            "texts_digest": item.texts_digest,
             "segment": segment.number,
         }
         for item in pictures
-    ]
-    texts = [
-        {
-            "image_id": item.id,
-            "kind": _storable(text.kind),
-            "language": _storable(text.language),
-            "text": _storable(text.text),
-        }
-        for item in pictures
-        for text in item.picture.texts
     ]
     try:
         connection.execute(
@@ -155,12 +115,41 @@ def _add_segment(
             )
         )
         _insert(connection, ImageRow, images)
-        _insert(connection, TextRow, texts)
     except IntegrityError as error:
         raise ValueError(
             f"segment {segment.number} repeats a file name, a picture's id or its content:"
             f" {error.orig}"
         ) from error
+    _take_places(connection, replaced)
+    texts.drop_own(connection, [item.id for item in replaced if not item.texts_stay])
+    texts.insert_texts(
+        connection,
+        [(i.id, None, text) for i in pictures if not i.texts_stay for text in i.picture.texts],
+    )
+
+
+def _free_digests(connection: Connection, replaced: Sequence[EncodedPicture]) -> None:
+    """Free the digests of contents for the rows that take the place of the present ones."""
+    if replaced:
+        connection.execute(
+            update(ImageRow)
+            .where(ImageRow.id == bindparam("former"))
+            .values(digest=bindparam("freed"), superseded=1, retell=0),
+            [
+                {"former": item.replaces, "freed": item.digest + f":{item.replaces}".encode()}
+                for item in replaced
+            ],
+        )
+
+
+def _take_places(connection: Connection, replaced: Sequence[EncodedPicture]) -> None:
+    for table in (FileRow, TextRow, TagRow) if replaced else ():
+        connection.execute(
+            update(table)
+            .where(table.image_id == bindparam("former"))
+            .values(image_id=bindparam("present")),
+            [{"former": item.replaces, "present": item.id} for item in replaced],
+        )
 
 
 def _insert(connection: Connection, table: type[Any], rows: list[dict[str, Any]]) -> None:
@@ -179,30 +168,21 @@ def _drop_files(connection: Connection, shard: ShardCommit) -> None:
 
 
 def _put_files(connection: Connection, shard: ShardCommit) -> None:
-    image_ids = images_of(connection, (digest for _, digest in shard.placed))
-    placed = [(file, digest, image_ids.get(digest), None) for file, digest in shard.placed]
-    for file, digest, image_id, _ in placed:
+    image_ids = images_of(connection, (placed.digest for placed in shard.placed))
+    rows = []
+    for placed in shard.placed:
+        image_id = image_ids.get(placed.digest)
         if image_id is None:
-            raise ValueError(f"{file.path!r} has content {digest.hex()}, which has no vector")
-    failed = [(file, digest, None, _storable(reason)) for file, digest, reason in shard.failed]
-    rows = [
-        {
-            "root_id": shard.root_id,
-            "path": file.path,
-            "size": file.size,
-            "mtime_ns": file.mtime_ns,
-            "checked_ns": shard.checked_ns,
-            "digest": digest,
-            "image_id": image_id,
-            "error": error,
-        }
-        for file, digest, image_id, error in (*placed, *failed)
-    ]
+            content = placed.digest.hex()
+            raise ValueError(f"{placed.file.path!r} has content {content}, which has no vector")
+        rows.append(_file_row(shard, placed.file, placed.digest, image_id, None, placed.texts_key))
+    for file, digest, reason in shard.failed:
+        rows.append(_file_row(shard, file, digest, None, storable(reason), b""))
     if not rows:
         return
     upsert = insert(FileRow)
     new = upsert.excluded
-    kept = ("size", "mtime_ns", "checked_ns", "digest", "image_id", "error")
+    kept = ("size", "mtime_ns", "checked_ns", "digest", "image_id", "error", "texts_key")
     connection.execute(
         upsert.on_conflict_do_update(
             index_elements=["root_id", "path"],
@@ -212,8 +192,25 @@ def _put_files(connection: Connection, shard: ShardCommit) -> None:
         ),
         rows,
     )
+    texts.put_file_texts(connection, shard, image_ids)
 
 
-def _storable(value: Any) -> Any:
-    """Text that UTF-8 can carry: a lone surrogate, as in names that are no text, becomes '?'."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _file_row(
+    shard: ShardCommit,
+    file: SeenFile,
+    digest: bytes,
+    image_id: int | None,
+    error: str | None,
+    texts_key: bytes,
+) -> dict[str, Any]:
+    return {
+        "root_id": shard.root_id,
+        "path": file.path,
+        "size": file.size,
+        "mtime_ns": file.mtime_ns,
+        "checked_ns": shard.checked_ns,
+        "digest": digest,
+        "image_id": image_id,
+        "error": error,
+        "texts_key": texts_key,
+    }

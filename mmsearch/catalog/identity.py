@@ -6,14 +6,15 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.tables import SegmentRow, SettingRow
+from mmsearch.catalog.tables import ImageRow, SegmentRow, SettingRow
 from mmsearch.core.errors import EncoderMismatchError
 from mmsearch.core.records import Identity
-from mmsearch.core.types import EncoderSpec
+from mmsearch.core.texts import DEFAULT_SOURCES
+from mmsearch.core.types import EncoderSpec, FusionSpec, TextSource
 
 
 def read_identity(connection: Connection) -> Identity | None:
@@ -24,9 +25,15 @@ def read_identity(connection: Connection) -> Identity | None:
         return None
     return Identity(
         encoder=EncoderSpec(**settings["encoder"]),
-        fusion=settings["fusion"],
+        fusion=_fusion(settings["fusion"]),
         vector_index=settings["vector_index"],
+        texts=tuple(TextSource(name) for name in settings.get("texts", DEFAULT_SOURCES)),
     )
+
+
+def _fusion(stored: Any) -> FusionSpec:
+    """The first schema kept the name alone."""
+    return FusionSpec(stored) if isinstance(stored, str) else FusionSpec(**stored)
 
 
 def write_identity(connection: Connection, identity: Identity) -> None:
@@ -50,8 +57,9 @@ def write_identity(connection: Connection, identity: Identity) -> None:
         )
     settings: dict[str, Any] = {
         "encoder": asdict(identity.encoder),
-        "fusion": identity.fusion,
+        "fusion": asdict(identity.fusion),
         "vector_index": identity.vector_index,
+        "texts": list(identity.texts),
         "mmsearch_version": _mmsearch_version(),
     }
     upsert = insert(SettingRow)
@@ -62,6 +70,8 @@ def write_identity(connection: Connection, identity: Identity) -> None:
     connection.execute(
         insert(SettingRow).on_conflict_do_nothing(), {"key": "created_at", "value": now()}
     )
+    if bound is not None and bound.texts != identity.texts:
+        connection.execute(update(ImageRow).where(ImageRow.file_count > 0).values(retell=1))
 
 
 def _mmsearch_version() -> str:

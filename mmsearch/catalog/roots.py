@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from mmsearch.catalog.commits import add_generation, inserted_id
+from mmsearch.catalog.generations import add_generation, inserted_id
 from mmsearch.catalog.tables import FileRow, RootRow
 from mmsearch.core.errors import SourceError, UnknownNameError
 from mmsearch.core.records import Root

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from sqlalchemy import Connection, Integer, func, literal_column, select
 
-from mmsearch.catalog.commits import chunks
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.roots import below
+from mmsearch.catalog.statements import chunks
 from mmsearch.catalog.tables import (
     BuiltIndexRow,
     FileRow,
@@ -135,12 +135,12 @@ class SqliteSnapshot:
     def _records(self, ids: Sequence[int]) -> dict[int, Record]:
         texts: dict[int, list[Text]] = {}
         rows = self._connection.execute(
-            select(TextRow.image_id, TextRow.kind, TextRow.text, TextRow.language)
+            select(TextRow.image_id, TextRow.kind, TextRow.text, TextRow.language, TextRow.source)
             .where(TextRow.image_id.in_(ids))
             .order_by(TextRow.id)
         )
-        for image_id, kind, text, language in rows:
-            texts.setdefault(image_id, []).append(Text(kind, text, language))
+        for image_id, kind, text, language, source in rows:
+            texts.setdefault(image_id, []).append(Text(kind, text, language, source))
 
         places: dict[int, list[tuple[bytes, int, int]]] = {}
         files = self._connection.execute(
@@ -154,17 +154,22 @@ class SqliteSnapshot:
 
         images = self._connection.execute(
             select(
-                ImageRow.id, ImageRow.width, ImageRow.height, ImageRow.format, ImageRow.taken_at
+                ImageRow.id,
+                ImageRow.width,
+                ImageRow.height,
+                ImageRow.format,
+                ImageRow.taken_at,
+                ImageRow.camera,
+                ImageRow.latitude,
+                ImageRow.longitude,
             ).where(ImageRow.id.in_(ids))
         )
-        return {
-            number: _record(
-                number,
-                sorted(places.get(number, ())),
-                Picture(width, height, form, taken_at, tuple(texts.get(number, ()))),
-            )
-            for number, width, height, form, taken_at in images
-        }
+        found = {}
+        for number, width, height, form, taken_at, camera, north, east in images:
+            own = tuple(texts.get(number, ()))
+            picture = Picture(width, height, form, taken_at, own, camera, north, east)
+            found[number] = _record(number, sorted(places.get(number, ())), picture)
+        return found
 
 
 def _record(number: int, places: list[tuple[bytes, int, int]], picture: Picture) -> Record:

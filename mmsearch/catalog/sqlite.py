@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Engine, func, insert, or_, select, table, update
 from sqlalchemy.sql import column
 
-from mmsearch.catalog import commits, migrations, roots
+from mmsearch.catalog import commits, generations, migrations, roots, texts
 from mmsearch.catalog.clock import now
 from mmsearch.catalog.connections import open_engine, reading, writing
 from mmsearch.catalog.identity import read_identity, write_identity
@@ -22,6 +22,7 @@ from mmsearch.core.records import (
     FailedFile,
     Identity,
     KnownFile,
+    Retold,
     Root,
     Run,
     Segment,
@@ -146,6 +147,7 @@ class SqliteCatalog:
             FileRow.digest,
             FileRow.image_id,
             FileRow.error,
+            FileRow.texts_key,
         ).where(FileRow.root_id == root_id)
         if below:
             # b"0" is the byte after b"/": the two bounds enclose what begins with below + b"/".
@@ -180,15 +182,25 @@ class SqliteCatalog:
         with writing(self._engine) as connection:
             commits.commit_shard(connection, shard)
 
+    def retold(self, limit: int) -> list[Retold]:
+        """Living pictures whose vectors are of other texts than they have, oldest first."""
+        with reading(self._engine) as connection:
+            return texts.retold_pictures(connection, limit)
+
     def segments(self) -> list[Segment]:
         """All segments, oldest first."""
         with reading(self._engine) as connection:
             return read_segments(connection)
 
-    def publish(self, built: BuiltIndex) -> int:
-        """Make a built index the one that readers use; returns the generation."""
+    def publish(self, built: BuiltIndex, identity: Identity | None = None) -> int:
+        """Make a built index the one that readers use; returns the generation.
+
+        With an identity, in the same transaction, also that: vectors fused otherwise.
+        """
         with writing(self._engine) as connection:
-            return commits.publish(connection, built)
+            if identity is not None:
+                write_identity(connection, identity)
+            return generations.publish(connection, built)
 
     def failures(self) -> list[FailedFile]:
         """The files that could not be read, by path."""
@@ -208,7 +220,7 @@ class SqliteCatalog:
         """Note that a run began; returns its id."""
         run = insert(RunRow).values(started_at=now(), outcome="running", counts={})
         with writing(self._engine) as connection:
-            return commits.inserted_id(connection, run)
+            return generations.inserted_id(connection, run)
 
     def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None:
         """Note how a run ended."""

@@ -22,21 +22,22 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    REAL,
     CheckConstraint,
     ForeignKey,
     Index,
     LargeBinary,
     Text,
     UniqueConstraint,
-    text,
 )
+from sqlalchemy import text as sql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
     """What all tables have in common: how Python's types are stored."""
 
-    type_annotation_map = {bytes: LargeBinary, str: Text, dict[str, Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {bytes: LargeBinary, str: Text, float: REAL, dict[str, Any]: JSON}  # noqa: RUF012
 
 
 class MigrationRow(Base):
@@ -96,8 +97,8 @@ class ImageRow(Base):
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("digest"),
-        Index("images_dead", "id", sqlite_where=text("file_count = 0")),
-        Index("images_retell", "id", sqlite_where=text("retell = 1")),
+        Index("images_dead", "id", sqlite_where=sql("file_count = 0")),
+        Index("images_retell", "id", sqlite_where=sql("retell = 1")),
         {"sqlite_autoincrement": True},
     )
 
@@ -108,13 +109,13 @@ class ImageRow(Base):
     format: Mapped[str]
     taken_at: Mapped[str | None]
     segment: Mapped[int] = mapped_column(ForeignKey("segments.number"))
-    file_count: Mapped[int] = mapped_column(server_default=text("0"))
+    file_count: Mapped[int] = mapped_column(server_default=sql("0"))
     camera: Mapped[str | None]
     latitude: Mapped[float | None]
     longitude: Mapped[float | None]
-    texts_digest: Mapped[bytes] = mapped_column(server_default=text("x''"))
-    retell: Mapped[int] = mapped_column(server_default=text("0"))
-    superseded: Mapped[int] = mapped_column(server_default=text("0"))
+    texts_digest: Mapped[bytes] = mapped_column(server_default=sql("x''"))
+    retell: Mapped[int] = mapped_column(server_default=sql("0"))
+    superseded: Mapped[int] = mapped_column(server_default=sql("0"))
 
 
 class TextRow(Base):
@@ -132,8 +133,8 @@ class TextRow(Base):
     language: Mapped[str | None]
     text: Mapped[str]
     file_id: Mapped[int | None] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"))
-    source: Mapped[str] = mapped_column(server_default=text("'metadata'"))
-    spaceless: Mapped[int] = mapped_column(server_default=text("0"))
+    source: Mapped[str] = mapped_column(server_default=sql("'metadata'"))
+    spaceless: Mapped[int] = mapped_column(server_default=sql("0"))
 
 
 class TagRow(Base):
@@ -168,7 +169,7 @@ class FileRow(Base):
     digest: Mapped[bytes]
     image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"))
     error: Mapped[str | None]
-    texts_key: Mapped[bytes] = mapped_column(server_default=text("x''"))
+    texts_key: Mapped[bytes] = mapped_column(server_default=sql("x''"))
 
 
 class BuiltIndexRow(Base):

@@ -14,6 +14,7 @@ from mmsearch.core.records import (
     Identity,
     KnownFile,
     Record,
+    Retold,
     Root,
     Run,
     SeenFile,
@@ -25,6 +26,7 @@ from mmsearch.core.types import (
     Decoded,
     EncoderOptions,
     EncoderSpec,
+    FusionSpec,
     Ids,
     IndexSpec,
     Kind,
@@ -32,6 +34,7 @@ from mmsearch.core.types import (
     Pixels,
     Prepared,
     Ranking,
+    TextVectors,
     Vectors,
 )
 
@@ -87,15 +90,37 @@ class EncoderPlugin(Protocol):
 
 
 class Fusion(Protocol):
-    """One picture's vectors -> one vector. Pure."""
+    """One picture's vectors -> one vector. Pure.
 
-    name: str
+    A picture without text scores as its image vector does, the order of texts does not matter, and
+    whatever the texts are, the result is finite and of norm 1.
+    """
 
-    def fuse(self, images: Vectors, texts: Sequence[Vectors]) -> Vectors:
-        """(n, dim) image vectors and, for each, (m_i, dim) text vectors -> (n, fused dim)."""
+    @property
+    def spec(self) -> FusionSpec: ...
 
-    def fuse_query(self, texts: Vectors) -> Vectors:
+    @property
+    def needs_parts(self) -> bool:
+        """It reads what `attend` made of a picture's patches and its texts' tokens."""
+
+    def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
+        """(n, dim) image vectors and, for each, its texts' vectors -> (n, fused dim)."""
+
+    def fuse_query(self, queries: Vectors) -> Vectors:
         """(q, dim) query vectors -> (q, fused dim)."""
+
+    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+        """(p, dim) patches of a picture and (t, dim) tokens of its texts -> (1, dim).
+
+        Only called if `needs_parts`; the vector is kept as a text of kind `ATTENDED`.
+        """
+
+
+class FusionPlugin(Protocol):
+    """What a module of fusions/ offers."""
+
+    def build(self, spec: FusionSpec) -> Fusion:
+        """The fusion; UsageError for a weight out of range."""
 
 
 class VectorIndex(Protocol):
@@ -249,10 +274,16 @@ class Catalog(Protocol):
     def commit_shard(self, shard: ShardCommit) -> None:
         """One transaction, one new generation; committing the same shard twice changes nothing."""
 
+    def retold(self, limit: int) -> list[Retold]:
+        """Living pictures whose vectors are of other texts than they have, oldest first."""
+
     def segments(self) -> list[Segment]: ...
 
-    def publish(self, built: BuiltIndex) -> int:
-        """Make a built index the one that readers use; returns the generation."""
+    def publish(self, built: BuiltIndex, identity: Identity | None = None) -> int:
+        """Make a built index the one that readers use; returns the generation.
+
+        With an identity, in the same transaction, also that: vectors fused otherwise.
+        """
 
     def failures(self) -> list[FailedFile]: ...
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmsearch.core.types import EncoderSpec, Picture, Text
+from mmsearch.core.texts import DEFAULT_SOURCES
+from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, Text, TextSource
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class KnownFile:
         digest: sha256 of the content.
         image_id: None if the picture could not be read.
         error: Why it could not be read.
+        texts_key: Stands for everything around the file that its texts were made of.
     """
 
     path: bytes
@@ -72,15 +74,68 @@ class KnownFile:
     digest: bytes
     image_id: int | None
     error: str | None = None
+    texts_key: bytes = b""
 
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture whose vector stands in a segment."""
+    """A picture whose vector stands in a segment.
+
+    Attributes:
+        id: Never used before.
+        digest: Of its content.
+        picture: What is known of it, with the texts that are in the file itself.
+        texts_digest: Of the texts whose vectors stand in the segment (`texts_digest`).
+        replaces: The picture's former id, whose place it takes with all files and texts.
+        texts_stay: With `replaces`: the texts in the file itself were not read again.
+    """
 
     id: int
     digest: bytes
     picture: Picture
+    texts_digest: bytes = b""
+    replaces: int | None = None
+    texts_stay: bool = False
+
+
+@dataclass(frozen=True)
+class PlacedFile:
+    """A file whose content has a vector.
+
+    Attributes:
+        file: As seen.
+        digest: Of its content.
+        texts: What its sidecars and its name say.
+        texts_key: See `KnownFile`.
+        table: What a table of captions says of it; None leaves what an earlier table said.
+        moved_from: Its former path, from which it takes what a table said.
+    """
+
+    file: SeenFile
+    digest: bytes
+    texts: Sequence[Text] = ()
+    texts_key: bytes = b""
+    table: Sequence[Text] | None = None
+    moved_from: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Retold:
+    """A picture whose texts are no longer those whose vectors stand in its segment.
+
+    Attributes:
+        id: Of the picture.
+        digest: Of its content.
+        picture: What is known of it, with all its texts, those of its files too.
+        segment: Number of the segment that holds its vectors.
+        path: Absolute, of one of its files.
+    """
+
+    id: int
+    digest: bytes
+    picture: Picture
+    segment: int
+    path: bytes
 
 
 @dataclass(frozen=True)
@@ -130,11 +185,19 @@ class BuiltIndex:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an index is bound to for life, or until it is re-encoded."""
+    """What an index is bound to for life, or until it is re-encoded.
+
+    Attributes:
+        encoder: Makes all vectors.
+        fusion: Makes one vector of a picture's; may be changed without encoding.
+        vector_index: The plugin that is built.
+        texts: Where texts that get a vector come from.
+    """
 
     encoder: EncoderSpec
-    fusion: str
+    fusion: FusionSpec
     vector_index: str
+    texts: tuple[TextSource, ...] = DEFAULT_SOURCES
 
 
 @dataclass(frozen=True)
@@ -182,7 +245,7 @@ class ShardCommit:
         root_id: The root that all paths below are relative to.
         segment: The file that holds the vectors of ``pictures``; None if there are none.
         pictures: New contents, in the order of the segment's rows.
-        placed: Files and the digest of their content, which has a vector.
+        placed: Files whose content has a vector.
         failed: Files, the digest of their content, and why it cannot be read.
         dropped: Paths that are gone.
         checked_ns: When the files were read.
@@ -192,7 +255,7 @@ class ShardCommit:
     checked_ns: int
     segment: Segment | None = None
     pictures: Sequence[EncodedPicture] = ()
-    placed: Sequence[tuple[SeenFile, bytes]] = ()
+    placed: Sequence[PlacedFile] = ()
     failed: Sequence[tuple[SeenFile, bytes, str]] = ()
     dropped: Sequence[bytes] = ()
 

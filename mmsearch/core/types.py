@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -61,6 +61,21 @@ class IndexSpec:
     name: str
     dim: int
     device: str = "auto"
+
+
+@dataclass(frozen=True)
+class FusionSpec:
+    """Which fusion, and how much texts count in it.
+
+    Attributes:
+        name: The plugin's name, such as ``weighted``.
+        text_weight: Share of a picture's texts beside its pixels, 0..1.
+        kind_weights: How much each kind of text counts among the texts; 1 for those not named.
+    """
+
+    name: str = "image"
+    text_weight: float = 0.3
+    kind_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +169,10 @@ class Text:
     text: str
     language: str | None = None
     source: str = "metadata"
+
+
+ATTENDED = "attended"
+"""The kind of a vector that is made of a picture's patches and its texts' tokens together."""
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmsearch.core.protocols import Fusion
-from mmsearch.core.types import Vectors
+from mmsearch.core.types import FusionSpec, TextVectors, Vectors
 
 
-def build() -> Fusion:
+def build(spec: FusionSpec) -> Fusion:
     """The fusion that leaves texts aside."""
-    return ImageFusion()
+    return ImageFusion(spec)
 
 
 class ImageFusion:
     """See `mmsearch.core.protocols.Fusion`."""
 
-    name = "image"
+    needs_parts = False
 
-    def fuse(self, images: Vectors, texts: Sequence[Vectors]) -> Vectors:
+    def __init__(self, spec: FusionSpec) -> None:
+        self.spec = spec
+
+    def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """The image vectors."""
         return images
 
-    def fuse_query(self, texts: Vectors) -> Vectors:
+    def fuse_query(self, queries: Vectors) -> Vectors:
         """The query vectors."""
-        return texts
+        return queries
+
+    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+        """Never called."""
+        raise NotImplementedError

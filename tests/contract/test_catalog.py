@@ -7,8 +7,9 @@ import pytest
 
 from mmsearch.catalog import sqlite
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
-from mmsearch.core.records import FailedFile, FileStamp, KnownFile, Record, ShardCommit
-from mmsearch.core.types import Text
+from mmsearch.core.records import FailedFile, FileStamp, KnownFile, PlacedFile, Record, ShardCommit
+from mmsearch.core.texts import encoded_texts, texts_digest
+from mmsearch.core.types import FusionSpec, Text, TextSource
 from tests.unit.catalog.samples import (
     IDENTITY,
     built,
@@ -94,7 +95,9 @@ class TestIdentity:
     def test_fusion_and_index_may_change(self, catalog, root):
         catalog.bind(IDENTITY)
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        other = dataclasses.replace(IDENTITY, fusion="weighted", vector_index="faiss_flat")
+        other = dataclasses.replace(
+            IDENTITY, fusion=FusionSpec("concat"), vector_index="faiss_flat"
+        )
         catalog.bind(other)
         assert catalog.identity() == other
 
@@ -215,7 +218,10 @@ class TestCommit:
             checked_ns=9,
             segment=segment(1, 1),
             pictures=[item],
-            placed=[(seen(b"b.jpg", 10, 20), item.digest), (seen(b"a.jpg", 30, 40), item.digest)],
+            placed=[
+                PlacedFile(seen(b"b.jpg", 10, 20), item.digest),
+                PlacedFile(seen(b"a.jpg", 30, 40), item.digest),
+            ],
             failed=[(seen(b"bad.jpg", 1, 2), b"digest", "it is cut off")],
         )
         catalog.commit_shard(shard)
@@ -295,7 +301,9 @@ class TestCommit:
         item = picture(1, "a", ("caption", "caf\udce9"))
         failed = [(seen(b"b"), b"", "caf\udce9 is no picture")]
         catalog.commit_shard(
-            ShardCommit(root.id, 1, segment(1, 1), [item], [(seen(b"a"), item.digest)], failed)
+            ShardCommit(
+                root.id, 1, segment(1, 1), [item], [PlacedFile(seen(b"a"), item.digest)], failed
+            )
         )
         with catalog.snapshot() as snapshot:
             assert snapshot.records([1])[0].picture.texts == (Text("caption", "caf?"),)
@@ -304,7 +312,7 @@ class TestCommit:
     @pytest.mark.parametrize(
         "wrong",
         [
-            {"placed": [(seen(b"x"), digest_of("never encoded"))]},
+            {"placed": [PlacedFile(seen(b"x"), digest_of("never encoded"))]},
             {"pictures": [picture(9, "x")]},
             {"segment": segment(2, 2), "pictures": [picture(9, "x")]},
             {"segment": segment(2, 1), "pictures": [picture(1, "x")]},
@@ -431,3 +439,113 @@ class TestRuns:
     def test_runs_make_no_generation(self, catalog):
         catalog.finish_run(catalog.begin_run(), "done", {})
         assert generation(catalog) == 0
+
+
+CAPTION = Text("caption", "a cat on a mat", None, TextSource.SIDECAR)
+NAME = Text("filename", "cat", None, TextSource.FILENAME)
+TABLE = Text("caption", "ein Kater", "de", TextSource.TABLE)
+
+
+def texts_of(catalog, number):
+    with catalog.snapshot() as snapshot:
+        return snapshot.records([number])[0].picture.texts
+
+
+def place(catalog, root, path, content, *texts, **more):
+    catalog.commit_shard(
+        ShardCommit(
+            root.id, 3, placed=[PlacedFile(seen(path), digest_of(content), texts, b"key", **more)]
+        )
+    )
+
+
+class TestTexts:
+    @pytest.fixture(autouse=True)
+    def one_picture(self, catalog, root):
+        catalog.bind(IDENTITY)
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+
+    def test_a_file_brings_its_texts_and_takes_them_along(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
+        place(catalog, root, b"b.jpg", "a", TABLE)
+        assert texts_of(catalog, 1) == (CAPTION, NAME, TABLE)
+        assert catalog.known_files(root.id, b"")[b"a.jpg"].texts_key == b"key"
+        catalog.commit_shard(ShardCommit(root.id, 4, dropped=[b"a.jpg"]))
+        assert texts_of(catalog, 1) == (TABLE,)
+
+    def test_the_same_texts_again_change_nothing(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
+        before = state(catalog), generation(catalog)
+        place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
+        assert (state(catalog), generation(catalog)) == before
+
+    def test_a_table_is_remembered_until_another_speaks_of_the_file(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", NAME, table=[TABLE])
+        place(catalog, root, b"a.jpg", "a", CAPTION)
+        assert texts_of(catalog, 1) == (CAPTION, TABLE)
+        place(catalog, root, b"a.jpg", "a", CAPTION, table=[])
+        assert texts_of(catalog, 1) == (CAPTION,)
+
+    def test_a_moved_file_keeps_what_a_table_said(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", NAME, table=[TABLE])
+        moved = PlacedFile(seen(b"z.jpg"), digest_of("a"), [CAPTION], moved_from=b"a.jpg")
+        catalog.commit_shard(ShardCommit(root.id, 3, placed=[moved], dropped=[b"a.jpg"]))
+        assert texts_of(catalog, 1) == (CAPTION, TABLE)
+
+    def test_a_file_with_other_content_gives_its_texts_to_that(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", CAPTION)
+        catalog.commit_shard(encoded(catalog, root, {b"b.jpg": "b"}))
+        place(catalog, root, b"a.jpg", "b", CAPTION)
+        assert texts_of(catalog, 1) == ()
+        assert texts_of(catalog, 2) == (CAPTION,)
+
+    def test_a_file_that_cannot_be_read_any_more_says_nothing(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", CAPTION)
+        failed = [(seen(b"a.jpg"), digest_of("x"), "it is cut off")]
+        catalog.commit_shard(ShardCommit(root.id, 3, failed=failed))
+        assert texts_of(catalog, 1) == ()
+
+    def test_pictures_are_retold_if_the_texts_with_vectors_change(self, catalog, root):
+        assert catalog.retold(9) == []
+        place(catalog, root, b"a.jpg", "a", NAME)
+        assert catalog.retold(9) == [], "file names have no vectors"
+        place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
+        (retold,) = catalog.retold(9)
+        assert (retold.id, retold.digest, retold.segment) == (1, digest_of("a"), 1)
+        assert retold.path == b"/photos/a.jpg"
+        assert retold.picture.texts == (CAPTION, NAME)
+        place(catalog, root, b"a.jpg", "a")
+        assert catalog.retold(9) == [], "as it was encoded"
+
+    def test_other_sources_of_texts_retell_every_picture_that_has_such(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", NAME)
+        catalog.bind(dataclasses.replace(IDENTITY, texts=(TextSource.FILENAME,)))
+        assert [retold.id for retold in catalog.retold(9)] == [1]
+
+    @pytest.mark.parametrize("texts_stay", [True, False])
+    def test_a_retold_picture_takes_the_place_of_the_former(self, catalog, root, texts_stay):
+        place(catalog, root, b"a.jpg", "a", CAPTION)
+        place(catalog, root, b"b.jpg", "a", TABLE)
+        (retold,) = catalog.retold(9)
+        digest = texts_digest(encoded_texts(retold.picture.texts, IDENTITY.texts))
+        item = dataclasses.replace(
+            picture(2, "a", ("title", "read again")),
+            texts_digest=digest,
+            replaces=1,
+            texts_stay=texts_stay,
+        )
+        shard = ShardCommit(root.id, 5, segment(2, 1), [item])
+        catalog.commit_shard(shard)
+        once = state(catalog), generation(catalog)
+        catalog.commit_shard(shard)
+        assert (state(catalog), generation(catalog)) == once
+        own = () if texts_stay else (Text("title", "read again"),)
+        assert texts_of(catalog, 2) == (CAPTION, TABLE, *own)
+        assert texts_of(catalog, 1) == ()
+        assert catalog.images_of([digest_of("a")]) == {digest_of("a"): 2}
+        assert {f.image_id for f in catalog.known_files(root.id, b"").values()} == {2}
+        with catalog.snapshot() as snapshot:
+            assert snapshot.dead_ids.tolist() == [1]
+            assert snapshot.pictures == 1
+        # A title in the picture itself gets a vector too: it was not among those of the digest.
+        assert bool(catalog.retold(9)) == (not texts_stay)

@@ -2,51 +2,138 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmsearch.core import plugins
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import ATTENDED, FusionSpec, TextVectors
 from mmsearch.core.vectors import as_unit_vectors, check_unit_vectors
 
 DIM = 16
+KINDS = ("caption", "keywords", "title", ATTENDED)
 
 
 def vectors(n, seed):
     return as_unit_vectors(np.random.default_rng(seed).standard_normal((n, DIM)).reshape(n, DIM))
 
 
+def texts(n, seed, kind="caption"):
+    return TextVectors((kind,) * n, vectors(n, seed))
+
+
 @pytest.fixture(params=plugins.names("fusions"))
 def fusion(request):
-    return plugins.load("fusions", request.param).build()
+    return plugins.load("fusions", request.param).build(FusionSpec(request.param, 0.4))
+
+
+@st.composite
+def cases(draw):
+    """A fusion with any weights, pictures, and for each any texts."""
+    weight = st.floats(0, 1)
+    spec = FusionSpec(
+        draw(st.sampled_from(plugins.names("fusions"))),
+        draw(weight),
+        draw(st.dictionaries(st.sampled_from(KINDS), st.floats(0, 5))),
+    )
+    n = draw(st.integers(0, 5))
+    seed = draw(st.integers(0, 99))
+    images = vectors(n, seed)
+    own = []
+    for row in range(n):
+        kinds = draw(st.lists(st.sampled_from(KINDS), max_size=5))
+        rows = vectors(len(kinds), seed + row + 1)
+        if draw(st.booleans()):  # texts that contradict the picture exactly
+            rows = -np.repeat(images[row : row + 1], len(kinds), axis=0)
+        own.append(TextVectors(tuple(kinds), rows))
+    return plugins.load("fusions", spec.name).build(spec), images, own
 
 
 def test_name_is_the_file_name(fusion):
-    assert fusion.name in plugins.names("fusions")
+    assert fusion.spec.name in plugins.names("fusions")
 
 
-@pytest.mark.parametrize("n", [0, 1, 5])
-def test_fused_vectors_are_unit_vectors_as_wide_as_a_query(fusion, n):
-    fused = fusion.fuse(vectors(n, 0), [vectors(i % 3, i + 1) for i in range(n)])
+@given(cases())
+def test_fused_vectors_are_unit_vectors_as_wide_as_a_query(case):
+    fusion, images, own = case
+    fused = fusion.fuse(images, own)
     query = fusion.fuse_query(vectors(2, 9))
-    assert fused.shape == (n, query.shape[1])
+    assert fused.dtype == np.float32
+    assert fused.shape == (len(images), query.shape[1])
     check_unit_vectors(fused, query.shape[1])
     check_unit_vectors(query, query.shape[1])
 
 
-def test_a_picture_without_text_scores_as_its_image_vector(fusion):
-    images, queries = vectors(6, 1), vectors(4, 2)
-    fused = fusion.fuse(images, [vectors(0, 0)] * 6)
+@given(cases())
+def test_a_picture_without_text_has_its_image_vector(case):
+    fusion, images, _ = case
+    queries = vectors(4, 2)
+    fused = fusion.fuse(images, [texts(0, 0)] * len(images))
     scores = fusion.fuse_query(queries) @ fused.T
     np.testing.assert_allclose(scores, queries @ images.T, atol=1e-6)
+    if fused.shape == images.shape:
+        np.testing.assert_array_equal(fused, images)
 
 
-def test_the_order_of_texts_does_not_matter(fusion):
-    images, texts = vectors(3, 3), [vectors(4, i) for i in range(3)]
+@given(cases(), st.randoms(use_true_random=False))
+def test_the_order_of_texts_does_not_matter(case, random):
+    fusion, images, own = case
+    turned = []
+    for one in own:
+        # There is one attended vector at most; the others may stand anywhere.
+        order = [i for i, kind in enumerate(one.kinds) if kind != ATTENDED]
+        random.shuffle(order)
+        turned.append(TextVectors(tuple(one.kinds[i] for i in order), one.vectors[order]))
+    straight = [
+        TextVectors(tuple(one.kinds[i] for i in sorted(keep)), one.vectors[sorted(keep)])
+        for one in own
+        for keep in [[i for i, kind in enumerate(one.kinds) if kind != ATTENDED]]
+    ]
     np.testing.assert_allclose(
-        fusion.fuse(images, texts), fusion.fuse(images, [t[::-1] for t in texts]), atol=1e-6
+        fusion.fuse(images, straight), fusion.fuse(images, turned), atol=1e-6
     )
 
 
+def test_ten_thousand_texts_count_as_one(fusion):
+    images, one = vectors(1, 3), texts(1, 4)
+    many = TextVectors(one.kinds * 10_000, np.repeat(one.vectors, 10_000, axis=0))
+    np.testing.assert_allclose(fusion.fuse(images, [many]), fusion.fuse(images, [one]), atol=1e-5)
+
+
 def test_inputs_stay_as_they_were(fusion):
-    images, texts = vectors(3, 3), [vectors(2, i) for i in range(3)]
+    images, own = vectors(3, 3), [texts(2, i) for i in range(3)]
     before = images.copy()
-    fusion.fuse(images, texts)
+    fusion.fuse(images, own)
     np.testing.assert_array_equal(images, before)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
+def test_attended_vectors_are_unit_vectors_between_their_parts(patches, tokens, seed):
+    for name in plugins.names("fusions"):
+        fusion = plugins.load("fusions", name).build(FusionSpec(name))
+        if fusion.needs_parts:
+            parts = vectors(patches, seed), vectors(tokens, seed + 1)
+            attended = fusion.attend(*parts)
+            check_unit_vectors(attended, DIM)
+            assert fusion.attend(parts[0], -parts[0]).shape == (1, DIM)
+            np.testing.assert_allclose(
+                fusion.attend(parts[0][::-1], parts[1][::-1]), attended, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize("name", [n for n in plugins.names("fusions") if n != "image"])
+@pytest.mark.parametrize(
+    "spec", [{"text_weight": 1.1}, {"text_weight": -0.1}, {"kind_weights": {"title": -1.0}}]
+)
+def test_weights_out_of_range_are_refused(name, spec):
+    with pytest.raises(UsageError):
+        plugins.load("fusions", name).build(FusionSpec(name, **spec))
+
+
+def test_a_text_moves_a_picture_towards_its_query():
+    images, query = vectors(1, 3), vectors(1, 4)
+    own = [TextVectors(("caption", ATTENDED), np.repeat(query, 2, axis=0))]
+    for name in plugins.names("fusions"):
+        fusion = plugins.load("fusions", name).build(FusionSpec(name, 0.5))
+        gain = (fusion.fuse_query(query) @ fusion.fuse(images, own).T - query @ images.T).item()
+        assert gain > 0.2 if name != "image" else gain == 0

@@ -7,15 +7,16 @@ from mmsearch.core.records import (
     EncodedPicture,
     FileStamp,
     Identity,
+    PlacedFile,
     SeenFile,
     Segment,
     ShardCommit,
 )
-from mmsearch.core.types import EncoderSpec, Picture, Text
+from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, Text
 
 IDENTITY = Identity(
     EncoderSpec("starter", 384, "ab12", {"edge_px": 260, "mean": [0.5]}, 1, 128),
-    "image",
+    FusionSpec("weighted", 0.2, {"title": 2.0}),
     "exact",
 )
 
@@ -52,7 +53,7 @@ def encoded(catalog, root, files, *, checked_ns=1, dropped=(), failed=()):
         checked_ns=checked_ns,
         segment=segment(segment_number, len(pictures)) if pictures else None,
         pictures=pictures,
-        placed=[(seen(path), digest_of(content)) for path, content in files.items()],
+        placed=[PlacedFile(seen(path), digest_of(content)) for path, content in files.items()],
         dropped=dropped,
         failed=failed,
     )
@@ -63,6 +64,6 @@ def placed(root, files, *, checked_ns=2, dropped=()):
     return ShardCommit(
         root_id=root.id,
         checked_ns=checked_ns,
-        placed=[(seen(path), digest_of(content)) for path, content in files.items()],
+        placed=[PlacedFile(seen(path), digest_of(content)) for path, content in files.items()],
         dropped=dropped,
     )

@@ -1,0 +1,228 @@
+"""The texts of pictures: written with their files, and compared with those that have vectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from mmsearch.catalog.identity import read_identity
+from mmsearch.catalog.roots import below
+from mmsearch.catalog.statements import chunks, storable
+from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, TagRow, TextRow
+from mmsearch.core.records import PlacedFile, Retold, ShardCommit
+from mmsearch.core.texts import encoded_texts, texts_digest
+from mmsearch.core.types import Picture, Text, TextSource
+
+KEYWORDS = "keywords"
+
+# Scripts that put no spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
+SPACELESS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f]"
+)
+
+
+def insert_texts(connection: Connection, rows: Iterable[tuple[int, int | None, Text]]) -> None:
+    """Add texts: of a picture, or, with a file's id, of one of its files."""
+    # There is one writer, so the next ids are known, and tags can be written with their texts.
+    highest = connection.execute(select(func.max(TextRow.id))).scalar() or 0
+    texts, tags = [], []
+    for number, (image_id, file_id, text) in enumerate(rows, start=highest + 1):
+        words = storable(text.text)
+        texts.append(
+            {
+                "id": number,
+                "image_id": image_id,
+                "file_id": file_id,
+                "kind": storable(text.kind),
+                "source": str(text.source),
+                "language": storable(text.language),
+                "text": words,
+                "spaceless": int(bool(SPACELESS.search(words))),
+            }
+        )
+        if text.kind == KEYWORDS:
+            tags += [
+                {"text_id": number, "image_id": image_id, "tag": tag} for tag in tags_of(words)
+            ]
+    for table, values in ((TextRow, texts), (TagRow, tags)):
+        if values:
+            connection.execute(insert(table), values)
+
+
+def tags_of(keywords: str) -> list[str]:
+    """The keywords of a text of that kind, casefolded."""
+    return sorted({part.strip().casefold() for part in keywords.split(";")} - {""})
+
+
+def drop_own(connection: Connection, image_ids: Sequence[int]) -> None:
+    """Remove the texts that pictures' own content holds."""
+    for part in chunks(image_ids):
+        own = TextRow.file_id.is_(None) & TextRow.image_id.in_(part)
+        connection.execute(delete(TextRow).where(own))
+
+
+def put_file_texts(
+    connection: Connection, shard: ShardCommit, image_ids: Mapping[bytes, int]
+) -> None:
+    """Bring the texts of a shard's files up to date; what has not changed is not written."""
+    paths = [placed.file.path for placed in shard.placed]
+    failed = [file.path for file, _, _ in shard.failed]
+    moved = [placed.moved_from for placed in shard.placed if placed.moved_from is not None]
+    ids = _file_ids(connection, shard.root_id, [*paths, *failed, *moved])
+    present = _texts_of_files(connection, list(ids.values()))
+    stale = [ids[path] for path in failed if ids[path] in present]
+    new: list[tuple[int, int | None, Text]] = []
+    for placed in shard.placed:
+        file_id, image_id = ids[placed.file.path], image_ids[placed.digest]
+        there = present.get(file_id, [])
+        earlier = present.get(ids.get(placed.moved_from, 0), [])
+        wanted = _wanted(placed, [text for _, text in (*there, *earlier)])
+        if there != [(image_id, text) for text in wanted]:
+            stale.append(file_id)
+            new += [(image_id, file_id, text) for text in wanted]
+    for part in chunks(stale):
+        connection.execute(delete(TextRow).where(TextRow.file_id.in_(part)))
+    insert_texts(connection, new)
+
+
+def _wanted(placed: PlacedFile, stored: Sequence[Text]) -> list[Text]:
+    """The texts that a file shall have, as they come back from the table."""
+    table = placed.table
+    if table is None:
+        table = [text for text in stored if text.source == TextSource.TABLE]
+    return [
+        Text(storable(t.kind), storable(t.text), storable(t.language), TextSource(t.source))
+        for t in dict.fromkeys([*placed.texts, *table])
+    ]
+
+
+def settle(connection: Connection, image_ids: Sequence[int]) -> None:
+    """Lower the flag of those pictures whose vectors are of the texts they have."""
+    for part in chunks(_true_to_texts(connection, image_ids)):
+        connection.execute(update(ImageRow).where(ImageRow.id.in_(part)).values(retell=0))
+
+
+def retold_pictures(connection: Connection, limit: int) -> list[Retold]:
+    """Living pictures whose vectors are of other texts than they have, oldest first.
+
+    A flag may have been raised for nothing; whoever finds that out commits the picture's texts
+    again, or calls `settle`.
+    """
+    ids = connection.execute(
+        select(ImageRow.id)
+        .where(ImageRow.retell == 1, ImageRow.file_count > 0)
+        .order_by(ImageRow.id)
+        .limit(limit)
+    )
+    wanted = list(ids.scalars())
+    texts = _texts_of(connection, wanted)
+    found = []
+    for part in chunks(wanted):
+        rows = connection.execute(
+            select(
+                ImageRow.id,
+                ImageRow.digest,
+                ImageRow.segment,
+                ImageRow.width,
+                ImageRow.height,
+                ImageRow.format,
+                ImageRow.taken_at,
+                ImageRow.camera,
+                ImageRow.latitude,
+                ImageRow.longitude,
+            )
+            .where(ImageRow.id.in_(part))
+            .order_by(ImageRow.id)
+        )
+        for number, digest, segment, width, height, form, taken_at, camera, north, east in rows:
+            own = tuple(texts.get(number, ()))
+            picture = Picture(width, height, form, taken_at, own, camera, north, east)
+            path = _a_path(connection, number)
+            found.append(Retold(number, digest, picture, segment, path))
+    return found
+
+
+def _true_to_texts(connection: Connection, image_ids: Sequence[int]) -> list[int]:
+    """Those whose flag is raised though the digest of their texts is the one that is stored."""
+    identity = read_identity(connection)
+    sources = identity.texts if identity else ()
+    settled = []
+    for part in chunks(image_ids):
+        rows = connection.execute(
+            select(ImageRow.id, ImageRow.texts_digest).where(
+                ImageRow.id.in_(part), ImageRow.retell == 1
+            )
+        )
+        stored: dict[int, bytes] = {row.id: row.texts_digest for row in rows}
+        texts = _texts_of(connection, list(stored))
+        for number, digest in stored.items():
+            now = texts_digest(encoded_texts(texts.get(number, ()), sources))
+            if now == digest:
+                settled.append(number)
+    return settled
+
+
+def _texts_of(connection: Connection, image_ids: Sequence[int]) -> dict[int, list[Text]]:
+    found: dict[int, list[Text]] = {}
+    for part in chunks(image_ids):
+        rows = connection.execute(
+            select(TextRow.image_id, TextRow.kind, TextRow.text, TextRow.language, TextRow.source)
+            .where(TextRow.image_id.in_(part))
+            .order_by(TextRow.id)
+        )
+        for image_id, kind, text, language, source in rows:
+            found.setdefault(image_id, []).append(Text(kind, text, language, TextSource(source)))
+    return found
+
+
+def _texts_of_files(
+    connection: Connection, file_ids: Sequence[int]
+) -> dict[int, list[tuple[int, Text]]]:
+    found: dict[int, list[tuple[int, Text]]] = {}
+    for part in chunks(file_ids):
+        rows = connection.execute(
+            select(
+                TextRow.file_id,
+                TextRow.image_id,
+                TextRow.kind,
+                TextRow.text,
+                TextRow.language,
+                TextRow.source,
+            )
+            .where(TextRow.file_id.in_(part))
+            .order_by(TextRow.id)
+        )
+        for file_id, image_id, kind, text, language, source in rows:
+            if file_id is not None:
+                own = Text(kind, text, language, TextSource(source))
+                found.setdefault(file_id, []).append((image_id, own))
+    return found
+
+
+def _file_ids(
+    connection: Connection, root_id: int, paths: Sequence[bytes]
+) -> dict[bytes | None, int]:
+    found: dict[bytes | None, int] = {}
+    for part in chunks(sorted(set(paths))):
+        rows = connection.execute(
+            select(FileRow.path, FileRow.id).where(
+                FileRow.root_id == root_id, FileRow.path.in_(part)
+            )
+        )
+        found.update((path, number) for path, number in rows)
+    return found
+
+
+def _a_path(connection: Connection, image_id: int) -> bytes:
+    root, path = connection.execute(
+        select(RootRow.path, FileRow.path)
+        .join(RootRow, RootRow.id == FileRow.root_id)
+        .where(FileRow.image_id == image_id)
+        .order_by(FileRow.id)
+        .limit(1)
+    ).one()
+    return below(root, path)

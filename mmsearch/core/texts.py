@@ -1,0 +1,47 @@
+"""Which texts of a picture are turned into vectors, and how they are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+
+from mmsearch.core.types import Text, TextSource
+
+DEFAULT_SOURCES: tuple[TextSource, ...] = (
+    TextSource.SIDECAR,
+    TextSource.METADATA,
+    TextSource.TABLE,
+)
+"""File names are searched as words only: beside every picture there is one, mostly by chance."""
+
+MOST_TEXTS = 64
+"""Of one picture are turned into vectors; all of them are searched as words."""
+
+
+def searched_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
+    """The sources whose texts are kept at all: file names too, unless no texts are wanted."""
+    return frozenset({*sources, TextSource.FILENAME}) if sources else frozenset()
+
+
+def encoded_texts(texts: Iterable[Text], sources: Collection[TextSource]) -> tuple[Text, ...]:
+    """The texts of a picture that get a vector, in an order that does not depend on theirs.
+
+    Args:
+        texts: All texts of the picture.
+        sources: Those that feed vectors.
+    """
+    unique: dict[tuple[str, str], Text] = {}
+    for text in texts:
+        words = " ".join(text.text.split())
+        if text.source in sources and words:
+            unique.setdefault((text.kind, words.casefold()), text)
+    return tuple(unique[key] for key in sorted(unique)[:MOST_TEXTS])
+
+
+def texts_digest(texts: Iterable[Text]) -> bytes:
+    """16 bytes that tell whether the vectors of a picture's texts are still those of its texts."""
+    plain = [(text.kind, text.text) for text in texts]
+    if not plain:
+        return b""
+    return hashlib.sha256(json.dumps(plain).encode()).digest()[:16]

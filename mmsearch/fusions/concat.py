@@ -1,0 +1,52 @@
+"""Picture and texts side by side: [sqrt(1 - a) v ; sqrt(a) t], searched with the query twice.
+
+The score is then (1 - a) q.v + a q.t, the weighted mean of the two cosines, with a the text weight,
+v the image vector and t the unit mean of the texts' vectors. A picture without texts has v in both
+halves, so that it scores q.v.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmsearch.core.protocols import Fusion
+from mmsearch.core.types import FusionSpec, TextVectors, Vectors
+from mmsearch.fusions._texts import check_weights, mean_texts
+
+
+def build(spec: FusionSpec) -> Fusion:
+    """The concatenation.
+
+    Raises:
+        UsageError: A weight out of range.
+    """
+    return ConcatFusion(check_weights(spec))
+
+
+class ConcatFusion:
+    """See `mmsearch.core.protocols.Fusion`."""
+
+    needs_parts = False
+
+    def __init__(self, spec: FusionSpec) -> None:
+        self.spec = spec
+
+    def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
+        """(n, 2 dim)."""
+        return self._side_by_side(images, mean_texts(images, texts, self.spec))
+
+    def fuse_query(self, queries: Vectors) -> Vectors:
+        """(q, 2 dim)."""
+        return self._side_by_side(queries, queries)
+
+    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+        """Never called."""
+        raise NotImplementedError
+
+    def _side_by_side(self, left: Vectors, right: Vectors) -> Vectors:
+        share = self.spec.text_weight
+        halves = [math.sqrt(1.0 - share) * left, math.sqrt(share) * right]
+        return np.ascontiguousarray(np.concatenate(halves, axis=1), dtype=np.float32)
