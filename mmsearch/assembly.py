@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from mmsearch.core import plugins
-from mmsearch.core.errors import EncoderMismatchError, UnknownIndexError
+from mmsearch.core.errors import (
+    DecodeError,
+    EncoderMismatchError,
+    SourceError,
+    UnknownIndexError,
+    UsageError,
+)
 from mmsearch.core.layout import IndexLayout, writer_lock
 from mmsearch.core.protocols import (
+    Blend,
     Catalog,
     Encoder,
     EncoderPlugin,
     Fusion,
+    FusionPlugin,
     Modality,
     VectorIndexPlugin,
     Walk,
@@ -21,8 +30,17 @@ from mmsearch.core.protocols import (
 from mmsearch.core.records import Identity
 from mmsearch.core.requests import IndexRequest
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import EncoderOptions, ModelInfo
+from mmsearch.core.types import (
+    EncoderOptions,
+    FusionSpec,
+    ModelInfo,
+    Pixels,
+    TextSource,
+    display_path,
+)
 from mmsearch.engine.decode import MakeDecoder
+from mmsearch.engine.encode_query import QueryEncoder
+from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.indexer import Indexer, check_encoder
 from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
@@ -53,10 +71,37 @@ def vector_index_plugin(name: str) -> VectorIndexPlugin:
     return plugin
 
 
-def make_fusion(name: str) -> Fusion:
-    """The fusion of that name."""
-    fusion: Fusion = plugins.load("fusions", name).build()
-    return fusion
+def make_fusion(spec: FusionSpec) -> Fusion:
+    """The fusion of that name and with those weights.
+
+    Raises:
+        UsageError: A weight out of range.
+    """
+    plugin: FusionPlugin = plugins.load("fusions", spec.name)
+    return plugin.build(spec)
+
+
+def make_blend(name: str) -> Blend:
+    """The ranking of that name."""
+    blend: Blend = plugins.load("rankings", name).build()
+    return blend
+
+
+def text_sources(texts: str) -> tuple[TextSource, ...]:
+    """The sources of a setting such as ``sidecar,metadata``, in one order; none for ``none``.
+
+    Raises:
+        UsageError: There is no such source.
+    """
+    names = {name.strip().lower() for name in texts.split(",")} - {""}
+    known = [source.value for source in TextSource]
+    unknown = names - {*known, "none"}
+    if unknown or ("none" in names and len(names) > 1) or not names:
+        raise UsageError(
+            f"{texts!r} does not say where texts come from.",
+            f"Name some of {', '.join(known)}, or none.",
+        )
+    return tuple(source for source in TextSource if source.value in names)
 
 
 def make_modalities(settings: Settings) -> tuple[Modality, ...]:
@@ -192,18 +237,33 @@ def encoder_of(identity: Identity, settings: Settings, say: Say) -> Encoder:
 
 @contextmanager
 def make_indexer(
-    layout: IndexLayout, catalog: Catalog, settings: Settings, say: Say
+    layout: IndexLayout,
+    catalog: Catalog,
+    settings: Settings,
+    say: Say,
+    texts: str | None = None,
 ) -> Iterator[Indexer]:
-    """Everything that indexing takes; processes and threads are freed at the end."""
+    """Everything that indexing takes; processes and threads are freed at the end.
+
+    Args:
+        layout: The index.
+        catalog: Open for writing.
+        settings: What is not bound yet comes from them.
+        say: Receives a line about anything slow that happens once.
+        texts: Another choice of texts than the index has; see `text_sources`.
+    """
     from mmsearch.executors import local, processes  # noqa: PLC0415 - queries need neither
 
     bound = catalog.identity()
     if bound is None:
+        fusion = make_fusion(FusionSpec(settings.fusion, settings.text_weight))
+        vector_index = settings.vector_index
+        sources = text_sources(settings.texts)
         encoder = make_encoder(choose_model(settings, say), settings, say)
-        fusion, vector_index = settings.fusion, settings.vector_index
     else:
         encoder = encoder_of(bound, settings, say)
-        fusion, vector_index = bound.fusion, bound.vector_index
+        fusion, vector_index = make_fusion(bound.fusion), bound.vector_index
+        sources = bound.texts if texts is None else text_sources(texts)
     modalities = make_modalities(settings)
     with ExitStack() as stack:
         hashing = local.build(HASH_THREADS)
@@ -217,10 +277,12 @@ def make_indexer(
             layout=layout,
             catalog=catalog,
             encoder=encoder,
-            fusion=make_fusion(fusion),
+            fusion=fusion,
             vector_index=vector_index,
             vector_indexes=vector_index_plugin(vector_index),
+            sources=sources,
             walk=lambda request: walk_of(request, modalities),
+            find_texts=lambda request: file_texts(request, sources),
             make_decoder=MakeDecoder(modalities, encoder.image_preparation),
             decode=decode,
             shards=shards,
@@ -242,13 +304,53 @@ def walk_of(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
     )
 
 
+def file_texts(request: IndexRequest, sources: tuple[TextSource, ...]) -> FileTexts:
+    """Finds the texts of the files of a request.
+
+    Raises:
+        SourceError: The table of captions cannot be read.
+    """
+    from mmsearch.modalities import _texts  # noqa: PLC0415 - queries look at no files
+    from mmsearch.modalities._texts.table import read_captions  # noqa: PLC0415
+
+    captions = None
+    if request.captions is not None:
+        captions = read_captions(request.captions, request.folder)
+    return FileTexts(sources, _texts.gather, captions)
+
+
+def picture_reader(settings: Settings) -> Callable[[Path, int], Pixels]:
+    """Reads a picture of a query: path, and least short side in pixels.
+
+    Its errors are `SourceError`: the file cannot be used as a query.
+    """
+
+    def read(path: Path, edge_px: int) -> Pixels:
+        name = display_path(path)
+        for modality in make_modalities(settings):
+            if modality.claims(os.fsencode(path)):
+                try:
+                    return modality.read(os.fsencode(path), edge_px).pixels
+                except DecodeError as error:
+                    raise SourceError(
+                        f"{name} cannot be used as a query: {error.message}."
+                    ) from error
+        raise SourceError(f"{name} is not a kind of file that is indexed.")
+
+    return read
+
+
 def make_search_engine(
     layout: IndexLayout, catalog: Catalog, identity: Identity, settings: Settings, say: Say
 ) -> SearchEngine:
     """Everything that a query takes."""
+    encoder = encoder_of(identity, settings, say)
     return SearchEngine(
         catalog,
-        ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device),
-        encoder_of(identity, settings, say),
-        make_fusion(identity.fusion),
+        ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device, make_fusion),
+        encoder,
+        QueryEncoder(encoder, picture_reader(settings)),
+        make_fusion,
+        make_blend,
+        settings.blend,
     )

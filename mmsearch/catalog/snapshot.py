@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Integer, func, literal_column, select
 
+from mmsearch.catalog.filters import allowed_ids
+from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.roots import below
 from mmsearch.catalog.statements import chunks
@@ -20,7 +23,10 @@ from mmsearch.catalog.tables import (
     SegmentRow,
     TextRow,
 )
+from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
+from mmsearch.core.queries import Filters
 from mmsearch.core.records import BuiltIndex, FileStamp, Identity, Record, Segment
+from mmsearch.core.texts import searched_sources
 from mmsearch.core.types import Ids, Picture, Text
 
 
@@ -112,6 +118,34 @@ class SqliteSnapshot:
         """
         rows = self._connection.execute(select(func.sum(SegmentRow.rows))).scalar()
         return int(rows or 0) - len(self.dead_ids)
+
+    @cached_property
+    def _full_text(self) -> FullText:
+        sources = self.identity.texts if self.identity else ()
+        return FullText(self._connection, searched_sources(sources))
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether any text can be searched for words, file names aside."""
+        return self._full_text.has_texts
+
+    def with_texts(self, ids: Ids) -> NDArray[np.bool_]:
+        """Bool (n,): which pictures have a text that can be searched, file names aside."""
+        return self._full_text.with_texts(ids)
+
+    def match(self, phrases: Sequence[Phrase], limit: int, allowed: Ids | None) -> TextMatches:
+        """The pictures whose texts hold most of the words, ``limit`` at most."""
+        return self._full_text.match(phrases, limit, allowed)
+
+    def matched_texts(
+        self, ids: Sequence[int], phrases: Sequence[Phrase]
+    ) -> list[MatchedText | None]:
+        """For each picture, the text that holds most of the words; None if no text holds any."""
+        return self._full_text.matched_texts(ids, phrases)
+
+    def allowed(self, filters: Filters) -> Ids:
+        """The pictures that can be found and pass; int64, ascending."""
+        return allowed_ids(self._connection, filters)
 
     def records(self, ids: Sequence[int]) -> list[Record]:
         """Facts of pictures, in a few queries for all of them.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import Engine, func, insert, or_, select, table, update
 from sqlalchemy.sql import column
 
@@ -22,12 +23,13 @@ from mmsearch.core.records import (
     FailedFile,
     Identity,
     KnownFile,
-    Retold,
     Root,
     Run,
     Segment,
     ShardCommit,
+    StoredPicture,
 )
+from mmsearch.core.types import Ids
 
 
 def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
@@ -182,10 +184,21 @@ class SqliteCatalog:
         with writing(self._engine) as connection:
             commits.commit_shard(connection, shard)
 
-    def retold(self, limit: int) -> list[Retold]:
-        """Living pictures whose vectors are of other texts than they have, oldest first."""
+    def living(self, after: int, limit: int) -> list[StoredPicture]:
+        """Pictures that can be found, whose id is higher than ``after``, by id."""
         with reading(self._engine) as connection:
+            return texts.living_pictures(connection, after, limit)
+
+    def retold(self, limit: int) -> list[StoredPicture]:
+        """Those whose vectors are of other texts than they have, by id."""
+        with writing(self._engine) as connection:
             return texts.retold_pictures(connection, limit)
+
+    def superseded(self) -> Ids:
+        """Former ids of pictures, which will never be found again; ascending."""
+        former = select(ImageRow.id).where(ImageRow.superseded == 1).order_by(ImageRow.id)
+        with reading(self._engine) as connection:
+            return np.array(connection.execute(former).scalars().all(), dtype=np.int64)
 
     def segments(self) -> list[Segment]:
         """All segments, oldest first."""

@@ -12,7 +12,7 @@ from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.roots import below
 from mmsearch.catalog.statements import chunks, storable
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, TagRow, TextRow
-from mmsearch.core.records import PlacedFile, Retold, ShardCommit
+from mmsearch.core.records import PlacedFile, ShardCommit, StoredPicture
 from mmsearch.core.texts import encoded_texts, texts_digest
 from mmsearch.core.types import Picture, Text, TextSource
 
@@ -106,22 +106,36 @@ def settle(connection: Connection, image_ids: Sequence[int]) -> None:
         connection.execute(update(ImageRow).where(ImageRow.id.in_(part)).values(retell=0))
 
 
-def retold_pictures(connection: Connection, limit: int) -> list[Retold]:
-    """Living pictures whose vectors are of other texts than they have, oldest first.
+def retold_pictures(connection: Connection, limit: int) -> list[StoredPicture]:
+    """Living pictures whose vectors are of other texts than they have, by id.
 
-    A flag may have been raised for nothing; whoever finds that out commits the picture's texts
-    again, or calls `settle`.
+    Flags that were raised for nothing are lowered on the way.
     """
-    ids = connection.execute(
+    flagged = (
         select(ImageRow.id)
         .where(ImageRow.retell == 1, ImageRow.file_count > 0)
         .order_by(ImageRow.id)
+    )
+    settle(connection, list(connection.execute(flagged).scalars()))
+    return stored_pictures(connection, list(connection.execute(flagged.limit(limit)).scalars()))
+
+
+def living_pictures(connection: Connection, after: int, limit: int) -> list[StoredPicture]:
+    """Pictures that can be found, with a higher id than ``after``, by id."""
+    living = (
+        select(ImageRow.id)
+        .where(ImageRow.id > after, ImageRow.file_count > 0)
+        .order_by(ImageRow.id)
         .limit(limit)
     )
-    wanted = list(ids.scalars())
-    texts = _texts_of(connection, wanted)
-    found = []
-    for part in chunks(wanted):
+    return stored_pictures(connection, list(connection.execute(living).scalars()))
+
+
+def stored_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPicture]:
+    """Living pictures with their texts and one file each, in the order of their ids."""
+    texts = _texts_of(connection, ids)
+    found: dict[int, StoredPicture] = {}
+    for part in chunks(ids):
         rows = connection.execute(
             select(
                 ImageRow.id,
@@ -134,16 +148,25 @@ def retold_pictures(connection: Connection, limit: int) -> list[Retold]:
                 ImageRow.camera,
                 ImageRow.latitude,
                 ImageRow.longitude,
+                RootRow.path,
+                FileRow.path,
+                FileRow.size,
+                FileRow.mtime_ns,
             )
+            .join(FileRow, FileRow.image_id == ImageRow.id)
+            .join(RootRow, RootRow.id == FileRow.root_id)
             .where(ImageRow.id.in_(part))
-            .order_by(ImageRow.id)
+            .order_by(ImageRow.id, FileRow.id)
         )
-        for number, digest, segment, width, height, form, taken_at, camera, north, east in rows:
+        for number, digest, segment, *facts, root, path, size, mtime_ns in rows:
+            width, height, form, taken_at, camera, north, east = facts
             own = tuple(texts.get(number, ()))
             picture = Picture(width, height, form, taken_at, own, camera, north, east)
-            path = _a_path(connection, number)
-            found.append(Retold(number, digest, picture, segment, path))
-    return found
+            place = below(root, path)
+            found.setdefault(
+                number, StoredPicture(number, digest, picture, segment, place, size, mtime_ns)
+            )
+    return list(found.values())
 
 
 def _true_to_texts(connection: Connection, image_ids: Sequence[int]) -> list[int]:
@@ -215,14 +238,3 @@ def _file_ids(
         )
         found.update((path, number) for path, number in rows)
     return found
-
-
-def _a_path(connection: Connection, image_id: int) -> bytes:
-    root, path = connection.execute(
-        select(RootRow.path, FileRow.path)
-        .join(RootRow, RootRow.id == FileRow.root_id)
-        .where(FileRow.image_id == image_id)
-        .order_by(FileRow.id)
-        .limit(1)
-    ).one()
-    return below(root, path)

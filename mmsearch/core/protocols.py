@@ -7,6 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.evidence import Evidence, MatchedText, Phrase, TextMatches
+from mmsearch.core.queries import Filters
 from mmsearch.core.records import (
     BuiltIndex,
     FailedFile,
@@ -14,15 +19,16 @@ from mmsearch.core.records import (
     Identity,
     KnownFile,
     Record,
-    Retold,
     Root,
     Run,
     SeenFile,
     Segment,
     ShardCommit,
+    StoredPicture,
 )
 from mmsearch.core.requests import TaskFailure
 from mmsearch.core.types import (
+    Calibration,
     Decoded,
     EncoderOptions,
     EncoderSpec,
@@ -74,6 +80,21 @@ class Encoder(Protocol):
 
     def encode(self, kind: Kind, batch: Sequence[Prepared]) -> Vectors:
         """Prepared items -> (n, dim); order kept, n = 0 allowed, alone or in a batch the same."""
+
+    def parts(self, kind: Kind, batch: Sequence[Prepared]) -> list[Vectors]:
+        """Prepared items -> for each, (p, dim) vectors of its patches or of its tokens.
+
+        Raises:
+            UnsupportedError: The model has none that lie in the space of its vectors.
+        """
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Phrasings whose vectors are averaged for a query, each with one ``{}``."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """How its similarities become a probability."""
 
     def device(self, kind: Kind) -> str:
         """Where ``kind`` is encoded, for people: ``onnxruntime on cpu``, ``torch on cuda``."""
@@ -153,6 +174,19 @@ class VectorIndex(Protocol):
 
     def save(self, path: Path) -> FileStamp:
         """Write it durably to ``path``."""
+
+
+class Blend(Protocol):
+    """Two ranked lists -> one. Pure."""
+
+    name: str
+
+    def blend(self, evidence: Evidence) -> NDArray[np.float64]:
+        """float64 (c,): the score of each candidate, higher is better.
+
+        Of two candidates that differ in one kind of evidence, the one with more of it does not come
+        behind; where no text matches, the order is the visual one.
+        """
 
 
 class VectorIndexPlugin(Protocol):
@@ -238,6 +272,30 @@ class Snapshot(Protocol):
     def records(self, ids: Sequence[int]) -> list[Record]:
         """Same order and length as ``ids``; KeyError for an id that never was."""
 
+    def allowed(self, filters: Filters) -> Ids:
+        """The pictures that can be found and pass; ascending."""
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether any text can be searched for words, file names aside."""
+
+    def with_texts(self, ids: Ids) -> NDArray[np.bool_]:
+        """Bool (n,): which pictures have a text that can be searched, file names aside."""
+
+    def match(self, phrases: Sequence[Phrase], limit: int, allowed: Ids | None) -> TextMatches:
+        """The pictures whose texts hold most of the words, ``limit`` at most.
+
+        Args:
+            phrases: Of a query.
+            limit: How many at most.
+            allowed: Only these; None: all that can be found.
+        """
+
+    def matched_texts(
+        self, ids: Sequence[int], phrases: Sequence[Phrase]
+    ) -> list[MatchedText | None]:
+        """For each picture, the text that holds most of the words; None if no text holds any."""
+
 
 class Catalog(Protocol):
     """Who is picture 42? One writer, many readers. Every write is one transaction."""
@@ -274,8 +332,14 @@ class Catalog(Protocol):
     def commit_shard(self, shard: ShardCommit) -> None:
         """One transaction, one new generation; committing the same shard twice changes nothing."""
 
-    def retold(self, limit: int) -> list[Retold]:
-        """Living pictures whose vectors are of other texts than they have, oldest first."""
+    def living(self, after: int, limit: int) -> list[StoredPicture]:
+        """Pictures that can be found, whose id is higher than ``after``, by id."""
+
+    def retold(self, limit: int) -> list[StoredPicture]:
+        """Those whose vectors are of other texts than they have, by id."""
+
+    def superseded(self) -> Ids:
+        """Former ids of pictures, which will never be found again; ascending."""
 
     def segments(self) -> list[Segment]: ...
 

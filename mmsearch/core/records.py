@@ -120,8 +120,8 @@ class PlacedFile:
 
 
 @dataclass(frozen=True)
-class Retold:
-    """A picture whose texts are no longer those whose vectors stand in its segment.
+class StoredPicture:
+    """A picture that has vectors, with all that it takes to make them again.
 
     Attributes:
         id: Of the picture.
@@ -129,6 +129,8 @@ class Retold:
         picture: What is known of it, with all its texts, those of its files too.
         segment: Number of the segment that holds its vectors.
         path: Absolute, of one of its files.
+        size: Of that file, in bytes.
+        mtime_ns: Of that file.
     """
 
     id: int
@@ -136,6 +138,8 @@ class Retold:
     picture: Picture
     segment: int
     path: bytes
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)

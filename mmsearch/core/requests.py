@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmsearch.core.evidence import MatchedText
+from mmsearch.core.queries import Band, Mode, Query
 from mmsearch.core.records import BuiltIndex, FailedFile, Identity, Root, Run
-from mmsearch.core.types import Text
+from mmsearch.core.types import FusionSpec, Text
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        phase: ``scan``, ``encode`` or ``build``.
+        phase: ``scan``, ``encode``, ``texts`` or ``build``.
         done: Files settled so far.
         total: Files to settle; None while it is unknown.
         encoded: Pictures encoded so far in this run.
@@ -54,6 +56,7 @@ class IndexRequest:
         hidden: Enter hidden folders and take hidden files.
         retry_failed: Try again what failed, though it has not changed.
         allow_empty: Accept that a folder that had pictures has none now.
+        captions: A table of captions.
     """
 
     folder: bytes
@@ -63,6 +66,7 @@ class IndexRequest:
     hidden: bool = False
     retry_failed: bool = False
     allow_empty: bool = False
+    captions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class IndexReport:
         unreadable_folders: Folders that could not be listed; nothing below them was dropped.
         seconds: Wall time.
         encoded: Pictures that were decoded and encoded.
+        retold: Pictures whose texts had changed and were encoded anew, their pixels not.
+        unreadable_texts: Files of texts that could not be read.
     """
 
     added: int
@@ -94,6 +100,29 @@ class IndexReport:
     unreadable_folders: tuple[FailedFile, ...]
     seconds: float
     encoded: int
+    retold: int = 0
+    unreadable_texts: tuple[FailedFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReindexReport:
+    """What a change of fusion or vector index did.
+
+    Attributes:
+        pictures: That can be found.
+        fusion: What it is now.
+        vector_index: The plugin's name now.
+        reencoded: Every picture was decoded and encoded once more.
+        failed: Files that could not be read then; their pictures keep their vectors.
+        seconds: Wall time.
+    """
+
+    pictures: int
+    fusion: FusionSpec
+    vector_index: str
+    reencoded: bool
+    failed: tuple[FailedFile, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -101,14 +130,23 @@ class Hit:
     """One picture of an answer.
 
     Attributes:
-        id: The picture in its index.
+        id: The picture in its index, for as long as neither its content nor its texts change.
         rank: From 1.
-        score: Cosine similarity in [-1, 1], higher is better.
+        score: What the order goes by, higher is better: the cosine similarity in vector mode, the
+            text score in text mode, the blend's in hybrid mode.
+        visual: Cosine similarity in [-1, 1] of the (fused) vector; None in text mode.
+        text: Share of the query's words that the texts hold, in [0, 1]; 0 if they were not asked.
+        matched: The text that holds most of them.
+        confidence: Probability that the picture shows what was asked for.
+        band: A word for that.
         path: Absolute. Undecodable bytes are kept as surrogates (`os.fsencode` undoes it).
         width: Pixels, upright.
         height: Pixels, upright.
         format: ``JPEG``, ``PNG``, ...
         taken_at: ISO 8601 local time, if the file says.
+        camera: Maker and model, if the file says.
+        latitude: Degrees, north is positive, if the file says.
+        longitude: Degrees, east is positive, if the file says.
         modified_at: Seconds since the epoch.
         size_bytes: Of the file.
         texts: Texts of the picture.
@@ -118,11 +156,19 @@ class Hit:
     id: int
     rank: int
     score: float
+    visual: float | None
+    text: float
+    matched: MatchedText | None
+    confidence: float
+    band: Band
     path: Path
     width: int
     height: int
     format: str
     taken_at: str | None
+    camera: str | None
+    latitude: float | None
+    longitude: float | None
     modified_at: float
     size_bytes: int
     texts: tuple[Text, ...]
@@ -130,14 +176,35 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class SearchRequest:
+    """What shall be answered.
+
+    Attributes:
+        query: What is looked for.
+        k: How many hits at most.
+        min_score: Hits with a lower `Hit.score` are left out.
+        min_confidence: Hits with a lower `Hit.confidence` are left out.
+    """
+
+    query: Query
+    k: int = 10
+    min_score: float | None = None
+    min_confidence: float | None = None
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """A whole answer.
 
     Attributes:
-        query: The text, or the picture's path.
+        query: As a line.
+        mode: What decided the order.
         hits: Best first.
+        match: Whether anything here seems to be what was asked for: the band of the best hit that
+            was found, whether it was left out or not; None if nothing was searched.
         generation: The state of the index that was searched.
         pictures: How many pictures that state holds.
+        passed: How many of them passed the filters.
         encoder: Name of the encoder.
         timings_s: Seconds by step.
         dropped_tokens: Tokens of the query beyond what the text tower reads.
@@ -145,9 +212,12 @@ class SearchResult:
     """
 
     query: str
+    mode: Mode
     hits: Sequence[Hit]
+    match: Band | None
     generation: int
     pictures: int
+    passed: int
     encoder: str
     timings_s: Mapping[str, float]
     dropped_tokens: int

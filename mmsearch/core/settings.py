@@ -26,6 +26,10 @@ class Settings:
         model: Encoder for new indexes: ``auto``, ``starter`` or ``open_clip:ARCH/TAG``.
         device: ``auto`` (cuda, then mps, then cpu), ``cuda``, ``mps`` or ``cpu``.
         fusion: Name of the fusion for new indexes.
+        text_weight: Share of a picture's texts in its fused vector, 0..1, for new indexes.
+        texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
+            ``filename``, joined by commas, or ``none``; for new indexes.
+        blend: Name of the ranking that joins pictures found by look and by text.
         vector_index: Name of the vector index for new indexes.
         max_pixels: Larger pictures are refused before they are decoded.
         decode_timeout_s: A picture that takes longer to decode is refused.
@@ -38,6 +42,9 @@ class Settings:
     model: str = "auto"
     device: str = "auto"
     fusion: str = "image"
+    text_weight: float = 0.3
+    texts: str = "sidecar,metadata,table"
+    blend: str = "score_blend"
     vector_index: str = "faiss_flat"
     max_pixels: int = 300_000_000
     decode_timeout_s: float = 120.0

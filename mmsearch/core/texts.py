@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from mmsearch.core.types import Text, TextSource
 
@@ -33,9 +34,10 @@ def encoded_texts(texts: Iterable[Text], sources: Collection[TextSource]) -> tup
     """
     unique: dict[tuple[str, str], Text] = {}
     for text in texts:
-        words = " ".join(text.text.split())
+        # As the catalog stores it: a lone surrogate is no text.
+        words = " ".join(text.text.encode("utf-8", "replace").decode().split())
         if text.source in sources and words:
-            unique.setdefault((text.kind, words.casefold()), text)
+            unique.setdefault((text.kind, words.casefold()), replace(text, text=words))
     return tuple(unique[key] for key in sorted(unique)[:MOST_TEXTS])
 
 

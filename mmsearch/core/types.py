@@ -32,6 +32,8 @@ class Kind(StrEnum):
 
     IMAGE = "image"
     TEXT = "text"
+    IMAGE_PATCHES = "image_patches"
+    TEXT_TOKENS = "text_tokens"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,23 @@ class IndexSpec:
     name: str
     dim: int
     device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How an encoder's similarities become a probability; see `mmsearch.engine.confidence`.
+
+    Attributes:
+        bias: Of the logit.
+        library: For each standard deviation that a score lies above the library's mean.
+        null: For each unit that it lies above the score of prompts that describe nothing.
+        measured: Whether it was fitted for this encoder.
+    """
+
+    bias: float = -4.0
+    library: float = 1.0
+    null: float = 0.0
+    measured: bool = False
 
 
 @dataclass(frozen=True)

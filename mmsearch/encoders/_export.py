@@ -35,8 +35,8 @@ def export_tower(
 
     Args:
         cache: Where it goes, as soon as it is found right; its lock must be held.
-        name: ``text`` or ``image``.
-        tower: Inputs -> float32 (n, dim), unit rows.
+        name: Of the file.
+        tower: Inputs -> float32 (n, dim), unit rows; n may be a multiple of the inputs'.
         samples: Inputs to compare on, of different shapes; the first one is traced.
         dynamic_axes: Axes of every input that may change.
 

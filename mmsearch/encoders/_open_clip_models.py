@@ -22,7 +22,13 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderSpec
 from mmsearch.encoders._compiled import file_sha256
-from mmsearch.encoders._open_clip_towers import CausalTextTower, ImageTower, text_tower
+from mmsearch.encoders._open_clip_towers import (
+    CausalTextTower,
+    ImageTower,
+    patch_tower,
+    text_tower,
+    token_tower,
+)
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TextPreparation, TokenizerFacts, clip_tokenizer_json
 from mmsearch.encoders._towers import LoadedModel
@@ -171,7 +177,10 @@ def _load(variant: str, architecture: str, file: Path, tag_facts: Mapping[str, A
     )
     words = text_tower(model, tokenizer(list(_PROMPTS)))
     facts = replace(facts, pads_to_longest=isinstance(words, CausalTextTower))
-    return LoadedModel(spec, preparation, facts, tokenizer_json, image_tower.eval(), words)
+    patches = patch_tower(image_tower.eval())
+    return LoadedModel(
+        spec, preparation, facts, tokenizer_json, image_tower, words, patches, token_tower(words)
+    )
 
 
 def _model(variant: str, architecture: str, file: Path, tag_facts: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from open_clip.transformer import text_global_pool
+from open_clip.transformer import VisionTransformer, text_global_pool
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -26,11 +26,14 @@ class ImageTower(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """uint8 (n, s, s, 3) -> float32 (n, dim), unit rows."""
-        pixels = (pictures.float() - self.mean) * self.scale
-        vectors = self.model(pixels.permute(0, 3, 1, 2))
+        vectors = self.model(self.pixels(pictures))
         # CoCa's tower gives the tokens for its decoder as well.
         vectors = vectors[0] if isinstance(vectors, tuple) else vectors
         return normalize(vectors, dim=-1)
+
+    def pixels(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, s, s, 3) -> float32 (n, 3, s, s), as the model was trained on."""
+        return ((pictures.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
 
 
 class CausalTextTower(nn.Module):
@@ -53,19 +56,78 @@ class CausalTextTower(nn.Module):
         self.pool_type = _pool_type(model)
         self.end_id = getattr(model, "text_eos_id", getattr(text, "eos_id", None))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """int64 (n, t) -> float32 (n, dim), unit rows."""
+    def states(self, ids: Tensor) -> Tensor:
+        """int64 (n, t) -> float32 (n, t, width): each token in the context of those before it."""
         length = ids.shape[1]
         states = self.token_embedding(ids) + self.positional_embedding[:length]
         states = self.transformer(states, attn_mask=self.attn_mask[:length, :length])
-        pooled = text_global_pool(
-            self.ln_final(states), ids, self.pool_type, eos_token_id=self.end_id
-        )
+        final: Tensor = self.ln_final(states)
+        return final
+
+    def project(self, states: Tensor) -> Tensor:
+        """float32 (n, width) -> float32 (n, dim), unit rows."""
         if isinstance(self.text_projection, nn.Linear):
-            pooled = self.text_projection(pooled)
+            states = self.text_projection(states)
         elif self.text_projection is not None:
-            pooled = pooled @ self.text_projection
-        return normalize(pooled, dim=-1)
+            states = states @ self.text_projection
+        return normalize(states, dim=-1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int64 (n, t) -> float32 (n, dim), unit rows."""
+        states = self.states(ids)
+        return self.project(
+            text_global_pool(states, ids, self.pool_type, eos_token_id=self.end_id)
+        )
+
+
+class TokenTower(nn.Module):
+    """Token ids -> unit vectors of each token, as if the text ended there.
+
+    Args:
+        tower: Shares its weights.
+    """
+
+    def __init__(self, tower: CausalTextTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int64 (n, t) -> float32 (n * t, dim), unit rows."""
+        return self.tower.project(self.tower.states(ids).flatten(0, 1))
+
+
+class PatchTower(nn.Module):
+    """Prepared pictures -> unit vectors of their patches, by a vision transformer's projection.
+
+    Args:
+        tower: Shares its weights.
+    """
+
+    def __init__(self, tower: ImageTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, s, s, 3) -> float32 (n * p, dim), unit rows."""
+        visual = self.tower.model
+        before, visual.output_tokens = visual.output_tokens, True
+        try:
+            _, tokens = visual(self.tower.pixels(pictures))
+        finally:
+            visual.output_tokens = before
+        return normalize(tokens.flatten(0, 1) @ visual.proj, dim=-1)
+
+
+def patch_tower(tower: ImageTower) -> PatchTower | None:
+    """The tower of patches; None if the model's patches are not in the space of its vectors."""
+    visual = tower.model
+    projected = isinstance(visual, VisionTransformer) and visual.proj is not None
+    return PatchTower(tower) if projected and visual.attn_pool is None else None
+
+
+def token_tower(tower: CausalTextTower | FullTextTower) -> TokenTower | None:
+    """The tower of tokens; None if the model's tokens are not in the space of its vectors."""
+    return TokenTower(tower) if isinstance(tower, CausalTextTower) else None
 
 
 class FullTextTower(nn.Module):

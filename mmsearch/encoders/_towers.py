@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import ModelUnavailableError
+from mmsearch.core.errors import ModelUnavailableError, UsageError
 from mmsearch.core.hardware import has_nvidia_gpu
-from mmsearch.core.types import EncoderOptions, EncoderSpec, Kind, Pixels, Prepared, Vectors
+from mmsearch.core.types import (
+    Calibration,
+    EncoderOptions,
+    EncoderSpec,
+    Kind,
+    Pixels,
+    Prepared,
+    Vectors,
+)
 from mmsearch.encoders._compiled import (
     CompiledTower,
     Manifest,
@@ -49,6 +57,9 @@ class LoadedModel:
         tokenizer_json: For the `tokenizers` library.
         image_tower: Module: uint8 (n, s, s, 3) -> float32 (n, dim), unit rows.
         text_tower: Module: int64 (n, t) ids, and a mask if the tokenizer says so -> the same.
+        patch_tower: As the image tower, but -> float32 (n * p, dim), the p patches of each picture
+            in the space of the vectors; None if the model has none.
+        token_tower: As the text tower, but -> float32 (n * t, dim); None likewise.
     """
 
     spec: EncoderSpec
@@ -57,6 +68,17 @@ class LoadedModel:
     tokenizer_json: str
     image_tower: Any
     text_tower: Any
+    patch_tower: Any = None
+    token_tower: Any = None
+
+    def tower(self, kind: Kind) -> Any:
+        """The module that encodes a kind; None if there is none."""
+        return {
+            Kind.IMAGE: self.image_tower,
+            Kind.TEXT: self.text_tower,
+            Kind.IMAGE_PATCHES: self.patch_tower,
+            Kind.TEXT_TOKENS: self.token_tower,
+        }[kind]
 
 
 @dataclass(frozen=True)
@@ -69,6 +91,8 @@ class Blueprint:
         sources: The local files that it must keep matching, if any.
         code_version: Of the code that loads it; what older code compiled is not used.
         load: Loads it in torch.
+        prompts: See `Encoder.prompts`.
+        calibration: See `Encoder.calibration`.
     """
 
     name: str
@@ -76,6 +100,8 @@ class Blueprint:
     sources: tuple[Path, ...]
     code_version: int
     load: Callable[[], LoadedModel]
+    prompts: tuple[str, ...] = ("{}",)
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 class TowerEncoder:
@@ -96,6 +122,16 @@ class TowerEncoder:
         self._fingerprint = self._manifest.spec.fingerprint
         self.spec = replace(self._manifest.spec, name=blueprint.name)
         self.image_preparation = self._manifest.preparation
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Phrasings whose vectors are averaged for a query."""
+        return self._blueprint.prompts
+
+    @property
+    def calibration(self) -> Calibration:
+        """How similarities become a probability."""
+        return self._blueprint.calibration
 
     @property
     def batch_size(self) -> int:
@@ -121,6 +157,25 @@ class TowerEncoder:
         if self._image_device == "cpu":
             return self._image_tower.run([np.stack(batch)])
         return self._gpu_tower.run(batch)
+
+    def parts(self, kind: Kind, batch: Sequence[Prepared]) -> list[Vectors]:
+        """Prepared items -> for each, float32 (p, dim): its patches, or its tokens.
+
+        Raises:
+            UsageError: The model has none that lie in the space of its vectors.
+        """
+        if not len(batch):
+            return []
+        if kind is Kind.IMAGE:
+            rows = self._patch_tower.run([np.stack(batch)])
+            return list(rows.reshape(len(batch), -1, self.spec.dim))
+        rows = self._token_tower.run(self._text.inputs(batch))
+        states = rows.reshape(len(batch), -1, self.spec.dim)
+        # The first and the last token only say that a text begins and ends.
+        return [
+            own[1 : len(ids) - 1] if len(ids) > 2 else own[: len(ids)]
+            for own, ids in zip(states, batch, strict=True)
+        ]
 
     def device(self, kind: Kind) -> str:
         """Where a kind is encoded."""
@@ -148,6 +203,14 @@ class TowerEncoder:
     @cached_property
     def _image_tower(self) -> CompiledTower:
         return self._compiled(Kind.IMAGE)
+
+    @cached_property
+    def _patch_tower(self) -> CompiledTower:
+        return self._compiled(Kind.IMAGE_PATCHES)
+
+    @cached_property
+    def _token_tower(self) -> CompiledTower:
+        return self._compiled(Kind.TEXT_TOKENS)
 
     @cached_property
     def _gpu_tower(self) -> TorchTower:
@@ -264,9 +327,15 @@ def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
 
 
 def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
+    tower = model.tower(kind)
+    if tower is None:
+        raise UsageError(
+            f"{model.spec.name} gives no vectors of parts of pictures and words of texts.",
+            "Choose another fusion than attention, or another model.",
+        )
     from mmsearch.encoders._export import export_tower  # noqa: PLC0415 - costs torch
 
-    if kind == Kind.IMAGE:
+    if kind in (Kind.IMAGE, Kind.IMAGE_PATCHES):
         noise = np.random.default_rng(0)
         edge = model.preparation.size_px
         shapes = ((2, edge, edge, 3), (1, edge, edge, 3), (3, edge, edge, 3))
@@ -275,7 +344,7 @@ def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
         for batch in pictures:
             batch[:, edge // 2 :] = 200
         return export_tower(
-            cache, "image", model.image_tower, [[batch] for batch in pictures], dynamic_axes=(0,)
+            cache, kind.value, tower, [[batch] for batch in pictures], dynamic_axes=(0,)
         )
     text = TextPreparation(model.tokenizer, model.tokenizer_json)
     samples: list[list[NDArray[np.int64]]] = [
@@ -283,4 +352,4 @@ def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
         for lines in (_SAMPLES, _SAMPLES[:1], _SAMPLES[1:2], (" ".join(_SAMPLES * 40),))
     ]
     axes = (0, 1) if model.tokenizer.pads_to_longest else (0,)
-    return export_tower(cache, "text", model.text_tower, samples, axes)
+    return export_tower(cache, kind.value, tower, samples, axes)

@@ -1,32 +1,42 @@
 """What one worker does with one shard, the same under every executor.
 
-A shard is a few hundred new contents. They are decoded in parallel, encoded in batches on the
-device, fused, and written as one segment; the driver then commits it.
+A shard is a few hundred contents. They are decoded in parallel, encoded in batches on the device
+together with their texts, and written as one segment; the driver then commits it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Encoder, Executor, Fusion
+from mmsearch.core.protocols import Encoder, Executor
 from mmsearch.core.records import EncodedPicture, Segment
 from mmsearch.core.requests import TaskFailure
-from mmsearch.core.segments import write_segment
-from mmsearch.core.types import Kind, Picture, Prepared, Vectors
+from mmsearch.core.segments import SegmentVectors, write_segment
+from mmsearch.core.types import Kind, Picture, Prepared, Text, TextVectors, Vectors
 from mmsearch.engine.decode import DecodeTask, MakeDecoder
+from mmsearch.engine.encode_texts import TextEncoder
 
 
 @dataclass(frozen=True)
 class Content:
-    """New content and one file that holds it."""
+    """New content and one file that holds it.
+
+    Attributes:
+        digest: Of the content.
+        source: The file.
+        texts: What is said of it outside the file itself.
+        replaces: The former id of a picture that is encoded again.
+    """
 
     digest: bytes
     source: DecodeTask
+    texts: tuple[Text, ...] = ()
+    replaces: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,57 +76,85 @@ class ShardEncoder:
         self,
         layout: IndexLayout,
         encoder: Encoder,
-        fusion: Fusion,
+        texts: TextEncoder,
         decode: Executor,
         make_decoder: MakeDecoder,
         on_encoded: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._layout = layout
         self._encoder = encoder
-        self._fusion = fusion
+        self._texts = texts
         self._decode = decode
         self._make_decoder = make_decoder
         self._on_encoded = on_encoded
         self._device = Lock()
 
     def __call__(self, shard: Shard) -> EncodedShard:
-        """Decode, encode, fuse, write."""
+        """Decode, encode, write."""
         ids = {c.source: shard.first_id + place for place, c in enumerate(shard.contents)}
-        digests = {content.source: content.digest for content in shard.contents}
-        pictures: list[EncodedPicture] = []
-        vectors: list[Vectors] = []
+        contents = {content.source: content for content in shard.contents}
+        batches = _Batches(self._encode_batch, self._texts.digest, self._encoder.batch_size)
         failed: dict[bytes, TaskFailure] = {}
-        batch: list[Prepared] = []
         for task, outcome in self._decode.run(self._make_decoder, list(ids)):
             if isinstance(outcome, TaskFailure):
-                failed[digests[task]] = outcome
+                failed[contents[task].digest] = outcome
                 self._on_encoded(1)
                 continue
-            facts: Picture
-            facts, prepared = outcome
-            pictures.append(EncodedPicture(ids[task], digests[task], facts))
-            batch.append(prepared)
-            if len(batch) == self._encoder.batch_size:
-                vectors.append(self._encode(batch))
-                batch = []
-        if batch:
-            vectors.append(self._encode(batch))
-        segment = self._write(shard.segment, pictures, vectors) if pictures else None
-        return EncodedShard(segment, tuple(pictures), failed)
-
-    def _encode(self, batch: list[Prepared]) -> Vectors:
-        with self._device:
-            vectors = self._encoder.encode(Kind.IMAGE, batch)
-        self._on_encoded(len(batch))
-        return vectors
-
-    def _write(
-        self, number: int, pictures: list[EncodedPicture], vectors: list[Vectors]
-    ) -> Segment:
-        image = np.concatenate(vectors)
-        no_texts = [np.empty((0, image.shape[1]), dtype=np.float32)] * len(image)
-        fused = self._fusion.fuse(image, no_texts)
-        ids = np.array([picture.id for picture in pictures], dtype=np.int64)
-        return write_segment(
-            self._layout, number, ids, image, fused=None if fused is image else fused
+            batches.add(ids[task], contents[task], *outcome)
+        batches.finish()
+        if not batches.pictures:
+            return EncodedShard(None, (), failed)
+        vectors = SegmentVectors(
+            np.array([picture.id for picture in batches.pictures], dtype=np.int64),
+            np.concatenate(batches.images),
+            batches.texts,
         )
+        segment = write_segment(self._layout, shard.segment, vectors)
+        return EncodedShard(segment, tuple(batches.pictures), failed)
+
+    def _encode_batch(
+        self, prepared: list[Prepared], told: list[tuple[Text, ...]]
+    ) -> tuple[Vectors, list[TextVectors]]:
+        with self._device:
+            images = self._encoder.encode(Kind.IMAGE, prepared)
+            texts = self._texts.encode(told, images, prepared)
+        self._on_encoded(len(prepared))
+        return images, texts
+
+
+class _Batches:
+    """Gathers decoded pictures into batches; keeps pictures and vectors in one order."""
+
+    def __init__(
+        self,
+        encode: Callable[
+            [list[Prepared], list[tuple[Text, ...]]], tuple[Vectors, list[TextVectors]]
+        ],
+        digest: Callable[[Sequence[Text]], bytes],
+        size: int,
+    ) -> None:
+        self.pictures: list[EncodedPicture] = []
+        self.images: list[Vectors] = []
+        self.texts: list[TextVectors] = []
+        self._encode = encode
+        self._digest = digest
+        self._size = size
+        self._waiting: list[tuple[int, Content, Picture, Prepared]] = []
+
+    def add(self, number: int, content: Content, picture: Picture, prepared: Prepared) -> None:
+        self._waiting.append((number, content, picture, prepared))
+        if len(self._waiting) >= self._size:
+            self.finish()
+
+    def finish(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        told = [(*picture.texts, *content.texts) for _, content, picture, _ in waiting]
+        images, texts = self._encode([prepared for *_, prepared in waiting], told)
+        self.images.append(images)
+        self.texts += texts
+        self.pictures += [
+            EncodedPicture(number, content.digest, picture, self._digest(texts), content.replaces)
+            for (number, content, picture, _), texts in zip(waiting, told, strict=True)
+        ]

@@ -7,7 +7,7 @@ at a new path is a move or a copy, and only content that was never seen is decod
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -26,17 +26,23 @@ class Comparison:
         unchanged: Files that need not be opened.
         still_failed: Files that failed before and have not changed.
         doubtful: Files to be read.
+        retold: Files that are the same, but not what their texts were made of; their digest.
         missing: Known files that were not seen, by path.
     """
 
     unchanged: int
     still_failed: int
     doubtful: tuple[SeenFile, ...]
+    retold: tuple[tuple[SeenFile, bytes], ...]
     missing: Mapping[bytes, KnownFile]
 
 
 def compare(
-    known: Mapping[bytes, KnownFile], seen: Iterable[SeenFile], *, retry_failed: bool = False
+    known: Mapping[bytes, KnownFile],
+    seen: Iterable[SeenFile],
+    *,
+    retry_failed: bool = False,
+    texts_key: Callable[[SeenFile], bytes] = lambda file: b"",
 ) -> Comparison:
     """Compare files by size and time.
 
@@ -44,21 +50,25 @@ def compare(
         known: By path, what the catalog remembers.
         seen: What the walk met; every path once.
         retry_failed: Read files again that failed, though they have not changed.
+        texts_key: Of a file: `KnownFile.texts_key` as it would be now.
     """
     missing = dict(known)
     unchanged = still_failed = 0
     doubtful = []
+    retold = []
     for file in seen:
         before = missing.pop(file.path, None)
         if before is None or not _surely_same(before, file):
             doubtful.append(file)
+        elif before.image_id is not None and before.texts_key != texts_key(file):
+            retold.append((file, before.digest))
         elif before.image_id is not None:
             unchanged += 1
         elif retry_failed or not before.digest:
             doubtful.append(file)
         else:
             still_failed += 1
-    return Comparison(unchanged, still_failed, tuple(doubtful), missing)
+    return Comparison(unchanged, still_failed, tuple(doubtful), tuple(retold), missing)
 
 
 def _surely_same(known: KnownFile, seen: SeenFile) -> bool:

@@ -6,17 +6,19 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from mmsearch.core.errors import MMSearchError, SourceError
 from mmsearch.core.files import sha256_of
 from mmsearch.core.protocols import Catalog, Executor, Walk
-from mmsearch.core.records import FailedFile, SeenFile, ShardCommit
+from mmsearch.core.records import FailedFile, FoundTexts, PlacedFile, SeenFile, ShardCommit
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, TaskFailure
 from mmsearch.core.types import display_path
 from mmsearch.engine.decode import DecodeTask
 from mmsearch.engine.encode_shard import Content, EncodedShard, Shard, ShardEncoder
+from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.plan import Fate, Settling, compare
 
 UNREAD = b""
@@ -38,6 +40,7 @@ class FolderRun:
         hashing: Runs the readers that compute digests.
         shards: Runs shard workers.
         make_shard_encoder: Given a callback for the number of pictures done, makes the worker.
+        texts: Finds the texts of files.
         progress: Receives the state of the run, from several threads.
     """
 
@@ -45,10 +48,12 @@ class FolderRun:
         self,
         request: IndexRequest,
         catalog: Catalog,
+        *,
         walk: Callable[[IndexRequest], Walk],
         hashing: Executor,
         shards: Executor,
         make_shard_encoder: Callable[[Callable[[int], None]], ShardEncoder],
+        texts: FileTexts,
         progress: Callable[[Progress], None],
     ) -> None:
         self._request = request
@@ -57,18 +62,20 @@ class FolderRun:
         self._hashing = hashing
         self._shards = shards
         self._make_shard_encoder = make_shard_encoder
+        self._texts = texts
         self._progress = progress
         self._began = time.monotonic()
         self._root, self._below = catalog.ensure_root(request.folder)
         self._next_id, self._next_segment = catalog.next_numbers()
         self._fates: Counter[Fate] = Counter()
         self._failed_files: list[FailedFile] = []
+        self._problems: dict[bytes, FailedFile] = {}
         self._gone = 0
         self._encoded = 0
         self._underway = 0
         self._total: int | None = None
         # Files of content that is being encoded, by digest; the first one is the one decoded.
-        self._waiting: dict[bytes, list[tuple[SeenFile, Fate]]] = {}
+        self._waiting: dict[bytes, list[tuple[PlacedFile, Fate]]] = {}
         self._bad: dict[bytes, str] = {}
         # Digests committed since the catalog was last asked which content it has.
         self._just_encoded: set[bytes] = set()
@@ -83,15 +90,22 @@ class FolderRun:
             SourceError: The folder had pictures and has none now.
         """
         known = self._catalog.known_files(self._root.id, self._below)
-        comparison = compare(known, self._seen(), retry_failed=self._request.retry_failed)
+        comparison = compare(
+            known,
+            self._seen(),
+            retry_failed=self._request.retry_failed,
+            texts_key=lambda file: self._texts.expected_key(file, self._below),
+        )
         gone = {p: file for p, file in comparison.missing.items() if self._is_gone(p)}
-        seen = comparison.unchanged + comparison.still_failed + len(comparison.doubtful)
+        read = len(comparison.doubtful) + len(comparison.retold)
+        seen = comparison.unchanged + comparison.still_failed + read
         self._refuse_sudden_emptiness(seen, len(gone))
         self._fates[Fate.UNCHANGED] = comparison.unchanged
         self._fates[Fate.STILL_FAILED] = comparison.still_failed
         self._total = seen
         self._progress(self.state("encode"))
         settling = Settling(known, gone, self._request.retry_failed)
+        self._place_again(comparison.retold)
         stream = self._shards.run(
             lambda: self._make_shard_encoder(self._on_encoded),
             self._new_shards(comparison.doubtful, settling),
@@ -129,6 +143,7 @@ class FolderRun:
             failed=tuple(self._failed_files),
             still_failed=self._fates[Fate.STILL_FAILED],
             unreadable_folders=tuple(self._walk.unreadable),
+            unreadable_texts=tuple(problem for _, problem in sorted(self._problems.items())),
             seconds=time.monotonic() - self._began,
             encoded=self._encoded,
         )
@@ -140,7 +155,8 @@ class FolderRun:
         for count, file in enumerate(self._walk):
             if count % 1000 == 0:
                 self._progress(Progress("scan", count, None))
-            yield SeenFile(prefix + file.path, file.size, file.mtime_ns)
+            sidecars = tuple(replace(s, path=prefix + s.path) for s in file.sidecars)
+            yield replace(file, path=prefix + file.path, sidecars=sidecars)
 
     def _is_gone(self, path: bytes) -> bool:
         """Only what surely does not exist is gone; an unreadable folder merely hides files."""
@@ -165,27 +181,33 @@ class FolderRun:
 
     # --- what to do with it ---
 
+    def _place_again(self, retold: Sequence[tuple[SeenFile, bytes]]) -> None:
+        """Read the texts of files again that are themselves the same."""
+        digests = dict(retold)
+        found = self._hashing.run(lambda: self._find_texts, [file for file, _ in retold])
+        for file, texts in found:
+            self._fates[Fate.UNCHANGED] += 1
+            self._pending.placed.append(self._placed(file, digests[file], texts))
+            self._commit_if_due()
+
     def _new_shards(self, doubtful: tuple[SeenFile, ...], settling: Settling) -> Iterator[Shard]:
         """Settle known content on the way; yield what must be encoded."""
-        hashed = self._hashing.run(
-            lambda: lambda file: sha256_of(self._absolute(file.path)), doubtful
-        )
+        read = self._hashing.run(lambda: self._read, doubtful)
         contents: list[Content] = []
-        while chunk := list(islice(hashed, HASH_CHUNK)):
-            digests = [digest for _, digest in chunk if isinstance(digest, bytes)]
+        while chunk := list(islice(read, HASH_CHUNK)):
+            digests = [found[0] for _, found in chunk if not isinstance(found, TaskFailure)]
             self._just_encoded.clear()
             encoded = self._catalog.images_of(digests)
-            for file, digest in chunk:
-                if isinstance(digest, TaskFailure):
-                    self._fail(file, UNREAD, digest.reason)
-                elif self._settle_known(
-                    file,
-                    digest,
-                    settling,
-                    has_vector=digest in encoded or digest in self._just_encoded,
-                ):
+            for file, found in chunk:
+                if isinstance(found, TaskFailure):
+                    self._fail(file, UNREAD, found.reason)
+                    continue
+                placed = self._placed(file, *found)
+                has_vector = placed.digest in encoded or placed.digest in self._just_encoded
+                if self._settle_known(placed, settling, has_vector=has_vector):
                     source = DecodeTask(self._absolute(file.path), file.size, file.mtime_ns)
-                    contents.append(Content(digest, source))
+                    told = (*placed.texts, *(placed.table or ()))
+                    contents.append(Content(placed.digest, source, told))
                 if len(contents) >= self._shard_size:
                     yield self._shard(contents)
                     contents = []
@@ -193,27 +215,46 @@ class FolderRun:
         if contents:
             yield self._shard(contents)
 
-    def _settle_known(
-        self, file: SeenFile, digest: bytes, settling: Settling, *, has_vector: bool
-    ) -> bool:
+    def _read(self, file: SeenFile) -> tuple[bytes, FoundTexts]:
+        return sha256_of(self._absolute(file.path)), self._find_texts(file)
+
+    def _find_texts(self, file: SeenFile) -> FoundTexts:
+        return self._texts.find(self._root.path, file)
+
+    def _placed(self, file: SeenFile, digest: bytes, found: FoundTexts | TaskFailure) -> PlacedFile:
+        if isinstance(found, TaskFailure):
+            raise MMSearchError(f"Texts could not be read: {found.reason}.")
+        self._problems.update((problem.path, problem) for problem in found.problems)
+        return PlacedFile(
+            file,
+            digest,
+            found.texts,
+            self._texts.key(file),
+            self._texts.table(file, self._below),
+        )
+
+    def _settle_known(self, placed: PlacedFile, settling: Settling, *, has_vector: bool) -> bool:
         """Deal with a file whose content needs no decoding; True if it does need it."""
+        file, digest = placed.file, placed.digest
         waiting = self._waiting.get(digest)
         fate = settling.fate(file, digest, has_vector=has_vector or waiting is not None)
         if fate is Fate.MOVED:
-            self._pending.dropped.append(settling.take_moved(digest))
+            former = settling.take_moved(digest)
+            self._pending.dropped.append(former)
+            placed = replace(placed, moved_from=former)
         if waiting is not None:
-            waiting.append((file, fate))
+            waiting.append((placed, fate))
         elif fate is Fate.STILL_FAILED:
             self._fates[fate] += 1
             error = settling.known[file.path].error or ""
             self._pending.failed.append((file, digest, error))
         elif has_vector:
             self._fates[fate] += 1
-            self._pending.placed.append((file, digest))
+            self._pending.placed.append(placed)
         elif digest in self._bad:
             self._fail(file, digest, self._bad[digest])
         else:
-            self._waiting[digest] = [(file, fate)]
+            self._waiting[digest] = [(placed, fate)]
             return True
         return False
 
@@ -229,13 +270,13 @@ class FolderRun:
             failure = encoded.failed.get(content.digest)
             if failure is not None and not failure.transient:
                 self._bad[content.digest] = failure.reason
-            for file, fate in files:
+            for placed, fate in files:
                 if failure is None:
                     self._fates[fate] += 1
-                    self._pending.placed.append((file, content.digest))
+                    self._pending.placed.append(placed)
                 else:
                     digest = UNREAD if failure.transient else content.digest
-                    self._fail(file, digest, failure.reason)
+                    self._fail(placed.file, digest, failure.reason)
         self._just_encoded.update(picture.digest for picture in encoded.pictures)
         self._encoded += len(encoded.pictures)
         self._underway = max(0, self._underway - len(shard.contents))
@@ -285,7 +326,7 @@ class _Pending:
     """What the next commit carries besides a segment."""
 
     def __init__(self) -> None:
-        self.placed: list[tuple[SeenFile, bytes]] = []
+        self.placed: list[PlacedFile] = []
         self.failed: list[tuple[SeenFile, bytes, str]] = []
         self.dropped: list[bytes] = []
 

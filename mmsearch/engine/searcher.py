@@ -1,102 +1,137 @@
-"""encode -> search -> records -> hits, all on one generation."""
+"""query -> vectors -> search -> blend -> records -> hits, all on one generation."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError, InvalidQueryError
-from mmsearch.core.protocols import Catalog, Encoder, Fusion, Snapshot
-from mmsearch.core.records import Record
-from mmsearch.core.requests import Hit, SearchResult
-from mmsearch.core.types import Ids, Kind, Pixels, Ranking
+from mmsearch.core.evidence import Phrase
+from mmsearch.core.protocols import Blend, Catalog, Encoder, Fusion, Snapshot
+from mmsearch.core.queries import Mode, Query
+from mmsearch.core.requests import SearchRequest, SearchResult
+from mmsearch.core.types import FusionSpec, Kind
+from mmsearch.engine.confidence import NULL_PROMPTS, band
+from mmsearch.engine.encode_query import QueryEncoder
+from mmsearch.engine.hits import make_hits
+from mmsearch.engine.query import check_terms, written
+from mmsearch.engine.rank import Found, Library, compose, rank_hybrid, rank_texts, rank_vectors
 from mmsearch.engine.view import View, ViewLoader
+
+JUDGED = 10
+"""So many hits are looked at to say whether there is a match, however few are shown."""
 
 
 class SearchEngine:
-    """Answers queries. One thread at a time: a vector index on a GPU allows no more."""
+    """Answers queries. One thread at a time: a vector index on a GPU allows no more.
+
+    Args:
+        catalog: Open for reading.
+        views: Opens the vectors of a generation.
+        encoder: The index's own.
+        queries: With the same encoder.
+        make_fusion: The fusion of a generation may be another than that of the last one.
+        make_blend: By name.
+        default_blend: In hybrid mode.
+    """
 
     def __init__(
-        self, catalog: Catalog, views: ViewLoader, encoder: Encoder, fusion: Fusion
+        self,
+        catalog: Catalog,
+        views: ViewLoader,
+        encoder: Encoder,
+        queries: QueryEncoder,
+        make_fusion: Callable[[FusionSpec], Fusion],
+        make_blend: Callable[[str], Blend],
+        default_blend: str,
     ) -> None:
         self._catalog = catalog
         self._views = views
         self._encoder = encoder
-        self._fusion = fusion
+        self._queries = queries
+        self._make_fusion = make_fusion
+        self._make_blend = make_blend
+        self._default_blend = default_blend
 
-    @property
-    def image_edge_px(self) -> int:
-        """The short side that a query picture should have at least, in pixels."""
-        return self._encoder.image_preparation.edge_px
-
-    def search_text(self, text: str, k: int, min_score: float | None = None) -> SearchResult:
-        """The pictures that a sentence describes best.
-
-        Args:
-            text: The description.
-            k: How many at most.
-            min_score: Hits below this cosine similarity are left out.
+    def search(self, request: SearchRequest) -> SearchResult:
+        """The pictures that fit a query best.
 
         Raises:
-            InvalidQueryError: The text has no words, or k is below 1.
+            InvalidQueryError: The query asks for nothing, or k is below 1.
+            SourceError: A picture of the query cannot be read.
         """
-        if not text.strip():
+        query = request.query
+        check_terms(query.terms)
+        if request.k < 1:
             raise InvalidQueryError(
-                "The query is empty.", 'Describe a picture: mmsearch query "a red car"'
+                f"{request.k} hits were asked for.", "Ask for at least one: -k 10"
             )
-        return self._search(text, Kind.TEXT, text, k, min_score, self._encoder.dropped_tokens(text))
-
-    def search_image(
-        self, name: str, pixels: Pixels, k: int, min_score: float | None = None
-    ) -> SearchResult:
-        """The pictures that look most like a picture.
-
-        Args:
-            name: What to call the query in the answer.
-            pixels: uint8 (h, w, 3), upright.
-            k: How many at most.
-            min_score: Hits below this cosine similarity are left out.
-
-        Raises:
-            InvalidQueryError: k is below 1.
-        """
-        return self._search(name, Kind.IMAGE, pixels, k, min_score, 0)
-
-    def _search(
-        self,
-        name: str,
-        kind: Kind,
-        payload: str | Pixels,
-        k: int,
-        min_score: float | None,
-        dropped_tokens: int,
-    ) -> SearchResult:
-        if k < 1:
-            raise InvalidQueryError(f"{k} hits were asked for.", "Ask for at least one: -k 10")
         timings: dict[str, float] = {}
         with _timed(timings, "encode"):
-            prepared = self._encoder.prepare(kind, payload)
-            query = self._fusion.fuse_query(self._encoder.encode(kind, [prepared]))
+            vectors = self._vectors(query)
+            nothing = self._queries.mean(NULL_PROMPTS) if vectors is not None else None
         with self._newest(timings) as (snapshot, view):
             with _timed(timings, "search"):
-                ranking = view.search(query, min(k, max(snapshot.pictures, 1)), snapshot.dead_ids)
-            with _timed(timings, "records"):
-                hits = _hits(snapshot, ranking, min_score)
+                mode, found, library = self._find(request, snapshot, view, vectors)
+            with _timed(timings, "hits"):
+                hits = make_hits(
+                    snapshot, library, found, _phrases(query), nothing, self._encoder.calibration
+                )
+        best = max((hit.confidence for hit in hits[:JUDGED]), default=None)
+        shown = [hit for hit in hits[: request.k] if _passes(hit.score, hit.confidence, request)]
+        devices = {kind.value: self._encoder.device(kind) for kind in _kinds(query)}
         return SearchResult(
-            query=name,
-            hits=hits,
+            query=written(query.terms),
+            mode=mode,
+            hits=shown,
+            match=None if best is None else band(best),
             generation=snapshot.generation,
             pictures=snapshot.pictures,
+            passed=library.size,
             encoder=self._encoder.spec.name,
             timings_s=timings,
-            dropped_tokens=dropped_tokens,
-            devices={kind.value: self._encoder.device(kind), "vector_index": view.device},
+            dropped_tokens=self._queries.dropped_tokens(query.terms) if vectors is not None else 0,
+            devices={**devices, "vector_index": view.device},
         )
+
+    def search_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
+        """The answers to many queries; their texts are encoded in batches."""
+        for prompts in {request.query.prompts for request in requests}:
+            same = [r.query for r in requests if r.query.prompts == prompts]
+            self._queries.warm((term for query in same for term in query.terms), prompts)
+        return map(self.search, requests)
+
+    def _vectors(self, query: Query) -> NDArray[np.float32] | None:
+        """None if words alone decide."""
+        if query.mode is Mode.TEXT:
+            return None
+        return self._queries.vectors(query.terms, query.prompts)
+
+    def _find(
+        self,
+        request: SearchRequest,
+        snapshot: Snapshot,
+        view: View,
+        vectors: NDArray[np.float32] | None,
+    ) -> tuple[Mode, Found, Library]:
+        query = request.query
+        phrases = _phrases(query)
+        allowed = snapshot.allowed(query.filters) if query.filters else None
+        spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
+        library = Library(view, snapshot, self._make_fusion(spec), allowed)
+        depth = min(max(request.k, JUDGED), max(library.size, 1))
+        mode = _mode(query, snapshot, phrases)
+        if vectors is None or mode is Mode.TEXT:
+            return mode, rank_texts(library, phrases, depth), library
+        looked_for = compose(library, vectors, [term.weight for term in query.terms])
+        if mode is Mode.VECTOR:
+            return mode, rank_vectors(library, looked_for, depth), library
+        blend = self._make_blend(query.blend or self._default_blend)
+        return mode, rank_hybrid(library, looked_for, phrases, blend, depth), library
 
     @contextmanager
     def _newest(self, timings: dict[str, float]) -> Iterator[tuple[Snapshot, View]]:
@@ -115,35 +150,34 @@ class SearchEngine:
                 return
 
 
-def _hits(snapshot: Snapshot, ranking: Ranking, min_score: float | None) -> list[Hit]:
-    floor = -np.inf if min_score is None else min_score
-    found = (ranking.ids[0] >= 0) & (ranking.scores[0] >= floor)
-    ids: Ids = ranking.ids[0][found]
-    records = snapshot.records(ids.tolist())
-    return [
-        _hit(record, rank, float(score))
-        for rank, (record, score) in enumerate(
-            zip(records, ranking.scores[0][found], strict=True), start=1
+def _mode(query: Query, snapshot: Snapshot, phrases: Sequence[Phrase]) -> Mode:
+    """What decides, as far as the query has words and the index has texts."""
+    words = any(phrase.weight > 0 for phrase in phrases)
+    if query.mode is Mode.TEXT and not words:
+        raise InvalidQueryError(
+            "A query without words cannot be looked for in texts.", "Leave --mode text away."
         )
-    ]
+    if not words:
+        return Mode.VECTOR
+    return query.mode or (Mode.HYBRID if snapshot.has_texts else Mode.VECTOR)
 
 
-def _hit(record: Record, rank: int, score: float) -> Hit:
-    first, *others = (Path(os.fsdecode(path)) for path in record.paths)
-    return Hit(
-        id=record.id,
-        rank=rank,
-        score=score,
-        path=first,
-        width=record.picture.width,
-        height=record.picture.height,
-        format=record.picture.format,
-        taken_at=record.picture.taken_at,
-        modified_at=record.mtime_ns / 1e9,
-        size_bytes=record.size,
-        texts=record.picture.texts,
-        copies=tuple(others),
-    )
+def _phrases(query: Query) -> list[Phrase]:
+    return [Phrase(term.text, term.weight) for term in query.terms if term.text]
+
+
+def _kinds(query: Query) -> list[Kind]:
+    """What had to be encoded."""
+    if query.mode is Mode.TEXT:
+        return []
+    kinds = {Kind.IMAGE if term.image is not None else Kind.TEXT for term in query.terms}
+    return sorted(kinds, reverse=True)
+
+
+def _passes(score: float, confidence: float, request: SearchRequest) -> bool:
+    least_score = -np.inf if request.min_score is None else request.min_score
+    least_confidence = 0.0 if request.min_confidence is None else request.min_confidence
+    return score >= least_score and confidence >= least_confidence
 
 
 @contextmanager

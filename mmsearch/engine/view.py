@@ -9,10 +9,10 @@ import numpy as np
 
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Snapshot, VectorIndex, VectorIndexPlugin
+from mmsearch.core.protocols import Fusion, Snapshot, VectorIndex, VectorIndexPlugin
 from mmsearch.core.ranking import merge, stack
-from mmsearch.core.segments import read_segment
-from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
+from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
+from mmsearch.engine.build_index import build_index
 
 FEW_DEAD = 1000
 """Up to so many removed pictures, fetching that many more neighbours is cheaper than a filter."""
@@ -23,7 +23,7 @@ class View:
     """Searchable vectors. What changes between generations without new vectors is passed in.
 
     Attributes:
-        key: Names of the files it was made from.
+        key: The fusion, and the names of the files it was made from.
         parts: Vector indexes over disjoint ids.
         device: Where the built index runs.
     """
@@ -32,16 +32,24 @@ class View:
     parts: tuple[VectorIndex, ...]
     device: str
 
-    def search(self, queries: Vectors, k: int, dead: Ids) -> Ranking:
+    @property
+    def ids(self) -> Ids:
+        """All ids, dead ones too; ascending."""
+        return np.sort(np.concatenate([np.empty(0, np.int64), *(part.ids for part in self.parts)]))
+
+    def search(self, queries: Vectors, k: int, dead: Ids, allowed: Ids | None = None) -> Ranking:
         """The k best living pictures for each query.
 
         Args:
             queries: (q, dim).
             k: Length of the answer.
             dead: Ids that must not be found.
+            allowed: Ids that may be found, none of them dead; None: all that are not dead.
         """
         if not self.parts:
             return stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)
+        if allowed is not None:
+            return merge([part.search(queries, k, allowed) for part in self.parts], k)
         return merge([_living(part, queries, k, dead) for part in self.parts], k)
 
 
@@ -70,9 +78,11 @@ class ViewLoader:
         find_plugin: Callable[[str], VectorIndexPlugin],
         tail_plugin: str,
         device: str,
+        make_fusion: Callable[[FusionSpec], Fusion],
     ) -> None:
         self._layout = layout
         self._find_plugin = find_plugin
+        self._make_fusion = make_fusion
         self._tail_plugin = tail_plugin
         self._device = device
         self._view: View | None = None
@@ -84,7 +94,8 @@ class ViewLoader:
             DamagedFileError: A file is missing or is not what the catalog says.
         """
         built = [snapshot.built.stamp.name] if snapshot.built else []
-        key = tuple(built + [segment.stamp.name for segment in snapshot.tail])
+        spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
+        key = (repr(spec), *built, *(segment.stamp.name for segment in snapshot.tail))
         if self._view is None or self._view.key != key:
             self._view = self._open(key, snapshot)
         return self._view
@@ -105,7 +116,11 @@ class ViewLoader:
             parts.append(index)
             device = index.device
         if snapshot.tail:
-            spec = IndexSpec(self._tail_plugin, snapshot.tail[0].dim, "cpu")
-            blocks = (read_segment(self._layout, segment) for segment in snapshot.tail)
-            parts.append(self._find_plugin(self._tail_plugin).build(spec, blocks))
+            fusion = self._make_fusion(
+                snapshot.identity.fusion if snapshot.identity else FusionSpec()
+            )
+            plugin = self._find_plugin(self._tail_plugin)
+            parts.append(
+                build_index(self._layout, snapshot.tail, fusion, self._tail_plugin, plugin)
+            )
         return View(key, tuple(parts), device)

@@ -80,4 +80,13 @@ def _load() -> LoadedModel:
         context_length=facts.context_length,
     )
     tokenizer_json = heads.tokenizer_path().read_text(encoding="utf-8")
-    return LoadedModel(spec, preparation, facts, tokenizer_json, image_tower, text_tower)
+    return LoadedModel(
+        spec,
+        preparation,
+        facts,
+        tokenizer_json,
+        image_tower,
+        text_tower,
+        heads.PatchTower(image_tower),
+        heads.TokenTower(text_tower),
+    )

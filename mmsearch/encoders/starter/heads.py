@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
 from mmsearch.encoders.starter.alignment import Alignment, load_alignment
-from mmsearch.encoders.starter.minilm import MiniLM, translate_names
+from mmsearch.encoders.starter.minilm import WIDTH, MiniLM, translate_names
 
 IMAGE_EDGE_PX = 260
 FEATURE_DIM = 1280
@@ -92,9 +92,19 @@ class ClassifierFeatures(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (n, 260, 260, 3) -> float32 (n, 1280), float32 (n, 1000)."""
+        features = self.network.forward_head(self.maps(pictures), pre_logits=True)
+        return features, self.network.classifier(features)
+
+    def maps(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, 260, 260, 3) -> float32 (n, 1280, h, w): features before they are pooled."""
         # The network was trained on (x - 127) / 128, not on ImageNet's mean and deviation.
         pixels = (pictures.permute(0, 3, 1, 2).float() - 127.0) / 128.0
-        features = self.network.forward_head(self.network.forward_features(pixels), pre_logits=True)
+        maps: Tensor = self.network.forward_features(pixels)
+        return maps
+
+    def patches(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, for each place of the feature maps as if it were a picture: n * h * w."""
+        features = self.maps(pictures).permute(0, 2, 3, 1).reshape(-1, FEATURE_DIM)
         return features, self.network.classifier(features)
 
 
@@ -208,6 +218,41 @@ class TextTower(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """int64 (n, t), int64 (n, t), 1 = a real token -> float32 (n, dim), unit rows."""
         vectors: Tensor = self.head(self.sentence_model(input_ids, attention_mask))
+        return vectors
+
+
+class PatchTower(nn.Module):
+    """Prepared pictures -> unit vectors of their patches.
+
+    Args:
+        tower: Shares its weights.
+    """
+
+    def __init__(self, tower: ImageTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, 260, 260, 3), RGB -> float32 (n * p, dim), unit rows."""
+        vectors: Tensor = self.tower.head(*self.tower.classifier.patches(pictures))
+        return vectors
+
+
+class TokenTower(nn.Module):
+    """Token ids -> unit vectors of each token in its context.
+
+    Args:
+        tower: Shares its weights.
+    """
+
+    def __init__(self, tower: TextTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """int64 (n, t), int64 (n, t), 1 = a real token -> float32 (n * t, dim), unit rows."""
+        states = self.tower.sentence_model.states(input_ids, attention_mask)
+        vectors: Tensor = self.tower.head(normalize(states.reshape(-1, WIDTH), dim=1))
         return vectors
 
 

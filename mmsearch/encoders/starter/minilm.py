@@ -92,8 +92,8 @@ class MiniLM(nn.Module):
         self.norm = nn.LayerNorm(WIDTH, eps=NORM_EPS)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 (n, t), int64 (n, t) -> float32 (n, 384), unit rows."""
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """int64 (n, t), int64 (n, t) -> float32 (n, t, 384): each token in its context."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         # Only single sentences are encoded, so every token is of segment 0.
         states = self.word(input_ids) + self.position(positions) + self.segment.weight[0]
@@ -102,6 +102,11 @@ class MiniLM(nn.Module):
         penalty = (1.0 - real)[:, None, None, :] * _MASKED
         for layer in self.layers:
             states = layer(states, penalty)
-        weight = real[:, :, None]
+        return states
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """int64 (n, t), int64 (n, t) -> float32 (n, 384), unit rows."""
+        states = self.states(input_ids, attention_mask)
+        weight = attention_mask.to(states.dtype)[:, :, None]
         mean = (states * weight).sum(1) / weight.sum(1).clamp(min=1.0)
         return normalize(mean, dim=1)

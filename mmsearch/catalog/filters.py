@@ -1,0 +1,260 @@
+"""Which pictures pass the filters of a query: exactly those, before anything is ranked.
+
+A comparison with a value that is missing is false, and its opposite true: every comparison is
+wrapped so that SQL's third truth value never arises. Letters are folded by Python, for SQLite
+folds those of ASCII only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pathspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    and_,
+    case,
+    cast,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
+
+from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.queries import (
+    FIELDS,
+    All,
+    AnyOf,
+    Compare,
+    Condition,
+    Contains,
+    FieldName,
+    Filters,
+    Missing,
+    Near,
+    Not,
+    OneOf,
+    Operand,
+)
+from mmsearch.core.types import Ids
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius (IUGG)."""
+
+FOLD = "mmsearch_casefold"
+"""SQL function that folds letters as Python does."""
+
+Truth = ColumnElement[bool]
+
+
+def allowed_ids(connection: Connection, filters: Filters) -> Ids:
+    """The pictures that can be found and pass; int64, ascending.
+
+    Raises:
+        InvalidQueryError: A pattern that makes no sense.
+    """
+    _define_functions(connection)
+    condition = and_(ImageRow.file_count > 0, *_conditions(filters))
+    columns = (ImageRow.id, ImageRow.latitude, ImageRow.longitude)
+    rows = connection.execute(select(*columns).where(condition).order_by(ImageRow.id)).all()
+    ids = np.array([row[0] for row in rows], dtype=np.int64)
+    if filters.near is not None:
+        ids = ids[_inside(filters.near, [row[1] for row in rows], [row[2] for row in rows])]
+    if filters.paths:
+        ids = np.intersect1d(ids, _with_paths(connection, filters.paths))
+    return ids
+
+
+def _define_functions(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    driver.create_function(FOLD, 1, _fold, deterministic=True)
+
+
+def _fold(value: object) -> object:
+    return value.casefold() if isinstance(value, str) else value
+
+
+def _conditions(filters: Filters) -> Iterator[Truth]:
+    yield from _of_size(filters)
+    if filters.after is not None:
+        yield _dated(lambda date: date >= filters.after)
+    if filters.before is not None:
+        yield _dated(lambda date: date < filters.before)
+    if filters.formats:
+        yield _folded(ImageRow.format).in_([name.casefold() for name in filters.formats])
+    if filters.cameras:
+        yield or_(*(_has_part(ImageRow.camera, part) for part in filters.cameras))
+    for tag in filters.tags:
+        yield _has_tag(tag)
+    if filters.near is not None:
+        yield _in_band(filters.near)
+    if filters.where is not None:
+        yield _truth(filters.where)
+
+
+def _of_size(filters: Filters) -> Iterator[Truth]:
+    if filters.min_width is not None:
+        yield ImageRow.width >= filters.min_width
+    if filters.min_height is not None:
+        yield ImageRow.height >= filters.min_height
+    if filters.orientation is not None:
+        yield filters.orientation == _ORIENTATION
+
+
+# --- parts of pictures ---
+
+
+def _folded(column: Any) -> Any:
+    return getattr(func, FOLD)(column)
+
+
+_ORIENTATION: Any = case(
+    (ImageRow.width > ImageRow.height, "landscape"),
+    (ImageRow.width < ImageRow.height, "portrait"),
+    else_="square",
+)
+
+_FIELDS: dict[str, Any] = {
+    "width": ImageRow.width,
+    "height": ImageRow.height,
+    "megapixels": cast(ImageRow.width, Float) * ImageRow.height / 1e6,
+    "aspect": cast(ImageRow.width, Float) / ImageRow.height,
+    "format": ImageRow.format,
+    "orientation": _ORIENTATION,
+    "taken_at": ImageRow.taken_at,
+    "camera": ImageRow.camera,
+    "latitude": ImageRow.latitude,
+    "longitude": ImageRow.longitude,
+}
+
+
+def _has_part(column: Any, part: str) -> Truth:
+    return func.coalesce(func.instr(_folded(column), part.casefold()) > 0, false())
+
+
+def _has_tag(tag: str) -> Truth:
+    return (
+        select(TagRow.id).where(TagRow.image_id == ImageRow.id, TagRow.tag == tag.casefold())
+    ).exists()
+
+
+def _dated(passes: Any) -> Truth:
+    """A picture's date: when it was taken, else, in local time, when a file was changed."""
+    changed = func.strftime(
+        "%Y-%m-%dT%H:%M:%S", FileRow.mtime_ns / literal(1_000_000_000), "unixepoch", "localtime"
+    )
+    by_file = select(FileRow.id).where(FileRow.image_id == ImageRow.id, passes(changed)).exists()
+    return or_(
+        and_(ImageRow.taken_at.is_not(None), passes(ImageRow.taken_at)),
+        and_(ImageRow.taken_at.is_(None), by_file),
+    )
+
+
+def _in_band(near: Near) -> Truth:
+    """Places that are known, and not too far north or south; a little more, for rounding."""
+    reach = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
+    band = ImageRow.latitude.between(near.latitude - reach, near.latitude + reach)
+    return and_(band, ImageRow.longitude.is_not(None))
+
+
+def _inside(
+    near: Near, latitudes: Sequence[float | None], longitudes: Sequence[float | None]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which places lie in a circle, by the haversine formula."""
+    north, east = np.radians(np.array([latitudes, longitudes], dtype=np.float64))
+    centre_north, centre_east = math.radians(near.latitude), math.radians(near.longitude)
+    half = (
+        np.sin((north - centre_north) / 2) ** 2
+        + np.cos(north) * math.cos(centre_north) * np.sin((east - centre_east) / 2) ** 2
+    )
+    distance = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
+    return np.asarray(distance <= near.km)
+
+
+def _with_paths(connection: Connection, patterns: Sequence[str]) -> Ids:
+    """Pictures of which a file's path, relative to its root, matches a pattern."""
+    spec = _patterns(patterns)
+    files = select(FileRow.image_id, FileRow.path).where(FileRow.image_id.is_not(None))
+    found = {
+        image_id
+        for image_id, path in connection.execute(files)
+        if spec.match_file(_comparable(os.fsdecode(path)))
+    }
+    return np.array(sorted(number for number in found if number is not None), dtype=np.int64)
+
+
+def _patterns(globs: Sequence[str]) -> pathspec.GitIgnoreSpec:
+    try:
+        return pathspec.GitIgnoreSpec.from_lines([_comparable(glob) for glob in globs])
+    except ValueError as error:
+        raise InvalidQueryError(
+            f"{', '.join(globs)!r} is not a pattern of paths.", "Patterns are those of .gitignore."
+        ) from error
+
+
+def _comparable(text: str) -> str:
+    """Without regard to case; pathspec takes a line break for the end of a path."""
+    return text.lower().replace("\n", "\ue000")
+
+
+# --- conditions ---
+
+
+def _truth(condition: Condition) -> Truth:
+    match condition:
+        case All(parts):
+            return reduce(and_, (_truth(part) for part in parts), true())
+        case AnyOf(parts):
+            return reduce(or_, (_truth(part) for part in parts), false())
+        case Not(inner):
+            return not_(_truth(inner))
+        case Missing() | Contains():
+            return _of_one_field(condition)
+        case OneOf(name, values):
+            own = _value(FieldName(name))
+            return func.coalesce(own.in_([_value(value) for value in values]), false())
+        case Compare(left, operator, right):
+            return func.coalesce(_COMPARED[operator](_value(left), _value(right)), false())
+
+
+def _of_one_field(condition: Missing | Contains) -> Truth:
+    has_tags = select(TagRow.id).where(TagRow.image_id == ImageRow.id).exists()
+    match condition:
+        case Missing("tags"):
+            return not_(has_tags)
+        case Missing(name):
+            missing: Truth = _FIELDS[name].is_(None)
+            return missing
+        case Contains("tags", part):
+            return _has_tag(part)
+        case Contains(name, part):
+            return _has_part(_FIELDS[name], part)
+
+
+_COMPARED: dict[str, Any] = {
+    "==": lambda left, right: left == right,
+    "!=": lambda left, right: left != right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+}
+
+
+def _value(operand: Operand) -> Any:
+    if isinstance(operand, FieldName):
+        column = _FIELDS[operand.name]
+        return _folded(column) if FIELDS[operand.name] is str else column
+    return literal(operand.casefold() if isinstance(operand, str) else operand)

@@ -1,0 +1,102 @@
+"""How sure it is that a hit shows what was asked for.
+
+A cosine similarity alone does not tell: 0.3 may be the best that a query ever reaches, and noise
+for another. So a hit is compared with two backgrounds: how similar the query is to a sample of the
+library (its mean and spread), and how similar the hit is to prompts that describe nothing. A
+logistic function of both, fitted for each encoder on queries with and without a relevant picture,
+makes a probability of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.queries import Band
+from mmsearch.core.types import Calibration
+
+NULL_PROMPTS: tuple[str, ...] = (
+    "a photo",
+    "a picture of something",
+    "an image",
+    "a random picture",
+    "something else",
+    "a thing",
+    "an unknown object",
+    "untitled",
+)
+"""Descriptions of nothing in particular."""
+
+SAMPLE_ROWS = 1000
+"""Pictures of the library that a query is compared with."""
+
+LIKELY, POSSIBLE = 0.6, 0.3
+"""From these probabilities on."""
+
+TEXT_RELIABILITY = 0.9
+"""What a text that holds all words of a query is believed."""
+
+
+@dataclass(frozen=True)
+class Background:
+    """The similarity of one query to pictures that mostly have nothing to do with it.
+
+    Attributes:
+        mean: Of the sample's cosine similarities.
+        spread: Their standard deviation.
+        floor: Their median.
+    """
+
+    mean: float
+    spread: float
+    floor: float
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float32]) -> Background:
+        """From the cosine similarities (n,) of a sample; an empty one says nothing."""
+        if not len(scores):
+            return cls(0.0, 1.0, 0.0)
+        spread = float(np.std(scores, dtype=np.float64))
+        return cls(float(np.mean(scores)), max(spread, 1e-3), float(np.median(scores)))
+
+
+def visual_confidence(
+    scores: NDArray[np.float32],
+    null_scores: NDArray[np.float32],
+    background: Background,
+    calibration: Calibration,
+) -> NDArray[np.float64]:
+    """Probabilities that pictures show what the query describes.
+
+    Args:
+        scores: float32 (n,), cosine similarity of each with the query.
+        null_scores: float32 (n,), its mean cosine similarity with `NULL_PROMPTS`.
+        background: Of the query.
+        calibration: Of the encoder.
+
+    Returns:
+        float64 (n,), in (0, 1).
+    """
+    above_library = (scores.astype(np.float64) - background.mean) / background.spread
+    above_null = (scores - null_scores).astype(np.float64)
+    logit = calibration.bias + calibration.library * above_library + calibration.null * above_null
+    return 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
+
+
+def with_text(visual: NDArray[np.float64], text: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Both kinds of evidence together: it is wrong only if both are.
+
+    Args:
+        visual: float64 (n,), from `visual_confidence`.
+        text: float32 (n,), the share of the query's words that a picture's texts hold.
+    """
+    return 1.0 - (1.0 - visual) * (1.0 - TEXT_RELIABILITY * text.astype(np.float64) ** 2)
+
+
+def band(confidence: float) -> Band:
+    """A word for a probability."""
+    if confidence >= LIKELY:
+        return Band.LIKELY
+    return Band.POSSIBLE if confidence >= POSSIBLE else Band.UNLIKELY

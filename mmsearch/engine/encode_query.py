@@ -1,0 +1,103 @@
+"""The terms of queries -> vectors."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.queries import Term
+from mmsearch.core.types import Kind, Pixels, Vectors
+from mmsearch.core.vectors import as_unit_vectors
+
+REMEMBERED = 4096
+"""Texts whose vectors are kept for the next query."""
+
+BATCH = 64
+NO_DIRECTION = 1e-6
+
+
+class QueryEncoder:
+    """Encodes texts and pictures of queries. One thread at a time.
+
+    Args:
+        encoder: The index's own.
+        read_picture: Path and least short side in pixels -> uint8 (h, w, 3).
+    """
+
+    def __init__(self, encoder: Encoder, read_picture: Callable[[Path, int], Pixels]) -> None:
+        self._encoder = encoder
+        self._read_picture = read_picture
+        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    def vectors(self, terms: Sequence[Term], prompts: Sequence[str] | None = None) -> Vectors:
+        """(n, dim), a row a term.
+
+        Args:
+            terms: At least one.
+            prompts: Phrasings of a text, see `Query.prompts`.
+
+        Raises:
+            SourceError: A picture cannot be read.
+            InvalidQueryError: A phrasing has no place for the text.
+        """
+        rows = []
+        for term in terms:
+            if term.image is not None:
+                rows.append(self._image(term.image))
+            else:
+                rows.append(self._phrased(term.text or "", self._prompts(prompts)))
+        return np.stack(rows)
+
+    def mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (dim,), not of norm 1: the mean of the vectors of texts."""
+        self.remember(texts)
+        mean: NDArray[np.float32] = np.mean([self._texts[text] for text in texts], axis=0)
+        return mean
+
+    def warm(self, terms: Iterable[Term], prompts: Sequence[str] | None = None) -> None:
+        """Encode the texts of many terms at once; `vectors` then finds them."""
+        phrasings = self._prompts(prompts)
+        self.remember([p.replace("{}", t.text) for t in terms if t.text for p in phrasings])
+
+    def remember(self, texts: Sequence[str]) -> None:
+        """Encode those texts whose vectors are not at hand."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            prepared = [self._encoder.prepare(Kind.TEXT, text) for text in part]
+            self._texts.update(zip(part, self._encoder.encode(Kind.TEXT, prepared), strict=True))
+        while len(self._texts) > max(REMEMBERED, len(texts)):
+            self._texts.popitem(last=False)
+
+    def dropped_tokens(self, terms: Sequence[Term]) -> int:
+        """Tokens beyond what the encoder reads, in all terms together."""
+        return sum(self._encoder.dropped_tokens(term.text) for term in terms if term.text)
+
+    def _prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
+        chosen = self._encoder.prompts if prompts is None else prompts
+        for prompt in chosen:
+            if prompt.count("{}") != 1:
+                raise InvalidQueryError(
+                    f"The prompt {prompt!r} does not have one place for the text.",
+                    'Write {} where the text goes: --prompt "a photo of {}"',
+                )
+        return chosen
+
+    def _phrased(self, text: str, prompts: Sequence[str]) -> NDArray[np.float32]:
+        mean = self.mean([prompt.replace("{}", text) for prompt in prompts])
+        if np.linalg.norm(mean) <= NO_DIRECTION:
+            mean = self.mean([text])
+        unit: NDArray[np.float32] = as_unit_vectors(mean[None, :])[0]
+        return unit
+
+    def _image(self, path: Path) -> NDArray[np.float32]:
+        pixels = self._read_picture(path, self._encoder.image_preparation.edge_px)
+        prepared = self._encoder.prepare(Kind.IMAGE, pixels)
+        vector: NDArray[np.float32] = self._encoder.encode(Kind.IMAGE, [prepared])[0]
+        return vector

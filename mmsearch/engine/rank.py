@@ -1,0 +1,195 @@
+"""One query's candidates in order: by vectors, by texts, or by both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.evidence import Evidence, Phrase, TextMatches
+from mmsearch.core.protocols import Blend, Fusion, Snapshot
+from mmsearch.core.types import Ids, Vectors
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.engine.confidence import SAMPLE_ROWS, Background
+from mmsearch.engine.view import View
+
+DEPTH = 1000
+"""Candidates that each list brings to a blend. Fixed, so that the top 5 begins the top 15."""
+
+NEGATIVE_SHARE = 0.5
+"""Of what a positive term counts; more, and pictures win that are merely unlike what is not wanted.
+Chosen by the study of benchmarks/RESULTS.md."""
+
+NO_DIRECTION = 1e-6
+
+
+@dataclass(frozen=True)
+class Library:
+    """The pictures of one generation that a query may find.
+
+    Attributes:
+        view: Their vectors.
+        snapshot: Their records.
+        fusion: That of the generation.
+        allowed: Ids that pass the filters; None: all.
+    """
+
+    view: View
+    snapshot: Snapshot
+    fusion: Fusion
+    allowed: Ids | None
+
+    @property
+    def size(self) -> int:
+        """Pictures that may be found."""
+        return self.snapshot.pictures if self.allowed is None else len(self.allowed)
+
+    @cached_property
+    def sample(self) -> Ids:
+        """Ids of pictures of the whole index, spread evenly; ascending."""
+        living = np.setdiff1d(self.view.ids, self.snapshot.dead_ids)
+        places = np.linspace(0, len(living) - 1, min(SAMPLE_ROWS, len(living)))
+        return living[places.astype(np.int64)]
+
+    def search(self, query: Vectors, k: int) -> tuple[Ids, NDArray[np.float32]]:
+        """The k best pictures for (1, dim), without padding."""
+        ranking = self.view.search(query, k, self.snapshot.dead_ids, self.allowed)
+        found = ranking.ids[0] >= 0
+        return ranking.ids[0][found], ranking.scores[0][found]
+
+    def scores(self, query: Vectors, ids: Ids) -> NDArray[np.float32]:
+        """float32 (n,): cosine similarities of living pictures with (1, dim), in their order."""
+        if not len(ids):
+            return np.empty(0, dtype=np.float32)
+        ranking = self.view.search(query, len(ids), self.snapshot.dead_ids, np.sort(ids))
+        by_id = np.argsort(ranking.ids[0])
+        places = by_id[np.searchsorted(ranking.ids[0], ids, sorter=by_id)]
+        scores: NDArray[np.float32] = ranking.scores[0][places]
+        return scores
+
+    def background(self, query: Vectors) -> Background:
+        """What a query's similarity is to pictures of all kinds."""
+        return Background.of(self.scores(query, self.sample))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Candidates, best first.
+
+    Attributes:
+        ids: int64 (n,).
+        scores: float64 (n,), what the order goes by.
+        text: float32 (n,), text scores.
+        visual: float32 (n,), cosine similarities; None if only texts were asked.
+        query: (1, dim), what vectors were compared with; None likewise.
+        background: Of that; None likewise.
+    """
+
+    ids: Ids
+    scores: NDArray[np.float64]
+    text: NDArray[np.float32]
+    visual: NDArray[np.float32] | None = None
+    query: Vectors | None = None
+    background: Background | None = field(default=None)
+
+
+def compose(library: Library, vectors: Vectors, weights: Sequence[float]) -> Vectors:
+    """One query vector of several terms.
+
+    Texts and pictures lie apart in a shared space, so that the similarities of a picture term
+    differ more between pictures than those of a text term, and would decide alone. Each term is
+    therefore divided by the spread of its similarities to a sample of the library.
+
+    Args:
+        library: What is searched.
+        vectors: (n, dim), a row a term.
+        weights: Of each; a negative one takes away.
+
+    Returns:
+        (1, fused dim).
+
+    Raises:
+        InvalidQueryError: The terms cancel each other.
+    """
+    terms = library.fusion.fuse_query(vectors)
+    if len(terms) == 1:
+        return terms
+    spreads = np.array([library.background(term[None, :]).spread for term in terms])
+    shares = np.array([w if w > 0 else w * NEGATIVE_SHARE for w in weights]) / spreads
+    joined = shares @ terms.astype(np.float64)
+    if np.linalg.norm(joined) <= NO_DIRECTION * np.abs(shares).sum():
+        raise InvalidQueryError(
+            "The terms of the query cancel each other.", "Take away something else than is added."
+        )
+    return as_unit_vectors(joined[None, :])
+
+
+def rank_vectors(library: Library, query: Vectors, k: int) -> Found:
+    """By cosine similarity alone."""
+    ids, scores = library.search(query, k)
+    nothing = np.zeros(len(ids), dtype=np.float32)
+    background = library.background(query)
+    return Found(ids, scores.astype(np.float64), nothing, scores, query, background)
+
+
+def rank_texts(library: Library, phrases: Sequence[Phrase], k: int) -> Found:
+    """By the words of texts alone."""
+    matches = library.snapshot.match(phrases, max(k, DEPTH), library.allowed)
+    ids, scores = matches.ids[:k], matches.scores[:k]
+    return Found(ids, scores.astype(np.float64), scores)
+
+
+def rank_hybrid(
+    library: Library, query: Vectors, phrases: Sequence[Phrase], blend: Blend, k: int
+) -> Found:
+    """By both, as a blend has it."""
+    depth = max(k, DEPTH)
+    by_vector = library.search(query, min(depth, max(library.size, 1)))
+    matches = library.snapshot.match(phrases, depth, library.allowed)
+    background = library.background(query)
+    evidence = _evidence(library, query, by_vector, matches, background)
+    scores = blend.blend(evidence)
+    order = np.lexsort((evidence.ids, -evidence.visual, -scores))[:k]
+    return Found(
+        evidence.ids[order],
+        scores[order],
+        evidence.text[order],
+        evidence.visual[order],
+        query,
+        background,
+    )
+
+
+def _evidence(
+    library: Library,
+    query: Vectors,
+    by_vector: tuple[Ids, NDArray[np.float32]],
+    matches: TextMatches,
+    background: Background,
+) -> Evidence:
+    found, similarities = by_vector
+    others = np.setdiff1d(matches.ids, found)
+    ids = np.concatenate([found, others])
+    visual = np.concatenate([similarities, library.scores(query, others)])
+    by_id = np.argsort(ids)
+    ids, visual = ids[by_id], visual[by_id]
+    visual_ranks = np.empty(len(ids), dtype=np.int64)
+    visual_ranks[np.lexsort((ids, -visual))] = np.arange(1, len(ids) + 1)
+    text = np.zeros(len(ids), dtype=np.float32)
+    text_ranks = np.zeros(len(ids), dtype=np.int64)
+    places = np.searchsorted(ids, matches.ids)
+    text[places] = matches.scores
+    text_ranks[places] = np.arange(1, len(matches.ids) + 1)
+    return Evidence(
+        ids,
+        visual,
+        visual_ranks,
+        text,
+        text_ranks,
+        library.snapshot.with_texts(ids),
+        background.floor,
+    )

@@ -1,0 +1,1 @@
+"""Two ranked lists -> one."""

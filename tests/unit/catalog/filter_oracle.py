@@ -1,0 +1,116 @@
+"""What a filter means, looked at one picture after another."""
+
+import fnmatch
+import math
+from datetime import datetime
+
+from mmsearch.core.queries import (
+    All,
+    AnyOf,
+    Compare,
+    Contains,
+    FieldName,
+    Missing,
+    Not,
+    OneOf,
+)
+
+
+def fold(value):
+    return value.casefold() if isinstance(value, str) else value
+
+
+def field(facts, name):
+    width, height = facts["width"], facts["height"]
+    orientation = "landscape" if width > height else "portrait" if width < height else "square"
+    derived = {
+        "megapixels": width * height / 1e6,
+        "aspect": width / height,
+        "orientation": orientation,
+        "tags": facts["tags"] or None,
+    }
+    return derived[name] if name in derived else facts[name]
+
+
+def value(facts, operand):
+    return fold(field(facts, operand.name) if isinstance(operand, FieldName) else operand)
+
+
+def holds(facts, condition):
+    match condition:
+        case All(parts):
+            return all(holds(facts, part) for part in parts)
+        case AnyOf(parts):
+            return any(holds(facts, part) for part in parts)
+        case Not(inner):
+            return not holds(facts, inner)
+        case Missing(name):
+            return field(facts, name) is None
+        case Contains("tags", part):
+            return fold(part) in facts["tags"]
+        case Contains(name, part):
+            own = fold(field(facts, name))
+            return own is not None and fold(part) in own
+        case OneOf(name, values):
+            own = fold(field(facts, name))
+            return own is not None and own in {fold(one) for one in values}
+        case Compare(left, operator, right):
+            first, second = value(facts, left), value(facts, right)
+            if first is None or second is None:
+                return False
+            return {
+                "==": first == second,
+                "!=": first != second,
+                "<": first < second,
+                "<=": first <= second,
+                ">": first > second,
+                ">=": first >= second,
+            }[operator]
+
+
+def kilometres(near, north, east):
+    """By the spherical law of cosines, not by the haversine formula."""
+    a, b = math.radians(near.latitude), math.radians(north)
+    between = math.radians(east - near.longitude)
+    cosine = math.sin(a) * math.sin(b) + math.cos(a) * math.cos(b) * math.cos(between)
+    return 6371.0088 * math.acos(max(-1.0, min(1.0, cosine)))
+
+
+def passes(facts, filters):
+    """Facts: the columns, ``tags`` (folded) and ``files``: (path, mtime_ns) of each."""
+    if not facts["files"]:
+        return False
+    dates = (
+        [facts["taken_at"]]
+        if facts["taken_at"] is not None
+        else [
+            datetime.fromtimestamp(mtime_ns // 10**9).isoformat()  # noqa: DTZ006
+            for _, mtime_ns in facts["files"]
+        ]
+    )
+    checks = [
+        filters.after is None or any(date >= filters.after for date in dates),
+        filters.before is None or any(date < filters.before for date in dates),
+        filters.min_width is None or facts["width"] >= filters.min_width,
+        filters.min_height is None or facts["height"] >= filters.min_height,
+        filters.orientation is None or field(facts, "orientation") == filters.orientation,
+        not filters.formats or fold(facts["format"]) in {fold(one) for one in filters.formats},
+        not filters.cameras
+        or any(fold(part) in (fold(facts["camera"]) or "") for part in filters.cameras)
+        and facts["camera"] is not None,
+        all(fold(tag) in facts["tags"] for tag in filters.tags),
+        filters.where is None or holds(facts, filters.where),
+    ]
+    if filters.near is not None:
+        north, east = facts["latitude"], facts["longitude"]
+        known = north is not None and east is not None
+        checks.append(known and kilometres(filters.near, north, east) <= filters.near.km)
+    if filters.paths:
+        checks.append(
+            any(
+                fnmatch.fnmatchcase(path.decode().lower(), pattern.lower())
+                for path, _ in facts["files"]
+                for pattern in filters.paths
+            )
+        )
+    return all(checks)

@@ -1,0 +1,186 @@
+"""Filters let exactly those pictures pass that a look at each would."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.queries import (
+    FIELDS,
+    All,
+    AnyOf,
+    Compare,
+    Contains,
+    FieldName,
+    Filters,
+    Missing,
+    Near,
+    Not,
+    OneOf,
+)
+from mmsearch.core.records import EncodedPicture, PlacedFile, SeenFile, ShardCommit
+from mmsearch.core.types import Picture, Text
+from tests.unit.catalog.filter_oracle import kilometres, passes
+from tests.unit.catalog.samples import IDENTITY, digest_of, segment
+
+CAMERAS = ("Nikon D700", "Canon", "ÉCLAIR 16", "nikon", None)
+FORMATS = ("JPEG", "PNG", "WEBP")
+DATES = ("2019-12-31T23:59:59", "2020-01-01T00:00:00", "2020-06-15T12:00:00", None)
+TAGS = ("Beach", "straße", "ÉTÉ", "b")
+SIZES = (1, 480, 640, 641, 4000)
+PLACES = ((48.86, 2.35), (48.9, 2.4), (-89.9, 10.0), (0.0, 179.99), (0.0, -179.99), (None, None))
+FOLDERS = (b"a.jpg", b"trips/b.jpg", b"Trips/c.png", b"trips/more/d.jpg")
+
+facts = st.fixed_dictionaries(
+    {
+        "width": st.sampled_from(SIZES),
+        "height": st.sampled_from(SIZES),
+        "format": st.sampled_from(FORMATS),
+        "taken_at": st.sampled_from(DATES),
+        "camera": st.sampled_from(CAMERAS),
+        "place": st.sampled_from(PLACES),
+        "tags": st.frozensets(st.sampled_from(TAGS)),
+        "files": st.lists(
+            st.tuples(st.sampled_from(FOLDERS), st.integers(0, 2 * 10**18)),
+            max_size=2,
+            unique_by=lambda file: file[0],
+        ),
+    }
+)
+
+numbers = [name for name, kind in FIELDS.items() if kind is not str]
+words = [name for name, kind in FIELDS.items() if kind is str and name != "tags"]
+number_values = st.sampled_from((*SIZES, 0.5, 1.0, 48.86, -10))
+word_values = st.sampled_from(
+    ("jpeg", "nikon", "é", "Landscape", "2020-01-01T00:00:00", "", "%", "_")
+)
+signs = st.sampled_from(("==", "!=", "<", "<=", ">", ">="))
+atoms = st.one_of(
+    st.builds(Compare, st.sampled_from(numbers).map(FieldName), signs, number_values),
+    st.builds(Compare, number_values, signs, st.sampled_from(numbers).map(FieldName)),
+    st.builds(
+        Compare,
+        st.sampled_from(numbers).map(FieldName),
+        signs,
+        st.sampled_from(numbers).map(FieldName),
+    ),
+    st.builds(Compare, st.sampled_from(words).map(FieldName), signs, word_values),
+    st.builds(Contains, st.sampled_from(words), word_values),
+    st.builds(Contains, st.just("tags"), st.sampled_from(("beach", "STRASSE", "été", "x"))),
+    st.builds(OneOf, st.sampled_from(words), st.lists(word_values, max_size=3).map(tuple)),
+    st.builds(OneOf, st.sampled_from(numbers), st.lists(number_values, max_size=3).map(tuple)),
+    st.builds(Missing, st.sampled_from(list(FIELDS))),
+)
+conditions = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.builds(Not, inner),
+        st.builds(All, st.lists(inner, max_size=3).map(tuple)),
+        st.builds(AnyOf, st.lists(inner, max_size=3).map(tuple)),
+    ),
+    max_leaves=6,
+)
+dates = st.sampled_from(("1990-01-01T00:00:00", "2020-01-01T00:00:00", "2020-06-15T12:00:00"))
+filters = st.builds(
+    Filters,
+    paths=st.lists(st.sampled_from(("trips/*.jpg", "*.JPG", "*/b.jpg", "x")), max_size=1).map(
+        tuple
+    ),
+    after=st.none() | dates,
+    before=st.none() | dates,
+    min_width=st.none() | st.sampled_from(SIZES),
+    min_height=st.none() | st.sampled_from(SIZES),
+    orientation=st.none() | st.sampled_from(("landscape", "portrait", "square")),
+    formats=st.lists(st.sampled_from(("jpeg", "PNG")), max_size=2).map(tuple),
+    cameras=st.lists(st.sampled_from(("NIKON", "éclair", "")), max_size=2).map(tuple),
+    near=st.none()
+    | st.builds(
+        Near,
+        st.sampled_from((48.86, -90.0, 90.0, 0.0)),
+        st.sampled_from((2.35, 180.0, -180.0, 0.0)),
+        st.sampled_from((0.1, 5.7, 50.0, 21000.0)),
+    ),
+    tags=st.lists(st.sampled_from(("beach", "Straße", "ÉTÉ")), max_size=2).map(tuple),
+    where=st.none() | conditions,
+)
+# Of all the parts of a filter most are usually left out, else nothing ever passes.
+names = [field.name for field in dataclasses.fields(Filters)]
+sparse = st.builds(
+    lambda full, kept: Filters(**{name: getattr(full, name) for name in kept}),
+    filters,
+    st.sets(st.sampled_from(names), max_size=3),
+)
+
+
+def fill(catalog, pictures):
+    """One picture for each, with ids from 1."""
+    catalog.bind(IDENTITY)
+    root, _ = catalog.ensure_root(b"/photos")
+    items, placed = [], []
+    for number, own in enumerate(pictures, start=1):
+        texts = (Text("keywords", "; ".join(sorted(own["tags"]))),) if own["tags"] else ()
+        picture = Picture(
+            own["width"],
+            own["height"],
+            own["format"],
+            own["taken_at"],
+            texts,
+            own["camera"],
+            *own["place"],
+        )
+        items.append(EncodedPicture(number, digest_of(str(number)), picture))
+        for path, mtime_ns in own["files"]:
+            file = SeenFile(b"%d/%b" % (number, path), 10, mtime_ns)
+            placed.append(PlacedFile(file, items[-1].digest))
+    if items:
+        catalog.commit_shard(ShardCommit(root.id, 1, segment(1, len(items)), items, placed))
+
+
+def as_seen(number, own):
+    """The facts as the oracle takes them."""
+    latitude, longitude = own["place"]
+    return {
+        **own,
+        "latitude": latitude,
+        "longitude": longitude,
+        "tags": {tag.casefold() for tag in own["tags"]},
+        "files": [(b"%d/%b" % (number, path), mtime_ns) for path, mtime_ns in own["files"]],
+    }
+
+
+@given(st.lists(facts, max_size=6), sparse)
+def test_exactly_those_pass_that_a_look_at_each_lets_pass(pictures, wanted):
+    wanted = dataclasses.replace(wanted, paths=tuple(f"*/{path}" for path in wanted.paths))
+    if wanted.near is not None:
+        for own in pictures:
+            if own["place"][0] is not None:
+                # At the very edge the two formulas may round to different sides.
+                assume(abs(kilometres(wanted.near, *own["place"]) - wanted.near.km) > 1e-6)
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = open_catalog(Path(folder) / "catalog.sqlite", create=True)
+        fill(catalog, pictures)
+        with catalog.snapshot() as snapshot:
+            allowed = snapshot.allowed(wanted)
+        catalog.close()
+    expected = [n for n, own in enumerate(pictures, start=1) if passes(as_seen(n, own), wanted)]
+    assert allowed.dtype == np.int64
+    assert allowed.tolist() == expected
+
+
+def test_no_filter_lets_every_living_picture_pass(catalog):
+    living = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
+    living |= {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}
+    fill(catalog, [living, {**living, "files": []}, living])
+    with catalog.snapshot() as snapshot:
+        assert snapshot.allowed(Filters()).tolist() == [1, 3]
+
+
+def test_a_pattern_that_makes_no_sense_is_refused_by_name(catalog):
+    with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="'!'"):
+        snapshot.allowed(Filters(paths=("!",)))
