@@ -16,9 +16,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmsearch.api import Index, list_indexes, list_models, open_index, open_model, use_model
+    from mmsearch.api import (
+        Index,
+        list_indexes,
+        list_models,
+        open_index,
+        open_model,
+        parse_filters,
+        parse_query,
+        use_model,
+    )
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
-    from mmsearch.core.requests import Hit, IndexReport, IndexStatus, Progress, SearchResult
+    from mmsearch.core.queries import Filters, Query, Term
+    from mmsearch.core.requests import (
+        Hit,
+        IndexReport,
+        IndexStatus,
+        Progress,
+        ReindexReport,
+        SearchRequest,
+        SearchResult,
+    )
     from mmsearch.core.settings import Settings, load_settings
     from mmsearch.core.types import Text
 
@@ -31,25 +49,41 @@ _HOMES = {
         "list_models",
         "open_index",
         "open_model",
+        "parse_filters",
+        "parse_query",
         "use_model",
     ),
     "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
-    "mmsearch.core.requests": ("Hit", "IndexReport", "IndexStatus", "Progress", "SearchResult"),
+    "mmsearch.core.queries": ("Filters", "Query", "Term"),
+    "mmsearch.core.requests": (
+        "Hit",
+        "IndexReport",
+        "IndexStatus",
+        "Progress",
+        "ReindexReport",
+        "SearchRequest",
+        "SearchResult",
+    ),
     "mmsearch.core.settings": ("Settings", "load_settings"),
     "mmsearch.core.types": ("Text",),
 }
 
 __all__ = [
     "DecodeError",
+    "Filters",
     "Hit",
     "Index",
     "IndexReport",
     "IndexStatus",
     "MMSearchError",
     "Progress",
+    "Query",
+    "ReindexReport",
+    "SearchRequest",
     "SearchResult",
     "Settings",
     "StateError",
+    "Term",
     "Text",
     "UsageError",
     "__version__",
@@ -58,6 +92,8 @@ __all__ = [
     "load_settings",
     "open_index",
     "open_model",
+    "parse_filters",
+    "parse_query",
     "use_model",
 ]
 

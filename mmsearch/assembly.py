@@ -327,14 +327,11 @@ def picture_reader(settings: Settings) -> Callable[[Path, int], Pixels]:
 
     def read(path: Path, edge_px: int) -> Pixels:
         name = display_path(path)
-        for modality in make_modalities(settings):
-            if modality.claims(os.fsencode(path)):
-                try:
-                    return modality.read(os.fsencode(path), edge_px).pixels
-                except DecodeError as error:
-                    raise SourceError(
-                        f"{name} cannot be used as a query: {error.message}."
-                    ) from error
+        try:
+            for modality in make_modalities(settings):
+                return modality.read(os.fsencode(path), edge_px).pixels
+        except DecodeError as error:
+            raise SourceError(f"{name} cannot be used as a query: {error.message}.") from error
         raise SourceError(f"{name} is not a kind of file that is indexed.")
 
     return read

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mmsearch import assembly
-from mmsearch.core.errors import DecodeError, InvalidQueryError, SourceError
+from mmsearch.core.errors import DecodeError, SourceError, StateError
 from mmsearch.core.layout import IndexLayout, writer_lock
 from mmsearch.core.protocols import Catalog
+from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Root
 from mmsearch.core.requests import (
     Hit,
@@ -21,42 +22,16 @@ from mmsearch.core.requests import (
     IndexRequest,
     IndexStatus,
     Progress,
+    ReindexReport,
+    SearchRequest,
     SearchResult,
 )
-from mmsearch.core.settings import Settings, load_settings
-from mmsearch.core.types import display_path
+from mmsearch.core.settings import Settings
+from mmsearch.core.types import FusionSpec, display_path
+from mmsearch.engine.query import check_terms, parse_query, written
 from mmsearch.engine.searcher import SearchEngine
 
 StrPath = str | bytes | os.PathLike[str]
-
-
-def open_index(
-    name: str = "default",
-    *,
-    home: str | os.PathLike[str] | None = None,
-    model: str | None = None,
-    device: str | None = None,
-    settings: Settings | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Index:
-    """Open an index by name; it comes into being with the first folder that is added.
-
-    Args:
-        name: Letters, digits, ``.``, ``_`` and ``-``.
-        home: Folder of the indexes; default as in `Settings.indexes_home`.
-        model: Encoder of a new index: ``auto``, ``starter``, ``open_clip:ARCH/TAG`` or
-            ``open_clip:ARCH@FILE``. An index that exists has its own for life.
-        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        settings: Instead of the settings file and the environment.
-        say: Receives a line about anything slow that happens once.
-
-    Raises:
-        UsageError: The name cannot be an index's name.
-    """
-    chosen = (settings or load_settings()).with_flags(
-        home=None if home is None else Path(home), model=model, device=device
-    )
-    return Index(IndexLayout.of(chosen.indexes_home(), name), chosen, say or (lambda line: None))
 
 
 class Index:
@@ -96,6 +71,8 @@ class Index:
         hidden: bool = False,
         retry_failed: bool = False,
         allow_empty: bool = False,
+        captions: StrPath | None = None,
+        texts: str | None = None,
         wait_s: float = 0.0,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> IndexReport:
@@ -112,6 +89,10 @@ class Index:
             hidden: Take hidden files and folders too.
             retry_failed: Read files again that failed, though they have not changed.
             allow_empty: Accept that a folder that had pictures has none now.
+            captions: A table of captions: .csv, .tsv, .jsonl or .parquet with columns path and
+                caption. What it says is kept until another table speaks of the same file.
+            texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
+                ``filename``, joined by commas, or ``none``; default as the index has it.
             wait_s: How long to wait for another writer, in seconds.
             progress: Called often, from several threads.
 
@@ -119,7 +100,7 @@ class Index:
             What was done, with every file that could not be read.
 
         Raises:
-            SourceError: The folder cannot be used.
+            SourceError: The folder or the table of captions cannot be used.
             IndexLockedError: Another process is writing the index.
             EncoderMismatchError: The index belongs to another encoder.
             ModelUnavailableError: The encoder's weights cannot be had.
@@ -132,28 +113,95 @@ class Index:
             hidden=hidden,
             retry_failed=retry_failed,
             allow_empty=allow_empty,
+            captions=None if captions is None else Path(os.fsdecode(captions)),
         )
         with (
             assembly.writing(self._layout, wait_s, create=True) as catalog,
-            assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer,
+            assembly.make_indexer(
+                self._layout, catalog, self._settings.with_flags(texts=texts), self._say, texts
+            ) as indexer,
         ):
             return indexer.run(request, progress)
 
-    # --- searching ---
+    def reindex(
+        self,
+        *,
+        fusion: str | None = None,
+        text_weight: float | None = None,
+        kind_weights: Mapping[str, float] | None = None,
+        vector_index: str | None = None,
+        reencode: bool = False,
+        wait_s: float = 0.0,
+        progress: Callable[[Progress], None] = lambda state: None,
+    ) -> ReindexReport:
+        """Fuse the stored vectors otherwise, or build another vector index of them.
 
-    def search(self, text: str, k: int = 10, *, min_score: float | None = None) -> list[Hit]:
-        """The pictures that a sentence describes best.
+        No picture is decoded, unless the fusion needs what is not stored. Queries find the index as
+        it was until the new one is complete.
 
         Args:
-            text: The description.
-            k: How many at most.
-            min_score: Hits below this cosine similarity are left out.
+            fusion: ``image``, ``weighted``, ``concat`` or ``attention``; default as it is.
+            text_weight: Share of a picture's texts, 0..1; default as it is.
+            kind_weights: How much each kind of text counts among the texts; default as it is.
+            vector_index: Name of a vector index; default as it is.
+            reencode: Read every picture once more, if the fusion needs it.
+            wait_s: How long to wait for another writer, in seconds.
+            progress: Called often.
 
         Raises:
             UnknownIndexError: Nothing was ever indexed into it.
-            InvalidQueryError: The text has no words, or k is below 1.
+            UsageError: A weight out of range, or the fusion needs ``reencode``.
+            StateError: It holds no pictures.
         """
-        return list(self.query(text, k, min_score=min_score).hits)
+        with assembly.writing(self._layout, wait_s, create=False) as catalog:
+            bound = catalog.identity()
+            if bound is None:
+                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            spec = FusionSpec(
+                bound.fusion.name if fusion is None else fusion,
+                bound.fusion.text_weight if text_weight is None else text_weight,
+                bound.fusion.kind_weights if kind_weights is None else dict(kind_weights),
+            )
+            name = vector_index or bound.vector_index
+            with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+                return indexer.reindex(
+                    assembly.make_fusion(spec),
+                    name,
+                    assembly.vector_index_plugin(name),
+                    encode_again=reencode,
+                    progress=progress,
+                )
+
+    # --- searching ---
+
+    def search(
+        self,
+        query: str | Query,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        mode: str | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+    ) -> list[Hit]:
+        """The pictures that fit a description best.
+
+        Args:
+            query: A line of the query language (docs/query-language.md), or its parts.
+            k: How many at most.
+            filters: Which pictures may be found; for a line only.
+            mode: ``vector``, ``text`` or ``hybrid``; for a line only. Default: hybrid if the index
+                has texts.
+            min_score: Hits with a lower `Hit.score` are left out.
+            min_confidence: Hits with a lower `Hit.confidence` are left out.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            InvalidQueryError: The query asks for nothing, or k is below 1.
+            SourceError: A picture of the query cannot be read.
+        """
+        asked = self._parsed(query, filters, mode)
+        return list(self.query(SearchRequest(asked, k, min_score, min_confidence)).hits)
 
     def similar(self, image: StrPath, k: int = 10, *, min_score: float | None = None) -> list[Hit]:
         """The pictures that look most like a picture; if it is in the index itself, it is first.
@@ -167,29 +215,29 @@ class Index:
             UnknownIndexError: Nothing was ever indexed into it.
             SourceError: The file cannot be read as a picture.
         """
-        return list(self.query_image(image, k, min_score=min_score).hits)
+        term = Term(image=Path(os.fsdecode(image)))
+        return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
 
-    def query(self, text: str, k: int = 10, *, min_score: float | None = None) -> SearchResult:
+    def query(self, request: SearchRequest) -> SearchResult:
         """As `search`, with timings, devices and the generation that was searched."""
         engine = self._searcher()
-        return _empty(self, text) if engine is None else engine.search_text(text, k, min_score)
+        if engine is None:
+            check_terms(request.query.terms)
+            return _nothing(request)
+        return engine.search(request)
 
-    def query_image(
-        self, image: StrPath, k: int = 10, *, min_score: float | None = None
-    ) -> SearchResult:
-        """As `similar`, with timings, devices and the generation that was searched."""
-        path = os.fsencode(image)
-        name = display_path(path)
+    def query_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
+        """The answers to many queries, in their order; their texts are encoded in batches."""
         engine = self._searcher()
-        try:
-            for modality in assembly.make_modalities(self._settings):
-                if engine is None:
-                    return _empty(self, name)
-                pixels = modality.read(path, engine.image_edge_px).pixels
-                return engine.search_image(name, pixels, k, min_score)
-        except DecodeError as error:
-            raise SourceError(f"{name} cannot be used as a query: {error.message}.") from error
-        raise SourceError(f"{name} is not a kind of file that is indexed.")
+        if engine is None:
+            return map(self.query, requests)
+        return engine.search_all(requests)
+
+    @staticmethod
+    def _parsed(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
+        if isinstance(query, Query):
+            return query
+        return Query(parse_query(query), filters or Filters(), None if mode is None else Mode(mode))
 
     def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
         """A JPEG of a hit whose long side is at most ``edge_px``; None if the file is gone."""
@@ -290,16 +338,6 @@ class Index:
         return self._engine
 
 
-def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus]:
-    """The indexes of a folder, by name."""
-    folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
-    found = []
-    for catalog in sorted(folder.glob("*/catalog.sqlite")):
-        with open_index(catalog.parent.name, home=folder) as index:
-            found.append(index.status())
-    return found
-
-
 def _folder_bytes(folder: StrPath) -> bytes:
     path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
     shown = display_path(path)
@@ -319,7 +357,19 @@ def _sizes(layout: IndexLayout) -> dict[str, int]:
     return sizes
 
 
-def _empty(index: Index, query: str) -> SearchResult:
-    if not query.strip():
-        raise InvalidQueryError("The query is empty.", 'Describe a picture: "a red car"')
-    return SearchResult(query, (), 0, 0, "", {}, 0, {})
+def _nothing(request: SearchRequest) -> SearchResult:
+    """The answer of an index that holds nothing yet."""
+    return SearchResult(
+        written(request.query.terms),
+        request.query.mode or Mode.VECTOR,
+        hits=(),
+        match=None,
+        calibrated=False,
+        generation=0,
+        pictures=0,
+        passed=0,
+        encoder="",
+        timings_s={},
+        dropped_tokens=0,
+        devices={},
+    )

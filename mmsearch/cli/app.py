@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mmsearch import __version__
-from mmsearch.cli import indexing, managing, models, searching
+from mmsearch.cli import indexing, managing, models, reindexing, searching
 from mmsearch.cli.errors import run_command
 
 app = typer.Typer(
@@ -19,7 +19,8 @@ app = typer.Typer(
 )
 
 app.command("index")(indexing.index)
-app.command("query")(searching.query)
+app.command("reindex")(reindexing.reindex)
+app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)
 app.command("status")(managing.status)
 app.command("list")(managing.list_all)

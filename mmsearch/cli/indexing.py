@@ -26,7 +26,7 @@ from mmsearch.cli.options import (
     check_device,
 )
 from mmsearch.cli.output import print_json, warn
-from mmsearch.core.errors import UnknownIndexError
+from mmsearch.core.errors import UnknownIndexError, UsageError
 from mmsearch.core.records import FailedFile
 from mmsearch.core.requests import IndexReport, Progress
 from mmsearch.core.settings import load_settings
@@ -74,6 +74,37 @@ def index(
         bool,
         typer.Option("--allow-empty", help="Accept that a folder that had pictures has none."),
     ] = False,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of captions: .csv, .tsv, .jsonl or .parquet with columns path, caption.",
+            metavar="FILE",
+        ),
+    ] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts that get a vector: some of sidecar,metadata,table,filename; or none.",
+            metavar="KINDS",
+            show_default="sidecar,metadata,table",
+        ),
+    ] = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            help="Fusion of a new index: image, weighted, concat or attention.",
+            metavar="NAME",
+            show_default="image",
+        ),
+    ] = None,
+    text_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of texts in fused vectors of a new index, 0 to 1.",
+            metavar="X",
+            show_default="0.3",
+        ),
+    ] = None,
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -84,13 +115,16 @@ def index(
 
     Example: mmsearch index ./photos --exclude 'drafts/'
     """
-    settings = load_settings().with_flags(max_pixels=max_pixels, workers=workers)
+    settings = load_settings().with_flags(
+        max_pixels=max_pixels, workers=workers, fusion=fusion, text_weight=text_weight
+    )
     with (
         api.open_index(
             name, home=home, model=model, device=check_device(device), settings=settings, say=warn
         ) as target,
-        _progress() as progress,
+        show_progress() as progress,
     ):
+        _refuse_other_fusion(target, fusion, text_weight)
         try:
             report = target.add_folder(
                 folder,
@@ -100,6 +134,8 @@ def index(
                 hidden=hidden,
                 retry_failed=retry_failed,
                 allow_empty=allow_empty,
+                captions=captions,
+                texts=texts,
                 wait_s=wait,
                 progress=progress,
             )
@@ -117,8 +153,23 @@ def index(
             f"{status.identity.encoder.fingerprint}; generation {status.generation}."
         )
     _list_failures(report)
-    if report.failed or report.unreadable_folders:
+    if report.failed or report.unreadable_folders or report.unreadable_texts:
         raise typer.Exit(SKIPPED)
+
+
+def _refuse_other_fusion(target: api.Index, fusion: str | None, text_weight: float | None) -> None:
+    """Indexing leaves a fusion as it is; asking for another one must not be passed over."""
+    identity = target.status().identity if target.exists() else None
+    if identity is None:
+        return
+    has = identity.fusion
+    same = fusion in (None, has.name) and text_weight in (None, has.text_weight)
+    if not same:
+        raise UsageError(
+            f"Index {target.name!r} is fused by {has.name!r} with a text weight of "
+            f"{has.text_weight:g}.",
+            "Change that with: mmsearch reindex --fusion NAME --text-weight X",
+        )
 
 
 def _say_what_stays(target: api.Index) -> None:
@@ -142,6 +193,7 @@ def _summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str
         "unchanged": report.unchanged,
         "skipped": len(report.failed),
         "skipped before": report.still_failed,
+        "with other texts": report.retold,
     }
     did = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     if not did:
@@ -153,6 +205,7 @@ def _summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str
 def _list_failures(report: IndexReport) -> None:
     _list("could not be read", report.failed)
     _list("folders could not be listed", report.unreadable_folders)
+    _list("files of texts could not be read", report.unreadable_texts)
 
 
 def _list(what: str, files: tuple[FailedFile, ...]) -> None:
@@ -168,7 +221,7 @@ def _list(what: str, files: tuple[FailedFile, ...]) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
+def show_progress() -> Iterator[Callable[[Progress], None]]:
     """A bar on stderr if that is a terminal, else nothing."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -188,6 +241,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         words = {
             "scan": "looking for pictures",
             "encode": "indexing",
+            "texts": "reading texts",
             "build": "building the vector index",
         }
 

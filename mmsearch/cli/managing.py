@@ -13,7 +13,7 @@ from mmsearch import api
 from mmsearch.cli import output
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.core.requests import IndexStatus
-from mmsearch.core.types import display_path
+from mmsearch.core.types import FusionSpec, display_path
 
 roots_app = typer.Typer(help="Show the folders that are indexed, or say where one lies now.")
 
@@ -56,7 +56,8 @@ def _lines(found: IndexStatus) -> Iterator[tuple[str, str]]:
     if found.identity is not None:
         encoder = found.identity.encoder
         yield "encoder", f"{encoder.name}, {encoder.dim} columns, fingerprint {encoder.fingerprint}"
-        yield "fusion", found.identity.fusion
+        yield "fusion", _fusion(found.identity.fusion)
+        yield "texts", ", ".join(found.identity.texts) or "none"
         yield "vector index", _vector_index(found)
     sizes = ", ".join(
         f"{part} {output.human_bytes(size)}" for part, size in found.bytes_by_part.items()
@@ -70,6 +71,13 @@ def _lines(found: IndexStatus) -> Iterator[tuple[str, str]]:
             yield "last run", f"{run.started_at}, still running or killed"
         else:
             yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
+
+
+def _fusion(spec: FusionSpec) -> str:
+    if spec.name == "image":
+        return "image: texts are searched as words, beside the vectors"
+    kinds = "".join(f", {kind} {weight:g}" for kind, weight in sorted(spec.kind_weights.items()))
+    return f"{spec.name}, text weight {spec.text_weight:g}{kinds}"
 
 
 def _vector_index(found: IndexStatus) -> str:

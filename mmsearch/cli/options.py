@@ -26,6 +26,56 @@ WaitSeconds = Annotated[
     typer.Option("--wait", help="Seconds to wait for another writer.", metavar="SECONDS"),
 ]
 
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        help="What decides: vector (the look), text (words of texts) or hybrid (both).",
+        metavar="MODE",
+        show_default="hybrid if there are texts",
+    ),
+]
+PathGlob = Annotated[
+    list[str] | None,
+    typer.Option("--path", help="Only pictures whose path matches GLOB.", metavar="GLOB"),
+]
+After = Annotated[
+    str | None, typer.Option(help="Only pictures of this date or later.", metavar="DATE")
+]
+Before = Annotated[
+    str | None, typer.Option(help="Only pictures from before this date.", metavar="DATE")
+]
+MinWidth = Annotated[
+    int | None, typer.Option(help="Only pictures at least so wide.", metavar="PIXELS")
+]
+MinHeight = Annotated[
+    int | None, typer.Option(help="Only pictures at least so high.", metavar="PIXELS")
+]
+Orientation = Annotated[
+    str | None, typer.Option(help="landscape, portrait or square.", metavar="ORIENTATION")
+]
+Format = Annotated[
+    list[str] | None,
+    typer.Option("--format", help="Only files of this format, such as png.", metavar="FORMAT"),
+]
+Camera = Annotated[
+    list[str] | None,
+    typer.Option(help="Only pictures of cameras whose name holds TEXT.", metavar="TEXT"),
+]
+Near = Annotated[
+    str | None,
+    typer.Option(help="Only pictures taken within KM of a place.", metavar="LAT,LON,KM"),
+]
+Tag = Annotated[
+    list[str] | None, typer.Option(help="Only pictures with this keyword.", metavar="WORD")
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help='Only pictures for which a condition holds, such as "width > 1000".',
+        metavar="CONDITION",
+    ),
+]
+
 
 def open_index(
     name: str, home: Path | None, *, model: str | None = None, device: str | None = None

@@ -14,7 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text as RichText
 
+from mmsearch.core.evidence import MatchedText
 from mmsearch.core.requests import Hit, SearchResult
 from mmsearch.core.types import display_path
 
@@ -27,13 +29,22 @@ def warn(line: str) -> None:
 
 def print_json(value: object) -> None:
     """One JSON object on stdout; bytes of paths that are no text appear as lone surrogates."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")
+    sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
+
+
+def print_json_line(value: object) -> None:
+    """One JSON object on one line of stdout."""
+    sys.stdout.write(json.dumps(plain(value)) + "\n")
 
 
 def print_lines(rows: Iterable[Sequence[object]]) -> None:
     """Tab-separated lines on stdout."""
     for row in rows:
-        sys.stdout.write("\t".join(str(cell) for cell in row) + "\n")
+        sys.stdout.write("\t".join(_in_a_line(cell) for cell in row) + "\n")
+
+
+def _in_a_line(cell: object) -> str:
+    return display_path(cell.text if isinstance(cell, MatchedText) else str(cell))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -55,24 +66,61 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(_rendered(cell) for cell in row))
     Console().print(table)
 
 
+def _rendered(cell: object) -> str | RichText:
+    if not isinstance(cell, MatchedText):
+        return escape(str(cell))
+    part, spans = excerpt(cell)
+    rendered = RichText(part)
+    for start, end in spans:
+        rendered.stylize("bold", start, end)
+    return rendered
+
+
 def print_hits(result: SearchResult) -> None:
-    """Rank, score, path, size and date of every hit."""
+    """Of every hit: rank, score, path, size and date, how sure it is, and what text speaks for it.
+
+    On a terminal the words of the query are marked in that text.
+    """
     title = f"{len(result.hits)} of {result.pictures:,} pictures: {display_path(result.query)}"
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             hit.rank,
             f"{hit.score:.4f}",
             display_path(relative(hit.path)),
             f"{hit.width}x{hit.height}",
             date_of(hit),
+            f"{hit.band} {hit.confidence:.0%}",
+            hit.matched or "",
         )
         for hit in result.hits
     ]
-    print_table(escape(title), ["rank>", "score>", "path", "size>", "date"], rows)
+    columns = ["rank>", "score>", "path", "size>", "date", "sure", "text"]
+    if not any(hit.matched for hit in result.hits) and sys.stdout.isatty():
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    print_table(escape(title), columns, rows)
+
+
+def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The part of a text around its first marked words, and where these stand in it.
+
+    Args:
+        matched: The text.
+        length: Characters of the part.
+    """
+    first = matched.spans[0][0] if matched.spans else 0
+    start = max(0, min(first - length // 3, len(matched.text) - length))
+    end = start + length
+    part = matched.text[start:end]
+    before, after = "…" if start else "", "…" if end < len(matched.text) else ""
+    moved = len(before) - start
+    spans = tuple(
+        (a + moved, min(b, end) + moved) for a, b in matched.spans if a >= start and a < end
+    )
+    return f"{before}{part}{after}", spans
 
 
 def print_paths(hits: Iterable[Hit], end: bytes) -> None:
@@ -104,15 +152,16 @@ def human_bytes(count: int) -> str:
     return f"{value:.1f} TB"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON takes it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, bytes):
         return os.fsdecode(value)
     if isinstance(value, Path):

@@ -202,6 +202,7 @@ class SearchResult:
         hits: Best first.
         match: Whether anything here seems to be what was asked for: the band of the best hit that
             was found, whether it was left out or not; None if nothing was searched.
+        calibrated: Whether confidences were fitted for this encoder; else they are a rough guess.
         generation: The state of the index that was searched.
         pictures: How many pictures that state holds.
         passed: How many of them passed the filters.
@@ -215,6 +216,7 @@ class SearchResult:
     mode: Mode
     hits: Sequence[Hit]
     match: Band | None
+    calibrated: bool
     generation: int
     pictures: int
     passed: int

@@ -75,9 +75,7 @@ class CausalTextTower(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """int64 (n, t) -> float32 (n, dim), unit rows."""
         states = self.states(ids)
-        return self.project(
-            text_global_pool(states, ids, self.pool_type, eos_token_id=self.end_id)
-        )
+        return self.project(text_global_pool(states, ids, self.pool_type, eos_token_id=self.end_id))
 
 
 class TokenTower(nn.Module):

@@ -45,7 +45,9 @@ _DATES = (
 )
 # Outside of quotes, as SQL writes it.
 _SQL_WORDS = re.compile(r"""('[^']*'|"[^"]*")|\b(AND|OR|NOT|IN|IS|NULL|null)\b""")
-_FOREIGN = re.compile(r"""('[^']*'|"[^"]*")|(?<![=!<>:])(=)(?!=)|(<>|&&|\|\||\blike\b|\bLIKE\b|;)""")
+_FOREIGN = re.compile(
+    r"""('[^']*'|"[^"]*")|(?<![=!<>:])(=)(?!=)|(<>|&&|\|\||\blike\b|\bLIKE\b|;)"""
+)
 _INSTEAD = {"=": "==", "<>": "!=", "&&": "and", "||": "or", "like": "'part' in camera"}
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]

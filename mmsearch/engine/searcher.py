@@ -89,6 +89,7 @@ class SearchEngine:
             mode=mode,
             hits=shown,
             match=None if best is None else band(best),
+            calibrated=self._encoder.calibration.measured,
             generation=snapshot.generation,
             pictures=snapshot.pictures,
             passed=library.size,

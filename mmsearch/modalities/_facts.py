@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
-from mmsearch.core.types import Text
-
-MAX_TEXT_CHARS: Final = 10_000
+from mmsearch.core.errors import DecodeError
+from mmsearch.core.types import Text, TextSource
+from mmsearch.modalities._texts.plain import decode, keywords, one_line
+from mmsearch.modalities._texts.xmp import XmpFacts, parse_xmp
 
 _XP_TITLE: Final = 0x9C9B
+_XP_COMMENT: Final = 0x9C9C
+_XP_KEYWORDS: Final = 0x9C9E
+_XP_SUBJECT: Final = 0x9C9F
+_XMP_TAG: Final = 700
+
+_PNG_NOTES: Final = {"Description": "description", "Title": "title", "Comment": "description"}
+
+# IPTC-IIM, second record: object name, headline, caption.
+_IPTC_NOTES: Final = {5: "title", 105: "title", 120: "description"}
+_IPTC_KEYWORDS: Final = 25
 
 # What cameras and scanners write where a description belongs.
 _BOILERPLATE: Final = frozenset(
@@ -55,25 +68,60 @@ def taken_at(image: Image.Image) -> str | None:
     return None
 
 
+def camera(image: Image.Image) -> str | None:
+    """Maker and model; the maker only once."""
+    maker = _text(_tag(image, ExifTags.Base.Make))
+    model = _text(_tag(image, ExifTags.Base.Model))
+    first = maker.split(" ")[0]
+    if model and first and not model.lower().startswith(first.lower()):
+        return f"{maker} {model}"
+    return model or maker or None
+
+
+def place(image: Image.Image) -> tuple[float | None, float | None]:
+    """Degrees north and east; both None unless both are known and on the Earth."""
+    gps = ExifTags.IFD.GPSInfo
+    north = _degrees(
+        _tag(image, ExifTags.GPS.GPSLatitude, gps), _tag(image, ExifTags.GPS.GPSLatitudeRef, gps)
+    )
+    east = _degrees(
+        _tag(image, ExifTags.GPS.GPSLongitude, gps), _tag(image, ExifTags.GPS.GPSLongitudeRef, gps)
+    )
+    if north is not None and east is not None and abs(north) <= 90 and abs(east) <= 180:
+        return north, east
+    packet = _xmp(image)
+    return packet.latitude, packet.longitude
+
+
 def texts(image: Image.Image) -> tuple[Text, ...]:
-    """Descriptions and titles that a person wrote into the file."""
+    """What a person wrote into the file: EXIF, IPTC, XMP and the notes of a PNG."""
+    packet = _xmp(image)
+    notes, iptc_words = _iptc(image)
     found = [
         ("description", _text(_tag(image, ExifTags.Base.ImageDescription))),
         ("title", _text(_tag(image, _XP_TITLE), "utf-16-le")),
-        ("description", _text(image.info.get("Description"))),
-        ("title", _text(image.info.get("Title"))),
+        ("title", _text(_tag(image, _XP_SUBJECT), "utf-16-le")),
+        ("description", _text(_tag(image, _XP_COMMENT), "utf-16-le")),
+        ("description", _user_comment(image)),
+        *notes,
+        *((kind, _text(image.info.get(name))) for name, kind in _PNG_NOTES.items()),
     ]
-    unique: dict[str, str] = {}
+    unique: dict[str, Text] = {}
     for kind, text in found:
         if any(char.isalpha() for char in text) and text.lower() not in _BOILERPLATE:
-            unique.setdefault(text, kind)
-    return tuple(Text(kind, text) for text, kind in unique.items())
-
-
-def one_line(text: str) -> str:
-    """Text without control characters and with single spaces."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())
+            unique.setdefault(text.casefold(), Text(kind, text))
+    for own in packet.texts:
+        if own.kind != "keywords" and own.text.lower() not in _BOILERPLATE:
+            # XMP knows the language of a text that stands elsewhere without it.
+            same = unique.get(own.text.casefold())
+            if same is None or same.language is None:
+                unique[own.text.casefold()] = own if same is None else replace(own, kind=same.kind)
+    words = [
+        *_text(_tag(image, _XP_KEYWORDS), "utf-16-le").split(";"),
+        *iptc_words,
+        *(word for own in packet.texts if own.kind == "keywords" for word in own.text.split(";")),
+    ]
+    return (*unique.values(), *keywords(words, TextSource.METADATA))
 
 
 def _tag(image: Image.Image, tag: int, block: int | None = None) -> object:
@@ -94,4 +142,61 @@ def _text(value: object, encoding: str = "utf-8") -> str:
         value = value.decode(encoding, "replace")
     if not isinstance(value, str):
         return ""
-    return one_line(value.partition("\0")[0])[:MAX_TEXT_CHARS].strip()
+    return one_line(value.partition("\0")[0])
+
+
+def _degrees(parts: object, side: object) -> float | None:
+    """Degrees, minutes and seconds as EXIF keeps them."""
+    # Whatever stands there instead of three fractions makes float() raise what it likes.
+    with suppress(Exception):
+        degrees, minutes, seconds = (float(part) for part in parts)  # type: ignore[attr-defined]
+        value = degrees + minutes / 60 + seconds / 3600
+        letter = _text(side).upper()[:1]
+        if math.isfinite(value) and letter in "NSEW":
+            return -value if letter in ("S", "W") else value
+    return None
+
+
+def _user_comment(image: Image.Image) -> str:
+    """The EXIF comment, which says itself how it is encoded."""
+    value = _tag(image, ExifTags.Base.UserComment, ExifTags.IFD.Exif)
+    if not isinstance(value, bytes):
+        return _text(value)
+    name, content = value[:8].rstrip(b"\0 "), value[8:]
+    if name == b"UNICODE":
+        little = content[1::2].count(0) >= content[::2].count(0)
+        return _text(content, "utf-16-le" if little else "utf-16-be")
+    return _text(content) if name == b"ASCII" else ""
+
+
+def _xmp(image: Image.Image) -> XmpFacts:
+    """What an XMP packet in the file says; a damaged one says nothing."""
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or _tag(image, _XMP_TAG)
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8", "replace")
+    if isinstance(packet, bytes):
+        with suppress(DecodeError):
+            return parse_xmp(packet, TextSource.METADATA)
+    return XmpFacts()
+
+
+def _iptc(image: Image.Image) -> tuple[list[tuple[str, str]], list[str]]:
+    """IPTC texts by kind, and keywords; a damaged block says nothing."""
+    # The reader raises whatever a damaged block makes it raise.
+    with suppress(Exception):
+        block = IptcImagePlugin.getiptcinfo(cast("ImageFile.ImageFile", image)) or {}
+        encoding = "utf-8" if block.get((1, 90)) == b"\x1b%G" else None
+
+        def texts(number: int) -> list[str]:
+            value = block.get((2, number), [])
+            parts = value if isinstance(value, list) else [value]
+            return [_text(part, encoding) if encoding else _guessed(part) for part in parts]
+
+        notes = [(kind, text) for number, kind in _IPTC_NOTES.items() for text in texts(number)]
+        return notes, texts(_IPTC_KEYWORDS)
+    return [], []
+
+
+def _guessed(value: bytes) -> str:
+    """Text of a block that does not say how it is encoded."""
+    return _text(decode(value))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import pathspec
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.files import reason_of
-from mmsearch.core.records import FailedFile, SeenFile
+from mmsearch.core.records import FailedFile, SeenFile, Sidecar
+from mmsearch.modalities._texts.sidecar import SUFFIXES, sidecars_of
 
 SYSTEM_FOLDERS = frozenset(
     {
@@ -109,6 +110,9 @@ class FolderWalk:
         except OSError as error:
             self.unreadable.append(FailedFile(path, reason_of(error)))
             return
+        beside = {
+            entry.name.lower(): entry for entry in entries if entry.name.lower().endswith(SUFFIXES)
+        }
         for entry in entries:
             name = relative + b"/" + entry.name if relative else entry.name
             # A broken link, or a file that vanished while the folder was listed, is no file.
@@ -119,7 +123,23 @@ class FolderWalk:
                 elif self._wants_file(entry.name, name):
                     facts = entry.stat(follow_symlinks=self._follow)
                     if stat.S_ISREG(facts.st_mode):
-                        yield SeenFile(name, facts.st_size, facts.st_mtime_ns)
+                        sidecars = self._sidecars(relative, entry.name, beside)
+                        yield SeenFile(name, facts.st_size, facts.st_mtime_ns, sidecars)
+
+    def _sidecars(
+        self, relative: bytes, picture: bytes, beside: Mapping[bytes, os.DirEntry[bytes]]
+    ) -> tuple[Sidecar, ...]:
+        """The files beside a picture that may hold texts of it, by path."""
+        found = []
+        for lower in sidecars_of(picture, beside):
+            # As with pictures: what is gone by now, or is no file, says nothing.
+            with suppress(OSError):
+                facts = beside[lower].stat(follow_symlinks=self._follow)
+                if stat.S_ISREG(facts.st_mode):
+                    name = beside[lower].name
+                    path = relative + b"/" + name if relative else name
+                    found.append(Sidecar(path, facts.st_size, facts.st_mtime_ns))
+        return tuple(found)
 
     def _enter(self, path: bytes) -> bool:
         """Whether a real folder is met for the first time."""

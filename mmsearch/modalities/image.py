@@ -32,6 +32,7 @@ from mmsearch.core.files import open_regular, reason_of
 from mmsearch.core.protocols import Modality
 from mmsearch.core.types import Decoded, Picture
 from mmsearch.modalities import _colour, _facts
+from mmsearch.modalities._texts.plain import one_line
 
 DEFAULT_MAX_PIXELS: Final = 300_000_000
 
@@ -141,12 +142,16 @@ class ImageModality:
                 width, height = height, width
             elif not reduced:
                 height, width = pixels.shape[:2]
+            latitude, longitude = _facts.place(image)
             picture = Picture(
                 width=width,
                 height=height,
                 format="JPEG" if image.format == "MPO" else image.format or "",
                 taken_at=_facts.taken_at(image),
                 texts=_facts.texts(image),
+                camera=_facts.camera(image),
+                latitude=latitude,
+                longitude=longitude,
             )
         return Decoded(picture, pixels)
 
@@ -222,7 +227,7 @@ def _plain_reasons() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return reason_of(error)
-    text = _facts.one_line(str(error))[:200]
+    text = one_line(str(error))[:200]
     lower = text.lower()
     if isinstance(error, (EOFError, struct.error)) or _CUT_SHORT.search(lower):
         return "the file is truncated"

@@ -96,8 +96,8 @@ class MiniLM(nn.Module):
         """int64 (n, t), int64 (n, t) -> float32 (n, t, 384): each token in its context."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         # Only single sentences are encoded, so every token is of segment 0.
-        states = self.word(input_ids) + self.position(positions) + self.segment.weight[0]
-        states = self.norm(states)
+        words = self.word(input_ids) + self.position(positions) + self.segment.weight[0]
+        states: Tensor = self.norm(words)
         real = attention_mask.to(states.dtype)
         penalty = (1.0 - real)[:, None, None, :] * _MASKED
         for layer in self.layers:

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImageP
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text
 from mmsearch.modalities import _colour, _facts
+from mmsearch.modalities._texts.plain import MAX_TEXT_CHARS, one_line
 from mmsearch.modalities.image import DEFAULT_MAX_PIXELS, SUFFIXES, build
 
 pillow_heif.register_heif_opener()
@@ -844,13 +845,13 @@ def test_texts(tags, info, texts):
 
 def test_an_endless_text_is_cut():
     (text,) = _facts.texts(Tagged({"ImageDescription": "word " * 100_000}))
-    assert len(text.text) <= _facts.MAX_TEXT_CHARS
+    assert len(text.text) <= MAX_TEXT_CHARS
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_a_text_becomes_one_printable_line(text):
-    line = _facts.one_line(text)
+    line = one_line(text)
     assert line.isprintable()
     assert line == " ".join(line.split())
 

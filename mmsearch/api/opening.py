@@ -1,0 +1,51 @@
+"""Indexes by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mmsearch.api.index import Index
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.requests import IndexStatus
+from mmsearch.core.settings import Settings, load_settings
+
+
+def open_index(
+    name: str = "default",
+    *,
+    home: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    settings: Settings | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Index:
+    """Open an index by name; it comes into being with the first folder that is added.
+
+    Args:
+        name: Letters, digits, ``.``, ``_`` and ``-``.
+        home: Folder of the indexes; default as in `Settings.indexes_home`.
+        model: Encoder of a new index: ``auto``, ``starter``, ``open_clip:ARCH/TAG`` or
+            ``open_clip:ARCH@FILE``. An index that exists has its own for life.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        settings: Instead of the settings file and the environment.
+        say: Receives a line about anything slow that happens once.
+
+    Raises:
+        UsageError: The name cannot be an index's name.
+    """
+    chosen = (settings or load_settings()).with_flags(
+        home=None if home is None else Path(home), model=model, device=device
+    )
+    return Index(IndexLayout.of(chosen.indexes_home(), name), chosen, say or (lambda line: None))
+
+
+def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus]:
+    """The indexes of a folder, by name."""
+    folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
+    found = []
+    for catalog in sorted(folder.glob("*/catalog.sqlite")):
+        with open_index(catalog.parent.name, home=folder) as index:
+            found.append(index.status())
+    return found

@@ -1,0 +1,89 @@
+"""``mmsearch reindex``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mmsearch.cli.indexing import SKIPPED, show_progress
+from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
+from mmsearch.cli.output import print_json, warn
+from mmsearch.core.types import display_path
+
+
+def reindex(
+    name: IndexName = "default",
+    home: Home = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            help="image, weighted, concat or attention.", metavar="NAME", show_default="as it is"
+        ),
+    ] = None,
+    text_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Share of the texts, 0 to 1; KIND=X weighs one kind of them.",
+            metavar="X|KIND=X",
+            show_default="as it is",
+        ),
+    ] = None,
+    vector_index: Annotated[
+        str | None,
+        typer.Option(help="exact or faiss_flat.", metavar="NAME", show_default="as it is"),
+    ] = None,
+    reencode: Annotated[
+        bool,
+        typer.Option("--reencode", help="Read every picture once more, if the fusion needs it."),
+    ] = False,
+    wait: WaitSeconds = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Fuse stored vectors otherwise, or build another vector index; no picture is decoded.
+
+    Example: mmsearch reindex --fusion weighted --text-weight 0.3
+    """
+    share, kinds = _weights(text_weight or [])
+    with open_index(name, home) as index, show_progress() as progress:
+        report = index.reindex(
+            fusion=fusion,
+            text_weight=share,
+            kind_weights=kinds or None,
+            vector_index=vector_index,
+            reencode=reencode,
+            wait_s=wait,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report)
+    else:
+        again = ", encoded once more" if report.reencoded else ""
+        sys.stdout.write(
+            f"{report.pictures:,} pictures{again}: fusion {report.fusion.name}, text weight "
+            f"{report.fusion.text_weight:g}, vector index {report.vector_index}, in "
+            f"{report.seconds:.1f} s.\n"
+        )
+    for file in report.failed:
+        warn(f"  {display_path(file.path)}: {file.reason}")
+    if report.failed:
+        raise typer.Exit(SKIPPED)
+
+
+def _weights(written: list[str]) -> tuple[float | None, dict[str, float]]:
+    """The share of the texts, and the weights of kinds."""
+    share, kinds = None, {}
+    for one in written:
+        kind, sign, value = one.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{one!r} is neither a number nor KIND=NUMBER.", param_hint="--text-weight"
+            ) from None
+        if sign:
+            kinds[kind.strip().lower()] = number
+        else:
+            share = number
+    return share, kinds

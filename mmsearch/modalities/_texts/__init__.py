@@ -1,0 +1,31 @@
+"""What is said of a picture outside its own file: sidecars, its name, a table of captions."""
+
+from __future__ import annotations
+
+import os
+
+from mmsearch.core.errors import DecodeError
+from mmsearch.core.records import FailedFile, FoundTexts, SeenFile
+from mmsearch.core.types import Text
+from mmsearch.modalities._texts.filename import words_of
+from mmsearch.modalities._texts.sidecar import read_sidecar
+
+
+def gather(root: bytes, file: SeenFile) -> FoundTexts:
+    """The texts of one file: those of its sidecars, then the words of its name.
+
+    A sidecar that cannot be read is a problem to tell, and costs only its own texts.
+
+    Args:
+        root: Absolute path of the file's root.
+        file: With its sidecars.
+    """
+    texts: list[Text] = []
+    problems: list[FailedFile] = []
+    for sidecar in file.sidecars:
+        path = os.path.join(root, sidecar.path)  # noqa: PTH118 - bytes paths need os
+        try:
+            texts += read_sidecar(path)
+        except DecodeError as error:
+            problems.append(FailedFile(path, error.message))
+    return FoundTexts((*texts, *words_of(file.path)), tuple(problems))

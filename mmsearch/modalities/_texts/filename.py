@@ -1,0 +1,58 @@
+"""The words of a file's name and of its folders' names."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from typing import Final
+
+from mmsearch.core.types import Text, TextSource
+from mmsearch.modalities._texts.plain import make_text
+
+# What cameras, phones and programs call files by themselves.
+_MADE_BY_MACHINES: Final = re.compile(
+    r"""(?ix)
+      (?:img|imag|image|dsc|dscn|dscf|dsci|dsc_|pict?|pic|p|photo|mvi|mov|vid|gopr|gp|dji|sam|
+         cimg|kimg|hpim|sdc|sl|imgp|img_e|pxl|mvimg|burst|fb_img|wp|screenshot|screen\ shot|
+         bildschirmfoto|capture|scan|signal|whatsapp\ image|received|untitled|unnamed)
+      [\s_.-]*\d(?:[\s_.,()\d:~-]|at|am|pm|h|m|s|wa|mp|portrait|burst|cover|edit)*
+    | [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
+    | (?=[a-f]*\d)[0-9a-f]{8,}
+    | \d{3}_?[a-z]{4,5}_?      # 100CANON, 101MSDCF, 100_PANA
+    | (?!(?:19|20)\d\d$)[\W\d_]*
+    """
+)
+_GENERIC_FOLDERS: Final = frozenset(
+    """
+    photos photo pictures picture pics images image img imgs bilder fotos foto dcim camera export
+    exports new untitled desktop downloads download documents home users mnt media data tmp misc
+    other stuff originals raw jpg jpeg png files library albums album gallery
+    """.split()  # noqa: SIM905 - a list of words is read as words
+) | {"new folder", "untitled folder", "camera roll", "my pictures", "neuer ordner"}
+
+_BORDER: Final = re.compile(r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])")
+_YEAR: Final = re.compile("19\\d\\d|20\\d\\d")
+
+
+def words_of(path: bytes) -> tuple[Text, ...]:
+    """One text of the words of a path, or none if only machines had a hand in its names.
+
+    Args:
+        path: Relative to its root, as the file system's bytes.
+    """
+    *folders, name = os.fsdecode(path).split("/")
+    stem = os.path.splitext(name)[0]  # noqa: PTH122 - a name, not a file
+    words: list[str] = []
+    for part in (*folders, stem):
+        plain = unicodedata.normalize("NFC", part.encode("utf-8", "ignore").decode())
+        generic = part is not stem and plain.strip().lower() in _GENERIC_FOLDERS
+        if not generic and not _MADE_BY_MACHINES.fullmatch(plain.strip()):
+            words += _split(plain)
+    return make_text("filename", " ".join(dict.fromkeys(words)), TextSource.FILENAME)
+
+
+def _split(name: str) -> list[str]:
+    """Words at separators, digits and capitals; of the numbers only years."""
+    pieces = re.findall(r"[^\W\d_]+|\d+", _BORDER.sub(" ", name))
+    return [p for p in pieces if not p.isdigit() or _YEAR.fullmatch(p)]

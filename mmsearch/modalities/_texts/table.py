@@ -1,0 +1,162 @@
+"""A table of captions: CSV, JSON Lines or Parquet, with any number of rows for a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mmsearch.core.errors import MissingExtraError, SourceError
+from mmsearch.core.files import reason_of
+from mmsearch.core.types import Text, TextSource
+from mmsearch.modalities._texts.plain import keywords, make_text
+
+_PATHS: Final = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
+_TEXTS: Final = {
+    "caption": "caption",
+    "text": "caption",
+    "description": "description",
+    "title": "title",
+    "keywords": "keywords",
+    "tags": "keywords",
+}
+_LANGUAGES: Final = ("language", "lang")
+_DELIMITERS: Final = ",;\t|"
+MAX_FIELD_CHARS: Final = 1_000_000
+
+Row = Mapping[str, Any]
+
+
+def read_captions(path: Path, folder: bytes) -> dict[bytes, tuple[Text, ...]]:
+    """The captions of the pictures below a folder.
+
+    A column ``path`` (or file, filename, image) names the picture: absolute, or relative to the
+    table's own folder, or else to ``folder``. Columns caption, text, description, title, keywords
+    and tags hold texts; a column language says which they are in. Rows of pictures elsewhere, and
+    empty texts, are left out.
+
+    Args:
+        path: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
+        folder: Absolute.
+
+    Returns:
+        By path relative to ``folder``.
+
+    Raises:
+        SourceError: The table cannot be read, or has not the columns that it takes.
+        MissingExtraError: Parquet is read by a library that is not installed.
+    """
+    found: dict[bytes, dict[Text, None]] = defaultdict(dict)
+    for number, row in _rows(path):
+        plain = {str(name).strip().lower(): value for name, value in row.items() if name}
+        picture = next((plain[name] for name in _PATHS if plain.get(name)), None)
+        texts = [(kind, plain[name]) for name, kind in _TEXTS.items() if plain.get(name)]
+        if not any(name in plain for name in _PATHS) or not any(name in plain for name in _TEXTS):
+            raise SourceError(
+                f"{path}, row {number}: there is no column of paths and one of captions; the "
+                f"columns are {', '.join(plain) or 'none'}.",
+                "Name them path and caption.",
+            )
+        relative = None if picture is None else _relative(str(picture), path, folder)
+        if relative is None:
+            continue
+        language = next((str(plain[name]) for name in _LANGUAGES if plain.get(name)), None)
+        for kind, value in texts:
+            found[relative].update(dict.fromkeys(_texts(kind, value, language)))
+    return {relative: tuple(texts) for relative, texts in found.items()}
+
+
+def _texts(kind: str, value: Any, language: str | None) -> Iterator[Text]:
+    values = value if isinstance(value, list) else [value]
+    if kind == "keywords":
+        listed = isinstance(value, list)
+        words = values if listed else str(value).replace(",", ";").split(";")
+        yield from keywords([str(word) for word in words], TextSource.TABLE)
+        return
+    for one in values:
+        yield from make_text(kind, str(one), TextSource.TABLE, language)
+
+
+def _relative(written: str, table: Path, folder: bytes) -> bytes | None:
+    """The path of a picture below the folder; None if it lies elsewhere."""
+    own = os.fsencode(table.absolute().parent)
+    name = os.fsencode(written.replace("\\", "/") if os.sep == "\\" else written)
+    for base in (own, folder):
+        path = os.path.normpath(os.path.join(base, name))  # noqa: PTH118 - bytes
+        inside = path.startswith(folder.rstrip(b"/") + b"/")
+        if inside and (base == folder or os.path.exists(path)):  # noqa: PTH110 - bytes
+            return path[len(folder.rstrip(b"/")) + 1 :]
+    return None
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Rows as they come, with their number in the file."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            yield from _parquet(path)
+        elif suffix in (".jsonl", ".ndjson", ".json"):
+            yield from _json_lines(path)
+        elif suffix in (".csv", ".tsv", ".txt"):
+            yield from _csv(path)
+        else:
+            raise SourceError(
+                f"{path} is no table of captions that is known.",
+                "Give a .csv, .tsv, .jsonl or .parquet file.",
+            )
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8 text.") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {reason_of(error)}.") from error
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Row]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.read(64_000)
+        file.seek(0)
+        first = head.partition("\n")[0]
+        delimiter = max(_DELIMITERS, key=first.count)
+        csv.field_size_limit(MAX_FIELD_CHARS)
+        reader = csv.DictReader(file, delimiter=delimiter)
+        try:
+            for row in reader:
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise SourceError(f"{path}, line {reader.line_num}: {error}.") from error
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise SourceError(f"{path}, line {number} is not JSON.") from error
+            if not isinstance(row, dict):
+                raise SourceError(f"{path}, line {number} is no JSON object.")
+            yield number, row
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - large, and rarely needed
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "Reading Parquet needs the Python package 'pyarrow', which is not installed.",
+            "Install it with: pip install 'mmsearch[parquet]'",
+        ) from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except ArrowException as error:
+        raise SourceError(f"{path} is no Parquet file, or a damaged one.") from error
