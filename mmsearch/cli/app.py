@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mmsearch import __version__
-from mmsearch.cli import indexing, managing, models, reindexing, searching
+from mmsearch.cli import evaluating, indexing, managing, models, reindexing, searching
 from mmsearch.cli.errors import run_command
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("index")(indexing.index)
 app.command("reindex")(reindexing.reindex)
 app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)
+app.command("eval")(evaluating.evaluate)
 app.command("status")(managing.status)
 app.command("list")(managing.list_all)
 app.command("remove")(managing.remove)

@@ -184,12 +184,15 @@ class SearchRequest:
         k: How many hits at most.
         min_score: Hits with a lower `Hit.score` are left out.
         min_confidence: Hits with a lower `Hit.confidence` are left out.
+        explain: Say of each hit how sure it is and which text speaks for it; without, both are
+            left empty, and no least confidence can be asked for.
     """
 
     query: Query
     k: int = 10
     min_score: float | None = None
     min_confidence: float | None = None
+    explain: bool = True
 
 
 @dataclass(frozen=True)

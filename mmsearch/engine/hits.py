@@ -33,14 +33,14 @@ def make_hits(
         snapshot: The generation.
         library: What was searched.
         found: The candidates.
-        phrases: Of the query.
+        phrases: Of the query; none if nobody wants to know which text speaks for a hit.
         nothing: float32 (dim,), mean vector of prompts that describe nothing; None if no vectors
             were compared.
         calibration: Of the encoder.
     """
     sure = _confidence(library, found, nothing, calibration)
     texts: list[MatchedText | None] = [None] * len(found.ids)
-    if found.text.any():
+    if phrases and found.text.any():
         texts = snapshot.matched_texts(found.ids.tolist(), phrases)
     records = snapshot.records(found.ids.tolist())
     return [

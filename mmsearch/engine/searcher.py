@@ -73,13 +73,15 @@ class SearchEngine:
         timings: dict[str, float] = {}
         with _timed(timings, "encode"):
             vectors = self._vectors(query)
-            nothing = self._queries.mean(NULL_PROMPTS) if vectors is not None else None
+            explained = request.explain and vectors is not None
+            nothing = self._queries.mean(NULL_PROMPTS) if explained else None
         with self._newest(timings) as (snapshot, view):
             with _timed(timings, "search"):
                 mode, found, library = self._find(request, snapshot, view, vectors)
             with _timed(timings, "hits"):
+                phrases = _phrases(query) if request.explain else []
                 hits = make_hits(
-                    snapshot, library, found, _phrases(query), nothing, self._encoder.calibration
+                    snapshot, library, found, phrases, nothing, self._encoder.calibration
                 )
         best = max((hit.confidence for hit in hits[:JUDGED]), default=None)
         shown = [hit for hit in hits[: request.k] if _passes(hit.score, hit.confidence, request)]
@@ -88,7 +90,7 @@ class SearchEngine:
             query=written(query.terms),
             mode=mode,
             hits=shown,
-            match=None if best is None else band(best),
+            match=band(best) if request.explain and best is not None else None,
             calibrated=self._encoder.calibration.measured,
             generation=snapshot.generation,
             pictures=snapshot.pictures,

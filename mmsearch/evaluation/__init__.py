@@ -1,0 +1,1 @@
+"""How good a ranking is: captioned sets -> queries with relevant pictures -> metrics."""

@@ -1,0 +1,193 @@
+"""Captioned sets: queries, and the pictures that are relevant to each.
+
+A picture is named by its path as the set has it. A hit is that picture if it lies there below the
+folder of the set's file, or else if its path ends in these components and no other picture of the
+set does so at greater length.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from mmsearch.core.errors import SourceError
+
+_PATHS: Final = ("path", "paths", "file", "filename", "file_name", "image", "image_name")
+_CAPTIONS: Final = ("caption", "text", "comment", "description", "title")
+_CLASSES: Final = ("class", "label", "word", "category")
+_FLICKR_LINE: Final = re.compile(r"(?P<path>[^\t]+?)#\d+\t(?P<caption>.+)")
+_DELIMITERS: Final = ",;\t|"
+BETWEEN_PATHS: Final = "|"
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """A query and the pictures that are relevant to it, as the set names them."""
+
+    query: str
+    relevant: frozenset[str]
+
+
+def read_judgments(
+    path: Path, query_column: str | None = None, template: str = "{}"
+) -> list[Judgment]:
+    """Read a captioned set.
+
+    Known are: CSV, TSV and JSON Lines with columns ``query`` and ``path`` (or ``paths``, joined by
+    "|"), or ``path`` and a caption (each caption asks for its picture), or ``path`` and a class
+    (each class asks for all its pictures); the caption files of COCO (JSON with ``images`` and
+    ``annotations``) and of Flickr30k (``image.jpg#0<TAB>caption``, or its CSV).
+
+    Args:
+        path: The file.
+        query_column: The column whose values are the queries, if another than those.
+        template: What is asked: ``{}`` is replaced by the query.
+
+    Returns:
+        One for each distinct query, in the order in which they come.
+
+    Raises:
+        SourceError: It cannot be read, or has not the columns that it takes.
+    """
+    if template.count("{}") != 1:
+        raise SourceError(f"The template {template!r} has not one place for the query.", "Use {}.")
+    relevant: dict[str, set[str]] = defaultdict(set)
+    for query, pictures in _pairs(path, query_column):
+        words = " ".join(query.split())
+        if words:
+            relevant[template.replace("{}", words)] |= {_plain(name) for name in pictures}
+    found = [Judgment(query, frozenset(own - {""})) for query, own in relevant.items()]
+    found = [judgment for judgment in found if judgment.relevant]
+    if not found:
+        raise SourceError(f"{path} holds no query with a relevant picture.")
+    return found
+
+
+class Relevance:
+    """Tells which picture of a set a hit is.
+
+    Args:
+        judgments: The set.
+        folder: Of the set's file.
+    """
+
+    def __init__(self, judgments: Iterable[Judgment], folder: Path) -> None:
+        names = {name for judgment in judgments for name in judgment.relevant}
+        base = folder.absolute()
+        self._whole = {str(base / name): name for name in names}
+        self._by_name: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
+        for name in sorted(names):
+            parts = PurePosixPath(name).parts
+            self._by_name[parts[-1]].append((parts, name))
+        for own in self._by_name.values():
+            own.sort(key=lambda item: -len(item[0]))
+
+    def name_of(self, hit: Path) -> str | None:
+        """The picture's name in the set; None if the set does not speak of it."""
+        whole = self._whole.get(str(hit))
+        if whole is not None:
+            return whole
+        for parts, name in self._by_name.get(hit.name, ()):
+            if hit.parts[-len(parts) :] == parts:
+                return name
+        return None
+
+    def ranked(self, hits: Sequence[Path]) -> list[str]:
+        """The names of hits, best first; those that the set does not know keep their places."""
+        return [self.name_of(hit) or f"another: {hit}" for hit in hits]
+
+
+# --- formats ---
+
+
+def _pairs(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str]]]:
+    try:
+        if path.suffix.lower() == ".json":
+            yield from _coco(path)
+        elif path.suffix.lower() in (".jsonl", ".ndjson"):
+            yield from _of_rows(path, _json_lines(path), query_column)
+        else:
+            yield from _lines(path, query_column)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8 text.") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _coco(path: Path) -> Iterator[tuple[str, list[str]]]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8-sig"))
+        names = {image["id"]: str(image["file_name"]) for image in stored["images"]}
+        pairs = [(str(a["caption"]), [names[a["image_id"]]]) for a in stored["annotations"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(
+            f"{path} is no caption file of COCO: it lacks images or annotations, or is no JSON.",
+            "JSON Lines files end in .jsonl.",
+        ) from error
+    yield from pairs
+
+
+def _lines(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        file.seek(0)
+        if _FLICKR_LINE.fullmatch(first.strip()):
+            for number, line in enumerate(file, start=1):
+                found = _FLICKR_LINE.fullmatch(line.strip())
+                if found:
+                    yield found["caption"], [found["path"]]
+                elif line.strip():
+                    raise SourceError(f"{path}, line {number} is not 'image.jpg#0<TAB>caption'.")
+            return
+        delimiter = max(_DELIMITERS, key=first.count)
+        reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
+        rows = ((reader.line_num, row) for row in reader)
+        yield from _of_rows(path, rows, query_column)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise SourceError(f"{path}, line {number} is not JSON.") from error
+                if not isinstance(row, dict):
+                    raise SourceError(f"{path}, line {number} is no JSON object.")
+                yield number, row
+
+
+def _of_rows(
+    path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]], query_column: str | None
+) -> Iterator[tuple[str, list[str]]]:
+    for number, row in rows:
+        plain = {str(name).strip().lower(): value for name, value in row.items() if name}
+        wanted = (query_column.lower(),) if query_column else ("query", *_CAPTIONS, *_CLASSES)
+        query = next((plain[name] for name in wanted if name in plain), None)
+        pictures = next((plain[name] for name in _PATHS if name in plain), None)
+        if query is None or pictures is None:
+            lacks = "of paths" if pictures is None else f"named {' or '.join(wanted)}"
+            raise SourceError(
+                f"{path}, line {number}: there is no column {lacks}; the columns are "
+                f"{', '.join(plain) or 'none'}.",
+                "Name the column of queries with --query-column.",
+            )
+        for one in query if isinstance(query, list) else [query]:
+            yield str(one), _paths(pictures)
+
+
+def _paths(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return str(value).split(BETWEEN_PATHS)
+
+
+def _plain(name: str) -> str:
+    return str(PurePosixPath(name.strip().replace("\\", "/"))) if name.strip() else ""

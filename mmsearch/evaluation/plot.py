@@ -1,0 +1,70 @@
+"""Evaluations as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.core.errors import MissingExtraError
+from mmsearch.evaluation.metrics import METRICS, Evaluation
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
+    """Write a PNG: metrics with their intervals, and recall over the number of hits.
+
+    Args:
+        evaluations: By name; the same queries.
+        path: The file.
+        title: Stands above.
+
+    Raises:
+        MissingExtraError: Matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "A plot needs the Python package 'matplotlib', which is not installed.",
+            "Install it with: pip install 'mmsearch[eval]'",
+        ) from error
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    names = METRICS[:-1]
+    for row, (label, own) in enumerate(evaluations.items()):
+        colour = COLOURS[row % len(COLOURS)]
+        shift = (row - (len(evaluations) - 1) / 2) * 0.16
+        values = np.array([own.metrics[name].value for name in names])
+        low = values - [own.metrics[name].low for name in names]
+        high = [own.metrics[name].high for name in names] - values
+        left.errorbar(
+            np.arange(len(names)) + shift,
+            values,
+            yerr=[np.maximum(low, 0), np.maximum(high, 0)],
+            fmt="o",
+            color=colour,
+            capsize=3,
+            label=label,
+        )
+        ks = np.unique(np.geomspace(1, max(own.depth, 2), 40).astype(int))
+        right.plot(ks, [own.recall_at(int(k)) for k in ks], color=colour, label=label)
+    left.set_xticks(range(len(names)), names)
+    left.set_ylabel("value, with 95% interval")
+    right.set_xscale("log")
+    right.set_xlabel("k, number of hits looked at")
+    right.set_ylabel("Recall@k")
+    for axes in (left, right):
+        axes.set_ylim(0, 1)
+        axes.grid(axis="y", color="#dddddd")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(loc="upper left", frameon=False)
+    queries = next(iter(evaluations.values())).queries
+    figure.suptitle(f"{title} ({queries:,} queries)")
+    figure.savefig(path, dpi=150, format="png")
