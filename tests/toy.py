@@ -4,6 +4,7 @@ import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,11 +12,17 @@ from mmsearch import assembly
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_regular
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import SeenFile
-from mmsearch.core.types import Decoded, EncoderSpec, Picture
+from mmsearch.core.queries import Query, Term
+from mmsearch.core.records import FoundTexts, SeenFile, Sidecar
+from mmsearch.core.requests import SearchRequest
+from mmsearch.core.texts import DEFAULT_SOURCES
+from mmsearch.core.types import Calibration, Decoded, EncoderSpec, FusionSpec, Picture, Text
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.engine.decode import MakeDecoder
+from mmsearch.engine.encode_query import QueryEncoder
+from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.indexer import Indexer
+from mmsearch.engine.query import parse_query
 from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
 from mmsearch.executors import local
@@ -60,6 +67,8 @@ class ToyEncoder:
     spec = EncoderSpec("toy", EDGE * EDGE * 3, "0" * 64, {}, 1, 16)
     image_preparation = ToyPreparation()
     batch_size = 4
+    prompts = ("{}",)
+    calibration = Calibration()
 
     def __init__(self):
         self.encoded = 0
@@ -76,6 +85,9 @@ class ToyEncoder:
         rows = np.array([item.reshape(-1) for item in batch], dtype=np.float32)
         return as_unit_vectors(rows.reshape(-1, self.spec.dim) - 127.5)
 
+    def parts(self, kind, batch):
+        return [self.encode("text", [item, item[::-1]]) for item in batch]
+
     def device(self, kind):
         return "toy"
 
@@ -90,24 +102,52 @@ class ToyWalk:
             for name in sorted(names):
                 path = os.path.join(folder, name)
                 facts = os.stat(path)
-                yield SeenFile(os.path.relpath(path, self.folder), facts.st_size, facts.st_mtime_ns)
+                if not path.endswith(b".toy"):
+                    continue
+                sidecars = ()
+                if os.path.exists(path + b".txt"):
+                    beside = os.stat(path + b".txt")
+                    name = os.path.relpath(path, self.folder) + b".txt"
+                    sidecars = (Sidecar(name, beside.st_size, beside.st_mtime_ns),)
+                relative = os.path.relpath(path, self.folder)
+                yield SeenFile(relative, facts.st_size, facts.st_mtime_ns, sidecars)
+
+
+def gather(root, file):
+    """A toy's sidecar holds its caption."""
+    texts = tuple(
+        Text("caption", Path(os.fsdecode(os.path.join(root, s.path))).read_text(), None, "sidecar")
+        for s in file.sidecars
+    )
+    return FoundTexts(texts)
 
 
 @contextmanager
-def toy_indexer(layout: IndexLayout, encoder=None, vector_index="exact"):
+def toy_indexer(
+    layout: IndexLayout,
+    encoder=None,
+    vector_index="exact",
+    *,
+    fusion=FusionSpec(),  # noqa: B008 - frozen
+    sources=DEFAULT_SOURCES,
+    captions=None,
+):
     """An indexer of toy pictures, under the lock."""
     encoder = encoder or ToyEncoder()
     executors = [local.build(1), local.build(2), local.build(2)]
     with assembly.writing(layout, 0, create=True) as catalog:
         try:
+            bound = catalog.identity()
             yield Indexer(
                 layout=layout,
                 catalog=catalog,
                 encoder=encoder,
-                fusion=assembly.make_fusion("image"),
+                fusion=assembly.make_fusion(bound.fusion if bound else fusion),
                 vector_index=vector_index,
                 vector_indexes=assembly.vector_index_plugin(vector_index),
+                sources=sources,
                 walk=ToyWalk,
+                find_texts=lambda request: FileTexts(sources, gather, captions),
                 make_decoder=MakeDecoder((ToyModality(),), encoder.image_preparation),
                 decode=executors[0],
                 shards=executors[1],
@@ -122,5 +162,26 @@ def toy_indexer(layout: IndexLayout, encoder=None, vector_index="exact"):
 def toy_engine(layout: IndexLayout, encoder=None):
     """A search engine over an index of toy pictures."""
     with assembly.reading(layout) as catalog:
-        loader = ViewLoader(layout, assembly.vector_index_plugin, "exact", "cpu")
-        yield SearchEngine(catalog, loader, encoder or ToyEncoder(), assembly.make_fusion("image"))
+        loader = ViewLoader(
+            layout, assembly.vector_index_plugin, "exact", "cpu", assembly.make_fusion
+        )
+        encoder = encoder or ToyEncoder()
+        yield ToyEngine(
+            catalog,
+            loader,
+            encoder,
+            QueryEncoder(encoder, lambda path, edge_px: pixels_of(path.read_bytes())),
+            assembly.make_fusion,
+            assembly.make_blend,
+            "score_blend",
+        )
+
+
+class ToyEngine(SearchEngine):
+    """Searches for a text as it stands, or for a line of the query language."""
+
+    def search_text(self, text, k, mode=None, **more):
+        return self.search(SearchRequest(Query((Term(text),), mode=mode), k, **more))
+
+    def search_line(self, line, k, **more):
+        return self.search(SearchRequest(Query(parse_query(line), **more), k))

@@ -32,8 +32,6 @@ class Kind(StrEnum):
 
     IMAGE = "image"
     TEXT = "text"
-    IMAGE_PATCHES = "image_patches"
-    TEXT_TOKENS = "text_tokens"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.hardware import processors
-from mmsearch.core.types import EncoderSpec, Kind, Vectors
+from mmsearch.core.types import EncoderSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
@@ -31,6 +32,15 @@ from mmsearch.encoders._text import TokenizerFacts
 MANIFEST_VERSION = 2
 
 _WORKSHOP = "export-"
+
+
+class TowerName(StrEnum):
+    """The towers that a model may have."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    IMAGE_PATCHES = "image_patches"
+    TEXT_TOKENS = "text_tokens"
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class Manifest:
     preparation: PixelPreparation
     tokenizer: TokenizerFacts
     tokenizer_file: CachedFile
-    towers: Mapping[Kind, Tower] = field(default_factory=dict)
+    towers: Mapping[TowerName, Tower] = field(default_factory=dict)
     sources: tuple[SourceFile, ...] = ()
 
 
@@ -141,11 +151,11 @@ class ModelCache:
                 tokenizer=TokenizerFacts.from_facts(stored["tokenizer"]),
                 tokenizer_file=CachedFile(**stored["tokenizer_file"]),
                 towers={
-                    Kind(kind): Tower(
+                    TowerName(name): Tower(
                         tuple(CachedFile(**file) for file in tower["files"]),
                         tower["max_difference"],
                     )
-                    for kind, tower in stored["towers"].items()
+                    for name, tower in stored["towers"].items()
                 },
                 sources=tuple(SourceFile(**source) for source in stored["sources"]),
             )

@@ -30,6 +30,7 @@ from mmsearch.encoders._compiled import (
     ModelCache,
     SourceFile,
     Tower,
+    TowerName,
 )
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TextPreparation, TokenizerFacts
@@ -71,14 +72,14 @@ class LoadedModel:
     patch_tower: Any = None
     token_tower: Any = None
 
-    def tower(self, kind: Kind) -> Any:
-        """The module that encodes a kind; None if there is none."""
+    def tower(self, name: TowerName) -> Any:
+        """The module of that name; None if there is none."""
         return {
-            Kind.IMAGE: self.image_tower,
-            Kind.TEXT: self.text_tower,
-            Kind.IMAGE_PATCHES: self.patch_tower,
-            Kind.TEXT_TOKENS: self.token_tower,
-        }[kind]
+            TowerName.IMAGE: self.image_tower,
+            TowerName.TEXT: self.text_tower,
+            TowerName.IMAGE_PATCHES: self.patch_tower,
+            TowerName.TEXT_TOKENS: self.token_tower,
+        }[name]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class TowerEncoder:
         self._loaded: LoadedModel | None = None
         self._sources: tuple[SourceFile, ...] = ()
         self._fingerprint: str | None = None
-        self._manifest = self._current() or self._compile((Kind.TEXT, *self._cpu_image()))
+        self._manifest = self._current() or self._compile((TowerName.TEXT, *self._cpu_image()))
         self._fingerprint = self._manifest.spec.fingerprint
         self.spec = replace(self._manifest.spec, name=blueprint.name)
         self.image_preparation = self._manifest.preparation
@@ -192,25 +193,25 @@ class TowerEncoder:
     @cached_property
     def _text(self) -> TextPreparation:
         if not self._cache.holds([self._manifest.tokenizer_file]):
-            self._manifest = self._compile((Kind.TEXT,))
+            self._manifest = self._compile((TowerName.TEXT,))
         path = self._cache.folder / self._manifest.tokenizer_file.name
         return TextPreparation.from_file(self._manifest.tokenizer, path)
 
     @cached_property
     def _text_tower(self) -> CompiledTower:
-        return self._compiled(Kind.TEXT)
+        return self._compiled(TowerName.TEXT)
 
     @cached_property
     def _image_tower(self) -> CompiledTower:
-        return self._compiled(Kind.IMAGE)
+        return self._compiled(TowerName.IMAGE)
 
     @cached_property
     def _patch_tower(self) -> CompiledTower:
-        return self._compiled(Kind.IMAGE_PATCHES)
+        return self._compiled(TowerName.IMAGE_PATCHES)
 
     @cached_property
     def _token_tower(self) -> CompiledTower:
-        return self._compiled(Kind.TEXT_TOKENS)
+        return self._compiled(TowerName.TEXT_TOKENS)
 
     @cached_property
     def _gpu_tower(self) -> TorchTower:
@@ -228,8 +229,8 @@ class TowerEncoder:
 
         return choose_device(wanted)
 
-    def _cpu_image(self) -> tuple[Kind, ...]:
-        return (Kind.IMAGE,) if self._image_device == "cpu" else ()
+    def _cpu_image(self) -> tuple[TowerName, ...]:
+        return (TowerName.IMAGE,) if self._image_device == "cpu" else ()
 
     def _model(self) -> LoadedModel:
         if self._loaded is None:
@@ -272,18 +273,18 @@ class TowerEncoder:
                     self._cache.write(replace(manifest, sources=sources))
         return manifest
 
-    def _compiled(self, kind: Kind) -> CompiledTower:
-        tower = self._manifest.towers.get(kind)
+    def _compiled(self, name: TowerName) -> CompiledTower:
+        tower = self._manifest.towers.get(name)
         if tower is None or not self._cache.holds(tower.files):
-            self._manifest = self._compile((kind,))
-            tower = self._manifest.towers[kind]
+            self._manifest = self._compile((name,))
+            tower = self._manifest.towers[name]
         return CompiledTower(self._cache.folder / tower.files[0].name)
 
-    def _compile(self, kinds: tuple[Kind, ...]) -> Manifest:
+    def _compile(self, names: tuple[TowerName, ...]) -> Manifest:
         """Compile towers that the cache lacks; one process at a time."""
         with self._cache.lock():
             manifest = self._current()
-            missing = [kind for kind in kinds if not self._has(manifest, kind)]
+            missing = [name for name in names if not self._has(manifest, name)]
             if manifest is not None and not missing:
                 self._check_unchanged(manifest.spec)
                 return manifest
@@ -292,7 +293,7 @@ class TowerEncoder:
             model = self._model()
             if manifest is not None and manifest.spec.fingerprint != model.spec.fingerprint:
                 # Compiled from other weights of that name: none of it fits these.
-                manifest, missing = None, list(kinds)
+                manifest, missing = None, list(names)
             fresh = Manifest(
                 spec=model.spec,
                 preparation=model.preparation,
@@ -301,9 +302,9 @@ class TowerEncoder:
                 towers=dict(manifest.towers) if manifest else {},
                 sources=self._sources,
             )
-            for kind in missing:
-                tower = _exported(self._cache, kind, model)
-                fresh = replace(fresh, towers={**fresh.towers, kind: tower})
+            for name in missing:
+                tower = _exported(self._cache, name, model)
+                fresh = replace(fresh, towers={**fresh.towers, name: tower})
             self._cache.write(fresh)
             worst = max(tower.max_difference for tower in fresh.towers.values())
             self._options.say(
@@ -314,10 +315,10 @@ class TowerEncoder:
                 self._loaded = None
             return fresh
 
-    def _has(self, manifest: Manifest | None, kind: Kind) -> bool:
-        if manifest is None or kind not in manifest.towers:
+    def _has(self, manifest: Manifest | None, name: TowerName) -> bool:
+        if manifest is None or name not in manifest.towers:
             return False
-        files = [manifest.tokenizer_file, *manifest.towers[kind].files]
+        files = [manifest.tokenizer_file, *manifest.towers[name].files]
         return self._cache.holds(files)
 
 
@@ -326,8 +327,8 @@ def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
     return ModelCache(options.cache / "models" / slug)
 
 
-def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
-    tower = model.tower(kind)
+def _exported(cache: ModelCache, name: TowerName, model: LoadedModel) -> Tower:
+    tower = model.tower(name)
     if tower is None:
         raise UsageError(
             f"{model.spec.name} gives no vectors of parts of pictures and words of texts.",
@@ -335,7 +336,7 @@ def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
         )
     from mmsearch.encoders._export import export_tower  # noqa: PLC0415 - costs torch
 
-    if kind in (Kind.IMAGE, Kind.IMAGE_PATCHES):
+    if name in (TowerName.IMAGE, TowerName.IMAGE_PATCHES):
         noise = np.random.default_rng(0)
         edge = model.preparation.size_px
         shapes = ((2, edge, edge, 3), (1, edge, edge, 3), (3, edge, edge, 3))
@@ -344,7 +345,7 @@ def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
         for batch in pictures:
             batch[:, edge // 2 :] = 200
         return export_tower(
-            cache, kind.value, tower, [[batch] for batch in pictures], dynamic_axes=(0,)
+            cache, name.value, tower, [[batch] for batch in pictures], dynamic_axes=(0,)
         )
     text = TextPreparation(model.tokenizer, model.tokenizer_json)
     samples: list[list[NDArray[np.int64]]] = [
@@ -352,4 +353,4 @@ def _exported(cache: ModelCache, kind: Kind, model: LoadedModel) -> Tower:
         for lines in (_SAMPLES, _SAMPLES[:1], _SAMPLES[1:2], (" ".join(_SAMPLES * 40),))
     ]
     axes = (0, 1) if model.tokenizer.pads_to_longest else (0,)
-    return export_tower(cache, kind.value, tower, samples, axes)
+    return export_tower(cache, name.value, tower, samples, axes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from datetime import datetime
 from typing import Literal, cast
 
@@ -43,11 +44,15 @@ _DATES = (
     (re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}"), "{}:00"),
     (re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}"), "{}"),
 )
+# An unfinished text lasts to the end, so that the parser speaks of its quote, not of what is in it.
+_QUOTED = r"""('(?:[^'\\]|\\.)*(?:'|\\?$)|"(?:[^"\\]|\\.)*(?:"|\\?$))"""
 # Outside of quotes, as SQL writes it.
-_SQL_WORDS = re.compile(r"""('[^']*'|"[^"]*")|\b(AND|OR|NOT|IN|IS|NULL|null)\b""")
+_SQL_WORDS = re.compile(_QUOTED + r"|\b(AND|OR|NOT|IN|IS|NULL|null)\b")
 _FOREIGN = re.compile(
-    r"""('[^']*'|"[^"]*")|(?<![=!<>:])(=)(?!=)|(<>|&&|\|\||\blike\b|\bLIKE\b|;)"""
+    _QUOTED + r"|(?<![=!<>:])(=)(?!=)|(<>|&&|\|\||\blike\b|\bLIKE\b|;|#|[\0\ud800-\udfff])"
 )
+_HALVES = re.compile("[\ud800-\udfff]")
+_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
 _INSTEAD = {"=": "==", "<>": "!=", "&&": "and", "||": "or", "like": "'part' in camera"}
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -79,14 +84,35 @@ def parse_condition(text: str) -> Condition:
                 f"The condition has {foreign!r} at character {found.start() + 1}.",
                 f"Write {instead!r} instead." if instead else _EXAMPLE,
             )
-    python = _SQL_WORDS.sub(_as_python, text).strip()
     try:
-        tree = ast.parse(python, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        place = getattr(error, "offset", None)
-        where = f" at character {place}" if place else ""
-        raise InvalidQueryError(f"The condition cannot be read{where}.", _EXAMPLE) from error
-    return _condition(tree.body, 0)
+        return _condition(_tree(text).body, 0)
+    except RecursionError as error:
+        raise InvalidQueryError("The condition is nested too deeply.") from error
+
+
+def _tree(text: str) -> ast.Expression:
+    """What Python's parser makes of it, with the places counted in characters of ``text``."""
+    line = _SQL_WORDS.sub(_as_python, text.translate(_BREAKS))
+    python = line.strip()
+    before = len(line) - len(line.lstrip())
+    try:
+        with warnings.catch_warnings():
+            # Python advises on strange escapes and numbers; whoever searches wrote no program.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(python, mode="eval")
+    except SyntaxError as error:
+        place = before + error.offset if error.offset else len(text) + 1
+        raise InvalidQueryError(
+            f"The condition cannot be read at character {place}.", _EXAMPLE
+        ) from error
+    except (ValueError, MemoryError) as error:
+        raise InvalidQueryError("The condition cannot be read.", _EXAMPLE) from error
+    encoded = python.encode()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.expr):
+            # The parser counts bytes of UTF-8.
+            node.col_offset = before + len(encoded[: node.col_offset].decode())
+    return tree
 
 
 def parse_date(text: str) -> str:
@@ -120,7 +146,8 @@ def parse_near(text: str) -> Near:
         latitude, longitude, km = (float(part) for part in text.split(","))
     except ValueError:
         latitude = longitude = km = math.nan
-    if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < km < math.inf):
+    # Python reads 4_8 as 48.
+    if "_" in text or not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < km < math.inf):
         raise InvalidQueryError(
             f"{text!r} is no circle on the Earth.",
             "Write degrees north, degrees east and kilometres: --near 48.86,2.35,10",
@@ -154,9 +181,9 @@ def _comparison(left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Condition:
     if isinstance(sign, ast.In | ast.NotIn):
         inside = _membership(left, right)
         return inside if isinstance(sign, ast.In) else Not(inside)
-    nothing = isinstance(right, ast.Constant) and right.value is None
-    if nothing and isinstance(left, ast.Name):
-        missing = Missing(_field(left))
+    named = right if _is_nothing(left) else left if _is_nothing(right) else None
+    if isinstance(named, ast.Name):
+        missing = Missing(_field(named))
         if isinstance(sign, ast.Is | ast.Eq):
             return missing
         if isinstance(sign, ast.IsNot | ast.NotEq):
@@ -166,7 +193,11 @@ def _comparison(left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Condition:
         raise _refused(right, "cannot be compared like this")
     first, second = _operand(left), _operand(right)
     _check_types(left, first, second)
-    return Compare(_dated(first, second), operator, _dated(second, first))
+    return Compare(_dated(left, first, second), operator, _dated(right, second, first))
+
+
+def _is_nothing(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _membership(left: ast.expr, right: ast.expr) -> Condition:
@@ -176,13 +207,13 @@ def _membership(left: ast.expr, right: ast.expr) -> Condition:
         if FIELDS[name] is not str or not isinstance(part, str):
             raise _refused(left, f"cannot be part of {name!r}")
         return Contains(name, part)
-    if isinstance(left, ast.Name) and isinstance(right, ast.Tuple | ast.List):
-        field = FieldName(_field(left))
+    field = _operand(left)
+    if isinstance(field, FieldName) and isinstance(right, ast.Tuple | ast.List):
         values = []
         for item in right.elts:
             value = _operand(item)
             _check_types(item, field, value)
-            values.append(_dated(value, field))
+            values.append(_dated(item, value, field))
         return OneOf(field.name, tuple(cast("list[Scalar]", values)))
     raise _refused(right, "is neither a field nor a list of values")
 
@@ -193,16 +224,19 @@ def _operand(node: ast.expr) -> Operand:
         if name == "tags":
             raise _refused(node, "is a set of words", "Write: 'beach' in tags")
         return FieldName(name)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        number = _operand(node.operand)
-        if isinstance(number, int | float):
-            return -number
-    is_plain = isinstance(node, ast.Constant) and type(node.value) in (int, float, str)
-    if isinstance(node, ast.Constant) and is_plain:
-        value = cast("int | float | str", node.value)
-        if not isinstance(value, str) and not abs(value) < MOST:
-            raise _refused(node, "is too large")
+    inner, sign = node, 1
+    while isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.USub):
+        inner, sign = inner.operand, -sign
+    value = inner.value if isinstance(inner, ast.Constant) else None
+    if isinstance(value, str) and inner is node:
+        if not value.isascii() and _HALVES.search(value):
+            raise _refused(node, "is no text: it has half of a character")
         return value
+    # To Python True is a number, too.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) < MOST:
+            raise _refused(node, "is too large")
+        return sign * value
     raise _refused(node, "is neither a field nor a value")
 
 
@@ -227,16 +261,17 @@ def _check_types(node: ast.expr, first: Operand, second: Operand) -> None:
     raise _refused(node, f"is compared with the wrong kind of value: {name} takes {wants}")
 
 
-def _dated(value: Operand, other: Operand) -> Operand:
+def _dated(node: ast.expr, value: Operand, other: Operand) -> Operand:
     """Values of dates and orientations in the one form in which they are compared."""
     if isinstance(value, FieldName) or not isinstance(other, FieldName):
         return value
     if other.name == "taken_at":
-        return parse_date(str(value))
+        try:
+            return parse_date(str(value))
+        except InvalidQueryError as error:
+            raise _refused(node, "is no date", error.hint) from error
     if other.name == "orientation" and str(value).lower() not in _ORIENTATIONS:
-        raise InvalidQueryError(
-            f"{value!r} is no orientation.", f"Known: {', '.join(_ORIENTATIONS)}."
-        )
+        raise _refused(node, "is no orientation", f"Known: {', '.join(_ORIENTATIONS)}.")
     return value
 
 

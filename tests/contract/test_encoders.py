@@ -135,3 +135,24 @@ def test_its_models_are_listed(plugin, options):
     found = plugin[1].models(options)
     assert found
     assert all(model.name.startswith(plugin[0]) and model.summary for model in found)
+
+
+def test_parts_lie_in_the_space_of_the_vectors(encoder, pictures):
+    images = prepared(encoder, Kind.IMAGE, pictures[:2])
+    texts = prepared(encoder, Kind.TEXT, TEXTS)
+    for kind, batch in ((Kind.IMAGE, images), (Kind.TEXT, texts)):
+        parts = encoder.parts(kind, batch)
+        assert len(parts) == len(batch)
+        for own, item in zip(parts, batch, strict=True):
+            check_unit_vectors(own, encoder.spec.dim)
+            (alone,) = encoder.parts(kind, [item])
+            np.testing.assert_allclose(alone, own, atol=1e-4)
+    assert len({len(own) for own in encoder.parts(Kind.IMAGE, images)}) == 1
+    tokens = [len(own) for own in encoder.parts(Kind.TEXT, texts)]
+    assert tokens[1] > tokens[0] >= 3 > tokens[2] >= 1
+    assert encoder.parts(Kind.TEXT, []) == []
+
+
+def test_prompts_have_one_place_for_a_text(encoder):
+    assert encoder.prompts
+    assert all(prompt.count("{}") == 1 for prompt in encoder.prompts)

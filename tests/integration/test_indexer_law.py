@@ -31,8 +31,8 @@ def state(layout, photos):
         catalog = indexer.catalog
         vectors = {}
         for segment in catalog.segments():
-            ids, rows = read_segment(layout, segment)
-            vectors |= dict(zip(ids.tolist(), rows, strict=True))
+            held = read_segment(layout, segment)
+            vectors |= dict(zip(held.ids.tolist(), held.images, strict=True))
         root, below = catalog.ensure_root(os.fsencode(photos))
         return {
             path: (file.digest, file.error or vectors[file.image_id].round(2).tobytes())

@@ -8,7 +8,8 @@ import pytest
 from mmsearch.core import layout as module
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
 from mmsearch.core.layout import IndexLayout, publish_bytes, read_verified, writer_lock
-from mmsearch.core.segments import read_segment, write_segment
+from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
+from mmsearch.core.types import TextVectors
 from mmsearch.core.vectors import as_unit_vectors
 
 
@@ -101,33 +102,42 @@ def test_names_of_built_indexes_are_not_used_twice(layout):
     assert layout.next_built_number() == 5
 
 
-def test_a_segment_comes_back_as_it_was(layout):
-    vectors = as_unit_vectors(np.random.default_rng(0).standard_normal((9, 24)))
-    ids = np.arange(9, dtype=np.int64) * 5
-    segment = write_segment(layout, 3, ids, vectors)
+def vectors_of(n, dim=24, texts=()):
+    """Vectors of n pictures; ``texts`` gives the kinds of the texts of the first ones."""
+    rng = np.random.default_rng(0)
+    kinds = [*texts, *[()] * (n - len(texts))]
+    own = [
+        TextVectors(tuple(k), as_unit_vectors(rng.standard_normal((len(k), dim)).reshape(-1, dim)))
+        for k in kinds
+    ]
+    images = as_unit_vectors(rng.standard_normal((n, dim)))
+    return SegmentVectors(np.arange(n, dtype=np.int64) * 5, images, own)
+
+
+@pytest.mark.parametrize(
+    "texts", [[], [("caption", "keywords"), (), ("title",)], [(), ("caption",) * 70]]
+)
+def test_a_segment_comes_back_as_it_was(layout, texts):
+    vectors = vectors_of(9, texts=texts)
+    segment = write_segment(layout, 3, vectors)
     assert (segment.number, segment.rows, segment.dim) == (3, 9, 24)
-    again_ids, again = read_segment(layout, segment)
-    np.testing.assert_array_equal(again_ids, ids)
-    np.testing.assert_allclose(again, vectors, atol=1e-3)
+    again = read_segment(layout, segment)
+    np.testing.assert_array_equal(again.ids, vectors.ids)
+    np.testing.assert_allclose(again.images, vectors.images, atol=1e-3)
+    assert [own.kinds for own in again.texts] == [own.kinds for own in vectors.texts]
+    for mine, theirs in zip(again.texts, vectors.texts, strict=True):
+        np.testing.assert_allclose(mine.vectors, theirs.vectors, atol=1e-3)
 
 
 def test_equal_vectors_make_equal_segments(layout):
-    vectors = as_unit_vectors(np.eye(4))
-    ids = np.arange(4, dtype=np.int64)
-    first = write_segment(layout, 1, ids, vectors)
-    assert write_segment(layout, 2, ids, vectors).stamp.sha256 == first.stamp.sha256
-
-
-def test_the_fused_vectors_are_the_ones_searched(layout):
-    image, fused = as_unit_vectors(np.eye(4)), as_unit_vectors(np.ones((4, 6)))
-    segment = write_segment(layout, 1, np.arange(4), image, fused)
-    assert segment.dim == 6
-    np.testing.assert_allclose(read_segment(layout, segment)[1], fused, atol=1e-3)
+    vectors = vectors_of(4, texts=[("caption",)])
+    first = write_segment(layout, 1, vectors)
+    assert write_segment(layout, 2, vectors).stamp.sha256 == first.stamp.sha256
 
 
 @pytest.mark.parametrize("place", [0, 100, -1])
 def test_a_flipped_bit_in_a_segment_is_noticed(layout, place):
-    segment = write_segment(layout, 1, np.arange(4), as_unit_vectors(np.eye(4)))
+    segment = write_segment(layout, 1, vectors_of(4))
     path = layout.path(segment.stamp)
     content = bytearray(path.read_bytes())
     content[place] ^= 0x10

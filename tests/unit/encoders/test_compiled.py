@@ -15,6 +15,7 @@ from mmsearch.encoders._compiled import (
     ModelCache,
     SourceFile,
     Tower,
+    TowerName,
 )
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
@@ -40,7 +41,7 @@ def manifest_of(cache, spec=SPEC, sources=()):
         preparation=PREPARATION,
         tokenizer=FACTS,
         tokenizer_file=cache.write_tokenizer("{}"),
-        towers={Kind.TEXT: Tower((cache.stamp("text.onnx"),), 1e-7)},
+        towers={TowerName.TEXT: Tower((cache.stamp("text.onnx"),), 1e-7)},
         sources=sources,
     )
 
@@ -194,7 +195,7 @@ class TestWhichManifestIsUsed:
         other = replace(SPEC, weights_sha256="1" * 64)
         fresh = replace(
             manifest_of(cached, other),
-            towers={Kind.TEXT: Tower((cached.stamp("text.onnx"),), 0.0)},
+            towers={TowerName.TEXT: Tower((cached.stamp("text.onnx"),), 0.0)},
         )
         (cached.folder / "tokenizer.json").write_text('{"other": 1}')
         cached.write(replace(fresh, tokenizer_file=cached.stamp("tokenizer.json")))
