@@ -104,12 +104,11 @@ class ToyWalk:
                 facts = os.stat(path)
                 if not path.endswith(b".toy"):
                     continue
+                relative = os.path.relpath(path, self.folder)
                 sidecars = ()
                 if os.path.exists(path + b".txt"):
                     beside = os.stat(path + b".txt")
-                    name = os.path.relpath(path, self.folder) + b".txt"
-                    sidecars = (Sidecar(name, beside.st_size, beside.st_mtime_ns),)
-                relative = os.path.relpath(path, self.folder)
+                    sidecars = (Sidecar(relative + b".txt", beside.st_size, beside.st_mtime_ns),)
                 yield SeenFile(relative, facts.st_size, facts.st_mtime_ns, sidecars)
 
 

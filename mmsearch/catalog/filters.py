@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
@@ -30,6 +31,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.orm import aliased
 
 from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
 from mmsearch.core.errors import InvalidQueryError
@@ -63,17 +65,24 @@ def allowed_ids(connection: Connection, filters: Filters) -> Ids:
     """The pictures that can be found and pass; int64, ascending.
 
     Raises:
-        InvalidQueryError: A pattern that makes no sense.
+        InvalidQueryError: A pattern or value that makes no sense.
     """
     _define_functions(connection)
     condition = and_(ImageRow.file_count > 0, *_conditions(filters))
     columns = (ImageRow.id, ImageRow.latitude, ImageRow.longitude)
-    rows = connection.execute(select(*columns).where(condition).order_by(ImageRow.id)).all()
-    ids = np.array([row[0] for row in rows], dtype=np.int64)
-    if filters.near is not None:
-        ids = ids[_inside(filters.near, [row[1] for row in rows], [row[2] for row in rows])]
-    if filters.paths:
-        ids = np.intersect1d(ids, _with_paths(connection, filters.paths))
+    wanted = select(*columns).where(condition).order_by(ImageRow.id)
+    try:
+        rows = connection.execute(wanted).all()
+        ids = np.array([row[0] for row in rows], dtype=np.int64)
+        if filters.near is not None:
+            ids = ids[_inside(filters.near, [row[1] for row in rows], [row[2] for row in rows])]
+        if filters.paths:
+            ids = np.intersect1d(ids, _with_paths(connection, filters.paths, condition))
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InvalidQueryError(
+            "A filter has a number that is too large or half of a character.",
+            "Numbers go up to 2 ** 63 - 1; texts are Unicode.",
+        ) from error
     return ids
 
 
@@ -88,10 +97,8 @@ def _fold(value: object) -> object:
 
 def _conditions(filters: Filters) -> Iterator[Truth]:
     yield from _of_size(filters)
-    if filters.after is not None:
-        yield _dated(lambda date: date >= filters.after)
-    if filters.before is not None:
-        yield _dated(lambda date: date < filters.before)
+    if filters.after is not None or filters.before is not None:
+        yield _dated(filters.after, filters.before)
     if filters.formats:
         yield _folded(ImageRow.format).in_([name.casefold() for name in filters.formats])
     if filters.cameras:
@@ -150,11 +157,20 @@ def _has_tag(tag: str) -> Truth:
     ).exists()
 
 
-def _dated(passes: Any) -> Truth:
-    """A picture's date: when it was taken, else, in local time, when a file was changed."""
+def _dated(after: str | None, before: str | None) -> Truth:
+    """A picture's date: when it was taken, else, in local time, when one of its files was changed.
+
+    One and the same file must lie between both dates.
+    """
     changed = func.strftime(
-        "%Y-%m-%dT%H:%M:%S", FileRow.mtime_ns / literal(1_000_000_000), "unixepoch", "localtime"
+        "%Y-%m-%dT%H:%M:%S", FileRow.mtime_ns // literal(1_000_000_000), "unixepoch", "localtime"
     )
+
+    def passes(date: Any) -> Truth:
+        return and_(
+            true() if after is None else date >= after, true() if before is None else date < before
+        )
+
     by_file = select(FileRow.id).where(FileRow.image_id == ImageRow.id, passes(changed)).exists()
     return or_(
         and_(ImageRow.taken_at.is_not(None), passes(ImageRow.taken_at)),
@@ -183,13 +199,15 @@ def _inside(
     return np.asarray(distance <= near.km)
 
 
-def _with_paths(connection: Connection, patterns: Sequence[str]) -> Ids:
-    """Pictures of which a file's path, relative to its root, matches a pattern."""
+def _with_paths(connection: Connection, patterns: Sequence[str], condition: Truth) -> Ids:
+    """Of the pictures that meet a condition, those of which a file's path matches a pattern."""
     spec = _patterns(patterns)
-    files = select(FileRow.image_id, FileRow.path).where(FileRow.image_id.is_not(None))
+    # By another name, for conditions on files are subqueries of their own.
+    file = aliased(FileRow)
+    files = select(file.image_id, file.path).join(ImageRow, file.image_id == ImageRow.id)
     found = {
         image_id
-        for image_id, path in connection.execute(files)
+        for image_id, path in connection.execute(files.where(condition))
         if spec.match_file(_comparable(os.fsdecode(path)))
     }
     return np.array(sorted(number for number in found if number is not None), dtype=np.int64)
@@ -198,7 +216,7 @@ def _with_paths(connection: Connection, patterns: Sequence[str]) -> Ids:
 def _patterns(globs: Sequence[str]) -> pathspec.GitIgnoreSpec:
     try:
         return pathspec.GitIgnoreSpec.from_lines([_comparable(glob) for glob in globs])
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise InvalidQueryError(
             f"{', '.join(globs)!r} is not a pattern of paths.", "Patterns are those of .gitignore."
         ) from error

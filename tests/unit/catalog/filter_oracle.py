@@ -36,7 +36,7 @@ def value(facts, operand):
     return fold(field(facts, operand.name) if isinstance(operand, FieldName) else operand)
 
 
-def holds(facts, condition):
+def holds(facts, condition):  # noqa: PLR0911 - a case each
     match condition:
         case All(parts):
             return all(holds(facts, part) for part in parts)
@@ -89,15 +89,17 @@ def passes(facts, filters):
         ]
     )
     checks = [
-        filters.after is None or any(date >= filters.after for date in dates),
-        filters.before is None or any(date < filters.before for date in dates),
+        any(
+            (filters.after is None or date >= filters.after)
+            and (filters.before is None or date < filters.before)
+            for date in dates
+        ),
         filters.min_width is None or facts["width"] >= filters.min_width,
         filters.min_height is None or facts["height"] >= filters.min_height,
         filters.orientation is None or field(facts, "orientation") == filters.orientation,
         not filters.formats or fold(facts["format"]) in {fold(one) for one in filters.formats},
         not filters.cameras
-        or any(fold(part) in (fold(facts["camera"]) or "") for part in filters.cameras)
-        and facts["camera"] is not None,
+        or any(fold(part) in (fold(facts["camera"]) or "") for part in filters.cameras),
         all(fold(tag) in facts["tags"] for tag in filters.tags),
         filters.where is None or holds(facts, filters.where),
     ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,47 @@ def test_no_filter_lets_every_living_picture_pass(catalog):
 def test_a_pattern_that_makes_no_sense_is_refused_by_name(catalog):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="'!'"):
         snapshot.allowed(Filters(paths=("!",)))
+
+
+PLAIN = {
+    "width": 1,
+    "height": 1,
+    "format": "PNG",
+    "taken_at": None,
+    "camera": None,
+    "place": (None, None),
+    "tags": frozenset(),
+}
+
+
+def local_ns(text):
+    return int(datetime.fromisoformat(text).timestamp()) * 10**9
+
+
+def test_the_last_nanosecond_of_a_year_is_not_the_next_year(catalog):
+    new_year = local_ns("2020-01-01T00:00:00")
+    fill(
+        catalog,
+        [{**PLAIN, "files": [(b"a", new_year - 1)]}, {**PLAIN, "files": [(b"b", new_year)]}],
+    )
+    with catalog.snapshot() as snapshot:
+        assert snapshot.allowed(Filters(after="2020-01-01T00:00:00")).tolist() == [2]
+        assert snapshot.allowed(Filters(before="2020-01-01T00:00:00")).tolist() == [1]
+
+
+def test_one_file_lies_between_both_dates_not_one_after_and_one_before(catalog):
+    files = [(b"old", local_ns("1990-05-01T00:00:00")), (b"new", local_ns("2021-05-01T00:00:00"))]
+    fill(catalog, [{**PLAIN, "files": files}])
+    with catalog.snapshot() as snapshot:
+        between = Filters(after="2000-01-01T00:00:00", before="2010-01-01T00:00:00")
+        assert snapshot.allowed(between).tolist() == []
+        assert snapshot.allowed(Filters(after="2000-01-01T00:00:00")).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "senseless",
+    [Filters(min_width=2**70), Filters(tags=("\ud800",)), Filters(cameras=("\udfff",))],
+)
+def test_values_that_no_database_holds_are_refused(catalog, senseless):
+    with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="too large"):
+        snapshot.allowed(senseless)
