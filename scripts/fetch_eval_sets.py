@@ -23,16 +23,25 @@ SVG_EDGE_PX = 512
 # Turned copies of other stamps.
 _TURNED = re.compile(r"_(mirror|flip|mirror_flip)$")
 # The first line of a stamp's text is English unless it already names a language: "de.utf8=...".
-_LANGUAGE_LINE = re.compile(r"^[A-Za-z_@]+(\.utf8)?=")
+_LANGUAGE_LINE = re.compile(r"^([A-Za-z_@]+)(?:\.utf8)?=(.*)$")
+LANGUAGES = ("de", "fr", "es", "ja", "zh_CN")
+"""Other than English, in which captions are kept, too."""
 
 
-def english_caption(text_file: Path) -> str:
-    """The English caption beside a stamp, or an empty string."""
+def captions(text_file: Path) -> dict[str, str]:
+    """The captions beside a stamp: English as ``caption``, others as ``caption_de``."""
+    found = {"caption": ""} | {f"caption_{language}": "" for language in LANGUAGES}
     if not text_file.is_file():
-        return ""
+        return found
     text = text_file.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff")
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return "" if _LANGUAGE_LINE.match(first) else first
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        other = _LANGUAGE_LINE.match(line)
+        if other is None:
+            found["caption"] = line if number == 0 else found["caption"]
+        elif other[1] in LANGUAGES:
+            found[f"caption_{other[1]}"] = other[2].strip()
+    return found
 
 
 def open_stamp(path: Path) -> Image.Image:
@@ -68,7 +77,8 @@ def build_stamps(folder: Path, cache: Path) -> Path:
     """Write the set into ``folder``.
 
     Returns:
-        The manifest: path, category, source (png or svg), photograph (0 or 1), caption.
+        The manifest: path, category, source (png or svg), photograph (0 or 1), caption, and
+        caption_de and so on.
     """
     require("rsvg-convert", "librsvg2-bin")
     stamps = fetch_debian(PACKAGE, cache) / "usr/share/tuxpaint/stamps"
@@ -91,7 +101,7 @@ def build_stamps(folder: Path, cache: Path) -> Path:
                 "category": path.parent.relative_to(stamps).as_posix(),
                 "source": path.suffix[1:],
                 "photograph": str(int(path.suffix == ".png" and looks_photographic(stamp))),
-                "caption": english_caption(path.with_suffix(".txt")),
+                **captions(path.with_suffix(".txt")),
             }
         )
     manifest = folder / "manifest.csv"

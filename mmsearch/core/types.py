@@ -69,13 +69,16 @@ class Calibration:
 
     Attributes:
         bias: Of the logit.
-        library: For each standard deviation that a score lies above the library's mean.
+        library: For each standard deviation that a score lies above the library's mean; what can be
+            said of an encoder whose scores were never looked at.
+        margin: For each unit that it lies above the library's mean.
         null: For each unit that it lies above the score of prompts that describe nothing.
         measured: Whether it was fitted for this encoder.
     """
 
     bias: float = -4.0
     library: float = 1.0
+    margin: float = 0.0
     null: float = 0.0
     measured: bool = False
 

@@ -32,8 +32,10 @@ NULL_PROMPTS: tuple[str, ...] = (
 SAMPLE_ROWS = 1000
 """Pictures of the library that a query is compared with."""
 
-LIKELY, POSSIBLE = 0.6, 0.3
-"""From these probabilities on."""
+LIKELY, POSSIBLE = 0.3, 0.1
+"""From these probabilities on. They look low because they were fitted on drawings: of photographs
+found first, most from the upper one on are right, and few below the lower one; see
+benchmarks/RESULTS.md."""
 
 TEXT_RELIABILITY = 0.9
 """What a text that holds all words of a query is believed."""
@@ -79,9 +81,14 @@ def visual_confidence(
     Returns:
         float64 (n,), in (0, 1).
     """
-    above_library = (scores.astype(np.float64) - background.mean) / background.spread
-    above_null = (scores - null_scores).astype(np.float64)
-    logit = calibration.bias + calibration.library * above_library + calibration.null * above_null
+    above_library = scores.astype(np.float64) - background.mean
+    above_null = scores.astype(np.float64) - null_scores
+    logit = (
+        calibration.bias
+        + calibration.library * above_library / background.spread
+        + calibration.margin * above_library
+        + calibration.null * above_null
+    )
     return 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
 
 

@@ -20,7 +20,7 @@ from mmsearch.engine.view import View
 DEPTH = 1000
 """Candidates that each list brings to a blend. Fixed, so that the top 5 begins the top 15."""
 
-NEGATIVE_SHARE = 0.5
+NEGATIVE_SHARE = 0.75
 """Of what a positive term counts; more, and pictures win that are merely unlike what is not wanted.
 Chosen by the study of benchmarks/RESULTS.md."""
 

@@ -28,6 +28,7 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.ticker import NullFormatter, StrMethodFormatter  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "A plot needs the Python package 'matplotlib', which is not installed.",
@@ -57,6 +58,8 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
     left.set_xticks(range(len(names)), names)
     left.set_ylabel("value, with 95% interval")
     right.set_xscale("log")
+    right.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    right.xaxis.set_minor_formatter(NullFormatter())
     right.set_xlabel("k, number of hits looked at")
     right.set_ylabel("Recall@k")
     for axes in (left, right):
@@ -64,7 +67,10 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
         axes.grid(axis="y", color="#dddddd")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    left.legend(loc="upper left", frameon=False)
+    # Below both, where it can hide no point.
+    handles, labels = left.get_legend_handles_labels()
+    columns = min(len(labels), 3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     queries = next(iter(evaluations.values())).queries
     figure.suptitle(f"{title} ({queries:,} queries)")
     figure.savefig(path, dpi=150, format="png")

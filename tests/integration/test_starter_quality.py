@@ -1,6 +1,6 @@
 """The built-in model finds photographs by their word at least as well as ConSE, its baseline.
 
-ConSE's own figures on these photographs come from benchmarks/starter_quality.py.
+ConSE's own figures on these photographs come from benchmarks/quality/starter.py.
 """
 
 import csv

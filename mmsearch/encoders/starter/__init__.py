@@ -11,7 +11,7 @@ from typing import Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.types import EncoderOptions, EncoderSpec, ModelInfo
+from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
 from mmsearch.encoders._compiled import file_sha256
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
@@ -21,6 +21,11 @@ from mmsearch.encoders.starter.alignment import ALIGNMENT, load_alignment
 CODE_VERSION: Final = 1
 END_TOKEN_ID: Final = 102
 """[SEP], which ends a text of BERT's."""
+
+PROMPTS: Final = ("{}",)
+"""Others find no more; see benchmarks/RESULTS.md."""
+CALIBRATION: Final = Calibration(-4.111, library=0.0, margin=9.655, null=1.493, measured=True)
+"""Fitted by ``benchmarks/quality/confidence.py`` on drawings that nothing was learned from."""
 
 
 def build(options: EncoderOptions) -> Encoder:
@@ -32,7 +37,10 @@ def build(options: EncoderOptions) -> Encoder:
     """
     if options.variant:
         raise UnknownNameError(f"The starter model has no variant {options.variant!r}.")
-    return TowerEncoder(Blueprint("starter", _slug(), (), CODE_VERSION, _load), options)
+    blueprint = Blueprint(
+        "starter", _slug(), (), CODE_VERSION, _load, prompts=PROMPTS, calibration=CALIBRATION
+    )
+    return TowerEncoder(blueprint, options)
 
 
 def models(options: EncoderOptions) -> list[ModelInfo]:

@@ -1,0 +1,1 @@
+"""What mmsearch is worth, measured."""

@@ -1,0 +1,260 @@
+"""Whether a search knows that it found nothing.
+
+Each query is asked twice: of the whole set, and of the set without its relevant pictures. The
+logistic function of `mmsearch.engine.confidence` is fitted on drawings (Tux Paint's, which nothing
+was learned from) and judged on photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import stats
+from scipy.optimize import minimize
+
+import mmsearch
+from benchmarks.quality.starter import Trial
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.types import Calibration, Kind
+from mmsearch.engine.confidence import (
+    LIKELY,
+    NULL_PROMPTS,
+    POSSIBLE,
+    Background,
+    visual_confidence,
+)
+
+HITS = 10
+RESAMPLES = 2000
+PENALTY = 1e-4
+TEXTS = 64
+FITTED_ON = "stamps, drawings only"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of a trial.
+
+    Attributes:
+        pictures: float32 (pictures, dim).
+        queries: float32 (queries, dim).
+        nothing: float32 (dim,), the mean of the null prompts.
+    """
+
+    pictures: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    nothing: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of the hits of each query of a trial, asked of one library.
+
+    Attributes:
+        backgrounds: Of each query.
+        scores: float32 (queries, hits), cosine similarities, best first.
+        null_scores: float32 (queries, hits), with the null prompts.
+        relevant: bool (queries, hits).
+    """
+
+    backgrounds: list[Background]
+    scores: NDArray[np.float32]
+    null_scores: NDArray[np.float32]
+    relevant: NDArray[np.bool_]
+
+    def confidence(self, calibration: Calibration) -> Floats:
+        """Of each hit."""
+        rows = zip(self.scores, self.null_scores, self.backgrounds, strict=True)
+        return np.stack([visual_confidence(*row, calibration) for row in rows])
+
+    def features(self) -> Floats:
+        """Of first hits, float64 (queries, 3): one, above the library, above the null prompts."""
+        first = self.scores[:, 0].astype(np.float64)
+        means = np.array([background.mean for background in self.backgrounds])
+        return np.stack(
+            [np.ones(len(first)), first - means, first - self.null_scores[:, 0]], axis=1
+        )
+
+
+def ask(trial: Trial, encoded: Encoded, *, present: bool) -> Asked:
+    """The first hits of all queries, with or without the relevant pictures in the library."""
+    backgrounds, scores, nulls, hits = [], [], [], []
+    for vector, relevant in zip(encoded.queries, trial.relevant, strict=True):
+        kept = np.ones(len(relevant), bool) if present else ~relevant
+        pictures = encoded.pictures[kept]
+        own = pictures @ vector
+        first = np.argsort(-own, kind="stable")[:HITS]
+        backgrounds.append(Background.of(own))
+        scores.append(own[first])
+        nulls.append(pictures[first] @ encoded.nothing)
+        hits.append(relevant[kept][first])
+    return Asked(backgrounds, np.stack(scores), np.stack(nulls), np.stack(hits))
+
+
+def encode(trial: Trial, encoder: Encoder) -> Encoded:
+    """Everything of a trial, in batches."""
+    size = encoder.batch_size
+    parts = [
+        encoder.encode(
+            Kind.IMAGE,
+            [encoder.prepare(Kind.IMAGE, _pixels(p)) for p in trial.pictures[start : start + size]],
+        )
+        for start in range(0, len(trial.pictures), size)
+    ]
+    nothing = _texts(encoder, NULL_PROMPTS).mean(axis=0)
+    return Encoded(np.concatenate(parts), _texts(encoder, trial.queries), nothing)
+
+
+def fit(both: tuple[Asked, Asked]) -> Calibration:
+    """Logistic regression of relevance, over the first hits in both libraries.
+
+    Later hits are left out: where one picture is relevant, they are wrong however well they fit.
+    """
+    features = np.concatenate([asked.features() for asked in both])
+    truth = np.concatenate([asked.relevant[:, 0] for asked in both])
+
+    def loss(weights: Floats) -> float:
+        signed = np.where(truth, 1.0, -1.0) * (features @ weights)
+        return float(np.logaddexp(0, -signed).mean() + PENALTY * (weights[1:] ** 2).sum())
+
+    bias, margin, null = (float(v) for v in minimize(loss, np.zeros(3), method="BFGS").x)
+    return Calibration(bias, library=0.0, margin=margin, null=null, measured=True)
+
+
+def auc(present: Floats, absent: Floats) -> tuple[float, float, float]:
+    """ROC AUC of a query's best hit, with its 95% bootstrap interval over queries."""
+
+    def area(a: Floats, b: Floats) -> float:
+        return float(stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)))
+
+    chance = np.random.default_rng(0)
+    samples = []
+    for _ in range(RESAMPLES):
+        # Both libraries are asked the same queries, so they are drawn together.
+        drawn = chance.integers(0, len(present), len(present))
+        samples.append(area(present[drawn], absent[drawn]))
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return area(present, absent), float(low), float(high)
+
+
+def measure(trials: list[Trial], fitting: Trial) -> dict[str, Any]:
+    """Fit on drawings, judge on everything."""
+    encoder = mmsearch.open_model("starter")
+    drawings = encode(fitting, encoder)
+    fitted = fit((ask(fitting, drawings, present=True), ask(fitting, drawings, present=False)))
+    results: dict[str, Any] = {
+        "fitted": asdict(fitted),
+        "shipped": asdict(encoder.calibration),
+        "trials": [],
+    }
+    for trial in [*trials, fitting]:
+        encoded = encode(trial, encoder)
+        there, gone = ask(trial, encoded, present=True), ask(trial, encoded, present=False)
+        sure = there.confidence(encoder.calibration), gone.confidence(encoder.calibration)
+        found = there.relevant[:, 0]
+        best = sure[0].max(axis=1)
+        results["trials"].append(
+            {
+                "trial": trial.name,
+                "queries": len(trial.queries),
+                "pictures": len(trial.pictures),
+                "auc": auc(best, sure[1].max(axis=1)),
+                "auc_cosine": auc(there.scores[:, 0], gone.scores[:, 0]),
+                "auc_found": auc_found(best, sure[1].max(axis=1), found),
+                "bands": bands(
+                    np.concatenate(sure), np.concatenate([there.relevant, gone.relevant])
+                ),
+            }
+        )
+        print(results["trials"][-1], flush=True)
+    return results
+
+
+def auc_found(present: Floats, absent: Floats, found: NDArray[np.bool_]) -> list[float]:
+    """As `auc`, for the queries whose first hit is relevant; and how many those are."""
+    return [*auc(present[found], absent[found]), float(found.sum())]
+
+
+def bands(confidences: Floats, relevant: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """What became of first hits in each band of confidence."""
+    first, hit = confidences[:, 0], relevant[:, 0]
+    rows = []
+    for low, high in pairwise((0.0, POSSIBLE, LIKELY, 1.01)):
+        inside = (first >= low) & (first < high)
+        rows.append(
+            {
+                "from": low,
+                "hits": int(inside.sum()),
+                "mean": float(first[inside].mean()) if inside.any() else 0.0,
+                "relevant": float(hit[inside].mean()) if inside.any() else 0.0,
+            }
+        )
+    return rows
+
+
+def page(results: dict[str, Any]) -> str:
+    """As Markdown."""
+    lines = [
+        "## Knowing that there is nothing\n",
+        "Each query is asked of the whole set and of the set without its relevant pictures. ROC AUC "
+        "is the chance that\nthe best hit of a query that has an answer is held for surer than that of "
+        "one that has none (0.5: by tossing a\ncoin). *confidence* is what mmsearch shows, fitted on "
+        "Tux Paint's drawings; *cosine* is the bare similarity;\n*found* counts only queries whose "
+        "first hit is right. 95% bootstrap intervals over queries.\n",
+        "| encoder | trial | queries | pictures | confidence | cosine | confidence, found |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for own in results["trials"]:
+        *found, count = own["auc_found"]
+        note = " (fitted on it)" if own["trial"] == FITTED_ON else ""
+        lines.append(
+            f"| starter | {own['trial']}{note} | {own['queries']} | {own['pictures']} "
+            f"| {_cell(own['auc'])} | {_cell(own['auc_cosine'])} "
+            f"| {_cell(found)}, {count:.0f} queries |"
+        )
+    lines += [
+        "\nFirst hits by the band of their confidence, of both libraries together:\n",
+        "| trial | confidence from | first hits | mean confidence | relevant |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for own in results["trials"]:
+        lines += [
+            f"| {own['trial']} | {row['from']:.1f} | {row['hits']} | {row['mean']:.2f} "
+            f"| {row['relevant']:.2f} |"
+            for row in own["bands"]
+        ]
+    lines.append(
+        "\nOpenCLIP models were not measured: their weights could not be had where this ran. They "
+        "show no confidence\nas calibrated until they are."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Any) -> str:
+    value, low, high = values
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+
+
+def _texts(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    return np.concatenate(
+        [
+            encoder.encode(
+                Kind.TEXT, [encoder.prepare(Kind.TEXT, t) for t in texts[start : start + TEXTS]]
+            )
+            for start in range(0, len(texts), TEXTS)
+        ]
+    )
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))

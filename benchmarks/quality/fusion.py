@@ -1,0 +1,186 @@
+"""The fusion study: what texts are worth, how they are best used, and what wrong ones cost.
+
+The photographs of tests/photos are searched by their words. Their texts are the titles under which
+their authors published them, given to a share of the photographs (coverage); a share of those
+titles stands with the wrong photograph (misplaced). Everything runs through the public interface.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mmsearch
+from mmsearch.api.evaluating import CaptionedSet, Evaluation, SearchSettings, compare, rate
+
+CONDITIONS = (
+    (0.0, 0.0),
+    *((coverage, wrong) for coverage in (0.25, 0.5, 1.0) for wrong in (0.0, 0.2, 0.5)),
+)
+HYBRID = {"score": "score_blend", "rank": "reciprocal_rank"}
+SEED = 0
+SHOWN = ("Recall@1", "Recall@10")
+
+
+@dataclass(frozen=True)
+class System:
+    """A fusion and a way to search.
+
+    Attributes:
+        name: As printed.
+        fusion: Of the index.
+        settings: Of the search.
+    """
+
+    name: str
+    fusion: str
+    settings: SearchSettings
+
+
+SYSTEMS = (
+    System("image: vector", "image", SearchSettings("vector")),
+    System("text", "image", SearchSettings("text")),
+    *(
+        System(f"image: hybrid, {short}", "image", SearchSettings("hybrid", blend))
+        for short, blend in HYBRID.items()
+    ),
+    System("weighted: vector", "weighted", SearchSettings("vector")),
+    System("weighted: hybrid, score", "weighted", SearchSettings("hybrid", HYBRID["score"])),
+    System("concat: vector", "concat", SearchSettings("vector")),
+    System("concat: hybrid, score", "concat", SearchSettings("hybrid", HYBRID["score"])),
+    System("attention: vector", "attention", SearchSettings("vector")),
+    System("attention: hybrid, score", "attention", SearchSettings("hybrid", HYBRID["score"])),
+)
+
+
+def titles_of(rows: list[dict[str, str]], coverage: float, misplaced: float) -> dict[str, str]:
+    """Titles by path: some photographs have one, and some of those another's."""
+    order = list(range(len(rows)))
+    random.Random(SEED).shuffle(order)
+    covered = order[: round(coverage * len(rows))]
+    wrong = covered[: round(misplaced * len(covered))]
+    titles = {i: rows[i]["source_title"] for i in covered}
+    # Each gets the title of the next: nobody keeps his own.
+    turned = dict(zip(wrong, [titles[i] for i in wrong[1:] + wrong[:1]], strict=True))
+    return {rows[i]["path"]: title for i, title in (titles | turned).items()}
+
+
+def measure(photos: Path) -> dict[str, Any]:
+    """Every system under every condition."""
+    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    captioned = CaptionedSet(photos / "manifest.csv", "word", "{}")
+    found = []
+    for coverage, misplaced in CONDITIONS:
+        ratings = _rated(photos, captioned, titles_of(rows, coverage, misplaced))
+        for name, rating in ratings.items():
+            print(f"{coverage:.2f} {misplaced:.1f} {name:26}", _line(rating), flush=True)
+        found.append(
+            {
+                "coverage": coverage,
+                "misplaced": misplaced,
+                "systems": {name: _figures(rating) for name, rating in ratings.items()},
+                "against_better_part": _against_parts(ratings),
+            }
+        )
+    queries = next(iter(ratings.values())).queries
+    return {"queries": queries, "pictures": len(rows), "conditions": found}
+
+
+def _rated(photos: Path, captioned: CaptionedSet, titles: dict[str, str]) -> dict[str, Evaluation]:
+    ratings = {}
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "titles.jsonl"
+        lines = (json.dumps({"path": p, "caption": t}) + "\n" for p, t in titles.items())
+        table.write_text("".join(lines), encoding="utf-8")
+        with mmsearch.open_index("study", home=folder, model="starter") as index:
+            index.add_folder(photos, captions=table if titles else None, texts="table")
+            fusion = ""
+            for system in SYSTEMS:
+                if system.fusion != fusion:
+                    fusion = system.fusion
+                    index.reindex(fusion=fusion, reencode=fusion == "attention")
+                    index.close()
+                if titles or system.name == "image: vector":
+                    ratings[system.name] = rate(
+                        index,
+                        captioned,
+                        system.settings,
+                        depth=len(list((photos / "photos").iterdir())),
+                    )
+    return ratings
+
+
+def _figures(rating: Evaluation) -> dict[str, list[float]]:
+    return {
+        name: [round(v, 4) for v in (own.value, own.low, own.high)]
+        for name, own in rating.metrics.items()
+    }
+
+
+def _against_parts(ratings: dict[str, Evaluation]) -> dict[str, dict[str, list[float]]]:
+    """Hybrid minus the better of its two parts, by metric, with the paired interval."""
+    compared: dict[str, dict[str, list[float]]] = {}
+    for name, rating in ratings.items():
+        fusion, _, way = name.partition(": ")
+        if not way.startswith("hybrid"):
+            continue
+        compared[name] = {}
+        for metric in SHOWN:
+            parts = (ratings[f"{fusion}: vector"], ratings["text"])
+            better = max(parts, key=lambda part: part.metrics[metric].value)
+            difference = compare(better, rating)[metric].difference
+            compared[name][metric] = [
+                round(v, 4) for v in (difference.value, difference.low, difference.high)
+            ]
+    return compared
+
+
+def _line(rating: Evaluation) -> str:
+    own = (rating.metrics[name] for name in SHOWN)
+    return "  ".join(f"{m.value:.3f} [{m.low:.2f}, {m.high:.2f}]" for m in own)
+
+
+def page(results: dict[str, Any]) -> str:
+    """As Markdown."""
+    lines = [
+        "## Texts and fusion\n",
+        f"{results['pictures']} photographs of tests/photos, asked for by {results['queries']} "
+        "distinct words. Texts are the titles under which\ntheir authors published them, given to "
+        "a share of the photographs (*titles*); some stand with the wrong\nphotograph (*wrong*). "
+        "Cells are Recall@1 / Recall@10 with 95% bootstrap intervals over queries.\n",
+    ]
+    names = list(results["conditions"][-1]["systems"])
+    lines += ["| titles | wrong | system | Recall@1 | Recall@10 |", "|--:|--:|---|--:|--:|"]
+    for condition in results["conditions"]:
+        for name in names:
+            own = condition["systems"].get(name)
+            if own:
+                cells = " | ".join(_cell(own[metric]) for metric in SHOWN)
+                lines.append(
+                    f"| {condition['coverage']:.0%} | {condition['misplaced']:.0%} "
+                    f"| {name} | {cells} |"
+                )
+    lines += [
+        "\nHybrid ranking minus the better of its two parts (vectors of the same fusion, or texts "
+        "alone), query by query:\n",
+        "| titles | wrong | system | Recall@1 | Recall@10 |",
+        "|--:|--:|---|--:|--:|",
+    ]
+    for condition in results["conditions"]:
+        for name, own in condition["against_better_part"].items():
+            cells = " | ".join(_cell(own[metric], "+") for metric in SHOWN)
+            lines.append(
+                f"| {condition['coverage']:.0%} | {condition['misplaced']:.0%} | {name} | {cells} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float], sign: str = "") -> str:
+    value, low, high = values
+    return f"{value:{sign}.3f} [{low:{sign}.2f}, {high:{sign}.2f}]"
