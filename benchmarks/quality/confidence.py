@@ -228,7 +228,7 @@ def page(results: dict[str, Any]) -> str:
     ]
     for own in results["trials"]:
         lines += [
-            f"| {own['trial']} | {row['from']:.1f} | {row['hits']} | {row['mean']:.2f} "
+            f"| {own['trial']} | {row['from']:.3f} | {row['hits']} | {row['mean']:.2f} "
             f"| {row['relevant']:.2f} |"
             for row in own["bands"]
         ]

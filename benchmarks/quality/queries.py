@@ -141,8 +141,8 @@ def page(results: dict[str, Any]) -> str:
             f"| {_cell(own['difference'], '+')} |"
         )
     lines += [
-        "\nThe starter therefore takes queries as they are. OpenCLIP models were not measured here; "
-        "theirs are named in\n[the query language](../docs/query-language.md).\n",
+        "\nThe starter therefore takes queries as they are. OpenCLIP models could not be measured here "
+        "and do the same;\n`--prompt` says otherwise.\n",
         "## Negative terms\n",
         f'{PAIRS} random pairs of words of tests/photos, asked as "A and B" without B. *wanted*: a '
         f"picture of A is among the first {DEPTH};\n*unwanted*: a picture of B is. The share is what "

@@ -76,6 +76,7 @@ class SearchEngine:
             explained = request.explain and vectors is not None
             nothing = self._queries.mean(NULL_PROMPTS) if explained else None
         with self._newest(timings) as (snapshot, view):
+            pictures = snapshot.pictures
             with _timed(timings, "search"):
                 mode, found, library = self._find(request, snapshot, view, vectors)
             with _timed(timings, "hits"):
@@ -93,7 +94,7 @@ class SearchEngine:
             match=band(best) if request.explain and best is not None else None,
             calibrated=self._encoder.calibration.measured,
             generation=snapshot.generation,
-            pictures=snapshot.pictures,
+            pictures=pictures,
             passed=library.size,
             encoder=self._encoder.spec.name,
             timings_s=timings,

@@ -1,0 +1,98 @@
+"""Words in the texts of pictures."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmsearch.core.evidence import Phrase
+from mmsearch.core.records import PlacedFile, ShardCommit
+from mmsearch.core.types import Text
+from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, seen
+
+TEXTS = [
+    (Text("caption", "A brown dog runs on the beach"),),
+    (Text("caption", "Boats in a café"), Text("keywords", "sea; harbour")),
+    (Text("title", "東京の夜景と桜"),),
+    (Text("caption", "A dog sleeps"), Text("filename", "beach house", None, "filename")),
+    (),
+]
+
+
+@pytest.fixture
+def told(catalog, root):
+    """The catalog with a picture for each of TEXTS, with ids from 1."""
+    catalog.bind(IDENTITY)
+    names = {b"%d.jpg" % n: chr(ord("a") + n) for n in range(len(TEXTS))}
+    catalog.commit_shard(encoded(catalog, root, names))
+    placed = [
+        PlacedFile(seen(b"%d.jpg" % n), digest_of(chr(ord("a") + n)), own, texts_key=b"key")
+        for n, own in enumerate(TEXTS)
+    ]
+    catalog.commit_shard(ShardCommit(root.id, 2, placed=placed))
+    return catalog
+
+
+def found(catalog, *phrases, limit=10, allowed=None):
+    with catalog.snapshot() as snapshot:
+        asked = [phrase if isinstance(phrase, Phrase) else Phrase(phrase) for phrase in phrases]
+        matches = snapshot.match(asked, limit, allowed)
+    assert (np.diff(matches.scores) <= 0).all()
+    assert ((matches.scores > 0) & (matches.scores <= 1)).all()
+    return matches.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ("dog", {1, 4}),
+        ("DOGS", {1, 4}),
+        ("running", {1}),
+        ("cafe", {2}),
+        ("Café", {2}),
+        ("harbours", {2}),
+        ("夜景", {3}),
+        ("東京の夜景", {3}),
+        ("house", {4}),
+        ("zebra", set()),
+        ("", set()),
+        ('"; DROP TABLE images; --', set()),
+        ("NEAR(dog beach) OR *", {1, 4}),
+    ],
+)
+def test_words_are_found_without_regard_to_case_accents_and_endings(told, words, ids):
+    assert set(found(told, words)) == ids
+
+
+def test_all_words_come_before_some(told):
+    assert found(told, "dog beach")[:1] in ([1], [4])
+    assert found(told, "brown dog on the beach")[0] == 1
+
+
+def test_only_pictures_that_are_allowed_and_no_more_than_asked(told):
+    assert found(told, "dog", allowed=np.array([4], dtype=np.int64)) == [4]
+    assert found(told, "dog", allowed=np.empty(0, dtype=np.int64)) == []
+    assert len(found(told, "dog", limit=1)) == 1
+
+
+def test_what_is_taken_away_counts_against_a_text(told):
+    assert found(told, "dog", Phrase("sleeps", -1.0))[0] == 1
+
+
+def test_the_matching_text_comes_with_its_words_marked(told):
+    with told.snapshot() as snapshot:
+        first, second, none = snapshot.matched_texts([4, 2, 5], [Phrase("dogs sea")])
+    assert [first.text[a:b] for a, b in first.spans] == ["dog"]
+    assert [second.text[a:b] for a, b in second.spans] == ["sea"]
+    assert none is None
+
+
+def test_a_file_that_is_gone_takes_its_words_along(told, root):
+    told.commit_shard(ShardCommit(root.id, 3, dropped=[b"0.jpg"]))
+    assert found(told, "brown") == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(st.text(max_size=30))
+def test_any_words_are_looked_for(told, words):
+    found(told, words)

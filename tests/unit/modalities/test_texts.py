@@ -1,0 +1,197 @@
+"""Texts beside pictures, in their names and in tables."""
+
+import json
+import os
+import re
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsearch.core.errors import DecodeError, SourceError
+from mmsearch.core.records import SeenFile, Sidecar
+from mmsearch.core.types import Text, TextSource
+from mmsearch.modalities._texts import gather
+from mmsearch.modalities._texts.filename import words_of
+from mmsearch.modalities._texts.sidecar import MAX_BYTES, read_sidecar, sidecars_of
+from mmsearch.modalities._texts.table import read_captions
+from mmsearch.modalities._texts.xmp import parse_xmp
+
+XMP = """<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>
+<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
+ xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'
+ xmlns:dc='http://purl.org/dc/elements/1.1/' xmlns:exif='http://ns.adobe.com/exif/1.0/'>
+ <rdf:Description exif:GPSLatitude='48,51.6N' exif:GPSLongitude='2,21.1W'>
+  <dc:title><rdf:Alt><rdf:li xml:lang='x-default'>Harbour</rdf:li></rdf:Alt></dc:title>
+  <dc:description><rdf:Alt><rdf:li xml:lang='de'>Boote im Hafen</rdf:li></rdf:Alt></dc:description>
+  <dc:subject><rdf:Bag><rdf:li>boats</rdf:li><rdf:li>sea</rdf:li></rdf:Bag></dc:subject>
+ </rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+def told(texts):
+    return {(text.kind, text.text, text.language) for text in texts}
+
+
+class TestSidecars:
+    def test_they_bear_the_name_of_the_picture_with_or_without_its_ending(self):
+        beside = {b"a.jpg", b"a.txt", b"a.jpg.caption", b"a.xmp", b"ab.txt", b"a.md"}
+        assert sidecars_of(b"A.jpg", beside) == [b"a.jpg.caption", b"a.txt", b"a.xmp"]
+
+    @pytest.mark.parametrize("suffix", ["txt", "caption"])
+    def test_a_plain_text_is_a_caption_on_one_line(self, tmp_path, suffix):
+        path = tmp_path / f"a.{suffix}"
+        path.write_text("\ufeffA dog\n  on a beach\n", encoding="utf-8")
+        assert told(read_sidecar(os.fsencode(path))) == {("caption", "A dog on a beach", None)}
+
+    def test_json_fields(self, tmp_path):
+        path = tmp_path / "a.json"
+        fields = {
+            "caption": "A dog",
+            "Description": ["Wet.", 3, None],
+            "title": "IMG_1.JPG",
+            "tags": ["beach", "sea"],
+            "keywords": "sun, sea",
+            "width": 7,
+        }
+        path.write_text(json.dumps(fields))
+        found = read_sidecar(os.fsencode(path))
+        assert {("caption", "A dog", None), ("description", "Wet.", None)} <= told(found)
+        (words,) = [text.text for text in found if text.kind == "keywords"]
+        assert set(re.split("; ?", words)) == {"beach", "sea", "sun"}
+        assert not any(text.kind == "title" for text in found)
+
+    def test_json_that_says_nothing(self, tmp_path):
+        path = tmp_path / "a.json"
+        path.write_text("[1, 2]")
+        assert read_sidecar(os.fsencode(path)) == ()
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("a.json", b"{"),
+            ("a.json", b"[" * 100_000),
+            ("a.xmp", b"<x"),
+            ("a.txt", b"x" * (MAX_BYTES + 1)),
+            ("a.xmp", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'),
+        ],
+    )
+    def test_a_damaged_one_says_why_and_costs_only_itself(self, tmp_path, name, content):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(DecodeError):
+            read_sidecar(os.fsencode(path))
+        file = SeenFile(b"red_boat.jpg", 1, 1, (Sidecar(os.fsencode(name), 1, 1),))
+        found = gather(os.fsencode(tmp_path), file)
+        assert [text.kind for text in found.texts] == ["filename"]
+        assert [problem.path for problem in found.problems] == [os.fsencode(path)]
+
+    @given(st.binary(max_size=200))
+    def test_any_bytes_are_read_or_refused(self, tmp_path_factory, content):
+        path = tmp_path_factory.getbasetemp() / "any"
+        for suffix in (".txt", ".json", ".xmp"):
+            path.with_suffix(suffix).write_bytes(content)
+            with suppress(DecodeError):
+                read_sidecar(os.fsencode(path.with_suffix(suffix)))
+
+
+def test_xmp_has_texts_languages_keywords_and_a_place():
+    facts = parse_xmp(XMP.encode(), TextSource.SIDECAR)
+    assert {("title", "Harbour", None), ("description", "Boote im Hafen", "de")} <= told(
+        facts.texts
+    )
+    assert "boats" in next(text.text for text in facts.texts if text.kind == "keywords")
+    assert facts.latitude == pytest.approx(48.86)
+    assert facts.longitude == pytest.approx(-2.351667, abs=1e-5)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("path", "words"),
+        [
+            (b"red_car-2.jpg", "red car"),
+            (b"RedCarInTown.jpg", "Red Car In Town"),
+            (b"Italy 2019/Rome/DSC_0001.JPG", "Italy 2019 Rome"),
+            (b"DCIM/100CANON/IMG_1234.JPG", None),
+            (b"IMG-20200101-WA0003.jpg", None),
+            (b"DSC0001 (2).jpg", None),
+            (b"PXL_20210504_101112.jpg", None),
+            (b"0f3a9c1d2e.jpg", None),
+            (b"6b29fc40-ca47-1067-b31d-00dd010662da.png", None),
+            (b"Screenshot 2020-01-01 at 10.11.12.png", None),
+            (b"1234.jpg", None),
+            (b"photos/dog/0001.jpg", "dog"),
+            ("caf\u00e9/Z\u00fcrichSee.jpg".encode(), "caf\u00e9 Z\u00fcrich See"),
+        ],
+    )
+    def test_words(self, path, words):
+        assert [text.text for text in words_of(path)] == ([words] if words else [])
+
+    @given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
+    def test_any_name_gives_words_or_none(self, path):
+        for text in words_of(path):
+            assert text.text.strip()
+            text.text.encode()
+
+
+class TestTables:
+    @pytest.fixture
+    def photos(self, tmp_path):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        (folder / "a.jpg").touch()
+        return folder
+
+    def read(self, table, folder):
+        return read_captions(table, os.fsencode(folder))
+
+    @pytest.mark.parametrize("written", ["a.jpg", "photos/a.jpg", "./photos/a.jpg", "{}/a.jpg"])
+    def test_paths_of_the_table_of_the_folder_and_absolute_ones(self, photos, written):
+        table = photos.parent / "c.csv"
+        table.write_text(f"path,caption\n{written.format(photos)},A dog\n/else/b.jpg,No\n")
+        assert self.read(table, photos) == {
+            b"a.jpg": (Text("caption", "A dog", None, TextSource.TABLE),)
+        }
+
+    def test_any_number_of_rows_and_columns_of_a_picture(self, photos):
+        table = photos / "c.jsonl"
+        rows = [
+            {"path": "a.jpg", "caption": "A dog", "lang": "en"},
+            {"path": "a.jpg", "caption": "Ein Hund", "lang": "de"},
+            {"path": "a.jpg", "caption": "A dog", "lang": "en", "tags": ["wet", "beach"]},
+        ]
+        table.write_text("\n".join(map(json.dumps, rows)))
+        found = self.read(table, photos)[b"a.jpg"]
+        assert [(t.kind, t.text, t.language) for t in found][:2] == [
+            ("caption", "A dog", "en"),
+            ("caption", "Ein Hund", "de"),
+        ]
+        assert found[2].kind == "keywords"
+
+    def test_parquet(self, photos):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        arrow = pytest.importorskip("pyarrow")
+        table = photos / "c.parquet"
+        parquet.write_table(arrow.table({"path": ["a.jpg"], "caption": ["A dog"]}), table)
+        assert told(self.read(table, photos)[b"a.jpg"]) == {("caption", "A dog", None)}
+
+    @pytest.mark.parametrize(
+        ("name", "content", "complaint"),
+        [
+            ("c.csv", b"name,words\na,b\n", "no column of paths"),
+            ("c.csv", b"path,caption\na.jpg,caf\xe9\n", "UTF-8"),
+            ("c.jsonl", b"{", "line 1 is not JSON"),
+            ("c.jsonl", b"3", "no JSON object"),
+            ("c.parquet", b"PAR1", "no Parquet file"),
+            ("c.xls", b"", "no table of captions"),
+        ],
+    )
+    def test_what_is_no_table_is_refused_by_name(self, photos, name, content, complaint):
+        table = photos / name
+        table.write_bytes(content)
+        with pytest.raises(SourceError, match=complaint):
+            self.read(table, photos)
+
+    def test_a_table_that_is_not_there(self, photos):
+        with pytest.raises(SourceError, match=r"none\.csv cannot be read"):
+            self.read(photos / "none.csv", photos)
