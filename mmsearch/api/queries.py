@@ -38,7 +38,7 @@ def parse_query(
         InvalidQueryError: Nothing is asked for, or there is no such mode.
     """
     pictures = [Term(image=Path(image).expanduser()) for image in images]
-    terms = list(language.parse_query(line)) if line.strip() or not pictures else []
+    terms = list(language.parse_query(line)) if line.strip() else []
     negatives = [Term(text, weight=-1.0) for text in without]
     if mode is not None and mode not in {known.value for known in Mode}:
         raise InvalidQueryError(

@@ -33,10 +33,9 @@ SAMPLE_ROWS = 1000
 """Pictures of the library that a query is compared with."""
 
 LIKELY, POSSIBLE = 0.3, 0.045
-"""From these probabilities on. Of the drawings that the starter's were fitted on, fewer than one in
-twenty first hits that are right fall below the lower one, while one in four queries without an answer
-do; first hits above the upper one are right more often than not on photographs. See
-benchmarks/RESULTS.md."""
+"""From these probabilities on. On the drawings that the starter's were fitted on, fewer than one in
+twenty right first hits fall below the lower one, and one in four of queries without an answer; on
+photographs, first hits above the upper one are mostly right. See benchmarks/RESULTS.md."""
 
 TEXT_RELIABILITY = 0.9
 """What a text that holds all words of a query is believed."""

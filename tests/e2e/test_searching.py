@@ -1,0 +1,202 @@
+"""Texts, the query language, filters and evaluation, by the installed command on photographs."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.e2e
+
+METRICS = {"Recall@1", "Recall@5", "Recall@10", "MRR", "nDCG@10", "median rank"}
+CAPTIONS = {"windmill": "an old mill by the canal", "giraffe": "the tall one at the zoo"}
+
+
+@pytest.fixture(scope="module")
+def collection(photos, tmp_path_factory):
+    """Forty photographs, some with a sidecar, some with a row in a table; and their words."""
+    folder = tmp_path_factory.mktemp("collection")
+    with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    wanted = [row for row in rows if row["word"].lower() in CAPTIONS]
+    others = [row for row in rows if row["word"].lower() not in CAPTIONS][:30]
+    words = {}
+    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "caption", "tags"])
+        for row in wanted + others:
+            name = Path(row["path"]).name
+            shutil.copy(photos / row["path"], folder / name)
+            words[name] = row["word"].lower()
+            if words[name] == "windmill":
+                (folder / name).with_suffix(".txt").write_text(CAPTIONS["windmill"])
+            elif words[name] == "giraffe":
+                table.writerow([name, CAPTIONS["giraffe"], "zoo; africa"])
+    return folder, words
+
+
+@pytest.fixture(scope="module")
+def home(mmsearch, collection, tmp_path_factory):
+    folder, _ = collection
+    home = tmp_path_factory.mktemp("home")
+    mmsearch("index", folder, "--home", home, "--captions", folder / "captions.csv")
+    return home
+
+
+def names(done):
+    return [Path(line).name for line in done.out.splitlines()]
+
+
+def test_words_of_sidecars_and_tables_are_found_and_shown(mmsearch, home, collection):
+    _, words = collection
+    answer = json.loads(mmsearch("query", "the old canal", "--json", "--home", home).out)
+    first = answer["hits"][0]
+    assert answer["mode"] == "hybrid"
+    assert words[Path(first["path"]).name] == "windmill"
+    matched = first["matched"]
+    assert {matched["text"][a:b] for a, b in matched["spans"]} >= {"old", "canal"}
+    assert first["band"] in {"likely", "possible", "unlikely"}
+    texts = mmsearch("query", "zoo", "--mode", "text", "--paths", "--home", home)
+    assert {words[name] for name in names(texts)} == {"giraffe"}
+
+
+def test_fusions_change_without_decoding(mmsearch, home, collection):
+    folder, _ = collection
+    moved = folder.rename(folder.with_name("away"))
+    try:
+        for fusion in ("weighted", "concat", "image"):
+            mmsearch("reindex", "--fusion", fusion, "--text-weight", "0.3", "--home", home)
+            assert fusion in mmsearch("status", "--home", home).out
+    finally:
+        moved.rename(folder)
+    refused = mmsearch("reindex", "--fusion", "attention", "--home", home, code=2)
+    assert "--reencode" in refused.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["2:windmill + water -people", 'bird -"in water"', "windmill + giraffe"],
+)
+def test_the_language_is_understood_in_one_argument_or_several(mmsearch, home, line):
+    whole = mmsearch("query", line, "--paths", "--home", home)
+    assert len(names(whole)) == 10
+
+
+def test_a_negative_written_in_three_ways_is_one(mmsearch, home):
+    ways = (["windmill -water"], ["windmill", "-water"], ["windmill", "--not", "water"])
+    answers = {mmsearch("query", *way, "--paths", "--home", home).out for way in ways}
+    assert len(answers) == 1
+
+
+def test_a_picture_and_words_together(mmsearch, home, collection):
+    folder, words = collection
+    mill = next(folder / name for name, word in words.items() if word == "windmill")
+    by_path = names(mmsearch("query", mill, "--paths", "--home", home))
+    by_option = names(mmsearch("query", "--image", mill, "--paths", "--home", home))
+    assert by_path[0] == by_option[0] == mill.name
+    mixed = names(mmsearch("query", f"{mill} + giraffe", "-k", "9", "--paths", "--home", home))
+    assert {"windmill", "giraffe"} <= {words[name] for name in mixed}
+
+
+def test_filters_are_exact(mmsearch, home, collection):
+    folder, _ = collection
+    sizes = {}
+    for path in folder.glob("*.jpg"):
+        with Image.open(path) as image:
+            sizes[path.name] = image.size
+
+    def found(*options):
+        return set(names(mmsearch("query", "a thing", "-k99", "--paths", "--home", home, *options)))
+
+    wide = {name for name, (width, height) in sizes.items() if width > height}
+    assert found("--orientation", "landscape") == wide
+    assert found("--where", "aspect > 1 and width >= 512") == {
+        n for n in wide if sizes[n][0] >= 512
+    }
+    assert found("--min-height", "400") == {n for n, (_, height) in sizes.items() if height >= 400}
+    some = min(sizes)
+    assert found("--path", f"{some[:4]}*") == {n for n in sizes if n.startswith(some[:4])}
+    assert found("--after", "2100") == set()
+    giraffes = found("--tag", "africa")
+    assert giraffes == found("--where", "'Zoo' in tags")
+    assert giraffes
+
+
+def test_nothing_like_that_is_said(mmsearch, home):
+    done = mmsearch("query", "a quantum physicist in a courtroom", "-k2", "--home", home)
+    assert "Nothing here looks like that; nearest:" in done.err
+    assert len(done.out.splitlines()) == 2
+    sure = mmsearch("query", "a red car", "--min-confidence", "0.9", "--paths", "--home", home)
+    assert sure.out == ""
+
+
+def test_many_queries_from_a_file(mmsearch, home, tmp_path):
+    file = tmp_path / "queries.txt"
+    file.write_text("windmill\n\n-people\ngiraffe + grass\n", encoding="utf-8")
+    done = mmsearch("query", "--batch", file, "-k2", "--home", home, code=3)
+    first, wrong, last = (json.loads(line) for line in done.out.splitlines())
+    assert len(first["hits"]) == len(last["hits"]) == 2
+    assert "error" in wrong
+    assert "1 of 3" in done.err
+    alone = json.loads(mmsearch("query", "windmill", "-k2", "--json", "--home", home).out)
+    assert [hit["path"] for hit in alone["hits"]] == [hit["path"] for hit in first["hits"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["-people"], "only says"),
+        (["x", "--where", "width = 3"], "=="),
+        (["x", "--where", "__import__('os')"], "condition"),
+        (["x", "--where", "wdth > 3"], "wdth"),
+        (["x", "--after", "yesterday"], "yesterday"),
+        (["x", "--near", "100,0,1"], "100,0,1"),
+        (["x", "--orientation", "round"], "round"),
+        (["x", "--mode", "magic"], "magic"),
+        (["x", "--blend", "magic"], "magic"),
+        (["x", "--prompt", "no place"], "{}"),
+        (["./none.jpg"], "none.jpg"),
+        (["--batch", "none.txt"], "none.txt"),
+    ],
+)
+def test_what_makes_no_sense_is_answered_with_one_sentence(mmsearch, home, options, complaint):
+    done = mmsearch("query", *options, "--home", home, code=2)
+    assert complaint in done.err
+
+
+def test_a_captioned_set_is_rated_and_compared(mmsearch, home, collection, tmp_path):
+    _, words = collection
+    path = tmp_path / "words.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerows([("path", "word"), *words.items()])
+    picture = tmp_path / "recall.png"
+    options = ("--query-column", "word", "--compare", "mode=vector", "--plot", picture, "--json")
+    answer = json.loads(mmsearch("eval", path, *options, "--home", home).out)
+    assert len(answer["evaluations"]) == 2
+    for rating in answer["evaluations"].values():
+        assert rating["queries"] == len(set(words.values()))
+        assert set(rating["metrics"]) == METRICS
+    (compared,) = answer["comparisons"].values()
+    assert set(compared) == METRICS - {"median rank"}
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+    plain = mmsearch("eval", path, "--query-column", "word", "--home", home).out
+    assert "Recall@10" in plain
+
+
+def test_a_set_of_other_pictures_is_refused(mmsearch, home, tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("path,caption\nnowhere.jpg,a dog\n")
+    done = mmsearch("eval", path, "--home", home, code=2)
+    assert "None of the pictures" in done.err
+
+
+def test_a_table_of_captions_that_is_none_stops_before_anything(mmsearch, collection, tmp_path):
+    folder, _ = collection
+    table = tmp_path / "captions.csv"
+    table.write_text("a,b\n1,2\n")
+    done = mmsearch("index", folder, "--captions", table, "--home", tmp_path, code=2)
+    assert "no column of paths" in done.err

@@ -1,0 +1,53 @@
+"""The page of results says what was measured, and what ships is what was measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def quality():
+    sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+    try:
+        from benchmarks.quality import __main__ as quality
+    finally:
+        del sys.path[:2]
+    return quality
+
+
+def stored(part):
+    return json.loads((ROOT / f"benchmarks/results/{part}.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_made_of_the_stored_results(quality):
+    pages = [quality.PREFACE, *(m.page(stored(part)) for part, m in quality.PARTS.items())]
+    assert (ROOT / "benchmarks/RESULTS.md").read_text(encoding="utf-8") == "\n".join(pages)
+
+
+def test_the_calibration_that_ships_is_the_one_that_was_fitted():
+    from mmsearch.encoders.starter import CALIBRATION
+
+    fitted = stored("confidence")["fitted"]
+    assert CALIBRATION.measured
+    for name in ("bias", "library", "margin", "null"):
+        assert getattr(CALIBRATION, name) == pytest.approx(fitted[name], abs=1e-3)
+
+
+def test_hybrid_ranking_loses_to_neither_part_by_more_than_its_interval():
+    for condition in stored("fusion")["conditions"]:
+        for system, own in condition["against_better_part"].items():
+            for metric, (_, _, high) in own.items():
+                assert high >= 0, (condition["coverage"], condition["misplaced"], system, metric)
+
+
+def test_misplaced_titles_all_stand_with_another_photograph(quality):
+    rows = [{"path": f"{n}.jpg", "source_title": f"title {n}"} for n in range(40)]
+    titles = quality.fusion.titles_of(rows, 0.5, 0.2)
+    assert len(titles) == 20
+    moved = [p for p, title in titles.items() if title != f"title {p.removesuffix('.jpg')}"]
+    assert len(moved) == 4
+    assert len(set(titles.values())) == 20
