@@ -42,7 +42,12 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "tests/photos")
     parser.add_argument("--stamps", type=Path, required=True, help="made by fetch_eval_sets")
     parser.add_argument("--cache", type=Path, default=user_cache_path("mmsearch") / "starter-build")
-    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument(
+        "--only",
+        choices=[*PARTS, "page"],
+        action="append",
+        help="this part (again: and that one); page: measure nothing, write the page",
+    )
     arguments = parser.parse_args()
     # Sums depend on the number of threads.
     torch.set_num_threads(2)

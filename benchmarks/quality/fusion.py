@@ -24,6 +24,14 @@ CONDITIONS = (
 )
 HYBRID = {"score": "score_blend", "rank": "reciprocal_rank"}
 SEED = 0
+CONCLUSION = """
+The default is *image: hybrid, score*. Over the nine conditions with titles its mean Recall@10 is that of the
+best (0.72; fused vectors 0.68 to 0.71), it alone gains on both of its parts under each of them (as far as
+the middle of the intervals tells), vectors stay short, and a wrong text can be mended without touching a
+vector. Where texts can be trusted, *concat* and *weighted* put the right picture first more often (mean
+Recall@1 0.53 against 0.49). Of the two blends *rank* is a little ahead where some pictures have right titles,
+*score* where all have one or some are wrong; the intervals overlap.
+"""
 SHOWN = ("Recall@1", "Recall@10")
 
 
@@ -178,6 +186,7 @@ def page(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {condition['coverage']:.0%} | {condition['misplaced']:.0%} | {name} | {cells} |"
             )
+    lines.append(CONCLUSION)
     return "\n".join(lines) + "\n"
 
 

@@ -22,7 +22,7 @@ DEPTH = 1000
 
 NEGATIVE_SHARE = 0.75
 """Of what a positive term counts; more, and pictures win that are merely unlike what is not wanted.
-Chosen by the study of benchmarks/RESULTS.md."""
+Chosen by the study of negative terms in benchmarks/RESULTS.md."""
 
 NO_DIRECTION = 1e-6
 

@@ -15,7 +15,8 @@ from mmsearch.core.evidence import Evidence
 from mmsearch.core.protocols import Blend
 
 TEXT_SHARE = 0.5
-"""Chosen by the fusion study of benchmarks/RESULTS.md."""
+"""An equal voice for both; not tuned. What it is worth is in the fusion study of
+benchmarks/RESULTS.md."""
 
 
 def build() -> Blend:
