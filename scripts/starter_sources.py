@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,6 @@ _KEYWORD_LEFT_OUT = re.compile(
 _PUBLIC_DOMAIN = re.compile(r"(?i)<(?:cc:)?license[^>]*rdf:resource=\"[^\"]*public_?domain")
 MAX_PIXELS = 30_000_000
 MIN_WIDTH_PX = 40
-
-# Sizes are read from headers and checked against MAX_PIXELS, so Pillow need not stop at a big one.
-Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,7 @@ def read_openclipart(png: Path, svg: Path) -> list[Drawing]:
         metadata = _metadata(source)
         if not _PUBLIC_DOMAIN.search(metadata):
             continue
-        with Image.open(path) as picture:
-            width, height = picture.size
+        width, height = _size(path)
         if width >= MIN_WIDTH_PX and width * height <= MAX_PIXELS:
             found.append((path, *_caption(metadata)))
     titles = Counter(title for _, title, _ in found)
@@ -110,6 +107,17 @@ def read_openclipart(png: Path, svg: Path) -> list[Drawing]:
             fold = fold_of(kept or path.name)
             drawings.append(Drawing(path, "openclipart", kept, keywords, fold))
     return drawings
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, from the header; Pillow need not stop at a big one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as picture:
+                return picture.size
+        except Image.DecompressionBombError:
+            return MAX_PIXELS, MAX_PIXELS
 
 
 def _metadata(svg: Path) -> str:
