@@ -15,7 +15,8 @@ from mmsearch.core.errors import (
     UnknownIndexError,
     UsageError,
 )
-from mmsearch.core.layout import IndexLayout, writer_lock
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.locking import writer_lock
 from mmsearch.core.protocols import (
     Blend,
     Catalog,

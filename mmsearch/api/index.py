@@ -12,7 +12,8 @@ from typing import Self
 
 from mmsearch import assembly
 from mmsearch.core.errors import DecodeError, SourceError, StateError
-from mmsearch.core.layout import IndexLayout, writer_lock
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.locking import writer_lock
 from mmsearch.core.protocols import Catalog
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Root

@@ -16,7 +16,7 @@ from mmsearch.catalog.connections import open_engine, reading, writing
 from mmsearch.catalog.identity import read_identity, write_identity
 from mmsearch.catalog.snapshot import SqliteSnapshot, read_built, read_segments
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow
-from mmsearch.core.layout import TEMPORARY_SUFFIX, sync_folder
+from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
 from mmsearch.core.protocols import Catalog, Snapshot
 from mmsearch.core.records import (
     BuiltIndex,

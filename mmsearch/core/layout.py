@@ -1,38 +1,26 @@
-"""The name of every file of an index, durable writing, and the writer's lock.
+"""The name of every file of an index.
 
 ::
 
     <home>/<name>/
       catalog.sqlite        metadata, and which files count
+      catalog.seal          the catalog's checksum while nobody writes
       segments/000001.npz   immutable vectors
       ann/000001.faiss      a vector index built from segments; derived
+      damaged/              what a repair has put aside
       lock, lock.holder     one writer at a time
-
-A file is written under a temporary name, synced, renamed, and its folder synced: after that only
-a transaction of the catalog makes it count.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import filelock
-import numpy as np
-from numpy.typing import NDArray
-
-from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
+from mmsearch.core.errors import UsageError
+from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import FileStamp
 
-TEMPORARY_SUFFIX = ".tmp"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,6 +57,11 @@ class IndexLayout:
     def catalog(self) -> Path:
         """The SQLite database."""
         return self.folder / "catalog.sqlite"
+
+    @property
+    def damaged(self) -> Path:
+        """The folder of what a repair has put aside."""
+        return self.folder / "damaged"
 
     @property
     def lock(self) -> Path:
@@ -108,6 +101,16 @@ class IndexLayout:
         """The file that a stamp names."""
         return self.folder / stamp.name
 
+    def files(self) -> list[tuple[str, Path]]:
+        """The files of segments/ and ann/ by name, temporary ones too."""
+        return [
+            (f"{folder}/{path.name}", path)
+            for folder in ("segments", "ann")
+            if (self.folder / folder).is_dir()
+            for path in sorted((self.folder / folder).iterdir())
+            if path.is_file()
+        ]
+
     def remove_orphans(self, referenced: set[str]) -> list[str]:
         """Delete files of segments/ and ann/ that no row of the catalog points at.
 
@@ -120,116 +123,9 @@ class IndexLayout:
             The names that were removed.
         """
         removed = []
-        for folder in ("segments", "ann"):
-            for path in sorted((self.folder / folder).iterdir()):
-                name = f"{folder}/{path.name}"
-                if name not in referenced and path.is_file():
-                    path.unlink()
-                    removed.append(name)
+        for name, path in self.files():
+            if name not in referenced:
+                path.unlink()
+                reach(FaultPoint.ORPHAN_REMOVED)
+                removed.append(name)
         return removed
-
-
-def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp:
-    """Write a file so that it is either whole or absent, also after a power cut.
-
-    Args:
-        path: Its place; the parent folder's name becomes part of the stamp's name.
-        data: The content.
-
-    Returns:
-        Name, size and sha256 of what was written.
-    """
-    view = memoryview(data).cast("B")
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    try:
-        with temporary.open("wb") as file:
-            file.write(view)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
-    return FileStamp(f"{path.parent.name}/{path.name}", len(view), hashlib.sha256(view).hexdigest())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable; a no-op where folders cannot be opened (Windows)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
-    """Map a file of the index into memory after its size and checksum were found right.
-
-    Args:
-        path: The file.
-        stamp: What the catalog says of it.
-
-    Returns:
-        uint8 (bytes,), read-only, backed by the file.
-
-    Raises:
-        DamagedFileError: The file has another size or checksum, or is missing.
-    """
-    hint = "The index is damaged; remove it with 'mmsearch remove' and index the folder again."
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing.", hint, missing=True) from None
-    if size != stamp.bytes:
-        raise DamagedFileError(f"{path} has {size} bytes where {stamp.bytes} belong.", hint)
-    content: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
-    if hashlib.sha256(content.data).hexdigest() != stamp.sha256:
-        raise DamagedFileError(f"{path} does not match its checksum.", hint)
-    return content
-
-
-@contextmanager
-def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
-    """Be the one writer of an index.
-
-    The lock is the kernel's (flock): it goes with the process, however that ends.
-
-    Args:
-        layout: The index.
-        wait_s: How long to wait for another writer.
-
-    Raises:
-        IndexLockedError: Another writer holds it; the message says which.
-    """
-    lock = filelock.FileLock(layout.lock, timeout=wait_s)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise IndexLockedError(
-            f"Index {layout.name!r} is being written by {_holder(layout)}.",
-            "Wait until it has finished, or stop it; queries work meanwhile.",
-        ) from None
-    try:
-        facts = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        layout.lock_holder.write_text(json.dumps(facts))
-        yield
-    finally:
-        with suppress(OSError):
-            layout.lock_holder.unlink()
-        lock.release()
-
-
-def _holder(layout: IndexLayout) -> str:
-    try:
-        facts = json.loads(layout.lock_holder.read_text())
-        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"

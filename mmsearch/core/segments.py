@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from mmsearch.core.durable import publish_bytes, read_verified
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.layout import IndexLayout, publish_bytes, read_verified
+from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Segment
 from mmsearch.core.types import Ids, TextVectors, Vectors
 from mmsearch.core.vectors import as_unit_vectors

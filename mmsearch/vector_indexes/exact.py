@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmsearch.core.durable import publish_bytes, read_verified
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.layout import publish_bytes, read_verified
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.ranking import exhaustive, positions_of, stack
 from mmsearch.core.records import FileStamp

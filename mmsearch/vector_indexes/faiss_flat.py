@@ -16,8 +16,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.durable import publish_bytes, read_verified
 from mmsearch.core.errors import DamagedFileError, UsageError
-from mmsearch.core.layout import publish_bytes, read_verified
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.ranking import PRODUCT_ERROR, best, exhaustive, positions_of, row_scores, stack
 from mmsearch.core.records import FileStamp

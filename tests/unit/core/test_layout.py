@@ -5,9 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from mmsearch.core import layout as module
+from mmsearch.core import durable as module
+from mmsearch.core.durable import publish_bytes, read_verified
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
-from mmsearch.core.layout import IndexLayout, publish_bytes, read_verified, writer_lock
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.locking import writer_lock
 from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
 from mmsearch.core.types import TextVectors
 from mmsearch.core.vectors import as_unit_vectors

@@ -1,0 +1,46 @@
+"""Named moments of a commit at which a test can kill the process.
+
+``MMSEARCH_FAULT=file_renamed:3`` sends SIGKILL to the process when it reaches that point for the
+third time. Without the variable a point costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from enum import StrEnum
+
+
+class FaultPoint(StrEnum):
+    """The steps of writing an index, in their order."""
+
+    FILE_OPENED = "file_opened"
+    FILE_WRITTEN = "file_written"
+    FILE_SYNCED = "file_synced"
+    FILE_RENAMED = "file_renamed"
+    FILE_PUBLISHED = "file_published"
+    CATALOG_MADE = "catalog_made"
+    CATALOG_NAMED = "catalog_named"
+    TRANSACTION_BEGUN = "transaction_begun"
+    TRANSACTION_READY = "transaction_ready"
+    TRANSACTION_COMMITTED = "transaction_committed"
+    ORPHAN_REMOVED = "orphan_removed"
+    CATALOG_CLOSED = "catalog_closed"
+
+
+def _armed() -> tuple[str, int]:
+    point, _, count = os.environ.get("MMSEARCH_FAULT", "").partition(":")
+    return point, int(count or 1)
+
+
+_POINT, _LEFT = _armed()
+
+
+def reach(point: FaultPoint) -> None:
+    """Say that a point is reached; the process may not survive it."""
+    global _LEFT  # noqa: PLW0603 - a countdown of this process
+    if point != _POINT:
+        return
+    _LEFT -= 1
+    if not _LEFT:
+        os.kill(os.getpid(), signal.SIGKILL)
