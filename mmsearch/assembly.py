@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmsearch.core import plugins
+from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import (
     DecodeError,
     EncoderMismatchError,
@@ -19,7 +20,6 @@ from mmsearch.core.layout import IndexLayout
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.protocols import (
     Blend,
-    Catalog,
     Encoder,
     EncoderPlugin,
     Fusion,

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from mmsearch import assembly
+from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import DecodeError, SourceError, StateError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.locking import writer_lock
-from mmsearch.core.protocols import Catalog
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Root
 from mmsearch.core.requests import (

@@ -47,7 +47,7 @@ def commit_shard(connection: Connection, shard: ShardCommit) -> None:
         if shard.pictures:
             raise ValueError(f"{len(shard.pictures)} pictures without a segment")
     elif not _has_segment(connection, shard.segment):
-        _add_segment(connection, shard.segment, shard.pictures)
+        add_segment(connection, shard.segment, shard.pictures)
     _put_files(connection, shard)
     _drop_files(connection, shard)
     texts.settle(connection, _touched(connection, shard))
@@ -77,9 +77,14 @@ def _has_segment(connection: Connection, segment: Segment) -> bool:
     return known is not None
 
 
-def _add_segment(
+def add_segment(
     connection: Connection, segment: Segment, pictures: Sequence[EncodedPicture]
 ) -> None:
+    """Write the rows of a segment and of its pictures.
+
+    Raises:
+        ValueError: They contradict themselves or the catalog.
+    """
     if segment.rows != len(pictures):
         raise ValueError(
             f"segment {segment.number} has {segment.rows} rows for {len(pictures)} pictures"

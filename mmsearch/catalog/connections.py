@@ -9,9 +9,10 @@ writes takes the write lock at once (BEGIN IMMEDIATE) and never has to upgrade.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -19,16 +20,17 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import NullPool, QueuePool
 
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, MMSearchError, StateError
+from mmsearch.core.faults import FaultPoint, reach
 
 BUSY_TIMEOUT_S = 10.0
 _BEGIN = "mmsearch_begin"
 
-_REMOVE = "The index is damaged; remove it with 'mmsearch remove' and index the folder again."
+_REPAIR = "Run 'mmsearch repair': it makes the catalog again without encoding what it can reuse."
 _PERMISSIONS = "Look at its permissions, and at the disk."
 _WAIT = "Wait until the other program has finished, or stop it."
 _READABLE: dict[int, tuple[type[MMSearchError], str, str]] = {
-    sqlite3.SQLITE_NOTADB: (DamagedFileError, "{path} is not an SQLite database.", _REMOVE),
-    sqlite3.SQLITE_CORRUPT: (DamagedFileError, "{path} is damaged: {error}.", _REMOVE),
+    sqlite3.SQLITE_NOTADB: (DamagedFileError, "{path} is not an SQLite database.", _REPAIR),
+    sqlite3.SQLITE_CORRUPT: (DamagedFileError, "{path} is damaged: {error}.", _REPAIR),
     sqlite3.SQLITE_BUSY: (IndexLockedError, "{path} is held by another program.", _WAIT),
     sqlite3.SQLITE_FULL: (
         StateError,
@@ -73,7 +75,10 @@ def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes: committed at the end, undone by an exception."""
     with engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
+        reach(FaultPoint.TRANSACTION_BEGUN)
         yield connection
+        reach(FaultPoint.TRANSACTION_READY)
+    reach(FaultPoint.TRANSACTION_COMMITTED)
 
 
 @contextmanager
@@ -81,6 +86,49 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """One transaction that only reads: from its first read on, it sees one state."""
     with engine.connect() as connection:
         yield connection
+
+
+def empty_wal(engine: Engine) -> None:
+    """Move everything from the -wal file into the database, unless a reader still needs it."""
+    connection = engine.raw_connection()
+    try:
+        with suppress(sqlite3.OperationalError):
+            # In no transaction, hence not through SQLAlchemy, which would begin one.
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.close()
+    finally:
+        connection.close()
+
+
+def vacuum(engine: Engine) -> None:
+    """Write the database anew without free pages; killed meanwhile, it stays as it was."""
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("VACUUM")
+    finally:
+        connection.close()
+
+
+def copy_database(engine: Engine, path: Path) -> None:
+    """Copy one state of a database, page by page, with SQLite's backup API.
+
+    https://www.sqlite.org/backup.html: while another connection writes, the copy begins anew; it
+    is made in one step here, which holds a read transaction, so it never has to.
+    """
+    source = engine.raw_connection()
+    try:
+        with closing(sqlite3.connect(path)) as target:
+            raw = source.driver_connection
+            if not isinstance(raw, sqlite3.Connection):
+                raise TypeError("not a connection of sqlite3")
+            raw.backup(target)
+            # The copy has no readers beside it: one file is enough.
+            target.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        source.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _begin(connection: Connection) -> None:

@@ -55,6 +55,13 @@ def write_identity(connection: Connection, identity: Identity) -> None:
             bound=bound.encoder.name,
             asked=identity.encoder.name,
         )
+    replace_identity(connection, identity)
+    if bound is not None and bound.texts != identity.texts:
+        connection.execute(update(ImageRow).where(ImageRow.file_count > 0).values(retell=1))
+
+
+def replace_identity(connection: Connection, identity: Identity) -> None:
+    """Write an identity, whatever vectors there are: the caller has replaced them."""
     settings: dict[str, Any] = {
         "encoder": asdict(identity.encoder),
         "fusion": asdict(identity.fusion),
@@ -70,8 +77,6 @@ def write_identity(connection: Connection, identity: Identity) -> None:
     connection.execute(
         insert(SettingRow).on_conflict_do_nothing(), {"key": "created_at", "value": now()}
     )
-    if bound is not None and bound.texts != identity.texts:
-        connection.execute(update(ImageRow).where(ImageRow.file_count > 0).values(retell=1))
 
 
 def _mmsearch_version() -> str:

@@ -210,11 +210,32 @@ _FULL_TEXT = (
     "UPDATE images SET retell = 1 WHERE id IN (SELECT image_id FROM texts)",
 )
 
+_STAGING = (
+    """
+    CREATE TABLE staged_segments (
+        number INTEGER NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        dim INTEGER NOT NULL,
+        encoder TEXT NOT NULL
+    )""",
+    """
+    CREATE TABLE staged_images (
+        image_id INTEGER NOT NULL PRIMARY KEY,
+        segment INTEGER NOT NULL REFERENCES staged_segments (number),
+        texts_digest BLOB NOT NULL
+    )""",
+    "CREATE INDEX images_segment ON images (segment)",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first_tables", _TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
     Migration("texts_of_files_and_more_facts", _TEXTS),
     Migration("full_text", _FULL_TEXT),
+    Migration("staging", _STAGING),
 )
 
 

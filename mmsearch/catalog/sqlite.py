@@ -10,16 +10,34 @@ import numpy as np
 from sqlalchemy import Engine, func, insert, or_, select, table, update
 from sqlalchemy.sql import column
 
-from mmsearch.catalog import commits, generations, migrations, roots, texts
+from mmsearch.catalog import (
+    commits,
+    generations,
+    integrity,
+    migrations,
+    rewriting,
+    roots,
+    seal,
+    texts,
+)
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.connections import open_engine, reading, writing
+from mmsearch.catalog.connections import (
+    copy_database,
+    empty_wal,
+    open_engine,
+    reading,
+    vacuum,
+    writing,
+)
 from mmsearch.catalog.identity import read_identity, write_identity
 from mmsearch.catalog.snapshot import SqliteSnapshot, read_built, read_segments
-from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow
+from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow, StagedSegmentRow
+from mmsearch.core.catalog import Catalog, Snapshot
 from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
-from mmsearch.core.protocols import Catalog, Snapshot
+from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import (
     BuiltIndex,
+    EncodedPicture,
     FailedFile,
     Identity,
     KnownFile,
@@ -29,7 +47,7 @@ from mmsearch.core.records import (
     ShardCommit,
     StoredPicture,
 )
-from mmsearch.core.types import Ids
+from mmsearch.core.types import EncoderSpec, Ids
 
 
 def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
@@ -53,6 +71,7 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
         raise ValueError("a catalog that is only read cannot be created")
     if create and not path.exists():
         _create(path)
+    before = None if read_only else _unsealed(path)
     engine = open_engine(path, create=False, read_only=read_only)
     try:
         if read_only:
@@ -61,8 +80,18 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
             migrations.migrate(engine, path)
     except BaseException:
         engine.dispose()
+        if before is not None and before.sha256 is not None:
+            seal.close_seal(path, before.roots)
         raise
-    return SqliteCatalog(engine)
+    return SqliteCatalog(engine, None if read_only else path)
+
+
+def _unsealed(path: Path) -> seal.Seal | None:
+    """Compare a catalog with its seal and open that; the seal as it was."""
+    seal.check_seal(path)
+    before = seal.read_seal(path)
+    seal.open_seal(path, before.roots if before else ())
+    return before
 
 
 def _create(path: Path) -> None:
@@ -76,7 +105,10 @@ def _create(path: Path) -> None:
     finally:
         # The last connection to close moves everything from the -wal file into the database.
         engine.dispose()
+    reach(FaultPoint.CATALOG_MADE)
     unfinished.replace(path)
+    seal.seal_path(path).unlink(missing_ok=True)
+    reach(FaultPoint.CATALOG_NAMED)
     sync_folder(path.parent)
 
 
@@ -85,10 +117,12 @@ class SqliteCatalog:
 
     Args:
         engine: From `open_engine`, with the newest schema. Disposed of by `close`.
+        sealed: The database, if `close` shall seal it: a writer's.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, sealed: Path | None = None) -> None:
         self._engine = engine
+        self._sealed = sealed
 
     def identity(self) -> Identity | None:
         """What the index is bound to; None before its first run."""
@@ -170,9 +204,10 @@ class SqliteCatalog:
         with reading(self._engine) as connection:
             rows = connection.execute(select(sequence.c.name, sequence.c.seq))
             last: dict[str, int] = {row.name: row.seq for row in rows}
+            staged = connection.execute(select(func.max(StagedSegmentRow.number))).scalar() or 0
         return (
             last.get(ImageRow.__tablename__, 0) + 1,
-            last.get(SegmentRow.__tablename__, 0) + 1,
+            max(last.get(SegmentRow.__tablename__, 0), staged) + 1,
         )
 
     def commit_shard(self, shard: ShardCommit) -> None:
@@ -214,6 +249,90 @@ class SqliteCatalog:
             if identity is not None:
                 write_identity(connection, identity)
             return generations.publish(connection, built)
+
+    # --- segments that take the place of all others ---
+
+    def stage(
+        self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
+    ) -> None:
+        """Note a segment that readers do not see yet, and whose vectors it holds."""
+        with writing(self._engine) as connection:
+            rewriting.stage(connection, segment, encoder.fingerprint, pictures)
+
+    def staged(self, encoder: EncoderSpec) -> list[Segment]:
+        """What is staged, oldest first; what another encoder made is forgotten."""
+        with writing(self._engine) as connection:
+            mine = rewriting.staged_segments(connection, encoder.fingerprint)
+            if len(mine) != len(rewriting.staged_segments(connection)):
+                rewriting.unstage(connection)
+                return []
+            return mine
+
+    def unstage(self) -> None:
+        """Forget what is staged."""
+        with writing(self._engine) as connection:
+            rewriting.unstage(connection)
+
+    def unstaged(self, after: int, limit: int) -> list[StoredPicture]:
+        """Pictures that can be found and are in no staged segment, by id."""
+        with reading(self._engine) as connection:
+            return rewriting.unstaged_pictures(connection, after, limit)
+
+    def adopt(
+        self, built: BuiltIndex | None, identity: Identity, unreadable: Mapping[int, str]
+    ) -> None:
+        """Put the staged segments in the place of all others, in one transaction.
+
+        Raises:
+            ValueError: A picture that can be found is neither staged nor unreadable; a bug.
+        """
+        with writing(self._engine) as connection:
+            rewriting.adopt(connection, built, identity, unreadable)
+
+    def pending(self) -> bool:
+        """Whether anything is staged."""
+        with reading(self._engine) as connection:
+            return bool(rewriting.staged_segments(connection))
+
+    def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
+        """Take up a segment of a lost catalog again."""
+        with writing(self._engine) as connection:
+            rewriting.restore_segment(connection, segment, pictures)
+
+    def segment_ids(self, number: int) -> Ids:
+        """The pictures whose vectors stand in a segment; ascending."""
+        held = select(ImageRow.id).where(ImageRow.segment == number).order_by(ImageRow.id)
+        with reading(self._engine) as connection:
+            return np.array(connection.execute(held).scalars().all(), dtype=np.int64)
+
+    def forget_segment(self, number: int) -> list[StoredPicture]:
+        """Drop a segment with its pictures and files; returns those that could be found."""
+        with writing(self._engine) as connection:
+            return rewriting.forget_segment(connection, number)
+
+    def withdraw_built(self) -> None:
+        """A generation without a built index."""
+        with writing(self._engine) as connection:
+            rewriting.withdraw_built(connection)
+
+    # --- looking after it ---
+
+    def shrink(self) -> None:
+        """Give the room of deleted rows back (VACUUM)."""
+        vacuum(self._engine)
+
+    def copy_to(self, path: Path) -> None:
+        """Write one state of the catalog to another file, durably, also while a writer works."""
+        copy_database(self._engine, path)
+
+    def findings(self) -> list[str]:
+        """What is wrong with the catalog, a sentence each; [] for nothing."""
+        return integrity.findings(self._engine)
+
+    def mend(self) -> None:
+        """Make what is derived within the catalog again: B-tree indexes and full-text tables."""
+        with writing(self._engine) as connection:
+            integrity.mend(connection)
 
     def failures(self) -> list[FailedFile]:
         """The files that could not be read, by path."""
@@ -259,12 +378,23 @@ class SqliteCatalog:
             return int(connection.execute(held).scalar_one())
 
     def referenced_files(self) -> set[str]:
-        """Names of the segments, and of the built index of the newest generation."""
+        """Names of the segments, staged or not, and of the newest generation's built index."""
         with reading(self._engine) as connection:
-            names = {segment.stamp.name for segment in read_segments(connection)}
+            segments = read_segments(connection) + rewriting.staged_segments(connection)
+            names = {segment.stamp.name for segment in segments}
             built = read_built(connection)
         return names if built is None else names | {built.stamp.name}
 
     def close(self) -> None:
-        """Close the connections; snapshots must have been closed before."""
-        self._engine.dispose()
+        """Close the connections; snapshots must have been closed before. A writer seals."""
+        path, self._sealed = self._sealed, None
+        if path is None:
+            self._engine.dispose()
+            return
+        try:
+            known = [root.path for root in self.roots()]
+            empty_wal(self._engine)
+        finally:
+            self._engine.dispose()
+        reach(FaultPoint.CATALOG_CLOSED)
+        seal.close_seal(path, known)

@@ -98,6 +98,7 @@ class ImageRow(Base):
     __table_args__ = (
         UniqueConstraint("digest"),
         Index("images_dead", "id", sqlite_where=sql("file_count = 0")),
+        Index("images_segment", "segment"),
         Index("images_retell", "id", sqlite_where=sql("retell = 1")),
         {"sqlite_autoincrement": True},
     )
@@ -170,6 +171,30 @@ class FileRow(Base):
     image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"))
     error: Mapped[str | None]
     texts_key: Mapped[bytes] = mapped_column(server_default=sql("x''"))
+
+
+class StagedSegmentRow(Base):
+    """A segment that shall take the place of others once every picture is in such a one."""
+
+    __tablename__ = "staged_segments"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    rows: Mapped[int]
+    dim: Mapped[int]
+    encoder: Mapped[str]
+
+
+class StagedImageRow(Base):
+    """A picture whose vectors stand in a staged segment, and the digest of their texts."""
+
+    __tablename__ = "staged_images"
+
+    image_id: Mapped[int] = mapped_column(primary_key=True)
+    segment: Mapped[int] = mapped_column(ForeignKey("staged_segments.number"))
+    texts_digest: Mapped[bytes]
 
 
 class BuiltIndexRow(Base):

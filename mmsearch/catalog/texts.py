@@ -152,19 +152,21 @@ def stored_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPi
                 FileRow.path,
                 FileRow.size,
                 FileRow.mtime_ns,
+                ImageRow.texts_digest,
             )
             .join(FileRow, FileRow.image_id == ImageRow.id)
             .join(RootRow, RootRow.id == FileRow.root_id)
             .where(ImageRow.id.in_(part))
             .order_by(ImageRow.id, FileRow.id)
         )
-        for number, digest, segment, *facts, root, path, size, mtime_ns in rows:
+        for number, digest, segment, *facts, root, path, size, mtime_ns, told in rows:
             width, height, form, taken_at, camera, north, east = facts
             own = tuple(texts.get(number, ()))
             picture = Picture(width, height, form, taken_at, own, camera, north, east)
             place = below(root, path)
             found.setdefault(
-                number, StoredPicture(number, digest, picture, segment, place, size, mtime_ns)
+                number,
+                StoredPicture(number, digest, picture, segment, place, size, mtime_ns, told),
             )
     return list(found.values())
 

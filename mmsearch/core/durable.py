@@ -16,6 +16,8 @@ from mmsearch.core.records import FileStamp
 
 TEMPORARY_SUFFIX = ".tmp"
 
+REPAIR = "The index is damaged: 'mmsearch check' says where, 'mmsearch repair' mends it."
+
 
 def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp:
     """Write a file so that it is either whole or absent, also after a power cut.
@@ -72,14 +74,13 @@ def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
     Raises:
         DamagedFileError: The file has another size or checksum, or is missing.
     """
-    hint = "The index is damaged: 'mmsearch check' says where, 'mmsearch repair' mends it."
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing.", hint, missing=True) from None
+        raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
     if size != stamp.bytes:
-        raise DamagedFileError(f"{path} has {size} bytes where {stamp.bytes} belong.", hint)
+        raise DamagedFileError(f"{path} has {size} bytes where {stamp.bytes} belong.", REPAIR)
     content: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
     if hashlib.sha256(content.data).hexdigest() != stamp.sha256:
-        raise DamagedFileError(f"{path} does not match its checksum.", hint)
+        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
     return content

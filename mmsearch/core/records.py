@@ -131,6 +131,7 @@ class StoredPicture:
         path: Absolute, of one of its files.
         size: Of that file, in bytes.
         mtime_ns: Of that file.
+        texts_digest: Of the texts whose vectors stand in the segment.
     """
 
     id: int
@@ -140,6 +141,7 @@ class StoredPicture:
     path: bytes
     size: int
     mtime_ns: int
+    texts_digest: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,30 @@
 
 A segment is an uncompressed .npz with ``ids`` int64 (n,) and ``image`` float16 (n, dim), and, where
 pictures have texts, ``text`` float16 (m, dim), ``text_rows`` int64 (m,), ascending: the row of the
-picture that each belongs to, and ``text_kinds`` bytes (m,). Fused vectors are not kept: they are
-made from these when they are needed, so that another fusion needs no encoder.
+picture that each belongs to, and ``text_kinds`` bytes (m,). ``facts`` say what the rows are; see
+`mmsearch.core.segment_facts`. Fused vectors are not kept: they are made from these when they are
+needed, so that another fusion needs no encoder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmsearch.core.durable import publish_bytes, read_verified
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.durable import REPAIR, publish_bytes, read_verified
+from mmsearch.core.errors import DamagedFileError, VectorError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import Segment
+from mmsearch.core.records import FileStamp, Segment
+from mmsearch.core.segment_facts import SegmentFacts, pack, unpack
 from mmsearch.core.types import Ids, TextVectors, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 
@@ -44,13 +50,16 @@ def no_texts(dim: int) -> TextVectors:
     return TextVectors((), np.empty((0, dim), dtype=np.float32))
 
 
-def write_segment(layout: IndexLayout, number: int, vectors: SegmentVectors) -> Segment:
+def write_segment(
+    layout: IndexLayout, number: int, vectors: SegmentVectors, facts: SegmentFacts | None = None
+) -> Segment:
     """Write vectors durably; they count once the catalog names the segment.
 
     Args:
         layout: The index.
         number: Of the segment, never used before.
         vectors: At least one picture's.
+        facts: Of the same pictures.
 
     Returns:
         The segment, with its checksum.
@@ -62,6 +71,8 @@ def write_segment(layout: IndexLayout, number: int, vectors: SegmentVectors) -> 
         arrays["text"] = np.concatenate([own.vectors for own in vectors.texts]).astype(np.float16)
         arrays["text_rows"] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         arrays["text_kinds"] = np.array(kinds)
+    if facts is not None:
+        arrays["facts"] = pack(facts)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     stamp = publish_bytes(layout.segment(number), buffer.getbuffer())
@@ -76,17 +87,67 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
     """
     path = layout.path(segment.stamp)
     content = read_verified(path, segment.stamp)
+    with _arrays(path, content.tobytes()) as arrays:
+        return _vectors(arrays)
+
+
+def read_facts(layout: IndexLayout, segment: Segment) -> SegmentFacts | None:
+    """What a segment says of its rows; None for one that an older version wrote.
+
+    Raises:
+        DamagedFileError: The file is missing, or is not what the catalog says.
+    """
+    path = layout.path(segment.stamp)
+    content = read_verified(path, segment.stamp)
+    with _arrays(path, content.tobytes()) as arrays:
+        return unpack(arrays["facts"]) if "facts" in arrays else None
+
+
+def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
+    """A segment of which no catalog says anything; its own checksums (CRC-32) are checked.
+
+    Raises:
+        DamagedFileError: It is damaged, or says nothing of its rows.
+    """
+    content = path.read_bytes()
+    with _arrays(path, content) as arrays:
+        vectors = _vectors(arrays)
+        facts = unpack(arrays["facts"])
+        if [item.id for item in facts.pictures] != vectors.ids.tolist():
+            raise ValueError("its facts are of other rows")
+    name = f"{path.parent.name}/{path.name}"
+    stamp = FileStamp(name, len(content), hashlib.sha256(content).hexdigest())
+    rows, dim = vectors.images.shape
+    return Segment(int(path.stem), stamp, rows, dim), facts
+
+
+@contextmanager
+def _arrays(path: Path, content: bytes) -> Iterator[Any]:
     try:
-        with np.load(io.BytesIO(content.tobytes()), allow_pickle=False) as arrays:
-            ids = arrays["ids"].astype(np.int64)
-            images = as_unit_vectors(arrays["image"])
-            if "text" not in arrays:
-                return SegmentVectors(ids, images, [no_texts(images.shape[1])] * len(ids))
-            vectors = as_unit_vectors(arrays["text"])
-            kinds = [kind.decode() for kind in arrays["text_kinds"].tolist()]
-            ends = np.searchsorted(arrays["text_rows"], np.arange(len(ids) + 1))
-    except (KeyError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise DamagedFileError(f"{path} is not a segment: {error}.") from error
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            yield arrays
+    except (
+        KeyError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        VectorError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
+
+
+def _vectors(arrays: Any) -> SegmentVectors:
+    ids = arrays["ids"].astype(np.int64)
+    images = as_unit_vectors(arrays["image"])
+    if len(ids) != len(images):
+        raise ValueError(f"it has {len(ids)} ids for {len(images)} vectors")
+    if "text" not in arrays:
+        return SegmentVectors(ids, images, [no_texts(images.shape[1])] * len(ids))
+    vectors = as_unit_vectors(arrays["text"])
+    kinds = [kind.decode() for kind in arrays["text_kinds"].tolist()]
+    ends = np.searchsorted(arrays["text_rows"], np.arange(len(ids) + 1))
     spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
     texts = [TextVectors(tuple(kinds[a:b]), vectors[a:b]) for a, b in spans]
     return SegmentVectors(ids, images, texts)

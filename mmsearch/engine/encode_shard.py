@@ -16,6 +16,7 @@ from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder, Executor
 from mmsearch.core.records import EncodedPicture, Segment
 from mmsearch.core.requests import TaskFailure
+from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import SegmentVectors, write_segment
 from mmsearch.core.types import Kind, Picture, Prepared, Text, TextVectors, Vectors
 from mmsearch.engine.decode import DecodeTask, MakeDecoder
@@ -31,12 +32,14 @@ class Content:
         source: The file.
         texts: What is said of it outside the file itself.
         replaces: The former id of a picture that is encoded again.
+        id: The id that a picture has and keeps, when it is encoded by another encoder.
     """
 
     digest: bytes
     source: DecodeTask
     texts: tuple[Text, ...] = ()
     replaces: int | None = None
+    id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,10 @@ class ShardEncoder:
 
     def __call__(self, shard: Shard) -> EncodedShard:
         """Decode, encode, write."""
-        ids = {c.source: shard.first_id + place for place, c in enumerate(shard.contents)}
+        ids = {
+            c.source: shard.first_id + place if c.id is None else c.id
+            for place, c in enumerate(shard.contents)
+        }
         contents = {content.source: content for content in shard.contents}
         batches = _Batches(self._encode_batch, self._texts.digest, self._encoder.batch_size)
         failed: dict[bytes, TaskFailure] = {}
@@ -109,7 +115,8 @@ class ShardEncoder:
             np.concatenate(batches.images),
             batches.texts,
         )
-        segment = write_segment(self._layout, shard.segment, vectors)
+        facts = SegmentFacts(self._encoder.spec, batches.pictures)
+        segment = write_segment(self._layout, shard.segment, vectors, facts)
         return EncodedShard(segment, tuple(batches.pictures), failed)
 
     def _encode_batch(

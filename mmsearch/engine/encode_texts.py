@@ -9,7 +9,16 @@ import numpy as np
 from mmsearch.core.protocols import Encoder, Fusion
 from mmsearch.core.segments import no_texts
 from mmsearch.core.texts import encoded_texts, texts_digest
-from mmsearch.core.types import ATTENDED, Kind, Prepared, Text, TextSource, TextVectors, Vectors
+from mmsearch.core.types import (
+    ATTENDED,
+    EncoderSpec,
+    Kind,
+    Prepared,
+    Text,
+    TextSource,
+    TextVectors,
+    Vectors,
+)
 
 BATCH = 64
 
@@ -27,6 +36,11 @@ class TextEncoder:
         self._encoder = encoder
         self._fusion = fusion
         self._sources = sources
+
+    @property
+    def encoder(self) -> EncoderSpec:
+        """What makes the vectors."""
+        return self._encoder.spec
 
     def chosen(self, texts: Sequence[Text]) -> tuple[Text, ...]:
         """The texts of a picture that get a vector."""

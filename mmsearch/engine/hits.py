@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.catalog import Snapshot
 from mmsearch.core.evidence import MatchedText, Phrase
-from mmsearch.core.protocols import Snapshot
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit
 from mmsearch.core.types import Calibration

@@ -6,16 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import EncoderMismatchError, StateError, UsageError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import (
-    Catalog,
-    Encoder,
-    Executor,
-    Fusion,
-    VectorIndexPlugin,
-    Walk,
-)
+from mmsearch.core.protocols import Encoder, Executor, Fusion, VectorIndexPlugin, Walk
 from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPicture
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import TextSource

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.evidence import Evidence, Phrase, TextMatches
-from mmsearch.core.protocols import Blend, Fusion, Snapshot
+from mmsearch.core.protocols import Blend, Fusion
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.engine.confidence import SAMPLE_ROWS, Background

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mmsearch.core.protocols import Catalog
+from mmsearch.core.catalog import Catalog
 from mmsearch.core.records import FailedFile, ShardCommit, StoredPicture
 from mmsearch.core.types import TextSource
 from mmsearch.engine.decode import DecodeTask

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mmsearch.core.catalog import Catalog
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Catalog
 from mmsearch.core.records import EncodedPicture, Segment, ShardCommit, StoredPicture
+from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
 from mmsearch.core.types import Vectors
 from mmsearch.engine.encode_texts import TextEncoder
@@ -42,7 +43,6 @@ def retell(
             images,
             texts.encode([item.picture.texts for item in retold], images),
         )
-        segment = write_segment(layout, number, vectors)
         pictures = [
             EncodedPicture(
                 first_id + row,
@@ -54,6 +54,8 @@ def retell(
             )
             for row, item in enumerate(retold)
         ]
+        facts = SegmentFacts(texts.encoder, pictures)
+        segment = write_segment(layout, number, vectors, facts)
         root = catalog.roots()[0]
         catalog.commit_shard(ShardCommit(root.id, 0, segment, pictures))
         count += len(retold)

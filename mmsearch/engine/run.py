@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import MMSearchError, SourceError
 from mmsearch.core.files import sha256_of
-from mmsearch.core.protocols import Catalog, Executor, Walk
+from mmsearch.core.protocols import Executor, Walk
 from mmsearch.core.records import FailedFile, FoundTexts, PlacedFile, SeenFile, ShardCommit
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, TaskFailure
 from mmsearch.core.types import display_path

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.catalog import Catalog, Snapshot
 from mmsearch.core.errors import DamagedFileError, InvalidQueryError
 from mmsearch.core.evidence import Phrase
-from mmsearch.core.protocols import Blend, Catalog, Encoder, Fusion, Snapshot
+from mmsearch.core.protocols import Blend, Encoder, Fusion
 from mmsearch.core.queries import Mode, Query
 from mmsearch.core.requests import SearchRequest, SearchResult
 from mmsearch.core.types import FusionSpec, Kind

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Fusion, Snapshot, VectorIndex, VectorIndexPlugin
+from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.ranking import merge, stack
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.engine.build_index import build_index

@@ -61,7 +61,7 @@ def test_a_missing_file_is_not_made(path, read_only):
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_file_that_is_no_database(path, read_only):
     path.write_bytes(b"not a database at all, but long enough to look for a header" * 100)
-    with pytest.raises(DamagedFileError, match=r"is not an SQLite database\. .*mmsearch remove"):
+    with pytest.raises(DamagedFileError, match=r"is not an SQLite database\. .*mmsearch repair"):
         open_catalog(path, read_only=read_only)
 
 
@@ -171,7 +171,10 @@ class TestReadOnlyFolder:
     def test_no_writer_was_left_behind(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
         filled(path).close()
-        assert sorted(file.name for file in read_only_folder.iterdir()) == ["catalog.sqlite"]
+        assert sorted(file.name for file in read_only_folder.iterdir()) == [
+            "catalog.seal",
+            "catalog.sqlite",
+        ]
         freeze(read_only_folder)
         self.check(path)
 

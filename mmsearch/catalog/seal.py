@@ -1,0 +1,116 @@
+"""The checksum of a catalog that nobody writes.
+
+SQLite notices damage to its structure, not to what the rows say. So a writer that ends leaves a
+seal beside the database, with the size and the sha256 of the file, and a writer that begins
+compares it and opens it. A seal that is open says that the last writer was killed, or is at work:
+then the structure alone can be checked. The seal also keeps where the pictures are, for the day on
+which the catalog cannot be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmsearch.core.durable import publish_bytes
+from mmsearch.core.errors import DamagedFileError
+
+_REPAIR = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to mend it."
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a seal says.
+
+    Attributes:
+        sha256: Of the database; None if the seal is open.
+        size: Bytes of the database.
+        roots: Absolute folders that are indexed.
+    """
+
+    sha256: str | None
+    size: int
+    roots: tuple[bytes, ...]
+
+
+def seal_path(catalog: Path) -> Path:
+    """The file of a catalog's seal."""
+    return catalog.with_suffix(".seal")
+
+
+def read_seal(catalog: Path) -> Seal | None:
+    """The seal of a catalog; None if it has none.
+
+    Raises:
+        DamagedFileError: It cannot be read.
+    """
+    path = seal_path(catalog)
+    try:
+        stored = json.loads(path.read_text(encoding="ascii"))
+        roots = tuple(os.fsencode(root) for root in stored["roots"])
+        return Seal(stored["sha256"], int(stored["bytes"]), roots)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} cannot be read.", _REPAIR) from error
+
+
+def check_seal(catalog: Path) -> bool:
+    """Compare a catalog with its seal; False if the seal is open or missing.
+
+    Raises:
+        DamagedFileError: The catalog is not what was sealed, or the seal cannot be read.
+    """
+    seal = read_seal(catalog)
+    if seal is None or seal.sha256 is None:
+        return False
+    if _beside(catalog, "-wal"):
+        raise DamagedFileError(f"{catalog}-wal holds changes that no writer made.", _REPAIR)
+    size = catalog.stat().st_size
+    if size != seal.size or file_sha256(catalog) != seal.sha256:
+        raise DamagedFileError(
+            f"{catalog} does not match its checksum in {seal_path(catalog).name}.", _REPAIR
+        )
+    return True
+
+
+def open_seal(catalog: Path, roots: Sequence[bytes]) -> None:
+    """Say that a writer is at work."""
+    _write(catalog, Seal(None, 0, tuple(roots)))
+
+
+def close_seal(catalog: Path, roots: Sequence[bytes]) -> None:
+    """Seal a database to which no connection is open any more.
+
+    Where that cannot be done, as on a full disk, the seal stays open.
+    """
+    if _beside(catalog, "-wal"):
+        return
+    with suppress(OSError):
+        size = catalog.stat().st_size
+        _write(catalog, Seal(file_sha256(catalog), size, tuple(roots)))
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _beside(catalog: Path, suffix: str) -> bool:
+    path = catalog.with_name(catalog.name + suffix)
+    return path.exists() and path.stat().st_size > 0
+
+
+def _write(catalog: Path, seal: Seal) -> None:
+    content = {
+        "sha256": seal.sha256,
+        "bytes": seal.size,
+        "roots": [os.fsdecode(root) for root in seal.roots],
+    }
+    publish_bytes(seal_path(catalog), json.dumps(content).encode("ascii"))

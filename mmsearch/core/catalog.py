@@ -1,0 +1,199 @@
+"""The seam of the catalog: one generation held still, and what a writer may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
+from mmsearch.core.queries import Filters
+from mmsearch.core.records import (
+    BuiltIndex,
+    EncodedPicture,
+    FailedFile,
+    Identity,
+    KnownFile,
+    Record,
+    Root,
+    Run,
+    Segment,
+    ShardCommit,
+    StoredPicture,
+)
+from mmsearch.core.types import EncoderSpec, Ids
+
+
+class Snapshot(Protocol):
+    """One generation of a catalog, held still while it is open."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def identity(self) -> Identity | None: ...
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that can be found."""
+
+    @property
+    def built(self) -> BuiltIndex | None: ...
+
+    @property
+    def tail(self) -> Sequence[Segment]:
+        """Segments that the built index does not hold."""
+
+    @property
+    def dead_ids(self) -> Ids:
+        """Pictures of which no file is left; ascending."""
+
+    def records(self, ids: Sequence[int]) -> list[Record]:
+        """Same order and length as ``ids``; KeyError for an id that never was."""
+
+    def allowed(self, filters: Filters) -> Ids:
+        """The pictures that can be found and pass; ascending."""
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether any text can be searched for words, file names aside."""
+
+    def with_texts(self, ids: Ids) -> NDArray[np.bool_]:
+        """Bool (n,): which pictures have a text that can be searched, file names aside."""
+
+    def match(self, phrases: Sequence[Phrase], limit: int, allowed: Ids | None) -> TextMatches:
+        """The pictures whose texts hold most of the words, ``limit`` at most.
+
+        Args:
+            phrases: Of a query.
+            limit: How many at most.
+            allowed: Only these; None: all that can be found.
+        """
+
+    def matched_texts(
+        self, ids: Sequence[int], phrases: Sequence[Phrase]
+    ) -> list[MatchedText | None]:
+        """For each picture, the text that holds most of the words; None if no text holds any."""
+
+
+class Catalog(Protocol):
+    """Who is picture 42? One writer, many readers. Every write is one transaction."""
+
+    def identity(self) -> Identity | None:
+        """What the index is bound to; None before its first run."""
+
+    def bind(self, identity: Identity) -> None:
+        """Set the identity of an index that has none, or replace the part that may change."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Open the newest generation for reading."""
+
+    def roots(self) -> list[Root]: ...
+
+    def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
+        """The root that covers ``path`` and the rest of the path below it (b"" for the root).
+
+        A new root takes over the files of roots that lie inside it.
+        """
+
+    def move_root(self, name: str, path: bytes) -> Root:
+        """Point a root at another folder. UnknownNameError if there is none of that name."""
+
+    def known_files(self, root_id: int, below: bytes) -> dict[bytes, KnownFile]:
+        """The files of a root whose relative path is ``below`` or lies beneath it."""
+
+    def images_of(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """The ids of contents that have a vector, alive or not."""
+
+    def next_numbers(self) -> tuple[int, int]:
+        """The first free picture id and the first free segment number."""
+
+    def commit_shard(self, shard: ShardCommit) -> None:
+        """One transaction, one new generation; committing the same shard twice changes nothing."""
+
+    def living(self, after: int, limit: int) -> list[StoredPicture]:
+        """Pictures that can be found, whose id is higher than ``after``, by id."""
+
+    def retold(self, limit: int) -> list[StoredPicture]:
+        """Those whose vectors are of other texts than they have, by id."""
+
+    def superseded(self) -> Ids:
+        """Former ids of pictures, which will never be found again; ascending."""
+
+    def segments(self) -> list[Segment]: ...
+
+    def publish(self, built: BuiltIndex, identity: Identity | None = None) -> int:
+        """Make a built index the one that readers use; returns the generation.
+
+        With an identity, in the same transaction, also that: vectors fused otherwise.
+        """
+
+    def failures(self) -> list[FailedFile]: ...
+
+    def begin_run(self) -> int:
+        """Note that a run began; returns its id."""
+
+    def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None: ...
+
+    def last_run(self) -> Run | None: ...
+
+    def file_count(self) -> int:
+        """Paths of pictures that can be found."""
+
+    def stage(
+        self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
+    ) -> None:
+        """Note a segment that readers do not see yet, and whose vectors it holds."""
+
+    def pending(self) -> bool:
+        """Whether anything is staged."""
+
+    def staged(self, encoder: EncoderSpec) -> list[Segment]:
+        """What is staged, oldest first; what another encoder made is forgotten."""
+
+    def unstage(self) -> None:
+        """Forget what is staged."""
+
+    def unstaged(self, after: int, limit: int) -> list[StoredPicture]:
+        """Pictures that can be found and are in no staged segment, by id."""
+
+    def adopt(
+        self, built: BuiltIndex | None, identity: Identity, unreadable: Mapping[int, str]
+    ) -> None:
+        """Put the staged segments in the place of all others, in one transaction.
+
+        Pictures in none of them are forgotten; the files of unreadable ones count as failed.
+        """
+
+    def segment_ids(self, number: int) -> Ids:
+        """The pictures whose vectors stand in a segment; ascending."""
+
+    def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
+        """Take up a segment of a lost catalog again."""
+
+    def forget_segment(self, number: int) -> list[StoredPicture]:
+        """Drop a segment and its pictures, whose files count as failed; those that were alive."""
+
+    def withdraw_built(self) -> None:
+        """A generation without a built index."""
+
+    def findings(self) -> list[str]:
+        """What is wrong with the catalog, a sentence each. Only on a copy: it writes."""
+
+    def mend(self) -> None:
+        """Make what is derived within the catalog again."""
+
+    def shrink(self) -> None:
+        """Give the room of deleted rows back."""
+
+    def copy_to(self, path: Path) -> None:
+        """Write one state of the catalog to another file, also while a writer works."""
+
+    def referenced_files(self) -> set[str]:
+        """Names of the files of the index that some row points at."""
+
+    def close(self) -> None: ...
