@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         open_model,
         parse_filters,
         parse_query,
+        restore_index,
         use_model,
     )
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
     from mmsearch.core.settings import Settings, load_settings
     from mmsearch.core.types import Text
+    from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport
 
 __version__ = "0.1.0"
 
@@ -51,6 +53,7 @@ _HOMES = {
         "open_model",
         "parse_filters",
         "parse_query",
+        "restore_index",
         "use_model",
     ),
     "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
@@ -66,11 +69,15 @@ _HOMES = {
     ),
     "mmsearch.core.settings": ("Settings", "load_settings"),
     "mmsearch.core.types": ("Text",),
+    "mmsearch.core.upkeep": ("CompactReport", "CopyReport", "Finding", "RepairReport"),
 }
 
 __all__ = [
+    "CompactReport",
+    "CopyReport",
     "DecodeError",
     "Filters",
+    "Finding",
     "Hit",
     "Index",
     "IndexReport",
@@ -79,6 +86,7 @@ __all__ = [
     "Progress",
     "Query",
     "ReindexReport",
+    "RepairReport",
     "SearchRequest",
     "SearchResult",
     "Settings",
@@ -94,6 +102,7 @@ __all__ = [
     "open_model",
     "parse_filters",
     "parse_query",
+    "restore_index",
     "use_model",
 ]
 

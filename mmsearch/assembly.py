@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mmsearch.core import plugins
@@ -12,7 +13,9 @@ from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import (
     DecodeError,
     EncoderMismatchError,
+    MMSearchError,
     SourceError,
+    StateError,
     UnknownIndexError,
     UsageError,
 )
@@ -39,10 +42,11 @@ from mmsearch.core.types import (
     TextSource,
     display_path,
 )
+from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.file_texts import FileTexts
-from mmsearch.engine.indexer import Indexer, check_encoder
+from mmsearch.engine.indexer import Indexer
 from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
 
@@ -197,23 +201,90 @@ def writing(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[Cat
         IndexLockedError: Another writer is at work.
         UnknownIndexError: There is no such index and it shall not be made.
     """
-    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
-
     if not create:
         with reading(layout):
             pass
     layout.create()
-    with writer_lock(layout, wait_s):
-        catalog = open_catalog(layout.catalog, create=True)
-        try:
-            yield catalog
-        finally:
-            catalog.close()
+    with writer_lock(layout, wait_s), opened(layout, create=True) as catalog:
+        yield catalog
+
+
+@contextmanager
+def opened(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalog]:
+    """The catalog of an index, for whoever holds the writer's lock or is alone with a copy.
+
+    Raises:
+        StateError: There are vectors, and no catalog.
+    """
+    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+
+    if create and not layout.exists() and layout.files():
+        raise StateError(
+            f"The catalog of index {layout.name!r} is missing, but its vectors are there.",
+            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+        )
+    catalog = open_catalog(layout.catalog, create=create)
+    try:
+        yield catalog
+    finally:
+        catalog.close()
+
+
+@contextmanager
+def private_copy(layout: IndexLayout) -> Iterator[Catalog]:
+    """A copy of one state of a catalog, which nobody else changes.
+
+    Raises:
+        DamagedFileError: The catalog cannot be read.
+        UnknownIndexError: There is no such index.
+    """
+    with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
+        copy = IndexLayout(Path(folder))
+        with reading(layout) as catalog:
+            catalog.copy_to(copy.catalog)
+        with opened(copy) as held:
+            yield held
+
+
+def is_sealed(layout: IndexLayout) -> bool:
+    """Whether a catalog is what its last writer left; False if that one works or was killed.
+
+    Raises:
+        DamagedFileError: It is not.
+    """
+    from mmsearch.catalog.seal import check_seal  # noqa: PLC0415
+
+    return check_seal(layout.catalog)
+
+
+def salvage(layout: IndexLayout) -> tuple[Identity | None, tuple[bytes, ...]]:
+    """What can still be read of a damaged catalog: what it is bound to, and its folders."""
+    from mmsearch.catalog.seal import read_seal  # noqa: PLC0415
+
+    identity: Identity | None = None
+    roots: tuple[bytes, ...] = ()
+    with suppress(MMSearchError):
+        seal = read_seal(layout.catalog)
+        roots = seal.roots if seal else ()
+    # What damage makes of a catalog's values may break anything that reads them.
+    with suppress(Exception), reading(layout) as catalog:
+        identity = catalog.identity()
+        roots = tuple({*roots, *(root.path for root in catalog.roots())})
+    return identity, roots
+
+
+def drop_seal(layout: IndexLayout) -> None:
+    """Let the next writer make a new seal."""
+    from mmsearch.catalog.seal import seal_path  # noqa: PLC0415
+
+    seal_path(layout.catalog).unlink(missing_ok=True)
 
 
 def _other_indexes(layout: IndexLayout) -> str:
     home = layout.folder.parent
-    others = sorted(p.parent.name for p in home.glob("*/catalog.sqlite")) if home.is_dir() else []
+    others = (
+        sorted(p.parent.name for p in home.glob("[!.]*/catalog.sqlite")) if home.is_dir() else []
+    )
     if others:
         return f"There are: {', '.join(others)}. Choose one with --index NAME."
     return "Index a folder first: mmsearch index ./photos"
@@ -243,6 +314,7 @@ def make_indexer(
     settings: Settings,
     say: Say,
     texts: str | None = None,
+    model: str | None = None,
 ) -> Iterator[Indexer]:
     """Everything that indexing takes; processes and threads are freed at the end.
 
@@ -252,6 +324,7 @@ def make_indexer(
         settings: What is not bound yet comes from them.
         say: Receives a line about anything slow that happens once.
         texts: Another choice of texts than the index has; see `text_sources`.
+        model: Another encoder than the index has, for `Indexer.change_encoder`.
     """
     from mmsearch.executors import local, processes  # noqa: PLC0415 - queries need neither
 
@@ -262,7 +335,7 @@ def make_indexer(
         sources = text_sources(settings.texts)
         encoder = make_encoder(choose_model(settings, say), settings, say)
     else:
-        encoder = encoder_of(bound, settings, say)
+        encoder = make_encoder(model, settings, say) if model else encoder_of(bound, settings, say)
         fusion, vector_index = make_fusion(bound.fusion), bound.vector_index
         sources = bound.texts if texts is None else text_sources(texts)
     modalities = make_modalities(settings)

@@ -2,7 +2,7 @@
 
 from mmsearch.api.index import Index
 from mmsearch.api.models import list_models, open_model, use_model
-from mmsearch.api.opening import list_indexes, open_index
+from mmsearch.api.opening import list_indexes, open_index, restore_index
 from mmsearch.api.queries import parse_filters, parse_query
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "open_model",
     "parse_filters",
     "parse_query",
+    "restore_index",
     "use_model",
 ]

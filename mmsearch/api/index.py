@@ -3,62 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from mmsearch import assembly
-from mmsearch.core.catalog import Catalog
-from mmsearch.core.errors import DecodeError, SourceError, StateError
-from mmsearch.core.layout import IndexLayout
-from mmsearch.core.locking import writer_lock
+from mmsearch.api.keeping import KeptIndex, StrPath, folder_bytes
+from mmsearch.core.errors import DecodeError, EncoderMismatchError, StateError, UsageError
 from mmsearch.core.queries import Filters, Mode, Query, Term
-from mmsearch.core.records import Root
+from mmsearch.core.records import Identity
 from mmsearch.core.requests import (
     Hit,
     IndexReport,
     IndexRequest,
-    IndexStatus,
     Progress,
     ReindexReport,
     SearchRequest,
     SearchResult,
 )
-from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec, display_path
+from mmsearch.core.types import FusionSpec
 from mmsearch.engine.query import check_terms, parse_query, written
 from mmsearch.engine.searcher import SearchEngine
 
-StrPath = str | bytes | os.PathLike[str]
 
-
-class Index:
+class Index(KeptIndex):
     """One index. Not for use by several threads at once."""
 
-    def __init__(self, layout: IndexLayout, settings: Settings, say: Callable[[str], None]) -> None:
-        self._layout = layout
-        self._settings = settings
-        self._say = say
-        self._open = ExitStack()
-        self._catalog: Catalog | None = None
-        self._engine: SearchEngine | None = None
-
-    @property
-    def name(self) -> str:
-        """The index's name."""
-        return self._layout.name
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are."""
-        return self._layout.folder
-
-    def exists(self) -> bool:
-        """Whether anything was ever indexed into it."""
-        return self._layout.exists()
+    _engine: SearchEngine | None = None
 
     # --- filling ---
 
@@ -107,7 +77,7 @@ class Index:
             ModelUnavailableError: The encoder's weights cannot be had.
         """
         request = IndexRequest(
-            folder=_folder_bytes(folder),
+            folder=folder_bytes(folder),
             include=tuple(include),
             exclude=tuple(exclude),
             follow_symlinks=follow_symlinks,
@@ -132,6 +102,8 @@ class Index:
         kind_weights: Mapping[str, float] | None = None,
         vector_index: str | None = None,
         reencode: bool = False,
+        model: str | None = None,
+        drop_unreadable: bool = False,
         wait_s: float = 0.0,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> ReindexReport:
@@ -146,6 +118,9 @@ class Index:
             kind_weights: How much each kind of text counts among the texts; default as it is.
             vector_index: Name of a vector index; default as it is.
             reencode: Read every picture once more, if the fusion needs it.
+            model: Another encoder: every picture is read once more. When that is interrupted, the
+                next call goes on from there.
+            drop_unreadable: With ``model``: go on without pictures that cannot be read now.
             wait_s: How long to wait for another writer, in seconds.
             progress: Called often.
 
@@ -164,7 +139,15 @@ class Index:
                 bound.fusion.kind_weights if kind_weights is None else dict(kind_weights),
             )
             name = vector_index or bound.vector_index
-            with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+            if model is not None:
+                _refuse_both(bound, spec, name)
+            with assembly.make_indexer(
+                self._layout, catalog, self._settings, self._say, model=model
+            ) as indexer:
+                if model is not None:
+                    return indexer.change_encoder(
+                        drop_unreadable=drop_unreadable, progress=progress
+                    )
                 return indexer.reindex(
                     assembly.make_fusion(spec),
                     name,
@@ -221,18 +204,28 @@ class Index:
 
     def query(self, request: SearchRequest) -> SearchResult:
         """As `search`, with timings, devices and the generation that was searched."""
+        try:
+            return self._answer(request)
+        except EncoderMismatchError:
+            if self._engine is None:
+                raise
+            # The index has another encoder since it was opened.
+            self.close()
+            return self._answer(request)
+
+    def query_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
+        """The answers to many queries, in their order; their texts are encoded in batches."""
+        engine = self._searcher()
+        if engine is not None:
+            engine.warm(requests)
+        return map(self.query, requests)
+
+    def _answer(self, request: SearchRequest) -> SearchResult:
         engine = self._searcher()
         if engine is None:
             check_terms(request.query.terms)
             return _nothing(request)
         return engine.search(request)
-
-    def query_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
-        """The answers to many queries, in their order; their texts are encoded in batches."""
-        engine = self._searcher()
-        if engine is None:
-            return map(self.query, requests)
-        return engine.search_all(requests)
 
     @staticmethod
     def _parsed(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
@@ -250,81 +243,10 @@ class Index:
                 continue
         return None
 
-    # --- looking after it ---
-
-    def status(self) -> IndexStatus:
-        """What the index holds.
-
-        Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-        """
-        catalog = self._reader()
-        with catalog.snapshot() as snapshot:
-            return IndexStatus(
-                name=self.name,
-                folder=self.folder,
-                identity=snapshot.identity,
-                generation=snapshot.generation,
-                pictures=snapshot.pictures,
-                files=catalog.file_count(),
-                failures=tuple(catalog.failures()),
-                roots=tuple(catalog.roots()),
-                built=snapshot.built,
-                waiting=sum(segment.rows for segment in snapshot.tail),
-                bytes_by_part=_sizes(self._layout),
-                last_run=catalog.last_run(),
-            )
-
-    def roots(self) -> list[Root]:
-        """The folders that are indexed."""
-        return self._reader().roots()
-
-    def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
-        """Say where a folder lies now; nothing is encoded again.
-
-        Raises:
-            UnknownNameError: No root of that name.
-            SourceError: The folder does not exist.
-        """
-        path = _folder_bytes(folder)
-        with assembly.writing(self._layout, wait_s, create=False) as catalog:
-            return catalog.move_root(name, path)
-
-    def remove(self) -> None:
-        """Delete the index; the pictures stay.
-
-        Raises:
-            UnknownIndexError: There is none.
-            IndexLockedError: Another process is writing it.
-        """
-        self._reader()
-        self.close()
-        with writer_lock(self._layout):
-            # The catalog goes first: what is left then is no index any more, whatever happens.
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self._layout.catalog}{suffix}").unlink(missing_ok=True)
-        shutil.rmtree(self._layout.folder)
-
     def close(self) -> None:
         """Free files and memory; the index may be used again afterwards."""
-        self._open.close()
-        self._catalog = self._engine = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _reader(self) -> Catalog:
-        if self._catalog is None:
-            self._catalog = self._open.enter_context(assembly.reading(self._layout))
-        return self._catalog
+        super().close()
+        self._engine = None
 
     def _searcher(self) -> SearchEngine | None:
         """None while the index holds nothing that could be searched."""
@@ -339,23 +261,12 @@ class Index:
         return self._engine
 
 
-def _folder_bytes(folder: StrPath) -> bytes:
-    path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
-    shown = display_path(path)
-    if not os.path.exists(path):  # noqa: PTH110 - bytes paths need os.path
-        raise SourceError(f"There is no folder {shown}.")
-    if not os.path.isdir(path):  # noqa: PTH112
-        raise SourceError(f"{shown} is a file, not a folder.", "Name the folder that holds it.")
-    return path
-
-
-def _sizes(layout: IndexLayout) -> dict[str, int]:
-    catalog = layout.folder.glob("catalog.sqlite*")
-    sizes = {"catalog": sum(path.stat().st_size for path in catalog)}
-    for part in ("segments", "ann"):
-        files = (layout.folder / part).glob("*")
-        sizes[part] = sum(path.stat().st_size for path in files)
-    return sizes
+def _refuse_both(bound: Identity, fusion: FusionSpec, vector_index: str) -> None:
+    if (fusion, vector_index) != (bound.fusion, bound.vector_index):
+        raise UsageError(
+            "The encoder and the fusion or the vector index cannot be changed at once.",
+            "Change the encoder first, and the rest in a second step.",
+        )
 
 
 def _nothing(request: SearchRequest) -> SearchResult:

@@ -10,6 +10,7 @@ from mmsearch.api.index import Index
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
+from mmsearch.core.upkeep import CopyReport
 
 
 def open_index(
@@ -41,11 +42,35 @@ def open_index(
     return Index(IndexLayout.of(chosen.indexes_home(), name), chosen, say or (lambda line: None))
 
 
+def restore_index(
+    backup: str | os.PathLike[str],
+    name: str = "default",
+    *,
+    home: str | os.PathLike[str] | None = None,
+    replace: bool = False,
+) -> CopyReport:
+    """Make an index from a backup; every file is verified before anything is replaced.
+
+    Args:
+        backup: What `Index.backup` made.
+        name: Of the index.
+        home: Folder of the indexes; default as in `Settings.indexes_home`.
+        replace: Put it in the place of an index of that name.
+
+    Raises:
+        UsageError: There is such an index, and ``replace`` is not set.
+        SourceError: The folder holds no backup.
+        DamagedFileError: The backup is damaged.
+    """
+    with open_index(name, home=home) as index:
+        return index.restore_from(Path(backup).expanduser().absolute(), replace=replace)
+
+
 def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus]:
     """The indexes of a folder, by name."""
     folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
     found = []
-    for catalog in sorted(folder.glob("*/catalog.sqlite")):
+    for catalog in sorted(folder.glob("[!.]*/catalog.sqlite")):
         with open_index(catalog.parent.name, home=folder) as index:
             found.append(index.status())
     return found

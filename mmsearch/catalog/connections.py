@@ -108,6 +108,7 @@ def vacuum(engine: Engine) -> None:
         connection.cursor().execute("VACUUM")
     finally:
         connection.close()
+    empty_wal(engine)
 
 
 def copy_database(engine: Engine, path: Path) -> None:

@@ -75,12 +75,10 @@ def unstage(connection: Connection) -> None:
     connection.execute(delete(StagedSegmentRow))
 
 
-def staged_segments(connection: Connection, encoder: str | None = None) -> list[Segment]:
-    """What is staged, oldest first; of one encoder (its fingerprint) only, if that is given."""
+def staged_segments(connection: Connection) -> list[Segment]:
+    """What is staged, oldest first."""
     row = StagedSegmentRow
     wanted = select(row.number, row.name, row.bytes, row.sha256, row.rows, row.dim)
-    if encoder is not None:
-        wanted = wanted.where(row.encoder == encoder)
     return [
         Segment(number, FileStamp(name, size, sha256), count, dim)
         for number, name, size, sha256, count, dim in connection.execute(
@@ -160,8 +158,8 @@ def forget_segment(connection: Connection, number: int) -> list[StoredPicture]:
     Returns:
         The pictures that could be found.
     """
-    ids = connection.execute(select(ImageRow.id).where(ImageRow.segment == number)).scalars().all()
-    lost = texts.stored_pictures(connection, ids)
+    lost = pictures_of(connection, number)
+    ids = _ids_of(connection, number)
     for part in chunks(ids):
         connection.execute(
             update(FileRow).where(FileRow.image_id.in_(part)).values(_failed("its vector was lost"))
@@ -171,6 +169,16 @@ def forget_segment(connection: Connection, number: int) -> list[StoredPicture]:
     connection.execute(delete(SegmentRow).where(SegmentRow.number == number))
     withdraw_built(connection)
     return lost
+
+
+def pictures_of(connection: Connection, number: int) -> list[StoredPicture]:
+    """The pictures of a segment that can be found, by id."""
+    return texts.stored_pictures(connection, _ids_of(connection, number))
+
+
+def _ids_of(connection: Connection, number: int) -> Sequence[int]:
+    held = select(ImageRow.id).where(ImageRow.segment == number).order_by(ImageRow.id)
+    return connection.execute(held).scalars().all()
 
 
 def restore_segment(

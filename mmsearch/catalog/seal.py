@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmsearch.core.durable import publish_bytes
 from mmsearch.core.errors import DamagedFileError
@@ -52,12 +53,13 @@ def read_seal(catalog: Path) -> Seal | None:
     path = seal_path(catalog)
     try:
         stored = json.loads(path.read_text(encoding="ascii"))
+        _refuse_another(stored, stored.pop("check"))
         roots = tuple(os.fsencode(root) for root in stored["roots"])
         return Seal(stored["sha256"], int(stored["bytes"]), roots)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} cannot be read.", _REPAIR) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{path} is damaged.", _REPAIR, seal=True) from error
 
 
 def check_seal(catalog: Path) -> bool:
@@ -73,6 +75,8 @@ def check_seal(catalog: Path) -> bool:
         raise DamagedFileError(f"{catalog}-wal holds changes that no writer made.", _REPAIR)
     size = catalog.stat().st_size
     if size != seal.size or file_sha256(catalog) != seal.sha256:
+        if read_seal(catalog) != seal:
+            return False  # A writer has begun since the seal was read.
         raise DamagedFileError(
             f"{catalog} does not match its checksum in {seal_path(catalog).name}.", _REPAIR
         )
@@ -113,4 +117,14 @@ def _write(catalog: Path, seal: Seal) -> None:
         "bytes": seal.size,
         "roots": [os.fsdecode(root) for root in seal.roots],
     }
-    publish_bytes(seal_path(catalog), json.dumps(content).encode("ascii"))
+    whole = {**content, "check": _check(content)}
+    publish_bytes(seal_path(catalog), json.dumps(whole).encode("ascii"))
+
+
+def _refuse_another(content: Mapping[str, Any], check: str) -> None:
+    if check != _check(content):
+        raise ValueError("its own checksum is wrong")
+
+
+def _check(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()

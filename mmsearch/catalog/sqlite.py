@@ -259,14 +259,10 @@ class SqliteCatalog:
         with writing(self._engine) as connection:
             rewriting.stage(connection, segment, encoder.fingerprint, pictures)
 
-    def staged(self, encoder: EncoderSpec) -> list[Segment]:
-        """What is staged, oldest first; what another encoder made is forgotten."""
-        with writing(self._engine) as connection:
-            mine = rewriting.staged_segments(connection, encoder.fingerprint)
-            if len(mine) != len(rewriting.staged_segments(connection)):
-                rewriting.unstage(connection)
-                return []
-            return mine
+    def staged(self) -> list[Segment]:
+        """What is staged, oldest first."""
+        with reading(self._engine) as connection:
+            return rewriting.staged_segments(connection)
 
     def unstage(self) -> None:
         """Forget what is staged."""
@@ -289,10 +285,15 @@ class SqliteCatalog:
         with writing(self._engine) as connection:
             rewriting.adopt(connection, built, identity, unreadable)
 
-    def pending(self) -> bool:
-        """Whether anything is staged."""
+    def staged_encoder(self) -> str | None:
+        """The fingerprint of the encoder of what is staged; None if nothing is."""
         with reading(self._engine) as connection:
-            return bool(rewriting.staged_segments(connection))
+            return connection.execute(select(StagedSegmentRow.encoder).limit(1)).scalar()
+
+    def pictures_of(self, number: int) -> list[StoredPicture]:
+        """The pictures of a segment that can be found, by id."""
+        with reading(self._engine) as connection:
+            return rewriting.pictures_of(connection, number)
 
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
         """Take up a segment of a lost catalog again."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mmsearch import __version__
-from mmsearch.cli import evaluating, indexing, managing, models, reindexing, searching
+from mmsearch.cli import evaluating, indexing, managing, models, reindexing, searching, upkeep
 from mmsearch.cli.errors import run_command
 
 app = typer.Typer(
@@ -25,6 +25,11 @@ app.command("similar")(searching.similar)
 app.command("eval")(evaluating.evaluate)
 app.command("status")(managing.status)
 app.command("list")(managing.list_all)
+app.command("check")(upkeep.check)
+app.command("repair")(upkeep.repair)
+app.command("compact")(upkeep.compact)
+app.command("backup")(upkeep.backup)
+app.command("restore")(upkeep.restore)
 app.command("remove")(managing.remove)
 app.add_typer(managing.roots_app, name="roots")
 app.add_typer(models.app, name="models")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from mmsearch.cli.output import warn
 from mmsearch.core.errors import MMSearchError
+from mmsearch.core.types import display_path
 
 INTERRUPTED = 130
 
@@ -24,28 +25,36 @@ def run_command(app: Callable[[], object]) -> int:
     """
     try:
         app()
-    except MMSearchError as error:
-        warn(f"Error: {error}")
-        return error.exit_code
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 0
     except KeyboardInterrupt:
         warn("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of the pipe has seen enough; Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
+    except Exception as error:
+        if os.environ.get("MMSEARCH_TRACEBACK"):
+            raise
         warn(f"Error: {_sentence(error)}")
-        return 1
-    except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else 0
+        return error.exit_code if isinstance(error, MMSearchError) else 1
     return 0
 
 
-def _sentence(error: OSError) -> str:
-    where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MMSearchError):
+        return display_path(str(error))
+    if not isinstance(error, OSError):
+        return (
+            f"something went wrong that should not: {type(error).__name__}: "
+            f"{display_path(str(error)[:300])}. 'mmsearch check' says whether the index is "
+            "damaged; MMSEARCH_TRACEBACK=1 shows where it happened."
+        )
+    where = f" ({display_path(error.filename)})" if error.filename else ""
     if error.errno == errno.ENOSPC:
         return (
             f"The disk is full{where}. What was committed is safe; free some space and run again."
         )
+    if error.errno == errno.EROFS:
+        return f"The index cannot be written{where}: its file system is read-only."
     return f"{error.strerror or error}{where}."

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from mmsearch import api
 from mmsearch.cli.errors import INTERRUPTED
@@ -26,9 +20,10 @@ from mmsearch.cli.options import (
     check_device,
 )
 from mmsearch.cli.output import print_json, warn
+from mmsearch.cli.progress import show_progress
 from mmsearch.core.errors import UnknownIndexError, UsageError
 from mmsearch.core.records import FailedFile
-from mmsearch.core.requests import IndexReport, Progress
+from mmsearch.core.requests import IndexReport
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import display_path
 
@@ -218,41 +213,3 @@ def _list(what: str, files: tuple[FailedFile, ...]) -> None:
         warn(
             f"  and {len(files) - LISTED_FAILURES:,} more; 'mmsearch status --failures' lists all."
         )
-
-
-@contextmanager
-def show_progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr if that is a terminal, else nothing."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda state: None
-        return
-    with Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("looking for pictures", total=None, speed="")
-        began = time.monotonic()
-        words = {
-            "scan": "looking for pictures",
-            "encode": "indexing",
-            "texts": "reading texts",
-            "build": "building the vector index",
-        }
-
-        def show(state: Progress) -> None:
-            speed = state.encoded / max(time.monotonic() - began, 1e-3)
-            bar.update(
-                task,
-                description=words[state.phase],
-                completed=state.done,
-                total=state.total,
-                speed=f"{speed:.1f} pictures/s" if state.encoded else "",
-            )
-
-        yield show

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli.indexing import SKIPPED, show_progress
+from mmsearch.cli.indexing import SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.output import print_json, warn
+from mmsearch.cli.progress import show_progress
 from mmsearch.core.types import display_path
 
 
@@ -38,10 +39,27 @@ def reindex(
         bool,
         typer.Option("--reencode", help="Read every picture once more, if the fusion needs it."),
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Another encoder: every picture is read once more; queries go on meanwhile.",
+            metavar="NAME",
+            show_default="as it is",
+        ),
+    ] = None,
+    drop_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--drop-unreadable", help="With --model: go on without pictures that cannot be read."
+        ),
+    ] = False,
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Fuse stored vectors otherwise, or build another vector index; no picture is decoded.
+    """Fuse stored vectors otherwise, build another vector index, or change the encoder.
+
+    Only another encoder, and a fusion that needs --reencode, read the pictures again. What is done
+    of that is kept when it is interrupted: the same command goes on from there.
 
     Example: mmsearch reindex --fusion weighted --text-weight 0.3
     """
@@ -53,6 +71,8 @@ def reindex(
             kind_weights=kinds or None,
             vector_index=vector_index,
             reencode=reencode,
+            model=model,
+            drop_unreadable=drop_unreadable,
             wait_s=wait,
             progress=progress,
         )

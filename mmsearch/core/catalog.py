@@ -149,11 +149,11 @@ class Catalog(Protocol):
     ) -> None:
         """Note a segment that readers do not see yet, and whose vectors it holds."""
 
-    def pending(self) -> bool:
-        """Whether anything is staged."""
+    def staged_encoder(self) -> str | None:
+        """The fingerprint of the encoder of what is staged; None if nothing is."""
 
-    def staged(self, encoder: EncoderSpec) -> list[Segment]:
-        """What is staged, oldest first; what another encoder made is forgotten."""
+    def staged(self) -> list[Segment]:
+        """What is staged, oldest first."""
 
     def unstage(self) -> None:
         """Forget what is staged."""
@@ -171,6 +171,9 @@ class Catalog(Protocol):
 
     def segment_ids(self, number: int) -> Ids:
         """The pictures whose vectors stand in a segment; ascending."""
+
+    def pictures_of(self, number: int) -> list[StoredPicture]:
+        """The pictures of a segment that can be found, by id."""
 
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
         """Take up a segment of a lost catalog again."""

@@ -111,6 +111,11 @@ class IndexLayout:
             if path.is_file()
         ]
 
+    def size(self) -> int:
+        """Bytes of all files but those that a repair has put aside."""
+        catalog = self.folder.glob("catalog.*")
+        return sum(path.stat().st_size for path in (*catalog, *(p for _, p in self.files())))
+
     def remove_orphans(self, referenced: set[str]) -> list[str]:
         """Delete files of segments/ and ann/ that no row of the catalog points at.
 

@@ -185,7 +185,7 @@ class VectorIndexPlugin(Protocol):
     """Of its files."""
 
     def build(self, spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex:
-        """Blocks of ids (ascending throughout) and their vectors -> an index."""
+        """Blocks of ids (each once, in any order) and their vectors -> an index."""
 
     def load(self, spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
         """Read what `VectorIndex.save` wrote; DamagedFileError if it is not that."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
-from mmsearch.core.records import Segment
+from mmsearch.core.records import BuiltIndex, Segment
 from mmsearch.core.segments import read_segment
 from mmsearch.core.types import Ids, IndexSpec, Vectors
 
@@ -62,3 +62,26 @@ def build_index(
     """
     spec = IndexSpec(name, fused_width(fusion, segments[0].dim), "cpu")
     return plugin.build(spec, fused_blocks(layout, segments, fusion, left_out))
+
+
+def save_index(
+    layout: IndexLayout,
+    segments: Sequence[Segment],
+    fusion: Fusion,
+    name: str,
+    plugin: VectorIndexPlugin,
+    left_out: Ids,
+) -> BuiltIndex:
+    """Build a vector index and write it; it counts once the catalog names it.
+
+    See `build_index`.
+    """
+    index = build_index(layout, segments, fusion, name, plugin, left_out)
+    stamp = index.save(layout.built(layout.next_built_number(), plugin.SUFFIX))
+    return BuiltIndex(
+        spec_name=name,
+        stamp=stamp,
+        rows=len(index.ids),
+        covers=segments[-1].number,
+        settings={"dim": index.spec.dim, "recall": 1.0, "reason": "exact search"},
+    )

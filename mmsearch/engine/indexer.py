@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mmsearch.core.catalog import Catalog
-from mmsearch.core.errors import EncoderMismatchError, StateError, UsageError
+from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder, Executor, Fusion, VectorIndexPlugin, Walk
-from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPicture
+from mmsearch.core.records import FailedFile, Identity, StoredPicture
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
-from mmsearch.core.types import TextSource
-from mmsearch.engine.build_index import build_index
+from mmsearch.core.types import TextSource, display_path
+from mmsearch.engine.binding import check_encoder
+from mmsearch.engine.build_index import save_index
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_shard import ShardEncoder
 from mmsearch.engine.encode_texts import TextEncoder
 from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.reencode import reencode
 from mmsearch.engine.retell import retell
+from mmsearch.engine.rewrite import adopt_staged, stage_encodings
 from mmsearch.engine.run import FolderRun
 
 REENCODED_AT_ONCE = 256
@@ -164,6 +166,64 @@ class Indexer:
             pictures, fusion.spec, vector_index, lacking, tuple(failed), time.monotonic() - began
         )
 
+    def change_encoder(
+        self,
+        *,
+        drop_unreadable: bool = False,
+        progress: Callable[[Progress], None] = lambda state: None,
+    ) -> ReindexReport:
+        """Encode every picture with this indexer's encoder, which is not the index's own.
+
+        What is done is kept when this is interrupted, and the next call goes on from there. Readers
+        find the index as it was until all of it is done.
+
+        Args:
+            drop_unreadable: Go on without the pictures that cannot be read now.
+            progress: Called often.
+
+        Raises:
+            StateError: There are no pictures, or some cannot be read.
+        """
+        began = time.monotonic()
+        bound = self.catalog.identity()
+        if bound is None:
+            raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+        self.layout.remove_orphans(self.catalog.referenced_files())
+        encode = self._shard_encoder(self.fusion)
+        failed = stage_encodings(self.catalog, encode, self.encoder.spec, progress)
+        if failed and not drop_unreadable:
+            first = next(iter(failed.values()))
+            raise StateError(
+                f"{len(failed):,} pictures cannot be read now, such as {display_path(first.path)}:"
+                f" {first.reason}.",
+                "The index stays as it was. Run 'mmsearch index' on the folder first, mount what is"
+                " not mounted, or add --drop-unreadable to go on without them.",
+            )
+        progress(Progress("build", 0, None))
+        identity = replace(bound, encoder=self.encoder.spec, fusion=self.fusion.spec)
+        adopt_staged(
+            self.layout,
+            self.catalog,
+            self.fusion,
+            self.vector_indexes,
+            identity,
+            {number: file.reason for number, file in failed.items()},
+        )
+        with self.catalog.snapshot() as snapshot:
+            pictures = snapshot.pictures
+        return ReindexReport(
+            pictures,
+            self.fusion.spec,
+            self.vector_index,
+            reencoded=True,
+            failed=tuple(failed.values()),
+            seconds=time.monotonic() - began,
+        )
+
+    def encode_again(self, pages: Iterable[Sequence[StoredPicture]]) -> list[FailedFile]:
+        """Make the vectors of pictures anew; each page is committed. See `reencode`."""
+        return reencode(self.catalog, self._shard_encoder(self.fusion), pages)
+
     def _publish(
         self,
         fusion: Fusion,
@@ -171,21 +231,15 @@ class Indexer:
         plugin: VectorIndexPlugin,
         identity: Identity | None = None,
     ) -> None:
-        segments = self.catalog.segments()
-        left_out = self.catalog.superseded()
-        index = build_index(self.layout, segments, fusion, name, plugin, left_out)
-        number = self.layout.next_built_number()
-        stamp = index.save(self.layout.built(number, plugin.SUFFIX))
-        self.catalog.publish(
-            BuiltIndex(
-                spec_name=name,
-                stamp=stamp,
-                rows=len(index.ids),
-                covers=segments[-1].number,
-                settings={"dim": index.spec.dim, "recall": 1.0, "reason": "exact search"},
-            ),
-            identity,
+        built = save_index(
+            self.layout,
+            self.catalog.segments(),
+            fusion,
+            name,
+            plugin,
+            self.catalog.superseded(),
         )
+        self.catalog.publish(built, identity)
 
     def _shard_encoder(
         self, fusion: Fusion, on_encoded: Callable[[int], None] = lambda count: None
@@ -236,26 +290,3 @@ class Indexer:
         check_encoder(bound, self.encoder)
         if bound.texts != self.sources:
             self.catalog.bind(replace(bound, texts=self.sources))
-
-
-def check_encoder(identity: Identity, encoder: Encoder) -> None:
-    """Refuse an encoder whose vectors cannot be compared with those of the index.
-
-    Raises:
-        EncoderMismatchError: It is another one.
-    """
-    if identity.encoder.fingerprint == encoder.spec.fingerprint:
-        return
-    mine, theirs = encoder.spec, identity.encoder
-    if mine.name != theirs.name:
-        message = f"This index was built with {theirs.name!r}, not with {mine.name!r}."
-        hint = "Leave --model away, or choose another index with --index NAME."
-    else:
-        message = (
-            f"The weights or the code of {mine.name!r} are not those this index was built with."
-        )
-        hint = (
-            "Index the folder into another index with --index NAME, or remove this one with "
-            "'mmsearch remove' and index again."
-        )
-    raise EncoderMismatchError(message, hint, index=theirs.fingerprint, encoder=mine.fingerprint)

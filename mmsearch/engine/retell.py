@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import EncodedPicture, Segment, ShardCommit, StoredPicture
+from mmsearch.core.records import EncodedPicture, ShardCommit
 from mmsearch.core.segment_facts import SegmentFacts
-from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
-from mmsearch.core.types import Vectors
+from mmsearch.core.segments import SegmentVectors, write_segment
 from mmsearch.engine.encode_texts import TextEncoder
+from mmsearch.engine.rewrite import gather_vectors
 
 AT_ONCE = 512
 
@@ -37,7 +37,8 @@ def retell(
     count = 0
     while retold := catalog.retold(AT_ONCE):
         first_id, number = catalog.next_numbers()
-        images = _image_vectors(layout, catalog.segments(), retold)
+        segments = {segment.number: segment for segment in catalog.segments()}
+        images = gather_vectors(layout, segments, retold).images
         vectors = SegmentVectors(
             np.arange(first_id, first_id + len(retold), dtype=np.int64),
             images,
@@ -61,16 +62,3 @@ def retell(
         count += len(retold)
         on_retold(len(retold))
     return count
-
-
-def _image_vectors(
-    layout: IndexLayout, segments: Sequence[Segment], retold: Sequence[StoredPicture]
-) -> Vectors:
-    """(n, dim): the vectors of the pictures themselves, from the segments that hold them."""
-    by_number = {segment.number: segment for segment in segments}
-    rows: dict[int, Vectors] = {}
-    for number in sorted({item.segment for item in retold}):
-        held = read_segment(layout, by_number[number])
-        places = {image_id: row for row, image_id in enumerate(held.ids.tolist())}
-        rows.update({i.id: held.images[places[i.id]] for i in retold if i.segment == number})
-    return np.stack([rows[item.id] for item in retold])

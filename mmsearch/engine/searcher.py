@@ -16,12 +16,16 @@ from mmsearch.core.protocols import Blend, Encoder, Fusion
 from mmsearch.core.queries import Mode, Query
 from mmsearch.core.requests import SearchRequest, SearchResult
 from mmsearch.core.types import FusionSpec, Kind
+from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.confidence import NULL_PROMPTS, band
 from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.hits import make_hits
 from mmsearch.engine.query import check_terms, written
 from mmsearch.engine.rank import Found, Library, compose, rank_hybrid, rank_texts, rank_vectors
 from mmsearch.engine.view import View, ViewLoader
+
+ATTEMPTS = 5
+"""So often the newest generation is looked for: a writer may replace one while it is opened."""
 
 JUDGED = 10
 """So many hits are looked at to say whether there is a match, however few are shown."""
@@ -103,12 +107,11 @@ class SearchEngine:
             devices={**devices, "vector_index": view.device},
         )
 
-    def search_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
-        """The answers to many queries; their texts are encoded in batches."""
+    def warm(self, requests: Sequence[SearchRequest]) -> None:
+        """Encode the texts of many queries that will be asked, in batches."""
         for prompts in {request.query.prompts for request in requests}:
             same = [r.query for r in requests if r.query.prompts == prompts]
             self._queries.warm((term for query in same for term in query.terms), prompts)
-        return map(self.search, requests)
 
     def _vectors(self, query: Query) -> NDArray[np.float32] | None:
         """None if words alone decide."""
@@ -141,14 +144,16 @@ class SearchEngine:
     @contextmanager
     def _newest(self, timings: dict[str, float]) -> Iterator[tuple[Snapshot, View]]:
         """The newest generation and its vectors, held for the length of a search."""
-        for last_try in (False, True):
+        for attempt in range(1, ATTEMPTS + 1):
             with self._catalog.snapshot() as snapshot:
+                if snapshot.identity is not None:
+                    check_encoder(snapshot.identity, self._encoder)
                 try:
                     with _timed(timings, "open"):
                         view = self._views.view(snapshot)
                 except DamagedFileError as error:
                     # A writer may have replaced the file between the two steps.
-                    if last_try or not error.facts.get("missing"):
+                    if attempt == ATTEMPTS or not error.facts.get("missing"):
                         raise
                     continue
                 yield snapshot, view

@@ -33,6 +33,9 @@ SUBSET_SHARE = 0.1
 """Below this share of allowed rows, gathering them beats a scan that skips the others."""
 
 
+ROWS_AT_ONCE = 262_144
+
+
 def build(spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex:
     """An index over all rows; see `mmsearch.core.protocols.VectorIndexPlugin`."""
     flat = faiss.IndexScalarQuantizer(
@@ -42,7 +45,24 @@ def build(spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex
     for ids, vectors in blocks:
         rows = check_unit_vectors(vectors, spec.dim)
         mapped.add_with_ids(rows, np.ascontiguousarray(ids, dtype=np.int64))
-    return FaissFlatIndex(spec, mapped)
+    return FaissFlatIndex(spec, _by_id(mapped))
+
+
+def _by_id(mapped: Any) -> Any:
+    """The same rows in the order of their ids."""
+    ids = faiss.vector_to_array(mapped.id_map)
+    order = np.argsort(ids, kind="stable")
+    if np.array_equal(order, np.arange(len(ids))):
+        return mapped
+    rows = _stored_rows(faiss.downcast_index(mapped.index))
+    flat = faiss.IndexScalarQuantizer(
+        mapped.d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    sorted_rows = faiss.IndexIDMap2(flat)
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        part = order[start : start + ROWS_AT_ONCE]
+        sorted_rows.add_with_ids(rows[part].astype(np.float32), ids[part])
+    return sorted_rows
 
 
 def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
@@ -145,6 +165,6 @@ def _on_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
     config = faiss.GpuIndexFlatConfig()
     config.useFloat16 = True
     index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), spec.dim, config)
-    for start in range(0, len(rows), 262_144):
-        index.add(rows[start : start + 262_144].astype(np.float32))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        index.add(rows[start : start + ROWS_AT_ONCE].astype(np.float32))
     return index

@@ -1,0 +1,350 @@
+"""An index to look after: what it holds, whether it is sound, mending it, copying it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mmsearch import assembly
+from mmsearch.core.catalog import Catalog
+from mmsearch.core.durable import sync_folder
+from mmsearch.core.errors import (
+    EncoderMismatchError,
+    MMSearchError,
+    SourceError,
+    StateError,
+    UsageError,
+)
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.locking import writer_lock
+from mmsearch.core.records import Root
+from mmsearch.core.requests import IndexStatus, Progress
+from mmsearch.core.settings import Settings
+from mmsearch.core.types import FusionSpec, display_path
+from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport, Weight
+from mmsearch.engine.check import check_orphans, check_sources, check_vectors
+from mmsearch.engine.copy_index import copy_index
+from mmsearch.engine.rewrite import compact
+
+StrPath = str | bytes | os.PathLike[str]
+
+
+class KeptIndex:
+    """The half of `Index` that neither indexes nor searches."""
+
+    def __init__(self, layout: IndexLayout, settings: Settings, say: Callable[[str], None]) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._say = say
+        self._open = ExitStack()
+        self._catalog: Catalog | None = None
+
+    @property
+    def name(self) -> str:
+        """The index's name."""
+        return self._layout.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._layout.folder
+
+    def exists(self) -> bool:
+        """Whether anything was ever indexed into it."""
+        return self._layout.exists()
+
+    def status(self) -> IndexStatus:
+        """What the index holds.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+        """
+        catalog = self._reader()
+        with catalog.snapshot() as snapshot:
+            return IndexStatus(
+                name=self.name,
+                folder=self.folder,
+                identity=snapshot.identity,
+                generation=snapshot.generation,
+                pictures=snapshot.pictures,
+                files=catalog.file_count(),
+                failures=tuple(catalog.failures()),
+                roots=tuple(catalog.roots()),
+                built=snapshot.built,
+                waiting=sum(segment.rows for segment in snapshot.tail),
+                bytes_by_part=_sizes(self._layout),
+                last_run=catalog.last_run(),
+            )
+
+    def roots(self) -> list[Root]:
+        """The folders that are indexed."""
+        return self._reader().roots()
+
+    def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
+        """Say where a folder lies now; nothing is encoded again.
+
+        Raises:
+            UnknownNameError: No root of that name.
+            SourceError: The folder does not exist.
+        """
+        path = folder_bytes(folder)
+        with assembly.writing(self._layout, wait_s, create=False) as catalog:
+            return catalog.move_root(name, path)
+
+    def remove(self) -> None:
+        """Delete the index; the pictures stay.
+
+        Raises:
+            UnknownIndexError: There is none.
+            IndexLockedError: Another process is writing it.
+        """
+        self._reader()
+        self.close()
+        with writer_lock(self._layout):
+            # Another name at once: whatever happens then, there is no half of an index.
+            removed = self._layout.folder.with_name(f".{self.name}.removed")
+            shutil.rmtree(removed, ignore_errors=True)
+            self._layout.folder.rename(removed)
+        shutil.rmtree(removed)
+
+    # --- whether it is sound ---
+
+    def check(self, *, sources: bool = False, content: bool = False) -> list[Finding]:
+        """Compare everything in the index with everything else in it; nothing is changed.
+
+        Works beside a writer: it looks at one generation.
+
+        Args:
+            sources: Also whether the pictures' files are still as they were.
+            content: With ``sources``: read them and compare their digests.
+
+        Returns:
+            What is wrong, and what is merely worth knowing; [] for nothing.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+        """
+        if not self.exists() and self._layout.files():
+            message = "The catalog is missing, though there are vectors."
+            return [Finding(Weight.DAMAGE, "catalog", message)]
+        if not self.exists():
+            self._reader()
+        found = list(self._check_catalog())
+        if any(finding.weight is Weight.DAMAGE for finding in found):
+            return found
+        with assembly.private_copy(self._layout) as copy:
+            # What damage makes of values may break anything that reads them.
+            try:
+                found += self._check_parts(copy)
+                if sources:
+                    found += check_sources(copy, content=content)
+            except Exception as error:  # noqa: BLE001
+                message = f"It cannot be read: {type(error).__name__}: {error}."
+                found.append(Finding(Weight.DAMAGE, "catalog", message))
+        return self._still_true(found)
+
+    def _check_catalog(self) -> Iterator[Finding]:
+        try:
+            if not assembly.is_sealed(self._layout):
+                message = (
+                    "A writer is at work, or the last one was killed: the catalog cannot be "
+                    "compared with a checksum, only with itself."
+                )
+                yield Finding(Weight.NOTE, "catalog", message)
+        except (MMSearchError, OSError) as error:
+            yield Finding(Weight.DAMAGE, "catalog", str(getattr(error, "message", error)))
+        try:
+            with assembly.private_copy(self._layout) as copy:
+                for message in copy.findings():
+                    yield Finding(Weight.DAMAGE, "catalog", message)
+        except MMSearchError as error:
+            yield Finding(Weight.DAMAGE, "catalog", error.message)
+        except Exception as error:  # noqa: BLE001 - see check()
+            message = f"It cannot be read: {type(error).__name__}: {error}."
+            yield Finding(Weight.DAMAGE, "catalog", message)
+
+    def _check_parts(self, copy: Catalog) -> Iterator[Finding]:
+        identity = copy.identity()
+        fusion = assembly.make_fusion(identity.fusion if identity else FusionSpec())
+        yield from check_vectors(self._layout, copy, assembly.vector_index_plugin, fusion)
+        yield from check_orphans(self._layout, copy.referenced_files())
+        if identity is None:
+            return
+        try:
+            assembly.encoder_of(identity, self._settings, self._say)
+        except EncoderMismatchError as error:
+            yield Finding(Weight.DAMAGE, "encoder", error.message)
+        except MMSearchError as error:
+            yield Finding(Weight.NOTE, "encoder", f"It cannot be had here: {error.message}")
+
+    def _still_true(self, found: list[Finding]) -> list[Finding]:
+        """Without what a writer has replaced since the copy was made."""
+        with assembly.reading(self._layout) as catalog:
+            now = catalog.referenced_files()
+        files = ("segments/", "ann/")
+        return [
+            finding
+            for finding in found
+            if not finding.part.startswith(files)
+            or (finding.part in now) == (finding.weight is Weight.DAMAGE)
+        ]
+
+    def repair(
+        self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
+    ) -> RepairReport:
+        """Make again what is derived, put aside what is damaged, encode again what is lost.
+
+        Args:
+            wait_s: How long to wait for a writer, in seconds.
+            progress: Called often.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            ModelUnavailableError: Pictures must be encoded, and the encoder cannot be had.
+        """
+        from mmsearch.api.repairing import repair  # noqa: PLC0415 - searches never need it
+
+        if not self.exists() and not self._layout.files():
+            self._reader()
+        self.close()
+        return repair(self._layout, self._settings, self._say, wait_s, progress)
+
+    # --- its size and its copies ---
+
+    def compact(
+        self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
+    ) -> CompactReport:
+        """Drop vectors of pictures that are gone, merge segments, and shrink the catalog.
+
+        Queries go on meanwhile, and a compaction that is killed leaves the index as it was. A
+        picture that was removed and comes back later is then encoded again.
+
+        Args:
+            wait_s: How long to wait for another writer, in seconds.
+            progress: Called often.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            DamagedFileError: A segment is damaged.
+            StateError: A change of the encoder is not finished.
+        """
+        with assembly.writing(self._layout, wait_s, create=False) as catalog:
+            bound = catalog.identity()
+            if bound is None:
+                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            return compact(
+                self._layout,
+                catalog,
+                assembly.make_fusion(bound.fusion),
+                assembly.vector_index_plugin(bound.vector_index),
+                progress,
+            )
+
+    def backup(self, destination: StrPath) -> CopyReport:
+        """Copy the index, verified and consistent, also while a writer is at work.
+
+        The copy is an index itself: it can be searched where it lies.
+
+        Args:
+            destination: A folder that does not exist yet, or is empty.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            SourceError: The destination is not free.
+            DamagedFileError: A file of the index is damaged.
+        """
+        folder = Path(os.fsdecode(destination)).expanduser().absolute()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        if folder.exists():
+            raise SourceError(
+                f"{display_path(folder)} exists already.", "Name a folder that does not."
+            )
+        catalog = self._reader()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return copy_index(self._layout, catalog, IndexLayout(folder), _opened_copy)
+
+    def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
+        """See `mmsearch.restore_index`."""
+        source = IndexLayout(backup)
+        if not source.exists():
+            raise SourceError(f"{display_path(backup)} holds no backup of an index.")
+        if self.exists() and not replace:
+            raise UsageError(
+                f"There is an index {self.name!r} already.",
+                "Restore under another name with --index NAME, or add --replace.",
+            )
+        self.close()
+        assembly.is_sealed(source)
+        home = self._layout.folder.parent
+        home.mkdir(parents=True, exist_ok=True)
+        fresh = IndexLayout(home / f".{self.name}.restored")
+        shutil.rmtree(fresh.folder, ignore_errors=True)
+        with assembly.reading(source) as catalog:
+            report = copy_index(source, catalog, fresh, _opened_copy)
+        if self._layout.folder.exists():
+            with writer_lock(self._layout):
+                former = self._layout.folder.with_name(f".{self.name}.replaced")
+                shutil.rmtree(former, ignore_errors=True)
+                self._layout.folder.rename(former)
+                fresh.folder.rename(self._layout.folder)
+            shutil.rmtree(former)
+        else:
+            fresh.folder.rename(self._layout.folder)
+        sync_folder(home)
+        return dataclasses.replace(report, folder=self._layout.folder)
+
+    def close(self) -> None:
+        """Free files and memory; the index may be used again afterwards."""
+        self._open.close()
+        self._catalog = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _reader(self) -> Catalog:
+        if self._catalog is None:
+            self._catalog = self._open.enter_context(assembly.reading(self._layout))
+        return self._catalog
+
+
+def _opened_copy(catalog: Path) -> AbstractContextManager[Catalog]:
+    return assembly.opened(IndexLayout(catalog.parent))
+
+
+def folder_bytes(folder: StrPath) -> bytes:
+    """An existing folder as an absolute path.
+
+    Raises:
+        SourceError: It is none.
+    """
+    path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
+    shown = display_path(path)
+    if not os.path.exists(path):  # noqa: PTH110 - bytes paths need os.path
+        raise SourceError(f"There is no folder {shown}.")
+    if not os.path.isdir(path):  # noqa: PTH112
+        raise SourceError(f"{shown} is a file, not a folder.", "Name the folder that holds it.")
+    return path
+
+
+def _sizes(layout: IndexLayout) -> dict[str, int]:
+    catalog = layout.folder.glob("catalog.sqlite*")
+    sizes = {"catalog": sum(path.stat().st_size for path in catalog)}
+    for part in ("segments", "ann"):
+        files = (layout.folder / part).glob("*")
+        sizes[part] = sum(path.stat().st_size for path in files)
+    return sizes

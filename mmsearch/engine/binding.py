@@ -1,0 +1,30 @@
+"""An index is bound to the encoder that made its vectors."""
+
+from __future__ import annotations
+
+from mmsearch.core.errors import EncoderMismatchError
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.records import Identity
+
+
+def check_encoder(identity: Identity, encoder: Encoder) -> None:
+    """Refuse an encoder whose vectors cannot be compared with those of the index.
+
+    Raises:
+        EncoderMismatchError: It is another one.
+    """
+    if identity.encoder.fingerprint == encoder.spec.fingerprint:
+        return
+    mine, theirs = encoder.spec, identity.encoder
+    if mine.name != theirs.name:
+        message = f"This index was built with {theirs.name!r}, not with {mine.name!r}."
+        hint = "Leave --model away, or choose another index with --index NAME."
+    else:
+        message = (
+            f"The weights or the code of {mine.name!r} are not those this index was built with."
+        )
+        hint = (
+            "Encode the pictures again with 'mmsearch reindex --model NAME', or index the folder "
+            "into another index with --index NAME."
+        )
+    raise EncoderMismatchError(message, hint, index=theirs.fingerprint, encoder=mine.fingerprint)

@@ -1,0 +1,188 @@
+"""Is the index what it says it is? Files, catalog, vectors and searches, one finding a fault."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from mmsearch.core.catalog import Catalog, Snapshot
+from mmsearch.core.errors import DamagedFileError, MMSearchError
+from mmsearch.core.files import reason_of, sha256_of
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
+from mmsearch.core.ranking import exhaustive
+from mmsearch.core.records import Segment
+from mmsearch.core.segments import read_facts, read_segment
+from mmsearch.core.types import Ids, IndexSpec, Vectors, display_path
+from mmsearch.core.upkeep import Finding, Weight
+from mmsearch.engine.build_index import fused_blocks
+
+SAMPLES = 64
+"""Rows with which the built index is asked, spread over all of it."""
+NEIGHBOURS = 10
+SOURCES_AT_ONCE = 1000
+
+
+def check_vectors(
+    layout: IndexLayout,
+    catalog: Catalog,
+    find_plugin: Callable[[str], VectorIndexPlugin],
+    fusion: Fusion,
+) -> Iterator[Finding]:
+    """Segments and the built index, against the catalog and against each other.
+
+    Args:
+        layout: The index.
+        catalog: A state of it that nobody changes meanwhile.
+        find_plugin: Finds vector indexes by name.
+        fusion: The index's own.
+    """
+    sound = True
+    for segment in catalog.segments():
+        for message in _segment(layout, catalog, segment):
+            sound = False
+            yield Finding(Weight.DAMAGE, segment.stamp.name, message)
+    with catalog.snapshot() as snapshot:
+        built = snapshot.built
+        if built is None:
+            return
+        for message in _built(layout, catalog, snapshot, find_plugin, fusion if sound else None):
+            yield Finding(Weight.DAMAGE, built.stamp.name, message)
+
+
+def _segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
+    try:
+        held = read_segment(layout, segment)
+        facts = read_facts(layout, segment)
+    except MMSearchError as error:
+        yield error.message
+        return
+    if (len(held.ids), held.images.shape[1]) != (segment.rows, segment.dim):
+        yield f"It holds {held.images.shape} vectors where the catalog says {segment.rows}."
+    if not np.array_equal(held.ids, catalog.segment_ids(segment.number)):
+        yield "Its rows are not the pictures that the catalog says."
+    elif facts is not None and [item.id for item in facts.pictures] != held.ids.tolist():
+        yield "What it says of its rows is of other pictures."
+
+
+def _built(
+    layout: IndexLayout,
+    catalog: Catalog,
+    snapshot: Snapshot,
+    find_plugin: Callable[[str], VectorIndexPlugin],
+    fusion: Fusion | None,
+) -> Iterator[str]:
+    built = snapshot.built
+    if built is None:
+        return
+    try:
+        spec = IndexSpec(built.spec_name, int(built.settings["dim"]), "cpu")
+        index = find_plugin(built.spec_name).load(spec, layout.path(built.stamp), built.stamp)
+    except MMSearchError as error:
+        yield error.message
+        return
+    if len(index.ids) != built.rows:
+        yield f"It holds {len(index.ids):,} vectors where the catalog says {built.rows:,}."
+    if fusion is not None:
+        yield from _against_segments(layout, catalog, built.covers, index, fusion)
+
+
+def _against_segments(
+    layout: IndexLayout, catalog: Catalog, covers: int, index: VectorIndex, fusion: Fusion
+) -> Iterator[str]:
+    """Counts, ids, and searches for some of its own rows, compared with exact ones."""
+    covered = [segment for segment in catalog.segments() if segment.number <= covers]
+    blocks = list(fused_blocks(layout, covered, fusion))
+    ids: Ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in blocks)])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    if len(np.setdiff1d(index.ids, ids)):
+        yield "It holds pictures that are in no segment."
+    missing = np.setdiff1d(np.setdiff1d(ids, catalog.superseded()), index.ids)
+    if len(missing):
+        yield f"It lacks {len(missing):,} pictures of the segments."
+        return
+    if not len(ids):
+        return
+    rows: Vectors = np.concatenate([vectors for _, vectors in blocks])[order]
+    kept = np.isin(ids, index.ids)
+    ids, rows = ids[kept], rows[kept]
+    places = np.unique(np.linspace(0, len(ids) - 1, min(SAMPLES, len(ids))).astype(np.int64))
+    k = min(NEIGHBOURS, len(ids))
+    found = index.search(np.ascontiguousarray(rows[places]), k)
+    stored = rows.astype(np.float16)
+    wrong = 0
+    for row, place in enumerate(places):
+        _, scores = exhaustive(ids, stored, rows[place], k)
+        wrong += bool(np.abs(found.scores[row] - scores).max() > 2 * index.score_tolerance)
+    if wrong:
+        yield f"{wrong} of {len(places)} sample searches find other neighbours than the segments."
+
+
+def check_sources(catalog: Catalog, *, content: bool = False) -> Iterator[Finding]:
+    """Whether the files of pictures are still what they were.
+
+    Args:
+        catalog: Open for reading.
+        content: Read every file and compare its digest, not only its size and time.
+    """
+    for root in catalog.roots():
+        if not os.path.isdir(root.path):  # noqa: PTH112 - bytes paths need os.path
+            message = f"Folder {display_path(root.path)} is not there."
+            yield Finding(Weight.SOURCE, "sources", message)
+            continue
+        for path, known in sorted(catalog.known_files(root.id, b"").items()):
+            if known.image_id is None:
+                continue
+            whole = os.path.join(root.path, path)  # noqa: PTH118
+            message = _source(whole, known.size, known.mtime_ns, known.digest if content else None)
+            if message:
+                yield Finding(Weight.SOURCE, "sources", f"{display_path(whole)} {message}.")
+
+
+def _source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
+    try:
+        facts = os.stat(path)  # noqa: PTH116
+        if (facts.st_size, facts.st_mtime_ns) != (size, mtime_ns):
+            return "has changed since it was indexed"
+        if digest is not None and sha256_of(path) != digest:
+            return "has another content than when it was indexed, and the same time"
+    except OSError as error:
+        return f"cannot be read: {reason_of(error)}"
+    except MMSearchError as error:
+        return f"cannot be read: {error.message}"
+    return ""
+
+
+def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding]:
+    """Files that belong to no generation."""
+    left = [name for name, _ in layout.files() if name not in referenced]
+    if left:
+        message = f"{len(left)} files belong to no generation; the next writer removes them."
+        yield Finding(Weight.NOTE, left[0], message)
+
+
+def damaged_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, str]:
+    """The segments that cannot be read, and why."""
+    found = {}
+    for segment in catalog.segments():
+        messages = list(_segment(layout, catalog, segment))
+        if messages:
+            found[segment.number] = messages[0]
+    return found
+
+
+def built_is_sound(
+    layout: IndexLayout,
+    catalog: Catalog,
+    find_plugin: Callable[[str], VectorIndexPlugin],
+    fusion: Fusion,
+) -> bool:
+    """Whether the built index can be read and says what the segments say."""
+    with catalog.snapshot() as snapshot:
+        try:
+            return not list(_built(layout, catalog, snapshot, find_plugin, fusion))
+        except DamagedFileError:
+            return False

@@ -1,0 +1,188 @@
+"""New segments in the place of all others: compaction, and another encoder.
+
+They are staged beside those that readers use, and adopted at once when every picture is in one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from mmsearch.core.catalog import Catalog
+from mmsearch.core.errors import StateError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.protocols import Fusion, VectorIndexPlugin
+from mmsearch.core.records import EncodedPicture, FailedFile, Identity, Segment, StoredPicture
+from mmsearch.core.requests import Progress
+from mmsearch.core.segment_facts import SegmentFacts
+from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
+from mmsearch.core.types import EncoderSpec, TextSource
+from mmsearch.core.upkeep import CompactReport
+from mmsearch.engine.build_index import save_index
+from mmsearch.engine.decode import DecodeTask
+from mmsearch.engine.encode_shard import Content, Shard, ShardEncoder
+
+ENCODED_AT_ONCE = 256
+MERGED_ROWS = 65_536
+"""Rows of a segment that compaction writes: 200 MB of 512 columns in memory."""
+
+
+def stage_encodings(
+    catalog: Catalog,
+    encode: ShardEncoder,
+    encoder: EncoderSpec,
+    progress: Callable[[Progress], None],
+) -> dict[int, FailedFile]:
+    """Encode every picture that is not staged yet; each page is committed.
+
+    What yet another encoder has staged is forgotten.
+
+    Returns:
+        The pictures that could not be read.
+    """
+    with catalog.snapshot() as snapshot:
+        total = snapshot.pictures
+    if catalog.staged_encoder() != encoder.fingerprint:
+        catalog.unstage()
+    done = sum(segment.rows for segment in catalog.staged())
+    failed: dict[int, FailedFile] = {}
+    after = 0
+    while page := catalog.unstaged(after, ENCODED_AT_ONCE):
+        _, number = catalog.next_numbers()
+        encoded = encode(Shard(number, 0, tuple(_content(item) for item in page)))
+        if encoded.segment is not None:
+            catalog.stage(encoded.segment, encoder, encoded.pictures)
+        for item in page:
+            if item.digest in encoded.failed:
+                reason = encoded.failed[item.digest].reason
+                failed[item.id] = FailedFile(item.path, reason)
+        after, done = page[-1].id, done + len(page)
+        progress(Progress("encode", done, total, done))
+    return failed
+
+
+def _content(item: StoredPicture) -> Content:
+    around = tuple(text for text in item.picture.texts if text.source != TextSource.METADATA)
+    source = DecodeTask(item.path, item.size, item.mtime_ns)
+    return Content(item.digest, source, around, id=item.id)
+
+
+def compact(
+    layout: IndexLayout,
+    catalog: Catalog,
+    fusion: Fusion,
+    plugin: VectorIndexPlugin,
+    progress: Callable[[Progress], None] = lambda state: None,
+) -> CompactReport:
+    """Drop the vectors of pictures that are gone, merge segments, and shrink the catalog.
+
+    Args:
+        layout: The index.
+        catalog: Open for writing.
+        fusion: The index's own.
+        plugin: The vector index's own.
+        progress: Called often.
+
+    Raises:
+        DamagedFileError: A segment is not what the catalog says; nothing is changed.
+        StateError: There are no pictures, or a change of the encoder is not finished.
+    """
+    began = time.monotonic()
+    bound = catalog.identity()
+    if bound is None:
+        raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+    mine = catalog.staged_encoder()
+    if mine not in (None, bound.encoder.fingerprint):
+        raise StateError(
+            "A change of the encoder has begun and is not finished.",
+            "Finish it with 'mmsearch reindex --model NAME' first.",
+        )
+    before, size = catalog.segments(), layout.size()
+    layout.remove_orphans(catalog.referenced_files())
+    with catalog.snapshot() as snapshot:
+        living = snapshot.pictures
+    dropped = sum(segment.rows for segment in before) - living
+    if dropped or _scattered(before):
+        _merge(layout, catalog, bound.encoder, living, progress)
+        progress(Progress("build", 0, None))
+        adopt_staged(layout, catalog, fusion, plugin, bound, {})
+    catalog.shrink()
+    return CompactReport(
+        dropped,
+        len(before),
+        len(catalog.segments()),
+        size,
+        layout.size(),
+        time.monotonic() - began,
+    )
+
+
+def _scattered(segments: Sequence[Segment]) -> bool:
+    """Whether two neighbours would fit into one."""
+    return any(one.rows + other.rows <= MERGED_ROWS for one, other in pairwise(segments))
+
+
+def _merge(
+    layout: IndexLayout,
+    catalog: Catalog,
+    encoder: EncoderSpec,
+    total: int,
+    progress: Callable[[Progress], None],
+) -> None:
+    by_number = {segment.number: segment for segment in catalog.segments()}
+    done = sum(segment.rows for segment in catalog.staged())
+    while page := catalog.unstaged(0, MERGED_ROWS):
+        vectors = gather_vectors(layout, by_number, page)
+        pictures = [
+            EncodedPicture(item.id, item.digest, item.picture, item.texts_digest) for item in page
+        ]
+        _, number = catalog.next_numbers()
+        segment = write_segment(layout, number, vectors, SegmentFacts(encoder, pictures))
+        catalog.stage(segment, encoder, pictures)
+        done += len(page)
+        progress(Progress("merge", done, total))
+
+
+def gather_vectors(
+    layout: IndexLayout, segments: Mapping[int, Segment], pictures: Sequence[StoredPicture]
+) -> SegmentVectors:
+    """The vectors of pictures, in their order, from the segments that hold them.
+
+    Raises:
+        DamagedFileError: A segment is not what the catalog says.
+    """
+    images: dict[int, np.ndarray] = {}
+    texts = {}
+    for number in sorted({item.segment for item in pictures}):
+        held = read_segment(layout, segments[number])
+        places = {picture: row for row, picture in enumerate(held.ids.tolist())}
+        for item in pictures:
+            if item.segment == number:
+                images[item.id] = held.images[places[item.id]]
+                texts[item.id] = held.texts[places[item.id]]
+    return SegmentVectors(
+        np.array([item.id for item in pictures], dtype=np.int64),
+        np.stack([images[item.id] for item in pictures]),
+        [texts[item.id] for item in pictures],
+    )
+
+
+def adopt_staged(
+    layout: IndexLayout,
+    catalog: Catalog,
+    fusion: Fusion,
+    plugin: VectorIndexPlugin,
+    identity: Identity,
+    unreadable: Mapping[int, str],
+) -> None:
+    """Build the vector index of what is staged, and make both what readers see."""
+    staged = catalog.staged()
+    built = None
+    if staged:
+        left_out = catalog.superseded()
+        built = save_index(layout, staged, fusion, identity.vector_index, plugin, left_out)
+    catalog.adopt(built, identity, unreadable)
+    layout.remove_orphans(catalog.referenced_files())
