@@ -1,0 +1,234 @@
+"""What a disk may hold after a power cut, worked out from the system calls of a writer.
+
+`record` runs a program under strace; `Disk` replays its calls and can be cut at any of them:
+
+- ``all``: everything reached the disk, as when only the process is killed.
+- ``strict``: only what was synced: content by fsync of the file, names by fsync of the folder.
+- ``random``: that, and random pieces of 4 KiB and a random beginning of the changes of names.
+"""
+
+import ast
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+
+CALLS = (
+    "openat,open,creat,write,pwrite64,ftruncate,fallocate,lseek,rename,renameat,renameat2,unlink,"
+    "unlinkat,fsync,fdatasync,close,mkdir,mkdirat,rmdir"
+)
+PIECE = 4096
+
+
+@dataclass
+class Call:
+    name: str
+    arguments: str
+    result: int
+
+
+def record(command, log, **more):
+    """Run a program; its calls on files, in order of completion."""
+    done = subprocess.run(
+        ["strace", "-f", "-y", "-xx", "-s", "20000000", "-e", f"trace={CALLS}", "-o", log, *command],
+        capture_output=True,
+        check=False,
+        **more,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return list(parse(log.read_text()))
+
+
+LINE = re.compile(r"(\d+) +(.*)")
+FULL = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?)")
+
+
+def parse(text):
+    begun = {}
+    for line in text.splitlines():
+        pid, rest = LINE.fullmatch(line).groups()
+        if rest.endswith("<unfinished ...>"):
+            begun[pid] = rest.removesuffix("<unfinished ...>").rstrip()
+            continue
+        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", rest)
+        if resumed:
+            rest = begun.pop(pid) + resumed[1]
+        call = FULL.match(rest)
+        if call and call[3] != "?" and not call[3].startswith("-"):
+            yield Call(call[1], call[2], int(call[3]))
+
+
+def text_of(quoted):
+    return ast.literal_eval("b" + quoted)
+
+
+STRING = re.compile(r'"(?:\\x[0-9a-f]{2})*"')
+DESCRIPTOR = re.compile(r"(\d+)<([^>]*)>")
+
+
+@dataclass
+class Inode:
+    now: bytearray = field(default_factory=bytearray)
+    synced: bytes = b""
+    pending: list = field(default_factory=list)
+
+
+class Disk:
+    """The files below a folder, as the program sees them and as they are on the disk."""
+
+    def __init__(self, root):
+        self.root = os.fsencode(root)
+        self.names = {}
+        self.synced_names = {}
+        self.changes = []
+        self.offsets = {}
+        self.acknowledged = []
+
+    def apply(self, call):
+        """True if the disk may have changed."""
+        return bool(getattr(self, f"_{call.name}", lambda call: False)(call))
+
+    def cut(self, model, rng):
+        """By path: what is there after the power is back."""
+        if model == "all":
+            return {name: bytes(inode.now) for name, inode in self.names.items()}
+        names = dict(self.synced_names)
+        if model == "random":
+            for change in self.changes[: rng.randint(0, len(self.changes))]:
+                rename(names, *change)
+        found = {}
+        for name, inode in names.items():
+            content = bytearray(inode.synced)
+            if model == "random":
+                for offset, piece in inode.pending:
+                    if rng.random() < 0.5:
+                        grow(content, offset + len(piece))
+                        content[offset : offset + len(piece)] = piece
+            found[name] = bytes(content)
+        return found
+
+    # --- calls ---
+
+    def _path(self, call, which=0):
+        path = os.path.normpath(text_of(STRING.findall(call.arguments)[which]))
+        inside = path.startswith(self.root + b"/") and not path.endswith((b"-shm", b"lock"))
+        return path if inside else None
+
+    def _file(self, call):
+        number, shown = DESCRIPTOR.search(call.arguments).groups()
+        path = text_of(f'"{shown}"') if "\\x" in shown else shown.encode()
+        path = path.removesuffix(b" (deleted)")
+        return int(number), path
+
+    def _openat(self, call):
+        path = self._path(call)
+        if path is None:
+            return False
+        if "O_CREAT" in call.arguments and path not in self.names:
+            self._change(path, Inode())
+        if path in self.names and "O_TRUNC" in call.arguments:
+            self._truncate(self.names[path], 0)
+        self.offsets[path] = 0
+        return "O_CREAT" in call.arguments
+
+    _open = _creat = _openat
+
+    def _write(self, call):
+        if call.arguments.startswith("1<"):
+            line = text_of(STRING.search(call.arguments)[0])
+            if line.startswith(b"ACK "):
+                self.acknowledged.append(line[4:])
+            return False
+        _, path = self._file(call)
+        if path not in self.names:
+            return False
+        data = text_of(STRING.search(call.arguments)[0])
+        self._put(self.names[path], self.offsets.get(path, 0), data)
+        self.offsets[path] = self.offsets.get(path, 0) + len(data)
+        return True
+
+    def _pwrite64(self, call):
+        _, path = self._file(call)
+        if path not in self.names:
+            return False
+        data = text_of(STRING.search(call.arguments)[0])
+        self._put(self.names[path], int(call.arguments.rsplit(",", 1)[1]), data)
+        return True
+
+    def _lseek(self, call):
+        _, path = self._file(call)
+        self.offsets[path] = call.result
+        return False
+
+    def _ftruncate(self, call):
+        _, path = self._file(call)
+        if path in self.names:
+            self._truncate(self.names[path], int(call.arguments.rsplit(",", 1)[1]))
+        return path in self.names
+
+    def _rename(self, call):
+        old, new = self._path(call), self._path(call, 1)
+        if old in self.names and new is not None:
+            inode = self.names.pop(old)
+            self.names[new] = inode
+            self.changes.append(("rename", old, new, inode))
+            return True
+        return False
+
+    _renameat = _renameat2 = _rename
+
+    def _unlink(self, call):
+        path = self._path(call)
+        if path in self.names:
+            inode = self.names.pop(path)
+            self.changes.append(("unlink", path, None, inode))
+            return True
+        return False
+
+    _unlinkat = _unlink
+
+    def _fsync(self, call):
+        _, path = self._file(call)
+        inode = self.names.get(path)
+        if inode is not None:
+            inode.synced, inode.pending = bytes(inode.now), []
+            return True
+        # A folder: all changes of names in it.
+        mine = [c for c in self.changes if os.path.dirname(c[2] or c[1]) == path]
+        for change in mine:
+            rename(self.synced_names, *change)
+        self.changes = [change for change in self.changes if change not in mine]
+        return bool(mine)
+
+    _fdatasync = _fsync
+
+    # --- what they do ---
+
+    def _change(self, path, inode):
+        self.names[path] = inode
+        self.changes.append(("create", path, None, inode))
+
+    def _put(self, inode, offset, data):
+        grow(inode.now, offset + len(data))
+        inode.now[offset : offset + len(data)] = data
+        for start in range(0, len(data), PIECE):
+            inode.pending.append((offset + start, data[start : start + PIECE]))
+
+    def _truncate(self, inode, size):
+        grow(inode.now, size)
+        del inode.now[size:]
+        inode.pending = [(o, piece[: size - o]) for o, piece in inode.pending if o < size]
+
+
+def grow(content, size):
+    content.extend(b"\0" * (size - len(content)))
+
+
+def rename(names, kind, old, new, inode):
+    if kind == "create":
+        names[old] = inode
+    elif kind == "unlink":
+        names.pop(old, None)
+    else:
+        names.pop(old, None)
+        names[new] = inode

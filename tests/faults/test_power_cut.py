@@ -1,0 +1,144 @@
+"""The power goes after every single system call of a writer: nothing acknowledged is lost.
+
+The writer indexes, removes, compacts and indexes again. The same check must fail for writers that
+do not sync, that let SQLite sync less, or that let FAISS write its own file: else it proves nothing.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmsearch import assembly
+from mmsearch.core.errors import MMSearchError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.requests import IndexRequest
+from mmsearch.core.segments import read_segment
+from tests.faults.power_cut import Disk, record
+from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
+
+HERE = Path(__file__).resolve().parents[2]
+MODELS = ("all", "strict", "random")
+FINISHED_EVERY = 12
+"""So many cuts pass between two after which a writer goes on, which takes longer to see."""
+
+
+def can_trace():
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not can_trace(), reason="strace is not here, or may not trace")
+
+
+def calls_of(folder, mutant=""):
+    environment = {**os.environ, "MUTANT": mutant, "PYTHONPATH": str(HERE)}
+    command = [sys.executable, "-m", "tests.faults.toy_writer", str(folder)]
+    return record(command, folder.with_suffix(".strace"), cwd=HERE, env=environment)
+
+
+def failures(folder, mutant, models, rng=None):
+    """After each call and under each model: what is wrong, if anything; and how many were cut."""
+    rng = rng or random.Random(4)
+    folder.mkdir()
+    disk, cuts, wrong = Disk(folder / "index"), 0, []
+    image = folder / "after"
+    for call in calls_of(folder, mutant):
+        changed = disk.apply(call)
+        if not changed:
+            continue
+        for model in models:
+            cuts += 1
+            lay_out(disk, disk.cut(model, rng), image)
+            reason = fault_in(
+                IndexLayout(image), disk.acknowledged, folder / "photos", cuts % FINISHED_EVERY == 0
+            )
+            if reason:
+                wrong.append((model, call.name, reason))
+    return wrong, cuts
+
+
+def lay_out(disk, content, image):
+    shutil.rmtree(image, ignore_errors=True)
+    for part in ("segments", "ann"):
+        (image / part).mkdir(parents=True)
+    for name, data in content.items():
+        path = image / os.fsdecode(os.path.relpath(name, disk.root))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+
+
+def expected(acknowledged):
+    kept, going = set(), set()
+    for line in acknowledged:
+        facts = json.loads(line)
+        kept |= set(facts.get("kept", ()))
+        going |= set(facts.get("going", ()))
+    return kept - going, kept | going
+
+
+def fault_in(layout, acknowledged, photos, finish):
+    must, _ = expected(acknowledged)
+    if not layout.exists():
+        return f"no catalog, but {must} was acknowledged" if must else None
+    try:
+        held = vectors_of(layout)
+        missing = must - set(held)
+        if missing:
+            return f"{missing} was acknowledged and is lost"
+        for name, vector in held.items():
+            true = ToyEncoder().encode("text", [pixels_of(Path(name).stem.encode())])[0]
+            if vector @ true < 0.999:
+                return f"{name} has the vector of another picture"
+        if held:
+            with toy_engine(layout) as engine:
+                name = sorted(held)[0]
+                best = engine.search_text(Path(name).stem, 1).hits[0]
+                if best.path.name != name:
+                    return f"{name} is not found"
+        if finish:
+            with toy_indexer(layout, vector_index="faiss_flat") as indexer:
+                indexer.run(IndexRequest(os.fsencode(photos)))
+            there = {path.name for path in photos.iterdir()}
+            if set(vectors_of(layout)) != there:
+                return "the next run does not complete"
+    except MMSearchError as error:
+        return str(error)
+    return None
+
+
+def vectors_of(layout):
+    with assembly.reading(layout) as catalog:
+        rows = {}
+        for segment in catalog.segments():
+            held = read_segment(layout, segment)
+            rows |= dict(zip(held.ids.tolist(), held.images, strict=True))
+        found = {}
+        for root in catalog.roots():
+            for path, file in catalog.known_files(root.id, b"").items():
+                found[os.fsdecode(path)] = np.asarray(rows[file.image_id])
+        return found
+
+
+def test_no_power_cut_loses_anything(tmp_path):
+    wrong, cuts = failures(tmp_path / "right", "", MODELS)
+    assert not wrong, wrong[:5]
+    assert cuts > 500
+
+
+@pytest.mark.parametrize("mutant", ["no-fsync", "synchronous-normal", "write-index"])
+def test_the_check_bites(tmp_path, mutant):
+    wrong, _ = failures(tmp_path / "broken", mutant, ["strict"])
+    assert wrong
+
+
+def test_killing_alone_would_not_have_noticed(tmp_path):
+    wrong, _ = failures(tmp_path / "broken", "no-fsync", ["all"])
+    assert not wrong

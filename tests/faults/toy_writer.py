@@ -1,0 +1,94 @@
+"""A writer of toy pictures that says on stdout what was acknowledged: for the crash replay.
+
+``python -m tests.faults.toy_writer FOLDER``; a word in ``$MUTANT`` breaks the commit protocol on
+purpose.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import faiss
+
+from mmsearch import assembly
+from mmsearch.catalog import connections
+from mmsearch.core import durable
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.records import FileStamp
+from mmsearch.core.requests import IndexRequest
+from mmsearch.engine.rewrite import compact
+from mmsearch.vector_indexes import faiss_flat
+from tests.toy import toy_indexer
+
+
+def break_protocol(mutant):
+    if mutant == "no-fsync":
+        durable.os = type("Os", (), {**vars(os), "fsync": staticmethod(lambda fd: None)})
+    elif mutant == "synchronous-normal":
+        connect = connections._connect_for_writing
+
+        def careless(path, *, create):
+            connection = connect(path, create=create)
+            connection.execute("PRAGMA synchronous = NORMAL")
+            return connection
+
+        connections._connect_for_writing = careless
+    elif mutant == "write-index":
+
+        def save(self, path):
+            faiss.write_index(self._mapped, str(path))
+            return FileStamp(f"ann/{path.name}", *durable_facts(path))
+
+        faiss_flat.FaissFlatIndex.save = save
+
+
+def durable_facts(path):
+    content = path.read_bytes()
+    return len(content), durable.hashlib.sha256(content).hexdigest()
+
+
+def say(**facts):
+    os.write(1, b"ACK " + json.dumps(facts).encode() + b"\n")
+
+
+def write(folder, names):
+    for name in names:
+        path = folder / f"{name}.toy"
+        path.write_text(name)
+        os.utime(path, ns=(10**9, 10**9))
+
+
+def main(folder):
+    break_protocol(os.environ.get("MUTANT", ""))
+    photos, layout = folder / "photos", IndexLayout(folder / "index")
+    photos.mkdir()
+
+    def index(gone=()):
+        say(going=[f"{name}.toy" for name in gone])
+        with toy_indexer(layout, vector_index="faiss_flat") as indexer:
+            commit = indexer.catalog.commit_shard
+
+            def acknowledged(shard):
+                commit(shard)
+                say(kept=[os.fsdecode(placed.file.path) for placed in shard.placed])
+
+            indexer.catalog.commit_shard = acknowledged
+            indexer.run(IndexRequest(os.fsencode(photos)))
+
+    write(photos, ["a", "b", "c"])
+    index()
+    write(photos, ["d", "e"])
+    (photos / "a.toy").unlink()
+    index(gone=["a"])
+    with assembly.writing(layout, 0, create=False) as catalog:
+        bound = catalog.identity()
+        plugin = assembly.vector_index_plugin(bound.vector_index)
+        compact(layout, catalog, assembly.make_fusion(bound.fusion), plugin)
+    say(kept=[])
+    write(photos, ["f"])
+    index()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
