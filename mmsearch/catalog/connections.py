@@ -147,6 +147,15 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
     return connection
 
 
+# A folder that cannot be written, and a disk without room for the -shm file.
+_NO_SHARED_MEMORY = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+}
+
+
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
     """Read a WAL database, also one in a folder that cannot be written.
 
@@ -159,7 +168,7 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
         try:
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         except sqlite3.OperationalError as error:
-            if _primary(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
+            if _primary(error) not in _NO_SHARED_MEMORY:
                 raise
             if not path.is_file() or _has_content(path.with_name(path.name + "-wal")):
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from mmsearch.catalog.snapshot import SqliteSnapshot, read_built, read_segments
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow, StagedSegmentRow
 from mmsearch.core.catalog import Catalog, Snapshot
 from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
+from mmsearch.core.errors import StateError
 from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import (
     BuiltIndex,
@@ -97,19 +98,30 @@ def _unsealed(path: Path) -> seal.Seal | None:
 def _create(path: Path) -> None:
     """Make an empty catalog under another name first: a reader meets a whole one or none."""
     unfinished = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
-    for suffix in ("", "-wal", "-shm"):
-        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-    engine = open_engine(unfinished, create=True, read_only=False)
+    _remove_database(unfinished)
     try:
-        migrations.migrate(engine, unfinished)
-    finally:
-        # The last connection to close moves everything from the -wal file into the database.
-        engine.dispose()
+        engine = open_engine(unfinished, create=True, read_only=False)
+        try:
+            migrations.migrate(engine, unfinished)
+        finally:
+            # The last connection to close moves everything from the -wal file into the database.
+            engine.dispose()
+        if unfinished.with_name(f"{unfinished.name}-wal").exists():
+            raise StateError(f"{path} could not be written: is there no room left on the disk?")
+    except BaseException:
+        with suppress(OSError):
+            _remove_database(unfinished)
+        raise
     reach(FaultPoint.CATALOG_MADE)
     unfinished.replace(path)
     seal.seal_path(path).unlink(missing_ok=True)
     reach(FaultPoint.CATALOG_NAMED)
     sync_folder(path.parent)
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class SqliteCatalog:

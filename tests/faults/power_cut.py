@@ -18,6 +18,7 @@ CALLS = (
     "unlinkat,fsync,fdatasync,close,mkdir,mkdirat,rmdir"
 )
 PIECE = 4096
+STRACE = ("strace", "-f", "-y", "-xx", "-s", "20000000")
 
 
 @dataclass
@@ -30,7 +31,19 @@ class Call:
 def record(command, log, **more):
     """Run a program; its calls on files, in order of completion."""
     done = subprocess.run(
-        ["strace", "-f", "-y", "-xx", "-s", "20000000", "-e", f"trace={CALLS}", "-o", log, *command],
+        [
+            "strace",
+            "-f",
+            "-y",
+            "-xx",
+            "-s",
+            "20000000",
+            "-e",
+            f"trace={CALLS}",
+            "-o",
+            log,
+            *command,
+        ],
         capture_output=True,
         check=False,
         **more,

@@ -1,0 +1,112 @@
+"""A few photographs, what an undisturbed run makes of them, and ways to hurt a writer."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmsearch as library
+from mmsearch import assembly
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.segments import read_segment
+from mmsearch.core.settings import load_settings
+
+COMMAND = Path(sys.executable).with_name("mmsearch")
+FEW = 24
+
+
+@pytest.fixture(scope="session")
+def few_photos(photos, tmp_path_factory):
+    """A folder of some photographs, one of them in two places, and one broken file."""
+    folder = tmp_path_factory.mktemp("few") / "photos"
+    folder.mkdir()
+    chosen = sorted(photos.rglob("*.jpg"))[:FEW]
+    for path in chosen:
+        shutil.copy2(path, folder / path.name)
+    shutil.copy2(chosen[0], folder / "copy.jpg")
+    (folder / "broken.jpg").write_bytes(chosen[1].read_bytes()[:500])
+    for path in folder.iterdir():
+        os.utime(path, ns=(10**18, 10**18))
+    return folder
+
+
+def run_indexer(folder, home, environment, **more):
+    """The installed command, to its end or its death."""
+    return subprocess.run(
+        [COMMAND, "index", folder, "--home", home, "--model", "starter", "--workers", "1"],
+        env=environment | {"MMSEARCH_FAULT": more.pop("fault", "")},
+        capture_output=True,
+        timeout=300,
+        check=False,
+        **more,
+    )
+
+
+def kill_group(process):
+    """Kill a process and those it has started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def content_of(home, name="default"):
+    """By path: digest and vector, or the reason of failure; straight from the files of an index."""
+    layout = IndexLayout(home / name)
+    with assembly.reading(layout) as catalog:
+        rows = {}
+        for segment in catalog.segments():
+            held = read_segment(layout, segment)
+            rows |= dict(zip(held.ids.tolist(), held.images, strict=True))
+        found = {}
+        for root in catalog.roots():
+            for path, file in catalog.known_files(root.id, b"").items():
+                found[path] = (file.digest, file.error, rows.get(file.image_id))
+        return found
+
+
+def same(one, other):
+    """Whether two such contents are equal, vectors within the precision of storage."""
+    return set(one) == set(other) and all(
+        one[path][:2] == other[path][:2]
+        and (one[path][2] is None) == (other[path][2] is None)
+        and (one[path][2] is None or np.allclose(one[path][2], other[path][2], atol=2e-3))
+        for path in one
+    )
+
+
+def index_in_process(folder, home):
+    """The same command within this process, which has loaded the encoder before."""
+    settings = load_settings().with_flags(model="starter", workers=1)
+    with library.open_index(home=home, settings=settings) as index:
+        return index.add_folder(folder)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(few_photos, mmsearch, tmp_path_factory):
+    """What an undisturbed run makes of the photographs: encoded afresh."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    mmsearch("models", "compile", "starter")
+    mmsearch("index", few_photos, "--home", home, "--model", "starter", code=3)
+    return content_of(home)
+
+
+def verify(home, undisturbed):
+    """An index that was hurt: sound, searchable, and what it holds is right."""
+    layout = IndexLayout(home / "default")
+    if not layout.exists():
+        return 0
+    with library.open_index(home=home) as index:
+        damage = [finding for finding in index.check() if finding.weight == "damage"]
+        assert not damage
+        held = content_of(home)
+        pictures = {path: row for path, (_, error, row) in held.items() if error is None}
+        for path, row in pictures.items():
+            assert np.allclose(row, undisturbed[path][2], atol=2e-3), path
+        if pictures:
+            hits = index.search("a photograph", k=100)
+            assert {os.fsencode(p.name) for h in hits for p in (h.path, *h.copies)} == set(pictures)
+        return len(pictures)

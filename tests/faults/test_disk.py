@@ -1,0 +1,124 @@
+"""Full disks, disks that fail, and disks that cannot be written."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from mmsearch.core.layout import IndexLayout
+from tests.faults.conftest import content_of, index_in_process, run_indexer, same, verify
+from tests.faults.test_power_cut import can_trace
+
+
+def mounted(folder, options):
+    """Mount memory as a disk there; only root may."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk: call it with its size."""
+    folder = tmp_path / "disk"
+
+    def make(size):
+        if os.name == "nt" or os.geteuid() or not mounted(folder, f"size={size}k"):
+            pytest.skip("only root can mount a small disk")
+        return folder
+
+    yield make
+    subprocess.run(["umount", "-l", folder], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("size_kb", [60, 120, 180, 200, 220, 240, 260, 280, 300, 340, 400])
+def test_a_full_disk(disk, size_kb, few_photos, undisturbed, environment):
+    home = disk(size_kb)
+    done = run_indexer(few_photos, home, environment)
+    if done.returncode == 3:
+        assert same(content_of(home), undisturbed)
+        return
+    assert done.returncode == 1
+    sentence = done.stderr.decode()
+    assert "Traceback" not in sentence
+    assert "room left" in sentence or "disk is full" in sentence, sentence
+    verify(home, undisturbed)
+    subprocess.run(["mount", "-o", "remount,size=20000k", home], check=True)
+    index_in_process(few_photos, home)
+    assert same(content_of(home), undisturbed)
+
+
+def test_a_disk_that_cannot_be_written(disk, few_photos, undisturbed, environment, mmsearch):
+    home = disk(20_000)
+    run_indexer(few_photos, home, environment)
+    subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+    done = run_indexer(few_photos, home, environment)
+    assert done.returncode == 1
+    assert b"read-only" in done.stderr or b"cannot be written" in done.stderr, done.stderr
+    verify(home, undisturbed)
+    assert len(mmsearch("query", "a photograph", "--home", home).out.splitlines()) == 10
+    mmsearch("check", "--home", home)
+
+
+STEP = {"fsync": 1, "fdatasync": 1, "write": 1, "pwrite64": 19}
+COUNT = 400
+TOY = """
+import os, sys
+from pathlib import Path
+from mmsearch.core.errors import MMSearchError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.requests import IndexRequest
+from tests.toy import toy_indexer
+try:
+    with toy_indexer(IndexLayout(Path(sys.argv[1])), vector_index="faiss_flat") as indexer:
+        indexer.run(IndexRequest(os.fsencode(sys.argv[2])))
+except (OSError, MMSearchError) as error:
+    print(type(error).__name__, error)
+    sys.exit(1)
+"""
+
+
+@pytest.mark.skipif(not can_trace(), reason="strace is not here, or may not trace")
+@pytest.mark.parametrize("call", ["fsync", "fdatasync", "write", "pwrite64"])
+def test_a_disk_that_fails(call, tmp_path):
+    """EIO at the n-th call: one sentence, and what was committed is right."""
+    from tests.faults.test_power_cut import HERE, vectors_of
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in "abcdef":
+        (photos / f"{name}.toy").write_text(name)
+    failed = 0
+    for count in range(1, COUNT, STEP[call]):
+        folder = tmp_path / "index"
+        shutil.rmtree(folder, ignore_errors=True)
+        done = subprocess.run(
+            ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}",
+             *watched(folder), "-e", f"inject={call}:error=EIO:when={count}",
+             sys.executable, "-c", TOY, str(folder), str(photos)],
+            cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE)},
+            capture_output=True, check=False,
+        )  # fmt: skip
+        failed += done.returncode
+        assert b"Traceback" not in done.stderr, done.stderr
+        layout = IndexLayout(folder)
+        if layout.exists():
+            held = vectors_of(layout)
+            assert done.returncode or len(held) == 6
+        if not done.returncode:
+            break
+    assert failed
+    assert not done.returncode
+
+
+def watched(folder):
+    """Only calls on the index's own files count."""
+    files = ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite.tmp", "catalog.sqlite.tmp-wal",
+             "catalog.sqlite.tmp-journal", "catalog.sqlite-journal",
+             "catalog.seal.tmp", "segments/000001.npz.tmp", "ann/000001.faiss.tmp",
+             "segments", "ann"]  # fmt: skip
+    return [part for name in files for part in ("-P", str(folder / name))]

@@ -1,0 +1,131 @@
+"""Any byte of any file of an index, changed: a check notices, or nothing that is found changes."""
+
+import json
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mmsearch as library
+from mmsearch.core.errors import MMSearchError
+from tests.faults.conftest import content_of, index_in_process, same
+
+QUERIES = ("a dog", "a boat on the water")
+
+
+@pytest.fixture(scope="module")
+def sound(few_photos, tmp_path_factory, mmsearch):
+    """The home of an index with captions, and what it answers."""
+    home = tmp_path_factory.mktemp("sound")
+    table = tmp_path_factory.mktemp("table") / "captions.csv"
+    rows = [f"{path},a dog called {path.stem}" for path in sorted(few_photos.glob("*.jpg"))[:5]]
+    table.write_text("path,caption\n" + "\n".join(rows) + "\n")
+    mmsearch("index", few_photos, "--home", home, "--model", "starter", "--captions", table, code=3)
+    return home, answers(home)
+
+
+def answers(home):
+    with library.open_index(home=home) as index:
+        return [
+            [(hit.path, round(hit.score, 4), hit.texts) for hit in index.search(query, k=5)]
+            for query in QUERIES
+        ]
+
+
+def files_of(home):
+    return sorted(path for path in (home / "default").rglob("*") if path.is_file())
+
+
+def damage_in(home):
+    with library.open_index(home=home) as index:
+        return [finding for finding in index.check() if finding.weight == "damage"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**6), st.floats(0, 1), st.integers(1, 255))
+def test_it_is_noticed_or_does_not_matter(sound, tmp_path_factory, which, where, flipped):
+    home, right = sound
+    copy = tmp_path_factory.mktemp("flipped") / "home"
+    shutil.copytree(home, copy)
+    files = [path for path in files_of(copy) if path.stat().st_size]
+    path = files[which % len(files)]
+    content = bytearray(path.read_bytes())
+    content[int(where * (len(content) - 1))] ^= flipped
+    path.write_bytes(content)
+    if damage_in(copy):
+        return
+    assert answers(copy) == right, path
+
+
+@pytest.mark.parametrize("part", ["catalog.sqlite", "catalog.seal", "segments", "ann"])
+def test_a_repair_mends_it(part, sound, few_photos, tmp_path, mmsearch):
+    home, right = sound
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    before = content_of(copy)
+    place = copy / "default" / part
+    path = place if place.is_file() else next(iter(sorted(place.iterdir())))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "damage" in mmsearch("check", "--home", copy, code=1).out
+    # A catalog is made again from the folder, where one file cannot be read.
+    code = 3 if part == "catalog.sqlite" else 0
+    mended = json.loads(mmsearch("repair", "--home", copy, "--json", code=code).out)
+    assert mended["mended"]
+    assert bool(mended["lost"]) == (part == "segments")
+    mmsearch("check", "--home", copy)
+    assert same(content_of(copy), before) or part == "catalog.sqlite"
+    if part != "catalog.sqlite":
+        assert answers(copy) == right
+    else:
+        # Captions of tables lie in the catalog alone; vectors and files are as they were.
+        pictures = {path: row for path, row in before.items() if row[1] is None}
+        assert same({p: r for p, r in content_of(copy).items() if r[1] is None}, pictures)
+
+
+@pytest.mark.parametrize("fill", [b"", b"\0" * 5000, b"SQLite format 3\0" + b"\xa5" * 9000])
+def test_a_ruined_catalog_costs_no_encoding(fill, sound, few_photos, tmp_path, mmsearch):
+    home, _ = sound
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    before = content_of(copy)
+    (copy / "default" / "catalog.sqlite").write_bytes(fill)
+    done = mmsearch("query", "a dog", "--home", copy, code=1)
+    assert done.err.startswith("Error: ")
+    repaired = mmsearch("repair", "--home", copy, code=3)
+    assert "24 vectors were kept" in repaired.out
+    assert "0 pictures had to be encoded" in repaired.out
+    mmsearch("check", "--home", copy)
+    assert same(content_of(copy), before)
+    assert index_in_process(few_photos, copy).encoded == 0
+
+
+def test_a_missing_catalog_is_not_taken_for_no_index(sound, few_photos, tmp_path, mmsearch):
+    home, _ = sound
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    (copy / "default" / "catalog.sqlite").unlink()
+    assert "repair" in mmsearch("index", few_photos, "--home", copy, code=1).err
+    assert "missing" in mmsearch("check", "--home", copy, code=1).out
+    mmsearch("repair", "--home", copy, code=3)
+    mmsearch("check", "--home", copy)
+
+
+@pytest.mark.parametrize("where", range(0, 100, 5))
+def test_a_query_on_a_damaged_index_is_right_or_one_sentence(where, sound, tmp_path):
+    home, right = sound
+    for path in files_of(home):
+        copy = tmp_path / "home"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(home, copy)
+        victim = copy / path.relative_to(home)
+        content = bytearray(victim.read_bytes())
+        if content and victim.suffix != ".sqlite":
+            content[len(content) * where // 100] ^= 0x10
+            victim.write_bytes(content)
+            try:
+                assert answers(copy) == right
+            except MMSearchError as error:
+                assert str(error)

@@ -1,0 +1,97 @@
+"""SIGKILL at every step of a commit, and at random moments."""
+
+import random
+import subprocess
+import time
+
+import pytest
+
+from mmsearch.core.faults import FaultPoint
+from mmsearch.core.layout import IndexLayout
+from tests.faults.conftest import (
+    COMMAND,
+    content_of,
+    index_in_process,
+    kill_group,
+    run_indexer,
+    same,
+    verify,
+)
+
+TIMES = {
+    FaultPoint.CATALOG_MADE: (1,),
+    FaultPoint.CATALOG_NAMED: (1,),
+    FaultPoint.CATALOG_CLOSED: (1,),
+    FaultPoint.TRANSACTION_BEGUN: (1, 6, 9, 11),
+    FaultPoint.TRANSACTION_READY: (6, 9, 10, 11),
+    FaultPoint.TRANSACTION_COMMITTED: (6, 9, 10, 11),
+}
+"""At which visit of a point to die: with each file that is published, and around each commit."""
+FILES = (1, 2, 3)
+KILLS, HOMES = 100, 20
+
+
+def orphans(home):
+    layout = IndexLayout(home / "default")
+    with library_catalog(layout) as catalog:
+        return [name for name, _ in layout.files() if name not in catalog.referenced_files()]
+
+
+def library_catalog(layout):
+    from mmsearch import assembly
+
+    return assembly.reading(layout)
+
+
+def finish(few_photos, home, undisturbed):
+    index_in_process(few_photos, home)
+    verify(home, undisturbed)
+    assert same(content_of(home), undisturbed)
+    assert orphans(home) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "visit"),
+    [
+        (point, visit)
+        for point in FaultPoint
+        if point is not FaultPoint.ORPHAN_REMOVED
+        for visit in TIMES.get(point, FILES)
+    ],
+)
+def test_death_at_a_step_of_a_commit(point, visit, few_photos, undisturbed, environment, tmp_path):
+    done = run_indexer(few_photos, tmp_path, environment, fault=f"{point}:{visit}")
+    assert done.returncode == -9, done.stderr
+    verify(tmp_path, undisturbed)
+    finish(few_photos, tmp_path, undisturbed)
+
+
+def test_death_while_orphans_are_removed(few_photos, undisturbed, environment, tmp_path):
+    run_indexer(few_photos, tmp_path, environment, fault=f"{FaultPoint.FILE_PUBLISHED}:2")
+    assert len(orphans(tmp_path)) == 1
+    done = run_indexer(few_photos, tmp_path, environment, fault=f"{FaultPoint.ORPHAN_REMOVED}:1")
+    assert done.returncode == -9
+    finish(few_photos, tmp_path, undisturbed)
+
+
+def test_the_points_do_nothing_in_normal_use(few_photos, undisturbed, environment, tmp_path):
+    assert run_indexer(few_photos, tmp_path, environment).returncode == 3
+    assert same(content_of(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("series", range(HOMES))
+def test_death_at_random_moments(series, few_photos, undisturbed, environment, tmp_path):
+    rng = random.Random(series)
+    for _ in range(KILLS // HOMES):
+        process = subprocess.Popen(
+            [COMMAND, "index", few_photos, "--home", tmp_path, "--model", "starter"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        # Starting takes about a second here, the work another one.
+        time.sleep(rng.uniform(0.4, 2.2))
+        kill_group(process)
+        verify(tmp_path, undisturbed)
+    finish(few_photos, tmp_path, undisturbed)

@@ -1,0 +1,111 @@
+"""Compaction, backup and restoration, also killed, also beside a writer."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+import mmsearch as library
+from tests.faults.conftest import COMMAND, content_of, index_in_process, same, verify
+
+
+@pytest.fixture
+def indexed(few_photos, undisturbed, mmsearch, tmp_path):
+    """A home and a folder of photographs, some of which are gone since."""
+    home, folder = tmp_path / "home", tmp_path / "photos"
+    shutil.copytree(few_photos, folder)
+    mmsearch("index", folder, "--home", home, "--model", "starter", code=3)
+    for path in sorted(folder.glob("*.jpg"))[:8]:
+        path.unlink()
+    index_in_process(folder, home)
+    return home
+
+
+def test_compaction_drops_what_is_gone_and_nothing_else(indexed, mmsearch):
+    before = content_of(indexed)
+    report = json.loads(mmsearch("compact", "--home", indexed, "--json").out)
+    assert report["dropped"] > 0
+    assert report["segments_after"] == 1
+    assert report["bytes_after"] < report["bytes_before"]
+    assert same(content_of(indexed), before)
+    mmsearch("check", "--home", indexed)
+    again = json.loads(mmsearch("compact", "--home", indexed, "--json").out)
+    assert (again["dropped"], again["segments_before"]) == (0, 1)
+
+
+@pytest.mark.parametrize("point", ["file_renamed", "transaction_ready", "transaction_committed"])
+@pytest.mark.parametrize("visit", [1, 2, 3])
+def test_a_killed_compaction(point, visit, indexed, undisturbed, environment, mmsearch):
+    before = content_of(indexed)
+    subprocess.run(
+        [COMMAND, "compact", "--home", indexed],
+        env=environment | {"MMSEARCH_FAULT": f"{point}:{visit}"},
+        capture_output=True,
+        check=False,
+    )
+    verify(indexed, undisturbed)
+    assert same(content_of(indexed), before)
+    mmsearch("compact", "--home", indexed)
+    mmsearch("check", "--home", indexed)
+    assert same(content_of(indexed), before)
+
+
+def test_a_backup_is_an_index_and_can_be_restored(indexed, mmsearch, tmp_path):
+    before = content_of(indexed)
+    kept = tmp_path / "kept" / "monday"
+    mmsearch("backup", kept, "--home", indexed)
+    mmsearch("check", "--home", kept.parent, "--index", "monday")
+    there = mmsearch("query", "a photograph", "--home", kept.parent, "--index", "monday").out
+    assert there == mmsearch("query", "a photograph", "--home", indexed).out
+    assert "exists already" in mmsearch("backup", kept, "--home", indexed, code=2).err
+    assert "--replace" in mmsearch("restore", kept, "--home", indexed, code=2).err
+    mmsearch("remove", "default", "--yes", "--home", indexed)
+    mmsearch("restore", kept, "--home", indexed)
+    assert same(content_of(indexed), before)
+    mmsearch("restore", kept, "--home", indexed, "--replace")
+    mmsearch("check", "--home", indexed)
+    assert [path.name for path in indexed.iterdir()] == ["default"]
+
+
+def test_a_damaged_backup_replaces_nothing(indexed, mmsearch, tmp_path):
+    kept = tmp_path / "kept"
+    mmsearch("backup", kept, "--home", indexed)
+    segment = next(iter((kept / "segments").iterdir()))
+    segment.write_bytes(segment.read_bytes()[:-1])
+    before = content_of(indexed)
+    mmsearch("restore", kept, "--home", indexed, "--replace", code=1)
+    assert same(content_of(indexed), before)
+    mmsearch("check", "--home", indexed)
+
+
+def test_a_backup_beside_a_writer(few_photos, photos, environment, mmsearch, tmp_path):
+    home = tmp_path / "home"
+    mmsearch("index", few_photos, "--home", home, "--model", "starter", code=3)
+    writer = subprocess.Popen(
+        [COMMAND, "index", photos, "--home", home],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    taken = 0
+    while writer.poll() is None:
+        kept = tmp_path / f"kept-{taken}"
+        with library.open_index(home=home) as index:
+            report = index.backup(kept)
+        with library.open_index(kept.name, home=tmp_path) as copy:
+            assert copy.check() == []
+            assert len(copy.search("a photograph", k=300)) == report.pictures
+        taken += 1
+    assert taken > 1
+
+
+def test_sources_that_have_changed(indexed, mmsearch, tmp_path):
+    folder = tmp_path / "photos"
+    victim = sorted(folder.glob("*.jpg"))[10]
+    victim.write_bytes(victim.read_bytes() + b"more")
+    gone = sorted(folder.glob("*.jpg"))[12]
+    gone.unlink()
+    done = mmsearch("check", "--sources", "--home", indexed, code=3)
+    assert f"{victim} has changed" in done.out
+    assert f"{gone} cannot be read" in done.out
