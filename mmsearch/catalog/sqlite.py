@@ -106,8 +106,7 @@ def _create(path: Path) -> None:
         finally:
             # The last connection to close moves everything from the -wal file into the database.
             engine.dispose()
-        if unfinished.with_name(f"{unfinished.name}-wal").exists():
-            raise StateError(f"{path} could not be written: is there no room left on the disk?")
+        _refuse_half(unfinished, path)
     except BaseException:
         with suppress(OSError):
             _remove_database(unfinished)
@@ -117,6 +116,12 @@ def _create(path: Path) -> None:
     seal.seal_path(path).unlink(missing_ok=True)
     reach(FaultPoint.CATALOG_NAMED)
     sync_folder(path.parent)
+
+
+def _refuse_half(unfinished: Path, path: Path) -> None:
+    """On a full disk the -wal file stays behind: the database beside it is not whole."""
+    if unfinished.with_name(f"{unfinished.name}-wal").exists():
+        raise StateError(f"{path} could not be written: is there no room left on the disk?")
 
 
 def _remove_database(path: Path) -> None:
