@@ -345,7 +345,9 @@ def make_indexer(
         shards = local.build(SHARD_THREADS)
         stack.callback(shards.close)
         # Closed first: threads that wait for a decoder must not outlive it.
-        decode = processes.build(settings.workers, settings.decode_timeout_s)
+        decode = processes.build(
+            settings.workers, settings.decode_timeout_s, settings.decode_memory_mb
+        )
         stack.callback(decode.close)
         yield Indexer(
             layout=layout,

@@ -33,6 +33,7 @@ class Settings:
         vector_index: Name of the vector index for new indexes.
         max_pixels: Larger pictures are refused before they are decoded.
         decode_timeout_s: A picture that takes longer to decode is refused.
+        decode_memory_mb: A picture that takes more megabytes of memory is refused; 0: no limit.
         workers: Decode processes; 0 means one for each processor.
         cache: Folder of compiled models.
         offline: Never ask a model hub.
@@ -48,6 +49,7 @@ class Settings:
     vector_index: str = "faiss_flat"
     max_pixels: int = 300_000_000
     decode_timeout_s: float = 120.0
+    decode_memory_mb: int = 4096
     workers: int = 0
     cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("mmsearch"))
     offline: bool = False

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import TimeoutError as TaskTimeoutError
+from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -31,9 +32,16 @@ LOOK_AHEAD = 4
 """Tasks a worker may have waiting, so that it never idles while results are taken."""
 
 
-def build(workers: int, timeout_s: float) -> Executor:
-    """An executor of ``workers`` processes (0: one a processor) and a time limit a task."""
-    return ProcessExecutor(workers or processors(), timeout_s)
+def build(workers: int, timeout_s: float, memory_mb: int = 0) -> Executor:
+    """An executor whose tasks may take only so much time and memory.
+
+    Args:
+        workers: Processes; 0: one a processor.
+        timeout_s: For a task.
+        memory_mb: Megabytes of addresses that a process may take beyond those with which it starts;
+            0: as many as there are. Kept by the kernel on Linux; macOS and Windows do not.
+    """
+    return ProcessExecutor(workers or processors(), timeout_s, memory_mb)
 
 
 class ProcessExecutor:
@@ -43,8 +51,9 @@ class ProcessExecutor:
     Several threads may run tasks at once.
     """
 
-    def __init__(self, workers: int, timeout_s: float) -> None:
+    def __init__(self, workers: int, timeout_s: float, memory_mb: int = 0) -> None:
         self._workers = workers
+        self._memory_mb = memory_mb
         self._timeout_s = timeout_s
         self._lock = Lock()
         self._pool: ProcessPool | None = None
@@ -88,7 +97,7 @@ class ProcessExecutor:
                     max_workers=self._workers,
                     context=get_context("loky"),
                     initializer=_start,
-                    initargs=(make_worker,),
+                    initargs=(make_worker, self._memory_mb),
                 )
                 self._make_worker = make_worker
             future: ProcessFuture[Any] = self._pool.schedule(
@@ -111,6 +120,8 @@ class ProcessExecutor:
         except TaskTimeoutError:
             limit = f"decoding took longer than {self._timeout_s:g} seconds"
             return task, TaskFailure(limit, crashed=True)
+        except MemoryError:
+            return task, TaskFailure(f"it takes more than {self._memory_mb} MB of memory")
         except (ProcessExpired, BrokenExecutor) as error:
             if self._closed:
                 raise CancelledError("the executor is closed") from error
@@ -124,7 +135,7 @@ class ProcessExecutor:
 _worker: Callable[[Any], Any]
 
 
-def _start(make_worker: Callable[[], Callable[[Any], Any]]) -> None:
+def _start(make_worker: Callable[[], Callable[[Any], Any]], memory_mb: int) -> None:
     global _worker  # noqa: PLW0603 - one worker a process is what a pool's initializer is for
     # Ctrl-C reaches the whole process group; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -132,6 +143,23 @@ def _start(make_worker: Callable[[], Callable[[Any], Any]]) -> None:
     # matters comes back as a result.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _worker = make_worker()
+    if memory_mb:
+        _limit_memory(memory_mb * 1_000_000)
+
+
+def _limit_memory(allowance: int) -> None:
+    """Let allocations fail before they take the memory of the machine from everything else."""
+    try:
+        import resource  # noqa: PLC0415 - there is none on Windows
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (ImportError, OSError):
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + allowance
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
 
 
 def _work(task: Any) -> Any:

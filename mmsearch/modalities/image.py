@@ -7,6 +7,7 @@ picture is transparent.
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import warnings
@@ -35,6 +36,10 @@ from mmsearch.modalities import _colour, _facts
 from mmsearch.modalities._texts.plain import one_line
 
 DEFAULT_MAX_PIXELS: Final = 300_000_000
+
+BOMB_BYTES: Final = 48_000_000
+BOMB_RATIO: Final = 200
+"""Beyond both, a picture is taken for a bomb; a photograph as PNG unpacks to 2 to 10 times."""
 
 SUFFIXES: Final = frozenset(
     b".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .hif .avif".split()
@@ -134,6 +139,8 @@ class ImageModality:
                     f"{self.max_pixels / 1e6:g} (raise it with --max-pixels)"
                 )
             reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
+            if not reduced:
+                _refuse_bomb(image, os.fstat(file.fileno()).st_size)
             image.load()
             # After loading: Pillow turns some formats itself and then takes the mark away.
             orientation = _facts.orientation(image)
@@ -154,6 +161,17 @@ class ImageModality:
                 longitude=longitude,
             )
         return Decoded(picture, pixels)
+
+
+def _refuse_bomb(image: Image.Image, size: int) -> None:
+    """Refuse what grows out of all proportion: pictures of things do not, empty pages do."""
+    width, height = image.size
+    unpacked = width * height * max(len(image.getbands()), 1)
+    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
+        raise DecodeError(
+            f"it unpacks to {unpacked / 1e6:,.0f} MB, {unpacked // max(size, 1):,} times its size:"
+            " a decompression bomb, or an empty page"
+        )
 
 
 def _open(file: BufferedReader, head: bytes) -> ImageFile.ImageFile:

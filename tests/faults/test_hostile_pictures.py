@@ -1,0 +1,277 @@
+"""Pictures that nobody vetted: mutants, bombs, and those that broke decoders before."""
+
+import io
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsearch.core.requests import TaskFailure
+from mmsearch.engine.decode import DecodeTask, MakeDecoder
+from mmsearch.executors import processes
+from mmsearch.modalities import image
+
+MUTANTS = 2000
+LIMIT_S = 30.0
+BROKEN = Path(__file__).parents[1] / ".broken_images"
+
+
+@pytest.fixture(scope="module")
+def decode():
+    """Decodes files in worker processes: by path, what came of each."""
+    executor = processes.build(2, LIMIT_S, 4096)
+    make = MakeDecoder((image.build(),), EdgeOnly())
+
+    def run(paths):
+        tasks = []
+        for path in paths:
+            facts = path.stat()
+            tasks.append(DecodeTask(os.fsencode(path), facts.st_size, facts.st_mtime_ns))
+        return {task.path: outcome for task, outcome in executor.run(make, tasks)}
+
+    yield run
+    executor.close()
+
+
+class EdgeOnly:
+    """As little as a preparation can do: what is tested is decoding."""
+
+    edge_px = 260
+
+    def __call__(self, pixels):
+        assert pixels.dtype == np.uint8
+        return np.asarray(pixels.shape, dtype=np.int64)
+
+
+def mutate(content, rng):
+    """One of the ways in which files break: flips, cuts, pieces doubled, dropped or zeroed."""
+    content = bytearray(content)
+    kind = rng.choice(["flip", "cut", "zero", "double", "drop", "length"])
+    at = rng.randrange(len(content))
+    if kind == "flip":
+        for _ in range(rng.choice([1, 3, 30])):
+            # Headers are where decoders decide.
+            place = rng.randrange(min(len(content), rng.choice([64, 1024, len(content)])))
+            content[place] = rng.randrange(256)
+    elif kind == "cut":
+        del content[at:]
+    elif kind == "zero":
+        content[at : at + 200] = bytes(len(content[at : at + 200]))
+    elif kind == "double":
+        content[at:at] = content[at : at + 500]
+    elif kind == "drop":
+        del content[at : at + rng.choice([1, 17, 300])]
+    else:
+        content[at : at + 4] = rng.choice([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\0"])
+    return bytes(content)
+
+
+def written(picture, file_format, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def mutants(photos, folder, count):
+    rng = random.Random(20)
+    chosen = sorted(photos.rglob("*.jpg"))[:20]
+    formats = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif",
+               "BMP": "bmp", "AVIF": "avif"}  # fmt: skip
+    originals = []
+    for path in chosen:
+        originals.append((path.read_bytes(), "jpg"))
+        small = Image.open(path)
+        small.thumbnail((96, 96))
+        originals += [(written(small, name), suffix) for name, suffix in formats.items()]
+    for number in range(count):
+        content, suffix = rng.choice(originals)
+        path = folder / f"{number:04d}.{suffix}"
+        path.write_bytes(mutate(content, rng))
+        yield path
+
+
+def refuse_unclear(outcomes):
+    """Every refusal is a clause for a person, and none cost a worker."""
+    for path, outcome in outcomes.items():
+        if isinstance(outcome, TaskFailure):
+            assert not outcome.crashed, (path, outcome)
+            assert 5 < len(outcome.reason) < 300, (path, outcome)
+            assert outcome.reason.isprintable(), (path, outcome)
+            assert "Error" not in outcome.reason, (path, outcome)
+
+
+def test_mutants_are_read_or_refused(photos, tmp_path, decode):
+    outcomes = decode(list(mutants(photos, tmp_path, MUTANTS)))
+    assert len(outcomes) == MUTANTS
+    refuse_unclear(outcomes)
+    refused = sum(isinstance(outcome, TaskFailure) for outcome in outcomes.values())
+    assert 200 < refused < 1800
+
+
+@pytest.mark.skipif(not any(BROKEN.glob("*-*")), reason="scripts/fetch_broken_images was not run")
+def test_pictures_that_broke_decoders_before(decode):
+    paths = sorted(path for path in BROKEN.iterdir() if path.is_file())
+    assert len(paths) > 800
+    outcomes = decode(paths)
+    assert len(outcomes) == len(paths)
+    refuse_unclear(outcomes)
+    read = sum(not isinstance(outcome, TaskFailure) for outcome in outcomes.values())
+    assert read > 500
+
+
+# --- bombs ---
+
+
+def chunk(kind, content):
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+
+def png(width, height, *chunks, bits=8, colour=2, rows=True):
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    body = b""
+    if rows:
+        packer = zlib.compressobj(9)
+        row = bytes(1 + width * (3 if colour == 2 else 1) * bits // 8)
+        body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
+
+
+def small_jpeg(**options):
+    return written(Image.new("RGB", (64, 64), "red"), "JPEG", **options)
+
+
+def entities():
+    lines = ['<!ENTITY a0 "lol">']
+    lines += [f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10)]
+    return f"<!DOCTYPE x [{''.join(lines)}]><x:xmpmeta xmlns:x='adobe:ns:meta/'>&a9;</x:xmpmeta>"
+
+
+def xmp_jpeg(packet):
+    body = b"http://ns.adobe.com/xap/1.0/\0" + packet
+    whole = small_jpeg()
+    return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + whole[2:]
+
+
+def gif_of_many_frames():
+    frame = b"\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0"
+    return b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff" + frame * 500_000 + b"\x3b"
+
+
+def apng_of_many_frames():
+    frames = [Image.new("RGB", (500, 500), (n % 256, 0, 0)) for n in range(200)]
+    return written(frames[0], "PNG", save_all=True, append_images=frames[1:])
+
+
+def tiff_with_a_huge_tag():
+    picture = written(Image.new("RGB", (8, 8)), "TIFF")
+    where = struct.unpack("<I", picture[4:8])[0]
+    count = struct.unpack("<H", picture[where : where + 2])[0]
+    entry = struct.pack("<HHII", 34675, 7, 2_000_000_000, 8)
+    entries = picture[where + 2 : where + 2 + 12 * count] + entry
+    return picture[:where] + struct.pack("<H", count + 1) + entries + b"\0\0\0\0" + picture[where:]
+
+
+BOMBS = {
+    "pixels.png": lambda: png(13_000, 13_000),
+    "more_pixels.png": lambda: png(100_000, 100_000, rows=False),
+    "most_pixels.png": lambda: png(2**31 - 1, 2**31 - 1, rows=False),
+    "one_bit.png": lambda: png(30_000, 30_000, bits=1, colour=0, rows=False),
+    "pixels.webp": lambda: written(Image.new("L", (12_000, 12_000)), "WEBP", lossless=True),
+    "pixels.gif": lambda: written(Image.new("L", (12_000, 12_000)), "GIF"),
+    "pixels.tif": lambda: written(
+        Image.new("1", (16_000, 16_000)), "TIFF", compression="tiff_adobe_deflate"
+    ),
+    "screen.gif": lambda: b"GIF89a\xff\xff\xff\xff" + gif_of_many_frames()[10:100],
+    "text.png": lambda: png(9, 9, chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(200_000_000)))),
+    "profile.png": lambda: png(9, 9, chunk(b"iCCP", b"c\0\0" + zlib.compress(bytes(200_000_000)))),
+    "itxt.png": lambda: png(
+        9, 9, chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(200_000_000)))
+    ),
+    "frames.gif": gif_of_many_frames,
+    "frames.png": apng_of_many_frames,
+    "tag.tif": tiff_with_a_huge_tag,
+    "entities.jpg": lambda: xmp_jpeg(entities().encode()),
+    "nested.jpg": lambda: xmp_jpeg(b"<a>" * 20_000),
+}
+MEASURE = """
+import json, os, resource, sys
+from mmsearch.modalities import image
+from mmsearch.core.errors import DecodeError
+reader = image.build()
+reader.read(os.fsencode(sys.argv[1]), 260)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    reader.read(os.fsencode(sys.argv[2]), 260)
+    reason = None
+except DecodeError as error:
+    reason = str(error)
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, reason]))
+"""
+READ = {"frames.gif", "frames.png", "entities.jpg", "nested.jpg"}
+"""Their pictures are small and sound: the picture is read, what is beside it is left alone."""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_takes_no_memory(name, photos, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(BOMBS[name]())
+    harmless = min(photos.rglob("*.jpg"))
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, harmless, path],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    grown_kb, reason = json.loads(done.stdout)
+    assert grown_kb < 200_000, (grown_kb, reason)
+    if name not in READ:
+        assert reason, "it was read"
+    assert time.monotonic() - began < 60
+
+
+# --- workers ---
+
+
+class Greedy:
+    def __call__(self, task):
+        return len(bytearray(task)) if task else 0
+
+
+def make_greedy():
+    return Greedy()
+
+
+def test_a_task_that_takes_too_much_memory_costs_itself_only():
+    executor = processes.build(2, 60.0, 500)
+    try:
+        tasks = [1000, 3_000_000_000, 2000, 9_000_000_000, 3000]
+        outcomes = dict(executor.run(make_greedy, tasks))
+    finally:
+        executor.close()
+    assert [outcomes[n] for n in (1000, 2000, 3000)] == [1000, 2000, 3000]
+    for greedy in (3_000_000_000, 9_000_000_000):
+        assert outcomes[greedy] == TaskFailure("it takes more than 500 MB of memory")
+
+
+def test_the_run_goes_on_and_says_why(photos, tmp_path, mmsearch):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "good.jpg").write_bytes(min(photos.rglob("*.jpg")).read_bytes())
+    (folder / "bomb.png").write_bytes(png(13_000, 13_000))
+    done = mmsearch("index", folder, "--home", tmp_path, "--model", "starter", code=3)
+    assert "1 added" in done.out
+    assert "decompression bomb" in done.err
