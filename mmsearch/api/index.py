@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from mmsearch.core.types import FusionSpec
 from mmsearch.engine.query import check_terms, parse_query, written
 from mmsearch.engine.searcher import SearchEngine
 
+WATCH_WAITS_S = 3600.0
+"""A watcher waits for other writers of the index."""
+
 
 class Index(KeptIndex):
     """One index. Not for use by several threads at once."""
@@ -44,6 +48,7 @@ class Index(KeptIndex):
         allow_empty: bool = False,
         captions: StrPath | None = None,
         texts: str | None = None,
+        unsettled: frozenset[bytes] = frozenset(),
         wait_s: float = 0.0,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> IndexReport:
@@ -64,6 +69,7 @@ class Index(KeptIndex):
                 caption. What it says is kept until another table speaks of the same file.
             texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
                 ``filename``, joined by commas, or ``none``; default as the index has it.
+            unsettled: Absolute paths of files that are being written; they are left for later.
             wait_s: How long to wait for another writer, in seconds.
             progress: Called often, from several threads.
 
@@ -77,6 +83,7 @@ class Index(KeptIndex):
             ModelUnavailableError: The encoder's weights cannot be had.
         """
         request = IndexRequest(
+            unsettled=unsettled,
             folder=folder_bytes(folder),
             include=tuple(include),
             exclude=tuple(exclude),
@@ -93,6 +100,57 @@ class Index(KeptIndex):
             ) as indexer,
         ):
             return indexer.run(request, progress)
+
+    def watch(
+        self,
+        folder: StrPath,
+        *,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        hidden: bool = False,
+        settle_s: float = 2.0,
+        poll: bool = False,
+        stop: threading.Event | None = None,
+    ) -> Iterator[IndexReport]:
+        """Keep the index up to date with a folder: a report for each run, until ``stop`` is set.
+
+        A run begins when what has changed has come to rest; files that are still being written are
+        left for the next one. If the folder vanishes, as a drive that is unplugged does, nothing is
+        forgotten: it is waited for.
+
+        Args:
+            folder: As `add_folder` takes it.
+            include: As `add_folder` takes it.
+            exclude: As `add_folder` takes it.
+            hidden: As `add_folder` takes it.
+            settle_s: A file is at rest when it has not changed for so many seconds.
+            poll: Look at all files again and again, for file systems that report no changes.
+            stop: Ends it; without, it goes on for ever.
+
+        Raises:
+            SourceError: The folder does not exist.
+        """
+        from mmsearch.api.watching import watch  # noqa: PLC0415 - nothing else needs watchfiles
+
+        def run(unsettled: frozenset[bytes]) -> IndexReport:
+            return self.add_folder(
+                folder,
+                include=include,
+                exclude=exclude,
+                hidden=hidden,
+                unsettled=unsettled,
+                wait_s=WATCH_WAITS_S,
+            )
+
+        return watch(
+            folder_bytes(folder),
+            run,
+            own=self._layout.folder.parent.absolute(),
+            settle_s=settle_s,
+            poll=poll,
+            say=self._say,
+            stop=stop or threading.Event(),
+        )
 
     def reindex(
         self,

@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from mmsearch import __version__
-from mmsearch.cli import evaluating, indexing, managing, models, reindexing, searching, upkeep
+from mmsearch.cli import (
+    evaluating,
+    indexing,
+    managing,
+    models,
+    reindexing,
+    searching,
+    upkeep,
+    watching,
+)
 from mmsearch.cli.errors import run_command
 
 app = typer.Typer(
@@ -19,6 +28,7 @@ app = typer.Typer(
 )
 
 app.command("index")(indexing.index)
+app.command("watch")(watching.watch)
 app.command("reindex")(reindexing.reindex)
 app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)

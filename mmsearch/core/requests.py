@@ -57,6 +57,7 @@ class IndexRequest:
         retry_failed: Try again what failed, though it has not changed.
         allow_empty: Accept that a folder that had pictures has none now.
         captions: A table of captions.
+        unsettled: Absolute paths of files that are being written: as if they had not been seen.
     """
 
     folder: bytes
@@ -67,6 +68,7 @@ class IndexRequest:
     retry_failed: bool = False
     allow_empty: bool = False
     captions: Path | None = None
+    unsettled: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,13 @@ class FolderRun:
         for count, file in enumerate(self._walk):
             if count % 1000 == 0:
                 self._progress(Progress("scan", count, None))
+            if self._request.unsettled and self._unsettled(prefix + file.path):
+                continue
             sidecars = tuple(replace(s, path=prefix + s.path) for s in file.sidecars)
             yield replace(file, path=prefix + file.path, sidecars=sidecars)
+
+    def _unsettled(self, path: bytes) -> bool:
+        return self._absolute(path) in self._request.unsettled
 
     def _is_gone(self, path: bytes) -> bool:
         """Only what surely does not exist is gone; an unreadable folder merely hides files."""

@@ -1,0 +1,75 @@
+"""``mmsearch watch``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmsearch import api
+from mmsearch.api.watching import did_anything
+from mmsearch.cli.errors import INTERRUPTED
+from mmsearch.cli.options import Device, Home, IndexName, check_device
+from mmsearch.cli.output import warn
+from mmsearch.core.types import display_path
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures.", show_default=False)],
+    name: IndexName = "default",
+    home: Home = None,
+    model: Annotated[
+        str | None, typer.Option(help="Encoder of a new index.", show_default="auto")
+    ] = None,
+    device: Device = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Take only files that match GLOB.", metavar="GLOB")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Take hidden files too.")] = False,
+    settle: Annotated[
+        float,
+        typer.Option(
+            help="Index a file when it has not changed for so long.", metavar="SECONDS", min=0
+        ),
+    ] = 2.0,
+    poll: Annotated[
+        bool,
+        typer.Option("--poll", help="For network drives, which do not report what changes."),
+    ] = False,
+) -> None:
+    """Keep an index up to date with a folder until it is interrupted.
+
+    A drive that is unplugged is waited for; its pictures are not forgotten.
+
+    Example: mmsearch watch ~/Pictures
+    """
+    with api.open_index(
+        name, home=home, model=model, device=check_device(device), say=warn
+    ) as index:
+        try:
+            first = True
+            for report in index.watch(
+                folder,
+                include=include or (),
+                exclude=exclude or (),
+                hidden=hidden,
+                settle_s=settle,
+                poll=poll,
+            ):
+                did = did_anything(report)
+                if did or first:
+                    counts = ", ".join(f"{count:,} {what}" for what, count in did.items())
+                    sys.stdout.write(f"{counts or 'up to date'}, in {report.seconds:.1f} s\n")
+                    sys.stdout.flush()
+                for file in report.failed:
+                    warn(f"  {display_path(file.path)}: {file.reason}")
+                first = False
+        except KeyboardInterrupt:
+            warn(f"Stopped watching {display_path(folder)}.")
+            raise typer.Exit(INTERRUPTED) from None
