@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
+import pickle  # noqa: TID251 - the error that torch raises for what it refuses to unpickle
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -64,7 +64,7 @@ def test_a_disk_that_cannot_be_written(disk, few_photos, undisturbed, environmen
     mmsearch("check", "--home", home)
 
 
-STEP = {"fsync": 1, "fdatasync": 1, "write": 1, "pwrite64": 19}
+STEP = {"fsync": 1, "write": 1, "pwrite64": 19}
 COUNT = 400
 TOY = """
 import os, sys
@@ -83,7 +83,7 @@ except (OSError, MMSearchError) as error:
 
 
 @pytest.mark.skipif(not can_trace(), reason="strace is not here, or may not trace")
-@pytest.mark.parametrize("call", ["fsync", "fdatasync", "write", "pwrite64"])
+@pytest.mark.parametrize("call", ["fsync", "write", "pwrite64"])
 def test_a_disk_that_fails(call, tmp_path):
     """EIO at the n-th call: one sentence, and what was committed is right."""
     from tests.faults.test_power_cut import HERE, vectors_of

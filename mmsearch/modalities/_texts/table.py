@@ -131,7 +131,10 @@ def _csv(path: Path) -> Iterator[tuple[int, Row]]:
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
     with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
+        lines = iter(lambda: file.readline(MAX_FIELD_CHARS + 1), "")
+        for number, line in enumerate(lines, start=1):
+            if len(line) > MAX_FIELD_CHARS:
+                raise SourceError(f"{path}, line {number} is longer than {MAX_FIELD_CHARS:,}.")
             if not line.strip():
                 continue
             try:

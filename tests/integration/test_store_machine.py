@@ -1,0 +1,158 @@
+"""The whole store against a model in memory, whatever is done to it and wherever it is stopped."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mmsearch import assembly
+from mmsearch.core import faults
+from mmsearch.core.faults import FaultPoint
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.requests import IndexRequest
+from mmsearch.engine.check import check_vectors
+from mmsearch.engine.rewrite import compact
+from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
+
+NAMES = st.sampled_from(["a", "b", "sub/a", "sub/c"])
+CONTENTS = st.sampled_from(["one", "two", "three", "bad"])
+POINTS = st.sampled_from([point for point in FaultPoint if "catalog" not in point])
+VISITS = st.integers(1, 6)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL; nothing catches it."""
+
+
+class Store(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.base = Path(tempfile.mkdtemp())
+        self.photos = self.base / "photos"
+        self.layout = IndexLayout(self.base / "index")
+        self.tick = 0
+        self.seen = {}
+
+    @initialize()
+    def begin(self):
+        (self.photos / "sub").mkdir(parents=True)
+        self.write("a", "one")
+        self.index()
+
+    def teardown(self):
+        shutil.rmtree(self.base)
+
+    # --- the world ---
+
+    def path(self, name):
+        return self.photos / f"{name}.toy"
+
+    @rule(name=NAMES, content=CONTENTS)
+    def write(self, name, content):
+        self.tick += 1
+        self.path(name).write_text(content)
+        os.utime(self.path(name), ns=(self.tick * 10**9, self.tick * 10**9))
+
+    @rule(name=NAMES)
+    def delete(self, name):
+        self.path(name).unlink(missing_ok=True)
+
+    @rule(name=NAMES, other=NAMES)
+    def move(self, name, other):
+        if self.path(name).exists():
+            self.path(name).rename(self.path(other))
+
+    # --- the store ---
+
+    @rule()
+    def index(self):
+        with toy_indexer(self.layout, vector_index="faiss_flat") as indexer:
+            indexer.run(IndexRequest(os.fsencode(self.photos), allow_empty=True))
+        files = {str(p.relative_to(self.photos)): p.read_text() for p in self.photos.rglob("*.toy")}
+        self.seen = {name: text for name, text in files.items() if text != "bad"}
+        assert self.held() == self.seen
+
+    @rule()
+    def merge(self):
+        with assembly.writing(self.layout, 0, create=False) as catalog:
+            bound = catalog.identity()
+            plugin = assembly.vector_index_plugin(bound.vector_index)
+            compact(self.layout, catalog, assembly.make_fusion(bound.fusion), plugin)
+
+    @rule(point=POINTS, visit=VISITS, what=st.sampled_from(["index", "merge"]))
+    def be_killed(self, point, visit, what):
+        """Stop at a step of a commit; what was committed before it stays."""
+
+        def die(pid, number):
+            raise Killed
+
+        kill, faults.os.kill = faults.os.kill, die
+        faults._POINT, faults._LEFT = point, visit
+        try:
+            getattr(self, what)()
+        except Killed:
+            self.seen = self.held()
+        finally:
+            faults.os.kill = kill
+            faults._POINT, faults._LEFT = "", 1
+
+    # --- what must hold ---
+
+    def held(self):
+        """By name: the content of which the store has the digest."""
+        with assembly.reading(self.layout) as catalog:
+            return {
+                os.fsdecode(path): content_of(file.digest)
+                for root in catalog.roots()
+                for path, file in catalog.known_files(root.id, b"").items()
+                if file.image_id is not None
+            }
+
+    @invariant()
+    def every_picture_is_found_by_itself(self):
+        if not self.layout.exists():
+            return
+        assert self.held() == self.seen
+        with toy_engine(self.layout) as engine:
+            found = engine.search_text("three", 50).hits
+            paths = {str(p.relative_to(self.photos)) for h in found for p in (h.path, *h.copies)}
+            assert paths == set(self.seen)
+            for content in set(self.seen.values()):
+                best = engine.search_text(content, 1).hits[0]
+                true = ToyEncoder().encode("text", [pixels_of(content.encode())])[0]
+                assert abs(best.score - float(true @ true)) < 1e-3
+                assert self.seen[str(best.path.relative_to(self.photos))] == content
+
+    @invariant()
+    def it_is_sound(self):
+        if not self.layout.exists():
+            return
+        with assembly.private_copy(self.layout) as copy:
+            assert copy.findings() == []
+            bound = copy.identity()
+            if bound is not None:
+                fusion = assembly.make_fusion(bound.fusion)
+                plugin = assembly.vector_index_plugin
+                assert list(check_vectors(self.layout, copy, plugin, fusion)) == []
+
+
+def content_of(digest):
+    import hashlib
+
+    for content in ("one", "two", "three", "bad"):
+        if hashlib.sha256(content.encode()).digest() == digest:
+            return content
+    raise AssertionError(digest)
+
+
+TestStore = Store.TestCase
+TestStore.settings = settings(
+    max_examples=4,
+    stateful_step_count=10,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
