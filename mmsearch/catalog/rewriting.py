@@ -144,12 +144,12 @@ def adopt(
     for part in chunks(former):
         connection.execute(delete(SegmentRow).where(SegmentRow.number.in_(part)))
     unstage(connection)
-    _forget_history(connection)
     identity.replace_identity(connection, bound)
     if built is None:
-        generations.add_generation(connection)
+        withdraw_built(connection)
     else:
         generations.publish(connection, built)
+    _forget_history(connection)
 
 
 def forget_segment(connection: Connection, number: int) -> list[StoredPicture]:

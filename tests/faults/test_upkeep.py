@@ -109,3 +109,12 @@ def test_sources_that_have_changed(indexed, mmsearch, tmp_path):
     done = mmsearch("check", "--sources", "--home", indexed, code=3)
     assert f"{victim} has changed" in done.out
     assert f"{gone} cannot be read" in done.out
+
+
+def test_compaction_when_every_picture_is_gone(indexed, mmsearch, tmp_path):
+    for path in (tmp_path / "photos").iterdir():
+        path.unlink()
+    mmsearch("index", tmp_path / "photos", "--home", indexed, "--allow-empty")
+    mmsearch("compact", "--home", indexed)
+    mmsearch("check", "--home", indexed)
+    assert mmsearch("query", "a photograph", "--home", indexed).out == ""

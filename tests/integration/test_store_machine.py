@@ -151,8 +151,8 @@ def content_of(digest):
 
 TestStore = Store.TestCase
 TestStore.settings = settings(
-    max_examples=4,
-    stateful_step_count=10,
+    max_examples=12,
+    stateful_step_count=14,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
