@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import mmsearch as library
+from tests.clip_checkpoints import tiny_variant
 from tests.faults.conftest import COMMAND, content_of, index_in_process, same, verify
 
 
@@ -118,3 +119,43 @@ def test_compaction_when_every_picture_is_gone(indexed, mmsearch, tmp_path):
     mmsearch("compact", "--home", indexed)
     mmsearch("check", "--home", indexed)
     assert mmsearch("query", "a photograph", "--home", indexed).out == ""
+
+
+def test_a_killed_change_of_the_encoder_goes_on(indexed, environment, mmsearch, tmp_path):
+    before = content_of(indexed)
+    model = f"open_clip:{tiny_variant(tmp_path)}"
+    # Visits of that step: the seal, the staged segment, the vector index.
+    done = subprocess.run(
+        [COMMAND, "reindex", "--model", model, "--home", indexed],
+        env=environment | {"MMSEARCH_FAULT": "file_renamed:3"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -9
+    assert same(content_of(indexed), before)
+    assert "has begun" in mmsearch("compact", "--home", indexed, code=1).err
+    mmsearch("reindex", "--model", model, "--home", indexed)
+    mmsearch("check", "--home", indexed)
+    after = content_of(indexed)
+    pictures = {path for path, (_, error, _) in before.items() if error is None}
+    assert {path for path, (_, error, _) in after.items() if error is None} == pictures
+    assert len(next(after[path][2] for path in pictures)) == 32
+    mmsearch("compact", "--home", indexed)
+
+
+def test_a_killed_repair_goes_on(indexed, environment, mmsearch):
+    before = content_of(indexed)
+    catalog = indexed / "default" / "catalog.sqlite"
+    catalog.write_bytes(b"\0" * 5000)
+    for visit in (2, 4, 6):
+        subprocess.run(
+            [COMMAND, "repair", "--home", indexed],
+            env=environment | {"MMSEARCH_FAULT": f"transaction_committed:{visit}"},
+            capture_output=True,
+            check=False,
+        )
+    mmsearch("repair", "--home", indexed, code=None)
+    mmsearch("check", "--home", indexed)
+    after = content_of(indexed)
+    pictures = {path: row for path, row in before.items() if row[1] is None}
+    assert same({path: row for path, row in after.items() if row[1] is None}, pictures)
