@@ -29,7 +29,9 @@ def build(spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex
     for block_ids, vectors in blocks:
         ids.append(block_ids)
         rows.append(check_unit_vectors(vectors, spec.dim))
-    return ExactIndex(spec, np.concatenate(ids), np.concatenate(rows))
+    all_ids = np.concatenate(ids)
+    order = np.argsort(all_ids, kind="stable")
+    return ExactIndex(spec, all_ids[order], np.concatenate(rows)[order])
 
 
 def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:

@@ -41,6 +41,20 @@ def test_both_known_plugins_are_found():
     assert {"exact", "faiss_flat"} <= set(PLUGINS)
 
 
+@pytest.mark.parametrize("name", PLUGINS)
+def test_blocks_may_come_in_any_order(name, library):
+    ids, vectors = library
+    order = np.random.default_rng(5).permutation(len(ids))
+    shuffled = make(name, ids[order], vectors[order])
+    ordered = make(name, ids, vectors)
+    np.testing.assert_array_equal(shuffled.ids, ids)
+    queries, allowed = random_vectors(5, seed=8), ids[::7]
+    for among in (None, allowed):
+        one, other = shuffled.search(queries, 20, among), ordered.search(queries, 20, among)
+        np.testing.assert_array_equal(one.ids, other.ids)
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
 @pytest.mark.parametrize("k", [1, 10, 500, 3000, 4000])
 def test_neighbours_are_the_true_ones(index, library, k):
     queries = random_vectors(7, seed=1)
