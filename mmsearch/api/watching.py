@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import watchfiles
@@ -145,17 +145,3 @@ def _until_trouble(
         restless = unrest.due()
         if restless is not None:
             yield run(restless)
-
-
-def did_anything(report: IndexReport) -> Mapping[str, int]:
-    """What a run changed, by name; empty if nothing."""
-    counts = {
-        "added": report.added,
-        "changed": report.changed,
-        "moved": report.moved,
-        "copied": report.copied,
-        "gone": report.gone,
-        "skipped": len(report.failed),
-        "with other texts": report.retold,
-    }
-    return {what: count for what, count in counts.items() if count}

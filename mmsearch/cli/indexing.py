@@ -13,22 +13,23 @@ from mmsearch.cli.errors import INTERRUPTED
 from mmsearch.cli.options import (
     AsJson,
     Device,
+    Exclude,
+    Hidden,
     Home,
+    Include,
     IndexName,
     Verbose,
     WaitSeconds,
     check_device,
 )
-from mmsearch.cli.output import print_json, warn
+from mmsearch.cli.output import counts_of, in_words, print_json, warn, warn_list
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.errors import UnknownIndexError, UsageError
-from mmsearch.core.records import FailedFile
 from mmsearch.core.requests import IndexReport
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import display_path
 
 SKIPPED = 3
-LISTED_FAILURES = 20
 
 
 def index(
@@ -43,17 +44,12 @@ def index(
         ),
     ] = None,
     device: Device = None,
-    include: Annotated[
-        list[str] | None, typer.Option(help="Take only files that match GLOB.", metavar="GLOB")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
-    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
     follow_symlinks: Annotated[
         bool, typer.Option("--follow-symlinks", help="Enter linked folders.")
     ] = False,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Take hidden files too.")] = False,
+    hidden: Hidden = False,
     max_pixels: Annotated[
         int | None,
         typer.Option(help="Refuse larger pictures undecoded.", show_default="300000000"),
@@ -179,18 +175,7 @@ def _say_what_stays(target: api.Index) -> None:
 
 
 def _summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str:
-    counts = {
-        "added": report.added,
-        "changed": report.changed,
-        "moved": report.moved,
-        "copied": report.copied,
-        "gone": report.gone,
-        "unchanged": report.unchanged,
-        "skipped": len(report.failed),
-        "skipped before": report.still_failed,
-        "with other texts": report.retold,
-    }
-    did = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    did = in_words(counts_of(report))
     if not did:
         return f"No pictures were found below {display_path(folder)}."
     speed = f" ({report.encoded / report.seconds:.1f} pictures/s)" if report.encoded else ""
@@ -198,18 +183,13 @@ def _summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str
 
 
 def _list_failures(report: IndexReport) -> None:
-    _list("could not be read", report.failed)
-    _list("folders could not be listed", report.unreadable_folders)
-    _list("files of texts could not be read", report.unreadable_texts)
-
-
-def _list(what: str, files: tuple[FailedFile, ...]) -> None:
-    if not files:
-        return
-    warn(f"{len(files):,} {what}:")
-    for file in files[:LISTED_FAILURES]:
-        warn(f"  {display_path(file.path)}: {file.reason}")
-    if len(files) > LISTED_FAILURES:
-        warn(
-            f"  and {len(files) - LISTED_FAILURES:,} more; 'mmsearch status --failures' lists all."
+    for what, files in (
+        ("could not be read", report.failed),
+        ("folders could not be listed", report.unreadable_folders),
+        ("files of texts could not be read", report.unreadable_texts),
+    ):
+        warn_list(
+            f"{len(files):,} {what}:",
+            [f"{display_path(file.path)}: {file.reason}" for file in files],
+            "'mmsearch status --failures' lists all.",
         )

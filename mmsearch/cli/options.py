@@ -26,6 +26,15 @@ WaitSeconds = Annotated[
     typer.Option("--wait", help="Seconds to wait for another writer.", metavar="SECONDS"),
 ]
 
+Include = Annotated[
+    list[str] | None, typer.Option(help="Take only files that match GLOB.", metavar="GLOB")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
+]
+Hidden = Annotated[bool, typer.Option("--hidden", help="Take hidden files too.")]
+
 Mode = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,54 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from mmsearch.core.evidence import MatchedText
-from mmsearch.core.requests import Hit, SearchResult
+from mmsearch.core.requests import Hit, IndexReport, SearchResult
 from mmsearch.core.types import display_path
+
+LISTED = 20
+"""Lines of a list that are shown unasked."""
 
 
 def warn(line: str) -> None:
     """One line for the person, on stderr."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def warn_list(heading: str, lines: Sequence[str], rest: str) -> None:
+    """A heading and the first of its lines on stderr, and where the rest can be found.
+
+    Args:
+        heading: Left out with the lines if there are none.
+        lines: Any number.
+        rest: Says it after "and 7 more; ".
+    """
+    if not lines:
+        return
+    warn(heading)
+    for line in lines[:LISTED]:
+        warn(f"  {line}")
+    if len(lines) > LISTED:
+        warn(f"  and {len(lines) - LISTED:,} more; {rest}")
+
+
+def counts_of(report: IndexReport) -> dict[str, int]:
+    """What a run did, by a word for it."""
+    return {
+        "added": report.added,
+        "changed": report.changed,
+        "moved": report.moved,
+        "copied": report.copied,
+        "gone": report.gone,
+        "unchanged": report.unchanged,
+        "skipped": len(report.failed),
+        "skipped before": report.still_failed,
+        "with other texts": report.retold,
+    }
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Those that are not zero, as a list."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def print_json(value: object) -> None:

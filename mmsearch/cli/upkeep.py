@@ -10,13 +10,13 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
+from mmsearch.cli.indexing import SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.types import display_path
 from mmsearch.core.upkeep import CopyReport, Weight
 
-DAMAGED, SKIPPED = 1, 3
-LISTED = 20
+DAMAGED = 1
 
 
 def check(
@@ -72,19 +72,13 @@ def repair(
             sys.stdout.write(display_path(line) + "\n")
     for path in report.quarantined:
         output.warn(f"Put aside: {display_path(path)}")
-    _list("Encoded again", [display_path(path) for path in report.lost])
-    _list("Could not be read", [f"{display_path(f.path)}: {f.reason}" for f in report.failed])
+    for what, lines in (
+        ("Encoded again", [display_path(path) for path in report.lost]),
+        ("Could not be read", [f"{display_path(f.path)}: {f.reason}" for f in report.failed]),
+    ):
+        output.warn_list(f"{what}: {len(lines):,}", lines, "--json lists all.")
     if report.failed:
         raise typer.Exit(SKIPPED)
-
-
-def _list(what: str, lines: list[str]) -> None:
-    if lines:
-        output.warn(f"{what}: {len(lines):,}")
-    for line in lines[:LISTED]:
-        output.warn(f"  {line}")
-    if len(lines) > LISTED:
-        output.warn(f"  and {len(lines) - LISTED:,} more; --json lists all.")
 
 
 def compact(

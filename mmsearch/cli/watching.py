@@ -9,11 +9,20 @@ from typing import Annotated
 import typer
 
 from mmsearch import api
-from mmsearch.api.watching import did_anything
 from mmsearch.cli.errors import INTERRUPTED
-from mmsearch.cli.options import Device, Home, IndexName, check_device
-from mmsearch.cli.output import warn
+from mmsearch.cli.options import (
+    Device,
+    Exclude,
+    Hidden,
+    Home,
+    Include,
+    IndexName,
+    check_device,
+)
+from mmsearch.cli.output import counts_of, in_words, warn
 from mmsearch.core.types import display_path
+
+AS_BEFORE = frozenset({"unchanged", "skipped before"})
 
 
 def watch(
@@ -24,14 +33,9 @@ def watch(
         str | None, typer.Option(help="Encoder of a new index.", show_default="auto")
     ] = None,
     device: Device = None,
-    include: Annotated[
-        list[str] | None, typer.Option(help="Take only files that match GLOB.", metavar="GLOB")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
-    ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Take hidden files too.")] = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    hidden: Hidden = False,
     settle: Annotated[
         float,
         typer.Option(
@@ -62,10 +66,10 @@ def watch(
                 settle_s=settle,
                 poll=poll,
             ):
-                did = did_anything(report)
+                counts = counts_of(report)
+                did = in_words({what: counts[what] for what in counts if what not in AS_BEFORE})
                 if did or first:
-                    counts = ", ".join(f"{count:,} {what}" for what, count in did.items())
-                    sys.stdout.write(f"{counts or 'up to date'}, in {report.seconds:.1f} s\n")
+                    sys.stdout.write(f"{did or 'up to date'}, in {report.seconds:.1f} s\n")
                     sys.stdout.flush()
                 for file in report.failed:
                     warn(f"  {display_path(file.path)}: {file.reason}")
