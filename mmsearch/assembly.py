@@ -238,12 +238,17 @@ def private_copy(layout: IndexLayout) -> Iterator[Catalog]:
         DamagedFileError: The catalog cannot be read.
         UnknownIndexError: There is no such index.
     """
+    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+
     with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
-        copy = IndexLayout(Path(folder))
+        path = Path(folder) / "copy.sqlite"
         with reading(layout) as catalog:
-            catalog.copy_to(copy.catalog)
-        with opened(copy) as held:
-            yield held
+            catalog.copy_to(path)
+        copy = open_catalog(path, sealed=False)
+        try:
+            yield copy
+        finally:
+            copy.close()
 
 
 def is_sealed(layout: IndexLayout) -> bool:

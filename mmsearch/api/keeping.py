@@ -78,7 +78,7 @@ class KeptIndex:
                 roots=tuple(catalog.roots()),
                 built=snapshot.built,
                 waiting=sum(segment.rows for segment in snapshot.tail),
-                bytes_by_part=_sizes(self._layout),
+                bytes_by_part=self._layout.sizes(),
                 last_run=catalog.last_run(),
             )
 
@@ -135,21 +135,24 @@ class KeptIndex:
             return [Finding(Weight.DAMAGE, "catalog", message)]
         if not self.exists():
             self._reader()
-        found = list(self._check_catalog())
-        if any(finding.weight is Weight.DAMAGE for finding in found):
-            return found
-        with assembly.private_copy(self._layout) as copy:
-            # What damage makes of values may break anything that reads them.
-            try:
+        found = list(self._check_seal())
+        # What damage makes of values may break anything that reads them.
+        try:
+            with assembly.private_copy(self._layout) as copy:
+                found += (Finding(Weight.DAMAGE, "catalog", said) for said in copy.findings())
+                if any(finding.weight is Weight.DAMAGE for finding in found):
+                    return found
                 found += self._check_parts(copy)
                 if sources:
                     found += check_sources(copy, content=content)
-            except Exception as error:  # noqa: BLE001
-                message = f"It cannot be read: {type(error).__name__}: {error}."
-                found.append(Finding(Weight.DAMAGE, "catalog", message))
+        except MMSearchError as error:
+            return [*found, Finding(Weight.DAMAGE, "catalog", error.message)]
+        except Exception as error:  # noqa: BLE001
+            message = f"It cannot be read: {type(error).__name__}: {error}."
+            return [*found, Finding(Weight.DAMAGE, "catalog", message)]
         return self._still_true(found)
 
-    def _check_catalog(self) -> Iterator[Finding]:
+    def _check_seal(self) -> Iterator[Finding]:
         try:
             if not assembly.is_sealed(self._layout):
                 message = (
@@ -159,15 +162,6 @@ class KeptIndex:
                 yield Finding(Weight.NOTE, "catalog", message)
         except (MMSearchError, OSError) as error:
             yield Finding(Weight.DAMAGE, "catalog", str(getattr(error, "message", error)))
-        try:
-            with assembly.private_copy(self._layout) as copy:
-                for message in copy.findings():
-                    yield Finding(Weight.DAMAGE, "catalog", message)
-        except MMSearchError as error:
-            yield Finding(Weight.DAMAGE, "catalog", error.message)
-        except Exception as error:  # noqa: BLE001 - see check()
-            message = f"It cannot be read: {type(error).__name__}: {error}."
-            yield Finding(Weight.DAMAGE, "catalog", message)
 
     def _check_parts(self, copy: Catalog) -> Iterator[Finding]:
         identity = copy.identity()
@@ -339,12 +333,3 @@ def folder_bytes(folder: StrPath) -> bytes:
     if not os.path.isdir(path):  # noqa: PTH112
         raise SourceError(f"{shown} is a file, not a folder.", "Name the folder that holds it.")
     return path
-
-
-def _sizes(layout: IndexLayout) -> dict[str, int]:
-    catalog = layout.folder.glob("catalog.sqlite*")
-    sizes = {"catalog": sum(path.stat().st_size for path in catalog)}
-    for part in ("segments", "ann"):
-        files = (layout.folder / part).glob("*")
-        sizes[part] = sum(path.stat().st_size for path in files)
-    return sizes

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mmsearch.catalog import texts
 from mmsearch.catalog.generations import add_generation
+from mmsearch.catalog.segment_rows import segment_values
 from mmsearch.catalog.statements import chunks, storable
 from mmsearch.catalog.tables import (
     FileRow,
@@ -89,7 +90,6 @@ def add_segment(
         raise ValueError(
             f"segment {segment.number} has {segment.rows} rows for {len(pictures)} pictures"
         )
-    stamp = segment.stamp
     replaced = [item for item in pictures if item.replaces is not None]
     _free_digests(connection, replaced)
     images = [
@@ -109,16 +109,7 @@ def add_segment(
         for item in pictures
     ]
     try:
-        connection.execute(
-            insert(SegmentRow).values(
-                number=segment.number,
-                name=stamp.name,
-                bytes=stamp.bytes,
-                sha256=stamp.sha256,
-                rows=segment.rows,
-                dim=segment.dim,
-            )
-        )
+        connection.execute(insert(SegmentRow), segment_values(segment))
         _insert(connection, ImageRow, images)
     except IntegrityError as error:
         raise ValueError(

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from mmsearch.catalog import commits, generations, identity, texts
 from mmsearch.catalog.clock import now
+from mmsearch.catalog.segment_rows import segment_values, show_staged
 from mmsearch.catalog.statements import chunks, storable
 from mmsearch.catalog.tables import (
     BuiltIndexRow,
@@ -39,7 +40,6 @@ from mmsearch.catalog.tables import (
 from mmsearch.core.records import (
     BuiltIndex,
     EncodedPicture,
-    FileStamp,
     Identity,
     Segment,
     StoredPicture,
@@ -50,18 +50,7 @@ def stage(
     connection: Connection, segment: Segment, encoder: str, pictures: Sequence[EncodedPicture]
 ) -> None:
     """Note a segment and whose vectors it holds."""
-    stamp = segment.stamp
-    connection.execute(
-        insert(StagedSegmentRow).values(
-            number=segment.number,
-            name=stamp.name,
-            bytes=stamp.bytes,
-            sha256=stamp.sha256,
-            rows=segment.rows,
-            dim=segment.dim,
-            encoder=encoder,
-        )
-    )
+    connection.execute(insert(StagedSegmentRow), {**segment_values(segment), "encoder": encoder})
     rows = [
         {"image_id": item.id, "segment": segment.number, "texts_digest": item.texts_digest}
         for item in pictures
@@ -73,18 +62,6 @@ def unstage(connection: Connection) -> None:
     """Forget what is staged."""
     connection.execute(delete(StagedImageRow))
     connection.execute(delete(StagedSegmentRow))
-
-
-def staged_segments(connection: Connection) -> list[Segment]:
-    """What is staged, oldest first."""
-    row = StagedSegmentRow
-    wanted = select(row.number, row.name, row.bytes, row.sha256, row.rows, row.dim)
-    return [
-        Segment(number, FileStamp(name, size, sha256), count, dim)
-        for number, name, size, sha256, count, dim in connection.execute(
-            wanted.order_by(row.number)
-        )
-    ]
 
 
 def unstaged_pictures(connection: Connection, after: int, limit: int) -> list[StoredPicture]:
@@ -121,18 +98,7 @@ def adopt(
         raise ValueError(f"picture {lost} is in no staged segment")
     connection.execute(delete(ImageRow).where(~_is_staged()))
     former = connection.execute(select(SegmentRow.number)).scalars().all()
-    for segment in staged_segments(connection):
-        stamp = segment.stamp
-        connection.execute(
-            insert(SegmentRow).values(
-                number=segment.number,
-                name=stamp.name,
-                bytes=stamp.bytes,
-                sha256=stamp.sha256,
-                rows=segment.rows,
-                dim=segment.dim,
-            )
-        )
+    show_staged(connection)
     staged = StagedImageRow
     mine = staged.image_id == ImageRow.id
     connection.execute(
@@ -152,13 +118,8 @@ def adopt(
     _forget_history(connection)
 
 
-def forget_segment(connection: Connection, number: int) -> list[StoredPicture]:
-    """Drop a segment and its pictures; their files count as failed and will be tried again.
-
-    Returns:
-        The pictures that could be found.
-    """
-    lost = pictures_of(connection, number)
+def forget_segment(connection: Connection, number: int) -> None:
+    """Drop a segment and its pictures; their files count as failed and will be tried again."""
     ids = _ids_of(connection, number)
     for part in chunks(ids):
         connection.execute(
@@ -168,7 +129,6 @@ def forget_segment(connection: Connection, number: int) -> list[StoredPicture]:
         connection.execute(delete(ImageRow).where(ImageRow.id.in_(part)))
     connection.execute(delete(SegmentRow).where(SegmentRow.number == number))
     withdraw_built(connection)
-    return lost
 
 
 def pictures_of(connection: Connection, number: int) -> list[StoredPicture]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmsearch.core.durable import publish_bytes
+from mmsearch.core.durable import file_sha256, publish_bytes
 from mmsearch.core.errors import DamagedFileError
 
 _REPAIR = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to mend it."
@@ -98,12 +98,6 @@ def close_seal(catalog: Path, roots: Sequence[bytes]) -> None:
     with suppress(OSError):
         size = catalog.stat().st_size
         _write(catalog, Seal(file_sha256(catalog), size, tuple(roots)))
-
-
-def file_sha256(path: Path) -> str:
-    """The digest of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(catalog: Path, suffix: str) -> bool:

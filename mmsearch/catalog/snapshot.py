@@ -13,6 +13,7 @@ from mmsearch.catalog.filters import allowed_ids
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.roots import below
+from mmsearch.catalog.segment_rows import read_segments
 from mmsearch.catalog.statements import chunks
 from mmsearch.catalog.tables import (
     BuiltIndexRow,
@@ -28,26 +29,6 @@ from mmsearch.core.queries import Filters
 from mmsearch.core.records import BuiltIndex, FileStamp, Identity, Record, Segment
 from mmsearch.core.texts import searched_sources
 from mmsearch.core.types import Ids, Picture, Text
-
-
-def read_segments(connection: Connection, after: int = 0) -> list[Segment]:
-    """The segments with a higher number than ``after``, oldest first."""
-    rows = connection.execute(
-        select(
-            SegmentRow.number,
-            SegmentRow.name,
-            SegmentRow.bytes,
-            SegmentRow.sha256,
-            SegmentRow.rows,
-            SegmentRow.dim,
-        )
-        .where(SegmentRow.number > after)
-        .order_by(SegmentRow.number)
-    )
-    return [
-        Segment(number, FileStamp(name, size, sha256), count, dim)
-        for number, name, size, sha256, count, dim in rows
-    ]
 
 
 def read_built(connection: Connection) -> BuiltIndex | None:

@@ -30,7 +30,8 @@ from mmsearch.catalog.connections import (
     writing,
 )
 from mmsearch.catalog.identity import read_identity, write_identity
-from mmsearch.catalog.snapshot import SqliteSnapshot, read_built, read_segments
+from mmsearch.catalog.segment_rows import read_segments
+from mmsearch.catalog.snapshot import SqliteSnapshot, read_built
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow, StagedSegmentRow
 from mmsearch.core.catalog import Catalog, Snapshot
 from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
@@ -51,7 +52,9 @@ from mmsearch.core.records import (
 from mmsearch.core.types import EncoderSpec, Ids
 
 
-def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
+def open_catalog(
+    path: Path, *, create: bool = False, read_only: bool = False, sealed: bool = True
+) -> Catalog:
     """Open the catalog of an index.
 
     A writer (``read_only=False``) must hold the index's lock; it brings an older schema to the
@@ -62,6 +65,7 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
         path: The database.
         create: Make it if it is missing; only for a writer.
         read_only: Open it for reading only.
+        sealed: Compare and make the seal of a writer; not for a passing copy.
 
     Raises:
         DamagedFileError: The file is no SQLite database, no catalog, or damaged.
@@ -72,7 +76,8 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
         raise ValueError("a catalog that is only read cannot be created")
     if create and not path.exists():
         _create(path)
-    before = None if read_only else _unsealed(path)
+    seals = sealed and not read_only
+    before = _unsealed(path) if seals else None
     engine = open_engine(path, create=False, read_only=read_only)
     try:
         if read_only:
@@ -84,7 +89,7 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
         if before is not None and before.sha256 is not None:
             seal.close_seal(path, before.roots)
         raise
-    return SqliteCatalog(engine, None if read_only else path)
+    return SqliteCatalog(engine, path if seals else None)
 
 
 def _unsealed(path: Path) -> seal.Seal | None:
@@ -279,7 +284,7 @@ class SqliteCatalog:
     def staged(self) -> list[Segment]:
         """What is staged, oldest first."""
         with reading(self._engine) as connection:
-            return rewriting.staged_segments(connection)
+            return read_segments(connection, StagedSegmentRow)
 
     def unstage(self) -> None:
         """Forget what is staged."""
@@ -323,10 +328,10 @@ class SqliteCatalog:
         with reading(self._engine) as connection:
             return np.array(connection.execute(held).scalars().all(), dtype=np.int64)
 
-    def forget_segment(self, number: int) -> list[StoredPicture]:
-        """Drop a segment with its pictures and files; returns those that could be found."""
+    def forget_segment(self, number: int) -> None:
+        """Drop a segment and its pictures; their files will be tried again."""
         with writing(self._engine) as connection:
-            return rewriting.forget_segment(connection, number)
+            rewriting.forget_segment(connection, number)
 
     def withdraw_built(self) -> None:
         """A generation without a built index."""
@@ -398,7 +403,7 @@ class SqliteCatalog:
     def referenced_files(self) -> set[str]:
         """Names of the segments, staged or not, and of the newest generation's built index."""
         with reading(self._engine) as connection:
-            segments = read_segments(connection) + rewriting.staged_segments(connection)
+            segments = read_segments(connection) + read_segments(connection, StagedSegmentRow)
             names = {segment.stamp.name for segment in segments}
             built = read_built(connection)
         return names if built is None else names | {built.stamp.name}

@@ -178,8 +178,8 @@ class Catalog(Protocol):
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
         """Take up a segment of a lost catalog again."""
 
-    def forget_segment(self, number: int) -> list[StoredPicture]:
-        """Drop a segment and its pictures, whose files count as failed; those that were alive."""
+    def forget_segment(self, number: int) -> None:
+        """Drop a segment and its pictures, whose files count as failed from then on."""
 
     def withdraw_built(self) -> None:
         """A generation without a built index."""

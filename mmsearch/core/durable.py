@@ -47,7 +47,19 @@ def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp
         raise
     sync_folder(path.parent)
     reach(FaultPoint.FILE_PUBLISHED)
-    return FileStamp(f"{path.parent.name}/{path.name}", len(view), hashlib.sha256(view).hexdigest())
+    return stamp_of(path, view)
+
+
+def stamp_of(path: Path, content: bytes | memoryview) -> FileStamp:
+    """Name, size and sha256 of a file of an index that holds ``content``."""
+    name = f"{path.parent.name}/{path.name}"
+    return FileStamp(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -111,15 +111,23 @@ class IndexLayout:
             if path.is_file()
         ]
 
-    def size(self) -> int:
-        """Bytes of all files but those that a repair has put aside."""
-        catalog = self.folder.glob("catalog.*")
-        return sum(path.stat().st_size for path in (*catalog, *(p for _, p in self.files())))
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the catalog, the segments and the built indexes."""
+        parts = {"catalog": list(self.folder.glob("catalog.*"))}
+        for part in ("segments", "ann"):
+            parts[part] = [path for name, path in self.files() if name.startswith(f"{part}/")]
+        return {part: sum(path.stat().st_size for path in files) for part, files in parts.items()}
+
+    def orphans(self, referenced: set[str]) -> list[tuple[str, Path]]:
+        """The files of segments/ and ann/ that no row of the catalog points at, by name.
+
+        Args:
+            referenced: Names as in `FileStamp.name`.
+        """
+        return [(name, path) for name, path in self.files() if name not in referenced]
 
     def remove_orphans(self, referenced: set[str]) -> list[str]:
-        """Delete files of segments/ and ann/ that no row of the catalog points at.
-
-        Only the holder of the lock may call this.
+        """Delete the orphans. Only the holder of the lock may call this.
 
         Args:
             referenced: Names as in `FileStamp.name`.
@@ -128,9 +136,8 @@ class IndexLayout:
             The names that were removed.
         """
         removed = []
-        for name, path in self.files():
-            if name not in referenced:
-                path.unlink()
-                reach(FaultPoint.ORPHAN_REMOVED)
-                removed.append(name)
+        for name, path in self.orphans(referenced):
+            path.unlink()
+            reach(FaultPoint.ORPHAN_REMOVED)
+            removed.append(name)
         return removed

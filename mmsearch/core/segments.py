@@ -9,7 +9,6 @@ needed, so that another fusion needs no encoder.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 import zlib
@@ -21,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.core.durable import REPAIR, publish_bytes, read_verified
+from mmsearch.core.durable import REPAIR, publish_bytes, read_verified, stamp_of
 from mmsearch.core.errors import DamagedFileError, VectorError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import FileStamp, Segment
+from mmsearch.core.records import Segment
 from mmsearch.core.segment_facts import SegmentFacts, pack, unpack
 from mmsearch.core.types import Ids, TextVectors, Vectors
 from mmsearch.core.vectors import as_unit_vectors
@@ -91,8 +90,10 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
         return _vectors(arrays)
 
 
-def read_facts(layout: IndexLayout, segment: Segment) -> SegmentFacts | None:
-    """What a segment says of its rows; None for one that an older version wrote.
+def read_with_facts(
+    layout: IndexLayout, segment: Segment
+) -> tuple[SegmentVectors, SegmentFacts | None]:
+    """A segment, and what it says of its rows: None for one that an older version wrote.
 
     Raises:
         DamagedFileError: The file is missing, or is not what the catalog says.
@@ -100,7 +101,7 @@ def read_facts(layout: IndexLayout, segment: Segment) -> SegmentFacts | None:
     path = layout.path(segment.stamp)
     content = read_verified(path, segment.stamp)
     with _arrays(path, content.tobytes()) as arrays:
-        return unpack(arrays["facts"]) if "facts" in arrays else None
+        return _vectors(arrays), unpack(arrays["facts"]) if "facts" in arrays else None
 
 
 def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
@@ -115,10 +116,8 @@ def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
         facts = unpack(arrays["facts"])
         if [item.id for item in facts.pictures] != vectors.ids.tolist():
             raise ValueError("its facts are of other rows")
-    name = f"{path.parent.name}/{path.name}"
-    stamp = FileStamp(name, len(content), hashlib.sha256(content).hexdigest())
     rows, dim = vectors.images.shape
-    return Segment(int(path.stem), stamp, rows, dim), facts
+    return Segment(int(path.stem), stamp_of(path, content), rows, dim), facts
 
 
 @contextmanager

@@ -6,7 +6,6 @@ before its checksum is found right; what is damaged is compiled again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.hardware import processors
 from mmsearch.core.types import EncoderSpec, Vectors
@@ -214,9 +214,3 @@ class CompiledTower:
         """The tower's inputs -> float32 (n, dim), unit rows."""
         outputs = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
         return as_unit_vectors(np.asarray(outputs[0], dtype=np.float32))
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,9 +19,9 @@ import torch
 from huggingface_hub import constants as hub
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
+from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderSpec
-from mmsearch.encoders._compiled import file_sha256
 from mmsearch.encoders._open_clip_towers import (
     CausalTextTower,
     ImageTower,

@@ -14,7 +14,7 @@ from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.ranking import exhaustive
 from mmsearch.core.records import Segment
-from mmsearch.core.segments import read_facts, read_segment
+from mmsearch.core.segments import read_with_facts
 from mmsearch.core.types import Ids, IndexSpec, Vectors, display_path
 from mmsearch.core.upkeep import Finding, Weight
 from mmsearch.engine.build_index import fused_blocks
@@ -22,7 +22,6 @@ from mmsearch.engine.build_index import fused_blocks
 SAMPLES = 64
 """Rows with which the built index is asked, spread over all of it."""
 NEIGHBOURS = 10
-SOURCES_AT_ONCE = 1000
 
 
 def check_vectors(
@@ -54,8 +53,7 @@ def check_vectors(
 
 def _segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
     try:
-        held = read_segment(layout, segment)
-        facts = read_facts(layout, segment)
+        held, facts = read_with_facts(layout, segment)
     except MMSearchError as error:
         yield error.message
         return
@@ -158,10 +156,10 @@ def _source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
 
 def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding]:
     """Files that belong to no generation."""
-    left = [name for name, _ in layout.files() if name not in referenced]
+    left = layout.orphans(referenced)
     if left:
         message = f"{len(left)} files belong to no generation; the next writer removes them."
-        yield Finding(Weight.NOTE, left[0], message)
+        yield Finding(Weight.NOTE, left[0][0], message)
 
 
 def damaged_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, str]:

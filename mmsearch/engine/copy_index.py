@@ -51,7 +51,7 @@ def copy_index(
         except BaseException:
             shutil.rmtree(unfinished.folder, ignore_errors=True)
             raise
-    size = unfinished.size()
+    size = sum(unfinished.sizes().values())
     unfinished.folder.rename(target.folder)
     sync_folder(target.folder.parent)
     return CopyReport(target.folder, pictures, files, size, time.monotonic() - began)

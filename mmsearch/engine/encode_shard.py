@@ -14,13 +14,24 @@ import numpy as np
 
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder, Executor
-from mmsearch.core.records import EncodedPicture, Segment
+from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.requests import TaskFailure
 from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import SegmentVectors, write_segment
-from mmsearch.core.types import Kind, Picture, Prepared, Text, TextVectors, Vectors
+from mmsearch.core.types import (
+    Kind,
+    Picture,
+    Prepared,
+    Text,
+    TextSource,
+    TextVectors,
+    Vectors,
+)
 from mmsearch.engine.decode import DecodeTask, MakeDecoder
 from mmsearch.engine.encode_texts import TextEncoder
+
+PAGE = 256
+"""Pictures that are encoded again between two commits."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,16 @@ class Content:
     texts: tuple[Text, ...] = ()
     replaces: int | None = None
     id: int | None = None
+
+
+def content_again(item: StoredPicture) -> Content:
+    """Of a picture that has vectors already.
+
+    What the picture itself says is read again; what stands around it is as it was.
+    """
+    around = tuple(text for text in item.picture.texts if text.source != TextSource.METADATA)
+    source = DecodeTask(item.path, item.size, item.mtime_ns)
+    return Content(item.digest, source, around)
 
 
 @dataclass(frozen=True)

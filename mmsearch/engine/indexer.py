@@ -16,15 +16,13 @@ from mmsearch.core.types import TextSource, display_path
 from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.build_index import save_index
 from mmsearch.engine.decode import MakeDecoder
-from mmsearch.engine.encode_shard import ShardEncoder
+from mmsearch.engine.encode_shard import PAGE, ShardEncoder
 from mmsearch.engine.encode_texts import TextEncoder
 from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.reencode import reencode
 from mmsearch.engine.retell import retell
 from mmsearch.engine.rewrite import adopt_staged, stage_encodings
 from mmsearch.engine.run import FolderRun
-
-REENCODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -254,7 +252,7 @@ class Indexer:
         count = 0
         if self.fusion.needs_parts:
             encode = self._shard_encoder(self.fusion)
-            while page := self.catalog.retold(REENCODED_AT_ONCE):
+            while page := self.catalog.retold(PAGE):
                 if reencode(self.catalog, encode, [page]):
                     break  # Files that cannot be read now: their pictures stay in the page.
                 count += len(page)
@@ -270,7 +268,7 @@ class Indexer:
 
         def pages() -> Iterator[list[StoredPicture]]:
             after = done = 0
-            while page := self.catalog.living(after, REENCODED_AT_ONCE):
+            while page := self.catalog.living(after, PAGE):
                 # What this run has encoded itself has higher ids.
                 page = [item for item in page if item.id < last]
                 if not page:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.records import FailedFile, ShardCommit, StoredPicture
-from mmsearch.core.types import TextSource
-from mmsearch.engine.decode import DecodeTask
-from mmsearch.engine.encode_shard import Content, Shard, ShardEncoder
-
-AT_ONCE = 256
+from mmsearch.engine.encode_shard import Shard, ShardEncoder, content_again
 
 
 def reencode(
@@ -29,7 +26,7 @@ def reencode(
     failed = []
     for page in pages:
         first_id, number = catalog.next_numbers()
-        contents = tuple(_content(item) for item in page)
+        contents = tuple(replace(content_again(item), replaces=item.id) for item in page)
         encoded = encode(Shard(number, first_id, contents))
         paths = {item.digest: item.path for item in page}
         failed += [
@@ -38,10 +35,3 @@ def reencode(
         root = catalog.roots()[0]
         catalog.commit_shard(ShardCommit(root.id, 0, encoded.segment, encoded.pictures))
     return failed
-
-
-def _content(item: StoredPicture) -> Content:
-    """What the picture itself says is read again; what stands around it is as it was."""
-    around = tuple(text for text in item.picture.texts if text.source != TextSource.METADATA)
-    source = DecodeTask(item.path, item.size, item.mtime_ns)
-    return Content(item.digest, source, around, replaces=item.id)

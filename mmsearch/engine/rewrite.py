@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,13 +20,11 @@ from mmsearch.core.records import EncodedPicture, FailedFile, Identity, Segment,
 from mmsearch.core.requests import Progress
 from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
-from mmsearch.core.types import EncoderSpec, TextSource
+from mmsearch.core.types import EncoderSpec
 from mmsearch.core.upkeep import CompactReport
 from mmsearch.engine.build_index import save_index
-from mmsearch.engine.decode import DecodeTask
-from mmsearch.engine.encode_shard import Content, Shard, ShardEncoder
+from mmsearch.engine.encode_shard import PAGE, Shard, ShardEncoder, content_again
 
-ENCODED_AT_ONCE = 256
 MERGED_ROWS = 65_536
 """Rows of a segment that compaction writes: 200 MB of 512 columns in memory."""
 
@@ -50,9 +49,10 @@ def stage_encodings(
     done = sum(segment.rows for segment in catalog.staged())
     failed: dict[int, FailedFile] = {}
     after = 0
-    while page := catalog.unstaged(after, ENCODED_AT_ONCE):
+    while page := catalog.unstaged(after, PAGE):
         _, number = catalog.next_numbers()
-        encoded = encode(Shard(number, 0, tuple(_content(item) for item in page)))
+        contents = tuple(replace(content_again(item), id=item.id) for item in page)
+        encoded = encode(Shard(number, 0, contents))
         if encoded.segment is not None:
             catalog.stage(encoded.segment, encoder, encoded.pictures)
         for item in page:
@@ -62,12 +62,6 @@ def stage_encodings(
         after, done = page[-1].id, done + len(page)
         progress(Progress("encode", done, total, done))
     return failed
-
-
-def _content(item: StoredPicture) -> Content:
-    around = tuple(text for text in item.picture.texts if text.source != TextSource.METADATA)
-    source = DecodeTask(item.path, item.size, item.mtime_ns)
-    return Content(item.digest, source, around, id=item.id)
 
 
 def compact(
@@ -100,7 +94,7 @@ def compact(
             "A change of the encoder has begun and is not finished.",
             "Finish it with 'mmsearch reindex --model NAME' first.",
         )
-    before, size = catalog.segments(), layout.size()
+    before, size = catalog.segments(), sum(layout.sizes().values())
     layout.remove_orphans(catalog.referenced_files())
     with catalog.snapshot() as snapshot:
         living = snapshot.pictures
@@ -115,7 +109,7 @@ def compact(
         len(before),
         len(catalog.segments()),
         size,
-        layout.size(),
+        sum(layout.sizes().values()),
         time.monotonic() - began,
     )
 
@@ -156,13 +150,15 @@ def gather_vectors(
     """
     images: dict[int, np.ndarray] = {}
     texts = {}
-    for number in sorted({item.segment for item in pictures}):
+    wanted: dict[int, list[int]] = {}
+    for item in pictures:
+        wanted.setdefault(item.segment, []).append(item.id)
+    for number, ids in sorted(wanted.items()):
         held = read_segment(layout, segments[number])
-        places = {picture: row for row, picture in enumerate(held.ids.tolist())}
-        for item in pictures:
-            if item.segment == number:
-                images[item.id] = held.images[places[item.id]]
-                texts[item.id] = held.texts[places[item.id]]
+        rows = {picture: row for row, picture in enumerate(held.ids.tolist())}
+        for picture in ids:
+            images[picture] = held.images[rows[picture]]
+            texts[picture] = held.texts[rows[picture]]
     return SegmentVectors(
         np.array([item.id for item in pictures], dtype=np.int64),
         np.stack([images[item.id] for item in pictures]),

@@ -13,8 +13,8 @@ import pytest
 import mmsearch as library
 from mmsearch import assembly
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.segments import read_segment
 from mmsearch.core.settings import load_settings
+from tests.stored import stored_files
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 FEW = 24
@@ -57,15 +57,10 @@ def content_of(home, name="default"):
     """By path: digest and vector, or the reason of failure; straight from the files of an index."""
     layout = IndexLayout(home / name)
     with assembly.reading(layout) as catalog:
-        rows = {}
-        for segment in catalog.segments():
-            held = read_segment(layout, segment)
-            rows |= dict(zip(held.ids.tolist(), held.images, strict=True))
-        found = {}
-        for root in catalog.roots():
-            for path, file in catalog.known_files(root.id, b"").items():
-                found[path] = (file.digest, file.error, rows.get(file.image_id))
-        return found
+        return {
+            path: (file.digest, file.error, vector)
+            for path, (file, vector) in stored_files(layout, catalog).items()
+        }
 
 
 def same(one, other):

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from mmsearch import assembly
 from mmsearch.core.faults import FaultPoint
 from mmsearch.core.layout import IndexLayout
 from tests.faults.conftest import (
@@ -33,14 +34,8 @@ KILLS, HOMES = 100, 20
 
 def orphans(home):
     layout = IndexLayout(home / "default")
-    with library_catalog(layout) as catalog:
-        return [name for name, _ in layout.files() if name not in catalog.referenced_files()]
-
-
-def library_catalog(layout):
-    from mmsearch import assembly
-
-    return assembly.reading(layout)
+    with assembly.reading(layout) as catalog:
+        return layout.orphans(catalog.referenced_files())
 
 
 def finish(few_photos, home, undisturbed):

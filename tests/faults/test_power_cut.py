@@ -12,15 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mmsearch import assembly
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
-from mmsearch.core.segments import read_segment
 from tests.faults.power_cut import Disk, record
+from tests.stored import stored_files
 from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
 
 HERE = Path(__file__).resolve().parents[2]
@@ -119,15 +118,8 @@ def fault_of_next_run(layout, photos):
 
 def vectors_of(layout):
     with assembly.reading(layout) as catalog:
-        rows = {}
-        for segment in catalog.segments():
-            held = read_segment(layout, segment)
-            rows |= dict(zip(held.ids.tolist(), held.images, strict=True))
-        found = {}
-        for root in catalog.roots():
-            for path, file in catalog.known_files(root.id, b"").items():
-                found[os.fsdecode(path)] = np.asarray(rows[file.image_id])
-        return found
+        held = stored_files(layout, catalog)
+    return {os.fsdecode(path): vector for path, (_, vector) in held.items()}
 
 
 def test_no_power_cut_loses_anything(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmsearch.core.errors import IndexLockedError, SourceError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
-from mmsearch.core.segments import read_segment
+from tests.stored import stored_files
 from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
 
 
@@ -28,15 +28,10 @@ def run(layout, photos, encoder=None, **options):
 def state(layout, photos):
     """By relative path: the content's digest and its vector, or the reason of failure."""
     with toy_indexer(layout) as indexer:
-        catalog = indexer.catalog
-        vectors = {}
-        for segment in catalog.segments():
-            held = read_segment(layout, segment)
-            vectors |= dict(zip(held.ids.tolist(), held.images, strict=True))
-        root, below = catalog.ensure_root(os.fsencode(photos))
+        indexer.catalog.ensure_root(os.fsencode(photos))
         return {
-            path: (file.digest, file.error or vectors[file.image_id].round(2).tobytes())
-            for path, file in catalog.known_files(root.id, below).items()
+            path: (file.digest, file.error or vector.round(2).tobytes())
+            for path, (file, vector) in stored_files(layout, indexer.catalog).items()
         }
 
 

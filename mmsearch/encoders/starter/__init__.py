@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
-from mmsearch.encoders._compiled import file_sha256
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
 from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
