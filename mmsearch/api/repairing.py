@@ -21,7 +21,12 @@ from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, display_path
 from mmsearch.core.upkeep import RepairReport
 from mmsearch.engine.check import built_is_sound, damaged_segments
-from mmsearch.engine.repair import Quarantine, recognised, renew_segment, restore_segments
+from mmsearch.engine.repair import (
+    Quarantine,
+    commonest_encoder,
+    renew_segment,
+    restore_segments,
+)
 
 
 def repair(
@@ -125,14 +130,16 @@ class _Mending:
                 self.mended.append("A change of the encoder has lost a file and must begin anew.")
                 break
         damaged = damaged_segments(self._layout, catalog)
+        if not damaged:
+            return
         paths = {s.number: self._layout.path(s.stamp) for s in catalog.segments()}
-        for number, reason in damaged.items():
-            with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+        with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+            for number, reason in damaged.items():
                 lost, failed = renew_segment(catalog, number, indexer.encode_again)
-            self.quarantine.take(paths[number])
-            self.lost += lost
-            self.failed += failed
-            self.mended.append(f"{reason} Its {len(lost):,} pictures were encoded again.")
+                self.quarantine.take(paths[number])
+                self.lost += lost
+                self.failed += failed
+                self.mended.append(f"{reason} Its {len(lost):,} pictures were encoded again.")
 
     def built(self, catalog: Catalog) -> None:
         """Build the vector index again if it is damaged or lags behind."""
@@ -163,12 +170,9 @@ class _Mending:
     def _rebuild(self, reason: str) -> tuple[bytes, ...]:
         """Put the catalog aside and make another one of what the segments say of themselves."""
         identity, roots = assembly.salvage(self._layout)
-        newest = list(recognised(self._layout, self.quarantine))
-        if newest:
-            encoder = newest[-1][1].encoder
-        elif identity is not None:
-            encoder = identity.encoder
-        else:
+        known = identity.encoder if identity else None
+        encoder = commonest_encoder(self._layout, self.quarantine, known) or known
+        if encoder is None:
             raise StateError(
                 f"{reason} There are no vectors from which it could be made again.",
                 "Remove the index with 'mmsearch remove' and index the folder again.",

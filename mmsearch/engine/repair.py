@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import FailedFile, StoredPicture
+from mmsearch.core.records import FailedFile, Segment, StoredPicture
 from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import recognise_segment
 from mmsearch.core.types import EncoderSpec
-
-ENCODED_AT_ONCE = 256
+from mmsearch.engine.encode_shard import PAGE
 
 
 class Quarantine:
@@ -42,6 +42,28 @@ class Quarantine:
             self.files.append(path.rename(self._folder / path.name))
 
 
+def commonest_encoder(
+    layout: IndexLayout, quarantine: Quarantine, wanted: EncoderSpec | None
+) -> EncoderSpec | None:
+    """The encoder of an index whose catalog is lost; None if no segment can be read.
+
+    Segments of two encoders are there while a change of the encoder is not finished.
+
+    Args:
+        layout: The index.
+        quarantine: Takes what cannot be read.
+        wanted: What is known of it: preferred if any segment is its.
+    """
+    rows: Counter[str] = Counter()
+    specs: dict[str, EncoderSpec] = {}
+    for segment, facts in _recognised(layout, quarantine):
+        specs[facts.encoder.fingerprint] = facts.encoder
+        rows[facts.encoder.fingerprint] += segment.rows
+    if wanted is not None and wanted.fingerprint in specs:
+        return wanted
+    return specs[rows.most_common(1)[0][0]] if rows else None
+
+
 def restore_segments(
     layout: IndexLayout, catalog: Catalog, quarantine: Quarantine, encoder: EncoderSpec
 ) -> int:
@@ -51,33 +73,32 @@ def restore_segments(
         How many vectors were recovered.
     """
     recovered = 0
-    for path, facts in recognised(layout, quarantine):
+    for segment, facts in _recognised(layout, quarantine):
         if facts.encoder.fingerprint != encoder.fingerprint:
-            quarantine.take(path)
+            quarantine.take(layout.path(segment.stamp))
             continue
-        segment, _ = recognise_segment(path)
         catalog.restore_segment(segment, facts.pictures)
         recovered += segment.rows
     return recovered
 
 
-def recognised(layout: IndexLayout, quarantine: Quarantine) -> Iterator[tuple[Path, SegmentFacts]]:
+def _recognised(
+    layout: IndexLayout, quarantine: Quarantine
+) -> Iterator[tuple[Segment, SegmentFacts]]:
     """The segments that say themselves what they hold, oldest first; others are put aside."""
     for name, path in layout.files():
         if not name.startswith("segments/"):
             continue
         try:
-            _, facts = recognise_segment(path)
+            yield recognise_segment(path)
         except (DamagedFileError, ValueError):
             quarantine.take(path)
-        else:
-            yield path, facts
 
 
 def renew_segment(
     catalog: Catalog,
     number: int,
-    encode_again: Callable[[Iterator[Sequence[StoredPicture]]], list[FailedFile]],
+    encode_again: Callable[[Iterable[Sequence[StoredPicture]]], list[FailedFile]],
 ) -> tuple[list[bytes], list[FailedFile]]:
     """Encode the living pictures of a damaged segment again, then drop it.
 
@@ -89,19 +110,7 @@ def renew_segment(
     Returns:
         The pictures that were lost, by path, and those that cannot be encoded now.
     """
-    lost: list[bytes] = []
-
-    def pages() -> Iterator[Sequence[StoredPicture]]:
-        page: list[StoredPicture] = []
-        for item in catalog.pictures_of(number):
-            lost.append(item.path)
-            page.append(item)
-            if len(page) == ENCODED_AT_ONCE:
-                yield page
-                page = []
-        if page:
-            yield page
-
-    failed = encode_again(pages())
+    lost = catalog.pictures_of(number)
+    failed = encode_again(lost[start : start + PAGE] for start in range(0, len(lost), PAGE))
     catalog.forget_segment(number)
-    return lost, failed
+    return [item.path for item in lost], failed

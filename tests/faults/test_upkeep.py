@@ -143,6 +143,23 @@ def test_a_killed_change_of_the_encoder_goes_on(indexed, environment, mmsearch, 
     mmsearch("compact", "--home", indexed)
 
 
+def test_a_lost_catalog_in_the_midst_of_a_change_of_the_encoder(
+    indexed, environment, mmsearch, tmp_path
+):
+    before = content_of(indexed)
+    subprocess.run(
+        [COMMAND, "reindex", "--model", f"open_clip:{tiny_variant(tmp_path)}", "--home", indexed],
+        env=environment | {"MMSEARCH_FAULT": "file_renamed:3"},
+        capture_output=True,
+        check=False,
+    )
+    (indexed / "default" / "catalog.sqlite").write_bytes(b"\0" * 5000)
+    said = mmsearch("repair", "--home", indexed, code=3).out
+    assert "0 pictures had to be encoded" in said
+    mmsearch("check", "--home", indexed)
+    assert same(content_of(indexed), before)
+
+
 def test_a_killed_repair_goes_on(indexed, environment, mmsearch):
     before = content_of(indexed)
     catalog = indexed / "default" / "catalog.sqlite"
