@@ -11,10 +11,8 @@ from pathlib import Path
 from mmsearch.core import plugins
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import (
-    DecodeError,
     EncoderMismatchError,
     MMSearchError,
-    SourceError,
     StateError,
     UnknownIndexError,
     UsageError,
@@ -25,6 +23,7 @@ from mmsearch.core.protocols import (
     Blend,
     Encoder,
     EncoderPlugin,
+    Executor,
     Fusion,
     FusionPlugin,
     Modality,
@@ -38,15 +37,14 @@ from mmsearch.core.types import (
     EncoderOptions,
     FusionSpec,
     ModelInfo,
-    Pixels,
     TextSource,
-    display_path,
 )
 from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.indexer import Indexer
+from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
 
@@ -400,26 +398,24 @@ def file_texts(request: IndexRequest, sources: tuple[TextSource, ...]) -> FileTe
     return FileTexts(sources, _texts.gather, captions)
 
 
-def picture_reader(settings: Settings) -> Callable[[Path, int], Pixels]:
-    """Reads a picture of a query: path, and least short side in pixels.
+def picture_reader(settings: Settings) -> PictureReader:
+    """Reads the pictures of queries, and makes thumbnails; its process starts with the first."""
 
-    Its errors are `SourceError`: the file cannot be used as a query.
-    """
+    def make_executor() -> Executor:
+        from mmsearch.executors import processes  # noqa: PLC0415 - most queries need none
 
-    def read(path: Path, edge_px: int) -> Pixels:
-        name = display_path(path)
-        try:
-            for modality in make_modalities(settings):
-                return modality.read(os.fsencode(path), edge_px).pixels
-        except DecodeError as error:
-            raise SourceError(f"{name} cannot be used as a query: {error.message}.") from error
-        raise SourceError(f"{name} is not a kind of file that is indexed.")
+        return processes.build(1, settings.decode_timeout_s, settings.decode_memory_mb)
 
-    return read
+    return PictureReader(make_modalities(settings), make_executor)
 
 
 def make_search_engine(
-    layout: IndexLayout, catalog: Catalog, identity: Identity, settings: Settings, say: Say
+    layout: IndexLayout,
+    catalog: Catalog,
+    identity: Identity,
+    pictures: PictureReader,
+    settings: Settings,
+    say: Say,
 ) -> SearchEngine:
     """Everything that a query takes."""
     encoder = encoder_of(identity, settings, say)
@@ -427,7 +423,7 @@ def make_search_engine(
         catalog,
         ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device, make_fusion),
         encoder,
-        QueryEncoder(encoder, picture_reader(settings)),
+        QueryEncoder(encoder, pictures.prepared),
         make_fusion,
         make_blend,
         settings.blend,

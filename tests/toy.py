@@ -169,7 +169,7 @@ def toy_engine(layout: IndexLayout, encoder=None):
             catalog,
             loader,
             encoder,
-            QueryEncoder(encoder, lambda path, edge_px: pixels_of(path.read_bytes())),
+            QueryEncoder(encoder, lambda path, prepare: prepare(pixels_of(path.read_bytes()))),
             assembly.make_fusion,
             assembly.make_blend,
             "score_blend",

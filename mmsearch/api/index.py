@@ -22,6 +22,7 @@ from mmsearch.core.requests import (
     SearchResult,
 )
 from mmsearch.core.types import FusionSpec
+from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.query import check_terms, parse_query, written
 from mmsearch.engine.searcher import SearchEngine
 
@@ -33,6 +34,7 @@ class Index(KeptIndex):
     """One index. Not for use by several threads at once."""
 
     _engine: SearchEngine | None = None
+    _pictures: PictureReader | None = None
 
     # --- filling ---
 
@@ -292,19 +294,17 @@ class Index(KeptIndex):
         return Query(parse_query(query), filters or Filters(), None if mode is None else Mode(mode))
 
     def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
-        """A JPEG of a hit whose long side is at most ``edge_px``; None if the file is gone."""
-        path = os.fsencode(hit.path)
-        for modality in assembly.make_modalities(self._settings):
-            try:
-                return modality.thumbnail(path, edge_px)
-            except DecodeError:
-                continue
-        return None
+        """A JPEG of a hit whose long side is at most ``edge_px``; None if it cannot be read."""
+        try:
+            return self._picture_reader().thumbnail(os.fsencode(hit.path), edge_px)
+        except DecodeError:
+            return None
 
     def close(self) -> None:
         """Free files and memory; the index may be used again afterwards."""
         super().close()
         self._engine = None
+        self._pictures = None
 
     def _searcher(self) -> SearchEngine | None:
         """None while the index holds nothing that could be searched."""
@@ -314,9 +314,20 @@ class Index(KeptIndex):
             if identity is None:
                 return None
             self._engine = assembly.make_search_engine(
-                self._layout, catalog, identity, self._settings, self._say
+                self._layout,
+                catalog,
+                identity,
+                self._picture_reader(),
+                self._settings,
+                self._say,
             )
         return self._engine
+
+    def _picture_reader(self) -> PictureReader:
+        if self._pictures is None:
+            self._pictures = assembly.picture_reader(self._settings)
+            self._open.callback(self._pictures.close)
+        return self._pictures
 
 
 def _refuse_both(bound: Identity, fusion: FusionSpec, vector_index: str) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.protocols import Encoder
+from mmsearch.core.protocols import Encoder, ImagePreparation
 from mmsearch.core.queries import Term
-from mmsearch.core.types import Kind, Pixels, Vectors
+from mmsearch.core.types import Kind, Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 
 REMEMBERED = 4096
@@ -27,12 +27,14 @@ class QueryEncoder:
 
     Args:
         encoder: The index's own.
-        read_picture: Path and least short side in pixels -> uint8 (h, w, 3).
+        prepare_picture: Reads a picture and prepares it as the encoder wants it.
     """
 
-    def __init__(self, encoder: Encoder, read_picture: Callable[[Path, int], Pixels]) -> None:
+    def __init__(
+        self, encoder: Encoder, prepare_picture: Callable[[Path, ImagePreparation], Prepared]
+    ) -> None:
         self._encoder = encoder
-        self._read_picture = read_picture
+        self._prepare_picture = prepare_picture
         self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     def vectors(self, terms: Sequence[Term], prompts: Sequence[str] | None = None) -> Vectors:
@@ -97,7 +99,6 @@ class QueryEncoder:
         return unit
 
     def _image(self, path: Path) -> NDArray[np.float32]:
-        pixels = self._read_picture(path, self._encoder.image_preparation.edge_px)
-        prepared = self._encoder.prepare(Kind.IMAGE, pixels)
+        prepared = self._prepare_picture(path, self._encoder.image_preparation)
         vector: NDArray[np.float32] = self._encoder.encode(Kind.IMAGE, [prepared])[0]
         return vector

@@ -1,0 +1,104 @@
+"""Pictures that are looked at outside a run of the indexer: those of queries, and thumbnails.
+
+They were never indexed, or may have changed since. So they are decoded in a process of their own,
+as in a run: a decoder that crashes or hangs does not take the asking program with it.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmsearch.core.errors import DecodeError, SourceError
+from mmsearch.core.protocols import Executor, ImagePreparation, Modality
+from mmsearch.core.requests import TaskFailure
+from mmsearch.core.types import Prepared, display_path
+
+
+class PictureReader:
+    """Reads pictures elsewhere. May be used by several threads.
+
+    Args:
+        modalities: Every one.
+        make_executor: Called for the first picture.
+    """
+
+    def __init__(
+        self, modalities: tuple[Modality, ...], make_executor: Callable[[], Executor]
+    ) -> None:
+        self._modalities = modalities
+        self._make_executor = make_executor
+        self._executor: Executor | None = None
+
+    def prepared(self, path: Path, prepare: ImagePreparation) -> Prepared:
+        """A picture of a query, prepared for an encoder.
+
+        Raises:
+            SourceError: The file cannot be used as a query.
+        """
+        name = display_path(path)
+        modality = self._modality_of(os.fsencode(path))
+        if modality is None:
+            raise SourceError(f"{name} is not a kind of file that is indexed.")
+        try:
+            prepared: Prepared = self._elsewhere(_Preparing(modality, os.fsencode(path), prepare))
+        except DecodeError as error:
+            raise SourceError(f"{name} cannot be used as a query: {error.message}.") from error
+        return prepared
+
+    def thumbnail(self, path: bytes, edge_px: int) -> bytes:
+        """A JPEG of a picture whose long side is at most ``edge_px``.
+
+        Raises:
+            DecodeError: The file cannot be read.
+        """
+        modality = self._modality_of(path)
+        if modality is None:
+            raise DecodeError("not a kind of file that is indexed")
+        content: bytes = self._elsewhere(_Thumbnail(modality, path, edge_px))
+        return content
+
+    def close(self) -> None:
+        """End the process; the next picture starts another."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+
+    def _modality_of(self, path: bytes) -> Modality | None:
+        return next((each for each in self._modalities if each.claims(path)), None)
+
+    def _elsewhere(self, task: Callable[[], Any]) -> Any:
+        if self._executor is None:
+            self._executor = self._make_executor()
+        ((_, outcome),) = self._executor.run(_make_worker, [task])
+        if isinstance(outcome, TaskFailure):
+            raise DecodeError(outcome.reason)
+        return outcome
+
+
+@dataclass(frozen=True)
+class _Preparing:
+    modality: Modality
+    path: bytes
+    prepare: ImagePreparation
+
+    def __call__(self) -> Prepared:
+        return self.prepare(self.modality.read(self.path, self.prepare.edge_px).pixels)
+
+
+@dataclass(frozen=True)
+class _Thumbnail:
+    modality: Modality
+    path: bytes
+    edge_px: int
+
+    def __call__(self) -> bytes:
+        return self.modality.thumbnail(self.path, self.edge_px)
+
+
+def _make_worker() -> Callable[[Callable[[], Any]], Any]:
+    return operator.call
