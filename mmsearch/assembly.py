@@ -260,6 +260,17 @@ def is_sealed(layout: IndexLayout) -> bool:
     return check_seal(layout.catalog)
 
 
+def has_lost_commits(layout: IndexLayout) -> bool:
+    """Whether a killed writer left commits that cannot be read.
+
+    After a power cut that may be the one commit that was not acknowledged. No writer may be at
+    work.
+    """
+    from mmsearch.catalog.wal import commits_passed_over  # noqa: PLC0415
+
+    return commits_passed_over(layout.catalog) > 0
+
+
 def salvage(layout: IndexLayout) -> tuple[Identity | None, tuple[bytes, ...]]:
     """What can still be read of a damaged catalog: what it is bound to, and its folders."""
     from mmsearch.catalog.seal import read_seal  # noqa: PLC0415

@@ -16,6 +16,7 @@ from mmsearch.core.catalog import Catalog
 from mmsearch.core.durable import sync_folder
 from mmsearch.core.errors import (
     EncoderMismatchError,
+    IndexLockedError,
     MMSearchError,
     SourceError,
     StateError,
@@ -31,6 +32,11 @@ from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairRepor
 from mmsearch.engine.check import check_orphans, check_sources, check_vectors
 from mmsearch.engine.copy_index import copy_index
 from mmsearch.engine.rewrite import compact
+
+LOST_COMMITS = (
+    "The end of its -wal file cannot be read: it is damaged, or the power failed before that commit"
+    " was acknowledged."
+)
 
 StrPath = str | bytes | os.PathLike[str]
 
@@ -160,8 +166,20 @@ class KeptIndex:
                     "compared with a checksum, only with itself."
                 )
                 yield Finding(Weight.NOTE, "catalog", message)
+                if self._has_lost_commits():
+                    yield Finding(Weight.DAMAGE, "catalog", LOST_COMMITS)
         except (MMSearchError, OSError) as error:
             yield Finding(Weight.DAMAGE, "catalog", str(getattr(error, "message", error)))
+
+    def _has_lost_commits(self) -> bool:
+        try:
+            with writer_lock(self._layout):
+                return assembly.has_lost_commits(self._layout)
+        except IndexLockedError:
+            return False
+        except OSError:
+            # Nobody writes where it is forbidden.
+            return assembly.has_lost_commits(self._layout)
 
     def _check_parts(self, copy: Catalog) -> Iterator[Finding]:
         identity = copy.identity()

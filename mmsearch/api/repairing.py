@@ -81,25 +81,31 @@ class _Mending:
         Returns:
             Folders that must be looked through again.
         """
+        reason = self._reason_to_rebuild()
+        return self._rebuild(reason) if reason else ()
+
+    def _reason_to_rebuild(self) -> str:
+        """Why the catalog must be made anew; "" if it is sound, or could be mended in its place."""
         try:
-            assembly.is_sealed(self._layout)
+            sealed = assembly.is_sealed(self._layout)
         except DamagedFileError as error:
             if not error.facts.get("seal") or self._findings():
-                return self._rebuild(error.message)
+                return error.message
             assembly.drop_seal(self._layout)
             self.mended.append("The catalog's seal was damaged; the catalog is sound.")
-            return ()
+            return ""
         except FileNotFoundError:
-            return self._rebuild("The catalog was missing.")
+            return "The catalog was missing."
+        if not sealed and assembly.has_lost_commits(self._layout):
+            return "The end of the catalog's -wal file could not be read."
         if not self._findings():
-            return ()
+            return ""
         with suppress(MMSearchError), assembly.opened(self._layout) as catalog:
             catalog.mend()
         findings = self._findings()
-        if findings:
-            return self._rebuild(findings[0])
-        self.mended.append("The catalog's indexes were damaged and are made again.")
-        return ()
+        if not findings:
+            self.mended.append("The catalog's indexes were damaged and are made again.")
+        return findings[0] if findings else ""
 
     def index_again(self, catalog: Catalog, roots: tuple[bytes, ...]) -> None:
         """Find the files of pictures again; content that has a vector is not encoded."""

@@ -84,8 +84,10 @@ def check_seal(catalog: Path) -> bool:
 
 
 def open_seal(catalog: Path, roots: Sequence[bytes]) -> None:
-    """Say that a writer is at work."""
-    _write(catalog, Seal(None, 0, tuple(roots)))
+    """Say that a writer is at work, if the seal does not say so already."""
+    wanted = Seal(None, 0, tuple(roots))
+    if read_seal(catalog) != wanted:
+        _write(catalog, wanted)
 
 
 def close_seal(catalog: Path, roots: Sequence[bytes]) -> None:

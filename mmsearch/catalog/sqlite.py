@@ -33,9 +33,10 @@ from mmsearch.catalog.identity import read_identity, write_identity
 from mmsearch.catalog.segment_rows import read_segments
 from mmsearch.catalog.snapshot import SqliteSnapshot, read_built
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow, StagedSegmentRow
+from mmsearch.catalog.wal import commits_passed_over
 from mmsearch.core.catalog import Catalog, Snapshot
 from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
-from mmsearch.core.errors import StateError
+from mmsearch.core.errors import DamagedFileError, StateError
 from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import (
     BuiltIndex,
@@ -93,8 +94,16 @@ def open_catalog(
 
 
 def _unsealed(path: Path) -> seal.Seal | None:
-    """Compare a catalog with its seal and open that; the seal as it was."""
-    seal.check_seal(path)
+    """Compare a catalog with its seal and open that; the seal as it was.
+
+    Raises:
+        DamagedFileError: It is not what the last writer left.
+    """
+    if not seal.check_seal(path) and commits_passed_over(path) > 1:
+        raise DamagedFileError(
+            f"{path}-wal is damaged: commits in it cannot be read.",
+            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+        )
     before = seal.read_seal(path)
     seal.open_seal(path, before.roots if before else ())
     return before
@@ -183,7 +192,9 @@ class SqliteCatalog:
             path: Absolute and normal (no ``..``), as the file system's bytes.
         """
         with writing(self._engine) as connection:
-            return roots.ensure_root(connection, path)
+            found = roots.ensure_root(connection, path)
+        self._seal_roots()
+        return found
 
     def move_root(self, name: str, path: bytes) -> Root:
         """Point a root at another folder; roots that lie inside that folder are taken over.
@@ -193,7 +204,15 @@ class SqliteCatalog:
             SourceError: Another root covers the folder already.
         """
         with writing(self._engine) as connection:
-            return roots.move_root(connection, name, path)
+            moved = roots.move_root(connection, name, path)
+        self._seal_roots()
+        return moved
+
+    def _seal_roots(self) -> None:
+        """Say in the seal, too, where the pictures are."""
+        if self._sealed is not None:
+            folders = [root.path for root in self.roots()]
+            seal.open_seal(self._sealed, folders)
 
     def known_files(self, root_id: int, below: bytes) -> dict[bytes, KnownFile]:
         """The files of a root whose relative path is ``below`` or lies beneath it."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import mmsearch as library
 from mmsearch.core.errors import MMSearchError
-from tests.faults.conftest import content_of, index_in_process, same
+from tests.faults.conftest import content_of, index_in_process, run_indexer, same
 
 QUERIES = ("a dog", "a boat on the water")
 
@@ -57,6 +57,57 @@ def test_it_is_noticed_or_does_not_matter(sound, tmp_path_factory, which, where,
     if damage_in(copy):
         return
     assert answers(copy) == right, path
+
+
+@pytest.fixture(scope="module")
+def killed(few_photos, tmp_path_factory, mmsearch, environment):
+    """The home of an index whose writer was killed when it had committed several times."""
+    home = tmp_path_factory.mktemp("killed")
+    run_indexer(few_photos, home, environment, fault="transaction_committed:9")
+    wal = home / "default" / "catalog.sqlite-wal"
+    assert commits_in(wal) > 3
+    with library.open_index(home=home) as index:
+        assert not [finding for finding in index.check() if finding.weight == "damage"]
+    return home, content_of(home)
+
+
+def commits_in(wal):
+    content = wal.read_bytes()
+    return sum(any(content[at + 4 : at + 8]) for at in range(32, len(content), 4096 + 24))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.floats(0, 1), st.integers(1, 255))
+def test_commits_of_a_killed_writer_do_not_vanish(killed, tmp_path_factory, where, flipped):
+    home, right = killed
+    copy = tmp_path_factory.mktemp("flipped") / "home"
+    shutil.copytree(home, copy)
+    wal = copy / "default" / "catalog.sqlite-wal"
+    content = bytearray(wal.read_bytes())
+    content[int(where * (len(content) - 1))] ^= flipped
+    wal.write_bytes(content)
+    if not damage_in(copy):
+        assert same(content_of(copy), right)
+
+
+@pytest.mark.parametrize("where", [8, 5000, -3000])
+def test_a_repair_brings_them_back(where, killed, few_photos, tmp_path, mmsearch):
+    home, right = killed
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    wal = copy / "default" / "catalog.sqlite-wal"
+    content = bytearray(wal.read_bytes())
+    content[where] ^= 64
+    wal.write_bytes(content)
+    if where > 0:
+        refused = mmsearch("index", few_photos, "--home", copy, "--model", "starter", code=1)
+        assert "mmsearch repair" in refused.err
+    repaired = mmsearch("repair", "--home", copy, code=3).out
+    assert "0 pictures had to be encoded" in repaired
+    mmsearch("check", "--home", copy)
+    held = {path: row for path, row in right.items() if row[1] is None}
+    found = content_of(copy)
+    assert same({path: row for path, row in found.items() if path in held}, held)
 
 
 @pytest.mark.parametrize("part", ["catalog.sqlite", "catalog.seal", "segments", "ann"])
