@@ -40,14 +40,13 @@ class PictureReader:
         Raises:
             SourceError: The file cannot be used as a query.
         """
-        name = display_path(path)
-        modality = self._modality_of(os.fsencode(path))
-        if modality is None:
-            raise SourceError(f"{name} is not a kind of file that is indexed.")
+        file = os.fsencode(path)
         try:
-            prepared: Prepared = self._elsewhere(_Preparing(modality, os.fsencode(path), prepare))
+            prepared: Prepared = self._elsewhere(_Preparing(self._modality(file), file, prepare))
         except DecodeError as error:
-            raise SourceError(f"{name} cannot be used as a query: {error.message}.") from error
+            raise SourceError(
+                f"{display_path(path)} cannot be used as a query: {error.message}."
+            ) from error
         return prepared
 
     def thumbnail(self, path: bytes, edge_px: int) -> bytes:
@@ -56,10 +55,7 @@ class PictureReader:
         Raises:
             DecodeError: The file cannot be read.
         """
-        modality = self._modality_of(path)
-        if modality is None:
-            raise DecodeError("not a kind of file that is indexed")
-        content: bytes = self._elsewhere(_Thumbnail(modality, path, edge_px))
+        content: bytes = self._elsewhere(_Thumbnail(self._modality(path), path, edge_px))
         return content
 
     def close(self) -> None:
@@ -68,8 +64,9 @@ class PictureReader:
             self._executor.close()
             self._executor = None
 
-    def _modality_of(self, path: bytes) -> Modality | None:
-        return next((each for each in self._modalities if each.claims(path)), None)
+    def _modality(self, path: bytes) -> Modality:
+        """The one that claims a file; one whose name says nothing is tried as a picture."""
+        return next((each for each in self._modalities if each.claims(path)), self._modalities[0])
 
     def _elsewhere(self, task: Callable[[], Any]) -> Any:
         if self._executor is None:

@@ -28,7 +28,9 @@ TIMES = {
     FaultPoint.TRANSACTION_COMMITTED: (6, 9, 10, 11),
 }
 """At which visit of a point to die: with each file that is published, and around each commit."""
-FILES = (1, 2, 3)
+FILES = (1, 2, 3, 4)
+"""The seal, the seal once more with the folder, a segment, the vector index."""
+
 KILLS, HOMES = 100, 20
 
 
@@ -62,7 +64,7 @@ def test_death_at_a_step_of_a_commit(point, visit, few_photos, undisturbed, envi
 
 
 def test_death_while_orphans_are_removed(few_photos, undisturbed, environment, tmp_path):
-    run_indexer(few_photos, tmp_path, environment, fault=f"{FaultPoint.FILE_PUBLISHED}:2")
+    run_indexer(few_photos, tmp_path, environment, fault=f"{FaultPoint.FILE_PUBLISHED}:3")
     assert len(orphans(tmp_path)) == 1
     done = run_indexer(few_photos, tmp_path, environment, fault=f"{FaultPoint.ORPHAN_REMOVED}:1")
     assert done.returncode == -9

@@ -22,7 +22,7 @@ class Treacherous:
     """Reads everything, in its own way."""
 
     def claims(self, path):
-        return not path.endswith(b".txt")
+        return path.endswith(b".jpg")
 
     def read(self, path, edge_px):
         if b"crash" in path:
@@ -51,7 +51,7 @@ def reader():
         ("hang.jpg", "decoding took longer than 2 seconds"),
         ("greed.jpg", "it takes more than 1000 MB of memory"),
         ("broken.jpg", "it is damaged"),
-        ("words.txt", "not a kind of file that is indexed"),
+        ("nameless", "it is damaged"),
     ],
 )
 def test_it_costs_a_sentence(reader, name, reason):
