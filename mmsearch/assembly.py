@@ -373,7 +373,7 @@ def make_indexer(
             sources=sources,
             walk=lambda request: walk_of(request, modalities),
             find_texts=lambda request: file_texts(request, sources),
-            make_decoder=MakeDecoder(modalities, encoder.image_preparation),
+            make_decoder=MakeDecoder(modalities, encoder.bulk_preparation),
             decode=decode,
             shards=shards,
             hashing=hashing,

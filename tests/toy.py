@@ -65,7 +65,7 @@ class ToyEncoder:
     """Pixels as a vector; a text is the picture that it seeds."""
 
     spec = EncoderSpec("toy", EDGE * EDGE * 3, "0" * 64, {}, 1, 16)
-    image_preparation = ToyPreparation()
+    image_preparation = bulk_preparation = ToyPreparation()
     batch_size = 4
     prompts = ("{}",)
     calibration = Calibration()

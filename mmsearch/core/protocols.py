@@ -58,6 +58,10 @@ class Encoder(Protocol):
     def image_preparation(self) -> ImagePreparation: ...
 
     @property
+    def bulk_preparation(self) -> ImagePreparation:
+        """The same pictures but for rounding, made faster, by what takes a while to load."""
+
+    @property
     def batch_size(self) -> int:
         """Pictures that one call of `encode` should be given."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import ModelUnavailableError, UsageError
 from mmsearch.core.hardware import has_nvidia_gpu
+from mmsearch.core.protocols import ImagePreparation
 from mmsearch.core.types import (
     Calibration,
     EncoderOptions,
@@ -123,6 +124,17 @@ class TowerEncoder:
         self._fingerprint = self._manifest.spec.fingerprint
         self.spec = replace(self._manifest.spec, name=blueprint.name)
         self.image_preparation = self._manifest.preparation
+
+    @property
+    def bulk_preparation(self) -> ImagePreparation:
+        """As `image_preparation`, for processes that make very many pictures."""
+        if self._image_device == "cpu":
+            return self.image_preparation
+        from mmsearch.encoders import _preparation_torch  # noqa: PLC0415 - costs torch
+
+        if not _preparation_torch.is_fast_here():
+            return self.image_preparation
+        return _preparation_torch.TorchPreparation.from_facts(self.image_preparation.facts())
 
     @property
     def prompts(self) -> Sequence[str]:

@@ -31,9 +31,11 @@ from PIL import (
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_regular, reason_of
 from mmsearch.core.protocols import Modality
-from mmsearch.core.types import Decoded, Picture
-from mmsearch.modalities import _colour, _facts
+from mmsearch.core.types import Decoded, Picture, Pixels
+from mmsearch.modalities import _colour, _facts, _jpeg
 from mmsearch.modalities._texts.plain import one_line
+
+JPEGS: Final = ("JPEG", "MPO")
 
 DEFAULT_MAX_PIXELS: Final = 300_000_000
 
@@ -141,10 +143,10 @@ class ImageModality:
             reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
             if not reduced:
                 _refuse_bomb(image, os.fstat(file.fileno()).st_size)
-            image.load()
+            pixels = _pixels(image, file, min(width, height), edge_px)
             # After loading: Pillow turns some formats itself and then takes the mark away.
             orientation = _facts.orientation(image)
-            pixels = np.ascontiguousarray(_colour.to_rgb(_colour.upright(image, orientation)))
+            pixels = np.ascontiguousarray(_colour.upright(pixels, orientation))
             if reduced and orientation >= _colour.FIRST_SIDEWAYS:
                 width, height = height, width
             elif not reduced:
@@ -161,6 +163,16 @@ class ImageModality:
                 longitude=longitude,
             )
         return Decoded(picture, pixels)
+
+
+def _pixels(image: Image.Image, file: BufferedReader, short_px: int, edge_px: int) -> Pixels:
+    """Colours as they are stored, not yet upright."""
+    if image.format in JPEGS and image.mode in ("RGB", "L"):
+        pixels = _jpeg.decode(file, short_px, edge_px)
+        if pixels is not None:
+            return pixels
+    image.load()
+    return _colour.to_rgb(image)
 
 
 def _refuse_bomb(image: Image.Image, size: int) -> None:

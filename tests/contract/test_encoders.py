@@ -112,6 +112,15 @@ def test_the_preparation_travels_to_workers(encoder, pictures):
     assert copy.edge_px == encoder.image_preparation.edge_px > 0
 
 
+def test_workers_of_a_long_run_make_the_same_pictures(encoder, pictures):
+    bulk = pickle.loads(pickle.dumps(encoder.bulk_preparation))  # noqa: S301 - our own
+    for pixels in pictures:
+        alone, many = encoder.prepare(Kind.IMAGE, pixels), bulk(pixels)
+        assert many.shape == alone.shape
+        one, other = (encoder.encode(Kind.IMAGE, [prepared])[0] for prepared in (alone, many))
+        assert one @ other > 0.999
+
+
 def test_a_second_build_is_the_same_encoder(plugin, options, encoder):
     said = []
     again = plugin[1].build(

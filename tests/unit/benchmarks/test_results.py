@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def quality():
     sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
     try:
-        from benchmarks.quality import __main__ as quality
+        from benchmarks import __main__ as quality
     finally:
         del sys.path[:2]
     return quality

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ import torch
 from platformdirs import user_cache_path
 
 from benchmarks.quality import confidence, fusion, queries, starter
+from benchmarks.speed import decode
 
-ROOT = Path(__file__).resolve().parent.parent
-PARTS = {"starter": starter, "fusion": fusion, "confidence": confidence, "queries": queries}
+ROOT = Path(__file__).resolve().parent
+QUALITY = {"starter": starter, "fusion": fusion, "confidence": confidence, "queries": queries}
+SPEED = {"decode": decode}
+PARTS = QUALITY | SPEED
 PREFACE = """\
 # Results
 
@@ -24,6 +30,10 @@ Written by `scripts/bench`, which measures all of it again; `scripts/bench --onl
 
 def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
     """One part's results, as JSON has them."""
+    if part in SPEED:
+        return SPEED[part].measure(photos, cache)
+    # Sums depend on the number of threads.
+    torch.set_num_threads(2)
     if part == "fusion":
         return fusion.measure(photos)
     if part == "queries":
@@ -36,28 +46,40 @@ def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
     return confidence.measure([by_name[name] for name in judged], by_name[confidence.FITTED_ON])
 
 
-def main() -> int:
+def fetch_stamps(folder: Path) -> None:
+    """Fetch the captioned set, unless it is there."""
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file() or "caption_de" not in manifest.read_text(encoding="utf-8"):
+        script = ROOT.parent / "scripts/fetch_eval_sets.py"
+        subprocess.run([sys.executable, script, folder], check=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure some parts, and write the page of all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "tests/photos")
-    parser.add_argument("--stamps", type=Path, required=True, help="made by fetch_eval_sets")
+    parser.add_argument(
+        "--stamps", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-stamps"
+    )
     parser.add_argument("--cache", type=Path, default=user_cache_path("mmsearch") / "starter-build")
     parser.add_argument(
         "--only",
-        choices=[*PARTS, "page"],
+        choices=[*PARTS, "quality", "speed", "page"],
         action="append",
         help="this part (again: and that one); page: measure nothing, write the page",
     )
-    arguments = parser.parse_args()
-    # Sums depend on the number of threads.
-    torch.set_num_threads(2)
-    arguments.cache.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args(arguments)
+    wanted = set(options.only or PARTS)
+    wanted |= set(QUALITY if "quality" in wanted else ()) | set(SPEED if "speed" in wanted else ())
+    if wanted & {"starter", "confidence", "queries"}:
+        fetch_stamps(options.stamps)
+    options.cache.mkdir(parents=True, exist_ok=True)
     (ROOT / "results").mkdir(exist_ok=True)
     pages = [PREFACE]
     for part, module in PARTS.items():
         stored = ROOT / f"results/{part}.json"
-        if part in (arguments.only or PARTS):
-            results = measure(part, arguments.photos, arguments.stamps, arguments.cache)
+        if part in wanted:
+            results = measure(part, options.photos, options.stamps, options.cache)
             stored.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         if stored.is_file():
             pages.append(module.page(json.loads(stored.read_text(encoding="utf-8"))))

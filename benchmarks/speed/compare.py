@@ -1,0 +1,109 @@
+"""Two ways of doing the same work, in turns, and the ratio of their times."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROUNDS = 11
+RESAMPLES = 5000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Times of a piece of work, in milliseconds, and theirs divided by ours.
+
+    ``low`` and ``high`` enclose the median of the ratios of rounds: a bootstrap interval of 95%.
+    """
+
+    ours_ms: float
+    theirs_ms: float
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+
+
+def compare(
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    items: int = 1,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.process_time,
+) -> Comparison:
+    """Run both in turns, each first in every second round, after a round that does not count.
+
+    Args:
+        ours: Does all of the work.
+        theirs: The same.
+        items: Pieces in it; times are of one.
+        rounds: At least 7.
+        clock: Processor time, which other programs disturb least; or wall time.
+    """
+    times: dict[Callable[[], Any], list[float]] = {ours: [], theirs: []}
+    for turn in range(rounds + 1):
+        for run in (ours, theirs) if turn % 2 else (theirs, ours):
+            began = clock()
+            run()
+            if turn:
+                times[run].append((clock() - began) / items * 1e3)
+    ratios = np.array(times[theirs]) / np.array(times[ours])
+    low, high = interval(ratios)
+    return Comparison(
+        float(np.median(times[ours])),
+        float(np.median(times[theirs])),
+        float(np.median(ratios)),
+        low,
+        high,
+        rounds,
+    )
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """A 95% bootstrap interval of the median."""
+    picks = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(values[picks], axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def row(name: str, result: Comparison, bar: float | None, guard: str) -> dict[str, Any]:
+    """A line of a table: what was compared, how it ended, what had to be reached, and the guard."""
+    return {"name": name, **asdict(result), "bar": bar, "guard": guard}
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return {
+        "processor": cpu[0].split(":")[1].strip() if cpu else platform.processor(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def table(rows: Sequence[dict[str, Any]], ours: str, theirs: str) -> str:
+    """Rows as Markdown."""
+    head = (
+        f"| what | {ours} | {theirs} | faster, 95% interval | bar | guard |\n"
+        "|---|--:|--:|--:|--:|---|\n"
+    )
+    return head + "".join(
+        f"| {r['name']} | {r['ours_ms']:.3g} ms | {r['theirs_ms']:.3g} ms"
+        f" | {r['ratio']:.2f}x [{r['low']:.2f}, {r['high']:.2f}]"
+        f" | {_bar(r)} | {r['guard']} |\n"
+        for r in rows
+    )
+
+
+def _bar(row: dict[str, Any]) -> str:
+    if row["bar"] is None:
+        return ""
+    return f"{row['bar']:g}x: {'held' if row['low'] >= row['bar'] else 'missed'}"
