@@ -58,6 +58,8 @@ SHARD_THREADS = 2
 
 HASH_THREADS = 4
 
+PRECISIONS = ("auto", "float32")
+
 
 # --- plugins by name ---
 
@@ -121,7 +123,13 @@ def make_modalities(settings: Settings) -> tuple[Modality, ...]:
 def encoder_options(variant: str, settings: Settings, say: Say) -> EncoderOptions:
     """What an encoder plugin needs to know."""
     offline = settings.offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-    return EncoderOptions(variant, settings.device, settings.cache, offline, say)
+    if settings.precision not in PRECISIONS:
+        raise UsageError(
+            f"{settings.precision!r} is no precision.", f"Choose one of {', '.join(PRECISIONS)}."
+        )
+    return EncoderOptions(
+        variant, settings.device, settings.cache, offline, say, settings.precision
+    )
 
 
 def split_model(model: str) -> tuple[str, str]:

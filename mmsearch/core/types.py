@@ -135,6 +135,7 @@ class EncoderOptions:
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         cache: Folder for compiled towers.
         offline: Never ask a model hub.
+        precision: ``auto``: int8 on the CPU where vectors stay the same; or ``float32``.
         say: Receives one line about anything slow that happens once.
     """
 
@@ -143,6 +144,7 @@ class EncoderOptions:
     cache: Path
     offline: bool = False
     say: Callable[[str], None] = lambda line: None
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)

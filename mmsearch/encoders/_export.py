@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.encoders._compiled import CompiledTower, ModelCache, Tower
+from mmsearch.encoders._compiled import CompiledTower, ModelCache, Precision, Tower
+from mmsearch.encoders._quantise import quantise
 
 LARGEST_DIFFERENCE = 1e-3
 """Of any column of a unit vector; beyond it a compiled tower is refused."""
@@ -30,6 +31,7 @@ def export_tower(
     tower: torch.nn.Module,
     samples: Sequence[Sequence[NDArray[Any]]],
     dynamic_axes: Sequence[int],
+    single: Sequence[Sequence[NDArray[Any]]] = (),
 ) -> Tower:
     """Compile a tower and hold it to torch.
 
@@ -39,9 +41,11 @@ def export_tower(
         tower: Inputs -> float32 (n, dim), unit rows; n may be a multiple of the inputs'.
         samples: Inputs to compare on, of different shapes; the first one is traced.
         dynamic_axes: Axes of every input that may change.
+        single: Inputs of one item each, on which a tower in int8 must say the same; none: it
+            stays in float32.
 
     Returns:
-        Its files and the largest difference.
+        What was made, and how it was held to torch.
 
     Raises:
         MMSearchError: The compiled tower differs from torch.
@@ -62,7 +66,12 @@ def export_tower(
                 external_data=weights > ONE_FILE_BYTES,
                 verbose=False,
             )
-        difference = _difference(name, tower, CompiledTower(path), samples)
+            difference = _difference(name, tower, CompiledTower(path), samples)
+            smaller = quantise(path, single) if single and weights <= ONE_FILE_BYTES else None
+        if smaller is not None:
+            made, cosine = smaller
+            made.replace(path)
+            return Tower(cache.adopt([path]), difference, Precision.INT8, cosine)
         files = [file for file in (path, Path(f"{path}.data")) if file.exists()]
         return Tower(cache.adopt(files), difference)
 

@@ -29,6 +29,7 @@ from mmsearch.encoders._compiled import (
     CompiledTower,
     Manifest,
     ModelCache,
+    Precision,
     SourceFile,
     Tower,
     TowerName,
@@ -46,6 +47,21 @@ _SAMPLES = (
     "windmill",
     "two dogs playing on a sunny beach, seen from far above, while a boat goes by",
 )
+
+
+_MORE_SAMPLES = (
+    "a child eating an apple in the garden",
+    "sunset over the sea",
+    "black and white portrait of an old man with a hat",
+    "a cat",
+    "people waiting for the train at night in the rain",
+    "church",
+    "an aerial view of fields, with a river that winds through them towards the mountains",
+    "hand-drawn map of an island, 1890",
+)
+
+LIFELIKE = 16
+"""Pictures on which a tower in int8 is held to float32."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +181,19 @@ class TowerEncoder:
         """Prepared items -> float32 (n, dim), unit rows."""
         if not len(batch):
             return np.empty((0, self.spec.dim), dtype=np.float32)
-        if kind == Kind.TEXT:
-            return self._text_tower.run(self._text.inputs(batch))
-        if self._image_device == "cpu":
-            return self._image_tower.run([np.stack(batch)])
-        return self._gpu_tower.run(batch)
+        if kind == Kind.IMAGE and self._image_device != "cpu":
+            return self._gpu_tower.run(batch)
+        tower = self._text_tower if kind == Kind.TEXT else self._image_tower
+        if self._precision(kind) is Precision.INT8:
+            return tower.run_each([self._inputs(kind, [item]) for item in batch])
+        return tower.run(self._inputs(kind, batch))
+
+    def _inputs(self, kind: Kind, batch: Sequence[Prepared]) -> list[NDArray[Any]]:
+        return list(self._text.inputs(batch)) if kind == Kind.TEXT else [np.stack(batch)]
+
+    def _precision(self, kind: Kind) -> Precision:
+        tower = self._manifest.towers.get(TowerName(kind.value))
+        return Precision.FLOAT32 if tower is None else tower.precision
 
     def parts(self, kind: Kind, batch: Sequence[Prepared]) -> list[Vectors]:
         """Prepared items -> for each, float32 (p, dim): its patches, or its tokens.
@@ -193,12 +217,16 @@ class TowerEncoder:
     def device(self, kind: Kind) -> str:
         """Where a kind is encoded."""
         if kind == Kind.TEXT:
-            return "ONNX Runtime on cpu"
+            return self._on_cpu(kind)
         if self._image_device != "cpu":
             return f"torch on {self._image_device}"
         if self._options.device == "auto" and has_nvidia_gpu():
-            return "ONNX Runtime on cpu (this machine has an NVIDIA GPU that torch cannot use)"
-        return "ONNX Runtime on cpu"
+            return f"{self._on_cpu(kind)} (this machine has an NVIDIA GPU that torch cannot use)"
+        return self._on_cpu(kind)
+
+    def _on_cpu(self, kind: Kind) -> str:
+        in_int8 = self._precision(kind) is Precision.INT8
+        return f"ONNX Runtime on cpu{', int8' if in_int8 else ''}"
 
     # --- parts, made when they are first needed ---
 
@@ -286,11 +314,10 @@ class TowerEncoder:
         return manifest
 
     def _compiled(self, name: TowerName) -> CompiledTower:
-        tower = self._manifest.towers.get(name)
-        if tower is None or not self._cache.holds(tower.files):
+        if not self._has(self._manifest, name):
             self._manifest = self._compile((name,))
-            tower = self._manifest.towers[name]
-        return CompiledTower(self._cache.folder / tower.files[0].name)
+        tower = self._manifest.towers[name]
+        return CompiledTower(self._cache.folder / tower.files[0].name, tower.precision)
 
     def _compile(self, names: tuple[TowerName, ...]) -> Manifest:
         """Compile towers that the cache lacks; one process at a time."""
@@ -315,13 +342,14 @@ class TowerEncoder:
                 sources=self._sources,
             )
             for name in missing:
-                tower = _exported(self._cache, name, model)
+                exact = self._options.precision == Precision.FLOAT32
+                tower = _exported(self._cache, name, model, exact=exact)
                 fresh = replace(fresh, towers={**fresh.towers, name: tower})
             self._cache.write(fresh)
             worst = max(tower.max_difference for tower in fresh.towers.values())
             self._options.say(
                 f"Compiled in {time.monotonic() - began:.0f} s; "
-                f"the vectors differ from torch's by at most {worst:.1e}."
+                f"the vectors differ from torch's by at most {worst:.1e}.{_in_int8(fresh)}"
             )
             if self._image_device == "cpu":
                 self._loaded = None
@@ -330,8 +358,20 @@ class TowerEncoder:
     def _has(self, manifest: Manifest | None, name: TowerName) -> bool:
         if manifest is None or name not in manifest.towers:
             return False
+        exact = self._options.precision == Precision.FLOAT32
+        if exact and manifest.towers[name].precision is not Precision.FLOAT32:
+            return False
         files = [manifest.tokenizer_file, *manifest.towers[name].files]
         return self._cache.holds(files)
+
+
+def _in_int8(manifest: Manifest) -> str:
+    smaller = [
+        f"{name} (cosine to float32 at least {tower.cosine:.4f})"
+        for name, tower in manifest.towers.items()
+        if tower.precision is Precision.INT8
+    ]
+    return f" In int8: {', '.join(smaller)}." if smaller else ""
 
 
 def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
@@ -339,7 +379,7 @@ def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
     return ModelCache(options.cache / "models" / slug)
 
 
-def _exported(cache: ModelCache, name: TowerName, model: LoadedModel) -> Tower:
+def _exported(cache: ModelCache, name: TowerName, model: LoadedModel, *, exact: bool) -> Tower:
     tower = model.tower(name)
     if tower is None:
         raise UsageError(
@@ -347,7 +387,9 @@ def _exported(cache: ModelCache, name: TowerName, model: LoadedModel) -> Tower:
             "Choose another fusion than attention, or another model.",
         )
     from mmsearch.encoders._export import export_tower  # noqa: PLC0415 - costs torch
+    from mmsearch.encoders._quantise import lifelike  # noqa: PLC0415 - costs onnx
 
+    single: list[list[NDArray[Any]]] = []
     if name in (TowerName.IMAGE, TowerName.IMAGE_PATCHES):
         noise = np.random.default_rng(0)
         edge = model.preparation.size_px
@@ -356,13 +398,16 @@ def _exported(cache: ModelCache, name: TowerName, model: LoadedModel) -> Tower:
         # Half of each picture is one colour, as no noise is.
         for batch in pictures:
             batch[:, edge // 2 :] = 200
-        return export_tower(
-            cache, name.value, tower, [[batch] for batch in pictures], dynamic_axes=(0,)
-        )
+        if name is TowerName.IMAGE and not exact:
+            single = [[picture[None]] for picture in lifelike(edge, LIFELIKE)]
+            single.append([pictures[1]])
+        return export_tower(cache, name.value, tower, [[batch] for batch in pictures], (0,), single)
     text = TextPreparation(model.tokenizer, model.tokenizer_json)
     samples: list[list[NDArray[np.int64]]] = [
         text.inputs([text.prepare(line) for line in lines])
         for lines in (_SAMPLES, _SAMPLES[:1], _SAMPLES[1:2], (" ".join(_SAMPLES * 40),))
     ]
     axes = (0, 1) if model.tokenizer.pads_to_longest else (0,)
-    return export_tower(cache, name.value, tower, samples, axes)
+    if name is TowerName.TEXT and not exact:
+        single = [list(text.inputs([text.prepare(line)])) for line in (*_SAMPLES, *_MORE_SAMPLES)]
+    return export_tower(cache, name.value, tower, samples, axes, single)
