@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmsearch.core import plugins
 from mmsearch.core.catalog import Catalog
@@ -40,13 +41,14 @@ from mmsearch.core.types import (
     TextSource,
 )
 from mmsearch.engine.binding import check_encoder
-from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_query import QueryEncoder
-from mmsearch.engine.file_texts import FileTexts
-from mmsearch.engine.indexer import Indexer
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
+
+if TYPE_CHECKING:
+    from mmsearch.engine.file_texts import FileTexts
+    from mmsearch.engine.indexer import Indexer
 
 Say = Callable[[str], None]
 
@@ -348,7 +350,10 @@ def make_indexer(
         texts: Another choice of texts than the index has; see `text_sources`.
         model: Another encoder than the index has, for `Indexer.change_encoder`.
     """
-    from mmsearch.executors import local, processes  # noqa: PLC0415 - queries need neither
+    # Queries need none of this.
+    from mmsearch.engine.decode import MakeDecoder  # noqa: PLC0415
+    from mmsearch.engine.indexer import Indexer  # noqa: PLC0415
+    from mmsearch.executors import local, processes  # noqa: PLC0415
 
     bound = catalog.identity()
     if bound is None:
@@ -408,7 +413,9 @@ def file_texts(request: IndexRequest, sources: tuple[TextSource, ...]) -> FileTe
     Raises:
         SourceError: The table of captions cannot be read.
     """
-    from mmsearch.modalities import _texts  # noqa: PLC0415 - queries look at no files
+    # Queries look at no files.
+    from mmsearch.engine.file_texts import FileTexts  # noqa: PLC0415
+    from mmsearch.modalities import _texts  # noqa: PLC0415
     from mmsearch.modalities._texts.table import read_captions  # noqa: PLC0415
 
     captions = None
@@ -425,7 +432,7 @@ def picture_reader(settings: Settings) -> PictureReader:
 
         return processes.build(1, settings.decode_timeout_s, settings.decode_memory_mb)
 
-    return PictureReader(make_modalities(settings), make_executor)
+    return PictureReader(lambda: make_modalities(settings), make_executor)
 
 
 def make_search_engine(

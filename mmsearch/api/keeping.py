@@ -29,9 +29,6 @@ from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, display_path
 from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport, Weight
-from mmsearch.engine.check import check_orphans, check_sources, check_vectors
-from mmsearch.engine.copy_index import copy_index
-from mmsearch.engine.rewrite import compact
 
 LOST_COMMITS = (
     "The end of its -wal file cannot be read: it is damaged, or the power failed before that commit"
@@ -141,6 +138,8 @@ class KeptIndex:
             return [Finding(Weight.DAMAGE, "catalog", message)]
         if not self.exists():
             self._reader()
+        from mmsearch.engine.check import check_sources  # noqa: PLC0415 - searches never need it
+
         found = list(self._check_seal())
         # What damage makes of values may break anything that reads them.
         try:
@@ -182,6 +181,8 @@ class KeptIndex:
             return assembly.has_lost_commits(self._layout)
 
     def _check_parts(self, copy: Catalog) -> Iterator[Finding]:
+        from mmsearch.engine.check import check_orphans, check_vectors  # noqa: PLC0415
+
         identity = copy.identity()
         fusion = assembly.make_fusion(identity.fusion if identity else FusionSpec())
         yield from check_vectors(self._layout, copy, assembly.vector_index_plugin, fusion)
@@ -246,6 +247,8 @@ class KeptIndex:
             DamagedFileError: A segment is damaged.
             StateError: A change of the encoder is not finished.
         """
+        from mmsearch.engine.rewrite import compact  # noqa: PLC0415 - searches never need it
+
         with assembly.writing(self._layout, wait_s, create=False) as catalog:
             bound = catalog.identity()
             if bound is None:
@@ -271,6 +274,8 @@ class KeptIndex:
             SourceError: The destination is not free.
             DamagedFileError: A file of the index is damaged.
         """
+        from mmsearch.engine.copy_index import copy_index  # noqa: PLC0415 - searches never need it
+
         folder = Path(os.fsdecode(destination)).expanduser().absolute()
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -284,6 +289,8 @@ class KeptIndex:
 
     def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
         """See `mmsearch.restore_index`."""
+        from mmsearch.engine.copy_index import copy_index  # noqa: PLC0415 - searches never need it
+
         source = IndexLayout(backup)
         if not source.exists():
             raise SourceError(f"{display_path(backup)} holds no backup of an index.")

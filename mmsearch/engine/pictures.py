@@ -10,6 +10,7 @@ import operator
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ class PictureReader:
     """Reads pictures elsewhere. May be used by several threads.
 
     Args:
-        modalities: Every one.
-        make_executor: Called for the first picture.
+        find_modalities: Finds every one; called for the first picture.
+        make_executor: Called for the first picture, too.
     """
 
     def __init__(
-        self, modalities: tuple[Modality, ...], make_executor: Callable[[], Executor]
+        self,
+        find_modalities: Callable[[], tuple[Modality, ...]],
+        make_executor: Callable[[], Executor],
     ) -> None:
-        self._modalities = modalities
+        self._find_modalities = find_modalities
         self._make_executor = make_executor
         self._executor: Executor | None = None
 
@@ -63,6 +66,10 @@ class PictureReader:
         if self._executor is not None:
             self._executor.close()
             self._executor = None
+
+    @cached_property
+    def _modalities(self) -> tuple[Modality, ...]:
+        return self._find_modalities()
 
     def _modality(self, path: bytes) -> Modality:
         """The one that claims a file; one whose name says nothing is tried as a picture."""

@@ -239,3 +239,10 @@ def test_python_m_is_the_same_command(environment):
         check=True,
     )
     assert done.stdout.startswith(b"mmsearch 0.")
+
+
+def test_a_precision_that_is_none(mmsearch, photo_index):
+    done = mmsearch(
+        "query", "a dog", "--home", photo_index, env={"MMSEARCH_PRECISION": "float8"}, code=2
+    )
+    assert done.err.startswith("Error: 'float8' is no precision.")

@@ -39,7 +39,7 @@ class Treacherous:
 
 @pytest.fixture(scope="module")
 def reader():
-    reader = PictureReader((Treacherous(),), lambda: processes.build(1, 2.0, 1000))
+    reader = PictureReader(lambda: (Treacherous(),), lambda: processes.build(1, 2.0, 1000))
     yield reader
     reader.close()
 
