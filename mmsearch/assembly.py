@@ -47,6 +47,7 @@ from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
 
 if TYPE_CHECKING:
+    from mmsearch.engine.build_index import IndexBuilder
     from mmsearch.engine.file_texts import FileTexts
     from mmsearch.engine.indexer import Indexer
 
@@ -382,7 +383,7 @@ def make_indexer(
             encoder=encoder,
             fusion=fusion,
             vector_index=vector_index,
-            vector_indexes=vector_index_plugin(vector_index),
+            builder=index_builder(layout, catalog, lambda: encoder),
             sources=sources,
             walk=lambda request: walk_of(request, modalities),
             find_texts=lambda request: file_texts(request, sources),
@@ -391,6 +392,24 @@ def make_indexer(
             shards=shards,
             hashing=hashing,
         )
+
+
+def index_builder(
+    layout: IndexLayout, catalog: Catalog, find_encoder: Callable[[], Encoder]
+) -> IndexBuilder:
+    """Builds vector indexes.
+
+    Args:
+        layout: The index.
+        catalog: Its captions are among the texts that an approximate index is tuned on.
+        find_encoder: The index's own, asked for when there is something to tune.
+    """
+    from mmsearch.engine.asked_texts import asked_texts, encode_asked  # noqa: PLC0415
+    from mmsearch.engine.build_index import IndexBuilder  # noqa: PLC0415
+
+    return IndexBuilder(
+        layout, vector_index_plugin, lambda: encode_asked(find_encoder(), asked_texts(catalog))
+    )
 
 
 def walk_of(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:

@@ -257,7 +257,11 @@ class KeptIndex:
                 self._layout,
                 catalog,
                 assembly.make_fusion(bound.fusion),
-                assembly.vector_index_plugin(bound.vector_index),
+                assembly.index_builder(
+                    self._layout,
+                    catalog,
+                    lambda: assembly.encoder_of(bound, self._settings, self._say),
+                ),
                 progress,
             )
 

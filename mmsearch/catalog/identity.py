@@ -14,7 +14,7 @@ from mmsearch.catalog.tables import ImageRow, SegmentRow, SettingRow
 from mmsearch.core.errors import EncoderMismatchError
 from mmsearch.core.records import Identity
 from mmsearch.core.texts import DEFAULT_SOURCES
-from mmsearch.core.types import EncoderSpec, FusionSpec, TextSource
+from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals, TextSource
 
 
 def read_identity(connection: Connection) -> Identity | None:
@@ -28,6 +28,7 @@ def read_identity(connection: Connection) -> Identity | None:
         fusion=_fusion(settings["fusion"]),
         vector_index=settings["vector_index"],
         texts=tuple(TextSource(name) for name in settings.get("texts", DEFAULT_SOURCES)),
+        goals=SearchGoals(**settings.get("goals", {})),
     )
 
 
@@ -67,6 +68,7 @@ def replace_identity(connection: Connection, identity: Identity) -> None:
         "fusion": asdict(identity.fusion),
         "vector_index": identity.vector_index,
         "texts": list(identity.texts),
+        "goals": asdict(identity.goals),
         "mmsearch_version": _mmsearch_version(),
     }
     upsert = insert(SettingRow)

@@ -30,7 +30,8 @@ class Settings:
         texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
             ``filename``, joined by commas, or ``none``; for new indexes.
         blend: Name of the ranking that joins pictures found by look and by text.
-        vector_index: Name of the vector index for new indexes.
+        vector_index: Name of the vector index for new indexes; ``auto``: exact search as far as it
+            goes, then an approximate one.
         max_pixels: Larger pictures are refused before they are decoded.
         decode_timeout_s: A picture that takes longer to decode is refused.
         decode_memory_mb: A picture that takes more megabytes of memory is refused; 0: no limit.
@@ -48,7 +49,7 @@ class Settings:
     text_weight: float = 0.3
     texts: str = "sidecar,metadata,table"
     blend: str = "score_blend"
-    vector_index: str = "faiss_flat"
+    vector_index: str = "auto"
     max_pixels: int = 300_000_000
     decode_timeout_s: float = 120.0
     decode_memory_mb: int = 4096

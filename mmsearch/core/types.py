@@ -64,6 +64,37 @@ class IndexSpec:
 
 
 @dataclass(frozen=True)
+class SearchGoals:
+    """What searches of an index shall be like; it decides which vector index is built.
+
+    Attributes:
+        recall: Share of the true ten nearest that an approximate search shall find.
+        memory_mb: Megabytes that searches may keep in memory; None: as many as there are.
+        latency_ms: If exact search takes no longer than this, it is preferred; None: the size of
+            the collection decides.
+    """
+
+    recall: float = 0.95
+    memory_mb: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an approximate vector index learns from, and what it must reach.
+
+    Attributes:
+        queries: (q, dim), such as will be asked: vectors of texts, not of pictures.
+        recall: Share of the true ten nearest that a search shall find.
+        memory_bytes: What its searches may keep in memory, rows read from disk aside; None: all.
+    """
+
+    queries: Vectors
+    recall: float = 0.95
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How an encoder's similarities become a probability; see `mmsearch.engine.confidence`.
 
