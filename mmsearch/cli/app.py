@@ -12,6 +12,7 @@ from mmsearch.cli import (
     indexing,
     managing,
     models,
+    optimizing,
     reindexing,
     searching,
     upkeep,
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("index")(indexing.index)
 app.command("watch")(watching.watch)
 app.command("reindex")(reindexing.reindex)
+app.command("optimize")(optimizing.optimize)
 app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)
 app.command("eval")(evaluating.evaluate)

@@ -33,7 +33,11 @@ def reindex(
     ] = None,
     vector_index: Annotated[
         str | None,
-        typer.Option(help="exact or faiss_flat.", metavar="NAME", show_default="as it is"),
+        typer.Option(
+            help="auto, exact, faiss_flat or faiss_fastscan.",
+            metavar="NAME",
+            show_default="as it is",
+        ),
     ] = None,
     reencode: Annotated[
         bool,

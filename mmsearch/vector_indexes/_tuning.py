@@ -8,7 +8,7 @@ choice is worth.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,8 @@ def tune(rows: StoredRows, training: Training) -> Tuned | None:
                 "nprobe": nprobe,
                 "depth": depth,
                 "code_bytes": size,
+                "query_ms": 1000 * _seconds(codes, rows, measuring, nprobe, depth),
+                "exact_ms": 1000 * _exact_seconds(rows, measuring),
             }
             return Tuned(codes, nprobe, depth, facts)
     return None
@@ -183,10 +185,21 @@ def _recall(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def _seconds(codes: Codes, rows: StoredRows, queries: Vectors, nprobe: int, depth: int) -> float:
     """Median time of a query by itself."""
+    return _median_seconds(
+        lambda query: rows.refine(query, codes.candidates(query, depth, nprobe), NEIGHBOURS),
+        queries[:50],
+    )
+
+
+def _exact_seconds(rows: StoredRows, queries: Vectors) -> float:
+    return _median_seconds(lambda query: rows.search(query, NEIGHBOURS, None), queries[:5])
+
+
+def _median_seconds(search: Callable[[Vectors], Any], queries: Vectors) -> float:
     times = []
-    for query in queries[:50]:
+    for query in queries:
         began = time.perf_counter()
-        rows.refine(query[None], codes.candidates(query[None], depth, nprobe), NEIGHBOURS)
+        search(query[None])
         times.append(time.perf_counter() - began)
     return float(np.median(times))
 
