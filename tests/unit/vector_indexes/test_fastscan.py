@@ -163,9 +163,9 @@ def test_too_few_queries_are_nothing_to_learn_from():
     assert faiss_fastscan.build(SPEC, blocks(), Training(TRAINING[:3])).facts == {"recall": 1.0}
 
 
-def test_lists_are_four_times_the_root_in_powers_of_two():
-    assert _codes.lists_for(100_000) == 0
-    assert _codes.lists_for(1_000_000) == 4096
+def test_lists_are_the_root_in_powers_of_two():
+    assert _codes.lists_for(1_000_000) == 0
+    assert _codes.lists_for(10_000_000) == 4096
     assert _codes.lists_for(10**9) == _codes.MOST_LISTS
 
 
