@@ -80,8 +80,13 @@ def _kind(collection: Collection, cache: Path) -> dict[str, Any]:
         "targets": targets,
         "absent": absent,
         "build_s": {NAME: seconds} | contenders.build_seconds(collection, cache),
-        "autofaiss": None if "autofaiss' pick" in absent else contenders.autofaiss_pick(collection.rows),
-        "tuned": {"setting": str(own.tuned), "recall": trials[NAME].recall(own.settings.index(own.tuned))},
+        "autofaiss": None
+        if "autofaiss' pick" in absent
+        else contenders.autofaiss_pick(collection.rows),
+        "tuned": {
+            "setting": str(own.tuned),
+            "recall": trials[NAME].recall(own.settings.index(own.tuned)),
+        },
     }
 
 
@@ -101,7 +106,9 @@ def _target(trials: dict[str, Trial], target: float) -> dict[str, Any]:
     table_of = {
         name: {
             "qps": float(np.median(rate)),
-            "settings": [str(trials[name].index.settings[p]) for p in (around[name].low, around[name].high)],
+            "settings": [
+                str(trials[name].index.settings[p]) for p in (around[name].low, around[name].high)
+            ],
             "recalls": [around[name].low_recall, around[name].high_recall],
         }
         for name, rate in rates.items()
@@ -114,7 +121,9 @@ def _target(trials: dict[str, Trial], target: float) -> dict[str, Any]:
     bar = 1.0 if target == JUDGED else None
     return {
         "contenders": table_of,
-        "row": row(f"R@{K} {target:.2f}, best peer {best}", result, bar, f"R@{K} {target:.2f} each"),
+        "row": row(
+            f"R@{K} {target:.2f}, best peer {best}", result, bar, f"R@{K} {target:.2f} each"
+        ),
     }
 
 
@@ -133,7 +142,9 @@ def page(results: dict[str, Any]) -> str:
         names = list(dict.fromkeys(n for t in own["targets"].values() for n in t["contenders"]))
         lines = [
             f"| {name} | "
-            + " | ".join(_cell(target["contenders"].get(name)) for target in own["targets"].values())
+            + " | ".join(
+                _cell(target["contenders"].get(name)) for target in own["targets"].values()
+            )
             + " |\n"
             for name in names
         ]

@@ -24,7 +24,7 @@ EF = geometric(10, 10_000)
 TRAINING_SHARE = 64
 """Vectors a centroid is learned from."""
 
-AUTOFAISS = ("autofaiss==2.18.0", "faiss-cpu==1.15.1", "setuptools<81")
+AUTOFAISS = ("autofaiss==2.18.0", "faiss-cpu==1.15.1", "pyarrow==19.0.1")
 PICK = """
 import json, sys
 from autofaiss.external.optimize import get_optimal_index_keys_v2
@@ -57,9 +57,11 @@ class FaissContender:
     settings: Sequence[int]
 
     def choose(self, setting: Any) -> None:
+        """See `Contender`."""
         faiss.ParameterSpace().set_index_parameter(self.index, self.parameter, setting)
 
     def search(self, queries: Vectors, k: int) -> Ids:
+        """See `Contender`."""
         found: Ids = self.index.search(queries, k)[1]
         return found
 
@@ -72,9 +74,11 @@ class HnswlibContender:
     settings: Sequence[int] = tuple(EF)
 
     def choose(self, setting: Any) -> None:
+        """See `Contender`."""
         self.index.set_ef(setting)
 
     def search(self, queries: Vectors, k: int) -> Ids:
+        """See `Contender`."""
         return self.index.knn_query(queries, k, num_threads=1)[0].astype(np.int64)
 
 
@@ -86,9 +90,11 @@ class UsearchContender:
     settings: Sequence[int] = tuple(EF)
 
     def choose(self, setting: Any) -> None:
+        """See `Contender`."""
         self.index.expansion_search = setting
 
     def search(self, queries: Vectors, k: int) -> Ids:
+        """See `Contender`."""
         keys = self.index.search(queries, k, threads=1).keys
         return keys.reshape(len(queries), k).astype(np.int64)
 
