@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+STEP, STRIDE = 1.1, 8
+"""From one setting to the next, and places by which a search for a recall goes up: about twice."""
+
 
 @dataclass(frozen=True)
 class Bracket:
@@ -32,7 +35,7 @@ class Bracket:
 
 
 def bracket(recall_of: Callable[[int], float], settings: int, target: float) -> Bracket | None:
-    """The settings around a target, by halving.
+    """The settings around a target, by strides from the cheap end and then by halving.
 
     Args:
         recall_of: Recall at the setting of a place; does not fall from one to the next.
@@ -42,24 +45,27 @@ def bracket(recall_of: Callable[[int], float], settings: int, target: float) -> 
     Returns:
         None if the last setting does not reach it.
     """
-    low, high = 0, settings - 1
-    high_recall = recall_of(high)
-    if high_recall < target:
-        return None
-    low_recall = recall_of(low)
-    if low_recall >= target:
-        return Bracket(low, low, low_recall, low_recall)
-    while high - low > 1:
+    low, high = -1, 0
+    low_recall, high_recall = 0.0, recall_of(0)
+    while high_recall < target:
+        if high == settings - 1:
+            return None
+        low, low_recall = high, high_recall
+        high = min(high + STRIDE, settings - 1)
+        high_recall = recall_of(high)
+    while high - low > 1 and low >= 0:
         middle = (low + high) // 2
         reached = recall_of(middle)
         if reached >= target:
             high, high_recall = middle, reached
         else:
             low, low_recall = middle, reached
+    if low < 0:
+        return Bracket(high, high, high_recall, high_recall)
     return Bracket(low, high, low_recall, high_recall)
 
 
-def geometric(first: int, last: int, step: float = 1.05) -> list[int]:
+def geometric(first: int, last: int, step: float = STEP) -> list[int]:
     """Whole numbers from ``first`` to ``last``, each about ``step`` times the one before."""
     numbers = [first]
     while numbers[-1] < last:

@@ -18,7 +18,7 @@ ROWS, QUERIES, K = 100_000, 400, 10
 CANDIDATES = 200
 """Rows that are compared again by their float16 vectors."""
 
-TRAINED_ON = 16_384
+TRAINED_ON, ROTATIONS = 16_384, 10
 # "np": without the annealing of polysemous codes, which takes minutes and serves another search.
 CODES = {
     "float16": "SQfp16",
@@ -48,6 +48,8 @@ def _kind(collection: Collection, cache: Path) -> list[dict[str, Any]]:
     lines = []
     for name, key in CODES.items():
         index = faiss.index_factory(DIM, key, faiss.METRIC_INNER_PRODUCT)
+        if key.startswith("OPQ"):
+            faiss.downcast_VectorTransform(index.chain.at(0)).niter = ROTATIONS
         index.train(base[:TRAINED_ON])
         index.add(base)
         found = index.search(queries, CANDIDATES)[1]
