@@ -1,19 +1,33 @@
-"""Two ways of doing the same work, in turns, and the ratio of their times."""
+"""Ways of doing the same work, in turns, and the ratio of their times."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 ROUNDS = 11
 RESAMPLES = 5000
+LIBRARIES = (
+    "numpy",
+    "faiss-gpu",
+    "faiss-cpu",
+    "onnxruntime",
+    "torch",
+    "open_clip_torch",
+    "hnswlib",
+    "usearch",
+)
 
 
 @dataclass(frozen=True)
@@ -47,22 +61,41 @@ def compare(
         rounds: At least 7.
         clock: Processor time, which other programs disturb least; or wall time.
     """
-    times: dict[Callable[[], Any], list[float]] = {ours: [], theirs: []}
+    times = in_turns({"ours": ours, "theirs": theirs}, rounds, clock)
+    return against(times["ours"] / items, times["theirs"] / items)
+
+
+def in_turns(
+    contenders: Mapping[str, Callable[[], Any]],
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, NDArray[np.float64]]:
+    """Run each once a round, in one order and then in the other; the first round does not count.
+
+    Returns:
+        By name, float64 (rounds,): seconds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
-        for run in (ours, theirs) if turn % 2 else (theirs, ours):
+        for name in contenders if turn % 2 else reversed(contenders):
             began = clock()
-            run()
+            contenders[name]()
             if turn:
-                times[run].append((clock() - began) / items * 1e3)
-    ratios = np.array(times[theirs]) / np.array(times[ours])
+                times[name].append(clock() - began)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def against(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Comparison:
+    """The ratios of rounds, from the seconds that each took, float64 (rounds,)."""
+    ratios = theirs_s / ours_s
     low, high = interval(ratios)
     return Comparison(
-        float(np.median(times[ours])),
-        float(np.median(times[theirs])),
+        float(np.median(ours_s)) * 1e3,
+        float(np.median(theirs_s)) * 1e3,
         float(np.median(ratios)),
         low,
         high,
-        rounds,
+        len(ratios),
     )
 
 
@@ -78,14 +111,59 @@ def row(name: str, result: Comparison, bar: float | None, guard: str) -> dict[st
     return {"name": name, **asdict(result), "bar": bar, "guard": guard}
 
 
+def one_thread() -> threadpool_limits:
+    """Within it, matrix products and searches stay on the thread that asks."""
+    return threadpool_limits(1)
+
+
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """Where it was measured, and with what."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
         "processor": cpu[0].split(":")[1].strip() if cpu else platform.processor(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
+        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "faiss": _faiss(),
+        "calibration": calibration(),
+    }
+
+
+@cache
+def calibration() -> dict[str, float]:
+    """What one core does: float32 products, and reading of memory; best of some trials."""
+    square = np.ones((1024, 1024), dtype=np.float32)
+    long = np.ones(2**26, dtype=np.float32)
+    with one_thread():
+        product_s = min(_seconds(lambda: square @ square) for _ in range(5))
+        read_s = min(_seconds(lambda: long @ long) for _ in range(3))
+    return {
+        "gflop_per_s": round(2 * 1024**3 / product_s / 1e9, 1),
+        # The same array is both factors, and is read once.
+        "read_gb_per_s": round(long.nbytes / read_s / 1e9, 1),
+    }
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _faiss() -> dict[str, str]:
+    import faiss  # noqa: PLC0415 - costs time that parts without it need not pay
+
+    return {
+        "options": faiss.get_compile_options().strip(),
+        "simd": faiss.SIMDConfig.get_level_name(),
     }
 
 
