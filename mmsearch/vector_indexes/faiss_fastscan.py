@@ -115,6 +115,11 @@ class FaissFastScanIndex:
         self._rows = rows
         self._codes = codes
 
+    def with_depth(self, depth: int) -> FaissFastScanIndex:
+        """The same index with another number of candidates for short pages."""
+        facts = {**self.facts, "depth": depth}
+        return FaissFastScanIndex(self.spec, self._rows, self._codes, facts)
+
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
         """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`."""
         queries = check_unit_vectors(queries, self.spec.dim)
