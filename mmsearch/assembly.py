@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.core import plugins
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import Catalog, Reader
 from mmsearch.core.errors import (
     EncoderMismatchError,
     MMSearchError,
@@ -137,7 +137,7 @@ def encoder_options(variant: str, settings: Settings, say: Say) -> EncoderOption
 def split_model(model: str) -> tuple[str, str]:
     """``plugin:variant`` in two; a name that is no plugin's is a variant of open_clip."""
     plugin, _, variant = model.partition(":")
-    if plugin in plugins.names("encoders"):
+    if plugins.exists("encoders", plugin):
         return plugin, variant
     return "open_clip", model
 
@@ -182,23 +182,39 @@ def models(settings: Settings, say: Say) -> list[ModelInfo]:
 
 @contextmanager
 def reading(layout: IndexLayout) -> Iterator[Catalog]:
-    """The catalog of an index, for queries.
+    """The catalog of an index, for whoever changes nothing.
 
     Raises:
         UnknownIndexError: There is no such index.
     """
     from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
-    if not layout.exists():
-        raise UnknownIndexError(
-            f"There is no index named {layout.name!r} in {layout.folder.parent}.",
-            _other_indexes(layout),
-        )
+    _refuse_unknown(layout)
     catalog = open_catalog(layout.catalog, read_only=True)
     try:
         yield catalog
     finally:
         catalog.close()
+
+
+def open_reader(layout: IndexLayout) -> Reader:
+    """The catalog of an index, for queries.
+
+    Raises:
+        UnknownIndexError: There is no such index.
+    """
+    from mmsearch.catalog import reader  # noqa: PLC0415 - only queries need it
+
+    _refuse_unknown(layout)
+    return reader.open_reader(layout.catalog)
+
+
+def _refuse_unknown(layout: IndexLayout) -> None:
+    if not layout.exists():
+        raise UnknownIndexError(
+            f"There is no index named {layout.name!r} in {layout.folder.parent}.",
+            _other_indexes(layout),
+        )
 
 
 @contextmanager
@@ -437,7 +453,7 @@ def picture_reader(settings: Settings) -> PictureReader:
 
 def make_search_engine(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: Reader,
     identity: Identity,
     pictures: PictureReader,
     settings: Settings,
