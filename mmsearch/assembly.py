@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -42,6 +41,7 @@ from mmsearch.core.types import (
 )
 from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.encode_query import QueryEncoder
+from mmsearch.engine.kept_vectors import KeptVectors
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
@@ -262,6 +262,8 @@ def private_copy(layout: IndexLayout) -> Iterator[Catalog]:
         DamagedFileError: The catalog cannot be read.
         UnknownIndexError: There is no such index.
     """
+    import tempfile  # noqa: PLC0415 - only checks and repairs need it
+
     from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
     with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
@@ -465,7 +467,7 @@ def make_search_engine(
         catalog,
         ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device, make_fusion),
         encoder,
-        QueryEncoder(encoder, pictures.prepared),
+        QueryEncoder(encoder, pictures.prepared, KeptVectors(settings.cache / "vectors", encoder)),
         make_fusion,
         make_blend,
         settings.blend,

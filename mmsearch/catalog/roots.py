@@ -21,9 +21,9 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from mmsearch.catalog.generations import add_generation, inserted_id
 from mmsearch.catalog.places import rest_below
 from mmsearch.catalog.tables import FileRow, RootRow
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError, UnknownNameError
 from mmsearch.core.records import Root
-from mmsearch.core.types import display_path
 
 
 def read_roots(connection: Connection) -> list[Root]:

@@ -17,7 +17,6 @@ from mmsearch.cli import (
     upkeep,
     watching,
 )
-from mmsearch.cli.errors import run_command
 
 app = typer.Typer(
     name="mmsearch",
@@ -61,8 +60,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def main() -> None:
-    """Run the command and leave with its exit code."""
-    raise SystemExit(run_command(app))

@@ -79,7 +79,7 @@ class SearchEngine:
         with _timed(timings, "encode"):
             vectors = self._vectors(query)
             explained = request.explain and vectors is not None
-            nothing = self._queries.mean(NULL_PROMPTS) if explained else None
+            nothing = self._queries.kept_mean(NULL_PROMPTS) if explained else None
         with self._newest(timings) as (snapshot, view):
             pictures = snapshot.pictures
             with _timed(timings, "search"):
