@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,15 @@ from mmsearch.core.queries import Band, Query
 from mmsearch.core.requests import SearchRequest, SearchResult
 
 SKIPPED = 3
+
+Opened = Callable[[str, Path | None, str | None], AbstractContextManager[api.Index]]
+"""Name, home, device -> the index; a process that stays has it open already."""
+
+
+def _open_here(
+    name: str, home: Path | None, device: str | None
+) -> AbstractContextManager[api.Index]:
+    return api.open_index(name, home=home, device=device, say=warn)
 
 
 def query(
@@ -50,6 +60,7 @@ def query(
     open_: bool = False,
     device: str | None = None,
     verbose: bool = False,
+    opened: Opened = _open_here,
 ) -> None:
     """Answer a query, or the lines of a file; see `mmsearch.cli.searching.query`."""
     filters = api.parse_filters(
@@ -79,7 +90,7 @@ def query(
 
     if batch is not None and text:
         raise UsageError("A description and --batch were both given.", "Leave one of them away.")
-    with _opened(name, home, device) as index:
+    with opened(name, home, device) as index:
         if batch is not None:
             _answer_lines(index, batch, parsed, k, min_score, min_confidence)
             return
@@ -107,15 +118,12 @@ def similar(
     open_: bool = False,
     device: str | None = None,
     verbose: bool = False,
+    opened: Opened = _open_here,
 ) -> None:
     """Look for pictures like one; see `mmsearch.cli.searching.similar`."""
-    with _opened(name, home, device) as index:
+    with opened(name, home, device) as index:
         result = index.query(SearchRequest(api.parse_query(images=[image]), k, min_score))
         _show(index, result, _Form(as_json, paths, print0, sheet, open_, device, verbose))
-
-
-def _opened(name: str, home: Path | None, device: str | None) -> api.Index:
-    return api.open_index(name, home=home, device=device, say=warn)
 
 
 def _answer_lines(

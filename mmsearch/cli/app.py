@@ -14,6 +14,7 @@ from mmsearch.cli import (
     models,
     reindexing,
     searching,
+    serving,
     upkeep,
     watching,
 )
@@ -31,6 +32,7 @@ app.command("watch")(watching.watch)
 app.command("reindex")(reindexing.reindex)
 app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)
+app.command("serve")(serving.serve)
 app.command("eval")(evaluating.evaluate)
 app.command("status")(managing.status)
 app.command("list")(managing.list_all)

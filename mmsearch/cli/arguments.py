@@ -142,9 +142,13 @@ def _values(options: dict[str, Option], arguments: list[str]) -> dict[str, Any]:
         if each == "-" or not each.startswith("-"):
             found.setdefault("", []).append(each)
             continue
-        name, sign, value = each.partition("=")
+        if each.startswith("--"):
+            name, sign, value = each.partition("=")
+        else:
+            # As in -k5.
+            name, sign, value = each[:2], each[2:], each[2:]
         option = options.get(name)
-        if option is None or (sign and (option.parse is None or not name.startswith("--"))):
+        if option is None or (sign and option.parse is None):
             raise ValueError(each)
         if option.parse is None:
             found[option.name] = True
