@@ -347,7 +347,7 @@ class Index(KeptIndex):
     def _searcher(self) -> SearchEngine | None:
         """None while the index holds nothing that could be searched."""
         if self._engine is None:
-            catalog = self._reader()
+            catalog = assembly.open_reader(self._layout)
             identity = catalog.identity()
             if identity is None:
                 return None

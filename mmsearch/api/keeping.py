@@ -13,6 +13,7 @@ from typing import Self
 
 from mmsearch import assembly
 from mmsearch.core.catalog import Catalog
+from mmsearch.core.display import display_path
 from mmsearch.core.durable import sync_folder
 from mmsearch.core.errors import (
     EncoderMismatchError,
@@ -27,7 +28,7 @@ from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec, display_path
+from mmsearch.core.types import FusionSpec
 from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport, Weight
 
 LOST_COMMITS = (

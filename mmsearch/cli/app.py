@@ -15,10 +15,10 @@ from mmsearch.cli import (
     optimizing,
     reindexing,
     searching,
+    serving,
     upkeep,
     watching,
 )
-from mmsearch.cli.errors import run_command
 
 app = typer.Typer(
     name="mmsearch",
@@ -34,6 +34,7 @@ app.command("reindex")(reindexing.reindex)
 app.command("optimize")(optimizing.optimize)
 app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)
+app.command("serve")(serving.serve)
 app.command("eval")(evaluating.evaluate)
 app.command("status")(managing.status)
 app.command("list")(managing.list_all)
@@ -63,8 +64,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def main() -> None:
-    """Run the command and leave with its exit code."""
-    raise SystemExit(run_command(app))

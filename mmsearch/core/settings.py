@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -87,6 +86,8 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     values: dict[str, Any] = {}
     path = settings_file(environment)
     if path.exists():
+        import tomllib  # noqa: PLC0415 - most have no such file
+
         try:
             stored = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -277,16 +276,3 @@ class Decoded:
 
     picture: Picture
     pixels: Pixels
-
-
-def display_path(path: bytes | str | Path) -> str:
-    """A path as one printable line: control characters and undecodable bytes are escaped."""
-    text = os.fsdecode(path)
-    return "".join(
-        char
-        if char.isprintable()
-        else char.encode("unicode_escape", "surrogateescape").decode()
-        if not "\udc80" <= char <= "\udcff"
-        else f"\\x{ord(char) - 0xDC00:02x}"
-        for char in text
-    )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from mmsearch.core.catalog import Catalog, Snapshot
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, MMSearchError
 from mmsearch.core.files import reason_of, sha256_of
 from mmsearch.core.layout import IndexLayout
@@ -15,7 +16,7 @@ from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.ranking import exhaustive, merge, stack
 from mmsearch.core.records import Segment
 from mmsearch.core.segments import read_with_facts
-from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors, display_path
+from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.upkeep import Finding, Weight
 from mmsearch.engine.build_index import fused_blocks
 

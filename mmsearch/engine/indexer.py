@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mmsearch.core.catalog import Catalog
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPicture
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
-from mmsearch.core.types import SearchGoals, TextSource, display_path
+from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.build_index import IndexBuilder, is_due
 from mmsearch.engine.decode import MakeDecoder
