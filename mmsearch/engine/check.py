@@ -9,6 +9,7 @@ import numpy as np
 
 from mmsearch.core.catalog import Catalog, Snapshot
 from mmsearch.core.display import display_path
+from mmsearch.core.durable import read_verified
 from mmsearch.core.errors import DamagedFileError, MMSearchError
 from mmsearch.core.files import reason_of, sha256_of
 from mmsearch.core.layout import IndexLayout
@@ -77,6 +78,8 @@ def _built(
     if built is None:
         return
     try:
+        # A vector index checks only what a search reads of it.
+        read_verified(layout.path(built.stamp), built.stamp)
         spec = IndexSpec(built.spec_name, int(built.settings["dim"]), "cpu")
         index = find_plugin(built.spec_name).load(spec, layout.path(built.stamp), built.stamp)
     except MMSearchError as error:
