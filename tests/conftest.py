@@ -13,8 +13,8 @@ PHOTOS = Path(__file__).parent / "photos"
 
 # The same examples in every run, so that a failure is a change's own; to look for new ones:
 # HYPOTHESIS_PROFILE=explore scripts/test --randomly-seed=default
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore", print_blob=True)
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 

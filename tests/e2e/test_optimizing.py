@@ -1,0 +1,86 @@
+"""mmsearch optimize, and searching what it built, by the installed command."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmsearch import assembly
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.records import Identity
+from mmsearch.core.settings import load_settings
+from mmsearch.core.types import FusionSpec
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.engine.asked_texts import encode_asked, phrases
+from tests.stored import store_vectors
+
+pytestmark = pytest.mark.e2e
+
+PICTURES = 12_000
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An index of vectors that lie near texts, as pictures do in a shared space."""
+    home = tmp_path_factory.mktemp("many")
+    encoder = assembly.make_encoder("starter", load_settings(), lambda line: None)
+    texts = encode_asked(encoder, phrases(400))
+    random = np.random.default_rng(1)
+    meant = texts[random.integers(0, 400, PICTURES)] + texts[random.integers(0, 400, PICTURES)]
+    noise = random.standard_normal(meant.shape) / np.sqrt(meant.shape[1])
+    vectors = as_unit_vectors(meant + 0.7 * noise)
+    layout = IndexLayout.of(home, "default")
+    with assembly.writing(layout, 0, create=True) as catalog:
+        catalog.bind(Identity(encoder.spec, FusionSpec(), "auto", ()))
+        store_vectors(layout, catalog, encoder.spec, vectors[:7000])
+        store_vectors(layout, catalog, encoder.spec, vectors[7000:], 7001, 2)
+    return home
+
+
+def hits(mmsearch, home, *options):
+    found = json.loads(mmsearch("query", "a red car", "--home", home, "--json", *options).out)
+    return [(hit["id"], round(hit["score"], 3)) for hit in found["hits"]]
+
+
+def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch, home):
+    done = mmsearch("optimize", "--home", home)
+    assert "12,000 pictures: vector index faiss_flat" in done.out
+    assert "Search: exact search." in done.out
+    exact = hits(mmsearch, home)
+    assert len(exact) == 10
+
+    done = mmsearch("optimize", "--home", home, "--latency", "0.0001ms", "--recall", "0.9")
+    assert "vector index faiss_fastscan" in done.out
+    assert "of the ten nearest of 512 texts, 0.9 wanted." in done.out
+    assert "exactly it would take" in done.out
+    found = hits(mmsearch, home)
+    assert len(set(found) & set(exact)) >= 7
+    assert hits(mmsearch, home, "-k", "5") == found[:5]
+    assert "faiss_fastscan, 12,000 vectors, finds 0.9" in mmsearch("status", "--home", home).out
+    mmsearch("check", "--home", home)
+
+    told = json.loads(mmsearch("optimize", "--home", home, "--json", "--memory", "100MB").out)
+    assert told["vector_index"] == "faiss_flat"
+    assert told["search"]["recall"] == 1.0
+    assert hits(mmsearch, home) == exact
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--recall", "0"], "A recall of 0 cannot be reached."),
+        (["--recall", "1.5"], "A recall of 1.5 cannot be reached."),
+        (["--memory", "much"], "'much' is no amount; write it as in --memory 4GB."),
+        (["--latency", "20"], "'20' is no amount; write it as in --latency 20ms."),
+        (["--memory", "0GB"], "A memory of 0 is none."),
+    ],
+)
+def test_what_makes_no_sense_is_answered_with_one_sentence(mmsearch, home, options, complaint):
+    done = mmsearch("optimize", "--home", home, *options, code=2)
+    assert complaint in " ".join(done.err.replace("│", " ").split())
+
+
+def test_an_index_that_is_not_there_is_said(mmsearch, tmp_path):
+    done = mmsearch("optimize", "--home", tmp_path, code=None)
+    assert done.returncode in (1, 2)
+    assert done.err.startswith("Error: There is no index named 'default'")
