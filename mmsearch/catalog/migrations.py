@@ -231,12 +231,16 @@ _STAGING = (
     "CREATE INDEX images_segment ON images (segment)",
 )
 
+# Whether there is any text but names of files is asked by every query.
+_SAID = ("CREATE INDEX texts_said ON texts (source) WHERE source <> 'filename'",)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first_tables", _TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
     Migration("texts_of_files_and_more_facts", _TEXTS),
     Migration("full_text", _FULL_TEXT),
     Migration("staging", _STAGING),
+    Migration("texts_said", _SAID),
 )
 
 

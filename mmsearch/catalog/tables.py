@@ -126,6 +126,7 @@ class TextRow(Base):
     __table_args__ = (
         Index("texts_image_id", "image_id"),
         Index("texts_file_id", "file_id"),
+        Index("texts_said", "source", sqlite_where=sql("source <> 'filename'")),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

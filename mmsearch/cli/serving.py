@@ -85,14 +85,11 @@ def _answer(index: api.Index, call: Call) -> Printed | None:
     def opened(*_: object) -> AbstractContextManager[api.Index]:
         return nullcontext(index)
 
+    # A folder that is gone, an encoding that is none: whatever a caller says, this goes on.
     try:
         with _in_place_of(call, printed):
-            code = run_command(
-                partial(
-                    answer, **asked.values, opened=lambda name, home, device: nullcontext(index)
-                )
-            )
-    except OSError:
+            code = run_command(partial(answer, **asked.values, opened=opened))
+    except (OSError, LookupError, TypeError, ValueError):
         return None
     runs = groupby(printed, key=operator.itemgetter(0))
     joined = [(stream, b"".join(content for _, content in run)) for stream, run in runs]

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import event
 
 from mmsearch.catalog.files import Rows
-from tests.unit.catalog.samples import digest_of, encoded, placed
+from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, placed
 
 
 @pytest.fixture
@@ -68,6 +68,21 @@ def test_records_takes_a_few_statements_for_all(catalog, root, statements):
     assert {step for step in steps if step.startswith("SCAN")} == {
         "SCAN json_each VIRTUAL TABLE INDEX 1:"
     }
+
+
+def test_whether_there_are_texts_is_known_without_a_look_at_names_of_files(
+    catalog, root, statements
+):
+    catalog.bind(IDENTITY)
+    catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
+    statements.clear()
+    with catalog.snapshot() as snapshot:
+        assert not snapshot.has_texts
+    (asked,) = [sent for sent in statements if "filename" in sent[0]]
+    steps = plan_of(catalog, asked)
+    assert [step for step in steps if " texts " in step] == [
+        "SEARCH texts USING COVERING INDEX texts_said (source=?)"
+    ]
 
 
 def test_a_commit_takes_a_few_statements_for_all(catalog, root, statements):

@@ -1,0 +1,56 @@
+"""Parts are found by the names of their files; outside ones by entry points."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from mmsearch.core import plugins
+from mmsearch.core.errors import MissingExtraError, UnknownNameError
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    """Entry points of other packages; says how often they were looked for."""
+    points, looks = [], []
+
+    def entry_points(group):
+        looks.append(group)
+        return [point for point in points if point.group == group]
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    return points, looks
+
+
+def point(name, value):
+    return EntryPoint(name, value, "mmsearch.rankings")
+
+
+def test_our_own_are_found_without_a_search(outside):
+    _, looks = outside
+    assert plugins.load("rankings", "score_blend").__name__ == "mmsearch.rankings.score_blend"
+    assert plugins.load("encoders", "starter").__name__ == "mmsearch.encoders.starter"
+    assert plugins.exists("encoders", "open_clip")
+    assert looks == []
+
+
+def test_one_from_outside_joins_under_another_name(outside):
+    points, _ = outside
+    points += [point("mine", "colorsys"), point("score_blend", "colorsys")]
+    assert plugins.load("rankings", "mine").__name__ == "colorsys"
+    assert plugins.load("rankings", "score_blend").__name__ == "mmsearch.rankings.score_blend"
+    assert plugins.exists("rankings", "mine")
+    assert plugins.names("rankings") == ["mine", "reciprocal_rank", "score_blend"]
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "_towers", "../core/errors", "starter.heads"])
+def test_other_names_are_refused_with_a_list(outside, name):
+    assert not plugins.exists("encoders", name)
+    with pytest.raises(UnknownNameError, match=r"There is no encoder named .* open_clip, starter"):
+        plugins.load("encoders", name)
+
+
+def test_a_library_that_is_missing_is_named(outside):
+    points, _ = outside
+    points.append(point("mine", "no_such_library.part"))
+    with pytest.raises(MissingExtraError, match="'no_such_library', which is not installed"):
+        plugins.load("rankings", "mine")
