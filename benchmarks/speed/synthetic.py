@@ -52,17 +52,22 @@ class Kind:
     """How hard it is to see apart what pictures and texts share from what they do not.
 
     Attributes:
+        detail: Length of pictures' detail in their own units; a meaning's is 0.45.
         overlap: Cosine between the strongest direction of texts' detail and the weakest of
             pictures'; further pairs fall to 0. At 0 a projection can throw away all detail and lose
             nothing; strong on strong, texts would lie like pictures, and nothing would be hard.
         noise: Length of isotropic noise beside a meaning's.
     """
 
+    detail: float
     overlap: float
     noise: float
 
 
-KINDS = {"gap": Kind(overlap=0.0, noise=0.0), "mixed": Kind(overlap=0.9, noise=0.75)}
+KINDS = {
+    "gap": Kind(detail=1.0, overlap=0.0, noise=0.0),
+    "mixed": Kind(detail=0.75, overlap=0.9, noise=0.75),
+}
 
 
 @dataclass(frozen=True)
@@ -135,15 +140,14 @@ class Collection:
         )
         own = self._random(role, part, number)
         detail = own.standard_normal((CHUNK, DETAIL), dtype=np.float32) * _spectrum(DETAIL)
-        space = self._space
+        kind, space = KINDS[self.kind], self._space
         rows = 0.45 * (meanings * _spectrum(MEANING)) @ space.meaning
         if part is Part.PICTURE:
-            rows += 0.75 * detail @ space.picture_detail + 0.55 * space.picture_offset
+            rows += kind.detail * detail @ space.picture_detail + 0.55 * space.picture_offset
         else:
             rows += 0.55 * detail @ space.text_detail + 0.75 * space.text_offset
-        noise = KINDS[self.kind].noise
-        if noise:
-            length = 0.45 * np.linalg.norm(_spectrum(MEANING)) * noise / np.sqrt(DIM)
+        if kind.noise:
+            length = 0.45 * np.linalg.norm(_spectrum(MEANING)) * kind.noise / np.sqrt(DIM)
             rows += np.float32(length) * own.standard_normal((CHUNK, DIM), dtype=np.float32)
         return as_unit_vectors(rows)
 
