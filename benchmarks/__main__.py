@@ -15,11 +15,16 @@ import torch
 from platformdirs import user_cache_path
 
 from benchmarks.quality import confidence, fusion, queries, starter
-from benchmarks.speed import coldstart, decode, encode_cpu
+from benchmarks.speed import coldstart, decode, encode_cpu, incremental
 
 ROOT = Path(__file__).resolve().parent
 QUALITY = {"starter": starter, "fusion": fusion, "confidence": confidence, "queries": queries}
-SPEED = {"decode": decode, "encode_cpu": encode_cpu, "coldstart": coldstart}
+SPEED = {
+    "decode": decode,
+    "encode_cpu": encode_cpu,
+    "coldstart": coldstart,
+    "incremental": incremental,
+}
 PARTS = QUALITY | SPEED
 PREFACE = """\
 # Results
