@@ -1,0 +1,158 @@
+"""rclip, the nearest peer on the command line, with random weights of the shape of its model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from benchmarks.speed.peers import peer_python
+
+VERSION = "3.3.0"
+ARCHITECTURE = "ViT-B-32-256"
+"""As open_clip names it. rclip ships it in ONNX, in float32, and knows no other."""
+
+_MODEL_FOLDER = "ViT-B-32-256-datacomp_s34b_b86k"
+_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+_OPSET = 18
+
+
+@dataclass(frozen=True)
+class Rclip:
+    """An installed rclip with a model and a database of its own.
+
+    Attributes:
+        python: The interpreter of its environment.
+        data: Its data folder: the model and the database.
+        weights: The same model's weights for `open_clip:ARCH@FILE`.
+    """
+
+    python: Path
+    data: Path
+    weights: Path
+
+    @property
+    def model(self) -> str:
+        """The same model as mmsearch names it."""
+        return f"open_clip:{ARCHITECTURE}@{self.weights}"
+
+    def index(self, folder: Path) -> None:
+        """Index the pictures of a folder, as its first query there does.
+
+        rclip has no command that only indexes: one query is answered at the end.
+        """
+        self._run(["a", "--top", "1"], folder)
+
+    def query(self, text: str, folder: Path, k: int) -> list[Path]:
+        """The pictures of a folder that fit a text best, from what is indexed."""
+        said = self._run([text, "--top", str(k), "--filepath-only", "--no-indexing"], folder)
+        return [Path(line) for line in said.splitlines()]
+
+    def forget(self) -> None:
+        """Remove its database: all pictures are new again."""
+        for file in self.data.glob("db.sqlite3*"):
+            file.unlink()
+
+    def fill(self, rows: Iterable[tuple[Path, NDArray[np.float32]]]) -> None:
+        """Make a database of pictures and their vectors (512,), which have no files."""
+        self.forget()
+        make = "from rclip.db import DB; import sys; DB(sys.argv[1]).close()"
+        database = self.data / "db.sqlite3"
+        subprocess.run([self.python, "-c", make, database], check=True, capture_output=True)
+        connection = sqlite3.connect(database)
+        with connection:
+            connection.executemany(
+                "INSERT INTO images (filepath, modified_at, size, vector, hash)"
+                " VALUES (?, 1.0, 1, ?, '')",
+                ((str(path), vector.tobytes()) for path, vector in rows),
+            )
+        connection.close()
+
+    def _run(self, arguments: list[str], folder: Path) -> str:
+        environment = os.environ | {"RCLIP_DATADIR": str(self.data), "HF_HUB_OFFLINE": "1"}
+        command: list[Any] = [self.python, "-m", "rclip", *arguments]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, check=True, text=True
+        )
+        return done.stdout
+
+
+def make_rclip(folder: Path) -> Rclip:
+    """Install rclip, and put random weights of its model where it looks for them.
+
+    Args:
+        folder: Of its data; gets 1 GB.
+
+    Raises:
+        PeerUnavailableError: pip cannot install it.
+    """
+    python = peer_python("rclip", [f"rclip=={VERSION}"])
+    torch.manual_seed(0)
+    model = open_clip.create_model(ARCHITECTURE).eval()
+    data = folder / "rclip"
+    towers = data / _MODEL_FOLDER
+    vocabulary = data / "tokenizer" / _VOCABULARY
+    for needed in (towers, vocabulary.parent):
+        needed.mkdir(parents=True)
+    edge = model.visual.image_size[0]
+    _export(_Images(model), torch.zeros(1, 3, edge, edge), towers / "visual.onnx")
+    tokens = open_clip.get_tokenizer(ARCHITECTURE)(["a red car"])
+    _export(_Texts(model), tokens, towers / "textual.onnx")
+    shutil.copyfile(Path(open_clip.__file__).parent / _VOCABULARY, vocabulary)
+    weights = folder / f"{ARCHITECTURE}.safetensors"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)
+    return Rclip(python, data, weights)
+
+
+class _Images(torch.nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.model.encode_image(pixels)
+        return vectors
+
+
+class _Texts(torch.nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.model.encode_text(tokens)
+        return vectors
+
+
+def _export(tower: torch.nn.Module, sample: torch.Tensor, path: Path) -> None:
+    """By the tracing exporter, as rclip's own files were made."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    # A fused operator that ONNX does not know.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                tower,
+                (sample,),
+                path,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
