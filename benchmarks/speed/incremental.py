@@ -100,6 +100,7 @@ def _fill(indexer: Indexer, request: IndexRequest) -> None:
             for file, picture in zip(part, pictures, strict=True)
         ]
         catalog.commit_shard(ShardCommit(root.id, time.time_ns(), segment, pictures, placed))
+    indexer.publish()
 
 
 def _bare_walk(folder: bytes) -> int:

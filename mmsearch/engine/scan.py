@@ -58,6 +58,7 @@ class Scan:
         # Of all others: their digests, and their files.
         self._digests: dict[bytes, bytes] = {}
         self._files: list[SeenFile] = []
+        self._found = Comparison(0, 0, (), (), {})
         # Folders with files that were not looked at.
         self._unsettled: set[bytes] = set()
 
@@ -88,11 +89,11 @@ class Scan:
         total = self._catalog.count_files(self._root.id, self._below)
         if self._files or total != pictures + failed:
             self.known = self._known()
-        found = self._compare(self.known)
+        self._found = self._compare(self.known)
         return replace(
-            found,
-            unchanged=found.unchanged + pictures,
-            still_failed=found.still_failed + failed,
+            self._found,
+            unchanged=self._found.unchanged + pictures,
+            still_failed=self._found.still_failed + failed,
         )
 
     def remember(self, *, changed: bool) -> None:
@@ -105,15 +106,18 @@ class Scan:
             # What a table says is no part of what a walk sees.
             return
         folders = dict(self._passed)
-        if self._digests:
-            known = self._known() if changed else self.known
-            folders |= self._finished(known)
+        if self._digests and changed:
+            known = self._known()
+            folders |= self._finished(known, self._compare(known))
+        elif self._digests:
+            folders |= self._finished(self.known, self._found)
         if folders != self._remembered or changed:
             self._catalog.remember_folders(self._root.id, self._below, folders)
 
-    def _finished(self, known: Mapping[bytes, KnownFile]) -> dict[bytes, KnownFolder]:
+    def _finished(
+        self, known: Mapping[bytes, KnownFile], found: Comparison
+    ) -> dict[bytes, KnownFolder]:
         """Of the folders that were compared by file, those that would bring up nothing again."""
-        found = self._compare(known)
         unfinished = self._unsettled | {folder_of(path) for path in found.missing}
         unfinished |= {folder_of(file.path) for file in found.doubtful}
         unfinished |= {folder_of(file.path) for file, _ in found.retold}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from operator import attrgetter
+from itertools import count
 
 import pathspec
 
@@ -29,8 +29,6 @@ SYSTEM_FOLDERS = frozenset(
         b"lost+found",
     }
 )
-
-_NAME = attrgetter("name")
 
 
 def walk(
@@ -116,13 +114,13 @@ class FolderWalk:
             if self._follow and not self._enter(path):
                 return None
             with os.scandir(path) as entries, _place(path) as place:
-                return self._read(sorted(entries, key=_NAME), place, relative)
+                return self._read(entries, place, relative)
         except OSError as error:
             self.unreadable.append(FailedFile(path, reason_of(error)))
             return None
 
     def _read(
-        self, entries: Sequence[os.DirEntry[bytes]], place: int | None, relative: bytes
+        self, entries: Iterator[os.DirEntry[bytes]], place: int | None, relative: bytes
     ) -> _Listing:
         names: list[bytes] = []
         pairs: list[int] = []
@@ -144,16 +142,13 @@ class FolderWalk:
                         folders.append(folder)
             except OSError:
                 continue
-        return _Listing(names, pairs, folders)
+        return _Listing(names, pairs, sorted(folders))
 
     def _files(self, relative: bytes, listing: _Listing) -> Iterator[SeenFile]:
         prefix = relative + b"/" if relative else b""
-        beside = {
-            name.lower(): at
-            for at, name in enumerate(listing.names)
-            if name.lower().endswith(SUFFIXES)
-        }
-        for at, name in enumerate(listing.names):
+        ordered = sorted(zip(listing.names, count()))
+        beside = {name.lower(): at for name, at in ordered if name.lower().endswith(SUFFIXES)}
+        for name, at in ordered:
             if self._wants_file(name, prefix + name):
                 around = sidecars_of(name, beside) if beside else ()
                 sidecars = tuple(
@@ -192,7 +187,9 @@ class _Listing:
     """Of one folder: the files that may matter, by name, and the folders that are entered.
 
     Attributes:
-        names: Of pictures, and of what may say something of them.
+        names: Of pictures, and of what may say something of them, as the file system lists them:
+            in one order as long as a folder stays as it is, and sorting them would take longer than
+            all else that is done with them.
         facts: Size and time of each, one after the other.
         folders: Relative to where the walk began.
     """

@@ -109,11 +109,11 @@ def test_every_file_is_met_once(names, follow_symlinks):
         ]
         assert len(seen) == len(set(seen))
         assert set(seen) == placed
-        every = walk(root, claims=lambda _: True, hidden=True, exclude=["*"])
+        every = walk_of(root, claims=lambda _: True, hidden=True, exclude=["*"])
         assert list(every) == []
-        chosen = walk(root, claims=lambda _: True, hidden=True, include=["*"])
+        chosen = walk_of(root, claims=lambda _: True, hidden=True, include=["*"])
         assert [file.path for file in chosen] == [
-            file.path for file in walk(root, claims=lambda _: True, hidden=True)
+            file.path for file in walk_of(root, claims=lambda _: True, hidden=True)
         ]
     finally:
         shutil.rmtree(root)
