@@ -24,6 +24,7 @@ SPEED = {
     "encode_cpu": encode_cpu,
     "coldstart": coldstart,
     "incremental": incremental,
+    "pipeline": pipeline,
 }
 PARTS = QUALITY | SPEED
 PREFACE = """\

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,22 +48,48 @@ def compare(
         rounds: At least 7.
         clock: Processor time, which other programs disturb least; or wall time.
     """
-    times: dict[Callable[[], Any], list[float]] = {ours: [], theirs: []}
+    clocks = {"": clock}
+    return compare_by(ours, theirs, clocks, items, rounds)[""]
+
+
+def compare_by(
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    clocks: Mapping[str, Callable[[], float]],
+    items: int = 1,
+    rounds: int = ROUNDS,
+) -> dict[str, Comparison]:
+    """As `compare`, by several clocks at once."""
+    times: dict[Callable[[], Any], list[list[float]]] = {ours: [], theirs: []}
     for turn in range(rounds + 1):
         for run in (ours, theirs) if turn % 2 else (theirs, ours):
-            began = clock()
+            began = [clock() for clock in clocks.values()]
             run()
+            took = [clock() - start for clock, start in zip(clocks.values(), began, strict=True)]
             if turn:
-                times[run].append((clock() - began) / items * 1e3)
-    ratios = np.array(times[theirs]) / np.array(times[ours])
+                times[run].append([seconds / items * 1e3 for seconds in took])
+    return {
+        name: _comparison(np.array(times[ours])[:, at], np.array(times[theirs])[:, at])
+        for at, name in enumerate(clocks)
+    }
+
+
+def processor_time_of_children() -> float:
+    """Seconds that finished child processes, and theirs, have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _comparison(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+    ratios = theirs / ours
     low, high = interval(ratios)
     return Comparison(
-        float(np.median(times[ours])),
-        float(np.median(times[theirs])),
+        float(np.median(ours)),
+        float(np.median(theirs)),
         float(np.median(ratios)),
         low,
         high,
-        rounds,
+        len(ratios),
     )
 
 
