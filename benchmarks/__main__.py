@@ -15,7 +15,7 @@ import torch
 from platformdirs import user_cache_path
 
 from benchmarks.quality import confidence, fusion, queries, starter
-from benchmarks.speed import coldstart, decode, encode_cpu, incremental
+from benchmarks.speed import coldstart, decode, encode_cpu, incremental, pipeline
 
 ROOT = Path(__file__).resolve().parent
 QUALITY = {"starter": starter, "fusion": fusion, "confidence": confidence, "queries": queries}

@@ -33,7 +33,7 @@ from mmsearch.core.layout import IndexLayout
 from mmsearch.core.segments import read_segment
 from mmsearch.core.vectors import as_unit_vectors
 
-SIZES = {"small": Sort(500, 375, 150), "large": Sort(1632, 1224, 50)}
+SIZES = {"small": Sort(500, 375, 100), "large": Sort(1632, 1224, 20)}
 ROUNDS, BAR = 7, 1.0
 CLOCKS = {"wall": time.perf_counter, "processor": processor_time_of_children}
 
