@@ -23,7 +23,9 @@ from benchmarks.speed import (
     decode,
     encode_cpu,
     flat,
+    incremental,
     ood,
+    pipeline,
     quant,
     simd_guard,
 )
@@ -34,6 +36,8 @@ SPEED: dict[str, Any] = {
     "decode": decode,
     "encode_cpu": encode_cpu,
     "coldstart": coldstart,
+    "incremental": incremental,
+    "pipeline": pipeline,
     "flat": flat,
     "ann": ann,
     "ood": ood,

@@ -434,9 +434,11 @@ def walk_of(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
     """The files of a request."""
     from mmsearch.modalities._walk import walk  # noqa: PLC0415 - queries walk nowhere
 
+    each = [modality.claims for modality in modalities]
     return walk(
         request.folder,
-        claims=lambda path: any(modality.claims(path) for modality in modalities),
+        # Asked of every file of a collection: where one modality knows, it is asked itself.
+        claims=each[0] if len(each) == 1 else lambda name: any(claims(name) for claims in each),
         include=request.include,
         exclude=request.exclude,
         follow_symlinks=request.follow_symlinks,

@@ -13,7 +13,7 @@ from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_regular
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Query, Term
-from mmsearch.core.records import FoundTexts, SeenFile, Sidecar
+from mmsearch.core.records import FoundTexts, SeenFile, SeenFolder, Sidecar
 from mmsearch.core.requests import SearchRequest
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import Calibration, Decoded, EncoderSpec, FusionSpec, Picture, Text
@@ -99,17 +99,28 @@ class ToyWalk:
 
     def __iter__(self):
         for folder, _, names in sorted(os.walk(self.folder)):
-            for name in sorted(names):
-                path = os.path.join(folder, name)
-                facts = os.stat(path)
-                if not path.endswith(b".toy"):
-                    continue
-                relative = os.path.relpath(path, self.folder)
-                sidecars = ()
-                if os.path.exists(path + b".txt"):
-                    beside = os.stat(path + b".txt")
-                    sidecars = (Sidecar(relative + b".txt", beside.st_size, beside.st_mtime_ns),)
-                yield SeenFile(relative, facts.st_size, facts.st_mtime_ns, sidecars)
+            files = list(self.files(folder, names))
+            path = os.path.relpath(folder, self.folder) if folder != self.folder else b""
+            facts = [
+                (os.path.basename(file.path), file.size, file.mtime_ns)
+                for each in files
+                for file in (each, *each.sidecars)
+            ]
+            digest = hashlib.sha256(repr(facts).encode()).digest()
+            yield SeenFolder(path, digest, lambda files=files: iter(files))
+
+    def files(self, folder, names):
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            facts = os.stat(path)
+            if not path.endswith(b".toy"):
+                continue
+            relative = os.path.relpath(path, self.folder)
+            sidecars = ()
+            if os.path.exists(path + b".txt"):
+                beside = os.stat(path + b".txt")
+                sidecars = (Sidecar(relative + b".txt", beside.st_size, beside.st_mtime_ns),)
+            yield SeenFile(relative, facts.st_size, facts.st_mtime_ns, sidecars)
 
 
 def gather(root, file):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,8 +62,35 @@ def compare(
         rounds: At least 7.
         clock: Processor time, which other programs disturb least; or wall time.
     """
-    times = in_turns({"ours": ours, "theirs": theirs}, rounds, clock)
-    return against(times["ours"] / items, times["theirs"] / items)
+    return compare_by(ours, theirs, {"": clock}, items, rounds)[""]
+
+
+def compare_by(
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    clocks: Mapping[str, Callable[[], float]],
+    items: int = 1,
+    rounds: int = ROUNDS,
+) -> dict[str, Comparison]:
+    """As `compare`, by several clocks at once."""
+    times: dict[Callable[[], Any], list[list[float]]] = {ours: [], theirs: []}
+    for turn in range(rounds + 1):
+        for run in (ours, theirs) if turn % 2 else (theirs, ours):
+            began = [clock() for clock in clocks.values()]
+            run()
+            took = [clock() - start for clock, start in zip(clocks.values(), began, strict=True)]
+            if turn:
+                times[run].append([seconds / items for seconds in took])
+    return {
+        name: against(np.array(times[ours])[:, at], np.array(times[theirs])[:, at])
+        for at, name in enumerate(clocks)
+    }
+
+
+def processor_time_of_children() -> float:
+    """Seconds that finished child processes, and theirs, have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def in_turns(

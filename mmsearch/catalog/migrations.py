@@ -234,6 +234,33 @@ _STAGING = (
 # Whether there is any text but names of files is asked by every query.
 _SAID = ("CREATE INDEX texts_said ON texts (source) WHERE source <> 'filename'",)
 
+_FOLDERS = (
+    """
+    CREATE TABLE folders (
+        root_id INTEGER NOT NULL REFERENCES roots (id) ON DELETE CASCADE,
+        path BLOB NOT NULL,
+        digest BLOB NOT NULL,
+        pictures INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        PRIMARY KEY (root_id, path)
+    )""",
+    """
+    CREATE TRIGGER folders_of_inserted_files AFTER INSERT ON files
+    BEGIN
+        DELETE FROM folders WHERE root_id = NEW.root_id;
+    END""",
+    """
+    CREATE TRIGGER folders_of_deleted_files AFTER DELETE ON files
+    BEGIN
+        DELETE FROM folders WHERE root_id = OLD.root_id;
+    END""",
+    """
+    CREATE TRIGGER folders_of_changed_files AFTER UPDATE ON files
+    BEGIN
+        DELETE FROM folders WHERE root_id IN (OLD.root_id, NEW.root_id);
+    END""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first_tables", _TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
@@ -241,6 +268,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("full_text", _FULL_TEXT),
     Migration("staging", _STAGING),
     Migration("texts_said", _SAID),
+    Migration("folders", _FOLDERS),
 )
 
 

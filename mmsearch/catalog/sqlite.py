@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Engine, func, insert, or_, select, table, update
+from sqlalchemy import Engine, func, insert, select, table, update
 from sqlalchemy.sql import column
 
 from mmsearch.catalog import (
     commits,
     generations,
     integrity,
+    known,
     migrations,
     rewriting,
     roots,
@@ -46,6 +47,7 @@ from mmsearch.core.records import (
     FailedFile,
     Identity,
     KnownFile,
+    KnownFolder,
     Root,
     Run,
     Segment,
@@ -217,24 +219,38 @@ class SqliteCatalog:
             folders = [root.path for root in self.roots()]
             seal.open_seal(self._sealed, folders)
 
-    def known_files(self, root_id: int, below: bytes) -> dict[bytes, KnownFile]:
-        """The files of a root whose relative path is ``below`` or lies beneath it."""
-        files = select(
-            FileRow.path,
-            FileRow.size,
-            FileRow.mtime_ns,
-            FileRow.checked_ns,
-            FileRow.digest,
-            FileRow.image_id,
-            FileRow.error,
-            FileRow.texts_key,
-        ).where(FileRow.root_id == root_id)
-        if below:
-            # b"0" is the byte after b"/": the two bounds enclose what begins with below + b"/".
-            beneath = (FileRow.path >= below + b"/") & (FileRow.path < below + b"0")
-            files = files.where(or_(FileRow.path == below, beneath))
+    def known_files(
+        self, root_id: int, below: bytes, passed: Container[bytes] = ()
+    ) -> dict[bytes, KnownFile]:
+        """The files of a root whose relative path is ``below`` or lies beneath it.
+
+        Args:
+            root_id: The root.
+            below: Relative to it; b"" for all of it.
+            passed: Folders whose own files are left out.
+        """
         with reading(self._engine) as connection:
-            return {row[0]: KnownFile(*row) for row in connection.execute(files).all()}
+            return known.known_files(connection, root_id, below, passed)
+
+    def count_files(self, root_id: int, below: bytes) -> int:
+        """How many files `known_files` finds."""
+        with reading(self._engine) as connection:
+            return known.count_files(connection, root_id, below)
+
+    def known_folders(self, root_id: int, below: bytes) -> dict[bytes, KnownFolder]:
+        """The folders at ``below`` or beneath it in which a run found nothing left to do."""
+        with reading(self._engine) as connection:
+            return known.known_folders(connection, root_id, below)
+
+    def remember_folders(
+        self, root_id: int, below: bytes, folders: Mapping[bytes, KnownFolder]
+    ) -> None:
+        """Put folders, by path, in the place of all `known_folders`.
+
+        They are forgotten as soon as any file of the root changes.
+        """
+        with writing(self._engine) as connection:
+            known.remember_folders(connection, root_id, below, folders)
 
     def images_of(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """The ids of contents that have a vector, alive or not."""
@@ -437,9 +453,9 @@ class SqliteCatalog:
             self._engine.dispose()
             return
         try:
-            known = [root.path for root in self.roots()]
+            folders = [root.path for root in self.roots()]
             empty_wal(self._engine)
         finally:
             self._engine.dispose()
         reach(FaultPoint.CATALOG_CLOSED)
-        seal.close_seal(path, known)
+        seal.close_seal(path, folders)

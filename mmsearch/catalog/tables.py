@@ -174,6 +174,20 @@ class FileRow(Base):
     texts_key: Mapped[bytes] = mapped_column(server_default=sql("x''"))
 
 
+class FolderRow(Base):
+    """A folder in which a run found nothing left to do; see `mmsearch.catalog.known`."""
+
+    __tablename__ = "folders"
+
+    root_id: Mapped[int] = mapped_column(
+        ForeignKey("roots.id", ondelete="CASCADE"), primary_key=True
+    )
+    path: Mapped[bytes] = mapped_column(primary_key=True)
+    digest: Mapped[bytes]
+    pictures: Mapped[int]
+    failed: Mapped[int]
+
+
 class StagedSegmentRow(Base):
     """A segment that shall take the place of others once every picture is in such a one."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from mmsearch.core.records import (
     FailedFile,
     Identity,
     KnownFile,
+    KnownFolder,
     Record,
     Root,
     Run,
@@ -107,8 +108,27 @@ class Catalog(Reader, Protocol):
     def move_root(self, name: str, path: bytes) -> Root:
         """Point a root at another folder. UnknownNameError if there is none of that name."""
 
-    def known_files(self, root_id: int, below: bytes) -> dict[bytes, KnownFile]:
-        """The files of a root whose relative path is ``below`` or lies beneath it."""
+    def known_files(
+        self, root_id: int, below: bytes, passed: Container[bytes] = ()
+    ) -> dict[bytes, KnownFile]:
+        """The files of a root whose relative path is ``below`` or lies beneath it.
+
+        Without those that lie in the folders ``passed`` themselves.
+        """
+
+    def count_files(self, root_id: int, below: bytes) -> int:
+        """How many files `known_files` finds."""
+
+    def known_folders(self, root_id: int, below: bytes) -> dict[bytes, KnownFolder]:
+        """The folders at ``below`` or beneath it in which a run found nothing left to do."""
+
+    def remember_folders(
+        self, root_id: int, below: bytes, folders: Mapping[bytes, KnownFolder]
+    ) -> None:
+        """Put folders, by path, in the place of all `known_folders`.
+
+        They are forgotten as soon as any file of the root changes.
+        """
 
     def images_of(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """The ids of contents that have a vector, alive or not."""

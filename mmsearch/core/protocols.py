@@ -13,7 +13,7 @@ from mmsearch.core.evidence import Evidence
 from mmsearch.core.records import (
     FailedFile,
     FileStamp,
-    SeenFile,
+    SeenFolder,
 )
 from mmsearch.core.requests import TaskFailure
 from mmsearch.core.types import (
@@ -237,13 +237,13 @@ class Modality(Protocol):
 
 
 class Walk(Protocol):
-    """The files below a folder, as they are met."""
+    """The folders below a folder, and that itself, each with its files, as they are met."""
 
     @property
     def unreadable(self) -> Sequence[FailedFile]:
         """Folders that could not be listed; complete once the iteration has ended."""
 
-    def __iter__(self) -> Iterator[SeenFile]: ...
+    def __iter__(self) -> Iterator[SeenFolder]: ...
 
 
 class Executor(Protocol):

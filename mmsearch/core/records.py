@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ class Root:
     path: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sidecar:
     """A file beside a picture that may say something of it: its path relative to the root."""
 
@@ -34,7 +34,7 @@ class Sidecar:
     mtime_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SeenFile:
     """A file that the walk met.
 
@@ -52,6 +52,36 @@ class SeenFile:
 
 
 @dataclass(frozen=True)
+class SeenFolder:
+    """A folder that the walk met.
+
+    Attributes:
+        path: Relative to where the walk began, as bytes; b"" for that folder itself.
+        digest: Of all that `files` follows from: names, sizes, times, and how the walk chooses.
+        files: Lists the files in the folder itself, in order.
+    """
+
+    path: bytes
+    digest: bytes
+    files: Callable[[], Iterator[SeenFile]]
+
+
+@dataclass(frozen=True)
+class KnownFolder:
+    """A folder in whose files a run has found nothing left to do.
+
+    Attributes:
+        digest: Of what the run saw and of what it asked for.
+        pictures: Files in it that have a vector.
+        failed: Files in it that cannot be read.
+    """
+
+    digest: bytes
+    pictures: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class KnownFile:
     """A file as the catalog remembers it.
 

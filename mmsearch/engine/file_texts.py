@@ -34,6 +34,11 @@ class FileTexts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_kept", searched_sources(self.sources))
 
+    @property
+    def choice(self) -> bytes:
+        """Changes when texts must be looked for again though no file has changed."""
+        return repr((VERSION, sorted(self._kept))).encode()
+
     def find(self, root: bytes, file: SeenFile) -> FoundTexts:
         """The texts of one file but for the table's; safe to call from several threads."""
         if not self._kept:

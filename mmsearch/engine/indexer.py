@@ -97,6 +97,7 @@ class Indexer:
             run.carry_out()
             progress(run.state("texts"))
             retold = self._retell()
+            run.remember(changed=retold > 0)
             progress(run.state("build"))
             self.publish()
             outcome = "finished"

@@ -20,7 +20,8 @@ from mmsearch.core.requests import IndexReport, IndexRequest, Progress, TaskFail
 from mmsearch.engine.decode import DecodeTask
 from mmsearch.engine.encode_shard import Content, EncodedShard, Shard, ShardEncoder
 from mmsearch.engine.file_texts import FileTexts
-from mmsearch.engine.plan import Fate, Settling, compare
+from mmsearch.engine.plan import Fate, Settling
+from mmsearch.engine.scan import Scan
 
 UNREAD = b""
 """The digest of a file whose content could not be read: it is tried again in every run."""
@@ -67,6 +68,7 @@ class FolderRun:
         self._progress = progress
         self._began = time.monotonic()
         self._root, self._below = catalog.ensure_root(request.folder)
+        self._scan = Scan(request, catalog, self._root, self._below, texts, progress)
         self._next_id, self._next_segment = catalog.next_numbers()
         self._fates: Counter[Fate] = Counter()
         self._failed_files: list[FailedFile] = []
@@ -83,6 +85,7 @@ class FolderRun:
         self._pending = _Pending()
         self._shard_size = FIRST_SHARD
         self._committed_at = time.monotonic()
+        self._has_committed = False
 
     def carry_out(self) -> None:
         """Settle every file of the folder.
@@ -90,13 +93,7 @@ class FolderRun:
         Raises:
             SourceError: The folder had pictures and has none now.
         """
-        known = self._catalog.known_files(self._root.id, self._below)
-        comparison = compare(
-            known,
-            self._seen(),
-            retry_failed=self._request.retry_failed,
-            texts_key=lambda file: self._texts.expected_key(file, self._below),
-        )
+        comparison = self._scan.compare(self._walk)
         gone = {p: file for p, file in comparison.missing.items() if self._is_gone(p)}
         read = len(comparison.doubtful) + len(comparison.retold)
         seen = comparison.unchanged + comparison.still_failed + read
@@ -105,7 +102,7 @@ class FolderRun:
         self._fates[Fate.STILL_FAILED] = comparison.still_failed
         self._total = seen
         self._progress(self.state("encode"))
-        settling = Settling(known, gone, self._request.retry_failed)
+        settling = Settling(self._scan.known, gone, self._request.retry_failed)
         self._place_again(comparison.retold)
         stream = self._shards.run(
             lambda: self._make_shard_encoder(self._on_encoded),
@@ -149,20 +146,15 @@ class FolderRun:
             encoded=self._encoded,
         )
 
+    def remember(self, *, changed: bool) -> None:
+        """Let folders in which nothing is left to do pass whole in the next run.
+
+        Args:
+            changed: Whether anything else has changed files since the run began.
+        """
+        self._scan.remember(changed=changed or self._has_committed)
+
     # --- what there is ---
-
-    def _seen(self) -> Iterator[SeenFile]:
-        prefix = self._below + b"/" if self._below else b""
-        for count, file in enumerate(self._walk):
-            if count % 1000 == 0:
-                self._progress(Progress("scan", count, None))
-            if self._request.unsettled and self._unsettled(prefix + file.path):
-                continue
-            sidecars = tuple(replace(s, path=prefix + s.path) for s in file.sidecars)
-            yield replace(file, path=prefix + file.path, sidecars=sidecars)
-
-    def _unsettled(self, path: bytes) -> bool:
-        return self._absolute(path) in self._request.unsettled
 
     def _is_gone(self, path: bytes) -> bool:
         """Only what surely does not exist is gone; an unreadable folder merely hides files."""
@@ -318,6 +310,7 @@ class FolderRun:
             )
         )
         self._committed_at = time.monotonic()
+        self._has_committed = True
         self._progress(self.state("encode"))
 
     def _on_encoded(self, count: int) -> None:

@@ -2,7 +2,7 @@
 
 The processes come from loky's context, which, unlike multiprocessing's own ways, neither forks a
 process that has threads nor imports the user's main module again; pebble gives each task a time
-limit and replaces a worker that dies.
+limit and replaces a worker that dies. Arrays come back through memory that is shared (`_slots`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import TimeoutError as TaskTimeoutError
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -24,12 +25,16 @@ from mmsearch.core.errors import DecodeError
 from mmsearch.core.hardware import processors
 from mmsearch.core.protocols import Executor
 from mmsearch.core.requests import TaskFailure
+from mmsearch.executors._slots import Slots, WorkerSlots
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 LOOK_AHEAD = 4
 """Tasks a worker may have waiting, so that it never idles while results are taken."""
+
+SLOTS_PER_WORKER = 2 * LOOK_AHEAD
+"""As many as two runs at once may have under way; a task that gets none sends arrays by pickle."""
 
 
 def build(workers: int, timeout_s: float, memory_mb: int = 0) -> Executor:
@@ -42,6 +47,16 @@ def build(workers: int, timeout_s: float, memory_mb: int = 0) -> Executor:
             0: as many as there are. Kept by the kernel on Linux; macOS and Windows do not.
     """
     return ProcessExecutor(workers or processors(), timeout_s, memory_mb)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A task under way, and where its arrays will lie."""
+
+    task: Any
+    future: ProcessFuture[Any]
+    slots: Slots | None
+    slot: int | None
 
 
 class ProcessExecutor:
@@ -57,6 +72,7 @@ class ProcessExecutor:
         self._timeout_s = timeout_s
         self._lock = Lock()
         self._pool: ProcessPool | None = None
+        self._slots: Slots | None = None
         self._make_worker: Callable[[], Any] | None = None
         self._closed = False
         self._underway: set[ProcessFuture[Any]] = set()
@@ -65,18 +81,19 @@ class ProcessExecutor:
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
         """Results in the order of the tasks."""
-        pending: deque[tuple[Task, ProcessFuture[Any]]] = deque()
+        pending: deque[_Pending] = deque()
         try:
             for task in tasks:
-                pending.append((task, self._submit(make_worker, task)))
+                pending.append(self._submit(make_worker, task))
                 if len(pending) >= self._workers * LOOK_AHEAD:
-                    yield self._settle(*pending.popleft())
+                    yield self._settle(pending.popleft())
             while pending:
-                yield self._settle(*pending.popleft())
+                yield self._settle(pending.popleft())
         finally:
-            for _, future in pending:
-                future.cancel()
-                self._underway.discard(future)
+            # Their slots stay taken: a worker may still write there.
+            for left in pending:
+                left.future.cancel()
+                self._underway.discard(left.future)
 
     def close(self) -> None:
         """End the processes, whatever they do; threads that wait for results get CancelledError."""
@@ -87,34 +104,42 @@ class ProcessExecutor:
             for future in list(self._underway):
                 future.cancel()
 
-    def _submit(self, make_worker: Callable[[], Any], task: Any) -> ProcessFuture[Any]:
+    def _submit(self, make_worker: Callable[[], Any], task: Any) -> _Pending:
         with self._lock:
             if self._closed:
                 raise CancelledError("the executor is closed")
             if self._pool is None or self._make_worker != make_worker:
                 self._stop()
+                self._slots = Slots.make(self._workers * SLOTS_PER_WORKER)
+                path = self._slots.path if self._slots else None
                 self._pool = ProcessPool(
                     max_workers=self._workers,
                     context=get_context("loky"),
                     initializer=_start,
-                    initargs=(make_worker, self._memory_mb),
+                    initargs=(make_worker, self._memory_mb, path),
                 )
                 self._make_worker = make_worker
+            slot = self._slots.take() if self._slots else None
             future: ProcessFuture[Any] = self._pool.schedule(
-                _work, args=(task,), timeout=self._timeout_s
+                _work, args=(task, slot), timeout=self._timeout_s
             )
             self._underway.add(future)
-            return future
+            return _Pending(task, future, self._slots, slot)
 
     def _stop(self) -> None:
         if self._pool is not None:
             self._pool.stop()
             self._pool.join()
             self._pool = None
+        if self._slots is not None:
+            self._slots.close()
+            self._slots = None
 
-    def _settle(self, task: Task, future: ProcessFuture[Any]) -> tuple[Task, Any]:
+    def _settle(self, pending: _Pending) -> tuple[Any, Any]:
+        task = pending.task
         try:
-            return task, future.result()
+            result = pending.future.result()
+            return task, pending.slots.fetch(result) if pending.slots else result
         except DecodeError as error:
             return task, TaskFailure(error.message, transient=bool(error.facts.get("transient")))
         except TaskTimeoutError:
@@ -129,19 +154,27 @@ class ProcessExecutor:
                 raise
             return task, TaskFailure("the decoder crashed on it", crashed=True)
         finally:
-            self._underway.discard(future)
+            self._underway.discard(pending.future)
+            # Also after a crash or a timeout: pebble ends the process before it says so.
+            if pending.slots and pending.slot is not None:
+                pending.slots.give_back(pending.slot)
 
 
 _worker: Callable[[Any], Any]
+_worker_slots: WorkerSlots | None
 
 
-def _start(make_worker: Callable[[], Callable[[Any], Any]], memory_mb: int) -> None:
-    global _worker  # noqa: PLW0603 - one worker a process is what a pool's initializer is for
+def _start(
+    make_worker: Callable[[], Callable[[Any], Any]], memory_mb: int, slots: str | None
+) -> None:
+    # One worker a process is what a pool's initializer is for.
+    global _worker, _worker_slots  # noqa: PLW0603
     # Ctrl-C reaches the whole process group; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Decoders written in C print warnings of their own, across the progress bar of the parent; what
     # matters comes back as a result.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    _worker_slots = WorkerSlots.open(slots)
     _worker = make_worker()
     if memory_mb:
         _limit_memory(memory_mb * 1_000_000)
@@ -162,5 +195,8 @@ def _limit_memory(allowance: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
 
 
-def _work(task: Any) -> Any:
-    return _worker(task)
+def _work(task: Any, slot: int | None) -> Any:
+    result = _worker(task)
+    if _worker_slots is None or slot is None:
+        return result
+    return _worker_slots.leave(result, slot)

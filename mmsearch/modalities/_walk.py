@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from itertools import count
 
 import pathspec
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.files import reason_of
-from mmsearch.core.records import FailedFile, SeenFile, Sidecar
+from mmsearch.core.records import FailedFile, SeenFile, SeenFolder, Sidecar
 from mmsearch.modalities._texts.sidecar import SUFFIXES, sidecars_of
 
 SYSTEM_FOLDERS = frozenset(
@@ -40,21 +44,19 @@ def walk(
 
     Args:
         folder: Absolute.
-        claims: Says by its path whether a file is of a kind that is read.
+        claims: Says by its name whether a file is of a kind that is read.
         include: Patterns as in .gitignore, without regard to case; a file must match one, if any.
         exclude: Patterns as in .gitignore; what matches is left out, folders with all below them.
         follow_symlinks: Take linked files, and enter linked folders, each real folder once.
         hidden: Take what begins with a dot, and folders that belong to the system.
 
     Returns:
-        An iterable of `SeenFile`, with paths relative to ``folder``.
+        An iterable of `SeenFolder`, with paths relative to ``folder``.
 
     Raises:
         UsageError: A pattern that makes no sense.
     """
-    return FolderWalk(
-        folder, claims, _patterns(include), _patterns(exclude), follow_symlinks, hidden
-    )
+    return FolderWalk(folder, claims, include, exclude, follow_symlinks, hidden)
 
 
 def _patterns(globs: Sequence[str]) -> pathspec.GitIgnoreSpec | None:
@@ -75,71 +77,85 @@ class FolderWalk:
         self,
         folder: bytes,
         claims: Callable[[bytes], bool],
-        include: pathspec.GitIgnoreSpec | None,
-        exclude: pathspec.GitIgnoreSpec | None,
+        include: Sequence[str],
+        exclude: Sequence[str],
         follow_symlinks: bool,
         hidden: bool,
     ) -> None:
         self.unreadable: list[FailedFile] = []
         self._folder = folder
         self._claims = claims
-        self._include = include
-        self._exclude = exclude
+        self._include = _patterns(include)
+        self._exclude = _patterns(exclude)
         self._follow = follow_symlinks
         self._hidden = hidden
+        self._choice = repr((tuple(include), tuple(exclude), follow_symlinks, hidden)).encode()
         self._entered: set[tuple[int, int]] = set()
 
-    def __iter__(self) -> Iterator[SeenFile]:
+    def __iter__(self) -> Iterator[SeenFolder]:
         self.unreadable = []
         self._entered = set()
         folders = [b""]
         while folders:
             relative = folders.pop()
-            below: list[bytes] = []
-            yield from self._files(relative, below)
-            folders.extend(reversed(below))
+            listing = self._list(relative)
+            if listing is not None:
+                folders.extend(reversed(listing.folders))
+                files = partial(self._files, relative, listing)
+                yield SeenFolder(relative, listing.digest(self._choice), files)
 
-    def _files(self, relative: bytes, below: list[bytes]) -> Iterator[SeenFile]:
-        """The files of one folder; its folders are added to ``below``."""
+    def _list(self, relative: bytes) -> _Listing | None:
+        """One folder; None if it cannot be listed, or is met again.
+
+        What is unchanged costs no more than this: nothing here looks at a file longer than it must.
+        """
         path = os.path.join(self._folder, relative) if relative else self._folder  # noqa: PTH118
         try:
             if self._follow and not self._enter(path):
-                return
-            with os.scandir(path) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                return None
+            with os.scandir(path) as entries, _place(path) as place:
+                return self._read(entries, place, relative)
         except OSError as error:
             self.unreadable.append(FailedFile(path, reason_of(error)))
-            return
-        beside = {
-            entry.name.lower(): entry for entry in entries if entry.name.lower().endswith(SUFFIXES)
-        }
-        for entry in entries:
-            name = relative + b"/" + entry.name if relative else entry.name
-            # A broken link, or a file that vanished while the folder was listed, is no file.
-            with suppress(OSError):
-                if entry.is_dir(follow_symlinks=self._follow):
-                    if self._wants_folder(entry.name, name):
-                        below.append(name)
-                elif self._wants_file(entry.name, name):
-                    facts = entry.stat(follow_symlinks=self._follow)
-                    if stat.S_ISREG(facts.st_mode):
-                        sidecars = self._sidecars(relative, entry.name, beside)
-                        yield SeenFile(name, facts.st_size, facts.st_mtime_ns, sidecars)
+            return None
 
-    def _sidecars(
-        self, relative: bytes, picture: bytes, beside: Mapping[bytes, os.DirEntry[bytes]]
-    ) -> tuple[Sidecar, ...]:
-        """The files beside a picture that may hold texts of it, by path."""
-        found = []
-        for lower in sidecars_of(picture, beside):
-            # As with pictures: what is gone by now, or is no file, says nothing.
-            with suppress(OSError):
-                facts = beside[lower].stat(follow_symlinks=self._follow)
-                if stat.S_ISREG(facts.st_mode):
-                    name = beside[lower].name
-                    path = relative + b"/" + name if relative else name
-                    found.append(Sidecar(path, facts.st_size, facts.st_mtime_ns))
-        return tuple(found)
+    def _read(
+        self, entries: Iterator[os.DirEntry[bytes]], place: int | None, relative: bytes
+    ) -> _Listing:
+        names: list[bytes] = []
+        pairs: list[int] = []
+        folders: list[bytes] = []
+        claims, follow, look = self._claims, self._follow, os.stat
+        for entry in entries:
+            name = entry.name
+            # A broken link, or a file that vanished while the folder was listed, is no file.
+            try:
+                if entry.is_file(follow_symlinks=follow):
+                    if claims(name) or name.lower().endswith(SUFFIXES):
+                        where = entry.path if place is None else name
+                        facts = look(where, dir_fd=place, follow_symlinks=follow)
+                        pairs += (facts.st_size, facts.st_mtime_ns)
+                        names.append(name)
+                elif entry.is_dir(follow_symlinks=follow):
+                    folder = relative + b"/" + name if relative else name
+                    if self._wants_folder(name, folder):
+                        folders.append(folder)
+            except OSError:
+                continue
+        return _Listing(names, pairs, sorted(folders))
+
+    def _files(self, relative: bytes, listing: _Listing) -> Iterator[SeenFile]:
+        prefix = relative + b"/" if relative else b""
+        ordered = sorted(zip(listing.names, count()))
+        beside = {name.lower(): at for name, at in ordered if name.lower().endswith(SUFFIXES)}
+        for name, at in ordered:
+            if self._wants_file(name, prefix + name):
+                around = sidecars_of(name, beside) if beside else ()
+                sidecars = tuple(
+                    Sidecar(prefix + listing.names[other], *listing.facts_of(other))
+                    for other in (beside[lower] for lower in around)
+                )
+                yield SeenFile(prefix + name, *listing.facts_of(at), sidecars)
 
     def _enter(self, path: bytes) -> bool:
         """Whether a real folder is met for the first time."""
@@ -156,12 +172,55 @@ class FolderWalk:
         return self._exclude is None or not self._exclude.match_file(_pattern_path(relative) + "/")
 
     def _wants_file(self, name: bytes, relative: bytes) -> bool:
-        if not self._claims(relative) or (not self._hidden and name.startswith(b".")):
+        if not self._claims(name) or (not self._hidden and name.startswith(b".")):
             return False
+        if self._exclude is None and self._include is None:
+            return True
         path = _pattern_path(relative)
         if self._exclude is not None and self._exclude.match_file(path):
             return False
         return self._include is None or self._include.match_file(path)
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Of one folder: the files that may matter, by name, and the folders that are entered.
+
+    Attributes:
+        names: Of pictures, and of what may say something of them, as the file system lists them:
+            in one order as long as a folder stays as it is, and sorting them would take longer than
+            all else that is done with them.
+        facts: Size and time of each, one after the other.
+        folders: Relative to where the walk began.
+    """
+
+    names: list[bytes]
+    facts: list[int]
+    folders: list[bytes]
+
+    def facts_of(self, at: int) -> tuple[int, int]:
+        """Size and time of one file."""
+        return self.facts[2 * at], self.facts[2 * at + 1]
+
+    def digest(self, choice: bytes) -> bytes:
+        """Of all that the files which the walk gives follow from. No name holds a slash."""
+        found = sha256(choice)
+        found.update(b"/%d/" % len(self.names) + b"/".join(self.names))
+        found.update(array("q", self.facts))
+        return found.digest()
+
+
+@contextmanager
+def _place(path: bytes) -> Iterator[int | None]:
+    """An open folder, below which files are found sooner than by their whole paths."""
+    if os.stat not in os.supports_dir_fd:
+        yield None
+        return
+    place = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield place
+    finally:
+        os.close(place)
 
 
 def _pattern_path(relative: bytes) -> str:

@@ -98,8 +98,7 @@ class ImageModality:
 
     def claims(self, path: bytes) -> bool:
         """Whether the name ends like a picture's."""
-        dot = path.rfind(b".")
-        return dot > path.rfind(b"/") and path[dot:].lower() in SUFFIXES
+        return path[path.rfind(b".") :].lower() in SUFFIXES
 
     def read(self, path: bytes, edge_px: int) -> Decoded:
         """Pixels and facts of a picture.

@@ -7,7 +7,15 @@ import pytest
 
 from mmsearch.catalog import sqlite
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
-from mmsearch.core.records import FailedFile, FileStamp, KnownFile, PlacedFile, Record, ShardCommit
+from mmsearch.core.records import (
+    FailedFile,
+    FileStamp,
+    KnownFile,
+    KnownFolder,
+    PlacedFile,
+    Record,
+    ShardCommit,
+)
 from mmsearch.core.texts import encoded_texts, texts_digest
 from mmsearch.core.types import FusionSpec, Text, TextSource
 from tests.unit.catalog.samples import (
@@ -356,6 +364,64 @@ class TestKnownFiles:
         other, _ = catalog.ensure_root(b"/other")
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         assert catalog.known_files(other.id, b"") == {}
+
+    def test_files_of_folders_that_passed_are_left_out(self, catalog, root):
+        paths = [b"a.jpg", b"x/b.jpg", b"x/y/c.jpg", b"x-y/d.jpg"]
+        catalog.commit_shard(encoded(catalog, root, dict.fromkeys(paths, "same")))
+        assert set(catalog.known_files(root.id, b"", {b"x"})) == {
+            b"a.jpg",
+            b"x/y/c.jpg",
+            b"x-y/d.jpg",
+        }
+        assert set(catalog.known_files(root.id, b"", {b"", b"x/y"})) == {b"x/b.jpg", b"x-y/d.jpg"}
+        assert catalog.count_files(root.id, b"") == 4
+        assert catalog.count_files(root.id, b"x") == 2
+
+
+REMEMBERED = {b"": KnownFolder(b"top", 1, 0), b"x": KnownFolder(b"below", 2, 1)}
+
+
+class TestKnownFolders:
+    def test_they_come_back_and_give_way_to_new_ones(self, catalog, root):
+        assert catalog.known_folders(root.id, b"") == {}
+        catalog.remember_folders(root.id, b"", REMEMBERED)
+        assert catalog.known_folders(root.id, b"") == REMEMBERED
+        assert catalog.known_folders(root.id, b"x") == {b"x": REMEMBERED[b"x"]}
+        other = {b"x/y": KnownFolder(b"new", 0, 1)}
+        catalog.remember_folders(root.id, b"x", other)
+        assert catalog.known_folders(root.id, b"") == {b"": REMEMBERED[b""]} | other
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda catalog, root: encoded(catalog, root, {b"b.jpg": "b"}),
+            lambda catalog, root: ShardCommit(root.id, 3, dropped=[b"a.jpg"]),
+            lambda catalog, root: ShardCommit(root.id, 3, failed=[(seen(b"a.jpg"), b"d", "bad")]),
+            lambda catalog, root: placed(root, {b"a.jpg": "a"}, checked_ns=99),
+        ],
+    )
+    def test_they_are_forgotten_when_a_file_changes(self, catalog, root, change):
+        other, _ = catalog.ensure_root(b"/other")
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        for each in (root, other):
+            catalog.remember_folders(each.id, b"", REMEMBERED)
+        catalog.commit_shard(change(catalog, root))
+        assert catalog.known_folders(root.id, b"") == {}
+        assert catalog.known_folders(other.id, b"") == REMEMBERED
+
+    def test_they_are_forgotten_when_a_vector_is_lost(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        catalog.remember_folders(root.id, b"", REMEMBERED)
+        catalog.forget_segment(1)
+        assert catalog.known_folders(root.id, b"") == {}
+
+    def test_they_go_with_their_root_and_with_those_it_takes_over(self, catalog, root):
+        inner, _ = catalog.ensure_root(b"/wide/inner")
+        catalog.commit_shard(encoded(catalog, inner, {b"a.jpg": "a"}))
+        catalog.remember_folders(inner.id, b"", REMEMBERED)
+        wide, _ = catalog.ensure_root(b"/wide")
+        assert catalog.known_folders(inner.id, b"") == {}
+        assert catalog.known_folders(wide.id, b"") == {}
 
 
 class TestRecords:

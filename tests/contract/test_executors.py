@@ -2,8 +2,10 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
 
 from mmsearch.core import plugins
@@ -132,3 +134,79 @@ def test_closing_releases_a_thread_that_waits_for_results():
         executor.close()
         with pytest.raises(CancelledError):
             waiting.result(timeout=30)
+
+
+class Painter:
+    """A picture of one colour; what it says of itself comes along."""
+
+    def __call__(self, task):
+        if task == "crash":
+            os._exit(3)
+        number, shape, dtype = task
+        return f"picture {number}", np.full(shape, number, dtype)
+
+
+def make_painter():
+    return Painter()
+
+
+SHAPES = [(4, 4, 3), (224, 224, 3), (1, 77), (0, 5), (700, 800, 3)]
+
+
+def test_arrays_come_back_as_they_were_made(executor):
+    tasks = [
+        (number, SHAPES[number % len(SHAPES)], "<f4" if number % 2 else "u1")
+        for number in range(60)
+    ]
+    results = list(executor.run(make_painter, tasks))
+    assert [task for task, _ in results] == tasks
+    for (number, shape, dtype), (said, pixels) in results:
+        assert said == f"picture {number}"
+        assert (pixels.shape, pixels.dtype) == (shape, np.dtype(dtype))
+        assert (pixels == number).all()
+        assert pixels.flags.writeable
+
+
+def test_arrays_of_two_runs_at_once_do_not_mix(executor):
+    def run(first):
+        tasks = [(number, (64, 64, 3), "u1") for number in range(first, first + 100)]
+        return all((item[1] == task[0]).all() for task, item in executor.run(make_painter, tasks))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(run, (0, 100)))
+
+
+def test_an_array_is_its_owners_when_other_runs_have_ended_or_were_abandoned(executor):
+    def paint(first, count):
+        return executor.run(make_painter, [(n, (9, 9), "u1") for n in range(first, first + count)])
+
+    kept = [item[1] for _, item in paint(0, 20)]
+    stream = paint(100, 50)
+    next(stream)
+    stream.close()
+    again = [item[1] for _, item in paint(20, 20)]
+    assert [int(pixels[0, 0]) for pixels in kept + again] == list(range(40))
+
+
+def test_a_crash_among_pictures_costs_only_itself():
+    executor = processes.build(2, 60.0)
+    tasks = [(n, (224, 224, 3), "u1") if n % 10 else "crash" for n in range(1, 41)]
+    try:
+        results = list(executor.run(make_painter, tasks))
+    finally:
+        executor.close()
+    for task, result in results:
+        if task == "crash":
+            assert result.crashed
+        else:
+            assert (result[1] == task[0]).all()
+
+
+def test_pictures_come_back_without_shared_memory_too(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    executor = processes.build(2, 60.0)
+    tasks = [(n, (30, 30, 3), "u1") for n in range(20)]
+    try:
+        assert all((item[1] == n).all() for (n, *_), item in executor.run(make_painter, tasks))
+    finally:
+        executor.close()

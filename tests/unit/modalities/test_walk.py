@@ -29,8 +29,27 @@ def plant(root, *paths):
             file.write(b"abc")
 
 
-def walk_of(root, **options):
+class Files:
+    """The files of a walk, without the folders between them."""
+
+    def __init__(self, folders):
+        self.folders = folders
+
+    def __iter__(self):
+        for folder in self.folders:
+            yield from folder.files()
+
+    @property
+    def unreadable(self):
+        return self.folders.unreadable
+
+
+def folders_of(root, **options):
     return walk(os.fsencode(root), claims=options.pop("claims", build().claims), **options)
+
+
+def walk_of(root, **options):
+    return Files(folders_of(root, **options))
 
 
 def paths(root, **options):
@@ -84,17 +103,17 @@ def test_every_file_is_met_once(names, follow_symlinks):
             placed.add(name)
         seen = [
             file.path
-            for file in walk(
+            for file in walk_of(
                 root, claims=lambda _: True, hidden=True, follow_symlinks=follow_symlinks
             )
         ]
         assert len(seen) == len(set(seen))
         assert set(seen) == placed
-        every = walk(root, claims=lambda _: True, hidden=True, exclude=["*"])
+        every = walk_of(root, claims=lambda _: True, hidden=True, exclude=["*"])
         assert list(every) == []
-        chosen = walk(root, claims=lambda _: True, hidden=True, include=["*"])
+        chosen = walk_of(root, claims=lambda _: True, hidden=True, include=["*"])
         assert [file.path for file in chosen] == [
-            file.path for file in walk(root, claims=lambda _: True, hidden=True)
+            file.path for file in walk_of(root, claims=lambda _: True, hidden=True)
         ]
     finally:
         shutil.rmtree(root)
@@ -308,13 +327,83 @@ def test_what_is_no_file_is_left_out(tmp_path):
     assert paths(tmp_path, follow_symlinks=True) == ["a.jpg"]
 
 
-def test_a_file_that_vanishes_while_the_walk_goes_on_is_no_file(tmp_path):
-    plant(tmp_path, "a.jpg", "b.jpg", "c/d.jpg")
+def test_a_folder_that_vanishes_while_the_walk_goes_on_has_no_files(tmp_path):
+    plant(tmp_path, "a.jpg", "c/d.jpg")
     files = iter(walk_of(tmp_path))
     assert next(files).path == b"a.jpg"
-    (tmp_path / "b.jpg").unlink()
     shutil.rmtree(tmp_path / "c")
     assert list(files) == []
+
+
+def test_a_file_that_vanishes_while_its_folder_is_read_is_no_file(tmp_path, monkeypatch):
+    plant(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    stat = os.stat
+
+    def vanishing(path, **options):
+        if os.path.basename(path) == b"b.jpg":
+            (tmp_path / "b.jpg").unlink()
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", vanishing)
+    monkeypatch.setattr(os, "supports_dir_fd", {vanishing})
+    assert paths(tmp_path) == ["a.jpg", "c.jpg"]
+
+
+def test_files_are_found_where_folders_cannot_be_held_open(tmp_path, monkeypatch):
+    plant(tmp_path, "a.jpg", "a.txt", "b/c.jpg")
+    held = list(walk_of(tmp_path))
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+    assert list(walk_of(tmp_path)) == held
+
+
+class TestDigest:
+    """It changes with whatever the files of a folder follow from, and with nothing else."""
+
+    def digests(self, root, **options):
+        return {folder.path: folder.digest for folder in folders_of(root, **options)}
+
+    @pytest.fixture
+    def planted(self, tmp_path):
+        plant(tmp_path, "a.jpg", "a.txt", "notes.md", "b/c.jpg", "b/d.jpg")
+        for path in tmp_path.rglob("*"):
+            os.utime(path, ns=(10**9, 10**9))
+        return tmp_path
+
+    def test_it_stays_while_nothing_that_matters_changes(self, planted):
+        before = self.digests(planted)
+        plant(planted, "notes.md", "more.md", "b/e/f.jpg")
+        after = self.digests(planted)
+        assert before == {path: after[path] for path in before}
+        assert set(after) - set(before) == {b"b/e"}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda root: os.utime(root / "a.jpg", ns=(10**9, 10**9 + 1)),
+            lambda root: (root / "a.jpg").write_bytes(b"abcd"),
+            lambda root: os.utime(root / "a.txt", ns=(10**9, 2 * 10**9)),
+            lambda root: (root / "a.jpg").rename(root / "b.jpg"),
+            lambda root: (root / "a.jpg").unlink(),
+            lambda root: (root / "a.txt").unlink(),
+            lambda root: plant(root, "z.jpg"),
+            lambda root: plant(root, "z.json"),
+        ],
+    )
+    def test_it_changes_with_a_file(self, planted, change):
+        before = self.digests(planted)
+        change(planted)
+        after = self.digests(planted)
+        assert before[b""] != after[b""]
+        assert before[b"b"] == after[b"b"]
+
+    def test_it_changes_with_what_is_asked_for(self, planted):
+        choices = [{}, {"include": ["*.jpg"]}, {"exclude": ["*.jpg"]}, {"hidden": True}]
+        found = {self.digests(planted, **choice)[b""] for choice in choices}
+        assert len(found) == len(choices)
+
+    def test_names_and_sizes_cannot_stand_for_each_other(self, tmp_path):
+        plant(tmp_path, "one/a.jpg", "one/b.jpg", "two/ab.jpg", "three/a.jpg")
+        assert len(set(self.digests(tmp_path).values())) == 4
 
 
 def test_very_deep_trees_do_not_overflow(monkeypatch):

@@ -1,0 +1,71 @@
+"""clip-retrieval, which makes the vectors of whole data sets, with random weights of a model's shape."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speed.peers import peer_python
+
+REQUIREMENTS = ("clip-retrieval==2.45.0", "transformers<5", "setuptools<81")
+_READ = """
+import sys, pandas
+for name in pandas.read_parquet(sys.argv[1])["image_path"]:
+    print(name)
+"""
+
+
+@dataclass(frozen=True)
+class ClipRetrieval:
+    """An installed clip-retrieval.
+
+    Attributes:
+        python: The interpreter of its environment.
+        output: Where it writes vectors.
+        model: As it names one: an architecture of open_clip and a file of weights.
+    """
+
+    python: Path
+    output: Path
+    model: str
+
+    def index(self, folder: Path) -> None:
+        """Make the vectors of a folder's pictures by its command for inference."""
+        shutil.rmtree(self.output, ignore_errors=True)
+        command: list[Any] = [self.python, "-m", "clip_retrieval.cli", "inference"]
+        command += ["--input_dataset", folder, "--output_folder", self.output]
+        command += ["--clip_model", self.model, "--enable_text", "False"]
+        command += ["--num_prepro_workers", str(os.cpu_count()), "--batch_size", "32"]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+        subprocess.run(command, env=environment, capture_output=True, check=True)
+
+    def stored(self) -> dict[str, NDArray[np.float32]]:
+        """By name of the file: its vector."""
+        (vectors,) = (self.output / "img_emb").glob("*.npy")
+        (facts,) = (self.output / "metadata").glob("*.parquet")
+        read = [self.python, "-c", _READ, facts]
+        names = subprocess.run(read, capture_output=True, check=True, text=True).stdout
+        found = [Path(name).name for name in names.splitlines()]
+        return dict(zip(found, np.load(vectors).astype(np.float32), strict=True))
+
+
+def make_clip_retrieval(folder: Path, architecture: str, weights: Path) -> ClipRetrieval:
+    """Install clip-retrieval.
+
+    Args:
+        folder: Gets its vectors.
+        architecture: As open_clip names it.
+        weights: Of that.
+
+    Raises:
+        PeerUnavailableError: pip cannot install it.
+    """
+    python = peer_python("clip-retrieval", REQUIREMENTS)
+    return ClipRetrieval(python, folder / "clip-retrieval", f"open_clip:{architecture}/{weights}")

@@ -1,0 +1,131 @@
+"""How much memory indexing takes, by the number of files."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.speed.compare import machine
+from mmsearch import assembly
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.requests import IndexRequest, Progress
+from mmsearch.core.settings import load_settings
+from mmsearch.core.types import Kind, Prepared, Vectors
+from mmsearch.core.vectors import as_unit_vectors
+
+SIZES = (2_000, 20_000, 100_000)
+A_FOLDER = 200
+
+
+class StubEncoder:
+    """Has the shape of an encoder, and gives vectors that are cheap."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.spec = encoder.spec
+        self.image_preparation = encoder.image_preparation
+        self.bulk_preparation = encoder.image_preparation
+        self.batch_size = encoder.batch_size
+        self._random = np.random.default_rng(0)
+
+    def encode(self, kind: Kind, batch: Sequence[Prepared]) -> Vectors:
+        """Of noise."""
+        rows = self._random.standard_normal((len(batch), self.spec.dim), dtype=np.float32)
+        return as_unit_vectors(rows)
+
+
+def measure(photos: Path, cache: Path) -> dict[str, Any]:
+    """Each size in a process of its own: a peak is a process's."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for size in SIZES:
+            folder = Path(name) / f"{size}"
+            _plant(folder, size)
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.speed.memory",
+                folder,
+                f"{name}/home-{size}",
+            ]
+            done = subprocess.run(command, capture_output=True, check=True, text=True)
+            rows.append({"files": size, **json.loads(done.stdout.splitlines()[-1])})
+    return {"machine": machine(), "rows": rows}
+
+
+def _plant(folder: Path, size: int) -> None:
+    """Tiny pictures, no two the same."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(buffer, "JPEG")
+    picture = buffer.getvalue()
+    for number in range(size):
+        path = folder / f"{number // A_FOLDER:04d}/IMG_{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What follows the end of a JPEG belongs to no picture.
+        path.write_bytes(picture + b"%d" % number)
+        os.utime(path, (1e9, 1e9))
+
+
+def _index(folder: Path, home: Path) -> dict[str, float]:
+    """Peaks of this process, in MB: of a first run before the vector index is built, and of all."""
+    settings = replace(load_settings(), model="starter", offline=True, texts="none")
+    layout = IndexLayout.of(home, "default")
+    peaks: dict[str, float] = {}
+
+    def note(state: Progress) -> None:
+        peaks.setdefault(state.phase, _peak_mb())
+
+    with (
+        assembly.writing(layout, 0, create=True) as catalog,
+        assembly.make_indexer(layout, catalog, settings, lambda line: None) as indexer,
+    ):
+        stub: Any = StubEncoder(indexer.encoder)
+        maker = replace(indexer.make_decoder, prepare=stub.bulk_preparation)
+        report = replace(indexer, encoder=stub, make_decoder=maker).run(
+            IndexRequest(os.fsencode(folder)), note
+        )
+    return {
+        "added": report.added,
+        "begun_mb": peaks["scan"],
+        "encoded_mb": peaks["build"],
+        "built_mb": _peak_mb(),
+    }
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def page(results: dict[str, Any]) -> str:
+    """The section of the results."""
+    rows = "".join(
+        f"| {r['files']:,} | {r['begun_mb']:.0f} | {r['encoded_mb']:.0f} | {r['built_mb']:.0f} |\n"
+        for r in results["rows"]
+    )
+    return f"""\
+## Memory of indexing
+
+Peak of resident memory of the indexing process, in MB, over a folder of new files: tiny JPEGs, decoded by worker processes as any are,
+and an encoder that gives random vectors at once. The last column includes building the vector index, which holds all vectors (float16).
+
+| files | begun | all encoded | index built |
+|--:|--:|--:|--:|
+{rows}"""
+
+
+if __name__ == "__main__":
+    multiprocessing.freeze_support()
+    print(json.dumps(_index(Path(sys.argv[1]), Path(sys.argv[2]))))

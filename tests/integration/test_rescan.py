@@ -1,0 +1,180 @@
+"""Folders in which nothing is left to do pass whole, and nothing slips through."""
+
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from mmsearch.assembly import walk_of
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.requests import IndexRequest
+from mmsearch.core.types import Text
+from tests.toy import ToyModality, toy_indexer
+
+FOLDERS, FILES = 4, 5
+
+
+def write(path, content, tick=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    os.utime(path, ns=(tick * 10**9, tick * 10**9))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for folder in range(FOLDERS):
+        for file in range(FILES):
+            write(tmp_path / f"photos/{folder}/{file}.toy", f"picture {folder} {file}")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return IndexLayout(tmp_path / "index")
+
+
+def run(layout, folder, *, sources=None, captions=None, **options):
+    """The report, and how many known files were read one by one."""
+    read = []
+    more = {} if sources is None else {"sources": sources}
+    with toy_indexer(layout, captions=captions, **more) as indexer:
+        known_files = indexer.catalog.known_files
+
+        def watched(*arguments):
+            found = known_files(*arguments)
+            read.append(len(found))
+            return found
+
+        indexer.catalog.known_files = watched
+        report = indexer.run(IndexRequest(os.fsencode(folder), **options))
+    return report, sum(read)
+
+
+@pytest.fixture
+def indexed(layout, photos):
+    run(layout, photos)
+    return photos
+
+
+def test_a_second_run_over_unchanged_files_looks_nothing_up(layout, indexed):
+    report, read = run(layout, indexed)
+    assert (report.unchanged, report.added, read) == (FOLDERS * FILES, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        (lambda p: write(p / "1/new.toy", "new", 2), {"added": 1, "unchanged": 20}),
+        (lambda p: write(p / "1/2.toy", "other", 2), {"changed": 1, "unchanged": 19}),
+        (lambda p: write(p / "1/2.toy", "picture 1 2", 2), {"unchanged": 20}),
+        (lambda p: write(p / "1/2.toy.txt", "said", 2), {"unchanged": 20, "retold": 1}),
+        (lambda p: (p / "1/2.toy").unlink(), {"gone": 1, "unchanged": 19}),
+        (lambda p: shutil.rmtree(p / "1"), {"gone": FILES, "unchanged": 15}),
+        (lambda p: (p / "1").rename(p / "one"), {"moved": FILES, "unchanged": 15}),
+        (lambda p: (p / "1/2.toy").rename(p / "2/n.toy"), {"moved": 1, "unchanged": 19}),
+        (lambda p: shutil.copy(p / "1/2.toy", p / "new.toy"), {"copied": 1, "unchanged": 20}),
+        (lambda p: write(p / "1/2.toy", "bad", 2), {"unchanged": 19}),
+    ],
+)
+def test_a_change_is_found_and_costs_its_own_folders_only(layout, indexed, change, counts):
+    change(indexed)
+    report, read = run(layout, indexed)
+    found = {name: getattr(report, name) for name in ("added", "changed", "moved", "copied")}
+    found |= {name: getattr(report, name) for name in ("unchanged", "gone", "retold")}
+    assert found == dict.fromkeys(found, 0) | counts
+    # Before and after it, the files of at most two folders.
+    assert 0 < read <= 4 * FILES + 2
+    again, read = run(layout, indexed)
+    assert (again.added + again.changed + again.moved + again.copied + again.gone) == 0
+    assert again.unchanged == sum(counts.get(n, 0) for n in found if n not in ("gone", "retold"))
+    # A file that was copied just now bears a time of just now, which proves nothing yet.
+    assert read == 0 or counts.get("copied")
+
+
+def test_a_folder_with_a_broken_file_passes_until_it_shall_be_tried_again(layout, photos):
+    write(photos / "0/0.toy", "bad")
+    run(layout, photos)
+    report, read = run(layout, photos)
+    assert (report.unchanged, report.still_failed, read) == (FOLDERS * FILES - 1, 1, 0)
+    report, read = run(layout, photos, retry_failed=True)
+    assert (len(report.failed), report.unchanged) == (1, FOLDERS * FILES - 1)
+    assert read
+
+
+def test_a_file_that_was_fresh_when_it_was_read_is_read_again(layout, indexed):
+    fresh = indexed / "3/fresh.toy"
+    fresh.write_text("first")
+    run(layout, indexed)
+    facts = fresh.stat()
+    fresh.write_text("other")
+    os.utime(fresh, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+    report, _ = run(layout, indexed)
+    assert report.changed == 1
+
+
+def test_a_file_that_was_being_written_is_found_once_it_is_at_rest(layout, indexed):
+    new = indexed / "2/new.toy"
+    write(new, "new", 2)
+    report, _ = run(layout, indexed, unsettled=frozenset({os.fsencode(new)}))
+    assert report.added == 0
+    report, _ = run(layout, indexed)
+    assert report.added == 1
+
+
+def test_another_choice_of_texts_looks_at_every_file(layout, photos):
+    write(photos / "0/0.toy.txt", "a caption")
+    run(layout, photos)
+    assert run(layout, photos)[1] == 0
+    report, read = run(layout, photos, sources=())
+    assert (report.retold, read) == (1, 2 * FOLDERS * FILES)
+
+
+def test_a_table_speaks_to_files_in_folders_that_passed(layout, indexed):
+    table = {b"1/1.toy": (Text("caption", "a windmill", "en", "table"),)}
+    assert run(layout, indexed, captions=table)[0].retold == 1
+    assert run(layout, indexed)[0].unchanged == FOLDERS * FILES
+
+
+def test_a_lost_segment_is_encoded_again(layout, indexed):
+    with toy_indexer(layout) as indexer:
+        for segment in indexer.catalog.segments():
+            indexer.catalog.forget_segment(segment.number)
+    report, _ = run(layout, indexed)
+    assert report.changed + report.added == FOLDERS * FILES
+
+
+def test_a_part_of_a_root_is_compared_with_its_own_part(layout, indexed):
+    report, read = run(layout, indexed / "1")
+    assert (report.unchanged, read) == (FILES, 0)
+    (indexed / "2/0.toy").unlink()
+    assert run(layout, indexed / "1")[0].gone == 0
+    assert run(layout, indexed)[0].gone == 1
+
+
+def test_a_run_that_stopped_on_its_way_leaves_no_folder_for_finished(layout, indexed, monkeypatch):
+    write(indexed / "1/new.toy", "new", 2)
+    with toy_indexer(layout) as indexer:
+        monkeypatch.setattr(type(indexer), "_retell", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            indexer.run(IndexRequest(os.fsencode(indexed)))
+    monkeypatch.undo()
+    report, read = run(layout, indexed)
+    assert (report.unchanged, report.added) == (FOLDERS * FILES + 1, 0)
+    assert read
+
+
+def test_patterns_of_a_part_are_not_those_of_the_whole(tmp_path):
+    """What is left out of photos/sub as x/b is not left out of photos, where it is sub/x/b."""
+    layout = IndexLayout(tmp_path / "index")
+    for path in ("sub/x/a.toy", "sub/x/b.toy"):
+        write(tmp_path / "photos" / path, path)
+
+    def added(folder):
+        with toy_indexer(layout) as indexer:
+            real = replace(indexer, walk=lambda request: walk_of(request, (ToyModality(),)))
+            return real.run(IndexRequest(os.fsencode(folder), exclude=("x/b.toy",))).added
+
+    assert added(tmp_path / "photos/sub") == 1
+    assert added(tmp_path / "photos/sub") == 0
+    assert added(tmp_path / "photos") == 1
