@@ -22,13 +22,14 @@ from benchmarks.speed.compare import compare, machine, row, table
 from benchmarks.speed.rclip import ARCHITECTURE, VERSION, Rclip, make_rclip
 from mmsearch import assembly
 from mmsearch.core.layout import IndexLayout
+from mmsearch.core.protocols import Encoder
 from mmsearch.core.records import EncodedPicture, Identity, PlacedFile, SeenFile, ShardCommit
 from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import SegmentVectors, no_texts, write_segment
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, Vectors
+from mmsearch.core.types import FusionSpec, Picture, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.build_index import save_index
+from mmsearch.engine.build_index import AUTO
 
 SIZES = (1_000, 100_000, 1_000_000)
 RCLIP_SIZES = SIZES[:2]
@@ -37,7 +38,6 @@ RCLIP_SIZES = SIZES[:2]
 BLOCK, ROUNDS, K = 65_536, 7, 10
 BAR, RCLIP_BAR = 1 / 0.15, 1.0
 QUERY = "a red car"
-VECTOR_INDEX = "faiss_flat"
 
 THEIRS = """
 import sys
@@ -67,7 +67,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         encoder = assembly.make_encoder(rclip.model, settings, lambda line: None)
         for size in SIZES:
             home, vectors = folder / str(size), folder / f"{size}.npy"
-            _fill(IndexLayout.of(home, "default"), encoder.spec, vectors, size)
+            _fill(IndexLayout.of(home, "default"), encoder, vectors, size)
             ours = _Ours(home, settings.cache, folder)
             torch = _torch(rclip.weights, vectors)
             beside_torch.append(_row(f"{size:,} vectors", ours.alone, torch, BAR))
@@ -149,32 +149,31 @@ def _output(command: Sequence[Any], environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def _fill(layout: IndexLayout, encoder: EncoderSpec, copy: Path, size: int) -> None:
+def _fill(layout: IndexLayout, encoder: Encoder, copy: Path, size: int) -> None:
     """An index of random vectors, and the same vectors as an array of float32."""
     fusion = assembly.make_fusion(FusionSpec())
-    plugin = assembly.vector_index_plugin(VECTOR_INDEX)
-    whole = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(size, encoder.dim))
+    dim, identity = encoder.spec.dim, Identity(encoder.spec, fusion.spec, AUTO, ())
+    whole = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(size, dim))
     with assembly.writing(layout, 0, create=True) as catalog:
-        catalog.bind(Identity(encoder, fusion.spec, VECTOR_INDEX, ()))
+        catalog.bind(identity)
         root, _ = catalog.ensure_root(b"/nowhere")
-        for number, (first, vectors) in enumerate(_blocks(size, encoder.dim), start=1):
+        for number, (first, vectors) in enumerate(_blocks(size, dim), start=1):
             whole[first : first + len(vectors)] = vectors
             ids = np.arange(first, first + len(vectors), dtype=np.int64) + 1
             pictures = [
                 EncodedPicture(int(i), int(i).to_bytes(32, "big"), Picture(640, 480, "JPEG"))
                 for i in ids
             ]
-            held = SegmentVectors(ids, vectors, [no_texts(encoder.dim)] * len(ids))
-            segment = write_segment(layout, number, held, SegmentFacts(encoder, pictures))
+            held = SegmentVectors(ids, vectors, [no_texts(dim)] * len(ids))
+            segment = write_segment(layout, number, held, SegmentFacts(encoder.spec, pictures))
             placed = [
                 PlacedFile(SeenFile(b"%d.jpg" % (item.id - 1), 1, 1), item.digest)
                 for item in pictures
             ]
             catalog.commit_shard(ShardCommit(root.id, 1, segment, pictures, placed))
-        built = save_index(
-            layout, catalog.segments(), fusion, VECTOR_INDEX, plugin, np.empty(0, np.int64)
-        )
-        catalog.publish(built)
+        builder = assembly.index_builder(layout, catalog, lambda: encoder)
+        nothing = np.empty(0, np.int64)
+        catalog.publish(builder.build(catalog.segments(), fusion, identity, nothing))
     whole.flush()
 
 
