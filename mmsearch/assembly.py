@@ -401,7 +401,7 @@ def make_indexer(
             encoder=encoder,
             fusion=fusion,
             vector_index=vector_index,
-            builder=index_builder(layout, catalog, lambda: encoder),
+            builder=index_builder(layout, catalog, lambda: encoder, settings.device),
             sources=sources,
             walk=lambda request: walk_of(request, modalities),
             find_texts=lambda request: file_texts(request, sources),
@@ -413,7 +413,10 @@ def make_indexer(
 
 
 def index_builder(
-    layout: IndexLayout, catalog: Catalog, find_encoder: Callable[[], Encoder]
+    layout: IndexLayout,
+    catalog: Catalog,
+    find_encoder: Callable[[], Encoder],
+    device: str = "cpu",
 ) -> IndexBuilder:
     """Builds vector indexes.
 
@@ -421,12 +424,18 @@ def index_builder(
         layout: The index.
         catalog: Its captions are among the texts that an approximate index is tuned on.
         find_encoder: The index's own, asked for when there is something to tune.
+        device: Where searches will run; see `Settings.device`.
     """
+    from mmsearch.core.hardware import gpu_memory_bytes  # noqa: PLC0415 - queries build nothing
     from mmsearch.engine.asked_texts import asked_texts, encode_asked  # noqa: PLC0415
-    from mmsearch.engine.build_index import IndexBuilder  # noqa: PLC0415
+    from mmsearch.engine.build_index import EXACT, IndexBuilder  # noqa: PLC0415
 
+    on_gpu = vector_index_plugin(EXACT).uses_gpu(device)
     return IndexBuilder(
-        layout, vector_index_plugin, lambda: encode_asked(find_encoder(), asked_texts(catalog))
+        layout,
+        vector_index_plugin,
+        lambda: encode_asked(find_encoder(), asked_texts(catalog)),
+        gpu_memory_bytes() if on_gpu else 0,
     )
 
 

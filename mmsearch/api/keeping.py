@@ -262,6 +262,7 @@ class KeptIndex:
                     self._layout,
                     catalog,
                     lambda: assembly.encoder_of(bound, self._settings, self._say),
+                    self._settings.device,
                 ),
                 progress,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 
@@ -16,3 +17,13 @@ def processors() -> int:
 def has_nvidia_gpu() -> bool:
     """Whether an NVIDIA driver with a device is loaded, whatever libraries can use it."""
     return Path("/proc/driver/nvidia/version").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def gpu_memory_bytes() -> int:
+    """Memory of the first NVIDIA GPU, as its driver's nvidia-smi tells; 0 if there is none."""
+    ask = ["nvidia-smi", "--id=0", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True)
+        return int(done.stdout.split()[0]) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return 0

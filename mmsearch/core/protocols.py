@@ -195,6 +195,9 @@ class VectorIndexPlugin(Protocol):
     SUFFIX: str
     """Of its files."""
 
+    def uses_gpu(self, device: str) -> bool:
+        """Whether an index of this kind would be searched on a GPU; see `IndexSpec.device`."""
+
     def build(
         self,
         spec: IndexSpec,

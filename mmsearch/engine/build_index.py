@@ -19,6 +19,9 @@ AUTO, EXACT, APPROXIMATE = "auto", "faiss_flat", "faiss_fastscan"
 EXACT_UP_TO = 300_000
 """Vectors that are searched exactly unless something else is asked for: some ten milliseconds."""
 
+GPU_SHARE = 0.85
+"""Of a GPU's memory may be filled with vectors; there, ten million take some milliseconds."""
+
 ALWAYS_MERGED = 50_000
 """An index of so many vectors is built anew whenever it has grown: that takes a second."""
 
@@ -97,11 +100,13 @@ class IndexBuilder:
         layout: The index.
         find_plugin: Finds vector indexes by name.
         texts_asked: Vectors of texts such as will be asked; not called for exact search.
+        gpu_bytes: Memory of the GPU on which exact search would run; 0: there is none.
     """
 
     layout: IndexLayout
     find_plugin: Callable[[str], VectorIndexPlugin]
     texts_asked: Callable[[], Vectors]
+    gpu_bytes: int = 0
 
     def build(
         self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, left_out: Ids
@@ -121,7 +126,7 @@ class IndexBuilder:
         dim = fused_width(fusion, segments[0].dim)
         name, goals = identity.vector_index, identity.goals
         if name == AUTO:
-            name = _by_size(rows, dim, goals)
+            name = self._by_size(rows, dim, goals)
         training = None
         if name not in (EXACT, "exact"):
             memory = None if goals.memory_mb is None else int(goals.memory_mb * 1_000_000)
@@ -156,11 +161,12 @@ class IndexBuilder:
             settings={"dim": dim, **index.facts, "reason": _reason(index.facts, training)},
         )
 
-
-def _by_size(rows: int, dim: int, goals: SearchGoals) -> str:
-    if goals.latency_ms is not None or not _fits(rows, dim, goals):
-        return APPROXIMATE
-    return EXACT if rows <= EXACT_UP_TO else APPROXIMATE
+    def _by_size(self, rows: int, dim: int, goals: SearchGoals) -> str:
+        if rows * dim * 2 <= GPU_SHARE * self.gpu_bytes:
+            return EXACT
+        if goals.latency_ms is not None or not _fits(rows, dim, goals):
+            return APPROXIMATE
+        return EXACT if rows <= EXACT_UP_TO else APPROXIMATE
 
 
 def _fits(rows: int, dim: int, goals: SearchGoals) -> bool:

@@ -25,6 +25,11 @@ from mmsearch.core.vectors import check_unit_vectors
 SUFFIX = "npz"
 
 
+def uses_gpu(device: str) -> bool:
+    """Never."""
+    return False
+
+
 def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: Training | None = None
 ) -> VectorIndex:

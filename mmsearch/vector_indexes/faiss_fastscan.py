@@ -46,6 +46,11 @@ MOST_CANDIDATES = 65_536
 UNTUNED: Mapping[str, Any] = {"recall": 1.0}
 
 
+def uses_gpu(device: str) -> bool:
+    """Never: FAISS has no fast scan there."""
+    return False
+
+
 def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: Training | None = None
 ) -> VectorIndex:

