@@ -27,6 +27,7 @@ from benchmarks.speed import (
     ood,
     pipeline,
     quant,
+    scale,
     simd_guard,
 )
 
@@ -45,8 +46,15 @@ SPEED: dict[str, Any] = {
     "simd_guard": simd_guard,
     "build": build,
 }
-LARGE: dict[str, Any] = {"flat_1m": flat, "ann_1m": ann, "ood_1m": ood, "build_1m": build}
-"""Parts of a million vectors, which take hours on two cores: measured only when they are named."""
+LARGE: dict[str, Any] = {
+    "flat_1m": flat,
+    "ann_1m": ann,
+    "ood_1m": ood,
+    "build_1m": build,
+    "scale": scale,
+}
+ROWS = {part: 1_000_000 for part in LARGE} | {"scale": scale.ROWS}
+"""Parts of a million vectors and more, which take hours on two cores: measured only when they are named."""
 
 GPU: dict[str, Any] = {
     "gpu_calib": calib,
@@ -65,7 +73,7 @@ Written by `scripts/bench`, which measures all of it again; `scripts/bench --onl
 def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
     """One part's results, as JSON has them."""
     if part in LARGE:
-        return LARGE[part].measure(photos, cache, rows=1_000_000)
+        return LARGE[part].measure(photos, cache, rows=ROWS[part])
     if part in SPEED or part in GPU:
         return PARTS[part].measure(photos, cache)
     # Sums depend on the number of threads.
