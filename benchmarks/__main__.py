@@ -53,7 +53,7 @@ LARGE: dict[str, Any] = {
     "build_1m": build,
     "scale": scale,
 }
-ROWS = {part: 1_000_000 for part in LARGE} | {"scale": scale.ROWS}
+ROWS = dict.fromkeys(LARGE, 1_000_000) | {"scale": scale.ROWS}
 """Parts of a million vectors and more, which take hours on two cores: measured only when they are named."""
 
 GPU: dict[str, Any] = {
