@@ -86,11 +86,13 @@ class Training:
         queries: (q, dim), such as will be asked: vectors of texts, not of pictures.
         recall: Share of the true ten nearest that a search shall find.
         memory_bytes: What its searches may keep in memory, rows read from disk aside; None: all.
+        go_on: Called between steps that take seconds; may raise to end it.
     """
 
     queries: Vectors
     recall: float = 0.95
     memory_bytes: int | None = None
+    go_on: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

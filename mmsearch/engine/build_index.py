@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,11 @@ from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.records import BuiltIndex, FileStamp, Identity, Segment
 from mmsearch.core.segments import read_segment
 from mmsearch.core.types import Ids, IndexSpec, SearchGoals, Training, Vectors
+from mmsearch.engine.merging import MergeStoppedError, Stopped
 
 AUTO, EXACT, APPROXIMATE = "auto", "faiss_flat", "faiss_fastscan"
+EXACT_ONES = (EXACT, "exact")
+"""Nothing is learned for these."""
 
 EXACT_UP_TO = 300_000
 """Vectors that are searched exactly unless something else is asked for: some ten milliseconds."""
@@ -122,43 +125,53 @@ class IndexBuilder:
         Raises:
             DamagedFileError: A segment is missing, or is not what the catalog says.
         """
+        return self.prepared(segments, fusion, identity, left_out)(lambda: False)
+
+    def prepared(
+        self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, left_out: Ids
+    ) -> Callable[[Stopped], BuiltIndex]:
+        """As `build`, when what is returned is called: the encoder is used before that only."""
         rows = sum(segment.rows for segment in segments) - len(left_out)
         dim = fused_width(fusion, segments[0].dim)
         name, goals = identity.vector_index, identity.goals
         if name == AUTO:
             name = self._by_size(rows, dim, goals)
-        training = None
-        if name not in (EXACT, "exact"):
+        asked = None if name in EXACT_ONES else fusion.fuse_query(self.texts_asked())
+
+        def write(name: str, stopped: Stopped, asked: Vectors | None) -> BuiltIndex:
+            blocks = _until(stopped, fused_blocks(self.layout, segments, fusion, left_out))
             memory = None if goals.memory_mb is None else int(goals.memory_mb * 1_000_000)
-            asked = fusion.fuse_query(self.texts_asked())
-            training = Training(asked, goals.recall, memory)
-        built = self._write(name, dim, segments, fusion, left_out, training)
-        if identity.vector_index == AUTO and _exact_is_fast(built.settings, rows, dim, goals):
-            self.layout.path(built.stamp).unlink()
-            return self._write(EXACT, dim, segments, fusion, left_out, None)
-        return built
+            training = None
+            if asked is not None:
+                training = Training(asked, goals.recall, memory, lambda: _refuse(stopped))
+            return self._write(IndexSpec(name, dim, "cpu"), blocks, segments[-1].number, training)
+
+        def build(stopped: Stopped) -> BuiltIndex:
+            built = write(name, stopped, asked)
+            if identity.vector_index == AUTO and _exact_is_fast(built.settings, rows, dim, goals):
+                self.layout.path(built.stamp).unlink()
+                return write(EXACT, stopped, None)
+            return built
+
+        return build
 
     def _write(
         self,
-        name: str,
-        dim: int,
-        segments: Sequence[Segment],
-        fusion: Fusion,
-        left_out: Ids,
+        spec: IndexSpec,
+        blocks: Iterable[tuple[Ids, Vectors]],
+        covers: int,
         training: Training | None,
     ) -> BuiltIndex:
-        plugin = self.find_plugin(name)
+        plugin = self.find_plugin(spec.name)
         path = self.layout.built(self.layout.next_built_number(), plugin.SUFFIX)
-        blocks = fused_blocks(self.layout, segments, fusion, left_out)
-        spec = IndexSpec(name, dim, "cpu")
         stamp: FileStamp = plugin.write(spec, blocks, path, training)
         index = plugin.load(spec, path, stamp)
         return BuiltIndex(
-            spec_name=name,
+            spec_name=spec.name,
             stamp=stamp,
             rows=len(index.ids),
-            covers=segments[-1].number,
-            settings={"dim": dim, **index.facts, "reason": _reason(index.facts, training)},
+            covers=covers,
+            settings={"dim": spec.dim, **index.facts, "reason": _reason(index.facts, training)},
         )
 
     def _by_size(self, rows: int, dim: int, goals: SearchGoals) -> str:
@@ -167,6 +180,19 @@ class IndexBuilder:
         if goals.latency_ms is not None or not _fits(rows, dim, goals):
             return APPROXIMATE
         return EXACT if rows <= EXACT_UP_TO else APPROXIMATE
+
+
+def _until(
+    stopped: Stopped, blocks: Iterable[tuple[Ids, Vectors]]
+) -> Iterator[tuple[Ids, Vectors]]:
+    for block in blocks:
+        _refuse(stopped)
+        yield block
+
+
+def _refuse(stopped: Stopped) -> None:
+    if stopped():
+        raise MergeStoppedError
 
 
 def _fits(rows: int, dim: int, goals: SearchGoals) -> bool:

@@ -15,11 +15,12 @@ from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPictur
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.engine.binding import check_encoder
-from mmsearch.engine.build_index import IndexBuilder, is_due
+from mmsearch.engine.build_index import ALWAYS_MERGED, IndexBuilder, is_due
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_shard import PAGE, ShardEncoder
 from mmsearch.engine.encode_texts import TextEncoder
 from mmsearch.engine.file_texts import FileTexts
+from mmsearch.engine.merging import Merge, Stopped
 from mmsearch.engine.reencode import reencode
 from mmsearch.engine.retell import retell
 from mmsearch.engine.rewrite import adopt_staged, stage_encodings
@@ -81,6 +82,7 @@ class Indexer:
         self._bind()
         self.layout.remove_orphans(self.catalog.referenced_files())
         run_id = self.catalog.begin_run()
+        merge = Merge(self._prepare_merge)
         run = FolderRun(
             request,
             self.catalog,
@@ -90,11 +92,15 @@ class Indexer:
             make_shard_encoder=lambda on_encoded: self._shard_encoder(self.fusion, on_encoded),
             texts=texts,
             progress=progress,
+            before_encoding=merge.begin,
         )
         outcome = "failed"
         retold = 0
         try:
             run.carry_out()
+            merged = merge.finish()
+            if merged is not None:
+                self.catalog.publish(merged)
             progress(run.state("texts"))
             retold = self._retell()
             run.remember(changed=retold > 0)
@@ -105,6 +111,7 @@ class Indexer:
             outcome = "interrupted"
             raise
         finally:
+            merge.give_up()
             counts = {**run.counts(), "retold": retold}
             self.catalog.finish_run(run_id, outcome, counts)
         return replace(run.report(), retold=retold)
@@ -116,6 +123,17 @@ class Indexer:
             added = sum(segment.rows for segment in snapshot.tail)
         if is_due(held, added):
             self._publish(self.fusion)
+
+    def _prepare_merge(self) -> Callable[[Stopped], BuiltIndex] | None:
+        """What builds the index anew of all there is now, if some of it waits beside it."""
+        with self.catalog.snapshot() as snapshot:
+            waiting = sum(segment.rows for segment in snapshot.tail)
+            held = snapshot.built.rows if snapshot.built else 0
+        bound = self.catalog.identity()
+        if bound is None or not waiting or held + waiting <= ALWAYS_MERGED:
+            return None
+        segments, left_out = self.catalog.segments(), self.catalog.superseded()
+        return self.builder.prepared(segments, self.fusion, bound, left_out)
 
     def reindex(
         self,

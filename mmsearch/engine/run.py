@@ -44,6 +44,7 @@ class FolderRun:
         make_shard_encoder: Given a callback for the number of pictures done, makes the worker.
         texts: Finds the texts of files.
         progress: Receives the state of the run, from several threads.
+        before_encoding: Called before each shard; the first time nothing else uses the encoder.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class FolderRun:
         make_shard_encoder: Callable[[Callable[[int], None]], ShardEncoder],
         texts: FileTexts,
         progress: Callable[[Progress], None],
+        before_encoding: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_encoding = before_encoding
         self._request = request
         self._catalog = catalog
         self._walk = walk(request)
@@ -257,6 +260,7 @@ class FolderRun:
         return False
 
     def _shard(self, contents: list[Content]) -> Shard:
+        self._before_encoding()
         shard = Shard(self._next_segment, self._next_id, tuple(contents))
         self._next_segment += 1
         self._next_id += len(contents)

@@ -8,7 +8,7 @@ Many rows are kept in inverted lists, of which a search visits some.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,12 +105,15 @@ class Codes:
         return cls(maps, facts["lists"], faiss.read_index(reader), content)
 
 
-def encode(rows: NDArray[np.float16], query_map: QueryMap) -> Codes:
+def encode(
+    rows: NDArray[np.float16], query_map: QueryMap, go_on: Callable[[], None] = lambda: None
+) -> Codes:
     """The codes of all rows.
 
     Args:
         rows: (n, dim); only some are in memory at a time.
         query_map: To a multiple of 16 dimensions.
+        go_on: See `Training.go_on`.
     """
     dims, lists = query_map.dims, lists_for(len(rows))
     wanted = max(TRAINING_ROWS, lists * POINTS_A_LIST)
@@ -121,6 +124,7 @@ def encode(rows: NDArray[np.float16], query_map: QueryMap) -> Codes:
     index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
     index.train(sample)
     for part in _parts(rows):
+        go_on()
         index.add(query_map.of_rows(part))
     return Codes(query_map, lists, index)
 

@@ -81,14 +81,18 @@ def tune(rows: StoredRows, training: Training) -> Tuned | None:
         return None
     sample = rows.rows[spread(len(rows), MAP_ROWS)].astype(np.float32)
     whole_map = learn_map(learning, sample)
-    truth, check = (_neighbours(rows, queries) for queries in (choosing, measuring))
+    truth = _neighbours(rows, choosing)
+    training.go_on()
+    check = _neighbours(rows, measuring)
+    training.go_on()
     for dims in _enough(whole_map, sample, choosing[:MAP_QUERIES], training.recall):
         if dims > rows.rows.shape[1]:
             break
         size = code_bytes(len(rows), dims)
         if training.memory_bytes is not None and size > training.memory_bytes:
             break
-        codes = encode(rows.rows, whole_map.first(dims))
+        codes = encode(rows.rows, whole_map.first(dims), training.go_on)
+        training.go_on()
         chosen = _settings(codes, rows, choosing, truth, training.recall)
         if chosen is not None:
             nprobe, depth = chosen

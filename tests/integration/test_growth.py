@@ -1,0 +1,131 @@
+"""A large index grows: what is new waits beside it, and is merged while the next run encodes."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from mmsearch import assembly
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.queries import Mode
+from mmsearch.core.requests import IndexRequest
+from mmsearch.engine import build_index, indexer
+from tests.toy import ToyEncoder, toy_engine, toy_indexer
+
+
+@pytest.fixture
+def grown(tmp_path, monkeypatch):
+    """An index of 40 pictures that counts as a large one."""
+    monkeypatch.setattr(build_index, "ALWAYS_MERGED", 20)
+    monkeypatch.setattr(indexer, "ALWAYS_MERGED", 20)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    layout = IndexLayout(tmp_path / "index")
+    add(photos, range(40))
+    run(layout, photos)
+    return layout, photos
+
+
+def add(photos, numbers):
+    for number in numbers:
+        (photos / f"{number:03}.toy").write_text(f"picture {number}")
+
+
+def run(layout, photos, encoder=None):
+    with toy_indexer(layout, encoder) as writer:
+        return writer.run(IndexRequest(os.fsencode(photos)))
+
+
+def state(layout):
+    """Pictures in the built index, and those beside it."""
+    with assembly.reading(layout) as catalog, catalog.snapshot() as snapshot:
+        built = snapshot.built.rows if snapshot.built else 0
+        return built, sum(segment.rows for segment in snapshot.tail)
+
+
+def all_are_found(layout, numbers):
+    with toy_engine(layout) as engine:
+        for number in numbers:
+            found = engine.search_text(f"picture {number}", 1, Mode.VECTOR).hits[0]
+            assert found.path.name == f"{number:03}.toy"
+            assert found.score > 0.999
+
+
+def test_a_few_new_ones_wait_beside_it_and_are_found(grown):
+    layout, photos = grown
+    assert state(layout) == (40, 0)
+    add(photos, range(40, 43))
+    run(layout, photos)
+    assert state(layout) == (40, 3)
+    all_are_found(layout, range(43))
+
+
+def test_they_are_merged_while_the_next_run_encodes(grown):
+    layout, photos = grown
+    add(photos, range(40, 43))
+    run(layout, photos)
+    add(photos, range(43, 45))
+    run(layout, photos)
+    assert state(layout) == (43, 2)
+    all_are_found(layout, range(45))
+
+
+def test_a_run_that_encodes_nothing_merges_nothing(grown):
+    layout, photos = grown
+    add(photos, range(40, 43))
+    run(layout, photos)
+    assert run(layout, photos).encoded == 0
+    assert state(layout) == (40, 3)
+
+
+def test_many_new_ones_are_merged_at_once(grown):
+    layout, photos = grown
+    add(photos, range(40, 50))
+    run(layout, photos)
+    assert state(layout) == (50, 0)
+    all_are_found(layout, range(50))
+
+
+def test_what_is_removed_or_changed_meanwhile_is_not_found(grown):
+    layout, photos = grown
+    add(photos, range(40, 43))
+    run(layout, photos)
+    (photos / "000.toy").unlink()
+    (photos / "041.toy").write_text("picture 999")
+    run(layout, photos)
+    assert state(layout) == (43, 1)
+    with toy_engine(layout) as engine:
+        names = {hit.path.name for hit in engine.search_text("picture 0", 100).hits}
+    assert len(names) == 42
+    assert "000.toy" not in names
+
+
+def test_a_run_that_fails_leaves_what_there_was(grown):
+    layout, photos = grown
+    add(photos, range(40, 43))
+    run(layout, photos)
+    before = {name for name, _ in layout.files()}
+
+    class Broken(ToyEncoder):
+        def encode(self, kind, batch):
+            raise RuntimeError("the device is gone")
+
+    add(photos, range(43, 45))
+    with pytest.raises(Exception, match="the device is gone"):
+        run(layout, photos, Broken())
+    assert state(layout) == (40, 3)
+    run(layout, photos)
+    assert state(layout) == (43, 2)
+    all_are_found(layout, range(45))
+    assert len({name for name, _ in layout.files()}) <= len(before) + 2
+
+
+def test_an_identity_keeps_its_goals_when_it_grows(grown):
+    layout, photos = grown
+    with assembly.writing(layout, 0, create=False) as catalog:
+        bound = catalog.identity()
+        catalog.bind(replace(bound, goals=replace(bound.goals, recall=0.8)))
+    add(photos, range(40, 50))
+    run(layout, photos)
+    with assembly.reading(layout) as catalog:
+        assert catalog.identity().goals.recall == 0.8
