@@ -7,7 +7,7 @@ from benchmarks.speed import synthetic
 from benchmarks.speed.synthetic import CHUNK, DIM, KINDS, Collection
 from benchmarks.speed.truth import nearest, recall, truth
 
-ROWS = 2 * CHUNK + 300
+ROWS = CHUNK + 300
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
