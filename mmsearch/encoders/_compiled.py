@@ -219,6 +219,15 @@ class ModelCache:
             return all(self.stamp(file.name) == file for file in files)
         return False
 
+    def places(self, files: Sequence[CachedFile]) -> list[tuple[int, int]]:
+        """What tells a file from one that has taken its place; shorter if one is missing."""
+        found = []
+        for file in files:
+            with suppress(OSError):
+                facts = (self.folder / file.name).stat()
+                found.append((facts.st_ino, facts.st_mtime_ns))
+        return found
+
     def _replace(self, name: str, text: str) -> None:
         temporary = self.folder / f"{name}.tmp"
         temporary.write_text(text, encoding="utf-8")

@@ -327,15 +327,22 @@ class TowerEncoder:
         return manifest
 
     def _compiled(self, name: TowerName, *, packed: bool = True) -> CompiledTower:
+        known = self._manifest.towers.get(name)
+        before = self._cache.places(known.files) if known else []
         if not self._has(self._manifest, name):
             self._manifest = self._compile((name,))
+            before = self._cache.places(self._manifest.towers[name].files)
         tower = self._manifest.towers[name]
-        return CompiledTower(
+        compiled = CompiledTower(
             self._cache.folder / tower.files[0].name,
             tower.precision,
             optimised=tower.optimised,
             packed=packed,
         )
+        if self._cache.places(tower.files) != before:
+            # Another process has compiled it anew meanwhile: graph and weights may be of two.
+            return self._compiled(name, packed=packed)
+        return compiled
 
     def _compile(self, names: tuple[TowerName, ...]) -> Manifest:
         """Compile towers that the cache lacks; one process at a time."""

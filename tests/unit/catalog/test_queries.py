@@ -1,5 +1,6 @@
 """What is asked often is answered by an index, and in few statements."""
 
+import numpy as np
 import pytest
 from sqlalchemy import event
 
@@ -78,10 +79,12 @@ def test_whether_there_are_texts_is_known_without_a_look_at_names_of_files(
     statements.clear()
     with catalog.snapshot() as snapshot:
         assert not snapshot.has_texts
-    (asked,) = [sent for sent in statements if "filename" in sent[0]]
-    steps = plan_of(catalog, asked)
+        assert snapshot.with_texts(np.array([1])).tolist() == [False]
+    asked = [sent for sent in statements if "filename" in sent[0]]
+    steps = [step for each in asked for step in plan_of(catalog, each)]
     assert [step for step in steps if " texts " in step] == [
-        "SEARCH texts USING COVERING INDEX texts_said (source=?)"
+        "SEARCH texts USING COVERING INDEX texts_said (source=?)",
+        "SEARCH texts USING INDEX texts_image_id (image_id=?)",
     ]
 
 

@@ -1,0 +1,124 @@
+"""What queries read is what the catalog holds, and what is wrong with it is said the same way."""
+
+import os
+import sqlite3
+
+import numpy as np
+import pytest
+
+from mmsearch.catalog.reader import open_reader
+from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.core.errors import DamagedFileError, MMSearchError, SchemaError, StateError
+from mmsearch.core.evidence import Phrase
+from mmsearch.core.queries import Filters
+from tests.unit.catalog.samples import IDENTITY, encoded, placed
+
+
+def filled(catalog, root):
+    catalog.bind(IDENTITY)
+    catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a", b"b.jpg": "b"}))
+    catalog.commit_shard(placed(root, {b"c.jpg": "a"}))
+
+
+def test_both_see_the_same_generation(catalog, root, path):
+    filled(catalog, root)
+    reader = open_reader(path)
+    assert reader.identity() == catalog.identity() == IDENTITY
+    with reader.snapshot() as one, catalog.snapshot() as two:
+        for name in ("generation", "identity", "pictures", "built", "tail", "has_texts"):
+            assert getattr(one, name) == getattr(two, name), name
+        assert one.dead_ids.tolist() == two.dead_ids.tolist()
+        assert one.records([2, 1, 2]) == two.records([2, 1, 2])
+        assert one.allowed(Filters(min_width=1)).tolist() == [1, 2]
+        ids = np.array([1, 2])
+        assert one.with_texts(ids).tolist() == two.with_texts(ids).tolist()
+        found = [each.match([Phrase("a", 1.0)], 5, None) for each in (one, two)]
+        assert found[0].ids.tolist() == found[1].ids.tolist()
+
+
+def test_an_index_without_a_run_has_no_identity(catalog, path):
+    reader = open_reader(path)
+    assert reader.identity() is None
+    with reader.snapshot() as snapshot:
+        assert (snapshot.generation, snapshot.pictures, snapshot.built) == (0, 0, None)
+
+
+def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path):
+    filled(catalog, root)
+    reader = open_reader(path)
+    with reader.snapshot() as old:
+        before = old.generation
+        catalog.commit_shard(encoded(catalog, root, {b"d.jpg": "d"}))
+        assert (old.generation, old.pictures) == (before, 2)
+        with reader.snapshot() as new:
+            assert (new.generation, new.pictures) == (before + 1, 3)
+
+
+def as_said(opening):
+    with pytest.raises(MMSearchError) as error:
+        opening()
+    return type(error.value), str(error.value)
+
+
+def missing(path):
+    path.unlink()
+
+
+def no_database(path):
+    path.write_bytes(b"not a database at all, but long enough to look for a header" * 100)
+
+
+def other_database(path):
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    connection.close()
+
+
+def newer(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+
+
+def older(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        (missing, StateError),
+        (no_database, DamagedFileError),
+        (other_database, DamagedFileError),
+        (newer, SchemaError),
+        (older, SchemaError),
+    ],
+)
+def test_both_refuse_the_same_with_the_same_words(path, harm, kind):
+    open_catalog(path, create=True).close()
+    harm(path)
+    said = as_said(lambda: open_reader(path))
+    assert said[0] is kind
+    assert said == as_said(lambda: open_catalog(path, read_only=True))
+
+
+def test_damage_that_shows_later_is_said(catalog, root, path):
+    catalog.commit_shard(encoded(catalog, root, {b"%05d" % n: f"{n}" for n in range(2000)}))
+    catalog.close()
+    reader = open_reader(path)
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match="is damaged"), reader.snapshot() as snapshot:
+        snapshot.records(range(1, 2001))
+
+
+def test_a_file_that_vanishes_is_said(catalog, path):
+    reader = open_reader(path)
+    catalog.close()
+    os.unlink(path)
+    with pytest.raises(StateError, match="cannot be opened"):
+        reader.identity()
