@@ -26,7 +26,7 @@ Propose = Callable[[Places, int], tuple[Any, Any]]
 """Numbers of queries and a count -> float32 (q, count) scores and int64 (q, count) places of the
 best rows, padded with -1."""
 
-SUBSET_SHARE = 0.1
+SUBSET_SHARE = 0.005
 """Below this share of allowed rows, gathering them beats a scan that skips the others."""
 
 SPARE = 32
@@ -118,8 +118,14 @@ class StoredRows:
     def among(self, queries: Vectors, k: int, places: Places) -> Ranking:
         """The k best of a few rows for each query, exactly."""
         self.check(places)
-        ids, rows = self.row_ids[places], self.rows[places]
-        return stack([exhaustive(ids, rows, query, k) for query in queries], k)
+        gathered = self.rows[places]
+        flat = _over(gathered)
+
+        def propose(which: Places, count: int) -> tuple[Any, Any]:
+            scores, found = flat.search(queries[which], count)
+            return scores, places[found]
+
+        return self.settled(queries, k, propose, len(places))
 
     def settled(
         self,

@@ -88,11 +88,9 @@ class FaissFlatIndex:
         queries = check_unit_vectors(queries, self.spec.dim)
         places = self._rows.places_of(allowed)
         gpu = self._gpu
-        if gpu is None:
+        # A GPU index may ignore a selector without a word, so it is never given one.
+        if gpu is None or places is not None:
             return self._rows.search(queries, k, places)
-        if places is not None:
-            # A GPU index may ignore a selector without a word, so it is never given one.
-            return self._rows.among(queries, k, places)
 
         def propose(which: Places, count: int) -> tuple[Any, Any]:
             starts = range(0, len(which), GPU_QUERIES)
