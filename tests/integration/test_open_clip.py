@@ -237,7 +237,7 @@ def test_offline_the_hub_is_not_asked(tmp_path):
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(plugin, "HUB_ANSWERS_WITHIN_S", 0.2)
-    monkeypatch.setattr(plugin.urllib.request, "urlopen", lambda *a, **k: _never())
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: _never())
     assert not plugin.available(EncoderOptions("", "cpu", tmp_path, offline=False))
 
 
