@@ -54,7 +54,13 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         for size in SIZES:
             folder = Path(name) / f"{size}"
             _plant(folder, size)
-            command = [sys.executable, "-m", "benchmarks.speed.memory", folder, f"{name}/home-{size}"]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.speed.memory",
+                folder,
+                f"{name}/home-{size}",
+            ]
             done = subprocess.run(command, capture_output=True, check=True, text=True)
             rows.append({"files": size, **json.loads(done.stdout.splitlines()[-1])})
     return {"machine": machine(), "rows": rows}
@@ -122,4 +128,4 @@ and an encoder that gives random vectors at once. The last column includes build
 
 if __name__ == "__main__":
     multiprocessing.freeze_support()
-    print(json.dumps(_index(Path(sys.argv[1]), Path(sys.argv[2]))))  # noqa: T201 - read by `measure`
+    print(json.dumps(_index(Path(sys.argv[1]), Path(sys.argv[2]))))
