@@ -14,19 +14,51 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
+from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
 from benchmarks.quality import confidence, fusion, queries, starter
-from benchmarks.speed import coldstart, decode, encode_cpu, incremental, pipeline
+from benchmarks.speed import (
+    ann,
+    build,
+    coldstart,
+    decode,
+    encode_cpu,
+    flat,
+    incremental,
+    memory,
+    metadata,
+    ood,
+    pipeline,
+    quant,
+    simd_guard,
+)
 
 ROOT = Path(__file__).resolve().parent
 QUALITY = {"starter": starter, "fusion": fusion, "confidence": confidence, "queries": queries}
-SPEED = {
+SPEED: dict[str, Any] = {
     "decode": decode,
     "encode_cpu": encode_cpu,
     "coldstart": coldstart,
-    "incremental": incremental,
+    "flat": flat,
+    "ann": ann,
+    "ood": ood,
+    "quant": quant,
+    "simd_guard": simd_guard,
+    "build": build,
     "pipeline": pipeline,
+    "memory": memory,
+    "incremental": incremental,
+    "metadata": metadata,
 }
-PARTS = QUALITY | SPEED
+LARGE: dict[str, Any] = {"flat_1m": flat, "ann_1m": ann, "ood_1m": ood, "build_1m": build}
+"""Parts of a million vectors, which take hours on two cores: measured only when they are named."""
+
+GPU: dict[str, Any] = {
+    "gpu_calib": calib,
+    "gpu_encode": encode_gpu,
+    "gpu_flat": flat_gpu,
+    "gpu_decode": decode_gpu,
+}
+PARTS: dict[str, Any] = QUALITY | SPEED | LARGE | GPU
 PREFACE = """\
 # Results
 
@@ -36,8 +68,10 @@ Written by `scripts/bench`, which measures all of it again; `scripts/bench --onl
 
 def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
     """One part's results, as JSON has them."""
-    if part in SPEED:
-        return SPEED[part].measure(photos, cache)
+    if part in LARGE:
+        return LARGE[part].measure(photos, cache, rows=1_000_000)
+    if part in SPEED or part in GPU:
+        return PARTS[part].measure(photos, cache)
     # Sums depend on the number of threads.
     torch.set_num_threads(2)
     if part == "fusion":
@@ -74,9 +108,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         help="this part (again: and that one); page: measure nothing, write the page",
     )
+    parser.add_argument(
+        "--gpu", action="store_true", help="what a GPU does, alone or beside --only"
+    )
     options = parser.parse_args(arguments)
-    wanted = set(options.only or PARTS)
+    wanted = set(options.only or ([] if options.gpu else [*QUALITY, *SPEED]))
     wanted |= set(QUALITY if "quality" in wanted else ()) | set(SPEED if "speed" in wanted else ())
+    wanted |= set(GPU if options.gpu else ())
+    if wanted & set(GPU):
+        try:
+            calib.check_gpu()
+        except calib.NoGpuError as error:
+            print(error, file=sys.stderr)
+            return 1
     if wanted & {"starter", "confidence", "queries"}:
         fetch_stamps(options.stamps)
     options.cache.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,9 @@ The names below are loaded on first use: importing mmsearch costs neither torch 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+# As in typing, which a client of a resident process does without.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from mmsearch.api import (

@@ -1,6 +1,6 @@
 """``python -m mmsearch`` and the ``mmsearch`` command."""
 
-from mmsearch.cli.app import main
+from mmsearch.cli.entry import main
 
 if __name__ == "__main__":
     main()

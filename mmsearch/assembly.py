@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.core import plugins
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import Catalog, Reader
 from mmsearch.core.errors import (
     EncoderMismatchError,
     MMSearchError,
@@ -42,11 +41,13 @@ from mmsearch.core.types import (
 )
 from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.encode_query import QueryEncoder
+from mmsearch.engine.kept_vectors import KeptVectors
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.searcher import SearchEngine
 from mmsearch.engine.view import ViewLoader
 
 if TYPE_CHECKING:
+    from mmsearch.engine.build_index import IndexBuilder
     from mmsearch.engine.file_texts import FileTexts
     from mmsearch.engine.indexer import Indexer
 
@@ -137,7 +138,7 @@ def encoder_options(variant: str, settings: Settings, say: Say) -> EncoderOption
 def split_model(model: str) -> tuple[str, str]:
     """``plugin:variant`` in two; a name that is no plugin's is a variant of open_clip."""
     plugin, _, variant = model.partition(":")
-    if plugin in plugins.names("encoders"):
+    if plugins.exists("encoders", plugin):
         return plugin, variant
     return "open_clip", model
 
@@ -182,23 +183,39 @@ def models(settings: Settings, say: Say) -> list[ModelInfo]:
 
 @contextmanager
 def reading(layout: IndexLayout) -> Iterator[Catalog]:
-    """The catalog of an index, for queries.
+    """The catalog of an index, for whoever changes nothing.
 
     Raises:
         UnknownIndexError: There is no such index.
     """
     from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
-    if not layout.exists():
-        raise UnknownIndexError(
-            f"There is no index named {layout.name!r} in {layout.folder.parent}.",
-            _other_indexes(layout),
-        )
+    _refuse_unknown(layout)
     catalog = open_catalog(layout.catalog, read_only=True)
     try:
         yield catalog
     finally:
         catalog.close()
+
+
+def open_reader(layout: IndexLayout) -> Reader:
+    """The catalog of an index, for queries.
+
+    Raises:
+        UnknownIndexError: There is no such index.
+    """
+    from mmsearch.catalog import reader  # noqa: PLC0415 - only queries need it
+
+    _refuse_unknown(layout)
+    return reader.open_reader(layout.catalog)
+
+
+def _refuse_unknown(layout: IndexLayout) -> None:
+    if not layout.exists():
+        raise UnknownIndexError(
+            f"There is no index named {layout.name!r} in {layout.folder.parent}.",
+            _other_indexes(layout),
+        )
 
 
 @contextmanager
@@ -246,6 +263,8 @@ def private_copy(layout: IndexLayout) -> Iterator[Catalog]:
         DamagedFileError: The catalog cannot be read.
         UnknownIndexError: There is no such index.
     """
+    import tempfile  # noqa: PLC0415 - only checks and repairs need it
+
     from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
     with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
@@ -382,7 +401,7 @@ def make_indexer(
             encoder=encoder,
             fusion=fusion,
             vector_index=vector_index,
-            vector_indexes=vector_index_plugin(vector_index),
+            builder=index_builder(layout, catalog, lambda: encoder),
             sources=sources,
             walk=lambda request: walk_of(request, modalities),
             find_texts=lambda request: file_texts(request, sources),
@@ -391,6 +410,24 @@ def make_indexer(
             shards=shards,
             hashing=hashing,
         )
+
+
+def index_builder(
+    layout: IndexLayout, catalog: Catalog, find_encoder: Callable[[], Encoder]
+) -> IndexBuilder:
+    """Builds vector indexes.
+
+    Args:
+        layout: The index.
+        catalog: Its captions are among the texts that an approximate index is tuned on.
+        find_encoder: The index's own, asked for when there is something to tune.
+    """
+    from mmsearch.engine.asked_texts import asked_texts, encode_asked  # noqa: PLC0415
+    from mmsearch.engine.build_index import IndexBuilder  # noqa: PLC0415
+
+    return IndexBuilder(
+        layout, vector_index_plugin, lambda: encode_asked(find_encoder(), asked_texts(catalog))
+    )
 
 
 def walk_of(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
@@ -439,7 +476,7 @@ def picture_reader(settings: Settings) -> PictureReader:
 
 def make_search_engine(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: Reader,
     identity: Identity,
     pictures: PictureReader,
     settings: Settings,
@@ -451,7 +488,7 @@ def make_search_engine(
         catalog,
         ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device, make_fusion),
         encoder,
-        QueryEncoder(encoder, pictures.prepared),
+        QueryEncoder(encoder, pictures.prepared, KeptVectors(settings.cache / "vectors", encoder)),
         make_fusion,
         make_blend,
         settings.blend,

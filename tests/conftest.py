@@ -38,6 +38,7 @@ def environment(cache, tmp_path_factory):
         "MMSEARCH_CONFIG": str(home / "settings.toml"),
         "MMSEARCH_HOME": str(home / "indexes"),
         "COLUMNS": "120",
+        "XDG_RUNTIME_DIR": str(home),
     }
 
 
@@ -46,7 +47,7 @@ def _isolate(monkeypatch, environment):
     for name in list(os.environ):
         if name.startswith("MMSEARCH_"):
             monkeypatch.delenv(name)
-    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG", "HF_HUB_OFFLINE"):
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG", "HF_HUB_OFFLINE", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(name, environment[name])
 
 

@@ -1,6 +1,11 @@
-"""What an index holds, read straight from its files: past the searches that are tested."""
+"""What an index holds, read from its files and written to them, past what is tested."""
 
-from mmsearch.core.segments import read_segment
+import numpy as np
+
+from mmsearch.core.records import EncodedPicture, PlacedFile, SeenFile, ShardCommit
+from mmsearch.core.segment_facts import SegmentFacts
+from mmsearch.core.segments import SegmentVectors, no_texts, read_segment, write_segment
+from mmsearch.core.types import Picture
 
 
 def stored_files(layout, catalog):
@@ -14,3 +19,16 @@ def stored_files(layout, catalog):
         for root in catalog.roots()
         for path, file in catalog.known_files(root.id, b"").items()
     }
+
+
+def store_vectors(layout, catalog, encoder, vectors, first_id=1, number=1):
+    """Commit vectors as pictures ``/nowhere/ID.jpg``, as a run over a folder would."""
+    ids = np.arange(first_id, first_id + len(vectors), dtype=np.int64)
+    pictures = [
+        EncodedPicture(i, i.to_bytes(32, "big"), Picture(640, 480, "JPEG")) for i in ids.tolist()
+    ]
+    held = SegmentVectors(ids, vectors, [no_texts(encoder.dim)] * len(ids))
+    segment = write_segment(layout, number, held, SegmentFacts(encoder, pictures))
+    root, _ = catalog.ensure_root(b"/nowhere")
+    files = [PlacedFile(SeenFile(b"%d.jpg" % item.id, 1, 1), item.digest) for item in pictures]
+    catalog.commit_shard(ShardCommit(root.id, 1, segment, pictures, files))

@@ -154,7 +154,7 @@ def toy_indexer(
                 encoder=encoder,
                 fusion=assembly.make_fusion(bound.fusion if bound else fusion),
                 vector_index=vector_index,
-                vector_indexes=assembly.vector_index_plugin(vector_index),
+                builder=assembly.index_builder(layout, catalog, lambda: encoder),
                 sources=sources,
                 walk=ToyWalk,
                 find_texts=lambda request: FileTexts(sources, gather, captions),

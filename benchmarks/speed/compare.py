@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, in turns, and the ratio of their times."""
+"""Ways of doing the same work, in turns, and the ratio of their times."""
 
 from __future__ import annotations
 
@@ -8,13 +8,27 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 ROUNDS = 11
 RESAMPLES = 5000
+LIBRARIES = (
+    "numpy",
+    "faiss-gpu",
+    "faiss-cpu",
+    "onnxruntime",
+    "torch",
+    "open_clip_torch",
+    "hnswlib",
+    "usearch",
+)
 
 
 @dataclass(frozen=True)
@@ -48,29 +62,40 @@ def compare(
         rounds: At least 7.
         clock: Processor time, which other programs disturb least; or wall time.
     """
-    clocks = {"": clock}
-    return compare_by(ours, theirs, clocks, items, rounds)[""]
+    times = in_turns({"ours": ours, "theirs": theirs}, rounds, clock)
+    return against(times["ours"] / items, times["theirs"] / items)
 
 
-def compare_by(
-    ours: Callable[[], Any],
-    theirs: Callable[[], Any],
-    clocks: Mapping[str, Callable[[], float]],
-    items: int = 1,
+def in_turns(
+    contenders: Mapping[str, Callable[[], Any]],
     rounds: int = ROUNDS,
-) -> dict[str, Comparison]:
-    """As `compare`, by several clocks at once."""
-    times: dict[Callable[[], Any], list[list[float]]] = {ours: [], theirs: []}
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, NDArray[np.float64]]:
+    """Run each once a round, in one order and then in the other; the first round does not count.
+
+    Returns:
+        By name, float64 (rounds,): seconds.
+    """
+    return in_turns_by(contenders, {"": clock}, rounds)[""]
+
+
+def in_turns_by(
+    contenders: Mapping[str, Callable[[], Any]],
+    clocks: Mapping[str, Callable[[], float]],
+    rounds: int = ROUNDS,
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """As `in_turns`, by several clocks at once: by name of the clock, by name."""
+    times: dict[str, list[list[float]]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
-        for run in (ours, theirs) if turn % 2 else (theirs, ours):
+        for name in contenders if turn % 2 else reversed(contenders):
             began = [clock() for clock in clocks.values()]
-            run()
-            took = [clock() - start for clock, start in zip(clocks.values(), began, strict=True)]
+            contenders[name]()
+            ended = [clock() for clock in clocks.values()]
             if turn:
-                times[run].append([seconds / items * 1e3 for seconds in took])
+                times[name].append([end - start for start, end in zip(began, ended, strict=True)])
     return {
-        name: _comparison(np.array(times[ours])[:, at], np.array(times[theirs])[:, at])
-        for at, name in enumerate(clocks)
+        clock: {name: np.array(values)[:, at] for name, values in times.items()}
+        for at, clock in enumerate(clocks)
     }
 
 
@@ -80,12 +105,13 @@ def processor_time_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _comparison(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
-    ratios = theirs / ours
+def against(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Comparison:
+    """The ratios of rounds, from the seconds that each took, float64 (rounds,)."""
+    ratios = theirs_s / ours_s
     low, high = interval(ratios)
     return Comparison(
-        float(np.median(ours)),
-        float(np.median(theirs)),
+        float(np.median(ours_s)) * 1e3,
+        float(np.median(theirs_s)) * 1e3,
         float(np.median(ratios)),
         low,
         high,
@@ -105,14 +131,59 @@ def row(name: str, result: Comparison, bar: float | None, guard: str) -> dict[st
     return {"name": name, **asdict(result), "bar": bar, "guard": guard}
 
 
+def one_thread() -> threadpool_limits:
+    """Within it, matrix products and searches stay on the thread that asks."""
+    return threadpool_limits(1)
+
+
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """Where it was measured, and with what."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
         "processor": cpu[0].split(":")[1].strip() if cpu else platform.processor(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
+        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "faiss": _faiss(),
+        "calibration": calibration(),
+    }
+
+
+@cache
+def calibration() -> dict[str, float]:
+    """What one core does: float32 products, and reading of memory; best of some trials."""
+    square = np.ones((1024, 1024), dtype=np.float32)
+    long = np.ones(2**26, dtype=np.float32)
+    with one_thread():
+        product_s = min(_seconds(lambda: square @ square) for _ in range(5))
+        read_s = min(_seconds(lambda: long @ long) for _ in range(3))
+    return {
+        "gflop_per_s": round(2 * 1024**3 / product_s / 1e9, 1),
+        # The same array is both factors, and is read once.
+        "read_gb_per_s": round(long.nbytes / read_s / 1e9, 1),
+    }
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _faiss() -> dict[str, str]:
+    import faiss  # noqa: PLC0415 - costs time that parts without it need not pay
+
+    return {
+        "options": faiss.get_compile_options().strip(),
+        "simd": faiss.SIMDConfig.get_level_name(),
     }
 
 

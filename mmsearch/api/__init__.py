@@ -1,9 +1,23 @@
-"""The public interface. The command line uses nothing else."""
+"""The public interface. The command line uses nothing else.
 
-from mmsearch.api.index import Index
-from mmsearch.api.models import list_models, open_model, use_model
-from mmsearch.api.opening import list_indexes, open_index, restore_index
-from mmsearch.api.queries import parse_filters, parse_query
+Its names are loaded on first use: help and errors need none of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmsearch.api.index import Index
+    from mmsearch.api.models import list_models, open_model, use_model
+    from mmsearch.api.opening import list_indexes, open_index, restore_index
+    from mmsearch.api.queries import parse_filters, parse_query
+
+_HOMES = {
+    "index": ("Index",),
+    "models": ("list_models", "open_model", "use_model"),
+    "opening": ("list_indexes", "open_index", "restore_index"),
+    "queries": ("parse_filters", "parse_query"),
+}
 
 __all__ = [
     "Index",
@@ -16,3 +30,10 @@ __all__ = [
     "restore_index",
     "use_model",
 ]
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"mmsearch.api.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

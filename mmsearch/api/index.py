@@ -21,7 +21,8 @@ from mmsearch.core.requests import (
     SearchRequest,
     SearchResult,
 )
-from mmsearch.core.types import FusionSpec
+from mmsearch.core.types import FusionSpec, SearchGoals
+from mmsearch.engine.build_index import AUTO
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.query import check_terms, parse_query, written
 from mmsearch.engine.searcher import SearchEngine
@@ -208,13 +209,50 @@ class Index(KeptIndex):
                     return indexer.change_encoder(
                         drop_unreadable=drop_unreadable, progress=progress
                     )
+                if name != AUTO:
+                    assembly.vector_index_plugin(name)
                 return indexer.reindex(
                     assembly.make_fusion(spec),
                     name,
-                    assembly.vector_index_plugin(name),
+                    bound.goals,
                     encode_again=reencode,
                     progress=progress,
                 )
+
+    def optimize(
+        self,
+        *,
+        recall: float | None = None,
+        memory_mb: float | None = None,
+        latency_ms: float | None = None,
+        wait_s: float = 0.0,
+        progress: Callable[[Progress], None] = lambda state: None,
+    ) -> ReindexReport:
+        """Build the vector index anew, as suits the collection and what searches shall be like.
+
+        Later builds keep to it. Small collections are searched exactly; large ones approximately,
+        with settings that are tuned on texts, and measured on others (`ReindexReport.search`).
+
+        Args:
+            recall: Share of the ten nearest that an approximate search shall find; default .95.
+            memory_mb: Megabytes that searches may keep in memory; default: as they come.
+            latency_ms: Where exact search takes no longer, it is preferred to an approximate one.
+            wait_s: How long to wait for another writer, in seconds.
+            progress: Called often.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            UsageError: A goal is out of range.
+            StateError: It holds no pictures.
+        """
+        goals = SearchGoals(0.95 if recall is None else recall, memory_mb, latency_ms)
+        _refuse_goals(goals)
+        with assembly.writing(self._layout, wait_s, create=False) as catalog:
+            bound = catalog.identity()
+            if bound is None:
+                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+                return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
 
     # --- searching ---
 
@@ -309,7 +347,7 @@ class Index(KeptIndex):
     def _searcher(self) -> SearchEngine | None:
         """None while the index holds nothing that could be searched."""
         if self._engine is None:
-            catalog = self._reader()
+            catalog = assembly.open_reader(self._layout)
             identity = catalog.identity()
             if identity is None:
                 return None
@@ -336,6 +374,16 @@ def _refuse_both(bound: Identity, fusion: FusionSpec, vector_index: str) -> None
             "The encoder and the fusion or the vector index cannot be changed at once.",
             "Change the encoder first, and the rest in a second step.",
         )
+
+
+def _refuse_goals(goals: SearchGoals) -> None:
+    if not 0 < goals.recall <= 1:
+        raise UsageError(
+            f"A recall of {goals.recall:g} cannot be reached.", "Ask for one above 0, at most 1."
+        )
+    for name, value in (("memory", goals.memory_mb), ("latency", goals.latency_ms)):
+        if value is not None and not value > 0:
+            raise UsageError(f"A {name} of {value:g} is none.", "Ask for more than 0.")
 
 
 def _nothing(request: SearchRequest) -> SearchResult:

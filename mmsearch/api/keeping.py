@@ -13,6 +13,7 @@ from typing import Self
 
 from mmsearch import assembly
 from mmsearch.core.catalog import Catalog
+from mmsearch.core.display import display_path
 from mmsearch.core.durable import sync_folder
 from mmsearch.core.errors import (
     EncoderMismatchError,
@@ -27,7 +28,7 @@ from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec, display_path
+from mmsearch.core.types import FusionSpec
 from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport, Weight
 
 LOST_COMMITS = (
@@ -257,7 +258,11 @@ class KeptIndex:
                 self._layout,
                 catalog,
                 assembly.make_fusion(bound.fusion),
-                assembly.vector_index_plugin(bound.vector_index),
+                assembly.index_builder(
+                    self._layout,
+                    catalog,
+                    lambda: assembly.encoder_of(bound, self._settings, self._say),
+                ),
                 progress,
             )
 

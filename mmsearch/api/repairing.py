@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from mmsearch import assembly
 from mmsearch.core.catalog import Catalog
+from mmsearch.core.display import display_path
 from mmsearch.core.durable import read_verified, sync_folder
 from mmsearch.core.errors import DamagedFileError, MMSearchError, StateError
 from mmsearch.core.layout import IndexLayout
@@ -18,7 +19,7 @@ from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import FailedFile, Identity
 from mmsearch.core.requests import IndexRequest, Progress
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec, display_path
+from mmsearch.core.types import FusionSpec
 from mmsearch.core.upkeep import RepairReport
 from mmsearch.engine.check import built_is_sound, damaged_segments
 from mmsearch.engine.repair import (

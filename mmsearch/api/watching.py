@@ -10,9 +10,9 @@ from pathlib import Path
 
 import watchfiles
 
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.requests import IndexReport
-from mmsearch.core.types import display_path
 
 LOOK_EVERY_S = 0.5
 RETRY_EVERY_S = 5.0

@@ -18,8 +18,8 @@ import numpy as np
 import pathspec
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Float,
+    Select,
     and_,
     case,
     cast,
@@ -31,8 +31,10 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import aliased
 
+from mmsearch.catalog.files import Rows
 from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import (
@@ -60,24 +62,26 @@ FOLD = "mmsearch_casefold"
 
 Truth = ColumnElement[bool]
 
+_DIALECT = sqlite.dialect(paramstyle="named")
 
-def allowed_ids(connection: Connection, filters: Filters) -> Ids:
+
+def allowed_ids(rows: Rows, filters: Filters) -> Ids:
     """The pictures that can be found and pass; int64, ascending.
 
     Raises:
         InvalidQueryError: A pattern or value that makes no sense.
     """
-    _define_functions(connection)
+    rows.connection.create_function(FOLD, 1, _fold, deterministic=True)
     condition = and_(ImageRow.file_count > 0, *_conditions(filters))
     columns = (ImageRow.id, ImageRow.latitude, ImageRow.longitude)
     wanted = select(*columns).where(condition).order_by(ImageRow.id)
     try:
-        rows = connection.execute(wanted).all()
-        ids = np.array([row[0] for row in rows], dtype=np.int64)
+        found = _ask(rows, wanted)
+        ids = np.array([row[0] for row in found], dtype=np.int64)
         if filters.near is not None:
-            ids = ids[_inside(filters.near, [row[1] for row in rows], [row[2] for row in rows])]
+            ids = ids[_inside(filters.near, [row[1] for row in found], [row[2] for row in found])]
         if filters.paths:
-            ids = np.intersect1d(ids, _with_paths(connection, filters.paths, condition))
+            ids = np.intersect1d(ids, _with_paths(rows, filters.paths, condition))
     except (OverflowError, UnicodeEncodeError) as error:
         raise InvalidQueryError(
             "A filter has a number that is too large or half of a character.",
@@ -86,12 +90,12 @@ def allowed_ids(connection: Connection, filters: Filters) -> Ids:
     return ids
 
 
-def _define_functions(connection: Connection) -> None:
-    driver: Any = connection.connection.driver_connection
-    driver.create_function(FOLD, 1, _fold, deterministic=True)
+def _ask(rows: Rows, statement: Select[*tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    return rows.ask(str(compiled), compiled.params)
 
 
-def _fold(value: object) -> object:
+def _fold(value: Any) -> Any:
     return value.casefold() if isinstance(value, str) else value
 
 
@@ -199,7 +203,7 @@ def _inside(
     return np.asarray(distance <= near.km)
 
 
-def _with_paths(connection: Connection, patterns: Sequence[str], condition: Truth) -> Ids:
+def _with_paths(rows: Rows, patterns: Sequence[str], condition: Truth) -> Ids:
     """Of the pictures that meet a condition, those of which a file's path matches a pattern."""
     spec = _patterns(patterns)
     # By another name, for conditions on files are subqueries of their own.
@@ -207,7 +211,7 @@ def _with_paths(connection: Connection, patterns: Sequence[str], condition: Trut
     files = select(file.image_id, file.path).join(ImageRow, file.image_id == ImageRow.id)
     found = {
         image_id
-        for image_id, path in connection.execute(files.where(condition))
+        for image_id, path in _ask(rows, files.where(condition))
         if spec.match_file(_comparable(os.fsdecode(path)))
     }
     return np.array(sorted(number for number in found if number is not None), dtype=np.int64)

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
 
-from mmsearch.catalog.texts import SPACELESS
+from mmsearch.catalog.files import Rows
 from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
 from mmsearch.core.types import Ids, TextSource
 
@@ -35,6 +34,12 @@ COMMON_WORDS = frozenset(
     a an and are as at be by for from has in into is it its of on or over that the their there this
     to under was were which with photo photograph picture image
     """.split()  # noqa: SIM905 - a list of words is read as words
+)
+
+# Scripts that put no spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
+SPACELESS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f]"
 )
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -93,12 +98,12 @@ class FullText:
     """The texts of one snapshot.
 
     Args:
-        connection: In a transaction.
+        rows: In a transaction.
         sources: Whose texts are searched.
     """
 
-    def __init__(self, connection: Connection, sources: frozenset[TextSource]) -> None:
-        self._connection = connection
+    def __init__(self, rows: Rows, sources: frozenset[TextSource]) -> None:
+        self._rows = rows
         self._sources = json.dumps(sorted(sources))
 
     @cached_property
@@ -277,8 +282,7 @@ class FullText:
         used = {name: value for name, value in values.items() if f":{name}" in statement}
         if ":sources" in statement:
             used["sources"] = self._sources
-        rows = self._connection.execute(text(statement), used)
-        return [tuple(row) for row in rows]
+        return self._rows.ask(statement, used)
 
 
 _LIVING = "JOIN images ON images.id = texts.image_id AND images.file_count > 0"

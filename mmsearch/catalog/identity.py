@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
-
-from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.sqlite import insert
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.tables import ImageRow, SegmentRow, SettingRow
+from mmsearch.catalog.files import Rows
 from mmsearch.core.errors import EncoderMismatchError
 from mmsearch.core.records import Identity
 from mmsearch.core.texts import DEFAULT_SOURCES
-from mmsearch.core.types import EncoderSpec, FusionSpec, TextSource
+from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals, TextSource
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
-def read_identity(connection: Connection) -> Identity | None:
+def read_identity(rows: Rows) -> Identity | None:
     """What the index is bound to; None before `write_identity`."""
-    rows = connection.execute(select(SettingRow.key, SettingRow.value))
-    settings: dict[str, Any] = {row.key: row.value for row in rows}
+    stored = rows.ask("SELECT key, value FROM settings")
+    settings: dict[str, Any] = {key: json.loads(value) for key, value in stored}
     if "encoder" not in settings:
         return None
     return Identity(
@@ -28,6 +28,7 @@ def read_identity(connection: Connection) -> Identity | None:
         fusion=_fusion(settings["fusion"]),
         vector_index=settings["vector_index"],
         texts=tuple(TextSource(name) for name in settings.get("texts", DEFAULT_SOURCES)),
+        goals=SearchGoals(**settings.get("goals", {})),
     )
 
 
@@ -42,7 +43,12 @@ def write_identity(connection: Connection, identity: Identity) -> None:
     Raises:
         EncoderMismatchError: There are vectors of an encoder with another fingerprint.
     """
-    bound = read_identity(connection)
+    from sqlalchemy import select, update  # noqa: PLC0415 - queries only read
+
+    from mmsearch.catalog.connections import rows_of  # noqa: PLC0415
+    from mmsearch.catalog.tables import ImageRow, SegmentRow  # noqa: PLC0415
+
+    bound = read_identity(rows_of(connection))
     if (
         bound is not None
         and bound.encoder.fingerprint != identity.encoder.fingerprint
@@ -62,11 +68,16 @@ def write_identity(connection: Connection, identity: Identity) -> None:
 
 def replace_identity(connection: Connection, identity: Identity) -> None:
     """Write an identity, whatever vectors there are: the caller has replaced them."""
+    from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - queries only read
+
+    from mmsearch.catalog.tables import SettingRow  # noqa: PLC0415
+
     settings: dict[str, Any] = {
         "encoder": asdict(identity.encoder),
         "fusion": asdict(identity.fusion),
         "vector_index": identity.vector_index,
         "texts": list(identity.texts),
+        "goals": asdict(identity.goals),
         "mmsearch_version": _mmsearch_version(),
     }
     upsert = insert(SettingRow)
@@ -81,6 +92,8 @@ def replace_identity(connection: Connection, identity: Identity) -> None:
 
 def _mmsearch_version() -> str:
     """For whoever looks into an old catalog; not from the package's root, which lies above."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - writers only
+
     try:
         return version("mmsearch")
     except PackageNotFoundError:

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from sqlalchemy import Connection, Engine, insert
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.connections import writing
-from mmsearch.catalog.tables import MigrationRow
+from mmsearch.catalog.files import Rows
 from mmsearch.core.errors import DamagedFileError, SchemaError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
@@ -267,15 +268,14 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 
 
-def check_readable(engine: Engine, path: Path) -> None:
+def check_readable(rows: Rows, path: Path) -> None:
     """Make sure that the schema is this code's own.
 
     Raises:
         SchemaError: It is newer, or older and thus in need of a writer.
         DamagedFileError: It is no catalog.
     """
-    with engine.connect() as connection:
-        version = _version(connection, path)
+    version = _version(rows.ask(_FACTS)[0], path)
     expected = len(MIGRATIONS)
     if version > expected:
         raise _newer(path, version, expected)
@@ -300,12 +300,14 @@ def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None =
         SchemaError: The schema is newer than the steps.
         DamagedFileError: It is an SQLite database, but no catalog.
     """
+    from mmsearch.catalog.connections import writing  # noqa: PLC0415 - costs SQLAlchemy
+
     steps = MIGRATIONS if migrations is None else migrations
     with engine.connect() as connection:
-        version = _version(connection, path)
+        version = _version(connection.exec_driver_sql(_FACTS).one(), path)
     while version < len(steps):
         with writing(engine) as connection:
-            version = _version(connection, path)
+            version = _version(connection.exec_driver_sql(_FACTS).one(), path)
             if version < len(steps):
                 version += 1
                 _apply(connection, steps[version - 1], version)
@@ -316,17 +318,27 @@ def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None =
 def _apply(connection: Connection, step: Migration, number: int) -> None:
     for statement in step.statements:
         connection.exec_driver_sql(statement)
-    connection.execute(insert(MigrationRow), {"name": step.name, "applied_at": now()})
+    connection.exec_driver_sql(
+        "INSERT INTO migrations (name, applied_at) VALUES (?, ?)", (step.name, now())
+    )
     connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.exec_driver_sql(f"PRAGMA user_version = {number}")
 
 
-def _version(connection: Connection, path: Path) -> int:
-    """How many steps the database has seen; 0 for an empty one."""
-    version, application, objects = connection.exec_driver_sql(
-        "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master)"
-        " FROM pragma_user_version, pragma_application_id"
-    ).one()
+_FACTS = (
+    "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master)"
+    " FROM pragma_user_version, pragma_application_id"
+)
+
+
+def _version(facts: Any, path: Path) -> int:
+    """How many steps the database has seen; 0 for an empty one.
+
+    Args:
+        facts: The row of `_FACTS`.
+        path: The database, for messages.
+    """
+    version, application, objects = facts
     if application == APPLICATION_ID or not (objects or version or application):
         return int(version)
     raise DamagedFileError(

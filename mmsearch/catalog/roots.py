@@ -19,25 +19,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from mmsearch.catalog.generations import add_generation, inserted_id
+from mmsearch.catalog.places import rest_below
 from mmsearch.catalog.tables import FileRow, RootRow
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError, UnknownNameError
 from mmsearch.core.records import Root
-from mmsearch.core.types import display_path
-
-
-def below(folder: bytes, rest: bytes) -> bytes:
-    """The path ``rest`` of a folder; the folder itself for b""."""
-    if not rest:
-        return folder
-    return folder.rstrip(b"/") + b"/" + rest
-
-
-def rest_below(folder: bytes, path: bytes) -> bytes | None:
-    """What of ``path`` lies below a folder; b"" if it is that folder, None if it is outside."""
-    if path == folder:
-        return b""
-    prefix = folder.rstrip(b"/") + b"/"
-    return path.removeprefix(prefix) if path.startswith(prefix) else None
 
 
 def read_roots(connection: Connection) -> list[Root]:

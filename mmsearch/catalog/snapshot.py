@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Integer, func, literal_column, select
 
-from mmsearch.catalog.filters import allowed_ids
+from mmsearch.catalog.files import Rows
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.roots import below
-from mmsearch.catalog.segment_rows import read_segments
-from mmsearch.catalog.statements import chunks
-from mmsearch.catalog.tables import (
-    BuiltIndexRow,
-    FileRow,
-    GenerationRow,
-    ImageRow,
-    RootRow,
-    SegmentRow,
-    TextRow,
-)
+from mmsearch.catalog.places import below
 from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
 from mmsearch.core.queries import Filters
 from mmsearch.core.records import BuiltIndex, FileStamp, Identity, Record, Segment
@@ -31,24 +20,16 @@ from mmsearch.core.texts import searched_sources
 from mmsearch.core.types import Ids, Picture, Text
 
 
-def read_built(connection: Connection) -> BuiltIndex | None:
+def read_built(rows: Rows) -> BuiltIndex | None:
     """The built index of the newest generation."""
-    newest = select(GenerationRow.built_id).order_by(GenerationRow.number.desc()).limit(1)
-    row = connection.execute(
-        select(
-            BuiltIndexRow.plugin,
-            BuiltIndexRow.name,
-            BuiltIndexRow.bytes,
-            BuiltIndexRow.sha256,
-            BuiltIndexRow.rows,
-            BuiltIndexRow.covers,
-            BuiltIndexRow.settings,
-        ).where(BuiltIndexRow.id == newest.scalar_subquery())
-    ).first()
-    if row is None:
+    found = rows.ask(
+        "SELECT plugin, name, bytes, sha256, rows, covers, settings FROM built_indexes"
+        " WHERE id = (SELECT built_id FROM generations ORDER BY number DESC LIMIT 1)"
+    )
+    if not found:
         return None
-    plugin, name, size, sha256, count, covers, settings = row
-    return BuiltIndex(plugin, FileStamp(name, size, sha256), count, covers, settings)
+    plugin, name, size, sha256, count, covers, settings = found[0]
+    return BuiltIndex(plugin, FileStamp(name, size, sha256), count, covers, json.loads(settings))
 
 
 class SqliteSnapshot:
@@ -57,38 +38,45 @@ class SqliteSnapshot:
     For one thread, and only while it is open.
 
     Args:
-        connection: In a transaction of its own.
+        rows: In a transaction of its own.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
         # SQLite's snapshot begins with the first read: this one.
-        newest = connection.execute(select(func.max(GenerationRow.number))).scalar()
+        newest = rows.ask("SELECT max(number) FROM generations")[0][0]
         self.generation: int = newest or 0
 
     @cached_property
     def identity(self) -> Identity | None:
         """What the index is bound to."""
-        return read_identity(self._connection)
+        return read_identity(self._rows)
 
     @cached_property
     def built(self) -> BuiltIndex | None:
         """The built index that covers the older segments."""
-        return read_built(self._connection)
+        return read_built(self._rows)
 
     @cached_property
     def tail(self) -> Sequence[Segment]:
         """The segments that are in no built index yet, oldest first."""
         covered = 0 if self.built is None else self.built.covers
-        return tuple(read_segments(self._connection, after=covered))
+        rows = self._rows.ask(
+            "SELECT number, name, bytes, sha256, rows, dim FROM segments"
+            " WHERE number > ? ORDER BY number",
+            [covered],
+        )
+        return tuple(
+            Segment(number, FileStamp(name, size, sha256), count, dim)
+            for number, name, size, sha256, count, dim in rows
+        )
 
     @cached_property
     def dead_ids(self) -> Ids:
         """int64, ascending: the pictures that no file holds any more."""
-        # Spelled out: SQLite need not see that a bound 0 is what the partial index is about.
-        none = literal_column("0", Integer)
-        dead = select(ImageRow.id).where(ImageRow.file_count == none).order_by(ImageRow.id)
-        return np.array(self._connection.execute(dead).scalars().all(), dtype=np.int64)
+        # A bound 0 would hide from SQLite that this is what the partial index is about.
+        dead = self._rows.ask("SELECT id FROM images WHERE file_count = 0 ORDER BY id")
+        return np.array([number for (number,) in dead], dtype=np.int64)
 
     @cached_property
     def pictures(self) -> int:
@@ -97,13 +85,13 @@ class SqliteSnapshot:
         Every picture is a row of a segment, so that the sum of the few segments tells their
         number without a look at each.
         """
-        rows = self._connection.execute(select(func.sum(SegmentRow.rows))).scalar()
+        rows = self._rows.ask("SELECT sum(rows) FROM segments")[0][0]
         return int(rows or 0) - len(self.dead_ids)
 
     @cached_property
     def _full_text(self) -> FullText:
         sources = self.identity.texts if self.identity else ()
-        return FullText(self._connection, searched_sources(sources))
+        return FullText(self._rows, searched_sources(sources))
 
     @property
     def has_texts(self) -> bool:
@@ -126,10 +114,12 @@ class SqliteSnapshot:
 
     def allowed(self, filters: Filters) -> Ids:
         """The pictures that can be found and pass; int64, ascending."""
-        return allowed_ids(self._connection, filters)
+        from mmsearch.catalog.filters import allowed_ids  # noqa: PLC0415 - costs SQLAlchemy
+
+        return allowed_ids(self._rows, filters)
 
     def records(self, ids: Sequence[int]) -> list[Record]:
-        """Facts of pictures, in a few queries for all of them.
+        """Facts of pictures, in three statements for all of them.
 
         Args:
             ids: Any, repeated or not.
@@ -142,42 +132,32 @@ class SqliteSnapshot:
             KeyError: An id that never was.
         """
         wanted = [int(number) for number in ids]
-        found: dict[int, Record] = {}
-        for part in chunks(sorted(set(wanted))):
-            found.update(self._records(part))
+        found = self._records(json.dumps(sorted(set(wanted))))
         return [found[number] for number in wanted]
 
-    def _records(self, ids: Sequence[int]) -> dict[int, Record]:
+    def _records(self, ids: str) -> dict[int, Record]:
+        """By id; the ids as a list in JSON."""
         texts: dict[int, list[Text]] = {}
-        rows = self._connection.execute(
-            select(TextRow.image_id, TextRow.kind, TextRow.text, TextRow.language, TextRow.source)
-            .where(TextRow.image_id.in_(ids))
-            .order_by(TextRow.id)
-        )
-        for image_id, kind, text, language, source in rows:
+        for image_id, kind, text, language, source in self._rows.ask(
+            "SELECT image_id, kind, text, language, source FROM texts"
+            " WHERE image_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+            [ids],
+        ):
             texts.setdefault(image_id, []).append(Text(kind, text, language, source))
 
         places: dict[int, list[tuple[bytes, int, int]]] = {}
-        files = self._connection.execute(
-            select(FileRow.image_id, RootRow.path, FileRow.path, FileRow.mtime_ns, FileRow.size)
-            .join(RootRow, RootRow.id == FileRow.root_id)
-            .where(FileRow.image_id.in_(ids))
-        )
-        for holds, root, path, mtime_ns, size in files:
-            if holds is not None:
-                places.setdefault(holds, []).append((below(root, path), mtime_ns, size))
+        for holds, root, path, mtime_ns, size in self._rows.ask(
+            "SELECT files.image_id, roots.path, files.path, files.mtime_ns, files.size"
+            " FROM files JOIN roots ON roots.id = files.root_id"
+            " WHERE files.image_id IN (SELECT value FROM json_each(?))",
+            [ids],
+        ):
+            places.setdefault(holds, []).append((below(root, path), mtime_ns, size))
 
-        images = self._connection.execute(
-            select(
-                ImageRow.id,
-                ImageRow.width,
-                ImageRow.height,
-                ImageRow.format,
-                ImageRow.taken_at,
-                ImageRow.camera,
-                ImageRow.latitude,
-                ImageRow.longitude,
-            ).where(ImageRow.id.in_(ids))
+        images = self._rows.ask(
+            "SELECT id, width, height, format, taken_at, camera, latitude, longitude"
+            " FROM images WHERE id IN (SELECT value FROM json_each(?))",
+            [ids],
         )
         found = {}
         for number, width, height, form, taken_at, camera, north, east in images:

@@ -27,10 +27,12 @@ from mmsearch.catalog.connections import (
     empty_wal,
     open_engine,
     reading,
+    rows_of,
     vacuum,
     writing,
 )
 from mmsearch.catalog.identity import read_identity, write_identity
+from mmsearch.catalog.places import below
 from mmsearch.catalog.segment_rows import read_segments
 from mmsearch.catalog.snapshot import SqliteSnapshot, read_built
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow, StagedSegmentRow
@@ -84,7 +86,8 @@ def open_catalog(
     engine = open_engine(path, create=False, read_only=read_only)
     try:
         if read_only:
-            migrations.check_readable(engine, path)
+            with reading(engine) as connection:
+                migrations.check_readable(rows_of(connection), path)
         else:
             migrations.migrate(engine, path)
     except BaseException:
@@ -160,7 +163,7 @@ class SqliteCatalog:
     def identity(self) -> Identity | None:
         """What the index is bound to; None before its first run."""
         with reading(self._engine) as connection:
-            return read_identity(connection)
+            return read_identity(rows_of(connection))
 
     def bind(self, identity: Identity) -> None:
         """Set the identity, or replace the part that may change.
@@ -178,7 +181,7 @@ class SqliteCatalog:
     def snapshot(self) -> Iterator[Snapshot]:
         """Open the newest generation for reading; it stays as it is until it is closed."""
         with reading(self._engine) as connection:
-            yield SqliteSnapshot(connection)
+            yield SqliteSnapshot(rows_of(connection))
 
     def roots(self) -> list[Root]:
         """The folders that are indexed, oldest first."""
@@ -406,7 +409,7 @@ class SqliteCatalog:
         )
         with reading(self._engine) as connection:
             found = [
-                FailedFile(roots.below(root, path), reason or "")
+                FailedFile(below(root, path), reason or "")
                 for root, path, reason in connection.execute(failed)
             ]
         return sorted(found, key=lambda file: file.path)
@@ -445,7 +448,7 @@ class SqliteCatalog:
         with reading(self._engine) as connection:
             segments = read_segments(connection) + read_segments(connection, StagedSegmentRow)
             names = {segment.stamp.name for segment in segments}
-            built = read_built(connection)
+            built = read_built(rows_of(connection))
         return names if built is None else names | {built.stamp.name}
 
     def close(self) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from mmsearch.catalog.connections import rows_of
+from mmsearch.catalog.full_text import SPACELESS
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.roots import below
+from mmsearch.catalog.places import below
 from mmsearch.catalog.statements import chunks, storable
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, TagRow, TextRow
 from mmsearch.core.records import PlacedFile, ShardCommit, StoredPicture
@@ -17,12 +18,6 @@ from mmsearch.core.texts import encoded_texts, texts_digest
 from mmsearch.core.types import Picture, Text, TextSource
 
 KEYWORDS = "keywords"
-
-# Scripts that put no spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
-SPACELESS = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f]"
-)
 
 
 def insert_texts(connection: Connection, rows: Iterable[tuple[int, int | None, Text]]) -> None:
@@ -173,7 +168,7 @@ def stored_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPi
 
 def _true_to_texts(connection: Connection, image_ids: Sequence[int]) -> list[int]:
     """Those whose flag is raised though the digest of their texts is the one that is stored."""
-    identity = read_identity(connection)
+    identity = read_identity(rows_of(connection))
     sources = identity.texts if identity else ()
     settled = []
     for part in chunks(image_ids):

@@ -12,12 +12,13 @@ from mmsearch.cli import (
     indexing,
     managing,
     models,
+    optimizing,
     reindexing,
     searching,
+    serving,
     upkeep,
     watching,
 )
-from mmsearch.cli.errors import run_command
 
 app = typer.Typer(
     name="mmsearch",
@@ -30,8 +31,10 @@ app = typer.Typer(
 app.command("index")(indexing.index)
 app.command("watch")(watching.watch)
 app.command("reindex")(reindexing.reindex)
+app.command("optimize")(optimizing.optimize)
 app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)
+app.command("serve")(serving.serve)
 app.command("eval")(evaluating.evaluate)
 app.command("status")(managing.status)
 app.command("list")(managing.list_all)
@@ -61,8 +64,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def main() -> None:
-    """Run the command and leave with its exit code."""
-    raise SystemExit(run_command(app))

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 
 from mmsearch.cli.output import warn
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.types import display_path
 
 INTERRUPTED = 130
 

@@ -63,7 +63,7 @@ def evaluate(
     Example: mmsearch eval captions.csv --compare mode=vector --plot recall.png
     """
     # Not above: SciPy and the metrics would be loaded by every command.
-    from mmsearch.api import evaluating  # noqa: PLC0415
+    from mmsearch.api import evaluating
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"A plot is written as PNG, not as {plot.name!r}.", "Use NAME.png.")

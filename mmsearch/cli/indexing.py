@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,10 +24,12 @@ from mmsearch.cli.options import (
 )
 from mmsearch.cli.output import counts_of, in_words, print_json, warn, warn_list
 from mmsearch.cli.progress import show_progress
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import UnknownIndexError, UsageError
-from mmsearch.core.requests import IndexReport
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import display_path
+
+if TYPE_CHECKING:
+    from mmsearch.core.requests import IndexReport
 
 SKIPPED = 3
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmsearch import api
 from mmsearch.cli import output
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
-from mmsearch.core.requests import IndexStatus
-from mmsearch.core.types import FusionSpec, display_path
+from mmsearch.core.display import display_path
+
+if TYPE_CHECKING:
+    from mmsearch.core.requests import IndexStatus
+    from mmsearch.core.types import FusionSpec
 
 roots_app = typer.Typer(help="Show the folders that are indexed, or say where one lies now.")
 

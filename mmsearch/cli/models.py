@@ -6,7 +6,6 @@ import sys
 import time
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from mmsearch import api
@@ -14,7 +13,6 @@ from mmsearch.cli import output
 from mmsearch.cli.options import AsJson, Device, check_device
 from mmsearch.cli.output import warn
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import Kind
 
 app = typer.Typer(help="Show, choose and prepare models.", no_args_is_help=True)
 
@@ -55,6 +53,8 @@ def info(model: Model, device: Device = None, as_json: AsJson = False) -> None:
 
     Example: mmsearch models info starter
     """
+    from mmsearch.core.types import Kind
+
     encoder = api.open_model(model, device=check_device(device), say=warn)
     spec = encoder.spec
     facts = {
@@ -90,6 +90,10 @@ def compile_(model: Model, device: Device = None) -> None:
 
     Example: mmsearch models compile starter
     """
+    import numpy as np
+
+    from mmsearch.core.types import Kind
+
     began = time.monotonic()
     encoder = api.open_model(model, device=check_device(device), say=warn)
     text = encoder.prepare(Kind.TEXT, "a photo of a dog")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmsearch import api
+from mmsearch.cli.arguments import DEVICES
 from mmsearch.cli.output import warn
 
 IndexName = Annotated[str, typer.Option("--index", help="Name of the index.", metavar="NAME")]
@@ -95,9 +96,8 @@ def open_index(
 
 def check_device(device: str | None) -> str | None:
     """Refuse a device that there is not."""
-    known = ("auto", "cuda", "mps", "cpu")
-    if device is not None and device not in known:
+    if device is not None and device not in DEVICES:
         raise typer.BadParameter(
-            f"{device!r} is none of {', '.join(known)}.", param_hint="--device"
+            f"{device!r} is none of {', '.join(DEVICES)}.", param_hint="--device"
         )
     return device

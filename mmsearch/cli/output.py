@@ -9,16 +9,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text as RichText
+from mmsearch.core.display import display_path
 
-from mmsearch.core.evidence import MatchedText
-from mmsearch.core.requests import Hit, IndexReport, SearchResult
-from mmsearch.core.types import display_path
+if TYPE_CHECKING:
+    from rich.text import Text as RichText
+
+    from mmsearch.core.evidence import MatchedText
+    from mmsearch.core.requests import Hit, IndexReport, SearchResult
 
 LISTED = 20
 """Lines of a list that are shown unasked."""
@@ -84,6 +83,8 @@ def print_lines(rows: Iterable[Sequence[object]]) -> None:
 
 
 def _in_a_line(cell: object) -> str:
+    from mmsearch.core.evidence import MatchedText
+
     return display_path(cell.text if isinstance(cell, MatchedText) else str(cell))
 
 
@@ -98,7 +99,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     if not sys.stdout.isatty():
         print_lines(rows)
         return
-    table = Table(title=title or None, title_justify="left", title_style="")
+    # Only a terminal needs rich.
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title) or None, title_justify="left", title_style="")
     for column in columns:
         table.add_column(
             column.removesuffix(">"),
@@ -111,6 +117,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def _rendered(cell: object) -> str | RichText:
+    from rich.markup import escape
+    from rich.text import Text as RichText
+
+    from mmsearch.core.evidence import MatchedText
+
     if not isinstance(cell, MatchedText):
         return escape(str(cell))
     part, spans = excerpt(cell)
@@ -141,7 +152,7 @@ def print_hits(result: SearchResult) -> None:
     columns = ["rank>", "score>", "path", "size>", "date", "sure", "text"]
     if not any(hit.matched for hit in result.hits) and sys.stdout.isatty():
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    print_table(escape(title), columns, rows)
+    print_table(title, columns, rows)
 
 
 def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[int, int], ...]]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
-from mmsearch.core.requests import Progress
+if TYPE_CHECKING:
+    from mmsearch.core.requests import Progress
 
 
 @contextmanager
 def show_progress() -> Iterator[Callable[[Progress], None]]:
     """A bar on stderr if that is a terminal, else nothing."""
+    from rich.console import Console
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda state: None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     with Bar(
         TextColumn("{task.description}"),
         BarColumn(),

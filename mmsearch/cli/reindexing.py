@@ -11,7 +11,7 @@ from mmsearch.cli.indexing import SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.output import print_json, warn
 from mmsearch.cli.progress import show_progress
-from mmsearch.core.types import display_path
+from mmsearch.core.display import display_path
 
 
 def reindex(
@@ -33,7 +33,11 @@ def reindex(
     ] = None,
     vector_index: Annotated[
         str | None,
-        typer.Option(help="exact or faiss_flat.", metavar="NAME", show_default="as it is"),
+        typer.Option(
+            help="auto, exact, faiss_flat or faiss_fastscan.",
+            metavar="NAME",
+            show_default="as it is",
+        ),
     ] = None,
     reencode: Annotated[
         bool,

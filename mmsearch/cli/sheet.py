@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
 from mmsearch.cli.output import date_of, relative
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 from mmsearch.core.requests import Hit, SearchResult
-from mmsearch.core.types import display_path
 
 THUMBNAIL_PX = 256
 MARGIN_PX = 12

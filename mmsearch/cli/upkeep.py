@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,10 @@ from mmsearch.cli import output
 from mmsearch.cli.indexing import SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.progress import show_progress
-from mmsearch.core.types import display_path
-from mmsearch.core.upkeep import CopyReport, Weight
+from mmsearch.core.display import display_path
+
+if TYPE_CHECKING:
+    from mmsearch.core.upkeep import CopyReport
 
 DAMAGED = 1
 
@@ -34,6 +36,8 @@ def check(
 
     Example: mmsearch check --sources
     """
+    from mmsearch.core.upkeep import Weight
+
     with open_index(name, home) as index:
         found = index.check(sources=sources or content, content=content)
     if as_json:

@@ -20,7 +20,7 @@ from mmsearch.cli.options import (
     check_device,
 )
 from mmsearch.cli.output import counts_of, in_words, warn
-from mmsearch.core.types import display_path
+from mmsearch.core.display import display_path
 
 AS_BEFORE = frozenset({"unchanged", "skipped before"})
 

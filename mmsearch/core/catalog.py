@@ -81,17 +81,21 @@ class Snapshot(Protocol):
         """For each picture, the text that holds most of the words; None if no text holds any."""
 
 
-class Catalog(Protocol):
-    """Who is picture 42? One writer, many readers. Every write is one transaction."""
+class Reader(Protocol):
+    """As much of a catalog as a query needs."""
 
     def identity(self) -> Identity | None:
         """What the index is bound to; None before its first run."""
 
-    def bind(self, identity: Identity) -> None:
-        """Set the identity of an index that has none, or replace the part that may change."""
-
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Open the newest generation for reading."""
+
+
+class Catalog(Reader, Protocol):
+    """Who is picture 42? One writer, many readers. Every write is one transaction."""
+
+    def bind(self, identity: Identity) -> None:
+        """Set the identity of an index that has none, or replace the part that may change."""
 
     def roots(self) -> list[Root]: ...
 

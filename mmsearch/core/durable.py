@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +21,52 @@ TEMPORARY_SUFFIX = ".tmp"
 REPAIR = "The index is damaged: 'mmsearch check' says where, 'mmsearch repair' mends it."
 
 
-def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp:
-    """Write a file so that it is either whole or absent, also after a power cut.
+class Publication:
+    """A file that is being written: it counts when its `publishing` ends without an error.
+
+    Attributes:
+        path: Where its bytes are until then. What was written can be read there after `flush`.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self._digest.update(view)
+        self._size += len(view)
+
+    def flush(self) -> None:
+        """Let what was written be read under `path`."""
+        self._file.flush()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def stamp(self, path: Path) -> FileStamp:
+        """Name, size and sha256 of what was written, as the file ``path``."""
+        return FileStamp(f"{path.parent.name}/{path.name}", self._size, self._digest.hexdigest())
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[Publication]:
+    """Write a file piece by piece so that it is either whole or absent, also after a power cut.
 
     Args:
         path: Its place; the parent folder's name becomes part of the stamp's name.
-        data: The content.
-
-    Returns:
-        Name, size and sha256 of what was written.
     """
-    view = memoryview(data).cast("B")
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("wb+") as file:
             reach(FaultPoint.FILE_OPENED)
-            file.write(view)
+            yield Publication(temporary, file)
             file.flush()
             reach(FaultPoint.FILE_WRITTEN)
             os.fsync(file.fileno())
@@ -47,7 +79,21 @@ def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp
         raise
     sync_folder(path.parent)
     reach(FaultPoint.FILE_PUBLISHED)
-    return stamp_of(path, view)
+
+
+def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp:
+    """Write a whole file as `publishing` does.
+
+    Args:
+        path: Its place.
+        data: The content.
+
+    Returns:
+        Name, size and sha256 of what was written.
+    """
+    with publishing(path) as file:
+        file.write(data)
+    return file.stamp(path)
 
 
 def stamp_of(path: Path, content: bytes | memoryview) -> FileStamp:
@@ -73,6 +119,29 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def map_file(path: Path, size: int) -> NDArray[np.uint8]:
+    """Map a file of the index into memory.
+
+    Args:
+        path: The file.
+        size: Bytes that it must have, more than none.
+
+    Returns:
+        uint8 (bytes,), read-only, backed by the file.
+
+    Raises:
+        DamagedFileError: The file has another size, or is missing.
+    """
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
+    if found != size:
+        raise DamagedFileError(f"{path} has {found} bytes where {size} belong.", REPAIR)
+    content: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+    return content
+
+
 def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
     """Map a file of the index into memory after its size and checksum were found right.
 
@@ -86,13 +155,7 @@ def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
     Raises:
         DamagedFileError: The file has another size or checksum, or is missing.
     """
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
-    if size != stamp.bytes:
-        raise DamagedFileError(f"{path} has {size} bytes where {stamp.bytes} belong.", REPAIR)
-    content: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+    content = map_file(path, stamp.bytes)
     if hashlib.sha256(content.data).hexdigest() != stamp.sha256:
         raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
     return content

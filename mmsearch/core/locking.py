@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-import filelock
-
 from mmsearch.core.errors import IndexLockedError
 from mmsearch.core.layout import IndexLayout
 
@@ -28,6 +26,8 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
     Raises:
         IndexLockedError: Another writer holds it; the message says which.
     """
+    import filelock  # noqa: PLC0415 - only writers need it
+
     lock = filelock.FileLock(layout.lock, timeout=wait_s)
     try:
         lock.acquire()

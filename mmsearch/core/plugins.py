@@ -1,25 +1,34 @@
 """Find and load a part by the name of its file, or of its entry point.
 
 Every module of a plugin folder whose name has no leading underscore is a plugin of that name.
-Packages outside join through an entry point of group ``mmsearch.<folder>``.
+Packages outside join through an entry point of group ``mmsearch.<folder>``, under other names.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import MissingExtraError, UnknownNameError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def names(folder: str) -> list[str]:
     """The plugins of a folder such as ``encoders``, sorted."""
     package = importlib.import_module(f"mmsearch.{folder}")
     here = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    outside = {point.name for point in entry_points(group=f"mmsearch.{folder}")}
+    outside = {point.name for point in _outside(folder)}
     return sorted(name for name in here | outside if not name.startswith("_"))
+
+
+def exists(folder: str, name: str) -> bool:
+    """Whether there is a plugin of that name."""
+    return _is_ours(folder, name) or name in names(folder)
 
 
 def load(folder: str, name: str) -> ModuleType:
@@ -29,11 +38,12 @@ def load(folder: str, name: str) -> ModuleType:
         UnknownNameError: No plugin of that name; the message lists those there are.
         MissingExtraError: It needs a library that is not installed.
     """
-    known = names(folder)
-    if name not in known:
+    # Looking through all packages for entry points takes as long as a search.
+    outside = [] if _is_ours(folder, name) else [p for p in _outside(folder) if p.name == name]
+    if not outside and not _is_ours(folder, name):
         what = folder.replace("_", " ").removesuffix("es" if folder.endswith("xes") else "s")
-        raise UnknownNameError(f"There is no {what} named {name!r}.", f"Known: {', '.join(known)}.")
-    outside = [point for point in entry_points(group=f"mmsearch.{folder}") if point.name == name]
+        known = ", ".join(names(folder))
+        raise UnknownNameError(f"There is no {what} named {name!r}.", f"Known: {known}.")
     try:
         if outside:
             module: ModuleType = outside[0].load()
@@ -47,3 +57,16 @@ def load(folder: str, name: str) -> ModuleType:
             f"{name!r} needs the Python package {missing!r}, which is not installed.",
             f"Install it with: pip install {missing}",
         ) from error
+
+
+def _is_ours(folder: str, name: str) -> bool:
+    if not name.isidentifier() or name.startswith("_"):
+        return False
+    place = Path(__file__).parents[1] / folder / name
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+
+
+def _outside(folder: str) -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - only for parts that are not ours
+
+    return tuple(entry_points(group=f"mmsearch.{folder}"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from mmsearch.core.types import (
     Prepared,
     Ranking,
     TextVectors,
+    Training,
     Vectors,
 )
 
@@ -155,18 +156,24 @@ class VectorIndex(Protocol):
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Plain values: ``recall``, 1.0 for exact search, else as measured, and how it was tuned.
+
+        An approximate index says ``recall_low`` and ``recall_high``, too: a 95% interval.
+        """
+
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
         """(q, dim) -> the k best of ``allowed`` (default: all) for each query.
 
-        The answer for k is the beginning of the answer for any larger k.
+        The answer for k is the beginning of the answer for any larger k; in an approximate index,
+        of any larger k up to 100. Its scores are true ones all the same: a true neighbour may be
+        missing, and then the next one stands in its place.
 
         Raises:
             DimensionError: Queries of another dim.
             IndexLimitError: k beyond what the index can serve.
         """
-
-    def save(self, path: Path) -> FileStamp:
-        """Write it durably to ``path``."""
 
 
 class Blend(Protocol):
@@ -188,11 +195,28 @@ class VectorIndexPlugin(Protocol):
     SUFFIX: str
     """Of its files."""
 
-    def build(self, spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex:
-        """Blocks of ids (each once, in any order) and their vectors -> an index."""
+    def build(
+        self,
+        spec: IndexSpec,
+        blocks: Iterable[tuple[Ids, Vectors]],
+        training: Training | None = None,
+    ) -> VectorIndex:
+        """Blocks of ids (each once, in any order) and their vectors -> an index in memory."""
+
+    def write(
+        self,
+        spec: IndexSpec,
+        blocks: Iterable[tuple[Ids, Vectors]],
+        path: Path,
+        training: Training | None = None,
+    ) -> FileStamp:
+        """The same, durably to a file; memory does not grow with the number of vectors.
+
+        Without ``training`` an approximate index is exact.
+        """
 
     def load(self, spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
-        """Read what `VectorIndex.save` wrote; DamagedFileError if it is not that."""
+        """Read what `write` wrote; DamagedFileError if it is not that."""
 
 
 class Modality(Protocol):

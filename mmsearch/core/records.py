@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmsearch.core.texts import DEFAULT_SOURCES
-from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, Text, TextSource
+from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, SearchGoals, Text, TextSource
 
 
 @dataclass(frozen=True)
@@ -228,14 +228,16 @@ class Identity:
     Attributes:
         encoder: Makes all vectors.
         fusion: Makes one vector of a picture's; may be changed without encoding.
-        vector_index: The plugin that is built.
+        vector_index: The plugin that is built; ``auto``: the one that suits the collection.
         texts: Where texts that get a vector come from.
+        goals: What searches shall be like.
     """
 
     encoder: EncoderSpec
     fusion: FusionSpec
     vector_index: str
     texts: tuple[TextSource, ...] = DEFAULT_SOURCES
+    goals: SearchGoals = field(default_factory=SearchGoals)
 
 
 @dataclass(frozen=True)

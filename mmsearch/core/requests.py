@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmsearch.core.evidence import MatchedText
 from mmsearch.core.queries import Band, Mode, Query
@@ -117,6 +118,7 @@ class ReindexReport:
         reencoded: Every picture was decoded and encoded once more.
         failed: Files that could not be read then; their pictures keep their vectors.
         seconds: Wall time.
+        search: What is known of searches; see `BuiltIndex.settings`.
     """
 
     pictures: int
@@ -125,6 +127,7 @@ class ReindexReport:
     reencoded: bool
     failed: tuple[FailedFile, ...]
     seconds: float
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

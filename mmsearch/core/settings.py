@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -30,7 +29,8 @@ class Settings:
         texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
             ``filename``, joined by commas, or ``none``; for new indexes.
         blend: Name of the ranking that joins pictures found by look and by text.
-        vector_index: Name of the vector index for new indexes.
+        vector_index: Name of the vector index for new indexes; ``auto``: exact search as far as it
+            goes, then an approximate one.
         max_pixels: Larger pictures are refused before they are decoded.
         decode_timeout_s: A picture that takes longer to decode is refused.
         decode_memory_mb: A picture that takes more megabytes of memory is refused; 0: no limit.
@@ -48,7 +48,7 @@ class Settings:
     text_weight: float = 0.3
     texts: str = "sidecar,metadata,table"
     blend: str = "score_blend"
-    vector_index: str = "faiss_flat"
+    vector_index: str = "auto"
     max_pixels: int = 300_000_000
     decode_timeout_s: float = 120.0
     decode_memory_mb: int = 4096
@@ -86,6 +86,8 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     values: dict[str, Any] = {}
     path = settings_file(environment)
     if path.exists():
+        import tomllib  # noqa: PLC0415 - most have no such file
+
         try:
             stored = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

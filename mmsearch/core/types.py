@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -61,6 +60,37 @@ class IndexSpec:
     name: str
     dim: int
     device: str = "auto"
+
+
+@dataclass(frozen=True)
+class SearchGoals:
+    """What searches of an index shall be like; it decides which vector index is built.
+
+    Attributes:
+        recall: Share of the true ten nearest that an approximate search shall find.
+        memory_mb: Megabytes that searches may keep in memory; None: as many as there are.
+        latency_ms: If exact search takes no longer than this, it is preferred; None: the size of
+            the collection decides.
+    """
+
+    recall: float = 0.95
+    memory_mb: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an approximate vector index learns from, and what it must reach.
+
+    Attributes:
+        queries: (q, dim), such as will be asked: vectors of texts, not of pictures.
+        recall: Share of the true ten nearest that a search shall find.
+        memory_bytes: What its searches may keep in memory, rows read from disk aside; None: all.
+    """
+
+    queries: Vectors
+    recall: float = 0.95
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -246,16 +276,3 @@ class Decoded:
 
     picture: Picture
     pixels: Pixels
-
-
-def display_path(path: bytes | str | Path) -> str:
-    """A path as one printable line: control characters and undecodable bytes are escaped."""
-    text = os.fsdecode(path)
-    return "".join(
-        char
-        if char.isprintable()
-        else char.encode("unicode_escape", "surrogateescape").decode()
-        if not "\udc80" <= char <= "\udcff"
-        else f"\\x{ord(char) - 0xDC00:02x}"
-        for char in text
-    )

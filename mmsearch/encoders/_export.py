@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import MMSearchError
 from mmsearch.encoders._compiled import CompiledTower, ModelCache, Precision, Tower
+from mmsearch.encoders._graphs import convolution_share, optimise, put_weights_beside
 from mmsearch.encoders._quantise import quantise
 
 LARGEST_DIFFERENCE = 1e-3
@@ -68,12 +68,17 @@ def export_tower(
             )
             difference = _difference(name, tower, CompiledTower(path), samples)
             smaller = quantise(path, single) if single and weights <= ONE_FILE_BYTES else None
-        if smaller is not None:
-            made, cosine = smaller
-            made.replace(path)
-            return Tower(cache.adopt([path]), difference, Precision.INT8, cosine)
-        files = [file for file in (path, Path(f"{path}.data")) if file.exists()]
-        return Tower(cache.adopt(files), difference)
+            if smaller is not None:
+                made, cosine = smaller
+                made.replace(path)
+                files = cache.adopt(put_weights_beside(path))
+                return Tower(files, difference, Precision.INT8, cosine, optimised=True)
+            optimised = weights <= ONE_FILE_BYTES and not convolution_share(path)
+            if optimised:
+                optimise(path, path.with_suffix(".optimised")).replace(path)
+                compiled = CompiledTower(path, optimised=True)
+                difference = max(difference, _difference(name, tower, compiled, samples))
+        return Tower(cache.adopt(put_weights_beside(path)), difference, optimised=optimised)
 
 
 def _difference(

@@ -11,15 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
 from mmsearch.core.types import Pixels, Prepared
-
-_FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "random": Image.Resampling.BICUBIC,
-}
 
 
 @dataclass(frozen=True)
@@ -77,9 +70,16 @@ class PixelPreparation:
         # 13.0 was seen to be off by up to 17 of 255 levels.
         across = width / target.width
         right = min((target.left + target.columns) * across, width)
+        from PIL import Image  # noqa: PLC0415 - a query in words reads no picture
+
+        filters = {
+            "bicubic": Image.Resampling.BICUBIC,
+            "bilinear": Image.Resampling.BILINEAR,
+            "random": Image.Resampling.BICUBIC,
+        }
         image = Image.fromarray(pixels).resize(
             (target.columns, target.height),
-            _FILTERS[self.interpolation],
+            filters[self.interpolation],
             (target.left * across, 0, right, height),
         )
         return np.asarray(image)[target.top : target.top + target.rows]

@@ -7,18 +7,16 @@ a vector must not depend on what else is in a batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from mmsearch.encoders._compiled import CompiledTower, Precision
+from mmsearch.encoders._graphs import convolution_share, optimise
 
 LEAST_COSINE = 0.995
 """Between the vectors of a sample; below it a tower stays in float32."""
@@ -41,7 +39,7 @@ def quantise(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> tuple[Pat
         Its file, optimised for this version of ONNX Runtime, and the least cosine; None if none
         says the same as float32.
     """
-    if _convolution(path) > MOST_CONVOLUTION:
+    if convolution_share(path) > MOST_CONVOLUTION:
         return None
     exact = CompiledTower(path)
     truth = [exact.run(sample)[0] for sample in samples]
@@ -54,8 +52,8 @@ def quantise(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> tuple[Pat
             per_channel=True,
             weight_type=QuantType.QInt8,
         )
-        _optimise(rough, made)
-        tower = CompiledTower(made, Precision.INT8)
+        optimise(rough, made)
+        tower = CompiledTower(made, Precision.INT8, optimised=True)
         cosines = [tower.run(s)[0] @ true for s, true in zip(samples, truth, strict=True)]
         if min(cosines) >= LEAST_COSINE:
             return made, float(min(cosines))
@@ -76,19 +74,3 @@ def lifelike(edge_px: int, count: int) -> NDArray[np.uint8]:
         level, contrast = random.uniform(70, 180), random.uniform(20, 70)
         picture[:] = np.clip(level + contrast * mixed, 0, 255)
     return pictures
-
-
-def _convolution(path: Path) -> float:
-    graph = onnx.load(path, load_external_data=False).graph
-    sizes = {weight.name: math.prod(weight.dims) for weight in graph.initializer}
-    inside = {n for node in graph.node if node.op_type == "Conv" for n in node.input}
-    share: float = sum(sizes[n] for n in inside if n in sizes) / max(sum(sizes.values()), 1)
-    return share
-
-
-def _optimise(source: Path, target: Path) -> None:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(target)
-    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 CPU_BATCH = 32
 
+FEW_TEXTS = 24
+"""So many are encoded before packing the weights of a text tower has cost less than it saves."""
+
 _SAMPLES = (
     "a photo of a red car in front of a house",
     "windmill",
@@ -136,6 +139,7 @@ class TowerEncoder:
         self._loaded: LoadedModel | None = None
         self._sources: tuple[SourceFile, ...] = ()
         self._fingerprint: str | None = None
+        self._texts = 0
         self._manifest = self._current() or self._compile((TowerName.TEXT, *self._cpu_image()))
         self._fingerprint = self._manifest.spec.fingerprint
         self.spec = replace(self._manifest.spec, name=blueprint.name)
@@ -183,7 +187,7 @@ class TowerEncoder:
             return np.empty((0, self.spec.dim), dtype=np.float32)
         if kind == Kind.IMAGE and self._image_device != "cpu":
             return self._gpu_tower.run(batch)
-        tower = self._text_tower if kind == Kind.TEXT else self._image_tower
+        tower = self._text_tower_for(len(batch)) if kind == Kind.TEXT else self._image_tower
         if self._precision(kind) is Precision.INT8:
             return tower.run_each([self._inputs(kind, [item]) for item in batch])
         return tower.run(self._inputs(kind, batch))
@@ -237,9 +241,18 @@ class TowerEncoder:
         path = self._cache.folder / self._manifest.tokenizer_file.name
         return TextPreparation.from_file(self._manifest.tokenizer, path)
 
+    def _text_tower_for(self, count: int) -> CompiledTower:
+        self._texts += count
+        return self._text_tower if self._texts > FEW_TEXTS else self._first_text_tower
+
     @cached_property
     def _text_tower(self) -> CompiledTower:
         return self._compiled(TowerName.TEXT)
+
+    @cached_property
+    def _first_text_tower(self) -> CompiledTower:
+        """Ready at once, for a query that is alone."""
+        return self._compiled(TowerName.TEXT, packed=False)
 
     @cached_property
     def _image_tower(self) -> CompiledTower:
@@ -313,11 +326,16 @@ class TowerEncoder:
                     self._cache.write(replace(manifest, sources=sources))
         return manifest
 
-    def _compiled(self, name: TowerName) -> CompiledTower:
+    def _compiled(self, name: TowerName, *, packed: bool = True) -> CompiledTower:
         if not self._has(self._manifest, name):
             self._manifest = self._compile((name,))
         tower = self._manifest.towers[name]
-        return CompiledTower(self._cache.folder / tower.files[0].name, tower.precision)
+        return CompiledTower(
+            self._cache.folder / tower.files[0].name,
+            tower.precision,
+            optimised=tower.optimised,
+            packed=packed,
+        )
 
     def _compile(self, names: tuple[TowerName, ...]) -> Manifest:
         """Compile towers that the cache lacks; one process at a time."""

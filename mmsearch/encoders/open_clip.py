@@ -8,16 +8,11 @@ ARCH is one of open_clip's architectures, or the path of a JSON file that descri
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -218,6 +213,8 @@ def _offline(options: EncoderOptions) -> bool:
 
 def architectures() -> list[str]:
     """The names of open_clip's architectures, found without importing it."""
+    from importlib.util import find_spec  # noqa: PLC0415 - queries do without
+
     spec = find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
         return []
@@ -252,7 +249,13 @@ def _in_hub_cache(repository: str) -> bool:
 
 def _hub_answers() -> bool:
     """Ask the hub, for a few seconds at most: looking up its name knows no time limit."""
-    from huggingface_hub import constants  # noqa: PLC0415 - queries do without
+    # Queries do without all of these.
+    import http.client  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+    import urllib.error  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    from huggingface_hub import constants  # noqa: PLC0415
 
     answers = threading.Event()
 

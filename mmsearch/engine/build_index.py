@@ -1,16 +1,43 @@
-"""Segments -> one vector index."""
+"""Segments -> one vector index, of the kind that suits the collection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
-from mmsearch.core.records import BuiltIndex, Segment
+from mmsearch.core.records import BuiltIndex, FileStamp, Identity, Segment
 from mmsearch.core.segments import read_segment
-from mmsearch.core.types import Ids, IndexSpec, Vectors
+from mmsearch.core.types import Ids, IndexSpec, SearchGoals, Training, Vectors
+
+AUTO, EXACT, APPROXIMATE = "auto", "faiss_flat", "faiss_fastscan"
+
+EXACT_UP_TO = 300_000
+"""Vectors that are searched exactly unless something else is asked for: some ten milliseconds."""
+
+ALWAYS_MERGED = 50_000
+"""An index of so many vectors is built anew whenever it has grown: that takes a second."""
+
+TAIL_SHARE, LONGEST_TAIL = 0.1, 50_000
+"""A larger index is built anew when so large a part of it, or so many vectors, have been added."""
+
+
+def is_due(built: int, added: int) -> bool:
+    """Whether vectors that were added since an index was built should be merged into it.
+
+    Until they are, they are searched exactly beside it.
+
+    Args:
+        built: Vectors in the built index.
+        added: Vectors that are not.
+    """
+    if built + added <= ALWAYS_MERGED:
+        return added > 0
+    return added > min(TAIL_SHARE * built, LONGEST_TAIL)
 
 
 def fused_width(fusion: Fusion, dim: int) -> int:
@@ -48,9 +75,8 @@ def build_index(
     fusion: Fusion,
     name: str,
     plugin: VectorIndexPlugin,
-    left_out: Ids | None = None,
 ) -> VectorIndex:
-    """A vector index over all rows of segments; see `fused_blocks`.
+    """An exact vector index over all rows of segments, in memory; see `fused_blocks`.
 
     Args:
         layout: The index.
@@ -58,30 +84,104 @@ def build_index(
         fusion: Makes one vector of a picture's.
         name: Of the plugin.
         plugin: Builds it.
-        left_out: Ids that are not wanted.
     """
     spec = IndexSpec(name, fused_width(fusion, segments[0].dim), "cpu")
-    return plugin.build(spec, fused_blocks(layout, segments, fusion, left_out))
+    return plugin.build(spec, fused_blocks(layout, segments, fusion))
 
 
-def save_index(
-    layout: IndexLayout,
-    segments: Sequence[Segment],
-    fusion: Fusion,
-    name: str,
-    plugin: VectorIndexPlugin,
-    left_out: Ids,
-) -> BuiltIndex:
-    """Build a vector index and write it; it counts once the catalog names it.
+@dataclass(frozen=True)
+class IndexBuilder:
+    """Writes built indexes.
 
-    See `build_index`.
+    Attributes:
+        layout: The index.
+        find_plugin: Finds vector indexes by name.
+        texts_asked: Vectors of texts such as will be asked; not called for exact search.
     """
-    index = build_index(layout, segments, fusion, name, plugin, left_out)
-    stamp = index.save(layout.built(layout.next_built_number(), plugin.SUFFIX))
-    return BuiltIndex(
-        spec_name=name,
-        stamp=stamp,
-        rows=len(index.ids),
-        covers=segments[-1].number,
-        settings={"dim": index.spec.dim, "recall": 1.0, "reason": "exact search"},
-    )
+
+    layout: IndexLayout
+    find_plugin: Callable[[str], VectorIndexPlugin]
+    texts_asked: Callable[[], Vectors]
+
+    def build(
+        self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, left_out: Ids
+    ) -> BuiltIndex:
+        """Build a vector index and write it; it counts once the catalog names it.
+
+        Args:
+            segments: At least one.
+            fusion: Makes one vector of a picture's.
+            identity: Says which vector index, and what searches shall be like.
+            left_out: Ids that are not wanted.
+
+        Raises:
+            DamagedFileError: A segment is missing, or is not what the catalog says.
+        """
+        rows = sum(segment.rows for segment in segments) - len(left_out)
+        dim = fused_width(fusion, segments[0].dim)
+        name, goals = identity.vector_index, identity.goals
+        if name == AUTO:
+            name = _by_size(rows, dim, goals)
+        training = None
+        if name not in (EXACT, "exact"):
+            memory = None if goals.memory_mb is None else int(goals.memory_mb * 1_000_000)
+            asked = fusion.fuse_query(self.texts_asked())
+            training = Training(asked, goals.recall, memory)
+        built = self._write(name, dim, segments, fusion, left_out, training)
+        if identity.vector_index == AUTO and _exact_is_fast(built.settings, rows, dim, goals):
+            self.layout.path(built.stamp).unlink()
+            return self._write(EXACT, dim, segments, fusion, left_out, None)
+        return built
+
+    def _write(
+        self,
+        name: str,
+        dim: int,
+        segments: Sequence[Segment],
+        fusion: Fusion,
+        left_out: Ids,
+        training: Training | None,
+    ) -> BuiltIndex:
+        plugin = self.find_plugin(name)
+        path = self.layout.built(self.layout.next_built_number(), plugin.SUFFIX)
+        blocks = fused_blocks(self.layout, segments, fusion, left_out)
+        spec = IndexSpec(name, dim, "cpu")
+        stamp: FileStamp = plugin.write(spec, blocks, path, training)
+        index = plugin.load(spec, path, stamp)
+        return BuiltIndex(
+            spec_name=name,
+            stamp=stamp,
+            rows=len(index.ids),
+            covers=segments[-1].number,
+            settings={"dim": dim, **index.facts, "reason": _reason(index.facts, training)},
+        )
+
+
+def _by_size(rows: int, dim: int, goals: SearchGoals) -> str:
+    if goals.latency_ms is not None or not _fits(rows, dim, goals):
+        return APPROXIMATE
+    return EXACT if rows <= EXACT_UP_TO else APPROXIMATE
+
+
+def _fits(rows: int, dim: int, goals: SearchGoals) -> bool:
+    """Whether exact search keeps within the memory that is allowed: it reads every vector."""
+    return goals.memory_mb is None or rows * dim * 2 <= goals.memory_mb * 1_000_000
+
+
+def _exact_is_fast(facts: Mapping[str, Any], rows: int, dim: int, goals: SearchGoals) -> bool:
+    """Whether exact search, as it was measured while the approximate one was tuned, suffices."""
+    if goals.latency_ms is None or not _fits(rows, dim, goals):
+        return False
+    return bool(facts.get("exact_ms", 0.0) <= goals.latency_ms)
+
+
+def _reason(facts: Mapping[str, Any], training: Training | None) -> str:
+    """Why searches are as they are, for people."""
+    if "recall_low" in facts:
+        return (
+            f"finds {facts['recall']:.3f} [{facts['recall_low']:.3f}, {facts['recall_high']:.3f}]"
+            f" of the ten nearest of {facts['queries']} texts, {facts['recall_wanted']:g} wanted"
+        )
+    if training is not None:
+        return "exact search: too few vectors, or no approximation is good enough"
+    return "exact search"

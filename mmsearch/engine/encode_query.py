@@ -14,6 +14,7 @@ from mmsearch.core.protocols import Encoder, ImagePreparation
 from mmsearch.core.queries import Term
 from mmsearch.core.types import Kind, Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.engine.kept_vectors import KeptVectors
 
 REMEMBERED = 4096
 """Texts whose vectors are kept for the next query."""
@@ -28,12 +29,17 @@ class QueryEncoder:
     Args:
         encoder: The index's own.
         prepare_picture: Reads a picture and prepares it as the encoder wants it.
+        kept: What is kept between processes; None: nothing.
     """
 
     def __init__(
-        self, encoder: Encoder, prepare_picture: Callable[[Path, ImagePreparation], Prepared]
+        self,
+        encoder: Encoder,
+        prepare_picture: Callable[[Path, ImagePreparation], Prepared],
+        kept: KeptVectors | None = None,
     ) -> None:
         self._encoder = encoder
+        self._kept = kept
         self._prepare_picture = prepare_picture
         self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
@@ -61,6 +67,12 @@ class QueryEncoder:
         self.remember(texts)
         mean: NDArray[np.float32] = np.mean([self._texts[text] for text in texts], axis=0)
         return mean
+
+    def kept_mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `mean`, of texts that every query compares with."""
+        if self._kept is None or all(text in self._texts for text in texts):
+            return self.mean(texts)
+        return self._kept.get(texts, self.mean)
 
     def warm(self, terms: Iterable[Term], prompts: Sequence[str] | None = None) -> None:
         """Encode the texts of many terms at once; `vectors` then finds them."""

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mmsearch.core.catalog import Catalog
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Encoder, Executor, Fusion, VectorIndexPlugin, Walk
-from mmsearch.core.records import FailedFile, Identity, StoredPicture
+from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
+from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPicture
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
-from mmsearch.core.types import TextSource, display_path
+from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.engine.binding import check_encoder
-from mmsearch.engine.build_index import save_index
+from mmsearch.engine.build_index import IndexBuilder, is_due
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_shard import PAGE, ShardEncoder
 from mmsearch.engine.encode_texts import TextEncoder
@@ -34,8 +35,8 @@ class Indexer:
         catalog: Open for writing.
         encoder: Must be the index's own.
         fusion: Must be the index's own.
-        vector_index: Name of the plugin that is built at the end.
-        vector_indexes: That plugin.
+        vector_index: Of a new index; see `Identity.vector_index`.
+        builder: Builds the vector index at the end.
         sources: Where texts that get a vector come from.
         walk: Lists the files of a request.
         find_texts: Finds the texts of the files of a request.
@@ -50,7 +51,7 @@ class Indexer:
     encoder: Encoder
     fusion: Fusion
     vector_index: str
-    vector_indexes: VectorIndexPlugin
+    builder: IndexBuilder
     sources: tuple[TextSource, ...]
     walk: Callable[[IndexRequest], Walk]
     find_texts: Callable[[IndexRequest], FileTexts]
@@ -109,17 +110,18 @@ class Indexer:
         return replace(run.report(), retold=retold)
 
     def publish(self) -> None:
-        """Build the vector index anew if there are segments that the present one lacks."""
+        """Build the vector index anew if the present one lacks so many vectors that it pays."""
         with self.catalog.snapshot() as snapshot:
-            stale = bool(snapshot.tail)
-        if stale:
-            self._publish(self.fusion, self.vector_index, self.vector_indexes)
+            held = snapshot.built.rows if snapshot.built else 0
+            added = sum(segment.rows for segment in snapshot.tail)
+        if is_due(held, added):
+            self._publish(self.fusion)
 
     def reindex(
         self,
         fusion: Fusion,
         vector_index: str,
-        vector_indexes: VectorIndexPlugin,
+        goals: SearchGoals,
         *,
         encode_again: bool = False,
         progress: Callable[[Progress], None] = lambda state: None,
@@ -128,8 +130,8 @@ class Indexer:
 
         Args:
             fusion: The new one.
-            vector_index: Name of the new plugin.
-            vector_indexes: That plugin.
+            vector_index: See `Identity.vector_index`.
+            goals: What searches shall be like.
             encode_again: Decode and encode every picture, if the fusion needs what is not stored.
             progress: Called often.
 
@@ -153,16 +155,18 @@ class Indexer:
         if lacking:
             failed = self._reencode_all(fusion, progress)
         progress(Progress("build", 0, None))
-        self._publish(
-            fusion,
-            vector_index,
-            vector_indexes,
-            replace(bound, fusion=fusion.spec, vector_index=vector_index),
-        )
+        identity = replace(bound, fusion=fusion.spec, vector_index=vector_index, goals=goals)
+        built = self._publish(fusion, identity)
         with self.catalog.snapshot() as snapshot:
             pictures = snapshot.pictures
         return ReindexReport(
-            pictures, fusion.spec, vector_index, lacking, tuple(failed), time.monotonic() - began
+            pictures,
+            fusion.spec,
+            built.spec_name,
+            lacking,
+            tuple(failed),
+            time.monotonic() - began,
+            built.settings,
         )
 
     def change_encoder(
@@ -204,16 +208,17 @@ class Indexer:
             self.layout,
             self.catalog,
             self.fusion,
-            self.vector_indexes,
+            self.builder,
             identity,
             {number: file.reason for number, file in failed.items()},
         )
         with self.catalog.snapshot() as snapshot:
             pictures = snapshot.pictures
+            built = snapshot.built
         return ReindexReport(
             pictures,
             self.fusion.spec,
-            self.vector_index,
+            built.spec_name if built else bound.vector_index,
             reencoded=True,
             failed=tuple(failed.values()),
             seconds=time.monotonic() - began,
@@ -223,22 +228,15 @@ class Indexer:
         """Make the vectors of pictures anew; each page is committed. See `reencode`."""
         return reencode(self.catalog, self._shard_encoder(self.fusion), pages)
 
-    def _publish(
-        self,
-        fusion: Fusion,
-        name: str,
-        plugin: VectorIndexPlugin,
-        identity: Identity | None = None,
-    ) -> None:
-        built = save_index(
-            self.layout,
-            self.catalog.segments(),
-            fusion,
-            name,
-            plugin,
-            self.catalog.superseded(),
+    def _publish(self, fusion: Fusion, identity: Identity | None = None) -> BuiltIndex:
+        bound = identity or self.catalog.identity()
+        if bound is None:
+            raise ValueError("an index without an identity has nothing to build from")
+        built = self.builder.build(
+            self.catalog.segments(), fusion, bound, self.catalog.superseded()
         )
         self.catalog.publish(built, identity)
+        return built
 
     def _shard_encoder(
         self, fusion: Fusion, on_encoded: Callable[[int], None] = lambda count: None

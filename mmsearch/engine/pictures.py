@@ -14,10 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.protocols import Executor, ImagePreparation, Modality
 from mmsearch.core.requests import TaskFailure
-from mmsearch.core.types import Prepared, display_path
+from mmsearch.core.types import Prepared
 
 
 class PictureReader:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import Term
-from mmsearch.core.types import display_path
 
 MOST_TERMS = 32
 MOST_WEIGHT = 100.0

@@ -52,9 +52,11 @@ class Library:
     @cached_property
     def sample(self) -> Ids:
         """Ids of pictures of the whole index, spread evenly; ascending."""
-        living = np.setdiff1d(self.view.ids, self.snapshot.dead_ids)
-        places = np.linspace(0, len(living) - 1, min(SAMPLE_ROWS, len(living)))
-        return living[places.astype(np.int64)]
+        dead = self.snapshot.dead_ids
+        share = SAMPLE_ROWS * self.view.size // max(self.snapshot.pictures, 1)
+        spread = self.view.spread(share)
+        living = np.setdiff1d(spread, dead, assume_unique=True)
+        return living[:: max(1, len(living) // SAMPLE_ROWS)]
 
     def search(self, query: Vectors, k: int) -> tuple[Ids, NDArray[np.float32]]:
         """The k best pictures for (1, dim), without padding."""

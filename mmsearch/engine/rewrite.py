@@ -15,14 +15,14 @@ import numpy as np
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import StateError
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Fusion, VectorIndexPlugin
+from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import EncodedPicture, FailedFile, Identity, Segment, StoredPicture
 from mmsearch.core.requests import Progress
 from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
 from mmsearch.core.types import EncoderSpec
 from mmsearch.core.upkeep import CompactReport
-from mmsearch.engine.build_index import save_index
+from mmsearch.engine.build_index import IndexBuilder
 from mmsearch.engine.encode_shard import PAGE, Shard, ShardEncoder, content_again
 
 MERGED_ROWS = 65_536
@@ -68,7 +68,7 @@ def compact(
     layout: IndexLayout,
     catalog: Catalog,
     fusion: Fusion,
-    plugin: VectorIndexPlugin,
+    builder: IndexBuilder,
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> CompactReport:
     """Drop the vectors of pictures that are gone, merge segments, and shrink the catalog.
@@ -77,7 +77,7 @@ def compact(
         layout: The index.
         catalog: Open for writing.
         fusion: The index's own.
-        plugin: The vector index's own.
+        builder: Builds the vector index anew.
         progress: Called often.
 
     Raises:
@@ -102,7 +102,7 @@ def compact(
     if dropped or _scattered(before):
         _merge(layout, catalog, bound.encoder, living, progress)
         progress(Progress("build", 0, None))
-        adopt_staged(layout, catalog, fusion, plugin, bound, {})
+        adopt_staged(layout, catalog, fusion, builder, bound, {})
     catalog.shrink()
     return CompactReport(
         dropped,
@@ -170,7 +170,7 @@ def adopt_staged(
     layout: IndexLayout,
     catalog: Catalog,
     fusion: Fusion,
-    plugin: VectorIndexPlugin,
+    builder: IndexBuilder,
     identity: Identity,
     unreadable: Mapping[int, str],
 ) -> None:
@@ -178,7 +178,6 @@ def adopt_staged(
     staged = catalog.staged()
     built = None
     if staged:
-        left_out = catalog.superseded()
-        built = save_index(layout, staged, fusion, identity.vector_index, plugin, left_out)
+        built = builder.build(staged, fusion, identity, catalog.superseded())
     catalog.adopt(built, identity, unreadable)
     layout.remove_orphans(catalog.referenced_files())

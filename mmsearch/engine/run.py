@@ -11,12 +11,12 @@ from dataclasses import replace
 from itertools import islice
 
 from mmsearch.core.catalog import Catalog
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError, SourceError
 from mmsearch.core.files import sha256_of
 from mmsearch.core.protocols import Executor, Walk
 from mmsearch.core.records import FailedFile, FoundTexts, PlacedFile, SeenFile, ShardCommit
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, TaskFailure
-from mmsearch.core.types import display_path
 from mmsearch.engine.decode import DecodeTask
 from mmsearch.engine.encode_shard import Content, EncodedShard, Shard, ShardEncoder
 from mmsearch.engine.file_texts import FileTexts

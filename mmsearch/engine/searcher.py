@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.catalog import Catalog, Snapshot
+from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import DamagedFileError, InvalidQueryError
 from mmsearch.core.evidence import Phrase
 from mmsearch.core.protocols import Blend, Encoder, Fusion
@@ -46,7 +46,7 @@ class SearchEngine:
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: Reader,
         views: ViewLoader,
         encoder: Encoder,
         queries: QueryEncoder,
@@ -79,7 +79,7 @@ class SearchEngine:
         with _timed(timings, "encode"):
             vectors = self._vectors(query)
             explained = request.explain and vectors is not None
-            nothing = self._queries.mean(NULL_PROMPTS) if explained else None
+            nothing = self._queries.kept_mean(NULL_PROMPTS) if explained else None
         with self._newest(timings) as (snapshot, view):
             pictures = snapshot.pictures
             with _timed(timings, "search"):

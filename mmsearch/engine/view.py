@@ -11,7 +11,7 @@ from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
-from mmsearch.core.ranking import merge, stack
+from mmsearch.core.ranking import merge, positions_of, stack
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.engine.build_index import build_index
 
@@ -34,9 +34,23 @@ class View:
     device: str
 
     @property
-    def ids(self) -> Ids:
-        """All ids, dead ones too; ascending."""
-        return np.sort(np.concatenate([np.empty(0, np.int64), *(part.ids for part in self.parts)]))
+    def size(self) -> int:
+        """How many vectors there are, dead ones too."""
+        return sum(len(part.ids) for part in self.parts)
+
+    def spread(self, count: int) -> Ids:
+        """Ids from all over, dead ones too; ascending.
+
+        Args:
+            count: How many; fewer if there are fewer.
+        """
+        places = np.linspace(0, self.size - 1, min(count, self.size)).astype(np.int64)
+        found, before = [np.empty(0, np.int64)], 0
+        for part in self.parts:
+            here = places[(places >= before) & (places < before + len(part.ids))] - before
+            found.append(part.ids[here])
+            before += len(part.ids)
+        return np.unique(np.concatenate(found))
 
     def search(self, queries: Vectors, k: int, dead: Ids, allowed: Ids | None = None) -> Ranking:
         """The k best living pictures for each query.
@@ -50,12 +64,16 @@ class View:
         if not self.parts:
             return stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)
         if allowed is not None:
-            return merge([part.search(queries, k, allowed) for part in self.parts], k)
-        return merge([_living(part, queries, k, dead) for part in self.parts], k)
+            return self._joined([part.search(queries, k, allowed) for part in self.parts], k)
+        return self._joined([_living(part, queries, k, dead) for part in self.parts], k)
+
+    @staticmethod
+    def _joined(rankings: list[Ranking], k: int) -> Ranking:
+        return rankings[0] if len(rankings) == 1 else merge(rankings, k)
 
 
 def _living(part: VectorIndex, queries: Vectors, k: int, dead: Ids) -> Ranking:
-    dead = np.intersect1d(dead, part.ids, assume_unique=True)
+    dead = part.ids[positions_of(part.ids, dead)]
     if len(dead) > FEW_DEAD:
         return part.search(queries, k, np.setdiff1d(part.ids, dead, assume_unique=True))
     ranking = part.search(queries, k + len(dead))

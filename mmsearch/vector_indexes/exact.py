@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -17,25 +19,44 @@ from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.ranking import exhaustive, positions_of, stack
 from mmsearch.core.records import FileStamp
-from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
+from mmsearch.core.types import Ids, IndexSpec, Ranking, Training, Vectors
 from mmsearch.core.vectors import check_unit_vectors
 
 SUFFIX = "npz"
 
 
-def build(spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]]) -> VectorIndex:
+def build(
+    spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: Training | None = None
+) -> VectorIndex:
     """An index over all rows; see `mmsearch.core.protocols.VectorIndexPlugin`."""
-    ids, rows = [np.empty(0, dtype=np.int64)], [np.empty((0, spec.dim), dtype=np.float32)]
+    return ExactIndex(spec, *_sorted(spec.dim, blocks))
+
+
+def write(
+    spec: IndexSpec,
+    blocks: Iterable[tuple[Ids, Vectors]],
+    path: Path,
+    training: Training | None = None,
+) -> FileStamp:
+    """Write ids and rows durably. All of them are held in memory: this is for small collections."""
+    ids, rows = _sorted(spec.dim, blocks)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, ids=ids, vectors=rows)
+    return publish_bytes(path, buffer.getbuffer())
+
+
+def _sorted(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> tuple[Ids, Vectors]:
+    ids, rows = [np.empty(0, dtype=np.int64)], [np.empty((0, dim), dtype=np.float32)]
     for block_ids, vectors in blocks:
         ids.append(block_ids)
-        rows.append(check_unit_vectors(vectors, spec.dim))
+        rows.append(check_unit_vectors(vectors, dim))
     all_ids = np.concatenate(ids)
     order = np.argsort(all_ids, kind="stable")
-    return ExactIndex(spec, all_ids[order], np.concatenate(rows)[order])
+    return all_ids[order], np.concatenate(rows)[order]
 
 
 def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
-    """Read what `ExactIndex.save` wrote.
+    """Read what `write` wrote.
 
     Raises:
         DamagedFileError: It is not that file.
@@ -53,6 +74,7 @@ class ExactIndex:
 
     score_tolerance = 1e-5
     device = "cpu"
+    facts: Mapping[str, Any] = MappingProxyType({"recall": 1.0})
 
     def __init__(self, spec: IndexSpec, ids: Ids, rows: Vectors) -> None:
         self.spec = spec
@@ -67,9 +89,3 @@ class ExactIndex:
             places = positions_of(ids, allowed)
             ids, rows = ids[places], rows[places]
         return stack([exhaustive(ids, rows, query, k) for query in queries], k)
-
-    def save(self, path: Path) -> FileStamp:
-        """Write ids and rows durably."""
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, ids=self.ids, vectors=self._rows)
-        return publish_bytes(path, buffer.getbuffer())

@@ -136,7 +136,7 @@ def test_it_comes_back_from_disk_the_same(index, library, tmp_path):
     module = plugins.load("vector_indexes", index.spec.name)
     path = tmp_path / "ann" / f"000001.{module.SUFFIX}"
     path.parent.mkdir()
-    stamp = index.save(path)
+    stamp = module.write(index.spec, [library], path)
     assert stamp.name == f"ann/000001.{module.SUFFIX}"
     assert stamp.bytes == path.stat().st_size
     again = module.load(index.spec, path, stamp)
@@ -145,10 +145,10 @@ def test_it_comes_back_from_disk_the_same(index, library, tmp_path):
     np.testing.assert_array_equal(again.search(queries, 9).ids, index.search(queries, 9).ids)
 
 
-def test_a_flipped_bit_is_noticed(index, tmp_path):
+def test_a_flipped_bit_is_noticed(index, library, tmp_path):
     module = plugins.load("vector_indexes", index.spec.name)
     path = tmp_path / "damaged"
-    stamp = index.save(path)
+    stamp = module.write(index.spec, [library], path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

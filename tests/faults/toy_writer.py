@@ -19,7 +19,7 @@ from mmsearch.core.records import FileStamp
 from mmsearch.core.requests import IndexRequest
 from mmsearch.engine.rewrite import compact
 from mmsearch.vector_indexes import faiss_flat
-from tests.toy import toy_indexer
+from tests.toy import ToyEncoder, toy_indexer
 
 
 def break_protocol(mutant):
@@ -83,8 +83,8 @@ def main(folder):
     index(gone=["a"])
     with assembly.writing(layout, 0, create=False) as catalog:
         bound = catalog.identity()
-        plugin = assembly.vector_index_plugin(bound.vector_index)
-        compact(layout, catalog, assembly.make_fusion(bound.fusion), plugin)
+        builder = assembly.index_builder(layout, catalog, ToyEncoder)
+        compact(layout, catalog, assembly.make_fusion(bound.fusion), builder)
     say(kept=[])
     write(photos, ["f"])
     index()

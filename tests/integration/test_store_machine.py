@@ -80,8 +80,8 @@ class Store(RuleBasedStateMachine):
     def merge(self):
         with assembly.writing(self.layout, 0, create=False) as catalog:
             bound = catalog.identity()
-            plugin = assembly.vector_index_plugin(bound.vector_index)
-            compact(self.layout, catalog, assembly.make_fusion(bound.fusion), plugin)
+            builder = assembly.index_builder(self.layout, catalog, ToyEncoder)
+            compact(self.layout, catalog, assembly.make_fusion(bound.fusion), builder)
 
     @rule(point=POINTS, visit=VISITS, what=st.sampled_from(["index", "merge"]))
     def be_killed(self, point, visit, what):

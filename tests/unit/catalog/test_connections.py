@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.catalog import connections
+from mmsearch.catalog import files
 from mmsearch.catalog.connections import reading, writing
 from mmsearch.catalog.sqlite import open_catalog
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, StateError
@@ -96,7 +96,7 @@ def read_all(path):
 
 
 def test_another_program_that_holds_the_database(catalog, path, monkeypatch):
-    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 0.01)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     second = open_catalog(path)

@@ -3,13 +3,21 @@
 import pytest
 from sqlalchemy import event
 
+from mmsearch.catalog.files import Rows
 from tests.unit.catalog.samples import digest_of, encoded, placed
 
 
 @pytest.fixture
-def statements(catalog):
-    """Statements and parameters that are sent from now on."""
+def statements(catalog, monkeypatch):
+    """Statements and parameters that are sent from now on, through SQLAlchemy and without it."""
     sent = []
+    ask = Rows.ask
+
+    def listen(rows, statement, values=()):
+        sent.append((statement, values))
+        return ask(rows, statement, values)
+
+    monkeypatch.setattr(Rows, "ask", listen)
     event.listen(
         catalog._engine,
         "before_cursor_execute",
@@ -21,7 +29,7 @@ def statements(catalog):
 def plan_of(catalog, statement):
     sql, values = statement
     with catalog._engine.connect() as connection:
-        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", tuple(values)).all()
     return [row[3] for row in rows]
 
 
@@ -53,8 +61,13 @@ def test_records_takes_a_few_statements_for_all(catalog, root, statements):
     statements.clear()
     with catalog.snapshot() as snapshot:
         snapshot.records(range(1, 1001))
-    assert len([sql for sql, _ in statements if sql.startswith("SELECT")]) == 1 + 2 * 3
+    assert len([sql for sql, _ in statements if sql.startswith("SELECT")]) == 1 + 3
     assert all(len(values) < 999 for _, values in statements)
+    plans = [plan_of(catalog, sent) for sent in list(statements) if "json_each" in sent[0]]
+    steps = [step for plan in plans for step in plan]
+    assert {step for step in steps if step.startswith("SCAN")} == {
+        "SCAN json_each VIRTUAL TABLE INDEX 1:"
+    }
 
 
 def test_a_commit_takes_a_few_statements_for_all(catalog, root, statements):

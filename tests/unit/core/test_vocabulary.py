@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import mmsearch
 from mmsearch.core import errors, plugins
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, MissingExtraError, MMSearchError, UnknownNameError
 from mmsearch.core.files import open_regular, sha256_of
-from mmsearch.core.types import EncoderSpec, display_path
+from mmsearch.core.types import EncoderSpec
 
 
 def subclasses(kind):

@@ -59,6 +59,19 @@ def test_weights_of_more_than_one_file_are_kept_beside_it_and_checked(folder_cac
     assert not folder_cache.holds(tower.files)
 
 
+def test_large_weights_lie_beside_an_optimised_graph(folder_cache, monkeypatch):
+    monkeypatch.setattr("mmsearch.encoders._graphs.BESIDE_BYTES", 0)
+    tower = exported(folder_cache, linear(dim=512))
+    assert tower.optimised
+    assert tower.max_difference < 1e-6
+    graph, weights = (folder_cache.folder / file.name for file in tower.files)
+    assert graph.stat().st_size < weights.stat().st_size
+    assert graph.stat().st_mode == weights.stat().st_mode
+    assert folder_cache.holds(tower.files)
+    vectors = CompiledTower(graph, optimised=True, packed=False).run(PICTURES[2])
+    assert vectors.shape == (3, 512)
+
+
 def test_a_tower_that_differs_from_torch_is_refused_and_not_kept(folder_cache, monkeypatch):
     class Wrong(CompiledTower):
         def run(self, inputs):

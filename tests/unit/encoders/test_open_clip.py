@@ -22,7 +22,7 @@ def asked(monkeypatch):
         calls.append(request.full_url)
         raise http.client.BadStatusLine("what is this?")
 
-    monkeypatch.setattr(plugin.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
     return calls
 
 

@@ -76,6 +76,20 @@ def test_products_go_to_int8(export):
     np.testing.assert_array_equal(together, [tower.run(call)[0] for call in calls])
 
 
+@pytest.mark.parametrize("single", [True, False])
+def test_weights_that_are_not_packed_give_the_same_vectors(export, tmp_path, single):
+    made, tower, pictures = export(layers(), single)
+    first = CompiledTower(
+        tmp_path / "image.onnx", made.precision, optimised=made.optimised, packed=False
+    )
+    for picture in pictures:
+        mine, theirs = first.run([picture[None]]), tower.run([picture[None]])
+        if made.precision is Precision.INT8:
+            np.testing.assert_array_equal(mine, theirs)
+        else:
+            np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize("tower", [lambda: layers(scale=1e6), convolutions])
 def test_what_would_change_stays_in_float32(export, tower):
     made, compiled, pictures = export(tower())

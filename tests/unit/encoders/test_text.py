@@ -4,7 +4,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mmsearch.encoders._text import TextPreparation, TokenizerFacts, clean, clip_tokenizer_json
+from mmsearch.encoders._text import (
+    TextPreparation,
+    TokenizerFacts,
+    _fixed,
+    clean,
+    clip_tokenizer_json,
+)
 
 FACTS = TokenizerFacts(77, "lower", 0, 49407, False, False)
 
@@ -22,6 +28,15 @@ def ours(theirs):
         theirs.encoder, list(theirs.bpe_ranks), "<start_of_text>", "<end_of_text>"
     )
     return TextPreparation(FACTS, stored)
+
+
+@given(st.text(st.characters(max_codepoint=126)))
+@example("plain & simple")
+@example("a &lt; b \x1b[31m")
+def test_what_is_not_given_to_ftfy_would_not_be_changed_by_it(text):
+    import ftfy
+
+    assert _fixed(text) == ftfy.fix_text(text)
 
 
 def same(ours, theirs, text):

@@ -1,0 +1,1 @@
+"""How fast it is on a GPU, as a share of what the GPU can do."""

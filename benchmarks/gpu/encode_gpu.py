@@ -1,0 +1,120 @@
+"""Pictures a second through image towers on a GPU, beside open_clip in float16."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.gpu.calib import check_gpu, device, gpu_clock, limits
+from benchmarks.speed.compare import Comparison, compare
+from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.encoders import open_clip as plugin
+
+GFLOP = {"ViT-B-32": 8.82, "ViT-B-16": 35.13, "ViT-L-14": 162.03}
+"""Of one picture (docs/model_profile.csv of open_clip)."""
+
+BATCHES = (1, 64, 256, 1024)
+JUDGED, SHARE_BAR, PEER_BAR, LEAST_COSINE = 1024, 0.45, 1.3, 0.99
+GUARDED, ROUNDS, EDGE_PX = 64, 11, 224
+
+
+def measure(photos: Path, cache: Path) -> dict[str, Any]:
+    """Rates by model and batch."""
+    check_gpu()
+    rows = [line for name in GFLOP for line in _model(name)]
+    return {"machine": device(), "rows": rows}
+
+
+def _model(name: str) -> list[dict[str, Any]]:
+    torch.manual_seed(0)
+    model = open_clip.create_model(name).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "random.safetensors"
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
+        encoder = plugin.build(
+            EncoderOptions(f"{name}@{weights}", "cuda", Path(folder) / "cache", offline=True)
+        )
+        bytes_ = np.random.default_rng(0).integers(
+            0, 256, (max(BATCHES), EDGE_PX, EDGE_PX, 3), dtype=np.uint8
+        )
+        pictures = list(bytes_)
+        mean, std = (
+            torch.tensor(value, device="cuda").view(1, 3, 1, 1) * 255
+            for value in (model.visual.image_mean, model.visual.image_std)
+        )
+        exact = model.to("cuda")
+        true = _embed(exact, _pixels(bytes_[:GUARDED], mean, std))
+        cosine = float((encoder.encode(Kind.IMAGE, pictures[:GUARDED]) * true).sum(axis=1).min())
+        half = exact.half()
+        rows = []
+        for batch in BATCHES:
+            few = pictures[:batch]
+            # Theirs gets pixels that are on the GPU already; ours, bytes as workers hand them over.
+            ready = _pixels(bytes_[:batch], mean, std).half()
+            result = compare(
+                partial(encoder.encode, Kind.IMAGE, few),
+                partial(_embed, half, ready),
+                rounds=ROUNDS,
+                clock=gpu_clock,
+            )
+            rows.append(_row(name, batch, result, cosine))
+    return rows
+
+
+def _pixels(pictures: np.ndarray, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    return (torch.from_numpy(pictures).cuda().permute(0, 3, 1, 2).float() - mean) / std
+
+
+def _embed(model: Any, pixels: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        vectors: np.ndarray = model.encode_image(pixels, normalize=True).float().cpu().numpy()
+    return vectors
+
+
+def _row(name: str, batch: int, result: Comparison, cosine: float) -> dict[str, Any]:
+    rate = batch / result.ours_ms * 1e3
+    return asdict(result) | {
+        "model": name,
+        "batch": batch,
+        "ours_per_s": rate,
+        "theirs_per_s": batch / result.theirs_ms * 1e3,
+        "share": rate * GFLOP[name] / 1e3 / limits()["tflop_per_s"],
+        "cosine": cosine,
+    }
+
+
+def _bar(row: dict[str, Any]) -> str:
+    if row["batch"] != JUDGED:
+        return ""
+    right = row["cosine"] >= LEAST_COSINE
+    fast = "held" if right and row["low"] >= PEER_BAR else "missed"
+    share = "held" if right and row["share"] >= SHARE_BAR else "missed"
+    return f"{PEER_BAR}x: {fast}; {SHARE_BAR:.0%}: {share}"
+
+
+def page(results: dict[str, Any]) -> str:
+    """The section of the results."""
+    lines = "".join(
+        f"| {r['model']} | {r['batch']} | {r['ours_per_s']:,.0f} | {r['theirs_per_s']:,.0f}"
+        f" | {r['ratio']:.2f}x [{r['low']:.2f}, {r['high']:.2f}] | {r['share']:.0%}"
+        f" | {r['cosine']:.4f} | {_bar(r)} |\n"
+        for r in results["rows"]
+    )
+    return f"""\
+### Encoding
+
+Pictures a second, random weights of the true shapes: mmsearch's encoder as the indexer calls it, from bytes in host memory to
+unit vectors in host memory, beside open_clip eager in float16, whose pixels lie on the GPU already. The share is
+of the product limit, at the model's operations. The guard: the least cosine to float32 over {GUARDED} pictures of noise, at least {LEAST_COSINE}.
+
+| model | batch | mmsearch | open_clip | faster, 95% interval | share of the limit | guard | bar |
+|---|--:|--:|--:|--:|--:|--:|---|
+{lines}"""

@@ -1,0 +1,144 @@
+"""Time and memory of building a vector index, beside FAISS's own."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from benchmarks.speed.compare import compare, machine, row, table
+from benchmarks.speed.contenders import lists, train_and_add
+from benchmarks.speed.ours import NAME, ours
+from benchmarks.speed.synthetic import DIM, Collection
+from mmsearch.core.types import Vectors
+
+ROWS, CENTROIDS, TRAINED_ON, ITERATIONS, ROUNDS = 100_000, 1024, 65_536, 10, 7
+BAR = 1.5
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
+    """Centroids by both ways, and whole builds with their memory."""
+    _, sample = next(Collection("gap", rows).blocks(TRAINED_ON))
+    objectives = {}
+
+    def run(learn: Callable[[Vectors], float]) -> None:
+        objectives[learn] = learn(sample)
+
+    result = compare(lambda: run(fast), lambda: run(classic), rounds=ROUNDS)
+    guard = f"sum of squares {objectives[fast] / objectives[classic]:.4f} of the other's"
+    name = f"{CENTROIDS} centroids of {len(sample):,} vectors, {ITERATIONS} iterations"
+    whole = {who: _in_a_process(who, rows) for who in BUILDS}
+    return {
+        "machine": machine(),
+        "total": rows,
+        "rows": [row(name, result, BAR, guard)],
+        "whole": whole,
+    }
+
+
+def classic(sample: Vectors) -> float:
+    """Centroids by FAISS's Clustering; the sum of squares that is left."""
+    clustering = faiss.Clustering(DIM, CENTROIDS)
+    clustering.niter, clustering.seed = ITERATIONS, 0
+    clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(sample)
+    clustering.train(sample, faiss.IndexFlatL2(DIM))
+    return _left(sample, faiss.vector_to_array(clustering.centroids))
+
+
+def fast(sample: Vectors) -> float:
+    """The same by FAISS's SuperKMeans."""
+    parameters = faiss.SuperKMeansParameters()
+    parameters.niter, parameters.seed = ITERATIONS, 0
+    parameters.min_points_per_centroid, parameters.max_points_per_centroid = 1, len(sample)
+    clustering = faiss.SuperKMeans(DIM, CENTROIDS, parameters)
+    clustering.train(sample)
+    return _left(sample, faiss.vector_to_array(clustering.centroids))
+
+
+def _left(sample: Vectors, centroids: np.ndarray) -> float:
+    flat = faiss.IndexFlatL2(DIM)
+    flat.add(centroids.reshape(CENTROIDS, DIM))
+    return float(flat.search(sample[::16], 1)[0].sum())
+
+
+def _ours(collection: Collection) -> None:
+    ours(collection.ids, collection.blocks(), collection.training_queries())
+
+
+def _ivf(collection: Collection, codes: str) -> None:
+    key = f"IVF{lists(collection.rows)},{codes}"
+    train_and_add(faiss.index_factory(DIM, key, faiss.METRIC_INNER_PRODUCT), collection)
+
+
+BUILDS: dict[str, Callable[[Collection], None]] = {
+    NAME: _ours,
+    "FAISS IVF,Flat": lambda collection: _ivf(collection, "Flat"),
+    "FAISS IVF,PQ256x4fs": lambda collection: _ivf(collection, "PQ256x4fs"),
+}
+
+
+def _in_a_process(who: str, rows: int) -> dict[str, float]:
+    """Seconds and peak memory of a build that has a process for itself."""
+    command = [sys.executable, "-m", "benchmarks.speed.build", who, str(rows)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(who: str, rows: int) -> None:
+    """Build once, and print what it took as JSON."""
+    collection = Collection("gap", rows)
+    # Making the vectors is no part of the build, nor are the libraries.
+    collection.training_queries(1)
+    began, used = time.perf_counter(), time.process_time()
+    for _ in collection.blocks():
+        pass
+    made, made_used = time.perf_counter() - began, time.process_time() - used
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, used = time.perf_counter(), time.process_time()
+    BUILDS[who](collection)
+    print(
+        json.dumps(
+            {
+                "wall_s": time.perf_counter() - began - made,
+                "cpu_s": time.process_time() - used - made_used,
+                "before_mib": before / 1024,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+def page(results: dict[str, Any]) -> str:
+    """The section of the results."""
+    lines = "".join(
+        f"| {who} | {own['wall_s']:.1f} s | {own['cpu_s']:.1f} s | {own['peak_mib']:,.0f} MiB"
+        f" | {own['peak_mib'] - own['before_mib']:,.0f} MiB |\n"
+        for who, own in results["whole"].items()
+    )
+    return f"""\
+## Building, {results["total"]:,} vectors
+
+Centroids by FAISS's SuperKMeans beside its Clustering, all cores, processor time; the guard is what distance is
+left to a sixteenth of the vectors.
+
+{table(results["rows"], "SuperKMeans", "Clustering")}
+Whole builds, each in a process of its own, {DIM} columns, float32 vectors that arrive in blocks (the float32 rows alone are
+{results["total"] * DIM * 4 / 2**20:,.0f} MiB). The time of making the vectors is taken off; the last column is what building adds to the
+memory of the libraries and one block.
+
+| build | wall | processor | peak memory | added |
+|---|--:|--:|--:|--:|
+{lines}"""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

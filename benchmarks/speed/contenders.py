@@ -1,0 +1,243 @@
+"""Vector indexes of others, built with usual parameters, with the setting that trades recall for time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+
+from benchmarks.speed.curves import geometric
+from benchmarks.speed.peers import PeerUnavailableError, peer_python
+from benchmarks.speed.synthetic import DIM, Collection
+from mmsearch.core.types import Ids, Vectors
+
+LINKS, EF_CONSTRUCTION = 32, 200
+EF = geometric(10, 10_000)
+TRAINING_SHARE = 64
+"""Vectors a centroid is learned from."""
+
+AUTOFAISS = ("autofaiss==2.18.0", "faiss-cpu==1.15.1", "pyarrow==19.0.1")
+PICK = """
+import json, sys
+from autofaiss.external.optimize import get_optimal_index_keys_v2
+print(json.dumps(get_optimal_index_keys_v2(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])[0]))
+"""
+MEMORY = "16G"
+"""What autofaiss may use: its own default."""
+
+
+class Contender(Protocol):
+    """An index that has been built. One thread searches."""
+
+    @property
+    def settings(self) -> Sequence[Any]:
+        """From cheap to dear."""
+
+    def choose(self, setting: Any) -> None:
+        """Search like this from now on."""
+
+    def search(self, queries: Vectors, k: int) -> Ids:
+        """float32 (q, dim) -> int64 (q, k)."""
+
+
+@dataclass
+class FaissContender:
+    """An index of FAISS and the name of its setting."""
+
+    index: Any
+    parameter: str
+    settings: Sequence[int]
+
+    def choose(self, setting: Any) -> None:
+        """See `Contender`."""
+        faiss.ParameterSpace().set_index_parameter(self.index, self.parameter, setting)
+
+    def search(self, queries: Vectors, k: int) -> Ids:
+        """See `Contender`."""
+        found: Ids = self.index.search(queries, k)[1]
+        return found
+
+
+@dataclass
+class HnswlibContender:
+    """An index of hnswlib."""
+
+    index: Any
+    settings: Sequence[int] = tuple(EF)
+
+    def choose(self, setting: Any) -> None:
+        """See `Contender`."""
+        self.index.set_ef(setting)
+
+    def search(self, queries: Vectors, k: int) -> Ids:
+        """See `Contender`."""
+        return self.index.knn_query(queries, k, num_threads=1)[0].astype(np.int64)
+
+
+@dataclass
+class UsearchContender:
+    """An index of usearch."""
+
+    index: Any
+    settings: Sequence[int] = tuple(EF)
+
+    def choose(self, setting: Any) -> None:
+        """See `Contender`."""
+        self.index.expansion_search = setting
+
+    def search(self, queries: Vectors, k: int) -> Ids:
+        """See `Contender`."""
+        keys = self.index.search(queries, k, threads=1).keys
+        return keys.reshape(len(queries), k).astype(np.int64)
+
+
+def lists(rows: int) -> int:
+    """Lists of an inverted file: a power of 2 near four times the root, as FAISS advises."""
+    return int(2 ** np.round(np.log2(4 * np.sqrt(rows))))
+
+
+def train_and_add(index: Any, collection: Collection) -> None:
+    """Train on the first rows, as many as centroids need, and add all."""
+    if not index.is_trained:
+        enough = max(TRAINING_SHARE * lists(collection.rows), 65_536)
+        _, sample = next(collection.blocks(min(collection.rows, enough)))
+        index.train(sample)
+    for _, vectors in collection.blocks():
+        index.add(vectors)
+
+
+def ivf_flat(collection: Collection, cache: Path) -> Contender:
+    """FAISS: an inverted file of float32 rows."""
+    count = lists(collection.rows)
+    return _faiss(collection, cache, f"IVF{count},Flat", "nprobe", geometric(1, count))
+
+
+def faiss_hnsw(collection: Collection, cache: Path) -> Contender:
+    """FAISS: a graph."""
+    return _faiss(collection, cache, f"HNSW{LINKS}", "efSearch", EF, EF_CONSTRUCTION)
+
+
+def autofaiss_pick(rows: int) -> str:
+    """What autofaiss would build: its own decision, made in its own environment.
+
+    It needs faiss-cpu, which cannot be installed beside faiss-gpu; its choice is built by ours.
+
+    Raises:
+        PeerUnavailableError: It cannot be installed, or does not answer.
+    """
+    python = peer_python("autofaiss", AUTOFAISS)
+    command = [python, "-c", PICK, str(rows), str(DIM), MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise PeerUnavailableError(f"autofaiss does not run: {lines[-1]}")
+    return str(json.loads(done.stdout.splitlines()[-1]))
+
+
+def autofaiss(collection: Collection, cache: Path) -> Contender:
+    """What autofaiss picks, with FAISS's defaults, as it builds it."""
+    key = autofaiss_pick(collection.rows)
+    if key.startswith("HNSW"):
+        return _faiss(collection, cache, key, "efSearch", EF)
+    return _faiss(collection, cache, key, "nprobe", geometric(1, lists(collection.rows)))
+
+
+def hnswlib(collection: Collection, cache: Path) -> Contender:
+    """hnswlib: the graph of its authors."""
+    try:
+        import hnswlib as library  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise PeerUnavailableError(f"hnswlib is not installed: {error}") from error
+    index = library.Index(space="ip", dim=DIM)
+    file = cache / "peers" / f"{collection.name}-hnswlib"
+
+    def build() -> None:
+        index.init_index(collection.rows, EF_CONSTRUCTION, LINKS, random_seed=0)
+        for ids, vectors in collection.blocks():
+            index.add_items(vectors, ids)
+
+    _kept(file, build, lambda: index.save_index(str(file)), lambda: index.load_index(str(file)))
+    return HnswlibContender(index)
+
+
+def usearch(collection: Collection, cache: Path) -> Contender:
+    """usearch: a graph over rows in float16, half the memory traffic."""
+    try:
+        from usearch.index import Index  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise PeerUnavailableError(f"usearch is not installed: {error}") from error
+    index = Index(
+        ndim=DIM, metric="ip", dtype="f16", connectivity=LINKS, expansion_add=EF_CONSTRUCTION
+    )
+    file = cache / "peers" / f"{collection.name}-usearch"
+
+    def build() -> None:
+        for ids, vectors in collection.blocks():
+            index.add(ids.astype(np.uint64), vectors, threads=os.cpu_count() or 1)
+
+    _kept(file, build, lambda: index.save(str(file)), lambda: index.load(str(file)))
+    return UsearchContender(index)
+
+
+PEERS: dict[str, Callable[[Collection, Path], Contender]] = {
+    f"FAISS HNSW{LINKS}": faiss_hnsw,
+    "FAISS IVF,Flat": ivf_flat,
+    "hnswlib": hnswlib,
+    "usearch": usearch,
+    "autofaiss' pick": autofaiss,
+}
+
+
+def build_seconds(collection: Collection, cache: Path) -> dict[str, float]:
+    """Wall time that building took, by file; measured when it was built."""
+    stored = (cache / "peers").glob(f"{collection.name}-*.json")
+    return {
+        file.stem.removeprefix(f"{collection.name}-"): json.loads(file.read_text())["seconds"]
+        for file in sorted(stored)
+    }
+
+
+def _faiss(
+    collection: Collection,
+    cache: Path,
+    key: str,
+    parameter: str,
+    settings: Sequence[int],
+    construction: int | None = None,
+) -> Contender:
+    index = faiss.index_factory(DIM, key, faiss.METRIC_INNER_PRODUCT)
+    if construction:
+        index.hnsw.efConstruction = construction
+    name = key.replace(",", "-") + (f"-{construction}" if construction else "")
+    file = cache / "peers" / f"{collection.name}-{name}"
+    _kept(
+        file,
+        lambda: train_and_add(index, collection),
+        lambda: faiss.write_index(index, str(file)),
+        lambda: None,
+    )
+    return FaissContender(faiss.read_index(str(file)), parameter, settings)
+
+
+def _kept(
+    file: Path, build: Callable[[], None], save: Callable[[], None], load: Callable[[], None]
+) -> None:
+    """Build once and keep it in the cache folder: a graph takes minutes."""
+    stamp = file.with_name(file.name + ".json")
+    if stamp.is_file():
+        load()
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    build()
+    seconds = time.perf_counter() - began
+    save()
+    stamp.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", encoding="utf-8")

@@ -1,0 +1,52 @@
+"""A catalog as queries see it: its newest generation, read without SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmsearch.catalog.files import reading_file
+from mmsearch.catalog.identity import read_identity
+from mmsearch.catalog.migrations import check_readable
+from mmsearch.catalog.snapshot import SqliteSnapshot
+from mmsearch.core.catalog import Snapshot
+from mmsearch.core.records import Identity
+
+
+def open_reader(path: Path) -> CatalogReader:
+    """Open the catalog of an index for queries, beside a writer or not.
+
+    Args:
+        path: The database.
+
+    Raises:
+        DamagedFileError: The file is no SQLite database, no catalog, or damaged.
+        SchemaError: Its schema is newer or older than this code.
+        StateError: It cannot be opened; a missing file is one such case.
+    """
+    with reading_file(path) as rows:
+        check_readable(rows, path)
+    return CatalogReader(path)
+
+
+class CatalogReader:
+    """See `mmsearch.core.catalog.Reader`.
+
+    A connection is opened for each snapshot (a fraction of a millisecond), and so never outlives
+    the file that it reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def identity(self) -> Identity | None:
+        """What the index is bound to; None before its first run."""
+        with reading_file(self._path) as rows:
+            return read_identity(rows)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Open the newest generation for reading; it stays as it is until it is closed."""
+        with reading_file(self._path) as rows:
+            yield SqliteSnapshot(rows)

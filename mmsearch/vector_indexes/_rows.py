@@ -1,0 +1,264 @@
+"""Float16 rows in memory or mapped from a file, and exact search among them by FAISS.
+
+FAISS reads the rows where they lie (IndexScalarQuantizer, QT_fp16, over a view): half the memory
+traffic of float32, and no copy. FAISS proposes, and the order is settled by `core.ranking` on the
+same rows: FAISS itself breaks ties by position in a heap.
+See https://github.com/facebookresearch/faiss/wiki/Faiss-indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.ranking import PRODUCT_ERROR, best, exhaustive, positions_of, row_scores, stack
+from mmsearch.core.types import Ids, Ranking, Vectors
+
+Places = NDArray[np.int64]
+"""int64 (n,): positions of rows, in the order in which they are stored."""
+
+Propose = Callable[[Places, int], tuple[Any, Any]]
+"""Numbers of queries and a count -> float32 (q, count) scores and int64 (q, count) places of the
+best rows, padded with -1."""
+
+SUBSET_SHARE = 0.1
+"""Below this share of allowed rows, gathering them beats a scan that skips the others."""
+
+SPARE = 32
+"""Neighbours fetched beyond k, so that those whose scores differ by rounding can be settled."""
+
+BATCH = 64
+"""From so many queries on, a matrix product over unpacked rows beats a scan for each."""
+
+BATCH_ROWS = 32_768
+"""Rows unpacked to float32 at a time: 64 MB of 512 columns."""
+
+BATCH_QUERIES = 1024
+"""Queries of one matrix product."""
+
+
+class StoredRows:
+    """Rows and their ids, in any order.
+
+    Args:
+        ids: int64 (n,), each once.
+        rows: float16 (n, dim), C-order; must outlive this object.
+        check: Called with the places of rows before they are used.
+
+    Attributes:
+        ids: Ascending.
+        row_ids: As given.
+        rows: As given.
+    """
+
+    def __init__(
+        self,
+        ids: Ids,
+        rows: NDArray[np.float16],
+        check: Callable[[Places], None] = lambda places: None,
+    ) -> None:
+        self.rows = rows
+        self.check = check
+        self.row_ids = ids
+        self._order: Places | None = None
+        self.ids = ids
+        if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
+            self._order = np.argsort(ids, kind="stable")
+            self.ids = ids[self._order]
+        self._flat = _over(rows)
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.ids)
+
+    def places_of(self, allowed: Ids | None) -> Places | None:
+        """Where the allowed rows lie; None if all are allowed."""
+        if allowed is None:
+            return None
+        found = positions_of(self.ids, allowed)
+        if len(found) == len(self.ids):
+            return None
+        return found if self._order is None else np.sort(self._order[found])
+
+    def search(self, queries: Vectors, k: int, places: Places | None) -> Ranking:
+        """The k best rows for each query, exactly; all rows must have been checked.
+
+        Args:
+            queries: (q, dim).
+            k: Length of the answer.
+            places: Only these rows; None: all.
+        """
+        if places is not None and len(places) < SUBSET_SHARE * len(self):
+            return self.among(queries, k, places)
+        if places is None and len(queries) >= BATCH:
+            return self._many(queries, k)
+        available = len(self) if places is None else len(places)
+        return self.settled(queries, k, self._scan(queries, places), available)
+
+    def _scan(self, queries: Vectors, places: Places | None) -> Propose:
+        """A search by FAISS among some rows."""
+        parameters = None
+        if places is not None:
+            mask = np.zeros(len(self), dtype=bool)
+            mask[places] = True
+            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            parameters = faiss.SearchParameters(sel=selector)
+
+        def propose(which: Places, count: int) -> tuple[Any, Any]:
+            found: tuple[Any, Any] = self._flat.search(queries[which], count, params=parameters)
+            return found
+
+        return propose
+
+    def among(self, queries: Vectors, k: int, places: Places) -> Ranking:
+        """The k best of a few rows for each query, exactly."""
+        self.check(places)
+        ids, rows = self.row_ids[places], self.rows[places]
+        return stack([exhaustive(ids, rows, query, k) for query in queries], k)
+
+    def settled(
+        self,
+        queries: Vectors,
+        k: int,
+        propose: Propose,
+        available: int,
+        limit: int | None = None,
+    ) -> Ranking:
+        """The k best of what is proposed, in the one order that `core.ranking` knows.
+
+        Args:
+            queries: (q, dim).
+            k: Length of the answer.
+            propose: Called again, for a larger count, where equal scores could be cut off.
+            available: Rows that can be proposed.
+            limit: The largest count that ``propose`` takes.
+        """
+        most = available if limit is None else min(available, limit)
+        count = min(most, k + SPARE)
+        everyone = np.arange(len(queries))
+        if not len(queries) or not count:
+            return stack([best(self.ids[:0], np.empty(0, np.float32), k)] * len(queries), k)
+        scores, places = propose(everyone, count)
+        return stack(
+            [
+                self._settle(
+                    queries[number],
+                    k,
+                    _Proposal(propose, everyone[number : number + 1], available, most),
+                    scores[number],
+                    places[number],
+                )
+                for number in everyone
+            ],
+            k,
+        )
+
+    def refine(
+        self, queries: Vectors, candidates: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The best ``count`` of each query's candidates by their rows.
+
+        Args:
+            queries: (q, dim).
+            candidates: int64 (q, c), places of rows, padded with -1.
+            count: At most c.
+
+        Returns:
+            float32 (q, count) scores and int64 (q, count) places, padded with -inf and -1.
+        """
+        self.check(np.unique(candidates[candidates >= 0]))
+        scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
+        places = np.full((len(queries), count), -1, dtype=np.int64)
+        for number, query in enumerate(queries):
+            own = candidates[number][candidates[number] >= 0]
+            # FAISS scores float16 rows several times as fast as numpy unpacks them.
+            found = min(count, len(own))
+            gathered = self.rows[own]
+            raw, order = _over(gathered).search(query[None], found)
+            scores[number, :found], places[number, :found] = raw[0], own[order[0]]
+        return scores, places
+
+    def _settle(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        proposal: _Proposal,
+        scores: NDArray[np.float32],
+        places: Places,
+    ) -> tuple[Ids, NDArray[np.float32]]:
+        while not _complete(scores, k, proposal.available):
+            if len(scores) >= proposal.most:
+                return exhaustive(self.row_ids, self.rows, query, k)
+            scores, places = proposal.more(len(scores) * 4)
+        real = places >= 0
+        places, scores = places[real], scores[real]
+        if len(scores) > k:
+            places = places[scores >= scores[k - 1] - PRODUCT_ERROR]
+        return best(self.row_ids[places], row_scores(self.rows[places], query), k)
+
+    def _many(self, queries: Vectors, k: int) -> Ranking:
+        """Many queries, by matrix products."""
+
+        def propose(which: Places, count: int) -> tuple[Any, Any]:
+            starts = range(0, len(which), BATCH_QUERIES)
+            found = [self._products(queries[which[s : s + BATCH_QUERIES]], count) for s in starts]
+            return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
+
+        return self.settled(queries, k, propose, len(self))
+
+    def _products(
+        self, queries: Vectors, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
+        places = np.full((len(queries), count), -1, dtype=np.int64)
+        for start in range(0, len(self), BATCH_ROWS):
+            rows = self.rows[start : start + BATCH_ROWS].astype(np.float32)
+            here, where = faiss.knn(
+                queries, rows, min(count, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
+            )
+            joined = np.concatenate([scores, here], axis=1)
+            kept = np.argsort(-joined, axis=1, kind="stable")[:, :count]
+            scores = np.take_along_axis(joined, kept, axis=1)
+            both = np.concatenate([places, where + start], axis=1)
+            places = np.take_along_axis(both, kept, axis=1)
+        return scores, places
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """How to get more rows for one query than were proposed first."""
+
+    propose: Propose
+    which: Places
+    available: int
+    most: int
+
+    def more(self, count: int) -> tuple[NDArray[np.float32], Places]:
+        scores, places = self.propose(self.which, min(count, self.most))
+        return scores[0], places[0]
+
+
+def _complete(scores: NDArray[np.float32], k: int, available: int) -> bool:
+    """Whether no row that was not proposed can be among the k best."""
+    count = len(scores)
+    return count >= available or (count > k and bool(scores[-1] < scores[k - 1] - PRODUCT_ERROR))
+
+
+def _over(rows: NDArray[np.float16]) -> Any:
+    """A FAISS index that reads rows where they lie, and does not keep them alive."""
+    flat = faiss.IndexScalarQuantizer(
+        rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    if len(rows):
+        codes = rows.view(np.uint8).reshape(-1)
+        nobody = faiss.MaybeOwnedVectorUInt8().owner
+        flat.codes = faiss.MaybeOwnedVectorUInt8.create_view(
+            faiss.swig_ptr(codes), codes.size, nobody
+        )
+        flat.ntotal = len(rows)
+    return flat

@@ -1,0 +1,54 @@
+"""Vectors into float16 rows of a file or of memory, and rows out of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.core.blocks import BlocksFile, BlocksWriter
+from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.types import Ids, IndexSpec, Vectors
+from mmsearch.core.vectors import check_unit_vectors
+from mmsearch.vector_indexes._rows import StoredRows
+
+
+def append_rows(arrays: BlocksWriter, dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> Ids:
+    """Write blocks of vectors as they come; returns their ids, which `read_rows` needs, too."""
+    ids = [np.empty(0, dtype=np.int64)]
+    arrays.append("rows", np.empty((0, dim), dtype=np.float16))
+    for block_ids, vectors in blocks:
+        arrays.append("rows", check_unit_vectors(vectors, dim).astype(np.float16))
+        ids.append(np.asarray(block_ids, dtype=np.int64))
+    return np.concatenate(ids)
+
+
+def collect_rows(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> StoredRows:
+    """Blocks of vectors in memory."""
+    ids = [np.empty(0, dtype=np.int64)]
+    rows = [np.empty((0, dim), dtype=np.float16)]
+    for block_ids, vectors in blocks:
+        ids.append(np.asarray(block_ids, dtype=np.int64))
+        rows.append(check_unit_vectors(vectors, dim).astype(np.float16))
+    return StoredRows(np.concatenate(ids), np.concatenate(rows))
+
+
+def read_rows(file: BlocksFile, spec: IndexSpec, path: Path, *, whole: bool) -> StoredRows:
+    """The rows and ids of a file.
+
+    Args:
+        file: Opened.
+        spec: What it must hold.
+        path: For messages.
+        whole: Check all rows now, not each when it is needed.
+
+    Raises:
+        DamagedFileError: It is damaged, or of another index.
+    """
+    if file.facts.get("plugin") != spec.name or file.facts.get("dim") != spec.dim:
+        raise DamagedFileError(f"{path} is not a {spec.name} index of {spec.dim} columns.")
+    ids = file.array("ids")
+    if whole:
+        return StoredRows(ids, file.array("rows"))
+    return StoredRows(ids, file.unchecked("rows"), lambda places: file.check_rows("rows", places))

@@ -1,0 +1,73 @@
+"""What a start costs: the packages that it loads. A heavy one that creeps in is seen here."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, sys
+before = set(sys.modules)
+from mmsearch.cli.entry import run
+code = run(sys.argv[1:])
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+foreign = {name for name in loaded - set(sys.stdlib_module_names) if "swig" not in name}
+print(json.dumps(sorted(foreign)), file=sys.stderr)
+sys.exit(code)
+"""
+
+TYPER = {
+    "annotated_doc",
+    "annotated_types",
+    "markdown_it",
+    "mdurl",
+    "pydantic",
+    "pydantic_core",
+    "pygments",
+    "rich",
+    "shellingham",
+    "typer",
+    "typing_extensions",
+    "typing_inspection",
+}
+
+# The last three are loaded by ONNX Runtime and by FAISS.
+SEARCH = {
+    "numpy",
+    "faiss",
+    "onnxruntime",
+    "tokenizers",
+    "xxhash",
+    "org",
+    "packaging",
+    "nvidia",
+}
+
+
+@pytest.fixture
+def loaded(environment):
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
+        return set(json.loads(done.stderr.splitlines()[-1]))
+
+    return run
+
+
+def test_help_loads_the_command_line_alone(loaded):
+    assert loaded("--help") <= TYPER | {"mmsearch", "platformdirs"}
+
+
+def test_a_query_loads_what_searches(loaded, photo_index):
+    found = loaded("query", "a red car", "--home", photo_index)
+    assert found <= SEARCH | {"mmsearch", "platformdirs"}
+
+
+def test_a_mistake_loads_nothing_that_searches(loaded, photo_index):
+    found = loaded("query", "--help")
+    assert not found & SEARCH

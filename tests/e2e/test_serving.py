@@ -1,0 +1,216 @@
+"""``mmsearch serve``: what queries print through it is what they print without."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.name == "nt", reason="no Unix domain sockets"),
+]
+
+COMMAND = Path(sys.executable).with_name("mmsearch")
+
+
+@contextmanager
+def served(environment, home, *options, ends=signal.SIGTERM, code=0):
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--home", home, *options],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stderr.readline()
+        assert line == "Index 'default' is open for queries; Ctrl-C ends this.\n", line
+        yield process
+    finally:
+        process.send_signal(ends)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", "Index 'default' is closed.\n")
+
+
+@pytest.fixture(scope="module")
+def resident(environment, photo_index):
+    with served(environment, photo_index) as process:
+        yield process
+
+
+def both(environment, *arguments, cwd=None, terminal=False):
+    """Code, stdout and stderr through the process that stays, and without it."""
+    run = at_a_terminal if terminal else in_pipes
+    alone = environment | {"XDG_RUNTIME_DIR": environment["XDG_RUNTIME_DIR"] + "-none"}
+    return run(environment, arguments, cwd), run(alone, arguments, cwd)
+
+
+def in_pipes(environment, arguments, cwd):
+    command = [COMMAND, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=cwd, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def at_a_terminal(environment, arguments, cwd):
+    controller, terminal = pty.openpty()
+    # So wide that the table folds, and that no other process has it by chance.
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 17, 61, 0, 0))
+    variables = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=variables | {"TERM": "xterm-256color"},
+        cwd=cwd,
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(controller)
+    return process.wait(60), shown, b""
+
+
+def without_times(answer):
+    return re.sub(rb'"(encode|open|search|hits)": [0-9.e-]+', b"", answer)
+
+
+CASES = {
+    "lines": ["query", "a windmill", "-k", 5],
+    "json": ["query", "a windmill", "--json"],
+    "paths": ["query", "a dog", "--paths"],
+    "nul": ["query", "a dog", "-0"],
+    "remark": ["query", "the square root of minus one", "-k", 3],
+    "filter": ["query", "dog", "--min-width", 100_000],
+    "no words": ["query", "--mode", "text", "zebrafish"],
+    "too long": ["query", "word " * 300, "-k", 2],
+    "nonsense": ["query", "dog", "-k", 0],
+    "no number": ["query", "dog", "-k", "many"],
+    "no index": ["query", "dog", "--index", "nothere"],
+    "no mode": ["query", "dog", "--mode", "odd"],
+    "no picture": ["similar", "/no/such/picture.jpg"],
+    "help": ["query", "--help"],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_in_a_pipe_it_prints_the_same(environment, resident, photo_index, case):
+    verb, *rest = CASES[case]
+    through, alone = both(environment, verb, *rest, "--home", photo_index)
+    assert through[0] == alone[0]
+    assert without_times(through[1]) == without_times(alone[1])
+    assert through[2] == alone[2]
+
+
+def test_a_picture_beside_the_command_is_looked_for(environment, resident, photo_index, photos):
+    picture = sorted((photos / "photos").iterdir())[7]
+    through, alone = both(
+        environment, "similar", picture.name, "--home", photo_index, cwd=picture.parent
+    )
+    assert through == alone
+    assert through[1].split(b"\t")[2] == os.fsencode(picture.name)
+
+
+@pytest.mark.parametrize("case", ["lines", "remark", "json", "nonsense"])
+def test_at_a_terminal_it_shows_the_same(environment, resident, photo_index, photos, case):
+    verb, *rest = CASES[case]
+    through, alone = both(
+        environment, verb, *rest, "--home", photo_index, cwd=photos.parent, terminal=True
+    )
+    assert [without_times(part) for part in through[1:]] == [
+        without_times(part) for part in alone[1:]
+    ]
+    assert through[0] == alone[0]
+    if case == "lines":
+        assert b"\x1b[" in through[1] or b"\xe2\x94" in through[1]
+
+
+def test_it_does_answer(environment, resident, photo_index):
+    """Without this, the tests above would compare a command with itself."""
+    resident.send_signal(signal.SIGSTOP)
+    try:
+        command = [COMMAND, "query", "a dog", "--verbose", "--home", photo_index]
+        waited = subprocess.run(command, env=environment, capture_output=True, check=True)
+    finally:
+        resident.send_signal(signal.SIGCONT)
+    served_ = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert waited.stdout == served_.stdout
+
+    def opening_ms(done):
+        return int(re.search(rb"open ([0-9]+) ms", done.stderr)[1])
+
+    # A process that has the index open does not open it again.
+    assert opening_ms(served_) == 0
+
+
+def test_reading_less_than_is_printed_is_no_error(environment, resident, photo_index):
+    query = f"{COMMAND} query 'a dog' -k 212 --json --home {photo_index}"
+    line = f"{query} | head -c 10; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
+    assert (done.returncode, len(done.stdout), done.stderr) == (0, 10, b"")
+
+
+def test_what_is_indexed_meanwhile_is_found(mmsearch, environment, photos, tmp_path):
+    folder, home = tmp_path / "few", tmp_path / "home"
+    folder.mkdir()
+    pictures = sorted((photos / "photos").iterdir())[:6]
+    for path in pictures[:5]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    mmsearch("index", folder, "--home", home, "--model", "starter")
+    with served(environment, home, ends=signal.SIGINT, code=130):
+        assert len(mmsearch("query", "dog", "--paths", "--home", home).out.splitlines()) == 5
+        (folder / pictures[5].name).write_bytes(pictures[5].read_bytes())
+        mmsearch("index", folder, "--home", home)
+        found = json.loads(mmsearch("query", "dog", "--json", "--home", home).out)
+        assert (found["pictures"], len(found["hits"])) == (6, 6)
+        mmsearch("remove", "default", "--yes", "--home", home)
+        done = mmsearch("query", "dog", "--home", home, code=2)
+        assert done.err.startswith("Error: There is no index named 'default'")
+
+
+def test_a_second_one_and_one_without_an_index_say_so(mmsearch, resident, photo_index, tmp_path):
+    done = mmsearch("serve", "--home", photo_index, code=1)
+    assert done.err == (
+        "Error: Another process serves index 'default' already. Queries use it by themselves.\n"
+    )
+    done = mmsearch("serve", "--home", tmp_path, code=2)
+    assert done.err.startswith("Error: There is no index named 'default'")
+
+
+def test_it_ends_when_nobody_asks(mmsearch, photo_index, tmp_path):
+    tmp_path.chmod(0o700)
+    elsewhere = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    done = mmsearch("serve", "--home", photo_index, "--idle", "0.01", env=elsewhere)
+    assert done.err.endswith("Nobody asked for a while.\n")
+
+
+def test_a_command_that_asks_loads_next_to_nothing(environment, resident, photo_index):
+    program = (
+        "import sys\nfrom mmsearch.cli.entry import run\n"
+        f"assert run(['query', 'a dog', '--paths', '--home', {str(photo_index)!r}]) == 0\n"
+        "heavy = {'numpy', 'typer', 'rich', 'sqlalchemy', 'sqlite3', 'faiss', 'onnxruntime',\n"
+        "         'tokenizers', 'filelock', 'tomllib', 'subprocess', 'mmsearch.api'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=True
+    )
+    assert done.stderr == b"[]\n"
+    assert len(done.stdout.splitlines()) == 10

@@ -1,0 +1,63 @@
+"""What is kept between processes is what would be made anew."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mmsearch.engine.encode_query import QueryEncoder
+from mmsearch.engine.kept_vectors import KeptVectors
+from tests.toy import ToyEncoder
+
+TEXTS = ("a photo", "a thing")
+
+
+def made(texts):
+    return np.full(ToyEncoder().spec.dim, len(texts), dtype=np.float32)
+
+
+def never(texts):
+    pytest.fail("made again")
+
+
+def test_it_is_made_once(tmp_path):
+    first = KeptVectors(tmp_path / "kept", ToyEncoder()).get(TEXTS, made)
+    second = KeptVectors(tmp_path / "kept", ToyEncoder()).get(TEXTS, never)
+    assert second.dtype == np.float32
+    np.testing.assert_array_equal(first, second)
+
+
+def test_other_texts_and_encoders_have_others(tmp_path):
+    KeptVectors(tmp_path, ToyEncoder()).get(TEXTS, made)
+    KeptVectors(tmp_path, ToyEncoder()).get(TEXTS[:1], made)
+    other = ToyEncoder()
+    other.spec = dataclasses.replace(other.spec, weights_sha256="f" * 64)
+    KeptVectors(tmp_path, other).get(TEXTS, made)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:-1] + b"\x01", lambda b: b""])
+def test_what_is_damaged_is_made_again(tmp_path, harm):
+    kept = KeptVectors(tmp_path, ToyEncoder())
+    whole = kept.get(TEXTS, made)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(harm(file.read_bytes()))
+    np.testing.assert_array_equal(kept.get(TEXTS, made), whole)
+    np.testing.assert_array_equal(kept.get(TEXTS, never), whole)
+
+
+def test_where_nothing_can_be_kept_it_is_made_every_time(tmp_path):
+    (tmp_path / "file").touch()
+    kept = KeptVectors(tmp_path / "file", ToyEncoder())
+    np.testing.assert_array_equal(kept.get(TEXTS, made), kept.get(TEXTS, made))
+
+
+def test_a_query_compares_with_the_same_as_without(tmp_path):
+    encoder = ToyEncoder()
+    plain = QueryEncoder(encoder, lambda path, preparation: None)
+    keeping = [
+        QueryEncoder(encoder, lambda path, preparation: None, KeptVectors(tmp_path, encoder))
+        for _ in range(2)
+    ]
+    for each in keeping:
+        np.testing.assert_array_equal(each.kept_mean(TEXTS), plain.mean(TEXTS))

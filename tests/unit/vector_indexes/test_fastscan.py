@@ -1,0 +1,175 @@
+"""Approximate search by value: recall, order, filters, damage, and where it gives way to exact."""
+
+import numpy as np
+import pytest
+
+from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.types import IndexSpec, Training
+from mmsearch.vector_indexes import _codes, _tuning, exact, faiss_fastscan
+from tests.gapped import DIM, gapped
+
+N = 20_000
+ROWS, TRAINING = gapped(N, 2000)
+_, TEXTS = gapped(1, 60, seed=7)
+IDS = np.arange(N, dtype=np.int64) * 2 + 5
+SPEC = IndexSpec("faiss_fastscan", DIM, "cpu")
+
+
+def blocks(order=slice(None)):
+    ids, rows = IDS[order], ROWS[order]
+    return [(ids[start : start + 3000], rows[start : start + 3000]) for start in range(0, N, 3000)]
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return exact.build(IndexSpec("exact", DIM, "cpu"), blocks())
+
+
+@pytest.fixture(scope="module", params=["flat codes", "lists"])
+def written(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fastscan") / "ann" / "1.vectors"
+    path.parent.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "lists":
+            patch.setattr(_codes, "LISTS_FROM", 1000)
+        stamp = faiss_fastscan.write(SPEC, blocks(), path, Training(TRAINING))
+    return path, stamp, request.param
+
+
+@pytest.fixture
+def index(written):
+    path, stamp, _ = written
+    return faiss_fastscan.load(SPEC, path, stamp)
+
+
+def overlap(found, true):
+    pairs = zip(found.ids, true.ids, strict=True)
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs])
+
+
+def test_it_is_approximate_and_says_what_it_is_worth(index, written):
+    facts = index.facts
+    assert bool(facts["lists"]) == (written[2] == "lists")
+    assert 0.95 <= facts["recall"] <= 1
+    assert facts["recall_low"] <= facts["recall"] <= facts["recall_high"]
+    assert facts["depth"] < N / 4
+    assert facts["queries"] == 500
+    assert facts["training_queries"] == 1000
+
+
+def test_texts_find_their_neighbours_and_queries_unseen_find_as_many(index, truth):
+    assert overlap(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.93
+    assert overlap(index.search(TEXTS, 200), truth.search(TEXTS, 200)) >= 0.93
+
+
+def test_what_is_found_has_its_true_score_in_the_one_order(index):
+    for k in (1, 10, 20, 21, 300, 1000):
+        found = index.search(TEXTS[:5], k)
+        for row in range(5):
+            true = ROWS[(found.ids[row] - 5) // 2] @ TEXTS[row]
+            np.testing.assert_allclose(found.scores[row], true, atol=index.score_tolerance)
+            assert (np.diff(found.scores[row]) <= 0).all()
+            assert len(set(found.ids[row].tolist())) == k
+
+
+@pytest.mark.parametrize("pages", [(1, 5, 15, 20), (21, 100, 999, 1000)])
+def test_a_short_page_is_the_beginning_of_a_long_one(index, pages):
+    long = index.search(TEXTS, pages[-1]).ids
+    for k in pages[:-1]:
+        np.testing.assert_array_equal(index.search(TEXTS, k).ids, long[:, :k])
+
+
+def test_one_query_or_many_find_the_same(index):
+    together = index.search(TEXTS, 10)
+    for row, text in enumerate(TEXTS):
+        np.testing.assert_array_equal(index.search(text[None], 10).ids[0], together.ids[row])
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.3, 0.05, 0.001])
+def test_only_allowed_ids_are_found_and_pages_are_full(index, truth, share):
+    allowed = IDS[np.random.default_rng(2).random(N) < share]
+    found = index.search(TEXTS, 10, allowed)
+    assert set(found.ids.ravel().tolist()) <= set(allowed.tolist())
+    assert overlap(found, truth.search(TEXTS, 10, allowed)) >= 0.93
+
+
+def test_allowed_rows_that_lie_far_from_the_query_are_found_exactly(index, truth):
+    worst = truth.search(TEXTS[:1], N).ids[0][::-1]
+    allowed = np.sort(worst[:6000])
+    found, true = (one.search(TEXTS[:1], 10, allowed) for one in (index, truth))
+    np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
+
+
+def test_more_than_a_thousand_are_found_exactly(index, truth):
+    found, true = (one.search(TEXTS[:3], 1500) for one in (index, truth))
+    np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
+
+
+def test_blocks_may_come_in_any_order(truth):
+    order = np.random.default_rng(3).permutation(N)
+    index = faiss_fastscan.build(SPEC, blocks(order), Training(TRAINING))
+    np.testing.assert_array_equal(index.ids, IDS)
+    assert "depth" in index.facts
+    found = index.search(TEXTS, 10)
+    assert overlap(found, truth.search(TEXTS, 10)) >= 0.93
+    true = ROWS[(found.ids[0] - 5) // 2] @ TEXTS[0]
+    np.testing.assert_allclose(found.scores[0], true, atol=1e-3)
+
+
+def test_a_damaged_row_is_noticed_by_the_search_that_needs_it(written, tmp_path):
+    path, stamp, _ = written
+    sound = faiss_fastscan.load(SPEC, path, stamp)
+    best = int(sound.search(TEXTS[:1], 1).ids[0, 0] - 5) // 2
+    content = bytearray(path.read_bytes())
+    content[best * DIM * 2 + 11] ^= 16
+    copy = tmp_path / "1.vectors"
+    copy.write_bytes(content)
+    index = faiss_fastscan.load(SPEC, copy, stamp)
+    with pytest.raises(DamagedFileError, match="checksum"):
+        index.search(TEXTS[:1], 1)
+
+
+def test_a_goal_that_codes_cannot_reach_makes_it_exact(truth):
+    tiny = Training(TRAINING, memory_bytes=1000)
+    index = faiss_fastscan.build(SPEC, blocks(), tiny)
+    assert index.facts == {"recall": 1.0}
+    found, true = (one.search(TEXTS, 10) for one in (index, truth))
+    np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
+
+
+def test_less_memory_means_fewer_dimensions():
+    def dims(memory_bytes):
+        index = faiss_fastscan.build(SPEC, blocks(), Training(TRAINING, 0.9, memory_bytes))
+        return index.facts.get("code_bytes", 0)
+
+    assert 0 < dims(N * 40) <= N * 40
+
+
+def test_a_higher_goal_is_reached(truth):
+    index = faiss_fastscan.build(SPEC, blocks(), Training(TRAINING, 0.995))
+    assert index.facts["recall"] >= 0.985
+    assert overlap(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.98
+
+
+def test_many_equal_rows_do_not_spoil_what_is_measured():
+    rows = ROWS.copy()
+    rows[:3000] = rows[0]
+    some = [(IDS, rows)]
+    index = faiss_fastscan.build(SPEC, some, Training(TRAINING))
+    assert index.facts["recall"] >= 0.94
+
+
+def test_too_few_queries_are_nothing_to_learn_from():
+    assert faiss_fastscan.build(SPEC, blocks(), Training(TRAINING[:3])).facts == {"recall": 1.0}
+
+
+def test_lists_are_the_root_in_powers_of_two():
+    assert _codes.lists_for(1_000_000) == 0
+    assert _codes.lists_for(10_000_000) == 4096
+    assert _codes.lists_for(10**9) == _codes.MOST_LISTS
+
+
+def test_depths_and_probes_ascend():
+    assert list(_tuning.DEPTHS) == sorted(_tuning.DEPTHS)
+    assert _tuning._probes(0) == [0]
+    assert _tuning._probes(1024)[-1] == 1024
