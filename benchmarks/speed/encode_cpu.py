@@ -81,12 +81,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
                 cosine = (
                     encoder.encode(kind, items) * encoders["float32"].encode(kind, items)
                 ).sum(axis=1)
-                differs = ""
-                if kind is Kind.TEXT:
-                    with torch.inference_mode():
-                        whole = model.encode_text(padded, normalize=True).numpy()
-                    most = np.abs(encoder.encode(kind, items) - whole).max()
-                    differs = f"; at most {most:.0e} from torch"
+                differs = _from_torch(model, padded, encoder, items) if kind is Kind.TEXT else ""
                 rows.append(
                     row(
                         f"{kind.value}, {encoder.device(kind).removeprefix('ONNX Runtime on ')}",
@@ -96,6 +91,14 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
                     )
                 )
     return {"machine": machine(), "pictures": len(pixels), "rows": rows}
+
+
+def _from_torch(model: Any, padded: torch.Tensor, encoder: Encoder, tokens: Any) -> str:
+    """How far the vectors of texts are from those of torch, where texts are padded."""
+    with torch.inference_mode():
+        whole = model.encode_text(padded, normalize=True).numpy()
+    most = np.abs(encoder.encode(Kind.TEXT, tokens) - whole).max()
+    return f"; at most {most:.0e} from torch"
 
 
 def page(results: dict[str, Any]) -> str:
