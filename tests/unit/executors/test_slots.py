@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -71,6 +72,15 @@ def test_what_does_not_fit_or_is_no_array_stays_as_it_is(worker):
     large, objects = np.zeros(SLOT_BYTES + 1, np.uint8), np.array([None])
     for result in (large, objects, "text", None, ("text", large), [random(2)]):
         assert worker.leave(result, 0) is result or worker.leave(result, 0) == result
+
+
+def test_a_tuple_of_a_kind_of_its_own_stays_of_that_kind(slots, worker):
+    class Pair(NamedTuple):
+        said: str
+        pixels: object
+
+    pair = Pair("said", random(2, 2))
+    assert slots.fetch(worker.leave(pair, 0)) is pair
 
 
 def test_slots_are_lent_until_there_are_none(slots):
