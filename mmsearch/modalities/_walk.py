@@ -123,7 +123,7 @@ class FolderWalk:
         self, entries: Iterator[os.DirEntry[bytes]], place: int | None, relative: bytes
     ) -> _Listing:
         names: list[bytes] = []
-        pairs = array("q")
+        pairs: list[int] = []
         folders: list[bytes] = []
         claims, follow, look = self._claims, self._follow, os.stat
         for entry in entries:
@@ -134,7 +134,7 @@ class FolderWalk:
                     if claims(name) or name.lower().endswith(SUFFIXES):
                         where = entry.path if place is None else name
                         facts = look(where, dir_fd=place, follow_symlinks=follow)
-                        pairs.extend((facts.st_size, facts.st_mtime_ns))
+                        pairs += (facts.st_size, facts.st_mtime_ns)
                         names.append(name)
                 elif entry.is_dir(follow_symlinks=follow):
                     folder = relative + b"/" + name if relative else name
@@ -142,7 +142,7 @@ class FolderWalk:
                         folders.append(folder)
             except OSError:
                 continue
-        return _Listing(b"/".join(names), pairs, sorted(folders))
+        return _Listing(b"/".join(names), array("q", pairs), sorted(folders))
 
     def _files(self, relative: bytes, listing: _Listing) -> Iterator[SeenFile]:
         prefix = relative + b"/" if relative else b""
