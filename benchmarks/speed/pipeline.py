@@ -43,7 +43,7 @@ Stored = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Ours:
-    """The installed command, with a cache of compiled towers of its own."""
+    """The installed command; each precision has a cache of compiled towers of its own."""
 
     folder: Path
     model: str
@@ -59,7 +59,7 @@ class Ours:
         home = self.layout.folder.parent
         shutil.rmtree(home, ignore_errors=True)
         environment = os.environ | {
-            "MMSEARCH_CACHE": str(self.folder / "cache"),
+            "MMSEARCH_CACHE": str(self.folder / f"cache-{self.precision}"),
             "MMSEARCH_OFFLINE": "1",
             "MMSEARCH_PRECISION": self.precision,
         }
