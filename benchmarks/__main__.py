@@ -24,6 +24,8 @@ from benchmarks.speed import (
     encode_cpu,
     flat,
     incremental,
+    memory,
+    metadata,
     ood,
     pipeline,
     quant,
@@ -45,6 +47,8 @@ SPEED: dict[str, Any] = {
     "quant": quant,
     "simd_guard": simd_guard,
     "build": build,
+    "memory": memory,
+    "metadata": metadata,
 }
 LARGE: dict[str, Any] = {
     "flat_1m": flat,

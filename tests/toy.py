@@ -107,7 +107,7 @@ class ToyWalk:
                 for file in (each, *each.sidecars)
             ]
             digest = hashlib.sha256(repr(facts).encode()).digest()
-            yield SeenFolder(path, digest, lambda files=files: iter(files))
+            yield SeenFolder(path, digest, len(files), lambda files=files: iter(files))
 
     def files(self, folder, names):
         for name in sorted(names):

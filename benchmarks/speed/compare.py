@@ -62,35 +62,8 @@ def compare(
         rounds: At least 7.
         clock: Processor time, which other programs disturb least; or wall time.
     """
-    return compare_by(ours, theirs, {"": clock}, items, rounds)[""]
-
-
-def compare_by(
-    ours: Callable[[], Any],
-    theirs: Callable[[], Any],
-    clocks: Mapping[str, Callable[[], float]],
-    items: int = 1,
-    rounds: int = ROUNDS,
-) -> dict[str, Comparison]:
-    """As `compare`, by several clocks at once."""
-    times: dict[Callable[[], Any], list[list[float]]] = {ours: [], theirs: []}
-    for turn in range(rounds + 1):
-        for run in (ours, theirs) if turn % 2 else (theirs, ours):
-            began = [clock() for clock in clocks.values()]
-            run()
-            took = [clock() - start for clock, start in zip(clocks.values(), began, strict=True)]
-            if turn:
-                times[run].append([seconds / items for seconds in took])
-    return {
-        name: against(np.array(times[ours])[:, at], np.array(times[theirs])[:, at])
-        for at, name in enumerate(clocks)
-    }
-
-
-def processor_time_of_children() -> float:
-    """Seconds that finished child processes, and theirs, have computed."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    times = in_turns({"ours": ours, "theirs": theirs}, rounds, clock)
+    return against(times["ours"] / items, times["theirs"] / items)
 
 
 def in_turns(
@@ -103,14 +76,33 @@ def in_turns(
     Returns:
         By name, float64 (rounds,): seconds.
     """
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    return in_turns_by(contenders, {"": clock}, rounds)[""]
+
+
+def in_turns_by(
+    contenders: Mapping[str, Callable[[], Any]],
+    clocks: Mapping[str, Callable[[], float]],
+    rounds: int = ROUNDS,
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """As `in_turns`, by several clocks at once: by name of the clock, by name."""
+    times: dict[str, list[list[float]]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name in contenders if turn % 2 else reversed(contenders):
-            began = clock()
+            began = [clock() for clock in clocks.values()]
             contenders[name]()
+            ended = [clock() for clock in clocks.values()]
             if turn:
-                times[name].append(clock() - began)
-    return {name: np.array(values) for name, values in times.items()}
+                times[name].append([end - start for start, end in zip(began, ended, strict=True)])
+    return {
+        clock: {name: np.array(values)[:, at] for name, values in times.items()}
+        for at, clock in enumerate(clocks)
+    }
+
+
+def processor_time_of_children() -> float:
+    """Seconds that finished child processes, and theirs, have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def against(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Comparison:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.clip_retrieval import make_clip_retrieval
 from benchmarks.speed.compare import (
-    compare_by,
+    against,
+    in_turns_by,
     machine,
     processor_time_of_children,
     row,
@@ -42,7 +43,7 @@ Stored = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Ours:
-    """The installed command, with a cache of compiled towers of its own."""
+    """The installed command; each precision has a cache of compiled towers of its own."""
 
     folder: Path
     model: str
@@ -58,7 +59,7 @@ class Ours:
         home = self.layout.folder.parent
         shutil.rmtree(home, ignore_errors=True)
         environment = os.environ | {
-            "MMSEARCH_CACHE": str(self.folder / "cache"),
+            "MMSEARCH_CACHE": str(self.folder / f"cache-{self.precision}"),
             "MMSEARCH_OFFLINE": "1",
             "MMSEARCH_PRECISION": self.precision,
         }
@@ -142,12 +143,18 @@ def _rclip(rclip: Rclip, pictures: Path) -> Peer:
 
 def _rows(ours: Ours, peer: Peer, pictures: Path) -> list[dict[str, Any]]:
     count = sum(sort.files for sort in SIZES.values())
-    results = compare_by(lambda: ours.index(pictures), peer.index, CLOCKS, count, ROUNDS)
+    contenders = {"ours": lambda: ours.index(pictures), "theirs": peer.index}
+    taken = in_turns_by(contenders, CLOCKS, ROUNDS)
     guard = _guard(ours.stored(), peer.stored())
     kind = "as chosen" if ours.precision == "auto" else ours.precision
     return [
-        row(f"{kind}, beside {peer.name}, {clock} time", result, BAR, guard)
-        for clock, result in results.items()
+        row(
+            f"{kind}, beside {peer.name}, {clock} time",
+            against(times["ours"] / count, times["theirs"] / count),
+            BAR,
+            guard,
+        )
+        for clock, times in taken.items()
     ]
 
 

@@ -18,27 +18,42 @@ from mmsearch.core.records import KnownFile, KnownFolder
 BATCH = 10_000
 """Rows that are held beside what is made of them."""
 
+_COLUMNS = (
+    FileRow.path,
+    FileRow.size,
+    FileRow.mtime_ns,
+    FileRow.checked_ns,
+    FileRow.digest,
+    FileRow.image_id,
+    FileRow.error,
+    FileRow.texts_key,
+)
+
 
 def known_files(
     connection: Connection, root_id: int, below: bytes, passed: Container[bytes]
 ) -> dict[bytes, KnownFile]:
     """The files of a root whose path is ``below`` or beneath it, but for those in some folders."""
-    files = select(
-        FileRow.path,
-        FileRow.size,
-        FileRow.mtime_ns,
-        FileRow.checked_ns,
-        FileRow.digest,
-        FileRow.image_id,
-        FileRow.error,
-        FileRow.texts_key,
-    ).where(*_within(FileRow.root_id, FileRow.path, root_id, below))
+    files = select(*_COLUMNS).where(*_within(FileRow.root_id, FileRow.path, root_id, below))
     known = {}
     for rows in connection.execute(files).partitions(BATCH):
         for row in rows:
             if row[0].rpartition(b"/")[0] not in passed:
                 known[row[0]] = KnownFile(*row)
     return known
+
+
+def files_in(connection: Connection, root_id: int, folder: bytes) -> dict[bytes, KnownFile]:
+    """The files that lie in a folder itself."""
+    prefix = folder + b"/" if folder else b""
+    rest = func.substr(FileRow.path, len(prefix) + 1)
+    files = select(*_COLUMNS).where(
+        FileRow.root_id == root_id,
+        FileRow.path >= prefix,
+        *([FileRow.path < folder + b"0"] if folder else []),
+        func.instr(rest, b"/") == 0,
+    )
+    return {row[0]: KnownFile(*row) for row in connection.execute(files)}
 
 
 def count_files(connection: Connection, root_id: int, below: bytes) -> int:

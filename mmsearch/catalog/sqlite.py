@@ -232,6 +232,11 @@ class SqliteCatalog:
         with reading(self._engine) as connection:
             return known.known_files(connection, root_id, below, passed)
 
+    def files_in(self, root_id: int, folder: bytes) -> dict[bytes, KnownFile]:
+        """The files of a root that lie in a folder itself, not beneath it."""
+        with reading(self._engine) as connection:
+            return known.files_in(connection, root_id, folder)
+
     def count_files(self, root_id: int, below: bytes) -> int:
         """How many files `known_files` finds."""
         with reading(self._engine) as connection:

@@ -116,6 +116,9 @@ class Catalog(Reader, Protocol):
         Without those that lie in the folders ``passed`` themselves.
         """
 
+    def files_in(self, root_id: int, folder: bytes) -> dict[bytes, KnownFile]:
+        """The files of a root that lie in a folder itself, not beneath it."""
+
     def count_files(self, root_id: int, below: bytes) -> int:
         """How many files `known_files` finds."""
 

@@ -58,11 +58,13 @@ class SeenFolder:
     Attributes:
         path: Relative to where the walk began, as bytes; b"" for that folder itself.
         digest: Of all that `files` follows from: names, sizes, times, and how the walk chooses.
-        files: Lists the files in the folder itself, in order.
+        count: Files that were looked at.
+        files: Lists the files in the folder itself, in order; the same each time.
     """
 
     path: bytes
     digest: bytes
+    count: int
     files: Callable[[], Iterator[SeenFile]]
 
 

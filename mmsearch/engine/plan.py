@@ -7,9 +7,9 @@ at a new path is a move or a copy, and only content that was never seen is decod
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from mmsearch.core.records import KnownFile, SeenFile
 
@@ -18,23 +18,39 @@ CLOCK_DOUBT_NS = 2_000_000_000
 keeps two-second times."""
 
 
+class Verdict(IntEnum):
+    """What size and time say of a file."""
+
+    UNCHANGED = 0
+    """It need not be opened."""
+    STILL_FAILED = 1
+    """It failed before and has not changed."""
+    DOUBTFUL = 2
+    """It must be read."""
+    RETOLD = 3
+    """It is the same, but not what its texts were made of."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What size and time say.
 
     Attributes:
-        unchanged: Files that need not be opened.
-        still_failed: Files that failed before and have not changed.
-        doubtful: Files to be read.
-        retold: Files that are the same, but not what their texts were made of; their digest.
+        verdicts: Of each file, one byte, in the order in which they were seen.
         missing: Known files that were not seen, by path.
     """
 
-    unchanged: int
-    still_failed: int
-    doubtful: tuple[SeenFile, ...]
-    retold: tuple[tuple[SeenFile, bytes], ...]
+    verdicts: bytes
     missing: Mapping[bytes, KnownFile]
+
+    def count(self, verdict: Verdict) -> int:
+        """How many files there are of which that is said."""
+        return self.verdicts.count(verdict)
+
+    def those(self, verdict: Verdict, seen: Iterable[SeenFile]) -> Iterator[SeenFile]:
+        """The files of which that is said, of the same files in the same order."""
+        pairs = zip(seen, self.verdicts, strict=True)
+        return (file for file, said in pairs if said == verdict)
 
 
 def compare(
@@ -53,22 +69,19 @@ def compare(
         texts_key: Of a file: `KnownFile.texts_key` as it would be now.
     """
     missing = dict(known)
-    unchanged = still_failed = 0
-    doubtful = []
-    retold = []
+    verdicts = bytearray()
     for file in seen:
         before = missing.pop(file.path, None)
         if before is None or not _surely_same(before, file):
-            doubtful.append(file)
-        elif before.image_id is not None and before.texts_key != texts_key(file):
-            retold.append((file, before.digest))
+            verdicts.append(Verdict.DOUBTFUL)
         elif before.image_id is not None:
-            unchanged += 1
+            same = before.texts_key == texts_key(file)
+            verdicts.append(Verdict.UNCHANGED if same else Verdict.RETOLD)
         elif retry_failed or not before.digest:
-            doubtful.append(file)
+            verdicts.append(Verdict.DOUBTFUL)
         else:
-            still_failed += 1
-    return Comparison(unchanged, still_failed, tuple(doubtful), tuple(retold), missing)
+            verdicts.append(Verdict.STILL_FAILED)
+    return Comparison(bytes(verdicts), missing)
 
 
 def _surely_same(known: KnownFile, seen: SeenFile) -> bool:

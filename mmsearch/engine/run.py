@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -20,7 +20,7 @@ from mmsearch.core.requests import IndexReport, IndexRequest, Progress, TaskFail
 from mmsearch.engine.decode import DecodeTask
 from mmsearch.engine.encode_shard import Content, EncodedShard, Shard, ShardEncoder
 from mmsearch.engine.file_texts import FileTexts
-from mmsearch.engine.plan import Fate, Settling
+from mmsearch.engine.plan import Fate, Settling, Verdict
 from mmsearch.engine.scan import Scan
 
 UNREAD = b""
@@ -98,18 +98,21 @@ class FolderRun:
         """
         comparison = self._scan.compare(self._walk)
         gone = {p: file for p, file in comparison.missing.items() if self._is_gone(p)}
-        read = len(comparison.doubtful) + len(comparison.retold)
-        seen = comparison.unchanged + comparison.still_failed + read
+        unchanged = comparison.count(Verdict.UNCHANGED) + self._scan.pictures
+        still_failed = comparison.count(Verdict.STILL_FAILED) + self._scan.failed
+        retold = comparison.count(Verdict.RETOLD)
+        seen = unchanged + still_failed + retold + comparison.count(Verdict.DOUBTFUL)
         self._refuse_sudden_emptiness(seen, len(gone))
-        self._fates[Fate.UNCHANGED] = comparison.unchanged
-        self._fates[Fate.STILL_FAILED] = comparison.still_failed
+        self._fates[Fate.UNCHANGED] = unchanged
+        self._fates[Fate.STILL_FAILED] = still_failed
         self._total = seen
         self._progress(self.state("encode"))
         settling = Settling(self._scan.known, gone, self._request.retry_failed)
-        self._place_again(comparison.retold)
+        if retold:
+            self._place_again(self._scan.those(Verdict.RETOLD))
         stream = self._shards.run(
             lambda: self._make_shard_encoder(self._on_encoded),
-            self._new_shards(comparison.doubtful, settling),
+            self._new_shards(self._scan.those(Verdict.DOUBTFUL), settling),
         )
         for shard, outcome in stream:
             if isinstance(outcome, TaskFailure):
@@ -182,16 +185,15 @@ class FolderRun:
 
     # --- what to do with it ---
 
-    def _place_again(self, retold: Sequence[tuple[SeenFile, bytes]]) -> None:
+    def _place_again(self, retold: Iterator[SeenFile]) -> None:
         """Read the texts of files again that are themselves the same."""
-        digests = dict(retold)
-        found = self._hashing.run(lambda: self._find_texts, [file for file, _ in retold])
-        for file, texts in found:
+        for file, texts in self._hashing.run(lambda: self._find_texts, retold):
             self._fates[Fate.UNCHANGED] += 1
-            self._pending.placed.append(self._placed(file, digests[file], texts))
+            digest = self._scan.known[file.path].digest
+            self._pending.placed.append(self._placed(file, digest, texts))
             self._commit_if_due()
 
-    def _new_shards(self, doubtful: tuple[SeenFile, ...], settling: Settling) -> Iterator[Shard]:
+    def _new_shards(self, doubtful: Iterator[SeenFile], settling: Settling) -> Iterator[Shard]:
         """Settle known content on the way; yield what must be encoded."""
         read = self._hashing.run(lambda: self._read, doubtful)
         contents: list[Content] = []

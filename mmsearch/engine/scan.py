@@ -7,8 +7,7 @@ former run left it, with nothing to do, passes whole; only the others are compar
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
@@ -17,7 +16,7 @@ from mmsearch.core.protocols import Walk
 from mmsearch.core.records import KnownFile, KnownFolder, Root, SeenFile, SeenFolder
 from mmsearch.core.requests import IndexRequest, Progress
 from mmsearch.engine.file_texts import FileTexts
-from mmsearch.engine.plan import Comparison, compare
+from mmsearch.engine.plan import Comparison, Verdict, compare
 
 TELL_EVERY = 1000
 """Files between two calls for progress."""
@@ -52,49 +51,51 @@ class Scan:
         self._below = below
         self._texts = texts
         self._progress = progress
-        self._told = 0
         self._remembered = catalog.known_folders(root.id, below)
         self._passed: dict[bytes, KnownFolder] = {}
-        # Of all others: their digests, and their files.
-        self._digests: dict[bytes, bytes] = {}
-        self._files: list[SeenFile] = []
-        self._found = Comparison(0, 0, (), (), {})
-        # Folders with files that were not looked at.
-        self._unsettled: set[bytes] = set()
+        # All others, by path, with a digest. Their files are made anew each time: those of a large
+        # collection take more memory than all else in a run.
+        self._compared: dict[bytes, tuple[bytes, SeenFolder]] = {}
+        self._found = Comparison(b"", {})
 
     def compare(self, walk: Walk) -> Comparison:
-        """Compare what is there with what is known."""
+        """Compare what is there with what is known; says nothing of folders that passed whole."""
         choice = self._texts.choice
         if self._request.include or self._request.exclude:
             # Patterns speak of paths below the folder of the request.
             choice += self._below
-        count = 0
+        count, told = 0, -TELL_EVERY
         for folder in walk:
-            if count >= self._told + TELL_EVERY or not count:
-                self._told = count
+            if count >= told + TELL_EVERY:
                 self._progress(Progress("scan", count, None))
+                told = count
+            count += folder.count
             path = self._in_root(folder.path)
             digest = sha256(choice + folder.digest).digest()
             before = self._remembered.get(path)
             if before is not None and before.digest == digest and self._may_pass(before):
                 self._passed[path] = before
-                count += before.pictures + before.failed
             else:
-                self._digests[path] = digest
-                files = len(self._files)
-                self._files.extend(self._settled(path, folder))
-                count += len(self._files) - files
-        pictures = sum(folder.pictures for folder in self._passed.values())
-        failed = sum(folder.failed for folder in self._passed.values())
+                self._compared[path] = digest, folder
         total = self._catalog.count_files(self._root.id, self._below)
-        if self._files or total != pictures + failed:
-            self.known = self._known()
-        self._found = self._compare(self.known)
-        return replace(
-            self._found,
-            unchanged=self._found.unchanged + pictures,
-            still_failed=self._found.still_failed + failed,
-        )
+        if self._compared or total != self.pictures + self.failed:
+            self.known = self._catalog.known_files(self._root.id, self._below, self._passed)
+        self._found = self._compare(self.known, self._files(), self._request.retry_failed)
+        return self._found
+
+    @property
+    def pictures(self) -> int:
+        """Unchanged pictures in folders that passed whole."""
+        return sum(folder.pictures for folder in self._passed.values())
+
+    @property
+    def failed(self) -> int:
+        """Unchanged files in such folders that cannot be read."""
+        return sum(folder.failed for folder in self._passed.values())
+
+    def those(self, verdict: Verdict) -> Iterator[SeenFile]:
+        """The files of which the comparison says that."""
+        return self._found.those(verdict, self._files())
 
     def remember(self, *, changed: bool) -> None:
         """At the end of a run: note the folders in which nothing is left to do.
@@ -106,61 +107,62 @@ class Scan:
             # What a table says is no part of what a walk sees.
             return
         folders = dict(self._passed)
-        if self._digests and changed:
-            known = self._known()
-            folders |= self._finished(known, self._compare(known))
-        elif self._digests:
-            folders |= self._finished(self.known, self._found)
+        for path, (digest, folder) in self._compared.items():
+            finished = self._finished(path, digest, folder)
+            if finished is not None:
+                folders[path] = finished
         if folders != self._remembered or changed:
             self._catalog.remember_folders(self._root.id, self._below, folders)
 
-    def _finished(
-        self, known: Mapping[bytes, KnownFile], found: Comparison
-    ) -> dict[bytes, KnownFolder]:
-        """Of the folders that were compared by file, those that would bring up nothing again."""
-        unfinished = self._unsettled | {folder_of(path) for path in found.missing}
-        unfinished |= {folder_of(file.path) for file in found.doubtful}
-        unfinished |= {folder_of(file.path) for file, _ in found.retold}
-        files = Counter(folder_of(path) for path in known)
-        failed = Counter(folder_of(path) for path, file in known.items() if file.image_id is None)
-        return {
-            path: KnownFolder(digest, files[path] - failed[path], failed[path])
-            for path, digest in self._digests.items()
-            if path not in unfinished
-        }
+    def _finished(self, path: bytes, digest: bytes, folder: SeenFolder) -> KnownFolder | None:
+        """A folder as it is remembered; None if a run would find something to do in it."""
+        known = self._catalog.files_in(self._root.id, path)
+        files = list(self._files_of(folder))
+        found = self._compare(known, files, retry_failed=False)
+        pictures, failed = found.count(Verdict.UNCHANGED), found.count(Verdict.STILL_FAILED)
+        if found.missing or pictures + failed < len(files) or self._has_unsettled(folder):
+            return None
+        return KnownFolder(digest, pictures, failed)
 
     def _may_pass(self, before: KnownFolder) -> bool:
         retried = self._request.retry_failed and before.failed
         return not retried and self._texts.captions is None
 
-    def _settled(self, path: bytes, folder: SeenFolder) -> Iterator[SeenFile]:
-        """The files of a folder but those that are being written, as paths in the root."""
+    def _files(self) -> Iterator[SeenFile]:
+        """Of all folders that did not pass, as paths in the root."""
+        for _, folder in self._compared.values():
+            yield from self._files_of(folder)
+
+    def _files_of(self, folder: SeenFolder) -> Iterator[SeenFile]:
+        """But those that are being written."""
         prefix = self._below + b"/" if self._below else b""
-        unsettled = self._request.unsettled
         for file in folder.files():
-            if unsettled and os.path.join(self._root.path, prefix + file.path) in unsettled:  # noqa: PTH118
-                self._unsettled.add(path)
-            elif prefix:
+            if self._is_unsettled(file):
+                continue
+            if prefix:
                 sidecars = tuple(replace(s, path=prefix + s.path) for s in file.sidecars)
                 yield replace(file, path=prefix + file.path, sidecars=sidecars)
             else:
                 yield file
 
-    def _known(self) -> Mapping[bytes, KnownFile]:
-        return self._catalog.known_files(self._root.id, self._below, self._passed)
+    def _is_unsettled(self, file: SeenFile) -> bool:
+        if not self._request.unsettled:
+            return False
+        path = os.path.join(self._root.path, self._in_root(file.path))  # noqa: PTH118
+        return path in self._request.unsettled
 
-    def _compare(self, known: Mapping[bytes, KnownFile]) -> Comparison:
+    def _has_unsettled(self, folder: SeenFolder) -> bool:
+        return bool(self._request.unsettled) and any(map(self._is_unsettled, folder.files()))
+
+    def _compare(
+        self, known: Mapping[bytes, KnownFile], files: Iterable[SeenFile], retry_failed: bool
+    ) -> Comparison:
         return compare(
             known,
-            self._files,
-            retry_failed=self._request.retry_failed,
+            files,
+            retry_failed=retry_failed,
             texts_key=lambda file: self._texts.expected_key(file, self._below),
         )
 
     def _in_root(self, path: bytes) -> bytes:
         return b"/".join(part for part in (self._below, path) if part)
-
-
-def folder_of(path: bytes) -> bytes:
-    """Where a file lies, relative to its root."""
-    return path.rpartition(b"/")[0]

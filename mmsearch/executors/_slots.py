@@ -69,7 +69,7 @@ class Slots:
 
     def fetch(self, result: Any) -> Any:
         """A result of `WorkerSlots.leave`, with copies of its arrays."""
-        if isinstance(result, tuple):
+        if type(result) is tuple:
             return tuple(self._fetched(item) for item in result)
         return self._fetched(result)
 
@@ -105,7 +105,7 @@ class WorkerSlots:
 
     def leave(self, result: Any, slot: int) -> Any:
         """Leave an array, or those in a tuple, in a slot as far as they fit."""
-        if not isinstance(result, tuple):
+        if type(result) is not tuple:
             return self._left(result, slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES)
         at, items = slot * SLOT_BYTES, []
         for item in result:

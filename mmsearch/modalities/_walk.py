@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from itertools import count
 
 import pathspec
 
@@ -102,7 +101,8 @@ class FolderWalk:
             if listing is not None:
                 folders.extend(reversed(listing.folders))
                 files = partial(self._files, relative, listing)
-                yield SeenFolder(relative, listing.digest(self._choice), files)
+                digest = listing.digest(self._choice)
+                yield SeenFolder(relative, digest, len(listing.facts) // 2, files)
 
     def _list(self, relative: bytes) -> _Listing | None:
         """One folder; None if it cannot be listed, or is met again.
@@ -142,18 +142,20 @@ class FolderWalk:
                         folders.append(folder)
             except OSError:
                 continue
-        return _Listing(names, pairs, sorted(folders))
+        return _Listing(b"/".join(names), array("q", pairs), sorted(folders))
 
     def _files(self, relative: bytes, listing: _Listing) -> Iterator[SeenFile]:
         prefix = relative + b"/" if relative else b""
-        ordered = sorted(zip(listing.names, count()))
-        beside = {name.lower(): at for name, at in ordered if name.lower().endswith(SUFFIXES)}
+        ordered = sorted((name, at) for at, name in enumerate(listing.split()))
+        beside = {
+            name.lower(): (name, at) for name, at in ordered if name.lower().endswith(SUFFIXES)
+        }
         for name, at in ordered:
             if self._wants_file(name, prefix + name):
                 around = sidecars_of(name, beside) if beside else ()
                 sidecars = tuple(
-                    Sidecar(prefix + listing.names[other], *listing.facts_of(other))
-                    for other in (beside[lower] for lower in around)
+                    Sidecar(prefix + beside[lower][0], *listing.facts_of(beside[lower][1]))
+                    for lower in around
                 )
                 yield SeenFile(prefix + name, *listing.facts_of(at), sidecars)
 
@@ -187,16 +189,20 @@ class _Listing:
     """Of one folder: the files that may matter, by name, and the folders that are entered.
 
     Attributes:
-        names: Of pictures, and of what may say something of them, as the file system lists them:
-            in one order as long as a folder stays as it is, and sorting them would take longer than
-            all else that is done with them.
+        names: Of pictures, and of what may say something of them, with a slash between two; as the
+            file system lists them: in one order as long as a folder stays as it is, and sorting
+            them would take longer than all else that is done with them.
         facts: Size and time of each, one after the other.
         folders: Relative to where the walk began.
     """
 
-    names: list[bytes]
-    facts: list[int]
+    names: bytes
+    facts: array[int]
     folders: list[bytes]
+
+    def split(self) -> list[bytes]:
+        """The names, one by one."""
+        return self.names.split(b"/") if self.facts else []
 
     def facts_of(self, at: int) -> tuple[int, int]:
         """Size and time of one file."""
@@ -205,8 +211,8 @@ class _Listing:
     def digest(self, choice: bytes) -> bytes:
         """Of all that the files which the walk gives follow from. No name holds a slash."""
         found = sha256(choice)
-        found.update(b"/%d/" % len(self.names) + b"/".join(self.names))
-        found.update(array("q", self.facts))
+        found.update(b"/%d/" % len(self.facts) + self.names)
+        found.update(self.facts)
         return found.digest()
 
 

@@ -374,6 +374,13 @@ class TestKnownFiles:
             b"x-y/d.jpg",
         }
         assert set(catalog.known_files(root.id, b"", {b"", b"x/y"})) == {b"x/b.jpg", b"x-y/d.jpg"}
+        assert set(catalog.files_in(root.id, b"")) == {b"a.jpg"}
+        assert set(catalog.files_in(root.id, b"x")) == {b"x/b.jpg"}
+        assert set(catalog.files_in(root.id, b"x/y")) == {b"x/y/c.jpg"}
+        assert catalog.files_in(root.id, b"y") == {}
+        assert catalog.files_in(root.id, b"x") == {
+            b"x/b.jpg": catalog.known_files(root.id, b"")[b"x/b.jpg"]
+        }
         assert catalog.count_files(root.id, b"") == 4
         assert catalog.count_files(root.id, b"x") == 2
 

@@ -5,43 +5,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core.records import KnownFile, SeenFile
-from mmsearch.engine.plan import CLOCK_DOUBT_NS, Fate, Settling, compare
+from mmsearch.engine.plan import CLOCK_DOUBT_NS, Fate, Settling, Verdict, compare
 
 SECOND = 10**9
 KNOWN = KnownFile(b"a.jpg", 10, SECOND, 100 * SECOND, b"digest", 1)
 SEEN = SeenFile(b"a.jpg", 10, SECOND)
 
 
+def verdicts(known, seen, **options):
+    return list(compare(known, seen, **options).verdicts)
+
+
 def test_same_size_and_time_is_unchanged():
     comparison = compare({b"a.jpg": KNOWN}, [SEEN])
-    assert (comparison.unchanged, comparison.doubtful, comparison.missing) == (1, (), {})
+    assert (list(comparison.verdicts), comparison.missing) == ([Verdict.UNCHANGED], {})
 
 
 @pytest.mark.parametrize("change", [{"size": 11}, {"mtime_ns": 2 * SECOND}, {"mtime_ns": 0}])
 def test_another_size_or_time_is_doubtful(change):
     seen = replace(SEEN, **change)
-    assert compare({b"a.jpg": KNOWN}, [seen]).doubtful == (seen,)
+    assert verdicts({b"a.jpg": KNOWN}, [seen]) == [Verdict.DOUBTFUL]
 
 
 def test_a_file_that_was_fresh_when_it_was_read_is_doubtful():
     fresh = replace(KNOWN, checked_ns=KNOWN.mtime_ns + CLOCK_DOUBT_NS)
-    assert compare({b"a.jpg": fresh}, [SEEN]).doubtful == (SEEN,)
+    assert verdicts({b"a.jpg": fresh}, [SEEN]) == [Verdict.DOUBTFUL]
 
 
 def test_a_failed_file_waits_for_a_change_or_for_being_asked():
     failed = replace(KNOWN, image_id=None, error="bad")
-    assert compare({b"a.jpg": failed}, [SEEN]).still_failed == 1
-    assert compare({b"a.jpg": failed}, [SEEN], retry_failed=True).doubtful == (SEEN,)
+    assert verdicts({b"a.jpg": failed}, [SEEN]) == [Verdict.STILL_FAILED]
+    assert verdicts({b"a.jpg": failed}, [SEEN], retry_failed=True) == [Verdict.DOUBTFUL]
     unread = replace(failed, digest=b"")
-    assert compare({b"a.jpg": unread}, [SEEN]).doubtful == (SEEN,)
+    assert verdicts({b"a.jpg": unread}, [SEEN]) == [Verdict.DOUBTFUL]
+
+
+def test_a_file_whose_texts_may_have_changed_is_told_again():
+    assert verdicts({b"a.jpg": KNOWN}, [SEEN], texts_key=lambda file: b"x") == [Verdict.RETOLD]
+    failed = replace(KNOWN, image_id=None, error="bad")
+    assert verdicts({b"a.jpg": failed}, [SEEN], texts_key=lambda file: b"x") == [
+        Verdict.STILL_FAILED
+    ]
 
 
 @given(st.sets(st.binary(min_size=1, max_size=2)), st.sets(st.binary(min_size=1, max_size=2)))
 def test_every_file_is_in_exactly_one_heap(known_paths, seen_paths):
     known = {path: replace(KNOWN, path=path) for path in known_paths}
-    comparison = compare(known, (replace(SEEN, path=path) for path in sorted(seen_paths)))
-    assert comparison.unchanged == len(known_paths & seen_paths)
-    assert {file.path for file in comparison.doubtful} == seen_paths - known_paths
+    seen = [replace(SEEN, path=path) for path in sorted(seen_paths)]
+    comparison = compare(known, iter(seen))
+    assert comparison.count(Verdict.UNCHANGED) == len(known_paths & seen_paths)
+    doubtful = comparison.those(Verdict.DOUBTFUL, iter(seen))
+    assert {file.path for file in doubtful} == seen_paths - known_paths
     assert set(comparison.missing) == known_paths - seen_paths
 
 

@@ -1,0 +1,136 @@
+"""What a catalog of a million pictures says: records by id, and the pictures that pass a filter."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speed.compare import compare, machine, row, table
+from mmsearch import assembly
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.queries import Compare, FieldName, Filters
+from mmsearch.core.records import Record
+from mmsearch.core.types import Picture, Text
+
+PICTURES = 1_000_000
+COUNTS = (10, 1_000, 100_000)
+WIDTHS = 1_000
+SHARES = {"1%": WIDTHS // 100, "10%": WIDTHS // 10}
+BAR, ROUNDS = 10.0, 7
+
+
+def measure(photos: Path, cache: Path) -> dict[str, Any]:
+    """Processor time of an answer."""
+    with tempfile.TemporaryDirectory() as name:
+        layout = IndexLayout.of(Path(name), "default")
+        widths = _fill(layout)
+        with assembly.reading(layout) as catalog, catalog.snapshot() as snapshot:
+            asked = sqlite3.connect(layout.catalog)
+            rows = []
+            random = np.random.default_rng(1)
+            for count in COUNTS:
+                ids = (random.permutation(PICTURES)[:count] + 1).tolist()
+                result = compare(
+                    lambda ids=ids: snapshot.records(ids),
+                    lambda ids=ids: _one_by_one(asked, ids),
+                    rounds=ROUNDS,
+                )
+                same = _same(snapshot.records(ids), _one_by_one(asked, ids))
+                rows.append(row(f"{count:,} records", result, BAR, f"{same:,} the same"))
+            filters = []
+            for share, width in SHARES.items():
+                wanted = Filters(where=Compare(FieldName("width"), "<=", width))
+                began = time.process_time()
+                found = snapshot.allowed(wanted)
+                took = time.process_time() - began
+                true = np.flatnonzero(widths <= width) + 1
+                recall = len(np.intersect1d(found, true)) / len(true)
+                filters.append(
+                    {"share": share, "ms": took * 1e3, "found": len(found), "recall": recall}
+                )
+            asked.close()
+    return {"machine": machine(), "rows": rows, "filters": filters}
+
+
+def _fill(layout: IndexLayout) -> NDArray[np.int64]:
+    """A catalog of pictures with one file each; int64 (n,): their widths."""
+    widths = np.random.default_rng(0).integers(1, WIDTHS + 1, PICTURES)
+    with assembly.writing(layout, 0, create=True) as catalog:
+        catalog.ensure_root(b"/photos")
+    connection = sqlite3.connect(layout.catalog)
+    with connection:
+        connection.execute("INSERT INTO segments VALUES (1, 'one', 1, '', ?, 512)", [PICTURES])
+        connection.executemany(
+            "INSERT INTO images (id, digest, width, height, format, segment)"
+            " VALUES (?, ?, ?, 768, 'JPEG', 1)",
+            ((at + 1, at.to_bytes(32, "big"), int(width)) for at, width in enumerate(widths)),
+        )
+        connection.executemany(
+            "INSERT INTO files (root_id, path, size, mtime_ns, checked_ns, digest, image_id)"
+            " VALUES (1, ?, 1000, 1, 9, ?, ?)",
+            ((_path(at), at.to_bytes(32, "big"), at + 1) for at in range(PICTURES)),
+        )
+        connection.executemany(
+            "INSERT INTO texts (image_id, kind, text, source) VALUES (?, 'title', ?, 'metadata')",
+            ((at + 1, f"picture {at}") for at in range(PICTURES)),
+        )
+    connection.close()
+    return widths
+
+
+def _path(at: int) -> bytes:
+    return b"%d/IMG_%07d.jpg" % (at // 1000, at)
+
+
+def _one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Record]:
+    """The same records by a statement a table and id, on sqlite3 itself."""
+    found = []
+    for number in ids:
+        (facts,) = connection.execute(
+            "SELECT width, height, format, taken_at, camera, latitude, longitude"
+            " FROM images WHERE id = ?",
+            [number],
+        )
+        texts = connection.execute(
+            "SELECT kind, text, language, source FROM texts WHERE image_id = ? ORDER BY id",
+            [number],
+        )
+        files = connection.execute(
+            "SELECT roots.path || '/' || files.path, mtime_ns, size FROM files"
+            " JOIN roots ON roots.id = root_id WHERE image_id = ?",
+            [number],
+        ).fetchall()
+        width, height, form, taken_at, *rest = facts
+        own = tuple(Text(*text) for text in texts)
+        picture = Picture(width, height, form, taken_at, own, *rest)
+        paths = tuple(bytes(path, "ascii") for path, *_ in files)
+        found.append(Record(number, paths, picture, *files[0][1:]))
+    return found
+
+
+def page(results: dict[str, Any]) -> str:
+    """The section of the results."""
+    filters = "; ".join(
+        f"{f['share']}: {f['found']:,} found in {f['ms']:.0f} ms, recall {f['recall']:g}"
+        for f in results["filters"]
+    )
+    return f"""\
+## What the catalog says
+
+Processor time of the records of some pictures by their ids, out of a catalog of {PICTURES:,} with a file and a title each: mmsearch
+in a few statements for all, beside one statement a table and id on Python's sqlite3. The guard: records that are the same.
+
+{table(results["rows"], "mmsearch", "one by one")}
+Pictures that pass a filter on the width, out of all: {filters}.
+"""
+
+
+def _same(one: Sequence[Record], other: Sequence[Record]) -> int:
+    return sum(mine == theirs for mine, theirs in zip(one, other, strict=True))
