@@ -7,18 +7,15 @@ purpose.
 import json
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-
-import faiss
 
 from mmsearch import assembly
 from mmsearch.catalog import connections
-from mmsearch.core import durable
+from mmsearch.core import blocks, durable
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import FileStamp
 from mmsearch.core.requests import IndexRequest
 from mmsearch.engine.rewrite import compact
-from mmsearch.vector_indexes import faiss_flat
 from tests.toy import ToyEncoder, toy_indexer
 
 
@@ -34,18 +31,14 @@ def break_protocol(mutant):
             return connection
 
         connections._connect_for_writing = careless
-    elif mutant == "write-index":
+    elif mutant == "in-place":
 
-        def save(self, path):
-            faiss.write_index(self._mapped, str(path))
-            return FileStamp(f"ann/{path.name}", *durable_facts(path))
+        @contextmanager
+        def careless_file(path):
+            with path.open("wb+") as file:
+                yield durable.Publication(path, file)
 
-        faiss_flat.FaissFlatIndex.save = save
-
-
-def durable_facts(path):
-    content = path.read_bytes()
-    return len(content), durable.hashlib.sha256(content).hexdigest()
+        blocks.publishing = careless_file
 
 
 def say(**facts):
