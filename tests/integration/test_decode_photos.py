@@ -16,7 +16,8 @@ EDGE_PX = 256
 
 @pytest.fixture(scope="module")
 def found(photos):
-    return list(walk(os.fsencode(photos), claims=build().claims))
+    folders = walk(os.fsencode(photos), claims=build().claims)
+    return [file for folder in folders for file in folder.files()]
 
 
 def test_the_walk_finds_the_photographs_of_the_manifest(photos, found):
