@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.output import human_bytes, print_json
 from mmsearch.cli.progress import show_progress
-from mmsearch.core.requests import ReindexReport
+
+if TYPE_CHECKING:
+    from mmsearch.core.requests import ReindexReport
 
 _MEGABYTES = {"mb": 1.0, "gb": 1000.0, "tb": 1_000_000.0}
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0}

@@ -63,7 +63,7 @@ def test_it_is_noticed_or_does_not_matter(sound, tmp_path_factory, which, where,
 def killed(few_photos, tmp_path_factory, mmsearch, environment):
     """The home of an index whose writer was killed when it had committed several times."""
     home = tmp_path_factory.mktemp("killed")
-    run_indexer(few_photos, home, environment, fault="transaction_committed:9")
+    run_indexer(few_photos, home, environment, fault="transaction_committed:11")
     wal = home / "default" / "catalog.sqlite-wal"
     assert commits_in(wal) > 3
     with library.open_index(home=home) as index:

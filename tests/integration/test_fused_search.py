@@ -13,7 +13,7 @@ from mmsearch.core.errors import InvalidQueryError, UsageError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Filters, Mode
 from mmsearch.core.requests import IndexRequest
-from mmsearch.core.types import FusionSpec, Text
+from mmsearch.core.types import FusionSpec, SearchGoals, Text
 from tests.integration.test_indexer_law import NAMES, STEPS, apply, write
 from tests.toy import ToyEncoder, toy_engine, toy_indexer
 
@@ -33,9 +33,8 @@ def run(layout, photos, encoder=None, fusion="weighted", captions=None):
 
 def reindex(layout, fusion, encoder=None, *, weight=0.4, again=False):
     with toy_indexer(layout, encoder) as indexer:
-        plugin = assembly.vector_index_plugin("exact")
         made = assembly.make_fusion(FusionSpec(fusion, weight))
-        return indexer.reindex(made, "exact", plugin, encode_again=again)
+        return indexer.reindex(made, "exact", SearchGoals(), encode_again=again)
 
 
 def answers(layout, **more):
