@@ -34,6 +34,8 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
         index = faiss_fastscan.load(spec, path, stamp)
         loaded_s = time.perf_counter() - began
         queries = collection.text_queries(QUERIES)
+        # Rows are read from disk, and checked, when a search first needs them.
+        first_ms = _median_ms(index, queries, K)
         found = index.search(queries, K).ids
         # More than a thousand are found exactly.
         true = index.search(queries, 1001).ids[:, :K]
@@ -44,6 +46,7 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
             "peak_mb": built_mb,
             "file_bytes": stamp.bytes,
             "loaded_s": loaded_s,
+            "first_ms": first_ms,
             "query_ms": _median_ms(index, queries, K),
             "recall": recall(found, true),
             "queries": QUERIES,
@@ -73,7 +76,8 @@ def page(results: dict[str, Any]) -> str:
 
 Vectors of the kind *{results["kind"]}* (512 columns), streamed into `faiss_fastscan`, which tunes itself on texts, and searched
 from the mapped file. Memory is the peak of the whole process, mapped pages of the file that were in memory
-among it. `scripts/bench --only scale` does it again; it takes an hour and 12 GB of disk.
+among it. Times are of a machine that was busy with other work. `scripts/bench --only scale` does it again; it
+takes an hour and 12 GB of disk.
 
 | | |
 |---|--:|
@@ -82,7 +86,8 @@ among it. `scripts/bench --only scale` does it again; it takes an hour and 12 GB
 | file | {results["file_bytes"] / 1e9:.1f} GB |
 | codes, kept in memory by searches | {tuned.get("code_bytes", 0) / 1e9:.2f} GB |
 | load | {results["loaded_s"]:.2f} s |
-| one text query, k = {K}, median | {results["query_ms"]:.1f} ms |
+| one text query, k = {K}, median, asked for the first time after loading | {results["first_ms"]:.0f} ms |
+| the same queries again | {results["query_ms"]:.0f} ms |
 | exact search of one query, median while tuning | {tuned.get("exact_ms", 0.0):.0f} ms |
 | Recall@{K} of {results["queries"]} other texts | {results["recall"]:.3f} |
 | Recall@{K} of its own {tuned.get("queries", 0)} held-out texts | {tuned["recall"]:.3f} |
