@@ -150,14 +150,14 @@ def test_it_does_answer(environment, resident, photo_index):
         waited = subprocess.run(command, env=environment, capture_output=True, check=True)
     finally:
         resident.send_signal(signal.SIGCONT)
-    served_ = subprocess.run(command, env=environment, capture_output=True, check=True)
-    assert waited.stdout == served_.stdout
-
-    def opening_ms(done):
-        return int(re.search(rb"open ([0-9]+) ms", done.stderr)[1])
-
+    opening_ms = []
+    # On a busy machine a command may not wait until the process wakes up.
+    while 0 not in opening_ms and len(opening_ms) < 20:
+        served_ = subprocess.run(command, env=environment, capture_output=True, check=True)
+        assert waited.stdout == served_.stdout
+        opening_ms.append(int(re.search(rb"open ([0-9]+) ms", served_.stderr)[1]))
     # A process that has the index open does not open it again.
-    assert opening_ms(served_) == 0
+    assert 0 in opening_ms
 
 
 def test_reading_less_than_is_printed_is_no_error(environment, resident, photo_index):
