@@ -40,6 +40,7 @@ from mmsearch.core.types import (
     TextSource,
 )
 from mmsearch.engine.binding import check_encoder
+from mmsearch.engine.build_index import AUTO
 from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.kept_vectors import KeptVectors
 from mmsearch.engine.pictures import PictureReader
@@ -77,6 +78,16 @@ def vector_index_plugin(name: str) -> VectorIndexPlugin:
     """The module of vector_indexes/ of that name."""
     plugin: VectorIndexPlugin = plugins.load("vector_indexes", name)
     return plugin
+
+
+def refuse_unknown_vector_index(name: str) -> None:
+    """Before any work is done for it.
+
+    Raises:
+        UnknownNameError: Neither a module of vector_indexes/ nor ``auto``.
+    """
+    if name != AUTO:
+        vector_index_plugin(name)
 
 
 def make_fusion(spec: FusionSpec) -> Fusion:
@@ -378,6 +389,7 @@ def make_indexer(
     if bound is None:
         fusion = make_fusion(FusionSpec(settings.fusion, settings.text_weight))
         vector_index = settings.vector_index
+        refuse_unknown_vector_index(vector_index)
         sources = text_sources(settings.texts)
         encoder = make_encoder(choose_model(settings, say), settings, say)
     else:
@@ -430,12 +442,14 @@ def index_builder(
     from mmsearch.engine.asked_texts import asked_texts, encode_asked  # noqa: PLC0415
     from mmsearch.engine.build_index import EXACT, IndexBuilder  # noqa: PLC0415
 
-    on_gpu = vector_index_plugin(EXACT).uses_gpu(device)
+    def gpu_bytes() -> int:
+        return gpu_memory_bytes() if vector_index_plugin(EXACT).uses_gpu(device) else 0
+
     return IndexBuilder(
         layout,
         vector_index_plugin,
         lambda: encode_asked(find_encoder(), asked_texts(catalog)),
-        gpu_memory_bytes() if on_gpu else 0,
+        gpu_bytes,
     )
 
 

@@ -209,8 +209,7 @@ class Index(KeptIndex):
                     return indexer.change_encoder(
                         drop_unreadable=drop_unreadable, progress=progress
                     )
-                if name != AUTO:
-                    assembly.vector_index_plugin(name)
+                assembly.refuse_unknown_vector_index(name)
                 return indexer.reindex(
                     assembly.make_fusion(spec),
                     name,

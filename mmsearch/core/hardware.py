@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 
@@ -21,6 +20,8 @@ def has_nvidia_gpu() -> bool:
 
 def gpu_memory_bytes() -> int:
     """Memory of the first NVIDIA GPU, as its driver's nvidia-smi tells; 0 if there is none."""
+    import subprocess  # noqa: PLC0415 - queries ask for processors alone
+
     ask = ["nvidia-smi", "--id=0", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True)

@@ -13,7 +13,9 @@ from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.records import BuiltIndex, FileStamp, Identity, Segment
 from mmsearch.core.segments import read_segment
 from mmsearch.core.types import Ids, IndexSpec, SearchGoals, Training, Vectors
-from mmsearch.engine.merging import MergeStoppedError, Stopped
+
+Stopped = Callable[[], bool]
+"""Whether to give up."""
 
 AUTO, EXACT, APPROXIMATE = "auto", "faiss_flat", "faiss_fastscan"
 EXACT_ONES = (EXACT, "exact")
@@ -30,6 +32,10 @@ ALWAYS_MERGED = 50_000
 
 TAIL_SHARE, LONGEST_TAIL = 0.1, 50_000
 """A larger index is built anew when so large a part of it, or so many vectors, have been added."""
+
+
+class MergeStoppedError(Exception):
+    """What was being built is not wanted any more."""
 
 
 def is_due(built: int, added: int) -> bool:
@@ -103,13 +109,14 @@ class IndexBuilder:
         layout: The index.
         find_plugin: Finds vector indexes by name.
         texts_asked: Vectors of texts such as will be asked; not called for exact search.
-        gpu_bytes: Memory of the GPU on which exact search would run; 0: there is none.
+        gpu_bytes: Memory of the GPU on which exact search would run; 0: there is none. Called when
+            the size of a collection decides.
     """
 
     layout: IndexLayout
     find_plugin: Callable[[str], VectorIndexPlugin]
     texts_asked: Callable[[], Vectors]
-    gpu_bytes: int = 0
+    gpu_bytes: Callable[[], int] = lambda: 0
 
     def build(
         self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, left_out: Ids
@@ -175,7 +182,7 @@ class IndexBuilder:
         )
 
     def _by_size(self, rows: int, dim: int, goals: SearchGoals) -> str:
-        if rows * dim * 2 <= GPU_SHARE * self.gpu_bytes:
+        if rows * dim * 2 <= GPU_SHARE * self.gpu_bytes():
             return EXACT
         if goals.latency_ms is not None or not _fits(rows, dim, goals):
             return APPROXIMATE

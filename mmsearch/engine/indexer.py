@@ -15,12 +15,12 @@ from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPictur
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.engine.binding import check_encoder
-from mmsearch.engine.build_index import ALWAYS_MERGED, IndexBuilder, is_due
+from mmsearch.engine.build_index import ALWAYS_MERGED, IndexBuilder, Stopped, is_due
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_shard import PAGE, ShardEncoder
 from mmsearch.engine.encode_texts import TextEncoder
 from mmsearch.engine.file_texts import FileTexts
-from mmsearch.engine.merging import Merge, Stopped
+from mmsearch.engine.merging import Merge
 from mmsearch.engine.reencode import reencode
 from mmsearch.engine.retell import retell
 from mmsearch.engine.rewrite import adopt_staged, stage_encodings

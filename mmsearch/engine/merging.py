@@ -7,13 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
 from mmsearch.core.records import BuiltIndex
-
-Stopped = Callable[[], bool]
-"""Whether to give up."""
-
-
-class MergeStoppedError(Exception):
-    """What was being built is not wanted any more."""
+from mmsearch.engine.build_index import Stopped
 
 
 class Merge:

@@ -84,3 +84,10 @@ def test_an_index_that_is_not_there_is_said(mmsearch, tmp_path):
     done = mmsearch("optimize", "--home", tmp_path, code=None)
     assert done.returncode in (1, 2)
     assert done.err.startswith("Error: There is no index named 'default'")
+
+
+def test_a_vector_index_that_there_is_not_stops_before_anything(mmsearch, photos, tmp_path):
+    wrong = {"MMSEARCH_VECTOR_INDEX": "nonsense"}
+    done = mmsearch("index", photos, "--home", tmp_path, "--model", "starter", code=2, env=wrong)
+    assert done.err.startswith("Error: There is no vector index named 'nonsense'. Known: ")
+    assert "holds no pictures yet" in mmsearch("query", "a dog", "--home", tmp_path).err

@@ -39,7 +39,7 @@ def build(stored, goals=None, vector_index="auto", left_out=(), gpu_bytes=0):
         asked.append(True)
         return ASKED
 
-    builder = IndexBuilder(layout, assembly.vector_index_plugin, texts_asked, gpu_bytes)
+    builder = IndexBuilder(layout, assembly.vector_index_plugin, texts_asked, lambda: gpu_bytes)
     identity = replace(IDENTITY, vector_index=vector_index, goals=goals or SearchGoals())
     fusion = assembly.make_fusion(FusionSpec())
     built = builder.build(catalog.segments(), fusion, identity, np.array(left_out, dtype=np.int64))

@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from mmsearch.core.records import BuiltIndex, FileStamp
-from mmsearch.engine.merging import Merge, MergeStoppedError
+from mmsearch.engine.build_index import MergeStoppedError
+from mmsearch.engine.merging import Merge
 
 BUILT = BuiltIndex("exact", FileStamp("ann/000001.npz", 1, "0" * 64), 1, 1)
 
