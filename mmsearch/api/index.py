@@ -21,7 +21,7 @@ from mmsearch.core.requests import (
     SearchRequest,
     SearchResult,
 )
-from mmsearch.core.types import FusionSpec, SearchGoals
+from mmsearch.core.types import RECALL, FusionSpec, SearchGoals
 from mmsearch.engine.build_index import AUTO
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.query import check_terms, parse_query, written
@@ -221,7 +221,7 @@ class Index(KeptIndex):
     def optimize(
         self,
         *,
-        recall: float | None = None,
+        recall: float = RECALL,
         memory_mb: float | None = None,
         latency_ms: float | None = None,
         wait_s: float = 0.0,
@@ -233,7 +233,7 @@ class Index(KeptIndex):
         with settings that are tuned on texts, and measured on others (`ReindexReport.search`).
 
         Args:
-            recall: Share of the ten nearest that an approximate search shall find; default .95.
+            recall: Share of the ten nearest that an approximate search shall find.
             memory_mb: Megabytes that searches may keep in memory; default: as they come.
             latency_ms: Where exact search takes no longer, it is preferred to an approximate one.
             wait_s: How long to wait for another writer, in seconds.
@@ -244,7 +244,7 @@ class Index(KeptIndex):
             UsageError: A goal is out of range.
             StateError: It holds no pictures.
         """
-        goals = SearchGoals(0.95 if recall is None else recall, memory_mb, latency_ms)
+        goals = SearchGoals(recall, memory_mb, latency_ms)
         _refuse_goals(goals)
         with assembly.writing(self._layout, wait_s, create=False) as catalog:
             bound = catalog.identity()

@@ -10,6 +10,7 @@ checksum of both.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from mmsearch.core.durable import REPAIR, Publication, map_file, publishing
 from mmsearch.core.errors import DamagedFileError
@@ -159,10 +160,8 @@ class BlocksFile:
         """
         if not len(rows):
             return
-        described = self._arrays[name]
-        width = int(np.prod(described["shape"][1:], dtype=np.int64))
-        width *= np.dtype(described["dtype"]).itemsize
-        begins = described["offset"] + rows * width
+        width = self.unchecked(name).strides[0]
+        begins = self._arrays[name]["offset"] + rows * width
         first, last = begins // BLOCK, (begins + width - 1) // BLOCK
         if self._checked[first].all() and self._checked[last].all():
             return
@@ -190,8 +189,8 @@ def _ending(path: Path, content: NDArray[np.uint8]) -> tuple[int, bytes]:
 
 
 def _view(content: NDArray[np.uint8], described: Mapping[str, Any]) -> NDArray[Any]:
-    dtype: DTypeLike = np.dtype(described["dtype"])
-    shape = tuple(described["shape"])
+    dtype, shape = np.dtype(described["dtype"]), tuple(described["shape"])
     begin = described["offset"]
-    end = begin + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    return content[begin:end].view(dtype).reshape(shape)
+    end = begin + math.prod(shape) * dtype.itemsize
+    values: NDArray[Any] = content[begin:end].view(dtype).reshape(shape)
+    return values

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -62,6 +63,13 @@ class IndexSpec:
     device: str = "auto"
 
 
+EXACT_FACTS: Mapping[str, Any] = MappingProxyType({"recall": 1.0})
+"""What a vector index says of itself that misses nothing; see `VectorIndex.facts`."""
+
+RECALL = 0.95
+"""What approximate search shall find, unless something else is asked for."""
+
+
 @dataclass(frozen=True)
 class SearchGoals:
     """What searches of an index shall be like; it decides which vector index is built.
@@ -73,7 +81,7 @@ class SearchGoals:
             the collection decides.
     """
 
-    recall: float = 0.95
+    recall: float = RECALL
     memory_mb: float | None = None
     latency_ms: float | None = None
 
@@ -90,7 +98,7 @@ class Training:
     """
 
     queries: Vectors
-    recall: float = 0.95
+    recall: float = RECALL
     memory_bytes: int | None = None
     go_on: Callable[[], None] = lambda: None
 

@@ -16,6 +16,7 @@ import numpy as np
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Kind, TextSource, Vectors
+from mmsearch.engine.encode_texts import encode_tokens
 
 WANTED = 3072
 """Texts: 1024 of them choose and measure, the others teach (`vector_indexes._tuning`)."""
@@ -23,7 +24,6 @@ WANTED = 3072
 LONGEST = 200
 """Characters of a caption that are used: queries are short."""
 
-BATCH = 64
 PAGE = 64
 
 
@@ -51,12 +51,7 @@ def asked_texts(catalog: Catalog) -> list[str]:
 
 def encode_asked(encoder: Encoder, texts: list[str]) -> Vectors:
     """(n, dim)."""
-    tokens = [encoder.prepare(Kind.TEXT, text) for text in texts]
-    blocks = [
-        encoder.encode(Kind.TEXT, tokens[start : start + BATCH])
-        for start in range(0, len(tokens), BATCH)
-    ]
-    return np.concatenate(blocks)
+    return encode_tokens(encoder, [encoder.prepare(Kind.TEXT, text) for text in texts])
 
 
 def _captions(catalog: Catalog, most: int) -> Iterator[str]:

@@ -14,12 +14,12 @@ from mmsearch.core.protocols import Encoder, ImagePreparation
 from mmsearch.core.queries import Term
 from mmsearch.core.types import Kind, Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.engine.encode_texts import encode_tokens
 from mmsearch.engine.kept_vectors import KeptVectors
 
 REMEMBERED = 4096
 """Texts whose vectors are kept for the next query."""
 
-BATCH = 64
 NO_DIRECTION = 1e-6
 
 
@@ -82,10 +82,8 @@ class QueryEncoder:
     def remember(self, texts: Sequence[str]) -> None:
         """Encode those texts whose vectors are not at hand."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        for start in range(0, len(missing), BATCH):
-            part = missing[start : start + BATCH]
-            prepared = [self._encoder.prepare(Kind.TEXT, text) for text in part]
-            self._texts.update(zip(part, self._encoder.encode(Kind.TEXT, prepared), strict=True))
+        tokens = [self._encoder.prepare(Kind.TEXT, text) for text in missing]
+        self._texts.update(zip(missing, encode_tokens(self._encoder, tokens), strict=True))
         while len(self._texts) > max(REMEMBERED, len(texts)):
             self._texts.popitem(last=False)
 

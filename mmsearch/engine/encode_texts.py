@@ -23,6 +23,15 @@ from mmsearch.core.types import (
 BATCH = 64
 
 
+def encode_tokens(encoder: Encoder, tokens: Sequence[Prepared]) -> Vectors:
+    """Any number of prepared texts -> (n, dim)."""
+    blocks = [
+        encoder.encode(Kind.TEXT, tokens[start : start + BATCH])
+        for start in range(0, len(tokens), BATCH)
+    ]
+    return np.concatenate([no_texts(encoder.spec.dim).vectors, *blocks])
+
+
 class TextEncoder:
     """Encodes those texts of a picture that get a vector.
 
@@ -65,11 +74,7 @@ class TextEncoder:
         """
         chosen = [self.chosen(texts) for texts in told]
         tokens = [self._encoder.prepare(Kind.TEXT, text.text) for texts in chosen for text in texts]
-        blocks = [
-            self._encoder.encode(Kind.TEXT, tokens[start : start + BATCH])
-            for start in range(0, len(tokens), BATCH)
-        ]
-        vectors = np.concatenate([no_texts(images.shape[1]).vectors, *blocks])
+        vectors = encode_tokens(self._encoder, tokens)
         encoded = []
         place = 0
         for row, texts in enumerate(chosen):

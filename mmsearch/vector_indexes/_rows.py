@@ -209,12 +209,7 @@ class StoredRows:
 
     def _many(self, queries: Vectors, k: int) -> Ranking:
         """Many queries, by matrix products."""
-
-        def propose(which: Places, count: int) -> tuple[Any, Any]:
-            starts = range(0, len(which), BATCH_QUERIES)
-            found = [self._products(queries[which[s : s + BATCH_QUERIES]], count) for s in starts]
-            return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
-
+        propose = in_blocks(self._products, queries, BATCH_QUERIES)
         return self.settled(queries, k, propose, len(self))
 
     def _products(
@@ -235,6 +230,20 @@ class StoredRows:
             both = np.concatenate([places, where + start], axis=1)
             places = np.take_along_axis(both, kept, axis=1)
         return scores, places
+
+
+def in_blocks(
+    search: Callable[[Vectors, int], tuple[Any, Any]], queries: Vectors, size: int
+) -> Propose:
+    """Proposals of a search that takes only so many queries in one call."""
+
+    def propose(which: Places, count: int) -> tuple[Any, Any]:
+        starts = range(0, len(which), size)
+        found = [search(queries[which[start : start + size]], count) for start in starts]
+        scores, places = zip(*found, strict=True)
+        return np.concatenate(scores), np.concatenate(places)
+
+    return propose
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.ranking import exhaustive, positions_of, stack
 from mmsearch.core.records import FileStamp
-from mmsearch.core.types import Ids, IndexSpec, Ranking, Training, Vectors
+from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
 from mmsearch.core.vectors import check_unit_vectors
 
 SUFFIX = "npz"
@@ -79,7 +77,7 @@ class ExactIndex:
 
     score_tolerance = 1e-5
     device = "cpu"
-    facts: Mapping[str, Any] = MappingProxyType({"recall": 1.0})
+    facts = EXACT_FACTS
 
     def __init__(self, spec: IndexSpec, ids: Ids, rows: Vectors) -> None:
         self.spec = spec

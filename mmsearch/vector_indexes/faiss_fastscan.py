@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmsearch.core.blocks import BlocksFile, writing_blocks
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileStamp
-from mmsearch.core.types import Ids, IndexSpec, Ranking, Training, Vectors
+from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
 from mmsearch.core.vectors import check_unit_vectors
 from mmsearch.vector_indexes._codes import Codes
 from mmsearch.vector_indexes._rows import Places, StoredRows
@@ -43,8 +43,6 @@ FEW_ALLOWED = 5000
 MOST_CANDIDATES = 65_536
 """If so many do not hold enough allowed rows, all allowed rows are compared."""
 
-UNTUNED: Mapping[str, Any] = {"recall": 1.0}
-
 
 def uses_gpu(device: str) -> bool:
     """Never: FAISS has no fast scan there."""
@@ -58,7 +56,7 @@ def build(
     rows = collect_rows(spec.dim, blocks)
     tuned = _tuned(rows, training)
     if tuned is None:
-        return FaissFastScanIndex(spec, rows, None, UNTUNED)
+        return FaissFastScanIndex(spec, rows, None, EXACT_FACTS)
     return FaissFastScanIndex(spec, rows, tuned.codes, tuned.facts)
 
 
@@ -71,7 +69,7 @@ def write(
     """Write rows as they come, then what is learned from them."""
     with writing_blocks(path) as (arrays, file):
         ids = append_rows(arrays, spec.dim, blocks)
-        facts = UNTUNED
+        facts = EXACT_FACTS
         if len(ids):
             tuned = _tuned(StoredRows(ids, arrays.read("rows")), training)
             if tuned is not None:

@@ -6,9 +6,8 @@ GpuIndexFlatIP with float16 storage. See `_rows`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import faiss
@@ -19,9 +18,9 @@ from mmsearch.core.blocks import BlocksFile, writing_blocks
 from mmsearch.core.errors import UsageError
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileStamp
-from mmsearch.core.types import Ids, IndexSpec, Ranking, Training, Vectors
+from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
 from mmsearch.core.vectors import check_unit_vectors
-from mmsearch.vector_indexes._rows import Places, StoredRows
+from mmsearch.vector_indexes._rows import StoredRows, in_blocks
 from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
 
 SUFFIX = "vectors"
@@ -74,7 +73,7 @@ class FaissFlatIndex:
     """See `mmsearch.core.protocols.VectorIndex`. On a GPU one thread must own it."""
 
     score_tolerance = 1e-3
-    facts: Mapping[str, Any] = MappingProxyType({"recall": 1.0})
+    facts = EXACT_FACTS
 
     def __init__(self, spec: IndexSpec, rows: StoredRows) -> None:
         self.spec = spec
@@ -91,13 +90,7 @@ class FaissFlatIndex:
         # A GPU index may ignore a selector without a word, so it is never given one.
         if gpu is None or places is not None:
             return self._rows.search(queries, k, places)
-
-        def propose(which: Places, count: int) -> tuple[Any, Any]:
-            starts = range(0, len(which), GPU_QUERIES)
-            found = [gpu.search(queries[which[s : s + GPU_QUERIES]], count) for s in starts]
-            scores, rows = zip(*found, strict=True)
-            return np.concatenate(scores), np.concatenate(rows)
-
+        propose = in_blocks(gpu.search, queries, GPU_QUERIES)
         return self._rows.settled(queries, k, propose, len(self._rows), GPU_MAX_K)
 
 
