@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import pty
 import re
 import signal
 import struct
@@ -11,16 +10,15 @@ import subprocess
 import sys
 import termios
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+
+from tests.terminal import COMMAND, shown_at_a_terminal
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(os.name == "nt", reason="no Unix domain sockets"),
 ]
-
-COMMAND = Path(sys.executable).with_name("mmsearch")
 
 
 @contextmanager
@@ -62,30 +60,12 @@ def in_pipes(environment, arguments, cwd):
 
 
 def at_a_terminal(environment, arguments, cwd):
-    controller, terminal = pty.openpty()
-    # So wide that the table folds, and that no other process has it by chance.
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 17, 61, 0, 0))
+    def fold(terminal):
+        # So wide that the table folds, and that no other process has it by chance.
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 17, 61, 0, 0))
+
     variables = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
-    process = subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=variables | {"TERM": "xterm-256color"},
-        cwd=cwd,
-    )
-    os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(controller, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(controller)
-    return process.wait(60), shown, b""
+    return *shown_at_a_terminal(arguments, variables | {"TERM": "xterm-256color"}, cwd, fold), b""
 
 
 def without_times(answer):

@@ -1,38 +1,16 @@
 """What a person at a terminal sees, and what settings do."""
 
 import json
-import os
-import pty
 import subprocess
-import sys
-from pathlib import Path
 
-COMMAND = Path(sys.executable).with_name("mmsearch")
+from tests.terminal import COMMAND, shown_at_a_terminal
 
 
 def at_a_terminal(environment, *arguments, cwd=None):
     """The command's output when stdout and stderr are a terminal."""
-    controller, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        stdout=terminal,
-        stderr=terminal,
-        stdin=terminal,
-        env=environment | {"TERM": "xterm", "NO_COLOR": "1"},
-        cwd=cwd,
-    )
-    os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(controller, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(controller)
-    assert process.wait(60) == 0
+    variables = environment | {"TERM": "xterm", "NO_COLOR": "1"}
+    code, shown = shown_at_a_terminal(arguments, variables, cwd)
+    assert code == 0
     return shown.decode()
 
 

@@ -1,0 +1,38 @@
+"""The installed command at a terminal of its own."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = Path(sys.executable).with_name("mmsearch")
+
+
+def shown_at_a_terminal(arguments, environment, cwd=None, prepare=lambda terminal: None):
+    """Its exit code, and what a person sees: standard output and error together, as bytes.
+
+    ``prepare`` sets up the terminal before the command has it.
+    """
+    controller, terminal = pty.openpty()
+    prepare(terminal)
+    process = subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+        cwd=cwd,
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(controller)
+    return process.wait(60), shown
