@@ -48,7 +48,7 @@ class StoredRows:
     Args:
         ids: int64 (n,), each once.
         rows: float16 (n, dim), C-order; must outlive this object.
-        check: Called with the places of rows before they are used.
+        check: Called with the places of rows before they are used; with None for all.
 
     Attributes:
         ids: Ascending.
@@ -60,7 +60,7 @@ class StoredRows:
         self,
         ids: Ids,
         rows: NDArray[np.float16],
-        check: Callable[[Places], None] = lambda places: None,
+        check: Callable[[Places | None], None] = lambda places: None,
     ) -> None:
         self.rows = rows
         self.check = check

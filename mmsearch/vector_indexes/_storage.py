@@ -11,7 +11,7 @@ from mmsearch.core.blocks import BlocksFile, BlocksWriter
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.types import Ids, IndexSpec, Vectors
 from mmsearch.core.vectors import check_unit_vectors
-from mmsearch.vector_indexes._rows import StoredRows
+from mmsearch.vector_indexes._rows import Places, StoredRows
 
 
 def append_rows(arrays: BlocksWriter, dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> Ids:
@@ -51,4 +51,11 @@ def read_rows(file: BlocksFile, spec: IndexSpec, path: Path, *, whole: bool) -> 
     ids = file.array("ids")
     if whole:
         return StoredRows(ids, file.array("rows"))
-    return StoredRows(ids, file.unchecked("rows"), lambda places: file.check_rows("rows", places))
+
+    def check(places: Places | None) -> None:
+        if places is None:
+            file.array("rows")
+        else:
+            file.check_rows("rows", places)
+
+    return StoredRows(ids, file.unchecked("rows"), check)

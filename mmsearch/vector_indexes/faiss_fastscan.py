@@ -131,7 +131,7 @@ class FaissFastScanIndex:
             return self._rows.among(queries, k, places)
         candidates = self._candidates(queries, k, places)
         if candidates is None:
-            self._rows.check(np.arange(len(self._rows)) if places is None else places)
+            self._rows.check(places)
             return self._rows.search(queries, k, places)
 
         def compare(which: Places, count: int) -> tuple[Any, Any]:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import mmsearch.catalog.filters  # noqa: F401 - or the first example would import it
 from mmsearch.catalog.sqlite import open_catalog
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import (

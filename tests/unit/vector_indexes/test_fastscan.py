@@ -129,6 +129,16 @@ def test_a_damaged_row_is_noticed_by_the_search_that_needs_it(written, tmp_path)
         index.search(TEXTS[:1], 1)
 
 
+def test_a_damaged_row_is_noticed_by_a_search_that_reads_all(written, tmp_path):
+    path, stamp, _ = written
+    content = bytearray(path.read_bytes())
+    content[N * DIM] ^= 16
+    copy = tmp_path / "1.vectors"
+    copy.write_bytes(content)
+    with pytest.raises(DamagedFileError, match="checksum"):
+        faiss_fastscan.load(SPEC, copy, stamp).search(TEXTS[:1], 1500)
+
+
 def test_a_goal_that_codes_cannot_reach_makes_it_exact(truth):
     tiny = Training(TRAINING, memory_bytes=1000)
     index = faiss_fastscan.build(SPEC, blocks(), tiny)
