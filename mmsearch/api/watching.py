@@ -106,11 +106,11 @@ def watch(
         try:
             if not os.path.isdir(folder):  # noqa: PTH112 - bytes paths need os.path
                 raise FileNotFoundError(f"{display_path(folder)} is not there.")
-            yield run(frozenset())
-            if trouble:
-                say(f"{display_path(folder)} is indexed again.")
-            trouble = ""
-            yield from _until_trouble(folder, run, own, settle_s, poll, stop)
+            for report in _until_trouble(folder, run, own, settle_s, poll, stop):
+                if trouble:
+                    say(f"{display_path(folder)} is indexed again.")
+                trouble = ""
+                yield report
         except (MMSearchError, OSError) as error:
             if str(error) != trouble:
                 trouble = str(error)
@@ -138,10 +138,13 @@ def _until_trouble(
         stop_event=stop,
         force_polling=poll or None,
     )
+    began = False
     for changed in changes:
         if not os.path.isdir(folder):  # noqa: PTH112
             raise FileNotFoundError(f"{display_path(folder)} is not there.")
         unrest.add(path for _, path in changed)
-        restless = unrest.due()
+        # The watch is set before the first run, which would miss what happens while it lists.
+        restless = unrest.due() if began else frozenset()
+        began = True
         if restless is not None:
             yield run(restless)

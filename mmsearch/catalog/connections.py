@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from traceback import clear_frames
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
@@ -63,7 +64,8 @@ def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes: committed at the end, undone by an exception."""
-    with engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
+    begun = engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin()
+    with _interruptible(), begun as connection:
         reach(FaultPoint.TRANSACTION_BEGUN)
         yield connection
         reach(FaultPoint.TRANSACTION_READY)
@@ -73,8 +75,27 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One transaction that only reads: from its first read on, it sees one state."""
-    with engine.connect() as connection:
+    with _interruptible(), engine.connect() as connection:
         yield connection
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Leave no lock behind when Ctrl-C comes in the midst of a statement.
+
+    SQLAlchemy closes the connection then, but SQLite keeps a closed connection, with its locks,
+    until its last statement is forgotten, and the traceback remembers that.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        clear_frames(interrupt.__traceback__)
+        raise
+    except AssertionError as error:
+        # What SQLAlchemy makes of an interruption in the midst of a commit.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 def rows_of(connection: Connection) -> Rows:

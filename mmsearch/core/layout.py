@@ -112,11 +112,11 @@ class IndexLayout:
         ]
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the catalog, the segments and the built indexes."""
+        """Bytes of the catalog, the segments and the built indexes, also while they are written."""
         parts = {"catalog": list(self.folder.glob("catalog.*"))}
         for part in ("segments", "ann"):
             parts[part] = [path for name, path in self.files() if name.startswith(f"{part}/")]
-        return {part: sum(path.stat().st_size for path in files) for part, files in parts.items()}
+        return {part: sum(map(_bytes_of, files)) for part, files in parts.items()}
 
     def orphans(self, referenced: set[str]) -> list[tuple[str, Path]]:
         """The files of segments/ and ann/ that no row of the catalog points at, by name.
@@ -141,3 +141,11 @@ class IndexLayout:
             reach(FaultPoint.ORPHAN_REMOVED)
             removed.append(name)
         return removed
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        # A writer has renamed or removed it since it was listed.
+        return 0

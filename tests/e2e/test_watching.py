@@ -5,13 +5,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import mmsearch as library
-from mmsearch.api.watching import LONGEST_WAIT_S, Unrest
+from mmsearch.api.watching import LONGEST_WAIT_S, Unrest, watch
+from mmsearch.core.requests import IndexReport
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 
@@ -132,6 +134,27 @@ def test_a_mount_point_without_its_drive(watcher, folder, home):
     (folder / "sub" / "more.jpg").write_bytes(next(iter((folder / "sub").iterdir())).read_bytes())
     wait_until(lambda: len(names(home)) == 7)
     assert watcher.poll() is None
+
+
+def test_a_file_that_arrives_during_the_first_run(folder, home):
+    runs = []
+
+    def run(restless):
+        runs.append(restless)
+        if len(runs) == 1:
+            (folder / "late.jpg").write_bytes(b"anything")
+        return IndexReport(0, 0, 0, 0, 0, 0, (), 0, (), 0.0, 0)
+
+    stop = threading.Event()
+    stopping = threading.Timer(20, stop.set)
+    stopping.start()
+    for _ in watch(
+        os.fsencode(folder), run, own=home, settle_s=0.1, poll=False, say=print, stop=stop
+    ):
+        if len(runs) == 2:
+            stop.set()
+    stopping.cancel()
+    assert runs == [frozenset(), frozenset()]
 
 
 # --- when things have come to rest ---

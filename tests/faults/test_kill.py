@@ -113,7 +113,7 @@ def test_ctrl_c_says_what_stays_and_how_to_go_on(mmsearch, photos, start, tmp_pa
     wait_for_a_commit(process, home)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err.decode()
     assert b"Traceback" not in err
     kept = pictures(home)
     assert f"Interrupted: {kept} pictures are in index 'default'".encode() in err

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine.base import RootTransaction
+from sqlalchemy.engine.default import DefaultExecutionContext
 
 from mmsearch.catalog import files
 from mmsearch.catalog.connections import reading, writing
@@ -36,6 +38,50 @@ def test_a_transaction_that_writes_has_the_write_lock_from_its_beginning(catalog
             other.execute("BEGIN IMMEDIATE")
     other.execute("BEGIN IMMEDIATE")
     other.close()
+
+
+def test_an_interrupted_statement_keeps_no_lock(catalog, root, path, monkeypatch):
+    proceed = DefaultExecutionContext._setup_result_proxy
+
+    def interrupt(self):
+        if self.statement.startswith("SELECT"):
+            raise KeyboardInterrupt
+        return proceed(self)
+
+    shard = encoded(catalog, root, {b"a.jpg": "a"})
+    other = sqlite3.connect(path, isolation_level=None, timeout=0)
+    with monkeypatch.context() as interrupted:
+        # SQLAlchemy's step between running a statement and reading its rows.
+        interrupted.setattr(DefaultExecutionContext, "_setup_result_proxy", interrupt)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            catalog.commit_shard(shard)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("ROLLBACK")
+    run = catalog.begin_run()
+    catalog.finish_run(run, "interrupted", {})
+    assert catalog.last_run().outcome == "interrupted"
+    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    other.close()
+    # A traceback that is kept is what keeps a statement.
+    assert caught.tb is not None
+
+
+def test_an_interrupted_commit_is_an_interruption(catalog, monkeypatch):
+    run = catalog.begin_run()
+    proceed = RootTransaction._deactivate_from_connection
+    moments = iter([KeyboardInterrupt])
+
+    def interrupt_once(self):
+        for interruption in moments:
+            raise interruption
+        proceed(self)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(RootTransaction, "_deactivate_from_connection", interrupt_once)
+        with pytest.raises(KeyboardInterrupt):
+            catalog.finish_run(run, "finished", {})
+    catalog.finish_run(run, "interrupted", {})
+    assert catalog.last_run().outcome == "interrupted"
 
 
 @pytest.mark.parametrize("name", ["cata?log#1 %41.sqlite", "caf\udce9.sqlite"])

@@ -98,6 +98,13 @@ def test_orphans_go_and_referenced_files_stay(layout):
     assert layout.segment(1).exists()
 
 
+def test_sizes_are_told_while_a_writer_renames_what_was_listed(layout, monkeypatch):
+    publish_bytes(layout.segment(1), b"kept")
+    listed = [*layout.files(), ("segments/000002.npz.tmp", layout.folder / "segments/2.npz.tmp")]
+    monkeypatch.setattr(IndexLayout, "files", lambda self: listed)
+    assert layout.sizes() == {"catalog": 0, "segments": 4, "ann": 0}
+
+
 def test_names_of_built_indexes_are_not_used_twice(layout):
     assert layout.next_built_number() == 1
     publish_bytes(layout.built(4, "faiss"), b"x")
