@@ -1,43 +1,32 @@
-"""An `Index` to fill and to search."""
+"""The half of an `Index` that is filled, and with it the whole."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmsearch import assembly
-from mmsearch.api.keeping import KeptIndex, StrPath, folder_bytes
-from mmsearch.core.errors import DecodeError, EncoderMismatchError, StateError, UsageError
-from mmsearch.core.queries import Filters, Mode, Query, Term
+from mmsearch.api.keeping import StrPath, folder_bytes
+from mmsearch.api.searching import SearchedIndex
+from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.records import Identity
 from mmsearch.core.requests import (
-    Hit,
     IndexReport,
     IndexRequest,
     Progress,
     ReindexReport,
-    SearchRequest,
-    SearchResult,
 )
 from mmsearch.core.types import RECALL, FusionSpec, SearchGoals
 from mmsearch.engine.build_index import AUTO
-from mmsearch.engine.pictures import PictureReader
-from mmsearch.engine.query import check_terms, parse_query, written
-from mmsearch.engine.searcher import SearchEngine
 
 WATCH_WAITS_S = 3600.0
 """A watcher waits for other writers of the index."""
 
 
-class Index(KeptIndex):
+class Index(SearchedIndex):
     """One index. Not for use by several threads at once."""
-
-    _engine: SearchEngine | None = None
-    _pictures: PictureReader | None = None
-
-    # --- filling ---
 
     def add_folder(
         self,
@@ -253,119 +242,6 @@ class Index(KeptIndex):
             with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
                 return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
 
-    # --- searching ---
-
-    def search(
-        self,
-        query: str | Query,
-        k: int = 10,
-        *,
-        filters: Filters | None = None,
-        mode: str | None = None,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
-    ) -> list[Hit]:
-        """The pictures that fit a description best.
-
-        Args:
-            query: A line of the query language (docs/query-language.md), or its parts.
-            k: How many at most.
-            filters: Which pictures may be found; for a line only.
-            mode: ``vector``, ``text`` or ``hybrid``; for a line only. Default: hybrid if the index
-                has texts.
-            min_score: Hits with a lower `Hit.score` are left out.
-            min_confidence: Hits with a lower `Hit.confidence` are left out.
-
-        Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            InvalidQueryError: The query asks for nothing, or k is below 1.
-            SourceError: A picture of the query cannot be read.
-        """
-        asked = self._parsed(query, filters, mode)
-        return list(self.query(SearchRequest(asked, k, min_score, min_confidence)).hits)
-
-    def similar(self, image: StrPath, k: int = 10, *, min_score: float | None = None) -> list[Hit]:
-        """The pictures that look most like a picture; if it is in the index itself, it is first.
-
-        Args:
-            image: A file.
-            k: How many at most.
-            min_score: Hits below this cosine similarity are left out.
-
-        Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            SourceError: The file cannot be read as a picture.
-        """
-        term = Term(image=Path(os.fsdecode(image)))
-        return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
-
-    def query(self, request: SearchRequest) -> SearchResult:
-        """As `search`, with timings, devices and the generation that was searched."""
-        try:
-            return self._answer(request)
-        except EncoderMismatchError:
-            if self._engine is None:
-                raise
-            # The index has another encoder since it was opened.
-            self.close()
-            return self._answer(request)
-
-    def query_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
-        """The answers to many queries, in their order; their texts are encoded in batches."""
-        engine = self._searcher()
-        if engine is not None:
-            engine.warm(requests)
-        return map(self.query, requests)
-
-    def _answer(self, request: SearchRequest) -> SearchResult:
-        engine = self._searcher()
-        if engine is None:
-            check_terms(request.query.terms)
-            return _nothing(request)
-        return engine.search(request)
-
-    @staticmethod
-    def _parsed(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
-        if isinstance(query, Query):
-            return query
-        return Query(parse_query(query), filters or Filters(), None if mode is None else Mode(mode))
-
-    def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
-        """A JPEG of a hit whose long side is at most ``edge_px``; None if it cannot be read."""
-        try:
-            return self._picture_reader().thumbnail(os.fsencode(hit.path), edge_px)
-        except DecodeError:
-            return None
-
-    def close(self) -> None:
-        """Free files and memory; the index may be used again afterwards."""
-        super().close()
-        self._engine = None
-        self._pictures = None
-
-    def _searcher(self) -> SearchEngine | None:
-        """None while the index holds nothing that could be searched."""
-        if self._engine is None:
-            catalog = assembly.open_reader(self._layout)
-            identity = catalog.identity()
-            if identity is None:
-                return None
-            self._engine = assembly.make_search_engine(
-                self._layout,
-                catalog,
-                identity,
-                self._picture_reader(),
-                self._settings,
-                self._say,
-            )
-        return self._engine
-
-    def _picture_reader(self) -> PictureReader:
-        if self._pictures is None:
-            self._pictures = assembly.picture_reader(self._settings)
-            self._open.callback(self._pictures.close)
-        return self._pictures
-
 
 def _refuse_both(bound: Identity, fusion: FusionSpec, vector_index: str) -> None:
     if (fusion, vector_index) != (bound.fusion, bound.vector_index):
@@ -383,21 +259,3 @@ def _refuse_goals(goals: SearchGoals) -> None:
     for name, value in (("memory", goals.memory_mb), ("latency", goals.latency_ms)):
         if value is not None and not value > 0:
             raise UsageError(f"A {name} of {value:g} is none.", "Ask for more than 0.")
-
-
-def _nothing(request: SearchRequest) -> SearchResult:
-    """The answer of an index that holds nothing yet."""
-    return SearchResult(
-        written(request.query.terms),
-        request.query.mode or Mode.VECTOR,
-        hits=(),
-        match=None,
-        calibrated=False,
-        generation=0,
-        pictures=0,
-        passed=0,
-        encoder="",
-        timings_s={},
-        dropped_tokens=0,
-        devices={},
-    )

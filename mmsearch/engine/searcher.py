@@ -13,9 +13,9 @@ from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import DamagedFileError, InvalidQueryError
 from mmsearch.core.evidence import Phrase
 from mmsearch.core.protocols import Blend, Encoder, Fusion
-from mmsearch.core.queries import Mode, Query
+from mmsearch.core.queries import Mode, Query, Term
 from mmsearch.core.requests import SearchRequest, SearchResult
-from mmsearch.core.types import FusionSpec, Kind
+from mmsearch.core.types import FusionSpec, Kind, Vectors
 from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.confidence import NULL_PROMPTS, band
 from mmsearch.engine.encode_query import QueryEncoder
@@ -112,6 +112,10 @@ class SearchEngine:
         for prompts in {request.query.prompts for request in requests}:
             same = [r.query for r in requests if r.query.prompts == prompts]
             self._queries.warm((term for query in same for term in query.terms), prompts)
+
+    def embed(self, terms: Sequence[Term]) -> Vectors:
+        """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
+        return self._queries.vectors(terms)
 
     def _vectors(self, query: Query) -> NDArray[np.float32] | None:
         """None if words alone decide."""

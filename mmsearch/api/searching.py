@@ -1,0 +1,190 @@
+"""The half of an `Index` that searches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmsearch import assembly
+from mmsearch.api.keeping import KeptIndex, StrPath
+from mmsearch.core.errors import DecodeError, EncoderMismatchError, StateError
+from mmsearch.core.queries import Filters, Mode, Query, Term
+from mmsearch.core.records import Record
+from mmsearch.core.requests import Hit, SearchRequest, SearchResult
+from mmsearch.core.types import Vectors
+from mmsearch.engine.pictures import PictureReader
+from mmsearch.engine.query import check_terms, parse_query, written
+from mmsearch.engine.searcher import SearchEngine
+
+
+class SearchedIndex(KeptIndex):
+    """An index that answers queries."""
+
+    _engine: SearchEngine | None = None
+    _pictures: PictureReader | None = None
+
+    def search(
+        self,
+        query: str | Query,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        mode: str | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+    ) -> list[Hit]:
+        """The pictures that fit a description best.
+
+        Args:
+            query: A line of the query language (docs/query-language.md), or its parts.
+            k: How many at most.
+            filters: Which pictures may be found; for a line only.
+            mode: ``vector``, ``text`` or ``hybrid``; for a line only. Default: hybrid if the index
+                has texts.
+            min_score: Hits with a lower `Hit.score` are left out.
+            min_confidence: Hits with a lower `Hit.confidence` are left out.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            InvalidQueryError: The query asks for nothing, or k is below 1.
+            SourceError: A picture of the query cannot be read.
+        """
+        asked = self._parsed(query, filters, mode)
+        return list(self.query(SearchRequest(asked, k, min_score, min_confidence)).hits)
+
+    def similar(self, image: StrPath, k: int = 10, *, min_score: float | None = None) -> list[Hit]:
+        """The pictures that look most like a picture; if it is in the index itself, it is first.
+
+        Args:
+            image: A file.
+            k: How many at most.
+            min_score: Hits below this cosine similarity are left out.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            SourceError: The file cannot be read as a picture.
+        """
+        term = Term(image=Path(os.fsdecode(image)))
+        return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
+
+    def query(self, request: SearchRequest) -> SearchResult:
+        """As `search`, with timings, devices and the generation that was searched."""
+        try:
+            return self._answer(request)
+        except EncoderMismatchError:
+            if self._engine is None:
+                raise
+            # The index has another encoder since it was opened.
+            self.close()
+            return self._answer(request)
+
+    def query_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
+        """The answers to many queries, in their order; their texts are encoded in batches."""
+        self.warm(requests)
+        return map(self.query, requests)
+
+    def warm(self, requests: Sequence[SearchRequest]) -> None:
+        """Encode the texts of queries that will be asked one by one, in batches."""
+        engine = self._searcher()
+        if engine is not None:
+            engine.warm(requests)
+
+    def embed(self, terms: Sequence[Term]) -> Vectors:
+        """The unit vectors of texts and pictures in the index's own space, as queries use them.
+
+        Args:
+            terms: What to encode; weights change nothing.
+
+        Returns:
+            float32 (n, dim), a row a term.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+            StateError: It holds no pictures yet, and so no encoder was chosen.
+            SourceError: A picture cannot be read.
+        """
+        engine = self._searcher()
+        if engine is None:
+            raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+        return engine.embed(terms)
+
+    def picture(self, image_id: int) -> Record | None:
+        """What is known of a picture by its id (`Hit.id`); None if no such picture can be found.
+
+        Raises:
+            UnknownIndexError: Nothing was ever indexed into it.
+        """
+        with self._reader().snapshot() as snapshot:
+            try:
+                record = snapshot.records([image_id])[0]
+            except KeyError:
+                return None
+        return record if record.paths else None
+
+    def _answer(self, request: SearchRequest) -> SearchResult:
+        engine = self._searcher()
+        if engine is None:
+            check_terms(request.query.terms)
+            return _nothing(request)
+        return engine.search(request)
+
+    @staticmethod
+    def _parsed(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
+        if isinstance(query, Query):
+            return query
+        return Query(parse_query(query), filters or Filters(), None if mode is None else Mode(mode))
+
+    def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
+        """A JPEG of a hit whose long side is at most ``edge_px``; None if it cannot be read."""
+        try:
+            return self._picture_reader().thumbnail(os.fsencode(hit.path), edge_px)
+        except DecodeError:
+            return None
+
+    def close(self) -> None:
+        """Free files and memory; the index may be used again afterwards."""
+        super().close()
+        self._engine = None
+        self._pictures = None
+
+    def _searcher(self) -> SearchEngine | None:
+        """None while the index holds nothing that could be searched."""
+        if self._engine is None:
+            catalog = assembly.open_reader(self._layout)
+            identity = catalog.identity()
+            if identity is None:
+                return None
+            self._engine = assembly.make_search_engine(
+                self._layout,
+                catalog,
+                identity,
+                self._picture_reader(),
+                self._settings,
+                self._say,
+            )
+        return self._engine
+
+    def _picture_reader(self) -> PictureReader:
+        if self._pictures is None:
+            self._pictures = assembly.picture_reader(self._settings)
+            self._open.callback(self._pictures.close)
+        return self._pictures
+
+
+def _nothing(request: SearchRequest) -> SearchResult:
+    """The answer of an index that holds nothing yet."""
+    return SearchResult(
+        written(request.query.terms),
+        request.query.mode or Mode.VECTOR,
+        hits=(),
+        match=None,
+        calibrated=False,
+        generation=0,
+        pictures=0,
+        passed=0,
+        encoder="",
+        timings_s={},
+        dropped_tokens=0,
+        devices={},
+    )
