@@ -486,13 +486,13 @@ def file_texts(request: IndexRequest, sources: tuple[TextSource, ...]) -> FileTe
     return FileTexts(sources, _texts.gather, captions)
 
 
-def picture_reader(settings: Settings) -> PictureReader:
-    """Reads the pictures of queries, and makes thumbnails; its process starts with the first."""
+def picture_reader(settings: Settings, workers: int = 1) -> PictureReader:
+    """Reads the pictures of queries, and makes thumbnails; its processes start with the first."""
 
     def make_executor() -> Executor:
         from mmsearch.executors import processes  # noqa: PLC0415 - most queries need none
 
-        return processes.build(1, settings.decode_timeout_s, settings.decode_memory_mb)
+        return processes.build(workers, settings.decode_timeout_s, settings.decode_memory_mb)
 
     return PictureReader(lambda: make_modalities(settings), make_executor)
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmsearch.api.index import Index
     from mmsearch.api.models import list_models, open_model, use_model
-    from mmsearch.api.opening import list_indexes, open_index, restore_index
+    from mmsearch.api.opening import list_indexes, open_index, open_pictures, restore_index
     from mmsearch.api.queries import parse_filters, parse_query
 
 _HOMES = {
     "index": ("Index",),
     "models": ("list_models", "open_model", "use_model"),
-    "opening": ("list_indexes", "open_index", "restore_index"),
+    "opening": ("list_indexes", "open_index", "open_pictures", "restore_index"),
     "queries": ("parse_filters", "parse_query"),
 }
 
@@ -25,6 +25,7 @@ __all__ = [
     "list_models",
     "open_index",
     "open_model",
+    "open_pictures",
     "parse_filters",
     "parse_query",
     "restore_index",

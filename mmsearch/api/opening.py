@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from mmsearch import assembly
 from mmsearch.api.index import Index
+from mmsearch.core.hardware import processors
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.core.upkeep import CopyReport
+from mmsearch.engine.pictures import PictureReader
 
 
 def open_index(
@@ -74,3 +77,13 @@ def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus
         with open_index(catalog.parent.name, home=folder) as index:
             found.append(index.status())
     return found
+
+
+def open_pictures(settings: Settings, workers: int = 0) -> PictureReader:
+    """Makes thumbnails, for several threads at once; to be closed.
+
+    Args:
+        settings: Limits of decoding.
+        workers: Processes that decode; 0: one a processor.
+    """
+    return assembly.picture_reader(settings, workers or processors())

@@ -235,8 +235,11 @@ class Modality(Protocol):
             DecodeError: The file cannot be read; the message is the reason.
         """
 
-    def thumbnail(self, path: bytes, edge_px: int) -> bytes:
-        """A JPEG whose long side is at most ``edge_px``. Raises DecodeError."""
+    def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
+        """A small file (``JPEG``, ``WEBP``): its long side is at most ``edge_px``.
+
+        Raises DecodeError.
+        """
 
 
 class Walk(Protocol):

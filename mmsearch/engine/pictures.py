@@ -53,13 +53,14 @@ class PictureReader:
             ) from error
         return prepared
 
-    def thumbnail(self, path: bytes, edge_px: int) -> bytes:
-        """A JPEG of a picture whose long side is at most ``edge_px``.
+    def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
+        """A picture made small: its long side is at most ``edge_px``.
 
         Raises:
             DecodeError: The file cannot be read.
         """
-        content: bytes = self._elsewhere(_Thumbnail(self._modality(path), path, edge_px))
+        task = _Thumbnail(self._modality(path), path, edge_px, file_format)
+        content: bytes = self._elsewhere(task)
         return content
 
     def close(self) -> None:
@@ -100,9 +101,10 @@ class _Thumbnail:
     modality: Modality
     path: bytes
     edge_px: int
+    file_format: str
 
     def __call__(self) -> bytes:
-        return self.modality.thumbnail(self.path, self.edge_px)
+        return self.modality.thumbnail(self.path, self.edge_px, self.file_format)
 
 
 def _make_worker() -> Callable[[Callable[[], Any]], Any]:

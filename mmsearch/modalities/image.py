@@ -114,8 +114,8 @@ class ImageModality:
         with open_regular(path) as file, _plain_reasons(), _no_global_limit:
             return self._decode(file, edge_px)
 
-    def thumbnail(self, path: bytes, edge_px: int) -> bytes:
-        """A JPEG whose long side is at most ``edge_px``.
+    def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
+        """The picture made small, as a file: its long side is at most ``edge_px``.
 
         Raises:
             DecodeError: One clause that says why it cannot be read.
@@ -124,7 +124,7 @@ class ImageModality:
         image = Image.fromarray(decoded.pixels)
         image.thumbnail((edge_px, edge_px), Image.Resampling.BICUBIC, reducing_gap=3.0)
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=85)
+        image.save(buffer, file_format, quality=85)
         return buffer.getvalue()
 
     def _decode(self, file: BufferedReader, edge_px: int) -> Decoded:

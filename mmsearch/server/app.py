@@ -1,0 +1,58 @@
+"""The application: routes behind a guard."""
+
+from __future__ import annotations
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from mmsearch import __version__
+from mmsearch.server.guard import Guard
+from mmsearch.server.problems import MEDIA_TYPE, tell_problems
+from mmsearch.server.routes import health, indexes, pictures, search
+from mmsearch.server.schemas import Problem
+from mmsearch.server.service import Service
+from mmsearch.server.telemetry import Timed
+
+DESCRIPTION = "Find pictures by describing them. Errors are problem documents (RFC 9457)."
+
+
+def make_app(service: Service) -> FastAPI:
+    """The routes over a service, without a guard."""
+    app = FastAPI(
+        title="mmsearch",
+        version=__version__,
+        description=DESCRIPTION,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(HTTPBearer(auto_error=False, description="--token"))],
+        responses={
+            "default": {
+                "model": Problem,
+                "description": "An error.",
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            }
+        },
+    )
+    app.state.service = service
+    tell_problems(app)
+    for part in (search, pictures, indexes, health):
+        app.include_router(part.router)
+    return app
+
+
+def guarded(app: FastAPI) -> ASGIApp:
+    """An application behind its service's rules, and counted."""
+    service: Service = app.state.service
+    inner: ASGIApp = app
+    if service.rules.origins:
+        inner = CORSMiddleware(
+            inner,
+            allow_origins=service.rules.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["ETag", "Retry-After"],
+        )
+    return Timed(Guard(inner, service.rules), service.telemetry)

@@ -1,0 +1,211 @@
+"""What happens to a request before anything looks at what it wants.
+
+A plain ASGI layer: it sees bodies as they come, so that too large ones are never held.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mmsearch.server.problems import problem
+from mmsearch.server.rules import Rules, is_loopback
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""Say nothing about pictures, and are asked by machines that know no token."""
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    # Nothing that is answered is a page that may load or run anything; a page says its own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+}
+
+CLIENTS = 4096
+"""Clients whose requests are counted."""
+
+
+class _TooLargeError(Exception):
+    """The body is larger than allowed."""
+
+
+class Guard:
+    """Refuses what the rules do not allow.
+
+    Args:
+        app: Answers the rest.
+        rules: What is allowed.
+        clock: Seconds, for tests.
+    """
+
+    def __init__(
+        self, app: ASGIApp, rules: Rules, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app = app
+        self._rules = rules
+        self._rate = RateLimit(rules.requests_per_s, clock)
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send_guarded)
+            return
+        self._under_way += 1
+        try:
+            await self._limited(scope, receive, send_guarded)
+        finally:
+            self._under_way -= 1
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if not self._is_meant(headers):
+            return problem(421, "This server does not answer to that name.")
+        if not self._may_come_from(headers):
+            return problem(403, "Pages of other web sites may not ask this server.")
+        if scope["path"] in OPEN_PATHS:
+            return None
+        return self._too_much(scope) or self._stranger(scope["method"], headers)
+
+    def _too_much(self, scope: Scope) -> Response | None:
+        wait_s = self._rate.wait_s(scope["client"][0] if scope.get("client") else "")
+        if wait_s > 0:
+            return problem(
+                429, "This client asks too often.", {"Retry-After": str(int(wait_s) + 1)}
+            )
+        if self._under_way >= self._rules.at_once:
+            return problem(
+                503, f"{self._rules.at_once} requests are under way. Ask again in a while."
+            )
+        return None
+
+    def _stranger(self, method: str, headers: Headers) -> Response | None:
+        preflight = method == "OPTIONS" and "access-control-request-method" in headers
+        if preflight or self._knows_token(headers):
+            return None
+        return problem(
+            401,
+            "This server asks for its token.",
+            {"WWW-Authenticate": 'Bearer realm="mmsearch"'},
+        )
+
+    def _is_meant(self, headers: Headers) -> bool:
+        """A page whose name was made to point here would else read what only this machine may."""
+        if self._rules.token is not None or not is_loopback(self._rules.host):
+            return True
+        try:
+            named = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        except ValueError:
+            return False
+        return is_loopback(named) or named == self._rules.host
+
+    def _may_come_from(self, headers: Headers) -> bool:
+        """Browsers say where a request comes from, and send some without asking first."""
+        origin = headers.get("origin")
+        if origin in self._rules.origins:
+            return True
+        if origin is None:
+            # A link that someone follows is no way to read the answer.
+            elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+            return not elsewhere or headers.get("sec-fetch-mode") == "navigate"
+        try:
+            return urlsplit(origin).netloc == headers.get("host", "")
+        except ValueError:
+            return False
+
+    def _knows_token(self, headers: Headers) -> bool:
+        token = self._rules.token
+        if token is None:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+        return scheme.lower() == "bearer" and same
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = int(self._rules.upload_mb * 1e6)
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdecimal() and int(declared) > limit:
+            await self._refuse_size(scope, receive, send)
+            return
+        started = False
+        got = 0
+
+        async def receive_limited() -> Message:
+            nonlocal got
+            message = await receive()
+            if message["type"] == "http.request":
+                got += len(message.get("body", b""))
+                if got > limit:
+                    raise _TooLargeError
+            return message
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive_limited, send_noted)
+        except _TooLargeError:
+            if started:
+                raise
+            await self._refuse_size(scope, receive, send)
+
+    async def _refuse_size(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = problem(
+            413,
+            f"The request is larger than {self._rules.upload_mb:g} MB.",
+            {"Connection": "close"},
+        )
+        await refusal(scope, receive, send)
+
+
+class RateLimit:
+    """Each client may ask so often, and save up one second's worth (a token bucket).
+
+    Args:
+        per_s: Requests a second; 0: no limit.
+        clock: Seconds.
+    """
+
+    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, client: str) -> float:
+        """Count a request; how long it comes too early, 0 if it does not."""
+        if not self._per_s:
+            return 0.0
+        now = self._clock()
+        most = max(1.0, self._per_s)
+        left, since = self._left.pop(client, (most, now))
+        left = min(most, left + (now - since) * self._per_s)
+        allowed = left >= 1
+        self._left[client] = (left - 1 if allowed else left, now)
+        if len(self._left) > CLIENTS:
+            self._left.popitem(last=False)
+        return 0.0 if allowed else (1 - left) / self._per_s

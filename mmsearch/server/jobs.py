@@ -1,0 +1,156 @@
+"""Indexing that was asked for over HTTP: one run at a time for each index, each in a thread."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Literal
+
+from mmsearch import api
+from mmsearch.core.errors import StateError, UnknownNameError
+from mmsearch.core.records import Root
+from mmsearch.core.requests import IndexReport, Progress
+
+State = Literal["running", "finished", "interrupted", "failed"]
+
+REMEMBERED = 100
+"""Jobs that can be asked about, the running ones among them."""
+
+
+class Job:
+    """One run over one folder.
+
+    Args:
+        index: Opened for it alone, and closed at its end.
+        root: The folder.
+        retry_failed: See `mmsearch.Index.add_folder`.
+    """
+
+    def __init__(self, index: api.Index, root: Root, *, retry_failed: bool) -> None:
+        self.id = secrets.token_hex(8)
+        self.index = index.name
+        self.state: State = "running"
+        self._opened = index
+        self._root = root
+        self._retry_failed = retry_failed
+        self._progress = Progress("scan", 0, None)
+        self._report: IndexReport | None = None
+        self._error: str | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"mmsearch-job-{self.id}")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Interrupt it; what was committed stays."""
+        self._stop.set()
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._thread.join()
+
+    def answer(self) -> dict[str, Any]:
+        """See `JobAnswer`."""
+        progress, report = self._progress, self._report
+        return {
+            "id": self.id,
+            "index": self.index,
+            "root": self._root.name,
+            "state": self.state,
+            "phase": progress.phase if self.state == "running" else None,
+            "done": progress.done,
+            "total": progress.total,
+            "report": None if report is None else _counts(report),
+            "error": self._error,
+        }
+
+    def _run(self) -> None:
+        state: State = "failed"
+        try:
+            with self._opened as index:
+                self._report = index.add_folder(
+                    self._root.path, retry_failed=self._retry_failed, progress=self._note
+                )
+            state = "finished"
+        except KeyboardInterrupt:
+            state = "interrupted"
+        # A job that fails says so; the server goes on.
+        except Exception as error:  # noqa: BLE001
+            self._error = str(error) or type(error).__name__
+        self.state = state
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+        if self._stop.is_set():
+            # What a run knows as the wish to end early.
+            raise KeyboardInterrupt
+
+
+class Jobs:
+    """All jobs of a server.
+
+    Args:
+        open_index: An index by name.
+    """
+
+    def __init__(self, open_index: Callable[[str], api.Index]) -> None:
+        self._open_index = open_index
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def start(self, index: str, root: Root, *, retry_failed: bool = False) -> Job:
+        """Bring an index up to date with a folder.
+
+        Raises:
+            StateError: Another job is at work on it.
+        """
+        with self._lock:
+            if any(job.index == index and job.state == "running" for job in self._jobs.values()):
+                raise StateError(
+                    f"Index {index!r} is being brought up to date already.",
+                    "Wait for that job, or stop it.",
+                )
+            job = Job(self._open_index(index), root, retry_failed=retry_failed)
+            self._jobs[job.id] = job
+            while len(self._jobs) > REMEMBERED:
+                ended = next((one.id for one in self._jobs.values() if one.state != "running"), "")
+                if self._jobs.pop(ended, None) is None:
+                    break
+        return job
+
+    def of(self, index: str) -> list[Job]:
+        """The jobs of an index, oldest first."""
+        return [job for job in list(self._jobs.values()) if job.index == index]
+
+    def job(self, index: str, job_id: str) -> Job:
+        """A job by id.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or job.index != index:
+            raise UnknownNameError(f"Index {index!r} has no job {job_id!r}.")
+        return job
+
+    def close(self) -> None:
+        """Interrupt what is under way, and wait for its end."""
+        for job in list(self._jobs.values()):
+            job.stop()
+        for job in list(self._jobs.values()):
+            job.wait()
+
+
+def _counts(report: IndexReport) -> dict[str, int]:
+    return {
+        "added": report.added,
+        "changed": report.changed,
+        "moved": report.moved,
+        "copied": report.copied,
+        "gone": report.gone,
+        "unchanged": report.unchanged,
+        "failed": len(report.failed),
+        "still_failed": report.still_failed,
+        "retold": report.retold,
+    }

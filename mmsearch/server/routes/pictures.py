@@ -1,0 +1,66 @@
+"""Pictures of an index: what is known of them, and themselves."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from mmsearch.server.render import picture_answer
+from mmsearch.server.schemas import PictureAnswer
+from mmsearch.server.service import TheDesk, TheService
+from mmsearch.server.thumbnails import Size, present
+
+router = APIRouter(tags=["pictures"])
+
+ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+MEDIA_TYPES = {
+    name: f"image/{name.lower()}"
+    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
+}
+
+A_PICTURE = {"content": {"image/*": {}}, "description": "The picture."}
+
+
+@router.get("/v1/indexes/{name}/pictures/{image_id}", response_model=PictureAnswer)
+async def get_picture(service: TheService, desk: TheDesk, image_id: ImageId) -> JSONResponse:
+    """What is known of a picture."""
+    return JSONResponse(picture_answer(desk.name, await service.record(desk, image_id)))
+
+
+@router.get(
+    "/v1/indexes/{name}/pictures/{image_id}/original",
+    response_class=FileResponse,
+    responses={200: A_PICTURE},
+)
+async def get_original(service: TheService, desk: TheDesk, image_id: ImageId) -> Response:
+    """The file itself, whole or in part (Range)."""
+    record = await service.record(desk, image_id)
+    path = os.fsdecode(await run_in_threadpool(present, record))
+    media_type = MEDIA_TYPES.get(record.picture.format, "application/octet-stream")
+    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"})
+
+
+@router.get(
+    "/v1/indexes/{name}/pictures/{image_id}/thumbnail",
+    response_class=FileResponse,
+    responses={200: {"content": {"image/webp": {}}, "description": "A WebP."}},
+)
+async def get_thumbnail(
+    service: TheService,
+    desk: TheDesk,
+    image_id: ImageId,
+    size: Annotated[Size, Query(description="Long side: 160, 400 or 1280 pixels.")] = Size.MEDIUM,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The picture made small."""
+    record = await service.record(desk, image_id)
+    path, tag = await run_in_threadpool(service.thumbnails.get, record, size)
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, max-age=3600"}
+    if if_none_match is not None and f'"{tag}"' in if_none_match:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type="image/webp", headers=headers)

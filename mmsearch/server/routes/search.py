@@ -1,0 +1,156 @@
+"""Searching and encoding."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Query, UploadFile
+from starlette.responses import JSONResponse
+
+from mmsearch import api
+from mmsearch.core.errors import InvalidQueryError, MMSearchError
+from mmsearch.core.queries import Filters, Term
+from mmsearch.core.requests import SearchRequest
+from mmsearch.core.types import Vectors
+from mmsearch.server.desk import Desk
+from mmsearch.server.render import offset_of, search_answer
+from mmsearch.server.schemas import (
+    K_LIMIT,
+    PAGE_LIMIT,
+    BatchAnswer,
+    BatchBody,
+    EmbeddingsAnswer,
+    FilterBody,
+    SearchAnswer,
+    SearchBody,
+    SearchParams,
+    Text,
+    TextsBody,
+)
+from mmsearch.server.service import Service, TheDesk, TheService
+from mmsearch.server.thumbnails import present
+
+router = APIRouter(tags=["search"])
+
+Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.")]
+
+
+@router.post("/v1/indexes/{name}/search", response_model=SearchAnswer)
+async def search(service: TheService, desk: TheDesk, body: SearchBody) -> JSONResponse:
+    """Search by text, by pictures of the index, or by both."""
+    return JSONResponse(await _answer(service, desk, body))
+
+
+@router.get("/v1/indexes/{name}/search", response_model=SearchAnswer)
+async def search_by_url(
+    service: TheService,
+    desk: TheDesk,
+    asked: Annotated[SearchParams, Query()],
+) -> JSONResponse:
+    """The same by a URL, with the most usual filters."""
+    return JSONResponse(await _answer(service, desk, asked.body()))
+
+
+@router.post("/v1/indexes/{name}/search/batch", response_model=BatchAnswer)
+async def search_batch(service: TheService, desk: TheDesk, body: BatchBody) -> JSONResponse:
+    """Several searches; one that cannot be answered says so in its place."""
+
+    async def one(search: SearchBody) -> dict[str, Any]:
+        try:
+            return await _answer(service, desk, search)
+        except MMSearchError as error:
+            return {
+                "type": "about:blank",
+                "title": type(error).__name__,
+                "status": error.http_status,
+                "detail": str(error),
+            }
+
+    return JSONResponse({"answers": await asyncio.gather(*map(one, body.searches))})
+
+
+@router.post("/v1/indexes/{name}/search/picture", response_model=SearchAnswer)
+async def search_by_picture(
+    service: TheService,
+    desk: TheDesk,
+    picture: Picture,
+    query: Annotated[Text, Form(description="Text to go with it.")] = "",
+    limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
+    cursor: Annotated[Text | None, Form()] = None,
+) -> JSONResponse:
+    """Search by a picture that is sent, with or without text."""
+    body = SearchBody(query=query, limit=limit, cursor=cursor)
+    async with service.uploaded(picture) as path:
+        return JSONResponse(await _answer(service, desk, body, [path]))
+
+
+@router.post("/v1/indexes/{name}/embeddings/texts", response_model=EmbeddingsAnswer)
+async def embed_texts(desk: TheDesk, body: TextsBody) -> JSONResponse:
+    """The vectors of texts, as queries use them."""
+    return JSONResponse(await _embedded(desk, [Term(text) for text in body.texts]))
+
+
+@router.post("/v1/indexes/{name}/embeddings/picture", response_model=EmbeddingsAnswer)
+async def embed_picture(service: TheService, desk: TheDesk, picture: Picture) -> JSONResponse:
+    """The vector of a picture that is sent."""
+    async with service.uploaded(picture) as path:
+        return JSONResponse(await _embedded(desk, [Term(image=path)]))
+
+
+async def _answer(
+    service: Service, desk: Desk, body: SearchBody, pictures: list[Path] | None = None
+) -> dict[str, Any]:
+    offset = offset_of(body.cursor, K_LIMIT)
+    limit = min(body.limit, K_LIMIT - offset)
+    liked = [present(await service.record(desk, image_id)) for image_id in body.like]
+    query = api.parse_query(
+        body.query,
+        without=body.without,
+        images=[*(pictures or []), *map(os.fsdecode, liked)],
+        filters=_filters(body.filters),
+        mode=body.mode,
+        blend=body.blend,
+        prompts=body.prompts,
+    )
+    if not body.explain and body.min_confidence is not None:
+        raise InvalidQueryError(
+            "A least confidence was asked for, but no explanation.", "Leave one of them away."
+        )
+    # One more than the page tells whether there is a further one.
+    k = min(offset + limit + 1, K_LIMIT)
+    request = SearchRequest(query, k, body.min_score, body.min_confidence, body.explain)
+    result = await desk.search(request)
+    service.telemetry.note_search(desk.name, result)
+    return search_answer(desk.name, result, offset, limit)
+
+
+def _filters(body: FilterBody) -> Filters:
+    return api.parse_filters(
+        paths=body.path,
+        after=body.after,
+        before=body.before,
+        min_width=body.min_width,
+        min_height=body.min_height,
+        orientation=body.orientation,
+        formats=body.format,
+        cameras=body.camera,
+        near=body.near,
+        tags=body.tag,
+        where=body.where,
+    )
+
+
+async def _embedded(desk: Desk, terms: list[Term]) -> dict[str, Any]:
+    def work(index: api.Index) -> tuple[Vectors, Any]:
+        return index.embed(terms), index.status().identity
+
+    vectors, identity = await desk.ask(work)
+    return {
+        "encoder": identity.encoder.name,
+        "fingerprint": identity.encoder.fingerprint,
+        "dim": vectors.shape[1],
+        "embeddings": vectors.tolist(),
+    }

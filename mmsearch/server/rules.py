@@ -1,0 +1,45 @@
+"""What a server allows."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a server allows.
+
+    Attributes:
+        host: The address it binds.
+        token: Who asks must know it; None: whoever reaches the server may ask.
+        origins: Other web sites whose pages may ask.
+        upload_mb: Megabytes of a request's body.
+        requests_per_s: For one client; 0: as many as it likes.
+        at_once: Requests under way; further ones are refused.
+        indexing: Whether known folders may be indexed again.
+    """
+
+    host: str = "127.0.0.1"
+    token: str | None = field(default=None, repr=False)
+    origins: tuple[str, ...] = ()
+    upload_mb: float = 50.0
+    requests_per_s: float = 0.0
+    at_once: int = 512
+    indexing: bool = True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what is bound there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def new_token() -> str:
+    """One that cannot be guessed."""
+    return secrets.token_urlsafe(24)

@@ -1,0 +1,81 @@
+"""A server in a thread of its own, for as long as something else wants it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from mmsearch.core.errors import UsageError
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.service import Service
+
+STARTS_WITHIN_S = 30.0
+
+ENDS_WITHIN_S = 10
+"""Requests that take longer are cut off when the server ends."""
+
+
+@contextmanager
+def running(service: Service, port: int) -> Iterator[str]:
+    """Answer requests until the context ends; those under way are answered first.
+
+    Args:
+        service: Closed at the end.
+        port: 0: any that is free.
+
+    Yields:
+        The server's address, as a URL.
+
+    Raises:
+        UsageError: The address cannot be bound.
+    """
+    host = service.rules.host
+    listener = _bound(host, port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            guarded(make_app(service)),
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=ENDS_WITHIN_S,
+        )
+    )
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listener]}, name="mmsearch-http"
+    )
+    thread.start()
+    try:
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+        service.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Bound here, not in the server's thread: a port that is taken is said at once."""
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"{host} is no address of this machine: {error}.") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"Port {port} of {host} cannot be used: {error.strerror}.",
+            "Choose another one with --port, or 0 for any.",
+        ) from error
+    return listener

@@ -1,0 +1,252 @@
+"""What is asked and answered over HTTP, as OpenAPI describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+K_LIMIT = 1000
+"""So many hits of a query can be paged through."""
+
+PAGE_LIMIT = 200
+BATCH_LIMIT = 100
+TEXT_LIMIT = 2000
+"""Characters of a query."""
+
+Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
+
+
+class Asked(BaseModel):
+    """Base of what is asked: a misspelt member is an error, not nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FilterBody(Asked):
+    """Which pictures may be found; as the options of `mmsearch query`."""
+
+    path: list[Text] = Field([], max_length=50, description="Patterns as in .gitignore.")
+    after: Text | None = Field(None, description="ISO 8601 date or time.", examples=["2019-05"])
+    before: Text | None = Field(None, description="ISO 8601 date or time.")
+    min_width: int | None = Field(None, ge=0, le=2**31)
+    min_height: int | None = Field(None, ge=0, le=2**31)
+    orientation: Literal["landscape", "portrait", "square"] | None = None
+    format: list[Text] = Field([], max_length=50, examples=[["jpeg"]])
+    camera: list[Text] = Field([], max_length=50)
+    near: Text | None = Field(None, description="LATITUDE,LONGITUDE,KILOMETRES")
+    tag: list[Text] = Field([], max_length=50)
+    where: Text | None = Field(None, description="A condition.", examples=["width > 2*height"])
+
+
+class SearchBody(Asked):
+    """A query, as `mmsearch query` takes it, and which page of its answer is wanted."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"query": "a windmill", "limit": 5},
+                {"query": "2:dog + snow", "not": ["people"], "filters": {"after": "2015"}},
+            ]
+        },
+    )
+
+    query: Text = Field("", description="A line of the query language; empty for pictures alone.")
+    without: list[Text] = Field(
+        [], alias="not", max_length=20, description="What pictures shall not look like."
+    )
+    like: list[int] = Field(
+        [], max_length=20, description="Ids of pictures that hits shall look like."
+    )
+    mode: Literal["vector", "text", "hybrid"] | None = Field(
+        None, description="Default: hybrid if the index has texts."
+    )
+    blend: Text | None = Field(None, description="How both lists become one in hybrid mode.")
+    prompts: list[Text] | None = Field(
+        None, max_length=20, description="Phrasings of a text, each with one {}."
+    )
+    filters: FilterBody = Field(default_factory=lambda: FilterBody.model_validate({}))
+    limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Hits of a page.")
+    cursor: Text | None = Field(None, description="Of an earlier answer: the page after it.")
+    min_score: float | None = Field(None, allow_inf_nan=False)
+    min_confidence: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    explain: bool = Field(
+        True, description="Say how sure each hit is, and which text speaks for it."
+    )
+
+
+class SearchParams(Asked):
+    """A query in a URL."""
+
+    q: Text = Field("", description="A line of the query language.", examples=["a windmill"])
+    without: list[Text] = Field([], alias="not", max_length=20)
+    like: list[int] = Field([], max_length=20, description="Ids of pictures.")
+    limit: int = Field(20, ge=1, le=PAGE_LIMIT)
+    cursor: Text | None = None
+    mode: Literal["vector", "text", "hybrid"] | None = None
+    path: list[Text] = Field([], max_length=50)
+    after: Text | None = None
+    before: Text | None = None
+    min_width: int | None = Field(None, ge=0, le=2**31)
+    min_height: int | None = Field(None, ge=0, le=2**31)
+    orientation: Literal["landscape", "portrait", "square"] | None = None
+    format: list[Text] = Field([], max_length=50)
+    camera: list[Text] = Field([], max_length=50)
+    near: Text | None = None
+    tag: list[Text] = Field([], max_length=50)
+    where: Text | None = None
+
+    def body(self) -> SearchBody:
+        """The same as a body."""
+        given = self.model_dump(by_alias=True)
+        of_search = {"not", "like", "limit", "cursor", "mode"}
+        filters = {name: given[name] for name in FilterBody.model_fields}
+        rest = {name: given[name] for name in of_search}
+        return SearchBody.model_validate({"query": self.q, "filters": filters, **rest})
+
+
+class BatchBody(Asked):
+    """Several searches."""
+
+    searches: list[SearchBody] = Field(min_length=1, max_length=BATCH_LIMIT)
+
+
+class TextsBody(Asked):
+    """Texts to encode."""
+
+    texts: list[Text] = Field(min_length=1, max_length=BATCH_LIMIT, examples=[["a windmill"]])
+
+
+class JobBody(Asked):
+    """A folder to bring the index up to date with."""
+
+    root: Text = Field(description="The name of a folder that is indexed already.")
+    retry_failed: bool = False
+
+
+class TextOf(BaseModel):
+    """A text of a picture."""
+
+    kind: str
+    text: str
+    language: str | None
+    source: str
+
+
+class Matched(BaseModel):
+    """The text that speaks for a hit."""
+
+    text: str
+    kind: str
+    language: str | None
+    spans: list[tuple[int, int]] = Field(description="Where the query's words are in it.")
+
+
+class PictureAnswer(BaseModel):
+    """A picture of an index."""
+
+    id: int
+    path: str = Field(description="For people: bytes that are no text are escaped.")
+    copies: list[str] = Field(description="Other places with the same content.")
+    width: int
+    height: int
+    format: str
+    taken_at: str | None
+    camera: str | None
+    latitude: float | None
+    longitude: float | None
+    modified_at: float = Field(description="Seconds since 1970.")
+    size_bytes: int
+    texts: list[TextOf]
+    links: dict[str, str] = Field(description="self, original and thumbnail.")
+
+
+class HitAnswer(PictureAnswer):
+    """A picture that was found, and why."""
+
+    rank: int = Field(description="From 1, across pages.")
+    score: float = Field(description="What the order goes by.")
+    visual: float | None = Field(description="Cosine similarity.")
+    text: float = Field(description="Share of the query's words that its texts hold.")
+    matched: Matched | None
+    confidence: float = Field(description="Probability that it shows what was asked for.")
+    band: str = Field(description="likely, possible or unlikely.")
+
+
+class SearchAnswer(BaseModel):
+    """A page of an answer."""
+
+    query: str
+    mode: str
+    hits: list[HitAnswer]
+    next_cursor: str | None = Field(description="For the page after this one; null: none.")
+    match: str | None = Field(description="The band of the best hit: is it here at all?")
+    calibrated: bool = Field(description="Whether confidences were fitted for this encoder.")
+    generation: int = Field(description="State of the index.")
+    pictures: int = Field(description="That the index holds.")
+    passed: int = Field(description="That pass the filters.")
+    encoder: str
+    dropped_tokens: int = Field(description="Of the query, beyond what the encoder reads.")
+    timings_s: dict[str, float]
+
+
+class Problem(BaseModel):
+    """An error, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class BatchAnswer(BaseModel):
+    """An answer or a problem for each search, in their order."""
+
+    answers: list[SearchAnswer | Problem]
+
+
+class EmbeddingsAnswer(BaseModel):
+    """Unit vectors in the space of the index's encoder."""
+
+    encoder: str
+    fingerprint: str = Field(description="Vectors of one fingerprint may be compared.")
+    dim: int
+    embeddings: list[list[float]]
+
+
+class IndexAnswer(BaseModel):
+    """What an index holds."""
+
+    name: str
+    pictures: int
+    files: int
+    failures: int
+    generation: int
+    encoder: str | None
+    fusion: str | None
+    vector_index: str | None
+    roots: list[str] = Field(description="Names of the folders that are indexed.")
+    waiting: int = Field(description="Pictures beside the built vector index.")
+    bytes_by_part: dict[str, int]
+    last_run: dict[str, Any] | None
+
+
+class IndexesAnswer(BaseModel):
+    """Names of indexes."""
+
+    indexes: list[str]
+
+
+class JobAnswer(BaseModel):
+    """An indexing job."""
+
+    id: str
+    index: str
+    root: str
+    state: Literal["running", "finished", "interrupted", "failed"]
+    phase: str | None
+    done: int
+    total: int | None = Field(description="Null while it is not known.")
+    report: dict[str, int] | None
+    error: str | None

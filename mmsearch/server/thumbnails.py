@@ -1,0 +1,97 @@
+"""Small pictures, made once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar
+
+from mmsearch.core.errors import DecodeError, MMSearchError
+from mmsearch.core.records import Record
+from mmsearch.engine.pictures import PictureReader
+
+
+class Size(StrEnum):
+    """How large a thumbnail is; its long side in pixels is in `EDGES_PX`."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+EDGES_PX = {Size.SMALL: 160, Size.MEDIUM: 400, Size.LARGE: 1280}
+
+
+class GoneError(MMSearchError):
+    """The file of a picture is not what was indexed."""
+
+    http_status: ClassVar[int] = 410
+
+
+def present(record: Record) -> bytes:
+    """The path of a picture's file, if it is still what was indexed.
+
+    Only the first of a picture's places: its size and time are the ones that are known.
+
+    Raises:
+        GoneError: It is not there, or has been changed.
+    """
+    path = record.paths[0]
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - bytes paths need os
+    except OSError:
+        facts = None
+    if facts is None or (facts.st_size, facts.st_mtime_ns) != (record.size, record.mtime_ns):
+        raise GoneError(
+            f"The file of picture {record.id} is gone or has changed since it was indexed.",
+            "Index its folder again.",
+        )
+    return path
+
+
+class Thumbnails:
+    """Makes and keeps them; several threads may ask.
+
+    Args:
+        folder: Where they are kept; may be deleted at any time.
+        pictures: Decodes, in processes of its own.
+    """
+
+    def __init__(self, folder: Path, pictures: PictureReader) -> None:
+        self._folder = folder
+        self._pictures = pictures
+
+    def get(self, record: Record, size: Size) -> tuple[Path, str]:
+        """The file of a WebP, and what names its content: another picture has another.
+
+        Raises:
+            GoneError: The picture's file is not what was indexed.
+            DecodeError: It cannot be read.
+        """
+        source = present(record)
+        facts = f"{record.mtime_ns} {record.size} {EDGES_PX[size]} ".encode()
+        tag = hashlib.sha256(facts + source).hexdigest()[:40]
+        path = self._folder / tag[:2] / f"{tag}.webp"
+        if not path.exists():
+            try:
+                content = self._pictures.thumbnail(source, EDGES_PX[size], "WEBP")
+            except DecodeError as error:
+                raise DecodeError(
+                    f"Picture {record.id} cannot be read: {error.message}."
+                ) from error
+            _write(path, content)
+        return path, tag
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._pictures.close()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).replace(path)
