@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -22,8 +22,10 @@ from mmsearch.cli import arguments
 from mmsearch.cli.errors import INTERRUPTED, run_command
 from mmsearch.cli.options import Home, IndexName
 from mmsearch.cli.output import warn
-from mmsearch.core.settings import load_settings
+from mmsearch.core.errors import UsageError
+from mmsearch.core.settings import Settings, load_settings
 from mmsearch.resident.meeting import ENVIRONMENT
+from mmsearch.server.rules import Rules, is_loopback, new_token
 
 if TYPE_CHECKING:
     from mmsearch.resident.client import Printed
@@ -33,43 +35,131 @@ if TYPE_CHECKING:
 def serve(
     name: IndexName = "default",
     home: Home = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; other machines reach 0.0.0.0.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port to listen at; 0: any that is free.", min=0, max=65535)
+    ] = 7788,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer only those who know it.",
+            envvar="MMSEARCH_TOKEN",
+            show_default="none on 127.0.0.1, else made up and printed",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web site whose pages may ask, such as https://photos.example."),
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(
+            help="Requests a second for each client.", min=0, show_default="as many as they like"
+        ),
+    ] = 0.0,
+    max_upload: Annotated[
+        float, typer.Option(help="Largest request, in megabytes.", min=0.01)
+    ] = 50.0,
+    no_indexing: Annotated[
+        bool, typer.Option("--no-indexing", help="Never index, whoever asks.")
+    ] = False,
+    no_http: Annotated[
+        bool, typer.Option("--no-http", help="Answer the commands of this user only.")
+    ] = False,
     idle: Annotated[
         float | None,
         typer.Option(
-            help="End after so long without a query.",
+            help="With --no-http: end after so long without a query.",
             metavar="MINUTES",
             min=0.01,
             show_default="never",
         ),
     ] = None,
 ) -> None:
-    """Keep an index and its model open, so that queries are answered at once.
+    """Keep an index open and answer over HTTP; see docs/http-api.md.
 
-    While it runs, query and similar use it by themselves, and print the same. What is indexed
-    meanwhile is found. Ctrl-C ends it.
+    Queries of the command line are answered by it at once, too, and print the same. What is indexed
+    meanwhile is found. Ctrl-C ends it when what was asked is answered.
 
-    Example: mmsearch serve --idle 30
+    Example: mmsearch serve --port 8000
     """
-    from mmsearch.core.requests import SearchRequest
-    from mmsearch.resident.server import serve as serve_calls
-
     settings = load_settings().with_flags(home=home)
     # Calls come from other folders.
     settings = replace(
         settings, home=settings.indexes_home().absolute(), cache=settings.cache.absolute()
     )
-    with api.open_index(name, settings=settings, say=warn) as index:
-        index.query(SearchRequest(api.parse_query("a picture")))
-        ended_by = serve_calls(
-            index.folder,
-            settings,
-            partial(_answer, index),
-            idle_s=None if idle is None else idle * 60,
-            ready=lambda: warn(f"Index {index.name!r} is open for queries; Ctrl-C ends this."),
+    if no_http:
+        with api.open_index(name, settings=settings, say=warn) as index:
+            _be_warm(index)
+            ended_by = _serve_commands(
+                index, settings, partial(_answer, index), "", None if idle is None else idle * 60
+            )
+    elif idle is not None:
+        raise UsageError("A server for HTTP does not end by itself.", "Add --no-http to --idle.")
+    else:
+        token = token or (None if is_loopback(host) else _made_up())
+        rules = Rules(
+            host=host,
+            token=token,
+            origins=tuple(allow_origin or ()),
+            upload_mb=max_upload,
+            requests_per_s=rate,
+            indexing=not no_indexing,
         )
+        ended_by = _serve_http(name, settings, rules, port)
     warn("Nobody asked for a while." if ended_by is None else f"Index {name!r} is closed.")
     if ended_by == signal.SIGINT:
         raise typer.Exit(INTERRUPTED)
+
+
+def _be_warm(index: api.Index) -> None:
+    """Load what the first query would have to wait for."""
+    from mmsearch.core.requests import SearchRequest
+
+    index.query(SearchRequest(api.parse_query("a picture")))
+
+
+def _made_up() -> str:
+    token = new_token()
+    warn(f"Token: {token}")
+    return token
+
+
+def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int | None:
+    from mmsearch.server.running import running
+    from mmsearch.server.service import Service
+
+    service = Service.of(settings, rules, lambda: [name], warn)
+    with closing(service):
+        desk = service.desks.desk(name)
+        desk.wait_for(_be_warm)
+        with running(service, port) as url:
+
+            def answer(call: Call) -> Printed | None:
+                return desk.wait_for(lambda index: _answer(index, call))
+
+            with api.open_index(name, settings=settings) as index:
+                return _serve_commands(index, settings, answer, f" at {url}")
+
+
+def _serve_commands(
+    index: api.Index,
+    settings: Settings,
+    answer: Callable[[Call], Printed | None],
+    where: str,
+    idle_s: float | None = None,
+) -> int | None:
+    from mmsearch.resident.server import serve as serve_calls
+
+    return serve_calls(
+        index.folder,
+        settings,
+        answer,
+        idle_s=idle_s,
+        ready=lambda: warn(f"Index {index.name!r} is open for queries{where}; Ctrl-C ends this."),
+    )
 
 
 def _answer(index: api.Index, call: Call) -> Printed | None:

@@ -199,6 +199,7 @@ class Desks:
             return desk
 
     def close(self) -> None:
-        """Close them all."""
+        """Close them all; none opens again."""
+        self._names = list
         for desk in self.opened():
             desk.close()

@@ -24,7 +24,7 @@ def running(service: Service, port: int) -> Iterator[str]:
     """Answer requests until the context ends; those under way are answered first.
 
     Args:
-        service: Closed at the end.
+        service: Answers them.
         port: 0: any that is free.
 
     Yields:
@@ -56,7 +56,6 @@ def running(service: Service, port: int) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listener.close()
-        service.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, File, Form, Query, UploadFile
 from starlette.responses import JSONResponse
 
 from mmsearch import api
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
 from mmsearch.core.queries import Filters, Term
 from mmsearch.core.requests import SearchRequest
@@ -84,7 +85,10 @@ async def search_by_picture(
     """Search by a picture that is sent, with or without text."""
     body = SearchBody(query=query, limit=limit, cursor=cursor)
     async with service.uploaded(picture) as path:
-        return JSONResponse(await _answer(service, desk, body, [path]))
+        answer = await _answer(service, desk, body, [path])
+    # Where it lay meanwhile is nobody's business.
+    shown = answer["query"].replace(display_path(path), "(picture)")
+    return JSONResponse(answer | {"query": shown})
 
 
 @router.post("/v1/indexes/{name}/embeddings/texts", response_model=EmbeddingsAnswer)
