@@ -97,7 +97,7 @@ class _Ours:
     def __init__(self, home: Path, cache: Path, folder: Path) -> None:
         self._command = [Path(sys.executable).with_name("mmsearch"), "query", QUERY]
         self._command += ["--home", home, "-k", str(K)]
-        self._serve = [self._command[0], "serve", "--home", home]
+        self._serve = [self._command[0], "serve", "--no-http", "--home", home]
         self._meetings = {}
         for name in ("alone", "served"):
             self._meetings[name] = folder / name

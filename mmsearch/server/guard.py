@@ -150,8 +150,7 @@ class Guard:
         if declared.isdecimal() and int(declared) > limit:
             await self._refuse_size(scope, receive, send)
             return
-        started = False
-        got = 0
+        got, refused = 0, False
 
         async def receive_limited() -> Message:
             nonlocal got
@@ -162,17 +161,20 @@ class Guard:
                     raise _TooLargeError
             return message
 
-        async def send_noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
+        async def send_unless_too_large(message: Message) -> None:
+            # Whoever reads a body may take the end of it for an error of the body.
+            nonlocal refused
+            if got <= limit:
+                await send(message)
+            elif not refused:
+                refused = True
+                await self._refuse_size(scope, receive, send)
 
         try:
-            await self._app(scope, receive_limited, send_noted)
+            await self._app(scope, receive_limited, send_unless_too_large)
         except _TooLargeError:
-            if started:
-                raise
-            await self._refuse_size(scope, receive, send)
+            if not refused:
+                await self._refuse_size(scope, receive, send)
 
     async def _refuse_size(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = problem(

@@ -24,7 +24,7 @@ pytestmark = [
 @contextmanager
 def served(environment, home, *options, ends=signal.SIGTERM, code=0):
     process = subprocess.Popen(
-        [COMMAND, "serve", "--home", home, *options],
+        [COMMAND, "serve", "--no-http", "--home", home, *options],
         env=environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -166,18 +166,18 @@ def test_what_is_indexed_meanwhile_is_found(mmsearch, environment, photos, tmp_p
 
 
 def test_a_second_one_and_one_without_an_index_say_so(mmsearch, resident, photo_index, tmp_path):
-    done = mmsearch("serve", "--home", photo_index, code=1)
+    done = mmsearch("serve", "--no-http", "--home", photo_index, code=1)
     assert done.err == (
         "Error: Another process serves index 'default' already. Queries use it by themselves.\n"
     )
-    done = mmsearch("serve", "--home", tmp_path, code=2)
+    done = mmsearch("serve", "--port", "0", "--home", tmp_path, code=2)
     assert done.err.startswith("Error: There is no index named 'default'")
 
 
 def test_it_ends_when_nobody_asks(mmsearch, photo_index, tmp_path):
     tmp_path.chmod(0o700)
     elsewhere = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    done = mmsearch("serve", "--home", photo_index, "--idle", "0.01", env=elsewhere)
+    done = mmsearch("serve", "--no-http", "--home", photo_index, "--idle", "0.01", env=elsewhere)
     assert done.err.endswith("Nobody asked for a while.\n")
 
 

@@ -110,15 +110,20 @@ async def _answer(
     offset = offset_of(body.cursor, K_LIMIT)
     limit = min(body.limit, K_LIMIT - offset)
     liked = [present(await service.record(desk, image_id)) for image_id in body.like]
+    images = [*(pictures or []), *(Path(os.fsdecode(path)) for path in liked)]
     query = api.parse_query(
         body.query,
         without=body.without,
-        images=[*(pictures or []), *map(os.fsdecode, liked)],
+        images=images,
         filters=_filters(body.filters),
         mode=body.mode,
         blend=body.blend,
         prompts=body.prompts,
     )
+    if any(term.image is not None and term.image not in images for term in query.terms):
+        raise InvalidQueryError(
+            "A query over HTTP cannot name files.", "Send the picture, or say its id in 'like'."
+        )
     if not body.explain and body.min_confidence is not None:
         raise InvalidQueryError(
             "A least confidence was asked for, but no explanation.", "Leave one of them away."

@@ -1,0 +1,116 @@
+"""``mmsearch serve`` as a new user starts it, asked over a socket."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from tests.terminal import COMMAND
+
+pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
+
+
+@contextmanager
+def serving(environment, home, *options, ends=signal.SIGTERM, code=0):
+    """A server: its URL, the token that it made up, and how to end it."""
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--home", home, "--port", "0", *options],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    ended = []
+
+    def end():
+        if not ended:
+            ended.append(process.send_signal(ends))
+
+    token = None
+    try:
+        line = process.stderr.readline()
+        if line.startswith("Token: "):
+            token = line.split()[1]
+            line = process.stderr.readline()
+        found = re.fullmatch(
+            r"Index 'default' is open for queries at (http://\S+); Ctrl-C ends this\.\n", line
+        )
+        assert found, line
+        yield SimpleNamespace(url=found[1], token=token, end=end)
+    finally:
+        end()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", "Index 'default' is closed.\n")
+
+
+@pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_http_and_the_command_line_say_the_same(mmsearch, environment, photo_index, ends, code):
+    with serving(environment, photo_index, ends=ends, code=code) as server:
+        assert server.token is None
+        assert server.url.startswith("http://127.0.0.1:")
+        at = f"{server.url}/v1/indexes/default/search"
+        told = httpx.get(at, params={"q": "a windmill", "limit": 5})
+        printed = mmsearch("query", "a windmill", "-k", "5", "--json", "--home", photo_index)
+        hits = json.loads(printed.out)["hits"]
+        assert [hit["path"] for hit in told.json()["hits"]] == [hit["path"] for hit in hits]
+
+
+def test_what_is_bound_elsewhere_asks_for_its_token(environment, photo_index):
+    with serving(environment, photo_index, "--host", "0.0.0.0") as server:  # noqa: S104
+        at = f"{server.url}/v1/indexes".replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        assert httpx.get(at).status_code == 401
+        assert httpx.get(at, headers={"Authorization": "Bearer x"}).status_code == 401
+        known = {"Authorization": f"Bearer {server.token}"}
+        assert httpx.get(at, headers=known).json() == {"indexes": ["default"]}
+
+
+def test_a_token_of_the_environment(environment, photo_index):
+    with serving(environment | {"MMSEARCH_TOKEN": "mine"}, photo_index) as server:
+        assert server.token is None
+        assert httpx.get(f"{server.url}/v1/indexes").status_code == 401
+        known = {"Authorization": "Bearer mine"}
+        assert httpx.get(f"{server.url}/v1/indexes", headers=known).status_code == 200
+
+
+def test_a_port_that_is_taken_is_said_at_once(mmsearch, photo_index):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = mmsearch("serve", "--home", photo_index, "--port", port, code=2)
+    assert done.err.startswith(f"Error: Port {port} of 127.0.0.1 cannot be used: ")
+    assert "Choose another one with --port" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "no.such.host.invalid"], "is no address of this machine"),
+        (["--idle", "5"], "A server for HTTP does not end by itself. Add --no-http to --idle."),
+    ],
+)
+def test_what_cannot_be_served(mmsearch, photo_index, options, said):
+    done = mmsearch("serve", "--home", photo_index, "--port", "0", *options, code=2)
+    assert said in done.err
+
+
+def test_a_request_under_way_is_answered_before_the_end(environment, photo_index):
+    with serving(environment, photo_index) as server:
+        address = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+        with socket.create_connection(address) as late:
+            late.sendall(
+                b"POST /v1/indexes/default/search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                b"Content-Type: application/json\r\nContent-Length: 18\r\n\r\n"
+            )
+            time.sleep(0.5)
+            server.end()
+            time.sleep(0.5)
+            late.sendall(b'{"query": "a dog"}')
+            late.settimeout(30)
+            assert late.recv(100).startswith(b"HTTP/1.1 200 OK")

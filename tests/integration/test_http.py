@@ -1,0 +1,302 @@
+"""The HTTP API over real photographs: the same answers as the index itself gives."""
+
+import io
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mmsearch as library
+from mmsearch.core.upkeep import Weight
+from mmsearch.server.rules import Rules
+from tests.over_http import asked
+
+AT = "/v1/indexes/default"
+
+
+@pytest.fixture(scope="module")
+def server(photo_index, environment):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patch.setenv(name, environment[name])
+        with asked(photo_index) as client:
+            yield client
+
+
+@pytest.fixture(scope="module")
+def index(photo_index, server):
+    with library.open_index(home=photo_index) as index:
+        yield index
+
+
+def search(server, **body):
+    answer = server.post(f"{AT}/search", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_hits_are_those_of_the_index(server, index):
+    answer = search(server, query="a windmill", limit=20)
+    hits = index.search("a windmill", k=20)
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in hits]
+    assert [hit["path"] for hit in answer["hits"]] == [str(hit.path) for hit in hits]
+    assert [hit["rank"] for hit in answer["hits"]] == list(range(1, 21))
+    for told, hit in zip(answer["hits"], hits, strict=True):
+        assert told["score"] == pytest.approx(hit.score, abs=1e-6)
+        assert told["confidence"] == pytest.approx(hit.confidence, abs=1e-6)
+        assert (told["width"], told["height"], told["band"]) == (hit.width, hit.height, hit.band)
+    assert (answer["pictures"], answer["passed"], answer["encoder"]) == (212, 212, "starter")
+
+
+def test_a_url_asks_the_same(server):
+    by_url = server.get(
+        f"{AT}/search", params={"q": "a dog", "limit": 3, "orientation": "landscape", "not": "cat"}
+    ).json()
+    by_body = search(
+        server, query="a dog", limit=3, filters={"orientation": "landscape"}, **{"not": ["cat"]}
+    )
+    assert by_url["hits"] == by_body["hits"]
+    assert all(hit["width"] > hit["height"] for hit in by_url["hits"])
+
+
+def test_pages_join_to_the_whole(server, index):
+    whole = [hit.id for hit in index.search("an animal", k=212)]
+    pages, cursor = [], None
+    while True:
+        answer = search(server, query="an animal", limit=50, cursor=cursor)
+        pages += answer["hits"]
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    assert [hit["id"] for hit in pages] == whole
+    assert [hit["rank"] for hit in pages] == list(range(1, 213))
+
+
+@pytest.mark.parametrize(
+    "cursor", ["nonsense", "e30=", "eyJhZnRlciI6IC0xfQ==", "eyJhZnRlciI6IDFlOX0=", "é"]
+)
+def test_a_cursor_that_nobody_made(server, cursor):
+    answer = server.post(f"{AT}/search", json={"query": "a dog", "cursor": cursor})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("The cursor is none that this server made.")
+
+
+def test_pictures_like_one_of_the_index(server, index):
+    first = index.search("a windmill", k=1)[0]
+    answer = search(server, like=[first.id], limit=5)
+    assert [hit["id"] for hit in answer["hits"]] == [
+        hit.id for hit in index.similar(first.path, k=5)
+    ]
+    assert answer["hits"][0]["id"] == first.id
+
+
+def test_a_picture_that_is_sent(server, index):
+    first = index.search("a windmill", k=1)[0]
+    with first.path.open("rb") as file:
+        answer = server.post(f"{AT}/search/picture", files={"picture": file}, data={"limit": "3"})
+    told = answer.json()
+    assert (told["hits"][0]["id"], told["query"]) == (first.id, "(picture)")
+    assert told["hits"][0]["score"] > 0.999
+    assert len(told["hits"]) == 3
+
+
+def test_a_picture_with_words(server, index):
+    first = index.search("a windmill", k=1)[0]
+    with first.path.open("rb") as file:
+        answer = server.post(
+            f"{AT}/search/picture", files={"picture": file}, data={"query": "a dog"}
+        )
+    told = answer.json()
+    assert told["query"].endswith("a dog")
+    alone = search(server, like=[first.id], limit=20)
+    assert [hit["id"] for hit in told["hits"]] != [hit["id"] for hit in alone["hits"]]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 half a JPEG"])
+def test_what_is_sent_and_is_no_picture(server, content):
+    answer = server.post(f"{AT}/search/picture", files={"picture": content})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("The picture that was sent cannot be read: ")
+
+
+def test_batches_answer_in_order_and_say_what_is_wrong_in_its_place(server, index):
+    body = {"searches": [{"query": "a dog", "limit": 2}, {"query": "-dog"}, {"query": "a cat"}]}
+    dog, wrong, cat = server.post(f"{AT}/search/batch", json=body).json()["answers"]
+    assert [hit["id"] for hit in dog["hits"]] == [hit.id for hit in index.search("a dog", k=2)]
+    assert (wrong["status"], "hits" in wrong) == (400, False)
+    assert len(cat["hits"]) == 20
+
+
+def test_embeddings_are_those_of_queries(server, index):
+    texts = ["a dog", "a windmill at dusk"]
+    told = server.post(f"{AT}/embeddings/texts", json={"texts": texts}).json()
+    vectors = np.asarray(told["embeddings"], np.float32)
+    assert vectors.shape == (2, told["dim"])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.allclose(vectors, index.embed([library.Term(text) for text in texts]), atol=1e-6)
+    first = index.search("a dog", k=1)[0]
+    with first.path.open("rb") as file:
+        sent = server.post(f"{AT}/embeddings/picture", files={"picture": file}).json()
+    assert sent["fingerprint"] == told["fingerprint"]
+    score = float(np.asarray(sent["embeddings"][0]) @ vectors[0])
+    assert score == pytest.approx(first.visual, abs=0.01)
+
+
+def test_what_is_known_of_a_picture(server, index):
+    hit = index.search("a windmill", k=1)[0]
+    told = server.get(f"{AT}/pictures/{hit.id}").json()
+    assert (told["id"], told["path"], told["size_bytes"]) == (hit.id, str(hit.path), hit.size_bytes)
+    assert told["links"]["thumbnail"] == f"{AT}/pictures/{hit.id}/thumbnail"
+    missing = server.get(f"{AT}/pictures/99999")
+    assert missing.status_code == 404
+    assert missing.json()["detail"] == "Index 'default' has no picture 99999."
+
+
+@pytest.mark.parametrize(("size", "edge"), [("small", 160), ("medium", 400), ("large", 1280)])
+def test_thumbnails(server, index, size, edge):
+    hit = index.search("a windmill", k=1)[0]
+    answer = server.get(f"{AT}/pictures/{hit.id}/thumbnail", params={"size": size})
+    assert answer.headers["content-type"] == "image/webp"
+    picture = Image.open(io.BytesIO(answer.content))
+    assert picture.format == "WEBP"
+    assert max(picture.size) == min(edge, max(hit.width, hit.height))
+    tag = answer.headers["etag"]
+    again = server.get(
+        f"{AT}/pictures/{hit.id}/thumbnail", params={"size": size}, headers={"If-None-Match": tag}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_originals_whole_and_in_parts(server, index):
+    hit = index.search("a windmill", k=1)[0]
+    content = hit.path.read_bytes()
+    answer = server.get(f"{AT}/pictures/{hit.id}/original")
+    assert (answer.content, answer.headers["content-type"]) == (content, "image/jpeg")
+    part = server.get(f"{AT}/pictures/{hit.id}/original", headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, content[10:20])
+    beyond = server.get(
+        f"{AT}/pictures/{hit.id}/original", headers={"Range": f"bytes={len(content)}-"}
+    )
+    assert beyond.status_code == 416
+
+
+def test_many_at_once_get_what_each_asked_for(server, index):
+    queries = [f"a {thing}" for thing in ("dog", "cat", "boat", "flower", "bird", "house")] * 6
+    expected = {query: [hit.id for hit in index.search(query, k=5)] for query in set(queries)}
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda query: search(server, query=query, limit=5), queries))
+    for query, answer in zip(queries, answers, strict=True):
+        assert [hit["id"] for hit in answer["hits"]] == expected[query]
+
+
+def test_what_the_index_holds(server):
+    assert server.get("/v1/indexes").json() == {"indexes": ["default"]}
+    told = server.get(AT).json()
+    assert (told["pictures"], told["roots"], told["encoder"]) == (212, ["photos"], "starter")
+    missing = server.get("/v1/indexes/none")
+    assert (missing.status_code, missing.json()["kind"]) == (404, "UnknownIndexError")
+
+
+def test_measurements(server):
+    search(server, query="a boat")
+    text = server.get("/metrics").text
+    assert 'mmsearch_search_seconds_count{index="default",stage="encode"}' in text
+    assert 'mmsearch_pictures{index="default"} 212.0' in text
+    assert 'mmsearch_waiting{index="default"} 0.0' in text
+    assert 'route="/v1/indexes/{name}/search",status="200"' in text
+    server.get("/anything/that/nobody/serves")
+    assert "anything" not in server.get("/metrics").text
+
+
+def test_machines_that_watch(server):
+    assert server.get("/healthz").json() == {"ok": True}
+    assert server.get("/readyz").json() == {"ready": True}
+
+
+# --- an index that changes while it is served ---
+
+
+@pytest.fixture
+def folder(photos, tmp_path):
+    made = tmp_path / "few"
+    made.mkdir()
+    for path in sorted((photos / "photos").iterdir())[:5]:
+        shutil.copy(path, made)
+    return made
+
+
+@pytest.fixture
+def home(folder, tmp_path):
+    home = tmp_path / "home"
+    with library.open_index(home=home, model="starter") as index:
+        index.add_folder(folder)
+    return home
+
+
+def ended(server, job, seconds=60):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        told = server.get(f"{AT}/jobs/{job['id']}").json()
+        if told["state"] != "running":
+            return told
+        time.sleep(0.05)
+    raise AssertionError("the job does not end")
+
+
+def test_a_job_finds_what_is_new_and_queries_see_it(home, folder, photos):
+    with asked(home) as server:
+        assert search(server, query="a photograph")["pictures"] == 5
+        shutil.copy(sorted((photos / "photos").iterdir())[5], folder)
+        started = server.post(f"{AT}/jobs", json={"root": "few"})
+        assert started.status_code == 202
+        with server.stream("GET", f"{AT}/jobs/{started.json()['id']}/events") as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            events = [json.loads(line[6:]) for line in stream.iter_lines() if line[:6] == "data: "]
+        assert events[-1]["state"] == "finished"
+        assert (events[-1]["report"]["added"], events[-1]["report"]["unchanged"]) == (1, 5)
+        assert search(server, query="a photograph")["pictures"] == 6
+        assert [job["id"] for job in server.get(f"{AT}/jobs").json()] == [started.json()["id"]]
+
+
+def test_a_job_that_is_stopped_keeps_what_it_has(home, folder, photos):
+    for path in sorted((photos / "photos").iterdir())[5:]:
+        shutil.copy(path, folder)
+    with asked(home) as server:
+        job = server.post(f"{AT}/jobs", json={"root": "few"}).json()
+        second = server.post(f"{AT}/jobs", json={"root": "few"})
+        assert second.status_code == 409
+        assert server.delete(f"{AT}/jobs/{job['id']}").status_code == 202
+        assert ended(server, job)["state"] == "interrupted"
+        left = server.post(f"{AT}/jobs", json={"root": "few"}).json()
+        assert ended(server, left)["state"] == "finished"
+        assert search(server, query="a photograph")["pictures"] == len(list(folder.iterdir()))
+    with library.open_index(home=home) as index:
+        assert all(finding.weight is Weight.NOTE for finding in index.check())
+
+
+def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
+    with asked(home) as server:
+        answer = server.post(f"{AT}/jobs", json={"root": str(tmp_path)})
+        assert (answer.status_code, answer.json()["kind"]) == (404, "UnknownNameError")
+        assert server.get(f"{AT}/jobs/none").status_code == 404
+    with asked(home, Rules(indexing=False)) as server:
+        refused = server.post(f"{AT}/jobs", json={"root": "few"})
+        assert refused.json()["detail"] == "This server does not index."
+
+
+def test_a_picture_whose_file_is_no_longer_what_was_indexed_is_not_served(home, folder):
+    with asked(home) as server:
+        hit = search(server, query="a photograph")["hits"][0]
+        path = folder / hit["path"].rsplit("/", 1)[1]
+        path.write_bytes(b"a secret")
+        for link in ("original", "thumbnail"):
+            answer = server.get(hit["links"][link])
+            assert answer.status_code == 410
+            assert b"secret" not in answer.content
+        path.unlink()
+        assert server.get(hit["links"]["original"]).status_code == 410
+        assert server.get(hit["links"]["self"]).status_code == 200

@@ -1,0 +1,26 @@
+"""The whole application over an index, without a socket."""
+
+from contextlib import closing, contextmanager
+
+from starlette.testclient import TestClient
+
+from mmsearch.core.settings import load_settings
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.rules import Rules
+from mmsearch.server.service import Service
+
+
+@contextmanager
+def asked(home, rules=None, names=("default",)):
+    """A client of a server, as a browser on this machine is."""
+    settings = load_settings().with_flags(home=home)
+    service = Service.of(settings, rules or Rules(), lambda: list(names))
+    with (
+        closing(service),
+        TestClient(
+            guarded(make_app(service)),
+            base_url="http://127.0.0.1:7788",
+            raise_server_exceptions=False,
+        ) as client,
+    ):
+        yield client

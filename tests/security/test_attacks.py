@@ -1,0 +1,273 @@
+"""Attacks on a server, each of which must fail."""
+
+import base64
+import io
+import json
+import os
+import zlib
+
+import pytest
+from PIL import Image
+
+from mmsearch.server.rules import Rules
+from tests.over_http import asked
+
+AT = "/v1/indexes/default"
+TOKEN = "known-here"  # noqa: S105 - of the test's own server
+
+
+@pytest.fixture(scope="module")
+def server(photo_index, environment):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patch.setenv(name, environment[name])
+        with asked(photo_index) as client:
+            yield client
+
+
+def is_problem(answer, *statuses):
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert {"type", "title", "status", "detail"} <= told.keys()
+    assert told["status"] == answer.status_code
+    assert "Traceback" not in answer.text
+    return told
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        "../../../../etc/passwd",
+        "..%2f..%2f..%2fetc%2fpasswd",
+        "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "/etc/passwd",
+        "1%00.jpg",
+        "1/../../../etc/passwd",
+        "-1",
+        "0",
+        "1e3",
+        "99999999999999999999999",
+        "1;cat /etc/passwd",
+        "1' OR '1'='1",
+    ],
+)
+@pytest.mark.parametrize("part", ["", "/original", "/thumbnail"])
+def test_no_path_in_a_request_reaches_a_file(server, picture, part):
+    answer = server.get(f"{AT}/pictures/{picture}{part}")
+    is_problem(answer, 404, 422)
+    assert b"root:" not in answer.content
+
+
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "../default", "default%2f..%2fdefault", ".", "é"])
+def test_no_name_of_an_index_is_a_path(server, name):
+    is_problem(server.get(f"/v1/indexes/{name}/search", params={"q": "a"}), 404)
+
+
+def test_indexes_that_are_not_served_are_not_opened(photo_index, tmp_path):
+    (tmp_path / "default").symlink_to(photo_index / "default")
+    (tmp_path / "private").symlink_to(photo_index / "default")
+    with asked(tmp_path) as server:
+        assert server.get(AT).status_code == 200
+        is_problem(server.get("/v1/indexes/private"), 404)
+        assert server.get("/v1/indexes").json() == {"indexes": ["default"]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "image:/etc/passwd",
+        "a dog + image:/etc/passwd",
+        "-image:/etc/passwd + a dog",
+        "image:/does/not/exist",
+        "like:/etc/passwd",
+        "@/etc/passwd",
+        "file:///etc/passwd",
+    ],
+)
+def test_no_query_reads_a_file(server, line, photo_index):
+    answer = server.post(f"{AT}/search", json={"query": line})
+    assert answer.status_code in (200, 400)
+    assert "known format" not in answer.text
+    if answer.status_code == 200:
+        # Words, no file: the answer is that of any other text.
+        assert answer.json()["mode"] in ("vector", "hybrid")
+    else:
+        assert answer.json()["detail"].startswith("A query over HTTP cannot name files.")
+
+
+@pytest.mark.parametrize("where", ["__import__('os').system('id')", "width > 0; DROP TABLE files"])
+def test_conditions_are_no_programs(server, where):
+    told = is_problem(
+        server.post(f"{AT}/search", json={"query": "a", "filters": {"where": where}}), 400
+    )
+    assert "uid=" not in told["detail"]
+    assert server.get(AT).json()["files"] == 212
+
+
+def test_no_url_is_fetched(server):
+    for url in ("http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "file:///etc"):
+        # Sockets are forbidden here: an attempt would be an error of its own.
+        answer = server.post(f"{AT}/search", json={"query": url})
+        assert answer.status_code in (200, 400)
+    is_problem(server.post(f"{AT}/search/picture", data={"picture": "http://127.0.0.1:1/"}), 422)
+
+
+# --- what is sent ---
+
+
+def chunk(kind, content):
+    body = kind + content
+    return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def png_bomb(edge):
+    header = edge.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    rows = zlib.compress(bytes(1000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("edge", [20_000, 2**31 - 1])
+def test_a_picture_larger_than_allowed_is_refused_undecoded(server, edge):
+    answer = server.post(f"{AT}/search/picture", files={"picture": png_bomb(edge)})
+    assert "cannot be read" in is_problem(answer, 422)["detail"]
+
+
+def test_a_request_larger_than_allowed_is_refused(photo_index):
+    with asked(photo_index, Rules(upload_mb=0.1)) as server:
+        told = is_problem(
+            server.post(f"{AT}/search/picture", files={"picture": os.urandom(200_000)}), 413
+        )
+        assert told["detail"] == "The request is larger than 0.1 MB."
+        parts = iter([b"{" + b" " * 60_000] * 3)
+        is_problem(server.post(f"{AT}/search", content=parts), 413)
+        assert server.get(AT).status_code == 200
+
+
+def test_the_name_of_an_upload_names_nothing(server, tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 30), "red").save(buffer, "JPEG")
+    target = tmp_path / "written"
+    for name in (f"../../../../../{target}", str(target), "a\0b", ""):
+        server.post(f"{AT}/search/picture", files={"picture": (name, buffer.getvalue())})
+    assert not target.exists()
+
+
+def test_what_was_sent_is_not_kept(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 30), "red").save(buffer, "JPEG")
+    assert (
+        server.post(f"{AT}/search/picture", files={"picture": buffer.getvalue()}).status_code == 200
+    )
+    server.post(f"{AT}/search/picture", files={"picture": b"no picture"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"query": "a" * 2001},
+        {"query": "a", "limit": 201},
+        {"query": "a", "limit": 10**30},
+        {"query": "a", "not": ["a"] * 21},
+        {"query": "a", "like": [1] * 21},
+        {"query": "a", "unknown": 1},
+        {"query": ["a"]},
+        {"query": "a", "min_score": "NaN"},
+    ],
+)
+def test_requests_have_limits(server, body):
+    is_problem(server.post(f"{AT}/search", json=body), 422)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[" * 100_000, b'{"query": "\\ud800"}', b"\xff\xfe", b'{"query": 1e999}'],
+)
+def test_what_is_no_json(server, content):
+    answer = server.post(
+        f"{AT}/search", content=content, headers={"Content-Type": "application/json"}
+    )
+    is_problem(answer, 400, 422)
+
+
+def test_a_cursor_cannot_reach_beyond_the_limit(server):
+    for after in (10**9, 1000, True, "1", None, [1]):
+        cursor = base64.urlsafe_b64encode(json.dumps({"after": after}).encode()).decode()
+        is_problem(server.post(f"{AT}/search", json={"query": "a", "cursor": cursor}), 400)
+
+
+# --- who asks ---
+
+
+@pytest.fixture(scope="module")
+def closed(photo_index, environment):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patch.setenv(name, environment[name])
+        with asked(photo_index, Rules(host="0.0.0.0", token=TOKEN)) as client:  # noqa: S104
+            yield client
+
+
+def test_nothing_about_pictures_is_told_without_the_token(closed):
+    known = {"Authorization": f"Bearer {TOKEN}"}
+    document = closed.get("/openapi.json", headers=known).json()
+    open_ones = set()
+    for path, item in document["paths"].items():
+        for method in item:
+            asked_for = path.format(name="default", image_id=1, job_id="x")
+            answer = closed.request(method.upper(), asked_for)
+            if answer.status_code != 401:
+                open_ones.add((method, path))
+    assert open_ones == {("get", "/healthz"), ("get", "/readyz")}
+    assert closed.get("/openapi.json").status_code == 401
+    assert closed.get("/v1/indexes", headers=known).status_code == 200
+
+
+def test_the_token_is_taken_from_the_header_only(closed):
+    assert closed.get("/v1/indexes", params={"token": TOKEN}).status_code == 401
+    assert closed.get("/v1/indexes", headers={"Cookie": f"token={TOKEN}"}).status_code == 401
+
+
+def test_other_sites_may_not_read_answers(server):
+    answer = server.get(AT)
+    assert "access-control-allow-origin" not in answer.headers
+    preflight = server.options(
+        f"{AT}/search",
+        headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
+    )
+    assert preflight.status_code == 403
+
+
+def test_sites_that_are_allowed_may(photo_index):
+    site = "https://photos.example"
+    with asked(photo_index, Rules(origins=(site,))) as server:
+        answer = server.get(AT, headers={"Origin": site})
+        assert answer.headers["access-control-allow-origin"] == site
+        preflight = server.options(
+            f"{AT}/search", headers={"Origin": site, "Access-Control-Request-Method": "POST"}
+        )
+        assert preflight.status_code == 200
+        assert server.get(AT, headers={"Origin": "https://evil.example"}).status_code == 403
+
+
+def test_pictures_cannot_run_anything(server):
+    answer = server.get(f"{AT}/pictures/1/original")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_a_failure_that_nobody_foresaw_tells_nothing(server, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr("mmsearch.server.routes.indexes.index_answer", fail)
+    told = is_problem(server.get(AT), 500)
+    assert "secret" not in json.dumps(told)
