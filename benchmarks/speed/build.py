@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.speed.compare import compare, machine, row, table
+from benchmarks.speed.compare import compare, machine, peak_kib, row, table
 from benchmarks.speed.contenders import lists, train_and_add
 from benchmarks.speed.ours import NAME, ours
 from benchmarks.speed.synthetic import DIM, Collection
@@ -102,7 +101,7 @@ def main(who: str, rows: int) -> None:
     for _ in collection.blocks():
         pass
     made, made_used = time.perf_counter() - began, time.process_time() - used
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kib()
     began, used = time.perf_counter(), time.process_time()
     BUILDS[who](collection)
     print(
@@ -111,7 +110,7 @@ def main(who: str, rows: int) -> None:
                 "wall_s": time.perf_counter() - began - made,
                 "cpu_s": time.process_time() - used - made_used,
                 "before_mib": before / 1024,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "peak_mib": peak_kib() / 1024,
             }
         )
     )

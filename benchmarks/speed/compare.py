@@ -105,6 +105,15 @@ def processor_time_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def peak_kib() -> int:
+    """The most memory that this process has had resident, in KiB.
+
+    Not getrusage: what that says is at least the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
 def against(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Comparison:
     """The ratios of rounds, from the seconds that each took, float64 (rounds,)."""
     ratios = theirs_s / ours_s

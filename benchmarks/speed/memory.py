@@ -6,7 +6,6 @@ import io
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed.compare import machine
+from benchmarks.speed.compare import machine, peak_kib
 from mmsearch import assembly
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
@@ -86,7 +85,7 @@ def _index(folder: Path, home: Path) -> dict[str, float]:
     peaks: dict[str, float] = {}
 
     def note(state: Progress) -> None:
-        peaks.setdefault(state.phase, _peak_mb())
+        peaks.setdefault(state.phase, peak_kib() / 1024)
 
     with (
         assembly.writing(layout, 0, create=True) as catalog,
@@ -101,12 +100,8 @@ def _index(folder: Path, home: Path) -> dict[str, float]:
         "added": report.added,
         "begun_mb": peaks["scan"],
         "encoded_mb": peaks["build"],
-        "built_mb": _peak_mb(),
+        "built_mb": peak_kib() / 1024,
     }
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def page(results: dict[str, Any]) -> str:

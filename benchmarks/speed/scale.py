@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.compare import machine
+from benchmarks.speed.compare import machine, peak_kib
 from benchmarks.speed.synthetic import Collection
 from benchmarks.speed.truth import recall
 from mmsearch.core.types import IndexSpec, Training, Vectors
@@ -29,7 +28,7 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
         began = time.perf_counter()
         training = Training(collection.training_queries(TRAINING))
         stamp = faiss_fastscan.write(spec, collection.blocks(), path, training)
-        built_s, built_mb = time.perf_counter() - began, _peak_mb()
+        built_s, built_mb = time.perf_counter() - began, peak_kib() * 1024 / 1e6
         began = time.perf_counter()
         index = faiss_fastscan.load(spec, path, stamp)
         loaded_s = time.perf_counter() - began
@@ -62,10 +61,6 @@ def _median_ms(index: Any, queries: Vectors, k: int) -> float:
         index.search(query[None], k)
         times.append(time.perf_counter() - began)
     return 1000 * float(np.median(times))
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 def page(results: dict[str, Any]) -> str:
