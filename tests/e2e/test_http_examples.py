@@ -1,0 +1,39 @@
+"""Every example of the HTTP API runs."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_http import serving
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.enable_socket,
+    pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here"),
+]
+
+PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
+
+
+def test_every_example_is_answered(environment, photo_index, photos, tmp_path):
+    examples = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(examples) >= 8
+    shutil.copy(min(photos.rglob("*.jpg")), tmp_path / "picture.jpg")
+    with serving(environment, photo_index) as server:
+        for example in examples:
+            # An answer that is a problem is a failure, too.
+            script = 'curl() { command curl --fail-with-body "$@" || return 1; echo; }\nset -e\n' + example
+            done = subprocess.run(
+                ["sh", "-c", script.replace("http://127.0.0.1:7788", server.url)],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, (example, done.stdout, done.stderr)
+            assert '"detail"' not in done.stdout
+    assert (tmp_path / "small.webp").read_bytes()[:4] == b"RIFF"
+    assert (tmp_path / "original").stat().st_size > 1000
