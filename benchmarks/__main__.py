@@ -30,6 +30,7 @@ from benchmarks.speed import (
     pipeline,
     quant,
     scale,
+    serving,
     simd_guard,
 )
 
@@ -49,6 +50,7 @@ SPEED: dict[str, Any] = {
     "build": build,
     "memory": memory,
     "metadata": metadata,
+    "serving": serving,
 }
 LARGE: dict[str, Any] = {
     "flat_1m": flat,

@@ -142,6 +142,13 @@ class SearchedIndex(KeptIndex):
         except DecodeError:
             return None
 
+    def rest(self) -> None:
+        """Free the memory and the processes that only pictures of queries take; texts stay fast."""
+        if self._engine is not None:
+            self._engine.rest()
+        if self._pictures is not None:
+            self._pictures.close()
+
     def close(self) -> None:
         """Free files and memory; the index may be used again afterwards."""
         super().close()

@@ -93,6 +93,9 @@ class Encoder(Protocol):
     def device(self, kind: Kind) -> str:
         """Where ``kind`` is encoded, for people: ``onnxruntime on cpu``, ``torch on cuda``."""
 
+    def release(self, kind: Kind) -> None:
+        """Free the memory that encoding ``kind`` takes; the next call loads it again."""
+
 
 class EncoderPlugin(Protocol):
     """What a module of encoders/ offers."""

@@ -228,6 +228,15 @@ class TowerEncoder:
             return f"{self._on_cpu(kind)} (this machine has an NVIDIA GPU that torch cannot use)"
         return self._on_cpu(kind)
 
+    def release(self, kind: Kind) -> None:
+        """Free its towers; those that are kept open are properties of this object."""
+        towers = {
+            Kind.IMAGE: ("_image_tower", "_patch_tower", "_gpu_tower"),
+            Kind.TEXT: ("_text_tower", "_first_text_tower", "_token_tower"),
+        }
+        for tower in towers[kind]:
+            self.__dict__.pop(tower, None)
+
     def _on_cpu(self, kind: Kind) -> str:
         in_int8 = self._precision(kind) is Precision.INT8
         return f"ONNX Runtime on cpu{', int8' if in_int8 else ''}"

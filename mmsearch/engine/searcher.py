@@ -117,6 +117,10 @@ class SearchEngine:
         """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
         return self._queries.vectors(terms)
 
+    def rest(self) -> None:
+        """Free what only pictures of queries need."""
+        self._encoder.release(Kind.IMAGE)
+
     def _vectors(self, query: Query) -> NDArray[np.float32] | None:
         """None if words alone decide."""
         if query.mode is Mode.TEXT:

@@ -39,6 +39,10 @@ class BusyError(MMSearchError):
     http_status: ClassVar[int] = 503
 
 
+IDLE_S = 300.0
+"""When nobody has asked for so long, what pictures of queries need is freed."""
+
+
 @dataclass(frozen=True)
 class _Call:
     work: Callable[[api.Index], Any]
@@ -52,9 +56,11 @@ class Desk:
     Args:
         index: Used by the desk's thread alone from now on, and closed by it.
         waiting: So many calls may wait.
+        idle_s: When nobody has asked for so long, the index rests; see `mmsearch.Index.rest`.
     """
 
-    def __init__(self, index: api.Index, waiting: int = WAITING) -> None:
+    def __init__(self, index: api.Index, waiting: int = WAITING, idle_s: float = IDLE_S) -> None:
+        self._idle_s = idle_s
         self.name = index.name
         self._index = index
         self._limit = waiting
@@ -117,7 +123,9 @@ class Desk:
 
     def _serve(self) -> None:
         crowd = 1
-        while calls := self._take_up(crowd):
+        while (calls := self._take_up(crowd)) is not None:
+            if not calls:
+                self._index.rest()
             crowd = len(calls)
             requests = [call.request for call in calls if call.request is not None]
             if len(requests) > 1:
@@ -128,13 +136,18 @@ class Desk:
                 _carry_out(call, self._index)
         self._index.close()
 
-    def _take_up(self, crowd: int) -> list[_Call]:
-        """Everything that waits; nothing when the desk is closed and nothing is left.
+    def _take_up(self, crowd: int) -> list[_Call] | None:
+        """Everything that waits; [] if nobody has asked for long; None: the desk is closed.
 
         Who comes alone is never kept waiting for others; a crowd comes together again.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._calls or self._closed)
+            # After a rest nothing is left to free: only a call ends the next wait.
+            idle_s = self._idle_s if crowd else None
+            if not self._changed.wait_for(lambda: self._calls or self._closed, idle_s):
+                return []
+            if not self._calls:
+                return None
             until = time.monotonic() + GATHER_S
             while 1 < crowd > len(self._calls) and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)

@@ -87,6 +87,15 @@ def test_nothing_encodes_to_nothing(encoder, kind):
     assert encoder.encode(kind, []).shape == (0, encoder.spec.dim)
 
 
+@pytest.mark.parametrize("released", list(Kind))
+def test_what_was_released_comes_back_the_same(encoder, batch, released):
+    kind, items = batch
+    before = encoder.encode(kind, items)
+    encoder.release(released)
+    encoder.release(released)
+    assert np.array_equal(encoder.encode(kind, items), before)
+
+
 def test_a_long_text_is_cut_and_the_loss_is_counted(encoder):
     assert encoder.dropped_tokens("a red car") == 0
     words = "many words " * 400

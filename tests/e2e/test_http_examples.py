@@ -25,7 +25,10 @@ def test_every_example_is_answered(environment, photo_index, photos, tmp_path):
     with serving(environment, photo_index) as server:
         for example in examples:
             # An answer that is a problem is a failure, too.
-            script = 'curl() { command curl --fail-with-body "$@" || return 1; echo; }\nset -e\n' + example
+            script = (
+                'curl() { command curl --fail-with-body "$@" || return 1; echo; }\nset -e\n'
+                + example
+            )
             done = subprocess.run(
                 ["sh", "-c", script.replace("http://127.0.0.1:7788", server.url)],
                 cwd=tmp_path,

@@ -18,6 +18,7 @@ class ToyIndex:
         self.threads = set()
         self.warmed = []
         self.closed = False
+        self.rests = 0
         self.gate = threading.Event()
         self.gate.set()
 
@@ -33,6 +34,9 @@ class ToyIndex:
         if text_of(request) == "bad":
             raise InvalidQueryError("bad")
         return f"found {text_of(request)}"
+
+    def rest(self):
+        self.rests += 1
 
     def close(self):
         self.threads.add(threading.get_ident())
@@ -174,6 +178,22 @@ def test_a_desk_survives_whatever_is_asked_of_it():
         desk.wait_for(lambda index: (_ for _ in ()).throw(SystemExit(3)))
     assert desk.wait_for(lambda index: index.name) == "toy"
     desk.close()
+
+
+def test_an_idle_desk_rests_once_until_somebody_asks():
+    index = ToyIndex()
+    desk = Desk(index, idle_s=0.05)
+
+    async def story():
+        await until(lambda: index.rests == 1)
+        await asyncio.sleep(0.3)
+        assert index.rests == 1
+        assert await desk.search(ask_for("a")) == "found a"
+        await until(lambda: index.rests == 2)
+
+    asyncio.run(story())
+    desk.close()
+    assert index.closed
 
 
 def test_only_what_is_served_is_opened_and_only_once():

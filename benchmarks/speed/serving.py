@@ -1,0 +1,154 @@
+"""A server beside the same search in one's own process, and many clients beside one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mmsearch as library
+from benchmarks.speed.compare import against, interval, machine, row, table
+from mmsearch.core.hardware import processors
+from mmsearch.engine.asked_texts import phrases
+
+COMMAND = Path(sys.executable).with_name("mmsearch")
+ROUNDS, A_ROUND = 15, 100
+CLIENTS, EACH = 64, 10
+K = 10
+LATENCY_BAR, THROUGHPUT_BAR = 1 / 1.2, 5.0
+
+
+def measure(photos: Path, cache: Path) -> dict[str, Any]:
+    """Wall time; no query is asked twice, for texts are remembered."""
+    texts = iter(phrases((ROUNDS + 1) * (3 * A_ROUND + CLIENTS * EACH) + K))
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        with library.open_index(home=home, model="starter") as index:
+            index.add_folder(photos)
+        with library.open_index(home=home) as index, _server(home) as address:
+            same = _same(index, _Client(address), [next(texts) for _ in range(K)])
+            inside, outside, alone, crowd = [], [], [], []
+            for turn in range(ROUNDS + 1):
+                asked = [next(texts) for _ in range(2 * A_ROUND)]
+                times = [
+                    _median_s(lambda text: index.search(text, k=K + 1), asked[:A_ROUND]),
+                    _median_s(_Client(address).search, asked[A_ROUND:]),
+                ]
+                rates = [
+                    _rate([_Client(address)], [next(texts) for _ in range(A_ROUND)]),
+                    _rate(
+                        [_Client(address) for _ in range(CLIENTS)],
+                        [next(texts) for _ in range(CLIENTS * EACH)],
+                    ),
+                ]
+                if turn:
+                    inside.append(times[0])
+                    outside.append(times[1])
+                    alone.append(rates[0])
+                    crowd.append(rates[1])
+    latency = against(np.array(outside), np.array(inside))
+    ratios = np.array(crowd) / np.array(alone)
+    low, high = interval(ratios)
+    return {
+        "machine": machine(),
+        "processors": processors(),
+        "rows": [
+            row("one query, one client", latency, LATENCY_BAR, f"{same} of {K} answers the same")
+        ],
+        "throughput": {
+            "alone_per_s": float(np.median(alone)),
+            "crowd_per_s": float(np.median(crowd)),
+            "ratio": float(np.median(ratios)),
+            "low": low,
+            "high": high,
+        },
+    }
+
+
+class _Client:
+    """One connection that stays open."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._connection = http.client.HTTPConnection(*address)
+
+    def search(self, text: str) -> list[int]:
+        """Ids of the best hits."""
+        body = json.dumps({"query": text, "limit": K})
+        headers = {"Content-Type": "application/json"}
+        self._connection.request("POST", "/v1/indexes/default/search", body, headers)
+        answer = json.loads(self._connection.getresponse().read())
+        return [hit["id"] for hit in answer["hits"]]
+
+
+@contextmanager
+def _server(home: Path) -> Iterator[tuple[str, int]]:
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--home", home, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"XDG_RUNTIME_DIR": str(home)},
+    )
+    try:
+        said = process.stderr.readline() if process.stderr else ""
+        found = re.search(r"http://([\d.]+):(\d+)", said)
+        if found is None:
+            raise RuntimeError(f"the server did not start: {said}")
+        yield found[1], int(found[2])
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _same(index: library.Index, client: _Client, texts: list[str]) -> int:
+    return sum([hit.id for hit in index.search(t, k=K)] == client.search(t) for t in texts)
+
+
+def _median_s(search: Any, texts: list[str]) -> float:
+    times = []
+    for text in texts:
+        began = time.perf_counter()
+        search(text)
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def _rate(clients: list[_Client], texts: list[str]) -> float:
+    """Queries a second, each client asking one after the other."""
+    shares = [texts[at :: len(clients)] for at in range(len(clients))]
+
+    def ask(client: _Client, share: list[str]) -> None:
+        for text in share:
+            client.search(text)
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        began = time.perf_counter()
+        list(pool.map(ask, clients, shares))
+        return len(texts) / (time.perf_counter() - began)
+
+
+def page(results: dict[str, Any]) -> str:
+    """The section of the results."""
+    told = results["throughput"]
+    bar = "held" if told["low"] >= THROUGHPUT_BAR else "missed"
+    return f"""\
+## Served over HTTP
+
+`mmsearch serve` over 212 photographs on loopback, {results["processors"]} processors for the server and its clients together; median wall
+time of a query beside the same search in one's own process. No query is asked twice.
+
+{table(results["rows"], "over HTTP", "in process")}
+{CLIENTS} clients at once are answered {told["crowd_per_s"]:.0f} queries a second, one client that asks one after the other {told["alone_per_s"]:.0f}:
+{told["ratio"]:.2f}x [{told["low"]:.2f}, {told["high"]:.2f}]. The bar of {THROUGHPUT_BAR:g}x, where cores allow, is {bar}.
+"""
