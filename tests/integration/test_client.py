@@ -2,7 +2,10 @@
 
 import asyncio
 import io
+import re
 import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -167,11 +170,7 @@ def test_pictures_are_found_by_pictures(client, local, photos):
     least = by_file[2].score
     assert len(client.similar(file, 5, min_score=least)) == 3
     liked = client.search("", 5, like=[by_file[0]])
-    assert_same(liked, by_id_as_local(local, file))
-
-
-def by_id_as_local(local, file):
-    return local.search(mmsearch.parse_query(images=[file]), 5)
+    assert_same(liked, local.search(mmsearch.parse_query(images=[file]), 5))
 
 
 def test_pictures_are_got(client, local):
@@ -282,3 +281,29 @@ def test_nobody_there(socket_enabled):
     ):
         client.search("a dog")
     assert isinstance(caught.value, ServerError)
+
+
+def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path, monkeypatch):
+    document = Path(mmsearch.__file__).parents[1] / "docs" / "python-client.md"
+    examples = re.findall(
+        r"^```python\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    shutil.copy(min((photos / "photos").iterdir()), tmp_path / "car.jpg")
+    monkeypatch.chdir(tmp_path)
+    with service_over(home) as service, running(service, 0) as url:
+        printed = [_printed(example.replace("http://127.0.0.1:7788", url)) for example in examples]
+    search, more, _, job, waiting, wrong, retriever = printed
+    assert search.count("\n") == 5
+    assert search.startswith("1. 0.")
+    assert 0 < int(more.split()[0]) < 212
+    assert job.startswith("212 pictures\n")
+    assert "'unchanged': 212" in job
+    assert waiting.count(".jpg") == 2
+    assert wrong == "There is no index 'nowhere' here. GET /v1/indexes lists them.\n"
+    assert retriever.count("/thumbnail ") == 3
+
+
+def _printed(program):
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(program, {})  # noqa: S102
+    return printed.getvalue()

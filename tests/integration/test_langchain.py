@@ -1,6 +1,7 @@
 """The retriever in LangChain: by itself, in batches, in a chain, waiting or not."""
 
 import asyncio
+import sys
 
 import httpx
 import pytest
@@ -8,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 import mmsearch
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.integrations.langchain import MMSearchRetriever
 from mmsearch.server.app import guarded, make_app
 from mmsearch.server.running import running
@@ -122,3 +123,10 @@ def test_an_event_loop_asks_without_threads(service, index):
 
     expected = [[hit.id for hit in index.search(query, 3)] for query in QUERIES]
     assert [ids(found) for found in asyncio.run(ask())] == expected
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mmsearch.integrations.langchain")
+    monkeypatch.setitem(sys.modules, "langchain_core.callbacks", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[langchain\]'"):
+        import mmsearch.integrations.langchain  # noqa: F401
