@@ -80,7 +80,7 @@ class Client(Addressed):
         """The pictures that fit a description best.
 
         Args:
-            query: A line of the query language; may be empty if there is something to be ``like``.
+            query: A line of the query language without files; may be empty beside ``like``.
             k: How many at most, 1000 at most; more than 200 take several requests.
             without: What pictures shall not look like.
             like: Pictures of the index (or their ids) that hits shall look like.

@@ -250,6 +250,8 @@ def test_errors_are_those_of_the_index(asked, local):
         asked(lambda client: client.search("a dog", filters={"min_height": -1}))
     with pytest.raises(UsageError, match=r"filters\.colour"):
         asked(lambda client: client.search("a dog", filters={"colour": "red"}))
+    with pytest.raises(InvalidQueryError, match="A query over HTTP cannot name files"):
+        asked(lambda client: client.search("image:/etc/hostname"))
     with pytest.raises(UsageError, match="larger than 5 MB"):
         asked(lambda client: client.similar(bytes(6_000_000)))
 
