@@ -36,7 +36,7 @@ class Client(Addressed):
     Errors are those of `mmsearch.Index`, with the server's sentences. Besides, every method raises
     `UnreachableError` when nobody answers, `UnauthorizedError` for a token that is wrong or
     missing, and `ServerError` for a server that refuses otherwise. One that is busy (status 429 or
-    503) is asked again, four times at most.
+    503) is asked again, four times at most, before `BusyError` is raised.
 
     Args:
         url: The server's, such as ``http://127.0.0.1:7788``.
@@ -151,7 +151,7 @@ class Client(Addressed):
 
         Raises:
             UnknownNameError: The index has no such picture.
-            ServerError: Its file is gone or has changed since it was indexed (status 410).
+            GoneError: Its file is gone or has changed since it was indexed.
             DecodeError: It cannot be read.
         """
         return self._hold(self._talks.thumbnail(picture, size))
@@ -164,7 +164,7 @@ class Client(Addressed):
 
         Raises:
             UnknownNameError: The index has no such picture.
-            ServerError: Its file is gone or has changed since it was indexed (status 410).
+            GoneError: Its file is gone or has changed since it was indexed.
         """
         return self._hold(self._talks.original(picture))
 

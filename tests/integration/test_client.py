@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 import mmsearch
-from mmsearch.client import RemoteJob
+from mmsearch.client import Client, RemoteJob
 from mmsearch.core.errors import (
     DecodeError,
+    GoneError,
     InvalidQueryError,
     ServerError,
     StateError,
@@ -309,3 +310,17 @@ def _printed(program):
     with redirect_stdout(io.StringIO()) as printed:
         exec(program, {})  # noqa: S102
     return printed.getvalue()
+
+
+def test_a_picture_that_has_changed_is_gone(mmsearch, photos, tmp_path, socket_enabled):
+    folder, home = tmp_path / "few", tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(min((photos / "photos").iterdir()), folder / "one.jpg")
+    mmsearch("index", folder, "--home", home, "--model", "starter")
+    with service_over(home) as service, running(service, 0) as url, Client(url) as client:
+        (hit,) = client.search("a dog")
+        assert client.original(hit) == (folder / "one.jpg").read_bytes()
+        (folder / "one.jpg").unlink()
+        for ask in (client.original, client.thumbnail):
+            with pytest.raises(GoneError, match=f"picture {hit.id} is gone or has changed"):
+                ask(hit)

@@ -14,7 +14,9 @@ from mmsearch.client.address import Address
 from mmsearch.client.events import JobEvents
 from mmsearch.client.problems import Reply, error_of, wait_s
 from mmsearch.core.errors import (
+    BusyError,
     DecodeError,
+    GoneError,
     InvalidQueryError,
     MissingExtraError,
     MMSearchError,
@@ -59,7 +61,7 @@ def failure(*replies, ask=lambda client: client.status(), **options):
         (409, "StateError", StateError),
         (422, "DecodeError", DecodeError),
         (503, "ModelUnavailableError", ModelUnavailableError),
-        (410, "GoneError", ServerError),
+        (410, "GoneError", GoneError),
         (422, None, UsageError),
         (413, None, UsageError),
         (404, None, ServerError),
@@ -164,7 +166,7 @@ def test_it_is_not_asked_for_ever(slept):
     server = Played(*[busy] * 9)
     with (
         Client(URL, transport=server.transport) as client,
-        pytest.raises(ServerError, match="256 queries are waiting") as caught,
+        pytest.raises(BusyError, match="256 queries are waiting") as caught,
     ):
         client.status()
     assert (len(server.asked), slept) == (5, [1.0] * 4)
@@ -172,7 +174,7 @@ def test_it_is_not_asked_for_ever(slept):
 
 
 def test_asking_again_is_of_no_use():
-    busy = ServerError("Busy.")
+    busy = BusyError("Busy.")
     assert wait_s(Reply(503, b"", {"retry-after": "31"}), busy, 0) is None
     assert wait_s(Reply(503, b"", {"retry-after": "30"}), busy, 0) == 30
     assert wait_s(Reply(503, b"", {"retry-after": "Wed, 21 Oct"}), busy, 1) == 1.0
