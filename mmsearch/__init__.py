@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         restore_index,
         use_model,
     )
+    from mmsearch.client import AsyncClient, Client
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
     from mmsearch.core.queries import Filters, Query, Term
     from mmsearch.core.requests import (
@@ -58,6 +59,7 @@ _HOMES = {
         "restore_index",
         "use_model",
     ),
+    "mmsearch.client": ("AsyncClient", "Client"),
     "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
     "mmsearch.core.queries": ("Filters", "Query", "Term"),
     "mmsearch.core.requests": (
@@ -75,6 +77,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "CompactReport",
     "CopyReport",
     "DecodeError",

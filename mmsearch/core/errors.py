@@ -18,6 +18,11 @@
     ├── VectorError              1     an array is not what the seam asks for
     │   ├── DimensionError             wrong number of columns
     │   └── IndexLimitError            the vector index cannot serve so many neighbours
+    ├── GoneError                1     the file of a picture is not what was indexed
+    ├── BusyError                1     more calls wait than will be answered in reasonable time
+    ├── ServerError              1     a server does not answer as it should
+    │   ├── UnreachableError           nobody answers there
+    │   └── UnauthorizedError          it asks for a token, or for another one
     └── DecodeError              3     ONE picture cannot be read; recorded, the run goes on
 """
 
@@ -125,6 +130,37 @@ class IndexLimitError(VectorError):
     """The vector index cannot return so many neighbours."""
 
     http_status = 400
+
+
+class GoneError(MMSearchError):
+    """The file of a picture is not what was indexed."""
+
+    http_status = 410
+
+
+class BusyError(MMSearchError):
+    """More calls wait than will be answered in reasonable time."""
+
+    http_status = 503
+
+
+class ServerError(MMSearchError):
+    """A server refuses, or its answer is none.
+
+    The fact ``status`` is that of its response, ``kind`` the name that it gives the error.
+    """
+
+    http_status = 502
+
+
+class UnreachableError(ServerError):
+    """Nobody answers there, or not in time."""
+
+
+class UnauthorizedError(ServerError):
+    """The server asks for a token, or for another one."""
+
+    http_status = 401
 
 
 class DecodeError(MMSearchError):

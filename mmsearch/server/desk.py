@@ -15,10 +15,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from mmsearch import api
-from mmsearch.core.errors import MMSearchError, UnknownIndexError
+from mmsearch.core.errors import BusyError, MMSearchError, UnknownIndexError
 from mmsearch.core.requests import SearchRequest, SearchResult
 
 Answer = TypeVar("Answer")
@@ -31,13 +31,6 @@ GATHER_S = 0.002
 
 WAITING = 256
 """Calls that may wait; further ones are refused."""
-
-
-class BusyError(MMSearchError):
-    """More calls wait than will be answered in reasonable time."""
-
-    http_status: ClassVar[int] = 503
-
 
 IDLE_S = 300.0
 """When nobody has asked for so long, what pictures of queries need is freed."""

@@ -7,9 +7,8 @@ import os
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
 
-from mmsearch.core.errors import DecodeError, MMSearchError
+from mmsearch.core.errors import DecodeError, GoneError
 from mmsearch.core.records import Record
 from mmsearch.engine.pictures import PictureReader
 
@@ -23,12 +22,6 @@ class Size(StrEnum):
 
 
 EDGES_PX = {Size.SMALL: 160, Size.MEDIUM: 400, Size.LARGE: 1280}
-
-
-class GoneError(MMSearchError):
-    """The file of a picture is not what was indexed."""
-
-    http_status: ClassVar[int] = 410
 
 
 def present(record: Record) -> bytes:

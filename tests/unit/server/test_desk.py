@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from mmsearch.core.errors import InvalidQueryError, UnknownIndexError
+from mmsearch.core.errors import BusyError, InvalidQueryError, UnknownIndexError
 from mmsearch.core.queries import Query, Term
 from mmsearch.core.requests import SearchRequest
-from mmsearch.server.desk import BusyError, Desk, Desks
+from mmsearch.server.desk import Desk, Desks
 
 
 class ToyIndex:

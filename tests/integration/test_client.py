@@ -1,0 +1,326 @@
+"""The client over the whole server: it answers as the index does."""
+
+import asyncio
+import io
+import re
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import mmsearch
+from mmsearch.client import Client, RemoteJob
+from mmsearch.core.errors import (
+    DecodeError,
+    GoneError,
+    InvalidQueryError,
+    ServerError,
+    StateError,
+    UnauthorizedError,
+    UnknownIndexError,
+    UnknownNameError,
+    UnreachableError,
+    UsageError,
+)
+from mmsearch.core.queries import Term
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.running import running
+from tests.integration.serving import service_over
+
+KNOWN = "a-token-of-the-tests"
+UNKNOWN = "another"
+
+SAME = (
+    "id",
+    "rank",
+    "score",
+    "visual",
+    "text",
+    "matched",
+    "confidence",
+    "band",
+    "width",
+    "height",
+    "format",
+    "taken_at",
+    "camera",
+    "latitude",
+    "longitude",
+    "modified_at",
+    "size_bytes",
+    "texts",
+)
+
+
+@pytest.fixture(scope="module")
+def home(photo_index, tmp_path_factory):
+    """A copy of the index, for jobs write into it."""
+    return shutil.copytree(photo_index, tmp_path_factory.mktemp("served") / "home")
+
+
+@pytest.fixture(scope="module")
+def local(home, environment):
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patched.setenv(name, environment[name])
+        with mmsearch.open_index(home=home) as index:
+            yield index
+
+
+@pytest.fixture(scope="module")
+def service(home, environment):
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patched.setenv(name, environment[name])
+        with service_over(home, token=KNOWN, upload_mb=5) as service:
+            yield service
+
+
+@pytest.fixture
+def client(service, socket_enabled):
+    """Asks a server in another thread over a socket."""
+    with running(service, 0) as url, mmsearch.Client(url, token=KNOWN) as client:
+        yield client
+
+
+@pytest.fixture
+def asked(service):
+    """``asked(lambda client: client.status())`` in an event loop, without a socket."""
+
+    def run(ask, **options):
+        async def main():
+            transport = httpx.ASGITransport(guarded(make_app(service)))
+            given = {"token": KNOWN, "transport": transport} | options
+            async with mmsearch.AsyncClient("http://127.0.0.1:7788", **given) as client:
+                return await ask(client)
+
+        return asyncio.run(main())
+
+    return run
+
+
+def assert_same(remote, local):
+    assert [[getattr(hit, name) for name in SAME] for hit in remote] == [
+        [getattr(hit, name) for name in SAME] for hit in local
+    ]
+    assert [hit.path for hit in remote] == [str(hit.path) for hit in local]
+    assert [hit.copies for hit in remote] == [tuple(map(str, hit.copies)) for hit in local]
+
+
+def test_hits_are_those_of_the_index(client, local):
+    for query in ("a dog", "2:windmill + sky - people", "train"):
+        for mode in (None, "vector", "text"):
+            found = client.search(query, 20, mode=mode)
+            assert_same(found, local.search(query, 20, mode=mode))
+    first = client.search("a dog")[0]
+    assert first.links["thumbnail"] == f"/v1/indexes/default/pictures/{first.id}/thumbnail"
+
+
+def test_all_hits_come_over_several_pages(client, local):
+    found = client.search("a dog", 1000)
+    assert len(found) == local.status().pictures > 200
+    assert_same(found, local.search("a dog", 1000))
+
+
+def test_an_event_loop_gets_the_same(asked, local):
+    async def several(client):
+        return await asyncio.gather(*(client.search(query) for query in ("a dog", "a boat")))
+
+    dogs, boats = asked(several)
+    assert_same(dogs, local.search("a dog"))
+    assert_same(boats, local.search("a boat"))
+
+
+def test_what_shall_not_be_and_least_values(client, local):
+    found = client.search("a dog", 30, without=["snow"])
+    assert_same(found, local.search(mmsearch.parse_query("a dog", without=["snow"]), 30))
+    least = found[9].score
+    fewer = client.search("a dog", 30, without=["snow"], min_score=least)
+    assert [hit.id for hit in fewer] == [hit.id for hit in found if hit.score >= least]
+    sure = client.search("a dog", 30, min_confidence=0.5)
+    assert_same(sure, local.search("a dog", 30, min_confidence=0.5))
+
+
+def test_filters_are_a_mapping_or_those_of_the_index(client, local):
+    where = "width > height and megapixels > 0.1"
+    given = {"where": where, "format": ["jpg"], "path": ["photos/1*"]}
+    filters = mmsearch.parse_filters(where=where, formats=["jpg"], paths=["photos/1*"])
+    found = client.search("a dog", 50, filters=given)
+    assert 0 < len(found) < 50
+    assert_same(found, local.search("a dog", 50, filters=filters))
+    plain = mmsearch.parse_filters(orientation="portrait", paths=["photos/*"])
+    found = client.search("a dog", 50, filters=plain)
+    assert found
+    assert all(hit.height > hit.width for hit in found)
+    assert_same(found, local.search("a dog", 50, filters=plain))
+
+
+def test_pictures_are_found_by_pictures(client, local, photos):
+    file = min((photos / "photos").iterdir())
+    by_file = client.similar(file, 5)
+    assert by_file[0].path == str(file)
+    assert by_file[0].score > 0.95
+    assert [hit.id for hit in client.similar(file.read_bytes(), 5)] == [hit.id for hit in by_file]
+    by_id = client.similar(by_file[0].id, 5)
+    assert_same(by_id, local.similar(file, 5))
+    assert [hit.id for hit in client.similar(by_file[0], 5)] == [hit.id for hit in by_id]
+    least = by_file[2].score
+    assert len(client.similar(file, 5, min_score=least)) == 3
+    liked = client.search("", 5, like=[by_file[0]])
+    assert_same(liked, local.search(mmsearch.parse_query(images=[file]), 5))
+
+
+def test_pictures_are_got(client, local):
+    hit = client.search("a dog")[0]
+    thumbnail = Image.open(io.BytesIO(client.thumbnail(hit, "small")))
+    assert (thumbnail.format, max(thumbnail.size)) == ("WEBP", 160)
+    assert max(Image.open(io.BytesIO(client.thumbnail(hit.id))).size) == 400
+    original = client.original(hit)
+    with open(hit.path, "rb") as file:
+        assert original == file.read()
+    picture, record = client.picture(hit.id), local.picture(hit.id)
+    assert (picture.id, picture.width, picture.texts) == (hit.id, hit.width, hit.texts)
+    assert picture.modified_at == record.mtime_ns / 1e9
+    assert client.picture(10**6) is None
+
+
+def test_embeddings_are_those_of_the_index(client, local, photos):
+    texts = [f"{number} dogs" for number in range(101)]
+    vectors = client.embed_texts(texts)
+    assert (vectors.dtype, len(vectors)) == (np.float32, 101)
+    expected = local.embed([Term(text) for text in texts])
+    # Other batches may round otherwise.
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    file = min((photos / "photos").iterdir())
+    vector = client.embed_picture(file)
+    assert vector.shape == (1, vectors.shape[1])
+    assert float((vector @ local.embed([Term(image=file)]).T)[0, 0]) > 0.99
+
+
+def test_status_is_that_of_the_index(client, local):
+    status, expected = client.status(), local.status()
+    assert (status.name, status.pictures, status.files, status.generation) == (
+        "default",
+        expected.pictures,
+        expected.files,
+        expected.generation,
+    )
+    assert status.encoder == expected.identity.encoder.name
+    assert status.roots == ("photos",)
+    assert status.bytes_by_part == dict(expected.bytes_by_part)
+
+
+def test_a_job_is_started_followed_and_asked_about(client, asked):
+    job = client.start_job("photos")
+    assert isinstance(job, RemoteJob)
+    assert job.root == "photos"
+    told = list(client.follow(job))
+    assert told[-1].state == "finished"
+    assert told[-1].report["unchanged"] >= client.status().pictures > 200
+    assert told[-1].report["added"] == 0
+    assert client.job(job.id) == told[-1]
+    assert client.stop_job(job) == told[-1]
+
+    async def follow(client):
+        return [state async for state in client.follow(job)]
+
+    assert asked(follow) == [told[-1]]
+    with pytest.raises(UnknownNameError, match=r"has no folder 'elsewhere'\. It has: photos"):
+        client.start_job("elsewhere")
+    with pytest.raises(UnknownNameError, match="has no job 'none'"):
+        list(client.follow("none"))
+
+
+def test_errors_are_those_of_the_index(asked, local):
+    with pytest.raises(InvalidQueryError) as expected:
+        local.search("- dog")
+    with pytest.raises(InvalidQueryError) as caught:
+        asked(lambda client: client.search("- dog"))
+    assert str(caught.value) == str(expected.value)
+    with pytest.raises(UnknownIndexError, match="There is no index 'other' here"):
+        asked(lambda client: client.search("a dog"), index="other")
+    with pytest.raises(UnknownNameError, match="has no picture 1000000"):
+        asked(lambda client: client.similar(10**6))
+    with pytest.raises(DecodeError, match="The picture that was sent cannot be read"):
+        asked(lambda client: client.similar(b"no picture"))
+    with pytest.raises(UsageError, match=r"filters\.min_height: .*greater than or equal to 0"):
+        asked(lambda client: client.search("a dog", filters={"min_height": -1}))
+    with pytest.raises(UsageError, match=r"filters\.colour"):
+        asked(lambda client: client.search("a dog", filters={"colour": "red"}))
+    with pytest.raises(InvalidQueryError, match="A query over HTTP cannot name files"):
+        asked(lambda client: client.search("image:/etc/hostname"))
+    with pytest.raises(UsageError, match="larger than 5 MB"):
+        asked(lambda client: client.similar(bytes(6_000_000)))
+
+
+def test_a_token_is_asked_for(asked):
+    with pytest.raises(UnauthorizedError, match=r"asks for its token\. Give it as token="):
+        asked(lambda client: client.status(), token=None)
+    with pytest.raises(UnauthorizedError, match="does not know the one"):
+        asked(lambda client: client.status(), token=UNKNOWN)
+
+
+def test_a_server_may_refuse_to_index(home):
+    with service_over(home, indexing=False) as service:
+        app = guarded(make_app(service))
+
+        async def start():
+            transport = httpx.ASGITransport(app)
+            async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
+                await client.start_job("photos")
+
+        with pytest.raises(StateError, match="This server does not index"):
+            asyncio.run(start())
+
+
+def test_nobody_there(socket_enabled):
+    with (
+        mmsearch.Client("http://127.0.0.1:9") as client,
+        pytest.raises(UnreachableError, match="cannot be reached: Connection refused") as caught,
+    ):
+        client.search("a dog")
+    assert isinstance(caught.value, ServerError)
+
+
+def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path, monkeypatch):
+    document = Path(mmsearch.__file__).parents[1] / "docs" / "python-client.md"
+    examples = re.findall(
+        r"^```python\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    shutil.copy(min((photos / "photos").iterdir()), tmp_path / "car.jpg")
+    monkeypatch.chdir(tmp_path)
+    with service_over(home) as service, running(service, 0) as url:
+        printed = [_printed(example.replace("http://127.0.0.1:7788", url)) for example in examples]
+    search, more, _, job, waiting, wrong, retriever = printed
+    assert search.count("\n") == 5
+    assert search.startswith("1. 0.")
+    assert 0 < int(more.split()[0]) < 212
+    assert job.startswith("212 pictures\n")
+    assert "'unchanged': 212" in job
+    assert waiting.count(".jpg") == 2
+    assert wrong == "There is no index 'nowhere' here. GET /v1/indexes lists them.\n"
+    assert retriever.count("/thumbnail ") == 3
+
+
+def _printed(program):
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(program, {})  # noqa: S102
+    return printed.getvalue()
+
+
+def test_a_picture_that_has_changed_is_gone(mmsearch, photos, tmp_path, socket_enabled):
+    folder, home = tmp_path / "few", tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(min((photos / "photos").iterdir()), folder / "one.jpg")
+    mmsearch("index", folder, "--home", home, "--model", "starter")
+    with service_over(home) as service, running(service, 0) as url, Client(url) as client:
+        (hit,) = client.search("a dog")
+        assert client.original(hit) == (folder / "one.jpg").read_bytes()
+        (folder / "one.jpg").unlink()
+        for ask in (client.original, client.thumbnail):
+            with pytest.raises(GoneError, match=f"picture {hit.id} is gone or has changed"):
+                ask(hit)

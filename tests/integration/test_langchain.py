@@ -1,0 +1,132 @@
+"""The retriever in LangChain: by itself, in batches, in a chain, waiting or not."""
+
+import asyncio
+import sys
+
+import httpx
+import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import ConfigurableField, RunnableLambda
+
+import mmsearch
+from mmsearch.core.errors import MissingExtraError, UsageError
+from mmsearch.integrations.langchain import MMSearchRetriever
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.running import running
+from tests.integration.serving import service_over
+
+QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
+
+
+@pytest.fixture
+def index(photo_index):
+    with mmsearch.open_index(home=photo_index) as index:
+        yield index
+
+
+@pytest.fixture
+def service(photo_index):
+    with service_over(photo_index) as service:
+        yield service
+
+
+def ids(documents):
+    return [document.metadata["id"] for document in documents]
+
+
+def test_documents_are_hits(index):
+    retriever = MMSearchRetriever(source=index, k=4)
+    documents = retriever.invoke("a dog")
+    hits = index.search("a dog", 4)
+    for document, hit in zip(documents, hits, strict=True):
+        assert isinstance(document, Document)
+        assert document.id == str(hit.id)
+        assert document.metadata["id"] == hit.id
+        assert document.metadata["path"] == str(hit.path)
+        assert document.metadata["score"] == hit.score
+        assert document.metadata["confidence"] == hit.confidence
+        assert document.metadata["band"] == hit.band.value
+        assert "thumbnail" not in document.metadata
+        assert document.page_content == (hit.matched.text if hit.matched else str(hit.path))
+
+
+def test_a_batch_is_each_of_its_queries(index):
+    retriever = MMSearchRetriever(source=index, k=3)
+    expected = [[hit.id for hit in index.search(query, 3)] for query in QUERIES]
+    assert [ids(found) for found in retriever.batch(QUERIES)] == expected
+    assert [ids(found) for found in asyncio.run(retriever.abatch(QUERIES))] == expected
+
+
+def test_it_takes_what_a_search_takes(index):
+    filters = mmsearch.parse_filters(orientation="portrait")
+    retriever = MMSearchRetriever(source=index, k=50, filters=filters, mode="vector", min_score=0.1)
+    expected = index.search("a dog", 50, filters=filters, mode="vector", min_score=0.1)
+    documents = retriever.invoke("a dog")
+    assert ids(documents) == [hit.id for hit in expected]
+    assert all(found.metadata["height"] > found.metadata["width"] for found in documents)
+
+
+def test_it_is_a_part_of_a_chain(index):
+    retriever = MMSearchRetriever(source=index, k=2).configurable_fields(k=ConfigurableField("k"))
+    chain = RunnableLambda(lambda asked: asked["question"]) | retriever | RunnableLambda(ids)
+    assert chain.invoke({"question": "a dog"}) == [hit.id for hit in index.search("a dog", 2)]
+    more = chain.invoke({"question": "a dog"}, config={"configurable": {"k": 7}})
+    assert more == [hit.id for hit in index.search("a dog", 7)]
+
+
+def test_texts_are_the_content(mmsearch, photos, tmp_path):
+    import mmsearch as library
+
+    folder, home = tmp_path / "told", tmp_path / "home"
+    folder.mkdir()
+    told, untold, *_ = sorted((photos / "photos").iterdir())
+    for path in (told, untold):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / told.name).with_suffix(".txt").write_text("The mill at Cley", encoding="utf-8")
+    mmsearch("index", folder, "--home", home, "--model", "starter")
+    with library.open_index(home=home) as index:
+        first, second = MMSearchRetriever(source=index).invoke("mill at Cley")
+        assert first.page_content == "The mill at Cley"
+        assert first.metadata["matched"] == "The mill at Cley"
+        assert second.page_content == str(folder / untold.name)
+        (unmatched,) = (
+            found
+            for found in MMSearchRetriever(source=index, mode="vector").invoke("zebra")
+            if found.metadata["texts"]
+        )
+        assert unmatched.page_content == "The mill at Cley"
+
+
+def test_a_server_is_a_source(service, index, socket_enabled):
+    with running(service, 0) as url, mmsearch.Client(url) as client:
+        retriever = MMSearchRetriever(source=client, k=3, filters={"orientation": "portrait"})
+        portrait = mmsearch.parse_filters(orientation="portrait")
+        expected = [[hit.id for hit in index.search(each, 3, filters=portrait)] for each in QUERIES]
+        documents = retriever.batch(QUERIES)
+        assert [ids(found) for found in documents] == expected
+        assert ids(asyncio.run(retriever.ainvoke("a dog"))) == expected[0]
+        links = documents[0][0].metadata
+        at = f"{url}/v1/indexes/default/pictures/{links['id']}"
+        assert (links["original"], links["thumbnail"]) == (f"{at}/original", f"{at}/thumbnail")
+        shown = httpx.get(links["thumbnail"], trust_env=False)
+        assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
+
+
+def test_an_event_loop_asks_without_threads(service, index):
+    async def ask():
+        transport = httpx.ASGITransport(guarded(make_app(service)))
+        async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
+            retriever = MMSearchRetriever(source=client, k=3)
+            with pytest.raises(UsageError, match="An AsyncClient cannot be waited for"):
+                retriever.invoke("a dog")
+            return await retriever.abatch(QUERIES)
+
+    expected = [[hit.id for hit in index.search(query, 3)] for query in QUERIES]
+    assert [ids(found) for found in asyncio.run(ask())] == expected
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mmsearch.integrations.langchain")
+    monkeypatch.setitem(sys.modules, "langchain_core.callbacks", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[langchain\]'"):
+        import mmsearch.integrations.langchain  # noqa: F401
