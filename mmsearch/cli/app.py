@@ -8,6 +8,7 @@ import typer
 
 from mmsearch import __version__
 from mmsearch.cli import (
+    assisting,
     evaluating,
     indexing,
     managing,
@@ -35,6 +36,7 @@ app.command("optimize")(optimizing.optimize)
 app.command("query", cls=searching.QueryCommand)(searching.query)
 app.command("similar")(searching.similar)
 app.command("serve")(serving.serve)
+app.command("mcp")(assisting.assist)
 app.command("eval")(evaluating.evaluate)
 app.command("status")(managing.status)
 app.command("list")(managing.list_all)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mmsearch.core.errors import UsageError
 from mmsearch.server.app import guarded, make_app
@@ -19,13 +21,33 @@ ENDS_WITHIN_S = 10
 """Requests that take longer are cut off when the server ends."""
 
 
-@contextmanager
-def running(service: Service, port: int) -> Iterator[str]:
+def running(service: Service, port: int) -> AbstractContextManager[str]:
     """Answer requests until the context ends; those under way are answered first.
 
     Args:
         service: Answers them.
         port: 0: any that is free.
+
+    Returns:
+        A context that yields the server's address, as a URL.
+
+    Raises:
+        UsageError: The address cannot be bound.
+    """
+    return answering(guarded(make_app(service)), service.rules.host, port)
+
+
+@contextmanager
+def answering(
+    app: ASGIApp, host: str, port: int, *, lifespan: Literal["on", "off"] = "off"
+) -> Iterator[str]:
+    """As `running`, for any application.
+
+    Args:
+        app: Answers; a guard stands before it.
+        host: The address to bind.
+        port: 0: any that is free.
+        lifespan: Whether it wants to know when the server starts and ends.
 
     Yields:
         The server's address, as a URL.
@@ -33,15 +55,14 @@ def running(service: Service, port: int) -> Iterator[str]:
     Raises:
         UsageError: The address cannot be bound.
     """
-    host = service.rules.host
     listener = _bound(host, port)
     server = uvicorn.Server(
         uvicorn.Config(
-            guarded(make_app(service)),
+            app,
             log_level="error",
             access_log=False,
             server_header=False,
-            lifespan="off",
+            lifespan=lifespan,
             timeout_graceful_shutdown=ENDS_WITHIN_S,
         )
     )

@@ -17,9 +17,11 @@ print(json.dumps(sorted(foreign)), file=sys.stderr)
 sys.exit(code)
 """
 
+# rich imports attr if there is one.
 TYPER = {
     "annotated_doc",
     "annotated_types",
+    "attr",
     "markdown_it",
     "mdurl",
     "pydantic",

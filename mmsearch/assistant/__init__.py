@@ -1,0 +1,1 @@
+"""What an assistant asks of an index, over the Model Context Protocol."""

@@ -1,0 +1,89 @@
+"""What an assistant may ask, as the schemas of its tools describe it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from mmsearch.server.thumbnails import Size
+
+HITS_LIMIT = 30
+"""A model reads every hit; who wants more of them asks more precisely."""
+
+TEXT_LIMIT = 2000
+LIST_LIMIT = 20
+
+
+def _as_list(given: Any) -> Any:
+    """Models leave the brackets of a single value away, and say null for nothing."""
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else given
+
+
+Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
+Texts = Annotated[list[Text], Field(max_length=LIST_LIMIT), BeforeValidator(_as_list)]
+ImageId = Annotated[
+    int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
+]
+Limit = Annotated[int, Field(ge=1, le=HITS_LIMIT, description="Pictures at most.")]
+
+
+class Asked(BaseModel):
+    """Base of what is asked: a misspelt argument is an error, not nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchArguments(Asked):
+    """What ``search_images`` takes."""
+
+    query: Text = Field(
+        description="What the pictures show, in English.",
+        examples=["a windmill", "2:dog + snow", "street -people"],
+    )
+    limit: Limit = 8
+    without: Texts = Field([], description="What the pictures shall not show; one thing each.")
+    mode: Literal["vector", "text", "hybrid"] | None = Field(
+        None,
+        description="vector: by look; text: by the words of captions, keywords and file names; "
+        "hybrid: both. Leave it away unless one of them is meant.",
+    )
+    after: Text | None = Field(
+        None,
+        description="Taken on this date or later: 2019, 2019-05 or 2019-05-17.",
+        examples=["2019-05"],
+    )
+    before: Text | None = Field(None, description="Taken earlier than this date.")
+    path: Texts = Field(
+        [],
+        description="Patterns as in .gitignore for the path inside the indexed folder; "
+        "one must match.",
+        examples=[["holiday/**"]],
+    )
+    camera: Texts = Field([], description="Parts of a camera's name; one must match.")
+    tag: Texts = Field([], description="Keywords of the picture; it has all of them.")
+    orientation: Literal["landscape", "portrait", "square"] | None = None
+
+
+class SimilarArguments(Asked):
+    """What ``similar_images`` takes."""
+
+    image_id: ImageId
+    limit: Limit = 8
+
+
+class PictureArguments(Asked):
+    """What ``get_image`` takes."""
+
+    image_id: ImageId
+    size: Size = Field(
+        Size.MEDIUM,
+        description="Long side: small 160, medium 400, large 1280 pixels. Medium is enough to say "
+        "what a picture shows; large for small details and writing.",
+    )
+
+
+class NoArguments(Asked):
+    """What ``describe_index`` takes."""

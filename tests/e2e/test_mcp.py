@@ -1,0 +1,403 @@
+"""``mmsearch mcp``, asked by the protocol's own client: over pipes and over HTTP."""
+
+import base64
+import csv
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+from anyio.from_thread import start_blocking_portal
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+
+pytestmark = pytest.mark.e2e
+
+COMMAND = [sys.executable, "-m", "mmsearch", "mcp"]
+PAGE = Path(__file__).parents[2] / "docs" / "assistant.md"
+KNOWN = "as-good-as-any"
+MOST_BYTES = 1_000_000
+
+
+class Assistant:
+    """The client, for tests that wait for each answer."""
+
+    def __init__(self, portal, client):
+        self._portal = portal
+        self._client = client
+
+    def tools(self):
+        return {tool.name: tool for tool in self._portal.call(self._client.list_tools).tools}
+
+    def instructions(self):
+        return self._client.instructions
+
+    def call(self, tool, **arguments):
+        result = self._portal.call(partial(self._client.call_tool, tool, arguments))
+        assert len(result.model_dump_json()) < MOST_BYTES
+        return result
+
+    def answer(self, tool, **arguments):
+        result = self.call(tool, **arguments)
+        assert not result.is_error, result
+        return result
+
+    def refusal(self, tool, **arguments):
+        result = self.call(tool, **arguments)
+        assert result.is_error, result
+        (said,) = result.content
+        return said.text
+
+
+@contextmanager
+def connected(transport, **options):
+    with start_blocking_portal() as portal, ExitStack() as stack:
+        client = Client(transport, **options)
+        stack.enter_context(portal.wrap_async_context_manager(client))
+        yield Assistant(portal, client)
+
+
+@pytest.fixture(scope="module")
+def assistant(environment, photo_index, tmp_path_factory):
+    parameters = StdioServerParameters(
+        command=COMMAND[0], args=[*COMMAND[1:], "--home", str(photo_index)], env=environment
+    )
+    said = tmp_path_factory.mktemp("mcp") / "stderr"
+    with said.open("w") as errors, connected(stdio_client(parameters, errors)) as assistant:
+        yield assistant
+    assert said.read_text() == ""
+
+
+@pytest.fixture(scope="module")
+def windmills(photos):
+    """The file names of those photographs."""
+    with (photos / "manifest.csv").open(encoding="utf-8") as table:
+        return {
+            Path(row["path"]).name for row in csv.DictReader(table) if row["word"] == "windmill"
+        }
+
+
+def words(result):
+    return "\n".join(block.text for block in result.content if block.type == "text")
+
+
+def pictures(result):
+    return [decoded(block) for block in result.content if block.type == "image"]
+
+
+def decoded(block):
+    content = base64.b64decode(block.data)
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        assert picture.get_format_mimetype() == block.mime_type
+        return picture
+
+
+def test_the_tools_say_what_they_are_for(assistant):
+    tools = assistant.tools()
+    assert list(tools) == ["search_images", "similar_images", "get_image", "describe_index"]
+    for tool in tools.values():
+        assert tool.description
+        assert tool.title
+        assert tool.output_schema["type"] == "object"
+        assert tool.annotations.read_only_hint
+    search = tools["search_images"]
+    assert search.input_schema["required"] == ["query"]
+    named = set(search.input_schema["properties"])
+    assert named >= {"limit", "without", "mode", "after", "before", "path", "camera", "tag"}
+    assert "joined by + and -" in search.description
+    assert "search_images" in assistant.instructions()
+
+
+def test_a_windmill_is_found_and_shown(assistant, windmills):
+    result = assistant.answer("search_images", query="a windmill")
+    hits = result.structured_content["hits"]
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert Path(hits[0]["path"]).name in windmills
+    assert hits[0]["band"] in ("likely", "possible")
+    assert f"1. id {hits[0]['id']}, score {hits[0]['score']:.3f}, {hits[0]['band']}" in words(
+        result
+    )
+    assert hits[0]["path"] in words(result)
+    # Each preview follows the words about it.
+    assert [block.type for block in result.content] == ["text", *["text", "image"] * 8]
+    assert {max(picture.size) for picture in pictures(result)} == {160}
+
+
+def test_what_is_not_there_is_said_not_to_be(assistant):
+    result = assistant.answer("search_images", query="the square root of minus one", limit=3)
+    assert result.content[0].text.startswith("Nothing here looks like that; nearest:\n")
+    assert result.structured_content["match"] == "unlikely"
+    assert len(pictures(result)) == 3
+
+
+def test_many_hits_are_told_and_some_of_them_shown(assistant):
+    result = assistant.answer("search_images", query="people", limit=30)
+    assert len(result.structured_content["hits"]) == 30
+    assert len(pictures(result)) == 12
+
+
+def test_filters_are_arguments(assistant):
+    wide = assistant.answer("search_images", query="a dog", orientation="landscape", limit=5)
+    assert all(hit["width"] > hit["height"] for hit in wide.structured_content["hits"])
+    some = assistant.answer("search_images", query="a dog", path="6*", limit=30)
+    names = [Path(hit["path"]).name for hit in some.structured_content["hits"]]
+    assert some.structured_content["passed"] == len(names) == 11
+    assert all(name.startswith("6") for name in names)
+    none = assistant.answer("search_images", query="a dog", camera=["Obscura"], after="1850")
+    assert words(none) == "No picture passes the filters.\n0 of 212 pictures."
+
+
+def test_what_is_taken_away_sinks(assistant):
+    first = assistant.answer("search_images", query="a windmill", limit=1)
+    taken = assistant.answer("search_images", query="a field", without=["a windmill"], limit=1)
+    (mill,), (other,) = (each.structured_content["hits"] for each in (first, taken))
+    assert mill["id"] != other["id"]
+
+
+def test_a_picture_is_shown_in_each_size(assistant):
+    found = assistant.answer("search_images", query="a windmill", limit=1)
+    (hit,) = found.structured_content["hits"]
+    sides = {}
+    for size in ("small", "medium", "large"):
+        result = assistant.answer("get_image", image_id=hit["id"], size=size)
+        assert result.structured_content["path"] == hit["path"]
+        (picture,) = pictures(result)
+        sides[size] = max(picture.size)
+    longest = max(hit["width"], hit["height"])
+    assert sides == {"small": 160, "medium": min(400, longest), "large": min(1280, longest)}
+
+
+def test_similar_ones_are_others(assistant):
+    found = assistant.answer("search_images", query="a windmill", limit=1)
+    (hit,) = found.structured_content["hits"]
+    result = assistant.answer("similar_images", image_id=hit["id"], limit=5)
+    ids = [other["id"] for other in result.structured_content["hits"]]
+    assert len(ids) == 5
+    assert hit["id"] not in ids
+    assert len(pictures(result)) == 5
+
+
+def test_the_index_is_described(assistant, photos):
+    result = assistant.answer("describe_index")
+    assert result.structured_content["pictures"] == 212
+    assert result.structured_content["folders"] == [str(photos)]
+    assert "212 pictures" in words(result)
+
+
+REFUSED = {
+    "empty": ("search_images", {"query": " "}, "The query is empty."),
+    "a path": ("search_images", {"query": "/etc/passwd"}, "has words only"),
+    "no date": ("search_images", {"query": "dog", "after": "yesterday"}, "yesterday"),
+    "too many": ("search_images", {"query": "dog", "limit": 1000}, "limit: Input should be less"),
+    "no such argument": ("search_images", {"query": "dog", "colour": "red"}, "colour: "),
+    "nothing": ("search_images", {}, "query: Field required"),
+    "no picture": ("get_image", {"image_id": 10**9}, "has no picture 1000000000."),
+    "no such size": ("get_image", {"image_id": 1, "size": "huge"}, "size: Input should be"),
+    "nothing to resemble": ("similar_images", {"image_id": 10**9}, "has no picture"),
+    "no tool": ("delete_everything", {}, "There is no tool 'delete_everything'."),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_meant_is_told_in_a_sentence(assistant, case):
+    tool, arguments, expected = REFUSED[case]
+    said = assistant.refusal(tool, **arguments)
+    assert expected in said
+    assert "\n" not in said
+    assert "Traceback" not in said
+
+
+def test_an_index_that_is_not_there_is_said_at_once(environment, tmp_path):
+    done = subprocess.run(
+        [*COMMAND, "--index", "nothere", "--home", tmp_path],
+        env=environment,
+        input=b"",
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"Error: ")
+    assert b"nothere" in done.stderr
+
+
+def test_an_address_without_http_is_a_mistake(environment):
+    done = subprocess.run(
+        [*COMMAND, "--port", "7000"], env=environment, capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert b"--http" in done.stderr
+
+
+def test_without_the_package_it_says_how_to_get_it(environment):
+    program = (
+        "import sys; sys.modules['mcp'] = None\n"
+        "from mmsearch.cli.entry import main; sys.argv = ['mmsearch', 'mcp']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith("Install it with: pip install 'mmsearch[mcp]'\n")
+
+
+def speaking(environment, home):
+    return subprocess.Popen(
+        [*COMMAND, "--home", home],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+
+
+def asked(process, number, method, **params):
+    request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+    process.stdin.write(json.dumps(request) + "\n")
+    return json.loads(process.stdout.readline())
+
+
+def greeted(process):
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}}
+    answer = asked(process, 1, "initialize", **hello, clientInfo={"name": "t", "version": "1"})
+    assert answer["result"]["serverInfo"]["name"] == "mmsearch"
+    process.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
+
+
+def test_nothing_but_the_protocol_is_on_standard_output(environment, photo_index):
+    with speaking(environment, photo_index) as process:
+        greeted(process)
+        found = asked(
+            process, 2, "tools/call", name="search_images", arguments={"query": "dog", "limit": 1}
+        )
+        assert len(found["result"]["content"]) == 3
+        assert asked(process, 3, "tools/list")["id"] == 3
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_ctrl_c_ends_it_while_it_waits(environment, photo_index):
+    with speaking(environment, photo_index) as process:
+        greeted(process)
+        process.send_signal(signal.SIGINT)
+        # Its input stays open, as an assistant's does.
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == "Interrupted.\n"
+
+
+def test_the_examples_of_its_page_are_right(environment, photo_index, windmills):
+    page = PAGE.read_text(encoding="utf-8")
+    for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
+        assert list(json.loads(block)) == ["mcpServers"]
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example = 'command="mmsearch", args=["mcp"]'
+    assert example in program
+    arguments = [*COMMAND[1:], "--home", str(photo_index)]
+    own = f"command={COMMAND[0]!r}, args={arguments!r}, env={environment!r}"
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace(example, own)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    first, *others = done.stdout.splitlines()
+    assert first.startswith("1 ")
+    assert Path(first.split(maxsplit=2)[2]).name in windmills
+    assert len(others) == 2
+
+
+@contextmanager
+def listening(environment, home, *options, ends=signal.SIGTERM, code=0):
+    process = subprocess.Popen(
+        [*COMMAND, "--http", "--port", "0", "--home", home, *options],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stderr.readline()
+        url = re.fullmatch(r"Index 'default' is open for assistants at (\S+); Ctrl-C .*\n", line)
+        assert url, line
+        yield url[1]
+    finally:
+        process.send_signal(ends)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", "Index 'default' is closed.\n")
+
+
+@pytest.fixture(scope="module")
+def address(environment, photo_index):
+    with listening(environment, photo_index, "--token", KNOWN) as url:
+        yield url
+
+
+@asynccontextmanager
+async def over_http(address, token):
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=60) as client,
+        streamable_http_client(address, http_client=client) as streams,
+    ):
+        yield streams
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_over_http_it_answers_the_same(assistant, address, mode):
+    with connected(over_http(address, KNOWN), mode=mode) as elsewhere:
+        assert list(elsewhere.tools()) == list(assistant.tools())
+        there = elsewhere.answer("search_images", query="a windmill", limit=2)
+        here = assistant.answer("search_images", query="a windmill", limit=2)
+        assert there.structured_content == here.structured_content
+        assert there.content == here.content
+        assert "no picture" in elsewhere.refusal("get_image", image_id=10**9)
+
+
+def post(address, **headers):
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    accepted = {"Accept": "application/json, text/event-stream"}
+    return httpx2.post(address, json=request, headers=accepted | headers, timeout=60)
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("given", [None, "Bearer wrong", f"Basic {KNOWN}", "Bearer"])
+def test_without_the_token_nothing_is_answered(address, given):
+    answer = post(address, **({} if given is None else {"Authorization": given}))
+    assert answer.status_code == 401
+    assert answer.json()["detail"] == "This server asks for its token."
+    assert post(address, Authorization=f"Bearer {KNOWN}").status_code == 200
+
+
+@pytest.mark.enable_socket
+def test_a_client_with_a_wrong_token_is_told(address):
+    with pytest.raises(ExceptionGroup) as failed, connected(over_http(address, "wrong")):
+        pass
+    assert failed.group_contains(MCPError)
+
+
+@pytest.mark.enable_socket
+def test_pages_of_others_may_not_ask(environment, photo_index):
+    with listening(environment, photo_index, ends=signal.SIGINT, code=130) as url:
+        assert post(url).status_code == 200
+        assert post(url, Origin="https://elsewhere.example").status_code == 403
+        # A name that was made to point here.
+        assert post(url, Host="elsewhere.example").status_code == 421
