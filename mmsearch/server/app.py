@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from mmsearch import __version__
 from mmsearch.server.guard import Guard
 from mmsearch.server.problems import MEDIA_TYPE, tell_problems
-from mmsearch.server.routes import health, indexes, pictures, search
+from mmsearch.server.routes import health, indexes, page, pictures, search
 from mmsearch.server.schemas import Problem
 from mmsearch.server.service import Service
 from mmsearch.server.telemetry import Timed
@@ -38,7 +38,7 @@ def make_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     tell_problems(app)
-    for part in (search, pictures, indexes, health):
+    for part in (search, pictures, indexes, health, page):
         app.include_router(part.router)
     return app
 

@@ -5,21 +5,28 @@ A plain ASGI layer: it sees bodies as they come, so that too large ones are neve
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.server.problems import problem
 from mmsearch.server.rules import Rules, is_loopback
+from mmsearch.server.sessions import knows_token
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Say nothing about pictures, and are asked by machines that know no token."""
+
+WAY_IN = frozenset({("GET", "/"), ("POST", "/session")})
+"""Where a browser shows that it knows the token; `/` shows no more than a form until it did."""
+
+STATIC = "/static/"
+"""The page's style and scripts, which are the same for everyone."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -88,7 +95,7 @@ class Guard:
             return problem(403, "Pages of other web sites may not ask this server.")
         if scope["path"] in OPEN_PATHS:
             return None
-        return self._too_much(scope) or self._stranger(scope["method"], headers)
+        return self._too_much(scope) or self._stranger(scope)
 
     def _too_much(self, scope: Scope) -> Response | None:
         wait_s = self._rate.wait_s(scope["client"][0] if scope.get("client") else "")
@@ -102,9 +109,12 @@ class Guard:
             )
         return None
 
-    def _stranger(self, method: str, headers: Headers) -> Response | None:
-        preflight = method == "OPTIONS" and "access-control-request-method" in headers
-        if preflight or self._knows_token(headers):
+    def _stranger(self, scope: Scope) -> Response | None:
+        method, path = scope["method"], scope["path"]
+        connection = HTTPConnection(scope)
+        preflight = method == "OPTIONS" and "access-control-request-method" in connection.headers
+        way_in = (method, path) in WAY_IN or (method == "GET" and path.startswith(STATIC))
+        if preflight or way_in or knows_token(self._rules.token, connection):
             return None
         return problem(
             401,
@@ -135,14 +145,6 @@ class Guard:
             return urlsplit(origin).netloc == headers.get("host", "")
         except ValueError:
             return False
-
-    def _knows_token(self, headers: Headers) -> bool:
-        token = self._rules.token
-        if token is None:
-            return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
-        return scheme.lower() == "bearer" and same
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = int(self._rules.upload_mb * 1e6)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
+from pydantic import Json
 from starlette.responses import JSONResponse
 
 from mmsearch import api
@@ -38,11 +39,13 @@ router = APIRouter(tags=["search"])
 
 Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.")]
 
+NO_FILTERS = FilterBody.model_validate({})
+
 
 @router.post("/v1/indexes/{name}/search", response_model=SearchAnswer)
 async def search(service: TheService, desk: TheDesk, body: SearchBody) -> JSONResponse:
     """Search by text, by pictures of the index, or by both."""
-    return JSONResponse(await _answer(service, desk, body))
+    return JSONResponse(await answer_search(service, desk, body))
 
 
 @router.get("/v1/indexes/{name}/search", response_model=SearchAnswer)
@@ -52,7 +55,7 @@ async def search_by_url(
     asked: Annotated[SearchParams, Query()],
 ) -> JSONResponse:
     """The same by a URL, with the most usual filters."""
-    return JSONResponse(await _answer(service, desk, asked.body()))
+    return JSONResponse(await answer_search(service, desk, asked.body()))
 
 
 @router.post("/v1/indexes/{name}/search/batch", response_model=BatchAnswer)
@@ -61,7 +64,7 @@ async def search_batch(service: TheService, desk: TheDesk, body: BatchBody) -> J
 
     async def one(search: SearchBody) -> dict[str, Any]:
         try:
-            return await _answer(service, desk, search)
+            return await answer_search(service, desk, search)
         except MMSearchError as error:
             return {
                 "type": "about:blank",
@@ -78,14 +81,18 @@ async def search_by_picture(
     service: TheService,
     desk: TheDesk,
     picture: Picture,
+    *,
     query: Annotated[Text, Form(description="Text to go with it.")] = "",
+    without: Annotated[list[Text], Form(alias="not", max_length=20)] = [],  # noqa: B006
+    filters: Annotated[Json[FilterBody], Form(description="As in a search, in JSON.")] = NO_FILTERS,
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[Text | None, Form()] = None,
 ) -> JSONResponse:
     """Search by a picture that is sent, with or without text."""
-    body = SearchBody(query=query, limit=limit, cursor=cursor)
+    asked = {"query": query, "not": without, "filters": filters, "limit": limit, "cursor": cursor}
+    body = SearchBody.model_validate(asked)
     async with service.uploaded(picture) as path:
-        answer = await _answer(service, desk, body, [path])
+        answer = await answer_search(service, desk, body, [path])
     # Where it lay meanwhile is nobody's business.
     shown = answer["query"].replace(display_path(path), "(picture)")
     return JSONResponse(answer | {"query": shown})
@@ -104,9 +111,20 @@ async def embed_picture(service: TheService, desk: TheDesk, picture: Picture) ->
         return JSONResponse(await _embedded(desk, [Term(image=path)]))
 
 
-async def _answer(
+async def answer_search(
     service: Service, desk: Desk, body: SearchBody, pictures: list[Path] | None = None
 ) -> dict[str, Any]:
+    """A page of hits; see `SearchAnswer`.
+
+    Args:
+        service: Of the server.
+        desk: Of the index.
+        body: What is asked.
+        pictures: Files that hits shall look like, besides what the query names.
+
+    Raises:
+        MMSearchError: It cannot be answered; the sentence says why.
+    """
     offset = offset_of(body.cursor, K_LIMIT)
     limit = min(body.limit, K_LIMIT - offset)
     liked = [present(await service.record(desk, image_id)) for image_id in body.like]

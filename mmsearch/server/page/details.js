@@ -1,0 +1,142 @@
+// One picture, large, with what is known of it and why it was found.
+
+import { titleOf } from "./grid.js";
+
+const BANDS = {
+  likely: "Likely what you asked for",
+  possible: "Possibly what you asked for",
+  unlikely: "Unlikely to be what you asked for",
+};
+
+const element = (id) => document.getElementById(id);
+
+/** The dialog of one picture. */
+export class Details {
+  /**
+   * @param {object} told What the dialog calls.
+   * @param {() => void} told.closed After it was closed by its user.
+   * @param {(step: number) => void} told.moved For the next picture (1) or the one before (-1).
+   * @param {(hit: object) => void} told.alike For pictures like this one.
+   */
+  constructor({ closed, moved, alike }) {
+    this.dialog = element("details");
+    this.hit = null;
+    element("close").addEventListener("click", () => this.dialog.close());
+    element("previous").addEventListener("click", () => moved(-1));
+    element("next").addEventListener("click", () => moved(1));
+    element("alike").addEventListener("click", () => alike(this.hit));
+    this.dialog.addEventListener("close", () => {
+      if (this.hit !== null) closed();
+    });
+    this.dialog.addEventListener("click", (event) => {
+      if (event.target === this.dialog) this.dialog.close();
+    });
+    this.dialog.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (step) moved(step);
+    });
+  }
+
+  /** Show a picture; `calibrated` says whether its confidence can be trusted. */
+  show(hit, { calibrated, first, last }) {
+    this.hit = hit;
+    const picture = element("details-picture");
+    picture.removeAttribute("src");
+    picture.width = hit.width;
+    picture.height = hit.height;
+    picture.alt = titleOf(hit);
+    picture.src = `${hit.links.thumbnail}?size=large`;
+    element("details-title").textContent = hit.path.split("/").at(-1);
+    element("original").href = hit.links.original;
+    element("previous").disabled = first;
+    element("next").disabled = last;
+    describe(element("metadata"), metadata(hit));
+    this.#explain(hit, calibrated);
+    this.#tell(hit.texts);
+    if (!this.dialog.open) this.dialog.showModal();
+    if (document.activeElement?.disabled) element("close").focus();
+  }
+
+  /** Close it without a word to anyone. */
+  hide() {
+    this.hit = null;
+    if (this.dialog.open) this.dialog.close();
+  }
+
+  #explain(hit, calibrated) {
+    element("why").hidden = hit.score === undefined;
+    if (hit.score === undefined) return;
+    element("band").textContent = BANDS[hit.band] ?? hit.band;
+    const percent = `${Math.round(hit.confidence * 100)} %`;
+    describe(element("scores"), [
+      ["Confidence", calibrated ? percent : `${percent} (this model was not calibrated)`],
+      ["Visual score", hit.visual === null ? null : hit.visual.toFixed(3)],
+      ["Text score", hit.text ? `${Math.round(hit.text * 100)} %` : null],
+      ["Score", `${hit.score.toFixed(3)}, rank ${hit.rank}`],
+    ]);
+    const matched = element("matched");
+    matched.hidden = hit.matched === null;
+    if (hit.matched) matched.replaceChildren(...marked(hit.matched));
+  }
+
+  #tell(texts) {
+    element("texts").hidden = texts.length === 0;
+    element("texts-list").replaceChildren(
+      ...texts.map((text) => {
+        const entry = document.createElement("li");
+        if (text.language) entry.lang = text.language;
+        entry.textContent = text.text;
+        return entry;
+      }),
+    );
+  }
+}
+
+function metadata(hit) {
+  const megapixels = (hit.width * hit.height) / 1e6;
+  const place = hit.latitude === null ? null : `${hit.latitude.toFixed(4)}, ${hit.longitude.toFixed(4)}`;
+  return [
+    ["Path", hit.path],
+    ["Copies", hit.copies.join("\n")],
+    ["Size", `${hit.width} × ${hit.height} (${megapixels.toFixed(1)} MP)`],
+    ["File", `${hit.format}, ${bytes(hit.size_bytes)}`],
+    ["Taken", hit.taken_at?.replace("T", " ")],
+    ["Changed", new Date(hit.modified_at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })],
+    ["Camera", hit.camera],
+    ["Place", place],
+  ];
+}
+
+function bytes(count) {
+  return count < 1e6 ? `${Math.round(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`;
+}
+
+function describe(list, pairs) {
+  const shown = pairs.filter(([, value]) => value);
+  list.replaceChildren(
+    ...shown.map(([name, value]) => {
+      const row = document.createElement("div");
+      const term = document.createElement("dt");
+      const fact = document.createElement("dd");
+      term.textContent = name;
+      fact.textContent = value;
+      row.append(term, fact);
+      return row;
+    }),
+  );
+}
+
+function marked({ text, spans }) {
+  // Places count characters; JavaScript's strings count some of them twice.
+  const letters = Array.from(text);
+  const parts = [];
+  let at = 0;
+  for (const [from, to] of spans) {
+    parts.push(letters.slice(at, from).join(""));
+    const mark = document.createElement("mark");
+    mark.textContent = letters.slice(from, to).join("");
+    parts.push(mark);
+    at = to;
+  }
+  return [...parts, letters.slice(at).join("")];
+}

@@ -1,0 +1,122 @@
+// The pictures that were found, in rows of one height each.
+
+const NARROWEST = 0.55;
+const WIDEST = 3;
+
+/** What a picture is called: what is written of it, or the name of its file. */
+export function titleOf(hit) {
+  const text = hit.texts[0]?.text ?? hit.path.split("/").at(-1);
+  return text.length > 120 ? `${text.slice(0, 119)}…` : text;
+}
+
+/** A list of hits that arrows move in. */
+export class Grid {
+  /**
+   * @param {HTMLUListElement} list Holds the hits.
+   * @param {(id: number) => void} open Called for the hit that was chosen.
+   */
+  constructor(list, open) {
+    this.list = list;
+    this.open = open;
+    this.hits = [];
+    list.addEventListener("click", (event) => this.#click(event));
+    list.addEventListener("keydown", (event) => this.#key(event));
+    list.addEventListener("focusin", (event) => this.#reach(event.target));
+  }
+
+  /** Show these hits in place of all others. */
+  show(hits) {
+    this.hits = [];
+    this.list.replaceChildren();
+    this.list.classList.add("fitted");
+    this.append(hits);
+  }
+
+  /** Show these, too. */
+  append(hits) {
+    this.list.append(...hits.map(item));
+    this.hits.push(...hits);
+    if (!this.list.querySelector('a[tabindex="0"]')) this.#reach(this.#links()[0]);
+  }
+
+  /** Give a hit the focus, if it is shown. */
+  focus(id) {
+    const link = this.list.querySelector(`li[data-id="${CSS.escape(String(id))}"] > a`);
+    link?.focus();
+    return Boolean(link);
+  }
+
+  /** Give the first hit from a rank on the focus. */
+  focusAt(place) {
+    this.#links()[place]?.focus();
+  }
+
+  #links() {
+    return [...this.list.querySelectorAll("a")];
+  }
+
+  #reach(link) {
+    if (!link?.matches?.("a")) return;
+    for (const other of this.list.querySelectorAll('a[tabindex="0"]')) other.tabIndex = -1;
+    link.tabIndex = 0;
+  }
+
+  #click(event) {
+    const chosen = event.target.closest("li");
+    // With these a browser opens a link elsewhere.
+    if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    this.open(Number(chosen.dataset.id));
+  }
+
+  #key(event) {
+    const links = this.#links();
+    const at = links.indexOf(document.activeElement);
+    if (at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    const to = {
+      ArrowRight: () => links[at + 1],
+      ArrowLeft: () => links[at - 1],
+      ArrowDown: () => beside(links, links[at], 1),
+      ArrowUp: () => beside(links, links[at], -1),
+      Home: () => links[0],
+      End: () => links.at(-1),
+    }[event.key];
+    if (!to) return;
+    event.preventDefault();
+    to()?.focus();
+  }
+}
+
+function item(hit) {
+  const entry = document.createElement("li");
+  entry.dataset.id = hit.id;
+  const ratio = Math.min(WIDEST, Math.max(NARROWEST, hit.width / hit.height));
+  entry.style.setProperty("--ratio", ratio.toFixed(4));
+  const link = document.createElement("a");
+  link.href = `${hit.links.thumbnail}?size=large`;
+  link.tabIndex = -1;
+  const picture = new Image(hit.width, hit.height);
+  picture.loading = "lazy";
+  picture.decoding = "async";
+  // Without a text its name, which stands beside it, is all that can be said.
+  picture.alt = hit.texts.length ? titleOf(hit) : "";
+  picture.src = `${hit.links.thumbnail}?size=medium`;
+  const caption = document.createElement("span");
+  caption.className = "caption";
+  caption.textContent = `${hit.path.split("/").at(-1)} · ${hit.band}`;
+  link.append(picture, caption);
+  entry.append(link);
+  return entry;
+}
+
+function beside(links, from, direction) {
+  const box = from.getBoundingClientRect();
+  const middle = box.left + box.width / 2;
+  const rows = links.map((link) => ({ link, box: link.getBoundingClientRect() }));
+  const further = rows.filter((each) => direction * (each.box.top - box.top) > 1);
+  if (!further.length) return undefined;
+  const next = Math.min(...further.map((each) => Math.abs(each.box.top - box.top)));
+  const row = further.filter((each) => Math.abs(Math.abs(each.box.top - box.top) - next) < 1);
+  const distance = (each) => Math.abs(each.box.left + each.box.width / 2 - middle);
+  return row.reduce((best, each) => (distance(each) < distance(best) ? each : best)).link;
+}

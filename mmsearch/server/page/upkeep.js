@@ -1,0 +1,111 @@
+// What the index holds, and bringing a folder of it up to date.
+
+import { ask } from "./asking.js";
+
+const element = (id) => document.getElementById(id);
+
+const PHASES = { scan: "Looking at files", encode: "Reading pictures", build: "Building" };
+
+/**
+ * Bring the status of an index to life.
+ *
+ * @param {string} index Its name.
+ * @param {boolean} indexing Whether the server brings folders up to date.
+ * @param {() => void} changed Called when there may be other pictures.
+ */
+export function tendIndex(index, indexing, changed) {
+  const panel = element("upkeep");
+  if (!panel) return;
+  const at = `/v1/indexes/${encodeURIComponent(index)}`;
+  const buttons = [...panel.querySelectorAll(".update")];
+  let job = null;
+
+  function show(answer) {
+    const running = answer.state === "running";
+    element("job").hidden = !running;
+    // Disabled for good they would lose the focus of whoever pressed one.
+    for (const button of buttons) button.ariaDisabled = String(running);
+    const bar = element("job-bar");
+    if (answer.total) {
+      bar.max = answer.total;
+      bar.value = answer.done;
+    } else {
+      bar.removeAttribute("value");
+    }
+    if (running) {
+      say(PHASES[answer.phase] ?? "Under way");
+    } else {
+      job = null;
+      say(outcome(answer));
+    }
+  }
+
+  async function refresh() {
+    const status = await ask(at);
+    element("pictures").textContent = `${status.pictures.toLocaleString("en")} pictures`;
+    const run = status.last_run;
+    if (run) {
+      const when = new Date(run.finished_at ?? run.started_at);
+      element("last-run").textContent = `${run.outcome}, ${when.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}`;
+    }
+  }
+
+  function follow(answer) {
+    job = answer.id;
+    show(answer);
+    const events = new EventSource(`${at}/jobs/${encodeURIComponent(job)}/events`);
+    events.addEventListener("job", (event) => {
+      const told = JSON.parse(event.data);
+      show(told);
+      if (told.state === "running") return;
+      events.close();
+      refresh().then(changed, (error) => say(error.message));
+    });
+    events.addEventListener("error", () => {
+      if (job !== null) say("The server does not say how far it is.");
+    });
+  }
+
+  const told = (error) => say(error.message);
+  for (const button of buttons) {
+    button.hidden = !indexing;
+    button.addEventListener("click", () => {
+      if (job !== null) return;
+      const body = JSON.stringify({ root: button.dataset.root });
+      const headers = { "Content-Type": "application/json" };
+      ask(`${at}/jobs`, { method: "POST", body, headers }).then(follow, told);
+    });
+  }
+  element("job-stop").addEventListener("click", () => {
+    if (job !== null) ask(`${at}/jobs/${encodeURIComponent(job)}`, { method: "DELETE" }).catch(told);
+  });
+  panel.addEventListener("toggle", () => {
+    if (!panel.open || job !== null) return;
+    refresh().catch(told);
+    ask(`${at}/jobs`).then((jobs) => {
+      const running = jobs.find((each) => each.state === "running");
+      if (running && job === null) follow(running);
+    }, told);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !panel.open || element("details").open) return;
+    panel.open = false;
+    panel.querySelector("summary").focus();
+  });
+  document.addEventListener("click", (event) => {
+    if (!panel.contains(event.target)) panel.open = false;
+  });
+}
+
+function say(text) {
+  // Readers of the screen would say it again each time.
+  if (element("job-said").textContent !== text) element("job-said").textContent = text;
+}
+
+function outcome({ state, report, error }) {
+  if (state === "failed") return error;
+  if (state === "interrupted") return "Stopped; what was done is kept.";
+  const counts = ["added", "changed", "moved", "copied", "gone", "failed"];
+  const said = counts.filter((name) => report[name]).map((name) => `${report[name]} ${name}`);
+  return `Up to date: ${said.join(", ") || "nothing had changed"}.`;
+}

@@ -1,0 +1,317 @@
+"""The page without a browser: what the server writes into it, and whom it lets in."""
+
+import asyncio
+import html
+import json
+import re
+from contextlib import closing
+
+import httpx
+import pytest
+from PIL import Image
+
+from mmsearch import api
+from mmsearch.core.settings import Settings
+from mmsearch.server import sessions
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.rules import Rules
+from mmsearch.server.service import Service
+
+TOKEN = "open sésame"  # noqa: S105 - of these tests alone
+CONTENT_SECURITY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:;"
+    " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HOSTILE = "<img src=x onerror=alert(1)>'\"&.png"
+
+
+@pytest.fixture(scope="module")
+def settings(photo_index, cache):
+    return Settings(home=photo_index, cache=cache)
+
+
+def serving(settings, **rules):
+    return closing(Service.of(settings, Rules(**rules), lambda: ["default"]))
+
+
+@pytest.fixture(scope="module")
+def service(settings):
+    with serving(settings) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def closed(settings):
+    """A server that asks for its token."""
+    with serving(settings, token=TOKEN) as service:
+        yield service
+
+
+def ask(service, path, method="GET", **options):
+    async def once():
+        transport = httpx.ASGITransport(guarded(make_app(service)))
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1:7788"
+        ) as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(once())
+
+
+def shown(response):
+    return [int(found) for found in re.findall(r'<li data-id="(\d+)">', response.text)]
+
+
+def test_a_search_without_scripts_shows_the_hits_of_the_interface(service):
+    page = ask(service, "/?q=a+windmill")
+    answer = ask(service, "/v1/indexes/default/search?q=a+windmill&limit=40").json()
+    assert page.status_code == 200
+    assert shown(page) == [hit["id"] for hit in answer["hits"]]
+    assert "40 of 212 pictures" in page.text
+
+
+def test_more_pictures_are_a_link_to_those_after(service):
+    first = ask(service, "/?q=a+windmill&not=people,+cars")
+    link = re.search(r'id="more" class="button" href="([^"]+)"', first.text)[1]
+    assert "index=default" in link
+    second = ask(service, html.unescape(link))
+    whole = ask(
+        service, "/v1/indexes/default/search?q=a+windmill&not=people&not=cars&limit=80"
+    ).json()
+    assert shown(first) + shown(second) == [hit["id"] for hit in whole["hits"]]
+
+
+def test_fields_that_are_empty_ask_for_nothing(service):
+    bare = ask(service, "/?q=a+dog")
+    form = "&not=&like=&after=&before=&path=&min_width=&orientation=&camera="
+    assert shown(ask(service, f"/?q=a+dog{form}")) == shown(bare)
+    assert shown(ask(service, "/")) == []
+    assert shown(ask(service, f"/?q={form}")) == []
+
+
+def test_filters_of_the_address_hold(service):
+    page = ask(service, "/?q=a+dog&orientation=portrait")
+    answer = ask(service, "/v1/indexes/default/search?q=a+dog&orientation=portrait&limit=40").json()
+    assert shown(page) == [hit["id"] for hit in answer["hits"]]
+    assert f"of {answer['passed']} pictures" in page.text
+    assert shown(ask(service, "/?q=a+dog&path=no-such-folder")) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "sentence"),
+    [
+        ("/?q=a+dog&after=soon", 400, "soon"),
+        ("/?q=a+dog&min_width=wide", 422, "min_width"),
+        ("/?like=999999", 404, "Index &#39;default&#39; has no picture 999999."),
+        ("/?q=a+dog&cursor=x", 400, "cursor"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_the_page(service, address, status, sentence):
+    page = ask(service, address)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    problem = re.search(r'<p id="problem-text">(.*?)</p>', page.text)[1]
+    assert sentence in problem
+    assert page.status_code == ask(service, "/v1/indexes/default/search" + address[1:]).status_code
+    assert page.status_code == status
+
+
+def test_a_search_for_what_is_not_there_says_so(service):
+    there = 'id="nothing" class="nothing" hidden'
+    assert there in ask(service, "/?q=a+windmill").text
+    assert there not in ask(service, "/?q=the+square+root+of+minus+one").text
+
+
+def test_the_page_has_a_policy_of_its_own(service):
+    page = ask(service, "/?q=a+dog")
+    assert page.headers["content-security-policy"] == CONTENT_SECURITY
+    assert page.headers["referrer-policy"] == "same-origin"
+    assert page.headers["cache-control"] == "no-store"
+    scripts = re.findall(r"<script[^>]*>", page.text)
+    assert scripts == [
+        '<script type="module" src="/static/app.js">',
+        '<script type="application/json" id="answer">',
+    ]
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=", page.text)
+
+
+def test_queries_are_shown_as_text(service):
+    hostile = "\"><script>alert(1)</script> & </script><!-- '"
+    page = ask(service, "/", params={"q": hostile, "camera": hostile, "like": hostile})
+    assert "<script>alert" not in page.text
+    assert page.text.count("<script") == 2
+    (value,) = re.findall(r'id="q" name="q" type="search" value="([^"]*)"', page.text)
+    assert html.unescape(value) == hostile
+
+
+def test_names_of_files_are_shown_as_text(tmp_path, cache):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("RGB", (30, 20), "red").save(folder / HOSTILE)
+    (folder / HOSTILE).with_suffix(".txt").write_text("</script><script>alert(2)</script>")
+    settings = Settings(home=tmp_path / "home", cache=cache, model="starter", workers=1)
+    with api.open_index("default", settings=settings) as index:
+        index.add_folder(folder)
+    with serving(settings) as service:
+        page = ask(service, "/?q=red")
+    assert len(shown(page)) == 1
+    assert page.text.count("<script") == 2
+    assert "<img src=x" not in page.text
+    kept = re.search(r'id="answer">(.*?)</script>', page.text, re.DOTALL)[1]
+    assert json.loads(kept)["hits"][0]["path"].endswith(HOSTILE)
+
+
+def test_static_files_are_those_of_the_page_and_no_others(service):
+    for name, media_type in [
+        ("app.js", "text/javascript"),
+        ("style.css", "text/css"),
+        ("icon.svg", "image/svg+xml"),
+    ]:
+        file = ask(service, f"/static/{name}")
+        assert file.headers["content-type"].split(";")[0] == media_type
+        again = ask(service, f"/static/{name}", headers={"If-None-Match": file.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    for name in ("page.html", "..%2fguard.py", "%2e%2e/guard.py", "nothing.js"):
+        assert ask(service, f"/static/{name}").status_code == 404
+
+
+def test_scripts_import_only_what_is_served(service):
+    for name in ("app.js", "grid.js", "details.js", "upkeep.js", "giving.js", "asking.js"):
+        script = ask(service, f"/static/{name}").text
+        for other in re.findall(r'from "\./([^"]+)"', script):
+            assert ask(service, f"/static/{other}").status_code == 200
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(", script)
+
+
+def test_a_picture_that_is_sent_is_searched_with_filters_and_negatives(service, photos):
+    picture = next((photos / "photos").glob("*.jpg")).read_bytes()
+
+    def search(**form):
+        return ask(
+            service,
+            "/v1/indexes/default/search/picture",
+            "POST",
+            files={"picture": ("a.jpg", picture)},
+            data=form,
+        )
+
+    bare = search(limit="100").json()
+    portrait = search(limit="100", filters=json.dumps({"orientation": "portrait"})).json()
+    assert portrait["passed"] < bare["passed"]
+    assert all(hit["height"] > hit["width"] for hit in portrait["hits"])
+    away = search(limit="100", **{"not": ["trees", "sky"]}).json()
+    assert [hit["score"] for hit in away["hits"]] != [hit["score"] for hit in bare["hits"]]
+    assert search(filters='{"orientation": "round"}').status_code == 422
+    assert search(filters="no JSON").status_code == 422
+
+
+def test_strangers_see_a_form_and_nothing_else(closed):
+    page = ask(closed, "/?q=a+windmill&not=%22%3Ecars")
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"] == CONTENT_SECURITY
+    assert 'action="/session"' in page.text
+    assert shown(page) == []
+    assert "212" not in page.text
+    assert '">cars' not in html.unescape(page.text).replace("%22%3Ecars", "")
+    assert ask(closed, "/static/style.css").status_code == 200
+    for method, path in [
+        ("GET", "/v1/indexes"),
+        ("GET", "/v1/indexes/default/pictures/1/thumbnail"),
+        ("GET", "/openapi.json"),
+        ("GET", "/metrics"),
+        ("GET", "/session"),
+        ("POST", "/"),
+        ("POST", "/static/style.css"),
+        ("GET", "/static"),
+    ]:
+        assert ask(closed, path, method).status_code == 401, (method, path)
+
+
+def give(service, token, search="", **headers):
+    form = {"token": token, "search": search}
+    return ask(service, "/session", "POST", data=form, headers=headers)
+
+
+def test_the_token_buys_a_cookie_that_is_not_the_token(closed):
+    answer = give(closed, TOKEN, "q=a+windmill&not=cars")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?q=a+windmill&not=cars")
+    cookie = answer.headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    assert "sesame" not in cookie
+    assert "sésame" not in cookie
+    kept = {"Cookie": cookie.split(";")[0]}
+    assert len(shown(ask(closed, "/?q=a+windmill", headers=kept))) == 40
+    assert ask(closed, "/v1/indexes", headers=kept).status_code == 200
+    foreign = kept | {"Origin": "http://elsewhere.example"}
+    job = ask(closed, "/v1/indexes/default/jobs", "POST", headers=foreign, json={"root": "photos"})
+    assert job.status_code == 403
+
+
+@pytest.mark.parametrize("token", ["", "open", TOKEN.upper(), TOKEN + "x", "\0", "🔑"])
+def test_what_is_not_the_token_buys_nothing(closed, token):
+    answer = give(closed, token)
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+    assert "That is not the token of this server." in answer.text
+
+
+@pytest.mark.parametrize(
+    "search", ["//evil.example", "https://evil.example", "\r\nX: y", "a=%0d%0aX:%20y", "@evil"]
+)
+def test_nobody_is_led_elsewhere(closed, search):
+    answer = give(closed, TOKEN, search)
+    assert re.fullmatch(r"/(\?[\w%+=&.-]*)?", answer.headers["location"])
+    assert "x" not in answer.headers
+
+
+def test_a_form_of_another_site_is_refused(closed):
+    assert give(closed, TOKEN, origin="http://elsewhere.example").status_code == 403
+    assert give(closed, TOKEN, origin="null").status_code == 403
+    assert give(closed, TOKEN, origin="http://127.0.0.1:7788").status_code == 303
+
+
+def test_sessions_end(closed, monkeypatch):
+    session = sessions.new_session(TOKEN)
+
+    def status(value):
+        cookie = {"Cookie": f"{sessions.COOKIE}={value}"}
+        return ask(closed, "/v1/indexes", headers=cookie).status_code
+
+    assert status(session) == 200
+    began, seal = session.split(".")
+    for forged in (
+        "",
+        seal,
+        f"{int(began) + 1}.{seal}",
+        f"{began}.",
+        f"{began}.{seal[:-1]}",
+        f"-{began}.{seal}",
+        f"{'9' * 5000}.{seal}",
+        sessions.new_session("another"),
+    ):
+        assert status(forged) == 401, forged
+    now = sessions.time.time()
+    monkeypatch.setattr(sessions.time, "time", lambda: now + sessions.LASTS_S + 1)
+    assert status(session) == 401
+
+
+def test_one_index_of_several_is_chosen(settings):
+    with closing(Service.of(settings, Rules(), lambda: ["other", "default"])) as service:
+        page = ask(service, "/?q=a+dog&index=default")
+        assert len(shown(page)) == 40
+        assert "<option selected>default</option>" in page.text
+        # The first is shown if none is asked for; it was never filled.
+        assert ask(service, "/?q=a+dog").status_code == 404
+        assert ask(service, "/?q=a+dog&index=../default").status_code == 404
+
+
+def test_without_a_token_there_is_nothing_to_give(service):
+    answer = give(service, "anything", "q=a+dog")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?q=a+dog")
+    assert "set-cookie" not in answer.headers
+
+
+def test_an_index_that_is_not_there_is_said(tmp_path, cache):
+    with serving(Settings(home=tmp_path, cache=cache)) as service:
+        page = ask(service, "/?q=a+dog")
+    assert page.status_code == 404
+    assert 'role="alert" hidden' not in page.text
