@@ -23,7 +23,7 @@ from mmsearch.core.types import Ids, Vectors
 
 TARGETS = (0.90, 0.95, 0.99)
 JUDGED = 0.95
-ROWS, QUERIES, K, ROUNDS = 100_000, 400, 10, 7
+ROWS, QUERIES, K, ROUNDS = 50_000, 400, 10, 7
 TIMED = 100
 """Queries of a round; recall is measured on all."""
 
