@@ -1,0 +1,121 @@
+"""Whom the page lets in, whom it keeps out, and what it says when it cannot."""
+
+import re
+
+import pytest
+
+from tests.browser.seeing import IN_A_BROWSER, found, keep, pictures_loaded, without_violations
+
+pytestmark = IN_A_BROWSER
+
+TOKEN = "a token of these tests"  # noqa: S105
+
+
+def test_a_server_that_is_gone_is_said(opened, serving):
+    page = opened()
+    with serving() as url:
+        page.goto(f"{url}/?q=a+dog")
+        found(page)
+    page.locator("#q").fill("a cat")
+    page.get_by_role("alert").get_by_text("The server does not answer.").wait_for()
+    assert page.get_by_role("button", name="Try again").is_visible()
+    page.close()
+    assert all("ERR_CONNECTION_REFUSED" in each for each in page.complaints)
+    page.complaints.clear()
+
+
+def test_the_token_opens_the_page(opened, serving):
+    page = opened()
+    with serving(token=TOKEN) as url:
+        page.goto(f"{url}/?q=a+windmill")
+        without_violations(page)
+        keep(page, "token")
+        page.get_by_label("Token of this server").fill("wrong")
+        page.keyboard.press("Enter")
+        page.get_by_role("alert").get_by_text("That is not the token").wait_for()
+        page.complaints.clear()
+        page.get_by_label("Token of this server").fill(TOKEN)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{url}/?q=a+windmill")
+        found(page)
+        pictures_loaded(page)
+        (cookie,) = page.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert TOKEN not in cookie["value"]
+        assert page.evaluate("document.cookie") == ""
+        page.locator("#q").fill("a dog")
+        page.wait_for_url("**/?q=a+dog")
+        found(page)
+        page.close()
+
+
+def test_a_folder_is_brought_up_to_date(page, url):
+    page.goto(f"{url}/?q=a+dog")
+    page.locator("#upkeep summary").click()
+    page.get_by_role("button", name=re.compile("Bring .* up to date")).click()
+    page.get_by_text("Up to date: nothing had changed.").wait_for(timeout=60_000)
+    page.keyboard.press("Escape")
+    assert page.locator("#upkeep").get_attribute("open") is None
+
+
+def test_a_server_that_does_not_index_offers_nothing(opened, serving):
+    page = opened()
+    with serving(indexing=False) as url:
+        page.goto(url)
+        page.locator("#upkeep summary").click()
+        page.get_by_text("Folders").wait_for()
+        assert page.locator(".update").is_hidden()
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out(opened, url, scheme):
+    page = opened(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(url)
+    without_violations(page)
+    page.goto(f"{url}/?q=a+lighthouse+by+the+sea&not=people")
+    found(page)
+    if scheme == "dark":
+        keep(page, "nothing-dark")
+    without_violations(page)
+    page.locator("#upkeep summary").click()
+    page.get_by_role("heading", name="Folders").wait_for()
+    without_violations(page)
+    page.keyboard.press("Escape")
+    page.locator("#hits a").first.click()
+    page.get_by_role("dialog").wait_for()
+    pictures_loaded(page)
+    without_violations(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(opened, url, scheme):
+    page = opened(
+        viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True, is_mobile=True
+    )
+    page.goto(f"{url}/?q=a+windmill")
+    found(page)
+    if scheme == "light":
+        keep(page, "phone-light")
+    wide = "document.documentElement.scrollWidth > innerWidth"
+    assert not page.evaluate(wide)
+    without_violations(page)
+    page.locator("summary", has_text="Narrow down").click()
+    assert not page.evaluate(wide)
+    page.locator("#hits a").first.click()
+    page.get_by_role("dialog").wait_for()
+    pictures_loaded(page)
+    assert not page.evaluate(wide)
+    without_violations(page)
+
+
+def test_without_scripts_a_search_is_a_form(opened, url):
+    page = opened(java_script_enabled=False)
+    page.goto(url)
+    page.get_by_label("What the picture shows").fill("a windmill")
+    page.keyboard.press("Enter")
+    page.get_by_text("40 of 212 pictures").wait_for()
+    assert page.locator("#hits li").count() == 40
+    page.get_by_role("link", name="More pictures").click()
+    page.wait_for_url("**cursor=*")
+    assert page.locator("#hits li").count() == 40
