@@ -115,15 +115,19 @@ class Service:
             yield small
 
 
-def service_of(request: Request) -> Service:
+# Coroutines, for FastAPI sends plain functions through a pool of threads.
+
+
+async def service_of(request: Request) -> Service:
     """The service that an application was made for."""
     service: Service = request.app.state.service
     return service
 
 
-def desk_of(request: Request, name: str) -> Desk:
+async def desk_of(request: Request, name: str) -> Desk:
     """The desk of the index that a path names."""
-    return service_of(request).desks.desk(name)
+    service = await service_of(request)
+    return service.desks.desk(name)
 
 
 TheService = Annotated[Service, Depends(service_of)]
