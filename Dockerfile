@@ -1,4 +1,4 @@
-# mmsearch on a CPU. How to run it: docs/operations.md. Never built where it was written: there is no Docker there.
+# mmsearch on a CPU. How to run it: docs/operations.md. Linted, not built yet.
 FROM python:3.12-slim AS build
 
 # Where torch without CUDA comes from. Empty: torch of the package index, with CUDA, some gigabytes more.
@@ -22,7 +22,7 @@ USER 10001
 WORKDIR /pictures
 VOLUME ["/indexes", "/cache"]
 EXPOSE 7788
-# The first start compiles the model, which takes up to a minute.
+# A model that nothing was indexed with yet is compiled at the first start, which takes up to a minute.
 HEALTHCHECK --start-period=120s --timeout=5s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7788/healthz', timeout=4)"]
 ENTRYPOINT ["mmsearch"]
 CMD ["serve", "--host", "0.0.0.0"]
