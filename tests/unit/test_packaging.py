@@ -94,6 +94,6 @@ def test_the_unit_is_hardened_and_starts_the_server() -> None:
     # Commands meet the server at a Unix socket.
     assert {"AF_UNIX", "AF_INET", "AF_INET6"} == set(unit["RestrictAddressFamilies"].split())
     told_to = " ".join(value for name, value in pairs if name == "Environment")
-    assert f"MMSEARCH_HOME=/var/lib/{unit['StateDirectory']} " in told_to
+    assert f"MMSEARCH_HOME=/var/lib/{unit['StateDirectory']}/indexes " in told_to
     assert f"MMSEARCH_CACHE=/var/cache/{unit['CacheDirectory']} " in told_to
     assert f"XDG_RUNTIME_DIR=/run/{unit['RuntimeDirectory']}" in told_to
