@@ -33,7 +33,7 @@ class Treacherous:
             return bytearray(10**12)
         raise DecodeError("it is damaged")
 
-    def thumbnail(self, path, edge_px):
+    def thumbnail(self, path, edge_px, file_format="JPEG"):
         self.read(path, edge_px)
 
 
