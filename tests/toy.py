@@ -49,7 +49,7 @@ class ToyModality:
             raise DecodeError("it is bad")
         return Decoded(Picture(EDGE, EDGE, "TOY"), pixels_of(content))
 
-    def thumbnail(self, path, edge_px):
+    def thumbnail(self, path, edge_px, file_format="JPEG"):
         raise DecodeError("there are no thumbnails of toys")
 
 
