@@ -11,12 +11,18 @@ from mmsearch.server.service import Service
 
 
 @contextmanager
+def service_over(home, rules=None, names=("default",)):
+    """All that answers for indexes of a home."""
+    settings = load_settings().with_flags(home=home)
+    with closing(Service.of(settings, rules or Rules(), lambda: list(names))) as service:
+        yield service
+
+
+@contextmanager
 def asked(home, rules=None, names=("default",)):
     """A client of a server, as a browser on this machine is."""
-    settings = load_settings().with_flags(home=home)
-    service = Service.of(settings, rules or Rules(), lambda: list(names))
     with (
-        closing(service),
+        service_over(home, rules, names) as service,
         TestClient(
             guarded(make_app(service)),
             base_url="http://127.0.0.1:7788",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from mmsearch.server.schemas import Asked, Text
 from mmsearch.server.thumbnails import Size
 
 HITS_LIMIT = 30
 """A model reads every hit; who wants more of them asks more precisely."""
 
-TEXT_LIMIT = 2000
 LIST_LIMIT = 20
 
 
@@ -22,18 +22,11 @@ def _as_list(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
 
-Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 Texts = Annotated[list[Text], Field(max_length=LIST_LIMIT), BeforeValidator(_as_list)]
 ImageId = Annotated[
     int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
 ]
 Limit = Annotated[int, Field(ge=1, le=HITS_LIMIT, description="Pictures at most.")]
-
-
-class Asked(BaseModel):
-    """Base of what is asked: a misspelt argument is an error, not nothing."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class SearchArguments(Asked):

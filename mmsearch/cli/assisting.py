@@ -122,11 +122,9 @@ def _answer_pipes(server: Server[Any], close: Callable[[], None]) -> None:
 
 def _answer_http(server: Server[Any], name: str, host: str, port: int, token: str | None) -> None:
     from mmsearch.assistant.over_http import PATH, answering_http
-    from mmsearch.server.rules import Rules, is_loopback, new_token
+    from mmsearch.server.rules import Rules, token_for
 
-    if not token and not is_loopback(host):
-        token = new_token()
-        warn(f"Token: {token}")
+    rules = Rules(host=host, token=token_for(host, token, warn))
     ended = threading.Event()
     numbers: list[int] = []
 
@@ -134,7 +132,7 @@ def _answer_http(server: Server[Any], name: str, host: str, port: int, token: st
         numbers.append(number)
         ended.set()
 
-    with answering_http(server, Rules(host=host, token=token or None), port) as url:
+    with answering_http(server, rules, port) as url:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         warn(f"Index {name!r} is open for assistants at {url}{PATH}; Ctrl-C ends this.")

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +26,7 @@ from mmsearch.cli.output import warn
 from mmsearch.core.errors import UsageError
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.resident.meeting import ENVIRONMENT
-from mmsearch.server.rules import Rules, is_loopback, new_token
+from mmsearch.server.rules import Rules, token_for
 
 if TYPE_CHECKING:
     from mmsearch.resident.client import Printed
@@ -94,15 +95,18 @@ def serve(
         with api.open_index(name, settings=settings, say=warn) as index:
             _be_warm(index)
             ended_by = _serve_commands(
-                index, settings, partial(_answer, index), "", None if idle is None else idle * 60
+                index.folder,
+                settings,
+                partial(_answer, index),
+                "",
+                None if idle is None else idle * 60,
             )
     elif idle is not None:
         raise UsageError("A server for HTTP does not end by itself.", "Add --no-http to --idle.")
     else:
-        token = token or (None if is_loopback(host) else _made_up())
         rules = Rules(
             host=host,
-            token=token,
+            token=token_for(host, token, warn),
             origins=tuple(allow_origin or ()),
             upload_mb=max_upload,
             requests_per_s=rate,
@@ -121,12 +125,6 @@ def _be_warm(index: api.Index) -> None:
     index.query(SearchRequest(api.parse_query("a picture")))
 
 
-def _made_up() -> str:
-    token = new_token()
-    warn(f"Token: {token}")
-    return token
-
-
 def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int | None:
     from mmsearch.server.running import running
     from mmsearch.server.service import Service
@@ -140,12 +138,12 @@ def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int |
             def answer(call: Call) -> Printed | None:
                 return desk.wait_for(lambda index: _answer(index, call))
 
-            with api.open_index(name, settings=settings) as index:
-                return _serve_commands(index, settings, answer, f" at {url}")
+            folder = desk.wait_for(lambda index: index.folder)
+            return _serve_commands(folder, settings, answer, f" at {url}")
 
 
 def _serve_commands(
-    index: api.Index,
+    folder: Path,
     settings: Settings,
     answer: Callable[[Call], Printed | None],
     where: str,
@@ -154,11 +152,11 @@ def _serve_commands(
     from mmsearch.resident.server import serve as serve_calls
 
     return serve_calls(
-        index.folder,
+        folder,
         settings,
         answer,
         idle_s=idle_s,
-        ready=lambda: warn(f"Index {index.name!r} is open for queries{where}; Ctrl-C ends this."),
+        ready=lambda: warn(f"Index {folder.name!r} is open for queries{where}; Ctrl-C ends this."),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from mmsearch.core.display import display_path
@@ -37,6 +38,7 @@ class PictureReader:
         self._find_modalities = find_modalities
         self._make_executor = make_executor
         self._executor: Executor | None = None
+        self._starting = Lock()
 
     def prepared(self, path: Path, prepare: ImagePreparation) -> Prepared:
         """A picture of a query, prepared for an encoder.
@@ -78,9 +80,9 @@ class PictureReader:
         return next((each for each in self._modalities if each.claims(path)), self._modalities[0])
 
     def _elsewhere(self, task: Callable[[], Any]) -> Any:
-        if self._executor is None:
-            self._executor = self._make_executor()
-        ((_, outcome),) = self._executor.run(_make_worker, [task])
+        with self._starting:
+            executor = self._executor = self._executor or self._make_executor()
+        ((_, outcome),) = executor.run(_make_worker, [task])
         if isinstance(outcome, TaskFailure):
             raise DecodeError(outcome.reason)
         return outcome

@@ -7,13 +7,14 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit, IndexStatus, SearchResult
-from mmsearch.core.types import Text
+from mmsearch.core.types import Picture, Text
 
 
 def search_answer(index: str, result: SearchResult, offset: int, limit: int) -> dict[str, Any]:
@@ -46,8 +47,8 @@ def search_answer(index: str, result: SearchResult, offset: int, limit: int) -> 
 def hit_answer(index: str, hit: Hit) -> dict[str, Any]:
     """See `HitAnswer`."""
     matched = hit.matched
-    return {
-        "id": hit.id,
+    paths = (hit.path, *hit.copies)
+    return _known(index, hit.id, paths, hit, hit.modified_at, hit.size_bytes) | {
         "rank": hit.rank,
         "score": hit.score,
         "visual": hit.visual,
@@ -62,42 +63,13 @@ def hit_answer(index: str, hit: Hit) -> dict[str, Any]:
         },
         "confidence": hit.confidence,
         "band": hit.band,
-        "path": display_path(hit.path),
-        "copies": [display_path(path) for path in hit.copies],
-        "width": hit.width,
-        "height": hit.height,
-        "format": hit.format,
-        "taken_at": hit.taken_at,
-        "camera": hit.camera,
-        "latitude": hit.latitude,
-        "longitude": hit.longitude,
-        "modified_at": hit.modified_at,
-        "size_bytes": hit.size_bytes,
-        "texts": _texts(hit.texts),
-        "links": _links(index, hit.id),
     }
 
 
 def picture_answer(index: str, record: Record) -> dict[str, Any]:
     """See `PictureAnswer`."""
-    first, *others = (display_path(path) for path in record.paths)
-    picture = record.picture
-    return {
-        "id": record.id,
-        "path": first,
-        "copies": others,
-        "width": picture.width,
-        "height": picture.height,
-        "format": picture.format,
-        "taken_at": picture.taken_at,
-        "camera": picture.camera,
-        "latitude": picture.latitude,
-        "longitude": picture.longitude,
-        "modified_at": record.mtime_ns / 1e9,
-        "size_bytes": record.size,
-        "texts": _texts(picture.texts),
-        "links": _links(index, record.id),
-    }
+    modified_at = record.mtime_ns / 1e9
+    return _known(index, record.id, record.paths, record.picture, modified_at, record.size)
 
 
 def index_answer(status: IndexStatus) -> dict[str, Any]:
@@ -145,6 +117,33 @@ def offset_of(cursor: str | None, limit: int) -> int:
             "The cursor is none that this server made.", "Take next_cursor of an answer, or none."
         )
     return after
+
+
+def _known(
+    index: str,
+    image_id: int,
+    paths: Sequence[Path | bytes],
+    facts: Hit | Picture,
+    modified_at: float,
+    size_bytes: int,
+) -> dict[str, Any]:
+    first, *others = (display_path(path) for path in paths)
+    return {
+        "id": image_id,
+        "path": first,
+        "copies": others,
+        "width": facts.width,
+        "height": facts.height,
+        "format": facts.format,
+        "taken_at": facts.taken_at,
+        "camera": facts.camera,
+        "latitude": facts.latitude,
+        "longitude": facts.longitude,
+        "modified_at": modified_at,
+        "size_bytes": size_bytes,
+        "texts": _texts(facts.texts),
+        "links": _links(index, image_id),
+    }
 
 
 def _texts(texts: Sequence[Text]) -> list[dict[str, Any]]:

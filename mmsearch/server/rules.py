@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -38,6 +39,21 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def token_for(host: str, given: str | None, say: Callable[[str], None]) -> str | None:
+    """The token of a server: whoever reaches it from elsewhere must know one.
+
+    Args:
+        host: The address that it binds.
+        given: By who starts it, if anything.
+        say: Receives one that is made up.
+    """
+    if given or is_loopback(host):
+        return given or None
+    token = new_token()
+    say(f"Token: {token}")
+    return token
 
 
 def new_token() -> str:

@@ -76,8 +76,8 @@ class SearchBody(Asked):
     )
 
 
-class SearchParams(Asked):
-    """A query in a URL."""
+class SearchParams(FilterBody):
+    """A query in a URL, with its filters."""
 
     q: Text = Field("", description="A line of the query language.", examples=["a windmill"])
     without: list[Text] = Field([], alias="not", max_length=20)
@@ -85,17 +85,6 @@ class SearchParams(Asked):
     limit: int = Field(20, ge=1, le=PAGE_LIMIT)
     cursor: Text | None = None
     mode: Literal["vector", "text", "hybrid"] | None = None
-    path: list[Text] = Field([], max_length=50)
-    after: Text | None = None
-    before: Text | None = None
-    min_width: int | None = Field(None, ge=0, le=2**31)
-    min_height: int | None = Field(None, ge=0, le=2**31)
-    orientation: Literal["landscape", "portrait", "square"] | None = None
-    format: list[Text] = Field([], max_length=50)
-    camera: list[Text] = Field([], max_length=50)
-    near: Text | None = None
-    tag: list[Text] = Field([], max_length=50)
-    where: Text | None = None
 
     def body(self) -> SearchBody:
         """The same as a body."""

@@ -28,8 +28,9 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.queries import Term
 from mmsearch.server.app import guarded, make_app
+from mmsearch.server.rules import Rules
 from mmsearch.server.running import running
-from tests.integration.serving import service_over
+from tests.over_http import service_over
 
 KNOWN = "a-token-of-the-tests"
 UNKNOWN = "another"
@@ -76,7 +77,7 @@ def service(home, environment):
     with pytest.MonkeyPatch.context() as patched:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patched.setenv(name, environment[name])
-        with service_over(home, token=KNOWN, upload_mb=5) as service:
+        with service_over(home, Rules(token=KNOWN, upload_mb=5)) as service:
             yield service
 
 
@@ -265,7 +266,7 @@ def test_a_token_is_asked_for(asked):
 
 
 def test_a_server_may_refuse_to_index(home):
-    with service_over(home, indexing=False) as service:
+    with service_over(home, Rules(indexing=False)) as service:
         app = guarded(make_app(service))
 
         async def start():

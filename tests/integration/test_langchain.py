@@ -13,7 +13,7 @@ from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.integrations.langchain import MMSearchRetriever
 from mmsearch.server.app import guarded, make_app
 from mmsearch.server.running import running
-from tests.integration.serving import service_over
+from tests.over_http import service_over
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 

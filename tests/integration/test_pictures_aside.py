@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,3 +81,24 @@ def test_a_program_that_closes_nothing_ends(photos):
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert int(done.stdout) > 100
+
+
+def test_threads_that_begin_together_share_one_executor():
+    made = []
+
+    class Echo:
+        def run(self, make_worker, tasks):
+            yield from ((task, b"content") for task in tasks)
+
+        def close(self):
+            pass
+
+    def make_executor():
+        time.sleep(0.05)
+        made.append(Echo())
+        return made[-1]
+
+    together = PictureReader(lambda: (Treacherous(),), make_executor)
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda _: together.thumbnail(b"a.jpg", 64), range(8)))
+    assert (told, len(made)) == ([b"content"] * 8, 1)

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from mmsearch.server.guard import HEADERS, Guard, RateLimit
-from mmsearch.server.rules import Rules, is_loopback, new_token
+from mmsearch.server.rules import Rules, is_loopback, new_token, token_for
 
 TOKEN = "s3cret-ünïcode"  # noqa: S105 - of the test alone
 
@@ -221,3 +221,24 @@ def test_never_more_than_the_rate_allows(per_s, gaps):
         now += gap
         passed += limit.wait_s("a") == 0
     assert passed <= max(1.0, per_s) + per_s * now + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "made_up"),
+    [
+        ("127.0.0.1", None, False),
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "mine", False),
+        ("0.0.0.0", "mine", False),  # noqa: S104
+        ("0.0.0.0", None, True),  # noqa: S104
+        ("0.0.0.0", "", True),  # noqa: S104
+    ],
+)
+def test_whoever_comes_from_elsewhere_must_know_a_token(host, given, made_up):
+    said = []
+    token = token_for(host, given, said.append)
+    if made_up:
+        assert len(token) >= 32
+        assert said == [f"Token: {token}"]
+    else:
+        assert (token, said) == (given or None, [])
