@@ -87,9 +87,9 @@ class Tools:
             ),
         )
         # Who asks may be elsewhere, and would learn which files there are outside the collection.
-        if any(term.image is not None for term in query.terms):
+        if any(term.text is None for term in query.terms):
             raise InvalidQueryError(
-                "A query of this tool has words only; a path cannot be a part of it.",
+                "A query of this tool has words only; a path or a URL cannot be a part of it.",
                 "Use similar_images with the id of a picture.",
             )
         result = await self._desk.search(SearchRequest(query, asked.limit))

@@ -20,6 +20,7 @@
     │   └── IndexLimitError            the vector index cannot serve so many neighbours
     ├── GoneError                1     the file of a picture is not what was indexed
     ├── BusyError                1     more calls wait than will be answered in reasonable time
+    ├── ForbiddenError           1     the rules of a server do not allow it
     ├── ServerError              1     a server does not answer as it should
     │   ├── UnreachableError           nobody answers there
     │   └── UnauthorizedError          it asks for a token, or for another one
@@ -142,6 +143,12 @@ class BusyError(MMSearchError):
     """More calls wait than will be answered in reasonable time."""
 
     http_status = 503
+
+
+class ForbiddenError(MMSearchError):
+    """The rules of a server do not allow it."""
+
+    http_status = 403
 
 
 class ServerError(MMSearchError):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.protocols import Encoder, ImagePreparation
 from mmsearch.core.queries import Term
 from mmsearch.core.types import Kind, Prepared, Vectors
@@ -51,11 +52,16 @@ class QueryEncoder:
             prompts: Phrasings of a text, see `Query.prompts`.
 
         Raises:
-            SourceError: A picture cannot be read.
+            SourceError: A picture cannot be read, or is elsewhere.
             InvalidQueryError: A phrasing has no place for the text.
         """
         rows = []
         for term in terms:
+            if term.url is not None:
+                raise SourceError(
+                    f"{display_path(term.url)} is not fetched: only a server does that.",
+                    "Name a file, or ask `mmsearch serve --allow-url-queries`.",
+                )
             if term.image is not None:
                 rows.append(self._image(term.image))
             else:

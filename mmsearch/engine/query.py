@@ -1,8 +1,8 @@
 """The query language: a line of text -> terms. Pure. docs/query-language.md is its grammar.
 
-A term is words, a "quoted phrase" or a picture's path, with a weight before it (``2:dog``) if it
-shall count more or less. Terms are joined by `` + `` and `` - ``; ``-word`` and ``-"some words"``
-are short for a term that is taken away.
+A term is words, a "quoted phrase", or a picture's path or URL, with a weight before it (``2:dog``)
+if it shall count more or less. Terms are joined by `` + `` and `` - ``; ``-word`` and
+``-"some words"`` are short for a term that is taken away.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _TOKEN = re.compile(
         (?:"(?P<quoted>(?:[^"\\]|\\.)*)"(?=\s|$)|(?P<word>\S+))""",
     re.VERBOSE,
 )
+_URL = re.compile(r"image:(?=https?://)", re.IGNORECASE)
 _PATH = re.compile(r"(?:image:|\.{1,2}[/\\]|/|~/|[A-Za-z]:[/\\])(?=.)")
 
 
@@ -58,7 +59,7 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
                 f"The weight {abs(term.weight):g} is not above 0 and up to {MOST_WEIGHT:g}.",
                 'A weight stands before a term: "2:golden retriever + snow"',
             )
-        if term.image is None and not (term.text or "").strip():
+        if term.image is None and term.url is None and not (term.text or "").strip():
             raise InvalidQueryError("A term of the query is empty.", _HINT)
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
@@ -75,10 +76,15 @@ def written(terms: Sequence[Term]) -> str:
     line = ""
     for term in terms:
         weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
-        what = term.text if term.image is None else display_path(term.image)
         sign = " - " if term.weight < 0 else " + "
-        line += f"{sign}{weight}{what}"
+        line += f"{sign}{weight}{_named(term)}"
     return line.removeprefix(" + ").strip()
+
+
+def _named(term: Term) -> str:
+    if term.url is not None:
+        return f"image:{display_path(term.url)}"
+    return (term.text or "") if term.image is None else display_path(term.image)
 
 
 @dataclass
@@ -106,11 +112,10 @@ def _terms(text: str) -> Iterator[Term]:
         if not words.strip():
             raise InvalidQueryError("A term of the query is empty.", _HINT)
         weight = float(found["weight"][:-1]) if found["weight"] else None
-        if _PATH.match(words):
+        if _PATH.match(words) or _URL.match(words):
             sign = around.sign if found["sign"] is None else _sign(found["sign"])
             inherited = around.weight if weight is None else weight
-            path = Path(words.removeprefix("image:")).expanduser()
-            yield Term(image=path, weight=sign * inherited)
+            yield _picture(words, sign * inherited)
         elif found["sign"]:
             yield Term(words, weight=_sign(found["sign"]) * (1.0 if weight is None else weight))
         elif weight is not None:
@@ -119,6 +124,12 @@ def _terms(text: str) -> Iterator[Term]:
         else:
             around.words.append(words)
     yield from around.close()
+
+
+def _picture(words: str, weight: float) -> Term:
+    if found := _URL.match(words):
+        return Term(url=words[found.end() :], weight=weight)
+    return Term(image=Path(words.removeprefix("image:")).expanduser(), weight=weight)
 
 
 def _words(found: re.Match[str]) -> str:
