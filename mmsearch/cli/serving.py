@@ -15,6 +15,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.request import getproxies
 
 import typer
 
@@ -66,6 +67,13 @@ def serve(
     no_indexing: Annotated[
         bool, typer.Option("--no-indexing", help="Never index, whoever asks.")
     ] = False,
+    allow_url_queries: Annotated[
+        bool,
+        typer.Option(
+            "--allow-url-queries",
+            help="Fetch pictures that queries name by URL, from public addresses only.",
+        ),
+    ] = False,
     no_http: Annotated[
         bool, typer.Option("--no-http", help="Answer the commands of this user only.")
     ] = False,
@@ -111,7 +119,10 @@ def serve(
             upload_mb=max_upload,
             requests_per_s=rate,
             indexing=not no_indexing,
+            url_queries=allow_url_queries,
         )
+        if allow_url_queries and getproxies().keys() & {"http", "https", "all"}:
+            warn("Pictures are fetched without the proxy: it would choose where to connect.")
         ended_by = _serve_http(name, settings, rules, port)
     warn("Nobody asked for a while." if ended_by is None else f"Index {name!r} is closed.")
     if ended_by == signal.SIGINT:

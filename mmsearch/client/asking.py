@@ -33,7 +33,7 @@ class Call:
         path: Of the URL, on the server.
         params: Of the URL.
         body: Is sent as JSON, if it is not None.
-        form: Is sent beside `picture`.
+        form: Is sent beside `picture`, or by itself.
         picture: Content of a picture file that is sent.
     """
 
@@ -52,6 +52,8 @@ class Call:
         """
         if self.picture is not None:
             return {"data": dict(self.form), "files": {"picture": ("picture", self.picture)}}
+        if self.form:
+            return {"data": dict(self.form)}
         if self.body is None:
             return {"params": dict(self.params)}
         try:
@@ -69,6 +71,7 @@ def search_body(
     *,
     without: Iterable[str] = (),
     like: Iterable[int | RemotePicture] = (),
+    like_url: Iterable[str] = (),
     filters: Mapping[str, Any] | Filters | None = None,
     mode: str | None = None,
     min_score: float | None = None,
@@ -83,6 +86,7 @@ def search_body(
         "query": query,
         "not": list(without),
         "like": [id_of(picture) for picture in like],
+        "like_url": list(like_url),
         "filters": filters_body(filters),
         "mode": mode,
         "min_score": min_score,
@@ -121,6 +125,13 @@ def filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
 def id_of(picture: int | RemotePicture) -> int:
     """A picture's id."""
     return picture.id if isinstance(picture, RemotePicture) else picture
+
+
+def url_of(image: object) -> str | None:
+    """The URL that stands for a picture; None: it is not one."""
+    if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
+        return image
+    return None
 
 
 def picture_bytes(image: bytes | str | os.PathLike[str]) -> bytes:

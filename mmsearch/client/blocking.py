@@ -72,6 +72,7 @@ class Client(Addressed):
         *,
         without: Iterable[str] = (),
         like: Iterable[int | RemotePicture] = (),
+        like_url: Iterable[str] = (),
         filters: Mapping[str, Any] | Filters | None = None,
         mode: str | None = None,
         min_score: float | None = None,
@@ -80,10 +81,11 @@ class Client(Addressed):
         """The pictures that fit a description best.
 
         Args:
-            query: A line of the query language without files; may be empty beside ``like``.
+            query: A line of the query language without files; may be empty beside pictures.
             k: How many at most, 1000 at most; more than 200 take several requests.
             without: What pictures shall not look like.
             like: Pictures of the index (or their ids) that hits shall look like.
+            like_url: URLs of such pictures, four at most, for a server that fetches them.
             filters: Which pictures may be found: any of ``path``, ``format``, ``camera`` and
                 ``tag`` (lists of texts), ``after``, ``before``, ``orientation``, ``near`` and
                 ``where`` (texts), ``min_width`` and ``min_height`` (pixels), as the options of
@@ -97,6 +99,9 @@ class Client(Addressed):
             UnknownIndexError: The server has no such index.
             InvalidQueryError: The query asks for nothing, or k is out of range.
             UsageError: A filter or a mode is none.
+            ForbiddenError: The server fetches no URLs.
+            SourceError: A picture at a URL cannot be had.
+            DecodeError: It is no picture.
         """
         return self._hold(
             self._talks.search(
@@ -104,6 +109,7 @@ class Client(Addressed):
                 k,
                 without=without,
                 like=like,
+                like_url=like_url,
                 filters=filters,
                 mode=mode,
                 min_score=min_score,
@@ -121,16 +127,17 @@ class Client(Addressed):
         """The pictures that look most like a picture; if it is in the index itself, it is first.
 
         Args:
-            image: A picture of the index or its id; or a file of this machine, which is sent, or
-                the content of one as bytes.
+            image: A picture of the index or its id; a file of this machine, which is sent, or the
+                content of one as bytes; or the URL of one.
             k: How many at most, 1000 at most.
             min_score: Hits below this cosine similarity are left out.
 
         Raises:
             UnknownIndexError: The server has no such index.
             UnknownNameError: The index has no such picture.
-            SourceError: The file cannot be read.
-            DecodeError: What was sent is no picture.
+            SourceError: The file cannot be read, or the picture at the URL not be had.
+            ForbiddenError: The server fetches no URLs.
+            DecodeError: It is no picture.
         """
         return self._hold(self._talks.similar(image, k, min_score))
 
@@ -184,13 +191,14 @@ class Client(Addressed):
         """The unit vector of a picture in the index's space.
 
         Args:
-            image: A file of this machine, or the content of one as bytes.
+            image: A file of this machine, the content of one as bytes, or the URL of one.
 
         Returns:
             float32 (1, dim).
 
         Raises:
-            SourceError: The file cannot be read.
+            SourceError: The file cannot be read, or the picture at the URL not be had.
+            ForbiddenError: The server fetches no URLs.
             DecodeError: It is no picture.
             StateError: The index holds no pictures yet, and so no encoder was chosen.
         """

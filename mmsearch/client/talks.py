@@ -32,6 +32,7 @@ from mmsearch.client.asking import (
     picture_bytes,
     refuse_k,
     search_body,
+    url_of,
 )
 from mmsearch.client.problems import Reply, error_of, wait_s
 from mmsearch.core.errors import InvalidQueryError, StateError, UnknownNameError
@@ -85,6 +86,8 @@ class Talks:
         """See `mmsearch.Client.similar`."""
         if isinstance(image, int | RemotePicture):
             return (yield from self.search("", k, like=(image,), min_score=min_score))
+        if (url := url_of(image)) is not None:
+            return (yield from self.search("", k, like_url=(url,), min_score=min_score))
         content = picture_bytes(image)
         path = self._address.path("search", "picture")
 
@@ -111,7 +114,10 @@ class Talks:
     def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Talk[Vectors]:
         """See `mmsearch.Client.embed_picture`."""
         path = self._address.path("embeddings", "picture")
-        call = Call("POST", path, picture=picture_bytes(image))
+        if (url := url_of(image)) is not None:
+            call = Call("POST", path, form={"url": url})
+        else:
+            call = Call("POST", path, picture=picture_bytes(image))
         return (yield from self._asked(call, answers.vectors_of))
 
     def status(self) -> Talk[RemoteStatus]:

@@ -20,6 +20,7 @@ class Rules:
         requests_per_s: For one client; 0: as many as it likes.
         at_once: Requests under way; further ones are refused.
         indexing: Whether known folders may be indexed again.
+        url_queries: Whether pictures of queries are fetched from URLs.
     """
 
     host: str = "127.0.0.1"
@@ -29,6 +30,7 @@ class Rules:
     requests_per_s: float = 0.0
     at_once: int = 512
     indexing: bool = True
+    url_queries: bool = False
 
 
 def is_loopback(host: str) -> bool:

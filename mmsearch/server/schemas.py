@@ -14,7 +14,17 @@ BATCH_LIMIT = 100
 TEXT_LIMIT = 2000
 """Characters of a query."""
 
+URLS_LIMIT = 4
+"""Pictures of a query that are fetched."""
+
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
+Urls = Annotated[
+    list[Text],
+    Field(
+        max_length=URLS_LIMIT,
+        description="URLs of pictures that hits shall look like, if the server fetches them.",
+    ),
+]
 
 
 class Asked(BaseModel):
@@ -59,6 +69,7 @@ class SearchBody(Asked):
     like: list[int] = Field(
         [], max_length=20, description="Ids of pictures that hits shall look like."
     )
+    like_url: Urls = []
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None, description="Default: hybrid if the index has texts."
     )
@@ -82,6 +93,7 @@ class SearchParams(FilterBody):
     q: Text = Field("", description="A line of the query language.", examples=["a windmill"])
     without: list[Text] = Field([], alias="not", max_length=20)
     like: list[int] = Field([], max_length=20, description="Ids of pictures.")
+    like_url: Urls = []
     limit: int = Field(20, ge=1, le=PAGE_LIMIT)
     cursor: Text | None = None
     mode: Literal["vector", "text", "hybrid"] | None = None
@@ -89,7 +101,7 @@ class SearchParams(FilterBody):
     def body(self) -> SearchBody:
         """The same as a body."""
         given = self.model_dump(by_alias=True)
-        of_search = {"not", "like", "limit", "cursor", "mode"}
+        of_search = {"not", "like", "like_url", "limit", "cursor", "mode"}
         filters = {name: given[name] for name in FilterBody.model_fields}
         rest = {name: given[name] for name in of_search}
         return SearchBody.model_validate({"query": self.q, "filters": filters, **rest})

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
 
 from mmsearch import api
-from mmsearch.core.errors import DecodeError, UnknownNameError
+from mmsearch.core.errors import DecodeError, ForbiddenError, MMSearchError, UnknownNameError
 from mmsearch.core.records import Record
 from mmsearch.core.settings import Settings
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.server.desk import Desk, Desks
 from mmsearch.server.jobs import Jobs
+from mmsearch.server.reach import Reach
 from mmsearch.server.rules import Rules
 from mmsearch.server.telemetry import Telemetry
 from mmsearch.server.thumbnails import Thumbnails
+from mmsearch.server.web_address import quoted
+
+if TYPE_CHECKING:
+    from mmsearch.server.fetching import Fetcher
 
 QUERY_EDGE_PX = 1024
-"""Uploaded pictures are made so small before anything else looks at them."""
+"""Pictures from elsewhere are made so small before anything else looks at them."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,10 @@ class Service:
         rules: What is allowed.
         desks: Of the indexes.
         jobs: That bring them up to date.
-        pictures: Decodes what was uploaded, and what thumbnails are made of.
+        pictures: Decodes what comes from elsewhere, and what thumbnails are made of.
         thumbnails: That were made.
         telemetry: What is measured.
+        fetcher: Of pictures at URLs; None: the rules do not allow any.
     """
 
     rules: Rules
@@ -47,6 +54,7 @@ class Service:
     pictures: PictureReader
     thumbnails: Thumbnails
     telemetry: Telemetry
+    fetcher: Fetcher | None = None
 
     @classmethod
     def of(
@@ -55,6 +63,7 @@ class Service:
         rules: Rules,
         names: Callable[[], list[str]],
         say: Callable[[str], None] = lambda line: None,
+        reach: Reach | None = None,
     ) -> Service:
         """The service over the indexes of a folder.
 
@@ -63,7 +72,12 @@ class Service:
             rules: What is allowed.
             names: The indexes that are served, by name.
             say: Receives a line about anything slow that happens once.
+            reach: From where pictures may be fetched; None: from public addresses.
+
+        Raises:
+            MissingExtraError: The rules allow URLs, and what fetches is not installed.
         """
+        fetcher = _make_fetcher(rules, reach) if rules.url_queries else None
 
         def open_index(name: str) -> api.Index:
             return api.open_index(name, settings=settings, say=say)
@@ -71,7 +85,8 @@ class Service:
         desks = Desks(open_index, names)
         pictures = api.open_pictures(settings)
         thumbnails = Thumbnails(settings.cache / "thumbnails", pictures)
-        return cls(rules, desks, Jobs(open_index), pictures, thumbnails, Telemetry(desks))
+        jobs, telemetry = Jobs(open_index), Telemetry(desks)
+        return cls(rules, desks, jobs, pictures, thumbnails, telemetry, fetcher)
 
     def close(self) -> None:
         """Interrupt jobs, answer what waits, and free files and processes."""
@@ -98,21 +113,70 @@ class Service:
             DecodeError: It cannot be read.
         """
         with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
-            sent, small = Path(folder) / "sent", Path(folder) / "small.bmp"
+            sent = Path(folder) / "sent"
             with sent.open("wb") as file:
                 while part := await upload.read(1 << 20):
                     file.write(part)
+            yield await self._made_small(sent, "The picture that was sent")
 
-            def decode() -> None:
-                small.write_bytes(self.pictures.thumbnail(os.fsencode(sent), QUERY_EDGE_PX, "BMP"))
+    @asynccontextmanager
+    async def fetched(self, urls: Iterable[str]) -> AsyncIterator[dict[str, Path]]:
+        """Pictures at URLs, as those that are sent; each is fetched once.
 
+        Raises:
+            ForbiddenError: The rules do not allow it.
+            SourceError: One cannot be had.
+            BusyError: Too many are being fetched.
+            DecodeError: One cannot be read.
+        """
+        wanted = list(dict.fromkeys(urls))
+        if not wanted:
+            yield {}
+            return
+        if self.fetcher is None:
+            raise ForbiddenError(
+                "This server fetches no pictures from URLs.",
+                "Send the picture itself, or start the server with --allow-url-queries.",
+            )
+        with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
+            places = [Path(folder) / str(number) for number in range(len(wanted))]
             try:
-                await run_in_threadpool(decode)
-            except DecodeError as error:
-                raise DecodeError(
-                    f"The picture that was sent cannot be read: {error.message}."
-                ) from error
-            yield small
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._fetched(self.fetcher, *pair))
+                        for pair in zip(wanted, places, strict=True)
+                    ]
+            except* MMSearchError as failed:
+                raise _first(failed) from None
+            yield dict(zip(wanted, (task.result() for task in tasks), strict=True))
+
+    async def _fetched(self, fetcher: Fetcher, url: str, place: Path) -> Path:
+        with place.open("wb") as file:
+            await fetcher.fetch(url, file)
+        return await self._made_small(place, f"The picture at {quoted(url)}")
+
+    async def _made_small(self, place: Path, named: str) -> Path:
+        small = place.with_suffix(".bmp")
+
+        def decode() -> None:
+            small.write_bytes(self.pictures.thumbnail(os.fsencode(place), QUERY_EDGE_PX, "BMP"))
+
+        try:
+            await run_in_threadpool(decode)
+        except DecodeError as error:
+            raise DecodeError(f"{named} cannot be read: {error.message}.") from error
+        return small
+
+
+def _make_fetcher(rules: Rules, reach: Reach | None) -> Fetcher:
+    from mmsearch.server.fetching import Fetcher  # noqa: PLC0415 - an extra
+
+    return Fetcher(rules.upload_mb, reach)
+
+
+def _first(failed: BaseExceptionGroup[MMSearchError]) -> BaseException:
+    first = failed.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 # Coroutines, for FastAPI sends plain functions through a pool of threads.

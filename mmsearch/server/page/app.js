@@ -2,7 +2,7 @@
 
 import { ProblemError, ask, fromAddress, isAsking, search, split, toAddress } from "./asking.js";
 import { Details } from "./details.js";
-import { showGiven, takePictures } from "./giving.js";
+import { nameOf, showGiven, takePictures } from "./giving.js";
 import { Grid } from "./grid.js";
 import { tendIndex } from "./upkeep.js";
 
@@ -50,6 +50,9 @@ function fill() {
         name: `like picture ${id}`,
         drop: () => dropPictures(all.filter((other) => other !== id)),
       }));
+  if (asked.like_url) {
+    given.push({ source: null, name: nameOf(asked.like_url), drop: () => change({ like_url: "" }) });
+  }
   showGiven(given);
 }
 
@@ -68,7 +71,7 @@ function dropPictures(left) {
 
 function alike(hit) {
   details.hide();
-  change({ q: "", not: "", like: String(hit.id) }, { picture: null });
+  change({ q: "", not: "", like: String(hit.id), like_url: "" }, { picture: null });
   scrollTo(0, 0);
   element("hits").focus();
 }
@@ -266,12 +269,19 @@ new IntersectionObserver(([seen]) => seen.isIntersecting && more(false), {
   rootMargin: "600px",
 }).observe(element("more"));
 
-takePictures((file) => {
+function given(file) {
   const picture = { id: crypto.getRandomValues(new Uint32Array(1))[0], file };
   uploads.set(picture.id, { ...picture, source: URL.createObjectURL(file), name: file.name || "a picture" });
   details.hide();
-  change({ like: "" }, { picture: uploads.get(picture.id) });
-});
+  change({ like: "", like_url: "" }, { picture: uploads.get(picture.id) });
+}
+
+function named(url) {
+  details.hide();
+  change({ like: "", like_url: url }, { picture: null });
+}
+
+takePictures(given, document.body.dataset.urls === "true" ? named : null);
 tendIndex(index, document.body.dataset.indexing === "true", () => {
   remembered.clear();
   if (isAsking(asked, upload)) find();

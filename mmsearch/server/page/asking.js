@@ -1,6 +1,6 @@
 // What is asked: as fields, as the page's address, and as a request.
 
-const SINGLE = ["q", "after", "before", "path", "min_width", "orientation", "camera", "index"];
+const SINGLE = ["q", "like_url", "after", "before", "path", "min_width", "orientation", "camera", "index"];
 const FILTERS = ["after", "before", "path", "min_width", "orientation", "camera"];
 const LISTED = new Set(["path", "camera"]);
 
@@ -37,7 +37,7 @@ export function fromAddress(search) {
 /** The address of what is asked; fields that are empty are not in it. */
 export function toAddress(asked) {
   const address = new URLSearchParams();
-  for (const name of ["q", "not", "like", ...FILTERS, "index", "picture"]) {
+  for (const name of ["q", "not", "like", "like_url", ...FILTERS, "index", "picture"]) {
     if (asked[name]?.trim()) address.set(name, asked[name].trim());
   }
   const query = address.toString();
@@ -46,7 +46,7 @@ export function toAddress(asked) {
 
 /** Whether there is anything to search for. */
 export function isAsking(asked, upload) {
-  return Boolean(upload || asked.q.trim() || asked.like);
+  return Boolean(upload || asked.q.trim() || asked.like || asked.like_url);
 }
 
 /**
@@ -98,6 +98,7 @@ export function search(index, asked, upload, { cursor, limit, signal }) {
   const given = new URLSearchParams({ q: asked.q, limit: String(limit) });
   for (const part of split(asked.not)) given.append("not", part);
   for (const part of split(asked.like)) given.append("like", part);
+  if (asked.like_url) given.set("like_url", asked.like_url);
   for (const name of FILTERS) if (asked[name].trim()) given.set(name, asked[name].trim());
   if (cursor) given.set("cursor", cursor);
   return ask(`${at}?${given}`, { signal });

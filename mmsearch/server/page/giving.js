@@ -1,11 +1,30 @@
-// A picture that is chosen, dropped or pasted.
+// A picture that is chosen, dropped or pasted, or whose URL is.
+
+/** The first URL of a picture elsewhere in a list of them (RFC 2483), or null. */
+function urlIn(list) {
+  const lines = list.split(/\r?\n/).map((line) => line.trim());
+  const found = lines.find((line) => /^https?:\/\/\S+$/i.test(line)) ?? null;
+  // What is on this page is its own.
+  return found?.startsWith(`${location.origin}/`) ? null : found;
+}
+
+/** What a picture elsewhere is called. */
+export function nameOf(url) {
+  const name = url.replace(/[?#].*/, "").split("/").pop() || "a picture";
+  try {
+    return `${decodeURIComponent(name)} of the web`;
+  } catch {
+    return `${name} of the web`;
+  }
+}
 
 /**
  * Call back for each picture that is given to the page.
  *
  * @param {(file: File) => void} given
+ * @param {((url: string) => void) | null} named Called for one that is elsewhere; null: such are left alone.
  */
-export function takePictures(given) {
+export function takePictures(given, named) {
   const input = document.getElementById("file");
   const drop = document.getElementById("drop");
   const take = (files) => {
@@ -13,16 +32,28 @@ export function takePictures(given) {
     if (file) given(file);
     return Boolean(file);
   };
+  const takeUrl = (list) => {
+    const url = named && urlIn(list);
+    if (url) named(url);
+    return Boolean(url);
+  };
+  const inField = (event) => event.target.matches?.("input, select, textarea");
+  const isTaken = (event) => {
+    const types = event.dataTransfer?.types ?? [];
+    return types.includes("Files") || (named && types.includes("text/uri-list") && !inField(event));
+  };
   document.getElementById("chooser").hidden = false;
   input.addEventListener("change", () => {
     take(input.files);
     input.value = "";
   });
   document.addEventListener("paste", (event) => {
-    if (take(event.clipboardData?.files ?? [])) event.preventDefault();
+    const data = event.clipboardData;
+    if (take(data?.files ?? [])) event.preventDefault();
+    else if (!inField(event) && takeUrl(data?.getData("text/plain") ?? "")) event.preventDefault();
   });
   document.addEventListener("dragover", (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
+    if (!isTaken(event)) return;
     event.preventDefault();
     drop.hidden = false;
   });
@@ -31,16 +62,18 @@ export function takePictures(given) {
   });
   document.addEventListener("drop", (event) => {
     drop.hidden = true;
-    if (!event.dataTransfer?.types.includes("Files")) return;
+    if (!isTaken(event)) return;
     event.preventDefault();
-    take(event.dataTransfer.files);
+    const data = event.dataTransfer;
+    if (!take(data.files)) takeUrl(data.getData("text/uri-list"));
   });
 }
 
 /**
  * The picture that hits shall look like, with a button that takes it away.
  *
- * @param {{source: string, name: string, drop: () => void}[]} pictures
+ * @param {{source: string | null, name: string, drop: () => void}[]} pictures Source null: it is elsewhere, and nothing
+ *   is loaded from there.
  */
 export function showGiven(pictures) {
   const list = document.getElementById("chips");
@@ -51,7 +84,7 @@ export function showGiven(pictures) {
       const picture = new Image();
       picture.alt = "";
       picture.addEventListener("error", () => picture.remove());
-      picture.src = source;
+      if (source) picture.src = source;
       const label = document.createElement("span");
       label.textContent = name;
       const button = document.createElement("button");
@@ -59,7 +92,7 @@ export function showGiven(pictures) {
       button.textContent = "Remove";
       button.setAttribute("aria-label", `Remove ${name}`);
       button.addEventListener("click", drop);
-      entry.append(picture, label, button);
+      entry.append(...(source ? [picture] : []), label, button);
       return entry;
     }),
   );

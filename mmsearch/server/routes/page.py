@@ -58,7 +58,7 @@ LISTS = ("not", "like")
 
 FILTERS = ("after", "before", "path", "min_width", "orientation", "camera")
 
-FIELDS = ("q", *LISTS, *FILTERS, "cursor")
+FIELDS = ("q", *LISTS, "like_url", *FILTERS, "cursor")
 
 _templates = Environment(
     loader=FileSystemLoader(FOLDER),
@@ -82,6 +82,7 @@ async def page(request: Request, service: TheService) -> HTMLResponse:
         "name": name,
         "names": names,
         "indexing": service.rules.indexing,
+        "urls": service.rules.url_queries,
         "limit": HITS,
         "fields": fields,
         "filtered": any(fields[field].strip() for field in FILTERS),
@@ -94,7 +95,7 @@ async def page(request: Request, service: TheService) -> HTMLResponse:
     try:
         desk = service.desks.desk(name)
         shown["index"] = index_answer(await desk.ask(lambda index: index.status()))
-        if any(fields[field].strip() for field in ("q", "like")):
+        if any(fields[field].strip() for field in ("q", "like", "like_url")):
             answer = await answer_search(service, desk, _body(fields))
             kept = {field: text for field, text in fields.items() if text.strip()}
             further = kept | {"index": name, "cursor": answer["next_cursor"]}
@@ -157,7 +158,8 @@ def _body(fields: dict[str, str]) -> SearchBody:
         parts = [part for each in text.split(",") if (part := each.strip())]
         if parts:
             given[field] = parts if field in LISTS else text.strip()
-    for field in ("path", "camera"):
+    # A URL may hold commas: there is one.
+    for field in ("path", "camera", "like_url"):
         if field in given:
             given[field] = [given[field]]
     return SearchParams.model_validate(given).body()

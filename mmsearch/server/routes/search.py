@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Query, UploadFile
+from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import Query as Params
 from pydantic import Json
 from starlette.responses import JSONResponse
 
 from mmsearch import api
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
-from mmsearch.core.queries import Filters, Term
+from mmsearch.core.queries import Filters, Query, Term
 from mmsearch.core.requests import SearchRequest
 from mmsearch.core.types import Vectors
 from mmsearch.server.desk import Desk
@@ -22,6 +26,7 @@ from mmsearch.server.render import offset_of, search_answer
 from mmsearch.server.schemas import (
     K_LIMIT,
     PAGE_LIMIT,
+    URLS_LIMIT,
     BatchAnswer,
     BatchBody,
     EmbeddingsAnswer,
@@ -37,14 +42,16 @@ from mmsearch.server.thumbnails import present
 
 router = APIRouter(tags=["search"])
 
-Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.")]
+A_PICTURE = File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.")
+
+Picture = Annotated[UploadFile, A_PICTURE]
 
 NO_FILTERS = FilterBody.model_validate({})
 
 
 @router.post("/v1/indexes/{name}/search", response_model=SearchAnswer)
 async def search(service: TheService, desk: TheDesk, body: SearchBody) -> JSONResponse:
-    """Search by text, by pictures of the index, or by both."""
+    """Search by text, by pictures of the index or of the web, or by both."""
     return JSONResponse(await answer_search(service, desk, body))
 
 
@@ -52,7 +59,7 @@ async def search(service: TheService, desk: TheDesk, body: SearchBody) -> JSONRe
 async def search_by_url(
     service: TheService,
     desk: TheDesk,
-    asked: Annotated[SearchParams, Query()],
+    asked: Annotated[SearchParams, Params()],
 ) -> JSONResponse:
     """The same by a URL, with the most usual filters."""
     return JSONResponse(await answer_search(service, desk, asked.body()))
@@ -105,10 +112,20 @@ async def embed_texts(desk: TheDesk, body: TextsBody) -> JSONResponse:
 
 
 @router.post("/v1/indexes/{name}/embeddings/picture", response_model=EmbeddingsAnswer)
-async def embed_picture(service: TheService, desk: TheDesk, picture: Picture) -> JSONResponse:
-    """The vector of a picture that is sent."""
-    async with service.uploaded(picture) as path:
-        return JSONResponse(await _embedded(desk, [Term(image=path)]))
+async def embed_picture(
+    service: TheService,
+    desk: TheDesk,
+    picture: Annotated[UploadFile | None, A_PICTURE] = None,
+    url: Annotated[Text | None, Form(description="Of a picture, in place of one sent.")] = None,
+) -> JSONResponse:
+    """The vector of a picture that is sent, or that is at a URL if the server fetches it."""
+    if picture is not None and url is None:
+        async with service.uploaded(picture) as path:
+            return JSONResponse(await _embedded(desk, [Term(image=path)]))
+    if url is None or picture is not None:
+        raise InvalidQueryError("One picture is encoded at a time.", "Send it, or name its URL.")
+    async with service.fetched([url]) as files:
+        return JSONResponse(await _embedded(desk, [Term(image=files[url])]))
 
 
 async def answer_search(
@@ -133,6 +150,7 @@ async def answer_search(
         body.query,
         without=body.without,
         images=images,
+        urls=body.like_url,
         filters=_filters(body.filters),
         mode=body.mode,
         blend=body.blend,
@@ -148,10 +166,35 @@ async def answer_search(
         )
     # One more than the page tells whether there is a further one.
     k = min(offset + limit + 1, K_LIMIT)
-    request = SearchRequest(query, k, body.min_score, body.min_confidence, body.explain)
-    result = await desk.search(request)
+    async with _fetched(service, query) as (asked, urls):
+        request = SearchRequest(asked, k, body.min_score, body.min_confidence, body.explain)
+        result = await desk.search(request)
     service.telemetry.note_search(desk.name, result)
-    return search_answer(desk.name, result, offset, limit)
+    answer = search_answer(desk.name, result, offset, limit)
+    for path, url in urls.items():
+        answer["query"] = answer["query"].replace(display_path(path), f"image:{display_path(url)}")
+    return answer
+
+
+@asynccontextmanager
+async def _fetched(service: Service, query: Query) -> AsyncIterator[tuple[Query, dict[Path, str]]]:
+    """A query with files in the place of URLs, and which URL each was.
+
+    Raises:
+        InvalidQueryError: It names too many.
+        MMSearchError: See `Service.fetched`.
+    """
+    urls = [term.url for term in query.terms if term.url is not None]
+    if len(urls) > URLS_LIMIT:
+        raise InvalidQueryError(
+            f"The query names {len(urls)} pictures by URL; {URLS_LIMIT} are fetched at most."
+        )
+    async with service.fetched(urls) as files:
+        terms = [
+            term if term.url is None else Term(image=files[term.url], weight=term.weight)
+            for term in query.terms
+        ]
+        yield replace(query, terms=tuple(terms)), {path: url for url, path in files.items()}
 
 
 def _filters(body: FilterBody) -> Filters:

@@ -113,6 +113,7 @@ def test_a_search_is_sent_as_it_is_meant():
             "query": "mill",
             "not": ["people"],
             "like": [3],
+            "like_url": [],
             "filters": {},
             "mode": "vector",
             "min_score": 0.1,

@@ -1,0 +1,79 @@
+"""URLs that others name, taken apart once: nothing else reads them in another way."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote, urljoin, urlsplit
+
+from mmsearch.core.display import display_path
+
+SHOWN = 200
+"""Characters of a URL in a sentence."""
+
+PORTS = {"http": 80, "https": 443}
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOST = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,252}")
+_KEPT = "%:@!$&'()*+,;=~/"
+
+
+@dataclass(frozen=True)
+class WebAddress:
+    """Where something is on the web.
+
+    Attributes:
+        scheme: ``http`` or ``https``.
+        host: In ASCII, an IPv6 address without brackets.
+        port: Said or usual.
+        target: Path and query, in ASCII.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """The parts of a URL.
+
+        Raises:
+            ValueError: It is not one of http or https, or holds a name or password.
+        """
+        if _CONTROL.search(url):
+            raise ValueError
+        parts = urlsplit(url.strip(" "))
+        port = PORTS.get(parts.scheme) if parts.port is None else parts.port
+        host = parts.hostname or ""
+        if port is None or "@" in parts.netloc or parts.scheme not in PORTS:
+            raise ValueError
+        if ":" in host:
+            host = str(ipaddress.IPv6Address(host))
+        elif not host.isascii():
+            host = host.encode("idna").decode()
+        if not _HOST.fullmatch(host) and ":" not in host:
+            raise ValueError
+        query = f"?{quote(parts.query, safe=_KEPT + '?')}" if parts.query else ""
+        return cls(parts.scheme, host, port, quote(parts.path or "/", safe=_KEPT) + query)
+
+    @property
+    def authority(self) -> str:
+        """Host, and the port if it is not the usual one."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def redirected(self, location: str) -> WebAddress:
+        """Where a redirect leads.
+
+        Raises:
+            ValueError: See `of`.
+        """
+        return WebAddress.of(urljoin(f"{self.scheme}://{self.authority}{self.target}", location))
+
+
+def quoted(url: str) -> str:
+    """A URL as sentences name it."""
+    return repr(display_path(url if len(url) <= SHOWN else f"{url[:SHOWN]}..."))
