@@ -11,18 +11,19 @@ from mmsearch.server.service import Service
 
 
 @contextmanager
-def service_over(home, rules=None, names=("default",)):
+def service_over(home, rules=None, names=("default",), reach=None):
     """All that answers for indexes of a home."""
     settings = load_settings().with_flags(home=home)
-    with closing(Service.of(settings, rules or Rules(), lambda: list(names))) as service:
+    service = Service.of(settings, rules or Rules(), lambda: list(names), reach=reach)
+    with closing(service):
         yield service
 
 
 @contextmanager
-def asked(home, rules=None, names=("default",)):
+def asked(home, rules=None, names=("default",), reach=None):
     """A client of a server, as a browser on this machine is."""
     with (
-        service_over(home, rules, names) as service,
+        service_over(home, rules, names, reach) as service,
         TestClient(
             guarded(make_app(service)),
             base_url="http://127.0.0.1:7788",

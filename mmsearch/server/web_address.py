@@ -48,9 +48,9 @@ class WebAddress:
         parts = urlsplit(url.strip(" "))
         port = PORTS.get(parts.scheme) if parts.port is None else parts.port
         host = parts.hostname or ""
-        if port is None or "@" in parts.netloc or parts.scheme not in PORTS:
+        if not port or "@" in parts.netloc or parts.scheme not in PORTS:
             raise ValueError
-        if ":" in host:
+        if "[" in parts.netloc:
             host = str(ipaddress.IPv6Address(host))
         elif not host.isascii():
             host = host.encode("idna").decode()

@@ -1,0 +1,117 @@
+"""Web servers of other people, on this machine, and a resolver whose names lead to them."""
+
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from mmsearch.server.reach import Reach
+
+PUBLIC, PRIVATE = "127.0.0.1", "127.0.0.2"
+"""Where tests say that the internet is, and where nobody may go."""
+
+
+class WebServer(ThreadingHTTPServer):
+    """Answers as it is told, and keeps what it was asked."""
+
+    daemon_threads = False
+    request_queue_size = 64
+
+    def __init__(self, host, tls=None):
+        super().__init__((host, 0), _Handler)
+        self.port = self.server_port
+        self.answers = {}
+        self.asked = []
+        self.connections = 0
+        self.ends = threading.Event()
+        self._tls = tls
+
+    def get_request(self):
+        connection, address = super().get_request()
+        self.connections += 1
+        # Else a dead client would keep a thread.
+        connection.settimeout(20)
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
+
+    def handle_error(self, request, client_address):
+        """A client that hangs up early is what most of these tests are about."""
+
+    def url(self, path="/", host=None):
+        return f"http://{host or self.server_address[0]}:{self.port}{path}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.asked.append((self.path, dict(self.headers)))
+        self.close_connection = True
+        answer = self.server.answers.get(self.path.partition("?")[0])
+        if answer is None:
+            self.send_error(404)
+        elif callable(answer):
+            answer(self)
+        else:
+            send(self, 200, answer)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def send(handler, status, content=b"", **headers):
+    """A whole response."""
+    handler.send_response(status)
+    for name, value in ({"Content_Length": str(len(content))} | headers).items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def redirect(location, status=302):
+    return lambda handler: send(handler, status, Location=location, Set_Cookie="seen=1")
+
+
+@contextmanager
+def web(host=PUBLIC, tls=None):
+    """A server, for as long as it is asked."""
+    server = WebServer(host, tls)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.ends.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Names:
+    """Resolves: a name has the addresses that it is told, one list after the other."""
+
+    def __init__(self, **known):
+        self.known = {name.replace("_", "."): list(answers) for name, answers in known.items()}
+        self.asked = []
+
+    async def __call__(self, host, port):
+        self.asked.append(host)
+        answers = self.known.get(host)
+        if answers is None:
+            if host in (PUBLIC, PRIVATE):
+                return [host]
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def reach(*servers, names=None, **more):
+    """The internet is at 127.0.0.1, and at the ports of the servers."""
+    return Reach(
+        resolve=names or Names(),
+        allows=lambda address: address == PUBLIC,
+        ports=frozenset(server.port for server in servers),
+        **more,
+    )

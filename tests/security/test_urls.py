@@ -1,0 +1,584 @@
+"""URLs that must not be fetched, and servers that must not be believed."""
+
+import asyncio
+import gzip
+import io
+import ipaddress
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mmsearch.core.errors import BusyError, SourceError
+from mmsearch.server import fetching
+from mmsearch.server.fetching import Fetcher
+from mmsearch.server.reach import Reach
+from mmsearch.server.rules import Rules
+from tests.elsewhere import PRIVATE, PUBLIC, Names, reach, redirect, send, web
+from tests.over_http import asked
+from tests.security.test_attacks import png_bomb
+
+pytestmark = pytest.mark.enable_socket
+
+AT = "/v1/indexes/default"
+OUT_OF_REACH = "cannot be fetched. Only public web servers are asked"
+
+
+@pytest.fixture
+def photo(photos):
+    return min((photos / "photos").glob("*.jpg")).read_bytes()
+
+
+@pytest.fixture
+def outside(photo):
+    with web() as server:
+        server.answers["/photo.jpg"] = photo
+        yield server
+
+
+@pytest.fixture
+def inside(photo):
+    """What a machine of the server's own network would answer."""
+    with web(PRIVATE) as server:
+        server.answers["/photo.jpg"] = photo
+        yield server
+
+
+def fetch(url, reach, limit_mb=1.0, **options):
+    async def once():
+        file = io.BytesIO()
+        await Fetcher(limit_mb, reach, **options).fetch(url, file)
+        return file.getvalue()
+
+    return asyncio.run(once())
+
+
+def refused(url, reach, **options):
+    with pytest.raises(SourceError) as told:
+        fetch(url, reach, **options)
+    return str(told.value)
+
+
+# --- where to ---
+
+NOTATIONS = [
+    "127.0.0.1",
+    "127.1",
+    "127.0.1",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "017700000001",
+    "00000177.0.0.1",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[0:0:0:0:0:ffff:127.0.0.1]",
+    "①②⑦.0.0.1",
+    "127。0。0。1",
+    "0.0.0.0",  # noqa: S104 - nothing is bound to it
+    "0",
+]
+
+
+@pytest.mark.parametrize("host", NOTATIONS)
+def test_no_notation_of_a_private_address_is_connected_to(outside, photo, host):
+    url = f"http://{host}:{outside.port}/photo.jpg"
+    assert OUT_OF_REACH in refused(url, Reach(ports=frozenset({outside.port})))
+    assert outside.connections == 0
+    # Each of them is this machine, and would be asked if the rule were another.
+    everywhere = Reach(ports=frozenset({outside.port}), allows=lambda address: True)
+    assert fetch(url, everywhere) == photo
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fd00:ec2::254]/latest/meta-data/",
+        "http://100.100.100.200/",
+        "http://10.0.0.1/",
+        "http://172.31.255.255/",
+        "http://192.168.1.1/",
+        "http://100.64.0.1/",
+        "http://224.0.0.1/",
+        "http://240.0.0.1/",
+        "http://255.255.255.255/",
+        "http://[::1]/",
+        "http://[::]/",
+        "http://[::127.0.0.1]/",
+        "http://[64:ff9b::127.0.0.1]/",
+        "http://[64:ff9b:1::a00:1]/",
+        "http://[2002:7f00:1::]/",
+        "http://[2001:0:7f00:1::]/",
+        "http://[fe80::1]/",
+        "http://[fe80::1%25eth0]/",
+        "http://[fc00::1]/",
+        "http://[ff02::1]/",
+        "https://localhost/",
+    ],
+)
+def test_private_addresses_are_not_asked(url, monkeypatch):
+    def connect(*arguments, **options):
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr("httpcore2.AnyIOBackend.connect_tcp", connect)
+    assert OUT_OF_REACH in refused(url, Reach())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://photos.example/a.jpg",
+        "gopher://127.0.0.1:25/_HELO",
+        "data:image/png;base64,iVBORw0KGgo=",
+        "//photos.example/a.jpg",
+        "/etc/passwd",
+        "",
+        "http:",
+        "http://",
+        "http:///etc/passwd",
+        "http://:80/",
+        "http://user@photos.example/",
+        "http://user:word@photos.example/",
+        "http://@photos.example/",
+        "http://photos.example:x/",
+        "http://photos.example:0/",
+        "http://photos.example:99999/",
+        "http://photos.example\\@inside.example/",
+        "http://photos.example\r\nHost: inside.example/",
+        "http://photos.example/a\r\nX-Injected: 1",
+        "http://photos.example/\0",
+        "http://pho tos.example/",
+        "http://[::1/",
+        "http://[v1.x]/",
+        "http://" + "a" * 300 + "/",
+        "http://\ud800/",
+    ],
+)
+def test_what_is_no_url_of_the_web_is_not_even_looked_up(url):
+    names = Names()
+    assert "is no URL of a picture. Write one of http or https" in refused(
+        url, Reach(resolve=names)
+    )
+    assert names.asked == []
+
+
+@pytest.mark.parametrize("port", [22, 25, 6379, 8080])
+def test_only_the_usual_ports_are_asked(port):
+    names = Names()
+    assert OUT_OF_REACH in refused(f"http://{PUBLIC}:{port}/", Reach(resolve=names))
+    assert names.asked == []
+
+
+def test_a_name_that_leads_inside(outside, inside):
+    names = Names(inside_example=[[PRIVATE]])
+    url = inside.url("/photo.jpg", "inside.example")
+    assert OUT_OF_REACH in refused(url, reach(outside, inside, names=names))
+    assert inside.connections == 0
+
+
+@pytest.mark.parametrize("addresses", [[PUBLIC, PRIVATE], [PRIVATE, PUBLIC], []])
+def test_a_name_one_of_whose_addresses_leads_inside(outside, inside, addresses):
+    names = Names(mixed_example=[addresses])
+    url = outside.url("/photo.jpg", "mixed.example")
+    assert OUT_OF_REACH in refused(url, reach(outside, inside, names=names))
+    assert outside.connections == inside.connections == 0
+
+
+def test_a_name_that_leads_inside_when_it_is_looked_up_again(outside, inside, photo):
+    """DNS rebinding."""
+    inside.answers["/photo.jpg"] = b"the secret of the house"
+    names = Names(rebound_example=[[PUBLIC], [PRIVATE]])
+    rule = reach(outside, inside, names=names)
+    assert fetch(outside.url("/photo.jpg", "rebound.example"), rule) == photo
+    assert names.asked == ["rebound.example"]
+    (_, headers), *others = outside.asked
+    assert headers["Host"] == f"rebound.example:{outside.port}"
+    assert others == []
+    assert OUT_OF_REACH in refused(inside.url("/photo.jpg", "rebound.example"), rule)
+    assert inside.connections == 0
+
+
+def test_each_redirect_is_looked_at_anew(outside, inside):
+    """Also one to the same name, which means another machine by now."""
+    outside.answers["/again"] = redirect(outside.url("/photo.jpg", "rebound.example"))
+    names = Names(rebound_example=[[PUBLIC], [PRIVATE]])
+    rule = reach(outside, inside, names=names)
+    assert OUT_OF_REACH in refused(outside.url("/again", "rebound.example"), rule)
+    assert names.asked == ["rebound.example"] * 2
+    assert [path for path, _ in outside.asked] == ["/again"]
+    assert inside.connections == 0
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_within_the_web_are_followed(outside, photo, status):
+    outside.answers["/first"] = redirect("/a%20b/../second?x=1", status)
+    outside.answers["/second"] = redirect(outside.url("/photo.jpg", "photos.example"), status)
+    outside.answers["/a%20b/../second"] = outside.answers["/second"]
+    rule = reach(outside, names=Names(photos_example=[[PUBLIC]]))
+    assert fetch(outside.url("/first"), rule) == photo
+    assert len(outside.asked) == 3
+    assert not any("cookie" in map(str.lower, headers) for _, headers in outside.asked)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        f"http://{PRIVATE}:%d/photo.jpg",
+        f"//{PRIVATE}:%d/photo.jpg",
+        "http://[::ffff:127.0.0.2]:%d/photo.jpg",
+        "http://2130706434:%d/photo.jpg",
+        "http://inside.example:%d/photo.jpg",
+        "http://user:word@127.0.0.2:%d/photo.jpg",
+        "file:///etc/passwd#%d",
+        "gopher://127.0.0.2:%d/_",
+        "http://[:%d",
+        "http://\u20ac\ufffd.example:%d/",
+    ],
+)
+def test_a_redirect_does_not_lead_inside(outside, inside, location):
+    encoded = (location % inside.port).encode().decode("latin-1")
+    outside.answers["/away"] = redirect(encoded)
+    names = Names(inside_example=[[PRIVATE]])
+    told = refused(outside.url("/away"), reach(outside, inside, names=names))
+    # It does not say what is there.
+    assert OUT_OF_REACH in told
+    assert PRIVATE not in told
+    assert inside.connections == 0
+
+
+def test_redirects_end(outside):
+    outside.answers["/loop"] = redirect("/loop")
+    assert "answers with no picture" in refused(outside.url("/loop"), reach(outside))
+    assert len(outside.asked) == fetching.REDIRECTS + 1
+
+
+def test_nothing_tells_a_closed_port_from_one_that_may_not_be_asked(outside, inside):
+    with web() as gone:
+        pass
+    names = Names(inside_example=[[PRIVATE]])
+    rule = reach(outside, inside, gone, names=names)
+    urls = [
+        gone.url("/x"),
+        inside.url("/x"),
+        inside.url("/x", "inside.example"),
+        inside.url("/x", "nowhere.example"),
+    ]
+    told = {refused(url, rule).replace(url, "URL") for url in urls}
+    assert len(told) == 1
+
+
+def test_proxies_of_the_environment_are_not_used(outside, inside, photo, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, inside.url())
+    assert fetch(outside.url("/photo.jpg"), reach(outside, inside)) == photo
+    assert inside.connections == 0
+
+
+# --- what comes ---
+
+
+def test_what_is_sent_says_nothing_of_who_asks(outside, photo):
+    assert fetch(outside.url("/photo.jpg?a=b&c#d"), reach(outside)) == photo
+    ((path, headers),) = outside.asked
+    assert path == "/photo.jpg?a=b&c"
+    assert headers.keys() == {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection"}
+    assert headers["Accept-Encoding"] == "identity"
+
+
+def test_an_endless_body(outside):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        while not handler.server.ends.is_set():
+            handler.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+
+    outside.answers["/endless"] = answer
+    url = outside.url("/endless")
+    assert refused(url, reach(outside)) == f"The picture at {url!r} is larger than 1 MB."
+
+
+def test_a_body_that_says_that_it_is_too_large_is_not_read(outside):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(10**12))
+        handler.end_headers()
+        handler.server.ends.wait(20)
+
+    outside.answers["/huge"] = answer
+    began = time.monotonic()
+    assert "larger than 1 MB" in refused(outside.url("/huge"), reach(outside), deadline_s=15)
+    # Were it read, silence would end it.
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        ("9" * 5000, OUT_OF_REACH),
+        ("-1", OUT_OF_REACH),
+        ("a", OUT_OF_REACH),
+        ("100", OUT_OF_REACH),
+        ("1, 2", OUT_OF_REACH),
+    ],
+)
+def test_a_length_that_is_none_or_another(outside, declared, says):
+    outside.answers["/odd"] = lambda handler: send(handler, 200, b"1234", Content_Length=declared)
+    assert says in refused(outside.url("/odd"), reach(outside), deadline_s=5)
+
+
+def drip(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    while not handler.server.ends.wait(0.05):
+        handler.wfile.write(b"x")
+
+
+def drip_headers(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while not handler.server.ends.wait(0.05):
+        handler.wfile.write(b"X-More: x\r\n")
+
+
+def drip_redirects(handler):
+    handler.server.ends.wait(0.3)
+    redirect(f"{handler.path}0")(handler)
+
+
+@pytest.mark.parametrize("answer", [drip, drip_headers, drip_redirects])
+def test_one_that_is_slow(outside, answer):
+    for path in ("/slow", "/slow0", "/slow00", "/slow000"):
+        outside.answers[path] = answer
+    told = refused(outside.url("/slow"), reach(outside), deadline_s=0.5)
+    assert told.endswith("which must answer within 0.5 seconds.")
+
+
+def test_a_name_that_is_looked_up_for_ever(outside):
+    async def resolve(host, port):
+        await asyncio.sleep(60)
+
+    rule = Reach(resolve=resolve, ports=frozenset({outside.port}))
+    assert OUT_OF_REACH in refused(outside.url("/"), rule, deadline_s=0.2)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP, identity", "deflate"])
+def test_what_unfolds_is_not_unfolded(outside, encoding):
+    bomb = gzip.compress(bytes(20_000_000))
+    assert len(bomb) < 100_000
+    outside.answers["/bomb"] = lambda handler: send(handler, 200, bomb, Content_Encoding=encoding)
+    assert "answers with no picture" in refused(outside.url("/bomb"), reach(outside))
+
+
+def test_what_is_folded_for_the_way_only_is_refused_too(outside):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "gzip, chunked")
+        handler.end_headers()
+        handler.wfile.write(b"0\r\n\r\n")
+
+    outside.answers["/folded"] = answer
+    assert OUT_OF_REACH in refused(outside.url("/folded"), reach(outside))
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 404, 500, 503])
+def test_what_is_not_there_is_not_told_in_the_words_of_the_server(outside, status):
+    body = b"" if status in (204, 304) else b"the secret of the house"
+    outside.answers["/gone"] = lambda handler: send(handler, status, body)
+    url = outside.url("/gone")
+    assert refused(url, reach(outside)) == f"The server at {url!r} answers with no picture."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 100, b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\n" + b"a" * 200_000],
+)
+def test_what_is_no_http(outside, content):
+    outside.answers["/other"] = lambda handler: handler.wfile.write(content)
+    assert OUT_OF_REACH in refused(outside.url("/other"), reach(outside))
+
+
+def test_only_so_many_are_fetched_at_a_time(outside):
+    outside.answers["/slow"] = drip
+
+    async def many():
+        fetcher = Fetcher(1, reach(outside), at_once=2, waits_s=0.2, deadline_s=1)
+        urls = [outside.url("/slow")] * 5
+        return await asyncio.gather(
+            *(fetcher.fetch(url, io.BytesIO()) for url in urls), return_exceptions=True
+        )
+
+    outcomes = asyncio.run(many())
+    assert [type(outcome) for outcome in outcomes].count(BusyError) == 3
+    assert [type(outcome) for outcome in outcomes].count(SourceError) == 2
+    assert outside.connections == 2
+    assert str(outcomes[-1]).startswith("2 pictures are being fetched already.")
+
+
+# --- with TLS ---
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Of photos.example, trusted by nobody else."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "photos.example")])
+    now = datetime.now(UTC)
+    names = [x509.DNSName("photos.example"), x509.IPAddress(ipaddress.ip_address(PRIVATE))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "photos.pem"
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(made.public_bytes(pem) + secret)
+    return file
+
+
+@pytest.fixture
+def secured(certificate, photo):
+    """A server with TLS, and the names that it was asked under."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    named = []
+    context.sni_callback = lambda connection, name, _: named.append(name)
+    with web(tls=context) as server:
+        server.answers["/photo.jpg"] = photo
+        yield server, named, ssl.create_default_context(cafile=certificate)
+
+
+def test_certificates_are_those_of_the_name_not_of_the_address(secured, photo):
+    server, named, trusting = secured
+    names = Names(photos_example=[[PUBLIC]], other_example=[[PUBLIC]])
+    rule = reach(server, names=names, tls=trusting)
+    at = f"https://photos.example:{server.port}/photo.jpg"
+    assert fetch(at, rule) == photo
+    assert named == ["photos.example"]
+    assert OUT_OF_REACH in refused(at.replace("photos.", "other."), rule)
+    assert OUT_OF_REACH in refused(at, reach(server, names=names))
+    assert len(server.asked) == 1
+
+
+# --- the whole server ---
+
+
+@pytest.fixture
+def asked_with(photo_index, environment, monkeypatch):
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+        monkeypatch.setenv(name, environment[name])
+
+    def start(reach=None, **rules):
+        return asked(photo_index, Rules(**rules), reach=reach)
+
+    return start
+
+
+def ways(url):
+    """All that may name a URL."""
+    named = [{"like_url": [url]}, {"query": f"image:{url}"}, {"query": f"a dog -2:image:{url}"}]
+    yield from (("POST", f"{AT}/search", {"json": body}) for body in named)
+    yield "GET", f"{AT}/search", {"params": {"like_url": url}}
+    yield "GET", f"{AT}/search", {"params": {"q": f"image:{url}"}}
+    yield "POST", f"{AT}/embeddings/picture", {"data": {"url": url}}
+
+
+def test_nothing_is_fetched_unless_it_is_allowed(asked_with, outside, photo):
+    url = outside.url("/photo.jpg")
+    with asked_with(reach(outside)) as server:
+        answers = [server.request(method, at, **sent) for method, at, sent in ways(url)]
+        batch = server.post(f"{AT}/search/batch", json={"searches": [{"like_url": [url]}]})
+        sent = server.post(
+            f"{AT}/search/picture", files={"picture": photo}, data={"query": f"image:{url}"}
+        )
+        page = server.get("/", params={"like_url": url})
+    for answer in (*answers, sent):
+        assert answer.status_code == 403
+        assert answer.headers["content-type"] == "application/problem+json"
+        told = answer.json()
+        assert told["kind"] == "ForbiddenError"
+        assert told["detail"] == (
+            "This server fetches no pictures from URLs."
+            " Send the picture itself, or start the server with --allow-url-queries."
+        )
+    (told,) = batch.json()["answers"]
+    assert told["status"] == 403
+    assert page.status_code == 403
+    assert "start the server with --allow-url-queries" in page.text
+    assert outside.connections == 0
+
+
+def test_nothing_inside_is_fetched_when_it_is_allowed(asked_with, inside):
+    with asked_with(Reach(ports=frozenset({inside.port})), url_queries=True) as server:
+        for method, at, sent in ways(inside.url("/photo.jpg")):
+            answer = server.request(method, at, **sent)
+            assert answer.status_code == 400
+            assert OUT_OF_REACH in answer.json()["detail"]
+    assert inside.connections == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["image:/etc/passwd", "image:file:///etc/passwd", "image:https:/etc/passwd", "/etc/http"],
+)
+def test_files_are_still_not_named(asked_with, line):
+    with asked_with(Reach(resolve=Names()), url_queries=True) as server:
+        answer = server.post(f"{AT}/search", json={"query": line})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("A query over HTTP cannot name files.")
+
+
+def test_what_is_fetched_has_the_limits_of_what_is_sent(asked_with, outside, photo):
+    outside.answers["/bomb.png"] = png_bomb(20_000)
+    outside.answers["/words.jpg"] = b"<html>the secret of the house</html>"
+    large = len(photo) / 1e6 - 0.001
+    with asked_with(reach(outside), url_queries=True, upload_mb=large) as server:
+        for path, status, says in (
+            ("/bomb.png", 422, "cannot be read"),
+            ("/words.jpg", 422, "cannot be read"),
+            ("/photo.jpg", 400, "larger than"),
+        ):
+            url = outside.url(path)
+            answer = server.post(f"{AT}/search", json={"like_url": [url]})
+            assert answer.status_code == status
+            assert says in answer.json()["detail"]
+            assert repr(url) in answer.json()["detail"]
+            assert "secret" not in answer.text
+
+
+def test_only_so_many_are_fetched_for_a_query(asked_with, outside):
+    url = outside.url("/photo.jpg")
+    with asked_with(reach(outside), url_queries=True) as server:
+        at = f"{AT}/search"
+        assert server.post(at, json={"like_url": [url] * 5}).status_code == 422
+        answer = server.post(at, json={"query": " + ".join(f"image:{url}?{n}" for n in range(5))})
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith("The query names 5 pictures by URL")
+    assert outside.connections == 0
+
+
+def test_what_was_fetched_is_not_kept(asked_with, outside, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    outside.answers["/words.jpg"] = b"no picture"
+    good, bad = outside.url("/photo.jpg"), outside.url("/words.jpg")
+    with asked_with(reach(outside), url_queries=True) as server:
+        for urls, status in (([good], 200), ([bad], 422), ([good, outside.url("/none")], 400)):
+            answer = server.post(f"{AT}/search", json={"like_url": urls})
+            assert answer.status_code == status
+    assert list(tmp_path.iterdir()) == []
