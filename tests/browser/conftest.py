@@ -46,12 +46,10 @@ def serving(home, cache):
     """``with serving() as url``: a server over the photographs."""
 
     @contextmanager
-    def serve(home=home, **rules):
+    def serve(home=home, reach=None, **rules):
         settings = Settings(home=home, cache=cache, model="starter", workers=1)
-        with (
-            closing(Service.of(settings, Rules(**rules), lambda: ["default"])) as service,
-            running(service, 0) as url,
-        ):
+        service = Service.of(settings, Rules(**rules), lambda: ["default"], reach=reach)
+        with closing(service), running(service, 0) as url:
             yield url
 
     return serve

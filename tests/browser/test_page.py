@@ -4,6 +4,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.browser.seeing import (
     IN_A_BROWSER,
     found,
@@ -12,8 +14,10 @@ from tests.browser.seeing import (
     name_of_first,
     pictures_loaded,
     type_and_wait,
+    without_violations,
     words_of,
 )
+from tests.elsewhere import reach, web
 
 pytestmark = IN_A_BROWSER
 
@@ -152,6 +156,53 @@ def test_a_picture_that_is_dropped_or_pasted(page, photos):
             page.evaluate(give, [kind, content])
         found(page)
         assert page.locator("#drop").is_hidden()
+
+
+GIVE_URL = """([kind, url, target]) => {
+    const data = new DataTransfer();
+    data.setData(kind === "paste" ? "text/plain" : "text/uri-list", url);
+    const made = kind === "paste"
+        ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true})
+        : new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true});
+    document.querySelector(target).dispatchEvent(made);
+    return made.defaultPrevented;
+}"""
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_of_another_site(opened, serving, photos, kind):
+    with web() as outside:
+        outside.answers["/a%20b.jpg"] = next((photos / "photos").glob("*.jpg")).read_bytes()
+        with serving(reach=reach(outside), url_queries=True) as url:
+            page = opened()
+            page.goto(url)
+            page.locator("#start-hint", has_text="or paste one or its URL").wait_for()
+            there = outside.url("/a%20b.jpg")
+            if kind == "drop":
+                assert page.evaluate(GIVE_URL, ["dragover", there, "body"])
+            with page.expect_response(lambda got: "like_url=" in got.url and got.ok):
+                assert page.evaluate(GIVE_URL, [kind, f"{there}\r\n", "body"])
+            ids = found(page)
+            assert page.locator("#drop").is_hidden()
+            assert page.locator("#chips li").text_content() == "a b.jpg of the webRemove"
+            without_violations(page)
+            page.reload()
+            assert found(page) == ids
+            # It is the server that fetches.
+            assert {headers["User-Agent"][:8] for _, headers in outside.asked} == {"mmsearch"}
+            page.get_by_role("button", name="Remove a b.jpg of the web").click()
+            page.wait_for_function("() => !document.querySelector('#hits > li')")
+            assert "like_url" not in page.url
+            for text in (f"{url}/a.jpg", "file:///etc/passwd", "a dog"):
+                assert not page.evaluate(GIVE_URL, ["paste", text, "body"])
+            assert not page.evaluate(GIVE_URL, [kind, there, "#q"])
+
+
+def test_a_picture_of_another_site_is_left_alone_where_none_is_fetched(page):
+    for kind in ("dragover", "drop", "paste"):
+        assert not page.evaluate(GIVE_URL, [kind, "http://photos.example/a.jpg", "body"])
+    assert page.locator("#drop").is_hidden()
+    assert "like_url" not in page.url
 
 
 def test_a_file_that_is_no_picture_is_said(opened, url, tmp_path):

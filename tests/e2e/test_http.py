@@ -114,3 +114,42 @@ def test_a_request_under_way_is_answered_before_the_end(environment, photo_index
             late.sendall(b'{"query": "a dog"}')
             late.settimeout(30)
             assert late.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_pictures_are_fetched_only_if_it_is_allowed(environment, photo_index):
+    inside = "http://127.0.0.1/photo.jpg"
+    bare = {k: v for k, v in environment.items() if not k.lower().endswith("_proxy")}
+    for options, status, says in (
+        ([], 403, "start the server with --allow-url-queries"),
+        (["--allow-url-queries"], 400, "Only public web servers are asked"),
+    ):
+        with serving(bare, photo_index, *options) as server:
+            at = f"{server.url}/v1/indexes/default/search"
+            told = httpx.get(at, params={"like_url": inside})
+            assert told.status_code == status
+            assert says in told.json()["detail"]
+
+
+def test_who_has_a_proxy_is_told_that_it_is_not_used(environment, photo_index):
+    command = [COMMAND, "serve", "--home", photo_index, "--port", "0", "--allow-url-queries"]
+    process = subprocess.Popen(
+        command,
+        env=environment | {"https_proxy": "http://127.0.0.1:9"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        first, second = process.stderr.readline(), process.stderr.readline()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert first.startswith("Pictures are fetched without the proxy")
+    assert second.startswith("Index 'default' is open for queries")
+
+
+def test_the_command_line_fetches_nothing(mmsearch, photo_index):
+    told = mmsearch("query", "image:https://a.example/b.jpg", "--home", photo_index, code=2)
+    assert told.err == (
+        "Error: https://a.example/b.jpg is not fetched: only a server does that."
+        " Name a file, or ask `mmsearch serve --allow-url-queries`.\n"
+    )

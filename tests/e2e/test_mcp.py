@@ -197,6 +197,7 @@ def test_the_index_is_described(assistant, photos):
 REFUSED = {
     "empty": ("search_images", {"query": " "}, "The query is empty."),
     "a path": ("search_images", {"query": "/etc/passwd"}, "has words only"),
+    "a URL": ("search_images", {"query": "image:http://127.0.0.1/"}, "has words only"),
     "no date": ("search_images", {"query": "dog", "after": "yesterday"}, "yesterday"),
     "too many": ("search_images", {"query": "dog", "limit": 1000}, "limit: Input should be less"),
     "no such argument": ("search_images", {"query": "dog", "colour": "red"}, "colour: "),

@@ -11,7 +11,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mmsearch.server.app import make_app
+from mmsearch.server.reach import Reach
 from mmsearch.server.rules import Rules
+from tests.elsewhere import Names
 from tests.over_http import asked
 
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
@@ -22,8 +24,8 @@ def api(photo_index, environment):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
-        rules = Rules(host="0.0.0.0", token=TOKEN, indexing=False)  # noqa: S104
-        with asked(photo_index, rules) as client:
+        rules = Rules(host="0.0.0.0", token=TOKEN, indexing=False, url_queries=True)  # noqa: S104
+        with asked(photo_index, rules, reach=Reach(resolve=Names())) as client:
             yield schemathesis.openapi.from_asgi(
                 "/openapi.json", client.app, headers={"Authorization": f"Bearer {TOKEN}"}
             )

@@ -187,6 +187,19 @@ def test_a_picture_is_sent_or_named(tmp_path):
     assert b"PNG" in by_content.content
 
 
+def test_a_url_is_named_not_read():
+    vector = {"dim": 1, "embeddings": [[1.0]]}
+    server = Played(answered(page(hits(1, 1))), answered(vector))
+    client = Client(URL, transport=server.transport)
+    client.similar("HTTPS://a.example/b,c.jpg", 3, min_score=0.1)
+    client.embed_picture("http://a.example/b.jpg?c=d&e")
+    similar, embedded = server.asked
+    asked = json.loads(similar.content)
+    assert (asked["like_url"], asked["min_score"]) == (["HTTPS://a.example/b,c.jpg"], 0.1)
+    assert embedded.url.path == "/v1/indexes/default/embeddings/picture"
+    assert embedded.content == b"url=http%3A%2F%2Fa.example%2Fb.jpg%3Fc%3Dd%26e"
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     client = Client(URL, transport=Played().transport)
     with pytest.raises(SourceError, match=r"none\.jpg cannot be read: No such file or directory\."):

@@ -1,5 +1,6 @@
 """The query language: docs/query-language.md, line by line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ def term(text, weight=1.0):
 
 def picture(path, weight=1.0):
     return Term(image=Path(path), weight=weight)
+
+
+def elsewhere(url, weight=1.0):
+    return Term(url=url, weight=weight)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,11 @@ def picture(path, weight=1.0):
         ("image:car.jpg", [picture("car.jpg")]),
         ('"/a b/car.jpg"', [picture("/a b/car.jpg")]),
         ("2:./car.jpg", [picture("car.jpg", 2)]),
+        ("image:https://a.example//b.jpg", [elsewhere("https://a.example//b.jpg")]),
+        ("dog -2:image:HTTP://a.example", [elsewhere("HTTP://a.example", -2), term("dog")]),
+        ('"image:http://a.example/b c"', [elsewhere("http://a.example/b c")]),
+        ("https://a.example/b.jpg", [term("https://a.example/b.jpg")]),
+        ("image:ftp://a.example/b", [picture("ftp:/a.example/b")]),
         ("a t-shirt", [term("a t-shirt")]),
         ("16:9 at 10:30", [term("16:9 at 10:30")]),
         ("犬 + 雪", [term("犬"), term("雪")]),
@@ -79,7 +89,11 @@ words = st.lists(st.text("abcxyz", min_size=1, max_size=6), min_size=1, max_size
 weights = st.sampled_from((1.0, 2.0, 0.5, -1.0, -3.0))
 
 
-@given(st.lists(st.builds(term, words, weights), min_size=1, max_size=5))
+urls = st.sampled_from(("http://a.example/", "https://b.example//c,d+e-f?g=%20"))
+written_terms = st.one_of(st.builds(term, words, weights), st.builds(elsewhere, urls, weights))
+
+
+@given(st.lists(written_terms, min_size=1, max_size=5))
 def test_what_is_written_is_read_again(terms):
-    first = [term(terms[0].text, abs(terms[0].weight)), *terms[1:]]
+    first = [replace(terms[0], weight=abs(terms[0].weight)), *terms[1:]]
     assert list(parse_query(written(first))) == first

@@ -1,0 +1,212 @@
+"""Pictures at URLs, fetched over sockets: the same answers as for those that are sent."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmsearch
+from mmsearch.core.errors import DecodeError, ForbiddenError, MissingExtraError, SourceError
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.rules import Rules
+from mmsearch.server.running import running
+from tests.elsewhere import PUBLIC, Names, reach, web
+from tests.over_http import asked, service_over
+
+pytestmark = pytest.mark.enable_socket
+
+AT = "/v1/indexes/default"
+
+
+@pytest.fixture(scope="module")
+def content(photos):
+    """Two photographs, neither of which the server finds by itself."""
+    first, *_, last = sorted((photos / "photos").glob("*.jpg"))
+    return first.read_bytes(), last.read_bytes()
+
+
+@pytest.fixture
+def outside(content):
+    with web() as server:
+        server.answers["/photo.jpg"], server.answers["/é,ß.jpg"] = content
+        server.answers["/%C3%A9,%C3%9F.jpg"] = content[1]
+        server.answers["/words.jpg"] = b"no picture"
+        yield server
+
+
+@pytest.fixture
+def url(outside):
+    return outside.url("/photo.jpg", "photos.example")
+
+
+@pytest.fixture
+def service(photo_index, outside):
+    rule = reach(outside, names=Names(photos_example=[[PUBLIC]]))
+    with service_over(photo_index, Rules(url_queries=True), reach=rule) as service:
+        yield service
+
+
+@pytest.fixture
+def server(photo_index, outside):
+    rule = reach(outside, names=Names(photos_example=[[PUBLIC]]))
+    with asked(photo_index, Rules(url_queries=True), reach=rule) as client:
+        yield client
+
+
+def search(server, **body):
+    answer = server.post(f"{AT}/search", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def sent(server, content, **data):
+    answer = server.post(f"{AT}/search/picture", files={"picture": content}, data=data)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_hits_are_those_of_the_same_picture_sent(server, url, content):
+    expected = sent(server, content[0], limit=7)
+    assert expected["hits"][0]["score"] > 0.99
+    by_body = search(server, like_url=[url], limit=7)
+    by_url = server.get(f"{AT}/search", params={"like_url": url, "limit": 7}).json()
+    by_line = search(server, query=f"image:{url}", limit=7)
+    for answer in (by_body, by_url, by_line):
+        assert answer["hits"] == expected["hits"]
+        assert answer["query"] == f"image:{url}"
+        assert answer["next_cursor"] == expected["next_cursor"]
+
+
+def test_words_weights_and_other_pictures_go_with_it(server, outside, url, content):
+    other = outside.url("/é,ß.jpg")
+    with_words = search(server, like_url=[url], query="at night", limit=5)
+    assert with_words["hits"] == sent(server, content[0], query="at night", limit=5)["hits"]
+    assert with_words["query"] == f"image:{url} + at night"
+    line = f"0.5:image:{other} - image:{other}?x - snow"
+    answer = search(server, like_url=[url], query=line, limit=5)
+    assert answer["query"] == f"image:{url} + {line}"
+    # What is taken away is last.
+    without = search(server, query=f"{url.rpartition('/')[2]} -image:{url}", limit=200)
+    first = search(server, like_url=[url], limit=1)["hits"][0]["id"]
+    assert first not in [hit["id"] for hit in without["hits"][:100]]
+
+
+def test_a_picture_that_is_named_twice_is_fetched_once(server, outside, url):
+    search(server, like_url=[url, url], query=f"-image:{url} + a dog")
+    assert len(outside.asked) == 1
+
+
+def test_searches_of_a_batch_fetch_too(server, outside, url, content):
+    body = {"searches": [{"like_url": [url]}, {"like_url": [outside.url("/none")]}, {"query": "a"}]}
+    found, missing, words = server.post(f"{AT}/search/batch", json=body).json()["answers"]
+    assert found["hits"] == sent(server, content[0])["hits"]
+    assert missing["status"] == 400
+    assert len(words["hits"]) == 20
+
+
+def test_vectors_are_those_of_the_same_picture_sent(server, url, content):
+    at = f"{AT}/embeddings/picture"
+    expected = server.post(at, files={"picture": content[0]}).json()
+    assert server.post(at, data={"url": url}).json() == expected
+    for wrong in ({}, {"data": {"url": url}, "files": {"picture": content[0]}}):
+        answer = server.post(at, **wrong)
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith("One picture is encoded at a time.")
+
+
+def test_the_page_shows_the_same(server, url, content):
+    expected = [hit["id"] for hit in sent(server, content[0], limit=40)["hits"]]
+    page = server.get("/", params={"like_url": url})
+    assert [int(each) for each in re.findall(r'<li data-id="(\d+)"', page.text)] == expected
+    assert f'name="like_url" value="{url}"' in page.text
+    assert 'data-urls="true"' in page.text
+    further = re.search(r'id="more" class="button" href="([^"]+)"', page.text)[1]
+    assert "like_url=http" in further
+
+
+def test_commas_in_an_address_are_of_its_url(server, outside, content):
+    page = server.get("/", params={"like_url": outside.url("/é,ß.jpg")})
+    expected = [hit["id"] for hit in sent(server, content[1], limit=40)["hits"]]
+    assert [int(each) for each in re.findall(r'<li data-id="(\d+)"', page.text)] == expected
+
+
+def test_the_client_names_urls(service, outside, url, content):
+    with running(service, 0) as at, mmsearch.Client(at) as client:
+        expected = client.similar(content[0], 5)
+        assert client.similar(url, 5) == expected
+        assert client.search("", 5, like_url=[url]) == expected
+        assert client.similar(url, 5, min_score=0.99) == expected[:1]
+        assert np.array_equal(client.embed_picture(url), client.embed_picture(content[0]))
+        with pytest.raises(
+            SourceError, match=r"^The server at 'http://.*' answers with no picture"
+        ):
+            client.similar(outside.url("/none"))
+        with pytest.raises(
+            DecodeError, match=r"^The picture at 'http://.*/words.jpg' cannot be re"
+        ):
+            client.similar(outside.url("/words.jpg"))
+
+
+def test_the_client_that_does_not_wait_names_them_too(service, url, content):
+    async def main(at):
+        async with mmsearch.AsyncClient(at) as client:
+            named, expected = await asyncio.gather(
+                client.search("a dog", 5, like_url=[url]), client.search(f"image:{url} + a dog", 5)
+            )
+            assert named == expected
+            assert await client.similar(url, 3) == await client.similar(content[0], 3)
+
+    with running(service, 0) as at:
+        asyncio.run(main(at))
+
+
+def test_the_client_is_told_that_a_server_fetches_nothing(photo_index, url):
+    with (
+        service_over(photo_index) as service,
+        running(service, 0) as at,
+        mmsearch.Client(at) as client,
+        pytest.raises(ForbiddenError, match="--allow-url-queries"),
+    ):
+        client.similar(url)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_the_examples_of_the_document_run(service, outside, content):
+    outside.answers["/mill.jpg"], outside.answers["/boat.jpg"] = content
+    page = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
+    (example,) = re.findall(r"^```\n(curl .*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert example.count("https://photos.example") == 4
+    example = example.replace("https://photos.example", outside.url("", "photos.example"))
+    with running(service, 0) as at:
+        script = example.replace("http://127.0.0.1:7788", at).replace("curl", "curl --fail")
+        done = subprocess.run(
+            ["sh", "-ec", script], capture_output=True, text=True, check=False, timeout=120
+        )
+    assert done.returncode == 0, done
+    assert done.stdout.count('"hits":[') == 2
+    assert done.stdout.count('"embeddings"') == 1
+
+
+def test_an_index_fetches_nothing(photo_index, url):
+    with (
+        mmsearch.open_index(home=photo_index) as index,
+        pytest.raises(SourceError, match="is not fetched: only a server does that"),
+    ):
+        index.search(f"a dog + image:{url}")
+
+
+def test_without_what_fetches_a_server_does_not_start(photo_index, monkeypatch):
+    monkeypatch.delitem(sys.modules, "mmsearch.server.fetching", raising=False)
+    monkeypatch.setitem(sys.modules, "httpcore2", None)
+    with (
+        pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[urls\]'"),
+        service_over(photo_index, Rules(url_queries=True)),
+    ):
+        pass
+    with service_over(photo_index) as service:
+        assert guarded(make_app(service))
