@@ -161,7 +161,9 @@ class SearchedIndex(KeptIndex):
             catalog = assembly.open_reader(self._layout)
             identity = catalog.identity()
             if identity is None:
+                catalog.close()
                 return None
+            self._open.callback(catalog.close)
             self._engine = assembly.make_search_engine(
                 self._layout,
                 catalog,

@@ -90,6 +90,8 @@ class Reader(Protocol):
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Open the newest generation for reading."""
 
+    def close(self) -> None: ...
+
 
 class Catalog(Reader, Protocol):
     """Who is picture 42? One writer, many readers. Every write is one transaction."""
@@ -225,5 +227,3 @@ class Catalog(Reader, Protocol):
 
     def referenced_files(self) -> set[str]:
         """Names of the files of the index that some row points at."""
-
-    def close(self) -> None: ...

@@ -22,6 +22,7 @@ from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.hits import make_hits
 from mmsearch.engine.query import check_terms, written
 from mmsearch.engine.rank import Found, Library, compose, rank_hybrid, rank_texts, rank_vectors
+from mmsearch.engine.sample import Sampler
 from mmsearch.engine.view import View, ViewLoader
 
 ATTEMPTS = 5
@@ -61,6 +62,7 @@ class SearchEngine:
         self._make_fusion = make_fusion
         self._make_blend = make_blend
         self._default_blend = default_blend
+        self._sampler = Sampler()
 
     def search(self, request: SearchRequest) -> SearchResult:
         """The pictures that fit a query best.
@@ -138,7 +140,7 @@ class SearchEngine:
         phrases = _phrases(query)
         allowed = snapshot.allowed(query.filters) if query.filters else None
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
-        library = Library(view, snapshot, self._make_fusion(spec), allowed)
+        library = Library(view, snapshot, self._make_fusion(spec), allowed, self._sampler)
         depth = min(max(request.k, JUDGED), max(library.size, 1))
         mode = _mode(query, snapshot, phrases)
         if vectors is None or mode is Mode.TEXT:

@@ -67,6 +67,15 @@ class View:
             return self._joined([part.search(queries, k, allowed) for part in self.parts], k)
         return self._joined([_living(part, queries, k, dead) for part in self.parts], k)
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """float32 (n, dim): those of ids, each of which some part holds, in their order."""
+        dim = self.parts[0].spec.dim if self.parts else 0
+        found = np.empty((len(ids), dim), dtype=np.float32)
+        for part in self.parts:
+            here = np.searchsorted(part.ids, ids) < np.searchsorted(part.ids, ids, side="right")
+            found[here] = part.vectors(ids[here])
+        return found
+
     @staticmethod
     def _joined(rankings: list[Ranking], k: int) -> Ranking:
         return rankings[0] if len(rankings) == 1 else merge(rankings, k)

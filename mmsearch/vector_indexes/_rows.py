@@ -85,6 +85,14 @@ class StoredRows:
             return None
         return found if self._order is None else np.sort(self._order[found])
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """float32 (n, dim): the rows of ids, each of which it holds, in their order."""
+        places = np.searchsorted(self.ids, ids)
+        if self._order is not None:
+            places = self._order[places]
+        self.check(places)
+        return self.rows[places].astype(np.float32)
+
     def search(self, queries: Vectors, k: int, places: Places | None) -> Ranking:
         """The k best rows for each query, exactly; all rows must have been checked.
 

@@ -93,6 +93,10 @@ class FaissFlatIndex:
         propose = in_blocks(gpu.search, queries, GPU_QUERIES)
         return self._rows.settled(queries, k, propose, len(self._rows), GPU_MAX_K)
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """See `mmsearch.core.protocols.VectorIndex.vectors`."""
+        return self._rows.vectors(ids)
+
 
 def _on_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
     """The rows as a GPU index; None where the CPU is meant or there is no GPU."""
