@@ -87,7 +87,7 @@ def refuse_unknown_vector_index(name: str) -> None:
         UnknownNameError: Neither a module of vector_indexes/ nor ``auto``.
     """
     if name != AUTO:
-        vector_index_plugin(name)
+        plugins.load("vector_indexes", name, others=(AUTO,))
 
 
 def make_fusion(spec: FusionSpec) -> Fusion:

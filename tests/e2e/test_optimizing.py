@@ -89,5 +89,13 @@ def test_an_index_that_is_not_there_is_said(mmsearch, tmp_path):
 def test_a_vector_index_that_there_is_not_stops_before_anything(mmsearch, photos, tmp_path):
     wrong = {"MMSEARCH_VECTOR_INDEX": "nonsense"}
     done = mmsearch("index", photos, "--home", tmp_path, "--model", "starter", code=2, env=wrong)
-    assert done.err.startswith("Error: There is no vector index named 'nonsense'. Known: ")
+    assert done.err.startswith("Error: There is no vector index named 'nonsense'. Known: auto, ")
     assert "holds no pictures yet" in mmsearch("query", "a dog", "--home", tmp_path).err
+
+
+def test_reindexing_into_a_vector_index_that_there_is_not_names_all_choices(mmsearch, photo_index):
+    done = mmsearch("reindex", "--vector-index", "nope", "--home", photo_index, code=2)
+    assert done.err == (
+        "Error: There is no vector index named 'nope'. "
+        "Known: auto, exact, faiss_fastscan, faiss_flat.\n"
+    )
