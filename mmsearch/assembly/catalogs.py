@@ -20,7 +20,7 @@ def reading(layout: IndexLayout) -> Iterator[Catalog]:
     Raises:
         UnknownIndexError: There is no such index.
     """
-    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+    from mmsearch.catalog.opening import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
     _refuse_unknown(layout)
     catalog = open_catalog(layout.catalog, read_only=True)
@@ -73,7 +73,7 @@ def opened(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalog]:
     Raises:
         StateError: There are vectors, and no catalog.
     """
-    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+    from mmsearch.catalog.opening import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
     if create and not layout.exists() and layout.files():
         raise StateError(
@@ -97,7 +97,7 @@ def private_copy(layout: IndexLayout) -> Iterator[Catalog]:
     """
     import tempfile  # noqa: PLC0415 - only checks and repairs need it
 
-    from mmsearch.catalog.sqlite import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+    from mmsearch.catalog.opening import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
     with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
         path = Path(folder) / "copy.sqlite"
