@@ -20,7 +20,10 @@ import numpy as np
 import mmsearch
 from benchmarks.speed.compare import compare, machine, row, table
 from benchmarks.speed.rclip import ARCHITECTURE, VERSION, Rclip, make_rclip
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import index_builder
+from mmsearch.assembly.models import make_encoder
+from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.records import EncodedPicture, Identity, PlacedFile, SeenFile, ShardCommit
@@ -64,7 +67,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         folder = Path(name)
         rclip = make_rclip(folder)
         settings = replace(load_settings(), cache=folder / "cache", offline=True)
-        encoder = assembly.make_encoder(rclip.model, settings, lambda line: None)
+        encoder = make_encoder(rclip.model, settings, lambda line: None)
         for size in SIZES:
             home, vectors = folder / str(size), folder / f"{size}.npy"
             _fill(IndexLayout.of(home, "default"), encoder, vectors, size)
@@ -151,10 +154,10 @@ def _output(command: Sequence[Any], environment: dict[str, str]) -> str:
 
 def _fill(layout: IndexLayout, encoder: Encoder, copy: Path, size: int) -> None:
     """An index of random vectors, and the same vectors as an array of float32."""
-    fusion = assembly.make_fusion(FusionSpec())
+    fusion = make_fusion(FusionSpec())
     dim, identity = encoder.spec.dim, Identity(encoder.spec, fusion.spec, AUTO, ())
     whole = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(size, dim))
-    with assembly.writing(layout, 0, create=True) as catalog:
+    with catalogs.writing(layout, 0, create=True) as catalog:
         catalog.bind(identity)
         root, _ = catalog.ensure_root(b"/nowhere")
         for number, (first, vectors) in enumerate(_blocks(size, dim), start=1):
@@ -171,7 +174,7 @@ def _fill(layout: IndexLayout, encoder: Encoder, copy: Path, size: int) -> None:
                 for item in pictures
             ]
             catalog.commit_shard(ShardCommit(root.id, 1, segment, pictures, placed))
-        builder = assembly.index_builder(layout, catalog, lambda: encoder)
+        builder = index_builder(layout, catalog, lambda: encoder)
         nothing = np.empty(0, np.int64)
         catalog.publish(builder.build(catalog.segments(), fusion, identity, nothing))
     whole.flush()

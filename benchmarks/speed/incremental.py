@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import make_indexer
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import EncodedPicture, PlacedFile, ShardCommit
 from mmsearch.core.requests import IndexReport, IndexRequest
@@ -60,8 +61,8 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 def _indexer(layout: IndexLayout) -> Iterator[Indexer]:
     settings = replace(load_settings(), model="starter", offline=True)
     with (
-        assembly.writing(layout, 0, create=True) as catalog,
-        assembly.make_indexer(layout, catalog, settings, lambda line: None) as indexer,
+        catalogs.writing(layout, 0, create=True) as catalog,
+        make_indexer(layout, catalog, settings, lambda line: None) as indexer,
     ):
         yield indexer
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.models import encoder_of
+from mmsearch.assembly.parts import make_fusion, vector_index_plugin
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.durable import sync_folder
@@ -98,7 +100,7 @@ class KeptIndex:
             SourceError: The folder does not exist.
         """
         path = folder_bytes(folder)
-        with assembly.writing(self._layout, wait_s, create=False) as catalog:
+        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
             return catalog.move_root(name, path)
 
     def remove(self) -> None:
@@ -144,7 +146,7 @@ class KeptIndex:
         found = list(self._check_seal())
         # What damage makes of values may break anything that reads them.
         try:
-            with assembly.private_copy(self._layout) as copy:
+            with catalogs.private_copy(self._layout) as copy:
                 found += (Finding(Weight.DAMAGE, "catalog", said) for said in copy.findings())
                 if any(finding.weight is Weight.DAMAGE for finding in found):
                     return found
@@ -160,7 +162,7 @@ class KeptIndex:
 
     def _check_seal(self) -> Iterator[Finding]:
         try:
-            if not assembly.is_sealed(self._layout):
+            if not catalogs.is_sealed(self._layout):
                 message = (
                     "A writer is at work, or the last one was killed: the catalog cannot be "
                     "compared with a checksum, only with itself."
@@ -174,24 +176,24 @@ class KeptIndex:
     def _has_lost_commits(self) -> bool:
         try:
             with writer_lock(self._layout):
-                return assembly.has_lost_commits(self._layout)
+                return catalogs.has_lost_commits(self._layout)
         except IndexLockedError:
             return False
         except OSError:
             # Nobody writes where it is forbidden.
-            return assembly.has_lost_commits(self._layout)
+            return catalogs.has_lost_commits(self._layout)
 
     def _check_parts(self, copy: Catalog) -> Iterator[Finding]:
         from mmsearch.engine.check import check_orphans, check_vectors  # noqa: PLC0415
 
         identity = copy.identity()
-        fusion = assembly.make_fusion(identity.fusion if identity else FusionSpec())
-        yield from check_vectors(self._layout, copy, assembly.vector_index_plugin, fusion)
+        fusion = make_fusion(identity.fusion if identity else FusionSpec())
+        yield from check_vectors(self._layout, copy, vector_index_plugin, fusion)
         yield from check_orphans(self._layout, copy.referenced_files())
         if identity is None:
             return
         try:
-            assembly.encoder_of(identity, self._settings, self._say)
+            encoder_of(identity, self._settings, self._say)
         except EncoderMismatchError as error:
             yield Finding(Weight.DAMAGE, "encoder", error.message)
         except MMSearchError as error:
@@ -199,7 +201,7 @@ class KeptIndex:
 
     def _still_true(self, found: list[Finding]) -> list[Finding]:
         """Without what a writer has replaced since the copy was made."""
-        with assembly.reading(self._layout) as catalog:
+        with catalogs.reading(self._layout) as catalog:
             now = catalog.referenced_files()
         files = ("segments/", "ann/")
         return [
@@ -248,20 +250,22 @@ class KeptIndex:
             DamagedFileError: A segment is damaged.
             StateError: A change of the encoder is not finished.
         """
-        from mmsearch.engine.rewrite import compact  # noqa: PLC0415 - searches never need it
+        # Searches never need these.
+        from mmsearch.assembly.indexing import index_builder  # noqa: PLC0415
+        from mmsearch.engine.rewrite import compact  # noqa: PLC0415
 
-        with assembly.writing(self._layout, wait_s, create=False) as catalog:
+        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
             bound = catalog.identity()
             if bound is None:
                 raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
             return compact(
                 self._layout,
                 catalog,
-                assembly.make_fusion(bound.fusion),
-                assembly.index_builder(
+                make_fusion(bound.fusion),
+                index_builder(
                     self._layout,
                     catalog,
-                    lambda: assembly.encoder_of(bound, self._settings, self._say),
+                    lambda: encoder_of(bound, self._settings, self._say),
                     self._settings.device,
                 ),
                 progress,
@@ -306,12 +310,12 @@ class KeptIndex:
                 "Restore under another name with --index NAME, or add --replace.",
             )
         self.close()
-        assembly.is_sealed(source)
+        catalogs.is_sealed(source)
         home = self._layout.folder.parent
         home.mkdir(parents=True, exist_ok=True)
         fresh = IndexLayout(home / f".{self.name}.restored")
         shutil.rmtree(fresh.folder, ignore_errors=True)
-        with assembly.reading(source) as catalog:
+        with catalogs.reading(source) as catalog:
             report = copy_index(source, catalog, fresh, _opened_copy)
         if self._layout.folder.exists():
             with writer_lock(self._layout):
@@ -343,12 +347,12 @@ class KeptIndex:
 
     def _reader(self) -> Catalog:
         if self._catalog is None:
-            self._catalog = self._open.enter_context(assembly.reading(self._layout))
+            self._catalog = self._open.enter_context(catalogs.reading(self._layout))
         return self._catalog
 
 
 def _opened_copy(catalog: Path) -> AbstractContextManager[Catalog]:
-    return assembly.opened(IndexLayout(catalog.parent))
+    return catalogs.opened(IndexLayout(catalog.parent))
 
 
 def folder_bytes(folder: StrPath) -> bytes:

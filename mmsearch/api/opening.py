@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mmsearch import assembly
 from mmsearch.api.index import Index
+from mmsearch.assembly.searching import picture_reader
 from mmsearch.core.hardware import processors
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexStatus
@@ -86,4 +86,4 @@ def open_pictures(settings: Settings, workers: int = 0) -> PictureReader:
         settings: Limits of decoding.
         workers: Processes that decode; 0: one a processor.
     """
-    return assembly.picture_reader(settings, workers or processors())
+    return picture_reader(settings, workers or processors())

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmsearch import assembly
 from mmsearch.api.keeping import KeptIndex, StrPath
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.searching import make_search_engine, picture_reader
 from mmsearch.core.errors import DecodeError, EncoderMismatchError, StateError
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
@@ -158,13 +159,13 @@ class SearchedIndex(KeptIndex):
     def _searcher(self) -> SearchEngine | None:
         """None while the index holds nothing that could be searched."""
         if self._engine is None:
-            catalog = assembly.open_reader(self._layout)
+            catalog = catalogs.open_reader(self._layout)
             identity = catalog.identity()
             if identity is None:
                 catalog.close()
                 return None
             self._open.callback(catalog.close)
-            self._engine = assembly.make_search_engine(
+            self._engine = make_search_engine(
                 self._layout,
                 catalog,
                 identity,
@@ -176,7 +177,7 @@ class SearchedIndex(KeptIndex):
 
     def _picture_reader(self) -> PictureReader:
         if self._pictures is None:
-            self._pictures = assembly.picture_reader(self._settings)
+            self._pictures = picture_reader(self._settings)
             self._open.callback(self._pictures.close)
         return self._pictures
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmsearch.catalog.files import ReadFile
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.migrations import check_readable
+from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.snapshot import SqliteSnapshot
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.records import Identity

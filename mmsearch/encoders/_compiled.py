@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.hardware import processors
-from mmsearch.core.types import EncoderSpec, Vectors
+from mmsearch.core.types import EncoderOptions, EncoderSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
@@ -232,6 +232,11 @@ class ModelCache:
         temporary = self.folder / f"{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.folder / name)
+
+
+def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
+    """The cache folder of a model."""
+    return ModelCache(options.cache / "models" / slug)
 
 
 class CompiledTower:

@@ -13,16 +13,57 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import MMSearchError
-from mmsearch.encoders._compiled import CompiledTower, ModelCache, Precision, Tower
+from mmsearch.core.errors import MMSearchError, UsageError
+from mmsearch.encoders._compiled import CompiledTower, ModelCache, Precision, Tower, TowerName
 from mmsearch.encoders._graphs import convolution_share, optimise, put_weights_beside
+from mmsearch.encoders._loaded import LoadedModel
 from mmsearch.encoders._quantise import quantise
+from mmsearch.encoders._samples import (
+    Inputs,
+    picture_batches,
+    single_pictures,
+    single_texts,
+    text_batches,
+)
+from mmsearch.encoders._text import TextPreparation
 
 LARGEST_DIFFERENCE = 1e-3
 """Of any column of a unit vector; beyond it a compiled tower is refused."""
 
 ONE_FILE_BYTES = 1_800_000_000
 """ONNX files are limited to 2 GiB; larger weights go into a file beside it."""
+
+
+def compile_tower(cache: ModelCache, name: TowerName, model: LoadedModel, *, exact: bool) -> Tower:
+    """Compile a tower of a model, in int8 where that changes nothing.
+
+    Args:
+        cache: The model's; its lock must be held.
+        name: Of the tower.
+        model: Has it.
+        exact: It stays in float32.
+
+    Raises:
+        UsageError: The model has no such tower.
+        MMSearchError: The compiled tower differs from torch.
+    """
+    tower = model.tower(name)
+    if tower is None:
+        raise UsageError(
+            f"{model.spec.name} gives no vectors of parts of pictures and words of texts.",
+            "Choose another fusion than attention, or another model.",
+        )
+    single: list[Inputs] = []
+    if name in (TowerName.IMAGE, TowerName.IMAGE_PATCHES):
+        edge = model.preparation.size_px
+        if name is TowerName.IMAGE and not exact:
+            single = single_pictures(edge)
+        return export_tower(cache, name.value, tower, picture_batches(edge), (0,), single)
+    text = TextPreparation(model.tokenizer, model.tokenizer_json)
+    axes = (0, 1) if model.tokenizer.pads_to_longest else (0,)
+    if name is TowerName.TEXT and not exact:
+        single = single_texts(text)
+    return export_tower(cache, name.value, tower, text_batches(text), axes, single)
 
 
 def export_tower(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -58,19 +57,3 @@ def quantise(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> tuple[Pat
         if min(cosines) >= LEAST_COSINE:
             return made, float(min(cosines))
     return None
-
-
-def lifelike(edge_px: int, count: int) -> NDArray[np.uint8]:
-    """uint8 (count, edge, edge, 3): noise with the spectrum of photographs (1/f), of many moods."""
-    random = np.random.default_rng(0)
-    rows, columns = np.fft.fftfreq(edge_px)[:, None], np.fft.rfftfreq(edge_px)[None]
-    fall = 1 / np.maximum(np.hypot(rows, columns), 1 / edge_px)
-    pictures = np.empty((count, edge_px, edge_px, 3), dtype=np.uint8)
-    for picture in pictures:
-        white = np.fft.rfft2(random.standard_normal((3, edge_px, edge_px)))
-        grey, *colours = np.fft.irfft2(white * fall, s=(edge_px, edge_px))
-        mixed = np.stack([grey, grey + 0.4 * colours[0], grey + 0.4 * colours[1]], axis=2)
-        mixed /= mixed.std()
-        level, contrast = random.uniform(70, 180), random.uniform(20, 70)
-        picture[:] = np.clip(level + contrast * mixed, 0, 255)
-    return pictures

@@ -101,10 +101,10 @@ class Indexer:
             merged = merge.finish()
             if merged is not None:
                 self.catalog.publish(merged)
-            progress(run.state("texts"))
+            progress(run.tally.state("texts"))
             retold = self._retell()
             run.remember(changed=retold > 0)
-            progress(run.state("build"))
+            progress(run.tally.state("build"))
             self.publish()
             outcome = "finished"
         except KeyboardInterrupt:
@@ -112,9 +112,9 @@ class Indexer:
             raise
         finally:
             merge.give_up()
-            counts = {**run.counts(), "retold": retold}
+            counts = {**run.tally.counts(), "retold": retold}
             self.catalog.finish_run(run_id, outcome, counts)
-        return replace(run.report(), retold=retold)
+        return replace(run.tally.report(), retold=retold)
 
     def publish(self) -> None:
         """Build the vector index anew if the present one lacks so many vectors that it pays."""

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmsearch.catalog import files
+from mmsearch.catalog.opening import open_catalog
 from mmsearch.catalog.reader import open_reader
-from mmsearch.catalog.sqlite import open_catalog
 from mmsearch.core.errors import DamagedFileError, MMSearchError, SchemaError, StateError
 from mmsearch.core.evidence import Phrase
 from mmsearch.core.queries import Filters

@@ -11,7 +11,7 @@ EDGE = 16
 @pytest.fixture
 def export(tmp_path):
     from mmsearch.encoders._export import export_tower
-    from mmsearch.encoders._quantise import lifelike
+    from mmsearch.encoders._samples import lifelike
 
     folder_cache = ModelCache(tmp_path)
     pictures = lifelike(EDGE, 8)
@@ -98,7 +98,7 @@ def test_what_would_change_stays_in_float32(export, tower):
 
 
 def test_pictures_of_noise_have_the_spectrum_of_photographs():
-    from mmsearch.encoders._quantise import lifelike
+    from mmsearch.encoders._samples import lifelike
 
     pictures = lifelike(64, 4).astype(float)
     grey = pictures.mean(axis=3)
