@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     import filelock
 
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 
 _WORKSHOP = "export-"
 
@@ -81,6 +81,7 @@ class Tower:
         precision: What it computes with.
         cosine: The least one between its vectors and those in float32.
         optimised: Its graph is as ONNX Runtime would make it: nothing is left to do at a start.
+        packs: Whether it is fast only with its weights packed; see `CompiledTower`.
     """
 
     files: tuple[CachedFile, ...]
@@ -88,6 +89,7 @@ class Tower:
     precision: Precision = Precision.FLOAT32
     cosine: float = 1.0
     optimised: bool = False
+    packs: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ class ModelCache:
                         Precision(tower["precision"]),
                         tower["cosine"],
                         tower["optimised"],
+                        tower["packs"],
                     )
                     for name, tower in stored["towers"].items()
                 },

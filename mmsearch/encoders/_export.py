@@ -110,10 +110,16 @@ def export_tower(
             difference = _difference(name, tower, CompiledTower(path), samples)
             smaller = quantise(path, single) if single and weights <= ONE_FILE_BYTES else None
             if smaller is not None:
-                made, cosine = smaller
-                made.replace(path)
+                smaller.path.replace(path)
                 files = cache.adopt(put_weights_beside(path))
-                return Tower(files, difference, Precision.INT8, cosine, optimised=True)
+                return Tower(
+                    files,
+                    difference,
+                    Precision.INT8,
+                    smaller.cosine,
+                    optimised=True,
+                    packs=smaller.packs,
+                )
             optimised = weights <= ONE_FILE_BYTES and not convolution_share(path)
             if optimised:
                 optimise(path, path.with_suffix(".optimised")).replace(path)
@@ -146,6 +152,8 @@ def _difference(
 def _quiet() -> Iterator[None]:
     """Keep the exporter's chatter from the user; everything is put back afterwards."""
     disabled = logging.root.manager.disable
+    # To import ONNX Runtime's quantiser is to be given a root handler.
+    level, handlers = logging.root.level, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:
         with (
@@ -157,3 +165,5 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers

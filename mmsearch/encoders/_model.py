@@ -105,7 +105,7 @@ class CompiledModel:
             self._cache.folder / tower.files[0].name,
             tower.precision,
             optimised=tower.optimised,
-            packed=packed,
+            packed=packed or tower.packs,
         )
         if self._cache.places(tower.files) != before:
             # Another process has compiled it anew meanwhile: graph and weights may be of two.

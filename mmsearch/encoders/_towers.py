@@ -95,6 +95,11 @@ class TowerEncoder:
         tower = self._model.manifest.towers.get(TowerName(kind.value))
         return Precision.FLOAT32 if tower is None else tower.precision
 
+    @property
+    def _packs_texts(self) -> bool:
+        tower = self._model.manifest.towers.get(TowerName.TEXT)
+        return tower is not None and tower.packs
+
     def parts(self, kind: Kind, batch: Sequence[Prepared]) -> list[Vectors]:
         """Prepared items -> for each, float32 (p, dim): its patches, or its tokens.
 
@@ -145,7 +150,9 @@ class TowerEncoder:
 
     def _text_tower_for(self, count: int) -> CompiledTower:
         self._texts += count
-        return self._text_tower if self._texts > FEW_TEXTS else self._first_text_tower
+        if self._texts > FEW_TEXTS or self._packs_texts:
+            return self._text_tower
+        return self._first_text_tower
 
     @cached_property
     def _text_tower(self) -> CompiledTower:

@@ -67,7 +67,9 @@ class Library:
     def background(self, query: Vectors) -> Background:
         """What a query's similarity is to pictures of all kinds."""
         sample = self.sampler.vectors(self.view, self.snapshot)
-        return Background.of(sample @ query[0] if len(sample) else np.empty(0, np.float32))
+        # A matrix product would wait for threads.
+        scores = row_scores(sample, query[0]) if len(sample) else np.empty(0, np.float32)
+        return Background.of(scores)
 
 
 @dataclass(frozen=True)
