@@ -15,13 +15,14 @@ from mmsearch.assembly.models import encoder_of
 from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import SourceError, StateError
+from mmsearch.core.errors import SourceError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport
+from mmsearch.engine.binding import bound_identity
 
 StrPath = str | bytes | os.PathLike[str]
 
@@ -169,9 +170,7 @@ class KeptIndex:
         from mmsearch.engine.rewrite import compact  # noqa: PLC0415
 
         with catalogs.writing(self._layout, wait_s, create=False) as catalog:
-            bound = catalog.identity()
-            if bound is None:
-                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            bound = bound_identity(catalog)
             return compact(
                 self._layout,
                 catalog,
