@@ -26,13 +26,12 @@ from mmsearch.assembly.models import make_encoder
 from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.records import EncodedPicture, Identity, PlacedFile, SeenFile, ShardCommit
-from mmsearch.core.segment_facts import SegmentFacts
-from mmsearch.core.segments import SegmentVectors, no_texts, write_segment
+from mmsearch.core.records import Identity
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import FusionSpec, Picture, Vectors
+from mmsearch.core.types import FusionSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.engine.build_index import AUTO
+from tests.stored import store_vectors
 
 SIZES = (1_000, 100_000, 1_000_000)
 RCLIP_SIZES = SIZES[:2]
@@ -128,7 +127,8 @@ class _Ours:
 
     def _ask(self, where: str) -> Found:
         lines = _output(self._command, self._in(where)).splitlines()
-        return {int(Path(line.split("\t")[2]).stem) for line in lines}
+        # A picture is named by its id, and ids begin with 1.
+        return {int(Path(line.split("\t")[2]).stem) - 1 for line in lines}
 
     def _in(self, where: str) -> dict[str, str]:
         return self._environment | {"XDG_RUNTIME_DIR": str(self._meetings[where])}
@@ -159,21 +159,9 @@ def _fill(layout: IndexLayout, encoder: Encoder, copy: Path, size: int) -> None:
     whole = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(size, dim))
     with catalogs.writing(layout, 0, create=True) as catalog:
         catalog.bind(identity)
-        root, _ = catalog.ensure_root(b"/nowhere")
         for number, (first, vectors) in enumerate(_blocks(size, dim), start=1):
             whole[first : first + len(vectors)] = vectors
-            ids = np.arange(first, first + len(vectors), dtype=np.int64) + 1
-            pictures = [
-                EncodedPicture(int(i), int(i).to_bytes(32, "big"), Picture(640, 480, "JPEG"))
-                for i in ids
-            ]
-            held = SegmentVectors(ids, vectors, [no_texts(dim)] * len(ids))
-            segment = write_segment(layout, number, held, SegmentFacts(encoder.spec, pictures))
-            placed = [
-                PlacedFile(SeenFile(b"%d.jpg" % (item.id - 1), 1, 1), item.digest)
-                for item in pictures
-            ]
-            catalog.commit_shard(ShardCommit(root.id, 1, segment, pictures, placed))
+            store_vectors(layout, catalog, encoder.spec, vectors, first + 1, number)
         builder = index_builder(layout, catalog, lambda: encoder)
         nothing = np.empty(0, np.int64)
         catalog.publish(builder.build(catalog.segments(), fusion, identity, nothing))

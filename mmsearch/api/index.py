@@ -11,7 +11,7 @@ from mmsearch.api.keeping import StrPath, folder_bytes
 from mmsearch.api.searching import SearchedIndex
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.parts import make_fusion, refuse_unknown_vector_index
-from mmsearch.core.errors import StateError, UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.core.records import Identity
 from mmsearch.core.requests import (
     IndexReport,
@@ -20,6 +20,7 @@ from mmsearch.core.requests import (
     ReindexReport,
 )
 from mmsearch.core.types import RECALL, FusionSpec, SearchGoals
+from mmsearch.engine.binding import bound_identity
 from mmsearch.engine.build_index import AUTO
 
 WATCH_WAITS_S = 3600.0
@@ -185,9 +186,7 @@ class Index(SearchedIndex):
         from mmsearch.assembly.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
         with catalogs.writing(self._layout, wait_s, create=False) as catalog:
-            bound = catalog.identity()
-            if bound is None:
-                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            bound = bound_identity(catalog)
             spec = FusionSpec(
                 bound.fusion.name if fusion is None else fusion,
                 bound.fusion.text_weight if text_weight is None else text_weight,
@@ -243,9 +242,7 @@ class Index(SearchedIndex):
         goals = SearchGoals(recall, memory_mb, latency_ms)
         _refuse_goals(goals)
         with catalogs.writing(self._layout, wait_s, create=False) as catalog:
-            bound = catalog.identity()
-            if bound is None:
-                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            bound_identity(catalog)  # Refused before an encoder is chosen.
             with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
                 return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from mmsearch.api.keeping import KeptIndex, StrPath
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.searching import make_search_engine, picture_reader
-from mmsearch.core.errors import DecodeError, EncoderMismatchError, StateError
+from mmsearch.core.errors import DecodeError, EncoderMismatchError
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
+from mmsearch.engine.binding import no_pictures
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.query import check_terms, parse_query, written
 from mmsearch.engine.searcher import SearchEngine
@@ -107,7 +108,7 @@ class SearchedIndex(KeptIndex):
         """
         engine = self._searcher()
         if engine is None:
-            raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            raise no_pictures()
         return engine.embed(terms)
 
     def picture(self, image_id: int) -> Record | None:

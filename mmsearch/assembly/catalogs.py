@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmsearch.core.catalog import Catalog, Reader
 from mmsearch.core.errors import MMSearchError, StateError, UnknownIndexError
-from mmsearch.core.layout import IndexLayout
+from mmsearch.core.layout import IndexLayout, index_names
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Identity
 
@@ -156,10 +156,7 @@ def drop_seal(layout: IndexLayout) -> None:
 
 
 def _other_indexes(layout: IndexLayout) -> str:
-    home = layout.folder.parent
-    others = (
-        sorted(p.parent.name for p in home.glob("[!.]*/catalog.sqlite")) if home.is_dir() else []
-    )
+    others = index_names(layout.folder.parent)
     if others:
         return f"There are: {', '.join(others)}. Choose one with --index NAME."
     return "Index a folder first: mmsearch index ./photos"
