@@ -288,6 +288,25 @@ def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
         assert refused.json()["detail"] == "This server does not index."
 
 
+def test_pictures_like_one_whose_file_is_out_of_reach(home, folder):
+    with asked(home) as server:
+        before = search(server, query="a photograph")["hits"][0]
+        expected = search(server, like=[before["id"]])["hits"]
+        folder.rename(folder.with_name("unplugged"))
+        answer = search(server, like=[before["id"]])
+        assert answer["hits"] == expected
+        assert (len(expected), expected[0]["id"]) == (5, before["id"])
+        assert answer["query"] == f"picture {before['id']}"
+        assert search(server, query="a boat", like=[before["id"]])["pictures"] == 5
+
+
+@pytest.mark.parametrize("image_id", [0, 99999, 2**70])
+def test_pictures_like_one_that_is_not_there(server, image_id):
+    answer = server.post(f"{AT}/search", json={"like": [image_id]})
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"Index 'default' has no picture {image_id}."
+
+
 def test_a_picture_whose_file_is_no_longer_what_was_indexed_is_not_served(home, folder):
     with asked(home) as server:
         hit = search(server, query="a photograph")["hits"][0]
