@@ -169,8 +169,5 @@ class Tools:
             return f"   No preview: {error.strerror or error}."
 
     async def _small(self, record: Record, size: Size) -> bytes:
-        def read() -> bytes:
-            path, _ = self._thumbnails.get(record, size)
-            return path.read_bytes()
-
-        return await asyncio.to_thread(read)
+        content, _ = await asyncio.to_thread(self._thumbnails.get, record, size)
+        return content

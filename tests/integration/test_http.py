@@ -171,6 +171,15 @@ def test_thumbnails(server, index, size, edge):
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize(("megabytes", "kept"), [("0", 0), ("1", 1)])
+def test_thumbnails_are_kept_as_a_setting_says(photo_index, monkeypatch, tmp_path, megabytes, kept):
+    monkeypatch.setenv("MMSEARCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("MMSEARCH_THUMBNAILS_MB", megabytes)
+    with asked(photo_index) as server:
+        assert server.get(f"{AT}/pictures/1/thumbnail").status_code == 200
+    assert len(list((tmp_path / "thumbnails").rglob("*.webp"))) == kept
+
+
 def test_originals_whole_and_in_parts(server, index):
     hit = index.search("a windmill", k=1)[0]
     content = hit.path.read_bytes()
