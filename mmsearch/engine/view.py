@@ -119,6 +119,8 @@ class ViewLoader:
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
         key = (repr(spec), *built, *(segment.stamp.name for segment in snapshot.tail))
         if self._view is None or self._view.key != key:
+            # Two at once may be more than the memory of a GPU.
+            self._view = None
             self._view = self._open(key, snapshot)
         return self._view
 

@@ -8,10 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mmsearch as library
+from mmsearch.core.types import Kind
 from mmsearch.core.upkeep import Weight
+from mmsearch.encoders._torch import TorchTower
+from mmsearch.encoders._towers import TowerEncoder
 from mmsearch.server.rules import Rules
 from tests.over_http import asked
 
@@ -219,6 +223,32 @@ def test_measurements(server):
     assert 'route="/v1/indexes/{name}/search",status="200"' in text
     server.get("/anything/that/nobody/serves")
     assert "anything" not in server.get("/metrics").text
+
+
+def test_a_gpu_that_is_full_is_said_and_the_server_goes_on(server, index, monkeypatch):
+    class Full(torch.nn.Module):
+        def forward(self, pixels):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    tower, encode, full = TorchTower(Full(), "cpu"), TowerEncoder.encode, [True]
+
+    def on_gpu(self, kind, batch):
+        return tower.run(batch) if kind == Kind.IMAGE and full else encode(self, kind, batch)
+
+    monkeypatch.setattr(TowerEncoder, "encode", on_gpu)
+    picture = index.search("a windmill", k=1)[0].path.read_bytes()
+
+    def ask():
+        return server.post(f"{AT}/search/picture", files={"picture": picture})
+
+    for _ in range(2):
+        refused = ask()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["kind"] == "DeviceMemoryError"
+        assert refused.json()["detail"].startswith("The memory of device 'cpu' is full: one pict")
+        assert search(server, query="a boat")["hits"]
+    full.clear()
+    assert ask().status_code == 200
 
 
 def test_machines_that_watch(server):
