@@ -69,6 +69,11 @@ class TorchTower:
             supported = torch.cuda.is_bf16_supported()
             self._precision = torch.bfloat16 if supported else torch.float16
 
+    def close(self) -> None:
+        """Take the model off the device: the next tower begins with it."""
+        self._tower.to("cpu")
+        _empty_caches()
+
     @property
     def batch_size(self) -> int:
         """As many pictures as keep the device busy and fit its free memory."""

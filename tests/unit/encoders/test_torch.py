@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from mmsearch.core.errors import DeviceMemoryError
+from mmsearch.core.types import Kind
 from mmsearch.encoders._torch import TorchTower
+from mmsearch.encoders._towers import TowerEncoder
 
 DIM = 6
 
@@ -89,6 +91,25 @@ def test_a_tower_goes_on_after_it_was_short(batch, emptied):
     tower.holds = 13
     assert running.run(batch).shape == (13, DIM)
     assert tower.tried[-1] == 13
+
+
+def test_what_is_released_leaves_the_device(emptied):
+    class Moved(Tower):
+        def to(self, device):
+            self.tried.append(device)
+            return self
+
+    tower = Moved(1)
+    counts = emptied(tower)
+    # A whole encoder with a tower on a GPU needs a GPU.
+    encoder = TowerEncoder.__new__(TowerEncoder)
+    encoder._gpu_tower = TorchTower(tower, "cpu")
+    encoder.release(Kind.TEXT)
+    assert tower.tried == ["cpu"]
+    encoder.release(Kind.IMAGE)
+    encoder.release(Kind.IMAGE)
+    assert tower.tried == ["cpu", "cpu"]
+    assert len(counts) == 1
 
 
 def test_a_model_that_does_not_fit_leaves_nothing_behind(emptied):
