@@ -26,6 +26,7 @@ from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.indexer import Indexer
 from mmsearch.engine.query import parse_query
 from mmsearch.engine.searcher import SearchEngine
+from mmsearch.engine.stored_pictures import StoredPictures
 from mmsearch.engine.view import ViewLoader
 from mmsearch.executors import local
 
@@ -180,7 +181,11 @@ def toy_engine(layout: IndexLayout, encoder=None):
             catalog,
             loader,
             encoder,
-            QueryEncoder(encoder, lambda path, prepare: prepare(pixels_of(path.read_bytes()))),
+            QueryEncoder(
+                encoder,
+                lambda path, prepare: prepare(pixels_of(path.read_bytes())),
+                pictures=StoredPictures(layout, catalog),
+            ),
             make_fusion,
             make_blend,
             "score_blend",

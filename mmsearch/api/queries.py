@@ -18,6 +18,7 @@ def parse_query(
     *,
     without: Iterable[str] = (),
     images: Iterable[str | os.PathLike[str]] = (),
+    like: Iterable[int] = (),
     filters: Filters | None = None,
     mode: str | None = None,
     blend: str | None = None,
@@ -26,9 +27,10 @@ def parse_query(
     """A query from a line of the query language, and what is said beside it.
 
     Args:
-        line: See docs/query-language.md; may be empty if there are ``images``.
+        line: See docs/query-language.md; may be empty if there are pictures.
         without: What pictures shall not look like.
         images: Pictures that they shall look like.
+        like: Likewise, pictures of the index by their ids.
         filters: Which pictures may be found.
         mode: ``vector``, ``text`` or ``hybrid``; None: hybrid if the index has texts.
         blend: Name of the ranking that joins both in hybrid mode; None: the default.
@@ -38,6 +40,7 @@ def parse_query(
         InvalidQueryError: Nothing is asked for, or there is no such mode.
     """
     pictures = [Term(image=Path(image).expanduser()) for image in images]
+    pictures += [Term(picture=image_id) for image_id in like]
     terms = list(language.parse_query(line)) if line.strip() else []
     negatives = [Term(text, weight=-1.0) for text in without]
     if mode is not None and mode not in {known.value for known in Mode}:

@@ -51,23 +51,32 @@ class SearchedIndex(KeptIndex):
             UnknownIndexError: Nothing was ever indexed into it.
             InvalidQueryError: The query asks for nothing, or k is below 1.
             SourceError: A picture of the query cannot be read.
+            UnknownNameError: The index has no picture of an id of the query.
         """
         asked = self._parsed(query, filters, mode)
         return list(self.query(SearchRequest(asked, k, min_score, min_confidence)).hits)
 
-    def similar(self, image: StrPath, k: int = 10, *, min_score: float | None = None) -> list[Hit]:
+    def similar(
+        self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
+    ) -> list[Hit]:
         """The pictures that look most like a picture; if it is in the index itself, it is first.
 
+        A picture of the index is not encoded again; asked for by its id, it needs no file.
+
         Args:
-            image: A file.
+            image: A file, or a picture of the index by its id (`Hit.id`).
             k: How many at most.
             min_score: Hits below this cosine similarity are left out.
 
         Raises:
             UnknownIndexError: Nothing was ever indexed into it.
             SourceError: The file cannot be read as a picture.
+            UnknownNameError: The index has no picture of that id.
         """
-        term = Term(image=Path(os.fsdecode(image)))
+        if isinstance(image, int):
+            term = Term(picture=image)
+        else:
+            term = Term(image=Path(os.fsdecode(image)))
         return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
 
     def query(self, request: SearchRequest) -> SearchResult:
@@ -105,6 +114,7 @@ class SearchedIndex(KeptIndex):
             UnknownIndexError: Nothing was ever indexed into it.
             StateError: It holds no pictures yet, and so no encoder was chosen.
             SourceError: A picture cannot be read.
+            UnknownNameError: The index has no picture of that id.
         """
         engine = self._searcher()
         if engine is None:

@@ -13,6 +13,7 @@ from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.kept_vectors import KeptVectors
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.searcher import SearchEngine
+from mmsearch.engine.stored_pictures import StoredPictures
 from mmsearch.engine.view import ViewLoader
 
 TAIL_INDEX = "exact"
@@ -44,7 +45,12 @@ def make_search_engine(
         catalog,
         ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device, make_fusion),
         encoder,
-        QueryEncoder(encoder, pictures.prepared, KeptVectors(settings.cache / "vectors", encoder)),
+        QueryEncoder(
+            encoder,
+            pictures.prepared,
+            KeptVectors(settings.cache / "vectors", encoder),
+            StoredPictures(layout, catalog),
+        ),
         make_fusion,
         make_blend,
         settings.blend,

@@ -28,17 +28,19 @@ class Band(StrEnum):
 class Term:
     """One thing that a picture shall, or shall not, look like.
 
-    Exactly one of `text` and `image` is set.
+    Exactly one of `text`, `image` and `picture` is set.
 
     Attributes:
         text: A description.
         image: A picture file.
+        picture: A picture of the index, by its id (`Hit.id`): its stored vector is used, no file.
         weight: Its part in the query; below 0, pictures like it sink. Never 0.
     """
 
     text: str | None = None
     image: Path | None = None
     weight: float = 1.0
+    picture: int | None = None
 
 
 # --- filters ---

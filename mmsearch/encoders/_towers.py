@@ -136,7 +136,9 @@ class TowerEncoder:
             Kind.TEXT: ("_text_tower", "_first_text_tower", "_token_tower"),
         }
         for tower in towers[kind]:
-            self.__dict__.pop(tower, None)
+            held = self.__dict__.pop(tower, None)
+            if tower == "_gpu_tower" and held is not None:
+                held.close()
 
     def _on_cpu(self, kind: Kind) -> str:
         in_int8 = self._precision(kind) is Precision.INT8

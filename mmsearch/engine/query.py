@@ -58,7 +58,8 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
                 f"The weight {abs(term.weight):g} is not above 0 and up to {MOST_WEIGHT:g}.",
                 'A weight stands before a term: "2:golden retriever + snow"',
             )
-        if term.image is None and not (term.text or "").strip():
+        named = term.image is not None or term.picture is not None
+        if not named and not (term.text or "").strip():
             raise InvalidQueryError("A term of the query is empty.", _HINT)
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
@@ -75,10 +76,15 @@ def written(terms: Sequence[Term]) -> str:
     line = ""
     for term in terms:
         weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
-        what = term.text if term.image is None else display_path(term.image)
         sign = " - " if term.weight < 0 else " + "
-        line += f"{sign}{weight}{what}"
+        line += f"{sign}{weight}{_named(term)}"
     return line.removeprefix(" + ").strip()
+
+
+def _named(term: Term) -> str:
+    if term.picture is not None:
+        return f"picture {term.picture}"
+    return (term.text or "") if term.image is None else display_path(term.image)
 
 
 @dataclass

@@ -15,6 +15,9 @@ from mmsearch.core.ranking import merge, positions_of, stack
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.engine.build_index import build_index
 
+ATTEMPTS = 5
+"""So often the newest generation is looked for: a writer may replace one while it is opened."""
+
 FEW_DEAD = 1000
 """Up to so many removed pictures, fetching that many more neighbours is cheaper than a filter."""
 
@@ -125,6 +128,8 @@ class ViewLoader:
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
         key = (repr(spec), *built, *(segment.stamp.name for segment in snapshot.tail))
         if self._view is None or self._view.key != key:
+            # Two at once may be more than the memory of a GPU.
+            self._view = None
             self._view = self._open(key, snapshot)
         return self._view
 

@@ -70,7 +70,7 @@ class Service:
 
         desks = Desks(open_index, names)
         pictures = api.open_pictures(settings)
-        thumbnails = Thumbnails(settings.cache / "thumbnails", pictures)
+        thumbnails = Thumbnails(settings.cache / "thumbnails", pictures, settings.thumbnails_mb)
         return cls(rules, desks, Jobs(open_index), pictures, thumbnails, Telemetry(desks))
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ async def get_original(service: TheService, desk: TheDesk, image_id: ImageId) ->
 
 @router.get(
     "/v1/indexes/{name}/pictures/{image_id}/thumbnail",
-    response_class=FileResponse,
+    response_class=Response,
     responses={200: {"content": {"image/webp": {}}, "description": "A WebP."}},
 )
 async def get_thumbnail(
@@ -59,8 +59,8 @@ async def get_thumbnail(
 ) -> Response:
     """The picture made small."""
     record = await service.record(desk, image_id)
-    path, tag = await run_in_threadpool(service.thumbnails.get, record, size)
+    content, tag = await run_in_threadpool(service.thumbnails.get, record, size)
     headers = {"ETag": f'"{tag}"', "Cache-Control": "private, max-age=3600"}
     if if_none_match is not None and f'"{tag}"' in if_none_match:
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type="image/webp", headers=headers)
+    return Response(content, media_type="image/webp", headers=headers)

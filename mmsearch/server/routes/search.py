@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +32,6 @@ from mmsearch.server.schemas import (
     TextsBody,
 )
 from mmsearch.server.service import Service, TheDesk, TheService
-from mmsearch.server.thumbnails import present
 
 router = APIRouter(tags=["search"])
 
@@ -127,12 +125,12 @@ async def answer_search(
     """
     offset = offset_of(body.cursor, K_LIMIT)
     limit = min(body.limit, K_LIMIT - offset)
-    liked = [present(await service.record(desk, image_id)) for image_id in body.like]
-    images = [*(pictures or []), *(Path(os.fsdecode(path)) for path in liked)]
+    images = pictures or []
     query = api.parse_query(
         body.query,
         without=body.without,
         images=images,
+        like=body.like,
         filters=_filters(body.filters),
         mode=body.mode,
         blend=body.blend,
