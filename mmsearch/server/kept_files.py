@@ -22,7 +22,6 @@ UNCOUNTED = 1 / 16
 USED_AGAIN_S = 60.0
 """A use is noted if the last one was longer ago."""
 
-
 UNFINISHED = ".unfinished-"
 """Files that are being written begin so."""
 
