@@ -189,6 +189,13 @@ def test_originals_whole_and_in_parts(server, index):
     content = hit.path.read_bytes()
     answer = server.get(f"{AT}/pictures/{hit.id}/original")
     assert (answer.content, answer.headers["content-type"]) == (content, "image/jpeg")
+    small = server.get(f"{AT}/pictures/{hit.id}/thumbnail")
+    asked = {"Range": "bytes=10-19", "If-Range": small.headers["etag"]}
+    part = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=asked)
+    assert (part.status_code, part.content) == (206, small.content[10:20])
+    asked["If-Range"] = '"another"'
+    whole = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=asked)
+    assert (whole.status_code, whole.content) == (200, small.content)
     part = server.get(f"{AT}/pictures/{hit.id}/original", headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, content[10:20])
     beyond = server.get(
