@@ -322,7 +322,7 @@ def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path
     monkeypatch.chdir(tmp_path)
     with service_over(home) as service, running(service, 0) as url:
         printed = [_printed(example.replace("http://127.0.0.1:7788", url)) for example in examples]
-    search, more, _, job, waiting, wrong, retriever = printed
+    search, more, _, job, waiting, wrong, langchain, llama_index = printed
     assert search.count("\n") == 5
     assert search.startswith("1. 0.")
     assert 0 < int(more.split()[0]) < 212
@@ -330,7 +330,9 @@ def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path
     assert "'unchanged': 212" in job
     assert waiting.count(".jpg") == 2
     assert wrong == "There is no index 'nowhere' here. GET /v1/indexes lists them.\n"
-    assert retriever.count("/thumbnail ") == 3
+    assert langchain.count("/thumbnail ") == 3
+    assert llama_index.count("/original ") == 3
+    assert llama_index.endswith(".jpg\n")
 
 
 def _printed(program):
