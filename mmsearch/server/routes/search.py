@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
 from pydantic import Json
@@ -83,12 +83,25 @@ async def search_by_picture(
     query: Annotated[Text, Form(description="Text to go with it.")] = "",
     without: Annotated[list[Text], Form(alias="not", max_length=20)] = [],  # noqa: B006
     filters: Annotated[Json[FilterBody], Form(description="As in a search, in JSON.")] = NO_FILTERS,
+    mode: Annotated[Literal["vector", "text", "hybrid"] | None, Form()] = None,
+    min_score: Annotated[float | None, Form(allow_inf_nan=False)] = None,
+    min_confidence: Annotated[float | None, Form(ge=0, le=1, allow_inf_nan=False)] = None,
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[Text | None, Form()] = None,
 ) -> JSONResponse:
     """Search by a picture that is sent, with or without text."""
-    asked = {"query": query, "not": without, "filters": filters, "limit": limit, "cursor": cursor}
-    body = SearchBody.model_validate(asked)
+    body = SearchBody.model_validate(
+        {
+            "query": query,
+            "not": without,
+            "filters": filters,
+            "mode": mode,
+            "min_score": min_score,
+            "min_confidence": min_confidence,
+            "limit": limit,
+            "cursor": cursor,
+        }
+    )
     async with service.uploaded(picture) as path:
         answer = await answer_search(service, desk, body, [path])
     # Where it lay meanwhile is nobody's business.

@@ -1,6 +1,7 @@
 """What is sent, and what is made of the answers."""
 
 import json
+import re
 
 import httpx
 import numpy as np
@@ -174,8 +175,7 @@ def test_a_picture_is_sent_or_named(tmp_path):
     client.similar(7, 3)
     client.similar(hit_of(HIT), 3)
     client.similar(file, 3)
-    # The score of each is 0.25.
-    assert client.similar(b"PNG", 3, min_score=0.3) == []
+    client.similar(b"PNG", 3)
     by_id, by_hit, by_path, by_content = server.asked
     assert by_id.content == by_hit.content
     assert b'"like": [7]' in by_id.content
@@ -184,6 +184,44 @@ def test_a_picture_is_sent_or_named(tmp_path):
     assert b"JPEG" in by_path.content
     assert b'name="limit"\r\n\r\n3\r\n' in by_path.content
     assert b"PNG" in by_content.content
+
+
+MORE = {
+    "query": "at night",
+    "without": ["people", "cars"],
+    "filters": {"orientation": "portrait"},
+    "mode": "vector",
+    "min_score": 0.1,
+    "min_confidence": 0.25,
+}
+
+
+def test_what_is_asked_besides_goes_with_the_picture():
+    server = Played(*(answered(page(hits(1, 1))) for _ in range(2)))
+    client = Client(URL, transport=server.transport)
+    client.similar(7, 3, **MORE)
+    client.similar(b"PNG", 3, **MORE)
+    by_id, sent = server.asked
+    body = json.loads(by_id.content)
+    assert (body["query"], body["like"], body["not"]) == ("at night", [7], ["people", "cars"])
+    assert {name: body[name] for name in ("filters", "mode", "min_score", "min_confidence")} == {
+        name: MORE[name] for name in ("filters", "mode", "min_score", "min_confidence")
+    }
+    parts = re.findall(rb'name="(\w+)"\r\n\r\n(.*?)\r\n--', sent.content)
+    assert sorted(parts) == sorted(
+        [
+            (b"query", b"at night"),
+            (b"not", b"people"),
+            (b"not", b"cars"),
+            (b"filters", b'{"orientation": "portrait"}'),
+            (b"mode", b"vector"),
+            (b"min_score", b"0.1"),
+            (b"min_confidence", b"0.25"),
+            (b"limit", b"3"),
+        ]
+    )
+    with pytest.raises(UsageError, match="cannot be sent"):
+        client.similar(b"PNG", filters={"tag": {1, 2}})
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
