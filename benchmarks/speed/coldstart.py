@@ -19,25 +19,17 @@ import numpy as np
 
 import mmsearch
 from benchmarks.speed.compare import compare, machine, row, table
+from benchmarks.speed.filled import fill
 from benchmarks.speed.rclip import ARCHITECTURE, VERSION, Rclip, make_rclip
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.indexing import index_builder
 from mmsearch.assembly.models import make_encoder
-from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Encoder
-from mmsearch.core.records import Identity
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import FusionSpec, Vectors
-from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.build_index import AUTO
-from tests.stored import store_vectors
 
 SIZES = (1_000, 100_000, 1_000_000)
 RCLIP_SIZES = SIZES[:2]
 """It reads every vector from its database at every query."""
 
-BLOCK, ROUNDS, K = 65_536, 7, 10
+ROUNDS, K = 7, 10
 BAR, RCLIP_BAR = 1 / 0.15, 1.0
 QUERY = "a red car"
 
@@ -69,7 +61,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         encoder = make_encoder(rclip.model, settings, lambda line: None)
         for size in SIZES:
             home, vectors = folder / str(size), folder / f"{size}.npy"
-            _fill(IndexLayout.of(home, "default"), encoder, vectors, size)
+            fill(IndexLayout.of(home, "default"), encoder, size, vectors)
             ours = _Ours(home, settings.cache, folder)
             torch = _torch(rclip.weights, vectors)
             beside_torch.append(_row(f"{size:,} vectors", ours.alone, torch, BAR))
@@ -150,29 +142,6 @@ def _rclip(rclip: Rclip, folder: Path, vectors: Path) -> Callable[[], Found]:
 def _output(command: Sequence[Any], environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     return done.stdout
-
-
-def _fill(layout: IndexLayout, encoder: Encoder, copy: Path, size: int) -> None:
-    """An index of random vectors, and the same vectors as an array of float32."""
-    fusion = make_fusion(FusionSpec())
-    dim, identity = encoder.spec.dim, Identity(encoder.spec, fusion.spec, AUTO, ())
-    whole = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(size, dim))
-    with catalogs.writing(layout, 0, create=True) as catalog:
-        catalog.bind(identity)
-        for number, (first, vectors) in enumerate(_blocks(size, dim), start=1):
-            whole[first : first + len(vectors)] = vectors
-            store_vectors(layout, catalog, encoder.spec, vectors, first + 1, number)
-        builder = index_builder(layout, catalog, lambda: encoder)
-        nothing = np.empty(0, np.int64)
-        catalog.publish(builder.build(catalog.segments(), fusion, identity, nothing))
-    whole.flush()
-
-
-def _blocks(size: int, dim: int) -> Iterator[tuple[int, Vectors]]:
-    random = np.random.default_rng(0)
-    for first in range(0, size, BLOCK):
-        rows = random.standard_normal((min(BLOCK, size - first), dim), dtype=np.float32)
-        yield first, as_unit_vectors(rows)
 
 
 def page(results: dict[str, Any]) -> str:
