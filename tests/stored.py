@@ -21,14 +21,19 @@ def stored_files(layout, catalog):
     }
 
 
-def store_vectors(layout, catalog, encoder, vectors, first_id=1, number=1):
-    """Commit vectors as pictures ``/nowhere/ID.jpg``, as a run over a folder would."""
+def write_pictures(layout, encoder, vectors, first_id=1, number=1):
+    """Write a segment of vectors, as of pictures; it and these are yet to be committed."""
     ids = np.arange(first_id, first_id + len(vectors), dtype=np.int64)
     pictures = [
         EncodedPicture(i, i.to_bytes(32, "big"), Picture(640, 480, "JPEG")) for i in ids.tolist()
     ]
     held = SegmentVectors(ids, vectors, [no_texts(encoder.dim)] * len(ids))
-    segment = write_segment(layout, number, held, SegmentFacts(encoder, pictures))
+    return write_segment(layout, number, held, SegmentFacts(encoder, pictures)), pictures
+
+
+def store_vectors(layout, catalog, encoder, vectors, first_id=1, number=1):
+    """Commit vectors as pictures ``/nowhere/ID.jpg``, as a run over a folder would."""
+    segment, pictures = write_pictures(layout, encoder, vectors, first_id, number)
     root, _ = catalog.ensure_root(b"/nowhere")
     files = [PlacedFile(SeenFile(b"%d.jpg" % item.id, 1, 1), item.digest) for item in pictures]
     catalog.commit_shard(ShardCommit(root.id, 1, segment, pictures, files))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import index_builder
+from mmsearch.assembly.parts import make_blend, make_fusion, vector_index_plugin
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_regular
 from mmsearch.core.layout import IndexLayout
@@ -24,6 +26,7 @@ from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.indexer import Indexer
 from mmsearch.engine.query import parse_query
 from mmsearch.engine.searcher import SearchEngine
+from mmsearch.engine.stored_pictures import StoredPictures
 from mmsearch.engine.view import ViewLoader
 from mmsearch.executors import local
 
@@ -145,16 +148,16 @@ def toy_indexer(
     """An indexer of toy pictures, under the lock."""
     encoder = encoder or ToyEncoder()
     executors = [local.build(1), local.build(2), local.build(2)]
-    with assembly.writing(layout, 0, create=True) as catalog:
+    with catalogs.writing(layout, 0, create=True) as catalog:
         try:
             bound = catalog.identity()
             yield Indexer(
                 layout=layout,
                 catalog=catalog,
                 encoder=encoder,
-                fusion=assembly.make_fusion(bound.fusion if bound else fusion),
+                fusion=make_fusion(bound.fusion if bound else fusion),
                 vector_index=vector_index,
-                builder=assembly.index_builder(layout, catalog, lambda: encoder),
+                builder=index_builder(layout, catalog, lambda: encoder),
                 sources=sources,
                 walk=ToyWalk,
                 find_texts=lambda request: FileTexts(sources, gather, captions),
@@ -171,18 +174,20 @@ def toy_indexer(
 @contextmanager
 def toy_engine(layout: IndexLayout, encoder=None):
     """A search engine over an index of toy pictures."""
-    with assembly.reading(layout) as catalog:
-        loader = ViewLoader(
-            layout, assembly.vector_index_plugin, "exact", "cpu", assembly.make_fusion
-        )
+    with catalogs.reading(layout) as catalog:
+        loader = ViewLoader(layout, vector_index_plugin, "exact", "cpu", make_fusion)
         encoder = encoder or ToyEncoder()
         yield ToyEngine(
             catalog,
             loader,
             encoder,
-            QueryEncoder(encoder, lambda path, prepare: prepare(pixels_of(path.read_bytes()))),
-            assembly.make_fusion,
-            assembly.make_blend,
+            QueryEncoder(
+                encoder,
+                lambda path, prepare: prepare(pixels_of(path.read_bytes())),
+                pictures=StoredPictures(layout, catalog),
+            ),
+            make_fusion,
+            make_blend,
             "score_blend",
         )
 

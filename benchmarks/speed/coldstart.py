@@ -19,23 +19,17 @@ import numpy as np
 
 import mmsearch
 from benchmarks.speed.compare import compare, machine, row, table
+from benchmarks.speed.filled import fill
 from benchmarks.speed.rclip import ARCHITECTURE, VERSION, Rclip, make_rclip
-from mmsearch import assembly
+from mmsearch.assembly.models import make_encoder
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.protocols import Encoder
-from mmsearch.core.records import EncodedPicture, Identity, PlacedFile, SeenFile, ShardCommit
-from mmsearch.core.segment_facts import SegmentFacts
-from mmsearch.core.segments import SegmentVectors, no_texts, write_segment
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import FusionSpec, Picture, Vectors
-from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.build_index import AUTO
 
 SIZES = (1_000, 100_000, 1_000_000)
 RCLIP_SIZES = SIZES[:2]
 """It reads every vector from its database at every query."""
 
-BLOCK, ROUNDS, K = 65_536, 7, 10
+ROUNDS, K = 7, 10
 BAR, RCLIP_BAR = 1 / 0.15, 1.0
 QUERY = "a red car"
 
@@ -64,10 +58,10 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         folder = Path(name)
         rclip = make_rclip(folder)
         settings = replace(load_settings(), cache=folder / "cache", offline=True)
-        encoder = assembly.make_encoder(rclip.model, settings, lambda line: None)
+        encoder = make_encoder(rclip.model, settings, lambda line: None)
         for size in SIZES:
             home, vectors = folder / str(size), folder / f"{size}.npy"
-            _fill(IndexLayout.of(home, "default"), encoder, vectors, size)
+            fill(IndexLayout.of(home, "default"), encoder, size, vectors)
             ours = _Ours(home, settings.cache, folder)
             torch = _torch(rclip.weights, vectors)
             beside_torch.append(_row(f"{size:,} vectors", ours.alone, torch, BAR))
@@ -125,7 +119,8 @@ class _Ours:
 
     def _ask(self, where: str) -> Found:
         lines = _output(self._command, self._in(where)).splitlines()
-        return {int(Path(line.split("\t")[2]).stem) for line in lines}
+        # A picture is named by its id, and ids begin with 1.
+        return {int(Path(line.split("\t")[2]).stem) - 1 for line in lines}
 
     def _in(self, where: str) -> dict[str, str]:
         return self._environment | {"XDG_RUNTIME_DIR": str(self._meetings[where])}
@@ -147,41 +142,6 @@ def _rclip(rclip: Rclip, folder: Path, vectors: Path) -> Callable[[], Found]:
 def _output(command: Sequence[Any], environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     return done.stdout
-
-
-def _fill(layout: IndexLayout, encoder: Encoder, copy: Path, size: int) -> None:
-    """An index of random vectors, and the same vectors as an array of float32."""
-    fusion = assembly.make_fusion(FusionSpec())
-    dim, identity = encoder.spec.dim, Identity(encoder.spec, fusion.spec, AUTO, ())
-    whole = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(size, dim))
-    with assembly.writing(layout, 0, create=True) as catalog:
-        catalog.bind(identity)
-        root, _ = catalog.ensure_root(b"/nowhere")
-        for number, (first, vectors) in enumerate(_blocks(size, dim), start=1):
-            whole[first : first + len(vectors)] = vectors
-            ids = np.arange(first, first + len(vectors), dtype=np.int64) + 1
-            pictures = [
-                EncodedPicture(int(i), int(i).to_bytes(32, "big"), Picture(640, 480, "JPEG"))
-                for i in ids
-            ]
-            held = SegmentVectors(ids, vectors, [no_texts(dim)] * len(ids))
-            segment = write_segment(layout, number, held, SegmentFacts(encoder.spec, pictures))
-            placed = [
-                PlacedFile(SeenFile(b"%d.jpg" % (item.id - 1), 1, 1), item.digest)
-                for item in pictures
-            ]
-            catalog.commit_shard(ShardCommit(root.id, 1, segment, pictures, placed))
-        builder = assembly.index_builder(layout, catalog, lambda: encoder)
-        nothing = np.empty(0, np.int64)
-        catalog.publish(builder.build(catalog.segments(), fusion, identity, nothing))
-    whole.flush()
-
-
-def _blocks(size: int, dim: int) -> Iterator[tuple[int, Vectors]]:
-    random = np.random.default_rng(0)
-    for first in range(0, size, BLOCK):
-        rows = random.standard_normal((min(BLOCK, size - first), dim), dtype=np.float32)
-        yield first, as_unit_vectors(rows)
 
 
 def page(results: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch import assembly
+from mmsearch.assembly.models import make_encoder
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import Kind, Pixels, Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
@@ -103,7 +103,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 def _guards(paths: list[Path]) -> dict[str, str]:
     """Least cosine between embeddings by our way and by way of the whole picture."""
-    starter = assembly.make_encoder("starter", load_settings(), lambda line: None)
+    starter = make_encoder("starter", load_settings(), lambda line: None)
     torch.manual_seed(0)
     clip = open_clip.create_model("ViT-B-32").eval()
     mean, std = (torch.tensor(v) * 255 for v in (clip.visual.image_mean, clip.visual.image_std))

@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import make_indexer
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import EncodedPicture, PlacedFile, ShardCommit
+from mmsearch.core.records import PlacedFile, ShardCommit
 from mmsearch.core.requests import IndexReport, IndexRequest
-from mmsearch.core.segment_facts import SegmentFacts
-from mmsearch.core.segments import SegmentVectors, no_texts, write_segment
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import Picture
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.engine.indexer import Indexer
+from tests.stored import write_pictures
 
 FILES, FOLDERS, BLOCK = 100_000, 500, 20_000
 BAR, ROUNDS = 1 / 1.3, 11
@@ -60,8 +59,8 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 def _indexer(layout: IndexLayout) -> Iterator[Indexer]:
     settings = replace(load_settings(), model="starter", offline=True)
     with (
-        assembly.writing(layout, 0, create=True) as catalog,
-        assembly.make_indexer(layout, catalog, settings, lambda line: None) as indexer,
+        catalogs.writing(layout, 0, create=True) as catalog,
+        make_indexer(layout, catalog, settings, lambda line: None) as indexer,
     ):
         yield indexer
 
@@ -88,13 +87,9 @@ def _fill(indexer: Indexer, request: IndexRequest) -> None:
     for number, first in enumerate(range(0, FILES, BLOCK), start=1):
         part = files[first : first + BLOCK]
         rows = random.standard_normal((len(part), encoder.dim), dtype=np.float32)
-        ids = np.arange(first, first + len(part), dtype=np.int64) + 1
-        pictures = [
-            EncodedPicture(int(i), int(i).to_bytes(32, "big"), Picture(640, 480, "JPEG"))
-            for i in ids
-        ]
-        held = SegmentVectors(ids, as_unit_vectors(rows), [no_texts(encoder.dim)] * len(ids))
-        segment = write_segment(indexer.layout, number, held, SegmentFacts(encoder, pictures))
+        segment, pictures = write_pictures(
+            indexer.layout, encoder, as_unit_vectors(rows), first + 1, number
+        )
         placed = [
             PlacedFile(file, picture.digest, texts.find(root.path, file).texts, texts.key(file))
             for file, picture in zip(part, pictures, strict=True)

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.speed.compare import machine, peak_kib
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import make_indexer
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.requests import IndexRequest, Progress
@@ -88,8 +89,8 @@ def _index(folder: Path, home: Path) -> dict[str, float]:
         peaks.setdefault(state.phase, peak_kib() / 1024)
 
     with (
-        assembly.writing(layout, 0, create=True) as catalog,
-        assembly.make_indexer(layout, catalog, settings, lambda line: None) as indexer,
+        catalogs.writing(layout, 0, create=True) as catalog,
+        make_indexer(layout, catalog, settings, lambda line: None) as indexer,
     ):
         stub: Any = StubEncoder(indexer.encoder)
         maker = replace(indexer.make_decoder, prepare=stub.bulk_preparation)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Compare, FieldName, Filters
 from mmsearch.core.records import Record
@@ -31,7 +31,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         layout = IndexLayout.of(Path(name), "default")
         widths = _fill(layout)
-        with assembly.reading(layout) as catalog, catalog.snapshot() as snapshot:
+        with catalogs.reading(layout) as catalog, catalog.snapshot() as snapshot:
             asked = sqlite3.connect(layout.catalog)
             rows = []
             random = np.random.default_rng(1)
@@ -62,7 +62,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 def _fill(layout: IndexLayout) -> NDArray[np.int64]:
     """A catalog of pictures with one file each; int64 (n,): their widths."""
     widths = np.random.default_rng(0).integers(1, WIDTHS + 1, PICTURES)
-    with assembly.writing(layout, 0, create=True) as catalog:
+    with catalogs.writing(layout, 0, create=True) as catalog:
         catalog.ensure_root(b"/photos")
     connection = sqlite3.connect(layout.catalog)
     with connection:

@@ -29,7 +29,7 @@ from benchmarks.speed.compare import (
 from benchmarks.speed.decode import Sort, jpegs
 from benchmarks.speed.peers import PeerUnavailableError
 from benchmarks.speed.rclip import ARCHITECTURE, Rclip, make_rclip
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.segments import read_segment
 from mmsearch.core.vectors import as_unit_vectors
@@ -71,7 +71,7 @@ class Ours:
 
     def stored(self) -> Stored:
         """By name of the file: its vector."""
-        with assembly.reading(self.layout) as catalog:
+        with catalogs.reading(self.layout) as catalog:
             rows: dict[int | None, NDArray[np.float32]] = {}
             for segment in catalog.segments():
                 held = read_segment(self.layout, segment)

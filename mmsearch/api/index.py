@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mmsearch import assembly
 from mmsearch.api.keeping import StrPath, folder_bytes
 from mmsearch.api.searching import SearchedIndex
-from mmsearch.core.errors import StateError, UsageError
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.parts import make_fusion, refuse_unknown_vector_index
+from mmsearch.core.errors import UsageError
 from mmsearch.core.records import Identity
 from mmsearch.core.requests import (
     IndexReport,
@@ -19,6 +20,7 @@ from mmsearch.core.requests import (
     ReindexReport,
 )
 from mmsearch.core.types import RECALL, FusionSpec, SearchGoals
+from mmsearch.engine.binding import bound_identity
 from mmsearch.engine.build_index import AUTO
 
 WATCH_WAITS_S = 3600.0
@@ -74,6 +76,8 @@ class Index(SearchedIndex):
             EncoderMismatchError: The index belongs to another encoder.
             ModelUnavailableError: The encoder's weights cannot be had.
         """
+        from mmsearch.assembly.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+
         request = IndexRequest(
             unsettled=unsettled,
             folder=folder_bytes(folder),
@@ -86,8 +90,8 @@ class Index(SearchedIndex):
             captions=None if captions is None else Path(os.fsdecode(captions)),
         )
         with (
-            assembly.writing(self._layout, wait_s, create=True) as catalog,
-            assembly.make_indexer(
+            catalogs.writing(self._layout, wait_s, create=True) as catalog,
+            make_indexer(
                 self._layout, catalog, self._settings.with_flags(texts=texts), self._say, texts
             ) as indexer,
         ):
@@ -179,10 +183,10 @@ class Index(SearchedIndex):
             UsageError: A weight out of range, or the fusion needs ``reencode``.
             StateError: It holds no pictures.
         """
-        with assembly.writing(self._layout, wait_s, create=False) as catalog:
-            bound = catalog.identity()
-            if bound is None:
-                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+        from mmsearch.assembly.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+
+        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
+            bound = bound_identity(catalog)
             spec = FusionSpec(
                 bound.fusion.name if fusion is None else fusion,
                 bound.fusion.text_weight if text_weight is None else text_weight,
@@ -191,16 +195,16 @@ class Index(SearchedIndex):
             name = vector_index or bound.vector_index
             if model is not None:
                 _refuse_both(bound, spec, name)
-            with assembly.make_indexer(
+            with make_indexer(
                 self._layout, catalog, self._settings, self._say, model=model
             ) as indexer:
                 if model is not None:
                     return indexer.change_encoder(
                         drop_unreadable=drop_unreadable, progress=progress
                     )
-                assembly.refuse_unknown_vector_index(name)
+                refuse_unknown_vector_index(name)
                 return indexer.reindex(
-                    assembly.make_fusion(spec),
+                    make_fusion(spec),
                     name,
                     bound.goals,
                     encode_again=reencode,
@@ -233,13 +237,13 @@ class Index(SearchedIndex):
             UsageError: A goal is out of range.
             StateError: It holds no pictures.
         """
+        from mmsearch.assembly.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+
         goals = SearchGoals(recall, memory_mb, latency_ms)
         _refuse_goals(goals)
-        with assembly.writing(self._layout, wait_s, create=False) as catalog:
-            bound = catalog.identity()
-            if bound is None:
-                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
-            with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
+            bound_identity(catalog)  # Refused before an encoder is chosen.
+            with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
                 return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
 
 

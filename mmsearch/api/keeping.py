@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.models import encoder_of
+from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
-from mmsearch.core.durable import sync_folder
-from mmsearch.core.errors import (
-    EncoderMismatchError,
-    IndexLockedError,
-    MMSearchError,
-    SourceError,
-    StateError,
-    UsageError,
-)
+from mmsearch.core.errors import SourceError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec
-from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport, Weight
-
-LOST_COMMITS = (
-    "The end of its -wal file cannot be read: it is damaged, or the power failed before that commit"
-    " was acknowledged."
-)
+from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport
+from mmsearch.engine.binding import bound_identity
 
 StrPath = str | bytes | os.PathLike[str]
 
@@ -98,7 +86,7 @@ class KeptIndex:
             SourceError: The folder does not exist.
         """
         path = folder_bytes(folder)
-        with assembly.writing(self._layout, wait_s, create=False) as catalog:
+        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
             return catalog.move_root(name, path)
 
     def remove(self) -> None:
@@ -134,80 +122,10 @@ class KeptIndex:
         Raises:
             UnknownIndexError: Nothing was ever indexed into it.
         """
-        if not self.exists() and self._layout.files():
-            message = "The catalog is missing, though there are vectors."
-            return [Finding(Weight.DAMAGE, "catalog", message)]
-        if not self.exists():
-            self._reader()
-        from mmsearch.engine.check import check_sources  # noqa: PLC0415 - searches never need it
+        from mmsearch.api.checking import check  # noqa: PLC0415 - searches never need it
 
-        found = list(self._check_seal())
-        # What damage makes of values may break anything that reads them.
-        try:
-            with assembly.private_copy(self._layout) as copy:
-                found += (Finding(Weight.DAMAGE, "catalog", said) for said in copy.findings())
-                if any(finding.weight is Weight.DAMAGE for finding in found):
-                    return found
-                found += self._check_parts(copy)
-                if sources:
-                    found += check_sources(copy, content=content)
-        except MMSearchError as error:
-            return [*found, Finding(Weight.DAMAGE, "catalog", error.message)]
-        except Exception as error:  # noqa: BLE001
-            message = f"It cannot be read: {type(error).__name__}: {error}."
-            return [*found, Finding(Weight.DAMAGE, "catalog", message)]
-        return self._still_true(found)
-
-    def _check_seal(self) -> Iterator[Finding]:
-        try:
-            if not assembly.is_sealed(self._layout):
-                message = (
-                    "A writer is at work, or the last one was killed: the catalog cannot be "
-                    "compared with a checksum, only with itself."
-                )
-                yield Finding(Weight.NOTE, "catalog", message)
-                if self._has_lost_commits():
-                    yield Finding(Weight.DAMAGE, "catalog", LOST_COMMITS)
-        except (MMSearchError, OSError) as error:
-            yield Finding(Weight.DAMAGE, "catalog", str(getattr(error, "message", error)))
-
-    def _has_lost_commits(self) -> bool:
-        try:
-            with writer_lock(self._layout):
-                return assembly.has_lost_commits(self._layout)
-        except IndexLockedError:
-            return False
-        except OSError:
-            # Nobody writes where it is forbidden.
-            return assembly.has_lost_commits(self._layout)
-
-    def _check_parts(self, copy: Catalog) -> Iterator[Finding]:
-        from mmsearch.engine.check import check_orphans, check_vectors  # noqa: PLC0415
-
-        identity = copy.identity()
-        fusion = assembly.make_fusion(identity.fusion if identity else FusionSpec())
-        yield from check_vectors(self._layout, copy, assembly.vector_index_plugin, fusion)
-        yield from check_orphans(self._layout, copy.referenced_files())
-        if identity is None:
-            return
-        try:
-            assembly.encoder_of(identity, self._settings, self._say)
-        except EncoderMismatchError as error:
-            yield Finding(Weight.DAMAGE, "encoder", error.message)
-        except MMSearchError as error:
-            yield Finding(Weight.NOTE, "encoder", f"It cannot be had here: {error.message}")
-
-    def _still_true(self, found: list[Finding]) -> list[Finding]:
-        """Without what a writer has replaced since the copy was made."""
-        with assembly.reading(self._layout) as catalog:
-            now = catalog.referenced_files()
-        files = ("segments/", "ann/")
-        return [
-            finding
-            for finding in found
-            if not finding.part.startswith(files)
-            or (finding.part in now) == (finding.weight is Weight.DAMAGE)
-        ]
+        self._refuse_nothing()
+        return check(self._layout, self._settings, self._say, sources=sources, content=content)
 
     def repair(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
@@ -224,8 +142,7 @@ class KeptIndex:
         """
         from mmsearch.api.repairing import repair  # noqa: PLC0415 - searches never need it
 
-        if not self.exists() and not self._layout.files():
-            self._reader()
+        self._refuse_nothing()
         self.close()
         return repair(self._layout, self._settings, self._say, wait_s, progress)
 
@@ -248,20 +165,20 @@ class KeptIndex:
             DamagedFileError: A segment is damaged.
             StateError: A change of the encoder is not finished.
         """
-        from mmsearch.engine.rewrite import compact  # noqa: PLC0415 - searches never need it
+        # Searches never need these.
+        from mmsearch.assembly.indexing import index_builder  # noqa: PLC0415
+        from mmsearch.engine.rewrite import compact  # noqa: PLC0415
 
-        with assembly.writing(self._layout, wait_s, create=False) as catalog:
-            bound = catalog.identity()
-            if bound is None:
-                raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
+            bound = bound_identity(catalog)
             return compact(
                 self._layout,
                 catalog,
-                assembly.make_fusion(bound.fusion),
-                assembly.index_builder(
+                make_fusion(bound.fusion),
+                index_builder(
                     self._layout,
                     catalog,
-                    lambda: assembly.encoder_of(bound, self._settings, self._say),
+                    lambda: encoder_of(bound, self._settings, self._say),
                     self._settings.device,
                 ),
                 progress,
@@ -280,50 +197,17 @@ class KeptIndex:
             SourceError: The destination is not free.
             DamagedFileError: A file of the index is damaged.
         """
-        from mmsearch.engine.copy_index import copy_index  # noqa: PLC0415 - searches never need it
+        from mmsearch.api.copying import backup  # noqa: PLC0415 - searches never need it
 
         folder = Path(os.fsdecode(destination)).expanduser().absolute()
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        if folder.exists():
-            raise SourceError(
-                f"{display_path(folder)} exists already.", "Name a folder that does not."
-            )
-        catalog = self._reader()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return copy_index(self._layout, catalog, IndexLayout(folder), _opened_copy)
+        return backup(self._layout, self._reader(), folder)
 
     def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
         """See `mmsearch.restore_index`."""
-        from mmsearch.engine.copy_index import copy_index  # noqa: PLC0415 - searches never need it
+        from mmsearch.api.copying import restore  # noqa: PLC0415 - searches never need it
 
-        source = IndexLayout(backup)
-        if not source.exists():
-            raise SourceError(f"{display_path(backup)} holds no backup of an index.")
-        if self.exists() and not replace:
-            raise UsageError(
-                f"There is an index {self.name!r} already.",
-                "Restore under another name with --index NAME, or add --replace.",
-            )
         self.close()
-        assembly.is_sealed(source)
-        home = self._layout.folder.parent
-        home.mkdir(parents=True, exist_ok=True)
-        fresh = IndexLayout(home / f".{self.name}.restored")
-        shutil.rmtree(fresh.folder, ignore_errors=True)
-        with assembly.reading(source) as catalog:
-            report = copy_index(source, catalog, fresh, _opened_copy)
-        if self._layout.folder.exists():
-            with writer_lock(self._layout):
-                former = self._layout.folder.with_name(f".{self.name}.replaced")
-                shutil.rmtree(former, ignore_errors=True)
-                self._layout.folder.rename(former)
-                fresh.folder.rename(self._layout.folder)
-            shutil.rmtree(former)
-        else:
-            fresh.folder.rename(self._layout.folder)
-        sync_folder(home)
-        return dataclasses.replace(report, folder=self._layout.folder)
+        return restore(self._layout, backup, replace=replace)
 
     def close(self) -> None:
         """Free files and memory; the index may be used again afterwards."""
@@ -341,14 +225,15 @@ class KeptIndex:
     ) -> None:
         self.close()
 
+    def _refuse_nothing(self) -> None:
+        """Where there is not even a rest of an index."""
+        if not self.exists() and not self._layout.files():
+            self._reader()
+
     def _reader(self) -> Catalog:
         if self._catalog is None:
-            self._catalog = self._open.enter_context(assembly.reading(self._layout))
+            self._catalog = self._open.enter_context(catalogs.reading(self._layout))
         return self._catalog
-
-
-def _opened_copy(catalog: Path) -> AbstractContextManager[Catalog]:
-    return assembly.opened(IndexLayout(catalog.parent))
 
 
 def folder_bytes(folder: StrPath) -> bytes:

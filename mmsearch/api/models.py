@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mmsearch import assembly
+from mmsearch.assembly.models import make_encoder, offered_models
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, store_setting
 from mmsearch.core.types import ModelInfo
@@ -13,7 +13,7 @@ from mmsearch.core.types import ModelInfo
 
 def list_models(settings: Settings | None = None) -> list[ModelInfo]:
     """Every model that the encoders offer, and whether its weights are here."""
-    return assembly.models(settings or load_settings(), lambda line: None)
+    return offered_models(settings or load_settings(), lambda line: None)
 
 
 def open_model(
@@ -36,7 +36,7 @@ def open_model(
         ModelUnavailableError: Its weights cannot be had.
     """
     chosen = (settings or load_settings()).with_flags(device=device)
-    return assembly.make_encoder(name, chosen, say or (lambda line: None))
+    return make_encoder(name, chosen, say or (lambda line: None))
 
 
 def use_model(name: str, *, say: Callable[[str], None] | None = None) -> Path:

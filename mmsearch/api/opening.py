@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mmsearch import assembly
 from mmsearch.api.index import Index
+from mmsearch.assembly.searching import picture_reader
 from mmsearch.core.hardware import processors
-from mmsearch.core.layout import IndexLayout
+from mmsearch.core.layout import IndexLayout, index_names
 from mmsearch.core.requests import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.core.upkeep import CopyReport
@@ -73,8 +73,8 @@ def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus
     """The indexes of a folder, by name."""
     folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
     found = []
-    for catalog in sorted(folder.glob("[!.]*/catalog.sqlite")):
-        with open_index(catalog.parent.name, home=folder) as index:
+    for name in index_names(folder):
+        with open_index(name, home=folder) as index:
             found.append(index.status())
     return found
 
@@ -86,4 +86,4 @@ def open_pictures(settings: Settings, workers: int = 0) -> PictureReader:
         settings: Limits of decoding.
         workers: Processes that decode; 0: one a processor.
     """
-    return assembly.picture_reader(settings, workers or processors())
+    return picture_reader(settings, workers or processors())

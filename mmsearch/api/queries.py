@@ -18,6 +18,7 @@ def parse_query(
     *,
     without: Iterable[str] = (),
     images: Iterable[str | os.PathLike[str]] = (),
+    like: Iterable[int] = (),
     urls: Iterable[str] = (),
     filters: Filters | None = None,
     mode: str | None = None,
@@ -30,6 +31,7 @@ def parse_query(
         line: See docs/query-language.md; may be empty if there are pictures.
         without: What pictures shall not look like.
         images: Pictures that they shall look like.
+        like: Likewise, pictures of the index by their ids.
         urls: Likewise, by URL; only a server that fetches them can answer.
         filters: Which pictures may be found.
         mode: ``vector``, ``text`` or ``hybrid``; None: hybrid if the index has texts.
@@ -40,6 +42,7 @@ def parse_query(
         InvalidQueryError: Nothing is asked for, or there is no such mode.
     """
     pictures = [Term(image=Path(image).expanduser()) for image in images]
+    pictures += [Term(picture=image_id) for image_id in like]
     pictures += [Term(url=url) for url in urls]
     terms = list(language.parse_query(line)) if line.strip() else []
     negatives = [Term(text, weight=-1.0) for text in without]

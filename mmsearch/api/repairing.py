@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import make_indexer
+from mmsearch.assembly.parts import make_fusion, text_sources, vector_index_plugin
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.durable import read_verified, sync_folder
@@ -43,7 +45,7 @@ def repair(
     with writer_lock(layout, wait_s):
         mending = _Mending(layout, settings, say, progress)
         roots = mending.catalog()
-        with assembly.opened(layout, create=True) as catalog:
+        with catalogs.opened(layout, create=True) as catalog:
             mending.index_again(catalog, roots)
             mending.segments(catalog)
             mending.built(catalog)
@@ -88,20 +90,20 @@ class _Mending:
     def _reason_to_rebuild(self) -> str:
         """Why the catalog must be made anew; "" if it is sound, or could be mended in its place."""
         try:
-            sealed = assembly.is_sealed(self._layout)
+            sealed = catalogs.is_sealed(self._layout)
         except DamagedFileError as error:
             if not error.facts.get("seal") or self._findings():
                 return error.message
-            assembly.drop_seal(self._layout)
+            catalogs.drop_seal(self._layout)
             self.mended.append("The catalog's seal was damaged; the catalog is sound.")
             return ""
         except FileNotFoundError:
             return "The catalog was missing."
-        if not sealed and assembly.has_lost_commits(self._layout):
+        if not sealed and catalogs.has_lost_commits(self._layout):
             return "The end of the catalog's -wal file could not be read."
         if not self._findings():
             return ""
-        with suppress(MMSearchError), assembly.opened(self._layout) as catalog:
+        with suppress(MMSearchError), catalogs.opened(self._layout) as catalog:
             catalog.mend()
         findings = self._findings()
         if not findings:
@@ -119,7 +121,7 @@ class _Mending:
                     f"Folder {display_path(root)} is not there; index it when it is."
                 )
                 continue
-            with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+            with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
                 report = indexer.run(IndexRequest(root), self._progress)
             self.failed += report.failed
             self.mended.append(
@@ -140,7 +142,7 @@ class _Mending:
         if not damaged:
             return
         paths = {s.number: self._layout.path(s.stamp) for s in catalog.segments()}
-        with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+        with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
             for number, reason in damaged.items():
                 lost, failed = renew_segment(catalog, number, indexer.encode_again)
                 self.quarantine.take(paths[number])
@@ -155,28 +157,28 @@ class _Mending:
             return
         with catalog.snapshot() as snapshot:
             built, stale = snapshot.built, bool(snapshot.tail)
-        fusion = assembly.make_fusion(identity.fusion)
+        fusion = make_fusion(identity.fusion)
         if built is not None and not built_is_sound(
-            self._layout, catalog, assembly.vector_index_plugin, fusion
+            self._layout, catalog, vector_index_plugin, fusion
         ):
             self.quarantine.take(self._layout.path(built.stamp))
             catalog.withdraw_built()
             self.mended.append("The vector index was damaged and is built again.")
             stale = True
         if stale:
-            with assembly.make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+            with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
                 indexer.publish()
 
     def _findings(self) -> list[str]:
         try:
-            with assembly.private_copy(self._layout) as copy:
+            with catalogs.private_copy(self._layout) as copy:
                 return copy.findings()
         except Exception as error:  # noqa: BLE001 - damage may break anything that reads it
             return [str(error)]
 
     def _rebuild(self, reason: str) -> tuple[bytes, ...]:
         """Put the catalog aside and make another one of what the segments say of themselves."""
-        identity, roots = assembly.salvage(self._layout)
+        identity, roots = catalogs.salvage(self._layout)
         known = identity.encoder if identity else None
         encoder = commonest_encoder(self._layout, self.quarantine, known) or known
         if encoder is None:
@@ -186,12 +188,12 @@ class _Mending:
             )
         if identity is None:
             spec = FusionSpec(self._settings.fusion, self._settings.text_weight)
-            sources = assembly.text_sources(self._settings.texts)
+            sources = text_sources(self._settings.texts)
             identity = Identity(encoder, spec, self._settings.vector_index, sources)
         fresh = IndexLayout(self._layout.folder / "rebuilding")
         shutil.rmtree(fresh.folder, ignore_errors=True)
         fresh.create()
-        with assembly.opened(fresh, create=True) as catalog:
+        with catalogs.opened(fresh, create=True) as catalog:
             catalog.bind(replace(identity, encoder=encoder))
             count = restore_segments(self._layout, catalog, self.quarantine, encoder)
             for root in roots:

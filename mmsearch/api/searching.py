@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmsearch import assembly
 from mmsearch.api.keeping import KeptIndex, StrPath
-from mmsearch.core.errors import DecodeError, EncoderMismatchError, StateError
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.searching import make_search_engine, picture_reader
+from mmsearch.core.errors import DecodeError, EncoderMismatchError
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
+from mmsearch.engine.binding import no_pictures
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.query import check_terms, parse_query, written
 from mmsearch.engine.searcher import SearchEngine
@@ -49,23 +51,32 @@ class SearchedIndex(KeptIndex):
             UnknownIndexError: Nothing was ever indexed into it.
             InvalidQueryError: The query asks for nothing, or k is below 1.
             SourceError: A picture of the query cannot be read.
+            UnknownNameError: The index has no picture of an id of the query.
         """
         asked = self._parsed(query, filters, mode)
         return list(self.query(SearchRequest(asked, k, min_score, min_confidence)).hits)
 
-    def similar(self, image: StrPath, k: int = 10, *, min_score: float | None = None) -> list[Hit]:
+    def similar(
+        self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
+    ) -> list[Hit]:
         """The pictures that look most like a picture; if it is in the index itself, it is first.
 
+        A picture of the index is not encoded again; asked for by its id, it needs no file.
+
         Args:
-            image: A file.
+            image: A file, or a picture of the index by its id (`Hit.id`).
             k: How many at most.
             min_score: Hits below this cosine similarity are left out.
 
         Raises:
             UnknownIndexError: Nothing was ever indexed into it.
             SourceError: The file cannot be read as a picture.
+            UnknownNameError: The index has no picture of that id.
         """
-        term = Term(image=Path(os.fsdecode(image)))
+        if isinstance(image, int):
+            term = Term(picture=image)
+        else:
+            term = Term(image=Path(os.fsdecode(image)))
         return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
 
     def query(self, request: SearchRequest) -> SearchResult:
@@ -103,10 +114,11 @@ class SearchedIndex(KeptIndex):
             UnknownIndexError: Nothing was ever indexed into it.
             StateError: It holds no pictures yet, and so no encoder was chosen.
             SourceError: A picture cannot be read.
+            UnknownNameError: The index has no picture of that id.
         """
         engine = self._searcher()
         if engine is None:
-            raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+            raise no_pictures()
         return engine.embed(terms)
 
     def picture(self, image_id: int) -> Record | None:
@@ -158,11 +170,13 @@ class SearchedIndex(KeptIndex):
     def _searcher(self) -> SearchEngine | None:
         """None while the index holds nothing that could be searched."""
         if self._engine is None:
-            catalog = assembly.open_reader(self._layout)
+            catalog = catalogs.open_reader(self._layout)
             identity = catalog.identity()
             if identity is None:
+                catalog.close()
                 return None
-            self._engine = assembly.make_search_engine(
+            self._open.callback(catalog.close)
+            self._engine = make_search_engine(
                 self._layout,
                 catalog,
                 identity,
@@ -174,7 +188,7 @@ class SearchedIndex(KeptIndex):
 
     def _picture_reader(self) -> PictureReader:
         if self._pictures is None:
-            self._pictures = assembly.picture_reader(self._settings)
+            self._pictures = picture_reader(self._settings)
             self._open.callback(self._pictures.close)
         return self._pictures
 

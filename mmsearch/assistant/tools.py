@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -24,7 +22,7 @@ from mmsearch.core.errors import InvalidQueryError, MMSearchError, UnknownNameEr
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit, SearchRequest, SearchResult
 from mmsearch.server.desk import Desk
-from mmsearch.server.thumbnails import Size, Thumbnails, present
+from mmsearch.server.thumbnails import Size, Thumbnails
 
 SHOWN = 12
 """Hits of an answer that are shown, too; of the others it is told where they are."""
@@ -100,10 +98,9 @@ class Tools:
 
         Raises:
             UnknownNameError: There is no such picture.
-            GoneError: Its file is not what was indexed.
         """
-        path = present(await self._record(asked.image_id))
-        query = api.parse_query(images=[Path(os.fsdecode(path))])
+        await self._record(asked.image_id)
+        query = api.parse_query(like=[asked.image_id])
         result = await self._desk.search(SearchRequest(query, asked.limit + 1))
         others = [hit for hit in result.hits if hit.id != asked.image_id][: asked.limit]
         return await self._found(
@@ -172,8 +169,5 @@ class Tools:
             return f"   No preview: {error.strerror or error}."
 
     async def _small(self, record: Record, size: Size) -> bytes:
-        def read() -> bytes:
-            path, _ = self._thumbnails.get(record, size)
-            return path.read_bytes()
-
-        return await asyncio.to_thread(read)
+        content, _ = await asyncio.to_thread(self._thumbnails.get, record, size)
+        return content

@@ -18,6 +18,7 @@ from mmsearch.catalog.tables import (
     ImageRow,
     RootRow,
     SegmentRow,
+    StagedSegmentRow,
     TagRow,
     TextRow,
 )
@@ -33,6 +34,18 @@ def images_of(connection: Connection, digests: Iterable[bytes]) -> dict[bytes, i
         )
         found.update((row.digest, row.id) for row in rows)
     return found
+
+
+def next_numbers(connection: Connection) -> tuple[int, int]:
+    """The first free picture id and the first free segment number."""
+    # SQLite's own table of the highest number that each AUTOINCREMENT column ever had.
+    rows = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
+    last: dict[str, int] = {row.name: row.seq for row in rows}
+    staged = connection.execute(select(func.max(StagedSegmentRow.number))).scalar() or 0
+    return (
+        last.get(ImageRow.__tablename__, 0) + 1,
+        max(last.get(SegmentRow.__tablename__, 0), staged) + 1,
+    )
 
 
 def commit_shard(connection: Connection, shard: ShardCommit) -> None:

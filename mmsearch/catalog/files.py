@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, MMSearchError, StateError
 
 BUSY_TIMEOUT_S = 10.0
+
+_Place = tuple[int, int]
 
 _REPAIR = "Run 'mmsearch repair': it makes the catalog again without encoding what it can reuse."
 _PERMISSIONS = "Look at its permissions, and at the disk."
@@ -62,21 +64,62 @@ class Rows:
             raise readable from error
 
 
-@contextmanager
-def reading_file(path: Path) -> Iterator[Rows]:
-    """One transaction that only reads: from its first read on, it sees one state."""
-    try:
-        connection = connect_for_reading(path)
-    except sqlite3.Error as error:
-        readable = readable_error(error, path)
-        if readable is None:
+class ReadFile:
+    """A database that is read again and again, each time as it then is.
+
+    A connection is kept from one time to the next, as long as the file is the one it was opened on:
+    to open one takes longer than to read what a query needs.
+
+    Args:
+        path: The database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: list[tuple[_Place, sqlite3.Connection]] = []
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """One transaction that only reads: from its first read on, it sees one state.
+
+        Raises:
+            MMSearchError: The file cannot be read.
+        """
+        place, connection = self._open()
+        try:
+            connection.execute("BEGIN")
+            yield Rows(connection, self._path)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
             raise
-        raise readable from error
-    try:
-        connection.execute("BEGIN")
-        yield Rows(connection, path)
-    finally:
-        connection.close()
+        if place is None or self._kept:
+            connection.close()
+        else:
+            self._kept.append((place, connection))
+
+    def close(self) -> None:
+        """Close the connection that is kept; the next time opens another."""
+        while self._kept:
+            self._kept.pop()[1].close()
+
+    def _open(self) -> tuple[_Place | None, sqlite3.Connection]:
+        place = _place(self._path)
+        with suppress(IndexError):
+            opened_on, connection = self._kept.pop()
+            if opened_on == place:
+                return place, connection
+            connection.close()
+        try:
+            beside_writers = _connect_beside_writers(self._path)
+            if beside_writers is not None:
+                return place, beside_writers
+            return None, _connect_to_unchanging(self._path)
+        except sqlite3.Error as error:
+            readable = readable_error(error, self._path)
+            if readable is None:
+                raise
+            raise readable from error
 
 
 def readable_error(error: BaseException, path: Path) -> MMSearchError | None:
@@ -104,6 +147,11 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
     database can still be read as a file that nobody changes, provided that no -wal file holds
     commits that have not reached it yet.
     """
+    return _connect_beside_writers(path) or _connect_to_unchanging(path)
+
+
+def _connect_beside_writers(path: Path) -> sqlite3.Connection | None:
+    """None where there can be no writers."""
     connection = connect(path, "ro")
     with closed_on_error(connection):
         try:
@@ -116,6 +164,10 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
         else:
             return connection
     connection.close()
+    return None
+
+
+def _connect_to_unchanging(path: Path) -> sqlite3.Connection:
     return connect(path, "ro&immutable=1")
 
 
@@ -143,6 +195,14 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException:
         connection.close()
         raise
+
+
+def _place(path: Path) -> _Place | None:
+    """What tells a file from one that has taken its place; None if there is none."""
+    with suppress(OSError):
+        facts = path.stat()
+        return facts.st_dev, facts.st_ino
+    return None
 
 
 def _has_content(path: Path) -> bool:

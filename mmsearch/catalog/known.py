@@ -1,4 +1,4 @@
-"""What the catalog remembers of files and folders, for a run that compares them with the disk.
+"""What the catalog remembers of files and folders, such as a run compares with the disk.
 
 A row of ``folders`` says that a run has found nothing left to do in a folder. Triggers remove all
 rows of a root when any file of it changes, whoever changes it; a run writes them at its end.
@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from mmsearch.catalog.tables import FileRow, FolderRow
-from mmsearch.core.records import KnownFile, KnownFolder
+from mmsearch.catalog import places
+from mmsearch.catalog.tables import FileRow, FolderRow, RootRow
+from mmsearch.core.records import FailedFile, KnownFile, KnownFolder
 
 BATCH = 10_000
 """Rows that are held beside what is made of them."""
@@ -61,6 +62,26 @@ def count_files(connection: Connection, root_id: int, below: bytes) -> int:
     within = _within(FileRow.root_id, FileRow.path, root_id, below)
     count = select(func.count()).select_from(FileRow).where(*within)
     return int(connection.execute(count).scalar_one())
+
+
+def count_found_files(connection: Connection) -> int:
+    """Paths of pictures that can be found."""
+    held = select(func.count()).select_from(FileRow).where(FileRow.image_id.is_not(None))
+    return int(connection.execute(held).scalar_one())
+
+
+def failed_files(connection: Connection) -> list[FailedFile]:
+    """The files that could not be read, by path."""
+    failed = (
+        select(RootRow.path, FileRow.path, FileRow.error)
+        .join(RootRow, RootRow.id == FileRow.root_id)
+        .where(FileRow.image_id.is_(None))
+    )
+    found = [
+        FailedFile(places.below(root, path), reason or "")
+        for root, path, reason in connection.execute(failed)
+    ]
+    return sorted(found, key=lambda file: file.path)
 
 
 def known_folders(connection: Connection, root_id: int, below: bytes) -> dict[bytes, KnownFolder]:

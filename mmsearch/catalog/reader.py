@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmsearch.catalog.files import reading_file
+from mmsearch.catalog.files import ReadFile
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.migrations import check_readable
+from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.snapshot import SqliteSnapshot
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.records import Identity
@@ -25,28 +25,29 @@ def open_reader(path: Path) -> CatalogReader:
         SchemaError: Its schema is newer or older than this code.
         StateError: It cannot be opened; a missing file is one such case.
     """
-    with reading_file(path) as rows:
+    file = ReadFile(path)
+    with file.reading() as rows:
         check_readable(rows, path)
-    return CatalogReader(path)
+    return CatalogReader(file)
 
 
 class CatalogReader:
-    """See `mmsearch.core.catalog.Reader`.
+    """See `mmsearch.core.catalog.Reader`."""
 
-    A connection is opened for each snapshot (a fraction of a millisecond), and so never outlives
-    the file that it reads.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: ReadFile) -> None:
+        self._file = file
 
     def identity(self) -> Identity | None:
         """What the index is bound to; None before its first run."""
-        with reading_file(self._path) as rows:
+        with self._file.reading() as rows:
             return read_identity(rows)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Open the newest generation for reading; it stays as it is until it is closed."""
-        with reading_file(self._path) as rows:
+        with self._file.reading() as rows:
             yield SqliteSnapshot(rows)
+
+    def close(self) -> None:
+        """Free the file; the next snapshot opens it again."""
+        self._file.close()

@@ -58,6 +58,11 @@ def stage(
     connection.execute(insert(StagedImageRow), rows)
 
 
+def staged_encoder(connection: Connection) -> str | None:
+    """The fingerprint of the encoder of what is staged; None if nothing is."""
+    return connection.execute(select(StagedSegmentRow.encoder).limit(1)).scalar()
+
+
 def unstage(connection: Connection) -> None:
     """Forget what is staged."""
     connection.execute(delete(StagedImageRow))
@@ -120,7 +125,7 @@ def adopt(
 
 def forget_segment(connection: Connection, number: int) -> None:
     """Drop a segment and its pictures; their files count as failed and will be tried again."""
-    ids = _ids_of(connection, number)
+    ids = ids_of(connection, number)
     for part in chunks(ids):
         connection.execute(
             update(FileRow).where(FileRow.image_id.in_(part)).values(_failed("its vector was lost"))
@@ -133,10 +138,11 @@ def forget_segment(connection: Connection, number: int) -> None:
 
 def pictures_of(connection: Connection, number: int) -> list[StoredPicture]:
     """The pictures of a segment that can be found, by id."""
-    return texts.stored_pictures(connection, _ids_of(connection, number))
+    return texts.stored_pictures(connection, ids_of(connection, number))
 
 
-def _ids_of(connection: Connection, number: int) -> Sequence[int]:
+def ids_of(connection: Connection, number: int) -> Sequence[int]:
+    """The pictures whose vectors stand in a segment; ascending."""
     held = select(ImageRow.id).where(ImageRow.segment == number).order_by(ImageRow.id)
     return connection.execute(held).scalars().all()
 

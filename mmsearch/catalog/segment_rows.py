@@ -20,16 +20,11 @@ def segment_values(segment: Segment) -> dict[str, Any]:
 
 
 def read_segments(
-    connection: Connection,
-    table: type[SegmentRow] | type[StagedSegmentRow] = SegmentRow,
-    after: int = 0,
+    connection: Connection, table: type[SegmentRow] | type[StagedSegmentRow] = SegmentRow
 ) -> list[Segment]:
-    """The segments of a table with a higher number than ``after``, oldest first."""
-    rows = connection.execute(
-        select(*(getattr(table, column) for column in _SHARED))
-        .where(table.number > after)
-        .order_by(table.number)
-    )
+    """The segments of a table, oldest first."""
+    columns = (getattr(table, column) for column in _SHARED)
+    rows = connection.execute(select(*columns).order_by(table.number))
     return [
         Segment(number, FileStamp(name, size, sha256), count, dim)
         for number, name, size, sha256, count, dim in rows

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mmsearch.catalog.files import Rows
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.places import below
+from mmsearch.catalog.places import below, rest_below
 from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
 from mmsearch.core.queries import Filters
-from mmsearch.core.records import BuiltIndex, FileStamp, Identity, Record, Segment
+from mmsearch.core.records import BuiltIndex, FileStamp, Identity, KnownFile, Record, Segment
 from mmsearch.core.texts import searched_sources
 from mmsearch.core.types import Ids, Picture, Text
 
@@ -111,6 +111,33 @@ class SqliteSnapshot:
     ) -> list[MatchedText | None]:
         """For each picture, the text that holds most of the words; None if no text holds any."""
         return self._full_text.matched_texts(ids, phrases)
+
+    def segments_of(self, ids: Sequence[int]) -> dict[int, Segment]:
+        """For each of the pictures that can be found, the segment that holds its vectors."""
+        rows = self._rows.ask(
+            "SELECT images.id, number, name, bytes, sha256, rows, dim"
+            " FROM images JOIN segments ON segments.number = images.segment"
+            " WHERE images.id IN (SELECT value FROM json_each(?)) AND file_count > 0",
+            [json.dumps(list(ids))],
+        )
+        return {
+            picture: Segment(number, FileStamp(name, size, sha256), count, dim)
+            for picture, number, name, size, sha256, count, dim in rows
+        }
+
+    def file_at(self, path: bytes) -> KnownFile | None:
+        """What is known of a file by its absolute path; None: it is not in the index."""
+        for root, folder in self._rows.ask("SELECT id, path FROM roots"):
+            rest = rest_below(folder, path)
+            if rest is None:
+                continue
+            for row in self._rows.ask(
+                "SELECT path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key"
+                " FROM files WHERE root_id = ? AND path = ?",
+                [root, rest],
+            ):
+                return KnownFile(*row)
+        return None
 
     def allowed(self, filters: Filters) -> Ids:
         """The pictures that can be found and pass; int64, ascending."""

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Engine, func, insert, select, table, update
-from sqlalchemy.sql import column
+from sqlalchemy import Engine
 
 from mmsearch.catalog import (
     commits,
     generations,
     integrity,
     known,
-    migrations,
     rewriting,
     roots,
+    runs,
     seal,
     texts,
 )
-from mmsearch.catalog.clock import now
 from mmsearch.catalog.connections import (
     copy_database,
     empty_wal,
-    open_engine,
     reading,
     rows_of,
     vacuum,
     writing,
 )
 from mmsearch.catalog.identity import read_identity, write_identity
-from mmsearch.catalog.places import below
 from mmsearch.catalog.segment_rows import read_segments
 from mmsearch.catalog.snapshot import SqliteSnapshot, read_built
-from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SegmentRow, StagedSegmentRow
-from mmsearch.catalog.wal import commits_passed_over
-from mmsearch.core.catalog import Catalog, Snapshot
-from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
-from mmsearch.core.errors import DamagedFileError, StateError
+from mmsearch.catalog.tables import StagedSegmentRow
+from mmsearch.core.catalog import Snapshot
 from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import (
     BuiltIndex,
@@ -57,99 +50,8 @@ from mmsearch.core.records import (
 from mmsearch.core.types import EncoderSpec, Ids
 
 
-def open_catalog(
-    path: Path, *, create: bool = False, read_only: bool = False, sealed: bool = True
-) -> Catalog:
-    """Open the catalog of an index.
-
-    A writer (``read_only=False``) must hold the index's lock; it brings an older schema to the
-    newest one. A reader needs no lock and changes nothing: it refuses an older schema. It works
-    beside a writer, and in a folder that cannot be written.
-
-    Args:
-        path: The database.
-        create: Make it if it is missing; only for a writer.
-        read_only: Open it for reading only.
-        sealed: Compare and make the seal of a writer; not for a passing copy.
-
-    Raises:
-        DamagedFileError: The file is no SQLite database, no catalog, or damaged.
-        SchemaError: Its schema is newer than this code, or older and ``read_only`` is set.
-        StateError: It cannot be opened; a missing file is one such case.
-    """
-    if create and read_only:
-        raise ValueError("a catalog that is only read cannot be created")
-    if create and not path.exists():
-        _create(path)
-    seals = sealed and not read_only
-    before = _unsealed(path) if seals else None
-    engine = open_engine(path, create=False, read_only=read_only)
-    try:
-        if read_only:
-            with reading(engine) as connection:
-                migrations.check_readable(rows_of(connection), path)
-        else:
-            migrations.migrate(engine, path)
-    except BaseException:
-        engine.dispose()
-        if before is not None and before.sha256 is not None:
-            seal.close_seal(path, before.roots)
-        raise
-    return SqliteCatalog(engine, path if seals else None)
-
-
-def _unsealed(path: Path) -> seal.Seal | None:
-    """Compare a catalog with its seal and open that; the seal as it was.
-
-    Raises:
-        DamagedFileError: It is not what the last writer left.
-    """
-    if not seal.check_seal(path) and commits_passed_over(path) > 1:
-        raise DamagedFileError(
-            f"{path}-wal is damaged: commits in it cannot be read.",
-            "Run 'mmsearch repair': it makes the catalog again without encoding.",
-        )
-    before = seal.read_seal(path)
-    seal.open_seal(path, before.roots if before else ())
-    return before
-
-
-def _create(path: Path) -> None:
-    """Make an empty catalog under another name first: a reader meets a whole one or none."""
-    unfinished = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
-    _remove_database(unfinished)
-    try:
-        engine = open_engine(unfinished, create=True, read_only=False)
-        try:
-            migrations.migrate(engine, unfinished)
-        finally:
-            # The last connection to close moves everything from the -wal file into the database.
-            engine.dispose()
-        _refuse_half(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            _remove_database(unfinished)
-        raise
-    reach(FaultPoint.CATALOG_MADE)
-    unfinished.replace(path)
-    seal.seal_path(path).unlink(missing_ok=True)
-    reach(FaultPoint.CATALOG_NAMED)
-    sync_folder(path.parent)
-
-
-def _refuse_half(unfinished: Path, path: Path) -> None:
-    """On a full disk the -wal file stays behind: the database beside it is not whole."""
-    if unfinished.with_name(f"{unfinished.name}-wal").exists():
-        raise StateError(f"{path} could not be written: is there no room left on the disk?")
-
-
-def _remove_database(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
 class SqliteCatalog:
-    """See `mmsearch.core.protocols.Catalog`. May be used by several threads.
+    """See `mmsearch.core.catalog.Catalog`. May be used by several threads.
 
     Args:
         engine: From `open_engine`, with the newest schema. Disposed of by `close`.
@@ -264,16 +166,8 @@ class SqliteCatalog:
 
     def next_numbers(self) -> tuple[int, int]:
         """The first free picture id and the first free segment number."""
-        # SQLite's own table of the highest number that each AUTOINCREMENT column ever had.
-        sequence = table("sqlite_sequence", column("name"), column("seq"))
         with reading(self._engine) as connection:
-            rows = connection.execute(select(sequence.c.name, sequence.c.seq))
-            last: dict[str, int] = {row.name: row.seq for row in rows}
-            staged = connection.execute(select(func.max(StagedSegmentRow.number))).scalar() or 0
-        return (
-            last.get(ImageRow.__tablename__, 0) + 1,
-            max(last.get(SegmentRow.__tablename__, 0), staged) + 1,
-        )
+            return commits.next_numbers(connection)
 
     def commit_shard(self, shard: ShardCommit) -> None:
         """One transaction, one new generation; committing the same shard twice changes nothing.
@@ -296,9 +190,8 @@ class SqliteCatalog:
 
     def superseded(self) -> Ids:
         """Former ids of pictures, which will never be found again; ascending."""
-        former = select(ImageRow.id).where(ImageRow.superseded == 1).order_by(ImageRow.id)
         with reading(self._engine) as connection:
-            return np.array(connection.execute(former).scalars().all(), dtype=np.int64)
+            return np.array(texts.superseded_ids(connection), dtype=np.int64)
 
     def segments(self) -> list[Segment]:
         """All segments, oldest first."""
@@ -353,7 +246,7 @@ class SqliteCatalog:
     def staged_encoder(self) -> str | None:
         """The fingerprint of the encoder of what is staged; None if nothing is."""
         with reading(self._engine) as connection:
-            return connection.execute(select(StagedSegmentRow.encoder).limit(1)).scalar()
+            return rewriting.staged_encoder(connection)
 
     def pictures_of(self, number: int) -> list[StoredPicture]:
         """The pictures of a segment that can be found, by id."""
@@ -367,9 +260,8 @@ class SqliteCatalog:
 
     def segment_ids(self, number: int) -> Ids:
         """The pictures whose vectors stand in a segment; ascending."""
-        held = select(ImageRow.id).where(ImageRow.segment == number).order_by(ImageRow.id)
         with reading(self._engine) as connection:
-            return np.array(connection.execute(held).scalars().all(), dtype=np.int64)
+            return np.array(rewriting.ids_of(connection, number), dtype=np.int64)
 
     def forget_segment(self, number: int) -> None:
         """Drop a segment and its pictures; their files will be tried again."""
@@ -402,46 +294,28 @@ class SqliteCatalog:
 
     def failures(self) -> list[FailedFile]:
         """The files that could not be read, by path."""
-        failed = (
-            select(RootRow.path, FileRow.path, FileRow.error)
-            .join(RootRow, RootRow.id == FileRow.root_id)
-            .where(FileRow.image_id.is_(None))
-        )
         with reading(self._engine) as connection:
-            found = [
-                FailedFile(below(root, path), reason or "")
-                for root, path, reason in connection.execute(failed)
-            ]
-        return sorted(found, key=lambda file: file.path)
+            return known.failed_files(connection)
 
     def begin_run(self) -> int:
         """Note that a run began; returns its id."""
-        run = insert(RunRow).values(started_at=now(), outcome="running", counts={})
         with writing(self._engine) as connection:
-            return generations.inserted_id(connection, run)
+            return runs.begin_run(connection)
 
     def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None:
         """Note how a run ended."""
-        end = update(RunRow).where(RunRow.id == run_id)
         with writing(self._engine) as connection:
-            connection.execute(end.values(finished_at=now(), outcome=outcome, counts=dict(counts)))
+            runs.finish_run(connection, run_id, outcome, counts)
 
     def last_run(self) -> Run | None:
         """The run that began last; its outcome is ``running`` if nothing noted its end."""
-        newest = (
-            select(RunRow.started_at, RunRow.finished_at, RunRow.outcome, RunRow.counts)
-            .order_by(RunRow.id.desc())
-            .limit(1)
-        )
         with reading(self._engine) as connection:
-            row = connection.execute(newest).first()
-        return None if row is None else Run(*row)
+            return runs.last_run(connection)
 
     def file_count(self) -> int:
         """Paths of pictures that can be found."""
-        held = select(func.count()).select_from(FileRow).where(FileRow.image_id.is_not(None))
         with reading(self._engine) as connection:
-            return int(connection.execute(held).scalar_one())
+            return known.count_found_files(connection)
 
     def referenced_files(self) -> set[str]:
         """Names of the segments, staged or not, and of the newest generation's built index."""

@@ -115,6 +115,12 @@ def retold_pictures(connection: Connection, limit: int) -> list[StoredPicture]:
     return stored_pictures(connection, list(connection.execute(flagged.limit(limit)).scalars()))
 
 
+def superseded_ids(connection: Connection) -> Sequence[int]:
+    """Former ids of pictures, in whose place others stand; ascending."""
+    former = select(ImageRow.id).where(ImageRow.superseded == 1).order_by(ImageRow.id)
+    return connection.execute(former).scalars().all()
+
+
 def living_pictures(connection: Connection, after: int, limit: int) -> list[StoredPicture]:
     """Pictures that can be found, with a higher id than ``after``, by id."""
     living = (

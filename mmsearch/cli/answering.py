@@ -10,13 +10,12 @@ from pathlib import Path
 
 from mmsearch import api
 from mmsearch.cli import output
+from mmsearch.cli.errors import SKIPPED
 from mmsearch.cli.output import warn
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.hardware import has_nvidia_gpu
 from mmsearch.core.queries import Band, Query
 from mmsearch.core.requests import SearchRequest, SearchResult
-
-SKIPPED = 3
 
 Opened = Callable[[str, Path | None, str | None], AbstractContextManager[api.Index]]
 """Name, home, device -> the index; a process that stays has it open already."""

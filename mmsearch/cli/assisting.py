@@ -90,7 +90,7 @@ def assist(
     with ExitStack() as parts:
         pictures = api.open_pictures(settings, PREVIEWS_AT_ONCE)
         thumbnails = parts.enter_context(
-            closing(Thumbnails(settings.cache / "thumbnails", pictures))
+            closing(Thumbnails(settings.cache / "thumbnails", pictures, settings.thumbnails_mb))
         )
         index = api.open_index(name, settings=settings, say=warn)
         desk = parts.enter_context(closing(Desk(index)))

@@ -11,7 +11,7 @@ from mmsearch.cli.output import warn
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
 
-INTERRUPTED = 130
+SKIPPED, INTERRUPTED = 3, 130
 
 
 def run_command(app: Callable[[], object]) -> int:

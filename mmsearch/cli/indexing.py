@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmsearch import api
-from mmsearch.cli.errors import INTERRUPTED
+from mmsearch.cli.errors import INTERRUPTED, SKIPPED
 from mmsearch.cli.options import (
     AsJson,
     Device,
@@ -30,8 +30,6 @@ from mmsearch.core.settings import load_settings
 
 if TYPE_CHECKING:
     from mmsearch.core.requests import IndexReport
-
-SKIPPED = 3
 
 
 def index(

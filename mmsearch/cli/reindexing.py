@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli.indexing import SKIPPED
+from mmsearch.cli.errors import SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.output import print_json, warn
 from mmsearch.cli.progress import show_progress

@@ -58,7 +58,10 @@ def serve(
     rate: Annotated[
         float,
         typer.Option(
-            help="Requests a second for each client.", min=0, show_default="as many as they like"
+            help="Requests a second for each client that search, encode or change something; "
+            "thumbnails do not count.",
+            min=0,
+            show_default="as many as they like",
         ),
     ] = 0.0,
     max_upload: Annotated[

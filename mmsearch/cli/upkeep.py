@@ -10,7 +10,7 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.indexing import SKIPPED
+from mmsearch.cli.errors import SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from mmsearch import api
 from mmsearch.cli.errors import INTERRUPTED
 from mmsearch.cli.options import (
     Device,
@@ -17,7 +16,7 @@ from mmsearch.cli.options import (
     Home,
     Include,
     IndexName,
-    check_device,
+    open_index,
 )
 from mmsearch.cli.output import counts_of, in_words, warn
 from mmsearch.core.display import display_path
@@ -53,9 +52,7 @@ def watch(
 
     Example: mmsearch watch ~/Pictures
     """
-    with api.open_index(
-        name, home=home, model=model, device=check_device(device), say=warn
-    ) as index:
+    with open_index(name, home, model=model, device=device) as index:
         try:
             first = True
             for report in index.watch(

@@ -41,7 +41,7 @@ class Call:
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
-    form: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str | list[str]] = field(default_factory=dict)
     picture: bytes | None = field(default=None, repr=False)
 
     def arguments(self) -> dict[str, Any]:
@@ -56,13 +56,7 @@ class Call:
             return {"data": dict(self.form)}
         if self.body is None:
             return {"params": dict(self.params)}
-        try:
-            content = json.dumps(self.body, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"What is asked for cannot be sent: {error}.",
-                "Use texts, plain and finite numbers, and lists of them.",
-            ) from error
+        content = _json(self.body).encode()
         return {"content": content, "headers": {"Content-Type": "application/json"}}
 
 
@@ -92,6 +86,22 @@ def search_body(
         "min_score": min_score,
         "min_confidence": min_confidence,
     }
+
+
+def picture_form(query: str, **more: Any) -> dict[str, str | list[str]]:
+    """What goes with a picture that is sent.
+
+    Args:
+        query: May be empty.
+        **more: As `search_body` takes it, but for ``like`` and ``like_url``.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    body = search_body(query, **more)
+    form = {"query": query, "not": body["not"], "filters": _json(body["filters"])}
+    rest = {name: body[name] for name in ("mode", "min_score", "min_confidence")}
+    return form | {name: str(value) for name, value in rest.items() if value is not None}
 
 
 def filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
@@ -162,3 +172,13 @@ def refuse_k(k: int) -> None:
         raise InvalidQueryError(
             f"{k} hits cannot be had from a server.", f"Ask for 1 to {K_LIMIT}."
         )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"What is asked for cannot be sent: {error}.",
+            "Use texts, plain and finite numbers, and lists of them.",
+        ) from error

@@ -84,10 +84,26 @@ class AsyncClient(Addressed):
         image: int | RemotePicture | bytes | str | os.PathLike[str],
         k: int = 10,
         *,
+        query: str = "",
+        without: Iterable[str] = (),
+        filters: Mapping[str, Any] | Filters | None = None,
+        mode: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
     ) -> list[RemoteHit]:
         """The pictures that look most like a picture; if it is in the index itself, it is first."""
-        return await self._hold(self._talks.similar(image, k, min_score))
+        return await self._hold(
+            self._talks.similar(
+                image,
+                k,
+                query,
+                without=without,
+                filters=filters,
+                mode=mode,
+                min_score=min_score,
+                min_confidence=min_confidence,
+            )
+        )
 
     async def picture(self, image_id: int) -> RemotePicture | None:
         """What is known of a picture by its id; None if no such picture can be found."""

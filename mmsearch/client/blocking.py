@@ -122,7 +122,12 @@ class Client(Addressed):
         image: int | RemotePicture | bytes | str | os.PathLike[str],
         k: int = 10,
         *,
+        query: str = "",
+        without: Iterable[str] = (),
+        filters: Mapping[str, Any] | Filters | None = None,
+        mode: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
     ) -> list[RemoteHit]:
         """The pictures that look most like a picture; if it is in the index itself, it is first.
 
@@ -130,7 +135,12 @@ class Client(Addressed):
             image: A picture of the index or its id; a file of this machine, which is sent, or the
                 content of one as bytes; or the URL of one.
             k: How many at most, 1000 at most.
-            min_score: Hits below this cosine similarity are left out.
+            query: What hits shall show besides, as in `search`.
+            without: As in `search`.
+            filters: As in `search`.
+            mode: As in `search`; without words, ``vector`` alone can be meant.
+            min_score: Hits with a lower score are left out.
+            min_confidence: Hits with a lower confidence are left out.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -138,8 +148,21 @@ class Client(Addressed):
             SourceError: The file cannot be read, or the picture at the URL not be had.
             ForbiddenError: The server fetches no URLs.
             DecodeError: It is no picture.
+            InvalidQueryError: The query cannot be read, or k is out of range.
+            UsageError: A filter or a mode is none.
         """
-        return self._hold(self._talks.similar(image, k, min_score))
+        return self._hold(
+            self._talks.similar(
+                image,
+                k,
+                query,
+                without=without,
+                filters=filters,
+                mode=mode,
+                min_score=min_score,
+                min_confidence=min_confidence,
+            )
+        )
 
     def picture(self, image_id: int) -> RemotePicture | None:
         """What is known of a picture by its id; None if no such picture can be found.

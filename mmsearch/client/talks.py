@@ -30,6 +30,7 @@ from mmsearch.client.asking import (
     Call,
     id_of,
     picture_bytes,
+    picture_form,
     refuse_k,
     search_body,
     url_of,
@@ -81,22 +82,23 @@ class Talks:
         self,
         image: int | RemotePicture | bytes | str | os.PathLike[str],
         k: int,
-        min_score: float | None,
+        query: str,
+        **more: Any,
     ) -> Talk[list[RemoteHit]]:
-        """See `mmsearch.Client.similar`."""
+        """See `mmsearch.Client.similar`; ``more`` is what `picture_form` takes."""
         if isinstance(image, int | RemotePicture):
-            return (yield from self.search("", k, like=(image,), min_score=min_score))
+            return self.search(query, k, like=(image,), **more)
         if (url := url_of(image)) is not None:
-            return (yield from self.search("", k, like_url=(url,), min_score=min_score))
+            return self.search(query, k, like_url=(url,), **more)
+        form = picture_form(query, **more)
         content = picture_bytes(image)
         path = self._address.path("search", "picture")
 
         def page(limit: int, cursor: str | None) -> Call:
             at = {} if cursor is None else {"cursor": cursor}
-            return Call("POST", path, form={"limit": str(limit), **at}, picture=content)
+            return Call("POST", path, form={**form, "limit": str(limit), **at}, picture=content)
 
-        hits = yield from self._hits(k, page)
-        return [hit for hit in hits if min_score is None or hit.score >= min_score]
+        return self._hits(k, page)
 
     def embed_texts(self, texts: Sequence[str]) -> Talk[Vectors]:
         """See `mmsearch.Client.embed_texts`."""

@@ -56,6 +56,12 @@ class Snapshot(Protocol):
     def records(self, ids: Sequence[int]) -> list[Record]:
         """Same order and length as ``ids``; KeyError for an id that never was."""
 
+    def segments_of(self, ids: Sequence[int]) -> dict[int, Segment]:
+        """For each of the pictures that can be found, the segment that holds its vectors."""
+
+    def file_at(self, path: bytes) -> KnownFile | None:
+        """What is known of a file by its absolute path; None: it is not in the index."""
+
     def allowed(self, filters: Filters) -> Ids:
         """The pictures that can be found and pass; ascending."""
 
@@ -89,6 +95,8 @@ class Reader(Protocol):
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Open the newest generation for reading."""
+
+    def close(self) -> None: ...
 
 
 class Catalog(Reader, Protocol):
@@ -225,5 +233,3 @@ class Catalog(Reader, Protocol):
 
     def referenced_files(self) -> set[str]:
         """Names of the files of the index that some row points at."""
-
-    def close(self) -> None: ...

@@ -9,6 +9,8 @@ from pathlib import Path
 def display_path(path: bytes | str | Path) -> str:
     """A path as one printable line: control characters and undecodable bytes are escaped."""
     text = os.fsdecode(path)
+    if text.isprintable():
+        return text
     return "".join(
         char
         if char.isprintable()

@@ -20,6 +20,7 @@
     │   └── IndexLimitError            the vector index cannot serve so many neighbours
     ├── GoneError                1     the file of a picture is not what was indexed
     ├── BusyError                1     more calls wait than will be answered in reasonable time
+    ├── DeviceMemoryError        1     the memory of a GPU does not suffice, even for one item
     ├── ForbiddenError           1     the rules of a server do not allow it
     ├── ServerError              1     a server does not answer as it should
     │   ├── UnreachableError           nobody answers there
@@ -149,6 +150,15 @@ class ForbiddenError(MMSearchError):
     """The rules of a server do not allow it."""
 
     http_status = 403
+
+
+class DeviceMemoryError(MMSearchError):
+    """The memory of a device does not suffice, even for one item; others may use it, too.
+
+    The fact ``device`` is its name.
+    """
+
+    http_status = 503
 
 
 class ServerError(MMSearchError):

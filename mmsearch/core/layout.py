@@ -22,6 +22,7 @@ from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import FileStamp
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CATALOG = "catalog.sqlite"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class IndexLayout:
     @property
     def catalog(self) -> Path:
         """The SQLite database."""
-        return self.folder / "catalog.sqlite"
+        return self.folder / _CATALOG
 
     @property
     def damaged(self) -> Path:
@@ -141,6 +142,11 @@ class IndexLayout:
             reach(FaultPoint.ORPHAN_REMOVED)
             removed.append(name)
         return removed
+
+
+def index_names(home: Path) -> list[str]:
+    """The indexes of a folder, sorted; none if there is no such folder."""
+    return sorted(catalog.parent.name for catalog in home.glob(f"[!.]*/{_CATALOG}"))
 
 
 def _bytes_of(path: Path) -> int:

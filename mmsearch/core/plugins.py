@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -31,8 +32,13 @@ def exists(folder: str, name: str) -> bool:
     return _is_ours(folder, name) or name in names(folder)
 
 
-def load(folder: str, name: str) -> ModuleType:
+def load(folder: str, name: str, others: Sequence[str] = ()) -> ModuleType:
     """The module of a plugin.
+
+    Args:
+        folder: Such as ``encoders``.
+        name: Of the plugin.
+        others: Names that may stand in its place, though they are no plugin's: for the message.
 
     Raises:
         UnknownNameError: No plugin of that name; the message lists those there are.
@@ -42,7 +48,7 @@ def load(folder: str, name: str) -> ModuleType:
     outside = [] if _is_ours(folder, name) else [p for p in _outside(folder) if p.name == name]
     if not outside and not _is_ours(folder, name):
         what = folder.replace("_", " ").removesuffix("es" if folder.endswith("xes") else "s")
-        known = ", ".join(names(folder))
+        known = ", ".join([*others, *names(folder)])
         raise UnknownNameError(f"There is no {what} named {name!r}.", f"Known: {known}.")
     try:
         if outside:

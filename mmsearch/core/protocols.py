@@ -178,6 +178,9 @@ class VectorIndex(Protocol):
             IndexLimitError: k beyond what the index can serve.
         """
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """float32 (n, dim): the rows of ids that it holds, as they are stored, in their order."""
+
 
 class Blend(Protocol):
     """Two ranked lists -> one. Pure."""

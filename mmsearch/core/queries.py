@@ -28,11 +28,12 @@ class Band(StrEnum):
 class Term:
     """One thing that a picture shall, or shall not, look like.
 
-    Exactly one of `text`, `image` and `url` is set.
+    Exactly one of `text`, `image`, `picture` and `url` is set.
 
     Attributes:
         text: A description.
         image: A picture file.
+        picture: A picture of the index, by its id (`Hit.id`): its stored vector is used, no file.
         url: Where a picture is, by http or https. A server that fetches it puts its file in the
             place of the URL; an index refuses it.
         weight: Its part in the query; below 0, pictures like it sink. Never 0.
@@ -41,6 +42,7 @@ class Term:
     text: str | None = None
     image: Path | None = None
     weight: float = 1.0
+    picture: int | None = None
     url: str | None = None
 
 

@@ -29,7 +29,7 @@ def row_scores(rows: NDArray[np.floating], query: NDArray[np.float32]) -> NDArra
         float32 (n,).
     """
     # vecdot takes each row by itself, which a matrix product does not.
-    scores: NDArray[np.float32] = np.vecdot(rows.astype(np.float32), query)
+    scores: NDArray[np.float32] = np.vecdot(rows.astype(np.float32, copy=False), query)
     return scores
 
 

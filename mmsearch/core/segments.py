@@ -10,6 +10,7 @@ needed, so that another fusion needs no encoder.
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,14 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
 
-from mmsearch.core.durable import REPAIR, publish_bytes, read_verified, stamp_of
+from mmsearch.core.durable import REPAIR, map_file, publish_bytes, read_verified, stamp_of
 from mmsearch.core.errors import DamagedFileError, VectorError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Segment
 from mmsearch.core.segment_facts import SegmentFacts, pack, unpack
 from mmsearch.core.types import Ids, TextVectors, Vectors
 from mmsearch.core.vectors import as_unit_vectors
+
+HEADER_BYTES = 1024
+"""An array's header is shorter: it names its type and its shape."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,33 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
         return _vectors(arrays)
 
 
+def read_images(
+    layout: IndexLayout, segment: Segment, ids: Sequence[int], *, verified: bool
+) -> Vectors:
+    """The image vectors of some pictures of a segment; those of others are not read.
+
+    Args:
+        layout: The index.
+        segment: That holds them.
+        ids: Of the pictures.
+        verified: The file was compared with its checksum before.
+
+    Returns:
+        float32 (n, dim), in the order of ``ids``.
+
+    Raises:
+        DamagedFileError: The file is missing, is not what the catalog says, or holds no such id.
+    """
+    path, stamp = layout.path(segment.stamp), segment.stamp
+    content = map_file(path, stamp.bytes) if verified else read_verified(path, stamp)
+    with _arrays(path) as arrays:
+        rows = _rows_in_place(content, arrays.zip.getinfo("image.npy"))
+        held = arrays["ids"]
+        if not np.isin(ids, held).all():
+            raise ValueError("a picture that belongs to it is not in it")
+        return as_unit_vectors(rows[[int(np.argmax(held == image_id)) for image_id in ids]])
+
+
 def read_with_facts(
     layout: IndexLayout, segment: Segment
 ) -> tuple[SegmentVectors, SegmentFacts | None]:
@@ -121,9 +154,11 @@ def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
 
 
 @contextmanager
-def _arrays(path: Path, content: bytes) -> Iterator[Any]:
+def _arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
+    """The arrays of a file, each read when it is asked for; or of its content."""
+    source = path if content is None else io.BytesIO(content)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        with np.load(source, allow_pickle=False) as arrays:
             yield arrays
     except (
         KeyError,
@@ -135,6 +170,21 @@ def _arrays(path: Path, content: bytes) -> Iterator[Any]:
         zlib.error,
     ) as error:
         raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
+
+
+def _rows_in_place(content: NDArray[np.uint8], member: zipfile.ZipInfo) -> NDArray[np.float16]:
+    """The float16 (n, dim) of a member that is not compressed, where they lie in the file."""
+    # The 30 bytes of a local header end with the lengths of two fields (APPNOTE.TXT, 4.3.7).
+    begins = member.header_offset + 30
+    begins += int(content[begins - 4 : begins].view("<u2").sum())
+    header = io.BytesIO(content[begins : begins + HEADER_BYTES].tobytes())
+    if member.compress_type != zipfile.ZIP_STORED or npy.read_magic(header) != (1, 0):
+        raise ValueError("its vectors are not stored as they should be")
+    shape, _, dtype = npy.read_array_header_1_0(header)
+    begins += header.tell()
+    content = content[begins : begins + math.prod(shape) * dtype.itemsize]
+    rows: NDArray[np.float16] = content.view(dtype).reshape(shape)
+    return rows
 
 
 def _vectors(arrays: Any) -> SegmentVectors:

@@ -35,7 +35,9 @@ class Settings:
         decode_timeout_s: A picture that takes longer to decode is refused.
         decode_memory_mb: A picture that takes more megabytes of memory is refused; 0: no limit.
         workers: Decode processes; 0 means one for each processor.
-        cache: Folder of compiled models.
+        cache: Folder of compiled models and thumbnails.
+        thumbnails_mb: Megabytes of thumbnails that a server keeps there; the least recently used
+            are dropped. 0: none are kept.
         offline: Never ask a model hub.
         precision: ``auto``: a model computes in int8 on the CPU where its vectors stay the same
             (cosine 0.995 at least); or ``float32``.
@@ -54,6 +56,7 @@ class Settings:
     decode_memory_mb: int = 4096
     workers: int = 0
     cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("mmsearch"))
+    thumbnails_mb: int = 1024
     offline: bool = False
     precision: str = "auto"
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -159,7 +160,7 @@ class EncoderSpec:
     code_version: int
     context_length: int
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything but the name."""
         facts = {key: value for key, value in asdict(self).items() if key != "name"}

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.hardware import processors
-from mmsearch.core.types import EncoderSpec, Vectors
+from mmsearch.core.types import EncoderOptions, EncoderSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     import filelock
 
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 
 _WORKSHOP = "export-"
 
@@ -81,6 +81,7 @@ class Tower:
         precision: What it computes with.
         cosine: The least one between its vectors and those in float32.
         optimised: Its graph is as ONNX Runtime would make it: nothing is left to do at a start.
+        packs: Whether it is fast only with its weights packed; see `CompiledTower`.
     """
 
     files: tuple[CachedFile, ...]
@@ -88,6 +89,7 @@ class Tower:
     precision: Precision = Precision.FLOAT32
     cosine: float = 1.0
     optimised: bool = False
+    packs: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ class ModelCache:
                         Precision(tower["precision"]),
                         tower["cosine"],
                         tower["optimised"],
+                        tower["packs"],
                     )
                     for name, tower in stored["towers"].items()
                 },
@@ -232,6 +235,11 @@ class ModelCache:
         temporary = self.folder / f"{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.folder / name)
+
+
+def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
+    """The cache folder of a model."""
+    return ModelCache(options.cache / "models" / slug)
 
 
 class CompiledTower:

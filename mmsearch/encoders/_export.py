@@ -13,16 +13,57 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import MMSearchError
-from mmsearch.encoders._compiled import CompiledTower, ModelCache, Precision, Tower
+from mmsearch.core.errors import MMSearchError, UsageError
+from mmsearch.encoders._compiled import CompiledTower, ModelCache, Precision, Tower, TowerName
 from mmsearch.encoders._graphs import convolution_share, optimise, put_weights_beside
+from mmsearch.encoders._loaded import LoadedModel
 from mmsearch.encoders._quantise import quantise
+from mmsearch.encoders._samples import (
+    Inputs,
+    picture_batches,
+    single_pictures,
+    single_texts,
+    text_batches,
+)
+from mmsearch.encoders._text import TextPreparation
 
 LARGEST_DIFFERENCE = 1e-3
 """Of any column of a unit vector; beyond it a compiled tower is refused."""
 
 ONE_FILE_BYTES = 1_800_000_000
 """ONNX files are limited to 2 GiB; larger weights go into a file beside it."""
+
+
+def compile_tower(cache: ModelCache, name: TowerName, model: LoadedModel, *, exact: bool) -> Tower:
+    """Compile a tower of a model, in int8 where that changes nothing.
+
+    Args:
+        cache: The model's; its lock must be held.
+        name: Of the tower.
+        model: Has it.
+        exact: It stays in float32.
+
+    Raises:
+        UsageError: The model has no such tower.
+        MMSearchError: The compiled tower differs from torch.
+    """
+    tower = model.tower(name)
+    if tower is None:
+        raise UsageError(
+            f"{model.spec.name} gives no vectors of parts of pictures and words of texts.",
+            "Choose another fusion than attention, or another model.",
+        )
+    single: list[Inputs] = []
+    if name in (TowerName.IMAGE, TowerName.IMAGE_PATCHES):
+        edge = model.preparation.size_px
+        if name is TowerName.IMAGE and not exact:
+            single = single_pictures(edge)
+        return export_tower(cache, name.value, tower, picture_batches(edge), (0,), single)
+    text = TextPreparation(model.tokenizer, model.tokenizer_json)
+    axes = (0, 1) if model.tokenizer.pads_to_longest else (0,)
+    if name is TowerName.TEXT and not exact:
+        single = single_texts(text)
+    return export_tower(cache, name.value, tower, text_batches(text), axes, single)
 
 
 def export_tower(
@@ -69,10 +110,16 @@ def export_tower(
             difference = _difference(name, tower, CompiledTower(path), samples)
             smaller = quantise(path, single) if single and weights <= ONE_FILE_BYTES else None
             if smaller is not None:
-                made, cosine = smaller
-                made.replace(path)
+                smaller.path.replace(path)
                 files = cache.adopt(put_weights_beside(path))
-                return Tower(files, difference, Precision.INT8, cosine, optimised=True)
+                return Tower(
+                    files,
+                    difference,
+                    Precision.INT8,
+                    smaller.cosine,
+                    optimised=True,
+                    packs=smaller.packs,
+                )
             optimised = weights <= ONE_FILE_BYTES and not convolution_share(path)
             if optimised:
                 optimise(path, path.with_suffix(".optimised")).replace(path)
@@ -105,6 +152,8 @@ def _difference(
 def _quiet() -> Iterator[None]:
     """Keep the exporter's chatter from the user; everything is put back afterwards."""
     disabled = logging.root.manager.disable
+    # To import ONNX Runtime's quantiser is to be given a root handler.
+    level, handlers = logging.root.level, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:
         with (
@@ -116,3 +165,5 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers

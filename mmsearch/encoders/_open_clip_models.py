@@ -22,6 +22,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderSpec
+from mmsearch.encoders._loaded import LoadedModel
 from mmsearch.encoders._open_clip_towers import (
     CausalTextTower,
     ImageTower,
@@ -31,7 +32,6 @@ from mmsearch.encoders._open_clip_towers import (
 )
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TextPreparation, TokenizerFacts, clip_tokenizer_json
-from mmsearch.encoders._towers import LoadedModel
 from mmsearch.encoders.open_clip import CODE_VERSION
 
 _PROMPTS: Final = (

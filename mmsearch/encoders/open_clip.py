@@ -14,13 +14,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
-from mmsearch.encoders._compiled import ModelCache
-from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
+from mmsearch.encoders._compiled import ModelCache, model_cache
+from mmsearch.encoders._model import Blueprint
+from mmsearch.encoders._towers import TowerEncoder
+
+if TYPE_CHECKING:
+    from mmsearch.encoders._loaded import LoadedModel
 
 RECOMMENDED: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 

@@ -1,10 +1,28 @@
-"""An index is bound to the encoder that made its vectors."""
+"""An index is bound to the encoder that made its vectors, from its first run on."""
 
 from __future__ import annotations
 
-from mmsearch.core.errors import EncoderMismatchError
+from mmsearch.core.catalog import Reader
+from mmsearch.core.errors import EncoderMismatchError, StateError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.records import Identity
+
+
+def bound_identity(catalog: Reader) -> Identity:
+    """What an index is bound to.
+
+    Raises:
+        StateError: Nothing yet.
+    """
+    bound = catalog.identity()
+    if bound is None:
+        raise no_pictures()
+    return bound
+
+
+def no_pictures() -> StateError:
+    """Of an index in which there is nothing that could be worked on."""
+    return StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
 
 
 def check_encoder(identity: Identity, encoder: Encoder) -> None:

@@ -29,9 +29,6 @@ NULL_PROMPTS: tuple[str, ...] = (
 )
 """Descriptions of nothing in particular."""
 
-SAMPLE_ROWS = 1000
-"""Pictures of the library that a query is compared with."""
-
 LIKELY, POSSIBLE = 0.3, 0.045
 """From these probabilities on. On the drawings that the starter's were fitted on, fewer than one in
 twenty right first hits fall below the lower one, and one in four of queries without an answer; on

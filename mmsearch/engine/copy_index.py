@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.durable import publish_bytes, read_verified, sync_folder
@@ -21,7 +20,7 @@ def copy_index(
     source: IndexLayout,
     catalog: Catalog,
     target: IndexLayout,
-    open_writer: Callable[[Path], AbstractContextManager[Catalog]],
+    open_writer: Callable[[IndexLayout], AbstractContextManager[Catalog]],
 ) -> CopyReport:
     """Copy one generation; every file is verified on the way, and nothing is seen half done.
 
@@ -61,10 +60,10 @@ def _fill(
     source: IndexLayout,
     catalog: Catalog,
     target: IndexLayout,
-    open_writer: Callable[[Path], AbstractContextManager[Catalog]],
+    open_writer: Callable[[IndexLayout], AbstractContextManager[Catalog]],
 ) -> tuple[int, int]:
     catalog.copy_to(target.catalog)
-    with open_writer(target.catalog) as copy:
+    with open_writer(target) as copy:
         copy.unstage()
         stamps = [segment.stamp for segment in copy.segments()]
         with copy.snapshot() as snapshot:

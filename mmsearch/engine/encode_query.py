@@ -17,6 +17,7 @@ from mmsearch.core.types import Kind, Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.engine.encode_texts import encode_tokens
 from mmsearch.engine.kept_vectors import KeptVectors
+from mmsearch.engine.stored_pictures import Stored, StoredPictures
 
 REMEMBERED = 4096
 """Texts whose vectors are kept for the next query."""
@@ -31,6 +32,7 @@ class QueryEncoder:
         encoder: The index's own.
         prepare_picture: Reads a picture and prepares it as the encoder wants it.
         kept: What is kept between processes; None: nothing.
+        pictures: Those of the index; None: every picture is encoded.
     """
 
     def __init__(
@@ -38,18 +40,30 @@ class QueryEncoder:
         encoder: Encoder,
         prepare_picture: Callable[[Path, ImagePreparation], Prepared],
         kept: KeptVectors | None = None,
+        pictures: StoredPictures | None = None,
     ) -> None:
         self._encoder = encoder
+        self._pictures = pictures
         self._kept = kept
         self._prepare_picture = prepare_picture
         self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
-    def vectors(self, terms: Sequence[Term], prompts: Sequence[str] | None = None) -> Vectors:
+    def stored(self, terms: Sequence[Term]) -> Stored:
+        """The terms that need no encoding; see `StoredPictures.vectors`."""
+        return {} if self._pictures is None else self._pictures.vectors(terms, self._encoder)
+
+    def vectors(
+        self,
+        terms: Sequence[Term],
+        prompts: Sequence[str] | None = None,
+        stored: Stored | None = None,
+    ) -> Vectors:
         """(n, dim), a row a term.
 
         Args:
             terms: At least one.
             prompts: Phrasings of a text, see `Query.prompts`.
+            stored: What `stored` gave for them; a term that is a picture's id must be there.
 
         Raises:
             SourceError: A picture cannot be read, or is elsewhere.
@@ -62,7 +76,9 @@ class QueryEncoder:
                     f"{display_path(term.url)} is not fetched: only a server does that.",
                     "Name a file, or ask `mmsearch serve --allow-url-queries`.",
                 )
-            if term.image is not None:
+            if stored is not None and term in stored:
+                rows.append(stored[term])
+            elif term.image is not None:
                 rows.append(self._image(term.image))
             else:
                 rows.append(self._phrased(term.text or "", self._prompts(prompts)))

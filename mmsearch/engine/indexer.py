@@ -14,7 +14,7 @@ from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPicture
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import SearchGoals, TextSource
-from mmsearch.engine.binding import check_encoder
+from mmsearch.engine.binding import bound_identity, check_encoder, no_pictures
 from mmsearch.engine.build_index import ALWAYS_MERGED, IndexBuilder, Stopped, is_due
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_shard import PAGE, ShardEncoder
@@ -101,10 +101,10 @@ class Indexer:
             merged = merge.finish()
             if merged is not None:
                 self.catalog.publish(merged)
-            progress(run.state("texts"))
+            progress(run.tally.state("texts"))
             retold = self._retell()
             run.remember(changed=retold > 0)
-            progress(run.state("build"))
+            progress(run.tally.state("build"))
             self.publish()
             outcome = "finished"
         except KeyboardInterrupt:
@@ -112,9 +112,9 @@ class Indexer:
             raise
         finally:
             merge.give_up()
-            counts = {**run.counts(), "retold": retold}
+            counts = {**run.tally.counts(), "retold": retold}
             self.catalog.finish_run(run_id, outcome, counts)
-        return replace(run.report(), retold=retold)
+        return replace(run.tally.report(), retold=retold)
 
     def publish(self) -> None:
         """Build the vector index anew if the present one lacks so many vectors that it pays."""
@@ -158,9 +158,9 @@ class Indexer:
             StateError: There is nothing to fuse.
         """
         began = time.monotonic()
-        bound = self.catalog.identity()
-        if bound is None or not self.catalog.segments():
-            raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+        bound = bound_identity(self.catalog)
+        if not self.catalog.segments():
+            raise no_pictures()
         failed: list[FailedFile] = []
         lacking = fusion.needs_parts and bound.fusion.name != fusion.spec.name
         if lacking and not encode_again:
@@ -206,9 +206,7 @@ class Indexer:
             StateError: There are no pictures, or some cannot be read.
         """
         began = time.monotonic()
-        bound = self.catalog.identity()
-        if bound is None:
-            raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+        bound = bound_identity(self.catalog)
         self.layout.remove_orphans(self.catalog.referenced_files())
         encode = self._shard_encoder(self.fusion)
         failed = stage_encodings(self.catalog, encode, self.encoder.spec, progress)

@@ -31,17 +31,21 @@ class KeptVectors:
     def __init__(self, folder: Path, encoder: Encoder) -> None:
         self._folder = folder
         self._encoder = encoder
+        self._read_before: dict[tuple[str, ...], NDArray[np.float32]] = {}
 
     def get(
         self, texts: Sequence[str], make: Callable[[Sequence[str]], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """float32 (dim,): what ``make`` makes of the texts, or has made of them before."""
-        path = self._folder / self._name(texts)
-        vector = self._read(path)
-        if vector is None:
-            vector = np.ascontiguousarray(make(texts), dtype="<f4")
-            self._write(path, vector.tobytes())
-        return vector
+        key = tuple(texts)
+        if key not in self._read_before:
+            path = self._folder / self._name(texts)
+            vector = self._read(path)
+            if vector is None:
+                vector = np.ascontiguousarray(make(texts), dtype="<f4")
+                self._write(path, vector.tobytes())
+            self._read_before[key] = vector
+        return self._read_before[key]
 
     def _name(self, texts: Sequence[str]) -> str:
         # In int8 the same model has slightly other vectors.

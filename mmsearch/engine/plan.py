@@ -72,7 +72,7 @@ def compare(
     verdicts = bytearray()
     for file in seen:
         before = missing.pop(file.path, None)
-        if before is None or not _surely_same(before, file):
+        if before is None or not surely_same(before, file):
             verdicts.append(Verdict.DOUBTFUL)
         elif before.image_id is not None:
             same = before.texts_key == texts_key(file)
@@ -84,7 +84,8 @@ def compare(
     return Comparison(bytes(verdicts), missing)
 
 
-def _surely_same(known: KnownFile, seen: SeenFile) -> bool:
+def surely_same(known: KnownFile, seen: SeenFile) -> bool:
+    """Whether size and time say that a file holds what it held when it was read."""
     return (known.size, known.mtime_ns) == (
         seen.size,
         seen.mtime_ns,

@@ -59,7 +59,8 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
                 f"The weight {abs(term.weight):g} is not above 0 and up to {MOST_WEIGHT:g}.",
                 'A weight stands before a term: "2:golden retriever + snow"',
             )
-        if term.image is None and term.url is None and not (term.text or "").strip():
+        named = any(place is not None for place in (term.image, term.picture, term.url))
+        if not named and not (term.text or "").strip():
             raise InvalidQueryError("A term of the query is empty.", _HINT)
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
@@ -82,6 +83,8 @@ def written(terms: Sequence[Term]) -> str:
 
 
 def _named(term: Term) -> str:
+    if term.picture is not None:
+        return f"picture {term.picture}"
     if term.url is not None:
         return f"image:{display_path(term.url)}"
     return (term.text or "") if term.image is None else display_path(term.image)

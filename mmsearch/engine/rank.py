@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,11 @@ from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.evidence import Evidence, Phrase, TextMatches
 from mmsearch.core.protocols import Blend, Fusion
+from mmsearch.core.ranking import row_scores
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.confidence import SAMPLE_ROWS, Background
+from mmsearch.engine.confidence import Background
+from mmsearch.engine.sample import Sampler
 from mmsearch.engine.view import View
 
 DEPTH = 1000
@@ -37,26 +38,19 @@ class Library:
         snapshot: Their records.
         fusion: That of the generation.
         allowed: Ids that pass the filters; None: all.
+        sampler: Picks pictures of all kinds.
     """
 
     view: View
     snapshot: Snapshot
     fusion: Fusion
     allowed: Ids | None
+    sampler: Sampler
 
     @property
     def size(self) -> int:
         """Pictures that may be found."""
         return self.snapshot.pictures if self.allowed is None else len(self.allowed)
-
-    @cached_property
-    def sample(self) -> Ids:
-        """Ids of pictures of the whole index, spread evenly; ascending."""
-        dead = self.snapshot.dead_ids
-        share = SAMPLE_ROWS * self.view.size // max(self.snapshot.pictures, 1)
-        spread = self.view.spread(share)
-        living = np.setdiff1d(spread, dead, assume_unique=True)
-        return living[:: max(1, len(living) // SAMPLE_ROWS)]
 
     def search(self, query: Vectors, k: int) -> tuple[Ids, NDArray[np.float32]]:
         """The k best pictures for (1, dim), without padding."""
@@ -65,18 +59,17 @@ class Library:
         return ranking.ids[0][found], ranking.scores[0][found]
 
     def scores(self, query: Vectors, ids: Ids) -> NDArray[np.float32]:
-        """float32 (n,): cosine similarities of living pictures with (1, dim), in their order."""
+        """float32 (n,): cosine similarities of pictures with (1, dim), in their order."""
         if not len(ids):
             return np.empty(0, dtype=np.float32)
-        ranking = self.view.search(query, len(ids), self.snapshot.dead_ids, np.sort(ids))
-        by_id = np.argsort(ranking.ids[0])
-        places = by_id[np.searchsorted(ranking.ids[0], ids, sorter=by_id)]
-        scores: NDArray[np.float32] = ranking.scores[0][places]
-        return scores
+        return row_scores(self.view.vectors(ids), query[0])
 
     def background(self, query: Vectors) -> Background:
         """What a query's similarity is to pictures of all kinds."""
-        return Background.of(self.scores(query, self.sample))
+        sample = self.sampler.vectors(self.view, self.snapshot)
+        # A matrix product would wait for threads.
+        scores = row_scores(sample, query[0]) if len(sample) else np.empty(0, np.float32)
+        return Background.of(scores)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
 from mmsearch.core.types import EncoderSpec
 from mmsearch.core.upkeep import CompactReport
+from mmsearch.engine.binding import bound_identity
 from mmsearch.engine.build_index import IndexBuilder
 from mmsearch.engine.encode_shard import PAGE, Shard, ShardEncoder, content_again
 
@@ -85,9 +86,7 @@ def compact(
         StateError: There are no pictures, or a change of the encoder is not finished.
     """
     began = time.monotonic()
-    bound = catalog.identity()
-    if bound is None:
-        raise StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+    bound = bound_identity(catalog)
     mine = catalog.staged_encoder()
     if mine not in (None, bound.encoder.fingerprint):
         raise StateError(

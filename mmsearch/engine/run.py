@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -15,25 +13,24 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError, SourceError
 from mmsearch.core.files import sha256_of
 from mmsearch.core.protocols import Executor, Walk
-from mmsearch.core.records import FailedFile, FoundTexts, PlacedFile, SeenFile, ShardCommit
-from mmsearch.core.requests import IndexReport, IndexRequest, Progress, TaskFailure
+from mmsearch.core.records import FailedFile, FoundTexts, PlacedFile, SeenFile
+from mmsearch.core.requests import IndexRequest, Progress, TaskFailure
+from mmsearch.engine.committing import Commits
 from mmsearch.engine.decode import DecodeTask
 from mmsearch.engine.encode_shard import Content, EncodedShard, Shard, ShardEncoder
 from mmsearch.engine.file_texts import FileTexts
 from mmsearch.engine.plan import Fate, Settling, Verdict
 from mmsearch.engine.scan import Scan
+from mmsearch.engine.tally import Tally
 
 UNREAD = b""
 """The digest of a file whose content could not be read: it is tried again in every run."""
 
 HASH_CHUNK = 64
-FIRST_SHARD, SMALLEST_SHARD, LARGEST_SHARD = 32, 16, 512
-COMMIT_EVERY_S = 4.0
-"""A shard is sized so that a commit happens about this often."""
 
 
 class FolderRun:
-    """The state of one run. Commits come in the order in which files were met.
+    """Settles the files of one folder.
 
     Args:
         request: What to index.
@@ -45,6 +42,9 @@ class FolderRun:
         texts: Finds the texts of files.
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard; the first time nothing else uses the encoder.
+
+    Attributes:
+        tally: What is done so far.
     """
 
     def __init__(
@@ -69,26 +69,16 @@ class FolderRun:
         self._make_shard_encoder = make_shard_encoder
         self._texts = texts
         self._progress = progress
-        self._began = time.monotonic()
+        self.tally = tally = Tally()
         self._root, self._below = catalog.ensure_root(request.folder)
         self._scan = Scan(request, catalog, self._root, self._below, texts, progress)
         self._next_id, self._next_segment = catalog.next_numbers()
-        self._fates: Counter[Fate] = Counter()
-        self._failed_files: list[FailedFile] = []
-        self._problems: dict[bytes, FailedFile] = {}
-        self._gone = 0
-        self._encoded = 0
-        self._underway = 0
-        self._total: int | None = None
         # Files of content that is being encoded, by digest; the first one is the one decoded.
         self._waiting: dict[bytes, list[tuple[PlacedFile, Fate]]] = {}
         self._bad: dict[bytes, str] = {}
         # Digests committed since the catalog was last asked which content it has.
         self._just_encoded: set[bytes] = set()
-        self._pending = _Pending()
-        self._shard_size = FIRST_SHARD
-        self._committed_at = time.monotonic()
-        self._has_committed = False
+        self._commits = Commits(catalog, self._root.id, lambda: progress(tally.state("encode")))
 
     def carry_out(self) -> None:
         """Settle every file of the folder.
@@ -97,16 +87,17 @@ class FolderRun:
             SourceError: The folder had pictures and has none now.
         """
         comparison = self._scan.compare(self._walk)
+        self.tally.unreadable_folders = tuple(self._walk.unreadable)
         gone = {p: file for p, file in comparison.missing.items() if self._is_gone(p)}
         unchanged = comparison.count(Verdict.UNCHANGED) + self._scan.pictures
         still_failed = comparison.count(Verdict.STILL_FAILED) + self._scan.failed
         retold = comparison.count(Verdict.RETOLD)
         seen = unchanged + still_failed + retold + comparison.count(Verdict.DOUBTFUL)
         self._refuse_sudden_emptiness(seen, len(gone))
-        self._fates[Fate.UNCHANGED] = unchanged
-        self._fates[Fate.STILL_FAILED] = still_failed
-        self._total = seen
-        self._progress(self.state("encode"))
+        self.tally.fates[Fate.UNCHANGED] = unchanged
+        self.tally.fates[Fate.STILL_FAILED] = still_failed
+        self.tally.total = seen
+        self._progress(self.tally.state("encode"))
         settling = Settling(self._scan.known, gone, self._request.retry_failed)
         if retold:
             self._place_again(self._scan.those(Verdict.RETOLD))
@@ -118,39 +109,9 @@ class FolderRun:
             if isinstance(outcome, TaskFailure):
                 raise MMSearchError(f"A shard could not be encoded: {outcome.reason}.")
             self._settle_shard(shard, outcome)
-        self._gone = len(settling.gone)
-        self._pending.dropped.extend(settling.gone)
-        self._commit()
-
-    def state(self, phase: str) -> Progress:
-        """How far the run has come."""
-        return Progress(phase, self._done(), self._total, self._encoded + self._underway)
-
-    def counts(self) -> Mapping[str, int]:
-        """The report's numbers, for the catalog."""
-        counts = {fate.value: self._fates[fate] for fate in Fate}
-        return counts | {
-            "gone": self._gone,
-            "failed": len(self._failed_files),
-            "encoded": self._encoded,
-        }
-
-    def report(self) -> IndexReport:
-        """What was done."""
-        return IndexReport(
-            added=self._fates[Fate.ADDED],
-            changed=self._fates[Fate.CHANGED],
-            unchanged=self._fates[Fate.UNCHANGED],
-            moved=self._fates[Fate.MOVED],
-            copied=self._fates[Fate.COPIED],
-            gone=self._gone,
-            failed=tuple(self._failed_files),
-            still_failed=self._fates[Fate.STILL_FAILED],
-            unreadable_folders=tuple(self._walk.unreadable),
-            unreadable_texts=tuple(problem for _, problem in sorted(self._problems.items())),
-            seconds=time.monotonic() - self._began,
-            encoded=self._encoded,
-        )
+        self.tally.gone = len(settling.gone)
+        self._commits.dropped.extend(settling.gone)
+        self._commits.commit()
 
     def remember(self, *, changed: bool) -> None:
         """Let folders in which nothing is left to do pass whole in the next run.
@@ -158,7 +119,7 @@ class FolderRun:
         Args:
             changed: Whether anything else has changed files since the run began.
         """
-        self._scan.remember(changed=changed or self._has_committed)
+        self._scan.remember(changed=changed or self._commits.any)
 
     # --- what there is ---
 
@@ -188,10 +149,10 @@ class FolderRun:
     def _place_again(self, retold: Iterator[SeenFile]) -> None:
         """Read the texts of files again that are themselves the same."""
         for file, texts in self._hashing.run(lambda: self._find_texts, retold):
-            self._fates[Fate.UNCHANGED] += 1
+            self.tally.fates[Fate.UNCHANGED] += 1
             digest = self._scan.known[file.path].digest
-            self._pending.placed.append(self._placed(file, digest, texts))
-            self._commit_if_due()
+            self._commits.placed.append(self._placed(file, digest, texts))
+            self._commits.commit_if_due()
 
     def _new_shards(self, doubtful: Iterator[SeenFile], settling: Settling) -> Iterator[Shard]:
         """Settle known content on the way; yield what must be encoded."""
@@ -211,10 +172,10 @@ class FolderRun:
                     source = DecodeTask(self._absolute(file.path), file.size, file.mtime_ns)
                     told = (*placed.texts, *(placed.table or ()))
                     contents.append(Content(placed.digest, source, told))
-                if len(contents) >= self._shard_size:
+                if len(contents) >= self._commits.shard_size:
                     yield self._shard(contents)
                     contents = []
-            self._commit_if_due()
+            self._commits.commit_if_due()
         if contents:
             yield self._shard(contents)
 
@@ -227,7 +188,7 @@ class FolderRun:
     def _placed(self, file: SeenFile, digest: bytes, found: FoundTexts | TaskFailure) -> PlacedFile:
         if isinstance(found, TaskFailure):
             raise MMSearchError(f"Texts could not be read: {found.reason}.")
-        self._problems.update((problem.path, problem) for problem in found.problems)
+        self.tally.add_problems(found.problems)
         return PlacedFile(
             file,
             digest,
@@ -243,17 +204,17 @@ class FolderRun:
         fate = settling.fate(file, digest, has_vector=has_vector or waiting is not None)
         if fate is Fate.MOVED:
             former = settling.take_moved(digest)
-            self._pending.dropped.append(former)
+            self._commits.dropped.append(former)
             placed = replace(placed, moved_from=former)
         if waiting is not None:
             waiting.append((placed, fate))
         elif fate is Fate.STILL_FAILED:
-            self._fates[fate] += 1
+            self.tally.fates[fate] += 1
             error = settling.known[file.path].error or ""
-            self._pending.failed.append((file, digest, error))
+            self._commits.failed.append((file, digest, error))
         elif has_vector:
-            self._fates[fate] += 1
-            self._pending.placed.append(placed)
+            self.tally.fates[fate] += 1
+            self._commits.placed.append(placed)
         elif digest in self._bad:
             self._fail(file, digest, self._bad[digest])
         else:
@@ -276,64 +237,20 @@ class FolderRun:
                 self._bad[content.digest] = failure.reason
             for placed, fate in files:
                 if failure is None:
-                    self._fates[fate] += 1
-                    self._pending.placed.append(placed)
+                    self.tally.fates[fate] += 1
+                    self._commits.placed.append(placed)
                 else:
                     digest = UNREAD if failure.transient else content.digest
                     self._fail(placed.file, digest, failure.reason)
         self._just_encoded.update(picture.digest for picture in encoded.pictures)
-        self._encoded += len(encoded.pictures)
-        self._underway = max(0, self._underway - len(shard.contents))
-        elapsed = time.monotonic() - self._committed_at
-        self._commit(encoded)
-        per_second = len(shard.contents) / max(elapsed, 1e-3)
-        self._shard_size = int(min(max(per_second * COMMIT_EVERY_S, SMALLEST_SHARD), LARGEST_SHARD))
+        self.tally.encoded += len(encoded.pictures)
+        self.tally.underway = max(0, self.tally.underway - len(shard.contents))
+        self._commits.commit_shard(encoded, len(shard.contents))
 
     def _fail(self, file: SeenFile, digest: bytes, reason: str) -> None:
-        self._failed_files.append(FailedFile(self._absolute(file.path), reason))
-        self._pending.failed.append((file, digest, reason))
-
-    # --- making it count ---
-
-    def _commit_if_due(self) -> None:
-        due = time.monotonic() - self._committed_at > COMMIT_EVERY_S
-        if due and self._pending:
-            self._commit()
-
-    def _commit(self, encoded: EncodedShard | None = None) -> None:
-        pending, self._pending = self._pending, _Pending()
-        if encoded is None and not pending:
-            return
-        self._catalog.commit_shard(
-            ShardCommit(
-                root_id=self._root.id,
-                checked_ns=time.time_ns(),
-                segment=encoded.segment if encoded else None,
-                pictures=encoded.pictures if encoded else (),
-                placed=pending.placed,
-                failed=pending.failed,
-                dropped=pending.dropped,
-            )
-        )
-        self._committed_at = time.monotonic()
-        self._has_committed = True
-        self._progress(self.state("encode"))
+        self.tally.failed.append(FailedFile(self._absolute(file.path), reason))
+        self._commits.failed.append((file, digest, reason))
 
     def _on_encoded(self, count: int) -> None:
-        self._underway += count
-        self._progress(self.state("encode"))
-
-    def _done(self) -> int:
-        return sum(self._fates.values()) + len(self._failed_files) + self._underway
-
-
-class _Pending:
-    """What the next commit carries besides a segment."""
-
-    def __init__(self) -> None:
-        self.placed: list[PlacedFile] = []
-        self.failed: list[tuple[SeenFile, bytes, str]] = []
-        self.dropped: list[bytes] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.placed or self.failed or self.dropped)
+        self.tally.underway += count
+        self._progress(self.tally.state("encode"))

@@ -22,10 +22,9 @@ from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.hits import make_hits
 from mmsearch.engine.query import check_terms, written
 from mmsearch.engine.rank import Found, Library, compose, rank_hybrid, rank_texts, rank_vectors
-from mmsearch.engine.view import View, ViewLoader
-
-ATTEMPTS = 5
-"""So often the newest generation is looked for: a writer may replace one while it is opened."""
+from mmsearch.engine.sample import Sampler
+from mmsearch.engine.stored_pictures import Stored
+from mmsearch.engine.view import ATTEMPTS, View, ViewLoader
 
 JUDGED = 10
 """So many hits are looked at to say whether there is a match, however few are shown."""
@@ -61,6 +60,7 @@ class SearchEngine:
         self._make_fusion = make_fusion
         self._make_blend = make_blend
         self._default_blend = default_blend
+        self._sampler = Sampler()
 
     def search(self, request: SearchRequest) -> SearchResult:
         """The pictures that fit a query best.
@@ -68,6 +68,7 @@ class SearchEngine:
         Raises:
             InvalidQueryError: The query asks for nothing, or k is below 1.
             SourceError: A picture of the query cannot be read.
+            UnknownNameError: The index has no picture of an id of the query.
         """
         query = request.query
         check_terms(query.terms)
@@ -77,7 +78,8 @@ class SearchEngine:
             )
         timings: dict[str, float] = {}
         with _timed(timings, "encode"):
-            vectors = self._vectors(query)
+            stored = {} if query.mode is Mode.TEXT else self._queries.stored(query.terms)
+            vectors = self._vectors(query, stored)
             explained = request.explain and vectors is not None
             nothing = self._queries.kept_mean(NULL_PROMPTS) if explained else None
         with self._newest(timings) as (snapshot, view):
@@ -91,7 +93,7 @@ class SearchEngine:
                 )
         best = max((hit.confidence for hit in hits[:JUDGED]), default=None)
         shown = [hit for hit in hits[: request.k] if _passes(hit.score, hit.confidence, request)]
-        devices = {kind.value: self._encoder.device(kind) for kind in _kinds(query)}
+        devices = {kind.value: self._encoder.device(kind) for kind in _kinds(query, stored)}
         return SearchResult(
             query=written(query.terms),
             mode=mode,
@@ -115,17 +117,17 @@ class SearchEngine:
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
-        return self._queries.vectors(terms)
+        return self._queries.vectors(terms, stored=self._queries.stored(terms))
 
     def rest(self) -> None:
         """Free what only pictures of queries need."""
         self._encoder.release(Kind.IMAGE)
 
-    def _vectors(self, query: Query) -> NDArray[np.float32] | None:
+    def _vectors(self, query: Query, stored: Stored) -> NDArray[np.float32] | None:
         """None if words alone decide."""
         if query.mode is Mode.TEXT:
             return None
-        return self._queries.vectors(query.terms, query.prompts)
+        return self._queries.vectors(query.terms, query.prompts, stored)
 
     def _find(
         self,
@@ -138,7 +140,7 @@ class SearchEngine:
         phrases = _phrases(query)
         allowed = snapshot.allowed(query.filters) if query.filters else None
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
-        library = Library(view, snapshot, self._make_fusion(spec), allowed)
+        library = Library(view, snapshot, self._make_fusion(spec), allowed, self._sampler)
         depth = min(max(request.k, JUDGED), max(library.size, 1))
         mode = _mode(query, snapshot, phrases)
         if vectors is None or mode is Mode.TEXT:
@@ -184,11 +186,12 @@ def _phrases(query: Query) -> list[Phrase]:
     return [Phrase(term.text, term.weight) for term in query.terms if term.text]
 
 
-def _kinds(query: Query) -> list[Kind]:
+def _kinds(query: Query, stored: Stored) -> list[Kind]:
     """What had to be encoded."""
     if query.mode is Mode.TEXT:
         return []
-    kinds = {Kind.IMAGE if term.image is not None else Kind.TEXT for term in query.terms}
+    encoded = [term for term in query.terms if term not in stored]
+    kinds = {Kind.IMAGE if term.image is not None else Kind.TEXT for term in encoded}
     return sorted(kinds, reverse=True)
 
 

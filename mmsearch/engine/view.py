@@ -15,6 +15,9 @@ from mmsearch.core.ranking import merge, positions_of, stack
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.engine.build_index import build_index
 
+ATTEMPTS = 5
+"""So often the newest generation is looked for: a writer may replace one while it is opened."""
+
 FEW_DEAD = 1000
 """Up to so many removed pictures, fetching that many more neighbours is cheaper than a filter."""
 
@@ -67,6 +70,15 @@ class View:
             return self._joined([part.search(queries, k, allowed) for part in self.parts], k)
         return self._joined([_living(part, queries, k, dead) for part in self.parts], k)
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """float32 (n, dim): those of ids, each of which some part holds, in their order."""
+        dim = self.parts[0].spec.dim if self.parts else 0
+        found = np.empty((len(ids), dim), dtype=np.float32)
+        for part in self.parts:
+            here = np.searchsorted(part.ids, ids) < np.searchsorted(part.ids, ids, side="right")
+            found[here] = part.vectors(ids[here])
+        return found
+
     @staticmethod
     def _joined(rankings: list[Ranking], k: int) -> Ranking:
         return rankings[0] if len(rankings) == 1 else merge(rankings, k)
@@ -116,6 +128,8 @@ class ViewLoader:
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
         key = (repr(spec), *built, *(segment.stamp.name for segment in snapshot.tail))
         if self._view is None or self._view.key != key:
+            # Two at once may be more than the memory of a GPU.
+            self._view = None
             self._view = self._open(key, snapshot)
         return self._view
 

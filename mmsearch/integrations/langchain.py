@@ -11,15 +11,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from mmsearch.client import AsyncClient, Client, RemoteHit
-from mmsearch.core.display import display_path
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.requests import Hit
+from mmsearch.integrations.telling import facts_of, told_by
+from mmsearch.integrations.turns import turn_of
 
 try:
     from langchain_core.callbacks import (
@@ -33,32 +32,6 @@ except ModuleNotFoundError as missing:
         "The retriever needs the Python package 'langchain-core', which is not installed.",
         "Install it with: pip install 'mmsearch[langchain]'",
     ) from missing
-
-FACTS = (
-    "id",
-    "rank",
-    "score",
-    "visual",
-    "text",
-    "confidence",
-    "width",
-    "height",
-    "format",
-    "taken_at",
-    "camera",
-    "latitude",
-    "longitude",
-    "modified_at",
-    "size_bytes",
-)
-"""Members of a hit that become metadata as they are."""
-
-TELLING = ("title", "description", "caption")
-"""Kinds of texts that tell what a picture shows."""
-
-
-_turns: WeakKeyDictionary[object, threading.Lock] = WeakKeyDictionary()
-_turns_lock = threading.Lock()
 
 
 class MMSearchRetriever(BaseRetriever):
@@ -94,7 +67,7 @@ class MMSearchRetriever(BaseRetriever):
             )
         if isinstance(self.source, Client):
             return self._documents(self.source.search(query, **self._asked()))
-        with _turn(self.source):
+        with turn_of(self.source):
             return self._documents(self.source.search(query, **self._asked()))
 
     async def _aget_relevant_documents(
@@ -125,31 +98,5 @@ def document_of(hit: Hit | RemoteHit, url: str = "") -> Document:
         hit: Of an index or of a server.
         url: The server's.
     """
-    matched = hit.matched
-    metadata: dict[str, Any] = {name: getattr(hit, name) for name in FACTS}
-    metadata |= {
-        "band": str(hit.band),
-        "path": display_path(hit.path),
-        "texts": [text.text for text in hit.texts],
-        "matched": None if matched is None else matched.text,
-    }
-    if isinstance(hit, RemoteHit):
-        links: Mapping[str, str] = hit.links
-        metadata |= {name: f"{url}{links[name]}" for name in ("original", "thumbnail")}
-    return Document(id=str(hit.id), page_content=_content(hit), metadata=metadata)
-
-
-def _turn(index: object) -> threading.Lock:
-    """Held by who asks an index: it is not for several threads at once, and batches use several.
-
-    It belongs to the index: a retriever that is configured anew is another one.
-    """
-    with _turns_lock:
-        return _turns.setdefault(index, threading.Lock())
-
-
-def _content(hit: Hit | RemoteHit) -> str:
-    if hit.matched is not None:
-        return hit.matched.text
-    told = dict.fromkeys(text.text for text in hit.texts if text.kind in TELLING)
-    return "\n".join(told) or display_path(hit.path)
+    content = told_by(hit) if hit.matched is None else hit.matched.text
+    return Document(id=str(hit.id), page_content=content, metadata=facts_of(hit, url))

@@ -5,6 +5,7 @@ A plain ASGI layer: it sees bodies as they come, so that too large ones are neve
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -27,6 +28,9 @@ WAY_IN = frozenset({("GET", "/"), ("POST", "/session")})
 
 STATIC = "/static/"
 """The page's style and scripts, which are the same for everyone."""
+
+SHOWING = re.compile(rf"{STATIC}.*|/v1/indexes(/[^/]+(/(pictures|jobs)(/.*)?)?)?")
+"""Paths that, with GET, show what is there: a page of hits asks for a picture of each of them."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -95,14 +99,18 @@ class Guard:
             return problem(403, "Pages of other web sites may not ask this server.")
         if scope["path"] in OPEN_PATHS:
             return None
-        return self._too_much(scope) or self._stranger(scope)
+        stranger = self._stranger(scope)
+        # Who guesses at the token is counted, whatever the guess asks for.
+        too_often = None if stranger is None and _only_shows(scope) else self._too_often(scope)
+        return too_often or self._too_much() or stranger
 
-    def _too_much(self, scope: Scope) -> Response | None:
+    def _too_often(self, scope: Scope) -> Response | None:
         wait_s = self._rate.wait_s(scope["client"][0] if scope.get("client") else "")
-        if wait_s > 0:
-            return problem(
-                429, "This client asks too often.", {"Retry-After": str(int(wait_s) + 1)}
-            )
+        if not wait_s:
+            return None
+        return problem(429, "This client asks too often.", {"Retry-After": str(int(wait_s) + 1)})
+
+    def _too_much(self) -> Response | None:
         if self._under_way >= self._rules.at_once:
             return problem(
                 503, f"{self._rules.at_once} requests are under way. Ask again in a while."
@@ -185,6 +193,13 @@ class Guard:
             {"Connection": "close"},
         )
         await refusal(scope, receive, send)
+
+
+def _only_shows(scope: Scope) -> bool:
+    """Whether a request neither searches nor encodes nor changes anything."""
+    if scope["method"] == "OPTIONS":
+        return True
+    return scope["method"] in ("GET", "HEAD") and bool(SHOWING.fullmatch(scope["path"]))
 
 
 class RateLimit:

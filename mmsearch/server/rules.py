@@ -17,7 +17,8 @@ class Rules:
         token: Who asks must know it; None: whoever reaches the server may ask.
         origins: Other web sites whose pages may ask.
         upload_mb: Megabytes of a request's body.
-        requests_per_s: For one client; 0: as many as it likes.
+        requests_per_s: For one client, of those that search, encode or change something; 0: as
+            many as it likes.
         at_once: Requests under way; further ones are refused.
         indexing: Whether known folders may be indexed again.
         url_queries: Whether pictures of queries are fetched from URLs.

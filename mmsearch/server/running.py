@@ -63,6 +63,8 @@ def answering(
             access_log=False,
             server_header=False,
             lifespan=lifespan,
+            # Another parser may be installed, and sets no limit to the size of headers.
+            http="h11",
             timeout_graceful_shutdown=ENDS_WITHIN_S,
         )
     )

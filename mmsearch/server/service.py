@@ -84,7 +84,7 @@ class Service:
 
         desks = Desks(open_index, names)
         pictures = api.open_pictures(settings)
-        thumbnails = Thumbnails(settings.cache / "thumbnails", pictures)
+        thumbnails = Thumbnails(settings.cache / "thumbnails", pictures, settings.thumbnails_mb)
         jobs, telemetry = Jobs(open_index), Telemetry(desks)
         return cls(rules, desks, jobs, pictures, thumbnails, telemetry, fetcher)
 

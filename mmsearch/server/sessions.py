@@ -5,13 +5,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-COOKIE = "mmsearch_session"
-
 LASTS_S = 30 * 24 * 3600
 """After so long a browser is asked for the token again."""
+
+
+def cookie_name(connection: HTTPConnection) -> str:
+    """What the cookie of a server is called, at the address that a browser asks.
+
+    Cookies know no ports, so that servers of one host would overwrite each other's: the name has
+    the port that the browser sees, which a proxy passes on with the name. With TLS its prefix keeps
+    other hosts of the domain, and pages without TLS, from setting it (RFC 6265bis, 4.1.3.2).
+    """
+    try:
+        port = urlsplit(f"//{connection.headers.get('host', '')}").port
+    except ValueError:
+        port = None
+    name = "mmsearch_session" if port is None else f"mmsearch_session_{port}"
+    return f"__Host-{name}" if is_encrypted(connection) else name
+
+
+def is_encrypted(connection: HTTPConnection) -> bool:
+    """Whether a request came over TLS, to this server or to a proxy before it."""
+    return bool(connection.scope.get("scheme") == "https")
 
 
 def knows_token(token: str | None, connection: HTTPConnection) -> bool:
@@ -26,7 +45,7 @@ def knows_token(token: str | None, connection: HTTPConnection) -> bool:
     scheme, _, given = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and is_token(token, given.strip()):
         return True
-    return _is_session(token, connection.cookies.get(COOKIE, ""), time.time())
+    return _is_session(token, connection.cookies.get(cookie_name(connection), ""), time.time())
 
 
 def is_token(token: str, given: str) -> bool:

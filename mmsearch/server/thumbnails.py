@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
 from mmsearch.core.errors import DecodeError, GoneError
 from mmsearch.core.records import Record
 from mmsearch.engine.pictures import PictureReader
+from mmsearch.server.kept_files import KeptFiles
 
 
 class Size(StrEnum):
@@ -51,14 +52,16 @@ class Thumbnails:
     Args:
         folder: Where they are kept; may be deleted at any time.
         pictures: Decodes, in processes of its own.
+        limit_mb: Megabytes (2**20) of the disk that they may take; then those that were asked for
+            longest ago are dropped. 0: none are kept.
     """
 
-    def __init__(self, folder: Path, pictures: PictureReader) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, pictures: PictureReader, limit_mb: int) -> None:
+        self._kept = KeptFiles(folder, limit_mb * 2**20)
         self._pictures = pictures
 
-    def get(self, record: Record, size: Size) -> tuple[Path, str]:
-        """The file of a WebP, and what names its content: another picture has another.
+    def get(self, record: Record, size: Size) -> tuple[bytes, str]:
+        """A WebP, and what names its content: another picture has another.
 
         Raises:
             GoneError: The picture's file is not what was indexed.
@@ -67,24 +70,20 @@ class Thumbnails:
         source = present(record)
         facts = f"{record.mtime_ns} {record.size} {EDGES_PX[size]} ".encode()
         tag = hashlib.sha256(facts + source).hexdigest()[:40]
-        path = self._folder / tag[:2] / f"{tag}.webp"
-        if not path.exists():
+        name = f"{tag}.webp"
+        content = self._kept.get(name)
+        if content is None:
             try:
                 content = self._pictures.thumbnail(source, EDGES_PX[size], "WEBP")
             except DecodeError as error:
                 raise DecodeError(
                     f"Picture {record.id} cannot be read: {error.message}."
                 ) from error
-            _write(path, content)
-        return path, tag
+            # A disk that is full costs time, not the answer.
+            with suppress(OSError):
+                self._kept.put(name, content)
+        return content, tag
 
     def close(self) -> None:
         """End the processes that decode."""
         self._pictures.close()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(path)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mmsearch.core.blocks import BlocksFile, BlocksWriter
 from mmsearch.core.types import Vectors
 from mmsearch.vector_indexes._query_map import QueryMap
+from mmsearch.vector_indexes._threads import threads_for
 
 LISTS_FROM = 4_000_000
 """Rows from which on inverted lists pay. Texts need a third of the lists to be visited, and short
@@ -81,7 +82,9 @@ class Codes:
         if self.lists:
             parameters = faiss.SearchParametersIVF(nprobe=nprobe or self.lists)
         found: NDArray[np.int64]
-        _, found = self.index.search(self.map.of_queries(queries), count, params=parameters)
+        mapped = self.map.of_queries(queries)
+        with threads_for(len(queries)):
+            _, found = self.index.search(mapped, count, params=parameters)
         return found
 
     def append_to(self, arrays: BlocksWriter) -> None:

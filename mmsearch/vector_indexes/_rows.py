@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.ranking import PRODUCT_ERROR, best, exhaustive, positions_of, row_scores, stack
 from mmsearch.core.types import Ids, Ranking, Vectors
+from mmsearch.vector_indexes._threads import threads_for
 
 Places = NDArray[np.int64]
 """int64 (n,): positions of rows, in the order in which they are stored."""
@@ -85,6 +86,14 @@ class StoredRows:
             return None
         return found if self._order is None else np.sort(self._order[found])
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """float32 (n, dim): the rows of ids, each of which it holds, in their order."""
+        places = np.searchsorted(self.ids, ids)
+        if self._order is not None:
+            places = self._order[places]
+        self.check(places)
+        return self.rows[places].astype(np.float32)
+
     def search(self, queries: Vectors, k: int, places: Places | None) -> Ranking:
         """The k best rows for each query, exactly; all rows must have been checked.
 
@@ -110,7 +119,8 @@ class StoredRows:
             parameters = faiss.SearchParameters(sel=selector)
 
         def propose(which: Places, count: int) -> tuple[Any, Any]:
-            found: tuple[Any, Any] = self._flat.search(queries[which], count, params=parameters)
+            with threads_for(len(which)):
+                found: tuple[Any, Any] = self._flat.search(queries[which], count, params=parameters)
             return found
 
         return propose
@@ -122,7 +132,8 @@ class StoredRows:
         flat = _over(gathered)
 
         def propose(which: Places, count: int) -> tuple[Any, Any]:
-            scores, found = flat.search(queries[which], count)
+            with threads_for(len(which)):
+                scores, found = flat.search(queries[which], count)
             return scores, places[found]
 
         return self.settled(queries, k, propose, len(places))
@@ -185,7 +196,8 @@ class StoredRows:
             # FAISS scores float16 rows several times as fast as numpy unpacks them.
             found = min(count, len(own))
             gathered = self.rows[own]
-            raw, order = _over(gathered).search(query[None], found)
+            with threads_for(1):
+                raw, order = _over(gathered).search(query[None], found)
             scores[number, :found], places[number, :found] = raw[0], own[order[0]]
         return scores, places
 

@@ -92,3 +92,7 @@ class ExactIndex:
             places = positions_of(ids, allowed)
             ids, rows = ids[places], rows[places]
         return stack([exhaustive(ids, rows, query, k) for query in queries], k)
+
+    def vectors(self, ids: Ids) -> Vectors:
+        """See `mmsearch.core.protocols.VectorIndex.vectors`."""
+        return self._rows[np.searchsorted(self.ids, ids)].astype(np.float32)

@@ -139,6 +139,10 @@ class FaissFastScanIndex:
 
         return self._rows.settled(queries, k, compare, candidates.shape[1])
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """See `mmsearch.core.protocols.VectorIndex.vectors`."""
+        return self._rows.vectors(ids)
+
     def _candidates(
         self, queries: Vectors, k: int, places: Places | None
     ) -> NDArray[np.int64] | None:

@@ -6,7 +6,7 @@ GpuIndexFlatIP with float16 storage. See `_rows`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.blocks import BlocksFile, writing_blocks
+from mmsearch.core.device_memory import in_halves
 from mmsearch.core.errors import UsageError
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileStamp
@@ -65,6 +66,7 @@ def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
 
     Raises:
         DamagedFileError: It is not that file.
+        DeviceMemoryError: It does not fit into the memory of the GPU.
     """
     return FaissFlatIndex(spec, read_rows(BlocksFile(path, stamp), spec, path, whole=True))
 
@@ -83,15 +85,23 @@ class FaissFlatIndex:
         self.device = "cpu" if self._gpu is None else "cuda"
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
-        """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`."""
+        """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`.
+
+        Raises:
+            DeviceMemoryError: The memory of the GPU does not suffice for one query.
+        """
         queries = check_unit_vectors(queries, self.spec.dim)
         places = self._rows.places_of(allowed)
         gpu = self._gpu
         # A GPU index may ignore a selector without a word, so it is never given one.
         if gpu is None or places is not None:
             return self._rows.search(queries, k, places)
-        propose = in_blocks(gpu.search, queries, GPU_QUERIES)
+        propose = in_blocks(_in_halves(gpu), queries, GPU_QUERIES)
         return self._rows.settled(queries, k, propose, len(self._rows), GPU_MAX_K)
+
+    def vectors(self, ids: Ids) -> Vectors:
+        """See `mmsearch.core.protocols.VectorIndex.vectors`."""
+        return self._rows.vectors(ids)
 
 
 def _on_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
@@ -102,9 +112,31 @@ def _on_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
                 "FAISS finds no NVIDIA GPU on this machine.", "Use --device cpu or --device auto."
             )
         return None
+    what = f"the index, {len(rows):,} vectors of {2 * spec.dim:,} bytes,"
+    (index,) = in_halves(lambda _: _copied(spec.dim, rows), 1, device="cuda", what=what)
+    return index
+
+
+def _copied(dim: int, rows: NDArray[np.float16]) -> Any:
     config = faiss.GpuIndexFlatConfig()
     config.useFloat16 = True
-    index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), spec.dim, config)
+    index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), dim, config)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         index.add(rows[start : start + ROWS_AT_ONCE].astype(np.float32))
     return index
+
+
+def _in_halves(gpu: Any) -> Callable[[Vectors, int], tuple[Any, Any]]:
+    """Its search, with fewer queries at once where its memory does not suffice for all."""
+
+    def search(queries: Vectors, count: int) -> tuple[Any, Any]:
+        found = in_halves(
+            lambda part: gpu.search(queries[part], count),
+            len(queries),
+            device="cuda",
+            what="the search for one query",
+        )
+        scores, places = zip(*found, strict=True)
+        return np.concatenate(scores), np.concatenate(places)
+
+    return search

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmsearch.catalog import sqlite
+from mmsearch.catalog.opening import open_catalog
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
 from mmsearch.core.records import (
     FailedFile,
@@ -29,7 +29,7 @@ from tests.unit.catalog.samples import (
     segment,
 )
 
-FACTORIES = {"sqlite": lambda folder: sqlite.open_catalog(folder / "catalog.sqlite", create=True)}
+FACTORIES = {"sqlite": lambda folder: open_catalog(folder / "catalog.sqlite", create=True)}
 
 
 @pytest.fixture(params=FACTORIES)

@@ -53,6 +53,7 @@ def test_blocks_may_come_in_any_order(name, library):
         one, other = shuffled.search(queries, 20, among), ordered.search(queries, 20, among)
         np.testing.assert_array_equal(one.ids, other.ids)
         np.testing.assert_array_equal(one.scores, other.scores)
+    np.testing.assert_array_equal(shuffled.vectors(allowed), ordered.vectors(allowed))
 
 
 @pytest.mark.parametrize("k", [1, 10, 500, 3000, 4000])
@@ -107,6 +108,20 @@ def test_only_allowed_ids_are_found(index, library, share):
     )
     assert set(ranking.ids[:, :found].ravel().tolist()) <= set(ids[mask].tolist())
     assert (ranking.ids[:, found:] == -1).all()
+
+
+def test_vectors_are_those_that_were_stored(index, library):
+    ids, vectors = library
+    places = np.array([2999, 0, 150, 42])
+    stored = index.vectors(ids[places])
+    assert stored.dtype == np.float32
+    np.testing.assert_allclose(stored, vectors[places], atol=index.score_tolerance)
+    query = random_vectors(1, seed=3)
+    ranking = index.search(query, len(ids))
+    np.testing.assert_array_equal(
+        np.vecdot(index.vectors(ranking.ids[0]), query), ranking.scores[0]
+    )
+    assert index.vectors(ids[:0]).shape == (0, DIM)
 
 
 def test_no_id_allowed_finds_nothing(index):

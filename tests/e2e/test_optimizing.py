@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.models import make_encoder
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Identity
 from mmsearch.core.settings import load_settings
@@ -23,14 +24,14 @@ PICTURES = 12_000
 def home(tmp_path_factory):
     """An index of vectors that lie near texts, as pictures do in a shared space."""
     home = tmp_path_factory.mktemp("many")
-    encoder = assembly.make_encoder("starter", load_settings(), lambda line: None)
+    encoder = make_encoder("starter", load_settings(), lambda line: None)
     texts = encode_asked(encoder, phrases(400))
     random = np.random.default_rng(1)
     meant = texts[random.integers(0, 400, PICTURES)] + texts[random.integers(0, 400, PICTURES)]
     noise = random.standard_normal(meant.shape) / np.sqrt(meant.shape[1])
     vectors = as_unit_vectors(meant + 0.7 * noise)
     layout = IndexLayout.of(home, "default")
-    with assembly.writing(layout, 0, create=True) as catalog:
+    with catalogs.writing(layout, 0, create=True) as catalog:
         catalog.bind(Identity(encoder.spec, FusionSpec(), "auto", ()))
         store_vectors(layout, catalog, encoder.spec, vectors[:7000])
         store_vectors(layout, catalog, encoder.spec, vectors[7000:], 7001, 2)
@@ -89,5 +90,13 @@ def test_an_index_that_is_not_there_is_said(mmsearch, tmp_path):
 def test_a_vector_index_that_there_is_not_stops_before_anything(mmsearch, photos, tmp_path):
     wrong = {"MMSEARCH_VECTOR_INDEX": "nonsense"}
     done = mmsearch("index", photos, "--home", tmp_path, "--model", "starter", code=2, env=wrong)
-    assert done.err.startswith("Error: There is no vector index named 'nonsense'. Known: ")
+    assert done.err.startswith("Error: There is no vector index named 'nonsense'. Known: auto, ")
     assert "holds no pictures yet" in mmsearch("query", "a dog", "--home", tmp_path).err
+
+
+def test_reindexing_into_a_vector_index_that_there_is_not_names_all_choices(mmsearch, photo_index):
+    done = mmsearch("reindex", "--vector-index", "nope", "--home", photo_index, code=2)
+    assert done.err == (
+        "Error: There is no vector index named 'nope'. "
+        "Known: auto, exact, faiss_fastscan, faiss_flat.\n"
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmsearch as library
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.settings import load_settings
 from tests.stored import stored_files
@@ -56,7 +56,7 @@ def kill_group(process):
 def content_of(home, name="default"):
     """By path: digest and vector, or the reason of failure; straight from the files of an index."""
     layout = IndexLayout(home / name)
-    with assembly.reading(layout) as catalog:
+    with catalogs.reading(layout) as catalog:
         return {
             path: (file.digest, file.error, vector)
             for path, (file, vector) in stored_files(layout, catalog).items()

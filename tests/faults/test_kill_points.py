@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
 from mmsearch.core.faults import FaultPoint
 from mmsearch.core.layout import IndexLayout
 from tests.faults.conftest import (
@@ -36,7 +36,7 @@ KILLS, HOMES = 100, 20
 
 def orphans(home):
     layout = IndexLayout(home / "default")
-    with assembly.reading(layout) as catalog:
+    with catalogs.reading(layout) as catalog:
         return layout.orphans(catalog.referenced_files())
 
 

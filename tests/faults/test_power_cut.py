@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
@@ -117,7 +117,7 @@ def fault_of_next_run(layout, photos):
 
 
 def vectors_of(layout):
-    with assembly.reading(layout) as catalog:
+    with catalogs.reading(layout) as catalog:
         held = stored_files(layout, catalog)
     return {os.fsdecode(path): vector for path, (_, vector) in held.items()}
 

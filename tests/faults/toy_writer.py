@@ -10,7 +10,9 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import index_builder
+from mmsearch.assembly.parts import make_fusion
 from mmsearch.catalog import connections
 from mmsearch.core import blocks, durable
 from mmsearch.core.layout import IndexLayout
@@ -74,10 +76,10 @@ def main(folder):
     write(photos, ["d", "e"])
     (photos / "a.toy").unlink()
     index(gone=["a"])
-    with assembly.writing(layout, 0, create=False) as catalog:
+    with catalogs.writing(layout, 0, create=False) as catalog:
         bound = catalog.identity()
-        builder = assembly.index_builder(layout, catalog, ToyEncoder)
-        compact(layout, catalog, assembly.make_fusion(bound.fusion), builder)
+        builder = index_builder(layout, catalog, ToyEncoder)
+        compact(layout, catalog, make_fusion(bound.fusion), builder)
     say(kept=[])
     write(photos, ["f"])
     index()

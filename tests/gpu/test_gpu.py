@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmsearch.core.errors import DeviceMemoryError
 from mmsearch.core.types import EncoderOptions, IndexSpec, Kind
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders import starter
@@ -61,3 +62,41 @@ def test_pictures_encoded_on_the_gpu_lie_where_the_cpu_puts_them(name, photos, c
             batch.append(cpu.prepare(Kind.IMAGE, np.asarray(image.convert("RGB"))))
     likeness = np.sum(cpu.encode(Kind.IMAGE, batch) * gpu.encode(Kind.IMAGE, batch), axis=1)
     assert likeness.min() > 0.99
+
+
+@pytest.fixture
+def allowed_bytes():
+    """Sets how much of the GPU's memory torch may take."""
+    import torch
+
+    whole = torch.cuda.get_device_properties(0).total_memory
+
+    def allow(count):
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(min(1.0, count / whole))
+
+    yield allow
+    allow(whole)
+
+
+def test_what_does_not_fit_the_gpu_is_encoded_in_parts_or_refused(photos, cache, allowed_bytes):
+    import torch
+
+    encoder = starter.build(EncoderOptions("", "cuda", cache, True))
+    with Image.open(min((photos / "photos").iterdir())) as image:
+        batch = [encoder.prepare(Kind.IMAGE, np.asarray(image.convert("RGB")))] * 512
+    encoder.encode(Kind.IMAGE, batch[:1])
+    torch.cuda.empty_cache()
+    weights = torch.cuda.memory_reserved()
+    torch.cuda.reset_peak_memory_stats()
+    few = encoder.encode(Kind.IMAGE, batch[:16])
+    allowed_bytes(2 * torch.cuda.max_memory_reserved())
+    many = encoder.encode(Kind.IMAGE, batch)
+    assert many.shape == (512, encoder.spec.dim)
+    assert (many @ few[0]).min() > 0.999
+    allowed_bytes(weights)
+    with pytest.raises(DeviceMemoryError, match="one picture does not fit"):
+        encoder.encode(Kind.IMAGE, batch[:1])
+    assert torch.cuda.memory_reserved() <= weights
+    allowed_bytes(80 * 2**30)
+    assert (encoder.encode(Kind.IMAGE, batch[:1]) @ few[0]).min() > 0.999

@@ -175,6 +175,32 @@ def test_pictures_are_found_by_pictures(client, local, photos):
     assert_same(liked, local.search(mmsearch.parse_query(images=[file]), 5))
 
 
+def test_a_picture_goes_with_words_and_all_else_of_a_search(client, asked, local, photos):
+    file = min((photos / "photos").iterdir())
+    portrait = mmsearch.parse_filters(orientation="portrait")
+    query = mmsearch.parse_query("at night", without=["snow"], images=[file], filters=portrait)
+    expected = local.search(query, 10)
+    more = {"query": "at night", "without": ["snow"], "filters": {"orientation": "portrait"}}
+    known = local.similar(file, 1)[0].id
+    assert_same(client.similar(known, 10, **more), expected)
+    # What is sent is made small first, so scores differ a little.
+    sent = client.similar(file, 10, **more)
+    assert {hit.id for hit in sent[:3]} <= {hit.id for hit in expected}
+    assert sent[0].score == pytest.approx(expected[0].score, abs=0.02)
+    assert all(hit.height > hit.width for hit in sent)
+    waited = asked(lambda client: client.similar(file.read_bytes(), 10, **more))
+    assert [hit.id for hit in waited] == [hit.id for hit in sent]
+    middle = sorted(hit.confidence for hit in sent)[5]
+    sure = client.similar(file, 10, min_confidence=middle, **more)
+    assert [hit.id for hit in sure] == [hit.id for hit in sent if hit.confidence >= middle]
+    least = client.similar(file, 10, min_score=sent[4].score, **more)
+    assert [hit.id for hit in least] == [hit.id for hit in sent[:5]]
+    with pytest.raises(InvalidQueryError, match="without words cannot be looked for in texts"):
+        client.similar(file, mode="text")
+    with pytest.raises(UsageError):
+        client.similar(file, mode="smell")
+
+
 def test_pictures_are_got(client, local):
     hit = client.search("a dog")[0]
     thumbnail = Image.open(io.BytesIO(client.thumbnail(hit, "small")))
@@ -296,7 +322,7 @@ def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path
     monkeypatch.chdir(tmp_path)
     with service_over(home) as service, running(service, 0) as url:
         printed = [_printed(example.replace("http://127.0.0.1:7788", url)) for example in examples]
-    search, more, _, job, waiting, wrong, retriever = printed
+    search, more, _, job, waiting, wrong, langchain, llama_index = printed
     assert search.count("\n") == 5
     assert search.startswith("1. 0.")
     assert 0 < int(more.split()[0]) < 212
@@ -304,7 +330,9 @@ def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path
     assert "'unchanged': 212" in job
     assert waiting.count(".jpg") == 2
     assert wrong == "There is no index 'nowhere' here. GET /v1/indexes lists them.\n"
-    assert retriever.count("/thumbnail ") == 3
+    assert langchain.count("/thumbnail ") == 3
+    assert llama_index.count("/original ") == 3
+    assert llama_index.endswith(".jpg\n")
 
 
 def _printed(program):

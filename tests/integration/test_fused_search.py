@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmsearch import assembly
+from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.errors import InvalidQueryError, UsageError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Filters, Mode
@@ -33,7 +33,7 @@ def run(layout, photos, encoder=None, fusion="weighted", captions=None):
 
 def reindex(layout, fusion, encoder=None, *, weight=0.4, again=False):
     with toy_indexer(layout, encoder) as indexer:
-        made = assembly.make_fusion(FusionSpec(fusion, weight))
+        made = make_fusion(FusionSpec(fusion, weight))
         return indexer.reindex(made, "exact", SearchGoals(), encode_again=again)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Mode
 from mmsearch.core.requests import IndexRequest
@@ -38,7 +38,7 @@ def run(layout, photos, encoder=None):
 
 def state(layout):
     """Pictures in the built index, and those beside it."""
-    with assembly.reading(layout) as catalog, catalog.snapshot() as snapshot:
+    with catalogs.reading(layout) as catalog, catalog.snapshot() as snapshot:
         built = snapshot.built.rows if snapshot.built else 0
         return built, sum(segment.rows for segment in snapshot.tail)
 
@@ -122,10 +122,10 @@ def test_a_run_that_fails_leaves_what_there_was(grown):
 
 def test_an_identity_keeps_its_goals_when_it_grows(grown):
     layout, photos = grown
-    with assembly.writing(layout, 0, create=False) as catalog:
+    with catalogs.writing(layout, 0, create=False) as catalog:
         bound = catalog.identity()
         catalog.bind(replace(bound, goals=replace(bound.goals, recall=0.8)))
     add(photos, range(40, 50))
     run(layout, photos)
-    with assembly.reading(layout) as catalog:
+    with catalogs.reading(layout) as catalog:
         assert catalog.identity().goals.recall == 0.8

@@ -8,10 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mmsearch as library
+from mmsearch.core.types import Kind
 from mmsearch.core.upkeep import Weight
+from mmsearch.encoders._torch import TorchTower
+from mmsearch.encoders._towers import TowerEncoder
 from mmsearch.server.rules import Rules
 from tests.over_http import asked
 
@@ -171,11 +175,27 @@ def test_thumbnails(server, index, size, edge):
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize(("megabytes", "kept"), [("0", 0), ("1", 1)])
+def test_thumbnails_are_kept_as_a_setting_says(photo_index, monkeypatch, tmp_path, megabytes, kept):
+    monkeypatch.setenv("MMSEARCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("MMSEARCH_THUMBNAILS_MB", megabytes)
+    with asked(photo_index) as server:
+        assert server.get(f"{AT}/pictures/1/thumbnail").status_code == 200
+    assert len(list((tmp_path / "thumbnails").rglob("*.webp"))) == kept
+
+
 def test_originals_whole_and_in_parts(server, index):
     hit = index.search("a windmill", k=1)[0]
     content = hit.path.read_bytes()
     answer = server.get(f"{AT}/pictures/{hit.id}/original")
     assert (answer.content, answer.headers["content-type"]) == (content, "image/jpeg")
+    small = server.get(f"{AT}/pictures/{hit.id}/thumbnail")
+    asked = {"Range": "bytes=10-19", "If-Range": small.headers["etag"]}
+    part = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=asked)
+    assert (part.status_code, part.content) == (206, small.content[10:20])
+    asked["If-Range"] = '"another"'
+    whole = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=asked)
+    assert (whole.status_code, whole.content) == (200, small.content)
     part = server.get(f"{AT}/pictures/{hit.id}/original", headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, content[10:20])
     beyond = server.get(
@@ -210,6 +230,32 @@ def test_measurements(server):
     assert 'route="/v1/indexes/{name}/search",status="200"' in text
     server.get("/anything/that/nobody/serves")
     assert "anything" not in server.get("/metrics").text
+
+
+def test_a_gpu_that_is_full_is_said_and_the_server_goes_on(server, index, monkeypatch):
+    class Full(torch.nn.Module):
+        def forward(self, pixels):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    tower, encode, full = TorchTower(Full(), "cpu"), TowerEncoder.encode, [True]
+
+    def on_gpu(self, kind, batch):
+        return tower.run(batch) if kind == Kind.IMAGE and full else encode(self, kind, batch)
+
+    monkeypatch.setattr(TowerEncoder, "encode", on_gpu)
+    picture = index.search("a windmill", k=1)[0].path.read_bytes()
+
+    def ask():
+        return server.post(f"{AT}/search/picture", files={"picture": picture})
+
+    for _ in range(2):
+        refused = ask()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["kind"] == "DeviceMemoryError"
+        assert refused.json()["detail"].startswith("The memory of device 'cpu' is full: one pict")
+        assert search(server, query="a boat")["hits"]
+    full.clear()
+    assert ask().status_code == 200
 
 
 def test_machines_that_watch(server):
@@ -286,6 +332,25 @@ def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
     with asked(home, Rules(indexing=False)) as server:
         refused = server.post(f"{AT}/jobs", json={"root": "few"})
         assert refused.json()["detail"] == "This server does not index."
+
+
+def test_pictures_like_one_whose_file_is_out_of_reach(home, folder):
+    with asked(home) as server:
+        before = search(server, query="a photograph")["hits"][0]
+        expected = search(server, like=[before["id"]])["hits"]
+        folder.rename(folder.with_name("unplugged"))
+        answer = search(server, like=[before["id"]])
+        assert answer["hits"] == expected
+        assert (len(expected), expected[0]["id"]) == (5, before["id"])
+        assert answer["query"] == f"picture {before['id']}"
+        assert search(server, query="a boat", like=[before["id"]])["pictures"] == 5
+
+
+@pytest.mark.parametrize("image_id", [0, 99999, 2**70])
+def test_pictures_like_one_that_is_not_there(server, image_id):
+    answer = server.post(f"{AT}/search", json={"like": [image_id]})
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"Index 'default' has no picture {image_id}."
 
 
 def test_a_picture_whose_file_is_no_longer_what_was_indexed_is_not_served(home, folder):

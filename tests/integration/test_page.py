@@ -15,6 +15,7 @@ from mmsearch.core.settings import Settings
 from mmsearch.server import sessions
 from mmsearch.server.app import guarded, make_app
 from mmsearch.server.rules import Rules
+from mmsearch.server.running import running
 from mmsearch.server.service import Service
 
 TOKEN = "open sésame"  # noqa: S105 - of these tests alone
@@ -269,11 +270,62 @@ def test_a_form_of_another_site_is_refused(closed):
     assert give(closed, TOKEN, origin="http://127.0.0.1:7788").status_code == 303
 
 
+@pytest.mark.enable_socket
+def test_two_servers_of_one_host_are_both_remembered(settings):
+    """Browsers send the cookies of a host to each of its ports."""
+    with (
+        serving(settings, token=TOKEN) as one,
+        serving(settings, token=TOKEN[::-1]) as other,
+        running(one, 0) as here,
+        running(other, 0) as there,
+        httpx.Client() as browser,
+    ):
+        for url, token in ((here, TOKEN), (there, TOKEN[::-1])):
+            answer = browser.post(f"{url}/session", data={"token": token})
+            assert answer.status_code == 303
+        assert len(browser.cookies) == 2
+        for url in (here, there, here):
+            assert browser.get(f"{url}/v1/indexes").status_code == 200
+        wrong = {"Cookie": "; ".join(f"{name}=1.0" for name in browser.cookies)}
+        assert httpx.get(f"{here}/v1/indexes", headers=wrong).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://photos.example", "mmsearch_session"),
+        ("http://[::1]:7788", "mmsearch_session_7788"),
+        ("https://photos.example", "__Host-mmsearch_session"),
+        ("https://photos.example:8443", "__Host-mmsearch_session_8443"),
+    ],
+)
+def test_the_cookie_is_that_of_the_address_that_a_browser_sees(closed, url, name):
+    """Also behind a proxy: it passes the name, and says that there is TLS before it."""
+    answer = ask(closed, f"{url}/session", "POST", data={"token": TOKEN})
+    kept, *facts = answer.headers["set-cookie"].split("; ")
+    assert kept.partition("=")[0] == name
+    assert ("Secure" in facts) == url.startswith("https")
+    assert "Path=/" in facts
+    assert not any(fact.startswith("Domain") for fact in facts)
+    known = ask(closed, f"{url}/v1/indexes", headers={"Cookie": kept})
+    assert known.status_code == 200
+    # What came without TLS, or for another port, is no way in here.
+    value = kept.partition("=")[2]
+    for elsewhere in {"mmsearch_session", "__Host-mmsearch_session", "mmsearch_session_1"} - {name}:
+        cookie = {"Cookie": f"{elsewhere}={value}"}
+        assert ask(closed, f"{url}/v1/indexes", headers=cookie).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["photos.example:port", "[::1", "x:99999", ""])
+def test_a_host_that_is_none_is_no_error(closed, host):
+    assert ask(closed, "/v1/indexes", headers={"Host": host}).status_code == 401
+
+
 def test_sessions_end(closed, monkeypatch):
     session = sessions.new_session(TOKEN)
 
     def status(value):
-        cookie = {"Cookie": f"{sessions.COOKIE}={value}"}
+        cookie = {"Cookie": f"mmsearch_session_7788={value}"}
         return ask(closed, "/v1/indexes", headers=cookie).status_code
 
     assert status(session) == 200

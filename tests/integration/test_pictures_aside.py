@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch import assembly
+from mmsearch.assembly.searching import picture_reader
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.settings import load_settings
 from mmsearch.engine.pictures import PictureReader
@@ -63,7 +63,7 @@ def test_it_costs_a_sentence(reader, name, reason):
 
 
 def test_a_closed_reader_starts_again(photos):
-    reader = assembly.picture_reader(load_settings())
+    reader = picture_reader(load_settings())
     path = os.fsencode(next(photos.rglob("*.jpg")))
     for _ in range(2):
         assert reader.thumbnail(path, 64).startswith(b"\xff\xd8\xff")
@@ -73,8 +73,9 @@ def test_a_closed_reader_starts_again(photos):
 def test_a_program_that_closes_nothing_ends(photos):
     path = next(photos.rglob("*.jpg"))
     program = (
-        "from mmsearch import assembly; from mmsearch.core.settings import load_settings;"
-        f"print(len(assembly.picture_reader(load_settings()).thumbnail({os.fsencode(path)!r}, 64)))"
+        "from mmsearch.assembly.searching import picture_reader;"
+        "from mmsearch.core.settings import load_settings;"
+        f"print(len(picture_reader(load_settings()).thumbnail({os.fsencode(path)!r}, 64)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, timeout=60, check=False

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmsearch.assembly import walk_of
+from mmsearch.assembly.indexing import walk_of
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
 from mmsearch.core.types import Text

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.indexing import index_builder
+from mmsearch.assembly.parts import make_fusion, vector_index_plugin
 from mmsearch.core import faults
 from mmsearch.core.faults import FaultPoint
 from mmsearch.core.layout import IndexLayout
@@ -78,10 +80,10 @@ class Store(RuleBasedStateMachine):
 
     @rule()
     def merge(self):
-        with assembly.writing(self.layout, 0, create=False) as catalog:
+        with catalogs.writing(self.layout, 0, create=False) as catalog:
             bound = catalog.identity()
-            builder = assembly.index_builder(self.layout, catalog, ToyEncoder)
-            compact(self.layout, catalog, assembly.make_fusion(bound.fusion), builder)
+            builder = index_builder(self.layout, catalog, ToyEncoder)
+            compact(self.layout, catalog, make_fusion(bound.fusion), builder)
 
     @rule(point=POINTS, visit=VISITS, what=st.sampled_from(["index", "merge"]))
     def be_killed(self, point, visit, what):
@@ -104,7 +106,7 @@ class Store(RuleBasedStateMachine):
 
     def held(self):
         """By name: the content of which the store has the digest."""
-        with assembly.reading(self.layout) as catalog:
+        with catalogs.reading(self.layout) as catalog:
             return {
                 os.fsdecode(path): content_of(file.digest)
                 for root in catalog.roots()
@@ -131,12 +133,12 @@ class Store(RuleBasedStateMachine):
     def it_is_sound(self):
         if not self.layout.exists():
             return
-        with assembly.private_copy(self.layout) as copy:
+        with catalogs.private_copy(self.layout) as copy:
             assert copy.findings() == []
             bound = copy.identity()
             if bound is not None:
-                fusion = assembly.make_fusion(bound.fusion)
-                plugin = assembly.vector_index_plugin
+                fusion = make_fusion(bound.fusion)
+                plugin = vector_index_plugin
                 assert list(check_vectors(self.layout, copy, plugin, fusion)) == []
 
 

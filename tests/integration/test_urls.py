@@ -96,6 +96,17 @@ def test_words_weights_and_other_pictures_go_with_it(server, outside, url, conte
     assert first not in [hit["id"] for hit in without["hits"][:100]]
 
 
+def test_pictures_of_the_index_and_sent_ones_go_with_it(server, url, content):
+    known = search(server, query="a dog", limit=1)["hits"][0]["id"]
+    line = f"image:{url} - 0.5:snow"
+    answer = search(server, like=[known], like_url=[url], query="a dog", limit=5)
+    assert answer["query"] == f"picture {known} + image:{url} + a dog"
+    assert known in [hit["id"] for hit in answer["hits"]]
+    beside = sent(server, content[1], query=line, limit=5)
+    assert beside["query"] == f"(picture) + {line}"
+    assert beside["hits"] != sent(server, content[1], limit=5)["hits"]
+
+
 def test_a_picture_that_is_named_twice_is_fetched_once(server, outside, url):
     search(server, like_url=[url, url], query=f"-image:{url} + a dog")
     assert len(outside.asked) == 1
@@ -141,6 +152,9 @@ def test_the_client_names_urls(service, outside, url, content):
         assert client.similar(url, 5) == expected
         assert client.search("", 5, like_url=[url]) == expected
         assert client.similar(url, 5, min_score=0.99) == expected[:1]
+        more = {"query": "at night", "filters": {"orientation": "landscape"}, "mode": "vector"}
+        beside = client.similar(url, 5, **more)
+        assert beside == client.similar(content[0], 5, **more) != expected
         assert np.array_equal(client.embed_picture(url), client.embed_picture(content[0]))
         with pytest.raises(
             SourceError, match=r"^The server at 'http://.*' answers with no picture"

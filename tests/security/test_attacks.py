@@ -4,12 +4,15 @@ import base64
 import io
 import json
 import os
+import socket
 import zlib
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
 from mmsearch.server.rules import Rules
+from mmsearch.server.running import answering
 from tests.over_http import asked
 
 AT = "/v1/indexes/default"
@@ -184,6 +187,20 @@ def test_what_was_sent_is_not_kept(server, tmp_path, monkeypatch):
 )
 def test_requests_have_limits(server, body):
     is_problem(server.post(f"{AT}/search", json=body), 422)
+
+
+def test_endless_headers_are_cut_off(socket_enabled):
+    async def never(scope, receive, send):
+        pytest.fail("asked")
+
+    line = b"X-More: " + b"a" * 1000 + b"\r\n"
+    with (
+        answering(never, "127.0.0.1", 0) as url,
+        socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection,
+    ):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        with pytest.raises(ConnectionError):
+            connection.sendall(line * 64_000)
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,21 @@ see `mmsearch.encoders.starter.heads` and ``scripts/build_starter``.
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
+from mmsearch.encoders._compiled import model_cache
+from mmsearch.encoders._model import Blueprint
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
-from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
+from mmsearch.encoders._towers import TowerEncoder
 from mmsearch.encoders.starter.alignment import ALIGNMENT, load_alignment
+
+if TYPE_CHECKING:
+    from mmsearch.encoders._loaded import LoadedModel
 
 CODE_VERSION: Final = 1
 END_TOKEN_ID: Final = 102
@@ -66,6 +71,7 @@ def _slug() -> str:
 
 
 def _load() -> LoadedModel:
+    from mmsearch.encoders._loaded import LoadedModel  # noqa: PLC0415 - to be compiled only
     from mmsearch.encoders.starter import heads  # noqa: PLC0415 - costs torch
 
     image_tower, text_tower = heads.ImageTower(), heads.TextTower()

@@ -18,7 +18,14 @@ from mmsearch.server.render import index_answer
 from mmsearch.server.routes.search import answer_search
 from mmsearch.server.schemas import SearchBody, SearchParams
 from mmsearch.server.service import TheService
-from mmsearch.server.sessions import COOKIE, LASTS_S, is_token, knows_token, new_session
+from mmsearch.server.sessions import (
+    LASTS_S,
+    cookie_name,
+    is_encrypted,
+    is_token,
+    knows_token,
+    new_session,
+)
 
 router = APIRouter(include_in_schema=False)
 
@@ -124,12 +131,12 @@ async def begin_session(
     answer = RedirectResponse(f"/?{asked}" if asked else "/", 303, {"Cache-Control": "no-store"})
     if expected is not None:
         answer.set_cookie(
-            COOKIE,
+            cookie_name(request),
             new_session(expected),
             max_age=LASTS_S,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=is_encrypted(request),
         )
     return answer
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Path, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from mmsearch.server.ranges import in_part
 from mmsearch.server.render import picture_answer
 from mmsearch.server.schemas import PictureAnswer
 from mmsearch.server.service import TheDesk, TheService
@@ -47,7 +48,7 @@ async def get_original(service: TheService, desk: TheDesk, image_id: ImageId) ->
 
 @router.get(
     "/v1/indexes/{name}/pictures/{image_id}/thumbnail",
-    response_class=FileResponse,
+    response_class=Response,
     responses={200: {"content": {"image/webp": {}}, "description": "A WebP."}},
 )
 async def get_thumbnail(
@@ -56,11 +57,15 @@ async def get_thumbnail(
     image_id: ImageId,
     size: Annotated[Size, Query(description="Long side: 160, 400 or 1280 pixels.")] = Size.MEDIUM,
     if_none_match: Annotated[str | None, Header()] = None,
+    wanted: Annotated[str | None, Header(alias="Range")] = None,
+    if_range: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The picture made small."""
+    """The picture made small, whole or in part (Range)."""
     record = await service.record(desk, image_id)
-    path, tag = await run_in_threadpool(service.thumbnails.get, record, size)
+    content, tag = await run_in_threadpool(service.thumbnails.get, record, size)
     headers = {"ETag": f'"{tag}"', "Cache-Control": "private, max-age=3600"}
     if if_none_match is not None and f'"{tag}"' in if_none_match:
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type="image/webp", headers=headers)
+    # A part of another picture would not fit to what somebody has of this one.
+    fits = if_range in (None, f'"{tag}"')
+    return in_part(content, wanted if fits else None, "image/webp", headers)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, UploadFile
 from fastapi import Query as Params
@@ -38,7 +37,6 @@ from mmsearch.server.schemas import (
     TextsBody,
 )
 from mmsearch.server.service import Service, TheDesk, TheService
-from mmsearch.server.thumbnails import present
 
 router = APIRouter(tags=["search"])
 
@@ -92,12 +90,25 @@ async def search_by_picture(
     query: Annotated[Text, Form(description="Text to go with it.")] = "",
     without: Annotated[list[Text], Form(alias="not", max_length=20)] = [],  # noqa: B006
     filters: Annotated[Json[FilterBody], Form(description="As in a search, in JSON.")] = NO_FILTERS,
+    mode: Annotated[Literal["vector", "text", "hybrid"] | None, Form()] = None,
+    min_score: Annotated[float | None, Form(allow_inf_nan=False)] = None,
+    min_confidence: Annotated[float | None, Form(ge=0, le=1, allow_inf_nan=False)] = None,
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[Text | None, Form()] = None,
 ) -> JSONResponse:
     """Search by a picture that is sent, with or without text."""
-    asked = {"query": query, "not": without, "filters": filters, "limit": limit, "cursor": cursor}
-    body = SearchBody.model_validate(asked)
+    body = SearchBody.model_validate(
+        {
+            "query": query,
+            "not": without,
+            "filters": filters,
+            "mode": mode,
+            "min_score": min_score,
+            "min_confidence": min_confidence,
+            "limit": limit,
+            "cursor": cursor,
+        }
+    )
     async with service.uploaded(picture) as path:
         answer = await answer_search(service, desk, body, [path])
     # Where it lay meanwhile is nobody's business.
@@ -144,12 +155,12 @@ async def answer_search(
     """
     offset = offset_of(body.cursor, K_LIMIT)
     limit = min(body.limit, K_LIMIT - offset)
-    liked = [present(await service.record(desk, image_id)) for image_id in body.like]
-    images = [*(pictures or []), *(Path(os.fsdecode(path)) for path in liked)]
+    images = pictures or []
     query = api.parse_query(
         body.query,
         without=body.without,
         images=images,
+        like=body.like,
         urls=body.like_url,
         filters=_filters(body.filters),
         mode=body.mode,

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-from pathlib import Path
 
 import pytest
 
@@ -46,8 +45,7 @@ class Desk:
 class Thumbnails:
     """Thumbnails of so many bytes by size; the files of some pictures are gone."""
 
-    def __init__(self, folder, sizes, gone=()):
-        self._folder = folder
+    def __init__(self, sizes, gone=()):
         self._sizes = sizes
         self._gone = gone
 
@@ -56,16 +54,14 @@ class Thumbnails:
             raise GoneError(f"The file of picture {record.id} is gone.")
         if record.id == UNWRITTEN:
             raise OSError(errno.ENOSPC, "No space left on device")
-        path = self._folder / f"{record.id}-{size}"
-        path.write_bytes(b"x" * self._sizes[size])
-        return path, "tag"
+        return b"x" * self._sizes[size], "tag"
 
 
 @pytest.fixture
-def answered(tmp_path):
+def answered():
     def run(ids, sizes, gone=()):
         asked = SearchArguments(query="a mill", limit=30)
-        return asyncio.run(Tools(Desk(ids), Thumbnails(tmp_path, sizes, gone)).search(asked))
+        return asyncio.run(Tools(Desk(ids), Thumbnails(sizes, gone)).search(asked))
 
     return run
 
@@ -96,16 +92,16 @@ def test_further_hits_are_told_without_a_preview(answered):
     assert kinds(answer).count(str) == 31
 
 
-def test_a_picture_that_is_too_large_for_an_answer_is_shown_smaller(tmp_path):
+def test_a_picture_that_is_too_large_for_an_answer_is_shown_smaller():
     sizes = {Size.LARGE: tools.SHOWN_BYTES + 1, Size.MEDIUM: 10}
     asked = PictureArguments(image_id=1, size=Size.LARGE)
-    answer = asyncio.run(Tools(Desk([]), Thumbnails(tmp_path, sizes)).get(asked))
+    answer = asyncio.run(Tools(Desk([]), Thumbnails(sizes)).get(asked))
     words, content = answer.parts
     assert words.endswith("Shown at 400 pixels: larger it is too much for an answer.")
     assert len(content) == 10
 
 
-def test_a_picture_that_is_not_there_is_no_picture(tmp_path):
+def test_a_picture_that_is_not_there_is_no_picture():
     asked = PictureArguments(image_id=MISSING)
     with pytest.raises(UnknownNameError, match="has no picture 99"):
-        asyncio.run(Tools(Desk([]), Thumbnails(Path(tmp_path), {})).get(asked))
+        asyncio.run(Tools(Desk([]), Thumbnails({})).get(asked))

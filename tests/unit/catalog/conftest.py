@@ -1,6 +1,6 @@
 import pytest
 
-from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.catalog.opening import open_catalog
 
 
 @pytest.fixture

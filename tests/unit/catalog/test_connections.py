@@ -14,7 +14,7 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 
 from mmsearch.catalog import files
 from mmsearch.catalog.connections import reading, writing
-from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.catalog.opening import open_catalog
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, StateError
 from tests.unit.catalog.samples import encoded
 
@@ -264,7 +264,7 @@ class TestReadOnlyFolder:
 WRITER = """
 import sys
 from pathlib import Path
-from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.catalog.opening import open_catalog
 from tests.unit.catalog.samples import encoded
 
 catalog = open_catalog(Path(sys.argv[1]))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.catalog.opening import open_catalog
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import (
     FIELDS,

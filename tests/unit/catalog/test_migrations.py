@@ -2,10 +2,11 @@ import sqlite3
 
 import pytest
 
-from mmsearch.catalog import migrations
+from mmsearch.catalog import schema
 from mmsearch.catalog.connections import open_engine
-from mmsearch.catalog.migrations import MIGRATIONS, Migration, migrate
-from mmsearch.catalog.sqlite import open_catalog
+from mmsearch.catalog.migrations import MIGRATIONS, Migration
+from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.schema import migrate
 from mmsearch.core.errors import DamagedFileError, SchemaError
 from tests.unit.catalog.samples import encoded
 
@@ -91,7 +92,7 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(catalog, path, monkeypa
     catalog.commit_shard(encoded(catalog, catalog.ensure_root(b"/photos")[0], {b"a": "a"}))
     catalog.close()
     before = dump(path)
-    monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, BROKEN))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, BROKEN))
     with pytest.raises(Exception, match=r"syntax error|incomplete input"):
         open_catalog(path)
     assert dump(path) == before

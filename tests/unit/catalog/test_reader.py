@@ -2,12 +2,14 @@
 
 import os
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
 
+from mmsearch.catalog import files
+from mmsearch.catalog.opening import open_catalog
 from mmsearch.catalog.reader import open_reader
-from mmsearch.catalog.sqlite import open_catalog
 from mmsearch.core.errors import DamagedFileError, MMSearchError, SchemaError, StateError
 from mmsearch.core.evidence import Phrase
 from mmsearch.core.queries import Filters
@@ -52,6 +54,72 @@ def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path):
         assert (old.generation, old.pictures) == (before, 2)
         with reader.snapshot() as new:
             assert (new.generation, new.pictures) == (before + 1, 3)
+
+
+def test_one_connection_serves_one_snapshot_after_the_other(catalog, root, path, monkeypatch):
+    filled(catalog, root)
+    reader = open_reader(path)
+    opened = []
+    monkeypatch.setattr(files, "connect", lambda *given: opened.append(given))
+    for image_id in (1, 2):
+        with reader.snapshot() as snapshot:
+            assert snapshot.records([image_id])[0].id == image_id
+    assert opened == []
+
+
+def test_what_was_committed_meanwhile_is_seen(catalog, root, path):
+    reader = open_reader(path)
+    for number in range(3):
+        catalog.commit_shard(encoded(catalog, root, {b"%d.jpg" % number: f"{number}"}))
+        with reader.snapshot() as snapshot:
+            assert snapshot.pictures == number + 1
+
+
+def test_an_error_between_snapshots_does_no_harm(catalog, root, path):
+    filled(catalog, root)
+    reader = open_reader(path)
+    with pytest.raises(KeyError), reader.snapshot() as snapshot:
+        snapshot.records([99])
+    with reader.snapshot() as snapshot:
+        assert snapshot.pictures == 2
+
+
+def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path):
+    filled(catalog, root)
+    reader = open_reader(path)
+    with reader.snapshot() as snapshot:
+        assert snapshot.pictures == 2
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    with closing(open_catalog(aside / path.name, create=True)) as other:
+        other.bind(IDENTITY)
+    catalog.close()
+    for file in path.parent.glob(path.name + "*"):
+        file.unlink()
+    for file in aside.iterdir():
+        os.replace(file, path.parent / file.name)
+    with closing(open_catalog(path)) as writer:
+        new_root, _ = writer.ensure_root(b"/elsewhere")
+        writer.commit_shard(encoded(writer, new_root, {b"new.jpg": "new"}))
+        with reader.snapshot() as snapshot:
+            assert snapshot.pictures == 1
+        reader.close()
+        # The old connection must not have taken the new file's -wal with it.
+        with open_reader(path).snapshot() as snapshot:
+            assert snapshot.pictures == 1
+
+
+def test_a_kept_connection_leaves_writers_alone(catalog, root, path):
+    filled(catalog, root)
+    reader = open_reader(path)
+    with reader.snapshot() as snapshot:
+        assert snapshot.pictures == 2
+    catalog.close()
+    assert path.with_name(path.name + "-wal").stat().st_size == 0
+    with closing(open_catalog(path)) as writer:
+        writer.shrink()
+    with reader.snapshot() as snapshot:
+        assert snapshot.pictures == 2
 
 
 def as_said(opening):

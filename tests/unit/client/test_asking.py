@@ -1,6 +1,7 @@
 """What is sent, and what is made of the answers."""
 
 import json
+import re
 
 import httpx
 import numpy as np
@@ -175,8 +176,7 @@ def test_a_picture_is_sent_or_named(tmp_path):
     client.similar(7, 3)
     client.similar(hit_of(HIT), 3)
     client.similar(file, 3)
-    # The score of each is 0.25.
-    assert client.similar(b"PNG", 3, min_score=0.3) == []
+    client.similar(b"PNG", 3)
     by_id, by_hit, by_path, by_content = server.asked
     assert by_id.content == by_hit.content
     assert b'"like": [7]' in by_id.content
@@ -198,6 +198,47 @@ def test_a_url_is_named_not_read():
     assert (asked["like_url"], asked["min_score"]) == (["HTTPS://a.example/b,c.jpg"], 0.1)
     assert embedded.url.path == "/v1/indexes/default/embeddings/picture"
     assert embedded.content == b"url=http%3A%2F%2Fa.example%2Fb.jpg%3Fc%3Dd%26e"
+
+
+MORE = {
+    "query": "at night",
+    "without": ["people", "cars"],
+    "filters": {"orientation": "portrait"},
+    "mode": "vector",
+    "min_score": 0.1,
+    "min_confidence": 0.25,
+}
+
+
+def test_what_is_asked_besides_goes_with_the_picture():
+    server = Played(*(answered(page(hits(1, 1))) for _ in range(3)))
+    client = Client(URL, transport=server.transport)
+    client.similar(7, 3, **MORE)
+    client.similar("http://a.example/b.jpg", 3, **MORE)
+    client.similar(b"PNG", 3, **MORE)
+    by_id, by_url, sent = server.asked
+    named = {"like": [7], "like_url": []}, {"like": [], "like_url": ["http://a.example/b.jpg"]}
+    for asked, pictures in zip((by_id, by_url), named, strict=True):
+        body = json.loads(asked.content)
+        assert {name: body[name] for name in pictures} == pictures
+        assert (body["query"], body["not"]) == ("at night", ["people", "cars"])
+        rest = ("filters", "mode", "min_score", "min_confidence")
+        assert {name: body[name] for name in rest} == {name: MORE[name] for name in rest}
+    parts = re.findall(rb'name="(\w+)"\r\n\r\n(.*?)\r\n--', sent.content)
+    assert sorted(parts) == sorted(
+        [
+            (b"query", b"at night"),
+            (b"not", b"people"),
+            (b"not", b"cars"),
+            (b"filters", b'{"orientation": "portrait"}'),
+            (b"mode", b"vector"),
+            (b"min_score", b"0.1"),
+            (b"min_confidence", b"0.25"),
+            (b"limit", b"3"),
+        ]
+    )
+    with pytest.raises(UsageError, match="cannot be sent"):
+        client.similar(b"PNG", filters={"tag": {1, 2}})
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from mmsearch.core import durable as module
 from mmsearch.core.durable import publish_bytes, read_verified
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
-from mmsearch.core.layout import IndexLayout
+from mmsearch.core.layout import IndexLayout, index_names
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.segments import SegmentVectors, read_segment, write_segment
 from mmsearch.core.types import TextVectors
@@ -26,6 +26,18 @@ def layout(tmp_path):
 def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
     with pytest.raises(UsageError, match="cannot be the name"):
         IndexLayout.of(tmp_path, name)
+
+
+def test_indexes_are_folders_with_a_catalog_whose_name_is_not_hidden(tmp_path):
+    for name in ("b", "a", ".removed"):
+        layout = IndexLayout(tmp_path / name)
+        layout.create()
+        layout.catalog.touch()
+    IndexLayout(tmp_path / "without").create()
+    (tmp_path / "file").touch()
+    assert index_names(tmp_path) == ["a", "b"]
+    assert index_names(tmp_path / "nowhere") == []
+    assert index_names(tmp_path / "file") == []
 
 
 def test_a_published_file_is_whole_and_stamped(layout):

@@ -16,10 +16,13 @@ from mmsearch.encoders._compiled import (
     SourceFile,
     Tower,
     TowerName,
+    model_cache,
 )
+from mmsearch.encoders._loaded import LoadedModel
+from mmsearch.encoders._model import Blueprint
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
-from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder, model_cache
+from mmsearch.encoders._towers import TowerEncoder
 
 SPEC = EncoderSpec("toy", 3, "0" * 64, {"size_px": 8, "mean": [0.5]}, 1, 16)
 FACTS = TokenizerFacts(16, "none", 0, None, True, False)

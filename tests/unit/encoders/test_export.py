@@ -9,9 +9,11 @@ import pytest
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.types import EncoderOptions, EncoderSpec, Kind
 from mmsearch.encoders._compiled import CompiledTower, ModelCache
+from mmsearch.encoders._loaded import LoadedModel
+from mmsearch.encoders._model import Blueprint
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
-from mmsearch.encoders._towers import Blueprint, LoadedModel, TowerEncoder
+from mmsearch.encoders._towers import TowerEncoder
 
 
 @pytest.fixture

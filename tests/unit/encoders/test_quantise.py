@@ -1,5 +1,8 @@
 """A tower goes to int8 where that changes nothing, and stays in float32 where it would."""
 
+import logging
+import time
+
 import numpy as np
 import pytest
 
@@ -7,11 +10,14 @@ from mmsearch.encoders._compiled import CompiledTower, ModelCache, Precision
 
 EDGE = 16
 
+LARGE = 5
+"""So much larger, a column drowns the others of its call, and leaves those of other blocks."""
+
 
 @pytest.fixture
 def export(tmp_path):
     from mmsearch.encoders._export import export_tower
-    from mmsearch.encoders._quantise import lifelike
+    from mmsearch.encoders._samples import lifelike
 
     folder_cache = ModelCache(tmp_path)
     pictures = lifelike(EDGE, 8)
@@ -34,11 +40,11 @@ def layers(scale=None):
         def __init__(self):
             super().__init__()
             torch.manual_seed(0)
-            self.first = torch.nn.Linear(EDGE * EDGE * 3, 256)
-            self.second = torch.nn.Linear(256, 64)
+            self.first = torch.nn.Linear(EDGE * EDGE * 3, 1024)
+            self.second = torch.nn.Linear(1024, 64)
             if scale is not None:
                 # It decides nothing, yet the scale of all other activations is set by it.
-                self.first.weight.data[0] *= scale
+                self.first.weight.data[0] = self.first.weight.data[0].abs() * scale
                 self.second.weight.data[:, 0] = 0
 
         def forward(self, pictures):
@@ -90,15 +96,61 @@ def test_weights_that_are_not_packed_give_the_same_vectors(export, tmp_path, sin
             np.testing.assert_allclose(mine, theirs, atol=1e-6)
 
 
+@pytest.fixture
+def blocks_are_fast(monkeypatch):
+    from mmsearch.encoders import _quantise
+
+    monkeypatch.setattr(_quantise, "is_faster", lambda *given: True)
+
+
+def test_one_large_activation_drowns_no_other_block(export, blocks_are_fast, tmp_path):
+    made, tower, pictures = export(layers(scale=LARGE))
+    assert (made.precision, made.packs) == (Precision.INT8, True)
+    assert 0.995 <= made.cosine <= 1.0001
+    _, reference, _ = export(layers(scale=LARGE), single=False)
+    calls = [[picture[None]] for picture in pictures]
+    together = tower.run_each(calls)
+    assert (together * reference.run([pictures])).sum(axis=1).min() >= 0.995
+    np.testing.assert_array_equal(together, [tower.run(call)[0] for call in calls])
+
+
+def test_blocks_that_take_longer_are_not_taken(export, monkeypatch):
+    from mmsearch.encoders import _quantise
+
+    monkeypatch.setattr(_quantise, "is_faster", lambda *given: False)
+    made, _, _ = export(layers(scale=LARGE))
+    assert made.precision is Precision.FLOAT32
+
+
+def test_what_takes_longer_is_found_out():
+    from mmsearch.encoders._quantise import is_faster
+
+    class Tower:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def run(self, inputs):
+            time.sleep(self.seconds)
+
+    assert is_faster(Tower(0.001), Tower(0.03), [])
+    assert not is_faster(Tower(0.03), Tower(0.001), [])
+
+
+def test_the_quantiser_leaves_logging_alone(export, blocks_are_fast):
+    before = (logging.root.level, list(logging.root.handlers))
+    export(layers(scale=LARGE))
+    assert (logging.root.level, list(logging.root.handlers)) == before
+
+
 @pytest.mark.parametrize("tower", [lambda: layers(scale=1e6), convolutions])
-def test_what_would_change_stays_in_float32(export, tower):
+def test_what_would_change_stays_in_float32(export, blocks_are_fast, tower):
     made, compiled, pictures = export(tower())
     assert (made.precision, made.cosine) == (Precision.FLOAT32, 1.0)
     assert compiled.run([pictures]).shape == (8, 64)
 
 
 def test_pictures_of_noise_have_the_spectrum_of_photographs():
-    from mmsearch.encoders._quantise import lifelike
+    from mmsearch.encoders._samples import lifelike
 
     pictures = lifelike(64, 4).astype(float)
     grey = pictures.mean(axis=3)

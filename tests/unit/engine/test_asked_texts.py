@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.engine.asked_texts import WANTED, asked_texts, encode_asked, phrases
@@ -28,7 +28,7 @@ def test_captions_of_the_index_are_among_them(tmp_path):
         from mmsearch.core.requests import IndexRequest
 
         indexer.run(IndexRequest(bytes(photos)))
-    with assembly.reading(layout) as catalog:
+    with catalogs.reading(layout) as catalog:
         texts = asked_texts(catalog)
     assert len(texts) == WANTED
     assert sum(text.startswith("caption number") for text in texts) == 40

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch import assembly
+from mmsearch.assembly import catalogs
+from mmsearch.assembly.parts import make_fusion, vector_index_plugin
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Identity
 from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals
@@ -24,7 +25,7 @@ ROWS, ASKED = gapped(12_000, 1200)
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     layout = IndexLayout(tmp_path_factory.mktemp("built") / "index")
-    with assembly.writing(layout, 0, create=True) as catalog:
+    with catalogs.writing(layout, 0, create=True) as catalog:
         catalog.bind(IDENTITY)
         store_vectors(layout, catalog, ENCODER, ROWS[:9000])
         store_vectors(layout, catalog, ENCODER, ROWS[9000:], 9001, 2)
@@ -39,9 +40,9 @@ def build(stored, goals=None, vector_index="auto", left_out=(), gpu_bytes=0):
         asked.append(True)
         return ASKED
 
-    builder = IndexBuilder(layout, assembly.vector_index_plugin, texts_asked, lambda: gpu_bytes)
+    builder = IndexBuilder(layout, vector_index_plugin, texts_asked, lambda: gpu_bytes)
     identity = replace(IDENTITY, vector_index=vector_index, goals=goals or SearchGoals())
-    fusion = assembly.make_fusion(FusionSpec())
+    fusion = make_fusion(FusionSpec())
     built = builder.build(catalog.segments(), fusion, identity, np.array(left_out, dtype=np.int64))
     return built, bool(asked)
 

@@ -38,18 +38,34 @@ def test_other_texts_and_encoders_have_others(tmp_path):
 
 @pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:-1] + b"\x01", lambda b: b""])
 def test_what_is_damaged_is_made_again(tmp_path, harm):
-    kept = KeptVectors(tmp_path, ToyEncoder())
-    whole = kept.get(TEXTS, made)
+    whole = KeptVectors(tmp_path, ToyEncoder()).get(TEXTS, made)
     (file,) = tmp_path.iterdir()
     file.write_bytes(harm(file.read_bytes()))
-    np.testing.assert_array_equal(kept.get(TEXTS, made), whole)
-    np.testing.assert_array_equal(kept.get(TEXTS, never), whole)
+    times = []
+
+    def made_again(texts):
+        times.append(texts)
+        return made(texts)
+
+    kept = KeptVectors(tmp_path, ToyEncoder())
+    np.testing.assert_array_equal(kept.get(TEXTS, made_again), whole)
+    assert len(times) == 1
+    np.testing.assert_array_equal(KeptVectors(tmp_path, ToyEncoder()).get(TEXTS, never), whole)
 
 
-def test_where_nothing_can_be_kept_it_is_made_every_time(tmp_path):
+def test_it_is_read_once(tmp_path):
+    KeptVectors(tmp_path, ToyEncoder()).get(TEXTS, made)
+    kept = KeptVectors(tmp_path, ToyEncoder())
+    first = kept.get(TEXTS, never)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    np.testing.assert_array_equal(kept.get(TEXTS, never), first)
+
+
+def test_where_nothing_can_be_kept_it_is_made_by_each(tmp_path):
     (tmp_path / "file").touch()
-    kept = KeptVectors(tmp_path / "file", ToyEncoder())
-    np.testing.assert_array_equal(kept.get(TEXTS, made), kept.get(TEXTS, made))
+    first, second = (KeptVectors(tmp_path / "file", ToyEncoder()) for _ in range(2))
+    np.testing.assert_array_equal(first.get(TEXTS, made), second.get(TEXTS, made))
 
 
 def test_a_query_compares_with_the_same_as_without(tmp_path):

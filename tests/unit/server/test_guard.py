@@ -209,6 +209,58 @@ def test_a_client_that_asks_too_often_waits():
     assert [asking.get("/v1/x").status_code for _ in range(2)] == [200, 429]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/static/app.js"),
+        ("GET", "/v1/indexes/default/pictures/7/thumbnail?size=small"),
+        ("HEAD", "/v1/indexes/default/pictures/7/thumbnail"),
+        ("GET", "/v1/indexes/default/pictures/7/original"),
+        ("GET", "/v1/indexes/default/pictures/7"),
+        ("GET", "/v1/indexes"),
+        ("GET", "/v1/indexes/default"),
+        ("GET", "/v1/indexes/default/jobs/1/events"),
+        ("OPTIONS", "/v1/indexes/default/search"),
+    ],
+)
+def test_what_only_shows_does_not_count(method, path):
+    asking = client(Rules(requests_per_s=1), clock=lambda: 0.0)
+    assert {asking.request(method, path).status_code for _ in range(60)} == {200}
+    assert [asking.get("/v1/indexes/default/search").status_code for _ in range(2)] == [200, 429]
+    assert asking.request(method, path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1/indexes/default/search?q=a"),
+        ("GET", "/v1/indexes/default/search/thumbnail"),
+        ("GET", "/anything"),
+        ("POST", "/v1/indexes/default/search"),
+        ("POST", "/v1/indexes/default/search/picture"),
+        ("POST", "/v1/indexes/default/embeddings/texts"),
+        ("POST", "/v1/indexes/default/jobs"),
+        ("DELETE", "/v1/indexes/default/jobs/1"),
+        ("POST", "/v1/indexes/default/pictures/7/thumbnail"),
+        ("POST", "/session"),
+        ("POST", "/mcp"),
+    ],
+)
+def test_what_searches_encodes_or_changes_something_counts(method, path):
+    asking = client(Rules(requests_per_s=1), clock=lambda: 0.0)
+    assert [asking.request(method, path).status_code for _ in range(2)] == [200, 429]
+
+
+def test_who_guesses_at_the_token_is_slowed_down_wherever():
+    asking = client(Rules(token=TOKEN, requests_per_s=2), clock=lambda: 0.0)
+    link = "/v1/indexes/default/pictures/7/thumbnail"
+    guess = {"Authorization": "Bearer guess"}
+    assert [asking.get(link, headers=guess).status_code for _ in range(3)] == [401, 401, 429]
+    known = {"Authorization": f"Bearer {TOKEN}".encode()}
+    assert asking.get(link, headers=known).status_code == 200
+
+
 @given(
     per_s=st.floats(0.5, 50),
     gaps=st.lists(st.floats(0, 1), min_size=1, max_size=60),

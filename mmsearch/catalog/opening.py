@@ -1,0 +1,106 @@
+"""Opening a catalog: it is made, compared with its seal, and brought to the newest schema."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from mmsearch.catalog import schema, seal
+from mmsearch.catalog.connections import open_engine, reading, rows_of
+from mmsearch.catalog.sqlite import SqliteCatalog
+from mmsearch.catalog.wal import commits_passed_over
+from mmsearch.core.catalog import Catalog
+from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
+from mmsearch.core.errors import DamagedFileError, StateError
+from mmsearch.core.faults import FaultPoint, reach
+
+
+def open_catalog(
+    path: Path, *, create: bool = False, read_only: bool = False, sealed: bool = True
+) -> Catalog:
+    """Open the catalog of an index.
+
+    A writer (``read_only=False``) must hold the index's lock; it brings an older schema to the
+    newest one. A reader needs no lock and changes nothing: it refuses an older schema. It works
+    beside a writer, and in a folder that cannot be written.
+
+    Args:
+        path: The database.
+        create: Make it if it is missing; only for a writer.
+        read_only: Open it for reading only.
+        sealed: Compare and make the seal of a writer; not for a passing copy.
+
+    Raises:
+        DamagedFileError: The file is no SQLite database, no catalog, or damaged.
+        SchemaError: Its schema is newer than this code, or older and ``read_only`` is set.
+        StateError: It cannot be opened; a missing file is one such case.
+    """
+    if create and read_only:
+        raise ValueError("a catalog that is only read cannot be created")
+    if create and not path.exists():
+        _create(path)
+    seals = sealed and not read_only
+    before = _unsealed(path) if seals else None
+    engine = open_engine(path, create=False, read_only=read_only)
+    try:
+        if read_only:
+            with reading(engine) as connection:
+                schema.check_readable(rows_of(connection), path)
+        else:
+            schema.migrate(engine, path)
+    except BaseException:
+        engine.dispose()
+        if before is not None and before.sha256 is not None:
+            seal.close_seal(path, before.roots)
+        raise
+    return SqliteCatalog(engine, path if seals else None)
+
+
+def _unsealed(path: Path) -> seal.Seal | None:
+    """Compare a catalog with its seal and open that; the seal as it was.
+
+    Raises:
+        DamagedFileError: It is not what the last writer left.
+    """
+    if not seal.check_seal(path) and commits_passed_over(path) > 1:
+        raise DamagedFileError(
+            f"{path}-wal is damaged: commits in it cannot be read.",
+            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+        )
+    before = seal.read_seal(path)
+    seal.open_seal(path, before.roots if before else ())
+    return before
+
+
+def _create(path: Path) -> None:
+    """Make an empty catalog under another name first: a reader meets a whole one or none."""
+    unfinished = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
+    _remove_database(unfinished)
+    try:
+        engine = open_engine(unfinished, create=True, read_only=False)
+        try:
+            schema.migrate(engine, unfinished)
+        finally:
+            # The last connection to close moves everything from the -wal file into the database.
+            engine.dispose()
+        _refuse_half(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            _remove_database(unfinished)
+        raise
+    reach(FaultPoint.CATALOG_MADE)
+    unfinished.replace(path)
+    seal.seal_path(path).unlink(missing_ok=True)
+    reach(FaultPoint.CATALOG_NAMED)
+    sync_folder(path.parent)
+
+
+def _refuse_half(unfinished: Path, path: Path) -> None:
+    """On a full disk the -wal file stays behind: the database beside it is not whole."""
+    if unfinished.with_name(f"{unfinished.name}-wal").exists():
+        raise StateError(f"{path} could not be written: is there no room left on the disk?")
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

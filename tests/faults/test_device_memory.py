@@ -1,0 +1,71 @@
+"""A GPU whose memory is taken by others: a run ends with a sentence, and the next one goes on."""
+
+import os
+
+import numpy as np
+import pytest
+
+from mmsearch.core.device_memory import in_halves
+from mmsearch.core.errors import DeviceMemoryError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.requests import IndexRequest
+from tests.integration.test_indexer_law import write
+from tests.stored import stored_files
+from tests.toy import ToyEncoder, toy_indexer
+
+
+class OnGpu(ToyEncoder):
+    """Holds so many pictures at once; after ``until`` of them, none."""
+
+    def __init__(self, holds, until=None):
+        super().__init__()
+        self.holds = holds
+        self.until = until
+
+    def encode(self, kind, batch):
+        if kind == "text":
+            return super().encode(kind, batch)
+
+        def run(part):
+            if len(batch[part]) > self.holds or self.encoded == self.until:
+                raise RuntimeError("CUDA out of memory.")
+            return ToyEncoder.encode(self, kind, batch[part])
+
+        return np.concatenate(in_halves(run, len(batch), device="cuda", what="one picture"))
+
+
+@pytest.fixture
+def toys(tmp_path):
+    made = tmp_path / "toys"
+    made.mkdir()
+    for number in range(30):
+        write(made, b"%d.toy" % number, b"content %d" % number, 1 + number)
+    return made
+
+
+def run(layout, toys, encoder):
+    with toy_indexer(layout, encoder) as indexer:
+        return indexer.run(IndexRequest(os.fsencode(toys)))
+
+
+def vectors(layout, toys):
+    with toy_indexer(layout) as indexer:
+        return {path: row for path, (_, row) in stored_files(layout, indexer.catalog).items()}
+
+
+def test_a_run_on_a_small_gpu_gives_what_a_large_one_gives(tmp_path, toys):
+    small, large = IndexLayout(tmp_path / "small"), IndexLayout(tmp_path / "large")
+    assert run(small, toys, OnGpu(1)).added == run(large, toys, OnGpu(4)).added == 30
+    mine, theirs = vectors(small, toys), vectors(large, toys)
+    assert mine.keys() == theirs.keys()
+    for path, row in mine.items():
+        np.testing.assert_array_equal(row, theirs[path])
+
+
+def test_a_run_that_does_not_fit_ends_and_the_next_one_goes_on(tmp_path, toys):
+    layout = IndexLayout(tmp_path / "index")
+    with pytest.raises(DeviceMemoryError, match="one picture does not fit"):
+        run(layout, toys, OnGpu(4, until=8))
+    report = run(layout, toys, OnGpu(4))
+    assert (report.added + report.unchanged, len(report.failed)) == (30, 0)
+    assert len(vectors(layout, toys)) == 30

@@ -1,0 +1,427 @@
+"""The retriever in LlamaIndex: by itself, fused, under a query engine, waiting or not."""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from typing import ClassVar
+
+import httpx
+import pytest
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.indices.query.query_transform import HyDEQueryTransform
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms import MockLLM
+from llama_index.core.llms.mock import MockLLMWithChatMemoryOfLastCall
+from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.retrievers import QueryFusionRetriever
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.tools import RetrieverTool
+from llama_index.core.vector_stores.utils import node_to_metadata_dict
+
+import mmsearch
+from mmsearch.core.errors import InvalidQueryError, MissingExtraError, SourceError, UsageError
+from mmsearch.integrations.llama_index import MMSearchRetriever
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.running import running
+from tests.over_http import service_over
+
+QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
+FUSIONS = ["simple", "reciprocal_rerank", "relative_score", "dist_based_score"]
+
+
+@pytest.fixture
+def index(photo_index):
+    with mmsearch.open_index(home=photo_index) as index:
+        yield index
+
+
+@pytest.fixture
+def service(photo_index):
+    with service_over(photo_index) as service:
+        yield service
+
+
+@pytest.fixture
+def picture(photos):
+    return min((photos / "photos").iterdir())
+
+
+@pytest.fixture(scope="module")
+def told_home(request, photos, tmp_path_factory):
+    """The home of an index of two pictures, of which the first is told of in two texts."""
+    command = request.getfixturevalue("mmsearch")
+    folder = tmp_path_factory.mktemp("told")
+    home = tmp_path_factory.mktemp("home")
+    for path in sorted((photos / "photos").iterdir())[:2]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    first = min(folder.iterdir())
+    told = {"title": "The mill at Cley", "description": "Seen from a boat", "keywords": ["Norfolk"]}
+    first.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+    command("index", folder, "--home", home, "--model", "starter")
+    return home
+
+
+@pytest.fixture
+def told(told_home):
+    with mmsearch.open_index(home=told_home) as index:
+        yield index
+
+
+def ids(nodes):
+    return [found.node.metadata["id"] for found in nodes]
+
+
+def hit_ids(hits):
+    return [hit.id for hit in hits]
+
+
+def test_nodes_are_hits(index):
+    nodes = MMSearchRetriever(index, k=4).retrieve("a dog")
+    for found, hit in zip(nodes, index.search("a dog", 4), strict=True):
+        assert isinstance(found, NodeWithScore)
+        assert isinstance(found.node, ImageNode)
+        assert found.score == hit.score
+        assert found.node.image_path == str(hit.path)
+        assert found.node.resolve_image() == str(hit.path)
+        assert found.node.image_url is None
+        assert found.node.image_mimetype == "image/jpeg"
+        assert found.node.text == str(hit.path)
+        assert found.metadata["confidence"] == hit.confidence
+        assert found.metadata["band"] == hit.band.value
+        assert "thumbnail" not in found.metadata
+
+
+def test_nodes_can_be_stored(told):
+    for found in MMSearchRetriever(told).retrieve("mill"):
+        stored = json.loads(json.dumps(found.node.to_dict()))
+        assert ImageNode.from_dict(stored) == found.node
+        assert node_to_metadata_dict(found.node, flat_metadata=True)["document_id"] == "None"
+
+
+def test_nodes_are_the_same_whatever_was_asked(told):
+    retriever = MMSearchRetriever(told, mode="text")
+    (mill,), (boat,) = retriever.retrieve("mill"), retriever.retrieve("boat")
+    assert (mill.metadata["matched"], boat.metadata["matched"]) == (
+        "The mill at Cley",
+        "Seen from a boat",
+    )
+    assert (mill.node_id, mill.node.hash) == (boat.node_id, boat.node.hash)
+    with mmsearch.open_index(home=told.folder.parent) as again:
+        (same,) = MMSearchRetriever(again, mode="text").retrieve("mill")
+    assert (same.node_id, same.node.hash) == (mill.node_id, mill.node.hash)
+
+
+def test_a_language_model_reads_what_is_told_and_nothing_else(told):
+    first, second = (found.node for found in MMSearchRetriever(told).retrieve("mill at Cley"))
+    assert first.text == "The mill at Cley\nSeen from a boat"
+    assert first.get_content(MetadataMode.EMBED) == first.text
+    assert first.get_content(MetadataMode.LLM).splitlines() == [
+        f"path: {first.image_path}",
+        "texts: The mill at Cley",
+        "Seen from a boat",
+        "Norfolk",
+    ]
+    assert second.get_content(MetadataMode.LLM) == f"path: {second.image_path}"
+    assert second.get_content(MetadataMode.EMBED) == second.image_path
+
+
+def test_it_takes_what_a_search_takes(index):
+    filters = mmsearch.parse_filters(orientation="portrait")
+    expected = index.search("a dog", 50, filters=filters, mode="vector", min_score=0.1)
+    retriever = MMSearchRetriever(index, k=50, filters=filters, mode="vector", min_score=0.1)
+    assert ids(retriever.retrieve("a dog")) == hit_ids(expected)
+    middle = sorted(hit.confidence for hit in expected)[len(expected) // 2]
+    sure = MMSearchRetriever(index, k=50, filters=filters, min_confidence=middle).retrieve("a dog")
+    assert 0 < len(sure) < len(expected)
+    assert all(found.metadata["confidence"] >= middle for found in sure)
+
+
+def test_it_finds_by_pictures_and_by_both(index, picture):
+    retriever = MMSearchRetriever(index, k=5)
+    alone = retriever.retrieve(QueryBundle("", image_path=str(picture)))
+    assert ids(alone) == hit_ids(index.similar(picture, 5))
+    assert alone[0].node.image_path == str(picture)
+    both = retriever.retrieve(QueryBundle("at night", image_path=str(picture)))
+    assert ids(both) == hit_ids(index.search(mmsearch.parse_query("at night", images=[picture]), 5))
+    assert ids(both) != ids(alone)
+
+
+def test_it_is_a_retriever_of_images(index, picture):
+    retriever = MMSearchRetriever(index, k=5)
+    both = QueryBundle("a dog", image_path=str(picture))
+    words, alike = hit_ids(index.search("a dog", 5)), hit_ids(index.similar(picture, 5))
+    assert ids(retriever.text_to_image_retrieve("a dog")) == words
+    assert ids(retriever.text_to_image_retrieve(both)) == words
+    assert ids(retriever.image_to_image_retrieve(str(picture))) == alike
+    assert ids(retriever.image_to_image_retrieve(both)) == alike
+    assert ids(asyncio.run(retriever.atext_to_image_retrieve(both))) == words
+    assert ids(asyncio.run(retriever.aimage_to_image_retrieve(both))) == alike
+    with pytest.raises(InvalidQueryError, match="no picture to search by"):
+        retriever.image_to_image_retrieve(QueryBundle("a dog"))
+
+
+def test_texts_are_lines_of_the_query_language_without_files(index, picture):
+    retriever = MMSearchRetriever(index, k=5)
+    line = "dog - snow"
+    assert ids(retriever.retrieve(line)) == hit_ids(index.search(line, 5))
+    for bundle in (
+        QueryBundle(f"a dog + {picture}"),
+        QueryBundle(f"{picture} + {picture}", image_path=str(picture)),
+        QueryBundle("a dog + image:https://photos.example/dog.jpg"),
+        QueryBundle("image:https://photos.example/dog.jpg", image_path=str(picture)),
+    ):
+        with pytest.raises(InvalidQueryError, match="cannot name files, nor an index fetch URLs"):
+            retriever.retrieve(bundle)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a red car",
+        "/etc/passwd",
+        "image:https://photos.example/dog.jpg",
+        'a "dog" \\ 2:cat\n- snow',
+        "dog",
+    ],
+)
+def test_literal_texts_are_the_words_that_they_are(index, text):
+    expected = index.search(mmsearch.Query((mmsearch.Term(text),)), 5)
+    found = MMSearchRetriever(index, k=5, literal=True).retrieve(text)
+    assert [each.score for each in found] == pytest.approx([hit.score for hit in expected])
+    assert ids(found) == hit_ids(expected)
+
+
+def test_other_texts_may_stand_for_the_query(index):
+    retriever = MMSearchRetriever(index, k=5)
+    bundle = QueryBundle("?", custom_embedding_strs=["a dog", "snow", " "], embedding=[1.0])
+    assert ids(retriever.retrieve(bundle)) == hit_ids(index.search("a dog + snow", 5))
+    imagined = HyDEQueryTransform(llm=MockLLM(max_tokens=2), include_original=True)("a dog")
+    line = " + ".join(f'"{text}"' for text in imagined.embedding_strs)
+    assert len(imagined.embedding_strs) == 2
+    assert ids(retriever.retrieve(imagined)) == hit_ids(index.search(line, 5))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_fusion_knows_the_same_picture_again(told, fusion):
+    retrievers = [MMSearchRetriever(told, mode=mode) for mode in ("vector", "text", "hybrid")]
+    fused = QueryFusionRetriever(
+        retrievers, llm=MockLLM(), mode=fusion, num_queries=1, similarity_top_k=10
+    )
+    expected = set(hit_ids(told.search("mill", mode="vector")))
+
+    async def from_a_notebook():
+        return fused.retrieve("mill")
+
+    for nodes in (asyncio.run(from_a_notebook()), asyncio.run(fused.aretrieve("mill"))):
+        assert len(nodes) == len({found.node.hash for found in nodes}) == 2
+        assert set(ids(nodes)) == expected
+        assert nodes[0].node.text.startswith("The mill at Cley")
+
+
+def test_fusion_sums_what_several_queries_say_of_a_picture(told):
+    class Asking(MockLLM):
+        def complete(self, *args, **kwargs):
+            return super().complete("a boat\n- Norfolk", formatted=True)
+
+    retriever = MMSearchRetriever(told, mode="text", literal=True)
+    fused = QueryFusionRetriever(
+        [retriever], llm=Asking(), mode="reciprocal_rerank", num_queries=3, use_async=False
+    )
+    (found,) = fused.retrieve("mill")
+    assert found.score == pytest.approx(3 / 60)
+
+
+def test_fusion_does_not_mistake_the_numbers_of_another_index(told, index):
+    retrievers = [MMSearchRetriever(each, k=2) for each in (told, index)]
+    fused = QueryFusionRetriever(
+        retrievers, llm=MockLLM(), num_queries=1, similarity_top_k=10, use_async=False
+    )
+    question = QueryBundle("", image_path=str(told.search("mill")[0].path))
+    ours, theirs = (ids(each.retrieve(question)) for each in retrievers)
+    assert set(ours) & set(theirs)
+    nodes = fused.retrieve(question)
+    assert len({found.node_id for found in nodes}) == len(nodes) == 4
+
+
+def test_fusion_knows_a_picture_of_another_index_of_the_folder(told, tmp_path):
+    told.backup(tmp_path / "copy" / "other")
+    with mmsearch.open_index("other", home=tmp_path / "copy") as other:
+        fused = QueryFusionRetriever(
+            [MMSearchRetriever(each) for each in (told, other)],
+            llm=MockLLM(),
+            num_queries=1,
+            similarity_top_k=10,
+            use_async=False,
+        )
+        assert len(fused.retrieve("mill")) == 2
+
+
+def test_a_query_engine_answers_from_it(told):
+    retriever = MMSearchRetriever(told, k=1)
+    engine = RetrieverQueryEngine.from_args(
+        retriever,
+        llm=MockLLM(),
+        node_postprocessors=[SimilarityPostprocessor(similarity_cutoff=0.01)],
+    )
+    for answer in (engine.query("mill"), asyncio.run(engine.aquery("mill"))):
+        # The model of the test answers with what it is asked.
+        assert str(answer).count("The mill at Cley") == 1
+        assert "size_bytes" not in str(answer)
+        assert ids(answer.source_nodes) == hit_ids(told.search("mill", 1))
+
+
+def test_a_model_that_sees_is_shown_the_picture_and_told_of_it(told):
+    model = MockLLMWithChatMemoryOfLastCall(is_chat_model=True)
+    retriever = MMSearchRetriever(told, k=1)
+    engine = RetrieverQueryEngine.from_args(retriever, llm=model, multimodal=True)
+    asyncio.run(engine.aquery("mill"))
+    blocks = [block for message in model.last_chat_messages for block in message.blocks]
+    (shown,) = (block for block in blocks if block.block_type == "image")
+    assert shown.resolve_image().read() == told.search("mill", 1)[0].path.read_bytes()
+    texts = [block.text for block in blocks if block.block_type == "text"]
+    assert sum("The mill at Cley" in text for text in texts) == 1
+
+
+def test_an_agent_is_given_it_as_a_tool(told):
+    tool = RetrieverTool.from_defaults(MMSearchRetriever(told, k=1))
+    assert "The mill at Cley" in tool.call("mill").content
+    assert "The mill at Cley" in asyncio.run(tool.acall("mill")).content
+
+
+def test_who_observes_llama_index_sees_it(index):
+    class Noting(BaseEventHandler):
+        seen: ClassVar[list] = []
+
+        def handle(self, event, **kwargs):
+            self.seen.append(event)
+
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    retriever = MMSearchRetriever(index, k=2, callback_manager=CallbackManager([debug]))
+    dispatcher = get_dispatcher()
+    dispatcher.add_event_handler(noting := Noting())
+    try:
+        nodes = retriever.retrieve("a dog")
+        asyncio.run(retriever.aretrieve("a dog"))
+    finally:
+        dispatcher.event_handlers.remove(noting)
+    names = [event.class_name() for event in noting.seen]
+    assert names == ["RetrievalStartEvent", "RetrievalEndEvent"] * 2
+    assert noting.seen[1].nodes == nodes
+    assert len(debug.get_event_pairs(CBEventType.RETRIEVE)) == 2
+
+
+def test_an_index_is_asked_beside_the_event_loop_one_at_a_time(index, monkeypatch):
+    asked, at_once = [], []
+    free = threading.Lock()
+    search = index.search
+
+    def watched(*args, **kwargs):
+        asked.append(threading.current_thread())
+        at_once.append(not free.acquire(blocking=False))
+        try:
+            return search(*args, **kwargs)
+        finally:
+            free.release()
+
+    expected = [hit_ids(search(query, 3)) for query in QUERIES]
+    monkeypatch.setattr(index, "search", watched)
+
+    async def ask():
+        retrievers = [MMSearchRetriever(index, k=3) for _ in QUERIES]
+        pairs = zip(retrievers, QUERIES, strict=True)
+        return await asyncio.gather(*(retriever.aretrieve(query) for retriever, query in pairs))
+
+    assert [ids(found) for found in asyncio.run(ask())] == expected
+    assert threading.current_thread() not in asked
+    assert at_once == [False] * len(QUERIES)
+
+
+def test_a_server_is_a_source(service, index, picture, socket_enabled):
+    portrait = mmsearch.parse_filters(orientation="portrait")
+    with running(service, 0) as url, mmsearch.Client(url) as client:
+        retriever = MMSearchRetriever(client, k=3, filters={"orientation": "portrait"})
+        expected = hit_ids(index.search("a dog", 3, filters=portrait))
+        nodes = retriever.retrieve("a dog")
+        assert ids(nodes) == ids(asyncio.run(retriever.aretrieve("a dog"))) == expected
+        node = nodes[0].node
+        at = f"{url}/v1/indexes/default/pictures/{expected[0]}"
+        assert (node.image_url, node.image_path) == (f"{at}/original", None)
+        assert node.metadata["thumbnail"] == f"{at}/thumbnail"
+        assert f"original: {at}/original" in node.get_content(MetadataMode.LLM)
+        shown = httpx.get(node.image_url, trust_env=False)
+        assert shown.headers["content-type"] == node.image_mimetype == "image/jpeg"
+
+        literal = MMSearchRetriever(client, k=3, literal=True)
+        words = index.search(mmsearch.Query((mmsearch.Term("/etc - dog"),)), 3)
+        assert ids(literal.retrieve("/etc - dog")) == hit_ids(words)
+        with pytest.raises(InvalidQueryError, match="cannot name files"):
+            retriever.retrieve(str(picture))
+
+        alike = retriever.retrieve(QueryBundle("a dog", image_path=str(picture)))
+        known = client.similar(picture, 3, query="a dog", filters={"orientation": "portrait"})
+        assert ids(alike) == hit_ids(known)
+        assert ids(alike) != expected
+
+
+def test_an_event_loop_asks_without_threads(service, index, picture, monkeypatch):
+    async def ask():
+        transport = httpx.ASGITransport(guarded(make_app(service)))
+        async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
+            retriever = MMSearchRetriever(client, k=3)
+            with pytest.raises(UsageError, match=r"An AsyncClient cannot be .* Call aretrieve"):
+                retriever.retrieve("a dog")
+            fused = QueryFusionRetriever(
+                [retriever, retriever], llm=MockLLM(), num_queries=1, similarity_top_k=10
+            )
+            return (
+                await asyncio.gather(*map(retriever.aretrieve, QUERIES)),
+                await retriever.aimage_to_image_retrieve(str(picture)),
+                await fused.aretrieve("a dog"),
+            )
+
+    expected = [hit_ids(index.search(query, 3)) for query in QUERIES]
+    monkeypatch.setattr(asyncio, "to_thread", None)
+    found, alike, fused = asyncio.run(ask())
+    assert [ids(nodes) for nodes in found] == expected
+    assert alike[0].metadata["path"] == str(picture)
+    assert ids(fused) == expected[0]
+
+
+def test_what_cannot_be_meant_is_refused(index, photos):
+    retriever = MMSearchRetriever(index)
+    with pytest.raises(InvalidQueryError, match="The query is empty"):
+        retriever.retrieve("")
+    with pytest.raises(SourceError, match=r"nowhere\.jpg cannot be used"):
+        retriever.retrieve(QueryBundle("", image_path=str(photos / "nowhere.jpg")))
+    with pytest.raises(InvalidQueryError, match="no mode 'smell'"):
+        MMSearchRetriever(index, mode="smell").retrieve("a dog")
+    with pytest.raises(UsageError, match="cannot search in a str"):
+        MMSearchRetriever("holiday")
+    with pytest.raises(UsageError, match=r"no mapping as filters\. Make them with"):
+        MMSearchRetriever(index, filters={"orientation": "portrait"})
+
+
+@pytest.mark.skipif(os.fsencode("\udcff") != b"\xff" or sys.platform == "darwin", reason="names")
+def test_a_name_that_is_no_text_has_no_image_path(request, photos, tmp_path):
+    folder, home = tmp_path / "photos", tmp_path / "home"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(
+        min((photos / "photos").iterdir()).read_bytes()
+    )
+    request.getfixturevalue("mmsearch")("index", folder, "--home", home, "--model", "starter")
+    with mmsearch.open_index(home=home) as index:
+        (found,) = MMSearchRetriever(index).retrieve("a dog")
+    assert found.node.image_path is None
+    assert found.node.text == found.metadata["path"] == f"{folder}/caf\\xe9.jpg"
+    assert ImageNode.from_dict(json.loads(found.node.to_json())) == found.node
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mmsearch.integrations.llama_index")
+    monkeypatch.setitem(sys.modules, "llama_index.core.base.base_retriever", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[llamaindex\]'"):
+        import mmsearch.integrations.llama_index  # noqa: F401

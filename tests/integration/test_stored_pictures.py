@@ -1,0 +1,235 @@
+"""Pictures of the index as queries: their stored vectors give what encoding their files gives."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import mmsearch
+from mmsearch import SearchRequest, Term
+from mmsearch.core.errors import DamagedFileError, UnknownNameError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.queries import Query
+from mmsearch.core.requests import IndexRequest
+from mmsearch.core.segments import read_images, read_segment
+from mmsearch.core.types import FusionSpec, Kind
+from mmsearch.encoders._towers import TowerEncoder
+from tests.integration.test_indexer_law import write
+from tests.toy import ToyEncoder, toy_engine, toy_indexer
+
+TOLERANCE = 1e-3
+"""Of a score: float16 keeps eleven bits of each column."""
+
+FUSIONS = ("image", "weighted", "concat", "attention")
+
+
+@pytest.fixture(scope="module")
+def folder(photos, tmp_path_factory):
+    made = tmp_path_factory.mktemp("stored") / "some"
+    made.mkdir()
+    for path in sorted((photos / "photos").iterdir())[::3]:
+        shutil.copy2(path, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(folder, environment):
+    home = folder.parent / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patch.setenv(name, environment[name])
+        with mmsearch.open_index(home=home, model="starter") as index:
+            index.add_folder(folder)
+    return home
+
+
+def elsewhere(path, folder):
+    """The same content where the index does not know it: it must be encoded."""
+    folder.mkdir(exist_ok=True)
+    return shutil.copy(path, folder / path.name)
+
+
+def assert_equal(answer, expected):
+    assert answer.pictures == expected.pictures > 0
+    assert answer.match == expected.match
+    assert [hit.id for hit in answer.hits] == [hit.id for hit in expected.hits]
+    for one, other in zip(answer.hits, expected.hits, strict=True):
+        assert one.score == pytest.approx(other.score, abs=TOLERANCE)
+        assert one.visual == pytest.approx(other.visual, abs=TOLERANCE)
+        assert one.confidence == pytest.approx(other.confidence, abs=0.01)
+        assert one.matched == other.matched
+
+
+def test_every_photograph_finds_by_its_id_what_its_file_finds(home, folder, tmp_path):
+    with mmsearch.open_index(home=home) as index:
+        for path in sorted(folder.iterdir())[::7]:
+            copy = elsewhere(path, tmp_path / "copies")
+            expected = index.query(SearchRequest(Query((Term(image=copy),)), 10))
+            (itself, *_) = expected.hits
+            assert_equal(
+                index.query(SearchRequest(Query((Term(picture=itself.id),)), 10)), expected
+            )
+
+
+@pytest.mark.parametrize("line", ["2:boat", "an animal + -snow"])
+def test_mixed_with_texts_weights_and_negatives(home, folder, tmp_path, line):
+    one, other = sorted(folder.iterdir())[5], sorted(folder.iterdir())[20]
+    texts = mmsearch.parse_query(line).terms
+    with mmsearch.open_index(home=home) as index:
+        ids = [
+            index.similar(elsewhere(path, tmp_path / "copies"), 1)[0].id for path in (one, other)
+        ]
+        by_file = (
+            Term(image=tmp_path / "copies" / one.name, weight=3.0),
+            Term(image=tmp_path / "copies" / other.name, weight=-0.5),
+        )
+        by_id = (Term(picture=ids[0], weight=3.0), Term(picture=ids[1], weight=-0.5))
+        expected = index.query(SearchRequest(Query((*by_file, *texts)), 10))
+        answer = index.query(SearchRequest(Query((*by_id, *texts)), 10))
+    assert_equal(answer, expected)
+    assert answer.query.startswith(f"3:picture {ids[0]} - 0.5:picture {ids[1]}")
+
+
+def test_the_vector_is_that_of_the_file(home, folder, tmp_path):
+    path = min(folder.iterdir())
+    with mmsearch.open_index(home=home) as index:
+        encoded = index.embed([Term(image=elsewhere(path, tmp_path))])
+        hit = index.similar(path, 1)[0]
+        assert np.abs(index.embed([Term(picture=hit.id)]) - encoded).max() < TOLERANCE
+        assert np.abs(index.embed([Term(image=path)]) - encoded).max() < TOLERANCE
+
+
+@pytest.fixture
+def nothing_is_encoded(monkeypatch):
+    """No image tower and no decode worker."""
+    encode = TowerEncoder.encode
+
+    def refused(self, kind, batch):
+        assert kind != Kind.IMAGE, "a picture is encoded"
+        return encode(self, kind, batch)
+
+    def decoded(*_):
+        raise AssertionError("a picture is decoded")
+
+    monkeypatch.setattr(TowerEncoder, "encode", refused)
+    monkeypatch.setattr("mmsearch.engine.pictures.PictureReader._elsewhere", decoded)
+
+
+@pytest.mark.usefixtures("nothing_is_encoded")
+def test_neither_an_image_tower_nor_a_decoder_nor_a_file_is_needed(home, folder):
+    path = sorted(folder.iterdir())[10]
+    away = folder.with_name("away")
+    with mmsearch.open_index(home=home) as index:
+        result = index.query(SearchRequest(mmsearch.parse_query(images=[path]), 5))
+        itself = result.hits[0]
+        assert (itself.path, itself.score) == (path, pytest.approx(1.0, abs=TOLERANCE))
+        assert set(result.devices) == {"vector_index"}
+        folder.rename(away)
+        try:
+            assert index.similar(itself.id, 5) == list(result.hits)
+        finally:
+            away.rename(folder)
+
+
+def test_a_file_that_has_changed_is_encoded(home, folder, tmp_path):
+    one, other = sorted(folder.iterdir())[30:32]
+    kept = elsewhere(one, tmp_path)
+    facts = one.stat()
+    with mmsearch.open_index(home=home) as index:
+        try:
+            shutil.copy(other, one)
+            assert index.similar(one, 1)[0].path == other
+        finally:
+            shutil.copy(kept, one)
+            os.utime(one, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        assert index.similar(one, 1)[0].path == one
+
+
+@pytest.mark.parametrize("image_id", [0, -1, 10**6, 2**70])
+def test_a_picture_that_is_not_there(home, image_id):
+    with (
+        mmsearch.open_index(home=home) as index,
+        pytest.raises(UnknownNameError, match=rf"^Index 'default' has no picture {image_id}\.$"),
+    ):
+        index.similar(image_id)
+
+
+# --- on toys ---
+
+
+@pytest.fixture
+def toys(tmp_path):
+    made = tmp_path / "toys"
+    made.mkdir()
+    for number in range(30):
+        write(made, b"%d.toy" % number, b"content %d" % number, 1 + number)
+        if number % 3 == 0:
+            write(made, b"%d.toy.txt" % number, b"boat number %d" % number, 1)
+    return made
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return IndexLayout(tmp_path / "index")
+
+
+def run(layout, toys, fusion="image"):
+    with toy_indexer(layout, fusion=FusionSpec(fusion, 0.4)) as indexer:
+        return indexer.run(IndexRequest(os.fsencode(toys), allow_empty=True))
+
+
+def ask(engine, *terms, k=30):
+    return engine.search(SearchRequest(Query(terms), k))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_under_each_fusion_it_is_the_picture_without_its_texts(layout, toys, tmp_path, fusion):
+    run(layout, toys, fusion)
+    encoder = ToyEncoder()
+    with toy_engine(layout, encoder) as engine:
+        for path in sorted(toys.glob("*.toy"))[:6]:
+            expected = ask(engine, Term(image=elsewhere(path, tmp_path / "copies")))
+            encoded = encoder.encoded
+            (image_id,) = [hit.id for hit in expected.hits if hit.path == path]
+            assert_equal(ask(engine, Term(picture=image_id)), expected)
+            assert_equal(ask(engine, Term(image=path)), expected)
+            assert encoder.encoded == encoded
+
+
+def test_the_id_of_a_picture_that_is_gone_is_none(layout, toys):
+    run(layout, toys)
+    with toy_engine(layout) as engine:
+        gone = ask(engine, Term(image=toys / "3.toy"), k=1).hits[0].id
+        (toys / "3.toy").unlink()
+        assert ask(engine, Term(picture=gone), k=1).hits[0].id == gone
+    run(layout, toys)
+    with (
+        toy_engine(layout) as engine,
+        pytest.raises(UnknownNameError, match=f"has no picture {gone}"),
+    ):
+        ask(engine, Term(picture=gone))
+
+
+def test_a_segment_that_is_damaged_is_said(layout, toys):
+    run(layout, toys)
+    for segment in (layout.folder / "segments").iterdir():
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 1
+        segment.write_bytes(content)
+    with toy_engine(layout) as engine, pytest.raises(DamagedFileError, match="checksum"):
+        ask(engine, Term(picture=1))
+
+
+def test_rows_read_in_place_are_those_of_the_whole_segment(layout, toys):
+    run(layout, toys)
+    with toy_indexer(layout) as indexer:
+        segments = indexer.catalog.segments()
+    for segment in segments:
+        held = read_segment(layout, segment)
+        for verified in (False, True):
+            ids = held.ids[::-1].tolist()
+            rows = read_images(layout, segment, ids, verified=verified)
+            np.testing.assert_array_equal(rows, held.images[::-1])
+        with pytest.raises(DamagedFileError, match="not in it"):
+            read_images(layout, segment, [10**6], verified=True)

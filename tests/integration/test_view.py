@@ -1,0 +1,54 @@
+"""The vectors of a generation, as they are opened when another has taken its place."""
+
+import gc
+import os
+import weakref
+
+import pytest
+
+from mmsearch.assembly.catalogs import reading
+from mmsearch.assembly.parts import make_fusion, vector_index_plugin
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.requests import IndexRequest
+from mmsearch.engine.view import ViewLoader
+from tests.integration.test_indexer_law import write
+from tests.toy import toy_indexer
+
+
+class Plugin:
+    """One of the house, that notes which of its indexes are alive when it opens another."""
+
+    def __init__(self, name):
+        self.plugin = vector_index_plugin(name)
+        self.opened = []
+        self.alive = []
+
+    def load(self, spec, path, stamp):
+        self.alive.append(sum(ref() is not None for ref in self.opened))
+        index = self.plugin.load(spec, path, stamp)
+        self.opened.append(weakref.ref(index))
+        return index
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return IndexLayout(tmp_path / "index")
+
+
+def test_the_vectors_of_two_generations_are_never_held_at_once(layout, tmp_path):
+    """A GPU holds one of them, maybe not two."""
+    toys = tmp_path / "toys"
+    toys.mkdir()
+    plugin = Plugin("exact")
+    loader = ViewLoader(layout, lambda name: plugin, "exact", "cpu", make_fusion)
+    gc.disable()
+    try:
+        for number in range(3):
+            write(toys, b"%d.toy" % number, b"content %d" % number, 1 + number)
+            with toy_indexer(layout) as indexer:
+                indexer.run(IndexRequest(os.fsencode(toys)))
+            with reading(layout) as catalog, catalog.snapshot() as snapshot:
+                assert loader.view(snapshot).size == number + 1
+    finally:
+        gc.enable()
+    assert plugin.alive == [0, 0, 0]

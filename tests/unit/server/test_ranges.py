@@ -1,0 +1,57 @@
+"""Parts of an answer."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsearch.server.ranges import in_part
+
+CONTENT = bytes(range(100))
+
+
+def asked(wanted, content=CONTENT):
+    return in_part(content, wanted, "image/webp", {"ETag": '"a"'})
+
+
+@pytest.mark.parametrize(
+    "wanted", [None, "", "bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,5-6", "lines=1-2", "0-1"]
+)
+def test_what_is_not_one_range_is_passed_over(wanted):
+    answer = asked(wanted)
+    assert (answer.status_code, answer.body) == (200, CONTENT)
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert "content-range" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part", "told"),
+    [
+        ("bytes=0-0", CONTENT[:1], "bytes 0-0/100"),
+        ("bytes=10-19", CONTENT[10:20], "bytes 10-19/100"),
+        ("bytes=90-", CONTENT[90:], "bytes 90-99/100"),
+        ("bytes=90-1000", CONTENT[90:], "bytes 90-99/100"),
+        ("bytes=-5", CONTENT[95:], "bytes 95-99/100"),
+        ("bytes=-1000", CONTENT, "bytes 0-99/100"),
+    ],
+)
+def test_one_range_is_that_part(wanted, part, told):
+    answer = asked(wanted)
+    assert (answer.status_code, answer.body) == (206, part)
+    assert answer.headers["content-range"] == told
+    assert (answer.headers["etag"], answer.headers["content-type"]) == ('"a"', "image/webp")
+    assert answer.headers["content-length"] == str(len(part))
+
+
+@pytest.mark.parametrize("wanted", ["bytes=100-", "bytes=200-300", "bytes=20-10", "bytes=-0"])
+def test_a_range_of_nothing_is_refused(wanted):
+    answer = asked(wanted)
+    assert (answer.status_code, answer.body) == (416, b"")
+    assert answer.headers["content-range"] == "bytes */100"
+
+
+@given(st.binary(min_size=1), st.data())
+def test_all_parts_are_the_whole(content, data):
+    cut = data.draw(st.integers(1, len(content)))
+    first = asked(f"bytes=0-{cut - 1}", content)
+    rest = asked(f"bytes={cut}-", content).body if cut < len(content) else b""
+    assert first.body + rest == content

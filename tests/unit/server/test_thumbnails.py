@@ -1,0 +1,89 @@
+"""Thumbnails are made once, while there is room for them."""
+
+import errno
+import os
+
+import pytest
+
+from mmsearch.core.errors import GoneError
+from mmsearch.core.records import Record
+from mmsearch.core.types import Picture
+from mmsearch.server.kept_files import KeptFiles
+from mmsearch.server.thumbnails import Size, Thumbnails
+
+
+class Reader:
+    """Makes thumbnails of a megabyte, and counts them."""
+
+    made = 0
+
+    def thumbnail(self, path, edge_px, file_format):
+        self.made += 1
+        return bytes([edge_px % 251]) * 2**20
+
+
+@pytest.fixture
+def reader():
+    return Reader()
+
+
+@pytest.fixture
+def records(tmp_path):
+    def record(number):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(b"x")
+        facts = path.stat()
+        picture = Picture(640, 480, "JPEG")
+        return Record(number, (os.fsencode(path),), picture, facts.st_mtime_ns, facts.st_size)
+
+    return [record(number) for number in range(8)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "thumbnails"
+
+
+def test_each_is_made_once_for_its_size(reader, records, folder):
+    thumbnails = Thumbnails(folder, reader, 100)
+    small, tag = thumbnails.get(records[0], Size.SMALL)
+    large, other = thumbnails.get(records[0], Size.LARGE)
+    assert (small[:1], large[:1]) == (bytes([160]), bytes([1280 % 251]))
+    assert tag != other
+    assert Thumbnails(folder, reader, 100).get(records[0], Size.SMALL) == (small, tag)
+    assert reader.made == 2
+
+
+def test_they_take_no_more_room_than_they_may(reader, records, folder):
+    thumbnails = Thumbnails(folder, reader, 5)
+    for record in records:
+        thumbnails.get(record, Size.SMALL)
+        assert sum(path.stat().st_size for path in folder.rglob("*.webp")) <= 5 * 2**20
+    thumbnails.get(records[-1], Size.SMALL)
+    assert reader.made == len(records)
+    thumbnails.get(records[0], Size.SMALL)
+    assert reader.made == len(records) + 1
+
+
+def test_none_are_kept_where_none_may_be(reader, records, folder):
+    thumbnails = Thumbnails(folder, reader, 0)
+    assert thumbnails.get(records[0], Size.SMALL) == thumbnails.get(records[0], Size.SMALL)
+    assert reader.made == 2
+    assert not folder.exists()
+
+
+def test_a_full_disk_costs_time_and_no_answer(reader, records, folder, monkeypatch):
+    def full(self, name, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(KeptFiles, "put", full)
+    content, _ = Thumbnails(folder, reader, 100).get(records[0], Size.SMALL)
+    assert len(content) == 2**20
+
+
+def test_what_is_kept_of_a_file_that_is_gone_is_not_shown(reader, records, folder):
+    thumbnails = Thumbnails(folder, reader, 100)
+    thumbnails.get(records[0], Size.SMALL)
+    os.unlink(records[0].paths[0])
+    with pytest.raises(GoneError):
+        thumbnails.get(records[0], Size.SMALL)

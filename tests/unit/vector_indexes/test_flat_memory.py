@@ -1,0 +1,110 @@
+"""A flat index on a GPU whose memory does not suffice for everything."""
+
+import numpy as np
+import pytest
+
+from mmsearch.core import device_memory
+from mmsearch.core.errors import DeviceMemoryError
+from mmsearch.core.types import IndexSpec
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.vector_indexes import faiss_flat
+
+FULL = (
+    "StandardGpuResources: alloc fail type TemporaryMemoryOverflow dev 0 space Device "
+    "(cudaMalloc error out of memory [2])"
+)
+
+
+class Gpu:
+    """Searches as FAISS does; out of memory for more than so many queries."""
+
+    def __init__(self, vectors, holds):
+        self.vectors = vectors
+        self.holds = holds
+        self.tried = []
+
+    def search(self, queries, count):
+        self.tried.append(len(queries))
+        if len(queries) > self.holds:
+            raise RuntimeError(FULL)
+        scores = queries @ self.vectors.T
+        places = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(scores, places, axis=1), places
+
+
+@pytest.fixture
+def vectors():
+    return as_unit_vectors(np.random.default_rng(0).standard_normal((300, 16)))
+
+
+@pytest.fixture
+def index(vectors):
+    spec = IndexSpec("faiss_flat", 16, "cpu")
+    return faiss_flat.build(spec, [(np.arange(300, dtype=np.int64), vectors)])
+
+
+@pytest.fixture
+def handed_back(monkeypatch):
+    times = []
+    monkeypatch.setattr(device_memory, "_hand_back", [lambda: times.append(1)])
+    return times
+
+
+@pytest.mark.parametrize("holds", [1, 5, 6])
+def test_queries_that_do_not_fit_are_answered_in_parts(index, vectors, handed_back, holds):
+    queries = vectors[:20]
+    expected = index.search(queries, 7)
+    index._gpu = Gpu(vectors, holds)
+    found = index.search(queries, 7)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert len(handed_back) == sum(size > holds for size in index._gpu.tried) > 0
+
+
+def test_a_query_that_does_not_fit_is_said_and_the_next_is_answered(index, vectors, handed_back):
+    index._gpu = Gpu(vectors, 0)
+    with pytest.raises(DeviceMemoryError, match="the search for one query does not fit"):
+        index.search(vectors[:3], 7)
+    index._gpu.holds = 1
+    assert index.search(vectors[:3], 7).ids[:, 0].tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def resources(monkeypatch):
+    """A GPU that is short so often before an index fits."""
+
+    class Index:
+        short = 0
+        made = 0
+
+        def __init__(self, resources, dim, config):
+            type(self).made += 1
+
+        def add(self, rows):
+            if self.made <= self.short:
+                raise RuntimeError(FULL)
+
+    class Config:
+        useFloat16 = False  # noqa: N815 - as FAISS has it
+
+    monkeypatch.setattr(faiss_flat.faiss, "GpuIndexFlatIP", Index, raising=False)
+    monkeypatch.setattr(faiss_flat.faiss, "GpuIndexFlatConfig", Config, raising=False)
+    monkeypatch.setattr(faiss_flat.faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss_flat.faiss, "get_num_gpus", lambda: 1)
+    return Index
+
+
+def test_an_index_is_copied_again_when_memory_was_handed_back(resources, vectors, handed_back):
+    resources.short = 1
+    spec = IndexSpec("faiss_flat", 16, "auto")
+    index = faiss_flat.build(spec, [(np.arange(300, dtype=np.int64), vectors)])
+    assert (index.device, resources.made, len(handed_back)) == ("cuda", 2, 1)
+
+
+def test_an_index_that_does_not_fit_says_how_large_it_is(resources, vectors, handed_back):
+    resources.short = 9
+    with pytest.raises(DeviceMemoryError, match=r"the index, 300 vectors of 32 bytes, does not"):
+        faiss_flat.build(
+            IndexSpec("faiss_flat", 16, "auto"), [(np.arange(300, dtype=np.int64), vectors)]
+        )
+    assert len(handed_back) == 2

@@ -1,0 +1,78 @@
+"""A search takes as many threads as it has queries, and what comes after it as many as before."""
+
+import threading
+
+import faiss
+import numpy as np
+import pytest
+
+from mmsearch.core import plugins
+from mmsearch.core.types import IndexSpec
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.vector_indexes._threads import threads_for
+
+DIM = 32
+
+
+@pytest.fixture(autouse=True)
+def many_threads():
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(4)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.parametrize(("queries", "threads"), [(0, 1), (1, 1), (3, 3), (4, 4), (500, 4)])
+def test_no_thread_is_idle(queries, threads):
+    with threads_for(queries):
+        assert faiss.omp_get_max_threads() == threads
+    assert faiss.omp_get_max_threads() == 4
+
+
+def test_an_error_changes_nothing():
+    with pytest.raises(KeyError), threads_for(1):
+        raise KeyError
+    assert faiss.omp_get_max_threads() == 4
+
+
+def test_other_threads_keep_theirs():
+    inside, looked = threading.Event(), threading.Event()
+    seen = []
+
+    def look():
+        faiss.omp_set_num_threads(3)
+        inside.wait(10)
+        seen.append(faiss.omp_get_max_threads())
+        looked.set()
+
+    other = threading.Thread(target=look)
+    other.start()
+    with threads_for(1):
+        inside.set()
+        assert looked.wait(10)
+    other.join()
+    assert seen == [3]
+
+
+@pytest.mark.parametrize("name", ["faiss_flat", "faiss_fastscan"])
+@pytest.mark.parametrize("share", [1, 500, None])
+def test_one_query_is_searched_by_one_thread(name, share, monkeypatch):
+    vectors = as_unit_vectors(np.random.default_rng(0).standard_normal((1000, DIM)))
+    ids = np.arange(1000)
+    index = plugins.load("vector_indexes", name).build(
+        IndexSpec(name, DIM, "cpu"), [(ids, vectors)]
+    )
+    taken = []
+    search = faiss.IndexScalarQuantizer.search
+
+    def noted(self, *given, **named):
+        taken.append(faiss.omp_get_max_threads())
+        return search(self, *given, **named)
+
+    monkeypatch.setattr(faiss.IndexScalarQuantizer, "search", noted)
+    index.search(vectors[:1], 10, None if share is None else ids[:: 1000 // share])
+    assert taken
+    assert set(taken) == {1}
+    taken.clear()
+    index.search(vectors[:8], 10)
+    assert set(taken) == {4}
