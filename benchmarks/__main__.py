@@ -32,6 +32,7 @@ from benchmarks.speed import (
     scale,
     serving,
     simd_guard,
+    starter_text,
 )
 
 ROOT = Path(__file__).resolve().parent
@@ -39,6 +40,7 @@ QUALITY = {"starter": starter, "fusion": fusion, "confidence": confidence, "quer
 SPEED: dict[str, Any] = {
     "decode": decode,
     "encode_cpu": encode_cpu,
+    "starter_text": starter_text,
     "coldstart": coldstart,
     "incremental": incremental,
     "pipeline": pipeline,

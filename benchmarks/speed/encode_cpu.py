@@ -114,6 +114,6 @@ for texts also the largest difference of any number from torch's, of which float
 
 Random weights say nothing of how a trained model bears int8. So each model is held to float32 when it is
 compiled, on pictures of noise with the spectrum of photographs and on sentences, and stays in float32 where
-a cosine falls below 0.995: the starter's text tower does (0.99), its image tower is made of convolutions.
+a cosine falls below 0.995. The starter's image tower is made of convolutions and stays in float32, too.
 
 {table(results["rows"], "mmsearch", "torch")}"""

@@ -47,7 +47,9 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         with library.open_index(home=small, model="starter") as index:
             index.add_folder(photos)
             pictures = index.status().pictures
-        fill(IndexLayout.of(large, "default"), make_encoder("starter", load_settings(), print), LARGE)
+        fill(
+            IndexLayout.of(large, "default"), make_encoder("starter", load_settings(), print), LARGE
+        )
         return {
             "machine": machine(),
             "processors": processors(),

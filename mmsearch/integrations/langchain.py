@@ -17,6 +17,7 @@ from typing import Any
 from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.requests import Hit
+from mmsearch.integrations.lines import literally, query_of
 from mmsearch.integrations.telling import facts_of, told_by
 from mmsearch.integrations.turns import turn_of
 
@@ -49,6 +50,8 @@ class MMSearchRetriever(BaseRetriever):
         mode: ``vector``, ``text`` or ``hybrid``; None: as the index has texts or not.
         min_score: Hits with a lower score are left out.
         min_confidence: Hits with a lower confidence are left out.
+        literal: Take a text as the words that it is, whatever signs it holds: for questions that
+            people or models write without knowing the query language.
     """
 
     source: Any
@@ -57,6 +60,7 @@ class MMSearchRetriever(BaseRetriever):
     mode: str | None = None
     min_score: float | None = None
     min_confidence: float | None = None
+    literal: bool = False
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
@@ -66,25 +70,40 @@ class MMSearchRetriever(BaseRetriever):
                 "An AsyncClient cannot be waited for.", "Call ainvoke(), or give a Client."
             )
         if isinstance(self.source, Client):
-            return self._documents(self.source.search(query, **self._asked()))
+            return self._documents(self._ask(self.source, query))
+        asked = query_of(
+            self._line(query),
+            filters=self.filters,
+            mode=self.mode,
+            instead="Ask the index itself: index.similar(FILE).",
+        )
         with turn_of(self.source):
-            return self._documents(self.source.search(query, **self._asked()))
+            return self._documents(
+                self.source.search(
+                    asked, self.k, min_score=self.min_score, min_confidence=self.min_confidence
+                )
+            )
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
     ) -> list[Document]:
         if not isinstance(self.source, AsyncClient):
             return await super()._aget_relevant_documents(query, run_manager=run_manager)
-        return self._documents(await self.source.search(query, **self._asked()))
+        return self._documents(await self._ask(self.source, query))
 
-    def _asked(self) -> dict[str, Any]:
-        return {
-            "k": self.k,
-            "filters": self.filters,
-            "mode": self.mode,
-            "min_score": self.min_score,
-            "min_confidence": self.min_confidence,
-        }
+    def _ask(self, client: Client | AsyncClient, query: str) -> Any:
+        """The hits, or what is awaited for them."""
+        return client.search(
+            self._line(query),
+            self.k,
+            filters=self.filters,
+            mode=self.mode,
+            min_score=self.min_score,
+            min_confidence=self.min_confidence,
+        )
+
+    def _line(self, query: str) -> str:
+        return literally([query]) if self.literal else query
 
     def _documents(self, hits: Sequence[Hit | RemoteHit]) -> list[Document]:
         url = getattr(self.source, "url", "")

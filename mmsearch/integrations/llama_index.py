@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from mmsearch.api import Index, parse_query
+from mmsearch.api import Index
 from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.queries import Filters
 from mmsearch.core.requests import Hit
+from mmsearch.integrations.lines import literally, query_of
 from mmsearch.integrations.telling import facts_of, told_by
 from mmsearch.integrations.turns import turn_of
 
@@ -126,17 +127,13 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
 
     def _look_up(self, index: Index, asked: QueryBundle) -> list[Hit]:
         images = [] if asked.image_path is None else [asked.image_path]
-        query = parse_query(
+        query = query_of(
             self._line(asked),
             images=images,
             filters=self.filters,
             mode=self.mode,
+            instead="Give a picture as the image_path of a QueryBundle.",
         )
-        if sum(term.text is None for term in query.terms) > len(images):
-            raise InvalidQueryError(
-                "The text of a query cannot name files, nor an index fetch URLs.",
-                "Give a picture as the image_path of a QueryBundle.",
-            )
         with turn_of(index):
             return index.search(
                 query, self.k, min_score=self.min_score, min_confidence=self.min_confidence
@@ -157,8 +154,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
 
     def _line(self, asked: QueryBundle) -> str:
         if asked.custom_embedding_strs is not None:
-            return _phrases(asked.custom_embedding_strs)
-        return _phrases([asked.query_str]) if self.literal else asked.query_str
+            return literally(asked.custom_embedding_strs)
+        return literally([asked.query_str]) if self.literal else asked.query_str
 
     def _nodes(self, hits: Sequence[Hit | RemoteHit]) -> list[NodeWithScore]:
         url = getattr(self.source, "url", "")
@@ -203,13 +200,6 @@ def _picture_of(asked: QueryBundle) -> QueryBundle:
     if asked.image_path is None:
         raise InvalidQueryError("There is no picture to search by.", "Give the path of one.")
     return QueryBundle("", image_path=asked.image_path)
-
-
-def _phrases(texts: Sequence[str]) -> str:
-    """A line of the query language that means the texts as they stand."""
-    quoted = (text.strip().replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    # Even in quotes, a path would be one without the space.
-    return " + ".join(f'" {text}"' for text in quoted if text)
 
 
 def _written(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 import mmsearch
-from mmsearch.core.errors import MissingExtraError, UsageError
+from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.integrations.langchain import MMSearchRetriever
 from mmsearch.server.app import guarded, make_app
 from mmsearch.server.running import running
@@ -64,6 +64,29 @@ def test_it_takes_what_a_search_takes(index):
     documents = retriever.invoke("a dog")
     assert ids(documents) == [hit.id for hit in expected]
     assert all(found.metadata["height"] > found.metadata["width"] for found in documents)
+
+
+@pytest.mark.parametrize(
+    "line", ["image:{photo}", "{photo}", "a dog - image:{photo}", "a dog + image:https://a.example"]
+)
+def test_a_text_names_no_files(index, photos, line):
+    photo = min((photos / "photos").iterdir())
+    with pytest.raises(InvalidQueryError, match="The text of a query cannot name files"):
+        MMSearchRetriever(source=index).invoke(line.format(photo=photo))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- a red car", 'a "dog', "2:cat - 3", "/etc/passwd", "image:https://a.example", "a + b"],
+)
+def test_a_text_can_be_taken_as_it_stands(index, service, text, socket_enabled):
+    expected = index.search(mmsearch.Query((mmsearch.Term(text),)), 5)
+    assert ids(MMSearchRetriever(source=index, k=5, literal=True).invoke(text)) == [
+        hit.id for hit in expected
+    ]
+    with running(service, 0) as url, mmsearch.Client(url) as client:
+        retriever = MMSearchRetriever(source=client, k=5, literal=True)
+        assert ids(retriever.invoke(text)) == [hit.id for hit in expected]
 
 
 def test_it_is_a_part_of_a_chain(index):

@@ -1,0 +1,136 @@
+"""The server behind nginx, set up as docs/operations.md has it."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.test_http import serving
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.enable_socket,
+    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
+]
+
+TOKEN = "known-here"  # noqa: S105 - of the test's own server
+OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
+KNOWN = {"Authorization": f"Bearer {TOKEN}"}
+AT = "/v1/indexes/default"
+
+
+@pytest.fixture(scope="module")
+def proxied(photo_index, environment, tmp_path_factory):
+    """A client of nginx, which asks a server."""
+    folder = tmp_path_factory.mktemp("nginx")
+    with serving(environment | {"MMSEARCH_TOKEN": TOKEN}, photo_index) as server:
+        port = free_port()
+        write_certificate(folder)
+        settings = folder / "nginx.conf"
+        settings.write_text(configured(folder, port, server.url))
+        nginx = subprocess.Popen(["nginx", "-c", settings, "-e", folder / "errors"])
+        try:
+            wait_for(port)
+            with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=False) as client:  # noqa: S501
+                yield client
+        finally:
+            nginx.terminate()
+            nginx.wait(30)
+
+
+def configured(folder, port, url):
+    (block,) = re.findall(r"```nginx\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    places = {
+        "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+        "/etc/ssl/": f"{folder}/",
+        "http://127.0.0.1:7788": url,
+    }
+    for place, here in places.items():
+        assert place in block
+        block = block.replace(place, here)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+    # It would give its work to somebody who may not enter the folder.
+    user = "" if os.getuid() else "user root;\n"
+    return (
+        f"{user}daemon off;\npid {folder}/pid;\nevents {{}}\n"
+        f"http {{\naccess_log off;\n{folders}{block}}}\n"
+    )
+
+
+def write_certificate(folder):
+    key, certificate = folder / "photos.key", folder / "photos.pem"
+    request = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=photos.example"
+    subprocess.run(
+        [*request.split(), "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def wait_for(port):
+    until = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < until, "nginx does not answer"
+            time.sleep(0.05)
+        else:
+            return
+
+
+def test_the_token_is_asked_for_and_taken(proxied):
+    assert proxied.get("/healthz").json() == {"ok": True}
+    assert proxied.get("/v1/indexes").status_code == 401
+    assert proxied.get("/v1/indexes", headers=KNOWN).json() == {"indexes": ["default"]}
+
+
+def test_a_browser_signs_in_and_stays(proxied):
+    page = f"https://{proxied.base_url.netloc.decode()}"
+    answer = proxied.post("/session", data={"token": TOKEN}, headers={"Origin": page})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-")
+    assert "Secure" in cookie
+    shown = proxied.get("/")
+    assert shown.status_code == 200
+    assert "default-src 'none'" in shown.headers["content-security-policy"]
+    found = proxied.get(f"{AT}/search", params={"q": "a windmill", "limit": 1})
+    thumbnail = found.json()["hits"][0]["links"]["thumbnail"]
+    assert proxied.get(thumbnail).headers["content-type"] == "image/webp"
+    proxied.cookies.clear()
+    assert proxied.get(thumbnail).status_code == 401
+
+
+def test_pictures_go_up_to_the_limit(proxied, photos):
+    picture = min((photos / "photos").iterdir())
+    files = {"picture": (picture.name, picture.read_bytes(), "image/jpeg")}
+    found = proxied.post(f"{AT}/search/picture", files=files, headers=KNOWN).json()["hits"]
+    assert Path(found[0]["path"]).name == picture.name
+    files = {"picture": ("large", bytes(60_000_000), "image/jpeg")}
+    assert proxied.post(f"{AT}/search/picture", files=files, headers=KNOWN).status_code == 413
+
+
+def test_events_come_as_they_happen(proxied):
+    job = proxied.post(f"{AT}/jobs", json={"root": "photos"}, headers=KNOWN).json()
+    with proxied.stream("GET", f"{AT}/jobs/{job['id']}/events", headers=KNOWN) as events:
+        assert events.headers["content-type"].startswith("text/event-stream")
+        told = "".join(events.iter_text())
+    assert '"state":"finished"' in told.replace('": "', '":"')
+
+
+def test_other_sites_are_refused(proxied):
+    answer = proxied.get("/v1/indexes", headers=KNOWN | {"Origin": "https://evil.example"})
+    assert answer.status_code == 403
