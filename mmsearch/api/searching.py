@@ -16,7 +16,7 @@ from mmsearch.core.requests import Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.engine.binding import no_pictures
 from mmsearch.engine.pictures import PictureReader
-from mmsearch.engine.query import check_terms, parse_query, written
+from mmsearch.engine.query import check_terms, parse_query, refuse_urls, written
 from mmsearch.engine.searcher import SearchEngine
 
 
@@ -138,6 +138,7 @@ class SearchedIndex(KeptIndex):
         engine = self._searcher()
         if engine is None:
             check_terms(request.query.terms)
+            refuse_urls(request.query.terms)
             return _nothing(request)
         return engine.search(request)
 

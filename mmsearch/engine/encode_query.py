@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.display import display_path
-from mmsearch.core.errors import InvalidQueryError, SourceError
+from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.protocols import Encoder, ImagePreparation
 from mmsearch.core.queries import Term
 from mmsearch.core.types import Kind, Prepared, Vectors
@@ -66,16 +65,11 @@ class QueryEncoder:
             stored: What `stored` gave for them; a term that is a picture's id must be there.
 
         Raises:
-            SourceError: A picture cannot be read, or is elsewhere.
+            SourceError: A picture cannot be read.
             InvalidQueryError: A phrasing has no place for the text.
         """
         rows = []
         for term in terms:
-            if term.url is not None:
-                raise SourceError(
-                    f"{display_path(term.url)} is not fetched: only a server does that.",
-                    "Name a file, or ask `mmsearch serve --allow-url-queries`.",
-                )
             if stored is not None and term in stored:
                 rows.append(stored[term])
             elif term.image is not None:

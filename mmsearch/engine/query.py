@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.queries import Term
 
 MOST_TERMS = 32
@@ -42,6 +42,20 @@ def parse_query(text: str) -> tuple[Term, ...]:
     if not text.strip():
         raise InvalidQueryError("The query is empty.", _HINT)
     return check_terms(tuple(_terms(text)))
+
+
+def refuse_urls(terms: Sequence[Term]) -> None:
+    """Refuse pictures that would have to be fetched.
+
+    Raises:
+        SourceError: One is elsewhere.
+    """
+    for term in terms:
+        if term.url is not None:
+            raise SourceError(
+                f"{display_path(term.url)} is not fetched: only a server does that.",
+                "Name a file, or ask `mmsearch serve --allow-url-queries`.",
+            )
 
 
 def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:

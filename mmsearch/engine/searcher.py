@@ -20,7 +20,7 @@ from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.confidence import NULL_PROMPTS, band
 from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.hits import make_hits
-from mmsearch.engine.query import check_terms, written
+from mmsearch.engine.query import check_terms, refuse_urls, written
 from mmsearch.engine.rank import Found, Library, compose, rank_hybrid, rank_texts, rank_vectors
 from mmsearch.engine.sample import Sampler
 from mmsearch.engine.stored_pictures import Stored
@@ -72,6 +72,7 @@ class SearchEngine:
         """
         query = request.query
         check_terms(query.terms)
+        refuse_urls(query.terms)
         if request.k < 1:
             raise InvalidQueryError(
                 f"{request.k} hits were asked for.", "Ask for at least one: -k 10"
@@ -117,6 +118,7 @@ class SearchEngine:
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
+        refuse_urls(terms)
         return self._queries.vectors(terms, stored=self._queries.stored(terms))
 
     def rest(self) -> None:

@@ -31,7 +31,7 @@ def query_of(
 
     Args:
         line: Of the query language.
-        images: Files that the framework itself was given.
+        images: Files that the framework itself was given; an index refuses URLs among them.
         filters: Which pictures may be found.
         mode: See `mmsearch.Index.search`.
         instead: What else can be done, for people.
@@ -39,7 +39,9 @@ def query_of(
     Raises:
         InvalidQueryError: The line names a file or a URL, or asks for nothing.
     """
-    query = parse_query(line, images=images, filters=filters, mode=mode)
+    urls = [image for image in images if image.lower().startswith(("http://", "https://"))]
+    files = [image for image in images if image not in urls]
+    query = parse_query(line, images=files, urls=urls, filters=filters, mode=mode)
     if sum(term.text is None for term in query.terms) > len(images):
         raise InvalidQueryError(
             "The text of a query cannot name files, nor an index fetch URLs.", instead

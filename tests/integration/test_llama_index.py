@@ -164,6 +164,12 @@ def test_it_is_a_retriever_of_images(index, picture):
         retriever.image_to_image_retrieve(QueryBundle("a dog"))
 
 
+def test_an_index_fetches_no_picture(index):
+    asked = QueryBundle("a dog", image_path="https://photos.example/a.jpg")
+    with pytest.raises(SourceError, match=r"https://photos\.example/a\.jpg is not fetched"):
+        MMSearchRetriever(index).retrieve(asked)
+
+
 def test_texts_are_lines_of_the_query_language_without_files(index, picture):
     retriever = MMSearchRetriever(index, k=5)
     line = "dog - snow"

@@ -206,12 +206,30 @@ def test_the_examples_of_the_document_run(service, outside, content):
     assert done.stdout.count('"embeddings"') == 1
 
 
-def test_an_index_fetches_nothing(photo_index, url):
+@pytest.mark.parametrize("mode", ["vector", "text", "hybrid", None])
+def test_an_index_fetches_nothing(photo_index, url, mode):
     with (
         mmsearch.open_index(home=photo_index) as index,
         pytest.raises(SourceError, match="is not fetched: only a server does that"),
     ):
-        index.search(f"a dog + image:{url}")
+        index.search(f"a dog + image:{url}", mode=mode)
+
+
+def test_an_index_that_holds_nothing_fetches_nothing(tmp_path, url):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with mmsearch.open_index(home=tmp_path / "home", model="starter") as index:
+        index.add_folder(empty)
+        with pytest.raises(SourceError, match="is not fetched: only a server does that"):
+            index.search(f"a dog + image:{url}")
+
+
+def test_an_index_encodes_no_url(photo_index, url):
+    with (
+        mmsearch.open_index(home=photo_index) as index,
+        pytest.raises(SourceError, match="is not fetched: only a server does that"),
+    ):
+        index.embed([mmsearch.Term("a dog"), mmsearch.Term(url=url)])
 
 
 def test_without_what_fetches_a_server_does_not_start(photo_index, monkeypatch):
