@@ -15,7 +15,7 @@ from mmsearch.core.errors import DamagedFileError, IndexLockedError, MMSearchErr
 
 BUSY_TIMEOUT_S = 10.0
 
-_Place = tuple[int, int]
+_Place = tuple[int, ...]
 
 _REPAIR = "Run 'mmsearch repair': it makes the catalog again without encoding what it can reuse."
 _PERMISSIONS = "Look at its permissions, and at the disk."
@@ -198,10 +198,10 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _place(path: Path) -> _Place | None:
-    """What tells a file from one that has taken its place; None if there is none."""
+    """What tells a file from another in its place, or in its stead; None if there is none."""
     with suppress(OSError):
         facts = path.stat()
-        return facts.st_dev, facts.st_ino
+        return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
     return None
 
 

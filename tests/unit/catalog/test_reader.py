@@ -109,6 +109,24 @@ def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path):
             assert snapshot.pictures == 1
 
 
+def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path):
+    filled(catalog, root)
+    catalog.close()
+    before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
+    with closing(open_catalog(path)) as writer:
+        writer.commit_shard(encoded(writer, root, {b"d.jpg": "d"}))
+    reader = open_reader(path)
+    with reader.snapshot() as snapshot:
+        assert snapshot.pictures == 3
+    for file in list(path.parent.iterdir()):
+        if file.is_file() and file not in before:
+            file.unlink()
+    for file, content in before.items():
+        file.write_bytes(content)
+    with reader.snapshot() as snapshot:
+        assert snapshot.pictures == 2
+
+
 def test_a_kept_connection_leaves_writers_alone(catalog, root, path):
     filled(catalog, root)
     reader = open_reader(path)
