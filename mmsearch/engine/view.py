@@ -27,7 +27,7 @@ class View:
     """Searchable vectors. What changes between generations without new vectors is passed in.
 
     Attributes:
-        key: The fusion, and the names of the files it was made from.
+        key: The fusion, and the checksums of the files it was made from.
         parts: Vector indexes over disjoint ids.
         device: Where the built index runs.
     """
@@ -124,9 +124,10 @@ class ViewLoader:
         Raises:
             DamagedFileError: A file is missing or is not what the catalog says.
         """
-        built = [snapshot.built.stamp.name] if snapshot.built else []
+        # Not their names: those come again in another history, as after a restoration.
+        built = [snapshot.built.stamp.sha256] if snapshot.built else []
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
-        key = (repr(spec), *built, *(segment.stamp.name for segment in snapshot.tail))
+        key = (repr(spec), *built, *(segment.stamp.sha256 for segment in snapshot.tail))
         if self._view is None or self._view.key != key:
             # Two at once may be more than the memory of a GPU.
             self._view = None

@@ -69,6 +69,25 @@ def test_a_backup_is_an_index_and_can_be_restored(indexed, mmsearch, tmp_path):
     assert [path.name for path in indexed.iterdir()] == ["default"]
 
 
+def test_who_has_it_open_answers_from_what_is_restored(indexed, mmsearch, tmp_path):
+    def found(index):
+        return [(hit.path, hit.score) for hit in index.search("a photograph", k=300)]
+
+    kept, folder = tmp_path / "kept", tmp_path / "photos"
+    mmsearch("backup", kept, "--home", indexed)
+    with library.open_index(home=indexed) as index:
+        before = found(index)
+        for victim in sorted(folder.glob("*.jpg"))[::2]:
+            victim.unlink()
+        mmsearch("index", folder, "--home", indexed)
+        fewer = found(index)
+        assert 0 < len(fewer) < len(before)
+        mmsearch("restore", kept, "--home", indexed, "--replace")
+        assert found(index) == before
+        mmsearch("index", folder, "--home", indexed)
+        assert found(index) == fewer
+
+
 def test_a_damaged_backup_replaces_nothing(indexed, mmsearch, tmp_path):
     kept = tmp_path / "kept"
     mmsearch("backup", kept, "--home", indexed)

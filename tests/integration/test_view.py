@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import weakref
 
 import pytest
@@ -52,3 +53,24 @@ def test_the_vectors_of_two_generations_are_never_held_at_once(layout, tmp_path)
     finally:
         gc.enable()
     assert plugin.alive == [0, 0, 0]
+
+
+def test_vectors_of_another_history_are_opened_though_their_files_have_the_same_names(tmp_path):
+    """As after a restoration and another run."""
+    loader, sizes, names = None, [], []
+    for turn, pictures in enumerate((3, 2)):
+        toys = tmp_path / f"toys-{turn}"
+        toys.mkdir()
+        layout = IndexLayout(tmp_path / "index")
+        shutil.rmtree(layout.folder, ignore_errors=True)
+        for number in range(pictures):
+            write(toys, b"%d.toy" % number, b"content %d %d" % (turn, number), 1 + number)
+        with toy_indexer(layout) as indexer:
+            indexer.run(IndexRequest(os.fsencode(toys)))
+        loader = loader or ViewLoader(layout, vector_index_plugin, "exact", "cpu", make_fusion)
+        with reading(layout) as catalog, catalog.snapshot() as snapshot:
+            view = loader.view(snapshot)
+            sizes.append(view.size)
+            names.append((snapshot.generation, snapshot.built.stamp.name))
+    assert names[0] == names[1]
+    assert sizes == [3, 2]
