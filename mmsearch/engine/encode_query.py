@@ -66,7 +66,7 @@ class QueryEncoder:
 
         Raises:
             SourceError: A picture cannot be read.
-            InvalidQueryError: A phrasing has no place for the text.
+            InvalidQueryError: There is no phrasing, or one has no place for the text.
         """
         rows = []
         for term in terms:
@@ -109,6 +109,8 @@ class QueryEncoder:
 
     def _prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
         chosen = self._encoder.prompts if prompts is None else prompts
+        if not chosen:
+            raise InvalidQueryError("The query has no prompt.", "Give one, or leave them all away.")
         for prompt in chosen:
             if prompt.count("{}") != 1:
                 raise InvalidQueryError(

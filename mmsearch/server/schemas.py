@@ -75,7 +75,7 @@ class SearchBody(Asked):
     )
     blend: Text | None = Field(None, description="How both lists become one in hybrid mode.")
     prompts: list[Text] | None = Field(
-        None, max_length=20, description="Phrasings of a text, each with one {}."
+        None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
     filters: FilterBody = Field(default_factory=lambda: FilterBody.model_validate({}))
     limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Hits of a page.")

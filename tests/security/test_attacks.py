@@ -181,6 +181,7 @@ def test_what_was_sent_is_not_kept(server, tmp_path, monkeypatch):
         {"query": "a", "not": ["a"] * 21},
         {"query": "a", "like": [1] * 21},
         {"query": "a", "unknown": 1},
+        {"query": "a", "prompts": []},
         {"query": ["a"]},
         {"query": "a", "min_score": "NaN"},
     ],
