@@ -213,4 +213,4 @@ def table(rows: Sequence[dict[str, Any]], ours: str, theirs: str) -> str:
 def _bar(row: dict[str, Any]) -> str:
     if row["bar"] is None:
         return ""
-    return f"{row['bar']:g}x: {'held' if row['low'] >= row['bar'] else 'missed'}"
+    return f"{row['bar']:.3g}x: {'held' if row['low'] >= row['bar'] else 'missed'}"
