@@ -1,8 +1,10 @@
 """Web servers of other people, on this machine, and a resolver whose names lead to them."""
 
+import ipaddress
 import socket
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mmsearch.server.reach import Reach
@@ -115,3 +117,30 @@ def reach(*servers, names=None, **more):
         ports=frozenset(server.port for server in servers),
         **more,
     )
+
+
+def write_certificate(file, address):
+    """One of photos.example and an address, with its key, trusted by nobody else."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "photos.example")])
+    now = datetime.now(UTC)
+    names = [x509.DNSName("photos.example"), x509.IPAddress(ipaddress.ip_address(address))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(made.public_bytes(pem) + secret)
+    return file

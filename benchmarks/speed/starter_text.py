@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import mmsearch
+from benchmarks.quality.confidence import encode
 from benchmarks.quality.starter import Trial, first_hits, photo_trials
 from benchmarks.speed.compare import RESAMPLES, compare, machine, row, table
 from mmsearch.core.protocols import Encoder
@@ -39,7 +39,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         cosine = float(np.vecdot(*both).min())
         runs = int8.device(Kind.TEXT).removeprefix("ONNX Runtime on ")
         trials = photo_trials(photos)
-        pictures = _pictures(float32, trials[0].pictures)
+        pictures = encode(trials[0], float32).pictures
         found = [_found(trial, pictures, int8, float32) for trial in trials]
     guard = f"least cosine {cosine:.4f}"
     return {
@@ -52,15 +52,6 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 def _encoder(folder: Path, precision: str) -> Encoder:
     settings = replace(load_settings(), cache=folder / precision, precision=precision)
     return mmsearch.open_model("starter", settings=settings, device="cpu")
-
-
-def _pictures(encoder: Encoder, paths: list[Path]) -> Vectors:
-    rows = []
-    for path in paths:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        rows.append(encoder.encode(Kind.IMAGE, [encoder.prepare(Kind.IMAGE, pixels)])[0])
-    return np.stack(rows)
 
 
 def _found(trial: Trial, pictures: Vectors, int8: Encoder, float32: Encoder) -> dict[str, Any]:

@@ -55,13 +55,8 @@ class Rows:
         Raises:
             MMSearchError: What SQLite says, where there is something to do about it.
         """
-        try:
+        with _readable_errors(self._path):
             return self.connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            readable = readable_error(error, self._path)
-            if readable is None:
-                raise
-            raise readable from error
 
 
 class ReadFile:
@@ -110,16 +105,11 @@ class ReadFile:
             if opened_on == place:
                 return place, connection
             connection.close()
-        try:
+        with _readable_errors(self._path):
             beside_writers = _connect_beside_writers(self._path)
             if beside_writers is not None:
                 return place, beside_writers
             return None, _connect_to_unchanging(self._path)
-        except sqlite3.Error as error:
-            readable = readable_error(error, self._path)
-            if readable is None:
-                raise
-            raise readable from error
 
 
 def readable_error(error: BaseException, path: Path) -> MMSearchError | None:
@@ -129,6 +119,17 @@ def readable_error(error: BaseException, path: Path) -> MMSearchError | None:
         return None
     kind, sentence, hint = _READABLE.get(_primary(error), (None, "", ""))
     return None if kind is None else kind(sentence.format(path=path, error=error), hint)
+
+
+@contextmanager
+def _readable_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        readable = readable_error(error, path)
+        if readable is None:
+            raise
+        raise readable from error
 
 
 # A folder that cannot be written, and a disk without room for the -shm file.

@@ -5,26 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Reader, Snapshot
-from mmsearch.core.errors import DamagedFileError, InvalidQueryError
+from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.evidence import Phrase
 from mmsearch.core.protocols import Blend, Encoder, Fusion
 from mmsearch.core.queries import Mode, Query, Term
 from mmsearch.core.requests import SearchRequest, SearchResult
 from mmsearch.core.types import FusionSpec, Kind, Vectors
-from mmsearch.engine.binding import check_encoder
 from mmsearch.engine.confidence import NULL_PROMPTS, band
 from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.hits import make_hits
+from mmsearch.engine.newest import newest
 from mmsearch.engine.query import check_terms, refuse_urls, written
 from mmsearch.engine.rank import Found, Library, compose, rank_hybrid, rank_texts, rank_vectors
 from mmsearch.engine.sample import Sampler
 from mmsearch.engine.stored_pictures import Stored
-from mmsearch.engine.view import ATTEMPTS, View, ViewLoader
+from mmsearch.engine.view import View, ViewLoader
 
 JUDGED = 10
 """So many hits are looked at to say whether there is a match, however few are shown."""
@@ -83,7 +84,8 @@ class SearchEngine:
             vectors = self._vectors(query, stored)
             explained = request.explain and vectors is not None
             nothing = self._queries.kept_mean(NULL_PROMPTS) if explained else None
-        with self._newest(timings) as (snapshot, view):
+        opening = partial(self._opened, timings)
+        with newest(self._catalog, self._encoder, opening) as (snapshot, view):
             pictures = snapshot.pictures
             with _timed(timings, "search"):
                 mode, found, library = self._find(request, snapshot, view, vectors)
@@ -153,23 +155,9 @@ class SearchEngine:
         blend = self._make_blend(query.blend or self._default_blend)
         return mode, rank_hybrid(library, looked_for, phrases, blend, depth), library
 
-    @contextmanager
-    def _newest(self, timings: dict[str, float]) -> Iterator[tuple[Snapshot, View]]:
-        """The newest generation and its vectors, held for the length of a search."""
-        for attempt in range(1, ATTEMPTS + 1):
-            with self._catalog.snapshot() as snapshot:
-                if snapshot.identity is not None:
-                    check_encoder(snapshot.identity, self._encoder)
-                try:
-                    with _timed(timings, "open"):
-                        view = self._views.view(snapshot)
-                except DamagedFileError as error:
-                    # A writer may have replaced the file between the two steps.
-                    if attempt == ATTEMPTS or not error.facts.get("missing"):
-                        raise
-                    continue
-                yield snapshot, view
-                return
+    def _opened(self, timings: dict[str, float], snapshot: Snapshot) -> View:
+        with _timed(timings, "open"):
+            return self._views.view(snapshot)
 
 
 def _mode(query: Query, snapshot: Snapshot, phrases: Sequence[Phrase]) -> Mode:

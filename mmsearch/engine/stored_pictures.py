@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Reader, Snapshot
-from mmsearch.core.errors import DamagedFileError, UnknownNameError
+from mmsearch.core.errors import UnknownNameError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.queries import Term
 from mmsearch.core.records import FileStamp, SeenFile
 from mmsearch.core.segments import read_images
-from mmsearch.engine.binding import check_encoder
+from mmsearch.engine.newest import newest
 from mmsearch.engine.plan import surely_same
-from mmsearch.engine.view import ATTEMPTS
 
 Stored = dict[Term, NDArray[np.float32]]
 
@@ -51,17 +50,10 @@ class StoredPictures:
             DamagedFileError: A segment is not what the catalog says.
         """
         pictures = [term for term in terms if term.text is None and term.url is None]
-        for attempt in range(1, ATTEMPTS + 1) if pictures else ():
-            with self._catalog.snapshot() as snapshot:
-                if snapshot.identity is not None:
-                    check_encoder(snapshot.identity, encoder)
-                try:
-                    return self._read(snapshot, pictures)
-                except DamagedFileError as error:
-                    # A compaction may have replaced the file between the two steps.
-                    if attempt == ATTEMPTS or not error.facts.get("missing"):
-                        raise
-        return {}
+        if not pictures:
+            return {}
+        with newest(self._catalog, encoder, lambda of: self._read(of, pictures)) as (_, stored):
+            return stored
 
     def _read(self, snapshot: Snapshot, terms: Sequence[Term]) -> Stored:
         ids = {term: self._id(snapshot, term) for term in terms}

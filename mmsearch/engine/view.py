@@ -15,9 +15,6 @@ from mmsearch.core.ranking import merge, positions_of, stack
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.engine.build_index import build_index
 
-ATTEMPTS = 5
-"""So often the newest generation is looked for: a writer may replace one while it is opened."""
-
 FEW_DEAD = 1000
 """Up to so many removed pictures, fetching that many more neighbours is cheaper than a filter."""
 

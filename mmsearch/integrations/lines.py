@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmsearch.api import parse_query
+from mmsearch.client.asking import url_of
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import Filters, Query
 
@@ -39,7 +40,7 @@ def query_of(
     Raises:
         InvalidQueryError: The line names a file or a URL, or asks for nothing.
     """
-    urls = [image for image in images if image.lower().startswith(("http://", "https://"))]
+    urls = [image for image in images if url_of(image) is not None]
     files = [image for image in images if image not in urls]
     query = parse_query(line, images=files, urls=urls, filters=filters, mode=mode)
     if sum(term.text is None for term in query.terms) > len(images):

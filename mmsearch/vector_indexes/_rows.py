@@ -191,14 +191,14 @@ class StoredRows:
         self.check(np.unique(candidates[candidates >= 0]))
         scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
         places = np.full((len(queries), count), -1, dtype=np.int64)
-        for number, query in enumerate(queries):
-            own = candidates[number][candidates[number] >= 0]
-            # FAISS scores float16 rows several times as fast as numpy unpacks them.
-            found = min(count, len(own))
-            gathered = self.rows[own]
-            with threads_for(1):
+        with threads_for(1):
+            for number, query in enumerate(queries):
+                own = candidates[number][candidates[number] >= 0]
+                # FAISS scores float16 rows several times as fast as numpy unpacks them.
+                found = min(count, len(own))
+                gathered = self.rows[own]
                 raw, order = _over(gathered).search(query[None], found)
-            scores[number, :found], places[number, :found] = raw[0], own[order[0]]
+                scores[number, :found], places[number, :found] = raw[0], own[order[0]]
         return scores, places
 
     def _settle(

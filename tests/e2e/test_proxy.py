@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e.test_http import serving
+from tests.elsewhere import write_certificate
 
 pytestmark = [
     pytest.mark.e2e,
@@ -31,13 +33,15 @@ def proxied(photo_index, environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nginx")
     with serving(environment | {"MMSEARCH_TOKEN": TOKEN}, photo_index) as server:
         port = free_port()
-        write_certificate(folder)
+        certificate = write_certificate(folder / "photos.pem", "127.0.0.1")
+        shutil.copy(certificate, folder / "photos.key")
+        trusted = ssl.create_default_context(cafile=certificate)
         settings = folder / "nginx.conf"
         settings.write_text(configured(folder, port, server.url))
         nginx = subprocess.Popen(["nginx", "-c", settings, "-e", folder / "errors"])
         try:
             wait_for(port)
-            with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=False) as client:  # noqa: S501
+            with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusted) as client:
                 yield client
         finally:
             nginx.terminate()
@@ -61,16 +65,6 @@ def configured(folder, port, url):
     return (
         f"{user}daemon off;\npid {folder}/pid;\nevents {{}}\n"
         f"http {{\naccess_log off;\n{folders}{block}}}\n"
-    )
-
-
-def write_certificate(folder):
-    key, certificate = folder / "photos.key", folder / "photos.pem"
-    request = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=photos.example"
-    subprocess.run(
-        [*request.split(), "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
     )
 
 

@@ -27,22 +27,9 @@ from mmsearch.core.errors import InvalidQueryError, MissingExtraError, SourceErr
 from mmsearch.integrations.llama_index import MMSearchRetriever
 from mmsearch.server.app import guarded, make_app
 from mmsearch.server.running import running
-from tests.over_http import service_over
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 FUSIONS = ["simple", "reciprocal_rerank", "relative_score", "dist_based_score"]
-
-
-@pytest.fixture
-def index(photo_index):
-    with mmsearch.open_index(home=photo_index) as index:
-        yield index
-
-
-@pytest.fixture
-def service(photo_index):
-    with service_over(photo_index) as service:
-        yield service
 
 
 @pytest.fixture

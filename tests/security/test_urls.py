@@ -3,9 +3,7 @@
 import asyncio
 import gzip
 import io
-import ipaddress
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,7 +12,7 @@ from mmsearch.server import fetching
 from mmsearch.server.fetching import Fetcher
 from mmsearch.server.reach import Reach
 from mmsearch.server.rules import Rules
-from tests.elsewhere import PRIVATE, PUBLIC, Names, reach, redirect, send, web
+from tests.elsewhere import PRIVATE, PUBLIC, Names, reach, redirect, send, web, write_certificate
 from tests.over_http import asked
 from tests.security.test_attacks import png_bomb
 
@@ -424,30 +422,7 @@ def test_only_so_many_are_fetched_at_a_time(outside):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Of photos.example, trusted by nobody else."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "photos.example")])
-    now = datetime.now(UTC)
-    names = [x509.DNSName("photos.example"), x509.IPAddress(ipaddress.ip_address(PRIVATE))]
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "photos.pem"
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file.write_bytes(made.public_bytes(pem) + secret)
-    return file
+    return write_certificate(tmp_path_factory.mktemp("tls") / "photos.pem", PRIVATE)
 
 
 @pytest.fixture
