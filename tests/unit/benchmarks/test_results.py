@@ -44,6 +44,17 @@ def test_the_calibration_that_ships_is_the_one_that_was_fitted():
         assert getattr(CALIBRATION, name) == pytest.approx(fitted[name], abs=1e-3)
 
 
+def test_few_right_first_hits_are_called_unlikely():
+    """What the bounds of the bands promise, on the drawings that they were chosen on."""
+    from mmsearch.engine.confidence import POSSIBLE
+
+    trials = {trial["trial"]: trial for trial in stored("confidence")["trials"]}
+    unlikely, possible, likely = trials["stamps, drawings only"]["bands"]
+    right = [band["hits"] * band["relevant"] for band in (unlikely, possible, likely)]
+    assert possible["from"] == POSSIBLE
+    assert right[0] / sum(right) < 1 / 20
+
+
 def test_hybrid_ranking_loses_to_neither_part_by_more_than_its_interval():
     for condition in stored("fusion")["conditions"]:
         for system, own in condition["against_better_part"].items():
