@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 from mmsearch.api.keeping import KeptIndex, StrPath
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.searching import make_search_engine, picture_reader
-from mmsearch.core.errors import DecodeError, EncoderMismatchError
+from mmsearch.core.errors import DecodeError, EncoderMismatchError, MMSearchError
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.engine.binding import no_pictures
 from mmsearch.engine.pictures import PictureReader
-from mmsearch.engine.query import check_terms, parse_query, refuse_urls, written
-from mmsearch.engine.searcher import SearchEngine
+from mmsearch.engine.query import parse_query, written
+from mmsearch.engine.searcher import SearchEngine, check_request
+
+TOGETHER = 64
+"""Queries of many that are asked together."""
+
+Answers: TypeAlias = Callable[[], list[SearchResult | MMSearchError]]
+"""Gives, for each query, its answer or the error that says why there is none."""
 
 
 class SearchedIndex(KeptIndex):
@@ -81,25 +90,46 @@ class SearchedIndex(KeptIndex):
 
     def query(self, request: SearchRequest) -> SearchResult:
         """As `search`, with timings, devices and the generation that was searched."""
-        try:
-            return self._answer(request)
-        except EncoderMismatchError:
-            if self._engine is None:
-                raise
-            # The index has another encoder since it was opened.
-            self.close()
-            return self._answer(request)
+        (answer,) = self.query_each([request])
+        return _or_raised(answer)
 
     def query_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
-        """The answers to many queries, in their order; their texts are encoded in batches."""
-        self.warm(requests)
-        return map(self.query, requests)
+        """The answers to many queries, in their order; so many at a time are asked together."""
+        starts = range(0, len(requests), TOGETHER)
+        answers = (self.query_each(requests[start : start + TOGETHER]) for start in starts)
+        return map(_or_raised, chain.from_iterable(answers))
 
-    def warm(self, requests: Sequence[SearchRequest]) -> None:
-        """Encode the texts of queries that will be asked one by one, in batches."""
+    def query_each(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+        """Queries asked together: the texts are encoded, and the vectors read, once for all.
+
+        Returns:
+            An answer for each, or the error that says why there is none.
+        """
+        try:
+            return self.encode(requests)()
+        except EncoderMismatchError:
+            # The index has another encoder since it was opened.
+            self.close()
+            return self.encode(requests)()
+
+    def encode(self, requests: Sequence[SearchRequest]) -> Answers:
+        """The first half of `query_each`, for callers with two threads.
+
+        One thread at a time may encode, and meanwhile another one call for the answers to what was
+        encoded before; everything else that an index does needs it alone.
+
+        Returns:
+            The second half.
+
+        Raises:
+            EncoderMismatchError: Of both halves: the index has another encoder since it was opened.
+                `query_each` finds it.
+        """
         engine = self._searcher()
-        if engine is not None:
-            engine.warm(requests)
+        if engine is None:
+            nothing = [_nothing(request) for request in requests]
+            return lambda: nothing
+        return partial(engine.answer, engine.encode(requests))
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """The unit vectors of texts and pictures in the index's own space, as queries use them.
@@ -133,14 +163,6 @@ class SearchedIndex(KeptIndex):
             except KeyError:
                 return None
         return record if record.paths else None
-
-    def _answer(self, request: SearchRequest) -> SearchResult:
-        engine = self._searcher()
-        if engine is None:
-            check_terms(request.query.terms)
-            refuse_urls(request.query.terms)
-            return _nothing(request)
-        return engine.search(request)
 
     @staticmethod
     def _parsed(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
@@ -194,8 +216,18 @@ class SearchedIndex(KeptIndex):
         return self._pictures
 
 
-def _nothing(request: SearchRequest) -> SearchResult:
+def _or_raised(answer: SearchResult | MMSearchError) -> SearchResult:
+    if isinstance(answer, MMSearchError):
+        raise answer
+    return answer
+
+
+def _nothing(request: SearchRequest) -> SearchResult | MMSearchError:
     """The answer of an index that holds nothing yet."""
+    try:
+        check_request(request)
+    except MMSearchError as error:
+        return error
     return SearchResult(
         written(request.query.terms),
         request.query.mode or Mode.VECTOR,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.catalog import Snapshot
 from mmsearch.core.evidence import MatchedText, Phrase
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit
@@ -20,9 +19,9 @@ from mmsearch.engine.rank import Found, Library
 
 
 def make_hits(
-    snapshot: Snapshot,
     library: Library,
     found: Found,
+    records: Mapping[int, Record],
     phrases: Sequence[Phrase],
     nothing: NDArray[np.float32] | None,
     calibration: Calibration,
@@ -30,9 +29,9 @@ def make_hits(
     """The hits of an answer, best first.
 
     Args:
-        snapshot: The generation.
         library: What was searched.
         found: The candidates.
+        records: Of them, by id; others may be among them.
         phrases: Of the query; none if nobody wants to know which text speaks for a hit.
         nothing: float32 (dim,), mean vector of prompts that describe nothing; None if no vectors
             were compared.
@@ -41,11 +40,12 @@ def make_hits(
     sure = _confidence(library, found, nothing, calibration)
     texts: list[MatchedText | None] = [None] * len(found.ids)
     if phrases and found.text.any():
-        texts = snapshot.matched_texts(found.ids.tolist(), phrases)
-    records = snapshot.records(found.ids.tolist())
+        texts = library.snapshot.matched_texts(found.ids.tolist(), phrases)
     return [
-        _hit(record, row, found, float(sure[row]), texts[row] if found.text[row] else None)
-        for row, record in enumerate(records)
+        _hit(
+            records[image_id], row, found, float(sure[row]), texts[row] if found.text[row] else None
+        )
+        for row, image_id in enumerate(found.ids.tolist())
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ NEGATIVE_SHARE = 0.75
 Chosen by the study of negative terms in benchmarks/RESULTS.md."""
 
 NO_DIRECTION = 1e-6
+
+Nearest: TypeAlias = tuple[Ids, NDArray[np.float32]]
+"""int64 (n,) pictures, best first, and float32 (n,): their cosine similarities."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class Library:
         """Pictures that may be found."""
         return self.snapshot.pictures if self.allowed is None else len(self.allowed)
 
-    def search(self, query: Vectors, k: int) -> tuple[Ids, NDArray[np.float32]]:
-        """The k best pictures for (1, dim), without padding."""
-        ranking = self.view.search(query, k, self.snapshot.dead_ids, self.allowed)
-        found = ranking.ids[0] >= 0
-        return ranking.ids[0][found], ranking.scores[0][found]
+    def nearest(self, queries: Vectors, k: int) -> list[Nearest]:
+        """For each of (q, dim), the k best pictures, without padding."""
+        ranking = self.view.search(queries, k, self.snapshot.dead_ids, self.allowed)
+        return [
+            (ids[ids >= 0], scores[ids >= 0])
+            for ids, scores in zip(ranking.ids, ranking.scores, strict=True)
+        ]
 
     def scores(self, query: Vectors, ids: Ids) -> NDArray[np.float32]:
         """float32 (n,): cosine similarities of pictures with (1, dim), in their order."""
@@ -124,9 +130,9 @@ def compose(library: Library, vectors: Vectors, weights: Sequence[float]) -> Vec
     return as_unit_vectors(joined[None, :])
 
 
-def rank_vectors(library: Library, query: Vectors, k: int) -> Found:
+def rank_vectors(library: Library, query: Vectors, nearest: Nearest) -> Found:
     """By cosine similarity alone."""
-    ids, scores = library.search(query, k)
+    ids, scores = nearest
     nothing = np.zeros(len(ids), dtype=np.float32)
     background = library.background(query)
     return Found(ids, scores.astype(np.float64), nothing, scores, query, background)
@@ -140,14 +146,17 @@ def rank_texts(library: Library, phrases: Sequence[Phrase], k: int) -> Found:
 
 
 def rank_hybrid(
-    library: Library, query: Vectors, phrases: Sequence[Phrase], blend: Blend, k: int
+    library: Library,
+    query: Vectors,
+    nearest: Nearest,
+    phrases: Sequence[Phrase],
+    blend: Blend,
+    k: int,
 ) -> Found:
     """By both, as a blend has it."""
-    depth = max(k, DEPTH)
-    by_vector = library.search(query, min(depth, max(library.size, 1)))
-    matches = library.snapshot.match(phrases, depth, library.allowed)
+    matches = library.snapshot.match(phrases, max(k, DEPTH), library.allowed)
     background = library.background(query)
-    evidence = _evidence(library, query, by_vector, matches, background)
+    evidence = _evidence(library, query, nearest, matches, background)
     scores = blend.blend(evidence)
     order = np.lexsort((evidence.ids, -evidence.visual, -scores))[:k]
     return Found(
@@ -163,11 +172,11 @@ def rank_hybrid(
 def _evidence(
     library: Library,
     query: Vectors,
-    by_vector: tuple[Ids, NDArray[np.float32]],
+    nearest: Nearest,
     matches: TextMatches,
     background: Background,
 ) -> Evidence:
-    found, similarities = by_vector
+    found, similarities = nearest
     others = np.setdiff1d(matches.ids, found)
     ids = np.concatenate([found, others])
     visual = np.concatenate([similarities, library.scores(query, others)])

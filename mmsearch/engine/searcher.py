@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Reader, Snapshot
-from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.evidence import Phrase
+from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
 from mmsearch.core.protocols import Blend, Encoder, Fusion
-from mmsearch.core.queries import Mode, Query, Term
-from mmsearch.core.requests import SearchRequest, SearchResult
+from mmsearch.core.queries import Filters, Mode, Query, Term
+from mmsearch.core.records import Record
+from mmsearch.core.requests import Hit, SearchRequest, SearchResult
 from mmsearch.core.types import FusionSpec, Kind, Vectors
+from mmsearch.engine.aim import Aim, nearest, rank
 from mmsearch.engine.confidence import NULL_PROMPTS, band
 from mmsearch.engine.encode_query import QueryEncoder
 from mmsearch.engine.hits import make_hits
 from mmsearch.engine.newest import newest
 from mmsearch.engine.query import check_terms, refuse_urls, written
-from mmsearch.engine.rank import Found, Library, compose, rank_hybrid, rank_texts, rank_vectors
+from mmsearch.engine.rank import Found, Library
 from mmsearch.engine.sample import Sampler
 from mmsearch.engine.stored_pictures import Stored
 from mmsearch.engine.view import View, ViewLoader
@@ -30,9 +34,37 @@ from mmsearch.engine.view import View, ViewLoader
 JUDGED = 10
 """So many hits are looked at to say whether there is a match, however few are shown."""
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A query whose terms are vectors.
+
+    Attributes:
+        request: What was asked.
+        vectors: (n, dim), a row a term; None if words alone decide.
+        nothing: float32 (dim,), mean vector of prompts that describe nothing; None if no hit is to
+            be compared with them.
+        dropped_tokens: Beyond what the encoder reads.
+        devices: Where each kind was encoded.
+        seconds: What encoding took, together with what was asked together with it.
+    """
+
+    request: SearchRequest
+    vectors: Vectors | None
+    nothing: NDArray[np.float32] | None
+    dropped_tokens: int
+    devices: Mapping[str, str]
+    seconds: float
+
 
 class SearchEngine:
-    """Answers queries. One thread at a time: a vector index on a GPU allows no more.
+    """Answers queries.
+
+    A query is encoded, then answered. One thread at a time may encode, and one, the same or
+    another, may answer: a vector index on a GPU allows no more.
 
     Args:
         catalog: Open for reading.
@@ -63,60 +95,57 @@ class SearchEngine:
         self._default_blend = default_blend
         self._sampler = Sampler()
 
-    def search(self, request: SearchRequest) -> SearchResult:
-        """The pictures that fit a query best.
+    def encode(self, requests: Sequence[SearchRequest]) -> list[Encoded | MMSearchError]:
+        """Encode what is asked together; the texts in batches.
+
+        Returns:
+            In the place of a query that asks for nothing, or names a picture that cannot be read or
+            is not there, the error that says so.
 
         Raises:
-            InvalidQueryError: The query asks for nothing, or k is below 1.
-            SourceError: A picture of the query cannot be read.
-            UnknownNameError: The index has no picture of an id of the query.
+            EncoderMismatchError: The index was encoded anew, with another encoder.
         """
-        query = request.query
-        check_terms(query.terms)
-        refuse_urls(query.terms)
-        if request.k < 1:
-            raise InvalidQueryError(
-                f"{request.k} hits were asked for.", "Ask for at least one: -k 10"
-            )
+        began = time.perf_counter()
+        checked = _each(check_request, requests)
+        if len(requests) > 1:
+            # Whose query it is that cannot be encoded shows when it is encoded by itself.
+            with suppress(MMSearchError):
+                self._warm([one.query for one in checked if isinstance(one, SearchRequest)])
+        return _each(partial(self._encoded, began), checked)
+
+    def answer(
+        self, asked: Sequence[Encoded | MMSearchError]
+    ) -> list[SearchResult | MMSearchError]:
+        """The pictures that fit each query best, all in the newest generation.
+
+        Args:
+            asked: As `encode` gave it; an error stays in its place.
+
+        Raises:
+            EncoderMismatchError: The index was encoded anew, with another encoder.
+            MMSearchError: The index cannot be read.
+        """
         timings: dict[str, float] = {}
-        with _timed(timings, "encode"):
-            stored = {} if query.mode is Mode.TEXT else self._queries.stored(query.terms)
-            vectors = self._vectors(query, stored)
-            explained = request.explain and vectors is not None
-            nothing = self._queries.kept_mean(NULL_PROMPTS) if explained else None
         opening = partial(self._opened, timings)
         with newest(self._catalog, self._encoder, opening) as (snapshot, view):
-            pictures = snapshot.pictures
             with _timed(timings, "search"):
-                mode, found, library = self._find(request, snapshot, view, vectors)
+                found = self._found(asked, snapshot, view)
             with _timed(timings, "hits"):
-                phrases = _phrases(query) if request.explain else []
-                hits = make_hits(
-                    snapshot, library, found, phrases, nothing, self._encoder.calibration
-                )
-        best = max((hit.confidence for hit in hits[:JUDGED]), default=None)
-        shown = [hit for hit in hits[: request.k] if _passes(hit.score, hit.confidence, request)]
-        devices = {kind.value: self._encoder.device(kind) for kind in _kinds(query, stored)}
-        return SearchResult(
-            query=written(query.terms),
-            mode=mode,
-            hits=shown,
-            match=band(best) if request.explain and best is not None else None,
-            calibrated=self._encoder.calibration.measured,
-            generation=snapshot.generation,
-            pictures=pictures,
-            passed=library.size,
-            encoder=self._encoder.spec.name,
-            timings_s=timings,
-            dropped_tokens=self._queries.dropped_tokens(query.terms) if vectors is not None else 0,
-            devices={**devices, "vector_index": view.device},
-        )
+                wanted = {i for one in found if isinstance(one, _Found) for i in one.ids}
+                records = {record.id: record for record in snapshot.records(sorted(wanted))}
+                hits = _each(partial(self._judged, records), found)
+            return _each(partial(self._result, snapshot, view.device, timings), hits)
 
-    def warm(self, requests: Sequence[SearchRequest]) -> None:
-        """Encode the texts of many queries that will be asked, in batches."""
-        for prompts in {request.query.prompts for request in requests}:
-            same = [r.query for r in requests if r.query.prompts == prompts]
-            self._queries.warm((term for query in same for term in query.terms), prompts)
+    def search(self, request: SearchRequest) -> SearchResult:
+        """As `encode` and `answer`, of one query.
+
+        Raises:
+            MMSearchError: It cannot be answered.
+        """
+        (answer,) = self.answer(self.encode([request]))
+        if isinstance(answer, MMSearchError):
+            raise answer
+        return answer
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
@@ -127,68 +156,150 @@ class SearchEngine:
         """Free what only pictures of queries need."""
         self._encoder.release(Kind.IMAGE)
 
-    def _vectors(self, query: Query, stored: Stored) -> NDArray[np.float32] | None:
-        """None if words alone decide."""
-        if query.mode is Mode.TEXT:
-            return None
-        return self._queries.vectors(query.terms, query.prompts, stored)
+    # --- encoding ---
 
-    def _find(
-        self,
-        request: SearchRequest,
-        snapshot: Snapshot,
-        view: View,
-        vectors: NDArray[np.float32] | None,
-    ) -> tuple[Mode, Found, Library]:
+    def _warm(self, queries: Sequence[Query]) -> None:
+        by_prompts: dict[tuple[str, ...] | None, list[Term]] = defaultdict(list)
+        for query in queries:
+            if query.mode is not Mode.TEXT:
+                by_prompts[query.prompts].extend(query.terms)
+        for prompts, terms in by_prompts.items():
+            self._queries.warm(terms, prompts)
+
+    def _encoded(self, began: float, request: SearchRequest) -> Encoded:
         query = request.query
-        phrases = _phrases(query)
-        allowed = snapshot.allowed(query.filters) if query.filters else None
-        spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
-        library = Library(view, snapshot, self._make_fusion(spec), allowed, self._sampler)
-        depth = min(max(request.k, JUDGED), max(library.size, 1))
-        mode = _mode(query, snapshot, phrases)
-        if vectors is None or mode is Mode.TEXT:
-            return mode, rank_texts(library, phrases, depth), library
-        looked_for = compose(library, vectors, [term.weight for term in query.terms])
-        if mode is Mode.VECTOR:
-            return mode, rank_vectors(library, looked_for, depth), library
-        blend = self._make_blend(query.blend or self._default_blend)
-        return mode, rank_hybrid(library, looked_for, phrases, blend, depth), library
+        if query.mode is Mode.TEXT:
+            return Encoded(request, None, None, 0, {}, time.perf_counter() - began)
+        stored = self._queries.stored(query.terms)
+        vectors = self._queries.vectors(query.terms, query.prompts, stored)
+        nothing = self._queries.kept_mean(NULL_PROMPTS) if request.explain else None
+        dropped = self._queries.dropped_tokens(query.terms)
+        devices = {kind.value: self._encoder.device(kind) for kind in _kinds(query, stored)}
+        return Encoded(request, vectors, nothing, dropped, devices, time.perf_counter() - began)
+
+    # --- answering ---
 
     def _opened(self, timings: dict[str, float], snapshot: Snapshot) -> View:
         with _timed(timings, "open"):
             return self._views.view(snapshot)
 
+    def _found(
+        self, asked: Sequence[Encoded | MMSearchError], snapshot: Snapshot, view: View
+    ) -> list[_Found | MMSearchError]:
+        fusion = self._make_fusion(snapshot.identity.fusion if snapshot.identity else FusionSpec())
 
-def _mode(query: Query, snapshot: Snapshot, phrases: Sequence[Phrase]) -> Mode:
-    """What decides, as far as the query has words and the index has texts."""
-    words = any(phrase.weight > 0 for phrase in phrases)
-    if query.mode is Mode.TEXT and not words:
-        raise InvalidQueryError(
-            "A query without words cannot be looked for in texts.", "Leave --mode text away."
+        @cache
+        def library(filters: Filters) -> Library:
+            allowed = snapshot.allowed(filters) if filters else None
+            return Library(view, snapshot, fusion, allowed, self._sampler)
+
+        def aimed(one: Encoded) -> tuple[Encoded, Aim]:
+            query = one.request.query
+            depth = max(one.request.k, JUDGED)
+            return one, Aim.of(query, one.vectors, library(query.filters), depth)
+
+        def ranked(pair: tuple[Encoded, Aim]) -> _Found:
+            one, aim = pair
+            blend = one.request.query.blend or self._default_blend
+            return _Found(one, aim, rank(aim, next(near), partial(self._make_blend, blend)))
+
+        aims = _each(aimed, asked)
+        near = iter(nearest([pair[1] for pair in aims if not isinstance(pair, MMSearchError)]))
+        return _each(ranked, aims)
+
+    def _judged(self, records: Mapping[int, Record], one: _Found) -> tuple[_Found, list[Hit]]:
+        phrases = one.aim.phrases if one.asked.request.explain else []
+        calibration = self._encoder.calibration
+        hits = make_hits(
+            one.aim.library, one.found, records, phrases, one.asked.nothing, calibration
         )
-    if not words:
-        return Mode.VECTOR
-    return query.mode or (Mode.HYBRID if snapshot.has_texts else Mode.VECTOR)
+        return one, hits
+
+    def _result(
+        self,
+        snapshot: Snapshot,
+        device: str,
+        timings: Mapping[str, float],
+        judged: tuple[_Found, list[Hit]],
+    ) -> SearchResult:
+        (one, hits), request = judged, judged[0].asked.request
+        best = max((hit.confidence for hit in hits[:JUDGED]), default=None)
+        return SearchResult(
+            query=written(request.query.terms),
+            mode=one.aim.mode,
+            hits=[hit for hit in hits[: request.k] if _passes(hit, request)],
+            match=band(best) if request.explain and best is not None else None,
+            calibrated=self._encoder.calibration.measured,
+            generation=snapshot.generation,
+            pictures=snapshot.pictures,
+            passed=one.aim.library.size,
+            encoder=self._encoder.spec.name,
+            timings_s={"encode": one.asked.seconds, **timings},
+            dropped_tokens=one.asked.dropped_tokens,
+            devices={**one.asked.devices, "vector_index": device},
+        )
 
 
-def _phrases(query: Query) -> list[Phrase]:
-    return [Phrase(term.text, term.weight) for term in query.terms if term.text]
+@dataclass(frozen=True)
+class _Found:
+    """A query's candidates."""
+
+    asked: Encoded
+    aim: Aim
+    found: Found
+
+    @property
+    def ids(self) -> list[int]:
+        ids: list[int] = self.found.ids.tolist()
+        return ids
+
+
+def _each(
+    work: Callable[[Item], Made], items: Sequence[Item | MMSearchError]
+) -> list[Made | MMSearchError]:
+    """What becomes of each; an error stays in the place of what failed.
+
+    That the encoder is another one is nobody's own error, and ends it all.
+    """
+    made: list[Made | MMSearchError] = []
+    for item in items:
+        if isinstance(item, MMSearchError):
+            made.append(item)
+            continue
+        try:
+            made.append(work(item))
+        except EncoderMismatchError:
+            raise
+        except MMSearchError as error:
+            made.append(error)
+    return made
+
+
+def check_request(request: SearchRequest) -> SearchRequest:
+    """Refuse a query that cannot be answered, whatever the index holds.
+
+    Raises:
+        InvalidQueryError: It asks for nothing, or k is below 1.
+        SourceError: It names a picture that would have to be fetched.
+    """
+    check_terms(request.query.terms)
+    refuse_urls(request.query.terms)
+    if request.k < 1:
+        raise InvalidQueryError(f"{request.k} hits were asked for.", "Ask for at least one: -k 10")
+    return request
 
 
 def _kinds(query: Query, stored: Stored) -> list[Kind]:
     """What had to be encoded."""
-    if query.mode is Mode.TEXT:
-        return []
     encoded = [term for term in query.terms if term not in stored]
     kinds = {Kind.IMAGE if term.image is not None else Kind.TEXT for term in encoded}
     return sorted(kinds, reverse=True)
 
 
-def _passes(score: float, confidence: float, request: SearchRequest) -> bool:
+def _passes(hit: Hit, request: SearchRequest) -> bool:
     least_score = -np.inf if request.min_score is None else request.min_score
     least_confidence = 0.0 if request.min_confidence is None else request.min_confidence
-    return score >= least_score and confidence >= least_confidence
+    return hit.score >= least_score and hit.confidence >= least_confidence
 
 
 @contextmanager
