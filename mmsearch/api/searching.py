@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
 
 from mmsearch.api.keeping import KeptIndex, StrPath
 from mmsearch.assembly import catalogs
@@ -15,7 +13,7 @@ from mmsearch.assembly.searching import make_search_engine, picture_reader
 from mmsearch.core.errors import DecodeError, EncoderMismatchError, MMSearchError
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
-from mmsearch.core.requests import Hit, SearchRequest, SearchResult
+from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.engine.binding import no_pictures
 from mmsearch.engine.pictures import PictureReader
@@ -24,9 +22,6 @@ from mmsearch.engine.searcher import SearchEngine, check_request
 
 TOGETHER = 64
 """Queries of many that are asked together."""
-
-Answers: TypeAlias = Callable[[], list[SearchResult | MMSearchError]]
-"""Gives, for each query, its answer or the error that says why there is none."""
 
 
 class SearchedIndex(KeptIndex):
@@ -100,36 +95,49 @@ class SearchedIndex(KeptIndex):
         return map(_or_raised, chain.from_iterable(answers))
 
     def query_each(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
-        """Queries asked together: the texts are encoded, and the vectors read, once for all.
+        """Queries asked together: their texts are encoded in batches, and the vectors read once.
 
         Returns:
             An answer for each, or the error that says why there is none.
         """
         try:
-            return self.encode(requests)()
+            return self._answered(requests)
         except EncoderMismatchError:
             # The index has another encoder since it was opened.
             self.close()
-            return self.encode(requests)()
+            return self._answered(requests)
 
-    def encode(self, requests: Sequence[SearchRequest]) -> Answers:
+    def encode(
+        self, requests: Sequence[SearchRequest]
+    ) -> list[EncodedRequest | MMSearchError] | None:
         """The first half of `query_each`, for callers with two threads.
 
-        One thread at a time may encode, and meanwhile another one call for the answers to what was
-        encoded before; everything else that an index does needs it alone.
+        One thread at a time may encode while another one answers; whatever else is done with an
+        index needs it alone.
 
         Returns:
-            The second half.
+            None while the index holds nothing that could be searched.
 
         Raises:
-            EncoderMismatchError: Of both halves: the index has another encoder since it was opened.
-                `query_each` finds it.
+            EncoderMismatchError: The index has another encoder since it was opened; `query_each`
+                finds it.
+        """
+        engine = self._searcher()
+        return None if engine is None else engine.encode(requests)
+
+    def answer(
+        self, asked: Sequence[EncodedRequest | MMSearchError]
+    ) -> list[SearchResult | MMSearchError]:
+        """The second half: the answers to what was encoded.
+
+        Raises:
+            EncoderMismatchError: As for `encode`.
+            StateError: The index holds nothing any more.
         """
         engine = self._searcher()
         if engine is None:
-            nothing = [_nothing(request) for request in requests]
-            return lambda: nothing
-        return partial(engine.answer, engine.encode(requests))
+            raise no_pictures()
+        return engine.answer(asked)
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """The unit vectors of texts and pictures in the index's own space, as queries use them.
@@ -163,6 +171,12 @@ class SearchedIndex(KeptIndex):
             except KeyError:
                 return None
         return record if record.paths else None
+
+    def _answered(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+        encoded = self.encode(requests)
+        if encoded is None:
+            return [_nothing(request) for request in requests]
+        return self.answer(encoded)
 
     @staticmethod
     def _parsed(query: str | Query, filters: Filters | None, mode: str | None) -> Query:

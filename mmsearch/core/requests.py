@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmsearch.core.evidence import MatchedText
 from mmsearch.core.queries import Band, Mode, Query
 from mmsearch.core.records import BuiltIndex, FailedFile, Identity, Root, Run
-from mmsearch.core.types import FusionSpec, Text
+from mmsearch.core.types import FusionSpec, Text, Vectors
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,30 @@ class SearchRequest:
     min_score: float | None = None
     min_confidence: float | None = None
     explain: bool = True
+
+
+@dataclass(frozen=True)
+class EncodedRequest:
+    """A search whose terms are vectors.
+
+    Attributes:
+        request: What was asked.
+        encoder: Fingerprint of what encoded it.
+        seconds: What that took, with all that was encoded together.
+        vectors: (n, dim), a row a term; None if words alone decide.
+        nothing: float32 (dim,), mean vector of prompts that describe nothing; None if no hit is to
+            be compared with them.
+        dropped_tokens: Beyond what the encoder reads.
+        devices: Where each kind was encoded.
+    """
+
+    request: SearchRequest
+    encoder: str
+    seconds: float
+    vectors: Vectors | None = None
+    nothing: NDArray[np.float32] | None = None
+    dropped_tokens: int = 0
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

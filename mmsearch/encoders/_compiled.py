@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     import filelock
 
-MANIFEST_VERSION = 5
+MANIFEST_VERSION = 6
 
 _WORKSHOP = "export-"
 
@@ -81,7 +81,8 @@ class Tower:
         precision: What it computes with.
         cosine: The least one between its vectors and those in float32.
         optimised: Its graph is as ONNX Runtime would make it: nothing is left to do at a start.
-        packs: Whether it is fast only with its weights packed; see `CompiledTower`.
+        by_blocks: In int8 with a scale for each block: it is fast only with its weights packed,
+            see `CompiledTower`, and a call may hold several texts of one length.
     """
 
     files: tuple[CachedFile, ...]
@@ -89,7 +90,7 @@ class Tower:
     precision: Precision = Precision.FLOAT32
     cosine: float = 1.0
     optimised: bool = False
-    packs: bool = False
+    by_blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class ModelCache:
                         Precision(tower["precision"]),
                         tower["cosine"],
                         tower["optimised"],
-                        tower["packs"],
+                        tower["by_blocks"],
                     )
                     for name, tower in stored["towers"].items()
                 },
@@ -289,11 +290,11 @@ class CompiledTower:
         outputs = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
         return as_unit_vectors(np.asarray(outputs[0], dtype=np.float32))
 
-    def run_each(self, calls: Sequence[Sequence[NDArray[Any]]]) -> Vectors:
-        """The inputs of n calls, one picture or text each, at once -> float32 (n, dim)."""
+    def run_each(self, calls: Sequence[Sequence[NDArray[Any]]]) -> list[Vectors]:
+        """The inputs of many calls, at once -> for each, float32 (n, dim)."""
         if len(calls) == 1:
-            return self.run(calls[0])
-        return np.concatenate(list(self._pool.map(self.run, calls)))
+            return [self.run(calls[0])]
+        return list(self._pool.map(self.run, calls))
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

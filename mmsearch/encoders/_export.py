@@ -118,7 +118,7 @@ def export_tower(
                     Precision.INT8,
                     smaller.cosine,
                     optimised=True,
-                    packs=smaller.packs,
+                    by_blocks=smaller.by_blocks,
                 )
             optimised = weights <= ONE_FILE_BYTES and not convolution_share(path)
             if optimised:

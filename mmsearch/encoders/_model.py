@@ -105,7 +105,7 @@ class CompiledModel:
             self._cache.folder / tower.files[0].name,
             tower.precision,
             optimised=tower.optimised,
-            packed=packed or tower.packs,
+            packed=packed or tower.by_blocks,
         )
         if self._cache.places(tower.files) != before:
             # Another process has compiled it anew meanwhile: graph and weights may be of two.

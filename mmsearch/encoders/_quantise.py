@@ -3,8 +3,9 @@
 It is kept only where the vectors stay what they were. Two ways are tried. A column of weights has a
 scale of its own, and activations one for a whole call: the smallest and fastest, but one large
 activation drowns the others. Or each block of 32 weights or activations has a scale of its own
-(MatMulNBits, https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). A tower
-in int8 is given one picture or text at a time: a vector must not depend on what else is in a batch.
+(MatMulNBits, https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). A vector
+must not depend on what else is in a batch: a tower of the first kind is given one picture or text
+at a time.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class Quantised:
     Attributes:
         path: Its file, optimised for this version of ONNX Runtime.
         cosine: The least one between vectors of both.
-        packs: Whether it is fast only with its weights packed; see `CompiledTower`.
+        by_blocks: See `Tower`.
     """
 
     path: Path
     cosine: float
-    packs: bool
+    by_blocks: bool
 
 
 def quantise(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> Quantised | None:
@@ -66,13 +67,13 @@ def quantise(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> Quantised
         return None
     exact = CompiledTower(path)
     truth = [exact.run(sample)[0] for sample in samples]
-    for made, packs in _made(path):
+    for made, by_blocks in _made(path):
         tower = CompiledTower(made, Precision.INT8, optimised=True)
         cosines = [tower.run(s)[0] @ true for s, true in zip(samples, truth, strict=True)]
         same = all(cosine >= LEAST_COSINE for cosine in cosines)
         # Where a processor has no products of int8, blocks are unpacked one by one.
-        if same and (not packs or is_faster(tower, exact, samples[0])):
-            return Quantised(made, float(min(cosines)), packs)
+        if same and (not by_blocks or is_faster(tower, exact, samples[0])):
+            return Quantised(made, float(min(cosines)), by_blocks)
     return None
 
 
@@ -82,7 +83,7 @@ def is_faster(tower: CompiledTower, than: CompiledTower, sample: Sequence[NDArra
 
 
 def _made(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Towers in int8, the smallest result first, and whether each packs its weights."""
+    """Towers in int8, the smallest result first, and whether each is made by blocks."""
     rough, made = path.with_suffix(".rough"), path.with_suffix(".int8")
     # Gather holds the table of a text's tokens.
     for operators in (("MatMul", "Gemm", "Gather"), ("MatMul", "Gemm")):

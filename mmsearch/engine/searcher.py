@@ -11,14 +11,13 @@ from functools import cache, partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
 from mmsearch.core.protocols import Blend, Encoder, Fusion
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
-from mmsearch.core.requests import Hit, SearchRequest, SearchResult
+from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import FusionSpec, Kind, Vectors
 from mmsearch.engine.aim import Aim, nearest, rank
 from mmsearch.engine.confidence import NULL_PROMPTS, band
@@ -36,28 +35,6 @@ JUDGED = 10
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A query whose terms are vectors.
-
-    Attributes:
-        request: What was asked.
-        vectors: (n, dim), a row a term; None if words alone decide.
-        nothing: float32 (dim,), mean vector of prompts that describe nothing; None if no hit is to
-            be compared with them.
-        dropped_tokens: Beyond what the encoder reads.
-        devices: Where each kind was encoded.
-        seconds: What encoding took, together with what was asked together with it.
-    """
-
-    request: SearchRequest
-    vectors: Vectors | None
-    nothing: NDArray[np.float32] | None
-    dropped_tokens: int
-    devices: Mapping[str, str]
-    seconds: float
 
 
 class SearchEngine:
@@ -95,7 +72,7 @@ class SearchEngine:
         self._default_blend = default_blend
         self._sampler = Sampler()
 
-    def encode(self, requests: Sequence[SearchRequest]) -> list[Encoded | MMSearchError]:
+    def encode(self, requests: Sequence[SearchRequest]) -> list[EncodedRequest | MMSearchError]:
         """Encode what is asked together; the texts in batches.
 
         Returns:
@@ -114,7 +91,7 @@ class SearchEngine:
         return _each(partial(self._encoded, began), checked)
 
     def answer(
-        self, asked: Sequence[Encoded | MMSearchError]
+        self, asked: Sequence[EncodedRequest | MMSearchError]
     ) -> list[SearchResult | MMSearchError]:
         """The pictures that fit each query best, all in the newest generation.
 
@@ -125,6 +102,7 @@ class SearchEngine:
             EncoderMismatchError: The index was encoded anew, with another encoder.
             MMSearchError: The index cannot be read.
         """
+        self._refuse_strangers(asked)
         timings: dict[str, float] = {}
         opening = partial(self._opened, timings)
         with newest(self._catalog, self._encoder, opening) as (snapshot, view):
@@ -166,25 +144,42 @@ class SearchEngine:
         for prompts, terms in by_prompts.items():
             self._queries.warm(terms, prompts)
 
-    def _encoded(self, began: float, request: SearchRequest) -> Encoded:
-        query = request.query
+    def _encoded(self, began: float, request: SearchRequest) -> EncodedRequest:
+        query, encoder = request.query, self._encoder.spec.fingerprint
         if query.mode is Mode.TEXT:
-            return Encoded(request, None, None, 0, {}, time.perf_counter() - began)
+            return EncodedRequest(request, encoder, time.perf_counter() - began)
         stored = self._queries.stored(query.terms)
         vectors = self._queries.vectors(query.terms, query.prompts, stored)
         nothing = self._queries.kept_mean(NULL_PROMPTS) if request.explain else None
-        dropped = self._queries.dropped_tokens(query.terms)
-        devices = {kind.value: self._encoder.device(kind) for kind in _kinds(query, stored)}
-        return Encoded(request, vectors, nothing, dropped, devices, time.perf_counter() - began)
+        return EncodedRequest(
+            request,
+            encoder,
+            time.perf_counter() - began,
+            vectors,
+            nothing,
+            self._queries.dropped_tokens(query.terms),
+            {kind.value: self._encoder.device(kind) for kind in _kinds(query, stored)},
+        )
 
     # --- answering ---
+
+    def _refuse_strangers(self, asked: Sequence[EncodedRequest | MMSearchError]) -> None:
+        own = self._encoder.spec.fingerprint
+        for one in asked:
+            if isinstance(one, EncodedRequest) and one.encoder != own:
+                raise EncoderMismatchError(
+                    "A query was encoded with another encoder.",
+                    "Ask again.",
+                    index=own,
+                    encoder=one.encoder,
+                )
 
     def _opened(self, timings: dict[str, float], snapshot: Snapshot) -> View:
         with _timed(timings, "open"):
             return self._views.view(snapshot)
 
     def _found(
-        self, asked: Sequence[Encoded | MMSearchError], snapshot: Snapshot, view: View
+        self, asked: Sequence[EncodedRequest | MMSearchError], snapshot: Snapshot, view: View
     ) -> list[_Found | MMSearchError]:
         fusion = self._make_fusion(snapshot.identity.fusion if snapshot.identity else FusionSpec())
 
@@ -193,12 +188,12 @@ class SearchEngine:
             allowed = snapshot.allowed(filters) if filters else None
             return Library(view, snapshot, fusion, allowed, self._sampler)
 
-        def aimed(one: Encoded) -> tuple[Encoded, Aim]:
+        def aimed(one: EncodedRequest) -> tuple[EncodedRequest, Aim]:
             query = one.request.query
             depth = max(one.request.k, JUDGED)
             return one, Aim.of(query, one.vectors, library(query.filters), depth)
 
-        def ranked(pair: tuple[Encoded, Aim]) -> _Found:
+        def ranked(pair: tuple[EncodedRequest, Aim]) -> _Found:
             one, aim = pair
             blend = one.request.query.blend or self._default_blend
             return _Found(one, aim, rank(aim, next(near), partial(self._make_blend, blend)))
@@ -244,7 +239,7 @@ class SearchEngine:
 class _Found:
     """A query's candidates."""
 
-    asked: Encoded
+    asked: EncodedRequest
     aim: Aim
     found: Found
 

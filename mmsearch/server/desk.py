@@ -1,33 +1,32 @@
 """A desk: one thread that owns an open index; everyone else hands in calls and waits.
 
-A vector index on a GPU allows one thread, and so does a connection to SQLite. What is handed in
-while the thread is busy is taken up together, and the texts of those queries are encoded in one
-batch.
+A vector index on a GPU allows one thread, and so does a connection to SQLite. Searches that come
+while that thread answers others are encoded meanwhile by a second one, which does nothing else, and
+are then answered together: the vectors are read once for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections import deque
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from mmsearch import api
-from mmsearch.core.errors import BusyError, MMSearchError, UnknownIndexError
-from mmsearch.core.requests import SearchRequest, SearchResult
+from mmsearch.core.errors import BusyError, MMSearchError
+from mmsearch.core.requests import EncodedRequest, SearchRequest, SearchResult
 
 Answer = TypeVar("Answer")
 
-BATCH = 64
-"""Calls that are taken up together."""
+TOGETHER = 64
+"""Searches that are answered together."""
 
-GATHER_S = 0.002
-"""How long the desk waits for as many calls as came together before."""
+ENCODED_TOGETHER = 32
+"""Searches that are encoded together: enough for all processors, few enough to be ready soon."""
 
 WAITING = 256
 """Calls that may wait; further ones are refused."""
@@ -37,36 +36,53 @@ IDLE_S = 300.0
 
 
 @dataclass(frozen=True)
-class _Call:
+class _Search:
+    request: SearchRequest
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[SearchResult]
+
+
+@dataclass(frozen=True)
+class _Ask:
     work: Callable[[api.Index], Any]
-    request: SearchRequest | None
     future: Future[Any]
 
 
+_Encoded: TypeAlias = tuple[_Search, EncodedRequest | MMSearchError | None]
+"""With None, the search must be asked by itself."""
+
+
 class Desk:
-    """Answers calls about one index, one after the other.
+    """Answers calls about one index.
 
     Args:
-        index: Used by the desk's thread alone from now on, and closed by it.
+        index: Used by the desk's threads alone from now on, and closed by them.
         waiting: So many calls may wait.
         idle_s: When nobody has asked for so long, the index rests; see `mmsearch.Index.rest`.
     """
 
     def __init__(self, index: api.Index, waiting: int = WAITING, idle_s: float = IDLE_S) -> None:
-        self._idle_s = idle_s
         self.name = index.name
         self._index = index
         self._limit = waiting
-        self._calls: deque[_Call] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._serve, name=f"mmsearch-{index.name}")
-        self._thread.start()
+        self._idle_s = idle_s
+        lock = threading.Lock()
+        self._to_owner, self._to_encoder = threading.Condition(lock), threading.Condition(lock)
+        self._asks: deque[_Ask] = deque()
+        self._searches: deque[_Search] = deque()
+        self._encoded: list[_Encoded] = []
+        self._encoding = self._answering = self._closed = False
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"mmsearch-{index.name}"),
+            threading.Thread(target=self._encode_ahead, name=f"mmsearch-{index.name}-ahead"),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
         """Calls that nobody has taken up yet."""
-        return len(self._calls)
+        return len(self._asks) + len(self._searches)
 
     async def search(self, request: SearchRequest) -> SearchResult:
         """See `mmsearch.Index.query`.
@@ -74,9 +90,13 @@ class Desk:
         Raises:
             BusyError: Too many calls wait.
         """
-        call = self._hand_in(lambda index: index.query(request), request)
-        result: SearchResult = await asyncio.wrap_future(call.future)
-        return result
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[SearchResult] = loop.create_future()
+        with self._to_owner:
+            self._admit()
+            self._searches.append(_Search(request, loop, future))
+            self._tell()
+        return await future
 
     async def ask(self, work: Callable[[api.Index], Answer]) -> Answer:
         """What ``work`` makes of the index.
@@ -84,128 +104,179 @@ class Desk:
         Raises:
             BusyError: Too many calls wait.
         """
-        answer: Answer = await asyncio.wrap_future(self._hand_in(work).future)
+        answer: Answer = await asyncio.wrap_future(self._asked(work))
         return answer
 
     def wait_for(self, work: Callable[[api.Index], Answer]) -> Answer:
         """As `ask`, for callers without an event loop."""
-        answer: Answer = self._hand_in(work).future.result()
+        answer: Answer = self._asked(work).result()
         return answer
 
     def close(self) -> None:
         """Answer what waits, then close the index."""
-        with self._changed:
+        with self._to_owner:
             self._closed = True
-            self._changed.notify_all()
-        self._thread.join()
+            self._tell()
+        for thread in self._threads:
+            thread.join()
 
-    def _hand_in(
-        self, work: Callable[[api.Index], Any], request: SearchRequest | None = None
-    ) -> _Call:
-        call = _Call(work, request, Future())
-        with self._changed:
-            if self._closed:
-                raise BusyError("The server is shutting down.", "Ask again in a while.")
-            if len(self._calls) >= self._limit:
-                raise BusyError(
-                    f"{self._limit} queries are waiting already.", "Ask again in a while."
-                )
-            self._calls.append(call)
-            self._changed.notify_all()
-        return call
+    # --- what callers do, with the lock held ---
+
+    def _asked(self, work: Callable[[api.Index], Any]) -> Future[Any]:
+        ask = _Ask(work, Future())
+        with self._to_owner:
+            self._admit()
+            self._asks.append(ask)
+            self._tell()
+        return ask.future
+
+    def _admit(self) -> None:
+        if self._closed:
+            raise BusyError("The server is shutting down.", "Ask again in a while.")
+        if self.waiting >= self._limit:
+            raise BusyError(f"{self._limit} queries are waiting already.", "Ask again in a while.")
+
+    def _tell(self) -> None:
+        """Wake whoever has something to do now, and nobody else: a thread that wakes costs time."""
+        if self._may_own():
+            self._to_owner.notify()
+        if self._may_encode():
+            self._to_encoder.notify()
+
+    def _may_own(self) -> bool:
+        if self._encoded and not self._asks:
+            return True
+        return not self._encoding and bool(self._asks or self._searches or self._closed)
+
+    def _may_encode(self) -> bool:
+        if self._closed:
+            return True
+        wanted = bool(self._searches) and len(self._encoded) < TOGETHER
+        # What else is asked of the index needs it alone.
+        return wanted and self._answering and not self._asks
+
+    # --- the thread that owns the index ---
 
     def _serve(self) -> None:
-        crowd = 1
-        while (calls := self._take_up(crowd)) is not None:
-            if not calls:
+        rested = False
+        while True:
+            with self._to_owner:
+                idle_s = None if rested or self._encoding else self._idle_s
+                rested = not self._to_owner.wait_for(self._may_own, idle_s)
+                asks, encoded, searches = self._turn()
+                if self._closed and not (asks or encoded or searches):
+                    break
+            if rested:
                 self._index.rest()
-            crowd = len(calls)
-            requests = [call.request for call in calls if call.request is not None]
-            if len(requests) > 1:
-                # Whose query it is that cannot be encoded shows when it is asked by itself.
-                with suppress(MMSearchError):
-                    self._index.warm(requests)
-            for call in calls:
-                _carry_out(call, self._index)
+            for ask in asks:
+                _carry_out(ask, self._index)
+            if searches:
+                encoded = self._encode(searches)
+            if encoded:
+                self._answer(encoded)
         self._index.close()
 
-    def _take_up(self, crowd: int) -> list[_Call] | None:
-        """Everything that waits; [] if nobody has asked for long; None: the desk is closed.
+    def _turn(self) -> tuple[list[_Ask], list[_Encoded], list[_Search]]:
+        """What the owner does next: one of these, or nothing."""
+        if self._asks:
+            asks = list(self._asks)
+            self._asks.clear()
+            return asks, [], []
+        if self._encoded:
+            encoded, self._encoded = self._encoded, []
+            return [], encoded, []
+        return [], [], self._pop(TOGETHER)
 
-        Who comes alone is never kept waiting for others; a crowd comes together again.
-        """
-        with self._changed:
-            # After a rest nothing is left to free: only a call ends the next wait.
-            idle_s = self._idle_s if crowd else None
-            if not self._changed.wait_for(lambda: self._calls or self._closed, idle_s):
-                return []
-            if not self._calls:
-                return None
-            until = time.monotonic() + GATHER_S
-            while 1 < crowd > len(self._calls) and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
-            return [self._calls.popleft() for _ in range(min(BATCH, len(self._calls)))]
+    def _answer(self, encoded: Sequence[_Encoded]) -> None:
+        together = [(search, one) for search, one in encoded if one is not None]
+        alone = [search for search, one in encoded if one is None]
+        with self._to_owner:
+            self._answering = True
+            self._tell()
+        try:
+            answers = self._index.answer([one for _, one in together])
+        # Whose fault it is shows when each is asked by itself.
+        except BaseException:  # noqa: BLE001
+            alone += [search for search, _ in together]
+        else:
+            _deliver([(one[0], answer) for one, answer in zip(together, answers, strict=True)])
+        finally:
+            with self._to_owner:
+                self._answering = False
+        if alone:
+            self._answer_each(alone)
+
+    def _answer_each(self, searches: Sequence[_Search]) -> None:
+        with self._to_owner:
+            # It may be opened anew, and then nobody else may use it.
+            self._to_owner.wait_for(lambda: not self._encoding)
+        for search in searches:
+            try:
+                (answer,) = self._index.query_each([search.request])
+            # Whatever it is belongs to who asked; the desk goes on.
+            except BaseException as error:  # noqa: BLE001
+                _deliver([(search, error)])
+            else:
+                _deliver([(search, answer)])
+
+    # --- encoding, in either thread ---
+
+    def _encode_ahead(self) -> None:
+        while True:
+            with self._to_encoder:
+                self._to_encoder.wait_for(self._may_encode)
+                if self._closed:
+                    return
+                searches = self._pop(ENCODED_TOGETHER)
+                self._encoding = True
+            encoded = self._encode(searches)
+            with self._to_encoder:
+                self._encoded += encoded
+                self._encoding = False
+                self._to_owner.notify()
+
+    def _encode(self, searches: Sequence[_Search]) -> list[_Encoded]:
+        made: Sequence[EncodedRequest | MMSearchError] | None = None
+        with suppress(BaseException):
+            made = self._index.encode([search.request for search in searches])
+        if made is None:
+            return [(search, None) for search in searches]
+        return list(zip(searches, made, strict=True))
+
+    def _pop(self, most: int) -> list[_Search]:
+        """Searches that somebody still waits for."""
+        popped = [self._searches.popleft() for _ in range(min(most, len(self._searches)))]
+        return [search for search in popped if not search.future.cancelled()]
 
 
-def _carry_out(call: _Call, index: api.Index) -> None:
-    if not call.future.set_running_or_notify_cancel():
+def _carry_out(ask: _Ask, index: api.Index) -> None:
+    if not ask.future.set_running_or_notify_cancel():
         return
     try:
-        answer = call.work(index)
+        answer = ask.work(index)
     # Whatever it is belongs to who asked; the desk goes on.
     except BaseException as error:  # noqa: BLE001
-        call.future.set_exception(error)
+        ask.future.set_exception(error)
     else:
-        call.future.set_result(answer)
+        ask.future.set_result(answer)
 
 
-class Desks:
-    """The desks of all indexes that are served, opened when they are first asked.
+def _deliver(answers: Sequence[tuple[_Search, SearchResult | BaseException]]) -> None:
+    """Wake each event loop once for all of its answers."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Search, Any]]] = defaultdict(list)
+    for search, answer in answers:
+        by_loop[search.loop].append((search, answer))
+    for loop, own in by_loop.items():
+        # A loop that has ended waits for nothing.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, own)
 
-    Args:
-        open_index: An index by name.
-        names: What is served now, by name.
-        waiting: See `Desk`.
-    """
 
-    def __init__(
-        self,
-        open_index: Callable[[str], api.Index],
-        names: Callable[[], list[str]],
-        waiting: int = WAITING,
-    ) -> None:
-        self._open_index = open_index
-        self._names = names
-        self._waiting = waiting
-        self._desks: dict[str, Desk] = {}
-        self._lock = threading.Lock()
-
-    def names(self) -> list[str]:
-        """The indexes that are served."""
-        return self._names()
-
-    def opened(self) -> list[Desk]:
-        """Those that anyone has asked."""
-        return list(self._desks.values())
-
-    def desk(self, name: str) -> Desk:
-        """The desk of an index.
-
-        Raises:
-            UnknownIndexError: It is not served.
-        """
-        with self._lock:
-            desk = self._desks.get(name)
-            if desk is None:
-                if name not in self._names():
-                    raise UnknownIndexError(
-                        f"There is no index {name!r} here.", "GET /v1/indexes lists them."
-                    )
-                desk = self._desks[name] = Desk(self._open_index(name), self._waiting)
-            return desk
-
-    def close(self) -> None:
-        """Close them all; none opens again."""
-        self._names = list
-        for desk in self.opened():
-            desk.close()
+def _settle(answers: Sequence[tuple[_Search, SearchResult | BaseException]]) -> None:
+    for search, answer in answers:
+        if search.future.done():
+            continue
+        if isinstance(answer, BaseException):
+            search.future.set_exception(answer)
+        else:
+            search.future.set_result(answer)

@@ -19,7 +19,8 @@ from mmsearch.core.errors import DecodeError, ForbiddenError, MMSearchError, Unk
 from mmsearch.core.records import Record
 from mmsearch.core.settings import Settings
 from mmsearch.engine.pictures import PictureReader
-from mmsearch.server.desk import Desk, Desks
+from mmsearch.server.desk import Desk
+from mmsearch.server.desks import Desks
 from mmsearch.server.jobs import Jobs
 from mmsearch.server.reach import Reach
 from mmsearch.server.rules import Rules

@@ -77,7 +77,7 @@ def test_products_go_to_int8(export):
     exact, reference, _ = export(layers(), single=False)
     assert exact.precision is Precision.FLOAT32
     calls = [[picture[None]] for picture in pictures]
-    together = tower.run_each(calls)
+    together = np.concatenate(tower.run_each(calls))
     assert (together * reference.run([pictures])).sum(axis=1).min() >= 0.995
     np.testing.assert_array_equal(together, [tower.run(call)[0] for call in calls])
 
@@ -105,11 +105,11 @@ def blocks_are_fast(monkeypatch):
 
 def test_one_large_activation_drowns_no_other_block(export, blocks_are_fast, tmp_path):
     made, tower, pictures = export(layers(scale=LARGE))
-    assert (made.precision, made.packs) == (Precision.INT8, True)
+    assert (made.precision, made.by_blocks) == (Precision.INT8, True)
     assert 0.995 <= made.cosine <= 1.0001
     _, reference, _ = export(layers(scale=LARGE), single=False)
     calls = [[picture[None]] for picture in pictures]
-    together = tower.run_each(calls)
+    together = np.concatenate(tower.run_each(calls))
     assert (together * reference.run([pictures])).sum(axis=1).min() >= 0.995
     np.testing.assert_array_equal(together, [tower.run(call)[0] for call in calls])
 

@@ -1,0 +1,161 @@
+"""The law of queries asked together: each is answered as if it had been asked by itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmsearch
+from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.queries import Filters, Mode, Query, Term
+from mmsearch.core.requests import SearchRequest
+from tests.integration.test_fused_search import run
+from tests.integration.test_indexer_law import write
+from tests.toy import toy_engine
+
+WORDS = ("boat", "old mill", "a dog", "nothing like it", "")
+TERMS = st.one_of(
+    st.builds(Term, text=st.sampled_from(WORDS), weight=st.sampled_from([1.0, 2.0, -1.0, 0.0])),
+    st.builds(Term, picture=st.integers(0, 12)),
+    st.just(Term(url="https://example.org/a.jpg")),
+)
+REQUESTS = st.builds(
+    SearchRequest,
+    st.builds(
+        Query,
+        st.lists(TERMS, min_size=0, max_size=3).map(tuple),
+        filters=st.sampled_from([Filters(), Filters(paths=("*1*",)), Filters(min_width=999)]),
+        mode=st.sampled_from([None, *Mode]),
+        blend=st.sampled_from([None, "reciprocal_rank"]),
+        prompts=st.sampled_from([None, ("a photo of {}",), ("no place",)]),
+    ),
+    k=st.sampled_from([0, 1, 3, 20]),
+    min_score=st.sampled_from([None, 0.1]),
+    explain=st.booleans(),
+)
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory):
+    base = tmp_path_factory.mktemp("together")
+    photos = base / "photos"
+    photos.mkdir()
+    for number in range(10):
+        write(photos, f"{number}.toy".encode(), bytes([number]), 1)
+        if number % 2:
+            write(photos, f"{number}.toy.txt".encode(), WORDS[number % 3].encode(), 1)
+    layout = IndexLayout(base / "index")
+    run(layout, photos)
+    # Those that a built index does not hold yet, and one that is gone.
+    for number in range(10, 13):
+        write(photos, f"{number}.toy".encode(), bytes([number]), 2)
+    (photos / "3.toy").unlink()
+    run(layout, photos)
+    return layout
+
+
+def said(answer):
+    """All of an answer but how long it took."""
+    if isinstance(answer, MMSearchError):
+        return type(answer), str(answer)
+    return replace(answer, timings_s={})
+
+
+def alone(engine, request):
+    try:
+        return engine.search(request)
+    except MMSearchError as error:
+        return error
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(REQUESTS, max_size=8))
+def test_each_is_answered_as_if_it_were_alone(layout, requests):
+    with toy_engine(layout) as engine:
+        together = engine.answer(engine.encode(requests))
+        assert [said(answer) for answer in together] == [
+            said(alone(engine, request)) for request in requests
+        ]
+
+
+def test_most_of_those_queries_find_something(layout):
+    with toy_engine(layout) as engine:
+        requests = [SearchRequest(Query((Term(text),)), 5) for text in WORDS[:3]]
+        assert [len(one.hits) for one in engine.answer(engine.encode(requests))] == [5, 5, 5]
+
+
+def test_vectors_are_read_once_for_all(layout, monkeypatch):
+    from mmsearch.engine.view import View
+
+    scans = []
+    search = View.search
+
+    def counted(self, queries, *more):
+        scans.append(len(queries))
+        return search(self, queries, *more)
+
+    monkeypatch.setattr(View, "search", counted)
+    with toy_engine(layout) as engine:
+        requests = [SearchRequest(Query((Term(text),)), 5) for text in WORDS[:4]]
+        engine.answer(engine.encode(requests))
+    assert scans == [4]
+
+
+def test_what_another_encoder_made_is_not_compared(layout):
+    with toy_engine(layout) as engine:
+        (encoded,) = engine.encode([SearchRequest(Query((Term("boat"),)))])
+        with pytest.raises(EncoderMismatchError):
+            engine.answer([replace(encoded, encoder="another")])
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory, photos):
+    with mmsearch.open_index(home=tmp_path_factory.mktemp("home"), model="starter") as index:
+        index.add_folder(photos)
+        yield index
+
+
+def test_photographs_too_through_the_real_encoder(index):
+    lines = [
+        "a windmill",
+        "a dog",
+        "2:boat + sea -people",
+        "a red car in front of a house at night",
+    ]
+    requests = [SearchRequest(Query((Term(line),)), 10) for line in lines * 20]
+    together = list(index.query_all(requests))
+    # Forgets the vectors that were made together.
+    index.close()
+    for line, one in zip(lines, together, strict=False):
+        by_itself = index.search(Query((Term(line),)), 10)
+        assert [hit.path for hit in one.hits] == [hit.path for hit in by_itself]
+        np.testing.assert_allclose(
+            [hit.score for hit in one.hits], [hit.score for hit in by_itself], atol=1e-5
+        )
+
+
+def test_one_that_cannot_be_answered_stops_no_other(index):
+    good, bad = SearchRequest(Query((Term("a dog"),))), SearchRequest(Query(()))
+    answers = index.query_all([good, bad, good])
+    assert next(answers).hits
+    with pytest.raises(InvalidQueryError):
+        next(answers)
+    assert next(answers).hits
+    assert [isinstance(one, MMSearchError) for one in index.query_each([good, bad])] == [
+        False,
+        True,
+    ]
+
+
+def test_an_empty_index_answers_each(tmp_path):
+    with mmsearch.open_index(home=tmp_path, model="starter") as index:
+        (tmp_path / "none").mkdir()
+        index.add_folder(tmp_path / "none", allow_empty=True)
+        found, refused = index.query_each(
+            [SearchRequest(Query((Term("a"),))), SearchRequest(Query(()))]
+        )
+    assert list(found.hits) == []
+    assert isinstance(refused, InvalidQueryError)
