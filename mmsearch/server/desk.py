@@ -185,7 +185,7 @@ class Desk:
         if self._encoded:
             encoded, self._encoded = self._encoded, []
             return [], encoded, []
-        return [], [], self._pop(TOGETHER)
+        return [], [], self._pop(ENCODED_TOGETHER)
 
     def _answer(self, encoded: Sequence[_Encoded]) -> None:
         together = [(search, one) for search, one in encoded if one is not None]
@@ -193,16 +193,17 @@ class Desk:
         with self._to_owner:
             self._answering = True
             self._tell()
+        answers: Sequence[SearchResult | MMSearchError] = ()
         try:
             answers = self._index.answer([one for _, one in together])
         # Whose fault it is shows when each is asked by itself.
         except BaseException:  # noqa: BLE001
             alone += [search for search, _ in together]
-        else:
-            _deliver([(one[0], answer) for one, answer in zip(together, answers, strict=True)])
         finally:
             with self._to_owner:
                 self._answering = False
+        # Not before: who asks again at once is alone, and shall find nobody at work.
+        _deliver([(search, answer) for (search, _), answer in zip(together, answers, strict=False)])
         if alone:
             self._answer_each(alone)
 

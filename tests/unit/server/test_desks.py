@@ -1,0 +1,26 @@
+"""Indexes by name, opened when they are first asked."""
+
+import pytest
+
+from mmsearch.core.errors import BusyError, UnknownIndexError
+from mmsearch.server.desks import Desks
+from tests.unit.server.test_desk import ToyIndex
+
+
+def test_only_what_is_served_is_opened_and_only_once():
+    opened = []
+
+    def open_index(name):
+        opened.append(name)
+        index = ToyIndex()
+        index.name = name
+        return index
+
+    desks = Desks(open_index, lambda: ["a"])
+    assert desks.desk("a") is desks.desk("a")
+    with pytest.raises(UnknownIndexError, match="no index 'b' here"):
+        desks.desk("b")
+    desks.close()
+    assert opened == ["a"]
+    with pytest.raises(BusyError):
+        desks.desk("a").wait_for(lambda index: 1)
