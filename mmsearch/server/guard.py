@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +42,8 @@ HEADERS = {
     # Nothing that is answered is a page that may load or run anything; a page says its own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
+
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 CLIENTS = 4096
 """Clients whose requests are counted."""
@@ -76,9 +78,10 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = list(message.get("headers", ()))
+                said = {name.lower() for name, _ in headers}
+                headers += [header for header in _HEADERS if header[0] not in said]
+                message["headers"] = headers
             await send(message)
 
         refusal = self._refusal(scope)

@@ -48,10 +48,24 @@ def tell_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unknown)
 
 
+def known_problem(error: MMSearchError) -> Response:
+    """What is wrong, in the error's own sentence."""
+    return problem(error.http_status, str(error), kind=type(error).__name__)
+
+
+def unknown_problem(error: Exception) -> Response:
+    """A fault of ours."""
+    return problem(
+        500,
+        f"Something went wrong that should not: {type(error).__name__}."
+        " The server's log says more.",
+    )
+
+
 async def _known(request: Request, error: Exception) -> Response:
     if not isinstance(error, MMSearchError):
         raise error
-    return problem(error.http_status, str(error), kind=type(error).__name__)
+    return known_problem(error)
 
 
 async def _of_http(request: Request, error: Exception) -> Response:
@@ -72,8 +86,4 @@ async def _of_validation(request: Request, error: Exception) -> Response:
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
-    return problem(
-        500,
-        f"Something went wrong that should not: {type(error).__name__}."
-        " The server's log says more.",
-    )
+    return unknown_problem(error)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from mmsearch.core.errors import UsageError
 from mmsearch.server.app import guarded, make_app
+from mmsearch.server.connections import BoundedProtocol
 from mmsearch.server.service import Service
 
 STARTS_WITHIN_S = 30.0
@@ -63,8 +64,7 @@ def answering(
             access_log=False,
             server_header=False,
             lifespan=lifespan,
-            # Another parser may be installed, and sets no limit to the size of headers.
-            http="h11",
+            http=BoundedProtocol,
             timeout_graceful_shutdown=ENDS_WITHIN_S,
         )
     )

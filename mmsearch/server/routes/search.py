@@ -18,7 +18,7 @@ from mmsearch import api
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
 from mmsearch.core.queries import Filters, Query, Term
-from mmsearch.core.requests import SearchRequest
+from mmsearch.core.requests import SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.server.desk import Desk
 from mmsearch.server.render import offset_of, search_answer
@@ -177,14 +177,28 @@ async def answer_search(
         )
     # One more than the page tells whether there is a further one.
     k = min(offset + limit + 1, K_LIMIT)
-    async with _fetched(service, query) as (asked, urls):
-        request = SearchRequest(asked, k, body.min_score, body.min_confidence, body.explain)
-        result = await desk.search(request)
-    service.telemetry.note_search(desk.name, result)
-    answer = search_answer(desk.name, result, offset, limit)
+    request = SearchRequest(query, k, body.min_score, body.min_confidence, body.explain)
+    if any(term.url is not None for term in query.terms):
+        return await _answer_fetched(service, desk, request, offset, limit)
+    return _page(service, desk, await desk.search(request), offset, limit)
+
+
+async def _answer_fetched(
+    service: Service, desk: Desk, request: SearchRequest, offset: int, limit: int
+) -> dict[str, Any]:
+    async with _fetched(service, request.query) as (asked, urls):
+        result = await desk.search(replace(request, query=asked))
+    answer = _page(service, desk, result, offset, limit)
     for path, url in urls.items():
         answer["query"] = answer["query"].replace(display_path(path), f"image:{display_path(url)}")
     return answer
+
+
+def _page(
+    service: Service, desk: Desk, result: SearchResult, offset: int, limit: int
+) -> dict[str, Any]:
+    service.telemetry.note_search(desk.name, result)
+    return search_answer(desk.name, result, offset, limit)
 
 
 @asynccontextmanager
