@@ -8,6 +8,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from mmsearch.core.types import Prepared
+
+REMEMBERED = 256
+"""Texts whose tokens are kept."""
 
 _SPACES = re.compile(r"\s+")
 
@@ -60,6 +64,8 @@ class TextPreparation:
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        # A query's text is prepared, and then asked how much of it was read.
+        self._ids = lru_cache(REMEMBERED)(self._tokenised)
 
     @classmethod
     def from_file(cls, facts: TokenizerFacts, path: Path) -> Self:
@@ -68,7 +74,7 @@ class TextPreparation:
 
     def prepare(self, text: str) -> Prepared:
         """A text -> int64 (t,) token ids, t at most the context length."""
-        ids = self._ids(text)
+        ids = list(self._ids(text))
         facts = self._facts
         if len(ids) > facts.context_length:
             ids = ids[: facts.context_length]
@@ -91,9 +97,8 @@ class TextPreparation:
             mask[row, : len(tokens)] = 1
         return [ids, mask] if self._facts.takes_mask else [ids]
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(clean(text, self._facts.clean)).ids
-        return ids
+    def _tokenised(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(clean(text, self._facts.clean)).ids)
 
 
 def clean(text: str, how: str) -> str:

@@ -86,9 +86,7 @@ class QueryEncoder:
 
     def kept_mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """As `mean`, of texts that every query compares with."""
-        if self._kept is None or all(text in self._texts for text in texts):
-            return self.mean(texts)
-        return self._kept.get(texts, self.mean)
+        return self.mean(texts) if self._kept is None else self._kept.get(texts, self.mean)
 
     def warm(self, terms: Iterable[Term], prompts: Sequence[str] | None = None) -> None:
         """Encode the texts of many terms at once; `vectors` then finds them."""
@@ -98,6 +96,8 @@ class QueryEncoder:
     def remember(self, texts: Sequence[str]) -> None:
         """Encode those texts whose vectors are not at hand."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if not missing:
+            return
         tokens = [self._encoder.prepare(Kind.TEXT, text) for text in missing]
         self._texts.update(zip(missing, encode_tokens(self._encoder, tokens), strict=True))
         while len(self._texts) > max(REMEMBERED, len(texts)):
@@ -120,6 +120,10 @@ class QueryEncoder:
         return chosen
 
     def _phrased(self, text: str, prompts: Sequence[str]) -> NDArray[np.float32]:
+        if len(prompts) == 1:
+            phrased = prompts[0].replace("{}", text)
+            self.remember([phrased])
+            return self._texts[phrased]
         mean = self.mean([prompt.replace("{}", text) for prompt in prompts])
         if np.linalg.norm(mean) <= NO_DIRECTION:
             mean = self.mean([text])

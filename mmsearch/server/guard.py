@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -95,8 +95,8 @@ class Guard:
             self._under_way -= 1
 
     def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        if not self._is_meant(headers):
+        headers = first_values(scope)
+        if not self._is_meant(headers.get(b"host", b"")):
             return problem(421, "This server does not answer to that name.")
         if not self._may_come_from(headers):
             return problem(403, "Pages of other web sites may not ask this server.")
@@ -133,34 +133,31 @@ class Guard:
             {"WWW-Authenticate": 'Bearer realm="mmsearch"'},
         )
 
-    def _is_meant(self, headers: Headers) -> bool:
+    def _is_meant(self, host: bytes) -> bool:
         """A page whose name was made to point here would else read what only this machine may."""
         if self._rules.token is not None or not is_loopback(self._rules.host):
             return True
-        try:
-            named = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        except ValueError:
-            return False
-        return is_loopback(named) or named == self._rules.host
+        return names_this_machine(host) or _named(host) == self._rules.host
 
-    def _may_come_from(self, headers: Headers) -> bool:
+    def _may_come_from(self, headers: Mapping[bytes, bytes]) -> bool:
         """Browsers say where a request comes from, and send some without asking first."""
-        origin = headers.get("origin")
+        said = headers.get(b"origin")
+        if said is None:
+            # A link that someone follows is no way to read the answer.
+            elsewhere = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
+            return not elsewhere or headers.get(b"sec-fetch-mode") == b"navigate"
+        origin = said.decode("latin-1")
         if origin in self._rules.origins:
             return True
-        if origin is None:
-            # A link that someone follows is no way to read the answer.
-            elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-            return not elsewhere or headers.get("sec-fetch-mode") == "navigate"
         try:
-            return urlsplit(origin).netloc == headers.get("host", "")
+            return urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin-1")
         except ValueError:
             return False
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = int(self._rules.upload_mb * 1e6)
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared) > limit:
+        declared = first_values(scope).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
             await self._refuse_size(scope, receive, send)
             return
         got, refused = 0, False
@@ -196,6 +193,24 @@ class Guard:
             {"Connection": "close"},
         )
         await refusal(scope, receive, send)
+
+
+def first_values(scope: Scope) -> dict[bytes, bytes]:
+    """Headers by their names in lower case; of one that comes twice, the first."""
+    return dict(reversed(scope["headers"]))
+
+
+@lru_cache(256)
+def names_this_machine(host: bytes) -> bool:
+    """Whether a Host header names an address that only this machine reaches."""
+    return is_loopback(_named(host))
+
+
+def _named(host: bytes) -> str:
+    try:
+        return urlsplit(f"//{host.decode('latin-1')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _only_shows(scope: Scope) -> bool:

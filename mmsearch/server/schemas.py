@@ -77,7 +77,7 @@ class SearchBody(Asked):
     prompts: list[Text] | None = Field(
         None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
-    filters: FilterBody = Field(default_factory=lambda: FilterBody.model_validate({}))
+    filters: FilterBody = FilterBody.model_construct()
     limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Hits of a page.")
     cursor: Text | None = Field(None, description="Of an earlier answer: the page after it.")
     min_score: float | None = Field(None, allow_inf_nan=False)

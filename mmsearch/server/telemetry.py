@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 
@@ -113,4 +114,8 @@ class Timed:
             route = getattr(scope.get("route"), "path", "none")
             known = scope["method"] in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
             method = scope["method"] if known else "other"
-            self._telemetry.note_request(method, route, status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            # What was answered is sent when the event loop turns: counting shall not keep it.
+            asyncio.get_running_loop().call_soon(
+                self._telemetry.note_request, method, route, status, seconds
+            )

@@ -222,7 +222,10 @@ async def _fetched(service: Service, query: Query) -> AsyncIterator[tuple[Query,
         yield replace(query, terms=tuple(terms)), {path: url for url, path in files.items()}
 
 
-def _filters(body: FilterBody) -> Filters:
+def _filters(body: FilterBody) -> Filters | None:
+    # Most searches have none.
+    if not body.model_fields_set:
+        return None
     return api.parse_filters(
         paths=body.path,
         after=body.after,
