@@ -23,10 +23,10 @@ def row_scores(rows: NDArray[np.floating], query: NDArray[np.float32]) -> NDArra
 
     Args:
         rows: (n, dim), any float type.
-        query: float32 (dim,).
+        query: float32 (dim,); or (q, 1, dim), several.
 
     Returns:
-        float32 (n,).
+        float32 (n,); or (q, n).
     """
     # vecdot takes each row by itself, which a matrix product does not.
     scores: NDArray[np.float32] = np.vecdot(rows.astype(np.float32, copy=False), query)

@@ -103,7 +103,7 @@ def rank(aim: Aim, near: Nearest | None, make_blend: Callable[[], Blend]) -> Fou
     if aim.query is None or near is None:
         return rank_texts(aim.library, aim.phrases, aim.depth)
     if aim.mode is Mode.VECTOR:
-        return rank_vectors(aim.library, aim.query, near)
+        return rank_vectors(aim.query, near)
     return rank_hybrid(aim.library, aim.query, near, aim.phrases, make_blend(), aim.depth)
 
 

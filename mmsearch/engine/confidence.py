@@ -55,10 +55,18 @@ class Background:
     @classmethod
     def of(cls, scores: NDArray[np.float32]) -> Background:
         """From the cosine similarities (n,) of a sample; an empty one says nothing."""
-        if not len(scores):
-            return cls(0.0, 1.0, 0.0)
-        spread = float(np.std(scores, dtype=np.float64))
-        return cls(float(np.mean(scores)), max(spread, 1e-3), float(np.median(scores)))
+        return cls.each(scores[None])[0]
+
+    @classmethod
+    def each(cls, scores: NDArray[np.float32]) -> list[Background]:
+        """From those of q queries, (q, n)."""
+        if not scores.shape[1]:
+            return [cls(0.0, 1.0, 0.0)] * len(scores)
+        spreads = np.maximum(np.std(scores, axis=1, dtype=np.float64), 1e-3)
+        means = np.mean(scores, axis=1, dtype=np.float64)
+        floors = np.median(scores, axis=1)
+        rows = np.stack([means, spreads, floors], axis=1).tolist()
+        return [cls(mean, spread, floor) for mean, spread, floor in rows]
 
 
 def visual_confidence(

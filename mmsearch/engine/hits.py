@@ -4,64 +4,96 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.catalog import Snapshot
 from mmsearch.core.evidence import MatchedText, Phrase
 from mmsearch.core.records import Record
 from mmsearch.core.requests import Hit
-from mmsearch.core.types import Calibration
+from mmsearch.core.types import Calibration, Ids
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.engine.confidence import band, visual_confidence, with_text
 from mmsearch.engine.rank import Found, Library
 
 
+@dataclass(frozen=True)
+class Known:
+    """What hits are made of, for the candidates of several queries.
+
+    Attributes:
+        ids: int64 (n,), ascending.
+        records: By id.
+        null_scores: float32 (n,): mean cosine similarity with prompts that describe nothing; None
+            if no query wants to know how sure its hits are.
+    """
+
+    ids: Ids
+    records: Mapping[int, Record]
+    null_scores: NDArray[np.float32] | None
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        library: Library | None,
+        candidates: Sequence[Ids],
+        nothing: NDArray[np.float32] | None,
+    ) -> Known:
+        """What the catalog and the vectors tell.
+
+        Args:
+            snapshot: The generation.
+            library: Holds them; None if there are none.
+            candidates: int64 (n,) of each query.
+            nothing: float32 (dim,), mean vector of the prompts.
+        """
+        ids = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *candidates]))
+        records = {record.id: record for record in snapshot.records(ids.tolist())}
+        if library is None or nothing is None:
+            return cls(ids, records, None)
+        query = library.fusion.fuse_query(as_unit_vectors(nothing[None, :]))
+        length = np.float32(np.linalg.norm(nothing))
+        return cls(ids, records, length * library.scores(query, ids))
+
+
 def make_hits(
     library: Library,
     found: Found,
-    records: Mapping[int, Record],
+    known: Known,
     phrases: Sequence[Phrase],
-    nothing: NDArray[np.float32] | None,
-    calibration: Calibration,
+    calibration: Calibration | None,
 ) -> list[Hit]:
     """The hits of an answer, best first.
 
     Args:
         library: What was searched.
         found: The candidates.
-        records: Of them, by id; others may be among them.
+        known: Of them, and maybe of others.
         phrases: Of the query; none if nobody wants to know which text speaks for a hit.
-        nothing: float32 (dim,), mean vector of prompts that describe nothing; None if no vectors
-            were compared.
-        calibration: Of the encoder.
+        calibration: Of the encoder; None if nobody wants to know how sure each hit is.
     """
-    sure = _confidence(library, found, nothing, calibration)
+    sure = _confidence(found, known, calibration)
     texts: list[MatchedText | None] = [None] * len(found.ids)
     if phrases and found.text.any():
         texts = library.snapshot.matched_texts(found.ids.tolist(), phrases)
     return [
-        _hit(
-            records[image_id], row, found, float(sure[row]), texts[row] if found.text[row] else None
-        )
-        for row, image_id in enumerate(found.ids.tolist())
+        _hit(known.records[number], row, found, sure[row], texts[row] if found.text[row] else None)
+        for row, number in enumerate(found.ids.tolist())
     ]
 
 
-def _confidence(
-    library: Library,
-    found: Found,
-    nothing: NDArray[np.float32] | None,
-    calibration: Calibration,
-) -> NDArray[np.float64]:
+def _confidence(found: Found, known: Known, calibration: Calibration | None) -> list[float]:
     seen = np.zeros(len(found.ids))
-    if found.visual is not None and found.background is not None and nothing is not None:
-        length = float(np.linalg.norm(nothing))
-        query = library.fusion.fuse_query(as_unit_vectors(nothing[None, :]))
-        null_scores = length * library.scores(query, found.ids)
-        seen = visual_confidence(found.visual, null_scores, found.background, calibration)
-    return with_text(seen, found.text)
+    visual, background, all_nulls = found.visual, found.background, known.null_scores
+    if not (visual is None or background is None or all_nulls is None or calibration is None):
+        nulls = all_nulls[np.searchsorted(known.ids, found.ids)]
+        seen = visual_confidence(visual, nulls, background, calibration)
+    sure: list[float] = with_text(seen, found.text).tolist()
+    return sure
 
 
 def _hit(

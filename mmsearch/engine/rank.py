@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,20 @@ Chosen by the study of negative terms in benchmarks/RESULTS.md."""
 
 NO_DIRECTION = 1e-6
 
-Nearest: TypeAlias = tuple[Ids, NDArray[np.float32]]
-"""int64 (n,) pictures, best first, and float32 (n,): their cosine similarities."""
+
+@dataclass(frozen=True)
+class Nearest:
+    """The pictures nearest to a query, best first, and what is usual for it.
+
+    Attributes:
+        ids: int64 (n,).
+        scores: float32 (n,), cosine similarities.
+        background: Of the query.
+    """
+
+    ids: Ids
+    scores: NDArray[np.float32]
+    background: Background
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,8 @@ class Library:
     def nearest(self, queries: Vectors, k: int) -> list[Nearest]:
         """For each of (q, dim), the k best pictures, without padding."""
         ranking = self.view.search(queries, k, self.snapshot.dead_ids, self.allowed)
-        return [
-            (ids[ids >= 0], scores[ids >= 0])
-            for ids, scores in zip(ranking.ids, ranking.scores, strict=True)
-        ]
+        rows = zip(ranking.ids, ranking.scores, self.backgrounds(queries), strict=True)
+        return [Nearest(ids[ids >= 0], scores[ids >= 0], usual) for ids, scores, usual in rows]
 
     def scores(self, query: Vectors, ids: Ids) -> NDArray[np.float32]:
         """float32 (n,): cosine similarities of pictures with (1, dim), in their order."""
@@ -70,12 +79,13 @@ class Library:
             return np.empty(0, dtype=np.float32)
         return row_scores(self.view.vectors(ids), query[0])
 
-    def background(self, query: Vectors) -> Background:
-        """What a query's similarity is to pictures of all kinds."""
+    def backgrounds(self, queries: Vectors) -> list[Background]:
+        """What the similarity of each of (q, dim) is to pictures of all kinds."""
         sample = self.sampler.vectors(self.view, self.snapshot)
+        if not len(sample):
+            return Background.each(np.empty((len(queries), 0), np.float32))
         # A matrix product would wait for threads.
-        scores = row_scores(sample, query[0]) if len(sample) else np.empty(0, np.float32)
-        return Background.of(scores)
+        return Background.each(row_scores(sample, queries[:, None, :]))
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ def compose(library: Library, vectors: Vectors, weights: Sequence[float]) -> Vec
     terms = library.fusion.fuse_query(vectors)
     if len(terms) == 1:
         return terms
-    spreads = np.array([library.background(term[None, :]).spread for term in terms])
+    spreads = np.array([background.spread for background in library.backgrounds(terms)])
     shares = np.array([w if w > 0 else w * NEGATIVE_SHARE for w in weights]) / spreads
     joined = shares @ terms.astype(np.float64)
     if np.linalg.norm(joined) <= NO_DIRECTION * np.abs(shares).sum():
@@ -130,12 +140,11 @@ def compose(library: Library, vectors: Vectors, weights: Sequence[float]) -> Vec
     return as_unit_vectors(joined[None, :])
 
 
-def rank_vectors(library: Library, query: Vectors, nearest: Nearest) -> Found:
+def rank_vectors(query: Vectors, nearest: Nearest) -> Found:
     """By cosine similarity alone."""
-    ids, scores = nearest
+    ids, scores = nearest.ids, nearest.scores
     nothing = np.zeros(len(ids), dtype=np.float32)
-    background = library.background(query)
-    return Found(ids, scores.astype(np.float64), nothing, scores, query, background)
+    return Found(ids, scores.astype(np.float64), nothing, scores, query, nearest.background)
 
 
 def rank_texts(library: Library, phrases: Sequence[Phrase], k: int) -> Found:
@@ -155,8 +164,7 @@ def rank_hybrid(
 ) -> Found:
     """By both, as a blend has it."""
     matches = library.snapshot.match(phrases, max(k, DEPTH), library.allowed)
-    background = library.background(query)
-    evidence = _evidence(library, query, nearest, matches, background)
+    evidence = _evidence(library, query, nearest, matches)
     scores = blend.blend(evidence)
     order = np.lexsort((evidence.ids, -evidence.visual, -scores))[:k]
     return Found(
@@ -165,7 +173,7 @@ def rank_hybrid(
         evidence.text[order],
         evidence.visual[order],
         query,
-        background,
+        nearest.background,
     )
 
 
@@ -174,9 +182,8 @@ def _evidence(
     query: Vectors,
     nearest: Nearest,
     matches: TextMatches,
-    background: Background,
 ) -> Evidence:
-    found, similarities = nearest
+    found, similarities = nearest.ids, nearest.scores
     others = np.setdiff1d(matches.ids, found)
     ids = np.concatenate([found, others])
     visual = np.concatenate([similarities, library.scores(query, others)])
@@ -196,5 +203,5 @@ def _evidence(
         text,
         text_ranks,
         library.snapshot.with_texts(ids),
-        background.floor,
+        nearest.background.floor,
     )

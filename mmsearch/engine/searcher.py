@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,13 +15,13 @@ from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
 from mmsearch.core.protocols import Blend, Encoder, Fusion
 from mmsearch.core.queries import Filters, Mode, Query, Term
-from mmsearch.core.records import Record
 from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import FusionSpec, Kind, Vectors
 from mmsearch.engine.aim import Aim, nearest, rank
 from mmsearch.engine.confidence import NULL_PROMPTS, band
+from mmsearch.engine.each import each
 from mmsearch.engine.encode_query import QueryEncoder
-from mmsearch.engine.hits import make_hits
+from mmsearch.engine.hits import Known, make_hits
 from mmsearch.engine.newest import newest
 from mmsearch.engine.query import check_terms, refuse_urls, written
 from mmsearch.engine.rank import Found, Library
@@ -32,9 +31,6 @@ from mmsearch.engine.view import View, ViewLoader
 
 JUDGED = 10
 """So many hits are looked at to say whether there is a match, however few are shown."""
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 class SearchEngine:
@@ -83,12 +79,12 @@ class SearchEngine:
             EncoderMismatchError: The index was encoded anew, with another encoder.
         """
         began = time.perf_counter()
-        checked = _each(check_request, requests)
+        checked = each(check_request, requests)
         if len(requests) > 1:
             # Whose query it is that cannot be encoded shows when it is encoded by itself.
             with suppress(MMSearchError):
                 self._warm([one.query for one in checked if isinstance(one, SearchRequest)])
-        return _each(partial(self._encoded, began), checked)
+        return each(partial(self._encoded, began), checked)
 
     def answer(
         self, asked: Sequence[EncodedRequest | MMSearchError]
@@ -109,10 +105,8 @@ class SearchEngine:
             with _timed(timings, "search"):
                 found = self._found(asked, snapshot, view)
             with _timed(timings, "hits"):
-                wanted = {i for one in found if isinstance(one, _Found) for i in one.ids}
-                records = {record.id: record for record in snapshot.records(sorted(wanted))}
-                hits = _each(partial(self._judged, records), found)
-            return _each(partial(self._result, snapshot, view.device, timings), hits)
+                hits = each(partial(self._judged, self._known(snapshot, found)), found)
+            return each(partial(self._result, snapshot, view.device, timings), hits)
 
     def search(self, request: SearchRequest) -> SearchResult:
         """As `encode` and `answer`, of one query.
@@ -198,17 +192,23 @@ class SearchEngine:
             blend = one.request.query.blend or self._default_blend
             return _Found(one, aim, rank(aim, next(near), partial(self._make_blend, blend)))
 
-        aims = _each(aimed, asked)
+        aims = each(aimed, asked)
         near = iter(nearest([pair[1] for pair in aims if not isinstance(pair, MMSearchError)]))
-        return _each(ranked, aims)
+        return each(ranked, aims)
 
-    def _judged(self, records: Mapping[int, Record], one: _Found) -> tuple[_Found, list[Hit]]:
-        phrases = one.aim.phrases if one.asked.request.explain else []
-        calibration = self._encoder.calibration
-        hits = make_hits(
-            one.aim.library, one.found, records, phrases, one.asked.nothing, calibration
+    def _known(self, snapshot: Snapshot, found: Sequence[_Found | MMSearchError]) -> Known:
+        queries = [one for one in found if isinstance(one, _Found)]
+        # The same for all who want to know: one encoder made it.
+        nothing = next((n for q in queries if (n := q.asked.nothing) is not None), None)
+        library = queries[0].aim.library if queries else None
+        return Known.of(snapshot, library, [query.found.ids for query in queries], nothing)
+
+    def _judged(self, known: Known, one: _Found) -> tuple[_Found, list[Hit]]:
+        explained, calibration = one.asked.request.explain, self._encoder.calibration
+        phrases = one.aim.phrases if explained else []
+        return one, make_hits(
+            one.aim.library, one.found, known, phrases, calibration if explained else None
         )
-        return one, hits
 
     def _result(
         self,
@@ -242,32 +242,6 @@ class _Found:
     asked: EncodedRequest
     aim: Aim
     found: Found
-
-    @property
-    def ids(self) -> list[int]:
-        ids: list[int] = self.found.ids.tolist()
-        return ids
-
-
-def _each(
-    work: Callable[[Item], Made], items: Sequence[Item | MMSearchError]
-) -> list[Made | MMSearchError]:
-    """What becomes of each; an error stays in the place of what failed.
-
-    That the encoder is another one is nobody's own error, and ends it all.
-    """
-    made: list[Made | MMSearchError] = []
-    for item in items:
-        if isinstance(item, MMSearchError):
-            made.append(item)
-            continue
-        try:
-            made.append(work(item))
-        except EncoderMismatchError:
-            raise
-        except MMSearchError as error:
-            made.append(error)
-    return made
 
 
 def check_request(request: SearchRequest) -> SearchRequest:
