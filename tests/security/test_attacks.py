@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
+from starlette.responses import PlainTextResponse
 
 from mmsearch.server.rules import Rules
 from mmsearch.server.running import answering
@@ -190,18 +191,77 @@ def test_requests_have_limits(server, body):
     is_problem(server.post(f"{AT}/search", json=body), 422)
 
 
-def test_endless_headers_are_cut_off(socket_enabled):
-    async def never(scope, receive, send):
-        pytest.fail("asked")
+LINE = b"X-More: " + b"a" * 1000 + b"\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
-    line = b"X-More: " + b"a" * 1000 + b"\r\n"
+
+async def reads_all(scope, receive, send):
+    while (await receive()).get("more_body", False):
+        pass
+    size = sum(len(name) + len(value) for name, value in scope["headers"])
+    await PlainTextResponse(str(size))(scope, receive, send)
+
+
+@pytest.fixture
+def raw(socket_enabled):
+    """A connection to a server that answers how many bytes of headers it was given."""
     with (
-        answering(never, "127.0.0.1", 0) as url,
+        answering(reads_all, "127.0.0.1", 0) as url,
         socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection,
     ):
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-        with pytest.raises(ConnectionError):
-            connection.sendall(line * 64_000)
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (POST, LINE),
+        (POST + b"X-One: ", b"a" * 1000),
+        (b"GET /", b"a" * 1000),
+        (b"GET / HTTP/1.1\r\n", b"a" * 1000),
+        (CHUNKED + b"1;", b"a" * 1000),
+        (CHUNKED + b"1\r\nb\r\n0\r\n", LINE),
+    ],
+    ids=["headers", "a header", "a path", "a name", "an extension of a chunk", "trailers"],
+)
+def test_endless_headers_are_cut_off(raw, begin, piece):
+    raw.sendall(begin)
+    with pytest.raises(ConnectionError):
+        raw.sendall(piece * 64_000)
+
+
+def test_many_headers_are_taken(raw):
+    raw.sendall(POST + LINE * 50 + b"Content-Length: 0\r\n\r\n")
+    assert b" 200 OK" in raw.recv(1000)
+
+
+def test_a_large_body_is_taken_in_parts_of_any_size(raw):
+    for chunk in (b"1\r\na\r\n" * 100_000, b"100000\r\n" + b"a" * (1 << 20) + b"\r\n"):
+        raw.sendall(CHUNKED + chunk + b"0\r\n\r\n")
+        assert b" 200 OK" in raw.recv(1000)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n\r\naaaa",
+        b"Content-Length: +4\r\n\r\naaaa",
+        b"Content-Length: 4, 4\r\n\r\naaaa",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b" X-Folded: a\r\n\r\n",
+        b"X-Null: a\0b\r\n\r\n",
+    ],
+)
+def test_what_a_proxy_could_read_in_another_way_is_refused(raw, headers):
+    raw.sendall(POST + headers + b"GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    answer = b""
+    while part := raw.recv(10_000):
+        answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(
