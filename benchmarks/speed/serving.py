@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import re
 import subprocess
@@ -11,8 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 import mmsearch as library
 from benchmarks.speed.compare import against, interval, machine, row, table
 from benchmarks.speed.filled import fill
+from benchmarks.speed.http_load import Client, ask_all, processor_s
 from mmsearch.assembly.models import make_encoder
 from mmsearch.core.hardware import processors
 from mmsearch.core.layout import IndexLayout
@@ -30,7 +29,10 @@ from mmsearch.engine.asked_texts import phrases
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 ROUNDS, A_ROUND = 15, 100
-CLIENTS, EACH = 64, 10
+CLIENTS = 64
+COUNTS = {1: A_ROUND, CLIENTS: 20 * CLIENTS}
+"""Queries of a round, by how many clients ask."""
+
 K = 10
 LARGE = 80_000
 """Pictures of a photographer."""
@@ -40,7 +42,7 @@ LATENCY_BAR, THROUGHPUT_BAR = 1 / 1.2, 5.0
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Wall time; no query is asked twice, for texts are remembered."""
-    asked = phrases(2 * ((ROUNDS + 1) * (3 * A_ROUND + CLIENTS * EACH) + K))
+    asked = phrases(2 * ((ROUNDS + 1) * (2 * A_ROUND + sum(COUNTS.values())) + K))
     half = len(asked) // 2
     with tempfile.TemporaryDirectory() as name:
         small, large = Path(name) / "small", Path(name) / "large"
@@ -62,52 +64,64 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 def _measure(what: str, home: Path, asked: Sequence[str]) -> dict[str, Any]:
     texts = iter(asked)
-    with library.open_index(home=home) as index, _server(home) as address:
-        same = _same(index, _Client(address), list(islice(texts, K)))
-        inside, outside, alone, crowd = [], [], [], []
+    inside, outside = [], []
+    loads: dict[int, list[_Load]] = {1: [], CLIENTS: []}
+    with library.open_index(home=home) as index, _server(home) as server:
+        same = _same(index, Client(server.address, K), list(islice(texts, K)))
         for turn in range(ROUNDS + 1):
-            here, there = _in_turns(index, _Client(address), islice(texts, 2 * A_ROUND))
-            rates = [
-                _rate([_Client(address) for _ in range(clients)], list(islice(texts, count)))
-                for clients, count in ((1, A_ROUND), (CLIENTS, CLIENTS * EACH))
-            ]
+            client = Client(server.address, K)
+            here, there = _in_turns(index, client, islice(texts, 2 * A_ROUND))
+            under = {n: _load(server, n, list(islice(texts, count))) for n, count in COUNTS.items()}
             if turn:
                 inside.append(here)
                 outside.append(there)
-                alone.append(rates[0])
-                crowd.append(rates[1])
+                for clients, load in under.items():
+                    loads[clients].append(load)
     latency = against(np.array(outside), np.array(inside))
-    ratios = np.array(crowd) / np.array(alone)
-    low, high = interval(ratios)
     return {
         "row": row(what, latency, LATENCY_BAR, f"{same} of {K} answers the same"),
-        "throughput": {
-            "alone_per_s": float(np.median(alone)),
-            "crowd_per_s": float(np.median(crowd)),
-            "ratio": float(np.median(ratios)),
-            "low": low,
-            "high": high,
-        },
+        "throughput": _throughput(loads[1], loads[CLIENTS]),
     }
 
 
-class _Client:
-    """One connection that stays open."""
+@dataclass(frozen=True)
+class _Load:
+    """What one round of queries took.
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._connection = http.client.HTTPConnection(*address)
+    Attributes:
+        rate: Queries a second.
+        busy: Processors that the server and its clients kept busy.
+    """
 
-    def search(self, text: str) -> list[int]:
-        """Ids of the best hits."""
-        body = json.dumps({"query": text, "limit": K})
-        headers = {"Content-Type": "application/json"}
-        self._connection.request("POST", "/v1/indexes/default/search", body, headers)
-        answer = json.loads(self._connection.getresponse().read())
-        return [hit["id"] for hit in answer["hits"]]
+    rate: float
+    busy: float
+
+
+def _throughput(alone: Sequence[_Load], crowd: Sequence[_Load]) -> dict[str, Any]:
+    ratios = np.array([many.rate / one.rate for one, many in zip(alone, crowd, strict=True)])
+    low, high = interval(ratios)
+    # As many as all processors could answer if none of them ever waited.
+    most = [processors() * load.rate / load.busy for load in crowd]
+    return {
+        "alone_per_s": float(np.median([load.rate for load in alone])),
+        "crowd_per_s": float(np.median([load.rate for load in crowd])),
+        "alone_busy": float(np.median([load.busy for load in alone])),
+        "crowd_busy": float(np.median([load.busy for load in crowd])),
+        "most_ratio": float(np.median(np.array(most) / [load.rate for load in alone])),
+        "ratio": float(np.median(ratios)),
+        "low": low,
+        "high": high,
+    }
+
+
+@dataclass(frozen=True)
+class _Served:
+    address: tuple[str, int]
+    pid: int
 
 
 @contextmanager
-def _server(home: Path) -> Iterator[tuple[str, int]]:
+def _server(home: Path) -> Iterator[_Served]:
     process = subprocess.Popen(
         [COMMAND, "serve", "--home", home, "--port", "0"],
         stderr=subprocess.PIPE,
@@ -119,22 +133,25 @@ def _server(home: Path) -> Iterator[tuple[str, int]]:
         found = re.search(r"http://([\d.]+):(\d+)", said)
         if found is None:
             raise RuntimeError(f"the server did not start: {said}")
-        yield found[1], int(found[2])
+        yield _Served((found[1], int(found[2])), process.pid)
     finally:
         process.terminate()
         process.communicate()
 
 
-def _same(index: library.Index, client: _Client, texts: list[str]) -> int:
-    return sum([hit.id for hit in index.search(t, k=K)] == client.search(t) for t in texts)
+def _same(index: library.Index, client: Client, texts: list[str]) -> int:
+    return sum(
+        [hit.id for hit in index.search(text, k=K)] == [hit["id"] for hit in client.hits(text)]
+        for text in texts
+    )
 
 
-def _in_turns(index: library.Index, client: _Client, texts: Iterable[str]) -> tuple[float, float]:
+def _in_turns(index: library.Index, client: Client, texts: Iterable[str]) -> tuple[float, float]:
     """Median seconds of a search in this process and of one over HTTP, in turns.
 
     Neither finds the processors and their caches as its own last search left them.
     """
-    asked = [lambda text: index.search(text, k=K + 1), client.search]
+    asked = [lambda text: index.search(text, k=K + 1), client.ask]
     times: list[list[float]] = [[], []]
     for number, text in enumerate(texts):
         began = time.perf_counter()
@@ -143,41 +160,46 @@ def _in_turns(index: library.Index, client: _Client, texts: Iterable[str]) -> tu
     return float(np.median(times[0])), float(np.median(times[1]))
 
 
-def _rate(clients: list[_Client], texts: list[str]) -> float:
-    """Queries a second, each client asking one after the other."""
-    shares = [texts[at :: len(clients)] for at in range(len(clients))]
-
-    def ask(client: _Client, share: list[str]) -> None:
-        for text in share:
-            client.search(text)
-
-    with ThreadPoolExecutor(len(clients)) as pool:
-        began = time.perf_counter()
-        list(pool.map(ask, clients, shares))
-        return len(texts) / (time.perf_counter() - began)
+def _load(server: _Served, clients: int, texts: list[str]) -> _Load:
+    asking = [Client(server.address, K) for _ in range(clients)]
+    began, used = time.perf_counter(), processor_s(server.pid) + time.process_time()
+    ask_all(asking, texts)
+    took = time.perf_counter() - began
+    used = processor_s(server.pid) + time.process_time() - used
+    return _Load(len(texts) / took, used / took)
 
 
 def page(results: dict[str, Any]) -> str:
     """The section of the results."""
-    sizes = results["sizes"]
+    sizes, count = results["sizes"], results["processors"]
     return f"""\
 ## Served over HTTP
 
-`mmsearch serve` on loopback, {results["processors"]} processors for the server and its clients together; median wall time of a query
-beside the same search in one's own process, a query here and a query there. No query is asked twice. The bar is 1.2 times the other's time.
+`mmsearch serve` on loopback, {count} processors for the server and its clients together; median wall time of a query, up to the
+last byte of its answer, beside the same search in one's own process, a query here and a query there. The client is a socket, so that
+the server is measured. No query is asked twice. The bar is 1.2 times the other's time.
 
 {table([size["row"] for size in sizes], "over HTTP", "in process")}
-Queries a second, of one client that asks one after the other, and of {CLIENTS} clients at once. The bar is {THROUGHPUT_BAR:g}x where
-cores allow: on two, what is computed for one query leaves little idle.
+Queries a second, of one client that asks one after the other, and of {CLIENTS} clients at once, and how many processors the server
+and its clients kept busy meanwhile. The bar is {THROUGHPUT_BAR:g}x where cores allow; the last column says how far {count} of them would
+go if none of them ever waited.
 
-| index | one client | {CLIENTS} clients | ratio | bar |
-|---|---|---|---|---|
-{"".join(map(_throughput, sizes))}"""
+| index | one client | {CLIENTS} clients | ratio | bar | busy: one client | {CLIENTS} clients | {count} processors allow |
+|---|---|---|---|---|---|---|---|
+{"".join(map(_line, sizes))}"""
 
 
-def _throughput(size: dict[str, Any]) -> str:
+def _line(size: dict[str, Any]) -> str:
     told = size["throughput"]
     bar = "held" if told["low"] >= THROUGHPUT_BAR else "missed"
-    ratio = f"{told['ratio']:.2f}x [{told['low']:.2f}, {told['high']:.2f}]"
-    alone, crowd = f"{told['alone_per_s']:.0f}", f"{told['crowd_per_s']:.0f}"
-    return f"| {size['row']['name']} | {alone} | {crowd} | {ratio} | {THROUGHPUT_BAR:g}x: {bar} |\n"
+    cells = [
+        size["row"]["name"],
+        f"{told['alone_per_s']:.0f}",
+        f"{told['crowd_per_s']:.0f}",
+        f"{told['ratio']:.2f}x [{told['low']:.2f}, {told['high']:.2f}]",
+        f"{THROUGHPUT_BAR:g}x: {bar}",
+        f"{told['alone_busy']:.2f}",
+        f"{told['crowd_busy']:.2f}",
+        f"{told['most_ratio']:.2f}x",
+    ]
+    return f"| {' | '.join(cells)} |\n"

@@ -1,0 +1,88 @@
+"""Clients of a server that cost next to nothing themselves: sockets, and no more than is needed."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+CLOCK_TICKS_S = 0.01
+"""Of processor times in /proc."""
+
+
+class Client:
+    """One connection that stays open."""
+
+    def __init__(self, address: tuple[str, int], limit: int) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._limit = limit
+        self._got = bytearray()
+        self._length = -1
+
+    def send(self, text: str) -> None:
+        """Ask."""
+        body = json.dumps({"query": text, "limit": self._limit}).encode()
+        self.socket.sendall(
+            b"POST /v1/indexes/default/search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+
+    def receive(self) -> bytes | None:
+        """Wait for a part of the answer; the body of the answer once all of it is there."""
+        part = self.socket.recv(1 << 18)
+        if not part:
+            raise RuntimeError("the server closed a connection")
+        self._got += part
+        if self._length < 0 and (end := self._got.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._got[:end]).lower()
+            if not head.startswith(b"http/1.1 200 "):
+                raise RuntimeError(f"the server answered {head.decode()}")
+            del self._got[: end + 4]
+            self._length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        if len(self._got) != self._length:
+            return None
+        body, self._length = bytes(self._got), -1
+        self._got.clear()
+        return body
+
+    def ask(self, text: str) -> bytes:
+        """Ask, and wait for the last byte of the answer."""
+        self.send(text)
+        while (body := self.receive()) is None:
+            pass
+        return body
+
+    def hits(self, text: str) -> list[dict[str, Any]]:
+        """The hits of an answer."""
+        found: list[dict[str, Any]] = json.loads(self.ask(text))["hits"]
+        return found
+
+
+def ask_all(clients: Sequence[Client], texts: Iterable[str]) -> None:
+    """Each client asks one after the other, until all texts were asked."""
+    left = iter(texts)
+    waiting = 0
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            if (text := next(left, None)) is not None:
+                client.send(text)
+                waiting += 1
+        while waiting:
+            for key, _ in selector.select():
+                if key.data.receive() is None:
+                    continue
+                if (text := next(left, None)) is None:
+                    waiting -= 1
+                else:
+                    key.data.send(text)
+
+
+def processor_s(pid: int) -> float:
+    """Seconds that all threads of a process have taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * CLOCK_TICKS_S
