@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from mmsearch.server.problems import problem
 
 MOST_HEADERS = 65_536
 """Bytes of a request before its body, or between two parts of it."""
@@ -21,7 +27,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._outside += len(data)
         super().data_received(data)
         if self._outside > MOST_HEADERS and not self.transport.is_closing():
+            self._refuse(431, f"The headers are larger than {MOST_HEADERS:,} bytes.")
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request."""
+        self._refuse(
+            400, "What came is no HTTP/1.1 request, or one that could be read in two ways."
+        )
+
+    def _refuse(self, status: int, detail: str) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            # A second answer would be read as a part of the first.
             self.transport.abort()
+            return
+        answer = problem(status, detail, {"Connection": "close"})
+        head = b"".join(b"%s: %s\r\n" % header for header in answer.raw_headers)
+        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + bytes(answer.body))
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         """The headers end."""

@@ -22,11 +22,9 @@ from mmsearch.core.requests import EncodedRequest, SearchRequest, SearchResult
 
 Answer = TypeVar("Answer")
 
-TOGETHER = 64
-"""Searches that are answered together."""
-
-ENCODED_TOGETHER = 32
-"""Searches that are encoded together: enough for all processors, few enough to be ready soon."""
+TOGETHER = 32
+"""Searches that are encoded together, or answered: enough for all processors, and few enough that
+the first does not wait long for the last."""
 
 WAITING = 256
 """Calls that may wait; further ones are refused."""
@@ -183,9 +181,9 @@ class Desk:
             self._asks.clear()
             return asks, [], []
         if self._encoded:
-            encoded, self._encoded = self._encoded, []
+            encoded, self._encoded = self._encoded[:TOGETHER], self._encoded[TOGETHER:]
             return [], encoded, []
-        return [], [], self._pop(ENCODED_TOGETHER)
+        return [], [], self._pop()
 
     def _answer(self, encoded: Sequence[_Encoded]) -> None:
         together = [(search, one) for search, one in encoded if one is not None]
@@ -228,7 +226,7 @@ class Desk:
                 self._to_encoder.wait_for(self._may_encode)
                 if self._closed:
                     return
-                searches = self._pop(ENCODED_TOGETHER)
+                searches = self._pop()
                 self._encoding = True
             encoded = self._encode(searches)
             with self._to_encoder:
@@ -244,10 +242,22 @@ class Desk:
             return [(search, None) for search in searches]
         return list(zip(searches, made, strict=True))
 
-    def _pop(self, most: int) -> list[_Search]:
-        """Searches that somebody still waits for."""
-        popped = [self._searches.popleft() for _ in range(min(most, len(self._searches)))]
-        return [search for search in popped if not search.future.cancelled()]
+    def _pop(self) -> list[_Search]:
+        """Those to be encoded next, of which somebody still waits for the answer.
+
+        A picture takes as long as a hundred texts: nobody else waits for it.
+        """
+        popped: list[_Search] = []
+        while self._searches and len(popped) < TOGETHER:
+            slow = any(term.image is not None for term in self._searches[0].request.query.terms)
+            if slow and popped:
+                break
+            search = self._searches.popleft()
+            if not search.future.cancelled():
+                popped.append(search)
+            if slow:
+                break
+        return popped
 
 
 def _carry_out(ask: _Ask, index: api.Index) -> None:

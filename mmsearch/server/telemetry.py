@@ -39,7 +39,7 @@ class Telemetry:
         )
         self._stages = Histogram(
             "mmsearch_search_seconds",
-            "Steps of a search.",
+            "Steps of a search, with all that was answered together.",
             ["index", "stage"],
             buckets=BUCKETS_S,
             registry=self._registry,

@@ -3,13 +3,14 @@
 import asyncio
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from mmsearch.core.errors import BusyError, EncoderMismatchError, InvalidQueryError
 from mmsearch.core.queries import Query, Term
 from mmsearch.core.requests import SearchRequest
-from mmsearch.server.desk import ENCODED_TOGETHER, TOGETHER, Desk
+from mmsearch.server.desk import TOGETHER, Desk
 
 
 class ToyIndex:
@@ -175,9 +176,34 @@ def test_no_more_are_encoded_ahead_than_can_soon_be_answered():
 
     ahead = asyncio.run(story())
     desk.close()
-    assert TOGETHER <= ahead < TOGETHER + ENCODED_TOGETHER
-    assert max(index.encoded) <= ENCODED_TOGETHER
+    assert TOGETHER <= ahead < 2 * TOGETHER
+    assert max(index.encoded) <= TOGETHER
+    assert max(index.answered) <= TOGETHER
     assert sum(index.answered) == 201
+
+
+def test_nobody_waits_for_the_picture_of_another_to_be_encoded():
+    index = ToyIndex()
+    desk = Desk(index)
+    texts = ["a", "b", "picture", "picture", "c"]
+
+    async def story():
+        first, _ = await while_answering(index, desk, [])
+        requests = [
+            SearchRequest(Query((Term(image=Path("a.jpg")) if text == "picture" else Term(text),)))
+            for text in texts
+        ]
+        # With somebody else at the desk nothing is encoded ahead.
+        look = asyncio.create_task(desk.ask(lambda index: index.look()))
+        await until(lambda: desk.waiting == 1)
+        tasks = [asyncio.create_task(desk.search(request)) for request in requests]
+        await until(lambda: desk.waiting == 1 + len(texts))
+        index.gate.set()
+        await asyncio.gather(first, look, *tasks)
+
+    asyncio.run(story())
+    desk.close()
+    assert index.encoded == [1, 2, 1, 1, 1]
 
 
 def test_one_bad_query_spoils_no_other():
