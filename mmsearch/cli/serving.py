@@ -24,7 +24,7 @@ from mmsearch.cli import arguments
 from mmsearch.cli.errors import INTERRUPTED, run_command
 from mmsearch.cli.options import Home, IndexName
 from mmsearch.cli.output import warn
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import NoCallsError, UsageError
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.resident.meeting import ENVIRONMENT
 from mmsearch.server.rules import Rules, token_for
@@ -153,7 +153,14 @@ def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int |
                 return desk.wait_for(lambda index: _answer(index, call))
 
             folder = desk.wait_for(lambda index: index.folder)
-            return _serve_commands(folder, settings, answer, f" at {url}")
+            try:
+                return _serve_commands(folder, settings, answer, f" at {url}")
+            except NoCallsError as error:
+                from mmsearch.resident.server import wait_for_signal
+
+                warn(_open_for_queries(name, f" at {url}"))
+                warn(f"Commands do not go through it: {error}")
+                return wait_for_signal()
 
 
 def _serve_commands(
@@ -170,8 +177,12 @@ def _serve_commands(
         settings,
         answer,
         idle_s=idle_s,
-        ready=lambda: warn(f"Index {folder.name!r} is open for queries{where}; Ctrl-C ends this."),
+        ready=lambda: warn(_open_for_queries(folder.name, where)),
     )
+
+
+def _open_for_queries(name: str, where: str) -> str:
+    return f"Index {name!r} is open for queries{where}; Ctrl-C ends this."
 
 
 def _answer(index: api.Index, call: Call) -> Printed | None:

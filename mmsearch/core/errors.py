@@ -11,6 +11,7 @@
     ├── StateError               1     the index is not in a state that allows this
     │   ├── IndexLockedError           another writer is at work
     │   ├── EncoderMismatchError       the index belongs to another encoder
+    │   ├── NoCallsError               no calls of the command line can be answered here
     │   ├── SchemaError                the catalog is of a newer mmsearch
     │   └── DamagedFileError           a file of the index does not match its checksum
     ├── ModelUnavailableError    1     weights are not on this machine and cannot be fetched
@@ -90,6 +91,10 @@ class StateError(MMSearchError):
 
 class IndexLockedError(StateError):
     """Another writer holds the index."""
+
+
+class NoCallsError(StateError):
+    """This process cannot answer calls of the command line."""
 
 
 class EncoderMismatchError(StateError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import FrameType
 
 import filelock
 
-from mmsearch.core.errors import StateError
+from mmsearch.core.errors import NoCallsError, StateError
 from mmsearch.core.settings import Settings
 from mmsearch.resident.meeting import (
     TAKEN_UP,
@@ -65,11 +66,11 @@ def serve(
         The signal that ended it; None: nobody called.
 
     Raises:
-        StateError: This system has no such sockets, another process serves the index, or the
-            runtime folder is not the user's own.
+        NoCallsError: This system has no such sockets, or another process serves the index.
+        StateError: The runtime folder is not the user's own.
     """
     if not is_possible():
-        raise StateError(
+        raise NoCallsError(
             "A process that stays needs Unix domain sockets, which this system does not have.",
             "Queries work without it.",
         )
@@ -84,6 +85,16 @@ def serve(
                 _next_call(listener, mine, answer)
         except TimeoutError:
             return None
+        except _StoppedError as stopped:
+            return stopped.number
+
+
+def wait_for_signal() -> int:
+    """Stay until a signal comes, and say which; only in the main thread."""
+    with _signals_raise():
+        try:
+            while True:
+                time.sleep(3600)
         except _StoppedError as stopped:
             return stopped.number
 
@@ -127,7 +138,7 @@ def _only_one(path: Path, index: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise StateError(
+        raise NoCallsError(
             f"Another process serves index {index.name!r} already.",
             "Queries use it by themselves.",
         ) from None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from contextlib import contextmanager
+from urllib.request import urlopen
 
 import pytest
 
@@ -172,6 +173,31 @@ def test_a_second_one_and_one_without_an_index_say_so(mmsearch, resident, photo_
     )
     done = mmsearch("serve", "--port", "0", "--home", tmp_path, code=2)
     assert done.err.startswith("Error: There is no index named 'default'")
+
+
+@pytest.mark.parametrize(("ends", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_second_one_answers_over_http_alone(
+    environment, resident, photo_index, socket_enabled, ends, code
+):
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--home", photo_index, "--port", "0"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        opened = process.stderr.readline()
+        url = re.search(r"is open for queries at (http://[\d.:]+); Ctrl-C", opened)[1]
+        assert process.stderr.readline() == (
+            "Commands do not go through it: Another process serves index 'default' already. "
+            "Queries use it by themselves.\n"
+        )
+        with urlopen(f"{url}/v1/indexes/default/search?q=dog&limit=3") as answer:  # noqa: S310
+            assert len(json.load(answer)["hits"]) == 3
+    finally:
+        process.send_signal(ends)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "Index 'default' is closed.\n")
 
 
 def test_it_ends_when_nobody_asks(mmsearch, photo_index, tmp_path):
