@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ LATENCY_BAR, THROUGHPUT_BAR = 1 / 1.2, 5.0
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Wall time; no query is asked twice, for texts are remembered."""
-    a_server = K + (ROUNDS + 1) * (2 * A_ROUND + sum(COUNTS.values()))
+    a_server = K + (ROUNDS + 1) * (2 * A_ROUND + COUNTS[1] + 2 * COUNTS[CLIENTS])
     asked = phrases(2 * SERVERS * a_server)
     half = len(asked) // 2
     with tempfile.TemporaryDirectory() as name:
@@ -72,24 +72,31 @@ def _measure(what: str, home: Path, asked: Sequence[str]) -> dict[str, Any]:
     texts = iter(asked)
     same = 0
     inside, outside = [], []
-    loads: dict[int, list[_Load]] = {1: [], CLIENTS: []}
+    loads: list[list[_Load]] = [[], [], []]
     with library.open_index(home=home) as index:
         for _ in range(SERVERS):
-            with _server(home) as server:
+            with _server(home) as server, _server(home) as second:
                 same += _same(index, Client(server.address, K), list(islice(texts, K)))
                 for turn in range(ROUNDS + 1):
                     client = Client(server.address, K)
                     here, there = _in_turns(index, client, islice(texts, 2 * A_ROUND))
-                    under = {n: _load(server, n, list(islice(texts, COUNTS[n]))) for n in loads}
+                    under = [
+                        _load(asked, clients, list(islice(texts, COUNTS[clients])))
+                        for asked, clients in (
+                            ([server], 1),
+                            ([server], CLIENTS),
+                            ([server, second], CLIENTS),
+                        )
+                    ]
                     if turn:
                         inside.append(here)
                         outside.append(there)
-                        for clients, load in under.items():
-                            loads[clients].append(load)
+                        for kept, load in zip(loads, under, strict=True):
+                            kept.append(load)
     latency = against(np.array(outside), np.array(inside))
     return {
         "row": row(what, latency, LATENCY_BAR, f"{same} of {SERVERS * K} answers the same"),
-        "throughput": _throughput(loads[1], loads[CLIENTS]),
+        "throughput": _throughput(*loads),
     }
 
 
@@ -106,7 +113,9 @@ class _Load:
     busy: float
 
 
-def _throughput(alone: Sequence[_Load], crowd: Sequence[_Load]) -> dict[str, Any]:
+def _throughput(
+    alone: Sequence[_Load], crowd: Sequence[_Load], shared: Sequence[_Load]
+) -> dict[str, Any]:
     ratios = np.array([many.rate / one.rate for one, many in zip(alone, crowd, strict=True)])
     low, high = interval(ratios)
     # As many as all processors could answer if none of them ever waited.
@@ -114,6 +123,7 @@ def _throughput(alone: Sequence[_Load], crowd: Sequence[_Load]) -> dict[str, Any
     return {
         "alone_per_s": float(np.median([load.rate for load in alone])),
         "crowd_per_s": float(np.median([load.rate for load in crowd])),
+        "shared_per_s": float(np.median([load.rate for load in shared])),
         "alone_busy": float(np.median([load.busy for load in alone])),
         "crowd_busy": float(np.median([load.busy for load in crowd])),
         "most_ratio": float(np.median(np.array(most) / [load.rate for load in alone])),
@@ -169,13 +179,16 @@ def _in_turns(index: library.Index, client: Client, texts: Iterable[str]) -> tup
     return float(np.median(times[0])), float(np.median(times[1]))
 
 
-def _load(server: _Served, clients: int, texts: list[str]) -> _Load:
-    asking = [Client(server.address, K) for _ in range(clients)]
-    began, used = time.perf_counter(), processor_s(server.pid) + time.process_time()
+def _load(servers: Sequence[_Served], clients: int, texts: list[str]) -> _Load:
+    asking = [Client(server.address, K) for server, _ in zip(cycle(servers), range(clients))]
+    began, before = time.perf_counter(), _used_s(servers)
     ask_all(asking, texts)
     took = time.perf_counter() - began
-    used = processor_s(server.pid) + time.process_time() - used
-    return _Load(len(texts) / took, used / took)
+    return _Load(len(texts) / took, (_used_s(servers) - before) / took)
+
+
+def _used_s(servers: Sequence[_Served]) -> float:
+    return time.process_time() + sum(processor_s(server.pid) for server in servers)
 
 
 def page(results: dict[str, Any]) -> str:
@@ -190,11 +203,11 @@ the other. The client is a socket, so that the server is measured. No query is a
 
 {table([size["row"] for size in sizes], "over HTTP", "in process")}
 Queries a second, of one client that asks one after the other, and of {CLIENTS} clients at once, and how many processors the server
-and its clients kept busy meanwhile. The bar is {THROUGHPUT_BAR:g}x where cores allow; the last column says how far {count} of them would
-go if none of them ever waited.
+and its clients kept busy meanwhile. The bar is {THROUGHPUT_BAR:g}x where cores allow. The last two columns say how far {count} of them
+would go if none of them ever waited, and what two servers of the index, with half of the clients each, answer.
 
-| index | one client | {CLIENTS} clients | ratio | bar | busy: one client | {CLIENTS} clients | {count} processors allow |
-|---|---|---|---|---|---|---|---|
+| index | one client | {CLIENTS} clients | ratio | bar | busy: one client | {CLIENTS} clients | {count} processors allow | two servers |
+|---|---|---|---|---|---|---|---|---|
 {"".join(map(_line, sizes))}"""
 
 
@@ -210,5 +223,6 @@ def _line(size: dict[str, Any]) -> str:
         f"{told['alone_busy']:.2f}",
         f"{told['crowd_busy']:.2f}",
         f"{told['most_ratio']:.2f}x",
+        f"{told['shared_per_s']:.0f}",
     ]
     return f"| {' | '.join(cells)} |\n"

@@ -34,8 +34,8 @@ SPARE = 32
 """Neighbours fetched beyond k, so that those whose scores differ by rounding can be settled."""
 
 BATCH = 256
-"""From so many queries on, a matrix product over unpacked rows beats a scan for each: unpacking
-takes as long as scans for a hundred."""
+"""From so many queries on, a matrix product over unpacked rows beats a scan for each: to unpack
+them takes as long as forty scans."""
 
 BATCH_ROWS = 8192
 """Rows unpacked to float32 at a time: 16 MB of 512 columns, which stay in the cache."""
