@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -27,17 +28,19 @@ KNOWN = {"Authorization": f"Bearer {TOKEN}"}
 AT = "/v1/indexes/default"
 
 
-@pytest.fixture(scope="module")
-def proxied(photo_index, environment, tmp_path_factory):
-    """A client of nginx, which asks a server."""
+@pytest.fixture(scope="module", params=[1, 2], ids=["one server", "two servers"])
+def proxied(request, photo_index, environment, tmp_path_factory):
+    """A client of nginx, which asks the servers of one index."""
     folder = tmp_path_factory.mktemp("nginx")
-    with serving(environment | {"MMSEARCH_TOKEN": TOKEN}, photo_index) as server:
+    with ExitStack() as stack:
+        known = environment | {"MMSEARCH_TOKEN": TOKEN}
+        servers = [stack.enter_context(serving(known, photo_index)) for _ in range(request.param)]
         port = free_port()
         certificate = write_certificate(folder / "photos.pem", "127.0.0.1")
         shutil.copy(certificate, folder / "photos.key")
         trusted = ssl.create_default_context(cafile=certificate)
         settings = folder / "nginx.conf"
-        settings.write_text(configured(folder, port, server.url))
+        settings.write_text(configured(folder, port, [server.url for server in servers]))
         nginx = subprocess.Popen(["nginx", "-c", settings, "-e", folder / "errors"])
         try:
             wait_for(port)
@@ -48,16 +51,17 @@ def proxied(photo_index, environment, tmp_path_factory):
             nginx.wait(30)
 
 
-def configured(folder, port, url):
-    (block,) = re.findall(r"```nginx\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+def configured(folder, port, urls):
+    """Both blocks of the page, with this machine's places in theirs."""
+    block, upstream = re.findall(r"```nginx\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    names = [url.removeprefix("http://") for url in urls]
     places = {
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
         "/etc/ssl/": f"{folder}/",
-        "http://127.0.0.1:7788": url,
+        "http://127.0.0.1:7788": urls[0] if len(urls) == 1 else "http://mmsearch",
     }
-    for place, here in places.items():
-        assert place in block
-        block = block.replace(place, here)
+    shares = {"127.0.0.1:7788": names[0], "127.0.0.1:7789": names[-1]}
+    block = replaced(block, places) + replaced(upstream, shares)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
     # It would give its work to somebody who may not enter the folder.
@@ -66,6 +70,13 @@ def configured(folder, port, url):
         f"{user}daemon off;\npid {folder}/pid;\nevents {{}}\n"
         f"http {{\naccess_log off;\n{folders}{block}}}\n"
     )
+
+
+def replaced(block, places):
+    for place, here in places.items():
+        assert place in block
+        block = block.replace(place, here)
+    return block
 
 
 def free_port():
