@@ -11,7 +11,7 @@ import numpy as np
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.indexing import index_builder
 from mmsearch.assembly.parts import make_blend, make_fusion, vector_index_plugin
-from mmsearch.core.errors import DecodeError
+from mmsearch.core.errors import DecodeError, MMSearchError
 from mmsearch.core.files import open_regular
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Query, Term
@@ -193,7 +193,13 @@ def toy_engine(layout: IndexLayout, encoder=None):
 
 
 class ToyEngine(SearchEngine):
-    """Searches for a text as it stands, or for a line of the query language."""
+    """Answers one query: a text as it stands, or a line of the query language."""
+
+    def search(self, request):
+        (answer,) = self.answer(self.encode([request]))
+        if isinstance(answer, MMSearchError):
+            raise answer
+        return answer
 
     def search_text(self, text, k, mode=None, **more):
         return self.search(SearchRequest(Query((Term(text),), mode=mode), k, **more))

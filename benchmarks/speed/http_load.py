@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-CLOCK_TICKS_S = 0.01
-"""Of processor times in /proc."""
 
 
 class Client:
@@ -85,4 +83,4 @@ def ask_all(clients: Sequence[Client], texts: Iterable[str]) -> None:
 def processor_s(pid: int) -> float:
     """Seconds that all threads of a process have taken."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * CLOCK_TICKS_S
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

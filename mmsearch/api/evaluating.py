@@ -24,8 +24,6 @@ __all__ = [
     "rate",
 ]
 
-AT_ONCE = 256
-
 
 @dataclass(frozen=True)
 class CaptionedSet:
@@ -95,10 +93,9 @@ def rate(
         for j in judgments
     ]
     ranked: list[list[str]] = []
-    for start in range(0, len(requests), AT_ONCE):
-        for result in index.query_all(requests[start : start + AT_ONCE]):
-            ranked.append(relevance.ranked([hit.path for hit in result.hits]))
-            progress(len(ranked), len(requests))
+    for result in index.query_all(requests):
+        ranked.append(relevance.ranked([hit.path for hit in result.hits]))
+        progress(len(ranked), len(requests))
     known = {name for judgment in judgments for name in judgment.relevant}
     if not any(name in known for own in ranked for name in own):
         raise SourceError(

@@ -108,17 +108,6 @@ class SearchEngine:
                 hits = each(partial(self._judged, self._known(snapshot, found)), found)
             return each(partial(self._result, snapshot, view.device, timings), hits)
 
-    def search(self, request: SearchRequest) -> SearchResult:
-        """As `encode` and `answer`, of one query.
-
-        Raises:
-            MMSearchError: It cannot be answered.
-        """
-        (answer,) = self.answer(self.encode([request]))
-        if isinstance(answer, MMSearchError):
-            raise answer
-        return answer
-
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
         refuse_urls(terms)

@@ -78,24 +78,23 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                said = {name.lower() for name, _ in headers}
-                headers += [header for header in _HEADERS if header[0] not in said]
-                message["headers"] = headers
+                own = list(message.get("headers", ()))
+                said = {name.lower() for name, _ in own}
+                message["headers"] = own + [pair for pair in _HEADERS if pair[0] not in said]
             await send(message)
 
-        refusal = self._refusal(scope)
+        headers = first_values(scope)
+        refusal = self._refusal(scope, headers)
         if refusal is not None:
             await refusal(scope, receive, send_guarded)
             return
         self._under_way += 1
         try:
-            await self._limited(scope, receive, send_guarded)
+            await self._limited(scope, headers, receive, send_guarded)
         finally:
             self._under_way -= 1
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = first_values(scope)
+    def _refusal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
         if not self._is_meant(headers.get(b"host", b"")):
             return problem(421, "This server does not answer to that name.")
         if not self._may_come_from(headers):
@@ -154,9 +153,11 @@ class Guard:
         except ValueError:
             return False
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _limited(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         limit = int(self._rules.upload_mb * 1e6)
-        declared = first_values(scope).get(b"content-length", b"0")
+        declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             await self._refuse_size(scope, receive, send)
             return

@@ -7,33 +7,28 @@ should be is left to that route, which says so.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import Any
 
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.core.errors import MMSearchError
 from mmsearch.server.problems import known_problem, unknown_problem
-from mmsearch.server.routes.search import answer_search
+from mmsearch.server.routes import search
 from mmsearch.server.schemas import SearchBody
 from mmsearch.server.service import Service
 
 JSON = b"application/json"
 
 
-@dataclass(frozen=True)
-class _Route:
-    """As routes of FastAPI say which they are."""
-
-    path: str
-
-
-SEARCH = _Route("/v1/indexes/{name}/search")
-
-_SEARCH = re.compile(r"/v1/indexes/([^/]+)/search")
+ROUTE = next(
+    route
+    for route in search.router.routes
+    if isinstance(route, APIRoute) and route.endpoint is search.search
+)
+"""Whose path this takes, and as which it is counted."""
 
 
 class Quick:
@@ -50,7 +45,7 @@ class Quick:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        asked = _SEARCH.fullmatch(scope["path"]) if _is_posted_json(scope) else None
+        asked = ROUTE.path_regex.match(scope["path"]) if _is_posted_json(scope) else None
         if asked is None:
             await self._app(scope, receive, send)
             return
@@ -60,10 +55,10 @@ class Quick:
         except ValidationError:
             await self._app(scope, _again(content, receive), send)
             return
-        scope["route"] = SEARCH
+        scope["route"] = ROUTE
         try:
-            desk = self._service.desks.desk(asked[1])
-            answer = await answer_search(self._service, desk, body)
+            desk = self._service.desks.desk(asked["name"])
+            answer = await search.answer_search(self._service, desk, body)
         except MMSearchError as error:
             await known_problem(error)(scope, receive, send)
         except Exception as error:

@@ -110,7 +110,7 @@ def test_what_is_asked_in_another_way_goes_to_the_routes(ways, method, path, hea
 
 
 def test_a_fault_is_said_and_ends_up_in_the_log(ways, monkeypatch):
-    from mmsearch.server import quick as module
+    from mmsearch.server.routes import search as module
 
     async def faulty(*given):
         raise ZeroDivisionError("secret")
