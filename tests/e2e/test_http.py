@@ -17,15 +17,23 @@ from tests.terminal import COMMAND
 pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
 
 
+OPEN = r"Index 'default' is open for queries at (http://\S+); Ctrl-C ends this\.\n"
+BESIDE_ANOTHER = (
+    "Commands do not go through it: Another process serves index 'default' already. "
+    "Queries use it by themselves.\n"
+)
+
+
 @contextmanager
-def serving(environment, home, *options, ends=signal.SIGTERM, code=0):
+def serving(environment, home, *options, ends=signal.SIGTERM, code=0, beside_another=False):
     """A server: its URL, the token that it made up, and how to end it."""
+    # Unbuffered, for what a line's buffer has read besides, communicate() does not give back.
     process = subprocess.Popen(
         [COMMAND, "serve", "--home", home, "--port", "0", *options],
         env=environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        bufsize=0,
         start_new_session=True,
     )
     ended = []
@@ -36,19 +44,19 @@ def serving(environment, home, *options, ends=signal.SIGTERM, code=0):
 
     token = None
     try:
-        line = process.stderr.readline()
+        line = process.stderr.readline().decode()
         if line.startswith("Token: "):
             token = line.split()[1]
-            line = process.stderr.readline()
-        found = re.fullmatch(
-            r"Index 'default' is open for queries at (http://\S+); Ctrl-C ends this\.\n", line
-        )
+            line = process.stderr.readline().decode()
+        found = re.fullmatch(OPEN, line)
         assert found, line
+        if beside_another:
+            assert process.stderr.readline().decode() == BESIDE_ANOTHER
         yield SimpleNamespace(url=found[1], token=token, end=end)
     finally:
         end()
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (code, "", "Index 'default' is closed.\n")
+    assert (process.returncode, out, err) == (code, b"", b"Index 'default' is closed.\n")
 
 
 @pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

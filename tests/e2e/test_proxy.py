@@ -34,7 +34,10 @@ def proxied(request, photo_index, environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nginx")
     with ExitStack() as stack:
         known = environment | {"MMSEARCH_TOKEN": TOKEN}
-        servers = [stack.enter_context(serving(known, photo_index)) for _ in range(request.param)]
+        servers = [
+            stack.enter_context(serving(known, photo_index, beside_another=number > 0))
+            for number in range(request.param)
+        ]
         port = free_port()
         certificate = write_certificate(folder / "photos.pem", "127.0.0.1")
         shutil.copy(certificate, folder / "photos.key")

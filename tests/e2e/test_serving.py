@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.e2e.test_http import serving
 from tests.terminal import COMMAND, shown_at_a_terminal
 
 pytestmark = [
@@ -179,25 +180,11 @@ def test_a_second_one_and_one_without_an_index_say_so(mmsearch, resident, photo_
 def test_a_second_one_answers_over_http_alone(
     environment, resident, photo_index, socket_enabled, ends, code
 ):
-    process = subprocess.Popen(
-        [COMMAND, "serve", "--home", photo_index, "--port", "0"],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        opened = process.stderr.readline()
-        url = re.search(r"is open for queries at (http://[\d.:]+); Ctrl-C", opened)[1]
-        assert process.stderr.readline() == (
-            "Commands do not go through it: Another process serves index 'default' already. "
-            "Queries use it by themselves.\n"
-        )
-        with urlopen(f"{url}/v1/indexes/default/search?q=dog&limit=3") as answer:  # noqa: S310
-            assert len(json.load(answer)["hits"]) == 3
-    finally:
-        process.send_signal(ends)
-        _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (code, "Index 'default' is closed.\n")
+    with (
+        serving(environment, photo_index, ends=ends, code=code, beside_another=True) as server,
+        urlopen(f"{server.url}/v1/indexes/default/search?q=dog&limit=3") as answer,  # noqa: S310
+    ):
+        assert len(json.load(answer)["hits"]) == 3
 
 
 def test_it_ends_when_nobody_asks(mmsearch, photo_index, tmp_path):
