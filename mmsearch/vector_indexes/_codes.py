@@ -78,12 +78,13 @@ class Codes:
         Returns:
             int64 (q, count), best first, padded with -1.
         """
-        parameters = None
+        parameters, share = None, 1.0
         if self.lists:
-            parameters = faiss.SearchParametersIVF(nprobe=nprobe or self.lists)
+            nprobe = nprobe or self.lists
+            parameters, share = faiss.SearchParametersIVF(nprobe=nprobe), nprobe / self.lists
         found: NDArray[np.int64]
         mapped = self.map.of_queries(queries)
-        with threads_for(len(queries)):
+        with threads_for(len(queries), int(self.index.ntotal * self.map.dims / 2 * share)):
             _, found = self.index.search(mapped, count, params=parameters)
         return found
 

@@ -120,7 +120,7 @@ class StoredRows:
             parameters = faiss.SearchParameters(sel=selector)
 
         def propose(which: Places, count: int) -> tuple[Any, Any]:
-            with threads_for(len(which)):
+            with threads_for(len(which), self.rows.nbytes):
                 found: tuple[Any, Any] = self._flat.search(queries[which], count, params=parameters)
             return found
 
@@ -133,7 +133,7 @@ class StoredRows:
         flat = _over(gathered)
 
         def propose(which: Places, count: int) -> tuple[Any, Any]:
-            with threads_for(len(which)):
+            with threads_for(len(which), gathered.nbytes):
                 scores, found = flat.search(queries[which], count)
             return scores, places[found]
 
@@ -192,7 +192,7 @@ class StoredRows:
         self.check(np.unique(candidates[candidates >= 0]))
         scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
         places = np.full((len(queries), count), -1, dtype=np.int64)
-        with threads_for(1):
+        with threads_for(1, 0):
             for number, query in enumerate(queries):
                 own = candidates[number][candidates[number] >= 0]
                 # FAISS scores float16 rows several times as fast as numpy unpacks them.

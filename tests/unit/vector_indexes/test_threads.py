@@ -1,4 +1,4 @@
-"""A search takes as many threads as it has queries, and what comes after it as many as before."""
+"""A search takes as many threads as it has work for, and what comes after it as many as before."""
 
 import threading
 
@@ -9,7 +9,8 @@ import pytest
 from mmsearch.core import plugins
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.vector_indexes._threads import threads_for
+from mmsearch.vector_indexes import _threads
+from mmsearch.vector_indexes._threads import BYTES_A_THREAD, threads_for
 
 DIM = 32
 
@@ -22,15 +23,28 @@ def many_threads():
     faiss.omp_set_num_threads(before)
 
 
-@pytest.mark.parametrize(("queries", "threads"), [(0, 1), (1, 1), (3, 3), (4, 4), (500, 4)])
-def test_no_thread_is_idle(queries, threads):
-    with threads_for(queries):
+@pytest.mark.parametrize(
+    ("queries", "reads", "threads"),
+    [
+        (0, 10, 1),
+        (1, 10, 1),
+        (3, 10, 3),
+        (4, 10, 4),
+        (500, 10, 4),
+        (500, 0, 1),
+        (4, 0.5, 2),
+        (30, 0.1, 3),
+        (30, 0.01, 1),
+    ],
+)
+def test_no_thread_is_idle(queries, reads, threads):
+    with threads_for(queries, int(reads * BYTES_A_THREAD)):
         assert faiss.omp_get_max_threads() == threads
     assert faiss.omp_get_max_threads() == 4
 
 
 def test_an_error_changes_nothing():
-    with pytest.raises(KeyError), threads_for(1):
+    with pytest.raises(KeyError), threads_for(1, 0):
         raise KeyError
     assert faiss.omp_get_max_threads() == 4
 
@@ -47,7 +61,7 @@ def test_other_threads_keep_theirs():
 
     other = threading.Thread(target=look)
     other.start()
-    with threads_for(1):
+    with threads_for(1, 0):
         inside.set()
         assert looked.wait(10)
     other.join()
@@ -56,7 +70,8 @@ def test_other_threads_keep_theirs():
 
 @pytest.mark.parametrize("name", ["faiss_flat", "faiss_fastscan"])
 @pytest.mark.parametrize("share", [1, 500, None])
-def test_one_query_is_searched_by_one_thread(name, share, monkeypatch):
+def test_threads_of_an_index(name, share, monkeypatch):
+    """One for a query, one for a few that are soon answered, and all for many."""
     vectors = as_unit_vectors(np.random.default_rng(0).standard_normal((1000, DIM)))
     ids = np.arange(1000)
     index = plugins.load("vector_indexes", name).build(
@@ -74,5 +89,9 @@ def test_one_query_is_searched_by_one_thread(name, share, monkeypatch):
     assert taken
     assert set(taken) == {1}
     taken.clear()
+    index.search(vectors[:8], 10)
+    assert set(taken) == {1}
+    taken.clear()
+    monkeypatch.setattr(_threads, "BYTES_A_THREAD", 1000 * DIM)
     index.search(vectors[:8], 10)
     assert set(taken) == {4}
