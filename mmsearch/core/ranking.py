@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.types import Ids, Ranking
+from mmsearch.core.vectors import as_float32
 
 PRODUCT_ERROR = 1e-5
 """More than a float32 matrix product of unit vectors can be off by."""
@@ -29,7 +30,7 @@ def row_scores(rows: NDArray[np.floating], query: NDArray[np.float32]) -> NDArra
         float32 (n,); or (q, n).
     """
     # vecdot takes each row by itself, which a matrix product does not.
-    scores: NDArray[np.float32] = np.vecdot(rows.astype(np.float32, copy=False), query)
+    scores: NDArray[np.float32] = np.vecdot(as_float32(rows), query)
     return scores
 
 
@@ -69,7 +70,7 @@ def exhaustive(
     """
     raw = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), block):
-        raw[start : start + block] = rows[start : start + block].astype(np.float32) @ query
+        raw[start : start + block] = as_float32(rows[start : start + block]) @ query
     candidates = np.arange(len(rows))
     if k < len(rows):
         floor = np.partition(raw, -k)[-k] - PRODUCT_ERROR

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmsearch.core.blocks import BlocksFile, BlocksWriter
 from mmsearch.core.types import Vectors
 from mmsearch.vector_indexes._query_map import QueryMap
-from mmsearch.vector_indexes._threads import threads_for
+from mmsearch.vector_indexes._threads import at_most, worth
 
 LISTS_FROM = 4_000_000
 """Rows from which on inverted lists pay. Texts need a third of the lists to be visited, and short
@@ -84,7 +84,8 @@ class Codes:
             parameters, share = faiss.SearchParametersIVF(nprobe=nprobe), nprobe / self.lists
         found: NDArray[np.int64]
         mapped = self.map.of_queries(queries)
-        with threads_for(len(queries), int(self.index.ntotal * self.map.dims / 2 * share)):
+        nbytes = int(self.index.ntotal * self.map.dims / 2 * share)
+        with at_most(worth(len(queries), nbytes)):
             _, found = self.index.search(mapped, count, params=parameters)
         return found
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.types import Vectors
+from mmsearch.core.vectors import as_float32
 
 IMAGE_SHARE = 0.1
 """How much of the queries' second moment is that of images: pictures are asked for, too."""
@@ -51,7 +52,7 @@ class QueryMap:
 
     def of_rows(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """(n, dim) -> float32 (n, m)."""
-        return np.ascontiguousarray((rows.astype(np.float32) - self.mean) @ self.rows)
+        return np.ascontiguousarray((as_float32(rows) - self.mean) @ self.rows)
 
     def first(self, dims: int) -> QueryMap:
         """The best map to fewer dimensions: they stand in the order of what they tell."""

@@ -1,29 +1,29 @@
-"""Float16 rows in memory or mapped from a file, and exact search among them by FAISS.
+"""Float16 rows in memory or mapped from a file, and exact search among them.
 
-FAISS reads the rows where they lie (IndexScalarQuantizer, QT_fp16, over a view): half the memory
-traffic of float32, and no copy. FAISS proposes, and the order is settled by `core.ranking` on the
-same rows: FAISS itself breaks ties by position in a heap.
-See https://github.com/facebookresearch/faiss/wiki/Faiss-indexes.
+A scan proposes, and the order is settled by `core.ranking` on the same rows: a scan knows scores up
+to rounding only, and breaks ties as it likes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.ranking import PRODUCT_ERROR, best, exhaustive, positions_of, row_scores, stack
 from mmsearch.core.types import Ids, Ranking, Vectors
-from mmsearch.vector_indexes._threads import threads_for
+from mmsearch.core.vectors import as_float32
+from mmsearch.vector_indexes._scan import Found, Scan, over
+from mmsearch.vector_indexes._threads import at_most
 
 Places = NDArray[np.int64]
 """int64 (n,): positions of rows, in the order in which they are stored."""
 
-Propose = Callable[[Places, int], tuple[Any, Any]]
+Propose = Callable[[Places, int], Found]
 """Numbers of queries and a count -> float32 (q, count) scores and int64 (q, count) places of the
 best rows, padded with -1."""
 
@@ -33,15 +33,8 @@ SUBSET_SHARE = 0.005
 SPARE = 32
 """Neighbours fetched beyond k, so that those whose scores differ by rounding can be settled."""
 
-BATCH = 256
-"""From so many queries on, a matrix product over unpacked rows beats a scan for each: to unpack
-them takes as long as forty scans."""
-
-BATCH_ROWS = 8192
-"""Rows unpacked to float32 at a time: 16 MB of 512 columns, which stay in the cache."""
-
-BATCH_QUERIES = 1024
-"""Queries of one matrix product."""
+QUERIES = 1024
+"""Queries that are looked for at once: what is found for them must fit into memory."""
 
 
 class StoredRows:
@@ -72,7 +65,7 @@ class StoredRows:
         if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
             self._order = np.argsort(ids, kind="stable")
             self.ids = ids[self._order]
-        self._flat = _over(rows)
+        self._scan = Scan(rows)
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -93,7 +86,7 @@ class StoredRows:
         if self._order is not None:
             places = self._order[places]
         self.check(places)
-        return self.rows[places].astype(np.float32)
+        return as_float32(self.rows[places])
 
     def search(self, queries: Vectors, k: int, places: Places | None) -> Ranking:
         """The k best rows for each query, exactly; all rows must have been checked.
@@ -105,36 +98,20 @@ class StoredRows:
         """
         if places is not None and len(places) < SUBSET_SHARE * len(self):
             return self.among(queries, k, places)
-        if places is None and len(queries) >= BATCH:
-            return self._many(queries, k)
-        available = len(self) if places is None else len(places)
-        return self.settled(queries, k, self._scan(queries, places), available)
-
-    def _scan(self, queries: Vectors, places: Places | None) -> Propose:
-        """A search by FAISS among some rows."""
-        parameters = None
+        allowed = None
         if places is not None:
-            mask = np.zeros(len(self), dtype=bool)
-            mask[places] = True
-            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-            parameters = faiss.SearchParameters(sel=selector)
-
-        def propose(which: Places, count: int) -> tuple[Any, Any]:
-            with threads_for(len(which), self.rows.nbytes):
-                found: tuple[Any, Any] = self._flat.search(queries[which], count, params=parameters)
-            return found
-
-        return propose
+            allowed = np.zeros(len(self), dtype=bool)
+            allowed[places] = True
+        propose = in_blocks(partial(self._scan.best, allowed=allowed), queries, QUERIES)
+        return self.settled(queries, k, propose, len(self) if places is None else len(places))
 
     def among(self, queries: Vectors, k: int, places: Places) -> Ranking:
         """The k best of a few rows for each query, exactly."""
         self.check(places)
-        gathered = self.rows[places]
-        flat = _over(gathered)
+        scan = Scan(self.rows[places])
 
-        def propose(which: Places, count: int) -> tuple[Any, Any]:
-            with threads_for(len(which), gathered.nbytes):
-                scores, found = flat.search(queries[which], count)
+        def propose(which: Places, count: int) -> Found:
+            scores, found = scan.best(queries[which], count)
             return scores, places[found]
 
         return self.settled(queries, k, propose, len(places))
@@ -192,13 +169,13 @@ class StoredRows:
         self.check(np.unique(candidates[candidates >= 0]))
         scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
         places = np.full((len(queries), count), -1, dtype=np.int64)
-        with threads_for(1, 0):
+        with at_most(1):
             for number, query in enumerate(queries):
                 own = candidates[number][candidates[number] >= 0]
                 # FAISS scores float16 rows several times as fast as numpy unpacks them.
                 found = min(count, len(own))
                 gathered = self.rows[own]
-                raw, order = _over(gathered).search(query[None], found)
+                raw, order = over(gathered).search(query[None], found)
                 scores[number, :found], places[number, :found] = raw[0], own[order[0]]
         return scores, places
 
@@ -219,30 +196,6 @@ class StoredRows:
         if len(scores) > k:
             places = places[scores >= scores[k - 1] - PRODUCT_ERROR]
         return best(self.row_ids[places], row_scores(self.rows[places], query), k)
-
-    def _many(self, queries: Vectors, k: int) -> Ranking:
-        """Many queries, by matrix products."""
-        propose = in_blocks(self._products, queries, BATCH_QUERIES)
-        return self.settled(queries, k, propose, len(self))
-
-    def _products(
-        self, queries: Vectors, count: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
-        places = np.full((len(queries), count), -1, dtype=np.int64)
-        unpacked = np.empty((min(BATCH_ROWS, len(self)), self.rows.shape[1]), dtype=np.float32)
-        for start in range(0, len(self), BATCH_ROWS):
-            rows = unpacked[: len(self) - start]
-            rows[:] = self.rows[start : start + BATCH_ROWS]
-            here, where = faiss.knn(
-                queries, rows, min(count, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
-            )
-            joined = np.concatenate([scores, here], axis=1)
-            kept = np.argsort(-joined, axis=1, kind="stable")[:, :count]
-            scores = np.take_along_axis(joined, kept, axis=1)
-            both = np.concatenate([places, where + start], axis=1)
-            places = np.take_along_axis(both, kept, axis=1)
-        return scores, places
 
 
 def in_blocks(
@@ -277,18 +230,3 @@ def _complete(scores: NDArray[np.float32], k: int, available: int) -> bool:
     """Whether no row that was not proposed can be among the k best."""
     count = len(scores)
     return count >= available or (count > k and bool(scores[-1] < scores[k - 1] - PRODUCT_ERROR))
-
-
-def _over(rows: NDArray[np.float16]) -> Any:
-    """A FAISS index that reads rows where they lie, and does not keep them alive."""
-    flat = faiss.IndexScalarQuantizer(
-        rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    if len(rows):
-        codes = rows.view(np.uint8).reshape(-1)
-        nobody = faiss.MaybeOwnedVectorUInt8().owner
-        flat.codes = faiss.MaybeOwnedVectorUInt8.create_view(
-            faiss.swig_ptr(codes), codes.size, nobody
-        )
-        flat.ntotal = len(rows)
-    return flat

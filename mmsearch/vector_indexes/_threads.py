@@ -8,13 +8,12 @@ from contextlib import contextmanager
 import faiss
 
 BYTES_A_THREAD = 128_000_000
-"""A thread reads them in about 4 ms: so long do OpenMP's threads spin when they have nothing left to
-do, and keep a processor from whoever has."""
+"""A thread reads them in about 4 ms: so long OpenMP's threads spin when they have nothing left to do
+and keep a processor from whoever has."""
 
 
-@contextmanager
-def threads_for(queries: int, nbytes: int) -> Iterator[None]:
-    """Let FAISS take as many threads as there is work for; each query is work for one.
+def worth(queries: int, nbytes: int) -> int:
+    """So many threads are worth their while where each query is work for one.
 
     Those without work would be waited for all the same, and would then wait for more: where the
     processors are busy, both take far longer than the search.
@@ -23,10 +22,15 @@ def threads_for(queries: int, nbytes: int) -> Iterator[None]:
         queries: How many are searched for.
         nbytes: What is read for each.
     """
+    return max(1, min(queries, queries * nbytes // BYTES_A_THREAD))
+
+
+@contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Let FAISS take no more threads, and no more than it may anyway."""
     # OpenMP keeps this number for each calling thread.
     before = faiss.omp_get_max_threads()
-    worth = queries * nbytes // BYTES_A_THREAD
-    faiss.omp_set_num_threads(max(1, min(queries, worth, before)))
+    faiss.omp_set_num_threads(min(threads, before))
     try:
         yield
     finally:

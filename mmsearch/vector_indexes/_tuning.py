@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.ranking import PRODUCT_ERROR
 from mmsearch.core.types import Ids, Training, Vectors
+from mmsearch.core.vectors import as_float32
 from mmsearch.vector_indexes._codes import Codes, code_bytes, encode, spread
 from mmsearch.vector_indexes._query_map import QueryMap, learn_map
 from mmsearch.vector_indexes._rows import StoredRows
@@ -79,7 +80,7 @@ def tune(rows: StoredRows, training: Training) -> Tuned | None:
     choosing, measuring = training.queries[:held], training.queries[held : 2 * held]
     if not held:
         return None
-    sample = rows.rows[spread(len(rows), MAP_ROWS)].astype(np.float32)
+    sample = as_float32(rows.rows[spread(len(rows), MAP_ROWS)])
     whole_map = learn_map(learning, sample)
     truth = _neighbours(rows, choosing)
     training.go_on()

@@ -20,7 +20,7 @@ from mmsearch.core.errors import UsageError
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileStamp
 from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
-from mmsearch.core.vectors import check_unit_vectors
+from mmsearch.core.vectors import as_float32, check_unit_vectors
 from mmsearch.vector_indexes._rows import StoredRows, in_blocks
 from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
 
@@ -122,7 +122,7 @@ def _copied(dim: int, rows: NDArray[np.float16]) -> Any:
     config.useFloat16 = True
     index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), dim, config)
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        index.add(rows[start : start + ROWS_AT_ONCE].astype(np.float32))
+        index.add(as_float32(rows[start : start + ROWS_AT_ONCE]))
     return index
 
 

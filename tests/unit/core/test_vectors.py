@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mmsearch.core.errors import DimensionError, VectorError
-from mmsearch.core.vectors import NORM_TOLERANCE, as_unit_vectors, check_unit_vectors
+from mmsearch.core.vectors import NORM_TOLERANCE, as_float32, as_unit_vectors, check_unit_vectors
 
 
 @given(
@@ -51,3 +51,36 @@ def test_claimed_unit_vectors_are_checked():
         check_unit_vectors(good * np.float32(np.nan), 4)
     with pytest.raises(DimensionError):
         check_unit_vectors(good, 5)
+
+
+EVERY_FLOAT16 = np.arange(2**16, dtype=np.uint16).view(np.float16)
+FINITE = EVERY_FLOAT16[np.isfinite(EVERY_FLOAT16)]
+
+
+def test_float16_is_unpacked_to_the_bit():
+    wanted = FINITE.astype(np.float32)
+    assert as_float32(FINITE[None]).view(np.uint32)[0].tolist() == wanted.view(np.uint32).tolist()
+
+
+def test_float16_is_unpacked_into_the_first_rows_of_what_is_given():
+    rows = FINITE[:24].reshape(4, 6)
+    out = np.full((5, 6), 7, dtype=np.float32)
+    found = as_float32(rows, out)
+    assert np.shares_memory(found, out)
+    np.testing.assert_array_equal(found, rows.astype(np.float32))
+    assert (out[4] == 7).all()
+
+
+def test_rows_that_lie_apart_are_unpacked_and_left_as_they_are():
+    rows = FINITE[:48].reshape(4, 12)[::2, ::3]
+    before = rows.copy()
+    np.testing.assert_array_equal(as_float32(rows), rows.astype(np.float32))
+    np.testing.assert_array_equal(rows, before)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_other_numbers_become_float32(kind):
+    rows = np.array([[0.1, -2.5]], dtype=kind)
+    found = as_float32(rows)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, rows.astype(np.float32))

@@ -1,36 +1,60 @@
-"""Rows that are scanned, or unpacked for a matrix product: the answers are the same."""
+"""Exact search: the answers are the same however the work is done."""
+
+import os
+import signal
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mmsearch.vector_indexes import _rows
+from mmsearch.core.ranking import best, row_scores
+from mmsearch.vector_indexes import _products, _scan
+from mmsearch.vector_indexes._products import FEWEST, best_by_products
 from mmsearch.vector_indexes._rows import StoredRows
+
+DIM = 48
 
 
 def unit(count, seed):
-    rows = np.random.default_rng(seed).standard_normal((count, 48)).astype(np.float32)
+    rows = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.fixture
-def rows():
-    content = unit(20_000, 1).astype(np.float16)
-    # Equal ones, in the same block of rows and in another.
-    content[[5, 6, 15_000]] = content[5]
+def content():
+    rows = unit(20_000, 1).astype(np.float16)
+    # Equal ones, near each other and far away.
+    rows[[5, 6, 15_000]] = rows[5]
+    return rows
+
+
+@pytest.fixture
+def queries(content):
+    asked = np.concatenate([unit(FEWEST, 2), content[5:6].astype(np.float32)])
+    return asked / np.linalg.norm(asked, axis=1, keepdims=True)
+
+
+def stored(content):
     return StoredRows(np.arange(len(content), dtype=np.int64)[::-1] * 2, content)
 
 
-def test_the_same_pictures_and_scores_however_many_are_asked(rows, monkeypatch):
-    queries = np.concatenate([unit(_rows.BATCH, 2), rows.rows[5:6].astype(np.float32)])
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+@pytest.fixture
+def cut_in_parts(content, monkeypatch):
+    monkeypatch.setattr(_scan, "PART_BYTES", content.nbytes // 4)
+    monkeypatch.setattr(_scan, "processors", lambda: 3)
+    monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 3)
+
+
+def test_the_same_pictures_and_scores_however_many_are_asked(content, queries, monkeypatch):
+    rows = stored(content)
     products = []
-    product = StoredRows._products
 
-    def counted(self, *given):
+    def counted(*given):
         products.append(given)
-        return product(self, *given)
+        return best_by_products(*given)
 
-    monkeypatch.setattr(StoredRows, "_products", counted)
+    monkeypatch.setattr(_scan, "best_by_products", counted)
     together = rows.search(queries, 20, None)
     assert len(products) == 1
     for number, query in enumerate(queries):
@@ -38,3 +62,72 @@ def test_the_same_pictures_and_scores_however_many_are_asked(rows, monkeypatch):
         np.testing.assert_array_equal(alone.ids[0], together.ids[number])
         np.testing.assert_array_equal(alone.scores[0], together.scores[number])
     assert len(products) == 1
+
+
+@pytest.mark.parametrize("asked", [1, FEWEST + 1])
+@pytest.mark.parametrize("share", [1, 3])
+@pytest.mark.parametrize("k", [1, 20, 7_000, 20_000])
+def test_the_same_however_many_threads_share_the_rows(
+    content, queries, cut_in_parts, asked, share, k
+):
+    places = None if share == 1 else np.arange(0, len(content), share)
+    rows = stored(content)
+    assert len(rows._scan._parts) == 3
+    found = rows.search(queries[:asked], k, places)
+    ids, kept = rows.row_ids[::share], content[::share]
+    for number, query in enumerate(queries[:asked]):
+        wanted, scores = best(ids, row_scores(kept, query), k)
+        np.testing.assert_array_equal(found.ids[number], wanted)
+        np.testing.assert_array_equal(found.scores[number], scores)
+
+
+def test_who_may_have_one_thread_takes_no_other(content, monkeypatch):
+    monkeypatch.setattr(_scan, "PART_BYTES", 1)
+    monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 1)
+    assert len(stored(content)._scan._parts) == 1
+
+
+def test_few_rows_are_one_thread_s_work(content, monkeypatch):
+    monkeypatch.setattr(_scan, "processors", lambda: 8)
+    monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 8)
+    assert len(stored(content)._scan._parts) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_searches_too(content, queries, cut_in_parts):
+    rows = stored(content)
+    here = rows.search(queries[:1], 5, None)
+    child = os.fork()
+    if not child:
+        # Not to wait for ever for threads that are not there.
+        signal.alarm(30)
+        there = rows.search(queries[:1], 5, None)
+        os._exit(0 if (there.ids == here.ids).all() else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@given(
+    rows=st.integers(1, 300),
+    asked=st.integers(1, 20),
+    block=st.integers(1, 400),
+    share=st.floats(0, 1),
+    distinct=st.integers(1, 300),
+    ascending=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_products_find_the_best(rows, asked, block, share, distinct, ascending, seed):
+    content = unit(distinct, seed).astype(np.float16)[np.arange(rows) % distinct]
+    queries, count = unit(asked, seed + 1), max(1, int(share * rows))
+    if ascending:
+        content = content[np.argsort(content.astype(np.float32) @ queries[0])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_products, "BLOCK_BYTES", block * 4 * DIM)
+        scores, places = best_by_products(content, queries, count)
+    assert scores.shape == places.shape == (asked, count)
+    every = queries @ content.astype(np.float32).T
+    np.testing.assert_allclose(scores, np.take_along_axis(every, places, axis=1), atol=1e-5)
+    np.testing.assert_allclose(scores, -np.sort(-every, axis=1)[:, :count], atol=1e-5)
+    assert all(len(set(row)) == count for row in places.tolist())

@@ -9,8 +9,7 @@ import pytest
 from mmsearch.core import plugins
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.vector_indexes import _threads
-from mmsearch.vector_indexes._threads import BYTES_A_THREAD, threads_for
+from mmsearch.vector_indexes._threads import BYTES_A_THREAD, at_most, worth
 
 DIM = 32
 
@@ -29,8 +28,6 @@ def many_threads():
         (0, 10, 1),
         (1, 10, 1),
         (3, 10, 3),
-        (4, 10, 4),
-        (500, 10, 4),
         (500, 0, 1),
         (4, 0.5, 2),
         (30, 0.1, 3),
@@ -38,13 +35,18 @@ def many_threads():
     ],
 )
 def test_no_thread_is_idle(queries, reads, threads):
-    with threads_for(queries, int(reads * BYTES_A_THREAD)):
+    assert worth(queries, int(reads * BYTES_A_THREAD)) == threads
+
+
+@pytest.mark.parametrize(("most", "threads"), [(1, 1), (3, 3), (4, 4), (500, 4)])
+def test_no_more_than_it_may_take(most, threads):
+    with at_most(most):
         assert faiss.omp_get_max_threads() == threads
     assert faiss.omp_get_max_threads() == 4
 
 
 def test_an_error_changes_nothing():
-    with pytest.raises(KeyError), threads_for(1, 0):
+    with pytest.raises(KeyError), at_most(1):
         raise KeyError
     assert faiss.omp_get_max_threads() == 4
 
@@ -61,7 +63,7 @@ def test_other_threads_keep_theirs():
 
     other = threading.Thread(target=look)
     other.start()
-    with threads_for(1, 0):
+    with at_most(1):
         inside.set()
         assert looked.wait(10)
     other.join()
@@ -70,8 +72,8 @@ def test_other_threads_keep_theirs():
 
 @pytest.mark.parametrize("name", ["faiss_flat", "faiss_fastscan"])
 @pytest.mark.parametrize("share", [1, 500, None])
-def test_threads_of_an_index(name, share, monkeypatch):
-    """One for a query, one for a few that are soon answered, and all for many."""
+@pytest.mark.parametrize("queries", [1, 8])
+def test_a_scan_has_no_threads_that_spin(name, share, queries, monkeypatch):
     vectors = as_unit_vectors(np.random.default_rng(0).standard_normal((1000, DIM)))
     ids = np.arange(1000)
     index = plugins.load("vector_indexes", name).build(
@@ -85,13 +87,6 @@ def test_threads_of_an_index(name, share, monkeypatch):
         return search(self, *given, **named)
 
     monkeypatch.setattr(faiss.IndexScalarQuantizer, "search", noted)
-    index.search(vectors[:1], 10, None if share is None else ids[:: 1000 // share])
+    index.search(vectors[:queries], 10, None if share is None else ids[:: 1000 // share])
     assert taken
     assert set(taken) == {1}
-    taken.clear()
-    index.search(vectors[:8], 10)
-    assert set(taken) == {1}
-    taken.clear()
-    monkeypatch.setattr(_threads, "BYTES_A_THREAD", 1000 * DIM)
-    index.search(vectors[:8], 10)
-    assert set(taken) == {4}

@@ -1,0 +1,116 @@
+"""Exact search among many float16 rows: each thread searches a part of them.
+
+FAISS reads the rows where they lie (IndexScalarQuantizer, QT_fp16, over a view): half the memory
+traffic of float32, and no copy. Many queries are compared by matrix products (`_products`).
+See https://github.com/facebookresearch/faiss/wiki/Faiss-indexes.
+
+The threads are not OpenMP's: those share out queries, of which there may be one, and spin for
+milliseconds when they have nothing left to do.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.hardware import processors
+from mmsearch.core.types import Vectors
+from mmsearch.vector_indexes._products import FEWEST, best_by_products
+from mmsearch.vector_indexes._threads import at_most
+
+PART_BYTES = 32_000_000
+"""Of rows that are worth a thread: one query takes a millisecond for them."""
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""float32 (q, count) scores and int64 (q, count) places, best first, padded with -1."""
+
+
+class Scan:
+    """Looks at all of some rows.
+
+    Args:
+        rows: float16 (n, dim), C-order; kept.
+    """
+
+    def __init__(self, rows: NDArray[np.float16]) -> None:
+        most = min(processors(), faiss.omp_get_max_threads())
+        count = max(1, min(most, rows.nbytes // PART_BYTES))
+        bounds = np.linspace(0, len(rows), count + 1).astype(int).tolist()
+        self._parts = [_Part(rows[start:end], start) for start, end in pairwise(bounds)]
+
+    def best(self, queries: Vectors, count: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+        """The best rows for each query, up to rounding.
+
+        Args:
+            queries: float32 (q, dim).
+            count: How many.
+            allowed: bool (n,): only these; None: all.
+        """
+        search = partial(_Part.best, queries=queries, count=count, allowed=allowed)
+        first, *others = self._parts
+        elsewhere = [_pool().submit(search, part) for part in others]
+        found = [search(first), *(part.result() for part in elsewhere)]
+        return best_of(found, count)
+
+
+class _Part:
+    def __init__(self, rows: NDArray[np.float16], start: int) -> None:
+        self._rows = rows
+        self._start = start
+        self._flat = over(rows)
+
+    def best(self, queries: Vectors, count: int, allowed: NDArray[np.bool_] | None) -> Found:
+        with at_most(1):
+            if allowed is None and len(queries) >= FEWEST:
+                scores, places = best_by_products(self._rows, queries, min(count, len(self._rows)))
+            else:
+                scores, places = self._flat.search(queries, count, params=self._only(allowed))
+        return scores, np.where(places < 0, places, places + self._start)
+
+    def _only(self, allowed: NDArray[np.bool_] | None) -> faiss.SearchParameters | None:
+        if allowed is None:
+            return None
+        own = allowed[self._start : self._start + len(self._rows)]
+        selector = faiss.IDSelectorBitmap(np.packbits(own, bitorder="little"))
+        return faiss.SearchParameters(sel=selector)
+
+
+def best_of(found: list[Found], count: int) -> Found:
+    """Several answers to the same queries, of different rows, as one."""
+    if len(found) == 1:
+        return found[0]
+    scores, places = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(processors(), thread_name_prefix="mmsearch-scan")
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not come along.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def over(rows: NDArray[np.float16]) -> Any:
+    """A FAISS index that reads rows where they lie, and does not keep them alive."""
+    flat = faiss.IndexScalarQuantizer(
+        rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    if len(rows):
+        codes = rows.view(np.uint8).reshape(-1)
+        nobody = faiss.MaybeOwnedVectorUInt8().owner
+        flat.codes = faiss.MaybeOwnedVectorUInt8.create_view(
+            faiss.swig_ptr(codes), codes.size, nobody
+        )
+        flat.ntotal = len(rows)
+    return flat
