@@ -112,11 +112,13 @@ class TowerEncoder:
         by_length: dict[int, list[int]] = defaultdict(list)
         for number, tokens in enumerate(batch):
             by_length[len(tokens)].append(number)
-        return [
+        calls = [
             alike[start : start + ALIKE]
             for alike in by_length.values()
             for start in range(0, len(alike), ALIKE)
         ]
+        # The longest first, or some processors have nothing left to do while another begins it.
+        return sorted(calls, key=lambda call: -len(call) * len(batch[call[0]]))
 
     @property
     def _by_blocks(self) -> bool:
