@@ -27,7 +27,7 @@ Propose = Callable[[Places, int], Found]
 """Numbers of queries and a count -> float32 (q, count) scores and int64 (q, count) places of the
 best rows, padded with -1."""
 
-SUBSET_SHARE = 0.005
+SUBSET_SHARE = 0.03
 """Below this share of allowed rows, gathering them beats a scan that skips the others."""
 
 SPARE = 32
@@ -98,11 +98,7 @@ class StoredRows:
         """
         if places is not None and len(places) < SUBSET_SHARE * len(self):
             return self.among(queries, k, places)
-        allowed = None
-        if places is not None:
-            allowed = np.zeros(len(self), dtype=bool)
-            allowed[places] = True
-        propose = in_blocks(partial(self._scan.best, allowed=allowed), queries, QUERIES)
+        propose = in_blocks(partial(self._scan.best, allowed=places), queries, QUERIES)
         return self.settled(queries, k, propose, len(self) if places is None else len(places))
 
     def among(self, queries: Vectors, k: int, places: Places) -> Ranking:

@@ -29,11 +29,11 @@ PART_BYTES = 32_000_000
 """Of rows that are worth a thread: one query takes a millisecond for them."""
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""float32 (q, count) scores and int64 (q, count) places, best first, padded with -1."""
+"""float32 (q, count) scores and int64 (q, count) places, best first."""
 
 
 class Scan:
-    """Looks at all of some rows.
+    """Looks at all of some rows, with no more threads than OpenMP may take for the caller.
 
     Args:
         rows: float16 (n, dim), C-order; kept.
@@ -45,19 +45,20 @@ class Scan:
         bounds = np.linspace(0, len(rows), count + 1).astype(int).tolist()
         self._parts = [_Part(rows[start:end], start) for start, end in pairwise(bounds)]
 
-    def best(self, queries: Vectors, count: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+    def best(self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None = None) -> Found:
         """The best rows for each query, up to rounding.
 
         Args:
             queries: float32 (q, dim).
-            count: How many.
-            allowed: bool (n,): only these; None: all.
+            count: How many; no more than there are.
+            allowed: int64 (m,), ascending: places of those that may be found; None: all.
         """
         search = partial(_Part.best, queries=queries, count=count, allowed=allowed)
+        if faiss.omp_get_max_threads() < len(self._parts):
+            return best_of([search(part) for part in self._parts], count)
         first, *others = self._parts
         elsewhere = [_pool().submit(search, part) for part in others]
-        found = [search(first), *(part.result() for part in elsewhere)]
-        return best_of(found, count)
+        return best_of([search(first), *(part.result() for part in elsewhere)], count)
 
 
 class _Part:
@@ -66,19 +67,28 @@ class _Part:
         self._start = start
         self._flat = over(rows)
 
-    def best(self, queries: Vectors, count: int, allowed: NDArray[np.bool_] | None) -> Found:
+    def best(self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None) -> Found:
+        own = None if allowed is None else self._own(allowed)
+        count = min(count, len(self._rows) if own is None else len(own))
         with at_most(1):
-            if allowed is None and len(queries) >= FEWEST:
-                scores, places = best_by_products(self._rows, queries, min(count, len(self._rows)))
+            if not count:
+                scores, places = (np.empty((len(queries), 0), t) for t in (np.float32, np.int64))
+            elif len(queries) >= FEWEST:
+                scores, places = best_by_products(self._rows, queries, count, own)
             else:
-                scores, places = self._flat.search(queries, count, params=self._only(allowed))
-        return scores, np.where(places < 0, places, places + self._start)
+                scores, places = self._flat.search(queries, count, params=self._only(own))
+        return scores, places + self._start
 
-    def _only(self, allowed: NDArray[np.bool_] | None) -> faiss.SearchParameters | None:
-        if allowed is None:
+    def _own(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        first, end = np.searchsorted(places, (self._start, self._start + len(self._rows)))
+        return places[first:end] - self._start
+
+    def _only(self, own: NDArray[np.int64] | None) -> faiss.SearchParameters | None:
+        if own is None:
             return None
-        own = allowed[self._start : self._start + len(self._rows)]
-        selector = faiss.IDSelectorBitmap(np.packbits(own, bitorder="little"))
+        allowed = np.zeros(len(self._rows), dtype=bool)
+        allowed[own] = True
+        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         return faiss.SearchParameters(sel=selector)
 
 

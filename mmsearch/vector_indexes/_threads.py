@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import faiss
 
 BYTES_A_THREAD = 128_000_000
-"""A thread reads them in about 4 ms: so long OpenMP's threads spin when they have nothing left to do
-and keep a processor from whoever has."""
+"""A thread reads them in about 4 ms: so long OpenMP's threads spin when nothing is left to do, and
+keep a processor from whoever has work for it."""
 
 
 def worth(queries: int, nbytes: int) -> int:

@@ -65,7 +65,7 @@ def test_the_same_pictures_and_scores_however_many_are_asked(content, queries, m
 
 
 @pytest.mark.parametrize("asked", [1, FEWEST + 1])
-@pytest.mark.parametrize("share", [1, 3])
+@pytest.mark.parametrize("share", [1, 3, 900])
 @pytest.mark.parametrize("k", [1, 20, 7_000, 20_000])
 def test_the_same_however_many_threads_share_the_rows(
     content, queries, cut_in_parts, asked, share, k
@@ -81,9 +81,14 @@ def test_the_same_however_many_threads_share_the_rows(
         np.testing.assert_array_equal(found.scores[number], scores)
 
 
-def test_who_may_have_one_thread_takes_no_other(content, monkeypatch):
-    monkeypatch.setattr(_scan, "PART_BYTES", 1)
+def test_who_may_have_one_thread_takes_no_other(content, queries, cut_in_parts, monkeypatch):
+    rows = stored(content)
+    shared = rows.search(queries, 5, None)
+    assert len(rows._scan._parts) == 3
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 1)
+    monkeypatch.setattr(_scan, "_pool", None)
+    alone = rows.search(queries, 5, None)
+    np.testing.assert_array_equal(alone.ids, shared.ids)
     assert len(stored(content)._scan._parts) == 1
 
 
@@ -113,21 +118,24 @@ def test_a_forked_process_searches_too(content, queries, cut_in_parts):
     asked=st.integers(1, 20),
     block=st.integers(1, 400),
     share=st.floats(0, 1),
+    step=st.integers(1, 4),
     distinct=st.integers(1, 300),
     ascending=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=150, deadline=None)
-def test_products_find_the_best(rows, asked, block, share, distinct, ascending, seed):
+def test_products_find_the_best(rows, asked, block, share, step, distinct, ascending, seed):
     content = unit(distinct, seed).astype(np.float16)[np.arange(rows) % distinct]
-    queries, count = unit(asked, seed + 1), max(1, int(share * rows))
+    allowed = np.arange(0, rows, step)
+    queries, count = unit(asked, seed + 1), max(1, int(share * len(allowed)))
     if ascending:
         content = content[np.argsort(content.astype(np.float32) @ queries[0])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_products, "BLOCK_BYTES", block * 4 * DIM)
-        scores, places = best_by_products(content, queries, count)
+        scores, places = best_by_products(content, queries, count, None if step == 1 else allowed)
     assert scores.shape == places.shape == (asked, count)
     every = queries @ content.astype(np.float32).T
     np.testing.assert_allclose(scores, np.take_along_axis(every, places, axis=1), atol=1e-5)
-    np.testing.assert_allclose(scores, -np.sort(-every, axis=1)[:, :count], atol=1e-5)
+    np.testing.assert_allclose(scores, -np.sort(-every[:, allowed], axis=1)[:, :count], atol=1e-5)
+    assert np.isin(places, allowed).all()
     assert all(len(set(row)) == count for row in places.tolist())
