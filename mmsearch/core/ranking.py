@@ -19,6 +19,10 @@ PRODUCT_ERROR = 1e-5
 """More than a float32 matrix product of unit vectors can be off by."""
 
 
+DENSE = 32
+"""Ids of a range: to mark those that are wanted takes as long for so many as to look up one."""
+
+
 def row_scores(rows: NDArray[np.floating], query: NDArray[np.float32]) -> NDArray[np.float32]:
     """Inner products that depend on the row and the query alone.
 
@@ -102,8 +106,21 @@ def merge(rankings: Sequence[Ranking], k: int) -> Ranking:
 
 
 def positions_of(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
-    """Where the members of ``wanted`` stand in ``ids`` (ascending); absent ones are left out."""
+    """Where the members of ``wanted`` stand in ``ids``; absent ones are left out.
+
+    Args:
+        ids: int64 (n,), ascending, each once.
+        wanted: int64 (m,), in any order, repeated or not.
+
+    Returns:
+        int64 (at most n,), ascending.
+    """
     if len(ids) == 0:
         return np.empty(0, dtype=np.int64)
+    first, last = int(ids[0]), int(ids[-1])
+    if last - first < DENSE * len(wanted):
+        is_wanted = np.zeros(last - first + 1, dtype=bool)
+        is_wanted[wanted[(wanted >= first) & (wanted <= last)] - first] = True
+        return np.flatnonzero(is_wanted[ids - first])
     places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return np.unique(places[ids[places] == wanted])

@@ -51,9 +51,8 @@ def test_blocks_do_not_change_an_exhaustive_search():
     np.testing.assert_array_equal(small[1], large[1])
 
 
-@given(st.sets(st.integers(0, 50)), st.lists(st.integers(0, 60)))
-def test_positions_are_those_of_members(have, wanted):
-    ids = np.array(sorted(have), dtype=np.int64)
-    places = positions_of(ids, np.array(wanted, dtype=np.int64))
-    assert set(ids[places].tolist()) == have & set(wanted)
-    assert len(places) == len(have & set(wanted))
+@given(st.sets(st.integers(0, 50)), st.lists(st.integers(-9, 60)), st.sampled_from([1, 1000]))
+def test_positions_are_those_of_members(have, wanted, apart):
+    ids = np.array(sorted(have), dtype=np.int64) * apart
+    places = positions_of(ids, np.array(wanted, dtype=np.int64) * apart)
+    assert ids[places].tolist() == sorted(apart * number for number in have & set(wanted))
