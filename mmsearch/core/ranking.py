@@ -18,7 +18,6 @@ from mmsearch.core.vectors import as_float32
 PRODUCT_ERROR = 1e-5
 """More than a float32 matrix product of unit vectors can be off by."""
 
-
 DENSE = 32
 """Ids of a range: to mark those that are wanted takes as long for so many as to look up one."""
 

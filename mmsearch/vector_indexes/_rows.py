@@ -168,7 +168,7 @@ class StoredRows:
         with at_most(1):
             for number, query in enumerate(queries):
                 own = candidates[number][candidates[number] >= 0]
-                # FAISS scores float16 rows several times as fast as numpy unpacks them.
+                # FAISS scores float16 rows several times as fast as they are unpacked.
                 found = min(count, len(own))
                 gathered = self.rows[own]
                 raw, order = over(gathered).search(query[None], found)
