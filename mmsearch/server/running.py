@@ -21,6 +21,18 @@ STARTS_WITHIN_S = 30.0
 ENDS_WITHIN_S = 10
 """Requests that take longer are cut off when the server ends."""
 
+TICKS_A_LOOK = 10
+"""Tenths of a second between two looks for clients that are too slow."""
+
+
+class _Server(uvicorn.Server):
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_A_LOOK == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.end_if_slow()
+        return await super().on_tick(counter)
+
 
 def running(service: Service, port: int) -> AbstractContextManager[str]:
     """Answer requests until the context ends; those under way are answered first.
@@ -57,7 +69,7 @@ def answering(
         UsageError: The address cannot be bound.
     """
     listener = _bound(host, port)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             log_level="error",
@@ -65,6 +77,7 @@ def answering(
             server_header=False,
             lifespan=lifespan,
             http=BoundedProtocol,
+            ws="none",
             timeout_graceful_shutdown=ENDS_WITHIN_S,
         )
     )

@@ -1,0 +1,239 @@
+"""Clients that keep a connection and let the server wait; those that are only slow are served."""
+
+import asyncio
+import json
+import socket
+import time
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.responses import PlainTextResponse, StreamingResponse
+
+from mmsearch.server import connections, running
+from mmsearch.server.running import answering
+
+pytestmark = pytest.mark.enable_socket
+
+POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+WITHIN_S, PAUSES_S = 0.6, 0.3
+MUCH = 30_000_000
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(connections, "HEADERS_WITHIN_S", WITHIN_S)
+    monkeypatch.setattr(connections, "PAUSES_S", PAUSES_S)
+    monkeypatch.setattr(running, "TICKS_A_LOOK", 1)
+
+
+async def counts(scope, receive, send):
+    """Answers how long the body is."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await PlainTextResponse(str(size))(scope, receive, send)
+
+
+@contextmanager
+def served(app):
+    """How to connect to a server."""
+    with answering(app, "127.0.0.1", 0) as url, ExitStack() as stack:
+        at = ("127.0.0.1", urlsplit(url).port)
+        yield lambda: stack.enter_context(socket.create_connection(at, timeout=10))
+
+
+@contextmanager
+def asked(app):
+    with served(app) as connect:
+        yield connect()
+
+
+def all_of(connection):
+    """What comes until the other side ends the connection."""
+    parts = []
+    while part := connection.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def is_too_slow(answer):
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 "), answer
+    assert b"application/problem+json" in head
+    assert json.loads(body)["detail"] == "The request did not come in time."
+
+
+def drip(connection, content):
+    for byte in content:
+        try:
+            connection.sendall(bytes([byte]))
+        except ConnectionError:
+            return
+        time.sleep(PAUSES_S / 4)
+    pytest.fail("All of it was taken.")
+
+
+def test_who_says_nothing_is_left():
+    with asked(counts) as connection:
+        assert all_of(connection) == b""
+
+
+def test_headers_that_stop():
+    with asked(counts) as connection:
+        connection.sendall(POST)
+        is_too_slow(all_of(connection))
+
+
+def test_headers_that_drip():
+    with asked(counts) as connection:
+        drip(connection, POST + b"X: " + b"a" * 1000)
+
+
+def test_headers_that_drip_after_another_request():
+    with asked(counts) as connection:
+        connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
+        assert b" 200 OK" in connection.recv(1000)
+        drip(connection, POST + b"X: " + b"a" * 1000)
+
+
+@pytest.mark.parametrize(
+    "begin", [b"Content-Length: 9\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
+)
+def test_a_body_that_stops(begin):
+    with asked(counts) as connection:
+        connection.sendall(POST + begin)
+        is_too_slow(all_of(connection))
+
+
+def test_a_body_that_comes_slowly_is_taken():
+    with asked(counts) as connection:
+        connection.sendall(POST + b"Content-Length: 12\r\n\r\n")
+        for _ in range(12):
+            time.sleep(PAUSES_S / 3)
+            connection.sendall(b"a")
+        assert connection.recv(1000).endswith(b"\r\n\r\n12")
+
+
+def test_a_connection_that_rests_between_requests_is_kept():
+    with asked(counts) as connection:
+        for _ in range(2):
+            connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
+            assert b" 200 OK" in connection.recv(1000)
+            time.sleep(3 * WITHIN_S)
+
+
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
+def test_a_server_that_takes_its_time_waits_for_nobody(expects):
+    """What it has not yet asked for, a client does not owe."""
+
+    async def later(scope, receive, send):
+        await asyncio.sleep(3 * WITHIN_S)
+        await counts(scope, receive, send)
+
+    with asked(later) as connection:
+        connection.sendall(POST + expects + b"Content-Length: %d\r\n\r\n" % MUCH)
+        if expects:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(bytes(MUCH))
+        assert connection.recv(1000).endswith(b"\r\n\r\n%d" % MUCH)
+
+
+def test_an_answer_that_comes_slowly_is_waited_for():
+    async def slowly(scope, receive, send):
+        async def parts():
+            for _ in range(4):
+                await asyncio.sleep(2 * PAUSES_S)
+                yield b"a"
+
+        await StreamingResponse(parts())(scope, receive, send)
+
+    with asked(slowly) as connection:
+        connection.sendall(GET + b"Connection: close\r\n\r\n")
+        assert all_of(connection).endswith(b"1\r\na\r\n" * 4 + b"0\r\n\r\n")
+
+
+@pytest.fixture
+def streams():
+    """An application that sends much, and how its answers have ended."""
+    ended = []
+
+    async def stream(scope, receive, send):
+        async def parts():
+            for _ in range(MUCH // 50_000):
+                yield bytes(50_000)
+
+        try:
+            await StreamingResponse(parts())(scope, receive, send)
+        finally:
+            ended.append(time.monotonic())
+
+    stream.ended = ended
+    return stream
+
+
+def test_an_answer_that_is_not_taken(streams):
+    with asked(streams) as connection:
+        connection.sendall(GET + b"\r\n")
+        began = time.monotonic()
+        while not streams.ended:
+            assert time.monotonic() < began + 10
+            time.sleep(0.05)
+        assert streams.ended[0] - began >= PAUSES_S
+        taken = all_of(connection)
+        assert len(taken) < MUCH
+        assert not taken.endswith(b"0\r\n\r\n")
+
+
+def test_an_answer_that_is_taken_slowly(streams):
+    with asked(streams) as connection:
+        connection.sendall(GET + b"Connection: close\r\n\r\n")
+        size = 0
+        while part := connection.recv(1 << 20):
+            size += len(part)
+            time.sleep(PAUSES_S / 10)
+        assert size > MUCH
+
+
+def test_no_more_connections_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(connections, "most_connections", lambda: 3)
+    with served(counts) as connect:
+        *kept, fourth, fifth = [connect() for _ in range(5)]
+        for connection in (fourth, fifth):
+            head, _, body = all_of(connection).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1" in head.lower()
+            assert json.loads(body)["detail"].startswith("3 connections are open already.")
+        for connection in kept:
+            connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
+            assert b" 200 OK" in connection.recv(1000)
+
+
+def test_room_is_made_again(monkeypatch):
+    monkeypatch.setattr(connections, "most_connections", lambda: 3)
+    with served(counts) as connect:
+        assert [all_of(connection) for connection in [connect() for _ in range(3)]] == [b""] * 3
+        another = connect()
+        another.sendall(POST + b"Content-Length: 0\r\n\r\n")
+        assert b" 200 OK" in another.recv(1000)
+
+
+def test_as_many_as_the_system_has_files_for():
+    resource = pytest.importorskip("resource")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections.most_connections.cache_clear()
+    assert 0 < connections.most_connections() <= min(connections.MOST_CONNECTIONS, soft // 2)
+
+
+def test_nobody_changes_to_another_protocol():
+    with asked(counts) as connection:
+        connection.sendall(
+            GET + b"Connection: Upgrade, close\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert all_of(connection).startswith(b"HTTP/1.1 200 ")
