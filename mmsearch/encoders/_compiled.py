@@ -30,14 +30,13 @@ from numpy.typing import NDArray
 from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.hardware import processors
+from mmsearch.core.threads import shared
 from mmsearch.core.types import EncoderOptions, EncoderSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TokenizerFacts
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     import filelock
 
 MANIFEST_VERSION = 6
@@ -292,12 +291,4 @@ class CompiledTower:
 
     def run_each(self, calls: Sequence[Sequence[NDArray[Any]]]) -> list[Vectors]:
         """The inputs of many calls, at once -> for each, float32 (n, dim)."""
-        if len(calls) == 1:
-            return [self.run(calls[0])]
-        return list(self._pool.map(self.run, calls))
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for many texts at once
-
-        return ThreadPoolExecutor(processors(), thread_name_prefix="mmsearch-tower")
+        return shared(self.run, calls)

@@ -10,9 +10,7 @@ milliseconds when they have nothing left to do.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.hardware import processors
+from mmsearch.core.threads import shared
 from mmsearch.core.types import Vectors
 from mmsearch.vector_indexes._products import FEWEST, best_by_products
 from mmsearch.vector_indexes._threads import at_most
@@ -54,11 +53,7 @@ class Scan:
             allowed: int64 (m,), ascending: places of those that may be found; None: all.
         """
         search = partial(_Part.best, queries=queries, count=count, allowed=allowed)
-        if faiss.omp_get_max_threads() < len(self._parts):
-            return best_of([search(part) for part in self._parts], count)
-        first, *others = self._parts
-        elsewhere = [_pool().submit(search, part) for part in others]
-        return best_of([search(first), *(part.result() for part in elsewhere)], count)
+        return best_of(shared(search, self._parts, faiss.omp_get_max_threads()), count)
 
 
 class _Part:
@@ -99,16 +94,6 @@ def best_of(found: list[Found], count: int) -> Found:
     scores, places = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(processors(), thread_name_prefix="mmsearch-scan")
-
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not come along.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def over(rows: NDArray[np.float16]) -> Any:

@@ -1,13 +1,11 @@
 """Exact search: the answers are the same however the work is done."""
 
-import os
-import signal
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmsearch.core import threads
 from mmsearch.core.ranking import best, row_scores
 from mmsearch.vector_indexes import _products, _scan
 from mmsearch.vector_indexes._products import FEWEST, best_by_products
@@ -86,7 +84,7 @@ def test_who_may_have_one_thread_takes_no_other(content, queries, cut_in_parts, 
     shared = rows.search(queries, 5, None)
     assert len(rows._scan._parts) == 3
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 1)
-    monkeypatch.setattr(_scan, "_pool", None)
+    monkeypatch.setattr(threads, "_helpers", None)
     alone = rows.search(queries, 5, None)
     np.testing.assert_array_equal(alone.ids, shared.ids)
     assert len(stored(content)._scan._parts) == 1
@@ -96,21 +94,6 @@ def test_few_rows_are_one_thread_s_work(content, monkeypatch):
     monkeypatch.setattr(_scan, "processors", lambda: 8)
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 8)
     assert len(stored(content)._scan._parts) == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_searches_too(content, queries, cut_in_parts):
-    rows = stored(content)
-    here = rows.search(queries[:1], 5, None)
-    child = os.fork()
-    if not child:
-        # Not to wait for ever for threads that are not there.
-        signal.alarm(30)
-        there = rows.search(queries[:1], 5, None)
-        os._exit(0 if (there.ids == here.ids).all() else 1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @given(

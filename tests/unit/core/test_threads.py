@@ -1,0 +1,117 @@
+"""Work that threads share: nothing is lost, and nobody is waited for in vain."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmsearch.core import threads
+from mmsearch.core.threads import shared
+
+
+@pytest.fixture(autouse=True, scope="module")
+def three_processors():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "processors", lambda: 3)
+        threads._helpers.cache_clear()
+        yield
+    threads._helpers.cache_clear()
+
+
+@given(st.lists(st.integers(), max_size=20), st.sampled_from([None, 1, 2, 9]))
+@settings(deadline=None)
+def test_each_is_done_once_and_stands_in_its_place(items, most):
+    done = []
+
+    def double(item):
+        done.append(item)
+        return 2 * item
+
+    assert shared(double, items, most) == [2 * item for item in items]
+    assert sorted(done) == sorted(items)
+
+
+def test_as_many_threads_as_there_are_processors():
+    together = threading.Barrier(3)
+    assert sorted(shared(lambda _: together.wait(10), range(3))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("items", "most"), [(5, 1), (1, None)])
+def test_what_is_for_one_thread_stays_with_the_caller(items, most):
+    assert set(shared(lambda _: threading.get_ident(), range(items), most)) == {
+        threading.get_ident()
+    }
+
+
+def test_helpers_that_are_busy_are_not_waited_for():
+    begun, end = threading.Barrier(3), threading.Event()
+
+    def busy():
+        begun.wait(10)
+        end.wait(10)
+
+    helpers = [threads._helpers().submit(busy) for _ in range(2)]
+    begun.wait(10)
+    assert shared(lambda item: item, range(4)) == [0, 1, 2, 3]
+    assert not any(helper.done() for helper in helpers)
+    end.set()
+
+
+def test_work_that_is_shared_again():
+    assert shared(lambda item: sum(shared(abs, range(item))), range(6)) == [0, 0, 1, 3, 6, 10]
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_an_error_ends_it(where):
+    together = threading.Barrier(3)
+    done = []
+
+    def work(item):
+        done.append(item)
+        if item < 3:
+            together.wait(10)
+        if item == where:
+            raise KeyError(item)
+        time.sleep(0.01)
+        return item
+
+    with pytest.raises(KeyError, match=str(where)):
+        shared(work, range(1000))
+    assert len(done) < 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_has_helpers_of_its_own():
+    test_as_many_threads_as_there_are_processors()
+    child = os.fork()
+    if not child:
+        # Not to wait for ever for threads that are not there.
+        signal.alarm(30)
+        test_as_many_threads_as_there_are_processors()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+PROGRAM = """
+import threading, time
+from mmsearch.core import threads
+threads.processors = lambda: 3
+def later():
+    threading.main_thread().join()
+    time.sleep(0.2)
+    print(threads.shared(abs, [-1, -2, -3]), flush=True)
+threading.Thread(target=later).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_works_alone():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (b"[1, 2, 3]\n", b"")
