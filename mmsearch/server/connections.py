@@ -53,7 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Somebody has connected."""
         super().connection_made(transport)
         self._due_s = self.loop.time() + HEADERS_WITHIN_S
-        if len(self.connections) > most_connections():
+        if len(self.connections) > most_connections() and not self._make_room():
             self._refuse(
                 503, f"{most_connections()} connections are open already. Ask again in a while."
             )
@@ -90,6 +90,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stuck_s = None
         super().resume_writing()
 
+    @property
+    def rests(self) -> bool:
+        """Whether all that was asked is answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        answered = cycle is not None and cycle.response_complete and self._due_s == math.inf
+        return answered and not self.transport.is_closing()
+
     def end_if_slow(self) -> None:
         """End the connection if the client has let the server wait for too long."""
         now_s = self.loop.time()
@@ -108,6 +115,14 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.flow.read_paused or (
             cycle is not None and not cycle.response_complete and cycle.waiting_for_100_continue
         )
+
+    def _make_room(self) -> bool:
+        """End a connection that rests, if there is one."""
+        for other in self.connections:
+            if isinstance(other, BoundedProtocol) and other.rests:
+                other.transport.close()
+                return True
+        return False
 
     def _give_up(self) -> None:
         has_begun = self._outside or self.cycle is not None

@@ -21,6 +21,10 @@ STARTS_WITHIN_S = 30.0
 ENDS_WITHIN_S = 10
 """Requests that take longer are cut off when the server ends."""
 
+KEEPS_S = 75
+"""So long a connection may rest between requests: longer than clients keep it (httpx 5 s, nginx
+60 s), for whoever asks just when the other side ends it gets no answer."""
+
 TICKS_A_LOOK = 10
 """Tenths of a second between two looks for clients that are too slow."""
 
@@ -78,6 +82,7 @@ def answering(
             lifespan=lifespan,
             http=BoundedProtocol,
             ws="none",
+            timeout_keep_alive=KEEPS_S,
             timeout_graceful_shutdown=ENDS_WITHIN_S,
         )
     )

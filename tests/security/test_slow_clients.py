@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
@@ -120,6 +121,18 @@ def test_a_body_that_comes_slowly_is_taken():
         assert connection.recv(1000).endswith(b"\r\n\r\n12")
 
 
+def test_clients_end_connections_before_the_server_does():
+    assert 2 * httpx.Limits().keepalive_expiry < running.KEEPS_S
+
+
+def test_a_connection_that_rests_for_too_long(monkeypatch):
+    monkeypatch.setattr(running, "KEEPS_S", PAUSES_S)
+    with asked(counts) as connection:
+        connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
+        assert b" 200 OK" in connection.recv(1000)
+        assert connection.recv(1000) == b""
+
+
 def test_a_connection_that_rests_between_requests_is_kept():
     with asked(counts) as connection:
         for _ in range(2):
@@ -211,6 +224,24 @@ def test_no_more_connections_than_there_is_room_for(monkeypatch):
             assert json.loads(body)["detail"].startswith("3 connections are open already.")
         for connection in kept:
             connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
+            assert b" 200 OK" in connection.recv(1000)
+
+
+def test_connections_that_rest_make_room(monkeypatch):
+    monkeypatch.setattr(connections, "most_connections", lambda: 3)
+    with served(counts) as connect:
+        *resting, busy = [connect() for _ in range(3)]
+        for connection in resting:
+            connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
+            assert b" 200 OK" in connection.recv(1000)
+        busy.sendall(POST + b"Content-Length: 1\r\n\r\n")
+        for _ in range(2):
+            another = connect()
+            another.sendall(POST + b"Content-Length: 1\r\n\r\n")
+        assert connect().recv(1000).startswith(b"HTTP/1.1 503 ")
+        assert [connection.recv(1000) for connection in resting] == [b"", b""]
+        for connection in (busy, another):
+            connection.sendall(b"a")
             assert b" 200 OK" in connection.recv(1000)
 
 
