@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.server.problems import problem
+from mmsearch.server.rates import RateLimit
 from mmsearch.server.rules import Rules, is_loopback
 from mmsearch.server.sessions import knows_token
 
@@ -44,9 +44,6 @@ HEADERS = {
 }
 
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-
-CLIENTS = 4096
-"""Clients whose requests are counted."""
 
 
 class _TooLargeError(Exception):
@@ -219,31 +216,3 @@ def _only_shows(scope: Scope) -> bool:
     if scope["method"] == "OPTIONS":
         return True
     return scope["method"] in ("GET", "HEAD") and bool(SHOWING.fullmatch(scope["path"]))
-
-
-class RateLimit:
-    """Each client may ask so often, and save up one second's worth (a token bucket).
-
-    Args:
-        per_s: Requests a second; 0: no limit.
-        clock: Seconds.
-    """
-
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_s
-        self._clock = clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def wait_s(self, client: str) -> float:
-        """Count a request; how long it comes too early, 0 if it does not."""
-        if not self._per_s:
-            return 0.0
-        now = self._clock()
-        most = max(1.0, self._per_s)
-        left, since = self._left.pop(client, (most, now))
-        left = min(most, left + (now - since) * self._per_s)
-        allowed = left >= 1
-        self._left[client] = (left - 1 if allowed else left, now)
-        if len(self._left) > CLIENTS:
-            self._left.popitem(last=False)
-        return 0.0 if allowed else (1 - left) / self._per_s
