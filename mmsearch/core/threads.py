@@ -17,9 +17,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def shared(
-    work: Callable[[Item], Made], items: Sequence[Item], most: int | None = None
-) -> list[Made]:
+def shared(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
     """What becomes of each item.
 
     The calling thread takes one item after the other; as many others as there are processors for
@@ -29,7 +27,6 @@ def shared(
     Args:
         work: Done for each, in several threads at once.
         items: Taken in their order.
-        most: No more threads than these.
 
     Returns:
         In the order of the items. The first error that is met ends the work.
@@ -46,8 +43,7 @@ def shared(
             left.clear()
             raise
 
-    threads = min(processors(), len(items), most or len(items))
-    helpers = _helped(take, threads - 1)
+    helpers = _helped(take, min(processors(), len(items)) - 1)
     try:
         take()
     finally:

@@ -27,6 +27,9 @@ from mmsearch.vector_indexes._threads import at_most
 PART_BYTES = 32_000_000
 """Of rows that are worth a thread: one query takes a millisecond for them."""
 
+ALIKE = 4
+"""So many of many queries take no longer than one alone."""
+
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 """float32 (q, count) scores and int64 (q, count) places, best first."""
 
@@ -39,10 +42,8 @@ class Scan:
     """
 
     def __init__(self, rows: NDArray[np.float16]) -> None:
-        most = min(processors(), faiss.omp_get_max_threads())
-        count = max(1, min(most, rows.nbytes // PART_BYTES))
-        bounds = np.linspace(0, len(rows), count + 1).astype(int).tolist()
-        self._parts = [_Part(rows[start:end], start) for start, end in pairwise(bounds)]
+        self._rows = rows
+        self._cuts: dict[int, list[_Part]] = {}
 
     def best(self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None = None) -> Found:
         """The best rows for each query, up to rounding.
@@ -53,7 +54,16 @@ class Scan:
             allowed: int64 (m,), ascending: places of those that may be found; None: all.
         """
         search = partial(_Part.best, queries=queries, count=count, allowed=allowed)
-        return best_of(shared(search, self._parts, faiss.omp_get_max_threads()), count)
+        return best_of(shared(search, self._parts(len(queries))), count)
+
+    def _parts(self, queries: int) -> list[_Part]:
+        most = min(processors(), faiss.omp_get_max_threads(), len(self._rows))
+        worth = max(1, queries // ALIKE) * self._rows.nbytes // PART_BYTES
+        count = max(1, min(most, worth))
+        if count not in self._cuts:
+            bounds = np.linspace(0, len(self._rows), count + 1).astype(int).tolist()
+            self._cuts[count] = [_Part(self._rows[a:b], a) for a, b in pairwise(bounds)]
+        return self._cuts[count]
 
 
 class _Part:

@@ -70,7 +70,7 @@ def test_the_same_however_many_threads_share_the_rows(
 ):
     places = None if share == 1 else np.arange(0, len(content), share)
     rows = stored(content)
-    assert len(rows._scan._parts) == 3
+    assert len(rows._scan._parts(asked)) == 3
     found = rows.search(queries[:asked], k, places)
     ids, kept = rows.row_ids[::share], content[::share]
     for number, query in enumerate(queries[:asked]):
@@ -82,18 +82,19 @@ def test_the_same_however_many_threads_share_the_rows(
 def test_who_may_have_one_thread_takes_no_other(content, queries, cut_in_parts, monkeypatch):
     rows = stored(content)
     shared = rows.search(queries, 5, None)
-    assert len(rows._scan._parts) == 3
+    assert len(rows._scan._parts(1)) == 3
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 1)
     monkeypatch.setattr(threads, "_helpers", None)
     alone = rows.search(queries, 5, None)
     np.testing.assert_array_equal(alone.ids, shared.ids)
-    assert len(stored(content)._scan._parts) == 1
+    assert len(rows._scan._parts(1)) == 1
 
 
-def test_few_rows_are_one_thread_s_work(content, monkeypatch):
+@pytest.mark.parametrize(("asked", "parts"), [(0, 1), (1, 1), (63, 1), (200, 3), (10_000, 8)])
+def test_threads_are_for_what_takes_its_time(content, monkeypatch, asked, parts):
     monkeypatch.setattr(_scan, "processors", lambda: 8)
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 8)
-    assert len(stored(content)._scan._parts) == 1
+    assert len(stored(content)._scan._parts(asked)) == parts
 
 
 @given(
