@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,13 +57,11 @@ def shared(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
 
 
 def _helped(take: Callable[[], None], count: int) -> list[Future[None]]:
-    if count < 1:
-        return []
-    try:
-        return [_helpers().submit(take) for _ in range(count)]
-    except RuntimeError:
-        # The main thread has ended, and takes no more work for others.
-        return []
+    helpers: list[Future[None]] = []
+    # Once the main thread has ended, there are none.
+    with suppress(RuntimeError):
+        helpers.extend(_helpers().submit(take) for _ in range(count))
+    return helpers
 
 
 @cache
