@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.server.problems import problem
-from mmsearch.server.rates import RateLimit
+from mmsearch.server.rates import ALSO, RateLimit
 from mmsearch.server.rules import Rules, is_loopback
 from mmsearch.server.sessions import knows_token
 
@@ -104,8 +104,10 @@ class Guard:
         return too_often or self._too_much() or stranger
 
     def _too_often(self, scope: Scope) -> Response | None:
-        wait_s = self._rate.wait_s(scope["client"][0] if scope.get("client") else "")
+        address = scope["client"][0] if scope.get("client") else ""
+        wait_s = self._rate.wait_s(address)
         if not wait_s:
+            scope.setdefault("state", {})[ALSO] = partial(self._rate.add, address)
             return None
         return problem(429, "This client asks too often.", {"Retry-After": str(int(wait_s) + 1)})
 

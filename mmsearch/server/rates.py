@@ -7,8 +7,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from starlette.requests import Request
+
 CLIENTS = 4096
 """Clients whose requests are counted."""
+
+ALSO = "also_counts"
+"""Where a request keeps what counts more of its kind."""
 
 
 class RateLimit:
@@ -38,6 +43,20 @@ class RateLimit:
         if len(self._left) > CLIENTS:
             self._left.popitem(last=False)
         return 0.0 if allowed else (1 - left) / self._per_s
+
+    def add(self, address: str, requests: int) -> None:
+        """Count so many more, which came with one that was let through: the next ones wait."""
+        client = counted_as(address)
+        if self._per_s and client in self._left:
+            left, since = self._left[client]
+            self._left[client] = (left - requests, since)
+
+
+def counted(request: Request, things: int) -> None:
+    """Let a request that asks for several things at once count as so many requests."""
+    also = getattr(request.state, ALSO, None)
+    if also is not None:
+        also(things - 1)
 
 
 def counted_as(address: str) -> str:

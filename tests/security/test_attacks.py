@@ -287,6 +287,22 @@ def test_what_is_no_json(server, content):
     is_problem(answer, 400, 422)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("search/batch", {"searches": [{"query": "a dog"}] * 30}),
+        ("embeddings/texts", {"texts": ["a dog"] * 30}),
+    ],
+)
+def test_a_batch_is_no_way_around_the_rate(photo_index, path, body):
+    with asked(photo_index, Rules(requests_per_s=3)) as client:
+        assert client.post(f"{AT}/{path}", json=body).status_code == 200
+        told = client.post(f"{AT}/search", json={"query": "a dog"})
+        is_problem(told, 429)
+        assert 8 <= int(told.headers["retry-after"]) <= 10
+        assert client.get("/v1/indexes").status_code == 200
+
+
 def test_a_cursor_cannot_reach_beyond_the_limit(server):
     for after in (10**9, 1000, True, "1", None, [1]):
         cursor = base64.urlsafe_b64encode(json.dumps({"after": after}).encode()).decode()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, File, Form, UploadFile
 from fastapi import Query as Params
 from pydantic import Json
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from mmsearch import api
@@ -21,6 +22,7 @@ from mmsearch.core.queries import Filters, Query, Term
 from mmsearch.core.requests import SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.server.desk import Desk
+from mmsearch.server.rates import counted
 from mmsearch.server.render import offset_of, search_answer
 from mmsearch.server.schemas import (
     K_LIMIT,
@@ -64,8 +66,11 @@ async def search_by_url(
 
 
 @router.post("/v1/indexes/{name}/search/batch", response_model=BatchAnswer)
-async def search_batch(service: TheService, desk: TheDesk, body: BatchBody) -> JSONResponse:
+async def search_batch(
+    request: Request, service: TheService, desk: TheDesk, body: BatchBody
+) -> JSONResponse:
     """Several searches; one that cannot be answered says so in its place."""
+    counted(request, len(body.searches))
 
     async def one(search: SearchBody) -> dict[str, Any]:
         try:
@@ -117,8 +122,9 @@ async def search_by_picture(
 
 
 @router.post("/v1/indexes/{name}/embeddings/texts", response_model=EmbeddingsAnswer)
-async def embed_texts(desk: TheDesk, body: TextsBody) -> JSONResponse:
+async def embed_texts(request: Request, desk: TheDesk, body: TextsBody) -> JSONResponse:
     """The vectors of texts, as queries use them."""
+    counted(request, len(body.texts))
     return JSONResponse(await _embedded(desk, [Term(text) for text in body.texts]))
 
 
