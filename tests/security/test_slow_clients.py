@@ -18,7 +18,7 @@ pytestmark = pytest.mark.enable_socket
 
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-WITHIN_S, PAUSES_S = 0.6, 0.3
+WITHIN_S, PAUSES_S = 1.2, 0.8
 MUCH = 30_000_000
 
 
@@ -114,11 +114,11 @@ def test_a_body_that_stops(begin):
 
 def test_a_body_that_comes_slowly_is_taken():
     with asked(counts) as connection:
-        connection.sendall(POST + b"Content-Length: 12\r\n\r\n")
-        for _ in range(12):
-            time.sleep(PAUSES_S / 3)
+        connection.sendall(POST + b"Content-Length: 10\r\n\r\n")
+        for _ in range(10):
+            time.sleep(PAUSES_S / 5)
             connection.sendall(b"a")
-        assert connection.recv(1000).endswith(b"\r\n\r\n12")
+        assert connection.recv(1000).endswith(b"\r\n\r\n10")
 
 
 def test_clients_end_connections_before_the_server_does():
@@ -138,7 +138,7 @@ def test_a_connection_that_rests_between_requests_is_kept():
         for _ in range(2):
             connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
             assert b" 200 OK" in connection.recv(1000)
-            time.sleep(3 * WITHIN_S)
+            time.sleep(1.5 * WITHIN_S)
 
 
 @pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
@@ -146,7 +146,7 @@ def test_a_server_that_takes_its_time_waits_for_nobody(expects):
     """What it has not yet asked for, a client does not owe."""
 
     async def later(scope, receive, send):
-        await asyncio.sleep(3 * WITHIN_S)
+        await asyncio.sleep(1.5 * WITHIN_S)
         await counts(scope, receive, send)
 
     with asked(later) as connection:
@@ -160,15 +160,15 @@ def test_a_server_that_takes_its_time_waits_for_nobody(expects):
 def test_an_answer_that_comes_slowly_is_waited_for():
     async def slowly(scope, receive, send):
         async def parts():
-            for _ in range(4):
-                await asyncio.sleep(2 * PAUSES_S)
+            for _ in range(3):
+                await asyncio.sleep(1.5 * PAUSES_S)
                 yield b"a"
 
         await StreamingResponse(parts())(scope, receive, send)
 
     with asked(slowly) as connection:
         connection.sendall(GET + b"Connection: close\r\n\r\n")
-        assert all_of(connection).endswith(b"1\r\na\r\n" * 4 + b"0\r\n\r\n")
+        assert all_of(connection).endswith(b"1\r\na\r\n" * 3 + b"0\r\n\r\n")
 
 
 @pytest.fixture
@@ -206,14 +206,21 @@ def test_an_answer_that_is_not_taken(streams):
 def test_an_answer_that_is_taken_slowly(streams):
     with asked(streams) as connection:
         connection.sendall(GET + b"Connection: close\r\n\r\n")
-        size = 0
+        size, began = 0, time.monotonic()
         while part := connection.recv(1 << 20):
             size += len(part)
-            time.sleep(PAUSES_S / 10)
+            time.sleep(PAUSES_S / 20)
         assert size > MUCH
+        assert time.monotonic() - began > PAUSES_S
 
 
-def test_no_more_connections_than_there_is_room_for(monkeypatch):
+@pytest.fixture
+def patient(monkeypatch):
+    monkeypatch.setattr(connections, "HEADERS_WITHIN_S", 30)
+    monkeypatch.setattr(connections, "PAUSES_S", 30)
+
+
+def test_no_more_connections_than_there_is_room_for(patient, monkeypatch):
     monkeypatch.setattr(connections, "most_connections", lambda: 3)
     with served(counts) as connect:
         *kept, fourth, fifth = [connect() for _ in range(5)]
@@ -227,7 +234,7 @@ def test_no_more_connections_than_there_is_room_for(monkeypatch):
             assert b" 200 OK" in connection.recv(1000)
 
 
-def test_connections_that_rest_make_room(monkeypatch):
+def test_connections_that_rest_make_room(patient, monkeypatch):
     monkeypatch.setattr(connections, "most_connections", lambda: 3)
     with served(counts) as connect:
         *resting, busy = [connect() for _ in range(3)]
