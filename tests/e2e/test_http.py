@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from tests.staying import staying
 from tests.terminal import COMMAND
 
 pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
@@ -27,36 +28,16 @@ BESIDE_ANOTHER = (
 @contextmanager
 def serving(environment, home, *options, ends=signal.SIGTERM, code=0, beside_another=False):
     """A server: its URL, the token that it made up, and how to end it."""
-    # Unbuffered, for what a line's buffer has read besides, communicate() does not give back.
-    process = subprocess.Popen(
-        [COMMAND, "serve", "--home", home, "--port", "0", *options],
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=0,
-        start_new_session=True,
-    )
-    ended = []
-
-    def end():
-        if not ended:
-            ended.append(process.send_signal(ends))
-
-    token = None
-    try:
-        line = process.stderr.readline().decode()
+    command = [COMMAND, "serve", "--home", home, "--port", "0", *options]
+    with staying(command, environment, ends, code) as server:
+        token, line = None, server.line()
         if line.startswith("Token: "):
-            token = line.split()[1]
-            line = process.stderr.readline().decode()
+            token, line = line.split()[1], server.line()
         found = re.fullmatch(OPEN, line)
         assert found, line
         if beside_another:
-            assert process.stderr.readline().decode() == BESIDE_ANOTHER
-        yield SimpleNamespace(url=found[1], token=token, end=end)
-    finally:
-        end()
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (code, b"", b"Index 'default' is closed.\n")
+            assert server.line() == BESIDE_ANOTHER
+        yield SimpleNamespace(url=found[1], token=token, end=server.end)
 
 
 @pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -20,6 +20,8 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
+from tests.staying import staying
+
 pytestmark = pytest.mark.e2e
 
 COMMAND = [sys.executable, "-m", "mmsearch", "mcp"]
@@ -327,22 +329,12 @@ def test_the_examples_of_its_page_are_right(environment, photo_index, windmills)
 
 @contextmanager
 def listening(environment, home, *options, ends=signal.SIGTERM, code=0):
-    process = subprocess.Popen(
-        [*COMMAND, "--http", "--port", "0", "--home", home, *options],
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        line = process.stderr.readline()
+    command = [*COMMAND, "--http", "--port", "0", "--home", home, *options]
+    with staying(command, environment, ends, code) as server:
+        line = server.line()
         url = re.fullmatch(r"Index 'default' is open for assistants at (\S+); Ctrl-C .*\n", line)
         assert url, line
         yield url[1]
-    finally:
-        process.send_signal(ends)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (code, "", "Index 'default' is closed.\n")
 
 
 @pytest.fixture(scope="module")

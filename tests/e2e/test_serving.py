@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.e2e.test_http import serving
+from tests.staying import staying
 from tests.terminal import COMMAND, shown_at_a_terminal
 
 pytestmark = [
@@ -25,21 +26,10 @@ pytestmark = [
 
 @contextmanager
 def served(environment, home, *options, ends=signal.SIGTERM, code=0):
-    process = subprocess.Popen(
-        [COMMAND, "serve", "--no-http", "--home", home, *options],
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        line = process.stderr.readline()
-        assert line == "Index 'default' is open for queries; Ctrl-C ends this.\n", line
-        yield process
-    finally:
-        process.send_signal(ends)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (code, "", "Index 'default' is closed.\n")
+    command = [COMMAND, "serve", "--no-http", "--home", home, *options]
+    with staying(command, environment, ends, code) as resident:
+        assert resident.line() == "Index 'default' is open for queries; Ctrl-C ends this.\n"
+        yield resident.process
 
 
 @pytest.fixture(scope="module")
