@@ -33,8 +33,9 @@ SUBSET_SHARE = 0.03
 SPARE = 32
 """Neighbours fetched beyond k, so that those whose scores differ by rounding can be settled."""
 
-QUERIES = 1024
-"""Queries that are looked for at once: what is found for them must fit into memory."""
+QUERIES = 1000
+"""Queries that are looked for at once: what is found for them must fit into memory. No power of
+two: columns of products would share few lines of the cache, and take long to be turned."""
 
 
 class StoredRows:
