@@ -25,8 +25,13 @@ def _isolated(variables):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Models are compiled once for all tests of a run."""
-    return tmp_path_factory.mktemp("cache")
+    """Models are compiled once per run, or once for all runs that name $MMSEARCH_TEST_MODELS."""
+    cache = tmp_path_factory.mktemp("cache")
+    shared = os.environ.get("MMSEARCH_TEST_MODELS")
+    if shared:
+        Path(shared).mkdir(parents=True, exist_ok=True)
+        (cache / "models").symlink_to(Path(shared).absolute())
+    return cache
 
 
 @pytest.fixture(scope="session")
