@@ -8,6 +8,7 @@ folds those of ASCII only.
 from __future__ import annotations
 
 import math
+import operator
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,7 @@ from mmsearch.core.queries import (
     FIELDS,
     All,
     AnyOf,
+    Arithmetic,
     Compare,
     Condition,
     Contains,
@@ -148,6 +150,10 @@ _FIELDS: dict[str, Any] = {
     "camera": ImageRow.camera,
     "latitude": ImageRow.latitude,
     "longitude": ImageRow.longitude,
+    # All files of a picture have its content.
+    "size_bytes": select(func.min(FileRow.size))
+    .where(FileRow.image_id == ImageRow.id)
+    .scalar_subquery(),
 }
 
 
@@ -247,8 +253,8 @@ def _truth(condition: Condition) -> Truth:
         case OneOf(name, values):
             own = _value(FieldName(name))
             return func.coalesce(own.in_([_value(value) for value in values]), false())
-        case Compare(left, operator, right):
-            return func.coalesce(_COMPARED[operator](_value(left), _value(right)), false())
+        case Compare(left, sign, right):
+            return func.coalesce(_COMPARED[sign](_value(left), _value(right)), false())
 
 
 def _of_one_field(condition: Missing | Contains) -> Truth:
@@ -266,16 +272,26 @@ def _of_one_field(condition: Missing | Contains) -> Truth:
 
 
 _COMPARED: dict[str, Any] = {
-    "==": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_CALCULATED: dict[str, Any] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
 }
 
 
 def _value(operand: Operand) -> Any:
+    if isinstance(operand, Arithmetic):
+        # SQLite calculates integers modulo 2 ** 64 and divides them without remainder.
+        left, right = (cast(_value(side), Float) for side in (operand.left, operand.right))
+        return _CALCULATED[operand.operator](left, right)
     if isinstance(operand, FieldName):
         column = _FIELDS[operand.name]
         return _folded(column) if FIELDS[operand.name] is str else column

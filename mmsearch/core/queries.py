@@ -61,6 +61,7 @@ FIELDS: dict[str, type] = {
     "camera": str,
     "latitude": float,
     "longitude": float,
+    "size_bytes": int,
     "tags": str,
 }
 """What a condition may speak of, and the type of its values; int and float may be compared.
@@ -77,7 +78,19 @@ class FieldName:
     name: str
 
 
-Operand: TypeAlias = FieldName | Scalar
+@dataclass(frozen=True)
+class Arithmetic:
+    """A number calculated from the numbers of two operands, as floats.
+
+    It is missing if an operand is missing, and if the divisor is 0.
+    """
+
+    left: Operand
+    operator: Literal["+", "-", "*", "/"]
+    right: Operand
+
+
+Operand: TypeAlias = FieldName | Arithmetic | Scalar
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
 """Conditions on pictures, as a person types them. Pure.
 
 A condition is written like an expression of Python and read by Python's own parser, of whose tree
-only comparisons, ``and``, ``or``, ``not`` and ``in`` are let through; nothing is ever evaluated.
+only comparisons, ``and``, ``or``, ``not``, ``in`` and the four operations of arithmetic are let
+through. Nothing is evaluated but operations on two numbers.
 """
 
 from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
 import warnings
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal, cast
 
@@ -18,6 +21,7 @@ from mmsearch.core.queries import (
     FIELDS,
     All,
     AnyOf,
+    Arithmetic,
     Compare,
     Condition,
     Contains,
@@ -63,6 +67,20 @@ _OPERATORS: dict[type[ast.cmpop], Operator] = {
     ast.LtE: "<=",
     ast.Gt: ">",
     ast.GtE: ">=",
+}
+
+Operation = Literal["+", "-", "*", "/"]
+_OPERATIONS: dict[type[ast.operator], Operation] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+}
+_CALCULATED: dict[Operation, Callable[..., float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
 }
 
 
@@ -188,12 +206,12 @@ def _comparison(left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Condition:
             return missing
         if isinstance(sign, ast.IsNot | ast.NotEq):
             return Not(missing)
-    operator = _OPERATORS.get(type(sign))
-    if operator is None:
+    relation = _OPERATORS.get(type(sign))
+    if relation is None:
         raise _refused(right, "cannot be compared like this")
     first, second = _operand(left), _operand(right)
     _check_types(left, first, second)
-    return Compare(_dated(left, first, second), operator, _dated(right, second, first))
+    return Compare(_dated(left, first, second), relation, _dated(right, second, first))
 
 
 def _is_nothing(node: ast.expr) -> bool:
@@ -208,36 +226,76 @@ def _membership(left: ast.expr, right: ast.expr) -> Condition:
             raise _refused(left, f"cannot be part of {name!r}")
         return Contains(name, part)
     field = _operand(left)
-    if isinstance(field, FieldName) and isinstance(right, ast.Tuple | ast.List):
-        values = []
-        for item in right.elts:
-            value = _operand(item)
-            _check_types(item, field, value)
-            values.append(_dated(item, value, field))
+    if not isinstance(right, ast.Tuple | ast.List):
+        raise _refused(right, "is neither a field nor a list of values")
+    values = []
+    for item in right.elts:
+        value = _operand(item)
+        _check_types(item, field, value)
+        values.append(_dated(item, value, field))
+    if isinstance(field, FieldName) and not any(_has_field(value) for value in values):
         return OneOf(field.name, tuple(cast("list[Scalar]", values)))
-    raise _refused(right, "is neither a field nor a list of values")
+    return AnyOf(tuple(Compare(field, "==", value) for value in values))
 
 
-def _operand(node: ast.expr) -> Operand:
+def _operand(node: ast.expr, depth: int = 0) -> Operand:
+    if depth > MOST_DEPTH:
+        raise InvalidQueryError("The condition is nested too deeply.")
     if isinstance(node, ast.Name):
         name = _field(node)
         if name == "tags":
             raise _refused(node, "is a set of words", "Write: 'beach' in tags")
         return FieldName(name)
-    inner, sign = node, 1
-    while isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.USub):
-        inner, sign = inner.operand, -sign
-    value = inner.value if isinstance(inner, ast.Constant) else None
-    if isinstance(value, str) and inner is node:
+    if isinstance(node, ast.BinOp):
+        return _calculated(node, depth)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        number = _number(node.operand, depth + 1)
+        if isinstance(node.op, ast.UAdd):
+            return number
+        return Arithmetic(-1, "*", number) if _has_field(number) else _CALCULATED["-"](0, number)
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(value, str):
         if not value.isascii() and _HALVES.search(value):
             raise _refused(node, "is no text: it has half of a character")
         return value
     # To Python True is a number, too.
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) < MOST:
-            raise _refused(node, "is too large")
-        return sign * value
+        return _bounded(node, value)
     raise _refused(node, "is neither a field nor a value")
+
+
+def _calculated(node: ast.BinOp, depth: int) -> Operand:
+    sign = _OPERATIONS.get(type(node.op))
+    if sign is None:
+        raise _refused(node, "is no calculation that is known", "Calculate with +, -, * and /.")
+    left, right = _number(node.left, depth + 1), _number(node.right, depth + 1)
+    if sign == "/" and right == 0:
+        raise _refused(node, "divides by zero", "Divide by another number.")
+    if _has_field(left) or _has_field(right):
+        return Arithmetic(left, sign, right)
+    return _bounded(node, _CALCULATED[sign](left, right))
+
+
+def _number(node: ast.expr, depth: int) -> Operand:
+    operand = _operand(node, depth)
+    if _is_text(operand):
+        raise _refused(node, "is a text, with which nothing can be calculated")
+    return operand
+
+
+def _bounded(node: ast.expr, number: float) -> float:
+    if not abs(number) < MOST:
+        raise _refused(node, "is too large", f"Numbers are below {MOST:,}.")
+    return number
+
+
+def _has_field(operand: Operand) -> bool:
+    return isinstance(operand, FieldName | Arithmetic)
+
+
+def _is_text(operand: Operand) -> bool:
+    kind = FIELDS[operand.name] if isinstance(operand, FieldName) else type(operand)
+    return kind is str
 
 
 def _field(node: ast.Name) -> str:
@@ -247,17 +305,13 @@ def _field(node: ast.Name) -> str:
 
 
 def _check_types(node: ast.expr, first: Operand, second: Operand) -> None:
-    def is_text(operand: Operand) -> bool:
-        kind = FIELDS[operand.name] if isinstance(operand, FieldName) else type(operand)
-        return kind is str
-
-    if not isinstance(first, FieldName) and not isinstance(second, FieldName):
+    if not _has_field(first) and not _has_field(second):
         raise _refused(node, "is compared with no field", f"Fields: {', '.join(FIELDS)}.")
-    if is_text(first) == is_text(second):
+    if _is_text(first) == _is_text(second):
         return
-    named = first if isinstance(first, FieldName) else second
-    name = named.name if isinstance(named, FieldName) else ""
-    wants = "a text in quotes" if FIELDS.get(name) is str else "a number"
+    named = first if _has_field(first) else second
+    name = named.name if isinstance(named, FieldName) else "a calculation"
+    wants = "a text in quotes" if _is_text(named) else "a number"
     raise _refused(node, f"is compared with the wrong kind of value: {name} takes {wants}")
 
 

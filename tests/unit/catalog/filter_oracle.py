@@ -7,6 +7,7 @@ from datetime import datetime
 from mmsearch.core.queries import (
     All,
     AnyOf,
+    Arithmetic,
     Compare,
     Contains,
     FieldName,
@@ -28,11 +29,28 @@ def field(facts, name):
         "aspect": width / height,
         "orientation": orientation,
         "tags": facts["tags"] or None,
+        "size_bytes": 10 if facts["files"] else None,
     }
     return derived[name] if name in derived else facts[name]
 
 
+def calculated(facts, operand):
+    left, right = value(facts, operand.left), value(facts, operand.right)
+    if left is None or right is None or (operand.operator == "/" and right == 0):
+        return None
+    left, right = float(left), float(right)
+    number = {
+        "+": left + right,
+        "-": left - right,
+        "*": left * right,
+        "/": left / (right or 1),
+    }[operand.operator]
+    return None if math.isnan(number) else number
+
+
 def value(facts, operand):
+    if isinstance(operand, Arithmetic):
+        return calculated(facts, operand)
     return fold(field(facts, operand.name) if isinstance(operand, FieldName) else operand)
 
 

@@ -16,6 +16,7 @@ from mmsearch.core.queries import (
     FIELDS,
     All,
     AnyOf,
+    Arithmetic,
     Compare,
     Contains,
     FieldName,
@@ -61,8 +62,14 @@ number_values = st.sampled_from((*SIZES, 0.5, 1.0, 48.86, -10))
 word_values = st.sampled_from(
     ("jpeg", "nikon", "é", "Landscape", "2020-01-01T00:00:00", "", "%", "_")
 )
+operands = st.recursive(
+    st.sampled_from(numbers).map(FieldName) | number_values | st.sampled_from((0, 2**53 - 1)),
+    lambda inner: st.builds(Arithmetic, inner, st.sampled_from("+-*/"), inner),
+    max_leaves=5,
+)
 signs = st.sampled_from(("==", "!=", "<", "<=", ">", ">="))
 atoms = st.one_of(
+    st.builds(Compare, operands, signs, operands),
     st.builds(Compare, st.sampled_from(numbers).map(FieldName), signs, number_values),
     st.builds(Compare, number_values, signs, st.sampled_from(numbers).map(FieldName)),
     st.builds(
@@ -229,3 +236,30 @@ def test_one_file_lies_between_both_dates_not_one_after_and_one_before(catalog):
 def test_values_that_no_database_holds_are_refused(catalog, senseless):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="too large"):
         snapshot.allowed(senseless)
+
+
+@pytest.mark.parametrize(
+    ("left", "operator", "right", "passing"),
+    [
+        # The factor would lose itself among integers of 64 bits.
+        (Arithmetic(Arithmetic(FieldName("width"), "*", 2**52), "*", 2**52), ">", 0, [1, 2]),
+        (Arithmetic(FieldName("width"), "/", 2), "==", 0.5, [1]),
+        (
+            Arithmetic(FieldName("width"), "-", Arithmetic(FieldName("height"), "-", 4)),
+            "==",
+            4,
+            [1],
+        ),
+        (Arithmetic(1, "/", Arithmetic(FieldName("width"), "-", 1)), "<", 1, [2]),
+        (Arithmetic(FieldName("latitude"), "+", 1), "!=", 0, []),
+        (Arithmetic(FieldName("size_bytes"), "/", 4), "==", 2.5, [1, 2]),
+    ],
+)
+def test_numbers_are_calculated_as_floats(catalog, left, operator, right, passing):
+    fill(
+        catalog,
+        [{**PLAIN, "files": [(b"a", 1)]}, {**PLAIN, "width": 3, "files": [(b"a", 1), (b"b", 1)]}],
+    )
+    with catalog.snapshot() as snapshot:
+        allowed = snapshot.allowed(Filters(where=Compare(left, operator, right)))
+    assert allowed.tolist() == passing

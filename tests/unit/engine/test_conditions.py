@@ -12,6 +12,7 @@ from mmsearch.core.queries import (
     FIELDS,
     All,
     AnyOf,
+    Arithmetic,
     Compare,
     Contains,
     FieldName,
@@ -22,7 +23,7 @@ from mmsearch.core.queries import (
 )
 from mmsearch.engine.conditions import parse_condition, parse_date, parse_near
 
-WIDTH = FieldName("width")
+WIDTH, HEIGHT = FieldName("width"), FieldName("height")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,40 @@ WIDTH = FieldName("width")
         (r"'it\'s AND = #' in camera", Contains("camera", "it's AND = #")),
         ("'a' not in tags", Not(Contains("tags", "a"))),
         ("\n width\t>\n1 ", Compare(WIDTH, ">", 1)),
+        ("width > 2*height", Compare(WIDTH, ">", Arithmetic(2, "*", HEIGHT))),
+        ("height + 100 < width", Compare(Arithmetic(HEIGHT, "+", 100), "<", WIDTH)),
+        ("size_bytes / 2 > 1e6", Compare(Arithmetic(FieldName("size_bytes"), "/", 2), ">", 1e6)),
+        (
+            "1 + width * 2 > (1 + width) * 2",
+            Compare(
+                Arithmetic(1, "+", Arithmetic(WIDTH, "*", 2)),
+                ">",
+                Arithmetic(Arithmetic(1, "+", WIDTH), "*", 2),
+            ),
+        ),
+        (
+            "width - height - 1 == width / height / 2",
+            Compare(
+                Arithmetic(Arithmetic(WIDTH, "-", HEIGHT), "-", 1),
+                "==",
+                Arithmetic(Arithmetic(WIDTH, "/", HEIGHT), "/", 2),
+            ),
+        ),
+        ("width >= 2 * 1024 + 4 * 2", Compare(WIDTH, ">=", 2056)),
+        ("width > -(2 - 3)", Compare(WIDTH, ">", 1)),
+        ("-width < +3", Compare(Arithmetic(-1, "*", WIDTH), "<", 3)),
+        ("width in (640, 2 * 640)", OneOf("width", (640, 1280))),
+        (
+            "2 * width not in (640, height)",
+            Not(
+                AnyOf(
+                    (
+                        Compare(Arithmetic(2, "*", WIDTH), "==", 640),
+                        Compare(Arithmetic(2, "*", WIDTH), "==", HEIGHT),
+                    )
+                )
+            ),
+        ),
     ],
 )
 def test_conditions_are_read_as_they_are_meant(text, condition):
@@ -93,7 +128,7 @@ def test_conditions_are_read_as_they_are_meant(text, condition):
         ("'\ud800' in camera", ""),
         ("-" * 1500 + "1 < width and depth > 1", ""),
         ("~" * 1500 + "1 < width", ""),
-        ("-'a' == camera", "neither a field nor a value"),
+        ("-'a' == camera", "at character 2 is a text, with which nothing"),
         ("width > -True", "neither a field nor a value"),
         ("width is 3", "cannot be compared"),
         ("width > 99999999999999999999", "too large"),
@@ -106,7 +141,29 @@ def test_conditions_are_read_as_they_are_meant(text, condition):
         ("camera.upper() == 'X'", "neither a field nor a value"),
         ("(width := 3) == 3", "neither a field nor a value"),
         ("1; drop table images", "';'"),
-        ("width > 1 -- x", "neither a field nor a value"),
+        ("width > 1 -- x", "'x' at character 14 is no field"),
+        ("width / 0 > 1", "'width / 0' at character 1 divides by zero"),
+        ("width / (2 - 2) > 1", "divides by zero"),
+        ("1 / 0 > width", "divides by zero"),
+        ("width > 2 * 9007199254740991", "'2 * 9007199254740991' at character 9 is too large"),
+        ("width > 1e9 * 1e9", "Numbers are below 9,007,199,254,740,992."),
+        ("width > 1 / 1e-300", "too large"),
+        ("width * " + "9" * 1900 + " > 1", "too large"),
+        ("width ** 2 > 4", "Calculate with +, -, * and /."),
+        ("width // 2 > 4", "no calculation that is known"),
+        ("width % 2 == 0", "no calculation that is known"),
+        ("2 * 3 > 5", "no field"),
+        ("camera + 1 > 2", "'camera' at character 1 is a text"),
+        ("camera * 2 == 'a'", "'camera' at character 1 is a text"),
+        ("tags + 1 > 2", "set of words"),
+        ("width * 2 == 'a'", "a calculation takes a number"),
+        ("width + None > 1", "neither a field nor a value"),
+        ("width * 2 is None", "cannot be compared"),
+        ("width > 2 * True", "neither a field nor a value"),
+        ("width * 2", "no comparison"),
+        ("width > 0" + " + 1" * 400, "nested too deeply"),
+        ("width > " + "(1 + " * 60 + "1" + ")" * 60, "nested too deeply"),
+        ("width > 2j * height", "neither a field nor a value"),
         ("not " * 400 + "width > 1", "nested"),
         ("(" * 900 + "width > 1" + ")" * 900, ""),
         ("width > 1 " + "and width > 1 " * 200, "2,000"),
@@ -123,7 +180,29 @@ def test_everything_else_is_refused_with_the_reason(text, said):
     st.text(max_size=60)
     | st.lists(
         st.sampled_from(
-            [*FIELDS, "and", "or", "not", "in", "(", ")", "<", "==", "'a'", "1", ",", "None", "-"]
+            [
+                *FIELDS,
+                *[
+                    "and",
+                    "or",
+                    "not",
+                    "in",
+                    "(",
+                    ")",
+                    "<",
+                    "==",
+                    "'a'",
+                    "1",
+                    ",",
+                    "None",
+                    "-",
+                    "+",
+                    "*",
+                    "/",
+                    "0",
+                    "1e300",
+                ],
+            ]
         ),
         max_size=12,
     ).map(" ".join)
@@ -144,6 +223,8 @@ def written(condition):
     """A condition as it could have been typed."""
 
     def shown(operand):
+        if isinstance(operand, Arithmetic):
+            return f"({shown(operand.left)}) {operand.operator} ({shown(operand.right)})"
         return operand.name if isinstance(operand, FieldName) else repr(operand)
 
     match condition:
@@ -164,6 +245,15 @@ def written(condition):
 signs = st.sampled_from(("==", "!=", "<", "<=", ">", ">="))
 numbers = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-1e9, 1e9)
 number_fields = st.sampled_from([name for name, kind in FIELDS.items() if kind is not str])
+calculations = st.recursive(
+    st.builds(Arithmetic, number_fields.map(FieldName), st.sampled_from("+-*"), numbers),
+    lambda inner: st.one_of(
+        st.builds(Arithmetic, inner, st.sampled_from("+-*/"), inner),
+        st.builds(Arithmetic, inner, st.just("/"), numbers.filter(bool)),
+        st.builds(Arithmetic, numbers, st.sampled_from("+-*/"), inner),
+    ),
+    max_leaves=4,
+)
 values_of = {
     "format": st.text(max_size=8),
     "camera": st.text(max_size=8),
@@ -182,6 +272,7 @@ some_values = st.one_of(
 )
 atoms = st.one_of(
     st.builds(Compare, number_fields.map(FieldName), signs, numbers),
+    st.builds(Compare, calculations, signs, numbers | calculations),
     st.builds(Compare, numbers, signs, number_fields.map(FieldName)),
     st.builds(Compare, number_fields.map(FieldName), signs, number_fields.map(FieldName)),
     st.builds(Compare, text_fields.map(FieldName), signs, text_fields.map(FieldName)),
