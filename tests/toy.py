@@ -12,7 +12,7 @@ from mmsearch.assembly import catalogs
 from mmsearch.assembly.indexing import index_builder
 from mmsearch.assembly.parts import make_blend, make_fusion, vector_index_plugin
 from mmsearch.core.errors import DecodeError, MMSearchError
-from mmsearch.core.files import open_regular
+from mmsearch.core.files import open_regular, stored_mtime_ns
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Query, Term
 from mmsearch.core.records import FoundTexts, SeenFile, SeenFolder, Sidecar
@@ -122,8 +122,8 @@ class ToyWalk:
             sidecars = ()
             if os.path.exists(path + b".txt"):
                 beside = os.stat(path + b".txt")
-                sidecars = (Sidecar(relative + b".txt", beside.st_size, beside.st_mtime_ns),)
-            yield SeenFile(relative, facts.st_size, facts.st_mtime_ns, sidecars)
+                sidecars = (Sidecar(relative + b".txt", beside.st_size, stored_mtime_ns(beside)),)
+            yield SeenFile(relative, facts.st_size, stored_mtime_ns(facts), sidecars)
 
 
 def gather(root, file):

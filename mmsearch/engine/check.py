@@ -11,7 +11,7 @@ from mmsearch.core.catalog import Catalog, Snapshot
 from mmsearch.core.display import display_path
 from mmsearch.core.durable import read_verified
 from mmsearch.core.errors import DamagedFileError, MMSearchError
-from mmsearch.core.files import reason_of, sha256_of
+from mmsearch.core.files import reason_of, sha256_of, stored_mtime_ns
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.ranking import exhaustive, merge, stack
@@ -176,7 +176,7 @@ def check_sources(catalog: Catalog, *, content: bool = False) -> Iterator[Findin
 def _source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
     try:
         facts = os.stat(path)  # noqa: PTH116
-        if (facts.st_size, facts.st_mtime_ns) != (size, mtime_ns):
+        if (facts.st_size, stored_mtime_ns(facts)) != (size, mtime_ns):
             return "has changed since it was indexed"
         if digest is not None and sha256_of(path) != digest:
             return "has another content than when it was indexed, and the same time"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmsearch.core.errors import DecodeError
+from mmsearch.core.files import stored_mtime_ns
 from mmsearch.core.protocols import ImagePreparation, Modality
 from mmsearch.core.types import Picture, Prepared
 
@@ -52,5 +53,5 @@ def _refuse_changed(task: DecodeTask) -> None:
         now = os.stat(task.path)  # noqa: PTH116 - bytes paths need os
     except OSError:
         raise DecodeError("the file vanished while it was being read", transient=True) from None
-    if (now.st_size, now.st_mtime_ns) != (task.size, task.mtime_ns):
+    if (now.st_size, stored_mtime_ns(now)) != (task.size, task.mtime_ns):
         raise DecodeError("the file changed while it was being read", transient=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import UnknownNameError
+from mmsearch.core.files import stored_mtime_ns
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.queries import Term
@@ -82,5 +83,5 @@ class StoredPictures:
             facts = os.stat(path)  # noqa: PTH116
         except OSError:
             return None
-        seen = SeenFile(known.path, facts.st_size, facts.st_mtime_ns)
+        seen = SeenFile(known.path, facts.st_size, stored_mtime_ns(facts))
         return known.image_id if surely_same(known, seen) else None

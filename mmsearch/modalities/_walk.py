@@ -14,7 +14,7 @@ from hashlib import sha256
 import pathspec
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.files import reason_of
+from mmsearch.core.files import reason_of, stored_mtime_ns
 from mmsearch.core.records import FailedFile, SeenFile, SeenFolder, Sidecar
 from mmsearch.modalities._texts.sidecar import SUFFIXES, sidecars_of
 
@@ -134,7 +134,7 @@ class FolderWalk:
                     if claims(name) or name.lower().endswith(SUFFIXES):
                         where = entry.path if place is None else name
                         facts = look(where, dir_fd=place, follow_symlinks=follow)
-                        pairs += (facts.st_size, facts.st_mtime_ns)
+                        pairs += (facts.st_size, stored_mtime_ns(facts))
                         names.append(name)
                 elif entry.is_dir(follow_symlinks=follow):
                     folder = relative + b"/" + name if relative else name

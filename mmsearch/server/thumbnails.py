@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
 from mmsearch.core.errors import DecodeError, GoneError
+from mmsearch.core.files import stored_mtime_ns
 from mmsearch.core.records import Record
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.server.kept_files import KeptFiles
@@ -38,7 +40,11 @@ def present(record: Record) -> bytes:
         facts = os.stat(path)  # noqa: PTH116 - bytes paths need os
     except OSError:
         facts = None
-    if facts is None or (facts.st_size, facts.st_mtime_ns) != (record.size, record.mtime_ns):
+    if (
+        facts is None
+        or not stat.S_ISREG(facts.st_mode)
+        or (facts.st_size, stored_mtime_ns(facts)) != (record.size, record.mtime_ns)
+    ):
         raise GoneError(
             f"The file of picture {record.id} is gone or has changed since it was indexed.",
             "Index its folder again.",

@@ -113,6 +113,23 @@ def test_a_file_that_was_fresh_when_it_was_read_is_read_again(layout, indexed):
     assert report.changed == 1
 
 
+@pytest.mark.parametrize("second", [-370, 330, 8000], ids=["1600", "2300", "9970"])
+def test_a_date_beyond_64_bits_counts_like_any_other(layout, photos, second):
+    absurd = second * 31_556_952
+    write(photos / "1/2.toy", "picture 1 2", absurd)
+    write(photos / "1/2.toy.txt", "a caption", absurd)
+    before = (photos / "1/2.toy").stat().st_mtime_ns
+    assert run(layout, photos)[0].added == FOLDERS * FILES
+    report, read = run(layout, photos)
+    assert (report.unchanged, report.retold, read) == (FOLDERS * FILES, 0, 0)
+    write(photos / "1/2.toy", "picture 2 1", absurd + 1)
+    write(photos / "1/2.toy.txt", "another c", absurd + 1)
+    # ext4 has no dates before 1901 or after 2446: there one second more is the same date.
+    differs = (photos / "1/2.toy").stat().st_mtime_ns != before
+    report, read = run(layout, photos)
+    assert (report.changed, report.unchanged) == (int(differs), FOLDERS * FILES - int(differs))
+
+
 def test_a_file_that_was_being_written_is_found_once_it_is_at_rest(layout, indexed):
     new = indexed / "2/new.toy"
     write(new, "new", 2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from mmsearch.core.records import Record
 from mmsearch.server.ranges import in_part
 from mmsearch.server.render import picture_answer
 from mmsearch.server.schemas import PictureAnswer
@@ -43,7 +45,12 @@ async def get_original(service: TheService, desk: TheDesk, image_id: ImageId) ->
     record = await service.record(desk, image_id)
     path = os.fsdecode(await run_in_threadpool(present, record))
     media_type = MEDIA_TYPES.get(record.picture.format, "application/octet-stream")
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"})
+    return FileResponse(
+        path,
+        media_type=media_type,
+        headers={"Cache-Control": "private, no-cache"},
+        stat_result=_facts_for_http(record),
+    )
 
 
 @router.get(
@@ -69,3 +76,13 @@ async def get_thumbnail(
     # A part of another picture would not fit to what somebody has of this one.
     fits = if_range in (None, f'"{tag}"')
     return in_part(content, wanted if fits else None, "image/webp", headers)
+
+
+def _facts_for_http(record: Record) -> os.stat_result:
+    """Return size and time for HTTP's headers, which have no dates after the year 9999.
+
+    A file system may have such dates; those of the catalog are earlier.
+    """
+    modified_at = record.mtime_ns / 1e9
+    whole = (stat.S_IFREG | 0o400, 0, 0, 1, 0, 0, record.size, 0, int(modified_at), 0)
+    return os.stat_result((*whole, 0.0, modified_at, 0.0))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core.records import KnownFile, SeenFile
-from mmsearch.engine.plan import CLOCK_DOUBT_NS, Fate, Settling, Verdict, compare
+from mmsearch.engine.plan import CLOCK_DOUBT_NS, CLOCK_SKEW_NS, Fate, Settling, Verdict, compare
 
 SECOND = 10**9
 KNOWN = KnownFile(b"a.jpg", 10, SECOND, 100 * SECOND, b"digest", 1)
@@ -30,6 +30,22 @@ def test_another_size_or_time_is_doubtful(change):
 def test_a_file_that_was_fresh_when_it_was_read_is_doubtful():
     fresh = replace(KNOWN, checked_ns=KNOWN.mtime_ns + CLOCK_DOUBT_NS)
     assert verdicts({b"a.jpg": fresh}, [SEEN]) == [Verdict.DOUBTFUL]
+
+
+@pytest.mark.parametrize(
+    ("ahead_ns", "verdict"),
+    [
+        (0, Verdict.DOUBTFUL),
+        (3600 * SECOND, Verdict.DOUBTFUL),
+        (CLOCK_SKEW_NS, Verdict.DOUBTFUL),
+        (CLOCK_SKEW_NS + 1, Verdict.UNCHANGED),
+        (2**62, Verdict.UNCHANGED),
+    ],
+)
+def test_a_date_in_the_future_proves_something_unless_a_clock_may_have_set_it(ahead_ns, verdict):
+    mtime_ns = KNOWN.checked_ns + ahead_ns
+    seen = replace(SEEN, mtime_ns=mtime_ns)
+    assert verdicts({b"a.jpg": replace(KNOWN, mtime_ns=mtime_ns)}, [seen]) == [verdict]
 
 
 def test_a_failed_file_waits_for_a_change_or_for_being_asked():

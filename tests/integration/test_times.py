@@ -1,0 +1,138 @@
+"""Files of dates that no camera gives: before 1677, after 2262, after the year 9999."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+import mmsearch as library
+from mmsearch.core.files import EARLIEST_NS, LATEST_NS
+from mmsearch.core.queries import Filters
+from mmsearch.engine import run
+from mmsearch.modalities import _walk
+from tests.over_http import asked
+
+MEMORY = "/dev/shm"  # noqa: S108 - a file system that holds any date
+SECOND = 10**9
+YEAR = 31_556_952
+DATES = {
+    "of-year-1.jpg": -1969 * YEAR,
+    "of-1600.jpg": -370 * YEAR,
+    "of-1677.jpg": -292 * YEAR,
+    "of-1969.jpg": -1,
+    "of-2262.jpg": 292 * YEAR,
+    "of-2300.jpg": 330 * YEAR,
+    "of-2446.jpg": 15_032_385_535,
+    "of-9999.jpg": 8029 * YEAR,
+    "of-300000.jpg": 298_030 * YEAR,
+}
+
+
+@pytest.fixture(params=["disk", "memory"], scope="module")
+def folder(request, tmp_path_factory, photos):
+    """Pictures of such dates, as far as the file system holds them; a tmpfs holds all."""
+    if request.param == "disk":
+        yield fill(tmp_path_factory.mktemp("dated"), photos)
+    elif os.access(MEMORY, os.W_OK):
+        with tempfile.TemporaryDirectory(dir=MEMORY) as made:
+            yield fill(Path(made), photos)
+    else:
+        pytest.skip("there is no /dev/shm here")
+
+
+def fill(folder, photos):
+    for name, path in zip(DATES, sorted((photos / "photos").iterdir()), strict=False):
+        shutil.copy(path, folder / name)
+        sidecar = folder / f"{name}.txt"
+        sidecar.write_text(f"the caption {name.replace('.', ' ')}")
+        for dated in (folder / name, sidecar):
+            os.utime(dated, ns=(0, DATES[name] * SECOND))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(folder, mmsearch, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    mmsearch("index", folder, "--home", home, "--model", "starter")
+    return home
+
+
+@pytest.fixture
+def index(home):
+    with library.open_index(home=home) as index:
+        yield index
+
+
+def test_a_second_run_reads_none_of_them(index, folder, monkeypatch):
+    monkeypatch.setattr(run, "sha256_of", None)
+    report = index.add_folder(folder)
+    assert (report.unchanged, report.added, report.changed) == (len(DATES), 0, 0)
+    assert (report.failed, report.retold) == ((), 0)
+
+
+def test_their_sources_are_what_they_were(index):
+    assert list(index.check(sources=True)) == []
+
+
+def test_their_dates_are_shown_and_filtered(index, folder):
+    shown = {hit.path.name: hit.modified_at for hit in index.search("a photograph", k=50)}
+    for name, seconds in DATES.items():
+        held = (folder / name).stat().st_mtime_ns
+        assert EARLIEST_NS <= shown[name] * SECOND <= LATEST_NS + 1e3
+        if EARLIEST_NS <= held <= LATEST_NS:
+            assert shown[name] == pytest.approx(held / SECOND)
+        assert (shown[name] < 0) == (seconds < 0)
+    late = names(index, Filters(after="2100-01-01T00:00:00"))
+    assert late == {name for name, seconds in DATES.items() if seconds > 200 * YEAR}
+    early = names(index, Filters(before="1970-01-01T00:00:00"))
+    assert early >= {name for name, seconds in DATES.items() if seconds < -YEAR}
+
+
+def names(index, filters):
+    return {hit.path.name for hit in index.search("a photograph", k=50, filters=filters)}
+
+
+def test_the_command_shows_them(home, folder, mmsearch, tmp_path):
+    again = mmsearch("index", folder, "--home", home)
+    assert f"{len(DATES)} unchanged" in again.out + again.err
+    shown = mmsearch("query", "a photograph", "-k", "50", "--home", home)
+    assert "2262-04-11" in shown.out
+    told = mmsearch("query", "a photograph", "-k", "50", "--home", home, "--json")
+    assert len(json.loads(told.out)["hits"]) == len(DATES)
+    mmsearch("query", "a photograph", "-k", "50", "--home", home, "--sheet", tmp_path / "sheet.png")
+    mmsearch("status", "--home", home)
+    mmsearch("check", "--sources", "--home", home)
+
+
+def test_a_server_hands_them_out(home, folder):
+    with asked(home) as server:
+        answer = server.get("/v1/indexes/default/search", params={"q": "a photograph", "limit": 50})
+        hits = answer.json()["hits"]
+        assert len(hits) == len(DATES)
+        for hit in hits:
+            original = server.get(hit["links"]["original"])
+            path = folder / hit["path"].rsplit("/", 1)[1]
+            assert (original.status_code, original.content) == (200, path.read_bytes())
+            assert server.get(hit["links"]["thumbnail"]).status_code == 200
+            assert server.get(hit["links"]["self"]).json()["modified_at"] == hit["modified_at"]
+
+
+def test_a_file_system_may_say_any_time(tmp_path, photos, monkeypatch):
+    """Without a file system that holds them."""
+    path = shutil.copy(min((photos / "photos").iterdir()), tmp_path)
+    look = os.stat
+
+    class Facts:
+        def __init__(self, facts):
+            self.st_size, self.st_mtime_ns = facts.st_size, 10**29
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_walk.os, "stat", lambda *a, **b: Facts(look(*a, **b)))
+        (seen,) = _walk.walk(os.fsencode(tmp_path), claims=lambda name: True)
+        (file,) = seen.files()
+    assert LATEST_NS - 2**40 < file.mtime_ns <= LATEST_NS
+    assert astuple(file)[:2] == (os.path.basename(path).encode(), os.path.getsize(path))
