@@ -95,8 +95,9 @@ class ReadFile:
 
     def close(self) -> None:
         """Close the connection that is kept; the next time opens another."""
-        while self._kept:
-            self._kept.pop()[1].close()
+        with suppress(IndexError):
+            while True:
+                self._kept.pop()[1].close()
 
     def _open(self) -> tuple[_Place | None, sqlite3.Connection]:
         place = _place(self._path)
@@ -160,7 +161,7 @@ def _connect_beside_writers(path: Path) -> sqlite3.Connection | None:
         except sqlite3.OperationalError as error:
             if _primary(error) not in _NO_SHARED_MEMORY:
                 raise
-            if not path.is_file() or _has_content(path.with_name(path.name + "-wal")):
+            if not path.is_file() or has_content(path.with_name(path.name + "-wal")):
                 raise
         else:
             return connection
@@ -206,7 +207,8 @@ def _place(path: Path) -> _Place | None:
     return None
 
 
-def _has_content(path: Path) -> bool:
+def has_content(path: Path) -> bool:
+    """Return whether a file is there and not empty."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmsearch.catalog.files import has_content
 from mmsearch.core.durable import file_sha256, publish_bytes
 from mmsearch.core.errors import DamagedFileError
 
@@ -103,8 +104,7 @@ def close_seal(catalog: Path, roots: Sequence[bytes]) -> None:
 
 
 def _beside(catalog: Path, suffix: str) -> bool:
-    path = catalog.with_name(catalog.name + suffix)
-    return path.exists() and path.stat().st_size > 0
+    return has_content(catalog.with_name(catalog.name + suffix))
 
 
 def _write(catalog: Path, seal: Seal) -> None:

@@ -37,8 +37,12 @@ def shared(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
 
     def take() -> None:
         try:
-            while left:
-                number, item = left.popleft()
+            while True:
+                # Not "while left": another thread may take the last item after that look.
+                try:
+                    number, item = left.popleft()
+                except IndexError:
+                    return
                 made[number] = work(item)
         except BaseException:
             left.clear()

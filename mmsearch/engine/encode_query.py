@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +80,8 @@ class QueryEncoder:
 
     def mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 (dim,), not of norm 1: the mean of the vectors of texts."""
-        self.remember(texts)
-        mean: NDArray[np.float32] = np.mean([self._texts[text] for text in texts], axis=0)
+        known = self.remember(texts)
+        mean: NDArray[np.float32] = np.mean([known[text] for text in texts], axis=0)
         return mean
 
     def kept_mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -93,15 +93,27 @@ class QueryEncoder:
         phrasings = self._prompts(prompts)
         self.remember([p.replace("{}", t.text) for t in terms if t.text for p in phrasings])
 
-    def remember(self, texts: Sequence[str]) -> None:
-        """Encode those texts whose vectors are not at hand."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        if not missing:
-            return
-        tokens = [self._encoder.prepare(Kind.TEXT, text) for text in missing]
-        self._texts.update(zip(missing, encode_tokens(self._encoder, tokens), strict=True))
-        while len(self._texts) > max(REMEMBERED, len(texts)):
-            self._texts.popitem(last=False)
+    def remember(self, texts: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
+        """Return float32 (dim,) for each text; those that are not known yet are encoded.
+
+        Another thread may drop any of them from memory at any moment: take them from here.
+        """
+        known = {}
+        missing = []
+        for text in dict.fromkeys(texts):
+            vector = self._texts.get(text)
+            if vector is None:
+                missing.append(text)
+            else:
+                known[text] = vector
+        if missing:
+            tokens = [self._encoder.prepare(Kind.TEXT, text) for text in missing]
+            fresh = dict(zip(missing, encode_tokens(self._encoder, tokens), strict=True))
+            known |= fresh
+            self._texts.update(fresh)
+            while len(self._texts) > max(REMEMBERED, len(texts)):
+                self._texts.popitem(last=False)
+        return known
 
     def dropped_tokens(self, terms: Sequence[Term]) -> int:
         """Tokens beyond what the encoder reads, in all terms together."""
@@ -122,8 +134,7 @@ class QueryEncoder:
     def _phrased(self, text: str, prompts: Sequence[str]) -> NDArray[np.float32]:
         if len(prompts) == 1:
             phrased = prompts[0].replace("{}", text)
-            self.remember([phrased])
-            return self._texts[phrased]
+            return self.remember([phrased])[phrased]
         mean = self.mean([prompt.replace("{}", text) for prompt in prompts])
         if np.linalg.norm(mean) <= NO_DIRECTION:
             mean = self.mean([text])

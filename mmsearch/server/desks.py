@@ -57,6 +57,8 @@ class Desks:
 
     def close(self) -> None:
         """Close them all; none opens again."""
-        self._names = list
-        for desk in self.opened():
+        with self._lock:
+            self._names = list
+            opened = self.opened()
+        for desk in opened:
             desk.close()

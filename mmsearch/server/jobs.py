@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from mmsearch import api
-from mmsearch.core.errors import StateError, UnknownNameError
+from mmsearch.core.errors import BusyError, StateError, UnknownNameError
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexReport, Progress
 
@@ -98,14 +98,18 @@ class Jobs:
         self._open_index = open_index
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
+        self._closed = False
 
     def start(self, index: str, root: Root, *, retry_failed: bool = False) -> Job:
         """Bring an index up to date with a folder.
 
         Raises:
             StateError: Another job is at work on it.
+            BusyError: The server is shutting down.
         """
         with self._lock:
+            if self._closed:
+                raise BusyError("The server is shutting down.", "Ask again in a while.")
             if any(job.index == index and job.state == "running" for job in self._jobs.values()):
                 raise StateError(
                     f"Index {index!r} is being brought up to date already.",
@@ -136,9 +140,12 @@ class Jobs:
 
     def close(self) -> None:
         """Interrupt what is under way, and wait for its end."""
-        for job in list(self._jobs.values()):
+        with self._lock:
+            self._closed = True
+            jobs = list(self._jobs.values())
+        for job in jobs:
             job.stop()
-        for job in list(self._jobs.values()):
+        for job in jobs:
             job.wait()
 
 

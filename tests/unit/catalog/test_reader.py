@@ -3,11 +3,12 @@
 import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmsearch.catalog import files
+from mmsearch.catalog import files, seal
 from mmsearch.catalog.opening import open_catalog
 from mmsearch.catalog.reader import open_reader
 from mmsearch.core.errors import DamagedFileError, MMSearchError, SchemaError, StateError
@@ -208,3 +209,23 @@ def test_a_file_that_vanishes_is_said(catalog, path):
     os.unlink(path)
     with pytest.raises(StateError, match="cannot be opened"):
         reader.identity()
+
+
+class JustTaken(list):
+    """Says that something is kept when another thread has just taken it."""
+
+    def __len__(self):
+        return max(1, super().__len__())
+
+
+def test_a_kept_connection_may_be_taken_while_all_are_closed(path, catalog):
+    read = files.ReadFile(path)
+    read._kept = JustTaken()
+    with read.reading() as rows:
+        assert rows.ask("SELECT 1") == [(1,)]
+    read.close()
+
+
+def test_a_log_may_be_removed_while_it_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    assert seal._beside(tmp_path / "catalog.sqlite", "-wal") is False

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
@@ -62,6 +63,28 @@ def test_helpers_that_are_busy_are_not_waited_for():
 
 def test_work_that_is_shared_again():
     assert shared(lambda item: sum(shared(abs, range(item))), range(6)) == [0, 0, 1, 3, 6, 10]
+
+
+class JustTaken(deque):
+    """Says that something is left when another thread has just taken the last item."""
+
+    def __len__(self):
+        return max(1, super().__len__())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 20])
+def test_the_last_item_may_go_to_another_thread(monkeypatch, count):
+    monkeypatch.setattr(threads, "deque", JustTaken)
+    assert shared(abs, range(-count, 0)) == list(range(count, 0, -1))
+
+
+def test_an_index_error_of_the_work_is_an_error():
+    with pytest.raises(IndexError, match="of the work"):
+        shared(_fail, range(3))
+
+
+def _fail(item):
+    raise IndexError("of the work")
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])

@@ -1,10 +1,13 @@
 """Texts of queries, in their phrasings."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import Term
+from mmsearch.engine import encode_query
 from mmsearch.engine.encode_query import QueryEncoder
 from tests.toy import ToyEncoder
 
@@ -32,3 +35,52 @@ def test_a_phrasing_has_one_place(queries, prompts):
 def test_there_must_be_a_phrasing(queries, prompts):
     with pytest.raises(InvalidQueryError, match="The query has no prompt"):
         queries.vectors([Term("a dog")], prompts)
+
+
+class Interrupted(ToyEncoder):
+    """While it encodes, another thread asks for other texts: those drop the older ones."""
+
+    others = ()
+
+    def encode(self, kind, batch):
+        others, self.others = self.others, ()
+        if others:
+            self.queries.remember(others)
+        return super().encode(kind, batch)
+
+
+@pytest.fixture
+def crowded(monkeypatch):
+    monkeypatch.setattr(encode_query, "REMEMBERED", 2)
+    encoder = Interrupted()
+    encoder.queries = QueryEncoder(encoder, lambda path, preparation: None)
+    encoder.queries.remember(["a dog", "a cat"])
+    encoder.others = ["a tree", "a boat"]
+    return encoder.queries
+
+
+def test_a_text_that_another_thread_drops_meanwhile_is_still_answered(crowded, queries):
+    texts = ["a dog", "a house", "a dog"]
+    np.testing.assert_array_equal(crowded.mean(texts), queries.mean(texts))
+
+
+def test_a_phrasing_that_another_thread_drops_at_once_is_still_answered(crowded, queries):
+    crowded._texts = Forgetful()
+    expected = queries.vectors([Term("a dog")], ["{}"])
+    np.testing.assert_array_equal(crowded.vectors([Term("a dog")], ["{}"]), expected)
+
+
+class Forgetful(OrderedDict):
+    def update(self, *given):
+        """Another thread drops all that is noted."""
+
+
+def test_texts_are_encoded_once():
+    encoder = ToyEncoder()
+    batches = []
+    encode = encoder.encode
+    encoder.encode = lambda kind, batch: batches.append(len(batch)) or encode(kind, batch)
+    queries = QueryEncoder(encoder, lambda path, preparation: None)
+    for _ in range(2):
+        queries.mean(["a dog", "a cat", "a dog"])
+    assert batches == [2]

@@ -1,5 +1,7 @@
 """Indexes by name, opened when they are first asked."""
 
+import threading
+
 import pytest
 
 from mmsearch.core.errors import BusyError, UnknownIndexError
@@ -24,3 +26,20 @@ def test_only_what_is_served_is_opened_and_only_once():
     assert opened == ["a"]
     with pytest.raises(BusyError):
         desks.desk("a").wait_for(lambda index: 1)
+
+
+def test_an_index_that_is_being_opened_is_closed_with_the_others():
+    """Its threads would keep the process for ever."""
+    def open_index(name):
+        closing.start()
+        # Long enough for what does not wait.
+        closing.join(0.2)
+        index = ToyIndex()
+        index.name = name
+        return index
+
+    desks = Desks(open_index, lambda: ["a"])
+    closing = threading.Thread(target=desks.close)
+    desk = desks.desk("a")
+    closing.join()
+    assert not any(thread.is_alive() for thread in desk._threads)
