@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 import operator
 import os
-import re
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
-import pathspec
 from sqlalchemy import (
     ColumnElement,
     Float,
@@ -38,6 +36,7 @@ from sqlalchemy.orm import aliased
 from mmsearch.catalog.files import Rows
 from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
 from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.globs import GlobError, Globs
 from mmsearch.core.queries import (
     FIELDS,
     All,
@@ -211,30 +210,19 @@ def _inside(
 
 def _with_paths(rows: Rows, patterns: Sequence[str], condition: Truth) -> Ids:
     """Of the pictures that meet a condition, those of which a file's path matches a pattern."""
-    spec = _patterns(patterns)
+    try:
+        globs = Globs(patterns)
+    except GlobError as error:
+        raise InvalidQueryError(str(error), "Patterns are those of .gitignore.") from error
     # By another name, for conditions on files are subqueries of their own.
     file = aliased(FileRow)
     files = select(file.image_id, file.path).join(ImageRow, file.image_id == ImageRow.id)
     found = {
         image_id
         for image_id, path in _ask(rows, files.where(condition))
-        if spec.match_file(_comparable(os.fsdecode(path)))
+        if globs.matches(os.fsdecode(path))
     }
     return np.array(sorted(number for number in found if number is not None), dtype=np.int64)
-
-
-def _patterns(globs: Sequence[str]) -> pathspec.GitIgnoreSpec:
-    try:
-        return pathspec.GitIgnoreSpec.from_lines([_comparable(glob) for glob in globs])
-    except (ValueError, re.error) as error:
-        raise InvalidQueryError(
-            f"{', '.join(globs)!r} is not a pattern of paths.", "Patterns are those of .gitignore."
-        ) from error
-
-
-def _comparable(text: str) -> str:
-    """Without regard to case; pathspec takes a line break for the end of a path."""
-    return text.lower().replace("\n", "\ue000")
 
 
 # --- conditions ---

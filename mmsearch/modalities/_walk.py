@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 
-import pathspec
-
 from mmsearch.core.errors import UsageError
 from mmsearch.core.files import reason_of, stored_mtime_ns
+from mmsearch.core.globs import GlobError, Globs
 from mmsearch.core.records import FailedFile, SeenFile, SeenFolder, Sidecar
 from mmsearch.modalities._texts.sidecar import SUFFIXES, sidecars_of
 
@@ -58,15 +56,11 @@ def walk(
     return FolderWalk(folder, claims, include, exclude, follow_symlinks, hidden)
 
 
-def _patterns(globs: Sequence[str]) -> pathspec.GitIgnoreSpec | None:
-    for glob in globs:
-        try:
-            pathspec.GitIgnoreSpec.from_lines([_comparable(glob)])
-        except (ValueError, re.error) as error:
-            raise UsageError(
-                f"{glob!r} is not a pattern of file names.", "Patterns are those of .gitignore."
-            ) from error
-    return pathspec.GitIgnoreSpec.from_lines(map(_comparable, globs)) if globs else None
+def _globs(patterns: Sequence[str]) -> Globs | None:
+    try:
+        return Globs(patterns) if patterns else None
+    except GlobError as error:
+        raise UsageError(str(error), "Patterns are those of .gitignore.") from error
 
 
 class FolderWalk:
@@ -84,8 +78,8 @@ class FolderWalk:
         self.unreadable: list[FailedFile] = []
         self._folder = folder
         self._claims = claims
-        self._include = _patterns(include)
-        self._exclude = _patterns(exclude)
+        self._include = _globs(include)
+        self._exclude = _globs(exclude)
         self._follow = follow_symlinks
         self._hidden = hidden
         self._choice = repr((tuple(include), tuple(exclude), follow_symlinks, hidden)).encode()
@@ -171,17 +165,17 @@ class FolderWalk:
     def _wants_folder(self, name: bytes, relative: bytes) -> bool:
         if not self._hidden and (name.startswith(b".") or name.lower() in SYSTEM_FOLDERS):
             return False
-        return self._exclude is None or not self._exclude.match_file(_pattern_path(relative) + "/")
+        return self._exclude is None or not self._exclude.matches(os.fsdecode(relative) + "/")
 
     def _wants_file(self, name: bytes, relative: bytes) -> bool:
         if not self._claims(name) or (not self._hidden and name.startswith(b".")):
             return False
         if self._exclude is None and self._include is None:
             return True
-        path = _pattern_path(relative)
-        if self._exclude is not None and self._exclude.match_file(path):
+        path = os.fsdecode(relative)
+        if self._exclude is not None and self._exclude.matches(path):
             return False
-        return self._include is None or self._include.match_file(path)
+        return self._include is None or self._include.matches(path)
 
 
 @dataclass(frozen=True)
@@ -227,12 +221,3 @@ def _place(path: bytes) -> Iterator[int | None]:
         yield place
     finally:
         os.close(place)
-
-
-def _pattern_path(relative: bytes) -> str:
-    return _comparable(os.fsdecode(relative))
-
-
-def _comparable(text: str) -> str:
-    """Without regard to case; pathspec takes a line break for the end of a path."""
-    return text.lower().replace("\n", "\ue000")

@@ -1,0 +1,244 @@
+import os
+import re
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+
+import pathspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mmsearch.core.globs import MAX_PATTERN_CHARS, MAX_PATTERNS, GlobError, Globs
+
+
+@pytest.mark.parametrize(
+    ("patterns", "path", "matches"),
+    [
+        (["*.jpg"], "a/b.jpg", True),
+        (["*.JPG"], "a/B.jpg", True),
+        (["*.jpg"], "a/b.jpeg", False),
+        (["a"], "a/b/c", True),
+        (["a"], "b/a/c", True),
+        (["/a"], "b/a", False),
+        (["a/b"], "a/b", True),
+        (["a/b"], "c/a/b", False),
+        (["a/"], "a", False),
+        (["a/"], "a/", True),
+        (["a/"], "b/a/c", True),
+        (["a/*"], "a/", False),
+        (["a/*/c"], "a/b/c", True),
+        (["a/*/c"], "a/b/b/c", False),
+        (["a/**/c"], "a/c", True),
+        (["a/**/c"], "a/b/b/c", True),
+        (["a/***/c"], "a/b/b/c", True),
+        (["a/**"], "a/b/c", True),
+        (["a/**"], "a", False),
+        (["a/**/"], "a/b", False),
+        (["a/**/"], "a/b/c", True),
+        (["**/a/b"], "c/a/b", True),
+        (["a**b"], "aXb", True),
+        (["x/a**b"], "x/a/b", False),
+        (["**"], "a/b", True),
+        (["a?c"], "abc", True),
+        (["a?c"], "aéc", True),
+        (["x/a?c"], "x/a/c", False),
+        (["[ab]"], "b", True),
+        (["[!ab]"], "b", False),
+        (["[^ab]"], "c", True),
+        (["x/a[!b]c"], "x/a/c", False),
+        (["[]a]"], "]", True),
+        (["[a-c]"], "b", True),
+        (["[A-C]"], "b", True),
+        (["[c-ab]"], "b", True),
+        ([r"[\]]"], "]", True),
+        (["[[:digit:]]"], "7", True),
+        ([r"\*"], "*", True),
+        ([r"\*"], "a", False),
+        (["#a"], "#a", False),
+        ([r"\#a"], "#a", True),
+        ([r"\!a"], "!a", True),
+        (["a "], "a", True),
+        ([r"a\ "], "a ", True),
+        ([""], "a", False),
+        (["/"], "a", False),
+        (["a\nb"], "a\nb", True),
+        (["*b"], "a\nb", True),
+        (["\udcff*"], "\udcffx", True),
+        (["{a,b}"], "a", False),
+        (["*.jpg", "!b.jpg"], "b.jpg", False),
+        (["!b.jpg", "*.jpg"], "b.jpg", True),
+        (["a/", "!a/b"], "a/b", False),
+        (["*.jpg", "!*.jpg/"], "a.jpg/b.jpg", True),
+        (["!a"], "b", False),
+    ],
+)
+def test_a_path_matches_as_in_gitignore(patterns, path, matches):
+    assert Globs(patterns).matches(path) is matches
+
+
+NAMES = st.text("abc", min_size=1, max_size=4)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+PIECES = st.sampled_from(
+    [
+        "a",
+        "b",
+        "c",
+        "*",
+        "**",
+        "***",
+        "?",
+        "/",
+        "/**/",
+        "**/",
+        "/*",
+        "[ab]",
+        "[!a]",
+        "[a-bc]",
+        "\\a",
+    ]
+)
+PATTERNS = st.lists(PIECES, min_size=1, max_size=7).map("".join)
+
+
+def differs_from_git(pattern):
+    """Where pathspec does, git is right; the test below compares with git."""
+    return pattern.endswith("**/") or any(odd in pattern for odd in ("***", "[!", "//"))
+
+
+@given(PATTERNS, PATHS)
+@settings(max_examples=600)
+@example("**/b/**/a", "b/b/a")
+@example("a*b*/**/*b", "ab/b/ab")
+def test_a_pattern_means_what_it_means_to_pathspec(pattern, path):
+    if differs_from_git(pattern):
+        return
+    try:
+        theirs = pathspec.GitIgnoreSpec.from_lines([pattern])
+    except ValueError:
+        return
+    assert Globs([pattern]).matches(path) == theirs.match_file(path)
+
+
+@given(st.lists(st.tuples(st.booleans(), PATTERNS), min_size=1, max_size=4), PATHS)
+@settings(max_examples=300)
+def test_several_patterns_mean_what_they_mean_to_pathspec(signed, path):
+    lines = [("" if includes else "!") + pattern for includes, pattern in signed]
+    if any(map(differs_from_git, lines)):
+        return
+    try:
+        theirs = pathspec.GitIgnoreSpec.from_lines(lines)
+    except ValueError:
+        return
+    assert Globs(lines).matches(path) == theirs.match_file(path)
+
+
+FILES = [
+    *("a", "b", "a.b", "ab", "ba", "aab", "abab", ".a", "-", "]", "[", "c-d", "!", "\\"),
+    *("d/a", "d/b", "d/ab", "d/d/a", "d/d/d/ab", "e/d/a", "e/a.b/c", "e/ba/ab", "f/a/b/a/b/c"),
+    *("g/h/i/j", "g/i/j", "g/j", "g/h/h/i/j.b", "1/2/3", "1/a2/b3", "x y", "x ", "#", "^"),
+]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    folder = tmp_path_factory.mktemp("tree")
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    return folder
+
+
+def ignored_by_git(tree, pattern):
+    (tree / ".git/info/exclude").write_bytes(os.fsencode(pattern) + b"\n")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--others", "--ignored", "--exclude-from=.git/info/exclude"],
+        cwd=tree,
+        check=True,
+        capture_output=True,
+    )
+    return set(os.fsdecode(listed.stdout).split("\0")) - {""}
+
+
+GIT_PIECES = st.sampled_from(
+    [
+        *("a", "b", "d", "e", "g", "h", ".", "2", " ", "-", "\\", "!", "#", "^", "]", "[", "\\["),
+        *("*", "**", "***", "?", "/", "/**/", "**/", "/**", "[ab]", "[!a]", "[^a]", "[a-h]"),
+        *("[h-a]", "[]a]", "[!]a]", "[a-]", "[[:alpha:]]", "[[:digit:]]", "[[:punct:]b]"),
+        *("[[:x:]]", "[a/b]", "[\\]]", "[a-c-e]", "\\/"),
+    ]
+)
+
+
+@given(pattern=st.lists(GIT_PIECES, min_size=1, max_size=6).map("".join))
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_pattern_means_what_it_means_to_git(tree, pattern):
+    theirs = ignored_by_git(tree, pattern)
+    try:
+        globs = Globs([pattern])
+    except GlobError:
+        assert theirs == set()  # git takes them for patterns that match nothing
+        return
+    assert {name for name in FILES if globs.matches(name)} == theirs
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["a"] * (MAX_PATTERNS + 1), "There are 101 patterns of paths; 100 are allowed."),
+        (
+            ["a" * (MAX_PATTERN_CHARS + 1)],
+            "A pattern of paths has 1,001 characters; 1,000 are allowed.",
+        ),
+        (["a\\"], r"The pattern of paths 'a\\' ends with a backslash."),
+        (["!"], "The pattern of paths '!' has an empty name."),
+        (["a//b"], "The pattern of paths 'a//b' has an empty name."),
+        (["b", "[c-a]"], "The pattern of paths '[c-a]' has brackets that hold nothing."),
+        (["[a"], "The pattern of paths '[a' has a [ without a ]."),
+        (["["], "The pattern of paths '[' has a [ without a ]."),
+        (["[!]"], "The pattern of paths '[!]' has a [ without a ]."),
+        (["[[:x:]]"], "The pattern of paths '[[:x:]]' has the unknown class 'x'."),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(patterns, message):
+    with pytest.raises(GlobError, match=f"^{re.escape(message)}$"):
+        Globs(patterns)
+
+
+LONGEST = 4096
+ADVERSARIES = [
+    "*" * 16 + "!",
+    "*a" * 499 + "*b",
+    "*?" * 499 + "b",
+    "?*" * 499 + "b",
+    "**/" * 330 + "x",
+    "**/a/" * 198 + "x",
+    "**/*a*/" * 140 + "x",
+    "a/**/" * 198 + "x",
+    "/**/a*a*a*b" * 90,
+    "[" * 1000,
+    "[!b]*" * 199 + "b",
+    "*[a-z]" * 160 + "b",
+    "(a+)+" * 100 + "b",
+    "{a,b}" * 190 + "b",
+    "*" + "a" * 998,
+    "**/" + "a*" * 490 + "/**/b",
+]
+PATHS_OF_ATTACKS = ["a" * LONGEST, "a/" * (LONGEST // 2) + "a", "aaaaaaa/" * (LONGEST // 8) + "a"]
+
+
+@pytest.mark.parametrize("pattern", ADVERSARIES)
+@pytest.mark.parametrize("path", PATHS_OF_ATTACKS, ids=["name", "folders", "names"])
+def test_no_pattern_takes_longer_than_its_length_times_that_of_the_path(pattern, path):
+    began = time.process_time()
+    with suppress(GlobError):
+        Globs([pattern]).matches(path)
+    # It takes a few milliseconds; what backtracks takes years.
+    assert time.process_time() - began < 5
