@@ -27,6 +27,7 @@ from mmsearch.catalog.files import (
     connect_for_reading,
     readable_error,
 )
+from mmsearch.catalog.limits import MAINTENANCE_S
 from mmsearch.core.faults import FaultPoint, reach
 
 _BEGIN, _PATH = "mmsearch_begin", "mmsearch_path"
@@ -157,7 +158,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
-    connection = connect(path, "rwc" if create else "rw")
+    connection = connect(path, "rwc" if create else "rw", MAINTENANCE_S)
     with closed_on_error(connection):
         connection.execute("PRAGMA foreign_keys = ON")
         # NORMAL would lose commits that were acknowledged when the power goes.

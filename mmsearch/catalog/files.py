@@ -6,11 +6,13 @@ Queries need no more than this: importing SQLAlchemy would take longer than they
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mmsearch.catalog.limits import QUERY_S, LimitedConnection, interruption
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, MMSearchError, StateError
 
 BUSY_TIMEOUT_S = 10.0
@@ -67,11 +69,13 @@ class ReadFile:
 
     Args:
         path: The database.
+        check: Refuses a database that is none of ours, whenever one is opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[Rows, Path], None]) -> None:
         self._path = path
-        self._kept: list[tuple[_Place, sqlite3.Connection]] = []
+        self._check = check
+        self._kept: list[tuple[_Place, LimitedConnection]] = []
 
     @contextmanager
     def reading(self) -> Iterator[Rows]:
@@ -80,10 +84,13 @@ class ReadFile:
         Raises:
             MMSearchError: The file cannot be read.
         """
-        place, connection = self._open()
+        place, connection, is_new = self._open()
+        rows = Rows(connection, self._path)
         try:
-            connection.execute("BEGIN")
-            yield Rows(connection, self._path)
+            rows.ask("BEGIN")
+            if is_new:
+                self._check(rows, self._path)
+            yield rows
             connection.execute("COMMIT")
         except BaseException:
             connection.close()
@@ -99,25 +106,28 @@ class ReadFile:
             while True:
                 self._kept.pop()[1].close()
 
-    def _open(self) -> tuple[_Place | None, sqlite3.Connection]:
+    def _open(self) -> tuple[_Place | None, LimitedConnection, bool]:
+        """Return where the file is if the connection may be kept, that, and whether it is new."""
         place = _place(self._path)
         with suppress(IndexError):
             opened_on, connection = self._kept.pop()
             if opened_on == place:
-                return place, connection
+                return place, connection, False
             connection.close()
         with _readable_errors(self._path):
             beside_writers = _connect_beside_writers(self._path)
             if beside_writers is not None:
-                return place, beside_writers
-            return None, _connect_to_unchanging(self._path)
+                return place, beside_writers, True
+            return None, _connect_to_unchanging(self._path), True
 
 
-def readable_error(error: BaseException, path: Path) -> MMSearchError | None:
+def readable_error(error: BaseException, path: Path) -> MMSearchError | KeyboardInterrupt | None:
     """What a user can act on in place of SQLite's own error; None if there is no such thing."""
     # sqlite3 raises some errors by itself; those have no code.
     if not isinstance(error, sqlite3.Error) or not hasattr(error, "sqlite_errorcode"):
         return None
+    if _primary(error) == sqlite3.SQLITE_INTERRUPT:
+        return interruption(path)
     kind, sentence, hint = _READABLE.get(_primary(error), (None, "", ""))
     return None if kind is None else kind(sentence.format(path=path, error=error), hint)
 
@@ -142,7 +152,7 @@ _NO_SHARED_MEMORY = {
 }
 
 
-def connect_for_reading(path: Path) -> sqlite3.Connection:
+def connect_for_reading(path: Path) -> LimitedConnection:
     """Read a WAL database, also one in a folder that cannot be written.
 
     SQLite needs a -shm file beside a WAL database. Where it can neither use nor make one, the
@@ -152,7 +162,7 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
     return _connect_beside_writers(path) or _connect_to_unchanging(path)
 
 
-def _connect_beside_writers(path: Path) -> sqlite3.Connection | None:
+def _connect_beside_writers(path: Path) -> LimitedConnection | None:
     """None where there can be no writers."""
     connection = connect(path, "ro")
     with closed_on_error(connection):
@@ -169,24 +179,34 @@ def _connect_beside_writers(path: Path) -> sqlite3.Connection | None:
     return None
 
 
-def _connect_to_unchanging(path: Path) -> sqlite3.Connection:
+def _connect_to_unchanging(path: Path) -> LimitedConnection:
     return connect(path, "ro&immutable=1")
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str, limit_s: float = QUERY_S) -> LimitedConnection:
     """A connection that begins no transaction by itself.
 
     Args:
         path: The database.
         mode: ``ro``, ``rw`` or ``rwc``, as in SQLite's URIs.
+        limit_s: Seconds that a statement may take.
     """
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
+        factory=LimitedConnection,
     )
+    with closed_on_error(connection):
+        connection.limit(limit_s)
+        if mode.startswith("ro"):
+            # Writers need it: their triggers fill FTS5 tables, which SQLite does not call safe.
+            connection.execute("PRAGMA trusted_schema = OFF")
+        if sys.version_info >= (3, 12):
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+    return connection
 
 
 @contextmanager

@@ -25,9 +25,9 @@ def open_reader(path: Path) -> CatalogReader:
         SchemaError: Its schema is newer or older than this code.
         StateError: It cannot be opened; a missing file is one such case.
     """
-    file = ReadFile(path)
-    with file.reading() as rows:
-        check_readable(rows, path)
+    file = ReadFile(path, check_readable)
+    with file.reading():
+        pass
     return CatalogReader(file)
 
 

@@ -3,13 +3,19 @@
 `PRAGMA user_version` holds how many of the `MIGRATIONS` a database has seen, so that opening one
 reads a single number; each is one transaction together with its record. The database's
 `application_id` tells a catalog from any other SQLite file.
+
+A catalog may come from anyone. A view or a trigger in it could do anything in the place of a table,
+so that a schema is compared with our own, text by text, before anything else is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import sqlite3
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmsearch.catalog.clock import now
 from mmsearch.catalog.files import Rows
@@ -21,10 +27,18 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-_FACTS = (
-    "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master)"
-    " FROM pragma_user_version, pragma_application_id"
+SCHEMA_SHA256 = "fbbc461bddda3ebffa07cf2059c945338e3756dd64bc59abdd447fa9800f3ac4"
+"""Of the statements of the newest schema, sorted, a line each: comparing all takes longer."""
+
+_MADE_BY_SQLITE = frozenset(
+    {
+        "CREATE TABLE sqlite_sequence(name,seq)",
+        "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+        "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+    }
 )
+
+_UNTRUSTED = "If you trust it, drop that with SQLite's own tool; else remove the index."
 
 
 def check_readable(rows: Rows, path: Path) -> None:
@@ -32,9 +46,10 @@ def check_readable(rows: Rows, path: Path) -> None:
 
     Raises:
         SchemaError: It is newer, or older and thus in need of a writer.
-        DamagedFileError: It is no catalog.
+        DamagedFileError: It is no catalog, or not as mmsearch makes it.
     """
-    version = _version(rows.ask(_FACTS)[0], path)
+    statements = _statements(rows)
+    version = _version(rows, statements, path)
     expected = len(MIGRATIONS)
     if version > expected:
         raise _newer(path, version, expected)
@@ -45,6 +60,7 @@ def check_readable(rows: Rows, path: Path) -> None:
             found=version,
             expected=expected,
         )
+    _compare(statements, MIGRATIONS, path)
 
 
 def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None = None) -> None:
@@ -57,21 +73,28 @@ def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None =
 
     Raises:
         SchemaError: The schema is newer than the steps.
-        DamagedFileError: It is an SQLite database, but no catalog.
+        DamagedFileError: It is an SQLite database, but no catalog, or not as mmsearch makes it.
     """
-    from mmsearch.catalog.connections import writing  # noqa: PLC0415 - costs SQLAlchemy
+    from mmsearch.catalog.connections import reading, rows_of, writing  # noqa: PLC0415 - SQLAlchemy
 
     steps = MIGRATIONS if migrations is None else migrations
-    with engine.connect() as connection:
-        version = _version(connection.exec_driver_sql(_FACTS).one(), path)
+    with reading(engine) as connection:
+        version = _checked_version(rows_of(connection), steps, path)
     while version < len(steps):
         with writing(engine) as connection:
-            version = _version(connection.exec_driver_sql(_FACTS).one(), path)
+            version = _checked_version(rows_of(connection), steps, path)
             if version < len(steps):
                 version += 1
                 _apply(connection, steps[version - 1], version)
+
+
+def _checked_version(rows: Rows, steps: Sequence[Migration], path: Path) -> int:
+    statements = _statements(rows)
+    version = _version(rows, statements, path)
     if version > len(steps):
         raise _newer(path, version, len(steps))
+    _compare(statements, steps[:version], path)
+    return version
 
 
 def _apply(connection: Connection, step: Migration, number: int) -> None:
@@ -84,15 +107,58 @@ def _apply(connection: Connection, step: Migration, number: int) -> None:
     connection.exec_driver_sql(f"PRAGMA user_version = {number}")
 
 
-def _version(facts: Any, path: Path) -> int:
+# --- is it ours? ---
+
+
+def _statements(rows: Rows) -> frozenset[str]:
+    """Return the statements that make up a schema, but for tables that SQLite makes by itself."""
+    found = rows.ask("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return frozenset(str(sql) for (sql,) in found) - _MADE_BY_SQLITE
+
+
+def schema_sha256(statements: Collection[str]) -> str:
+    """Return the digest of a schema, in hex."""
+    return hashlib.sha256("\n".join(sorted(statements)).encode("utf-8", "replace")).hexdigest()
+
+
+def expected_statements(steps: Sequence[Migration]) -> frozenset[str]:
+    """Return the statements that steps leave in a database made by this SQLite."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for step in steps:
+            for statement in step.statements:
+                connection.execute(statement)
+        return _statements(Rows(connection, Path(":memory:")))
+
+
+def _compare(statements: frozenset[str], steps: Sequence[Migration], path: Path) -> None:
+    """Refuse a schema that the steps do not make.
+
+    Raises:
+        DamagedFileError: It has something else, or lacks something.
+    """
+    if steps is MIGRATIONS and schema_sha256(statements) == SCHEMA_SHA256:
+        return
+    expected = expected_statements(steps)
+    for strange in sorted(statements - expected):
+        words = strange.split("(")[0].split()[:8]
+        raise DamagedFileError(
+            f"{path} holds what mmsearch did not make: {' '.join(words)[:120]}.", _UNTRUSTED
+        )
+    for missing in sorted(expected - statements):
+        raise DamagedFileError(
+            f"{path} lacks a part of its schema: {missing.split('(')[0].strip()}.",
+            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+        )
+
+
+def _version(rows: Rows, statements: frozenset[str], path: Path) -> int:
     """How many steps the database has seen; 0 for an empty one.
 
-    Args:
-        facts: The row of `_FACTS`.
-        path: The database, for messages.
+    Not from pragma_user_version: a table of that name would be read in its place.
     """
-    version, application, objects = facts
-    if application == APPLICATION_ID or not (objects or version or application):
+    ((version,),) = rows.ask("PRAGMA user_version")
+    ((application,),) = rows.ask("PRAGMA application_id")
+    if application == APPLICATION_ID or not (statements or version or application):
         return int(version)
     raise DamagedFileError(
         f"{path} is an SQLite database, but not a catalog of mmsearch.",

@@ -21,6 +21,7 @@
     │   └── IndexLimitError            the vector index cannot serve so many neighbours
     ├── GoneError                1     the file of a picture is not what was indexed
     ├── BusyError                1     more calls wait than will be answered in reasonable time
+    │   └── DeadlineError              a call took longer than it may
     ├── DeviceMemoryError        1     the memory of a GPU does not suffice, even for one item
     ├── ForbiddenError           1     the rules of a server do not allow it
     ├── ServerError              1     a server does not answer as it should
@@ -149,6 +150,10 @@ class BusyError(MMSearchError):
     """More calls wait than will be answered in reasonable time."""
 
     http_status = 503
+
+
+class DeadlineError(BusyError):
+    """A call took longer than it may."""
 
 
 class ForbiddenError(MMSearchError):

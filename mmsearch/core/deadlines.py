@@ -1,0 +1,56 @@
+"""When the work of the current context must end.
+
+A deadline is a reading of `time.monotonic`, in seconds. It belongs to the context of
+`contextvars`: tasks have that of the task that starts them, other threads only a copy that they
+are given.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from mmsearch.core.errors import DeadlineError
+
+_DEADLINE_S: ContextVar[float] = ContextVar("deadline_s", default=math.inf)
+
+
+def deadline_s() -> float:
+    """Return the deadline; infinity if there is none."""
+    return _DEADLINE_S.get()
+
+
+def seconds_left() -> float | None:
+    """Return the time until the deadline, 0 if it has passed; None if there is none."""
+    at_s = _DEADLINE_S.get()
+    return None if at_s == math.inf else max(at_s - time.monotonic(), 0.0)
+
+
+def is_past() -> bool:
+    """Return whether the deadline has passed."""
+    return time.monotonic() > _DEADLINE_S.get()
+
+
+def past_deadline() -> DeadlineError:
+    """Return the error of work that did not end in time."""
+    return DeadlineError(
+        "The request took longer than the server allows.",
+        "Ask for less, ask again when it is less busy, or start it with a larger --deadline.",
+    )
+
+
+@contextmanager
+def deadline(at_s: float) -> Iterator[None]:
+    """Set the deadline of what runs in this context; an earlier one stays.
+
+    Args:
+        at_s: A reading of `time.monotonic`.
+    """
+    token = _DEADLINE_S.set(min(at_s, _DEADLINE_S.get()))
+    try:
+        yield
+    finally:
+        _DEADLINE_S.reset(token)

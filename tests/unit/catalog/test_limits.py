@@ -1,0 +1,183 @@
+"""A catalog of unknown origin: its schema is compared with our own, and every statement ends."""
+
+import signal
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from mmsearch.catalog import limits
+from mmsearch.catalog.connections import open_engine, reading, rows_of
+from mmsearch.catalog.files import ReadFile, connect
+from mmsearch.catalog.migrations import MIGRATIONS
+from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.reader import open_reader
+from mmsearch.catalog.schema import SCHEMA_SHA256, expected_statements, schema_sha256
+from mmsearch.core.deadlines import deadline
+from mmsearch.core.errors import DamagedFileError, DeadlineError, StateError
+
+ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n"
+
+CRAFTED = {
+    "a view in the place of a table": (
+        f"DROP TABLE settings; CREATE VIEW settings (key, value) AS SELECT 'encoder', ({ENDLESS})",
+        "CREATE VIEW settings",
+    ),
+    "a view beside the tables": ("CREATE VIEW extra AS SELECT 1 AS x", "CREATE VIEW extra AS"),
+    "a trigger": (
+        "CREATE TRIGGER extra AFTER INSERT ON runs BEGIN DELETE FROM files; END",
+        "CREATE TRIGGER extra AFTER INSERT ON runs",
+    ),
+    "a virtual table": (
+        "CREATE VIRTUAL TABLE extra USING fts5 (x)",
+        "CREATE TABLE 'extra_config'",
+    ),
+    "a table in the place of a function": (
+        f"CREATE VIEW pragma_user_version AS {ENDLESS}",
+        "CREATE VIEW pragma_user_version AS WITH RECURSIVE n",
+    ),
+    "a generated column": (
+        "ALTER TABLE runs ADD COLUMN big AS (zeroblob(1000000000))",
+        "CREATE TABLE runs",
+    ),
+    "an index on an expression": ("CREATE INDEX extra ON runs (hex(id))", "CREATE INDEX extra"),
+}
+
+
+def craft(path, script):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+
+
+def opened(path):
+    return [
+        lambda: open_reader(path),
+        lambda: open_catalog(path, read_only=True),
+        lambda: open_catalog(path, sealed=False),
+    ]
+
+
+def test_the_digest_is_that_of_the_newest_schema():
+    assert schema_sha256(expected_statements(MIGRATIONS)) == SCHEMA_SHA256
+
+
+@pytest.mark.parametrize("case", CRAFTED)
+def test_a_schema_that_is_not_ours_is_refused(catalog, path, case):
+    catalog.close()
+    script, named = CRAFTED[case]
+    craft(path, script)
+    for opening in opened(path):
+        with pytest.raises(DamagedFileError) as caught:
+            opening()
+        assert caught.value.message.startswith(f"{path} holds what mmsearch did not make: {named}")
+        assert caught.value.hint
+
+
+def test_an_older_schema_with_something_else_is_not_upgraded(path):
+    from tests.unit.catalog.test_migrations import migrated
+
+    migrated(path, MIGRATIONS[:2])
+    craft(path, "CREATE TRIGGER extra AFTER INSERT ON migrations BEGIN DELETE FROM files; END")
+    with pytest.raises(DamagedFileError, match="CREATE TRIGGER extra AFTER INSERT ON migrations"):
+        open_catalog(path, sealed=False)
+
+
+def test_a_schema_that_lacks_a_table_is_refused(catalog, path):
+    catalog.close()
+    craft(path, "DROP TABLE folders")
+    for opening in opened(path):
+        with pytest.raises(DamagedFileError, match="lacks a part of its schema: CREATE TABLE fold"):
+            opening()
+
+
+def test_statistics_of_sqlite_are_no_strange_part(catalog, root, path):
+    catalog.close()
+    craft(path, "ANALYZE")
+    open_reader(path).close()
+    open_catalog(path, sealed=False).close()
+
+
+def test_a_file_that_takes_the_place_of_another_is_compared_too(catalog, root, path):
+    reader = open_reader(path)
+    with reader.snapshot() as snapshot:
+        assert snapshot.generation == 0
+    catalog.close()
+    craft(path, "CREATE VIEW extra AS SELECT 1")
+    with pytest.raises(DamagedFileError), reader.snapshot():
+        pass
+
+
+def endless_by_reader(path):
+    with ReadFile(path, lambda rows, path: None).reading() as rows:
+        rows.ask(ENDLESS)
+
+
+def endless_by_sqlalchemy(path):
+    engine = open_engine(path, create=False, read_only=True)
+    with reading(engine) as connection:
+        connection.exec_driver_sql(ENDLESS).all()
+
+
+def endless_in_a_snapshot(path):
+    engine = open_engine(path, create=False, read_only=True)
+    with reading(engine) as connection:
+        rows_of(connection).ask(ENDLESS)
+
+
+def endless_by_a_writer(path):
+    engine = open_engine(path, create=False, read_only=False)
+    with reading(engine) as connection:
+        connection.exec_driver_sql(ENDLESS).all()
+
+
+WAYS = [endless_by_reader, endless_by_sqlalchemy, endless_in_a_snapshot, endless_by_a_writer]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Limits that a test can wait for."""
+    monkeypatch.setattr(connect, "__defaults__", (0.2,))
+    monkeypatch.setattr("mmsearch.catalog.connections.MAINTENANCE_S", 0.2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_statement_without_end_is_ended(catalog, path, quick, way):
+    with pytest.raises(StateError) as caught:
+        way(path)
+    assert caught.value.message == f"Reading {path} took longer than 0 seconds."
+    assert caught.value.hint
+    assert caught.type is StateError
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_statement_ends_at_the_deadline_of_its_caller(catalog, path, way):
+    with pytest.raises(DeadlineError), deadline(time.monotonic() + 0.2):
+        way(path)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_statement_without_end_is_interrupted_by_a_signal(catalog, path, way):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            way(path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_next_statement_has_its_own_time(catalog, path, monkeypatch):
+    monkeypatch.setattr(limits, "STEPS", 1000)
+    with closing(connect(path, "ro", 0.3)) as connection:
+        for _ in range(3):
+            time.sleep(0.2)
+            counted = connection.execute(
+                "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 10000)"
+                " SELECT count(*) FROM n"
+            ).fetchall()
+            assert counted == [(10_000,)]
