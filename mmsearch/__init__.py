@@ -43,7 +43,14 @@ if TYPE_CHECKING:
     )
     from mmsearch.core.settings import Settings, load_settings
     from mmsearch.core.types import Text
-    from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport
+    from mmsearch.core.upkeep import (
+        CheckReport,
+        CompactReport,
+        CopyReport,
+        Finding,
+        RepairReport,
+        Verdict,
+    )
 
 __version__ = "0.1.0"
 
@@ -73,11 +80,19 @@ _HOMES = {
     ),
     "mmsearch.core.settings": ("Settings", "load_settings"),
     "mmsearch.core.types": ("Text",),
-    "mmsearch.core.upkeep": ("CompactReport", "CopyReport", "Finding", "RepairReport"),
+    "mmsearch.core.upkeep": (
+        "CheckReport",
+        "CompactReport",
+        "CopyReport",
+        "Finding",
+        "RepairReport",
+        "Verdict",
+    ),
 }
 
 __all__ = [
     "AsyncClient",
+    "CheckReport",
     "Client",
     "CompactReport",
     "CopyReport",
@@ -100,6 +115,7 @@ __all__ = [
     "Term",
     "Text",
     "UsageError",
+    "Verdict",
     "__version__",
     "list_indexes",
     "list_models",

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.models import encoder_of
 from mmsearch.assembly.parts import make_fusion, vector_index_plugin
-from mmsearch.core.catalog import Catalog
-from mmsearch.core.errors import EncoderMismatchError, IndexLockedError, MMSearchError
+from mmsearch.core.errors import IndexLockedError, MMSearchError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec
-from mmsearch.core.upkeep import Finding, Weight
-from mmsearch.engine.check import check_orphans, check_sources, check_vectors
+from mmsearch.core.upkeep import CheckReport, Finding, Verdict, Weight
+from mmsearch.engine.check import (
+    check_orphans,
+    check_sources,
+    check_vectors,
+    finding_of,
+    findings_of,
+)
 
-LOST_COMMITS = (
-    "The end of its -wal file cannot be read: it is damaged, or the power failed before that commit"
-    " was acknowledged."
+CATALOG = "catalog"
+
+MISSING = "The catalog is missing, though there are vectors."
+LOST_COMMITS = "Commits in its -wal file cannot be read."
+LOST_COMMIT = (
+    "The last commit in its -wal file cannot be read: it is damaged, or the power failed before"
+    " that commit was acknowledged. 'mmsearch repair' brings back what can be."
 )
 
 
@@ -29,79 +37,113 @@ def check(
     *,
     sources: bool,
     content: bool,
-) -> list[Finding]:
+) -> CheckReport:
     """See `mmsearch.api.keeping.KeptIndex.check`."""
-    if not layout.exists():
-        message = "The catalog is missing, though there are vectors."
-        return [Finding(Weight.DAMAGE, "catalog", message)]
-    found = list(_check_seal(layout))
-    # What damage makes of values may break anything that reads them.
+    found = check_catalog(layout)
+    if CheckReport.of(found).verdict is Verdict.SOUND:
+        found += _ended_by_error(_check_rest(layout, settings, say, sources, content))
+        found = _still_true(layout, found)
+    return CheckReport.of(found)
+
+
+def check_catalog(layout: IndexLayout, *, seal: bool = True) -> list[Finding]:
+    """Return what is wrong with the catalog, or could not be checked; nothing is written.
+
+    Args:
+        layout: The index.
+        seal: Compare the catalog with its seal, too.
+    """
+    found: list[Finding] = []
     try:
-        with catalogs.private_copy(layout) as copy:
-            found += (Finding(Weight.DAMAGE, "catalog", said) for said in copy.findings())
-            if any(finding.weight is Weight.DAMAGE for finding in found):
-                return found
-            found += _check_parts(layout, copy, settings, say)
-            if sources:
-                found += check_sources(copy, content=content)
-    except MMSearchError as error:
-        return [*found, Finding(Weight.DAMAGE, "catalog", error.message)]
-    except Exception as error:  # noqa: BLE001
-        message = f"It cannot be read: {type(error).__name__}: {error}."
-        return [*found, Finding(Weight.DAMAGE, "catalog", message)]
-    return _still_true(layout, found)
+        layout.catalog.stat()
+    except FileNotFoundError:
+        return [Finding(Weight.DAMAGE, CATALOG, MISSING)]
+    except OSError as error:
+        return [finding_of(CATALOG, error)]
+    if seal:
+        found += _ended_by_error(_check_seal(layout))
+    found += findings_of(CATALOG, _contradictions(layout))
+    return found
+
+
+def _contradictions(layout: IndexLayout) -> Iterator[str]:
+    with catalogs.one_state(layout) as catalog:
+        yield from catalog.findings()
 
 
 def _check_seal(layout: IndexLayout) -> Iterator[Finding]:
-    try:
-        if not catalogs.is_sealed(layout):
-            message = (
-                "A writer is at work, or the last one was killed: the catalog cannot be "
-                "compared with a checksum, only with itself."
-            )
-            yield Finding(Weight.NOTE, "catalog", message)
-            if _has_lost_commits(layout):
-                yield Finding(Weight.DAMAGE, "catalog", LOST_COMMITS)
-    except (MMSearchError, OSError) as error:
-        yield Finding(Weight.DAMAGE, "catalog", str(getattr(error, "message", error)))
+    if catalogs.is_sealed(layout):
+        return
+    message = (
+        "A writer is at work, or the last one was killed: the catalog cannot be "
+        "compared with a checksum, only with itself."
+    )
+    yield Finding(Weight.NOTE, CATALOG, message)
+    lost = _count_lost_commits(layout)
+    if lost > 1:
+        yield Finding(Weight.DAMAGE, CATALOG, LOST_COMMITS)
+    elif lost:
+        yield Finding(Weight.UNKNOWN, CATALOG, LOST_COMMIT)
 
 
-def _has_lost_commits(layout: IndexLayout) -> bool:
+def _count_lost_commits(layout: IndexLayout) -> int:
     try:
         with writer_lock(layout):
-            return catalogs.has_lost_commits(layout)
+            return catalogs.count_lost_commits(layout)
     except IndexLockedError:
-        return False
+        return 0
     except OSError:
         # Nobody writes where it is forbidden.
-        return catalogs.has_lost_commits(layout)
+        return catalogs.count_lost_commits(layout)
 
 
-def _check_parts(
-    layout: IndexLayout, copy: Catalog, settings: Settings, say: Callable[[str], None]
+def _check_rest(
+    layout: IndexLayout,
+    settings: Settings,
+    say: Callable[[str], None],
+    sources: bool,
+    content: bool,
 ) -> Iterator[Finding]:
-    identity = copy.identity()
-    fusion = make_fusion(identity.fusion if identity else FusionSpec())
-    yield from check_vectors(layout, copy, vector_index_plugin, fusion)
-    yield from check_orphans(layout, copy.referenced_files())
-    if identity is None:
-        return
+    with catalogs.one_state(layout) as state:
+        identity = state.identity()
+        fusion = None
+        try:
+            fusion = make_fusion(identity.fusion) if identity else None
+        except MMSearchError as error:
+            yield finding_of(CATALOG, error)
+        yield from check_vectors(layout, state, vector_index_plugin, fusion)
+        yield from check_orphans(layout, state.referenced_files())
+    if identity is not None:
+        try:
+            encoder_of(identity, settings, say)
+        except MMSearchError as error:
+            message = f"The index cannot be searched or filled here: {error.message}"
+            yield Finding(Weight.NOTE, "encoder", message)
+    if sources:
+        # Reading pictures takes long, and a state that is held makes a writer's files grow.
+        with catalogs.reading(layout) as catalog:
+            yield from check_sources(catalog, content=content)
+
+
+def _ended_by_error(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield findings, and one for the error that ends them, if one does."""
     try:
-        encoder_of(identity, settings, say)
-    except EncoderMismatchError as error:
-        yield Finding(Weight.DAMAGE, "encoder", error.message)
-    except MMSearchError as error:
-        yield Finding(Weight.NOTE, "encoder", f"It cannot be had here: {error.message}")
+        yield from findings
+    except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing by itself
+        yield finding_of(CATALOG, error)
 
 
 def _still_true(layout: IndexLayout, found: list[Finding]) -> list[Finding]:
-    """Without what a writer has replaced since the copy was made."""
-    with catalogs.reading(layout) as catalog:
-        now = catalog.referenced_files()
+    """Leave out what a writer has replaced since the catalog was read."""
+    try:
+        with catalogs.reading(layout) as catalog:
+            now = catalog.referenced_files()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing by itself
+        return [*found, finding_of(CATALOG, error)]
     files = ("segments/", "ann/")
     return [
         finding
         for finding in found
         if not finding.part.startswith(files)
-        or (finding.part in now) == (finding.weight is Weight.DAMAGE)
+        or (finding.part in now) == (finding.weight is not Weight.NOTE)
     ]

@@ -21,7 +21,7 @@ from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
-from mmsearch.core.upkeep import CompactReport, CopyReport, Finding, RepairReport
+from mmsearch.core.upkeep import CheckReport, CompactReport, CopyReport, RepairReport
 from mmsearch.engine.binding import bound_identity
 
 StrPath = str | bytes | os.PathLike[str]
@@ -107,17 +107,19 @@ class KeptIndex:
 
     # --- whether it is sound ---
 
-    def check(self, *, sources: bool = False, content: bool = False) -> list[Finding]:
+    def check(self, *, sources: bool = False, content: bool = False) -> CheckReport:
         """Compare everything in the index with everything else in it; nothing is changed.
 
-        Works beside a writer: it looks at one generation.
+        Works beside a writer, and on a disk that cannot be written: one generation is compared.
+        Whatever could not be read, such as for want of memory, of permission or of open files, is
+        reported as unknown, never as damage.
 
         Args:
             sources: Also whether the pictures' files are still as they were.
             content: With ``sources``: read them and compare their digests.
 
         Returns:
-            What is wrong, and what is merely worth knowing; [] for nothing.
+            The verdict, what is wrong, and what is worth knowing.
 
         Raises:
             UnknownIndexError: Nothing was ever indexed into it.
@@ -132,12 +134,17 @@ class KeptIndex:
     ) -> RepairReport:
         """Make again what is derived, put aside what is damaged, encode again what is lost.
 
+        Only what is proved to be damaged is changed; every row of a damaged catalog that can still
+        be read is carried over.
+
         Args:
             wait_s: How long to wait for a writer, in seconds.
             progress: Called often.
 
         Raises:
             UnknownIndexError: Nothing was ever indexed into it.
+            InspectionError: Something could not be checked, such as for want of memory, of
+                permission or of open files, or because a newer mmsearch made it.
             ModelUnavailableError: Pictures must be encoded, and the encoder cannot be had.
         """
         from mmsearch.api.repairing import repair  # noqa: PLC0415 - searches never need it

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from mmsearch.core.catalog import Catalog, Reader
-from mmsearch.core.errors import MMSearchError, StateError, UnknownIndexError
+from mmsearch.core.durable import publish_bytes, sync_folder
+from mmsearch.core.errors import DamagedFileError, StateError, UnknownIndexError
+from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.layout import IndexLayout, index_names
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Identity
+from mmsearch.core.types import EncoderSpec
 
 
 @contextmanager
@@ -88,26 +92,20 @@ def opened(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalog]:
 
 
 @contextmanager
-def private_copy(layout: IndexLayout) -> Iterator[Catalog]:
-    """A copy of one state of a catalog, which nobody else changes.
+def one_state(layout: IndexLayout) -> Iterator[Catalog]:
+    """Open the newest state of a catalog for reading; it stays as it is, beside a writer too.
 
     Raises:
-        DamagedFileError: The catalog cannot be read.
-        UnknownIndexError: There is no such index.
+        DamagedFileError: The catalog is damaged.
+        MMSearchError: It cannot be read, which proves nothing.
     """
-    import tempfile  # noqa: PLC0415 - only checks and repairs need it
+    from mmsearch.catalog.opening import open_one_state  # noqa: PLC0415 - costs SQLAlchemy
 
-    from mmsearch.catalog.opening import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
-
-    with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
-        path = Path(folder) / "copy.sqlite"
-        with reading(layout) as catalog:
-            catalog.copy_to(path)
-        copy = open_catalog(path, sealed=False)
-        try:
-            yield copy
-        finally:
-            copy.close()
+    catalog = open_one_state(layout.catalog)
+    try:
+        yield catalog
+    finally:
+        catalog.close()
 
 
 def is_sealed(layout: IndexLayout) -> bool:
@@ -121,31 +119,107 @@ def is_sealed(layout: IndexLayout) -> bool:
     return check_seal(layout.catalog)
 
 
-def has_lost_commits(layout: IndexLayout) -> bool:
-    """Whether a killed writer left commits that cannot be read.
+def count_lost_commits(layout: IndexLayout) -> int:
+    """Count the commits of a killed writer that cannot be read.
 
-    After a power cut that may be the one commit that was not acknowledged. No writer may be at
-    work.
+    After a power cut one may be the commit that was not acknowledged; more than one is damage. No
+    writer may be at work.
     """
     from mmsearch.catalog.wal import commits_passed_over  # noqa: PLC0415
 
-    return commits_passed_over(layout.catalog) > 0
+    return commits_passed_over(layout.catalog)
 
 
-def salvage(layout: IndexLayout) -> tuple[Identity | None, tuple[bytes, ...]]:
-    """What can still be read of a damaged catalog: what it is bound to, and its folders."""
+@dataclass(frozen=True)
+class Salvage:
+    """What can still be read of a damaged catalog, but for the rows that `carry_over` takes.
+
+    Attributes:
+        settings: By key.
+        encoder: Of the index, if the settings name it.
+        staged: Numbers of segments that wait to take the place of all others.
+        sealed_roots: The folders that the seal names.
+    """
+
+    settings: Mapping[str, Any]
+    encoder: EncoderSpec | None
+    staged: frozenset[int]
+    sealed_roots: tuple[bytes, ...]
+
+    def identity(self, encoder: EncoderSpec, otherwise: Identity) -> tuple[Identity, list[str]]:
+        """Return what the index is bound to, and the settings that were lost.
+
+        Args:
+            encoder: The encoder of the vectors.
+            otherwise: What takes the place of the settings that are lost.
+        """
+        from mmsearch.catalog.identity import identity_from  # noqa: PLC0415
+
+        return identity_from(self.settings, encoder, otherwise)
+
+
+def salvage(layout: IndexLayout) -> Salvage:
+    """Return what can still be read of a damaged catalog.
+
+    Raises:
+        InspectionError: It cannot be read for another reason than damage.
+    """
+    # Only repairs need these.
+    from mmsearch.catalog.identity import encoder_from  # noqa: PLC0415
+    from mmsearch.catalog.salvage import (  # noqa: PLC0415
+        DamagedCatalog,
+        read_settings,
+        read_staged,
+    )
     from mmsearch.catalog.seal import read_seal  # noqa: PLC0415
 
-    identity: Identity | None = None
     roots: tuple[bytes, ...] = ()
-    with suppress(MMSearchError):
+    with suppress(DamagedFileError):
         seal = read_seal(layout.catalog)
         roots = seal.roots if seal else ()
-    # What damage makes of a catalog's values may break anything that reads them.
-    with suppress(Exception), reading(layout) as catalog:
-        identity = catalog.identity()
-        roots = tuple({*roots, *(root.path for root in catalog.roots())})
-    return identity, roots
+    with closing(DamagedCatalog(layout.catalog)) as damaged:
+        settings, staged = read_settings(damaged), read_staged(damaged)
+    return Salvage(settings, encoder_from(settings), frozenset(staged), roots)
+
+
+def replace_catalog(layout: IndexLayout, fresh: IndexLayout) -> None:
+    """Put a new catalog in the place of a damaged one; killed meanwhile, it can be done again.
+
+    The seal of the new one comes first: until its database is there, the old one does not match.
+
+    Args:
+        layout: The index.
+        fresh: The new catalog's, closed and sealed.
+
+    Raises:
+        StateError: The new one has no seal: there was no room for it.
+    """
+    from mmsearch.catalog.seal import read_seal, seal_path  # noqa: PLC0415
+
+    seal = read_seal(fresh.catalog) if fresh.catalog.exists() else None
+    if seal is None or seal.sha256 is None:
+        raise StateError("The new catalog could not be finished.", "Free some space on the disk.")
+    with seal_path(fresh.catalog).open("rb") as file:
+        publish_bytes(seal_path(layout.catalog), file.read())
+    for suffix in ("-wal", "-shm", "-journal"):
+        layout.catalog.with_name(layout.catalog.name + suffix).unlink(missing_ok=True)
+    reach(FaultPoint.CATALOG_MADE)
+    fresh.catalog.replace(layout.catalog)
+    reach(FaultPoint.CATALOG_NAMED)
+    sync_folder(layout.folder)
+
+
+def is_half_replaced(layout: IndexLayout, fresh: IndexLayout) -> bool:
+    """Whether `replace_catalog` was killed before the new database got its place."""
+    from mmsearch.catalog.seal import read_seal, seal_path  # noqa: PLC0415
+
+    if not fresh.catalog.exists() or not seal_path(fresh.catalog).exists():
+        return False
+    try:
+        new, present = read_seal(fresh.catalog), read_seal(layout.catalog)
+    except DamagedFileError:
+        return False
+    return new is not None and new.sha256 is not None and new == present
 
 
 def drop_seal(layout: IndexLayout) -> None:

@@ -18,7 +18,7 @@ from traceback import clear_frames
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from mmsearch.catalog.files import (
     Rows,
@@ -26,6 +26,7 @@ from mmsearch.catalog.files import (
     connect,
     connect_for_reading,
     readable_error,
+    readable_errors,
 )
 from mmsearch.catalog.limits import MAINTENANCE_S
 from mmsearch.core.faults import FaultPoint, reach
@@ -56,8 +57,37 @@ def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
         engine = create_engine(
             "sqlite://", creator=open_connection, poolclass=QueuePool, pool_size=2, max_overflow=-1
         )
-    engine.update_execution_options(**{_PATH: path})
     event.listen(engine, "begin", _begin)
+    return _set_up(engine, path)
+
+
+def open_state(path: Path) -> Engine:
+    """Return an engine that reads one state of a catalog until it is disposed of.
+
+    Its one connection stays in one transaction, whatever SQLAlchemy begins and ends on it.
+
+    Args:
+        path: The database.
+
+    Raises:
+        MMSearchError: It cannot be read.
+    """
+    with readable_errors(path):
+        connection = connect_for_reading(path)
+        with closed_on_error(connection):
+            connection.execute("BEGIN")
+            # SQLite's snapshot begins with the first read.
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    engine = create_engine(
+        "sqlite://", creator=lambda: connection, poolclass=StaticPool, pool_reset_on_return=None
+    )
+    for name in ("do_commit", "do_rollback"):
+        setattr(engine.dialect, name, lambda connection: None)
+    return _set_up(engine, path)
+
+
+def _set_up(engine: Engine, path: Path) -> Engine:
+    engine.update_execution_options(**{_PATH: path})
     event.listen(engine, "handle_error", lambda context: _translate(context, path))
     return engine
 

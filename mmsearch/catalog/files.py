@@ -26,6 +26,9 @@ _READABLE: dict[int, tuple[type[MMSearchError], str, str]] = {
     sqlite3.SQLITE_NOTADB: (DamagedFileError, "{path} is not an SQLite database.", _REPAIR),
     sqlite3.SQLITE_CORRUPT: (DamagedFileError, "{path} is damaged: {error}.", _REPAIR),
     sqlite3.SQLITE_BUSY: (IndexLockedError, "{path} is held by another program.", _WAIT),
+    sqlite3.SQLITE_LOCKED: (IndexLockedError, "{path} is held by another program.", _WAIT),
+    sqlite3.SQLITE_PROTOCOL: (IndexLockedError, "{path} is held by another program.", _WAIT),
+    sqlite3.SQLITE_PERM: (StateError, "{path} cannot be opened: {error}.", _PERMISSIONS),
     sqlite3.SQLITE_FULL: (
         StateError,
         "There is no room left on the disk of {path}.",
@@ -37,17 +40,24 @@ _READABLE: dict[int, tuple[type[MMSearchError], str, str]] = {
 }
 
 
+_NOT_UTF8 = "Could not decode to UTF-8"
+
+
 class Rows:
     """Reads rows over a connection.
 
     Args:
         connection: Of sqlite3, with ``isolation_level=None``.
         path: The database, for messages.
+
+    Attributes:
+        connection: The same.
+        path: The same.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection = connection
-        self._path = path
+        self.path = path
 
     def ask(
         self, statement: str, values: Mapping[str, object] | Sequence[object] = ()
@@ -57,7 +67,7 @@ class Rows:
         Raises:
             MMSearchError: What SQLite says, where there is something to do about it.
         """
-        with _readable_errors(self._path):
+        with readable_errors(self.path):
             return self.connection.execute(statement, values).fetchall()
 
 
@@ -114,7 +124,7 @@ class ReadFile:
             if opened_on == place:
                 return place, connection, False
             connection.close()
-        with _readable_errors(self._path):
+        with readable_errors(self._path):
             beside_writers = _connect_beside_writers(self._path)
             if beside_writers is not None:
                 return place, beside_writers, True
@@ -123,8 +133,12 @@ class ReadFile:
 
 def readable_error(error: BaseException, path: Path) -> MMSearchError | KeyboardInterrupt | None:
     """What a user can act on in place of SQLite's own error; None if there is no such thing."""
+    if not isinstance(error, sqlite3.Error):
+        return None
     # sqlite3 raises some errors by itself; those have no code.
-    if not isinstance(error, sqlite3.Error) or not hasattr(error, "sqlite_errorcode"):
+    if not hasattr(error, "sqlite_errorcode"):
+        if _NOT_UTF8 in str(error):
+            return DamagedFileError(f"{path} is damaged: it holds text that is not UTF-8.", _REPAIR)
         return None
     if _primary(error) == sqlite3.SQLITE_INTERRUPT:
         return interruption(path)
@@ -133,7 +147,8 @@ def readable_error(error: BaseException, path: Path) -> MMSearchError | Keyboard
 
 
 @contextmanager
-def _readable_errors(path: Path) -> Iterator[None]:
+def readable_errors(path: Path) -> Iterator[None]:
+    """Raise what a user can act on in place of SQLite's own errors; see `readable_error`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -206,6 +221,8 @@ def connect(path: Path, mode: str, limit_s: float = QUERY_S) -> LimitedConnectio
             connection.execute("PRAGMA trusted_schema = OFF")
         if sys.version_info >= (3, 12):
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        # Whether there is room in the folder of temporary files must not matter.
+        connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 

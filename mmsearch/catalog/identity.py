@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from numbers import Real
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.catalog.clock import now
 from mmsearch.catalog.files import Rows
-from mmsearch.core.errors import EncoderMismatchError
+from mmsearch.core.errors import DamagedFileError, EncoderMismatchError
 from mmsearch.core.records import Identity
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals, TextSource
@@ -17,24 +20,94 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+_NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
 def read_identity(rows: Rows) -> Identity | None:
-    """What the index is bound to; None before `write_identity`."""
+    """Return what the index is bound to; None before `write_identity`.
+
+    Raises:
+        DamagedFileError: The settings are not those that a writer leaves.
+    """
     stored = rows.ask("SELECT key, value FROM settings")
-    settings: dict[str, Any] = {key: json.loads(value) for key, value in stored}
-    if "encoder" not in settings:
-        return None
-    return Identity(
-        encoder=EncoderSpec(**settings["encoder"]),
-        fusion=_fusion(settings["fusion"]),
+    try:
+        settings: dict[str, Any] = {key: json.loads(value) for key, value in stored}
+        return _identity(settings) if "encoder" in settings else None
+    except _NONSENSE as error:
+        raise DamagedFileError(
+            f"The settings in {rows.path} cannot be understood ({type(error).__name__}).",
+            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+        ) from error
+
+
+def _identity(settings: Mapping[str, Any]) -> Identity:
+    encoder = EncoderSpec(**settings["encoder"])
+    _refuse_other(encoder, name=str, dim=int, weights_sha256=str, preprocessing=dict)
+    _refuse_other(encoder, code_version=int, context_length=int)
+    stored = settings["fusion"]
+    # The first schema kept the name alone.
+    fusion = FusionSpec(stored) if isinstance(stored, str) else FusionSpec(**stored)
+    _refuse_other(fusion, name=str, text_weight=Real, kind_weights=dict)
+    goals = SearchGoals(**settings.get("goals", {}))
+    _refuse_other(goals, recall=Real, memory_mb=Real | None, latency_ms=Real | None)
+    identity = Identity(
+        encoder=encoder,
+        fusion=fusion,
         vector_index=settings["vector_index"],
         texts=tuple(TextSource(name) for name in settings.get("texts", DEFAULT_SOURCES)),
-        goals=SearchGoals(**settings.get("goals", {})),
+        goals=goals,
     )
+    _refuse_other(identity, vector_index=str)
+    if encoder.dim < 1 or not all(isinstance(w, Real) for w in fusion.kind_weights.values()):
+        raise ValueError("a number is out of range")
+    return identity
 
 
-def _fusion(stored: Any) -> FusionSpec:
-    """The first schema kept the name alone."""
-    return FusionSpec(stored) if isinstance(stored, str) else FusionSpec(**stored)
+def _refuse_other(value: object, **kinds: type | UnionType) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(getattr(value, name), kind):
+            raise TypeError(name)
+
+
+def identity_from(
+    stored: Mapping[str, Any], encoder: EncoderSpec, otherwise: Identity
+) -> tuple[Identity, list[str]]:
+    """Return an identity of settings of which some may be lost, and which are.
+
+    Args:
+        stored: By key, as `read_identity` reads them.
+        encoder: The encoder of the index.
+        otherwise: What takes the place of the settings that are lost.
+    """
+    settings = _as_settings(replace(otherwise, encoder=encoder))
+    lost = []
+    for key in ("fusion", "vector_index", "texts", "goals"):
+        changed = {**settings, key: stored.get(key)}
+        try:
+            _identity(changed)
+        except _NONSENSE:
+            lost.append(key)
+        else:
+            settings = changed
+    return _identity(settings), lost
+
+
+def encoder_from(stored: Mapping[str, Any]) -> EncoderSpec | None:
+    """Return the encoder of settings of which some may be lost."""
+    try:
+        return _identity({"fusion": "image", "vector_index": "auto", **stored}).encoder
+    except _NONSENSE:
+        return None
+
+
+def _as_settings(identity: Identity) -> dict[str, Any]:
+    return {
+        "encoder": asdict(identity.encoder),
+        "fusion": asdict(identity.fusion),
+        "vector_index": identity.vector_index,
+        "texts": list(identity.texts),
+        "goals": asdict(identity.goals),
+    }
 
 
 def write_identity(connection: Connection, identity: Identity) -> None:
@@ -72,14 +145,7 @@ def replace_identity(connection: Connection, identity: Identity) -> None:
 
     from mmsearch.catalog.tables import SettingRow  # noqa: PLC0415
 
-    settings: dict[str, Any] = {
-        "encoder": asdict(identity.encoder),
-        "fusion": asdict(identity.fusion),
-        "vector_index": identity.vector_index,
-        "texts": list(identity.texts),
-        "goals": asdict(identity.goals),
-        "mmsearch_version": _mmsearch_version(),
-    }
+    settings = {**_as_settings(identity), "mmsearch_version": _mmsearch_version()}
     upsert = insert(SettingRow)
     upsert = upsert.on_conflict_do_update(
         index_elements=["key"], set_={"value": upsert.excluded.value}

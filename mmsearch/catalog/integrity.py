@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import JSON, Column, Connection, Float, Integer, LargeBinary, Text
 
-from mmsearch.catalog.connections import reading, writing
-from mmsearch.core.errors import MMSearchError
+from mmsearch.catalog.files import Rows
+from mmsearch.catalog.identity import read_identity
+from mmsearch.catalog.migrations import MIGRATIONS
+from mmsearch.catalog.tables import Base
+from mmsearch.core.errors import DamagedFileError, MMSearchError
 
 # What must select nothing, and what it means if it does.
 _LAWS = (
@@ -43,30 +47,53 @@ _LAWS = (
         "{count} files have another content than their picture",
     ),
 )
-_FULL_TEXT = ("words", "trigrams")
+_FULL_TEXT: dict[str, str] = {
+    found[1]: found[2]
+    for step in MIGRATIONS
+    for statement in step.statements
+    if (found := re.match(r"\s*CREATE VIRTUAL TABLE (\w+) USING (fts5 .*)", statement, re.DOTALL))
+}
+"""What defines each full-text table, by its name."""
+
+_STORED_AS = (
+    # JSON first: it is a kind of text to SQLAlchemy, and SQLite stores plain numbers as such.
+    (JSON, ("text", "integer", "real")),
+    (Integer, ("integer",)),
+    (Float, ("real",)),
+    (LargeBinary, ("blob",)),
+    (Text, ("text",)),
+)
 
 
-def findings(engine: Engine) -> list[str]:
-    """What is wrong, a sentence each.
+def findings(rows: Rows) -> Iterator[str]:
+    """Yield what is proved to be wrong, a sentence each; nothing is written.
+
+    Full-text indexes are compared in memory, which takes as much of it as they have bytes.
 
     Args:
-        engine: Of a private copy: the full-text check is a write to SQLite.
+        rows: In one transaction, on a connection that keeps temporary tables in memory.
+
+    Raises:
+        MMSearchError: Something could not be read, which proves nothing.
+        sqlite3.Error: The same.
     """
-    found: list[str] = []
-    for look in (_structure, _foreign_keys, _laws):
+    for look in (_structure, _values, _foreign_keys, _laws, _identity):
+        proved = False
         try:
-            with reading(engine) as connection:
-                found += look(connection)
-        except (MMSearchError, DatabaseError, sqlite3.Error) as error:
-            found.append(f"The catalog cannot be read: {_said(error)}.")
+            for sentence in look(rows):
+                proved = True
+                yield sentence
+        except DamagedFileError as error:
+            proved = True
+            yield f"The catalog cannot be read: {error.message}"
+        if proved:
+            # Each step relies on the one before.
             break
-    for table in _FULL_TEXT:
+    for table, definition in _FULL_TEXT.items():
         try:
-            with writing(engine) as connection:
-                _compare_full_text(connection, table)
-        except (MMSearchError, DatabaseError, sqlite3.Error):
-            found.append(f"The catalog's full-text table {table!r} does not fit its texts.")
-    return found
+            _compare_full_text(rows, table, definition)
+        except DamagedFileError:
+            yield f"The catalog's full-text table {table!r} does not fit its texts."
 
 
 def mend(connection: Connection) -> None:
@@ -84,40 +111,78 @@ def mend(connection: Connection) -> None:
     )
 
 
-def _structure(connection: Connection) -> Iterator[str]:
-    for (line,) in connection.exec_driver_sql("PRAGMA integrity_check(20)"):
+def _structure(rows: Rows) -> Iterator[str]:
+    for (line,) in rows.ask("PRAGMA integrity_check(20)"):
         if line != "ok":
             yield f"The catalog's structure is damaged: {line}."
 
 
-def _foreign_keys(connection: Connection) -> Iterator[str]:
-    rows = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    for table in sorted({row[0] for row in rows}):
-        count = sum(row[0] == table for row in rows)
+def _values(rows: Rows) -> Iterator[str]:
+    """Whether every value is of its column's kind, and every text is UTF-8."""
+    for table in Base.metadata.sorted_tables:
+        wrong = " OR ".join(f"NOT ({_is_stored_right(column)})" for column in table.columns)
+        ((count,),) = rows.ask(f"SELECT count(*) FROM {table.name} WHERE {wrong}")  # noqa: S608 - our names
+        if count:
+            yield (
+                f"The catalog contradicts itself: {count} rows of {table.name!r} have values of"
+                " another kind than their columns."
+            )
+        for column in table.columns:
+            if isinstance(column.type, Text):
+                # Reading a text decodes it.
+                for _ in rows.connection.execute(f"SELECT {column.name} FROM {table.name}"):  # noqa: S608
+                    pass
+
+
+def _is_stored_right(column: Column[object]) -> str:
+    kinds = next(kinds for kind, kinds in _STORED_AS if isinstance(column.type, kind))
+    names = ", ".join(repr(kind) for kind in (*kinds, *(["null"] if column.nullable else [])))
+    law = f"typeof({column.name}) IN ({names})"
+    return f"{law} AND json_valid({column.name})" if isinstance(column.type, JSON) else law
+
+
+def _identity(rows: Rows) -> Iterator[str]:
+    """Whether the settings of the index can be understood."""
+    read_identity(rows)
+    yield from ()
+
+
+def _foreign_keys(rows: Rows) -> Iterator[str]:
+    found = rows.ask("PRAGMA foreign_key_check")
+    for table in sorted({row[0] for row in found}):
+        count = sum(row[0] == table for row in found)
         yield f"The catalog's table {table!r} has {count} rows that point at nothing."
 
 
-def _laws(connection: Connection) -> Iterator[str]:
+def _laws(rows: Rows) -> Iterator[str]:
     for statement, meaning in _LAWS:
-        count = len(connection.exec_driver_sql(statement).all())
+        count = len(rows.ask(statement))
         if count:
             yield f"The catalog contradicts itself: {meaning.format(count=count)}."
 
 
-def _compare_full_text(connection: Connection, table: str) -> None:
-    """FTS5's own check, and whether every text is in it.
+def _compare_full_text(rows: Rows, table: str, definition: str) -> None:
+    """Run FTS5's own check on a copy of a full-text index in memory: it counts as a write.
 
     ``trigrams`` holds some of the texts only, so that FTS5 cannot compare it with all of them:
     https://www.sqlite.org/fts5.html#the_integrity_check_command.
+
+    Raises:
+        DamagedFileError: The index is not of these texts.
     """
-    whole = ", rank" if table == "words" else ""
-    value = ", 1" if table == "words" else ""
-    connection.exec_driver_sql(
-        f"INSERT INTO {table} ({table}{whole}) VALUES ('integrity-check'{value})"  # noqa: S608
-    )
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, MMSearchError):
-        return error.message.rstrip(".")
-    return str(getattr(error, "orig", error))
+    copy = f"{table}_copy"
+    # FTS5 looks for the texts beside its index.
+    rows.ask("CREATE TEMP VIEW texts AS SELECT id, text FROM main.texts")
+    try:
+        rows.ask(f"CREATE VIRTUAL TABLE temp.{copy} USING {definition}")
+        for part in ("data", "idx", "docsize", "config"):
+            rows.ask(f"DELETE FROM temp.{copy}_{part}")  # noqa: S608 - our names
+            rows.ask(f"INSERT INTO temp.{copy}_{part} SELECT * FROM main.{table}_{part}")  # noqa: S608
+        columns, values = (f"{copy}, rank", "'integrity-check', 1")
+        if table == "trigrams":
+            columns, values = copy, "'integrity-check'"
+        rows.ask(f"INSERT INTO temp.{copy} ({columns}) VALUES ({values})")  # noqa: S608
+    finally:
+        with suppress(MMSearchError, sqlite3.Error):
+            rows.ask(f"DROP TABLE IF EXISTS temp.{copy}")
+        rows.ask("DROP VIEW temp.texts")

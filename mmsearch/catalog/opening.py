@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmsearch.catalog import schema, seal
-from mmsearch.catalog.connections import open_engine, reading, rows_of
+from mmsearch.catalog.connections import open_engine, open_state, reading, rows_of
 from mmsearch.catalog.sqlite import SqliteCatalog
 from mmsearch.catalog.wal import commits_passed_over
 from mmsearch.core.catalog import Catalog
@@ -15,9 +15,7 @@ from mmsearch.core.errors import DamagedFileError, StateError
 from mmsearch.core.faults import FaultPoint, reach
 
 
-def open_catalog(
-    path: Path, *, create: bool = False, read_only: bool = False, sealed: bool = True
-) -> Catalog:
+def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
     """Open the catalog of an index.
 
     A writer (``read_only=False``) must hold the index's lock; it brings an older schema to the
@@ -28,7 +26,6 @@ def open_catalog(
         path: The database.
         create: Make it if it is missing; only for a writer.
         read_only: Open it for reading only.
-        sealed: Compare and make the seal of a writer; not for a passing copy.
 
     Raises:
         DamagedFileError: The file is no SQLite database, no catalog, or damaged.
@@ -39,8 +36,7 @@ def open_catalog(
         raise ValueError("a catalog that is only read cannot be created")
     if create and not path.exists():
         _create(path)
-    seals = sealed and not read_only
-    before = _unsealed(path) if seals else None
+    before = None if read_only else _unsealed(path)
     engine = open_engine(path, create=False, read_only=read_only)
     try:
         if read_only:
@@ -53,7 +49,30 @@ def open_catalog(
         if before is not None and before.sha256 is not None:
             seal.close_seal(path, before.roots)
         raise
-    return SqliteCatalog(engine, path if seals else None)
+    return SqliteCatalog(engine, None if read_only else path)
+
+
+def open_one_state(path: Path) -> Catalog:
+    """Open the newest state of a catalog for reading; it stays as it is until it is closed.
+
+    Writers go on beside it. Nothing is written, and no temporary file is made.
+
+    Args:
+        path: The database.
+
+    Raises:
+        DamagedFileError: The file is no SQLite database, no catalog, or damaged.
+        SchemaError: Its schema is newer than this code, or older.
+        StateError: It cannot be opened.
+    """
+    engine = open_state(path)
+    try:
+        with reading(engine) as connection:
+            schema.check_readable(rows_of(connection), path)
+    except BaseException:
+        engine.dispose()
+        raise
+    return SqliteCatalog(engine)
 
 
 def _unsealed(path: Path) -> seal.Seal | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from mmsearch.catalog import (
     rewriting,
     roots,
     runs,
+    salvage,
     seal,
     texts,
 )
@@ -36,6 +37,7 @@ from mmsearch.core.catalog import Snapshot
 from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import (
     BuiltIndex,
+    CarriedOver,
     EncodedPicture,
     FailedFile,
     Identity,
@@ -283,9 +285,34 @@ class SqliteCatalog:
         """Write one state of the catalog to another file, durably, also while a writer works."""
         copy_database(self._engine, path)
 
-    def findings(self) -> list[str]:
-        """What is wrong with the catalog, a sentence each; [] for nothing."""
-        return integrity.findings(self._engine)
+    def findings(self) -> Iterator[str]:
+        """Yield what is proved to be wrong with the catalog, a sentence each."""
+        with reading(self._engine) as connection:
+            yield from integrity.findings(rows_of(connection))
+
+    def carry_over(self, damaged: Path, sealed_roots: Sequence[bytes]) -> CarriedOver:
+        """Take over every row of a damaged catalog that can be read: roots, files, texts, runs.
+
+        Raises:
+            InspectionError: It cannot be read for another reason than damage.
+        """
+        with closing(salvage.DamagedCatalog(damaged)) as source:
+            return salvage.carry_over(source, self._engine, sealed_roots)
+
+    def attach_texts(self) -> None:
+        """Give texts of tables whose files were lost to a file of the same picture."""
+        with writing(self._engine) as connection:
+            salvage.attach_texts(connection)
+
+    def unfinished_roots(self) -> list[int]:
+        """Return the ids of the roots whose folders a repair has yet to look through."""
+        with reading(self._engine) as connection:
+            return salvage.unfinished_roots(connection)
+
+    def note_unfinished_roots(self, ids: Sequence[int]) -> None:
+        """Write down the roots whose folders a repair has yet to look through."""
+        with writing(self._engine) as connection:
+            salvage.note_unfinished_roots(connection, ids)
 
     def mend(self) -> None:
         """Make what is derived within the catalog again: B-tree indexes and full-text tables."""

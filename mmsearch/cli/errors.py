@@ -1,8 +1,7 @@
-"""Errors -> one sentence on stderr and an exit code: 0, 1, 2, 3 or 130. No traceback."""
+"""Errors -> one sentence on stderr and an exit code: 0, 1, 2, 3, 4 or 130. No traceback."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,8 +9,9 @@ from collections.abc import Callable
 from mmsearch.cli.output import warn
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
+from mmsearch.core.io_errors import sentence_of
 
-SKIPPED, INTERRUPTED = 3, 130
+SKIPPED, UNKNOWN, INTERRUPTED = 3, 4, 130
 
 
 def run_command(app: Callable[[], object]) -> int:
@@ -44,17 +44,10 @@ def run_command(app: Callable[[], object]) -> int:
 def _sentence(error: Exception) -> str:
     if isinstance(error, MMSearchError):
         return display_path(str(error))
-    if not isinstance(error, OSError):
-        return (
-            f"something went wrong that should not: {type(error).__name__}: "
-            f"{display_path(str(error)[:300])}. 'mmsearch check' says whether the index is "
-            "damaged; MMSEARCH_TRACEBACK=1 shows where it happened."
-        )
-    where = f" ({display_path(error.filename)})" if error.filename else ""
-    if error.errno == errno.ENOSPC:
-        return (
-            f"The disk is full{where}. What was committed is safe; free some space and run again."
-        )
-    if error.errno == errno.EROFS:
-        return f"The index cannot be written{where}: its file system is read-only."
-    return f"{error.strerror or error}{where}."
+    if isinstance(error, OSError | MemoryError):
+        return " ".join(sentence_of(error)).strip()
+    return (
+        f"something went wrong that should not: {type(error).__name__}: "
+        f"{display_path(str(error)[:300])}. 'mmsearch check' says whether the index is "
+        "damaged; MMSEARCH_TRACEBACK=1 shows where it happened."
+    )

@@ -10,7 +10,7 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.errors import SKIPPED
+from mmsearch.cli.errors import SKIPPED, UNKNOWN
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
@@ -32,23 +32,32 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify an index; one line a finding. Exit code 1 on damage, 3 if only files have changed.
+    """Verify an index; one line a finding. Nothing is written.
+
+    Exit code 0: sound. 1: damaged, which is proved. 3: sound, but pictures' files have changed.
+    4: unknown, as something could not be checked (no memory, permission denied, too many open
+    files, an index of a newer mmsearch).
 
     Example: mmsearch check --sources
     """
-    from mmsearch.core.upkeep import Weight
+    from mmsearch.core.upkeep import Verdict, Weight
 
     with open_index(name, home) as index:
-        found = index.check(sources=sources or content, content=content)
+        report = index.check(sources=sources or content, content=content)
     if as_json:
-        output.print_json(found)
+        output.print_json(report)
     else:
-        output.print_lines((f.weight, f.part, f.message) for f in found)
-    damaged = sum(f.weight is Weight.DAMAGE for f in found)
-    changed = sum(f.weight is Weight.SOURCE for f in found)
-    if damaged:
+        output.print_lines((f.weight, f.part, f.message) for f in report)
+    changed = sum(f.weight is Weight.SOURCE for f in report)
+    if report.verdict is Verdict.DAMAGED:
         output.warn(f"Index {name!r} is damaged; 'mmsearch repair' mends it.")
         raise typer.Exit(DAMAGED)
+    if report.verdict is Verdict.UNKNOWN:
+        output.warn(
+            f"Whether index {name!r} is sound is unknown: something could not be checked."
+            " No damage was found."
+        )
+        raise typer.Exit(UNKNOWN)
     if changed:
         output.warn(f"Index {name!r} is sound; {changed:,} pictures are not as they were.")
         raise typer.Exit(SKIPPED)
@@ -63,7 +72,9 @@ def repair(
 ) -> None:
     """Mend an index: rebuild what is derived, encode again what is lost.
 
-    Damaged files are kept in the index's folder 'damaged'.
+    Only what is proved to be damaged is changed, and every row of a damaged catalog that can still
+    be read is carried over. Damaged files are kept in the index's folder 'damaged'. Exit code 4:
+    nothing was changed, as something could not be checked; see 'mmsearch check'.
 
     Example: mmsearch repair
     """
@@ -74,6 +85,8 @@ def repair(
     else:
         for line in report.mended or ("Nothing was damaged.",):
             sys.stdout.write(display_path(line) + "\n")
+    for line in report.not_kept:
+        output.warn(f"Not kept: {display_path(line)}")
     for path in report.quarantined:
         output.warn(f"Put aside: {display_path(path)}")
     for what, lines in (

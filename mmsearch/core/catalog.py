@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
 from mmsearch.core.queries import Filters
 from mmsearch.core.records import (
     BuiltIndex,
+    CarriedOver,
     EncodedPicture,
     FailedFile,
     Identity,
@@ -219,8 +220,30 @@ class Catalog(Reader, Protocol):
     def withdraw_built(self) -> None:
         """A generation without a built index."""
 
-    def findings(self) -> list[str]:
-        """What is wrong with the catalog, a sentence each. Only on a copy: it writes."""
+    def findings(self) -> Iterator[str]:
+        """Yield what is proved to be wrong with the catalog, a sentence each; nothing is written.
+
+        Raises:
+            MMSearchError: Something could not be read, which proves nothing.
+        """
+
+    def carry_over(self, damaged: Path, sealed_roots: Sequence[bytes]) -> CarriedOver:
+        """Take over every row of a damaged catalog that can be read: roots, files, texts, runs.
+
+        Segments and their pictures must have been restored before.
+
+        Raises:
+            InspectionError: It cannot be read for another reason than damage.
+        """
+
+    def attach_texts(self) -> None:
+        """Give texts of tables whose files were lost to a file of the same picture."""
+
+    def unfinished_roots(self) -> list[int]:
+        """Return the ids of the roots whose folders a repair has yet to look through."""
+
+    def note_unfinished_roots(self, ids: Sequence[int]) -> None:
+        """Write down the roots whose folders a repair has yet to look through."""
 
     def mend(self) -> None:
         """Make what is derived within the catalog again."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -159,3 +160,48 @@ def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
     if hashlib.sha256(content.data).hexdigest() != stamp.sha256:
         raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
     return content
+
+
+def read_whole(path: Path, stamp: FileStamp) -> bytes:
+    """Read a file of the index into memory; its size and checksum are compared.
+
+    Unlike with `read_verified`, a disk that fails raises an error and ends no process.
+
+    Args:
+        path: The file.
+        stamp: What the catalog says of it.
+
+    Raises:
+        DamagedFileError: The file has another size or checksum, or is missing.
+        OSError: It cannot be read.
+    """
+    with _of_size(path, stamp.bytes) as file:
+        content = file.read()
+    if hashlib.sha256(content).hexdigest() != stamp.sha256:
+        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
+    return content
+
+
+def verify_file(path: Path, stamp: FileStamp) -> None:
+    """Compare the size and the checksum of a file of the index, piece by piece.
+
+    Raises:
+        DamagedFileError: The file has another size or checksum, or is missing.
+        OSError: It cannot be read.
+    """
+    with _of_size(path, stamp.bytes) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != stamp.sha256:
+            raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
+
+
+@contextmanager
+def _of_size(path: Path, size: int) -> Iterator[BufferedReader]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
+    with file:
+        found = os.fstat(file.fileno()).st_size
+        if found != size:
+            raise DamagedFileError(f"{path} has {found} bytes where {size} belong.", REPAIR)
+        yield file

@@ -13,6 +13,7 @@
     │   ├── EncoderMismatchError       the index belongs to another encoder
     │   ├── NoCallsError               no calls of the command line can be answered here
     │   ├── SchemaError                the catalog is of a newer mmsearch
+    │   ├── InspectionError      4     whether the index is damaged could not be found out
     │   └── DamagedFileError           a file of the index does not match its checksum
     ├── ModelUnavailableError    1     weights are not on this machine and cannot be fetched
     ├── MissingExtraError        1     an optional library is not installed
@@ -106,8 +107,15 @@ class SchemaError(StateError):
     """The catalog was written by a newer mmsearch."""
 
 
+class InspectionError(StateError):
+    """Whether the index is damaged could not be found out; nothing was changed."""
+
+    exit_code = 4
+    http_status = 503
+
+
 class DamagedFileError(StateError):
-    """A file of the index does not match its checksum."""
+    """A file of the index is proved to be damaged: by a checksum, or by a contradiction."""
 
     http_status = 500
 

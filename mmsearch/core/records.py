@@ -260,6 +260,23 @@ class Record:
 
 
 @dataclass(frozen=True)
+class CarriedOver:
+    """What a new catalog has taken over from a damaged one.
+
+    Attributes:
+        files: Paths, with what is known of them.
+        texts: Those around files, such as captions of tables.
+        lost_contents: Files whose content has no vector any more; they were left out.
+        incomplete: Tables of which rows could not be read.
+    """
+
+    files: int
+    texts: int
+    lost_contents: int
+    incomplete: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FailedFile:
     """A file that could not be read: its absolute path as bytes, and why."""
 

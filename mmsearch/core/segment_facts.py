@@ -52,7 +52,7 @@ def unpack(packed: NDArray[np.uint8]) -> SegmentFacts:
         stored = json.loads(content)
         encoder = EncoderSpec(**stored["encoder"])
         return SegmentFacts(encoder, [_picture(item) for item in stored["pictures"]])
-    except (zlib.error, KeyError, TypeError) as error:
+    except (zlib.error, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"its facts cannot be read ({error})") from error
 
 

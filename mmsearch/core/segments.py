@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mmsearch.core.durable import REPAIR, map_file, publish_bytes, read_verified, stamp_of
+from mmsearch.core.durable import (
+    REPAIR,
+    map_file,
+    publish_bytes,
+    read_verified,
+    read_whole,
+    stamp_of,
+)
 from mmsearch.core.errors import DamagedFileError, VectorError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Segment
@@ -33,6 +41,21 @@ from mmsearch.core.vectors import as_unit_vectors
 
 HEADER_BYTES = 1024
 """An array's header is shorter: it names its type and its shape."""
+
+_UNREADABLE = (
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    VectorError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What damage makes of reading an archive from memory; never what a disk or the memory refuses."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +114,8 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
         DamagedFileError: The file is missing, or is not what the catalog says.
     """
     path = layout.path(segment.stamp)
-    content = read_verified(path, segment.stamp)
-    with _arrays(path, content.tobytes()) as arrays:
+    content = read_whole(path, segment.stamp)
+    with _arrays(path, content) as arrays:
         return _vectors(arrays)
 
 
@@ -132,8 +155,8 @@ def read_with_facts(
         DamagedFileError: The file is missing, or is not what the catalog says.
     """
     path = layout.path(segment.stamp)
-    content = read_verified(path, segment.stamp)
-    with _arrays(path, content.tobytes()) as arrays:
+    content = read_whole(path, segment.stamp)
+    with _arrays(path, content) as arrays:
         return _vectors(arrays), unpack(arrays["facts"]) if "facts" in arrays else None
 
 
@@ -144,6 +167,7 @@ def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
         DamagedFileError: It is damaged, or says nothing of its rows.
     """
     content = path.read_bytes()
+    _refuse_damaged_archive(path, content)
     with _arrays(path, content) as arrays:
         vectors = _vectors(arrays)
         facts = unpack(arrays["facts"])
@@ -153,6 +177,21 @@ def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
     return Segment(int(path.stem), stamp_of(path, content), rows, dim), facts
 
 
+def _refuse_damaged_archive(path: Path, content: bytes) -> None:
+    """Compare the CRC-32 of every array before a damaged header can ask for all of the memory.
+
+    Raises:
+        DamagedFileError: One is another, or it is no archive.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except _UNREADABLE as error:
+        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
+    if damaged is not None:
+        raise DamagedFileError(f"{path} is damaged: {damaged} does not match its CRC.", REPAIR)
+
+
 @contextmanager
 def _arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
     """The arrays of a file, each read when it is asked for; or of its content."""
@@ -160,15 +199,7 @@ def _arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
     try:
         with np.load(source, allow_pickle=False) as arrays:
             yield arrays
-    except (
-        KeyError,
-        ValueError,
-        AttributeError,
-        EOFError,
-        VectorError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except _UNREADABLE as error:
         raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
 
 

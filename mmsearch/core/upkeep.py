@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ class Weight(StrEnum):
     """How much a finding matters."""
 
     DAMAGE = "damage"
+    UNKNOWN = "unknown"
     SOURCE = "source"
     NOTE = "note"
 
@@ -22,7 +24,8 @@ class Finding:
     """One thing that a check has found.
 
     Attributes:
-        weight: Damage to the index, a picture whose file is not as it was, or neither.
+        weight: Proved damage to the index, a part that could not be checked, a picture whose file
+            is not as it was, or a note.
         part: ``catalog``, ``encoder``, ``sources``, or the name of a file of the index.
         message: One sentence.
     """
@@ -32,12 +35,55 @@ class Finding:
     message: str
 
 
+class Verdict(StrEnum):
+    """What a check says of an index.
+
+    ``DAMAGED`` is proved: by a checksum, by SQLite, or by a contradiction. ``UNKNOWN`` means that
+    nothing wrong was found, and that something could not be checked.
+    """
+
+    SOUND = "sound"
+    DAMAGED = "damaged"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of a check; iterating over it yields the findings.
+
+    Attributes:
+        verdict: Sound, damaged or unknown.
+        findings: What is wrong, what could not be checked, and what is worth knowing.
+    """
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, findings: Iterable[Finding]) -> CheckReport:
+        """Return the report of some findings, in their order."""
+        found = tuple(findings)
+        weights = {finding.weight for finding in found}
+        if Weight.DAMAGE in weights:
+            return cls(Verdict.DAMAGED, found)
+        return cls(Verdict.UNKNOWN if Weight.UNKNOWN in weights else Verdict.SOUND, found)
+
+    def __iter__(self) -> Iterator[Finding]:
+        """Iterate over the findings."""
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        """Return the number of findings."""
+        return len(self.findings)
+
+
 @dataclass(frozen=True)
 class RepairReport:
     """What a repair did.
 
     Attributes:
         mended: A sentence for each step.
+        not_kept: A sentence for everything that was in the index and could not be carried over.
         quarantined: Files that were put aside.
         lost: Pictures whose vectors had to be made again.
         failed: Those of them that could not be: they are tried again when the folder is indexed.
@@ -45,6 +91,7 @@ class RepairReport:
     """
 
     mended: tuple[str, ...]
+    not_kept: tuple[str, ...]
     quarantined: tuple[Path, ...]
     lost: tuple[bytes, ...]
     failed: tuple[FailedFile, ...]

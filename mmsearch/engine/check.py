@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from mmsearch.core.catalog import Catalog, Snapshot
+from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
-from mmsearch.core.durable import read_verified
+from mmsearch.core.durable import verify_file
 from mmsearch.core.errors import DamagedFileError, MMSearchError
 from mmsearch.core.files import reason_of, sha256_of, stored_mtime_ns
+from mmsearch.core.io_errors import sentence_of
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.ranking import exhaustive, merge, stack
-from mmsearch.core.records import Segment
+from mmsearch.core.records import BuiltIndex, Segment
 from mmsearch.core.segments import read_with_facts
 from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.upkeep import Finding, Weight
@@ -30,7 +31,7 @@ def check_vectors(
     layout: IndexLayout,
     catalog: Catalog,
     find_plugin: Callable[[str], VectorIndexPlugin],
-    fusion: Fusion,
+    fusion: Fusion | None,
 ) -> Iterator[Finding]:
     """Segments and the built index, against the catalog and against each other.
 
@@ -38,27 +39,75 @@ def check_vectors(
         layout: The index.
         catalog: A state of it that nobody changes meanwhile.
         find_plugin: Finds vector indexes by name.
-        fusion: The index's own.
+        fusion: The index's own; None: it cannot be had, and the two are not compared.
     """
     sound = True
     for segment in catalog.segments():
-        for message in _segment(layout, catalog, segment):
+        for finding in findings_of(segment.stamp.name, _segment(layout, catalog, segment)):
             sound = False
-            yield Finding(Weight.DAMAGE, segment.stamp.name, message)
+            yield finding
+    yield from check_built(layout, catalog, find_plugin, fusion if sound else None)
+
+
+def check_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, Finding]:
+    """Return what is wrong with segments, or could not be checked, by their numbers."""
+    found: dict[int, Finding] = {}
+    for segment in catalog.segments():
+        for finding in findings_of(segment.stamp.name, _segment(layout, catalog, segment)):
+            found.setdefault(segment.number, finding)
+    return found
+
+
+def check_built(
+    layout: IndexLayout,
+    catalog: Catalog,
+    find_plugin: Callable[[str], VectorIndexPlugin],
+    fusion: Fusion | None,
+) -> Iterator[Finding]:
+    """Yield what is wrong with the built index, or could not be checked.
+
+    Args:
+        layout: The index.
+        catalog: A state of it that nobody changes meanwhile.
+        find_plugin: Finds vector indexes by name.
+        fusion: The index's own; None: the segments are not sound, and nothing to compare with.
+    """
     with catalog.snapshot() as snapshot:
         built = snapshot.built
-        if built is None:
-            return
-        for message in _built(layout, catalog, snapshot, find_plugin, fusion if sound else None):
-            yield Finding(Weight.DAMAGE, built.stamp.name, message)
+        if built is not None:
+            messages = _built(layout, catalog, built, find_plugin, fusion)
+            yield from findings_of(built.stamp.name, messages)
+
+
+def findings_of(part: str, messages: Iterable[str]) -> Iterator[Finding]:
+    """Yield damage for each message, and a finding for the error that ends them, if one does.
+
+    Args:
+        part: See `Finding.part`.
+        messages: Of proved damage, a sentence each; may raise anything.
+    """
+    try:
+        for message in messages:
+            yield Finding(Weight.DAMAGE, part, message)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing
+        yield finding_of(part, error)
+
+
+def finding_of(part: str, error: Exception) -> Finding:
+    """Return the finding that an error stands for: damage only if the error proves damage."""
+    if isinstance(error, DamagedFileError):
+        return Finding(Weight.DAMAGE, part, error.message)
+    if isinstance(error, MMSearchError):
+        reason = str(error)
+    elif isinstance(error, OSError | MemoryError):
+        reason = " ".join(sentence_of(error)).strip()
+    else:
+        reason = f"{type(error).__name__}: {str(error)[:300]}."
+    return Finding(Weight.UNKNOWN, part, f"It could not be checked: {reason}")
 
 
 def _segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
-    try:
-        held, facts = read_with_facts(layout, segment)
-    except MMSearchError as error:
-        yield error.message
-        return
+    held, facts = read_with_facts(layout, segment)
     if (len(held.ids), held.images.shape[1]) != (segment.rows, segment.dim):
         yield f"It holds {held.images.shape} vectors where the catalog says {segment.rows}."
     if not np.array_equal(held.ids, catalog.segment_ids(segment.number)):
@@ -70,21 +119,18 @@ def _segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterato
 def _built(
     layout: IndexLayout,
     catalog: Catalog,
-    snapshot: Snapshot,
+    built: BuiltIndex,
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
 ) -> Iterator[str]:
-    built = snapshot.built
-    if built is None:
+    # A vector index checks only what a search reads of it.
+    verify_file(layout.path(built.stamp), built.stamp)
+    dim = built.settings.get("dim")
+    if not isinstance(dim, int) or dim < 1:
+        yield "The catalog does not say how many columns its vectors have."
         return
-    try:
-        # A vector index checks only what a search reads of it.
-        read_verified(layout.path(built.stamp), built.stamp)
-        spec = IndexSpec(built.spec_name, int(built.settings["dim"]), "cpu")
-        index = find_plugin(built.spec_name).load(spec, layout.path(built.stamp), built.stamp)
-    except MMSearchError as error:
-        yield error.message
-        return
+    spec = IndexSpec(built.spec_name, dim, "cpu")
+    index = find_plugin(built.spec_name).load(spec, layout.path(built.stamp), built.stamp)
     if len(index.ids) != built.rows:
         yield f"It holds {len(index.ids):,} vectors where the catalog says {built.rows:,}."
     if fusion is not None:
@@ -122,11 +168,10 @@ def _against_segments(
 
 
 def _exact(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k: int) -> Ranking:
-    """The true neighbours, as far as float16 tells."""
+    """Return the true neighbours: of the rows that an index is built of, before it stores them."""
     best = [stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)]
     for ids, vectors in blocks:
-        stored = vectors.astype(np.float16)
-        here = stack([exhaustive(ids, stored, query, k) for query in queries], k)
+        here = stack([exhaustive(ids, vectors, query, k) for query in queries], k)
         best = [merge([*best, here], k)]
     return best[0]
 
@@ -152,14 +197,19 @@ def _wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
     return int(wrong.sum())
 
 
-def check_sources(catalog: Catalog, *, content: bool = False) -> Iterator[Finding]:
+def check_sources(
+    catalog: Catalog, *, content: bool = False, only: int | None = None
+) -> Iterator[Finding]:
     """Whether the files of pictures are still what they were.
 
     Args:
         catalog: Open for reading.
         content: Read every file and compare its digest, not only its size and time.
+        only: The id of the one root whose files are compared; None: all.
     """
     for root in catalog.roots():
+        if only not in (None, root.id):
+            continue
         if not os.path.isdir(root.path):  # noqa: PTH112 - bytes paths need os.path
             message = f"Folder {display_path(root.path)} is not there."
             yield Finding(Weight.SOURCE, "sources", message)
@@ -193,27 +243,3 @@ def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding
     if left:
         message = f"{len(left)} files belong to no generation; the next writer removes them."
         yield Finding(Weight.NOTE, left[0][0], message)
-
-
-def damaged_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, str]:
-    """The segments that cannot be read, and why."""
-    found = {}
-    for segment in catalog.segments():
-        messages = list(_segment(layout, catalog, segment))
-        if messages:
-            found[segment.number] = messages[0]
-    return found
-
-
-def built_is_sound(
-    layout: IndexLayout,
-    catalog: Catalog,
-    find_plugin: Callable[[str], VectorIndexPlugin],
-    fusion: Fusion,
-) -> bool:
-    """Whether the built index can be read and says what the segments say."""
-    with catalog.snapshot() as snapshot:
-        try:
-            return not list(_built(layout, catalog, snapshot, find_plugin, fusion))
-        except DamagedFileError:
-            return False

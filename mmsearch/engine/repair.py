@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mmsearch.core.catalog import Catalog
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import DamagedFileError, InspectionError
+from mmsearch.core.io_errors import sentence_of
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.records import FailedFile, Segment, StoredPicture
+from mmsearch.core.protocols import Fusion
+from mmsearch.core.records import FailedFile, Identity, Segment, StoredPicture
 from mmsearch.core.segment_facts import SegmentFacts
 from mmsearch.core.segments import recognise_segment
 from mmsearch.core.types import EncoderSpec
+from mmsearch.engine.build_index import IndexBuilder, is_due
+from mmsearch.engine.check import check_sources
 from mmsearch.engine.encode_shard import PAGE
+
+
+@dataclass(frozen=True)
+class SegmentSurvey:
+    """What the files of segments say of themselves.
+
+    Attributes:
+        encoders: Of all segments, the one with the most vectors first. There are two while a
+            change of the encoder is not finished.
+        damaged: Files that are proved to be damaged.
+    """
+
+    encoders: tuple[EncoderSpec, ...]
+    damaged: tuple[Path, ...]
 
 
 class Quarantine:
@@ -42,57 +64,81 @@ class Quarantine:
             self.files.append(path.rename(self._folder / path.name))
 
 
-def commonest_encoder(
-    layout: IndexLayout, quarantine: Quarantine, wanted: EncoderSpec | None
-) -> EncoderSpec | None:
-    """The encoder of an index whose catalog is lost; None if no segment can be read.
+def survey_segments(layout: IndexLayout) -> SegmentSurvey:
+    """Read every file of segments/, of which no catalog says anything; nothing is changed.
 
-    Segments of two encoders are there while a change of the encoder is not finished.
-
-    Args:
-        layout: The index.
-        quarantine: Takes what cannot be read.
-        wanted: What is known of it: preferred if any segment is its.
+    Raises:
+        InspectionError: A file cannot be read for another reason than damage.
     """
     rows: Counter[str] = Counter()
     specs: dict[str, EncoderSpec] = {}
-    for segment, facts in _recognised(layout, quarantine):
+    damaged: list[Path] = []
+    for path in _segment_files(layout):
+        try:
+            segment, facts = _recognise(path)
+        except DamagedFileError:
+            damaged.append(path)
+            continue
         specs[facts.encoder.fingerprint] = facts.encoder
         rows[facts.encoder.fingerprint] += segment.rows
-    if wanted is not None and wanted.fingerprint in specs:
-        return wanted
-    return specs[rows.most_common(1)[0][0]] if rows else None
+    ordered = [specs[fingerprint] for fingerprint, _ in rows.most_common()]
+    return SegmentSurvey(tuple(ordered), tuple(damaged))
 
 
 def restore_segments(
-    layout: IndexLayout, catalog: Catalog, quarantine: Quarantine, encoder: EncoderSpec
-) -> int:
-    """Fill an empty catalog from the segments of an encoder; the others are put aside.
+    layout: IndexLayout, catalog: Catalog, encoder: EncoderSpec, staged: Container[int]
+) -> tuple[int, list[Path]]:
+    """Fill an empty catalog from the segments of an encoder.
+
+    Args:
+        layout: The index.
+        catalog: Of the new catalog.
+        encoder: Of the index.
+        staged: Numbers of segments that wait to take the place of all others.
 
     Returns:
-        How many vectors were recovered.
+        How many vectors were recovered, and the files of another encoder.
     """
     recovered = 0
-    for segment, facts in _recognised(layout, quarantine):
-        if facts.encoder.fingerprint != encoder.fingerprint:
-            quarantine.take(layout.path(segment.stamp))
-            continue
-        catalog.restore_segment(segment, facts.pictures)
-        recovered += segment.rows
-    return recovered
+    other: list[Path] = []
+    for path in _segment_files(layout):
+        with suppress(DamagedFileError):
+            segment, facts = _recognise(path)
+            if segment.number in staged:
+                catalog.stage(segment, facts.encoder, facts.pictures)
+            elif facts.encoder.fingerprint != encoder.fingerprint:
+                other.append(path)
+            else:
+                catalog.restore_segment(segment, facts.pictures)
+                recovered += segment.rows
+    return recovered, other
 
 
-def _recognised(
-    layout: IndexLayout, quarantine: Quarantine
-) -> Iterator[tuple[Segment, SegmentFacts]]:
-    """The segments that say themselves what they hold, oldest first; others are put aside."""
-    for name, path in layout.files():
-        if not name.startswith("segments/"):
-            continue
-        try:
-            yield recognise_segment(path)
-        except (DamagedFileError, ValueError):
-            quarantine.take(path)
+def _segment_files(layout: IndexLayout) -> list[Path]:
+    return [path for name, path in layout.files() if name.startswith("segments/")]
+
+
+def _recognise(path: Path) -> tuple[Segment, SegmentFacts]:
+    try:
+        return recognise_segment(path)
+    except (OSError, MemoryError) as error:
+        sentence, hint = sentence_of(error)
+        raise InspectionError(
+            f"{display_path(path)} could not be read. {sentence}", f"Nothing was changed. {hint}"
+        ) from error
+
+
+def roots_in_doubt(catalog: Catalog) -> list[int]:
+    """Return the ids of the roots that have files which are not as the catalog says.
+
+    A folder that is not there says nothing of its files.
+    """
+    return [
+        root.id
+        for root in catalog.roots()
+        if os.path.isdir(root.path)  # noqa: PTH112 - bytes paths need os.path
+        and next(check_sources(catalog, only=root.id), None) is not None
+    ]
 
 
 def renew_segment(
@@ -114,3 +160,14 @@ def renew_segment(
     failed = encode_again(lost[start : start + PAGE] for start in range(0, len(lost), PAGE))
     catalog.forget_segment(number)
     return [item.path for item in lost], failed
+
+
+def build_again(
+    catalog: Catalog, builder: IndexBuilder, fusion: Fusion, identity: Identity
+) -> None:
+    """Build the vector index of all segments if it is missing or lags far behind."""
+    with catalog.snapshot() as snapshot:
+        held = snapshot.built.rows if snapshot.built else 0
+        added = sum(segment.rows for segment in snapshot.tail)
+    if is_due(held, added):
+        catalog.publish(builder.build(catalog.segments(), fusion, identity, catalog.superseded()))

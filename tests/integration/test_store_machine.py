@@ -133,8 +133,8 @@ class Store(RuleBasedStateMachine):
     def it_is_sound(self):
         if not self.layout.exists():
             return
-        with catalogs.private_copy(self.layout) as copy:
-            assert copy.findings() == []
+        with catalogs.one_state(self.layout) as copy:
+            assert list(copy.findings()) == []
             bound = copy.identity()
             if bound is not None:
                 fusion = make_fusion(bound.fusion)
