@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmsearch.assembly import catalogs
@@ -19,12 +22,10 @@ from mmsearch.engine.copy_index import copy_index
 
 def backup(layout: IndexLayout, catalog: Catalog, folder: Path) -> CopyReport:
     """See `mmsearch.api.keeping.KeptIndex.backup`."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    if folder.exists():
+    if os.path.lexists(folder) and not _is_empty_folder(folder):
         raise SourceError(f"{display_path(folder)} exists already.", "Name a folder that does not.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return copy_index(layout, catalog, IndexLayout(folder), catalogs.opened)
+    with _folders_above(folder):
+        return copy_index(layout, catalog, IndexLayout(folder), catalogs.opened)
 
 
 def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
@@ -32,26 +33,73 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
     source = IndexLayout(folder)
     if not source.exists():
         raise SourceError(f"{display_path(folder)} holds no backup of an index.")
+    # An index's folder may be a link: what it leads to is replaced, not the link.
+    place = Path(os.path.realpath(layout.folder))
+    former = place.with_name(f".{layout.name}.replaced")
+    if former.exists() and not place.exists():
+        former.rename(place)  # A restoration was killed between its two renames.
     if layout.exists() and not replace:
         raise UsageError(
             f"There is an index {layout.name!r} already.",
             "Restore under another name with --index NAME, or add --replace.",
         )
     catalogs.is_sealed(source)
-    home = layout.folder.parent
-    home.mkdir(parents=True, exist_ok=True)
-    fresh = IndexLayout(home / f".{layout.name}.restored")
-    shutil.rmtree(fresh.folder, ignore_errors=True)
-    with catalogs.reading(source) as catalog:
-        report = copy_index(source, catalog, fresh, catalogs.opened)
-    if layout.folder.exists():
-        with writer_lock(layout):
-            former = layout.folder.with_name(f".{layout.name}.replaced")
-            shutil.rmtree(former, ignore_errors=True)
-            layout.folder.rename(former)
-            fresh.folder.rename(layout.folder)
-        shutil.rmtree(former)
-    else:
-        fresh.folder.rename(layout.folder)
-    sync_folder(home)
+    fresh = IndexLayout(place.with_name(f".{layout.name}.restored"))
+    with _folders_above(place):
+        try:
+            shutil.rmtree(fresh.folder, ignore_errors=True)
+            with catalogs.reading(source) as catalog:
+                report = copy_index(source, catalog, fresh, catalogs.opened)
+            if place.exists():
+                with writer_lock(layout):
+                    _exchange(place, fresh.folder, former)
+                shutil.rmtree(former, ignore_errors=True)
+            else:
+                fresh.folder.rename(place)
+        except BaseException:
+            shutil.rmtree(fresh.folder, ignore_errors=True)
+            raise
+        sync_folder(place.parent)
     return dataclasses.replace(report, folder=layout.folder)
+
+
+def remove(layout: IndexLayout) -> None:
+    """See `mmsearch.api.keeping.KeptIndex.remove`."""
+    place = Path(os.path.realpath(layout.folder))
+    removed = place.with_name(f".{layout.name}.removed")
+    with writer_lock(layout):
+        shutil.rmtree(removed, ignore_errors=True)
+        # Another name at once: whatever happens then, there is no half of an index.
+        place.rename(removed)
+    if layout.folder.is_symlink():
+        layout.folder.unlink()
+    shutil.rmtree(removed)
+
+
+def _exchange(place: Path, fresh: Path, former: Path) -> None:
+    """Put a folder in the place of another, or leave both as they are."""
+    shutil.rmtree(former, ignore_errors=True)
+    place.rename(former)
+    try:
+        fresh.rename(place)
+    except BaseException:
+        former.rename(place)
+        raise
+
+
+def _is_empty_folder(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+
+
+@contextmanager
+def _folders_above(folder: Path) -> Iterator[None]:
+    """Make the folders above one; those that were made are removed again after an error."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        raise

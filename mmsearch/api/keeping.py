@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,8 +15,8 @@ from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
+from mmsearch.core.io_errors import readable_os_errors
 from mmsearch.core.layout import IndexLayout
-from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
@@ -51,6 +50,7 @@ class KeptIndex:
         """Whether anything was ever indexed into it."""
         return self._layout.exists()
 
+    @readable_os_errors()
     def status(self) -> IndexStatus:
         """What the index holds.
 
@@ -74,10 +74,12 @@ class KeptIndex:
                 last_run=catalog.last_run(),
             )
 
+    @readable_os_errors()
     def roots(self) -> list[Root]:
         """The folders that are indexed."""
         return self._reader().roots()
 
+    @readable_os_errors()
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
         """Say where a folder lies now; nothing is encoded again.
 
@@ -89,24 +91,24 @@ class KeptIndex:
         with catalogs.writing(self._layout, wait_s, create=False) as catalog:
             return catalog.move_root(name, path)
 
+    @readable_os_errors()
     def remove(self) -> None:
-        """Delete the index; the pictures stay.
+        """Delete the index, a damaged one too; the pictures stay.
 
         Raises:
             UnknownIndexError: There is none.
             IndexLockedError: Another process is writing it.
         """
-        self._reader()
+        from mmsearch.api.copying import remove  # noqa: PLC0415 - searches never need it
+
+        if not self.exists():
+            self._reader()
         self.close()
-        with writer_lock(self._layout):
-            # Another name at once: whatever happens then, there is no half of an index.
-            removed = self._layout.folder.with_name(f".{self.name}.removed")
-            shutil.rmtree(removed, ignore_errors=True)
-            self._layout.folder.rename(removed)
-        shutil.rmtree(removed)
+        remove(self._layout)
 
     # --- whether it is sound ---
 
+    @readable_os_errors()
     def check(self, *, sources: bool = False, content: bool = False) -> CheckReport:
         """Compare everything in the index with everything else in it; nothing is changed.
 
@@ -129,6 +131,7 @@ class KeptIndex:
         self._refuse_nothing()
         return check(self._layout, self._settings, self._say, sources=sources, content=content)
 
+    @readable_os_errors()
     def repair(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> RepairReport:
@@ -155,6 +158,7 @@ class KeptIndex:
 
     # --- its size and its copies ---
 
+    @readable_os_errors()
     def compact(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> CompactReport:
@@ -191,6 +195,7 @@ class KeptIndex:
                 progress,
             )
 
+    @readable_os_errors()
     def backup(self, destination: StrPath) -> CopyReport:
         """Copy the index, verified and consistent, also while a writer is at work.
 
@@ -203,12 +208,14 @@ class KeptIndex:
             UnknownIndexError: Nothing was ever indexed into it.
             SourceError: The destination is not free.
             DamagedFileError: A file of the index is damaged.
+            StateError: There is no room, or no permission; nothing is left behind.
         """
         from mmsearch.api.copying import backup  # noqa: PLC0415 - searches never need it
 
         folder = Path(os.fsdecode(destination)).expanduser().absolute()
         return backup(self._layout, self._reader(), folder)
 
+    @readable_os_errors()
     def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
         """See `mmsearch.restore_index`."""
         from mmsearch.api.copying import restore  # noqa: PLC0415 - searches never need it

@@ -141,46 +141,53 @@ def rows_of(connection: Connection) -> Rows:
 
 def empty_wal(engine: Engine) -> None:
     """Move everything from the -wal file into the database, unless a reader still needs it."""
-    connection = engine.raw_connection()
-    try:
-        with suppress(sqlite3.OperationalError):
-            # In no transaction, hence not through SQLAlchemy, which would begin one.
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            cursor.close()
-    finally:
-        connection.close()
+    with _raw(engine) as connection, suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def vacuum(engine: Engine) -> None:
-    """Write the database anew without free pages; killed meanwhile, it stays as it was."""
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute("VACUUM")
-    finally:
-        connection.close()
+    """Write the database again without free pages; killed meanwhile, it stays as it was."""
+    with _raw(engine) as connection:
+        # As large as the database: on disk, not in memory.
+        connection.execute("PRAGMA temp_store = FILE")
+        try:
+            connection.execute("VACUUM").close()
+        finally:
+            connection.execute("PRAGMA temp_store = MEMORY")
     empty_wal(engine)
 
 
 def copy_database(engine: Engine, path: Path) -> None:
     """Copy one state of a database, page by page, with SQLite's backup API.
 
-    https://www.sqlite.org/backup.html: while another connection writes, the copy begins anew; it
+    https://www.sqlite.org/backup.html: while another connection writes, the copy begins again; it
     is made in one step here, which holds a read transaction, so it never has to.
+
+    Raises:
+        MMSearchError: The database cannot be read, or the copy cannot be written.
+        OSError: The copy cannot be written.
     """
-    source = engine.raw_connection()
-    try:
-        with closing(sqlite3.connect(path)) as target:
-            raw = source.driver_connection
-            if not isinstance(raw, sqlite3.Connection):
-                raise TypeError("not a connection of sqlite3")
-            raw.backup(target)
-            # The copy has no readers beside it: one file is enough.
-            target.execute("PRAGMA journal_mode = DELETE")
-    finally:
-        source.close()
+    with _raw(engine) as raw, readable_errors(path), closing(sqlite3.connect(path)) as target:
+        raw.backup(target)
+        # The copy has no readers beside it: one file is enough.
+        target.execute("PRAGMA journal_mode = DELETE")
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _raw(engine: Engine) -> Iterator[sqlite3.Connection]:
+    """Yield a connection in no transaction: SQLAlchemy would begin one."""
+    path = engine.get_execution_options()[_PATH]
+    connection = engine.raw_connection()
+    try:
+        raw = connection.driver_connection
+        if not isinstance(raw, sqlite3.Connection):
+            raise TypeError("not a connection of sqlite3")
+        with readable_errors(path):
+            yield raw
+    finally:
+        connection.close()
 
 
 def _begin(connection: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from mmsearch import api
 from mmsearch.cli import output
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.core.display import display_path
+from mmsearch.core.errors import StateError
 
 if TYPE_CHECKING:
     from mmsearch.core.requests import IndexStatus
@@ -136,9 +138,12 @@ def remove(
     Example: mmsearch remove holiday --yes
     """
     with open_index(name, home) as index:
-        found = index.status()
+        held = ""
+        # An index that cannot be read can be deleted.
+        with suppress(StateError):
+            held = f" of {index.status().pictures:,} pictures"
         if not yes:
-            question = f"Delete index {name!r} of {found.pictures:,} pictures in {found.folder}?"
+            question = f"Delete index {name!r}{held} in {display_path(index.folder)}?"
             typer.confirm(question, abort=True)
         index.remove()
     output.warn(f"Index {name!r} is deleted; the pictures are untouched.")

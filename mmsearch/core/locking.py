@@ -42,7 +42,9 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        layout.lock_holder.write_text(json.dumps(facts))
+        # It only serves messages: a full disk must not keep anyone from removing an index.
+        with suppress(OSError):
+            layout.lock_holder.write_text(json.dumps(facts))
         yield
     finally:
         with suppress(OSError):

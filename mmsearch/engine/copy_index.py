@@ -27,7 +27,7 @@ def copy_index(
     Args:
         source: The index.
         catalog: Its catalog, open for reading.
-        target: Where the copy shall be; it must not exist.
+        target: Where the copy shall be; it must not exist, or be an empty folder.
         open_writer: Opens the copy's catalog.
 
     Raises:
@@ -37,9 +37,9 @@ def copy_index(
     # Beside the target, so that the last step is one rename.
     unfinished = IndexLayout(target.folder.with_name(f".{target.name}.unfinished"))
     for attempt in range(1, ATTEMPTS + 1):
-        shutil.rmtree(unfinished.folder, ignore_errors=True)
-        unfinished.create()
         try:
+            shutil.rmtree(unfinished.folder, ignore_errors=True)
+            unfinished.create()
             files, pictures = _fill(source, catalog, unfinished, open_writer)
             break
         except DamagedFileError as error:
@@ -50,8 +50,14 @@ def copy_index(
         except BaseException:
             shutil.rmtree(unfinished.folder, ignore_errors=True)
             raise
-    size = sum(unfinished.sizes().values())
-    unfinished.folder.rename(target.folder)
+    try:
+        size = sum(unfinished.sizes().values())
+        if target.folder.is_dir():
+            target.folder.rmdir()
+        unfinished.folder.rename(target.folder)
+    except BaseException:
+        shutil.rmtree(unfinished.folder, ignore_errors=True)
+        raise
     sync_folder(target.folder.parent)
     return CopyReport(target.folder, pictures, files, size, time.monotonic() - began)
 
