@@ -8,6 +8,7 @@ from typing import Any
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
 
+from mmsearch.server.deadline import Deadline
 from mmsearch.server.guard import Guard
 from mmsearch.server.rules import Rules
 from mmsearch.server.running import answering
@@ -34,4 +35,4 @@ def answering_http(server: Server[Any], rules: Rules, port: int) -> AbstractCont
         # The guard looks at Host and Origin, and knows when they do not matter.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return answering(Guard(app, rules), rules.host, port, lifespan="on")
+    return answering(Guard(Deadline(app, rules.deadline_s), rules), rules.host, port, lifespan="on")

@@ -27,7 +27,7 @@ from mmsearch.cli.output import warn
 from mmsearch.core.errors import NoCallsError, UsageError
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.resident.meeting import ENVIRONMENT
-from mmsearch.server.rules import Rules, token_for
+from mmsearch.server.rules import DEADLINE_S, Rules, token_for
 
 if TYPE_CHECKING:
     from mmsearch.resident.client import Printed
@@ -67,6 +67,14 @@ def serve(
     max_upload: Annotated[
         float, typer.Option(help="Largest request, in megabytes.", min=0.01)
     ] = 50.0,
+    deadline: Annotated[
+        float,
+        typer.Option(
+            help="Seconds until a request that has no answer yet gets a 503.",
+            metavar="SECONDS",
+            min=0.1,
+        ),
+    ] = DEADLINE_S,
     no_indexing: Annotated[
         bool, typer.Option("--no-indexing", help="Never index, whoever asks.")
     ] = False,
@@ -121,6 +129,7 @@ def serve(
             origins=tuple(allow_origin or ()),
             upload_mb=max_upload,
             requests_per_s=rate,
+            deadline_s=deadline,
             indexing=not no_indexing,
             url_queries=allow_url_queries,
         )

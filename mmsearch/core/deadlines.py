@@ -38,7 +38,7 @@ def past_deadline() -> DeadlineError:
     """Return the error of work that did not end in time."""
     return DeadlineError(
         "The request took longer than the server allows.",
-        "Ask for less, ask again when it is less busy, or start it with a larger --deadline.",
+        "Ask for less, or ask again when it is less busy.",
     )
 
 
@@ -54,3 +54,12 @@ def deadline(at_s: float) -> Iterator[None]:
         yield
     finally:
         _DEADLINE_S.reset(token)
+
+
+def move_deadline(at_s: float) -> None:
+    """Set another deadline, until the innermost `deadline` ends.
+
+    Args:
+        at_s: A reading of `time.monotonic`.
+    """
+    _DEADLINE_S.set(at_s)

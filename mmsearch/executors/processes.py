@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from loky.backend import get_context
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from mmsearch.core.deadlines import past_deadline, seconds_left
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.hardware import processors
 from mmsearch.core.protocols import Executor
@@ -80,7 +81,11 @@ class ProcessExecutor:
     def run(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
-        """Results in the order of the tasks."""
+        """Results in the order of the tasks.
+
+        Raises:
+            DeadlineError: The caller's deadline (`core.deadlines`) passes.
+        """
         pending: deque[_Pending] = deque()
         try:
             for task in tasks:
@@ -136,13 +141,18 @@ class ProcessExecutor:
             self._slots = None
 
     def _settle(self, pending: _Pending) -> tuple[Any, Any]:
-        task = pending.task
+        task, slots = pending.task, pending.slots
         try:
-            result = pending.future.result()
-            return task, pending.slots.fetch(result) if pending.slots else result
+            result = pending.future.result(seconds_left())
+            return task, slots.fetch(result) if slots else result
         except DecodeError as error:
             return task, TaskFailure(error.message, transient=bool(error.facts.get("transient")))
         except TaskTimeoutError:
+            if not pending.future.done():
+                # Its slot stays taken: the worker may still write there.
+                slots = None
+                pending.future.cancel()
+                raise past_deadline() from None
             limit = f"decoding took longer than {self._timeout_s:g} seconds"
             return task, TaskFailure(limit, crashed=True)
         except MemoryError:
@@ -156,8 +166,8 @@ class ProcessExecutor:
         finally:
             self._underway.discard(pending.future)
             # Also after a crash or a timeout: pebble ends the process before it says so.
-            if pending.slots and pending.slot is not None:
-                pending.slots.give_back(pending.slot)
+            if slots and pending.slot is not None:
+                slots.give_back(pending.slot)
 
 
 _worker: Callable[[Any], Any]

@@ -8,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from mmsearch import __version__
+from mmsearch.server.deadline import Deadline
 from mmsearch.server.guard import Guard
 from mmsearch.server.problems import MEDIA_TYPE, tell_problems
 from mmsearch.server.quick import Quick
@@ -47,7 +48,7 @@ def make_app(service: Service) -> FastAPI:
 def guarded(app: FastAPI) -> ASGIApp:
     """An application behind its service's rules, and counted."""
     service: Service = app.state.service
-    inner: ASGIApp = Quick(app, service)
+    inner: ASGIApp = Deadline(Quick(app, service), service.rules.deadline_s)
     if service.rules.origins:
         inner = CORSMiddleware(
             inner,

@@ -8,7 +8,9 @@ are then answered together: the vectors are read once for all of them.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from mmsearch import api
+from mmsearch.core.deadlines import deadline, deadline_s, past_deadline, seconds_left
 from mmsearch.core.errors import BusyError, MMSearchError
 from mmsearch.core.requests import EncodedRequest, SearchRequest, SearchResult
 
@@ -38,12 +41,14 @@ class _Search:
     request: SearchRequest
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[SearchResult]
+    deadline_s: float
 
 
 @dataclass(frozen=True)
 class _Ask:
     work: Callable[[api.Index], Any]
     future: Future[Any]
+    deadline_s: float
 
 
 _Encoded: TypeAlias = tuple[_Search, EncodedRequest | MMSearchError | None]
@@ -87,12 +92,13 @@ class Desk:
 
         Raises:
             BusyError: Too many calls wait.
+            DeadlineError: The caller's deadline (`core.deadlines`) passes first.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[SearchResult] = loop.create_future()
         with self._to_owner:
             self._admit()
-            self._searches.append(_Search(request, loop, future))
+            self._searches.append(_Search(request, loop, future, deadline_s()))
             self._tell()
         return await future
 
@@ -101,13 +107,21 @@ class Desk:
 
         Raises:
             BusyError: Too many calls wait.
+            DeadlineError: The caller's deadline passes first.
         """
         answer: Answer = await asyncio.wrap_future(self._asked(work))
         return answer
 
     def wait_for(self, work: Callable[[api.Index], Answer]) -> Answer:
         """As `ask`, for callers without an event loop."""
-        answer: Answer = self._asked(work).result()
+        future = self._asked(work)
+        try:
+            answer: Answer = future.result(seconds_left())
+        except TimeoutError:
+            if future.done():
+                raise
+            future.cancel()
+            raise past_deadline() from None
         return answer
 
     def close(self) -> None:
@@ -121,7 +135,7 @@ class Desk:
     # --- what callers do, with the lock held ---
 
     def _asked(self, work: Callable[[api.Index], Any]) -> Future[Any]:
-        ask = _Ask(work, Future())
+        ask = _Ask(work, Future(), deadline_s())
         with self._to_owner:
             self._admit()
             self._asks.append(ask)
@@ -193,7 +207,8 @@ class Desk:
             self._tell()
         answers: Sequence[SearchResult | MMSearchError] = ()
         try:
-            answers = self._index.answer([one for _, one in together])
+            with deadline(_first_deadline([search for search, _ in together])):
+                answers = self._index.answer([one for _, one in together])
         # Whose fault it is shows when each is asked by itself.
         except BaseException:  # noqa: BLE001
             alone += [search for search, _ in together]
@@ -211,7 +226,8 @@ class Desk:
             self._to_owner.wait_for(lambda: not self._encoding)
         for search in searches:
             try:
-                (answer,) = self._index.query_each([search.request])
+                with deadline(search.deadline_s):
+                    (answer,) = self._index.query_each([search.request])
             # Whatever it is belongs to who asked; the desk goes on.
             except BaseException as error:  # noqa: BLE001
                 _deliver([(search, error)])
@@ -236,7 +252,7 @@ class Desk:
 
     def _encode(self, searches: Sequence[_Search]) -> list[_Encoded]:
         made: Sequence[EncodedRequest | MMSearchError] | None = None
-        with suppress(BaseException):
+        with suppress(BaseException), deadline(_first_deadline(searches)):
             made = self._index.encode([search.request for search in searches])
         if made is None:
             return [(search, None) for search in searches]
@@ -253,18 +269,26 @@ class Desk:
             if slow and popped:
                 break
             search = self._searches.popleft()
-            if not search.future.cancelled():
+            if not search.future.done():
                 popped.append(search)
             if slow:
                 break
         return popped
 
 
+def _first_deadline(searches: Sequence[_Search]) -> float:
+    return min((search.deadline_s for search in searches), default=math.inf)
+
+
 def _carry_out(ask: _Ask, index: api.Index) -> None:
     if not ask.future.set_running_or_notify_cancel():
         return
+    if time.monotonic() > ask.deadline_s:
+        ask.future.set_exception(past_deadline())
+        return
     try:
-        answer = ask.work(index)
+        with deadline(ask.deadline_s):
+            answer = ask.work(index)
     # Whatever it is belongs to who asked; the desk goes on.
     except BaseException as error:  # noqa: BLE001
         ask.future.set_exception(error)

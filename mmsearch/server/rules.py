@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+DEADLINE_S = 30.0
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -20,6 +22,7 @@ class Rules:
         requests_per_s: For one client, of those that search, encode or change something; 0: as
             many as it likes.
         at_once: Requests under way; further ones are refused.
+        deadline_s: Seconds until a request that has no answer yet gets a 503.
         indexing: Whether known folders may be indexed again.
         url_queries: Whether pictures of queries are fetched from URLs.
     """
@@ -30,6 +33,7 @@ class Rules:
     upload_mb: float = 50.0
     requests_per_s: float = 0.0
     at_once: int = 512
+    deadline_s: float = DEADLINE_S
     indexing: bool = True
     url_queries: bool = False
 

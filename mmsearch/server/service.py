@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request, UploadFile
-from starlette.concurrency import run_in_threadpool
 
 from mmsearch import api
 from mmsearch.core.errors import DecodeError, ForbiddenError, MMSearchError, UnknownNameError
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 QUERY_EDGE_PX = 1024
 """Pictures from elsewhere are made so small before anything else looks at them."""
 
+THREADS = 32
+"""That may wait for files and decoders at once; further calls wait for one of them."""
+
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True)
 class Service:
@@ -47,6 +54,7 @@ class Service:
         thumbnails: That were made.
         telemetry: What is measured.
         fetcher: Of pictures at URLs; None: the rules do not allow any.
+        threads: Wait for disks and decoders.
     """
 
     rules: Rules
@@ -56,6 +64,9 @@ class Service:
     thumbnails: Thumbnails
     telemetry: Telemetry
     fetcher: Fetcher | None = None
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(THREADS, "mmsearch-files")
+    )
 
     @classmethod
     def of(
@@ -94,6 +105,18 @@ class Service:
         self.jobs.close()
         self.desks.close()
         self.pictures.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def in_thread(
+        self, work: Callable[Parameters, Answer], *args: Parameters.args, **more: Parameters.kwargs
+    ) -> Answer:
+        """Return what ``work`` makes, in one of a few threads, with the deadline of the caller.
+
+        A caller that is cancelled does not wait for the end; what has not begun is dropped.
+        """
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, lambda: context.run(work, *args, **more))
 
     async def record(self, desk: Desk, image_id: int) -> Record:
         """What is known of a picture.
@@ -163,7 +186,7 @@ class Service:
             small.write_bytes(self.pictures.thumbnail(os.fsencode(place), QUERY_EDGE_PX, "BMP"))
 
         try:
-            await run_in_threadpool(decode)
+            await self.in_thread(decode)
         except DecodeError as error:
             raise DecodeError(f"{named} cannot be read: {error.message}.") from error
         return small

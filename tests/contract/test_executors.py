@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mmsearch.core import plugins
-from mmsearch.core.errors import DecodeError
+from mmsearch.core.deadlines import deadline
+from mmsearch.core.errors import DeadlineError, DecodeError
 from mmsearch.core.requests import TaskFailure
 from mmsearch.executors import local, processes
 
@@ -122,6 +123,18 @@ def test_a_crashing_and_a_hanging_task_cost_only_themselves():
             assert result.crashed
         else:
             assert result == task
+
+
+def test_a_caller_does_not_wait_beyond_its_deadline_and_the_next_one_gets_the_process():
+    executor = processes.build(1, 600.0)
+    try:
+        assert list(executor.run(make_hostile, ["a"])) == [("a", "a")]
+        with deadline(time.monotonic() + 0.3), pytest.raises(DeadlineError):
+            list(executor.run(make_hostile, ["hang", "hang", "b"]))
+        with deadline(time.monotonic() + 60):
+            assert list(executor.run(make_hostile, ["c"])) == [("c", "c")]
+    finally:
+        executor.close()
 
 
 def test_closing_releases_a_thread_that_waits_for_results():

@@ -7,7 +7,6 @@ import stat
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from mmsearch.core.records import Record
@@ -43,7 +42,7 @@ async def get_picture(service: TheService, desk: TheDesk, image_id: ImageId) -> 
 async def get_original(service: TheService, desk: TheDesk, image_id: ImageId) -> Response:
     """The file itself, whole or in part (Range)."""
     record = await service.record(desk, image_id)
-    path = os.fsdecode(await run_in_threadpool(present, record))
+    path = os.fsdecode(await service.in_thread(present, record))
     media_type = MEDIA_TYPES.get(record.picture.format, "application/octet-stream")
     return FileResponse(
         path,
@@ -69,7 +68,7 @@ async def get_thumbnail(
 ) -> Response:
     """The picture made small, whole or in part (Range)."""
     record = await service.record(desk, image_id)
-    content, tag = await run_in_threadpool(service.thumbnails.get, record, size)
+    content, tag = await service.in_thread(service.thumbnails.get, record, size)
     headers = {"ETag": f'"{tag}"', "Cache-Control": "private, max-age=3600"}
     if if_none_match is not None and f'"{tag}"' in if_none_match:
         return Response(status_code=304, headers=headers)

@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from mmsearch.core.errors import BusyError, EncoderMismatchError, InvalidQueryError
+from mmsearch.core.deadlines import deadline, seconds_left
+from mmsearch.core.errors import BusyError, DeadlineError, EncoderMismatchError, InvalidQueryError
 from mmsearch.core.queries import Query, Term
 from mmsearch.core.requests import SearchRequest
 from mmsearch.server.desk import TOGETHER, Desk
@@ -354,3 +356,67 @@ def test_an_idle_desk_rests_once_until_somebody_asks():
     asyncio.run(story())
     desk.close()
     assert index.closed
+
+
+def test_a_search_that_was_given_up_is_not_encoded():
+    index = ToyIndex()
+    desk = Desk(index)
+
+    async def story():
+        first, tasks = await while_answering(index, desk, ["encoded"])
+        await until(lambda: len(index.encoded) == 2)
+        given_up = asyncio.create_task(desk.search(ask_for("given up")))
+        index.gate.set()
+        given_up.cancel()
+        await asyncio.gather(first, *tasks)
+        await asyncio.wait([given_up])
+        assert given_up.cancelled()
+        return await desk.search(ask_for("last"))
+
+    assert asyncio.run(story()) == "found last"
+    desk.close()
+
+
+def test_a_call_is_not_begun_after_its_deadline_and_knows_it_before():
+    index = ToyIndex()
+    desk = Desk(index)
+    begun = []
+
+    def slow(_):
+        begun.append(seconds_left())
+        time.sleep(0.3)
+
+    with deadline(time.monotonic() + 0.1), pytest.raises(DeadlineError):
+        desk.wait_for(slow)
+    with deadline(time.monotonic() + 0.1), pytest.raises(DeadlineError):
+        desk.wait_for(slow)
+    assert desk.wait_for(lambda index: index.look()) == "looked"
+    desk.close()
+    assert len(begun) == 1
+    assert 0 < begun[0] <= 0.1
+
+
+def test_a_timeout_of_the_work_is_its_own():
+    desk = Desk(ToyIndex())
+
+    def late(_):
+        raise TimeoutError("its own")
+
+    with deadline(time.monotonic() + 5), pytest.raises(TimeoutError, match="its own"):
+        desk.wait_for(late)
+    desk.close()
+
+
+def test_searches_that_are_answered_together_have_the_first_deadline():
+    index = ToyIndex()
+    left = []
+    index.answer = lambda asked: left.append(seconds_left()) or asked
+    desk = Desk(index)
+
+    async def story():
+        with deadline(time.monotonic() + 5):
+            return await desk.search(ask_for("one"))
+
+    assert asyncio.run(story()) == "one"
+    desk.close()
+    assert 0 < left[0] <= 5
