@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from mmsearch.server.problems import problem
+from mmsearch.server.targets import origin_form
 
 MOST_HEADERS = 65_536
 """Bytes of a request before its body, or between two parts of it."""
@@ -48,6 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _outside = 0
     _due_s = math.inf
     _stuck_s: float | None = None
+    _fault = "What came is no HTTP/1.1 request, or one that could be read in two ways."
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected."""
@@ -65,12 +67,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._outside += len(data)
         super().data_received(data)
         if self._outside > MOST_HEADERS and not self.transport.is_closing():
-            self._refuse(431, f"The headers are larger than {MOST_HEADERS:,} bytes.")
+            if len(getattr(self, "url", b"")) > MOST_HEADERS // 2:
+                self._refuse(414, f"The URL is longer than {MOST_HEADERS // 2:,} bytes.")
+            else:
+                self._refuse(431, f"The headers are larger than {MOST_HEADERS:,} bytes.")
 
     def on_headers_complete(self) -> None:
         """The headers end."""
         self._outside = 0
         self._due_s = self.loop.time() + PAUSES_S
+        try:
+            self.url = origin_form(self.url, self.headers, self.parser.get_http_version())
+        except ValueError as error:
+            # The parser hands every fault on as one of its own, without the sentence.
+            self._fault = str(error)
+            raise
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -134,9 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What came is no request."""
-        self._refuse(
-            400, "What came is no HTTP/1.1 request, or one that could be read in two ways."
-        )
+        self._refuse(400, self._fault)
 
     def _refuse(self, status: int, detail: str) -> None:
         cycle: RequestResponseCycle | None = self.cycle
