@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from fastapi import Depends, FastAPI
+import json
+from functools import cache
+
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from mmsearch import __version__
+from mmsearch.server.assets import Asset
 from mmsearch.server.deadline import Deadline
 from mmsearch.server.guard import Guard
 from mmsearch.server.problems import MEDIA_TYPE, tell_problems
 from mmsearch.server.quick import Quick
 from mmsearch.server.routes import health, indexes, page, pictures, search
 from mmsearch.server.schemas import Problem
+from mmsearch.server.semantics import ErrorDocuments, Semantics
 from mmsearch.server.service import Service
 from mmsearch.server.telemetry import Timed
 
@@ -29,6 +34,8 @@ def make_app(service: Service) -> FastAPI:
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # The document is an asset, see below.
+        openapi_url=None,
         dependencies=[Depends(HTTPBearer(auto_error=False, description="--token"))],
         responses={
             "default": {
@@ -42,19 +49,25 @@ def make_app(service: Service) -> FastAPI:
     tell_problems(app)
     for part in (search, pictures, indexes, health, page):
         app.include_router(part.router)
+    described = cache(lambda: Asset(json.dumps(app.openapi()).encode(), "application/json"))
+
+    async def document(request: Request) -> Response:
+        return described().response(request)
+
+    app.add_route("/openapi.json", document)
     return app
 
 
 def guarded(app: FastAPI) -> ASGIApp:
     """An application behind its service's rules, and counted."""
     service: Service = app.state.service
-    inner: ASGIApp = Deadline(Quick(app, service), service.rules.deadline_s)
+    inner: ASGIApp = Deadline(Quick(Semantics(app), service), service.rules.deadline_s)
     if service.rules.origins:
         inner = CORSMiddleware(
             inner,
             allow_origins=service.rules.origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["ETag", "Retry-After"],
+            expose_headers=["Allow", "Content-Range", "ETag", "Retry-After"],
         )
-    return Timed(Guard(inner, service.rules), service.telemetry)
+    return Timed(Guard(ErrorDocuments(inner), service.rules), service.telemetry)

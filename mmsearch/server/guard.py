@@ -122,7 +122,8 @@ class Guard:
         method, path = scope["method"], scope["path"]
         connection = HTTPConnection(scope)
         preflight = method == "OPTIONS" and "access-control-request-method" in connection.headers
-        way_in = (method, path) in WAY_IN or (method == "GET" and path.startswith(STATIC))
+        asks = "GET" if method == "HEAD" else method
+        way_in = (asks, path) in WAY_IN or (asks == "GET" and path.startswith(STATIC))
         if preflight or way_in or knows_token(self._rules.token, connection):
             return None
         return problem(

@@ -8,14 +8,17 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def problem(
@@ -71,18 +74,59 @@ async def _known(request: Request, error: Exception) -> Response:
 async def _of_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _not_allowed(request)
+    if request.method == "OPTIONS" and request.scope["path"] == "*":
+        # The server as a whole.
+        return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(404, f"Nothing is at {request.scope['path'][:200]}.", error.headers)
     return problem(error.status_code, str(error.detail), error.headers)
+
+
+def _not_allowed(request: Request) -> Response:
+    """Say which methods a path has, in whichever routers its routes are."""
+    scope, routes = request.scope, request.app.router.routes
+    known = {
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    }
+    # Every GET is answered to HEAD, too, and this is the answer to OPTIONS.
+    known |= {"OPTIONS"} | ({"HEAD"} if "GET" in known else set())
+    allowed = ", ".join(method for method in METHODS if method in known)
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": allowed})
+    return problem(
+        405, f"{request.method} is not answered here; {allowed} are.", {"Allow": allowed}
+    )
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
+    expected = _expected_media_type(request)
+    if expected is not None:
+        return problem(415, f"The body is not {expected}; send it as that.", {"Accept": expected})
     found = [
         {"where": ".".join(str(part) for part in each["loc"]), "what": each["msg"]}
         for each in error.errors()
     ]
     said = "; ".join(f"{each['where']}: {each['what']}" for each in found)
     return problem(422, f"The request is not as it should be: {said}.", errors=found)
+
+
+def _expected_media_type(request: Request) -> str | None:
+    """Return what a route reads, if the request says that its body is something else."""
+    said = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    body = getattr(request.scope.get("route"), "body_field", None)
+    if not said or body is None:
+        return None
+    if isinstance(body.field_info, Form):
+        forms = ("multipart/form-data", "application/x-www-form-urlencoded")
+        return None if said in forms else forms[0]
+    is_json = said == "application/json" or said.endswith("+json")
+    return None if is_json else "application/json"
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

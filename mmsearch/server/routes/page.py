@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Form, Header, Request
+from fastapi import APIRouter, Form, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mmsearch.core.errors import MMSearchError
+from mmsearch.server.assets import Asset
 from mmsearch.server.render import index_answer
 from mmsearch.server.routes.search import answer_search
 from mmsearch.server.schemas import SearchBody, SearchParams
@@ -37,7 +37,7 @@ FOLDER = Path(__file__).parent.parent / "page"
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 STATIC = {
-    path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix])
+    path.name: Asset(path.read_bytes(), MEDIA_TYPES[path.suffix])
     for path in sorted(FOLDER.iterdir())
     if path.suffix in MEDIA_TYPES
 }
@@ -142,16 +142,11 @@ async def begin_session(
 
 
 @router.get("/static/{name}")
-async def static(name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+async def static(request: Request, name: str) -> Response:
     """The page's style and scripts."""
     if name not in STATIC:
         raise HTTPException(404)
-    content, media_type = STATIC[name]
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if if_none_match is not None and tag in if_none_match:
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=media_type, headers=headers)
+    return STATIC[name].response(request)
 
 
 def _body(fields: dict[str, str]) -> SearchBody:

@@ -1,10 +1,12 @@
 """Parts of an answer."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.ranges import in_part
+from mmsearch.server.ranges import canonical_range, in_part
 
 CONTENT = bytes(range(100))
 
@@ -14,7 +16,12 @@ def asked(wanted, content=CONTENT):
 
 
 @pytest.mark.parametrize(
-    "wanted", [None, "", "bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,5-6", "lines=1-2", "0-1"]
+    "wanted",
+    [
+        *(None, "", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,5-6", "lines=1-2", "0-1"),
+        *("bytes=20-10", "bytes=1 - 2", "bytes=--5", "bytes=+1-2", "bytes=1-2x", "bytes=٣-٤", " "),
+        *("bytes=0x1-2", "bytes 0-1", "bytes=,", "bytes=" + "9" * 5000 + "-1"),
+    ],
 )
 def test_what_is_not_one_range_is_passed_over(wanted):
     answer = asked(wanted)
@@ -32,6 +39,11 @@ def test_what_is_not_one_range_is_passed_over(wanted):
         ("bytes=90-1000", CONTENT[90:], "bytes 90-99/100"),
         ("bytes=-5", CONTENT[95:], "bytes 95-99/100"),
         ("bytes=-1000", CONTENT, "bytes 0-99/100"),
+        ("Bytes=0-0", CONTENT[:1], "bytes 0-0/100"),
+        ("bytes=\t0-0 , ,", CONTENT[:1], "bytes 0-0/100"),
+        ("bytes=000-" + "0" * 5000 + "1", CONTENT[:2], "bytes 0-1/100"),
+        ("bytes=90-" + "9" * 5000, CONTENT[90:], "bytes 90-99/100"),
+        ("bytes=-" + "9" * 5000, CONTENT, "bytes 0-99/100"),
     ],
 )
 def test_one_range_is_that_part(wanted, part, told):
@@ -42,11 +54,30 @@ def test_one_range_is_that_part(wanted, part, told):
     assert answer.headers["content-length"] == str(len(part))
 
 
-@pytest.mark.parametrize("wanted", ["bytes=100-", "bytes=200-300", "bytes=20-10", "bytes=-0"])
+@pytest.mark.parametrize(
+    "wanted", ["bytes=100-", "bytes=200-300", "bytes=-0", "bytes=" + "9" * 5000 + "-"]
+)
 def test_a_range_of_nothing_is_refused(wanted):
     answer = asked(wanted)
-    assert (answer.status_code, answer.body) == (416, b"")
+    assert (answer.status_code, answer.media_type) == (416, "application/problem+json")
+    assert json.loads(answer.body)["detail"].startswith("The content has 100 bytes")
     assert answer.headers["content-range"] == "bytes */100"
+
+
+@pytest.mark.parametrize(
+    ("value", "canonical"),
+    [
+        ("BYTES= 007-8,", "bytes=7-8"),
+        ("bytes=-000", "bytes=-0"),
+        ("bytes=5-", "bytes=5-"),
+        ("bytes=0-" + "1" * 19, "bytes=0-" + "9" * 18),
+        ("bytes=1-0", None),
+        ("bytes=1-2, 3-4", None),
+        ("items=1-2", None),
+    ],
+)
+def test_ranges_have_one_form(value, canonical):
+    assert canonical_range(value) == canonical
 
 
 @given(st.binary(min_size=1), st.data())
