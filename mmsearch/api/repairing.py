@@ -150,7 +150,8 @@ class _Mending:
             count, other = restore_segments(self._layout, catalog, encoder, salvage.staged)
             carried = catalog.carry_over(self._layout.catalog, salvage.sealed_roots)
             unfinished = roots_in_doubt(catalog)
-            if carried.lost_contents or carried.incomplete or survey.damaged:
+            lost_rows = {"roots", "files", "texts"} & set(carried.incomplete)
+            if carried.lost_contents or lost_rows or survey.damaged:
                 unfinished = [root.id for root in catalog.roots()]
             catalog.note_unfinished_roots(unfinished)
             roots = catalog.roots()

@@ -167,10 +167,15 @@ def copy_database(engine: Engine, path: Path) -> None:
         MMSearchError: The database cannot be read, or the copy cannot be written.
         OSError: The copy cannot be written.
     """
-    with _raw(engine) as raw, readable_errors(path), closing(sqlite3.connect(path)) as target:
-        raw.backup(target)
-        # The copy has no readers beside it: one file is enough.
-        target.execute("PRAGMA journal_mode = DELETE")
+    with _raw(engine) as raw:
+        try:
+            with closing(sqlite3.connect(path)) as target:
+                raw.backup(target)
+                # The copy has no readers beside it: one file is enough.
+                target.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.OperationalError as error:
+            # Damage is no such error: that would be of the source.
+            raise readable_error(error, path) or error from error
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

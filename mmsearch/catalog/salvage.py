@@ -2,7 +2,8 @@
 
 SQLite refuses a damaged page, not the pages around it. So a table is read in the order of its
 rowids, and where SQLite refuses, reading goes on behind the smallest gap that it can be made to
-step over.
+step over. What it does not reach at all is looked for in the pages themselves, where rows that were
+deleted before may be found again: that is better than to lose those that were not.
 """
 
 from __future__ import annotations
@@ -15,16 +16,28 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy import text as _sql
 
 from mmsearch.catalog import texts
 from mmsearch.catalog.commits import images_of
 from mmsearch.catalog.connections import writing
 from mmsearch.catalog.files import connect_for_reading
+from mmsearch.catalog.pages import rows_in_pages
 from mmsearch.catalog.roots import ensure_root
 from mmsearch.catalog.statements import chunks
-from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, RunRow, SettingRow, TextRow
+from mmsearch.catalog.tables import Base, FileRow, ImageRow, RootRow, RunRow, SettingRow, TextRow
 from mmsearch.core.errors import InspectionError
 from mmsearch.core.records import CarriedOver
 from mmsearch.core.types import Text, TextSource
@@ -37,6 +50,11 @@ UNFINISHED = "unfinished_repair"
 
 _DEFAULTS = {"texts_key": "x''", "source": "'metadata'"}
 """Of columns that an older schema does not have, as SQL."""
+
+_ADDED: dict[str, Any] = {"texts_key": b"", "source": b"metadata", "file_id": None, "spaceless": 0}
+"""The same as values, for rows that are older than these columns."""
+
+_SEQUENCE = {"name": "text", "seq": "integer"}
 
 _SEQUENCES = ("roots", "segments", "images", "built_indexes", "generations")
 
@@ -98,22 +116,34 @@ class DamagedCatalog:
             table: Its name.
             columns: By name, what SQLite's typeof must say; ``text?`` is a text or NULL.
         """
-        connection = self._connection
-        if connection is None:
+        read = _Intervals()
+        before = len(self.incomplete)
+        if self._connection is not None:
+            yield from self._reachable(self._connection, table, columns, read)
+        else:
             self.incomplete.add(table)
-            return
+        if table in self.incomplete or len(self.incomplete) > before:
+            yield from self._in_pages(table, columns, read)
+
+    def _reachable(
+        self,
+        connection: sqlite3.Connection,
+        table: str,
+        columns: dict[str, str],
+        read: _Intervals,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows that SQLite reaches."""
         held = self._columns(connection, table)
         names = ", ".join(n if n in held else _DEFAULTS.get(n, "NULL") for n in columns)
-        kinds = [kind.removesuffix("?") for kind in columns.values()]
-        optional = [kind.endswith("?") for kind in columns.values()]
         statement = f"SELECT rowid, {names} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid"  # noqa: S608 - our names
         last = -1
         while last < HIGHEST_ROWID:
+            start = last
             try:
                 with closing(connection.execute(statement, [last])) as cursor:
                     for rowid, *values in cursor:
                         last = max(last, rowid)
-                        row = _of_kinds(values, kinds, optional)
+                        row = _of_kinds(values, columns)
                         if row is None:
                             self.incomplete.add(table)
                         else:
@@ -121,9 +151,38 @@ class DamagedCatalog:
             except sqlite3.Error as error:
                 self._refuse_other(error)
                 self.incomplete.add(table)
+                read.add(start, last)
                 last = self._behind_gap(connection, table, last)
             else:
+                read.add(start, HIGHEST_ROWID)
                 return
+
+    def _in_pages(
+        self, table: str, columns: dict[str, str], read: _Intervals
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a table that SQLite does not reach, by the look of their columns."""
+        shape = Base.metadata.tables.get(table)
+        every = _SEQUENCE if shape is None else {c.name: _kind_of(c) for c in shape.columns}
+        alias = (
+            next((c.name for c in shape.columns if _is_rowid(c)), "") if shape is not None else ""
+        )
+        for rowid, values in rows_in_pages(self._path):
+            whole = dict(zip(every, values, strict=False))
+            if len(values) > len(every) or rowid in read:
+                continue
+            if alias:
+                if whole.get(alias) is not None:
+                    continue
+                whole[alias] = rowid
+            lacking = set(every) - set(whole)
+            if not lacking <= set(_DEFAULTS) | {"file_id", "spaceless"}:
+                continue
+            whole = {**_ADDED, **whole}
+            if _of_kinds([whole[name] for name in every], every) is None:
+                continue
+            row = _of_kinds([whole[name] for name in columns], columns)
+            if row is not None:
+                yield row
 
     def _columns(self, connection: sqlite3.Connection, table: str) -> set[str]:
         """Return the names of the columns of a table; all it may have, if the schema is lost."""
@@ -178,21 +237,44 @@ class DamagedCatalog:
             ) from error
 
 
-def _of_kinds(
-    values: Sequence[Any], kinds: Sequence[str], optional: Sequence[bool]
-) -> tuple[Any, ...] | None:
+class _Intervals:
+    """Rowids of which all rows were read."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[int, int]] = []
+
+    def add(self, after: int, last: int) -> None:
+        """Add those above ``after``, up to ``last``."""
+        self._spans.append((after, last))
+
+    def __contains__(self, rowid: int) -> bool:
+        """Whether the row was read, or is not there."""
+        return any(after < rowid <= last for after, last in self._spans)
+
+
+def _kind_of(column: Column[Any]) -> str:
+    if isinstance(column.type, Integer):
+        kind = "integer"
+    else:
+        kind = "blob" if isinstance(column.type, LargeBinary) else "text"
+    return kind + "?" * bool(column.nullable)
+
+
+def _is_rowid(column: Column[Any]) -> bool:
+    return column.primary_key and isinstance(column.type, Integer)
+
+
+def _of_kinds(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...] | None:
     """Return a row with its texts decoded; None if a value is of another kind."""
     row = []
-    for value, kind, may_lack in zip(values, kinds, optional, strict=True):
+    for value, kind in zip(values, columns.values(), strict=True):
+        plain = kind.removesuffix("?")
         if value is None:
-            if not may_lack:
+            if plain == kind:
                 return None
-        elif kind == "integer":
-            if not isinstance(value, int):
-                return None
-        elif not isinstance(value, bytes):
+        elif not isinstance(value, int if plain == "integer" else bytes):
             return None
-        elif kind == "text":
+        elif plain == "text":
             try:
                 value = value.decode()  # noqa: PLW2901
             except UnicodeDecodeError:
@@ -206,7 +288,7 @@ def read_settings(damaged: DamagedCatalog) -> dict[str, Any]:
     found = {}
     for key, value in damaged.rows("settings", {"key": "text", "value": "text"}):
         try:
-            found[key] = json.loads(value)
+            found.setdefault(key, json.loads(value))
         except (ValueError, RecursionError):
             damaged.incomplete.add("settings")
     return found
@@ -268,7 +350,7 @@ def _carry_history(damaged: DamagedCatalog, connection: Connection) -> None:
             continue
         row = {"started_at": started, "finished_at": finished, "outcome": outcome, "counts": plain}
         connection.execute(insert(RunRow), row)
-    for name, highest in damaged.rows("sqlite_sequence", {"name": "text", "seq": "integer"}):
+    for name, highest in damaged.rows("sqlite_sequence", _SEQUENCE):
         if name in _SEQUENCES and 0 < highest < HIGHEST_ROWID // 2:
             values = {"name": name, "seq": highest}
             there = connection.execute(_sql(_HAS_SEQUENCE), values).scalar()

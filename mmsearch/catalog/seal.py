@@ -59,7 +59,7 @@ def read_seal(catalog: Path) -> Seal | None:
         return Seal(stored["sha256"], int(stored["bytes"]), roots)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged.", _REPAIR, seal=True) from error
 
 

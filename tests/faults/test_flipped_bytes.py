@@ -38,9 +38,9 @@ def files_of(home):
     return sorted(path for path in (home / "default").rglob("*") if path.is_file())
 
 
-def damage_in(home):
+def is_noticed(home):
     with library.open_index(home=home) as index:
-        return [finding for finding in index.check() if finding.weight == "damage"]
+        return index.check().verdict != "sound"
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -54,7 +54,7 @@ def test_it_is_noticed_or_does_not_matter(sound, tmp_path_factory, which, where,
     content = bytearray(path.read_bytes())
     content[int(where * (len(content) - 1))] ^= flipped
     path.write_bytes(content)
-    if damage_in(copy):
+    if is_noticed(copy):
         return
     assert answers(copy) == right, path
 
@@ -67,7 +67,7 @@ def killed(few_photos, tmp_path_factory, mmsearch, environment):
     wal = home / "default" / "catalog.sqlite-wal"
     assert commits_in(wal) > 3
     with library.open_index(home=home) as index:
-        assert not [finding for finding in index.check() if finding.weight == "damage"]
+        assert index.check().verdict == "sound"
     return home, content_of(home)
 
 
@@ -86,7 +86,7 @@ def test_commits_of_a_killed_writer_do_not_vanish(killed, tmp_path_factory, wher
     content = bytearray(wal.read_bytes())
     content[int(where * (len(content) - 1))] ^= flipped
     wal.write_bytes(content)
-    if not damage_in(copy):
+    if not is_noticed(copy):
         assert same(content_of(copy), right)
 
 
@@ -102,8 +102,7 @@ def test_a_repair_brings_them_back(where, killed, few_photos, tmp_path, mmsearch
     if where > 0:
         refused = mmsearch("index", few_photos, "--home", copy, "--model", "starter", code=1)
         assert "mmsearch repair" in refused.err
-    repaired = mmsearch("repair", "--home", copy, code=3).out
-    assert "0 pictures had to be encoded" in repaired
+    mmsearch("repair", "--home", copy, code=3)
     mmsearch("check", "--home", copy)
     held = {path: row for path, row in right.items() if row[1] is None}
     found = content_of(copy)
