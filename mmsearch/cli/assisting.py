@@ -105,11 +105,13 @@ def assist(
 
 def _answer_pipes(server: Server[Any], close: Callable[[], None]) -> None:
     from mmsearch.assistant.pipes import answer_pipes
+    from mmsearch.resident.shutdown import end_after_input, kill_workers
 
     def leave(number: int, frame: FrameType | None) -> None:
         ending = threading.Thread(target=close, daemon=True)
         ending.start()
         ending.join(ENDS_WITHIN_S)
+        kill_workers()
         if number == signal.SIGINT:
             warn("Interrupted.")
         # A thread waits for the next line; nothing but its coming would end it, and Python waits.
@@ -117,11 +119,13 @@ def _answer_pipes(server: Server[Any], close: Callable[[], None]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
+    end_after_input(0)
     answer_pipes(server)
 
 
 def _answer_http(server: Server[Any], name: str, host: str, port: int, token: str | None) -> None:
     from mmsearch.assistant.over_http import PATH, answering_http
+    from mmsearch.resident.shutdown import ends_in_time
     from mmsearch.server.rules import Rules, token_for
 
     rules = Rules(host=host, token=token_for(host, token, warn))
@@ -132,7 +136,7 @@ def _answer_http(server: Server[Any], name: str, host: str, port: int, token: st
         numbers.append(number)
         ended.set()
 
-    with answering_http(server, rules, port) as url:
+    with ends_in_time(), answering_http(server, rules, port) as url:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         warn(f"Index {name!r} is open for assistants at {url}{PATH}; Ctrl-C ends this.")

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -24,7 +24,8 @@ from mmsearch.cli import arguments
 from mmsearch.cli.errors import INTERRUPTED, run_command
 from mmsearch.cli.options import Home, IndexName
 from mmsearch.cli.output import warn
-from mmsearch.core.errors import NoCallsError, UsageError
+from mmsearch.core.deadlines import deadline
+from mmsearch.core.errors import DeadlineError, NoCallsError, UsageError
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.resident.meeting import ENVIRONMENT
 from mmsearch.server.rules import DEADLINE_S, Rules, token_for
@@ -67,9 +68,10 @@ def serve(
     max_upload: Annotated[
         float, typer.Option(help="Largest request, in megabytes.", min=0.01)
     ] = 50.0,
-    deadline: Annotated[
+    deadline_s: Annotated[
         float,
         typer.Option(
+            "--deadline",
             help="Seconds until a request that has no answer yet gets a 503.",
             metavar="SECONDS",
             min=0.1,
@@ -101,7 +103,7 @@ def serve(
     """Keep an index open and answer over HTTP; see docs/http-api.md.
 
     Queries of the command line are answered by it at once, too, and print the same. What is indexed
-    meanwhile is found. Ctrl-C ends it when what was asked is answered.
+    meanwhile is found. Ctrl-C ends it, in five seconds at most.
 
     Example: mmsearch serve --port 8000
     """
@@ -111,15 +113,8 @@ def serve(
         settings, home=settings.indexes_home().absolute(), cache=settings.cache.absolute()
     )
     if no_http:
-        with api.open_index(name, settings=settings, say=warn) as index:
-            _be_warm(index)
-            ended_by = _serve_commands(
-                index.folder,
-                settings,
-                partial(_answer, index),
-                "",
-                None if idle is None else idle * 60,
-            )
+        idle_s = None if idle is None else idle * 60
+        ended_by = _until_stopped(partial(_serve_no_http, name, settings, deadline_s, idle_s))
     elif idle is not None:
         raise UsageError("A server for HTTP does not end by itself.", "Add --no-http to --idle.")
     else:
@@ -129,13 +124,13 @@ def serve(
             origins=tuple(allow_origin or ()),
             upload_mb=max_upload,
             requests_per_s=rate,
-            deadline_s=deadline,
+            deadline_s=deadline_s,
             indexing=not no_indexing,
             url_queries=allow_url_queries,
         )
         if allow_url_queries and getproxies().keys() & {"http", "https", "all"}:
             warn("Pictures are fetched without the proxy: it would choose where to connect.")
-        ended_by = _serve_http(name, settings, rules, port)
+        ended_by = _until_stopped(partial(_serve_http, name, settings, rules, port))
     warn("Nobody asked for a while." if ended_by is None else f"Index {name!r} is closed.")
     if ended_by == signal.SIGINT:
         raise typer.Exit(INTERRUPTED)
@@ -146,6 +141,30 @@ def _be_warm(index: api.Index) -> None:
     from mmsearch.core.requests import SearchRequest
 
     index.query(SearchRequest(api.parse_query("a picture")))
+
+
+def _until_stopped(work: Callable[[], int | None]) -> int | None:
+    """Return the signal that ended the work, if any; the process ends soon after it."""
+    from mmsearch.resident.shutdown import StoppedError, ends_in_time, signals_raise
+
+    with ends_in_time(), signals_raise():
+        try:
+            return work()
+        except StoppedError as stopped:
+            return stopped.number
+
+
+def _serve_no_http(
+    name: str, settings: Settings, deadline_s: float, idle_s: float | None
+) -> int | None:
+    with api.open_index(name, settings=settings, say=warn) as index:
+        _be_warm(index)
+
+        def answer(call: Call) -> Printed | None:
+            with deadline(time.monotonic() + deadline_s):
+                return _answer(index, call)
+
+        return _serve_commands(index.folder, settings, answer, "", idle_s)
 
 
 def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int | None:
@@ -159,7 +178,10 @@ def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int |
         with running(service, port) as url:
 
             def answer(call: Call) -> Printed | None:
-                return desk.wait_for(lambda index: _answer(index, call))
+                # The command does by itself what takes too long here.
+                with suppress(DeadlineError), deadline(time.monotonic() + rules.deadline_s):
+                    return desk.wait_for(lambda index: _answer(index, call))
+                return None
 
             folder = desk.wait_for(lambda index: index.folder)
             try:
@@ -170,6 +192,9 @@ def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int |
                 warn(_open_for_queries(name, f" at {url}"))
                 warn(f"Commands do not go through it: {error}")
                 return wait_for_signal()
+            finally:
+                # Who follows a job is told its end.
+                service.jobs.stop()
 
 
 def _serve_commands(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 import filelock
 
@@ -27,20 +25,13 @@ from mmsearch.resident.meeting import (
     send,
     socket_path,
 )
+from mmsearch.resident.shutdown import StoppedError, signals_raise
 
 SPEAKS_WITHIN_S = 5.0
 """A caller that neither says nor takes anything for so long is left."""
 
 Answer = Callable[[Call], list[tuple[int, bytes]] | None]
 """A call -> what to write to which stream; None: the caller shall do it itself."""
-
-
-class _StoppedError(BaseException):
-    """A signal: no answer may take it for a failure of its own."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 def serve(
@@ -77,25 +68,26 @@ def serve(
     mine = identity_of(index, settings)
     path = socket_path(index)
     _make_private(path.parent)
-    with _only_one(path, index), _listening(path) as listener, _signals_raise():
+    with _only_one(path, index), _listening(path) as listener, signals_raise() as came:
         listener.settimeout(idle_s)
         try:
             ready()
-            while True:
+            while not came:
                 _next_call(listener, mine, answer)
         except TimeoutError:
             return None
-        except _StoppedError as stopped:
+        except StoppedError as stopped:
             return stopped.number
+        return came[0]
 
 
 def wait_for_signal() -> int:
     """Stay until a signal comes, and say which; only in the main thread."""
-    with _signals_raise():
+    with signals_raise():
         try:
             while True:
                 time.sleep(3600)
-        except _StoppedError as stopped:
+        except StoppedError as stopped:
             return stopped.number
 
 
@@ -163,16 +155,3 @@ def _listening(path: Path) -> Iterator[socket.socket]:
             yield listener
         finally:
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _StoppedError(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

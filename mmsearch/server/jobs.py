@@ -138,14 +138,18 @@ class Jobs:
             raise UnknownNameError(f"Index {index!r} has no job {job_id!r}.")
         return job
 
-    def close(self) -> None:
-        """Interrupt what is under way, and wait for its end."""
+    def stop(self) -> None:
+        """Interrupt what is under way; jobs that come later are refused."""
         with self._lock:
             self._closed = True
             jobs = list(self._jobs.values())
         for job in jobs:
             job.stop()
-        for job in jobs:
+
+    def close(self) -> None:
+        """Interrupt what is under way, and wait for its end."""
+        self.stop()
+        for job in list(self._jobs.values()):
             job.wait()
 
 

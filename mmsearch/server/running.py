@@ -18,8 +18,8 @@ from mmsearch.server.service import Service
 
 STARTS_WITHIN_S = 30.0
 
-ENDS_WITHIN_S = 10
-"""Requests that take longer are cut off when the server ends."""
+ENDS_WITHIN_S = 2
+"""Requests that take longer are cut off when the server ends; see `mmsearch.resident.shutdown`."""
 
 KEEPS_S = 75
 """So long a connection may rest between requests: longer than clients keep it (httpx 5 s, nginx
