@@ -22,7 +22,7 @@ from mmsearch.core.types import Calibration, Decoded, EncoderSpec, FusionSpec, P
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.engine.decode import MakeDecoder
 from mmsearch.engine.encode_query import QueryEncoder
-from mmsearch.engine.file_texts import FileTexts
+from mmsearch.engine.file_texts import CaptionTable, FileTexts
 from mmsearch.engine.indexer import Indexer
 from mmsearch.engine.query import parse_query
 from mmsearch.engine.searcher import SearchEngine
@@ -160,7 +160,7 @@ def toy_indexer(
                 builder=index_builder(layout, catalog, lambda: encoder),
                 sources=sources,
                 walk=ToyWalk,
-                find_texts=lambda request: FileTexts(sources, gather, captions),
+                find_texts=lambda request: FileTexts(sources, gather, _table(captions)),
                 make_decoder=MakeDecoder((ToyModality(),), encoder.image_preparation),
                 decode=executors[0],
                 shards=executors[1],
@@ -169,6 +169,12 @@ def toy_indexer(
         finally:
             for executor in executors:
                 executor.close()
+
+
+def _table(captions):
+    """What is said by path comes from one table; else it is a table with a name."""
+    plain = captions is None or isinstance(captions, CaptionTable)
+    return captions if plain else CaptionTable(b"/captions.csv", captions)
 
 
 @contextmanager

@@ -60,7 +60,9 @@ class Index(SearchedIndex):
             retry_failed: Read files again that failed, though they have not changed.
             allow_empty: Accept that a folder that had pictures has none now.
             captions: A table of captions: .csv, .tsv, .jsonl or .parquet with columns path and
-                caption. What it says is kept until another table speaks of the same file.
+                caption. The latest version of a table, which is known by its path, counts: captions
+                that it gave before and gives no more are removed (`IndexReport.captions_removed`).
+                Captions of other tables stay; None leaves all as they are.
             texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
                 ``filename``, joined by commas, or ``none``; default as the index has it.
             unsettled: Absolute paths of files that are being written; they are left for later.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -23,7 +24,7 @@ from mmsearch.core.types import FusionSpec, TextSource
 from mmsearch.engine.asked_texts import asked_texts, encode_asked
 from mmsearch.engine.build_index import EXACT, IndexBuilder
 from mmsearch.engine.decode import MakeDecoder
-from mmsearch.engine.file_texts import FileTexts
+from mmsearch.engine.file_texts import CaptionTable, FileTexts
 from mmsearch.engine.indexer import Indexer
 from mmsearch.executors import local, processes
 from mmsearch.modalities import _texts
@@ -142,5 +143,6 @@ def file_texts(request: IndexRequest, sources: tuple[TextSource, ...]) -> FileTe
     """
     captions = None
     if request.captions is not None:
-        captions = read_captions(request.captions, request.folder)
+        table = os.path.abspath(os.fsencode(request.captions))  # noqa: PTH100 - bytes
+        captions = CaptionTable(table, read_captions(request.captions, request.folder))
     return FileTexts(sources, _texts.gather, captions)

@@ -48,8 +48,11 @@ def next_numbers(connection: Connection) -> tuple[int, int]:
     )
 
 
-def commit_shard(connection: Connection, shard: ShardCommit) -> None:
+def commit_shard(connection: Connection, shard: ShardCommit) -> int:
     """Write a shard; a generation follows if that changed anything.
+
+    Returns:
+        How many captions that tables had given to files were removed.
 
     Raises:
         ValueError: The shard contradicts itself or the catalog; a bug, never the user's fault.
@@ -62,11 +65,12 @@ def commit_shard(connection: Connection, shard: ShardCommit) -> None:
             raise ValueError(f"{len(shard.pictures)} pictures without a segment")
     elif not _has_segment(connection, shard.segment):
         add_segment(connection, shard.segment, shard.pictures)
-    _put_files(connection, shard)
+    removed = _put_files(connection, shard)
     _drop_files(connection, shard)
     texts.settle(connection, _touched(connection, shard))
     if _changes(connection) != before:
         add_generation(connection)
+    return removed
 
 
 def _touched(connection: Connection, shard: ShardCommit) -> list[int]:
@@ -133,7 +137,12 @@ def add_segment(
     texts.drop_own(connection, [item.id for item in replaced if not item.texts_stay])
     texts.insert_texts(
         connection,
-        [(i.id, None, text) for i in pictures if not i.texts_stay for text in i.picture.texts],
+        [
+            (item.id, None, text, None)
+            for item in pictures
+            if not item.texts_stay
+            for text in item.picture.texts
+        ],
     )
 
 
@@ -176,7 +185,8 @@ def _drop_files(connection: Connection, shard: ShardCommit) -> None:
         )
 
 
-def _put_files(connection: Connection, shard: ShardCommit) -> None:
+def _put_files(connection: Connection, shard: ShardCommit) -> int:
+    """Write files with their texts; returns how many captions of tables were removed."""
     image_ids = images_of(connection, (placed.digest for placed in shard.placed))
     rows = []
     for placed in shard.placed:
@@ -188,7 +198,7 @@ def _put_files(connection: Connection, shard: ShardCommit) -> None:
     for file, digest, reason in shard.failed:
         rows.append(_file_row(shard, file, digest, None, storable(reason), b""))
     if not rows:
-        return
+        return 0
     upsert = insert(FileRow)
     new = upsert.excluded
     kept = ("size", "mtime_ns", "checked_ns", "digest", "image_id", "error", "texts_key")
@@ -201,7 +211,7 @@ def _put_files(connection: Connection, shard: ShardCommit) -> None:
         ),
         rows,
     )
-    texts.put_file_texts(connection, shard, image_ids)
+    return texts.put_file_texts(connection, shard, image_ids)
 
 
 def _file_row(

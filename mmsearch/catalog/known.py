@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, sel
 from sqlalchemy.orm import InstrumentedAttribute
 
 from mmsearch.catalog import places
-from mmsearch.catalog.tables import FileRow, FolderRow, RootRow
+from mmsearch.catalog.tables import FileRow, FolderRow, RootRow, TextRow
 from mmsearch.core.records import FailedFile, KnownFile, KnownFolder
 
 BATCH = 10_000
@@ -55,6 +55,18 @@ def files_in(connection: Connection, root_id: int, folder: bytes) -> dict[bytes,
         func.instr(rest, b"/") == 0,
     )
     return {row[0]: KnownFile(*row) for row in connection.execute(files)}
+
+
+def captioned_files(
+    connection: Connection, root_id: int, below: bytes, table: bytes
+) -> frozenset[bytes]:
+    """Return the paths of those `known_files` for which captions of a table are stored."""
+    files = (
+        select(FileRow.path)
+        .join(TextRow, TextRow.file_id == FileRow.id)
+        .where(TextRow.table_path == table, *_within(FileRow.root_id, FileRow.path, root_id, below))
+    )
+    return frozenset(connection.execute(files).scalars())
 
 
 def count_files(connection: Connection, root_id: int, below: bytes) -> int:

@@ -248,6 +248,12 @@ _FOLDERS = (
     END""",
 )
 
+# Captions from before this step are of an unknown table.
+_TABLES_OF_CAPTIONS = (
+    "ALTER TABLE texts ADD COLUMN table_path BLOB",
+    "CREATE INDEX texts_of_tables ON texts (table_path) WHERE table_path IS NOT NULL",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first_tables", _TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
@@ -256,4 +262,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("staging", _STAGING),
     Migration("texts_said", _SAID),
     Migration("folders", _FOLDERS),
+    Migration("tables_of_captions", _TABLES_OF_CAPTIONS),
 )

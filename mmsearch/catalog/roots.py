@@ -11,6 +11,7 @@ from sqlalchemy import (
     LargeBinary,
     cast,
     delete,
+    func,
     insert,
     literal,
     select,
@@ -20,7 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from mmsearch.catalog.generations import add_generation, inserted_id
 from mmsearch.catalog.places import rest_below
-from mmsearch.catalog.tables import FileRow, RootRow
+from mmsearch.catalog.tables import FileRow, RootRow, TextRow
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError, UnknownNameError
 from mmsearch.core.records import Root
@@ -71,8 +72,18 @@ def move_root(connection: Connection, name: str, path: bytes) -> Root:
     taken = _take_over(connection, moved, roots.values())
     if taken or moved != old:
         connection.execute(update(RootRow).where(RootRow.id == old.id).values(path=path))
+        _move_tables(connection, old.path, path)
         add_generation(connection)
     return moved
+
+
+def _move_tables(connection: Connection, old: bytes, new: bytes) -> None:
+    """Let the tables of captions that lie below a moved root move with it."""
+    # b"0" is the byte after b"/": the two bounds enclose what begins with old + b"/".
+    inside = (TextRow.table_path > old + b"/") & (TextRow.table_path < old + b"0")
+    rest = func.substr(TextRow.table_path, len(old) + 1)
+    moved = cast(literal(new, LargeBinary).concat(rest), LargeBinary)
+    connection.execute(update(TextRow).where(inside).values(table_path=moved))
 
 
 def _plain(path: bytes) -> bytes:

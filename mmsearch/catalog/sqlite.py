@@ -171,14 +171,22 @@ class SqliteCatalog:
         with reading(self._engine) as connection:
             return commits.next_numbers(connection)
 
-    def commit_shard(self, shard: ShardCommit) -> None:
+    def captioned_files(self, root_id: int, below: bytes, table: bytes) -> frozenset[bytes]:
+        """Return the paths of `known_files` for which captions of a table are stored."""
+        with reading(self._engine) as connection:
+            return known.captioned_files(connection, root_id, below, table)
+
+    def commit_shard(self, shard: ShardCommit) -> int:
         """One transaction, one new generation; committing the same shard twice changes nothing.
+
+        Returns:
+            How many captions that tables had given to files were removed.
 
         Raises:
             ValueError: The shard contradicts itself or the catalog; a bug, not the user's fault.
         """
         with writing(self._engine) as connection:
-            commits.commit_shard(connection, shard)
+            return commits.commit_shard(connection, shard)
 
     def living(self, after: int, limit: int) -> list[StoredPicture]:
         """Pictures that can be found, whose id is higher than ``after``, by id."""

@@ -120,13 +120,17 @@ class ImageRow(Base):
 
 
 class TextRow(Base):
-    """A text that belongs to a picture, or, with a ``file_id``, to one of its files."""
+    """A text that belongs to a picture, or, with a ``file_id``, to one of its files.
+
+    ``table_path`` is the absolute path of the table of captions that a text came from.
+    """
 
     __tablename__ = "texts"
     __table_args__ = (
         Index("texts_image_id", "image_id"),
         Index("texts_file_id", "file_id"),
         Index("texts_said", "source", sqlite_where=sql("source <> 'filename'")),
+        Index("texts_of_tables", "table_path", sqlite_where=sql("table_path IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -137,6 +141,7 @@ class TextRow(Base):
     file_id: Mapped[int | None] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"))
     source: Mapped[str] = mapped_column(server_default=sql("'metadata'"))
     spaceless: Mapped[int] = mapped_column(server_default=sql("0"))
+    table_path: Mapped[bytes | None]
 
 
 class TagRow(Base):

@@ -13,19 +13,31 @@ from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.places import below
 from mmsearch.catalog.statements import chunks, storable
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, TagRow, TextRow
-from mmsearch.core.records import PlacedFile, ShardCommit, StoredPicture
+from mmsearch.core.records import PlacedFile, ShardCommit, StoredPicture, TableTexts
 from mmsearch.core.texts import encoded_texts, texts_digest
 from mmsearch.core.types import Picture, Text, TextSource
 
 KEYWORDS = "keywords"
 
 
-def insert_texts(connection: Connection, rows: Iterable[tuple[int, int | None, Text]]) -> None:
-    """Add texts: of a picture, or, with a file's id, of one of its files."""
+Stored = tuple[Text, bytes | None]
+"""A text of a file, and the table that it comes from; None: no table, or an unknown one."""
+
+
+def insert_texts(
+    connection: Connection, rows: Iterable[tuple[int, int | None, Text, bytes | None]]
+) -> None:
+    """Add texts.
+
+    Args:
+        connection: In a transaction.
+        rows: The picture, the file that says it (None: the picture itself), the text, and the
+            path of the table that it comes from (None: no table).
+    """
     # There is one writer, so the next ids are known, and tags can be written with their texts.
     highest = connection.execute(select(func.max(TextRow.id))).scalar() or 0
     texts, tags = [], []
-    for number, (image_id, file_id, text) in enumerate(rows, start=highest + 1):
+    for number, (image_id, file_id, text, table) in enumerate(rows, start=highest + 1):
         words = storable(text.text)
         texts.append(
             {
@@ -37,15 +49,16 @@ def insert_texts(connection: Connection, rows: Iterable[tuple[int, int | None, T
                 "language": storable(text.language),
                 "text": words,
                 "spaceless": int(bool(SPACELESS.search(words))),
+                "table_path": table,
             }
         )
         if text.kind == KEYWORDS:
             tags += [
                 {"text_id": number, "image_id": image_id, "tag": tag} for tag in tags_of(words)
             ]
-    for table, values in ((TextRow, texts), (TagRow, tags)):
+    for model, values in ((TextRow, texts), (TagRow, tags)):
         if values:
-            connection.execute(insert(table), values)
+            connection.execute(insert(model), values)
 
 
 def tags_of(keywords: str) -> list[str]:
@@ -62,37 +75,74 @@ def drop_own(connection: Connection, image_ids: Sequence[int]) -> None:
 
 def put_file_texts(
     connection: Connection, shard: ShardCommit, image_ids: Mapping[bytes, int]
-) -> None:
-    """Bring the texts of a shard's files up to date; what has not changed is not written."""
+) -> int:
+    """Bring the texts of a shard's files up to date; what has not changed is not written.
+
+    Returns:
+        How many captions of tables were removed.
+    """
     paths = [placed.file.path for placed in shard.placed]
     failed = [file.path for file, _, _ in shard.failed]
     moved = [placed.moved_from for placed in shard.placed if placed.moved_from is not None]
     ids = _file_ids(connection, shard.root_id, [*paths, *failed, *moved])
     present = _texts_of_files(connection, list(ids.values()))
     stale = [ids[path] for path in failed if ids[path] in present]
-    new: list[tuple[int, int | None, Text]] = []
+    new: list[tuple[int, int | None, Text, bytes | None]] = []
+    removed = 0
     for placed in shard.placed:
         file_id, image_id = ids[placed.file.path], image_ids[placed.digest]
         there = present.get(file_id, [])
         earlier = present.get(ids.get(placed.moved_from, 0), [])
-        wanted = _wanted(placed, [text for _, text in (*there, *earlier)])
-        if there != [(image_id, text) for text in wanted]:
+        captions = [said for _, said in (*there, *earlier) if said[0].source == TextSource.TABLE]
+        wanted = _wanted(placed, captions)
+        removed += _removed(captions, wanted)
+        if there != [(image_id, said) for said in wanted]:
             stale.append(file_id)
-            new += [(image_id, file_id, text) for text in wanted]
+            new += [(image_id, file_id, *said) for said in wanted]
     for part in chunks(stale):
         connection.execute(delete(TextRow).where(TextRow.file_id.in_(part)))
     insert_texts(connection, new)
+    return removed
 
 
-def _wanted(placed: PlacedFile, stored: Sequence[Text]) -> list[Text]:
-    """The texts that a file shall have, as they come back from the table."""
-    table = placed.table
-    if table is None:
-        table = [text for text in stored if text.source == TextSource.TABLE]
-    return [
-        Text(storable(t.kind), storable(t.text), storable(t.language), TextSource(t.source))
-        for t in dict.fromkeys([*placed.texts, *table])
+def _wanted(placed: PlacedFile, captions: Sequence[Stored]) -> list[Stored]:
+    """Return the texts that a file will have, as they come back from the database.
+
+    Args:
+        placed: The file.
+        captions: Those that are stored, of all tables.
+    """
+    told = placed.table
+    said: list[Stored] = [(text, None) for text in placed.texts]
+    if told is None:
+        tables = list(captions)
+    else:
+        tables = [stored for stored in captions if _stays(stored[1], told)]
+        tables += [(text, told.table) for text in told.texts]
+    # In an order that does not depend on which table was given last.
+    said += sorted(tables, key=lambda stored: stored[1] or b"")
+    plain = [
+        (
+            Text(storable(t.kind), storable(t.text), storable(t.language), TextSource(t.source)),
+            table,
+        )
+        for t, table in said
     ]
+    return list(dict.fromkeys(plain))
+
+
+def _stays(table: bytes | None, told: TableTexts) -> bool:
+    """Whether a caption of a table stays when another table is read, or the same again."""
+    if told.table is None:
+        return False
+    # Captions of an unknown table stay until any table speaks of the file.
+    return not told.texts if table is None else table != told.table
+
+
+def _removed(before: Iterable[Stored], after: Iterable[Stored]) -> int:
+    """Count the captions that no table gives any more, whichever table gave them."""
+    left = {(text.kind, text.text) for text, _ in after if text.source == TextSource.TABLE}
+    return len({(text.kind, text.text) for text, _ in before} - left)
 
 
 def settle(connection: Connection, image_ids: Sequence[int]) -> None:
@@ -207,8 +257,9 @@ def _texts_of(connection: Connection, image_ids: Sequence[int]) -> dict[int, lis
 
 def _texts_of_files(
     connection: Connection, file_ids: Sequence[int]
-) -> dict[int, list[tuple[int, Text]]]:
-    found: dict[int, list[tuple[int, Text]]] = {}
+) -> dict[int, list[tuple[int, Stored]]]:
+    """For each file the picture of each of its texts, and the text."""
+    found: dict[int, list[tuple[int, Stored]]] = {}
     for part in chunks(file_ids):
         rows = connection.execute(
             select(
@@ -218,14 +269,15 @@ def _texts_of_files(
                 TextRow.text,
                 TextRow.language,
                 TextRow.source,
+                TextRow.table_path,
             )
             .where(TextRow.file_id.in_(part))
             .order_by(TextRow.id)
         )
-        for file_id, image_id, kind, text, language, source in rows:
+        for file_id, image_id, kind, text, language, source, table in rows:
             if file_id is not None:
                 own = Text(kind, text, language, TextSource(source))
-                found.setdefault(file_id, []).append((image_id, own))
+                found.setdefault(file_id, []).append((image_id, (own, table)))
     return found
 
 

@@ -68,7 +68,8 @@ def index(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Table of captions: .csv, .tsv, .jsonl or .parquet with columns path, caption.",
+            help="Table of captions: .csv, .tsv, .jsonl or .parquet with columns path, caption. "
+            "Given again, it takes the place of its former version.",
             metavar="FILE",
         ),
     ] = None,

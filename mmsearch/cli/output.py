@@ -48,6 +48,7 @@ def warn_list(heading: str, lines: Sequence[str], rest: str) -> None:
 
 def counts_of(report: IndexReport) -> dict[str, int]:
     """What a run did, by a word for it."""
+    captions = "caption removed" if report.captions_removed == 1 else "captions removed"
     return {
         "added": report.added,
         "changed": report.changed,
@@ -58,6 +59,7 @@ def counts_of(report: IndexReport) -> dict[str, int]:
         "skipped": len(report.failed),
         "skipped before": report.still_failed,
         "with other texts": report.retold,
+        captions: report.captions_removed,
     }
 
 

@@ -148,8 +148,21 @@ class Catalog(Reader, Protocol):
     def next_numbers(self) -> tuple[int, int]:
         """The first free picture id and the first free segment number."""
 
-    def commit_shard(self, shard: ShardCommit) -> None:
-        """One transaction, one new generation; committing the same shard twice changes nothing."""
+    def captioned_files(self, root_id: int, below: bytes, table: bytes) -> frozenset[bytes]:
+        """Return the paths of `known_files` for which captions of a table are stored.
+
+        Args:
+            root_id: The root of the paths.
+            below: A folder relative to the root.
+            table: Absolute path of the table.
+        """
+
+    def commit_shard(self, shard: ShardCommit) -> int:
+        """One transaction, one new generation; committing the same shard twice changes nothing.
+
+        Returns:
+            How many captions that tables had given to files were removed.
+        """
 
     def living(self, after: int, limit: int) -> list[StoredPicture]:
         """Pictures that can be found, whose id is higher than ``after``, by id."""

@@ -131,6 +131,20 @@ class EncodedPicture:
 
 
 @dataclass(frozen=True)
+class TableTexts:
+    """What a table of captions says of a file.
+
+    Attributes:
+        table: Absolute path of the table, as bytes. What it said of the file before is replaced;
+            what other tables say stays. None: what any table said is removed.
+        texts: May be empty.
+    """
+
+    table: bytes | None
+    texts: Sequence[Text] = ()
+
+
+@dataclass(frozen=True)
 class PlacedFile:
     """A file whose content has a vector.
 
@@ -139,7 +153,7 @@ class PlacedFile:
         digest: Of its content.
         texts: What its sidecars and its name say.
         texts_key: See `KnownFile`.
-        table: What a table of captions says of it; None leaves what an earlier table said.
+        table: None leaves what tables said before.
         moved_from: Its former path, from which it takes what a table said.
     """
 
@@ -147,7 +161,7 @@ class PlacedFile:
     digest: bytes
     texts: Sequence[Text] = ()
     texts_key: bytes = b""
-    table: Sequence[Text] | None = None
+    table: TableTexts | None = None
     moved_from: bytes | None = None
 
 

@@ -93,6 +93,7 @@ class IndexReport:
         encoded: Pictures that were decoded and encoded.
         retold: Pictures whose texts had changed and were encoded anew, their pixels not.
         unreadable_texts: Files of texts that could not be read.
+        captions_removed: Captions that tables gave before and that this run's table does not.
     """
 
     added: int
@@ -108,6 +109,7 @@ class IndexReport:
     encoded: int
     retold: int = 0
     unreadable_texts: tuple[FailedFile, ...] = ()
+    captions_removed: int = 0
 
 
 @dataclass(frozen=True)

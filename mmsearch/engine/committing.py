@@ -28,6 +28,7 @@ class Commits:
         dropped: Paths that are forgotten.
         shard_size: Contents that take the time between two commits.
         any: Whether there was a commit.
+        captions_removed: Captions that tables had given, and that commits removed.
     """
 
     def __init__(self, catalog: Catalog, root_id: int, on_commit: Callable[[], None]) -> None:
@@ -40,6 +41,7 @@ class Commits:
         self.dropped: list[bytes] = []
         self.shard_size = FIRST_SHARD
         self.any = False
+        self.captions_removed = 0
 
     def commit_if_due(self) -> None:
         """Commit what waits, if the last commit was long ago."""
@@ -69,7 +71,7 @@ class Commits:
             dropped=self.dropped,
         )
         self.placed, self.failed, self.dropped = [], [], []
-        self._catalog.commit_shard(shard)
+        self.captions_removed += self._catalog.commit_shard(shard)
         self._committed_at = time.monotonic()
         self.any = True
         self._on_commit()

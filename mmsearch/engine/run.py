@@ -67,10 +67,13 @@ class FolderRun:
         self._hashing = hashing
         self._shards = shards
         self._make_shard_encoder = make_shard_encoder
-        self._texts = texts
         self._progress = progress
         self.tally = tally = Tally()
         self._root, self._below = catalog.ensure_root(request.folder)
+        if texts.captions is not None:
+            captioned = catalog.captioned_files(self._root.id, self._below, texts.captions.path)
+            texts = replace(texts, captioned=captioned)
+        self._texts = texts
         self._scan = Scan(request, catalog, self._root, self._below, texts, progress)
         self._next_id, self._next_segment = catalog.next_numbers()
         # Files of content that is being encoded, by digest; the first one is the one decoded.
@@ -112,6 +115,7 @@ class FolderRun:
         self.tally.gone = len(settling.gone)
         self._commits.dropped.extend(settling.gone)
         self._commits.commit()
+        self.tally.captions_removed = self._commits.captions_removed
 
     def remember(self, *, changed: bool) -> None:
         """Let folders in which nothing is left to do pass whole in the next run.
@@ -170,7 +174,7 @@ class FolderRun:
                 has_vector = placed.digest in encoded or placed.digest in self._just_encoded
                 if self._settle_known(placed, settling, has_vector=has_vector):
                     source = DecodeTask(self._absolute(file.path), file.size, file.mtime_ns)
-                    told = (*placed.texts, *(placed.table or ()))
+                    told = (*placed.texts, *(placed.table.texts if placed.table else ()))
                     contents.append(Content(placed.digest, source, told))
                 if len(contents) >= self._commits.shard_size:
                     yield self._shard(contents)

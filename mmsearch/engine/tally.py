@@ -22,12 +22,14 @@ class Tally:
         underway: Contents that are encoded, and not yet committed.
         total: Files to settle; None while that is not known.
         unreadable_folders: Folders that could not be listed.
+        captions_removed: Captions that a table gave before and gives no more.
     """
 
     def __init__(self) -> None:
         self.fates: Counter[Fate] = Counter()
         self.failed: list[FailedFile] = []
         self.gone = 0
+        self.captions_removed = 0
         self.encoded = 0
         self.underway = 0
         self.total: int | None = None
@@ -47,7 +49,12 @@ class Tally:
     def counts(self) -> Mapping[str, int]:
         """The report's numbers, for the catalog."""
         counts = {fate.value: self.fates[fate] for fate in Fate}
-        return counts | {"gone": self.gone, "failed": len(self.failed), "encoded": self.encoded}
+        return counts | {
+            "gone": self.gone,
+            "failed": len(self.failed),
+            "encoded": self.encoded,
+            "captions_removed": self.captions_removed,
+        }
 
     def report(self) -> IndexReport:
         """What was done."""
@@ -64,4 +71,5 @@ class Tally:
             unreadable_texts=tuple(problem for _, problem in sorted(self._problems.items())),
             seconds=time.monotonic() - self._began,
             encoded=self.encoded,
+            captions_removed=self.captions_removed,
         )

@@ -164,4 +164,5 @@ def _counts(report: IndexReport) -> dict[str, int]:
         "failed": len(report.failed),
         "still_failed": report.still_failed,
         "retold": report.retold,
+        "captions_removed": report.captions_removed,
     }

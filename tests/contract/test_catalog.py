@@ -15,6 +15,7 @@ from mmsearch.core.records import (
     PlacedFile,
     Record,
     ShardCommit,
+    TableTexts,
 )
 from mmsearch.core.texts import encoded_texts, texts_digest
 from mmsearch.core.types import FusionSpec, Text, TextSource
@@ -517,6 +518,7 @@ class TestRuns:
 CAPTION = Text("caption", "a cat on a mat", None, TextSource.SIDECAR)
 NAME = Text("filename", "cat", None, TextSource.FILENAME)
 TABLE = Text("caption", "ein Kater", "de", TextSource.TABLE)
+OTHER = Text("caption", "a tomcat", "en", TextSource.TABLE)
 
 
 def texts_of(catalog, number):
@@ -552,15 +554,63 @@ class TestTexts:
         place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
         assert (state(catalog), generation(catalog)) == before
 
-    def test_a_table_is_remembered_until_another_speaks_of_the_file(self, catalog, root):
-        place(catalog, root, b"a.jpg", "a", NAME, table=[TABLE])
+    def test_a_table_is_remembered_until_it_says_something_else(self, catalog, root):
+        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/t.csv", [TABLE]))
         place(catalog, root, b"a.jpg", "a", CAPTION)
         assert texts_of(catalog, 1) == (CAPTION, TABLE)
-        place(catalog, root, b"a.jpg", "a", CAPTION, table=[])
+        place(catalog, root, b"a.jpg", "a", CAPTION, table=TableTexts(b"/t.csv"))
         assert texts_of(catalog, 1) == (CAPTION,)
 
+    def test_each_table_has_its_own_captions(self, catalog, root):
+        one, two = TableTexts(b"/1.csv", [TABLE]), TableTexts(b"/2.csv", [TABLE, OTHER])
+        place(catalog, root, b"a.jpg", "a", NAME, table=two)
+        place(catalog, root, b"a.jpg", "a", NAME, table=one)
+        assert set(texts_of(catalog, 1)) == {NAME, TABLE, OTHER}
+        before = state(catalog), generation(catalog)
+        for table in (two, one, None):
+            place(catalog, root, b"a.jpg", "a", NAME, table=table)
+            assert (state(catalog), generation(catalog)) == before
+        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/2.csv"))
+        assert texts_of(catalog, 1) == (NAME, TABLE)
+        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/1.csv"))
+        assert texts_of(catalog, 1) == (NAME,)
+
+    def test_captions_that_are_removed_are_counted(self, catalog, root):
+        def removed(path, table, **more):
+            file = PlacedFile(seen(path), digest_of("a"), [NAME], b"key", table, **more)
+            return catalog.commit_shard(ShardCommit(root.id, 3, placed=[file]))
+
+        assert removed(b"a.jpg", TableTexts(b"/1.csv", [TABLE, OTHER])) == 0
+        assert removed(b"a.jpg", TableTexts(b"/2.csv", [OTHER])) == 0
+        assert removed(b"a.jpg", TableTexts(b"/1.csv")) == 1, "the second table says the other"
+        assert removed(b"a.jpg", None) == 0
+        assert removed(b"z.jpg", TableTexts(b"/2.csv"), moved_from=b"a.jpg") == 1
+        assert removed(b"z.jpg", TableTexts(b"/1.csv", [TABLE, OTHER])) == 0
+        assert removed(b"z.jpg", TableTexts(None)) == 2
+
+    def test_the_files_with_captions_of_a_table(self, catalog, root):
+        for path in (b"a.jpg", b"sub/b.jpg", b"subtle/c.jpg"):
+            place(catalog, root, path, "a", table=TableTexts(b"/1.csv", [TABLE]))
+        place(catalog, root, b"sub/d.jpg", "a", table=TableTexts(b"/2.csv", [TABLE]))
+        place(catalog, root, b"sub/e.jpg", "a", CAPTION)
+        found = catalog.captioned_files
+        assert found(root.id, b"", b"/1.csv") == {b"a.jpg", b"sub/b.jpg", b"subtle/c.jpg"}
+        assert found(root.id, b"sub", b"/1.csv") == {b"sub/b.jpg"}
+        assert found(root.id, b"sub", b"/2.csv") == {b"sub/d.jpg"}
+        assert found(root.id, b"", b"/3.csv") == found(root.id + 1, b"", b"/1.csv") == frozenset()
+
+    def test_tables_below_a_root_move_with_it(self, catalog, root):
+        names = [b"/photos/in/t.csv", b"/photos2/t.csv", b"/photos", b"/tables/t.csv"]
+        for number, name in enumerate(names):
+            table = TableTexts(name, [TABLE])
+            place(catalog, root, b"%d.jpg" % number, "a", table=table)
+        catalog.move_root("photos", b"/drive")
+        names[0] = b"/drive/in/t.csv"
+        for number, name in enumerate(names):
+            assert catalog.captioned_files(root.id, b"", name) == {b"%d.jpg" % number}
+
     def test_a_moved_file_keeps_what_a_table_said(self, catalog, root):
-        place(catalog, root, b"a.jpg", "a", NAME, table=[TABLE])
+        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/t.csv", [TABLE]))
         moved = PlacedFile(seen(b"z.jpg"), digest_of("a"), [CAPTION], moved_from=b"a.jpg")
         catalog.commit_shard(ShardCommit(root.id, 3, placed=[moved], dropped=[b"a.jpg"]))
         assert texts_of(catalog, 1) == (CAPTION, TABLE)

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,15 +52,10 @@ def read_captions(path: Path, folder: bytes) -> dict[bytes, tuple[Text, ...]]:
     """
     found: dict[bytes, dict[Text, None]] = defaultdict(dict)
     for number, row in _rows(path):
-        plain = {str(name).strip().lower(): value for name, value in row.items() if name}
+        plain = dict(zip(_plain_names(row), row.values(), strict=True))
         picture = next((plain[name] for name in _PATHS if plain.get(name)), None)
         texts = [(kind, plain[name]) for name, kind in _TEXTS.items() if plain.get(name)]
-        if not any(name in plain for name in _PATHS) or not any(name in plain for name in _TEXTS):
-            raise SourceError(
-                f"{path}, row {number}: there is no column of paths and one of captions; the "
-                f"columns are {', '.join(plain) or 'none'}.",
-                "Name them path and caption.",
-            )
+        _check_columns(path, number, plain)
         relative = None if picture is None else _relative(str(picture), path, folder)
         if relative is None:
             continue
@@ -68,6 +63,19 @@ def read_captions(path: Path, folder: bytes) -> dict[bytes, tuple[Text, ...]]:
         for kind, value in texts:
             found[relative].update(dict.fromkeys(_texts(kind, value, language)))
     return {relative: tuple(texts) for relative, texts in found.items()}
+
+
+def _plain_names(names: Iterable[Any]) -> list[str]:
+    return [str(name).strip().lower() if name else "" for name in names]
+
+
+def _check_columns(path: Path, row: int, names: Collection[str]) -> None:
+    if not any(name in names for name in _PATHS) or not any(name in names for name in _TEXTS):
+        raise SourceError(
+            f"{path}, row {row}: there is no column of paths and one of captions; the "
+            f"columns are {', '.join(name for name in names if name) or 'none'}.",
+            "Name them path and caption.",
+        )
 
 
 def _texts(kind: str, value: Any, language: str | None) -> Iterator[Text]:
@@ -123,6 +131,12 @@ def _csv(path: Path) -> Iterator[tuple[int, Row]]:
         csv.field_size_limit(MAX_FIELD_CHARS)
         reader = csv.DictReader(file, delimiter=delimiter)
         try:
+            # A table without rows removes all of its captions: it must at least be a table.
+            if not reader.fieldnames:
+                raise SourceError(
+                    f"{path} has no header.", "Write path,caption into its first line."
+                )
+            _check_columns(path, 1, _plain_names(reader.fieldnames))
             for row in reader:
                 yield reader.line_num, row
         except csv.Error as error:

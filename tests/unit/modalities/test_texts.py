@@ -179,6 +179,8 @@ class TestTables:
         ("name", "content", "complaint"),
         [
             ("c.csv", b"name,words\na,b\n", "no column of paths"),
+            ("c.csv", b"name,words\n", "no column of paths"),
+            ("c.csv", b"", "has no header"),
             ("c.csv", b"path,caption\na.jpg,caf\xe9\n", "UTF-8"),
             ("c.jsonl", b"{", "line 1 is not JSON"),
             ("c.jsonl", b"3", "no JSON object"),
@@ -191,6 +193,21 @@ class TestTables:
         table.write_bytes(content)
         with pytest.raises(SourceError, match=complaint):
             self.read(table, photos)
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("c.csv", "path,caption\n"),
+            ("c.csv", "path,caption\na.jpg,\na.jpg,  \n,a dog\n"),
+            ("c.tsv", "path\tcaption\na.jpg\t-\n"),
+            ("c.jsonl", ""),
+            ("c.jsonl", '{"path": "a.jpg", "caption": ""}\n{"path": "a.jpg", "caption": null}'),
+        ],
+    )
+    def test_an_empty_cell_is_no_caption(self, photos, name, content):
+        table = photos / name
+        table.write_text(content)
+        assert not self.read(table, photos).get(b"a.jpg")
 
     def test_a_table_that_is_not_there(self, photos):
         with pytest.raises(SourceError, match=r"none\.csv cannot be read"):

@@ -30,6 +30,7 @@ def test_only_what_is_served_is_opened_and_only_once():
 
 def test_an_index_that_is_being_opened_is_closed_with_the_others():
     """Its threads would keep the process for ever."""
+
     def open_index(name):
         closing.start()
         # Long enough for what does not wait.
