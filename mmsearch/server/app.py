@@ -25,30 +25,46 @@ from mmsearch.server.telemetry import Timed
 DESCRIPTION = "Find pictures by describing them. Errors are problem documents (RFC 9457)."
 
 
+A_PROBLEM = {
+    "model": Problem,
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+TAGS = {
+    "search": "Pictures that look like words or pictures, and vectors of both.",
+    "pictures": "What is known of a picture, and itself.",
+    "indexes": "What an index holds, and jobs that bring it up to date.",
+    "operation": "Whether the server works, and how.",
+}
+
+TOKEN = Depends(HTTPBearer(auto_error=False, description="--token"))
+
+
 def make_app(service: Service) -> FastAPI:
     """The routes over a service, without a guard."""
     app = FastAPI(
         title="mmsearch",
         version=__version__,
         description=DESCRIPTION,
+        license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        servers=[{"url": "/", "description": "Where this document is."}],
+        openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        generate_unique_id_function=lambda route: route.name,
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
         # The document is an asset, see below.
         openapi_url=None,
-        dependencies=[Depends(HTTPBearer(auto_error=False, description="--token"))],
         responses={
-            "default": {
-                "model": Problem,
-                "description": "An error.",
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            }
+            "4XX": {**A_PROBLEM, "description": "The request cannot be answered as it is."},
+            "5XX": {**A_PROBLEM, "description": "The server cannot answer now."},
         },
     )
     app.state.service = service
     tell_problems(app)
     for part in (search, pictures, indexes, health, page):
-        app.include_router(part.router)
+        app.include_router(part.router, dependencies=[TOKEN])
+    app.include_router(health.open_router)
     described = cache(lambda: Asset(json.dumps(app.openapi()).encode(), "application/json"))
 
     async def document(request: Request) -> Response:

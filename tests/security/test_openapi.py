@@ -1,11 +1,16 @@
 """Everything that the OpenAPI document describes, asked in ways that nobody thought of."""
 
+import json
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
     content_type_conformance,
+    response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
@@ -20,27 +25,33 @@ TOKEN = "known-here"  # noqa: S105 - of the test's own server
 
 
 @pytest.fixture(scope="module")
-def api(photo_index, environment):
+def client(photo_index, environment):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
         rules = Rules(host="0.0.0.0", token=TOKEN, indexing=False, url_queries=True)  # noqa: S104
         with asked(photo_index, rules, reach=Reach(resolve=Names())) as client:
-            yield schemathesis.openapi.from_asgi(
-                "/openapi.json", client.app, headers={"Authorization": f"Bearer {TOKEN}"}
-            )
+            client.headers["Authorization"] = f"Bearer {TOKEN}"
+            yield client
+
+
+@pytest.fixture(scope="module")
+def api(client):
+    return schemathesis.openapi.from_asgi(
+        "/openapi.json", client.app, headers={"Authorization": f"Bearer {TOKEN}"}
+    )
 
 
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     content_type_conformance,
+    response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
 ]
 
-OPERATIONS = [
-    (method, path) for path, item in make_app(None).openapi()["paths"].items() for method in item
-]
+DOCUMENT = make_app(None).openapi()
+OPERATIONS = [(method, path) for path, item in DOCUMENT["paths"].items() for method in item]
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
@@ -56,3 +67,129 @@ def test_no_request_breaks_it_and_answers_are_as_described(api, method, path):
         case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
 
     ask()
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_paths_say_their_methods_and_keep_strangers_out(api, method, path):
+    """Only `/healthz` and `/readyz` declare that they ask for no token."""
+    case = api[path][method].Case(path_parameters=parameters_of(path), media_type=None)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    options = case.operation.schema[path][method].Case(
+        method="OPTIONS", path_parameters=parameters_of(path)
+    )
+    answer = options.call(headers=headers)
+    assert answer.status_code == 204
+    options.validate_response(answer, checks=[allow_header_conformance])
+    stranger = case.call(headers={"Authorization": "Bearer wrong"})
+    is_open = DOCUMENT["paths"][path][method]["security"] == []
+    assert (stranger.status_code == 401) is not is_open
+    assert is_open is (path in {"/healthz", "/readyz"})
+
+
+def parameters_of(path):
+    known = {"name": "default", "image_id": 1, "job_id": "x"}
+    return {name: value for name, value in known.items() if f"{{{name}}}" in path}
+
+
+def test_the_document_is_valid():
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
+    assert DOCUMENT["servers"][0]["url"] == "/"
+
+
+def test_pictures_are_declared_for_clients_of_both_versions():
+    for body in ("Body_search_by_picture", "Body_embed_picture"):
+        picture = DOCUMENT["components"]["schemas"][body]["properties"]["picture"]
+        (file, *_) = picture.get("anyOf", [picture])
+        assert (file["format"], file["contentMediaType"]) == ("binary", "application/octet-stream")
+
+
+def examples_of(schema):
+    """Every object that a schema shows: its own examples, and one for each example of a member."""
+    yield from schema.get("examples", [])
+    for name, member in schema.get("properties", {}).items():
+        for example in member.get("examples", []):
+            yield {name: example}
+
+
+EXAMPLES = [
+    *(("search", body) for body in examples_of(DOCUMENT["components"]["schemas"]["SearchBody"])),
+    *(
+        ("search", {"query": "a windmill", "filters": filters})
+        for filters in examples_of(DOCUMENT["components"]["schemas"]["FilterBody"])
+    ),
+    *(
+        ("embeddings/texts", body)
+        for body in examples_of(DOCUMENT["components"]["schemas"]["TextsBody"])
+    ),
+]
+IN_URLS = [
+    (parameter["name"], example)
+    for parameter in DOCUMENT["paths"]["/v1/indexes/{name}/search"]["get"]["parameters"]
+    for example in parameter.get("schema", {}).get("examples", [])
+]
+IN_FORMS = list(examples_of(DOCUMENT["components"]["schemas"]["Body_search_by_picture"]))
+
+
+def test_no_example_is_left_out():
+    shown = json.dumps(DOCUMENT).count('"examples"')
+    # Members of filters stand in the schema of a body and among the parameters of a URL.
+    assert shown == 9
+    assert (len(EXAMPLES), len(IN_URLS), len(IN_FORMS)) == (6, 4, 1)
+
+
+@pytest.mark.parametrize(("path", "body"), EXAMPLES)
+def test_examples_of_bodies_are_answered(client, path, body):
+    answer = client.post(f"/v1/indexes/default/{path}", json=body)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(("name", "example"), IN_URLS)
+def test_examples_of_parameters_are_answered(client, name, example):
+    asked = {"q": "a windmill", name: example}
+    answer = client.get("/v1/indexes/default/search", params=asked)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("form", IN_FORMS)
+def test_examples_of_forms_are_answered(client, photos, form):
+    picture = min((photos / "photos").glob("*.jpg")).read_bytes()
+    answer = client.post(
+        "/v1/indexes/default/search/picture", files={"picture": ("a.jpg", picture)}, data=form
+    )
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("path", ["search/picture", "embeddings/picture"])
+def test_a_picture_without_the_name_of_a_file_is_taken(client, photos, path):
+    picture = max((photos / "photos").glob("*.jpg"), key=lambda file: file.stat().st_size)
+    at, answers = f"/v1/indexes/default/{path}", []
+    for disposition in (b'; filename="a.jpg"', b"", b'; filename=""', b"; filename*=UTF-8''a.jpg"):
+        part = b'--b\r\nContent-Disposition: form-data; name="picture"%b\r\n\r\n%b\r\n--b--\r\n'
+        answer = client.post(
+            at,
+            content=part % (disposition, picture.read_bytes()),
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+        )
+        assert answer.status_code == 200, (disposition, answer.text)
+        document = answer.json()
+        answers.append(document.get("embeddings") or [hit["id"] for hit in document["hits"]])
+    assert answers == [answers[0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (
+            b"--b\r\nContent-Disposition: form-data\r\n\r\n\r\n--b--",
+            "multipart/form-data; boundary=b",
+        ),
+        (b"--b--", "multipart/form-data"),
+        (b"nothing", "multipart/form-data; boundary=b"),
+    ],
+)
+def test_a_form_that_cannot_be_read_is_said_to_be(client, body, media_type):
+    answer = client.post(
+        "/v1/indexes/default/search/picture", content=body, headers={"Content-Type": media_type}
+    )
+    assert (answer.status_code, answer.json()["status"]) == (400, 400)
+    assert answer.json()["detail"].startswith("The form cannot be read: ")

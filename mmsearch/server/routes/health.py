@@ -11,14 +11,19 @@ from mmsearch.server.service import TheService
 
 router = APIRouter(tags=["operation"])
 
+open_router = APIRouter(tags=["operation"])
+"""Asks for no token."""
 
-@router.get("/healthz", response_model=dict[str, bool])
+NO_TOKEN: dict[str, list[str]] = {"security": []}
+
+
+@open_router.get("/healthz", response_model=dict[str, bool], openapi_extra=NO_TOKEN)
 async def healthz() -> JSONResponse:
     """Whether the process answers at all."""
     return JSONResponse({"ok": True})
 
 
-@router.get("/readyz", response_model=dict[str, bool], responses={503: {"description": "Not yet."}})
+@open_router.get("/readyz", response_model=dict[str, bool], openapi_extra=NO_TOKEN)
 async def readyz(service: TheService) -> JSONResponse:
     """Whether queries will be answered."""
     try:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form
 from fastapi import Query as Params
 from pydantic import Json
 from starlette.requests import Request
@@ -39,14 +39,13 @@ from mmsearch.server.schemas import (
     TextsBody,
 )
 from mmsearch.server.service import Service, TheDesk, TheService
+from mmsearch.server.uploads import Upload, UploadRoute
 
-router = APIRouter(tags=["search"])
+router = APIRouter(tags=["search"], route_class=UploadRoute)
 
 A_PICTURE = File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.")
 
-Picture = Annotated[UploadFile, A_PICTURE]
-
-NO_FILTERS = FilterBody.model_validate({})
+Picture = Annotated[Upload, A_PICTURE]
 
 
 @router.post("/v1/indexes/{name}/search", response_model=SearchAnswer)
@@ -94,7 +93,10 @@ async def search_by_picture(
     *,
     query: Annotated[Text, Form(description="Text to go with it.")] = "",
     without: Annotated[list[Text], Form(alias="not", max_length=20)] = [],  # noqa: B006
-    filters: Annotated[Json[FilterBody], Form(description="As in a search, in JSON.")] = NO_FILTERS,
+    filters: Annotated[
+        Json[FilterBody] | None,
+        Form(description="As in a search, in JSON.", examples=['{"orientation": "portrait"}']),
+    ] = None,
     mode: Annotated[Literal["vector", "text", "hybrid"] | None, Form()] = None,
     min_score: Annotated[float | None, Form(allow_inf_nan=False)] = None,
     min_confidence: Annotated[float | None, Form(ge=0, le=1, allow_inf_nan=False)] = None,
@@ -106,7 +108,7 @@ async def search_by_picture(
         {
             "query": query,
             "not": without,
-            "filters": filters,
+            "filters": filters or {},
             "mode": mode,
             "min_score": min_score,
             "min_confidence": min_confidence,
@@ -132,7 +134,7 @@ async def embed_texts(request: Request, desk: TheDesk, body: TextsBody) -> JSONR
 async def embed_picture(
     service: TheService,
     desk: TheDesk,
-    picture: Annotated[UploadFile | None, A_PICTURE] = None,
+    picture: Annotated[Upload | None, A_PICTURE] = None,
     url: Annotated[Text | None, Form(description="Of a picture, in place of one sent.")] = None,
 ) -> JSONResponse:
     """The vector of a picture that is sent, or that is at a URL if the server fetches it."""

@@ -1,0 +1,88 @@
+"""A client that openapi-python-client generates from the document searches by a picture."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from mmsearch import api
+from mmsearch.core.settings import Settings
+from mmsearch.server.app import make_app
+from mmsearch.server.rules import Rules
+from mmsearch.server.running import running
+from mmsearch.server.service import Service
+
+GENERATOR = shutil.which(
+    "openapi-python-client", path=Path(sys.prefix) / "generator" / "bin"
+) or shutil.which("openapi-python-client")
+TOKEN = "of-this-test"  # noqa: S105
+
+pytestmark = [
+    pytest.mark.enable_socket,
+    pytest.mark.skipif(
+        GENERATOR is None, reason="no openapi-python-client: scripts/test installs it"
+    ),
+]
+
+
+@pytest.fixture
+def generated(tmp_path, monkeypatch):
+    """Import a module of a client that was generated just now."""
+    document = tmp_path / "openapi.json"
+    document.write_text(json.dumps(make_app(None).openapi()))
+    subprocess.run(
+        [GENERATOR, "generate", "--path", document, "--output-path", tmp_path / "client"],
+        check=True,
+        capture_output=True,
+    )
+    monkeypatch.syspath_prepend(tmp_path / "client")
+    yield lambda name: importlib.import_module(f"mmsearch_client.{name}")
+    for name in [name for name in sys.modules if name.split(".")[0] == "mmsearch_client"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def url(photo_index, cache):
+    settings = Settings(home=photo_index, cache=cache)
+    service = Service.of(settings, Rules(token=TOKEN), lambda: ["default"])
+    with closing(service), running(service, 0) as url:
+        yield url
+
+
+def test_a_generated_client_searches(generated, url, photos, photo_index, cache):
+    picture = min((photos / "photos").glob("*.jpg"))
+    models, file = generated("models"), generated("types").File
+    client = generated("client").AuthenticatedClient(base_url=url, token=TOKEN)
+    with client:
+        by_picture = generated("api.search.search_by_picture")
+        for name in (picture.name, None):
+            form = models.BodySearchByPicture(
+                picture=file(BytesIO(picture.read_bytes()), name),
+                query="at night",
+                filters='{"where": "width > height / 2"}',
+                limit=3,
+            )
+            answer = by_picture.sync(name="default", client=client, body=form)
+            assert isinstance(answer, models.SearchAnswer)
+            assert len(answer.hits) == 3
+        with api.open_index("default", settings=Settings(home=photo_index, cache=cache)) as index:
+            expected = index.search("a windmill", k=3)
+        body = models.SearchBody(query="a windmill", limit=3)
+        answer = generated("api.search.search").sync(name="default", client=client, body=body)
+        assert [hit.id for hit in answer.hits] == [hit.id for hit in expected]
+        problem = by_picture.sync(
+            name="none", client=client, body=models.BodySearchByPicture(picture=form.picture)
+        )
+        assert (problem.status, problem.detail) == (
+            404,
+            "There is no index 'none'. It has: default.",
+        )
+    open_client = generated("client").Client(base_url=url)
+    with open_client:
+        assert generated("api.operation.healthz").sync(client=open_client)["ok"] is True
