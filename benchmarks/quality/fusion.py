@@ -25,14 +25,14 @@ CONDITIONS = (
 HYBRID = {"score": "score_blend", "rank": "reciprocal_rank"}
 SEED = 0
 CONCLUSION = """
-The default is *image: hybrid, score*. Over the nine conditions with titles its mean Recall@10 is that of the
+The default is *image: hybrid, score*. Over the nine conditions with titles its mean Success@10 is that of the
 best (0.72; fused vectors 0.68 to 0.71), it alone gains on both of its parts under each of them (as far as
 the middle of the intervals tells), vectors stay short, and a wrong text can be mended without touching a
 vector. Where texts can be trusted, *concat* and *weighted* put the right picture first more often (mean
-Recall@1 0.53 against 0.49). Of the two blends *rank* is a little ahead where some pictures have right titles,
+Success@1 0.53 against 0.49). Of the two blends *rank* is a little ahead where some pictures have right titles,
 *score* where all have one or some are wrong; the intervals overlap.
 """
-SHOWN = ("Recall@1", "Recall@10")
+SHOWN = ("Success@1", "Success@10")
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,10 @@ def page(results: dict[str, Any]) -> str:
         f"{results['pictures']} photographs of tests/photos, asked for by {results['queries']} "
         "distinct words. Texts are the titles under which\ntheir authors published them, given to "
         "a share of the photographs (*titles*); some stand with the wrong\nphotograph (*wrong*). "
-        "Cells are Recall@1 / Recall@10 with 95% bootstrap intervals over queries.\n",
+        "Cells are Success@1 / Success@10 with 95% bootstrap intervals over queries.\n",
     ]
     names = list(results["conditions"][-1]["systems"])
-    lines += ["| titles | wrong | system | Recall@1 | Recall@10 |", "|--:|--:|---|--:|--:|"]
+    lines += ["| titles | wrong | system | Success@1 | Success@10 |", "|--:|--:|---|--:|--:|"]
     for condition in results["conditions"]:
         for name in names:
             own = condition["systems"].get(name)
@@ -177,7 +177,7 @@ def page(results: dict[str, Any]) -> str:
     lines += [
         "\nHybrid ranking minus the better of its two parts (vectors of the same fusion, or texts "
         "alone), query by query:\n",
-        "| titles | wrong | system | Recall@1 | Recall@10 |",
+        "| titles | wrong | system | Success@1 | Success@10 |",
         "|--:|--:|---|--:|--:|",
     ]
     for condition in results["conditions"]:

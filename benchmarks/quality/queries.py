@@ -36,7 +36,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 PAIRS = 200
 DEPTH = 10
 SEED = 0
-SHOWN = ("Recall@1", "Recall@10", "MRR")
+SHOWN = ("Success@1", "Success@10", "MRR")
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def _prompts(trial: str, index: mmsearch.Index, captions: CaptionedSet) -> list[
     for name, prompts in PROMPTS.items():
         rating = rate(index, captions, SearchSettings("vector", prompts=prompts), depth=100)
         plain = plain or rating
-        difference = compare(plain, rating)["Recall@10"].difference
+        difference = compare(plain, rating)["Success@10"].difference
         rows.append(
             {
                 "trial": trial,
@@ -129,7 +129,7 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "## Prompts\n",
         "The starter asked by vectors alone, each query put into prompts whose vectors are averaged; "
-        "the last column is\nRecall@10 minus that of the bare query, query by query. 95% bootstrap "
+        "the last column is\nSuccess@10 minus that of the bare query, query by query. 95% bootstrap "
         "intervals over queries.\n",
         f"| trial | prompts | queries | {' | '.join(SHOWN)} | difference |",
         "|---|---|--:|--:|--:|--:|--:|",

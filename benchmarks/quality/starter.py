@@ -34,7 +34,7 @@ DEPTHS = (1, 5, 10)
 PREFACE = """\
 ## The starter encoder
 
-Recall at k is the share of queries with a hit among the first k, here with its 95% bootstrap interval over
+Success@k is the share of queries with a hit among the first k, here with its 95% bootstrap interval over
 queries. *photos*: the photographs of tests/photos, one query a distinct word, every photograph of that word
 is a hit; or one query a description (of the kind "it lives in Africa and ..."), which must find its own.
 *stamps*: the Tux Paint stamps (`scripts/fetch_eval_sets`), each caption must find its own stamp; the same
@@ -80,7 +80,7 @@ class Result:
     model: str
     queries: int
     pictures: int
-    recall: dict[int, tuple[float, float, float]]
+    success: dict[int, tuple[float, float, float]]
 
 
 def photo_trials(folder: Path) -> list[Trial]:
@@ -150,8 +150,8 @@ def first_hits(scores: Floats, relevant: NDArray[np.bool_]) -> NDArray[np.int64]
     return np.asarray(1 + ((scores >= best) & ~relevant).sum(axis=1))
 
 
-def recall_with_interval(ranks: NDArray[np.int64], depth: int) -> tuple[float, float, float]:
-    """Recall at `depth` and its 95% interval over 5,000 bootstrap samples of queries."""
+def success_with_interval(ranks: NDArray[np.int64], depth: int) -> tuple[float, float, float]:
+    """Success@depth and its 95% interval over 5,000 bootstrap samples of queries."""
     hits = (ranks <= depth).astype(float)
     samples = np.random.default_rng(0).integers(0, len(hits), (5000, len(hits)))
     low, high = np.quantile(hits[samples].mean(axis=1), [0.025, 0.975])
@@ -236,28 +236,28 @@ def measure(trials: list[Trial]) -> list[dict[str, Any]]:
         sentences = towers.texts(trial.queries)
         for name, model in models.items():
             ranks = first_hits(model(sentences, features, logits).numpy(), trial.relevant)
-            recall = {depth: recall_with_interval(ranks, depth) for depth in DEPTHS}
+            success = {depth: success_with_interval(ranks, depth) for depth in DEPTHS}
             shape = len(trial.queries), len(trial.pictures)
-            results.append(Result(trial.name, name, *shape, recall))
+            results.append(Result(trial.name, name, *shape, success))
             print(_line(results[-1]), flush=True)
     return [asdict(result) for result in results]
 
 
 def _line(result: Result) -> str:
-    cells = "".join(f"{f'{r:.3f} [{a:.2f}, {b:.2f}]':>20}" for r, a, b in result.recall.values())
+    cells = "".join(f"{f'{r:.3f} [{a:.2f}, {b:.2f}]':>20}" for r, a, b in result.success.values())
     return f"{result.trial:36}{result.model:10}{result.queries:8}{result.pictures:9}{cells}"
 
 
 def page(results: list[dict[str, Any]]) -> str:
     """As Markdown."""
-    depths = " | ".join(f"R@{depth}" for depth in DEPTHS)
+    depths = " | ".join(f"Success@{depth}" for depth in DEPTHS)
     lines = [
         PREFACE,
         f"| trial | model | queries | pictures | {depths} |",
         "|---|---|--:|--:|" + "--:|" * len(DEPTHS),
     ]
     for own in results:
-        cells = " | ".join(f"{r:.3f} [{a:.2f}, {b:.2f}]" for r, a, b in own["recall"].values())
+        cells = " | ".join(f"{r:.3f} [{a:.2f}, {b:.2f}]" for r, a, b in own["success"].values())
         shape = f"{own['queries']} | {own['pictures']}"
         lines.append(f"| {own['trial']} | {own['model']} | {shape} | {cells} |")
     return "\n".join(lines) + "\n"

@@ -11,7 +11,14 @@ from mmsearch.core.errors import SourceError
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.requests import SearchRequest
 from mmsearch.evaluation.judgments import Relevance, read_judgments
-from mmsearch.evaluation.metrics import Comparison, Evaluation, compare, evaluate
+from mmsearch.evaluation.metrics import (
+    Comparison,
+    Evaluation,
+    Ties,
+    compare,
+    evaluate,
+    order_ties_as_trec_eval,
+)
 from mmsearch.evaluation.plot import plot
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "SearchSettings",
+    "Ties",
     "compare",
     "plot",
     "rate",
@@ -33,11 +41,13 @@ class CaptionedSet:
         path: The file.
         query_column: The column whose values are the queries.
         template: What is asked; ``{}`` is replaced by the query.
+        split: The part of a dataset of Karpathy; None: "test".
     """
 
     path: Path
     query_column: str | None = None
     template: str = "{}"
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ def rate(
     settings: SearchSettings | None = None,
     depth: int = 1000,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    ties: Ties = Ties.INDEX,
 ) -> Evaluation:
     """Ask an index all queries of a captioned set.
 
@@ -74,6 +85,7 @@ def rate(
         settings: How queries are answered.
         depth: How many hits of each are looked at.
         progress: Receives how many queries of how many are answered.
+        ties: How hits with the same score are ordered.
 
     Raises:
         UnknownIndexError: Nothing was ever indexed into it.
@@ -81,7 +93,9 @@ def rate(
         MissingExtraError: A library for metrics is not installed.
     """
     chosen = settings or SearchSettings()
-    judgments = read_judgments(captions.path, captions.query_column, captions.template)
+    judgments = read_judgments(
+        captions.path, captions.query_column, captions.template, captions.split
+    )
     relevance = Relevance(judgments, captions.path.parent)
     mode = None if chosen.mode is None else Mode(chosen.mode)
     requests = [
@@ -94,7 +108,10 @@ def rate(
     ]
     ranked: list[list[str]] = []
     for result in index.query_all(requests):
-        ranked.append(relevance.ranked([hit.path for hit in result.hits]))
+        names = relevance.ranked([hit.path for hit in result.hits])
+        if ties is Ties.TREC_EVAL:
+            names = order_ties_as_trec_eval(names, [hit.score for hit in result.hits])
+        ranked.append(names)
         progress(len(ranked), len(requests))
     known = {name for judgment in judgments for name in judgment.relevant}
     if not any(name in known for own in ranked for name in own):
@@ -102,4 +119,4 @@ def rate(
             f"None of the pictures that {captions.path} names is in index {index.name!r}.",
             "Index the folder that holds them, or look at how the file writes their paths.",
         )
-    return evaluate(ranked, [judgment.relevant for judgment in judgments], depth)
+    return evaluate(ranked, [judgment.relevant for judgment in judgments], depth, ties)

@@ -12,6 +12,7 @@ from mmsearch import api
 from mmsearch.cli import output
 from mmsearch.cli.errors import SKIPPED
 from mmsearch.cli.output import warn
+from mmsearch.cli.streams import is_lost
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.hardware import has_nvidia_gpu
 from mmsearch.core.queries import Band, Query
@@ -155,6 +156,9 @@ def _answer_lines(
         except UsageError as error:
             wrong += 1
             output.print_json_line({"line": line, "error": str(error)})
+        sys.stdout.flush()
+        if is_lost(sys.stdout):
+            break
     if wrong:
         warn(f"{wrong} of {len(lines)} queries could not be answered.")
         raise SystemExit(SKIPPED)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mmsearch.cli import arguments
+from mmsearch.cli import arguments, streams
 from mmsearch.cli.errors import run_command
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ DONE_HERE = frozenset({"batch", "sheet", "open_", "device"})
 
 def main() -> None:
     """Run the command and leave with its exit code."""
-    raise SystemExit(run(sys.argv[1:]))
+    streams.prepare()
+    raise SystemExit(streams.finish(run(sys.argv[1:])))
 
 
 def run(given: Sequence[str]) -> int:
@@ -38,6 +39,7 @@ def run(given: Sequence[str]) -> int:
     left_to_typer = _COMPLETION in os.environ or os.name == "nt"
     asked = None if left_to_typer else arguments.read(given)
     if asked is None:
+        streams.quiet_libraries()
         from mmsearch.cli.app import app
 
         return run_command(app)
@@ -52,6 +54,7 @@ def _answer(asked: arguments.Asked, given: Sequence[str]) -> None:
             target.buffer.write(content)
             target.buffer.flush()
         return
+    streams.quiet_libraries()
     from mmsearch.cli import answering
 
     if asked.verb == "query":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 
 from mmsearch.cli.output import warn
@@ -30,9 +29,6 @@ def run_command(app: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         warn("Interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the pipe has seen enough; Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if os.environ.get("MMSEARCH_TRACEBACK"):
             raise

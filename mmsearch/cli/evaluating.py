@@ -38,6 +38,14 @@ def evaluate(
     template: Annotated[
         str, typer.Option(help="What is asked; {} is replaced by the query.", metavar="TEXT")
     ] = "{}",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Part of a dataset of Karpathy: test, val, train, restval or all.",
+            metavar="NAME",
+            show_default="test",
+        ),
+    ] = None,
     mode: Mode = None,
     blend: Annotated[
         str | None,
@@ -50,31 +58,46 @@ def evaluate(
     depth: Annotated[
         int, typer.Option(help="How many hits of each query are looked at.", metavar="N")
     ] = 1000,
+    ties: Annotated[
+        str,
+        typer.Option(
+            help="Order of hits with the same score: index (as they are found, by id) or trec_eval "
+            "(by path, descending).",
+            metavar="ORDER",
+        ),
+    ] = "index",
     plot: Annotated[
         Path | None, typer.Option(help="Write a picture of the results.", metavar="FILE.png")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rate an index on a captioned set: recall, MRR, nDCG and median rank, with 95% intervals.
+    """Rate an index on a captioned set: success, recall, MRR, nDCG, median rank, 95% intervals.
 
-    Sets are CSV, TSV or JSON Lines (query or caption or class, and path), or the caption files of
-    COCO and Flickr30k.
+    Success@k is the share of queries with a relevant picture among the first k, Recall@k the share
+    of a query's relevant pictures that are among the first k; much literature on COCO and Flickr30k
+    calls the first one recall. Sets are CSV, TSV or JSON Lines (query or caption or class, and
+    path), the caption files of COCO and Flickr30k, or Karpathy's dataset files.
 
-    Example: mmsearch eval captions.csv --compare mode=vector --plot recall.png
+    Example: mmsearch eval captions.csv --compare mode=vector --plot success.png
     """
     # Not above: SciPy and the metrics would be loaded by every command.
     from mmsearch.api import evaluating
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"A plot is written as PNG, not as {plot.name!r}.", "Use NAME.png.")
-    asked = evaluating.CaptionedSet(captions, query_column, template)
+    if ties not in tuple(evaluating.Ties):
+        raise UsageError(
+            f"{ties!r} is no order of ties.", f"Choose one of: {', '.join(evaluating.Ties)}."
+        )
+    order = evaluating.Ties(ties)
+    asked = evaluating.CaptionedSet(captions, query_column, template, split)
     base = evaluating.SearchSettings(mode, blend, tuple(prompt) if prompt else None)
     trials = [("", name, base), *(_trial(text, name, base) for text in compare or [])]
     found: dict[str, Evaluation] = {}
     for label, index_name, settings in trials:
         with open_index(index_name, home) as index:
             found[label or index_name] = evaluating.rate(
-                index, asked, settings, depth, _counter(label or index_name)
+                index, asked, settings, depth, _counter(label or index_name), order
             )
     first, *others = found
     paired = {other: evaluating.compare(found[first], found[other]) for other in others}
@@ -82,6 +105,7 @@ def evaluate(
         print_json(
             {
                 "set": captions,
+                "ties": ties,
                 "evaluations": {
                     label: {"queries": own.queries, "depth": own.depth, "metrics": own.metrics}
                     for label, own in found.items()
@@ -106,7 +130,7 @@ def _print_tables(
         for label, own in found.items()
         for metric in own.metrics
     ]
-    title = f"{first.queries:,} queries, {first.depth:,} hits looked at"
+    title = f"{first.queries:,} queries, {first.depth:,} hits looked at; {first.ties.in_words}"
     print_table(title, ["what", "metric", "value>", "95% interval"], rows)
     differences = [
         (

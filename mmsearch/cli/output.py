@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LISTED = 20
 """Lines of a list that are shown unasked."""
 
+LEAST_COLUMNS = 40
+"""Width of a table at a narrower terminal: in fewer columns a table loses what it holds."""
+
 
 def warn(line: str) -> None:
     """One line for the person, on stderr."""
@@ -115,7 +118,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         )
     for row in rows:
         table.add_row(*(_rendered(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, LEAST_COLUMNS)
+    console.print(table)
 
 
 def _rendered(cell: object) -> str | RichText:
@@ -178,8 +183,7 @@ def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[in
 
 def print_paths(hits: Iterable[Hit], end: bytes) -> None:
     """The absolute paths as the file system's own bytes, each followed by ``end``."""
-    for hit in hits:
-        sys.stdout.buffer.write(os.fsencode(hit.path) + end)
+    sys.stdout.buffer.write(b"".join(os.fsencode(hit.path) + end for hit in hits))
     sys.stdout.buffer.flush()
 
 

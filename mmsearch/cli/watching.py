@@ -19,6 +19,7 @@ from mmsearch.cli.options import (
     open_index,
 )
 from mmsearch.cli.output import counts_of, in_words, warn
+from mmsearch.cli.streams import is_lost
 from mmsearch.core.display import display_path
 
 AS_BEFORE = frozenset({"unchanged", "skipped before"})
@@ -71,6 +72,8 @@ def watch(
                 for file in report.failed:
                     warn(f"  {display_path(file.path)}: {file.reason}")
                 first = False
+                if is_lost(sys.stdout):
+                    break
         except KeyboardInterrupt:
             warn(f"Stopped watching {display_path(folder)}.")
             raise typer.Exit(INTERRUPTED) from None

@@ -24,6 +24,7 @@
     ├── BusyError                1     more calls wait than will be answered in reasonable time
     │   └── DeadlineError              a call took longer than it may
     ├── DeviceMemoryError        1     the memory of a GPU does not suffice, even for one item
+    ├── OutputError              1     standard output cannot be written
     ├── ForbiddenError           1     the rules of a server do not allow it
     ├── ServerError              1     a server does not answer as it should
     │   ├── UnreachableError           nobody answers there
@@ -168,6 +169,18 @@ class ForbiddenError(MMSearchError):
     """The rules of a server do not allow it."""
 
     http_status = 403
+
+
+class OutputError(MMSearchError):
+    """Standard output cannot be written."""
+
+    @classmethod
+    def of(cls, error: OSError) -> OutputError:
+        """Return the error for a failed write."""
+        return cls(
+            f"Standard output cannot be written: {error.strerror or error}.",
+            "Send it to another place and run the command again.",
+        )
 
 
 class DeviceMemoryError(MMSearchError):

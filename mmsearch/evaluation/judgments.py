@@ -24,6 +24,8 @@ _CLASSES: Final = ("class", "label", "word", "category")
 _FLICKR_LINE: Final = re.compile(r"(?P<path>[^\t]+?)#\d+\t(?P<caption>.+)")
 _DELIMITERS: Final = ",;\t|"
 BETWEEN_PATHS: Final = "|"
+KARPATHY_SPLIT: Final = "test"
+ALL_SPLITS: Final = "all"
 
 
 @dataclass(frozen=True)
@@ -35,30 +37,36 @@ class Judgment:
 
 
 def read_judgments(
-    path: Path, query_column: str | None = None, template: str = "{}"
+    path: Path,
+    query_column: str | None = None,
+    template: str = "{}",
+    split: str | None = None,
 ) -> list[Judgment]:
     """Read a captioned set.
 
     Known are: CSV, TSV and JSON Lines with columns ``query`` and ``path`` (or ``paths``, joined by
     "|"), or ``path`` and a caption (each caption asks for its picture), or ``path`` and a class
     (each class asks for all its pictures); the caption files of COCO (JSON with ``images`` and
-    ``annotations``) and of Flickr30k (``image.jpg#0<TAB>caption``, or its CSV).
+    ``annotations``), of Karpathy's splits (``dataset_coco.json``, ``dataset_flickr30k.json``) and
+    of Flickr30k (``image.jpg#0<TAB>caption``, or its CSV).
 
     Args:
         path: The file.
         query_column: The column whose values are the queries, if another than those.
         template: What is asked: ``{}`` is replaced by the query.
+        split: The part of a dataset of Karpathy: "train", "val", "test", "restval" or "all"; None:
+            "test".
 
     Returns:
         One for each distinct query, in the order in which they come.
 
     Raises:
-        SourceError: It cannot be read, or has not the columns that it takes.
+        SourceError: It cannot be read, has not the columns that it takes, or not that split.
     """
     if template.count("{}") != 1:
         raise SourceError(f"The template {template!r} has not one place for the query.", "Use {}.")
     relevant: dict[str, set[str]] = defaultdict(set)
-    for query, pictures in _pairs(path, query_column):
+    for query, pictures in _pairs(path, query_column, split):
         words = " ".join(query.split())
         if words:
             relevant[template.replace("{}", words)] |= {_plain(name) for name in pictures}
@@ -99,17 +107,24 @@ class Relevance:
         return None
 
     def ranked(self, hits: Sequence[Path]) -> list[str]:
-        """The names of hits, best first; those that the set does not know keep their places."""
-        return [self.name_of(hit) or f"another: {hit}" for hit in hits]
+        """Return the names of hits, best first; a hit that the set does not know has its path."""
+        return [self.name_of(hit) or str(hit) for hit in hits]
 
 
 # --- formats ---
 
 
-def _pairs(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str]]]:
+def _pairs(
+    path: Path, query_column: str | None, split: str | None
+) -> Iterator[tuple[str, list[str]]]:
     try:
         if path.suffix.lower() == ".json":
-            yield from _coco(path)
+            yield from _json(path, split)
+        elif split is not None:
+            raise SourceError(
+                f"{path} has no splits.",
+                "Leave out --split, or name a dataset of Karpathy (.json).",
+            )
         elif path.suffix.lower() in (".jsonl", ".ndjson"):
             yield from _of_rows(path, _json_lines(path), query_column)
         else:
@@ -120,14 +135,55 @@ def _pairs(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str
         raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _coco(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is no JSON.", "JSON Lines files end in .jsonl.") from error
+    images = stored.get("images") if isinstance(stored, dict) else None
+    if isinstance(images, list) and any(
+        isinstance(each, dict) and "sentences" in each for each in images
+    ):
+        yield from _karpathy(path, images, split or KARPATHY_SPLIT)
+    elif split is not None:
+        raise SourceError(f"{path} has no splits.", "Leave out --split.")
+    else:
+        yield from _coco(path, stored)
+
+
+def _karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[str, list[str]]]:
+    try:
+        splits = {str(image["split"]) for image in images}
+        if split not in splits | {ALL_SPLITS}:
+            raise SourceError(
+                f"{path} has no split {split!r}.",
+                f"Choose one with --split: {', '.join(sorted(splits))} or {ALL_SPLITS}.",
+            )
+        files = [str(image["filename"]) for image in images]
+        # The folder of the authors need not be that of the reader.
+        are_unique = len(set(files)) == len(files)
+        pairs = [
+            (str(sentence["raw"]), [name if are_unique else f"{image.get('filepath', '')}/{name}"])
+            for image, name in zip(images, files, strict=True)
+            if split in (ALL_SPLITS, image["split"])
+            for sentence in image["sentences"]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f"{path} is no dataset of Karpathy: its images lack filename, split or sentences.",
+            "Look at how the file was made.",
+        ) from error
+    yield from pairs
+
+
+def _coco(path: Path, stored: Any) -> Iterator[tuple[str, list[str]]]:
+    try:
         names = {image["id"]: str(image["file_name"]) for image in stored["images"]}
         pairs = [(str(a["caption"]), [names[a["image_id"]]]) for a in stored["annotations"]]
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(
-            f"{path} is no caption file of COCO: it lacks images or annotations, or is no JSON.",
+            f"{path} is no caption file of COCO, for it lacks images or annotations, and no "
+            "dataset of Karpathy, for its images have no sentences.",
             "JSON Lines files end in .jsonl.",
         ) from error
     yield from pairs

@@ -5,8 +5,10 @@ Per-query values come from ir-measures (https://ir-measur.es); intervals and tes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,31 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import MissingExtraError, UsageError
 
-RECALL_AT = (1, 5, 10)
-METRICS = (*(f"Recall@{k}" for k in RECALL_AT), "MRR", "nDCG@10", "median rank")
+CUTOFFS = (1, 5, 10)
+METRICS = (
+    *(f"Success@{k}" for k in CUTOFFS),
+    *(f"Recall@{k}" for k in CUTOFFS),
+    "MRR",
+    "nDCG@10",
+    "median rank",
+)
 RESAMPLES = 2000
 PERMUTATIONS = 9999
 SEED = 0
+
+
+class Ties(StrEnum):
+    """How hits with the same score are ordered before they are rated."""
+
+    INDEX = "index"
+    TREC_EVAL = "trec_eval"
+
+    @property
+    def in_words(self) -> str:
+        """The order, in words."""
+        if self is Ties.INDEX:
+            return "ties as the index orders them, by id"
+        return "ties as trec_eval orders them, by name, descending"
 
 
 @dataclass(frozen=True)
@@ -37,19 +59,22 @@ class Evaluation:
     Attributes:
         queries: How many.
         depth: How many hits of each were looked at.
-        metrics: By name, see `METRICS`. Recall@k is the share of queries with a relevant picture
-            among the first k, as the literature on COCO and Flickr30k has it (ir-measures calls it
-            Success@k). The median rank is that of the first relevant picture; depth + 1 if none
-            was found.
+        metrics: By name, see `METRICS`. Success@k is the share of queries with a relevant picture
+            among the first k; the literature on COCO and Flickr30k calls it recall. Recall@k is the
+            share of a query's relevant pictures that are among the first k. The two are the same
+            where each query has one relevant picture. The median rank is that of the first relevant
+            picture; depth + 1 if none was found.
         per_query: float64 (queries,) by metric; "median rank" holds ranks.
+        ties: How hits with the same score were ordered.
     """
 
     queries: int
     depth: int
     metrics: Mapping[str, Estimate]
     per_query: Mapping[str, NDArray[np.float64]]
+    ties: Ties = Ties.INDEX
 
-    def recall_at(self, k: int) -> float:
+    def success_at(self, k: int) -> float:
         """The share of queries with a relevant picture among the first k."""
         return float((self.per_query["median rank"] <= k).mean())
 
@@ -67,8 +92,29 @@ class Comparison:
     p_value: float
 
 
+def order_ties_as_trec_eval(names: Sequence[str], scores: Sequence[float]) -> list[str]:
+    """Return names by score, descending, and those of one score by name, descending.
+
+    trec_eval keeps scores as float32 and compares names byte by byte.
+
+    Args:
+        names: Of hits.
+        scores: Of the same hits.
+    """
+    rounded = np.asarray(scores, dtype=np.float32).tolist()
+    pairs = sorted(
+        zip(rounded, map(os.fsencode, names), names, strict=True),
+        key=lambda pair: pair[:2],
+        reverse=True,
+    )
+    return [name for *_, name in pairs]
+
+
 def evaluate(
-    ranked: Sequence[Sequence[str]], relevant: Sequence[Set[str]], depth: int
+    ranked: Sequence[Sequence[str]],
+    relevant: Sequence[Set[str]],
+    depth: int,
+    ties: Ties = Ties.INDEX,
 ) -> Evaluation:
     """Rate rankings.
 
@@ -76,6 +122,7 @@ def evaluate(
         ranked: For each query, the names of hits, best first; only ``depth`` of them count.
         relevant: For each query, the names of its relevant pictures; at least one.
         depth: See `Evaluation`.
+        ties: How the rankings order hits of the same score; only recorded.
 
     Raises:
         UsageError: There is no query.
@@ -95,7 +142,7 @@ def evaluate(
         name: _estimate(per_query[name], np.median if name == "median rank" else np.mean)
         for name in METRICS
     }
-    return Evaluation(len(ranked), depth, metrics, per_query)
+    return Evaluation(len(ranked), depth, metrics, per_query, ties)
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
@@ -132,16 +179,17 @@ def _per_query(
 ) -> dict[str, NDArray[np.float64]]:
     try:
         import ir_measures  # noqa: PLC0415 - only evaluation needs it
-        from ir_measures import RR, Success, nDCG  # noqa: PLC0415
+        from ir_measures import RR, R, Success, nDCG  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     wanted = {
-        **{Success @ k: f"Recall@{k}" for k in RECALL_AT},
+        **{Success @ k: f"Success@{k}" for k in CUTOFFS},
+        **{R @ k: f"Recall@{k}" for k in CUTOFFS},
         RR: "MRR",
         nDCG @ 10: "nDCG@10",
     }
-    # trec_eval takes names for C strings, and breaks ties in its own way: pictures are numbered,
-    # and every place has its own score.
+    # The order of the rankings counts, and trec_eval would break ties by name: every place has its
+    # own score. It takes names for C strings: pictures are numbered.
     numbers: dict[str, str] = {}
     qrels = {
         str(q): {numbers.setdefault(name, str(len(numbers))): 1 for name in own}

@@ -15,7 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
-    """Write a PNG: metrics with their intervals, and recall over the number of hits.
+    """Write a PNG: metrics with their intervals, and Success@k over k.
 
     Args:
         evaluations: By name; the same queries.
@@ -34,7 +34,7 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
             "A plot needs the Python package 'matplotlib', which is not installed.",
             "Install it with: pip install 'mmsearch[eval]'",
         ) from error
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     names = METRICS[:-1]
@@ -54,14 +54,14 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
             label=label,
         )
         ks = np.unique(np.geomspace(1, max(own.depth, 2), 40).astype(int))
-        right.plot(ks, [own.recall_at(int(k)) for k in ks], color=colour, label=label)
+        right.plot(ks, [own.success_at(int(k)) for k in ks], color=colour, label=label)
     left.set_xticks(range(len(names)), names)
     left.set_ylabel("value, with 95% interval")
     right.set_xscale("log")
     right.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     right.xaxis.set_minor_formatter(NullFormatter())
     right.set_xlabel("k, number of hits looked at")
-    right.set_ylabel("Recall@k")
+    right.set_ylabel("Success@k")
     for axes in (left, right):
         axes.set_ylim(0, 1)
         axes.grid(axis="y", color="#dddddd")

@@ -78,13 +78,16 @@ def _call(index: Path, settings: Settings, arguments: Sequence[str]) -> Call:
 
 
 def _terminal_size() -> dict[str, str]:
-    """Of the first standard stream that is a terminal, as tables are fitted into it."""
+    """Return the size of the first standard stream that is a terminal: tables are fitted into it.
+
+    Some terminals say that they have no columns; these get the size that the command would assume.
+    """
     for stream in (0, 1, 2):
         try:
             columns, lines = os.get_terminal_size(stream)
         except OSError:
             continue
-        return {"COLUMNS": str(columns), "LINES": str(lines)}
+        return {"COLUMNS": str(columns or 80), "LINES": str(lines or 25)}
     return {}
 
 

@@ -10,7 +10,10 @@ from PIL import Image
 
 pytestmark = pytest.mark.e2e
 
-METRICS = {"Recall@1", "Recall@5", "Recall@10", "MRR", "nDCG@10", "median rank"}
+METRICS = {
+    *(f"{metric}@{k}" for metric in ("Success", "Recall") for k in (1, 5, 10)),
+    *("MRR", "nDCG@10", "median rank"),
+}
 CAPTIONS = {"windmill": "an old mill by the canal", "giraffe": "the tall one at the zoo"}
 
 

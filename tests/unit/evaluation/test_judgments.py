@@ -44,6 +44,97 @@ def test_formats(tmp_path, name, content):
     assert read_judgments(path) == [Judgment(q, frozenset(own)) for q, own in EXPECTED]
 
 
+def karpathy(name="dog.jpg", split="test", *sentences, **more):
+    raw = [{"raw": sentence, "tokens": []} for sentence in sentences]
+    return {"filename": name, "imgid": 0, "split": split, "sentences": raw} | more
+
+
+DATASET = {
+    "dataset": "coco",
+    "images": [
+        karpathy("1.jpg", "train", "a red car", filepath="train2014"),
+        karpathy("2.jpg", "test", "a dog", "a  red car ", filepath="val2014"),
+        karpathy("3.jpg", "val", "a cat", filepath="val2014"),
+        karpathy("4.jpg", "test", "a dog"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        (None, [("a dog", {"2.jpg", "4.jpg"}), ("a red car", {"2.jpg"})]),
+        ("test", [("a dog", {"2.jpg", "4.jpg"}), ("a red car", {"2.jpg"})]),
+        ("val", [("a cat", {"3.jpg"})]),
+        (
+            "all",
+            [
+                ("a red car", {"1.jpg", "2.jpg"}),
+                ("a dog", {"2.jpg", "4.jpg"}),
+                ("a cat", {"3.jpg"}),
+            ],
+        ),
+    ],
+)
+def test_a_split_of_karpathy(tmp_path, split, expected):
+    path = tmp_path / "dataset_coco.json"
+    path.write_text(json.dumps(DATASET), encoding="utf-8")
+    found = read_judgments(path, split=split)
+    assert found == [Judgment(q, frozenset(own)) for q, own in expected]
+
+
+def test_folders_tell_pictures_of_one_name_apart(tmp_path):
+    path = tmp_path / "dataset.json"
+    images = [karpathy("1.jpg", "test", query, filepath=query) for query in ("a", "b")]
+    path.write_text(json.dumps({"images": images}), encoding="utf-8")
+    assert read_judgments(path) == [
+        Judgment("a", frozenset({"a/1.jpg"})),
+        Judgment("b", frozenset({"b/1.jpg"})),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "split", "said"),
+    [
+        (
+            DATASET,
+            "dev",
+            r"has no split 'dev'\. Choose one with --split: test, train, val or all\.",
+        ),
+        (COCO, "test", "has no splits. Leave out --split."),
+        ({"images": [{"sentences": []}]}, None, "is no dataset of Karpathy"),
+        ({"images": [karpathy(), 5]}, None, "is no dataset of Karpathy"),
+        ({"images": [karpathy() | {"sentences": 7}]}, None, "is no dataset of Karpathy"),
+        ({"images": [karpathy() | {"sentences": [{}]}]}, None, "is no dataset of Karpathy"),
+        ({"images": [karpathy("a.jpg", "test")]}, None, "holds no query"),
+        ({"images": 5}, None, "is no caption file of COCO"),
+        ({"images": [5, None]}, None, "is no caption file of COCO"),
+        ([1], None, "is no caption file of COCO"),
+        ("x", "test", "has no splits"),
+    ],
+)
+def test_a_json_that_is_no_dataset_gets_a_sentence(tmp_path, content, split, said):
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(SourceError, match=said):
+        read_judgments(path, split=split)
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, ""])
+def test_what_is_no_json_gets_a_sentence(tmp_path, content):
+    path = tmp_path / "dataset.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SourceError, match="is no JSON"):
+        read_judgments(path)
+
+
+def test_a_table_has_no_splits(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("path,caption\n7.jpg,a dog\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="has no splits"):
+        read_judgments(path, split="test")
+
+
 def test_another_column_and_a_template(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("path,caption,word\na.jpg,long text,dog\n")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmsearch.core.errors import UsageError
-from mmsearch.evaluation.metrics import compare, evaluate
+from mmsearch.evaluation.metrics import Ties, compare, evaluate, order_ties_as_trec_eval
 from mmsearch.evaluation.plot import plot
 
 RANKED = [["a", "b", "c"], ["b", "a", "c"], ["c", "b", "a"], ["x", "y", "z"]]
@@ -19,7 +19,8 @@ RELEVANT = [{"a"}, {"a"}, {"a"}, {"a"}]
 def test_values_worked_out_by_hand():
     rating = evaluate(RANKED, RELEVANT, depth=3)
     values = {name: own.value for name, own in rating.metrics.items()}
-    assert values["Recall@1"] == 1 / 4
+    assert values["Success@1"] == values["Recall@1"] == 1 / 4
+    assert values["Success@5"] == values["Success@10"] == 3 / 4
     assert values["Recall@5"] == values["Recall@10"] == 3 / 4
     assert values["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 0) / 4)
     assert values["nDCG@10"] == pytest.approx((1 + 1 / math.log2(3) + 1 / 2) / 4)
@@ -33,6 +34,57 @@ def test_several_relevant_pictures_and_names_with_blanks():
     assert rating.metrics["MRR"].value == 0.5
     expected = (1 / math.log2(3) + 1 / 2) / (1 + 1 / math.log2(3))
     assert rating.metrics["nDCG@10"].value == pytest.approx(expected)
+
+
+def test_success_is_not_recall_where_several_pictures_are_relevant():
+    ranked = [["a", "b", "x", "c"], ["x", "d", "y", "z"]]
+    rating = evaluate(ranked, [{"a", "b", "c"}, {"d", "e"}], depth=4)
+    values = {name: own.value for name, own in rating.metrics.items()}
+    assert values["Success@1"] == 1 / 2
+    assert values["Recall@1"] == pytest.approx((1 / 3 + 0) / 2)
+    assert values["Success@5"] == 1
+    assert values["Recall@5"] == pytest.approx((3 / 3 + 1 / 2) / 2)
+    assert [rating.success_at(k) for k in (1, 2)] == [1 / 2, 1]
+
+
+TIED = {
+    # One score for all, two pairs, and scores that only float64 tells apart.
+    "0": {"b": 0.5, "a": 0.5, "d": 0.5, "c": 0.5, "caf\u00e9": 0.5, "Z": 0.5},
+    "1": {"a": 0.9, "b": 0.9, "c": 0.1, "d": 0.1},
+    "2": {"a": 0.3 + 1e-12, "b": 0.3, "c": 0.2},
+    "3": {f"p{n}": 1.0 for n in range(12)},
+}
+RELEVANT_OF_TIED = {"0": {"a", "c"}, "1": {"a", "c"}, "2": {"b"}, "3": {"p3", "p11", "p0"}}
+
+
+def test_the_order_of_trec_eval_gives_the_values_of_trec_eval():
+    """The reference sees names and scores alone, and breaks ties by itself."""
+    import pytrec_eval
+
+    known = {
+        **{f"success_{k}": f"Success@{k}" for k in (1, 5, 10)},
+        **{f"recall_{k}": f"Recall@{k}" for k in (1, 5, 10)},
+        "recip_rank": "MRR",
+        "ndcg_cut_10": "nDCG@10",
+    }
+    qrels = {q: dict.fromkeys(own, 1) for q, own in RELEVANT_OF_TIED.items()}
+    measures = {"success.1,5,10", "recall.1,5,10", "recip_rank", "ndcg_cut.10"}
+    truth = pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(TIED)
+    ranked = [order_ties_as_trec_eval(list(own), list(own.values())) for own in TIED.values()]
+    rating = evaluate(ranked, list(RELEVANT_OF_TIED.values()), 12, Ties.TREC_EVAL)
+    assert rating.ties == "trec_eval"
+    for theirs, ours in known.items():
+        expected = [truth[q][theirs] for q in TIED]
+        assert rating.per_query[ours].tolist() == pytest.approx(expected), ours
+    as_found = evaluate([list(own) for own in TIED.values()], list(RELEVANT_OF_TIED.values()), 12)
+    assert as_found.ties == "index"
+    assert as_found.per_query["Success@1"].tolist() == [0, 1, 0, 1]
+    assert rating.per_query["Success@1"].tolist() == [0, 0, 1, 0]
+
+
+def test_names_that_are_no_text_are_ordered_by_their_bytes():
+    names = ["a\udcff", "b", "a\u00e9", "a"]
+    assert order_ties_as_trec_eval(names, [1.0] * 4) == ["b", "a\udcff", "a\u00e9", "a"]
 
 
 def test_depth_ends_what_is_looked_at():
@@ -56,7 +108,7 @@ def test_a_ranking_does_not_differ_from_itself():
 def test_a_clear_difference_is_found_and_has_its_sign():
     good = evaluate([["a", "b"]] * 20, [{"a"}] * 20, depth=2)
     bad = evaluate([["b", "a"]] * 20, [{"a"}] * 20, depth=2)
-    own = compare(bad, good)["Recall@1"]
+    own = compare(bad, good)["Success@1"]
     assert own.difference.value == 1
     assert own.p_value < 0.001
 

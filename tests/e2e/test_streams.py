@@ -1,0 +1,231 @@
+"""The installed command with streams that are closed, full, left, or of a poor encoding."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import termios
+
+import httpx
+import pytest
+
+from tests.e2e.test_http import serving
+from tests.e2e.test_serving import served
+from tests.terminal import COMMAND, shown_at_a_terminal
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.name == "nt", reason="shells and descriptors of Unix"),
+]
+
+LOST = (
+    b"Error: Standard output cannot be written: No space left on device. "
+    b"Send it to another place and run the command again.\n"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(photos, tmp_path_factory):
+    few = tmp_path_factory.mktemp("streams") / "few"
+    few.mkdir()
+    for picture in sorted((photos / "photos").iterdir())[:6]:
+        shutil.copy(picture, few)
+    shutil.copy(picture, few / "caf\u00e9 \u96ea.jpg")
+    shutil.copy(picture, os.fsencode(few) + b"/broken \xff.jpg")
+    return few
+
+
+@pytest.fixture(scope="module")
+def home(mmsearch, folder):
+    mmsearch("index", folder, "--home", folder.parent / "home", "--model", "starter")
+    return folder.parent / "home"
+
+
+@pytest.fixture
+def shell(environment, home, tmp_path):
+    """A line of bash with $mmsearch: its exit code, or that of the first of a pipe, and streams."""
+
+    def run(line, **more):
+        done = subprocess.run(
+            ["bash", "-c", f"{line}\nexit ${{PIPESTATUS[0]}}"],
+            env=environment
+            | {"MMSEARCH_HOME": str(home), "mmsearch": str(COMMAND), "here": str(tmp_path)}
+            | more,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert b"Exception ignored" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["png", "html"])
+@pytest.mark.parametrize("verb", ["query dog", "query dog --json", "similar"])
+@pytest.mark.parametrize("state", ["| head -c 0", ">&- 2>&-", ">/dev/full"])
+def test_a_contact_sheet_is_written_whoever_reads_the_hits(
+    shell, folder, tmp_path, verb, kind, state
+):
+    if verb == "similar" and kind == "html":
+        pytest.skip("as with query")
+    what = f"{verb} '{min(folder.iterdir())}'" if verb == "similar" else verb
+    code, _, said = shell(f'"$mmsearch" {what} --sheet "$here/s.{kind}" {state}')
+    assert (tmp_path / f"s.{kind}").stat().st_size > 5000
+    assert code == (1 if "full" in state else 0)
+    if "full" in state:
+        assert said.endswith(LOST)
+
+
+COMMANDS = {
+    "query": "query dog",
+    "paths": "query dog --paths",
+    "batch": "query --batch <(yes dog | head -n 20)",
+    "status": "status --json",
+    "list": "list",
+    "roots": "roots --json",
+    "models": "models info starter",
+    "index": "index \"$few\" --json",
+    "help": "--help",
+    "version": "--version",
+    "compact": "compact --index copy",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_state_of_the_streams_is_an_error_of_ours(shell, folder, name, home):
+    if name == "compact" and not (home / "copy").exists():
+        shutil.copytree(home / "default", home / "copy")
+    command = f'"$mmsearch" {COMMANDS[name]}'
+    few = {"few": str(folder)}
+    good = 3 if name == "index" else 0
+    assert shell(f"{command} <&- >&- 2>&-", **few) == (good, b"", b"")
+    code, out, said = shell(f"{command} >/dev/full", **few)
+    assert (code, out, said.endswith(LOST), said.count(b"Error:")) == (1, b"", True, 1)
+    code, out, said = shell(f"{command} | head -c 0", **few)
+    assert (code, out, b"Error" in said) == (good, b"", False)
+
+
+def test_lost_remarks_do_not_stop_the_work(shell, folder, tmp_path):
+    fresh = {"few": str(folder), "MMSEARCH_HOME": str(tmp_path)}
+    broken = folder / "no picture.jpg"
+    broken.write_bytes(b"no picture")
+    try:
+        code, out, _ = shell('"$mmsearch" index "$few" --model starter --json 2>/dev/full', **fresh)
+    finally:
+        broken.unlink()
+    assert (code, json.loads(out)["pictures"]) == (1, 8)
+
+
+def test_a_table_at_a_terminal_of_no_size(environment, home):
+    """Alone and through a process that stays; also with sizes in the environment that are none."""
+
+    def no_size(terminal):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 0, 0, 0, 0))
+
+    def shown(**more):
+        plain = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES")}
+        return shown_at_a_terminal(
+            ["query", "dog", "-k", "2", "--home", home],
+            plain | {"TERM": "xterm", "NO_COLOR": "1"} | more,
+            prepare=no_size,
+        )
+
+    sizes = ({}, {"COLUMNS": "0", "LINES": "0"}, {"COLUMNS": ""}, {"COLUMNS": "\u00b2"})
+    alone = [shown(**each) for each in sizes]
+    assert alone[0][0] == 0
+    assert b"2 of 8 pictures: dog" in alone[0][1]
+    assert b"/few/" in alone[0][1].replace(b"\r\n", b"")
+    assert alone == [alone[0]] * len(sizes)
+    with served(environment, home):
+        assert [shown(**each) for each in sizes] == alone
+
+
+def test_closed_streams_through_a_process_that_stays(environment, shell, home):
+    with served(environment, home):
+        assert shell('"$mmsearch" query dog <&- >&- 2>&-') == (0, b"", b"")
+        code, out, said = shell('"$mmsearch" query dog -k 1 2>&-')
+        assert (code, out.count(b"\n"), said) == (0, 1, b"")
+        assert shell('"$mmsearch" query dog >/dev/full')[::2] == (1, LOST)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C"},
+    ],
+    ids=str,
+)
+def test_names_can_be_printed_in_any_encoding(shell, folder, variables):
+    few = {"few": str(folder)} | variables
+    printed = {
+        command: shell(f'"$mmsearch" {command}', **few)
+        for command in ("query dog -k 9", "query dog -k 9 --paths", "status --failures", "check")
+    }
+    assert {code for code, *_ in printed.values()} == {0}
+    lines = printed["query dog -k 9"][1]
+    assert rb"broken \xff.jpg" in lines
+    assert (b"caf\xe9 " in lines) or (b"caf\\xe9 " in lines) or ("caf\u00e9 ".encode() in lines)
+    paths = printed["query dog -k 9 --paths"][1].splitlines()
+    assert all(os.path.isfile(path) for path in paths)
+    assert len(paths) == 8
+
+
+def test_an_assistant_that_does_not_read(shell):
+    line = (
+        """{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","""
+        """"capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"""
+    )
+    asked = f"echo '{line}'; sleep 1; echo '{line}'"
+    for state, code, said in (("| head -c 0", 0, b""), (">/dev/full", 1, LOST), (">&-", 0, b"")):
+        assert shell(f'"$mmsearch" mcp {state} < <({asked})') == (code, b"", said)
+
+
+@pytest.mark.enable_socket
+def test_hostile_uploads_leave_no_log_lines(environment, home):
+    """What the server says besides its own lines is an error of `serving`."""
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    bodies = [
+        b"--y\r\n",
+        b"--x\r\nno header\r\n\r\n",
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n\xff\r\n--x--',
+        b"--x--\r\n" + b"junk" * 100,
+        b"",
+        b"\r\n" * 100,
+    ]  # fmt: skip
+    with serving(environment, home) as server:
+        at = f"{server.url}/v1/indexes/default/search"
+        statuses = [httpx.post(at, headers=kind, content=body).status_code for body in bodies]
+        assert all(400 <= status < 500 for status in statuses), statuses
+
+
+def test_watching_goes_on_without_streams_and_ends_without_a_reader(environment, folder, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(folder, few)
+    line = f'exec "$0" watch "{few}" --home "{tmp_path}/home" --model starter --settle 0.1'
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        ["bash", "-c", line, COMMAND],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, re.sub(rb"  .*\n", b"", done.stderr)) == (0, b"")
+    listed = subprocess.run(
+        [COMMAND, "list", "--home", tmp_path / "home", "--json"],
+        env=environment, capture_output=True, check=True,
+    )  # fmt: skip
+    assert b'"pictures": 8' in listed.stdout

@@ -1,0 +1,226 @@
+"""Standard streams that are closed, full, left by their reader, or of a poor encoding."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+from mmsearch.cli import output, streams
+from mmsearch.cli.streams import Output, is_lost
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="descriptors of Unix")
+
+
+def stream_like(encoding, errors="strict"):
+    return io.TextIOWrapper(io.BytesIO(), encoding, errors)
+
+
+@pytest.fixture
+def pipe():
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue
+
+
+def test_what_is_written_arrives_once_and_in_order(pipe):
+    reader, writer = pipe
+    stream = Output(writer, stream_like("utf-8"))
+    stream.write("one\n")
+    stream.flush()
+    stream.buffer.write(b"\xff\0")
+    stream.flush()
+    assert os.read(reader, 100) == b"one\n\xff\0"
+    assert stream.error is None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors", "expected"),
+    [
+        ("ascii", "strict", b"caf\\xe9 \\udce9 \\u2026"),
+        ("ascii", "surrogateescape", b"caf\\xe9 \\udce9 \\u2026"),
+        ("latin-1", "strict", b"caf\xe9 \\udce9 \\u2026"),
+        ("utf-8", "strict", b"caf\xc3\xa9 \\udce9 \xe2\x80\xa6"),
+        ("ascii", "replace", b"caf? ? ?"),
+        ("ascii", "ignore", b"caf  "),
+    ],
+)
+def test_any_text_can_be_written_in_any_encoding(pipe, encoding, errors, expected):
+    reader, writer = pipe
+    stream = Output(writer, stream_like(encoding, errors))
+    stream.write("caf\u00e9 \udce9 \u2026")
+    stream.flush()
+    assert os.read(reader, 100) == expected
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_the_first_error_is_kept_and_nothing_is_raised():
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    stream = Output(descriptor, stream_like("utf-8"))
+    assert not is_lost(stream)
+    for _ in range(3):
+        stream.write("a line\n" * 10_000)
+        stream.flush()
+    os.close(descriptor)
+    assert is_lost(stream)
+    assert stream.error.strerror == "No space left on device"
+
+
+def test_a_reader_that_left_is_no_error_of_the_command(pipe, monkeypatch):
+    reader, writer = pipe
+    os.close(reader)
+    stream, said = Output(writer, stream_like("utf-8")), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", said)
+    stream.write("a line\n")
+    assert [streams.finish(code) for code in (0, 3, 1, 2, 130)] == [0, 3, 1, 2, 130]
+    assert is_lost(stream)
+    assert said.getvalue() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(("code", "expected"), [(0, 1), (3, 1), (2, 2), (130, 130), (1, 1)])
+def test_lost_output_is_said_once_at_the_end(monkeypatch, code, expected):
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", Output(descriptor, stream_like("utf-8")))
+    monkeypatch.setattr(sys, "stderr", said)
+    sys.stdout.write("a line\n")
+    assert streams.finish(code) == expected
+    os.close(descriptor)
+    assert said.getvalue() == (
+        "Error: Standard output cannot be written: No space left on device. "
+        "Send it to another place and run the command again.\n"
+    )
+
+
+def test_a_pipe_that_does_not_block_gets_all_of_it(pipe):
+    reader, writer = pipe
+    os.set_blocking(writer, False)
+    content = "0123456789\n" * 100_000
+    received = []
+
+    def read():
+        while sum(map(len, received)) < len(content):
+            received.append(os.read(reader, 65536))
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    stream = Output(writer, stream_like("utf-8"))
+    stream.write(content)
+    stream.flush()
+    reading.join(60)
+    assert b"".join(received).decode() == content
+    assert stream.error is None
+
+
+PROGRAM = """
+import os, sys
+from mmsearch.cli import streams
+streams.prepare()
+null = os.stat(os.devnull).st_rdev
+report = [sys.stdin.read(), sys.stdout.write("x"), sys.stderr.write("y"), sys.stdout.isatty()]
+report += [os.fstat(number).st_rdev == null for number in range(3)]
+report.append(os.open(os.devnull, os.O_RDONLY) > 2)
+print(report, file=open(sys.argv[1], "w"))
+sys.exit(streams.finish(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "null"),
+    [
+        ("<&- >&- 2>&-", [True, True, True]),
+        (">&-", [True, True, False]),
+        ("2>&-", [True, False, True]),
+        (">&- 2>&-", [True, True, True]),
+        ("<&-", [True, False, False]),
+    ],
+)
+def test_closed_descriptors_become_the_null_device(tmp_path, closed, null):
+    """Else the next file that is opened would be standard output."""
+    line = f'exec "$0" -c "$1" "$2" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, PROGRAM, tmp_path / "report"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    report = (tmp_path / "report").read_text()
+    assert report == f"{['', 1, 1, False, *null, True]}\n"
+    assert done.stdout == (b"" if ">&- " in f"{closed} ".replace("2>&- ", "") else b"x")
+    assert done.stderr == (b"" if "2>&-" in closed else b"y")
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES", "TERMINAL_WIDTH"])
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [("0", False), ("", False), ("wide", False), ("\u00b2", False), ("-5", False), ("1", True),
+     ("132", True), ("99999999", False), ("0x50", False), (" 80", False)],
+)  # fmt: skip
+def test_a_size_that_is_none_is_left_to_the_terminal(monkeypatch, name, value, kept):
+    for stream in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))
+    monkeypatch.setenv(name, value)
+    streams.prepare()
+    assert (name in os.environ) is kept
+
+
+@pytest.mark.parametrize("columns", ["1", "5", "39"])
+def test_a_narrow_table_loses_nothing(monkeypatch, columns):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    output.print_table("", ["rank>", "path"], [(1, "beach.jpg")])
+    assert "beach.jpg" in shown.getvalue()
+
+
+def test_log_lines_and_warnings_of_libraries_are_not_shown(tmp_path):
+    program = (
+        "import logging, sys, warnings\n"
+        "from mmsearch.cli import streams\n"
+        "streams.quiet_libraries()\n"
+        "for name in ('python_multipart.multipart', 'PIL.TiffImagePlugin', 'asyncio', 'x'):\n"
+        "    logging.getLogger(name).warning('raw')\n"
+        "    logging.getLogger(name).error('raw')\n"
+        "warnings.warn('raw')\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}
+    for more, shown in (({}, 0), ({"MMSEARCH_TRACEBACK": "1"}, 9)):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment | more,
+            capture_output=True,
+            check=True,
+        )
+        assert done.stderr.count(b"raw") - done.stderr.count(b"warn('raw')") == shown
+
+
+def test_warnings_that_the_user_asked_for_are_shown():
+    program = (
+        "import warnings\nfrom mmsearch.cli import streams\nstreams.quiet_libraries()\n"
+        "warnings.warn('raw')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", program], capture_output=True, check=True
+    )
+    assert b"UserWarning: raw" in done.stderr
+
+
+def test_nothing_is_set_for_programs_that_import_mmsearch():
+    assert logging.root.manager.disable == 0
+    assert not any(action == "ignore" and text is None and category is Warning
+                   for action, text, category, *_ in warnings.filters)  # fmt: skip
