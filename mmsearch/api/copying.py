@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.durable import sync_folder
 from mmsearch.core.errors import SourceError, UsageError
-from mmsearch.core.layout import IndexLayout
+from mmsearch.core.layout import IndexLayout, remove_folder
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.upkeep import CopyReport
 from mmsearch.engine.copy_index import copy_index
@@ -47,17 +46,17 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
     fresh = IndexLayout(place.with_name(f".{layout.name}.restored"))
     with _folders_above(place):
         try:
-            shutil.rmtree(fresh.folder, ignore_errors=True)
+            remove_folder(fresh.folder)
             with catalogs.reading(source) as catalog:
                 report = copy_index(source, catalog, fresh, catalogs.opened)
             if place.exists():
                 with writer_lock(layout):
                     _exchange(place, fresh.folder, former)
-                shutil.rmtree(former, ignore_errors=True)
+                _discard(former)
             else:
                 fresh.folder.rename(place)
         except BaseException:
-            shutil.rmtree(fresh.folder, ignore_errors=True)
+            _discard(fresh.folder)
             raise
         sync_folder(place.parent)
     return dataclasses.replace(report, folder=layout.folder)
@@ -68,23 +67,28 @@ def remove(layout: IndexLayout) -> None:
     place = Path(os.path.realpath(layout.folder))
     removed = place.with_name(f".{layout.name}.removed")
     with writer_lock(layout):
-        shutil.rmtree(removed, ignore_errors=True)
+        remove_folder(removed)
         # Another name at once: whatever happens then, there is no half of an index.
         place.rename(removed)
     if layout.folder.is_symlink():
         layout.folder.unlink()
-    shutil.rmtree(removed)
+    remove_folder(removed)
 
 
 def _exchange(place: Path, fresh: Path, former: Path) -> None:
     """Put a folder in the place of another, or leave both as they are."""
-    shutil.rmtree(former, ignore_errors=True)
+    remove_folder(former)
     place.rename(former)
     try:
         fresh.rename(place)
     except BaseException:
         former.rename(place)
         raise
+
+
+def _discard(folder: Path) -> None:
+    with suppress(OSError):
+        remove_folder(folder)
 
 
 def _is_empty_folder(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.durable import verify_file
 from mmsearch.core.errors import DamagedFileError, InspectionError, MMSearchError, StateError
 from mmsearch.core.io_errors import readable_os_errors, sentence_of
-from mmsearch.core.layout import IndexLayout
+from mmsearch.core.layout import IndexLayout, remove_folder
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.records import CarriedOver, FailedFile, Identity
 from mmsearch.core.requests import IndexRequest, Progress
@@ -97,7 +96,7 @@ class _Mending:
         if catalogs.is_half_replaced(self._layout, self._fresh):
             catalogs.replace_catalog(self._layout, self._fresh)
             self.mended.append("A repair that was interrupted is finished.")
-        shutil.rmtree(self._fresh.folder, ignore_errors=True)
+        remove_folder(self._fresh.folder)
         reason = self._reason_to_rebuild()
         if reason:
             self._rebuild(reason)
@@ -144,7 +143,7 @@ class _Mending:
                 "Remove the index with 'mmsearch remove' and index the folder again.",
             )
         identity, lost = salvage.identity(encoder, self._otherwise(encoder))
-        self._fresh.create()
+        self._fresh.create(shared_as_parent=True)
         with catalogs.opened(self._fresh, create=True) as catalog:
             catalog.bind(identity)
             count, other = restore_segments(self._layout, catalog, encoder, salvage.staged)
@@ -155,10 +154,10 @@ class _Mending:
                 unfinished = [root.id for root in catalog.roots()]
             catalog.note_unfinished_roots(unfinished)
             roots = catalog.roots()
-        for path in sorted(self._layout.folder.glob(f"{self._layout.catalog.stem}.*")):
+        for path in self._layout.catalog_files():
             self.quarantine.copy(path)
         catalogs.replace_catalog(self._layout, self._fresh)
-        shutil.rmtree(self._fresh.folder)
+        remove_folder(self._fresh.folder)
         for path in (*survey.damaged, *other):
             self.quarantine.take(path)
         self.mended.append(

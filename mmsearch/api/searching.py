@@ -10,12 +10,19 @@ from pathlib import Path
 from mmsearch.api.keeping import KeptIndex, StrPath
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.searching import make_search_engine, picture_reader
-from mmsearch.core.errors import DecodeError, EncoderMismatchError, MMSearchError
+from mmsearch.core.errors import (
+    DecodeError,
+    EncoderMismatchError,
+    ForbiddenError,
+    GoneError,
+    MMSearchError,
+)
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
 from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.engine.binding import no_pictures
+from mmsearch.engine.originals import Originals
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.query import parse_query, written
 from mmsearch.engine.searcher import SearchEngine, check_request
@@ -185,11 +192,30 @@ class SearchedIndex(KeptIndex):
         return Query(parse_query(query), filters or Filters(), None if mode is None else Mode(mode))
 
     def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
-        """A JPEG of a hit whose long side is at most ``edge_px``; None if it cannot be read."""
+        """A JPEG of a hit whose long side is at most ``edge_px``; None if it cannot be read.
+
+        Nor if its file is not what was indexed any more, or lies outside of its folder.
+        """
         try:
-            return self._picture_reader().thumbnail(os.fsencode(hit.path), edge_px)
-        except DecodeError:
+            record = self.picture(hit.id)
+            if record is None:
+                return None
+            return self._originals().thumbnail(record, edge_px, "JPEG")
+        except (DecodeError, GoneError, ForbiddenError):
             return None
+
+    def original(self, hit: Hit) -> Path:
+        """The file of a hit, which holds the picture that was indexed.
+
+        Raises:
+            GoneError: The file is not there, or is not what was indexed.
+            ForbiddenError: It lies outside of its folder, or is not named like a picture.
+            DecodeError: Its content is no picture that can be read.
+        """
+        record = self.picture(hit.id)
+        if record is None:
+            raise GoneError(f"Index {self.name!r} has no picture {hit.id} any more.")
+        return Path(os.fsdecode(self._originals().path_and_format(record)[0]))
 
     def rest(self) -> None:
         """Free the memory and the processes that only pictures of queries take; texts stay fast."""
@@ -222,6 +248,9 @@ class SearchedIndex(KeptIndex):
                 self._say,
             )
         return self._engine
+
+    def _originals(self) -> Originals:
+        return Originals(self._picture_reader(), follow_links=self._settings.follow_symlinks)
 
     def _picture_reader(self) -> PictureReader:
         if self._pictures is None:

@@ -47,6 +47,7 @@ def open_reader(layout: IndexLayout) -> Reader:
 
 
 def _refuse_unknown(layout: IndexLayout) -> None:
+    layout.refuse_links()
     if not layout.exists():
         raise UnknownIndexError(
             f"There is no index named {layout.name!r} in {layout.folder.parent}.",
@@ -79,6 +80,7 @@ def opened(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalog]:
     """
     from mmsearch.catalog.opening import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
+    layout.refuse_links()
     if create and not layout.exists() and layout.files():
         raise StateError(
             f"The catalog of index {layout.name!r} is missing, but its vectors are there.",
@@ -116,6 +118,7 @@ def is_sealed(layout: IndexLayout) -> bool:
     """
     from mmsearch.catalog.seal import check_seal  # noqa: PLC0415
 
+    layout.refuse_links()
     return check_seal(layout.catalog)
 
 

@@ -30,6 +30,7 @@ from mmsearch.catalog.files import (
 )
 from mmsearch.catalog.limits import MAINTENANCE_S
 from mmsearch.core.faults import FaultPoint, reach
+from mmsearch.core.files import create_file
 
 _BEGIN, _PATH = "mmsearch_begin", "mmsearch_path"
 
@@ -167,6 +168,8 @@ def copy_database(engine: Engine, path: Path) -> None:
         MMSearchError: The database cannot be read, or the copy cannot be written.
         OSError: The copy cannot be written.
     """
+    # SQLite would let everybody read what it creates.
+    create_file(path).close()
     with _raw(engine) as raw:
         try:
             with closing(sqlite3.connect(path)) as target:

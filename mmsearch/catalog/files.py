@@ -5,6 +5,7 @@ Queries need no more than this: importing SQLAlchemy would take longer than they
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -165,6 +166,20 @@ _NO_SHARED_MEMORY = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
 }
+
+
+def refuse_journal(path: Path) -> None:
+    """Refuse a database with a rollback journal beside it.
+
+    A catalog is a WAL database, which has none. SQLite would play back a journal that somebody has
+    put there, and delete the file that it names as its super-journal, wherever that is.
+
+    Raises:
+        DamagedFileError: There is one.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    if os.path.lexists(journal):
+        raise DamagedFileError(f"{journal} is no file of a catalog.", _REPAIR)
 
 
 def connect_for_reading(path: Path) -> LimitedConnection:

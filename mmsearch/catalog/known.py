@@ -39,6 +39,7 @@ def known_files(
     known = {}
     for rows in connection.execute(files).partitions(BATCH):
         for row in rows:
+            places.refuse_foreign_path(row[0])
             if row[0].rpartition(b"/")[0] not in passed:
                 known[row[0]] = KnownFile(*row)
     return known

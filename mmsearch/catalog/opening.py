@@ -7,12 +7,14 @@ from pathlib import Path
 
 from mmsearch.catalog import schema, seal
 from mmsearch.catalog.connections import open_engine, open_state, reading, rows_of
+from mmsearch.catalog.files import refuse_journal
 from mmsearch.catalog.sqlite import SqliteCatalog
 from mmsearch.catalog.wal import commits_passed_over
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
 from mmsearch.core.errors import DamagedFileError, StateError
 from mmsearch.core.faults import FaultPoint, reach
+from mmsearch.core.files import create_file
 
 
 def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
@@ -36,6 +38,7 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
         raise ValueError("a catalog that is only read cannot be created")
     if create and not path.exists():
         _create(path)
+    refuse_journal(path)
     before = None if read_only else _unsealed(path)
     engine = open_engine(path, create=False, read_only=read_only)
     try:
@@ -44,6 +47,8 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
                 schema.check_readable(rows_of(connection), path)
         else:
             schema.migrate(engine, path)
+            with reading(engine) as connection:
+                schema.refuse_foreign_names(rows_of(connection))
     except BaseException:
         engine.dispose()
         if before is not None and before.sha256 is not None:
@@ -96,7 +101,9 @@ def _create(path: Path) -> None:
     unfinished = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
     _remove_database(unfinished)
     try:
-        engine = open_engine(unfinished, create=True, read_only=False)
+        # SQLite would let everybody read what it creates; the files beside it take its permissions.
+        create_file(unfinished).close()
+        engine = open_engine(unfinished, create=False, read_only=False)
         try:
             schema.migrate(engine, unfinished)
         finally:

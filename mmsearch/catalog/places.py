@@ -2,12 +2,62 @@
 
 from __future__ import annotations
 
+import os
+import re
+
+from mmsearch.core.errors import DamagedFileError
+
+_REPAIR = "'mmsearch repair' makes the catalog again without encoding what it can reuse."
+
+# A part that is empty, "." or "..", and the byte that no path can hold.
+_FOREIGN = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)|\0")
+
 
 def below(folder: bytes, rest: bytes) -> bytes:
-    """The path ``rest`` of a folder; the folder itself for b""."""
-    if not rest:
+    """The path ``rest`` of a folder; the folder itself for b"".
+
+    Raises:
+        DamagedFileError: The folder is no absolute path, or the rest leads out of it.
+    """
+    refuse_foreign_root(folder)
+    if rest == b"":
         return folder
+    refuse_foreign_path(rest)
     return folder.rstrip(b"/") + b"/" + rest
+
+
+def refuse_foreign_path(path: object) -> None:
+    """Refuse what a catalog gives as a path below a root and no run has written.
+
+    Raises:
+        DamagedFileError: It leads out of its root, is absolute, or is no path.
+    """
+    if not isinstance(path, bytes) or _FOREIGN.search(path):
+        raise DamagedFileError(
+            f"The catalog names a file {_shown(path)}, which is no path below a folder.", _REPAIR
+        )
+
+
+def refuse_foreign_root(path: object) -> None:
+    """Refuse what a catalog gives as a folder that is indexed and no run has written.
+
+    Raises:
+        DamagedFileError: It is not absolute and normal, or is no path.
+    """
+    if (
+        not isinstance(path, bytes)
+        or not os.path.isabs(path)  # noqa: PTH117 - bytes paths need os.path
+        or os.path.normpath(path) != path
+        or b"\0" in path
+    ):
+        raise DamagedFileError(
+            f"The catalog names a folder {_shown(path)}, which is no absolute path.", _REPAIR
+        )
+
+
+def _shown(path: object) -> str:
+    shown = repr(path)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."
 
 
 def rest_below(folder: bytes, path: bytes) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmsearch.catalog.files import ReadFile
+from mmsearch.catalog.files import ReadFile, refuse_journal
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.snapshot import SqliteSnapshot
@@ -25,6 +25,7 @@ def open_reader(path: Path) -> CatalogReader:
         SchemaError: Its schema is newer or older than this code.
         StateError: It cannot be opened; a missing file is one such case.
     """
+    refuse_journal(path)
     file = ReadFile(path, check_readable)
     with file.reading():
         pass

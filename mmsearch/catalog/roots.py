@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from mmsearch.catalog.generations import add_generation, inserted_id
-from mmsearch.catalog.places import rest_below
+from mmsearch.catalog.places import refuse_foreign_root, rest_below
 from mmsearch.catalog.tables import FileRow, RootRow, TextRow
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError, UnknownNameError
@@ -28,9 +28,16 @@ from mmsearch.core.records import Root
 
 
 def read_roots(connection: Connection) -> list[Root]:
-    """All roots, oldest first."""
+    """All roots, oldest first.
+
+    Raises:
+        DamagedFileError: One is no absolute path.
+    """
     rows = connection.execute(select(RootRow.id, RootRow.name, RootRow.path).order_by(RootRow.id))
-    return [Root(*row) for row in rows]
+    roots = [Root(*row) for row in rows]
+    for root in roots:
+        refuse_foreign_root(root.path)
+    return roots
 
 
 def ensure_root(connection: Connection, path: bytes) -> tuple[Root, bytes]:

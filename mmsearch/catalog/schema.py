@@ -21,6 +21,7 @@ from mmsearch.catalog.clock import now
 from mmsearch.catalog.files import Rows
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.core.errors import DamagedFileError, SchemaError
+from mmsearch.core.layout import stored_stamp
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -36,6 +37,19 @@ _MADE_BY_SQLITE = frozenset(
         "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
         "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
     }
+)
+
+# SQLite looks at the names of a large index sooner than Python; what is left is looked at there.
+_DIGITS = "[0-9]" * 6
+_FOREIGN_NAMES = " UNION ALL ".join(
+    f"SELECT name, bytes, sha256 FROM {table} WHERE typeof(name) <> 'text'"  # noqa: S608 - our names
+    f" OR length(name) <> length(CAST(name AS BLOB)) OR name NOT GLOB '{own}'"
+    f" OR name GLOB '{foreign}' OR typeof(bytes) <> 'integer' OR bytes < 0 OR length(sha256) <> 64"
+    for table, own, foreign in (
+        ("segments", f"segments/{_DIGITS}*.npz", "segments/*[^0-9]*.npz"),
+        ("staged_segments", f"segments/{_DIGITS}*.npz", "segments/*[^0-9]*.npz"),
+        ("built_indexes", f"ann/{_DIGITS}*.[a-z0-9_]*", "ann/*[^0-9a-z_.]*"),
+    )
 )
 
 _UNTRUSTED = "If you trust it, drop that with SQLite's own tool; else remove the index."
@@ -61,6 +75,17 @@ def check_readable(rows: Rows, path: Path) -> None:
             expected=expected,
         )
     _compare(statements, MIGRATIONS, path)
+    refuse_foreign_names(rows)
+
+
+def refuse_foreign_names(rows: Rows) -> None:
+    """Make sure that every file of vectors that the catalog names is one of an index.
+
+    Raises:
+        DamagedFileError: One has a name that no writer gives, as ``../../photo.jpg``.
+    """
+    for stored in rows.ask(_FOREIGN_NAMES):
+        stored_stamp(*stored)
 
 
 def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None = None) -> None:

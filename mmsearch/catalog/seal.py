@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.catalog.files import has_content
-from mmsearch.core.durable import file_sha256, publish_bytes
+from mmsearch.core.durable import file_sha256, open_index_file, publish_bytes
 from mmsearch.core.errors import DamagedFileError
 
 _REPAIR = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to mend it."
@@ -53,7 +53,8 @@ def read_seal(catalog: Path) -> Seal | None:
     """
     path = seal_path(catalog)
     try:
-        stored = json.loads(path.read_text(encoding="ascii"))
+        with open_index_file(path) as file:
+            stored = json.loads(file.read())
         _refuse_another(stored, stored.pop("check"))
         roots = tuple(os.fsencode(root) for root in stored["roots"])
         return Seal(stored["sha256"], int(stored["bytes"]), roots)

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from mmsearch.catalog.tables import SegmentRow, StagedSegmentRow
-from mmsearch.core.records import FileStamp, Segment
+from mmsearch.core.layout import stored_stamp
+from mmsearch.core.records import Segment
 
 _SHARED = ("number", "name", "bytes", "sha256", "rows", "dim")
 
@@ -26,7 +27,7 @@ def read_segments(
     columns = (getattr(table, column) for column in _SHARED)
     rows = connection.execute(select(*columns).order_by(table.number))
     return [
-        Segment(number, FileStamp(name, size, sha256), count, dim)
+        Segment(number, stored_stamp(name, size, sha256), count, dim)
         for number, name, size, sha256, count, dim in rows
     ]
 

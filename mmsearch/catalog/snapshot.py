@@ -14,8 +14,9 @@ from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.places import below, rest_below
 from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
+from mmsearch.core.layout import stored_stamp
 from mmsearch.core.queries import Filters
-from mmsearch.core.records import BuiltIndex, FileStamp, Identity, KnownFile, Record, Segment
+from mmsearch.core.records import BuiltIndex, Identity, KnownFile, Record, Segment
 from mmsearch.core.texts import searched_sources
 from mmsearch.core.types import Ids, Picture, Text
 
@@ -29,7 +30,7 @@ def read_built(rows: Rows) -> BuiltIndex | None:
     if not found:
         return None
     plugin, name, size, sha256, count, covers, settings = found[0]
-    return BuiltIndex(plugin, FileStamp(name, size, sha256), count, covers, json.loads(settings))
+    return BuiltIndex(plugin, stored_stamp(name, size, sha256), count, covers, json.loads(settings))
 
 
 class SqliteSnapshot:
@@ -67,7 +68,7 @@ class SqliteSnapshot:
             [covered],
         )
         return tuple(
-            Segment(number, FileStamp(name, size, sha256), count, dim)
+            Segment(number, stored_stamp(name, size, sha256), count, dim)
             for number, name, size, sha256, count, dim in rows
         )
 
@@ -121,7 +122,7 @@ class SqliteSnapshot:
             [json.dumps(list(ids))],
         )
         return {
-            picture: Segment(number, FileStamp(name, size, sha256), count, dim)
+            picture: Segment(number, stored_stamp(name, size, sha256), count, dim)
             for picture, number, name, size, sha256, count, dim in rows
         }
 
@@ -172,28 +173,31 @@ class SqliteSnapshot:
         ):
             texts.setdefault(image_id, []).append(Text(kind, text, language, source))
 
-        places: dict[int, list[tuple[bytes, int, int]]] = {}
+        places: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
         for holds, root, path, mtime_ns, size in self._rows.ask(
             "SELECT files.image_id, roots.path, files.path, files.mtime_ns, files.size"
             " FROM files JOIN roots ON roots.id = files.root_id"
             " WHERE files.image_id IN (SELECT value FROM json_each(?))",
             [ids],
         ):
-            places.setdefault(holds, []).append((below(root, path), mtime_ns, size))
+            places.setdefault(holds, []).append((below(root, path), mtime_ns, size, root))
 
         images = self._rows.ask(
-            "SELECT id, width, height, format, taken_at, camera, latitude, longitude"
+            "SELECT id, digest, width, height, format, taken_at, camera, latitude, longitude"
             " FROM images WHERE id IN (SELECT value FROM json_each(?))",
             [ids],
         )
         found = {}
-        for number, width, height, form, taken_at, camera, north, east in images:
+        for number, digest, width, height, form, taken_at, camera, north, east in images:
             own = tuple(texts.get(number, ()))
             picture = Picture(width, height, form, taken_at, own, camera, north, east)
-            found[number] = _record(number, sorted(places.get(number, ())), picture)
+            found[number] = _record(number, sorted(places.get(number, ())), picture, digest)
         return found
 
 
-def _record(number: int, places: list[tuple[bytes, int, int]], picture: Picture) -> Record:
-    _, mtime_ns, size = places[0] if places else (b"", 0, 0)
-    return Record(number, tuple(path for path, _, _ in places), picture, mtime_ns, size)
+def _record(
+    number: int, places: list[tuple[bytes, int, int, bytes]], picture: Picture, digest: bytes
+) -> Record:
+    _, mtime_ns, size, root = places[0] if places else (b"", 0, 0, b"")
+    paths = tuple(path for path, *_ in places)
+    return Record(number, paths, picture, mtime_ns, size, root, digest)

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mmsearch.core.durable import open_index_file
+
 _HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
 _LITTLE_ENDIAN, _BIG_ENDIAN = 0x377F0682, 0x377F0683
 _PAGE_SIZE_AT, _LARGEST_PAGE = 16, 65536
@@ -30,7 +32,8 @@ def commits_passed_over(catalog: Path) -> int:
         catalog: The database; no writer may be at work.
     """
     try:
-        content = catalog.with_name(f"{catalog.name}-wal").read_bytes()
+        with open_index_file(catalog.with_name(f"{catalog.name}-wal")) as file:
+            content = file.read()
     except FileNotFoundError:
         return 0
     frames = list(_frames(content, _page_size(catalog)))
@@ -49,7 +52,7 @@ def commits_passed_over(catalog: Path) -> int:
 
 
 def _page_size(catalog: Path) -> int:
-    with catalog.open("rb") as file:
+    with open_index_file(catalog) as file:
         file.seek(_PAGE_SIZE_AT)
         size = int.from_bytes(file.read(2), "big")
     return _LARGEST_PAGE if size == 1 else size

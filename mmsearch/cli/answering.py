@@ -194,7 +194,8 @@ def _show(index: api.Index, result: SearchResult, form: _Form) -> None:
     if form.open and result.hits:
         import typer
 
-        typer.launch(str(form.sheet or result.hits[0].path))
+        # A catalog may be anybody's: what it calls a picture may be a program.
+        typer.launch(str(form.sheet or index.original(result.hits[0])))
 
 
 def _remarks(index: api.Index, result: SearchResult, form: _Form) -> Iterator[str]:

@@ -89,9 +89,13 @@ def assist(
     settings = load_settings().with_flags(home=home)
     with ExitStack() as parts:
         pictures = api.open_pictures(settings, PREVIEWS_AT_ONCE)
-        thumbnails = parts.enter_context(
-            closing(Thumbnails(settings.cache / "thumbnails", pictures, settings.thumbnails_mb))
+        thumbnails = Thumbnails(
+            settings.cache / "thumbnails",
+            pictures,
+            settings.thumbnails_mb,
+            follow_links=settings.follow_symlinks,
         )
+        parts.enter_context(closing(thumbnails))
         index = api.open_index(name, settings=settings, say=warn)
         desk = parts.enter_context(closing(Desk(index)))
         # An index that is not there is said at once, not when the assistant asks.

@@ -12,6 +12,7 @@ import typer
 
 from mmsearch.cli.options import AsJson, Home, IndexName, Mode, open_index
 from mmsearch.cli.output import print_json, print_table, warn
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _counter(label: str) -> Callable[[int, int], None]:
 
     def count(done: int, total: int) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{label}: {done:,} of {total:,} queries\033[K")
+            sys.stderr.write(f"\r{display_path(label)}: {done:,} of {total:,} queries\033[K")
             if done == total:
                 sys.stderr.write("\r\033[K")
             sys.stderr.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +21,7 @@ from mmsearch.cli.options import (
     WaitSeconds,
     check_device,
 )
-from mmsearch.cli.output import counts_of, in_words, print_json, warn, warn_list
+from mmsearch.cli.output import counts_of, in_words, print_json, print_line, warn, warn_list
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UnknownIndexError, UsageError
@@ -138,7 +137,7 @@ def index(
     if as_json:
         print_json({"index": target.name, "pictures": status.pictures, "report": report})
     else:
-        sys.stdout.write(_summary(report, folder, target.name, status.pictures) + "\n")
+        print_line(_summary(report, folder, target.name, status.pictures))
     if verbose and status.identity is not None:
         warn(
             f"Encoder {status.identity.encoder.name}, fingerprint "

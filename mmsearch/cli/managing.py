@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +46,7 @@ def status(
         )
     else:
         for label, value in _lines(found):
-            sys.stdout.write(f"{label:<14}{value}\n")
+            output.print_line(f"{label:<14}{value}")
 
 
 def _lines(found: IndexStatus) -> Iterator[tuple[str, str]]:
@@ -143,8 +142,8 @@ def remove(
         with suppress(StateError):
             held = f" of {index.status().pictures:,} pictures"
         if not yes:
-            question = f"Delete index {name!r}{held} in {display_path(index.folder)}?"
-            typer.confirm(question, abort=True)
+            question = f"Delete index {name!r}{held} in {index.folder}?"
+            typer.confirm(display_path(question), abort=True)
         index.remove()
     output.warn(f"Index {name!r} is deleted; the pictures are untouched.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated
 
@@ -71,7 +70,7 @@ def info(model: Model, device: Device = None, as_json: AsJson = False) -> None:
         output.print_json(facts)
         return
     for label, value in facts.items():
-        sys.stdout.write(f"{label:<16}{value}\n")
+        output.print_line(f"{label:<16}{value}")
 
 
 @app.command("use")

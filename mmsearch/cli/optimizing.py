@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
-from mmsearch.cli.output import human_bytes, print_json
+from mmsearch.cli.output import human_bytes, print_json, print_line
 from mmsearch.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -63,7 +62,8 @@ def optimize(
     if as_json:
         print_json(report)
     else:
-        sys.stdout.write("\n".join(_lines(report)) + "\n")
+        for line in _lines(report):
+            print_line(line)
 
 
 def _lines(report: ReindexReport) -> list[str]:

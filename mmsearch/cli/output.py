@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.display import display_path
+from mmsearch.core.display import display_path, same_length
+from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.text import Text as RichText
@@ -27,8 +28,8 @@ LEAST_COLUMNS = 40
 
 
 def warn(line: str) -> None:
-    """One line for the person, on stderr."""
-    sys.stderr.write(f"{line}\n")
+    """One line for the person, on stderr; what does not print is escaped."""
+    sys.stderr.write(f"{display_path(line)}\n")
     sys.stderr.flush()
 
 
@@ -71,6 +72,11 @@ def in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
+def print_line(line: str) -> None:
+    """One line on stdout; what does not print is escaped."""
+    sys.stdout.write(f"{display_path(line)}\n")
+
+
 def print_json(value: object) -> None:
     """One JSON object on stdout; bytes of paths that are no text appear as lone surrogates."""
     sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
@@ -109,7 +115,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title) or None, title_justify="left", title_style="")
+    table = Table(title=escape(display_path(title)) or None, title_justify="left", title_style="")
     for column in columns:
         table.add_column(
             column.removesuffix(">"),
@@ -130,9 +136,9 @@ def _rendered(cell: object) -> str | RichText:
     from mmsearch.core.evidence import MatchedText
 
     if not isinstance(cell, MatchedText):
-        return escape(str(cell))
+        return escape(display_path(str(cell)))
     part, spans = excerpt(cell)
-    rendered = RichText(part)
+    rendered = RichText(same_length(part))
     for start, end in spans:
         rendered.stylize("bold", start, end)
     return rendered
@@ -182,8 +188,25 @@ def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[in
 
 
 def print_paths(hits: Iterable[Hit], end: bytes) -> None:
-    """The absolute paths as the file system's own bytes, each followed by ``end``."""
-    sys.stdout.buffer.write(b"".join(os.fsencode(hit.path) + end for hit in hits))
+    """The absolute paths as the file system's own bytes, each followed by ``end``.
+
+    Lines on a terminal are escaped.
+
+    Raises:
+        UsageError: Paths on lines of their own, and one holds a line break.
+    """
+    paths = [os.fsencode(hit.path) for hit in hits]
+    if end == b"\n" and sys.stdout.isatty():
+        for path in paths:
+            print_line(os.fsdecode(path))
+        return
+    if any(end in path for path in paths):
+        raise UsageError(
+            "The name of a picture holds a line break, so that lines cannot be told from names.",
+            "Use --print0: it ends each path with NUL.",
+        )
+    for path in paths:
+        sys.stdout.buffer.write(path + end)
     sys.stdout.buffer.flush()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from mmsearch.cli.errors import SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
-from mmsearch.cli.output import print_json, warn
+from mmsearch.cli.output import print_json, print_line, warn
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
 
@@ -84,10 +83,10 @@ def reindex(
         print_json(report)
     else:
         again = ", encoded once more" if report.reencoded else ""
-        sys.stdout.write(
+        print_line(
             f"{report.pictures:,} pictures{again}: fusion {report.fusion.name}, text weight "
             f"{report.fusion.text_weight:g}, vector index {report.vector_index}, in "
-            f"{report.seconds:.1f} s.\n"
+            f"{report.seconds:.1f} s."
         )
     for file in report.failed:
         warn(f"  {display_path(file.path)}: {file.reason}")

@@ -112,11 +112,16 @@ img {{ width: 100%; height: 16rem; object-fit: contain; background: #f4f4f4 }}
 small {{ color: #666; overflow-wrap: anywhere }}
 </style>
 <h1>{query}</h1>
-<p>{len(result.hits)} of {result.pictures:,} pictures, found with {html.escape(result.encoder)}.</p>
+<p>{len(result.hits)} of {result.pictures:,} pictures, found with {_escaped(result.encoder)}.</p>
 <ol>
 {"".join(_items(index, result.hits))}</ol>
 </html>
 """
+
+
+def _escaped(value: object) -> str:
+    """As text of a page: a catalog may be anybody's, and hold texts where numbers belong."""
+    return html.escape(display_path(str(value)))
 
 
 def _items(index: Index, hits: Sequence[Hit]) -> list[str]:
@@ -129,6 +134,7 @@ def _items(index: Index, hits: Sequence[Hit]) -> list[str]:
         items.append(
             f'<li><a href="{link}"><img src="{source}" alt="{name}"></a>'
             f"<div><b>{hit.rank}.</b> {hit.score:.3f}</div>"
-            f"<small>{name}<br>{hit.width}&times;{hit.height}, {date_of(hit)}</small></li>\n"
+            f"<small>{name}<br>{_escaped(hit.width)}&times;{_escaped(hit.height)}, "
+            f"{_escaped(date_of(hit))}</small></li>\n"
         )
     return items

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,7 +83,7 @@ def repair(
         output.print_json(report)
     else:
         for line in report.mended or ("Nothing was damaged.",):
-            sys.stdout.write(display_path(line) + "\n")
+            output.print_line(line)
     for line in report.not_kept:
         output.warn(f"Not kept: {display_path(line)}")
     for path in report.quarantined:
@@ -113,10 +112,10 @@ def compact(
     if as_json:
         output.print_json(report)
         return
-    sys.stdout.write(
+    output.print_line(
         f"{report.dropped:,} vectors dropped, {report.segments_before:,} segments now "
         f"{report.segments_after:,}, {output.human_bytes(report.bytes_before)} now "
-        f"{output.human_bytes(report.bytes_after)}, in {report.seconds:.1f} s.\n"
+        f"{output.human_bytes(report.bytes_after)}, in {report.seconds:.1f} s."
     )
 
 
@@ -159,8 +158,8 @@ def _copied(report: CopyReport, as_json: bool) -> None:
     if as_json:
         output.print_json(report)
         return
-    sys.stdout.write(
+    output.print_line(
         f"{report.pictures:,} pictures, {report.files:,} files of vectors, "
         f"{output.human_bytes(report.bytes)} in {display_path(report.folder)}, in "
-        f"{report.seconds:.1f} s.\n"
+        f"{report.seconds:.1f} s."
     )

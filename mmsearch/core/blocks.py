@@ -117,7 +117,7 @@ class BlocksFile:
 
     def __init__(self, path: Path, stamp: FileStamp) -> None:
         self._path = path
-        content = map_file(path, stamp.bytes) if stamp.bytes else np.empty(0, np.uint8)
+        content = map_file(path, stamp.bytes)
         place, ending = _ending(path, content)
         count = -(-place // BLOCK)
         described = json.loads(ending[8 * count :])

@@ -7,7 +7,11 @@ from pathlib import Path
 
 
 def display_path(path: bytes | str | Path) -> str:
-    """A path as one printable line: control characters and undecodable bytes are escaped."""
+    """Return a path or another text as one printable line.
+
+    Control characters, those that change the direction of writing, other invisible ones and
+    undecodable bytes are escaped: none of them reaches a terminal.
+    """
     text = os.fsdecode(path)
     if text.isprintable():
         return text
@@ -19,3 +23,8 @@ def display_path(path: bytes | str | Path) -> str:
         else f"\\x{ord(char) - 0xDC00:02x}"
         for char in text
     )
+
+
+def same_length(text: str) -> str:
+    """Return a text as one printable line of as many characters: U+FFFD stands for the others."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)

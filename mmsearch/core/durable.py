@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.faults import FaultPoint, reach
+from mmsearch.core.files import NotRegularError, create_file, not_ours, open_regular_file
 from mmsearch.core.records import FileStamp
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -65,7 +66,7 @@ def publishing(path: Path) -> Iterator[Publication]:
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
-        with temporary.open("wb+") as file:
+        with create_file(temporary) as file:
             reach(FaultPoint.FILE_OPENED)
             yield Publication(temporary, file)
             file.flush()
@@ -103,9 +104,26 @@ def stamp_of(path: Path, content: bytes | memoryview) -> FileStamp:
     return FileStamp(name, len(content), hashlib.sha256(content).hexdigest())
 
 
+def open_index_file(path: Path) -> BufferedReader:
+    """Open a file of an index for reading.
+
+    Raises:
+        DamagedFileError: It is a link, or no regular file.
+        OSError: It cannot be opened.
+    """
+    try:
+        return open_regular_file(path, follow_links=False)
+    except NotRegularError as error:
+        raise not_ours(path, error.kind) from None
+
+
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
+    """The sha256 of a file of an index, in hexadecimal digits.
+
+    Raises:
+        DamagedFileError: It is a link, or no regular file.
+    """
+    with open_index_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -125,21 +143,25 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
 
     Args:
         path: The file.
-        size: Bytes that it must have, more than none.
+        size: Bytes that it must have.
 
     Returns:
         uint8 (bytes,), read-only, backed by the file.
 
     Raises:
-        DamagedFileError: The file has another size, or is missing.
+        DamagedFileError: The file has another size, is missing, or is no regular file.
     """
     try:
-        found = path.stat().st_size
+        file = open_index_file(path)
     except FileNotFoundError:
         raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
-    if found != size:
-        raise DamagedFileError(f"{path} has {found} bytes where {size} belong.", REPAIR)
-    content: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+    with file:
+        found = os.fstat(file.fileno()).st_size
+        if found != size:
+            raise DamagedFileError(f"{path} has {found} bytes where {size} belong.", REPAIR)
+        if not size:
+            return np.empty(0, np.uint8)
+        content: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="r")
     return content
 
 
@@ -197,7 +219,7 @@ def verify_file(path: Path, stamp: FileStamp) -> None:
 @contextmanager
 def _of_size(path: Path, size: int) -> Iterator[BufferedReader]:
     try:
-        file = path.open("rb")
+        file = open_index_file(path)
     except FileNotFoundError:
         raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
     with file:

@@ -1,13 +1,102 @@
-"""Opening files that nobody vetted."""
+"""Opening files that nobody vetted, and creating files that only their owner may read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO
 
-from mmsearch.core.errors import DecodeError
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import DamagedFileError, DecodeError
+
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+
+_SHARED_FILE, _SHARED_FOLDER = 0o064, 0o075
+"""Permissions that a file and a folder take over from the folder they lie in: never for others to
+write."""
+
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotRegularError(OSError):
+    """A path leads to something else than a regular file.
+
+    Args:
+        kind: What it is: ``a link``, ``a folder``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"it is {kind}, not a regular file")
+        self.kind = kind
+
+
+def kind_of(mode: int) -> str | None:
+    """Return what a file is that is not a regular one, with its article; None for a regular one.
+
+    Args:
+        mode: Its ``st_mode``.
+    """
+    if stat.S_ISREG(mode):
+        return None
+    return _KINDS.get(stat.S_IFMT(mode), "not a regular file")
+
+
+def not_ours(path: Path, kind: str) -> DamagedFileError:
+    """Return the error for something in the folder of an index that no writer has put there.
+
+    Args:
+        path: Where it is.
+        kind: What it is: ``a link``.
+    """
+    return DamagedFileError(
+        f"{display_path(path)} is {kind}, which mmsearch never makes there.",
+        "If the index is someone else's, do not trust it; else put the file itself there.",
+    )
+
+
+def open_regular_file(path: bytes | Path, *, follow_links: bool = True) -> BufferedReader:
+    """Open a regular file for reading, without waiting for anything.
+
+    Args:
+        path: Absolute.
+        follow_links: Whether the last part of the path may be a link.
+
+    Raises:
+        NotRegularError: It is a folder, a named pipe, a device, a socket, or a link.
+        OSError: It cannot be opened.
+        ValueError: No file can have such a name.
+    """
+    # A device may act on being opened, so that its kind is looked up before.
+    _refuse_kind(os.stat(path, follow_symlinks=follow_links).st_mode)  # noqa: PTH116 - bytes paths
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags |= getattr(os, "O_BINARY", 0)
+    if not follow_links:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags)
+    try:
+        _refuse_kind(os.fstat(descriptor).st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _refuse_kind(mode: int) -> None:
+    kind = kind_of(mode)
+    if kind is not None:
+        raise NotRegularError(kind)
+
 
 LATEST_NS = 2**63 - 1
 """2262-04-11: SQLite stores integers of 64 bits."""
@@ -24,18 +113,14 @@ def open_regular(path: bytes) -> BufferedReader:
     Raises:
         DecodeError: It cannot be opened, or is not a regular file.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    flags |= getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, flags)
+        return open_regular_file(path)
+    except NotRegularError as error:
+        raise DecodeError("not a regular file") from error
     except OSError as error:
         raise DecodeError(reason_of(error)) from error
     except ValueError as error:
         raise DecodeError("no file can have such a name") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DecodeError("not a regular file")
-    return os.fdopen(descriptor, "rb")
 
 
 def stored_mtime_ns(facts: os.stat_result) -> int:
@@ -66,6 +151,54 @@ def sha256_of(path: bytes) -> bytes:
             raise DecodeError(reason_of(error)) from error
 
 
+def create_file(path: Path) -> BinaryIO:
+    """Create a file for writing and reading in the place of what has the name.
+
+    A link of that name is removed, never followed. Only the owner may read the file, and whoever
+    may read the folder that it lies in.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+    mode = PRIVATE_FILE | _SHARED_FILE & path.parent.stat().st_mode
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, mode)
+    try:
+        # The umask may have taken away what the folder allows.
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode)
+        return os.fdopen(descriptor, "wb+")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def create_folder(path: Path, *, shared_as_parent: bool = False) -> None:
+    """Create a folder that only its owner may enter, and folders above it, unless they exist.
+
+    Args:
+        path: The folder.
+        shared_as_parent: Whoever may read the folder above may enter it, too.
+
+    Raises:
+        FileExistsError: Something else has the name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = PRIVATE_FOLDER
+    if shared_as_parent:
+        mode |= _SHARED_FOLDER & path.parent.stat().st_mode
+    try:
+        path.mkdir(PRIVATE_FOLDER)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(mode)
+
+
 def reason_of(error: OSError) -> str:
     """What the operating system says, as one clause."""
-    return (error.strerror or type(error).__name__).lower()
+    return (error.strerror or str(error) or type(error).__name__).lower()

@@ -10,7 +10,11 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from mmsearch.core.errors import IndexLockedError
+from mmsearch.core.files import PRIVATE_FILE, create_file, open_regular_file
 from mmsearch.core.layout import IndexLayout
+
+_LONGEST_HOLDER = 10_000
+"""Bytes that are read of what the holder of a lock says of itself."""
 
 
 @contextmanager
@@ -24,11 +28,14 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
         wait_s: How long to wait for another writer.
 
     Raises:
+        DamagedFileError: The folder of the index holds links.
         IndexLockedError: Another writer holds it; the message says which.
     """
     import filelock  # noqa: PLC0415 - only writers need it
 
-    lock = filelock.FileLock(layout.lock, timeout=wait_s)
+    layout.refuse_links()
+    # Who may take the lock may stop all others: only the owner.
+    lock = filelock.FileLock(layout.lock, timeout=wait_s, mode=PRIVATE_FILE)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -43,8 +50,8 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         # It only serves messages: a full disk must not keep anyone from removing an index.
-        with suppress(OSError):
-            layout.lock_holder.write_text(json.dumps(facts))
+        with suppress(OSError), create_file(layout.lock_holder) as file:
+            file.write(json.dumps(facts).encode())
         yield
     finally:
         with suppress(OSError):
@@ -54,7 +61,8 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
 
 def _holder(layout: IndexLayout) -> str:
     try:
-        facts = json.loads(layout.lock_holder.read_text())
+        with open_regular_file(layout.lock_holder, follow_links=False) as file:
+            facts = json.loads(file.read(_LONGEST_HOLDER))
         return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

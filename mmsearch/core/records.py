@@ -264,6 +264,8 @@ class Record:
         picture: What is known of it.
         mtime_ns: Modification time of the first path.
         size: Bytes of the file.
+        root: The folder that was indexed, in which the first path lies; b"" without a path.
+        digest: sha256 of the content.
     """
 
     id: int
@@ -271,6 +273,8 @@ class Record:
     picture: Picture
     mtime_ns: int
     size: int
+    root: bytes
+    digest: bytes
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from mmsearch.core.durable import (
     REPAIR,
     map_file,
+    open_index_file,
     publish_bytes,
     read_verified,
     read_whole,
@@ -166,7 +167,8 @@ def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
     Raises:
         DamagedFileError: It is damaged, or says nothing of its rows.
     """
-    content = path.read_bytes()
+    with open_index_file(path) as file:
+        content = file.read()
     _refuse_damaged_archive(path, content)
     with _arrays(path, content) as arrays:
         vectors = _vectors(arrays)
@@ -195,9 +197,11 @@ def _refuse_damaged_archive(path: Path, content: bytes) -> None:
 @contextmanager
 def _arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
     """The arrays of a file, each read when it is asked for; or of its content."""
-    source = path if content is None else io.BytesIO(content)
     try:
-        with np.load(source, allow_pickle=False) as arrays:
+        with (
+            open_index_file(path) if content is None else io.BytesIO(content) as source,
+            np.load(source, allow_pickle=False) as arrays,
+        ):
             yield arrays
     except _UNREADABLE as error:
         raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error

@@ -38,6 +38,9 @@ class Settings:
         cache: Folder of compiled models and thumbnails.
         thumbnails_mb: Megabytes of thumbnails that a server keeps there; the least recently used
             are dropped. 0: none are kept.
+        follow_symlinks: Show pictures that lie outside of the folder that was indexed, behind links
+            in it: thumbnails, originals, contact sheets. For what was indexed with
+            ``--follow-symlinks``.
         offline: Never ask a model hub.
         precision: ``auto``: a model computes in int8 on the CPU where its vectors stay the same
             (cosine 0.995 at least); or ``float32``.
@@ -57,6 +60,7 @@ class Settings:
     workers: int = 0
     cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("mmsearch"))
     thumbnails_mb: int = 1024
+    follow_symlinks: bool = False
     offline: bool = False
     precision: str = "auto"
 
@@ -116,16 +120,20 @@ def store_setting(name: str, value: str, environment: Mapping[str, str] = os.env
     Returns:
         The file.
     """
-    import tomlkit  # noqa: PLC0415 - only the one command that writes settings needs it
+    # Only the one command that writes settings needs these.
+    import tomlkit  # noqa: PLC0415
+
+    from mmsearch.core.files import create_file, create_folder  # noqa: PLC0415
 
     path = settings_file(environment)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_folder(path.parent)
     document = (
         tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
     )
     document[name] = value
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
+    with create_file(temporary) as file:
+        file.write(tomlkit.dumps(document).encode())
     temporary.replace(path)
     return path
 

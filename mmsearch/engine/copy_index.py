@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.durable import publish_bytes, read_verified, sync_folder
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.layout import IndexLayout
+from mmsearch.core.layout import IndexLayout, remove_folder
 from mmsearch.core.upkeep import CopyReport
 
 ATTEMPTS = 5
@@ -38,17 +37,17 @@ def copy_index(
     unfinished = IndexLayout(target.folder.with_name(f".{target.name}.unfinished"))
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            shutil.rmtree(unfinished.folder, ignore_errors=True)
+            remove_folder(unfinished.folder)
             unfinished.create()
             files, pictures = _fill(source, catalog, unfinished, open_writer)
             break
         except DamagedFileError as error:
             # A compaction may have taken the file away after the catalog was copied.
             if attempt == ATTEMPTS or not error.facts.get("missing"):
-                shutil.rmtree(unfinished.folder, ignore_errors=True)
+                _discard(unfinished)
                 raise
         except BaseException:
-            shutil.rmtree(unfinished.folder, ignore_errors=True)
+            _discard(unfinished)
             raise
     try:
         size = sum(unfinished.sizes().values())
@@ -56,10 +55,16 @@ def copy_index(
             target.folder.rmdir()
         unfinished.folder.rename(target.folder)
     except BaseException:
-        shutil.rmtree(unfinished.folder, ignore_errors=True)
+        _discard(unfinished)
         raise
     sync_folder(target.folder.parent)
     return CopyReport(target.folder, pictures, files, size, time.monotonic() - began)
+
+
+def _discard(layout: IndexLayout) -> None:
+    # Why the copy failed is worth more than that its rest could not be deleted.
+    with suppress(OSError):
+        remove_folder(layout.folder)
 
 
 def _fill(

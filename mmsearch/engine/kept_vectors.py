@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.files import create_file, create_folder
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Kind
 
@@ -65,6 +66,7 @@ class KeptVectors:
     def _write(path: Path, body: bytes) -> None:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(hashlib.sha256(body).digest() + body)
+            create_folder(path.parent)
+            with create_file(temporary) as file:
+                file.write(hashlib.sha256(body).digest() + body)
             temporary.replace(path)

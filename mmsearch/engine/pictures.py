@@ -65,6 +65,19 @@ class PictureReader:
         content: bytes = self._elsewhere(task)
         return content
 
+    def format(self, path: bytes) -> str:
+        """Return the format of a picture as its content says, as ``JPEG``: all of it is decoded.
+
+        Raises:
+            DecodeError: The file cannot be read.
+        """
+        found: str = self._elsewhere(_Format(self._modality(path), path))
+        return found
+
+    def claims(self, path: bytes) -> bool:
+        """Return whether a file is named like a picture."""
+        return any(each.claims(path) for each in self._modalities)
+
     def close(self) -> None:
         """End the process; the next picture starts another."""
         if self._executor is not None:
@@ -107,6 +120,15 @@ class _Thumbnail:
 
     def __call__(self) -> bytes:
         return self.modality.thumbnail(self.path, self.edge_px, self.file_format)
+
+
+@dataclass(frozen=True)
+class _Format:
+    modality: Modality
+    path: bytes
+
+    def __call__(self) -> str:
+        return self.modality.read(self.path, 1).picture.format
 
 
 def _make_worker() -> Callable[[Callable[[], Any]], Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, InspectionError
+from mmsearch.core.files import create_folder
 from mmsearch.core.io_errors import sentence_of
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Fusion
@@ -54,13 +55,17 @@ class Quarantine:
 
     def copy(self, path: Path) -> None:
         """Keep a copy of a file."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._create_folder()
         self.files.append(Path(shutil.copy2(path, self._folder)))
+
+    def _create_folder(self) -> None:
+        create_folder(self._folder.parent, shared_as_parent=True)
+        create_folder(self._folder, shared_as_parent=True)
 
     def take(self, path: Path) -> None:
         """Move a file there, if it exists."""
-        if path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path):
+            self._create_folder()
             self.files.append(path.rename(self._folder / path.name))
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from mmsearch.core.files import create_folder, open_regular_file
 
 BLOCK = 4096
 """Bytes: files take whole blocks of a disk."""
@@ -53,7 +56,7 @@ class KeptFiles:
         """The content of a file; None if it is not kept."""
         path = self._path(name)
         try:
-            with path.open("rb") as file:
+            with open_regular_file(path, follow_links=False) as file:
                 content, facts = file.read(), os.fstat(file.fileno())
         except OSError:
             return None
@@ -77,7 +80,8 @@ class KeptFiles:
         if room > self._limit:
             return
         path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(self._folder)
+        create_folder(path.parent)
         _write(path, content)
         with self._counting:
             self._written += room
@@ -108,11 +112,13 @@ class KeptFiles:
         return left
 
     def _files(self) -> Iterator[tuple[int, int, Path]]:
-        """When each was used, the room that it takes, and where it is."""
-        for path in self._folder.glob("*/*"):
+        """When each was used, the room that it takes, and where it is; others are left alone."""
+        for path in self._folder.glob("??/*"):
             with suppress(OSError):
-                facts = path.stat()
-                yield facts.st_atime_ns, _room(facts.st_size), path
+                facts = path.lstat()
+                own = path.name.startswith((path.parent.name, UNFINISHED))
+                if own and stat.S_ISREG(facts.st_mode) and not path.parent.is_symlink():
+                    yield facts.st_atime_ns, _room(facts.st_size), path
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name

@@ -96,7 +96,12 @@ class Service:
 
         desks = Desks(open_index, names)
         pictures = api.open_pictures(settings)
-        thumbnails = Thumbnails(settings.cache / "thumbnails", pictures, settings.thumbnails_mb)
+        thumbnails = Thumbnails(
+            settings.cache / "thumbnails",
+            pictures,
+            settings.thumbnails_mb,
+            follow_links=settings.follow_symlinks,
+        )
         jobs, telemetry = Jobs(open_index), Telemetry(desks)
         return cls(rules, desks, jobs, pictures, thumbnails, telemetry, fetcher)
 

@@ -171,7 +171,8 @@ class TestRoots:
             b"one/\xff'%.jpg",
         ]
         with catalog.snapshot() as snapshot:
-            assert snapshot.records([1, 2, 3, 4]) == before
+            wider = [dataclasses.replace(record, root=b"/mnt") for record in before]
+            assert snapshot.records([1, 2, 3, 4]) == wider
             assert snapshot.dead_ids.tolist() == []
             assert snapshot.generation == at + 1
         assert catalog.file_count() == count
@@ -245,7 +246,9 @@ class TestCommit:
             assert snapshot.pictures == 1
             assert list(snapshot.tail) == [segment(1, 1)]
             paths = (b"/photos/a.jpg", b"/photos/b.jpg")
-            assert snapshot.records([1]) == [Record(1, paths, item.picture, 40, 30)]
+            assert snapshot.records([1]) == [
+                Record(1, paths, item.picture, 40, 30, b"/photos", item.digest)
+            ]
             assert snapshot.records([1])[0].picture.texts == tuple(Text(*text) for text in texts)
         assert catalog.images_of([item.digest, b"other"]) == {item.digest: 1}
         assert catalog.segments() == [segment(1, 1)]

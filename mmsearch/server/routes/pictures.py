@@ -14,7 +14,7 @@ from mmsearch.server.ranges import in_part
 from mmsearch.server.render import picture_answer
 from mmsearch.server.schemas import PictureAnswer
 from mmsearch.server.service import TheDesk, TheService
-from mmsearch.server.thumbnails import Size, present
+from mmsearch.server.thumbnails import Size
 
 router = APIRouter(tags=["pictures"])
 
@@ -42,10 +42,11 @@ async def get_picture(service: TheService, desk: TheDesk, image_id: ImageId) -> 
 async def get_original(service: TheService, desk: TheDesk, image_id: ImageId) -> Response:
     """The file itself, whole or in part (Range)."""
     record = await service.record(desk, image_id)
-    path = os.fsdecode(await service.in_thread(present, record))
-    media_type = MEDIA_TYPES.get(record.picture.format, "application/octet-stream")
+    # A catalog may be anybody's, and name any file: what goes out is a picture by its content.
+    path, found = await service.in_thread(service.thumbnails.originals.path_and_format, record)
+    media_type = MEDIA_TYPES.get(found, "application/octet-stream")
     return FileResponse(
-        path,
+        os.fsdecode(path),
         media_type=media_type,
         headers={"Cache-Control": "private, no-cache"},
         stat_result=_facts_for_http(record),

@@ -23,7 +23,7 @@ class Index:
         if image_id == MISSING:
             return None
         picture = Picture(640, 480, "JPEG")
-        return Record(image_id, (b"/pictures/mill.jpg",), picture, 0, 1)
+        return Record(image_id, (b"/pictures/mill.jpg",), picture, 0, 1, b"/pictures", b"")
 
 
 class Desk:

@@ -194,6 +194,7 @@ def without_rights():
 def read_only_folder():
     """A folder that others may only read, in a place that they can reach."""
     folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
     yield folder
     folder.chmod(stat.S_IRWXU)
     shutil.rmtree(folder)

@@ -1,6 +1,7 @@
 """Thumbnails are made once, while there is room for them."""
 
 import errno
+import hashlib
 import os
 
 import pytest
@@ -17,6 +18,9 @@ class Reader:
 
     made = 0
 
+    def claims(self, path):
+        return path.endswith(b".jpg")
+
     def thumbnail(self, path, edge_px, file_format):
         self.made += 1
         return bytes([edge_px % 251]) * 2**20
@@ -31,10 +35,13 @@ def reader():
 def records(tmp_path):
     def record(number):
         path = tmp_path / f"{number}.jpg"
-        path.write_bytes(b"x")
+        content = b"%d" % number
+        path.write_bytes(content)
         facts = path.stat()
         picture = Picture(640, 480, "JPEG")
-        return Record(number, (os.fsencode(path),), picture, facts.st_mtime_ns, facts.st_size)
+        folder, digest = os.fsencode(tmp_path), hashlib.sha256(content).digest()
+        times = (facts.st_mtime_ns, facts.st_size)
+        return Record(number, (os.fsencode(path),), picture, *times, folder, digest)
 
     return [record(number) for number in range(8)]
 

@@ -1,0 +1,504 @@
+"""Indexes of strangers: nothing outside of them is read, written or deleted, and nothing hangs."""
+
+import os
+import shutil
+import socket
+import stat
+
+import pytest
+
+from mmsearch import api
+from mmsearch.catalog import seal
+from mmsearch.core.errors import DamagedFileError, SourceError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.locking import writer_lock
+from mmsearch.core.requests import IndexRequest
+from tests.crafted import change_catalog, link_away, make_index, run_command, tree
+from tests.toy import toy_indexer
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and named pipes are POSIX's")
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "indexes"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """An index that each test has a copy of, and its pictures."""
+    folder = tmp_path_factory.mktemp("sound")
+    make_index(folder / "indexes")
+    return folder
+
+
+@pytest.fixture
+def photos(sound):
+    return sound / "photos"
+
+
+@pytest.fixture
+def layout(sound, home):
+    shutil.copytree(sound / "indexes", home)
+    return IndexLayout.of(home, "default")
+
+
+@pytest.fixture
+def with_another(home):
+    """An index and its pictures, of which one is not in it yet."""
+    layout = make_index(home)
+    photos = home.parent / "photos"
+    (photos / "four.toy").write_text("four")
+    return layout, photos
+
+
+@pytest.fixture
+def strangers(tmp_path):
+    """A folder that belongs to nobody's index."""
+    folder = tmp_path / "strangers"
+    folder.mkdir()
+    (folder / "000009.npz").write_bytes(b"dear")
+    (folder / "letter.txt").write_bytes(b"dear")
+    return folder
+
+
+# Arguments after the verb; {home}, {photos} and {out} are filled in.
+COMMANDS = {
+    "query": ["a boat"],
+    "similar": ["{photos}/one.toy"],
+    "status": [],
+    "roots": [],
+    "check": [],
+    "repair": [],
+    "compact": [],
+    "backup": ["{out}"],
+    "reindex": [],
+    "optimize": [],
+    "index": ["{photos}"],
+}
+
+
+def command_line(verb, home, photos):
+    filled = [part.format(photos=photos, out=home.parent / "out") for part in COMMANDS[verb]]
+    return [verb, *filled, "--home", home]
+
+
+def is_one_sentence(shown):
+    assert "Traceback" not in shown
+    assert "went wrong that should not" not in shown
+    return shown
+
+
+OWN_NAMES = [
+    "catalog.sqlite",
+    "catalog.sqlite-wal",
+    "catalog.sqlite-shm",
+    "catalog.sqlite-journal",
+    "catalog.sqlite.tmp",
+    "catalog.seal",
+    "segments",
+    "ann",
+    "damaged",
+    "rebuilding",
+    "lock",
+    "lock.holder",
+]
+
+
+@pytest.mark.parametrize("verb", [*COMMANDS, "remove", "restore"])
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_no_command_follows_a_link_in_an_index(
+    layout, home, tmp_path, photos, verb, name, monkeypatch, capsys
+):
+    elsewhere = tmp_path / "elsewhere" / name
+    elsewhere.parent.mkdir()
+    link_away(layout.folder / name, elsewhere)
+    before = tree(elsewhere.parent)
+    if verb == "remove":
+        line = ["remove", "default", "--yes", "--home", home]
+    elif verb == "restore":
+        line = ["restore", layout.folder, "--index", "other", "--home", home]
+    else:
+        line = command_line(verb, home, photos)
+    code = run_command(monkeypatch, *line)
+    shown = "".join(capsys.readouterr())
+    assert code == 1, shown
+    assert f"{layout.folder / name} is a link" in is_one_sentence(shown)
+    assert tree(elsewhere.parent) == before
+
+
+@pytest.mark.parametrize("folder", ["segments", "ann"])
+@pytest.mark.parametrize("verb", ["status", "check", "compact", "backup", "repair"])
+def test_no_command_follows_a_linked_file_of_vectors(
+    layout, home, tmp_path, photos, folder, verb, monkeypatch, capsys
+):
+    (path,) = (layout.folder / folder).iterdir()
+    elsewhere = tmp_path / "elsewhere" / path.name
+    elsewhere.parent.mkdir()
+    link_away(path, elsewhere)
+    before = tree(elsewhere.parent)
+    code = run_command(monkeypatch, *command_line(verb, home, photos))
+    shown = is_one_sentence("".join(capsys.readouterr()))
+    if verb == "check" or (verb in ("compact", "backup") and folder == "segments"):
+        assert code == 1
+        assert f"{path} is a link" in shown
+    assert tree(elsewhere.parent) == before
+
+
+def test_a_linked_folder_costs_a_stranger_nothing(layout, strangers):
+    shutil.rmtree(layout.folder / "ann")
+    (layout.folder / "ann").symlink_to(strangers)
+    before = tree(strangers)
+    assert layout.orphans(set()) == [("segments/000001.npz", layout.segment(1))]
+    layout.remove_orphans({"segments/000001.npz"})
+    with pytest.raises(DamagedFileError, match="is a link"), toy_indexer(layout):
+        pass
+    assert tree(strangers) == before
+
+
+def test_only_names_that_a_writer_gives_are_removed(with_another, strangers):
+    layout, photos = with_another
+    segments, built = layout.folder / "segments", layout.folder / "ann"
+    kept = [
+        segments / "letter.txt",
+        segments / "notes.npz",
+        segments / "1.npz",
+        segments / "000002.NPZ",
+        segments / "000002.npz.orig",
+        built / "000002.vectors~",
+        built / "\u00b2000002.vectors",
+        layout.folder / "README",
+    ]
+    for path in kept:
+        path.write_text("mine")
+    linked = segments / "000005.npz"
+    linked.symlink_to(strangers / "letter.txt")
+    (built / "000007.vectors").mkdir()
+    for path in (segments / "000009.npz", segments / "000009.npz.tmp", built / "000009.vectors"):
+        path.write_text("orphan")
+    with toy_indexer(layout) as indexer:
+        indexer.run(IndexRequest(os.fsencode(photos)))
+    assert all(path.read_text() == "mine" for path in kept)
+    assert linked.is_symlink()
+    assert not (segments / "000009.npz").exists()
+    assert not (segments / "000009.npz.tmp").exists()
+    assert not (built / "000009.vectors").exists()
+    assert (strangers / "letter.txt").read_bytes() == b"dear"
+
+
+def test_files_that_a_writer_begins_are_not_written_through_links(with_another, strangers):
+    layout, photos = with_another
+    letter = strangers / "letter.txt"
+    for name in ("segments/000002.npz.tmp", "ann/000002.vectors.tmp", "ann/000002.npz.tmp"):
+        (layout.folder / name).symlink_to(letter)
+    with toy_indexer(layout) as indexer:
+        report = indexer.run(IndexRequest(os.fsencode(photos)))
+    assert report.added == 1
+    assert letter.read_bytes() == b"dear"
+
+
+def test_the_folder_of_an_index_may_be_a_link_itself(layout, home, tmp_path, monkeypatch, capsys):
+    real = tmp_path / "disk" / "default"
+    real.parent.mkdir()
+    layout.folder.rename(real)
+    layout.folder.symlink_to(real)
+    assert run_command(monkeypatch, "status", "--home", home) == 0
+    assert run_command(monkeypatch, "backup", tmp_path / "copy", "--home", home) == 0
+    line = ["restore", tmp_path / "copy", "--replace", "--home", home]
+    assert run_command(monkeypatch, *line) == 0
+    assert layout.folder.is_symlink()
+    assert sorted(os.listdir(real.parent)) == ["default"]
+    assert run_command(monkeypatch, "remove", "default", "--yes", "--home", home) == 0
+    assert not os.path.lexists(layout.folder)
+    assert os.listdir(real.parent) == []
+    capsys.readouterr()
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    # The path of a socket may have no more than some hundred bytes.
+    with socket.socket(socket.AF_UNIX) as listener:
+        before = os.getcwd()
+        os.chdir(path.parent)
+        try:
+            listener.bind(path.name)
+        finally:
+            os.chdir(before)
+
+
+def make_folder(path):
+    path.mkdir()
+    (path / "kept").write_text("kept")
+
+
+def make_file(path):
+    path.write_text("kept")
+
+
+OTHERS = {
+    "a named pipe": make_pipe,
+    "a socket": make_socket,
+    "a folder": make_folder,
+}
+
+
+@pytest.mark.parametrize("verb", ["query", "status", "check", "repair", "index", "compact"])
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("name", ["catalog.sqlite", "catalog.seal", "lock", "lock.holder"])
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    layout, home, photos, verb, kind, name, monkeypatch, capsys
+):
+    path = layout.folder / name
+    path.unlink(missing_ok=True)
+    OTHERS[kind](path)
+    code = run_command(monkeypatch, *command_line(verb, home, photos))
+    shown = "".join(capsys.readouterr())
+    assert code == 1
+    assert f"{path} is {kind}" in is_one_sentence(shown)
+
+
+@pytest.mark.parametrize("name", ["segments", "ann", "damaged", "rebuilding"])
+@pytest.mark.parametrize("make", [make_pipe, make_file])
+@pytest.mark.parametrize("verb", ["query", "status", "repair", "index"])
+def test_what_is_no_folder_is_refused(layout, home, photos, name, make, verb, monkeypatch, capsys):
+    path = layout.folder / name
+    shutil.rmtree(path, ignore_errors=True)
+    make(path)
+    code = run_command(monkeypatch, *command_line(verb, home, photos))
+    shown = "".join(capsys.readouterr())
+    assert code == 1
+    kind = "a file" if make is make_file else "a named pipe"
+    assert f"{path} is {kind}" in is_one_sentence(shown)
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_socket, make_folder])
+@pytest.mark.parametrize("folder", ["segments", "ann"])
+def test_a_file_of_vectors_that_is_none_is_damage(layout, home, tmp_path, make, folder):
+    (path,) = (layout.folder / folder).iterdir()
+    path.unlink()
+    make(path)
+    with api.open_index("default", home=home) as index:
+        found = index.check()
+    kind = {make_pipe: "a named pipe", make_socket: "a socket", make_folder: "a folder"}[make]
+    assert any(f"{path} is {kind}" in finding.message for finding in found)
+
+
+FOREIGN = [
+    "../../strangers/letter.txt",
+    "segments/../../../strangers/letter.txt",
+    "{strangers}/letter.txt",
+    "segments/letter.txt",
+    "segments/000001.npz\0",
+    "segments/000001.npz\0/../../x",
+    "segments/000001.npz\n",
+    "segments/000001.npz.tmp",
+    "segments//000001.npz",
+    "./segments/000001.npz",
+    "catalog.sqlite",
+    "ann/../segments/000001.npz",
+    "segments/\u0660\u0660\u0660\u0660\u0660\u0661.npz",
+    "",
+    b"segments/000001.npz",
+    7,
+]
+
+
+@pytest.mark.parametrize("table", ["segments", "built_indexes"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_names_that_no_writer_gives_are_refused(layout, strangers, table, name):
+    if isinstance(name, str):
+        name = name.format(strangers=strangers)
+    change_catalog(layout, (f"UPDATE {table} SET name = ?", [name]))  # noqa: S608
+    before = tree(strangers)
+    for act in (
+        lambda index: index.status(),
+        lambda index: index.backup(strangers.parent / "out"),
+        lambda index: index.compact(),
+        lambda index: index.remove(),
+        lambda index: index.search("a boat"),
+    ):
+        with (
+            api.open_index("default", home=layout.folder.parent) as index,
+            pytest.raises(DamagedFileError, match="catalog names"),
+        ):
+            act(index)
+    with api.open_index("default", home=layout.folder.parent) as index:
+        (finding, *_) = index.check()
+    assert "catalog names" in finding.message
+    assert tree(strangers) == before
+
+
+@pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb != "repair"])
+@pytest.mark.parametrize("table", ["segments", "built_indexes"])
+def test_every_command_refuses_names_that_lead_away(
+    layout, home, photos, strangers, verb, table, monkeypatch, capsys
+):
+    away = "../../strangers/letter.txt"
+    change_catalog(layout, f"UPDATE {table} SET name = '{away}'")  # noqa: S608
+    before = tree(strangers)
+    code = run_command(monkeypatch, *command_line(verb, home, photos))
+    shown = "".join(capsys.readouterr())
+    assert code == 1, shown
+    assert f"The catalog names '{away}'" in is_one_sentence(shown)
+    assert tree(strangers) == before
+
+
+@pytest.mark.parametrize("table", ["segments", "built_indexes"])
+def test_a_repair_makes_such_a_catalog_again(layout, home, strangers, table, monkeypatch, capsys):
+    change_catalog(layout, f"UPDATE {table} SET name = '../../strangers/letter.txt'")  # noqa: S608
+    before = tree(strangers)
+    run_command(monkeypatch, "repair", "--home", home)
+    is_one_sentence("".join(capsys.readouterr()))
+    assert tree(strangers) == before
+
+
+@pytest.mark.parametrize("values", ["bytes = -1", "bytes = 'many'", "sha256 = 'x'", "sha256 = 7"])
+def test_sizes_and_digests_that_are_none_are_damage(layout, values):
+    change_catalog(layout, f"UPDATE segments SET {values}")  # noqa: S608
+    with (
+        api.open_index("default", home=layout.folder.parent) as index,
+        pytest.raises(DamagedFileError, match="catalog"),
+    ):
+        index.status()
+
+
+@pytest.mark.parametrize(
+    "path", [b"../../etc/passwd", b"/etc/passwd", b"a/../../b", b"a\0b", b"a//b", b"./a", "text"]
+)
+def test_paths_that_lead_out_of_a_root_are_damage(layout, path):
+    change_catalog(layout, ("UPDATE files SET path = ? WHERE image_id = 1", [path]))
+    with (
+        api.open_index("default", home=layout.folder.parent) as index,
+        pytest.raises(DamagedFileError, match="no path below a folder"),
+    ):
+        index.picture(1)
+
+
+@pytest.mark.parametrize("path", [b"photos", b"", b"/photos/../etc", b"/a\0b", "/photos"])
+def test_roots_that_are_no_absolute_paths_are_damage(layout, path):
+    change_catalog(layout, ("UPDATE roots SET path = ?", [path]))
+    with (
+        api.open_index("default", home=layout.folder.parent) as index,
+        pytest.raises(DamagedFileError, match="no absolute path"),
+    ):
+        index.roots()
+
+
+@pytest.mark.parametrize("verb", ["query", "status", "check", "compact", "index"])
+def test_sqlite_plays_back_no_journal_of_a_stranger(
+    layout, home, photos, verb, monkeypatch, capsys
+):
+    (layout.folder / "catalog.sqlite-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7")
+    code = run_command(monkeypatch, *command_line(verb, home, photos))
+    shown = "".join(capsys.readouterr())
+    assert code == 1
+    assert "catalog.sqlite-journal is no file of a catalog" in is_one_sentence(shown)
+
+
+def test_a_backup_goes_through_no_link(layout, tmp_path, strangers):
+    before = tree(strangers)
+    (tmp_path / ".copy.unfinished").symlink_to(strangers)
+    (tmp_path / "link").symlink_to(strangers / "new")
+    with api.open_index("default", home=layout.folder.parent) as index:
+        index.backup(tmp_path / "copy")
+        with pytest.raises(SourceError, match="is a link"):
+            index.backup(tmp_path / "link")
+    assert IndexLayout(tmp_path / "copy").exists()
+    assert tree(strangers) == before
+
+
+def test_what_is_left_of_a_removal_is_deleted_through_no_link(layout, home, strangers):
+    before = tree(strangers)
+    for name in (".default.removed", ".default.replaced", ".default.restored"):
+        (home / name).symlink_to(strangers)
+    with api.open_index("default", home=home) as index:
+        index.backup(home.parent / "copy")
+    api.restore_index(home.parent / "copy", home=home, replace=True)
+    with api.open_index("default", home=home) as index:
+        index.remove()
+    assert tree(strangers) == before
+
+
+def test_the_holder_of_a_lock_writes_through_no_link(layout, strangers):
+    letter = strangers / "letter.txt"
+    layout.lock.unlink(missing_ok=True)
+    layout.lock.symlink_to(letter)
+    with pytest.raises(DamagedFileError, match="is a link"), writer_lock(layout):
+        pass
+    assert letter.read_bytes() == b"dear"
+
+
+# --- who may read an index ---
+
+
+def modes(folder):
+    """The permissions of a folder and of all that it holds."""
+    places = [folder, *folder.rglob("*")]
+    return {
+        (stat.S_ISDIR(path.stat().st_mode), stat.S_IMODE(path.stat().st_mode)) for path in places
+    }
+
+
+PRIVATE = {(True, 0o700), (False, 0o600)}
+
+
+@pytest.fixture(params=[0o022, 0o000, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_only_its_owner_may_read_an_index(home, tmp_path):
+    layout = make_index(home)
+    assert modes(layout.folder) == PRIVATE
+    with api.open_index("default", home=home) as index:
+        index.status()
+        index.backup(tmp_path / "copy")
+        index.compact()
+    with toy_indexer(layout):
+        assert modes(layout.folder) == PRIVATE
+    assert modes(layout.folder) == PRIVATE
+    assert modes(tmp_path / "copy") == PRIVATE
+    api.restore_index(tmp_path / "copy", "other", home=home)
+    assert modes(home / "other") == PRIVATE
+    layout.catalog.write_bytes(b"damage" * 1000)
+    with api.open_index("default", home=home) as index:
+        index.repair()
+    assert (layout.folder / "damaged").is_dir()
+    assert modes(layout.folder) == PRIVATE
+
+
+@pytest.mark.usefixtures("umask")
+def test_an_index_is_shared_by_its_folder(home):
+    folder = home / "default"
+    folder.mkdir(parents=True)
+    folder.chmod(0o2750)
+    layout = make_index(home)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o2750
+    assert stat.S_IMODE((folder / "segments").stat().st_mode) & 0o777 == 0o750
+    for path in (layout.catalog, layout.segment(1), seal.seal_path(layout.catalog)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.usefixtures("umask")
+def test_others_may_write_to_no_index(home):
+    folder = home / "default"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    layout = make_index(home)
+    for path in (layout.catalog, layout.segment(1), layout.segment(1).parent):
+        assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IWOTH
+
+
+@pytest.mark.usefixtures("umask")
+def test_only_their_owner_may_read_settings(tmp_path, monkeypatch, capsys):
+    settings = tmp_path / "config" / "settings.toml"
+    monkeypatch.setenv("MMSEARCH_CONFIG", str(settings))
+    assert run_command(monkeypatch, "models", "use", "starter") == 0
+    capsys.readouterr()
+    assert modes(settings.parent) == PRIVATE

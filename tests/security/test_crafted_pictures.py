@@ -1,0 +1,214 @@
+"""A catalog that calls any file a picture: only pictures that were indexed go out."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmsearch import api
+from mmsearch.assistant.asked import PictureArguments
+from mmsearch.assistant.tools import Tools
+from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError
+from mmsearch.core.layout import IndexLayout
+from mmsearch.core.settings import load_settings
+from mmsearch.engine.originals import Originals
+from mmsearch.server.thumbnails import Size
+from tests.crafted import make_index, name_file, write_picture
+from tests.over_http import asked, service_over
+
+AT = "/v1/indexes/default/pictures/1"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and named pipes are POSIX's")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    make_index(folder / "indexes")
+    return folder
+
+
+@pytest.fixture
+def layout(sound, tmp_path):
+    shutil.copytree(sound / "indexes", tmp_path / "indexes")
+    return IndexLayout.of(tmp_path / "indexes", "default")
+
+
+@pytest.fixture
+def secret(tmp_path):
+    path = tmp_path / "elsewhere" / "passwd"
+    path.parent.mkdir()
+    path.write_text("root:x:0:0:root:/root:/bin/bash\n" * 100)
+    return path
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def refused(layout, *statuses):
+    """What the server says of the picture, whole and small, is an error; the errors."""
+    said = []
+    with asked(layout.folder.parent) as server:
+        for part in ("original", "thumbnail"):
+            answer = server.get(f"{AT}/{part}")
+            assert answer.status_code in statuses, answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert b"root:" not in answer.content
+            said.append(answer.json()["detail"])
+    return said
+
+
+def test_a_picture_goes_out_as_what_its_content_is(layout, tmp_path):
+    # Its name says JPEG.
+    path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / "one.jpg")
+    name_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
+    with asked(layout.folder.parent) as server:
+        answer = server.get(f"{AT}/original")
+        small = server.get(f"{AT}/thumbnail")
+    assert answer.content == path.read_bytes()
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (small.status_code, small.headers["content-type"]) == (200, "image/webp")
+
+
+@pytest.mark.parametrize("name", ["passwd", "passwd.jpg", "passwd.png", "passwd.heic"])
+def test_a_file_that_is_no_picture_never_goes_out(layout, secret, name):
+    # The catalog is somebody's own, with the right digest, size and time, and a root above all.
+    secret = secret.rename(secret.with_name(name))
+    name_file(layout, secret, digest=digest_of(secret))
+    refused(layout, 403 if name == "passwd" else 422)
+
+
+def test_a_file_with_another_content_does_not_go_out(layout, tmp_path):
+    path = write_picture(tmp_path / "album" / "private.jpg")
+    name_file(layout, path)
+    said = refused(layout, 410)
+    assert said[0].startswith("The file of picture 1 is gone or has changed")
+
+
+def test_a_file_that_changes_its_content_and_keeps_its_time_does_not_go_out(layout, tmp_path):
+    path = write_picture(tmp_path / "album" / "one.bmp", "red")
+    name_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
+    facts = path.stat()
+    with asked(layout.folder.parent) as server:
+        assert server.get(f"{AT}/original").status_code == 200
+        write_picture(path, "blue")
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        assert path.stat().st_size == facts.st_size
+        assert server.get(f"{AT}/original").status_code == 410
+        assert server.get(f"{AT}/thumbnail").status_code == 410
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_a_link_out_of_a_root_is_followed_if_that_was_chosen(layout, tmp_path, linked, monkeypatch):
+    real = write_picture(tmp_path / "private" / "one.jpg")
+    root = tmp_path / "album"
+    root.mkdir()
+    if linked == "file":
+        path = root / "one.jpg"
+        path.symlink_to(real)
+    else:
+        (root / "sub").symlink_to(real.parent)
+        path = root / "sub" / "one.jpg"
+    name_file(layout, path, root=os.fsencode(root), digest=digest_of(real))
+    said = refused(layout, 403)
+    assert all("lies outside of its folder, behind a link" in each for each in said)
+    monkeypatch.setenv("MMSEARCH_FOLLOW_SYMLINKS", "true")
+    with asked(layout.folder.parent) as server:
+        assert server.get(f"{AT}/original").content == real.read_bytes()
+
+
+def test_a_root_may_be_a_link(layout, tmp_path):
+    real = write_picture(tmp_path / "disk" / "one.jpg")
+    root = tmp_path / "album"
+    root.symlink_to(real.parent)
+    name_file(layout, root / "one.jpg", root=os.fsencode(root), digest=digest_of(real))
+    with asked(layout.folder.parent) as server:
+        assert server.get(f"{AT}/original").content == real.read_bytes()
+
+
+def test_a_named_pipe_or_a_device_is_not_waited_for(layout, tmp_path):
+    path = write_picture(tmp_path / "album" / "one.jpg")
+    name_file(layout, path, digest=digest_of(path))
+    path.unlink()
+    os.mkfifo(path)
+    refused(layout, 410)
+    name_file(layout, Path("/dev/zero"))
+    refused(layout, 410)
+
+
+def test_an_assistant_sees_no_file_that_is_no_picture(layout, secret):
+    import anyio
+
+    secret = secret.rename(secret.with_suffix(".jpg"))
+    name_file(layout, secret, digest=digest_of(secret))
+
+    async def get(service):
+        tools = Tools(service.desks.desk("default"), service.thumbnails)
+        await tools.get(PictureArguments(image_id=1, size=Size.SMALL))
+
+    with (
+        service_over(layout.folder.parent) as service,
+        pytest.raises(DecodeError, match="cannot be read"),
+    ):
+        anyio.run(get, service)
+
+
+class Pictures:
+    """Counts what is decoded."""
+
+    def __init__(self):
+        self.decoded = []
+
+    def claims(self, path):
+        return path.endswith(b".jpg")
+
+    def format(self, path):
+        self.decoded.append(path)
+        return "JPEG"
+
+
+def test_a_file_is_read_once_as_long_as_it_stays(layout, tmp_path, monkeypatch):
+    path = write_picture(tmp_path / "album" / "one.jpg")
+    name_file(layout, path, digest=digest_of(path))
+    with api.open_index("default", home=layout.folder.parent) as index:
+        record = index.picture(1)
+    assert (record.root, record.digest) == (b"/", digest_of(path))
+    pictures, read = Pictures(), []
+    originals = Originals(pictures)
+    digest = originals.path.__globals__["sha256_of"]
+
+    def counted(path):
+        read.append(path)
+        return digest(path)
+
+    monkeypatch.setitem(originals.path.__globals__, "sha256_of", counted)
+    for _ in range(3):
+        assert originals.path_and_format(record) == (os.fsencode(path), "JPEG")
+    assert (len(read), len(pictures.decoded)) == (1, 1)
+    os.utime(path, ns=(1, record.mtime_ns))
+    assert originals.path(record) == os.fsencode(path)
+    assert len(read) == 2
+    path.unlink()
+    with pytest.raises(GoneError):
+        originals.path(record)
+
+
+@pytest.mark.parametrize("name", ["run.sh", "run.desktop", "page.html", "one.jpg.exe"])
+def test_a_hit_that_is_not_named_like_a_picture_is_not_opened(layout, tmp_path, name):
+    path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / name)
+    name_file(layout, path, digest=digest_of(path))
+    with api.open_index("default", home=layout.folder.parent) as index:
+        hit = type("Hit", (), {"id": 1})
+        with pytest.raises(ForbiddenError, match="not named like a picture"):
+            index.original(hit)
+        assert index.thumbnail(hit) is None
+
+
+def test_settings_know_the_choice(monkeypatch):
+    assert load_settings().follow_symlinks is False
+    monkeypatch.setenv("MMSEARCH_FOLLOW_SYMLINKS", "1")
+    assert load_settings().follow_symlinks is True
