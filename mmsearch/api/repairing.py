@@ -213,6 +213,8 @@ class _Mending:
         if not os.path.isdir(root):  # noqa: PTH112 - bytes paths need os.path
             self.mended.append(f"Folder {display_path(root)} is not there; index it when it is.")
             return False
+        # The folder is one that the index names, which may be anybody's.
+        self._say(f"Looking through {display_path(root)} again; Ctrl-C ends that.")
         with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
             report = indexer.run(IndexRequest(root), self._progress)
         self.failed += report.failed

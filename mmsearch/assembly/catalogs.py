@@ -103,6 +103,7 @@ def one_state(layout: IndexLayout) -> Iterator[Catalog]:
     """
     from mmsearch.catalog.opening import open_one_state  # noqa: PLC0415 - costs SQLAlchemy
 
+    layout.refuse_links()
     catalog = open_one_state(layout.catalog)
     try:
         yield catalog
@@ -216,6 +217,7 @@ def is_half_replaced(layout: IndexLayout, fresh: IndexLayout) -> bool:
     """Whether `replace_catalog` was killed before the new database got its place."""
     from mmsearch.catalog.seal import read_seal, seal_path  # noqa: PLC0415
 
+    fresh.refuse_links()
     if not fresh.catalog.exists() or not seal_path(fresh.catalog).exists():
         return False
     try:

@@ -70,6 +70,7 @@ def open_one_state(path: Path) -> Catalog:
         SchemaError: Its schema is newer than this code, or older.
         StateError: It cannot be opened.
     """
+    refuse_journal(path)
     engine = open_state(path)
     try:
         with reading(engine) as connection:

@@ -26,13 +26,25 @@ def below(folder: bytes, rest: bytes) -> bytes:
     return folder.rstrip(b"/") + b"/" + rest
 
 
+def is_path_below(path: object) -> bool:
+    """Return whether this is a path below a root, as runs write it: it cannot lead out of it."""
+    return isinstance(path, bytes) and not _FOREIGN.search(path)
+
+
+def is_root(path: object) -> bool:
+    """Return whether this is the path of a folder, absolute and normal, as runs write it."""
+    if not isinstance(path, bytes) or b"\0" in path:
+        return False
+    return os.path.isabs(path) and os.path.normpath(path) == path  # noqa: PTH117 - bytes paths
+
+
 def refuse_foreign_path(path: object) -> None:
     """Refuse what a catalog gives as a path below a root and no run has written.
 
     Raises:
         DamagedFileError: It leads out of its root, is absolute, or is no path.
     """
-    if not isinstance(path, bytes) or _FOREIGN.search(path):
+    if not is_path_below(path):
         raise DamagedFileError(
             f"The catalog names a file {_shown(path)}, which is no path below a folder.", _REPAIR
         )
@@ -44,12 +56,7 @@ def refuse_foreign_root(path: object) -> None:
     Raises:
         DamagedFileError: It is not absolute and normal, or is no path.
     """
-    if (
-        not isinstance(path, bytes)
-        or not os.path.isabs(path)  # noqa: PTH117 - bytes paths need os.path
-        or os.path.normpath(path) != path
-        or b"\0" in path
-    ):
+    if not is_root(path):
         raise DamagedFileError(
             f"The catalog names a folder {_shown(path)}, which is no absolute path.", _REPAIR
         )

@@ -35,6 +35,7 @@ from mmsearch.catalog.commits import images_of
 from mmsearch.catalog.connections import writing
 from mmsearch.catalog.files import connect_for_reading
 from mmsearch.catalog.pages import rows_in_pages
+from mmsearch.catalog.places import is_path_below, is_root
 from mmsearch.catalog.roots import ensure_root
 from mmsearch.catalog.statements import chunks
 from mmsearch.catalog.tables import Base, FileRow, ImageRow, RootRow, RunRow, SettingRow, TextRow
@@ -331,9 +332,12 @@ def _carry_roots(
 ) -> None:
     columns = {"id": "integer", "name": "text", "path": "blob"}
     for number, name, path in damaged.rows("roots", columns):
+        if not is_root(path):
+            damaged.incomplete.add("roots")
+            continue
         row = {"id": number, "name": name, "path": path}
         connection.execute(insert(RootRow).prefix_with("OR IGNORE"), row)
-    for path in sealed_roots:
+    for path in filter(is_root, sealed_roots):
         ensure_root(connection, path)
 
 
@@ -381,7 +385,9 @@ def _carry_files(damaged: DamagedCatalog, engine: Engine) -> tuple[int, int]:
                 values["image_id"] = images.get(values["digest"])
                 if values["error"] is not None:
                     values["image_id"] = None
-                if values["root_id"] not in roots:
+                if not is_path_below(values["path"]):
+                    damaged.incomplete.add("files")
+                elif values["root_id"] not in roots:
                     damaged.incomplete.add("roots")
                 elif values["image_id"] is None and values["error"] is None:
                     lost += 1

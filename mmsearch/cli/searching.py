@@ -39,7 +39,13 @@ MinConfidence = Annotated[
     float | None,
     typer.Option(help="Leave out hits that are less sure than this, 0 to 1.", metavar="P"),
 ]
-Paths = Annotated[bool, typer.Option("--paths", help="Print only absolute paths, one a line.")]
+Paths = Annotated[
+    bool,
+    typer.Option(
+        "--paths",
+        help="Print only absolute paths, one a line; escaped on a terminal, exact in a pipe.",
+    ),
+]
 Paths0 = Annotated[
     bool, typer.Option("--print0", "-0", help="Print only absolute paths, each ended by NUL.")
 ]
