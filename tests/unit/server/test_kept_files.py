@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -172,3 +173,32 @@ def test_processes_and_threads_that_share_a_folder(tmp_path):
         wrong = pool.starmap(churn, [(tmp_path, seed) for seed in range(WRITERS)])
     assert wrong == [0] * WRITERS
     assert LIMIT / 2 < room(tmp_path) <= LIMIT * (1 + WRITERS / 16)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+def test_only_their_owner_may_read_them(tmp_path, umask):
+    folder = tmp_path / "kept"
+    before = os.umask(umask)
+    try:
+        KeptFiles(folder, 2**20).put("abc", b"x")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "ab")]
+    assert modes == [0o700, 0o700]
+    assert stat.S_IMODE((folder / "ab" / "abc").stat().st_mode) == 0o600
+
+
+def test_files_of_others_are_not_removed(tmp_path):
+    folder, strangers = tmp_path / "kept", tmp_path / "strangers"
+    strangers.mkdir()
+    kept = KeptFiles(folder, 3 * 4096)
+    kept.put("aaa", b"x")
+    others = [strangers / "zz1", folder / "aa" / "notes.txt", folder / "aa" / "aal"]
+    others[0].write_bytes(b"x" * 10_000)
+    others[1].write_bytes(b"x" * 10_000)
+    others[2].symlink_to(strangers / "zz1")
+    (folder / "zz").symlink_to(strangers)
+    for number in range(8):
+        kept.put(f"b{number}", b"x" * 4096)
+    assert all(os.path.lexists(path) for path in others)
+    assert len(list(folder.glob("b*/*"))) <= 3
