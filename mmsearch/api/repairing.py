@@ -150,7 +150,8 @@ class _Mending:
             carried = catalog.carry_over(self._layout.catalog, salvage.sealed_roots)
             unfinished = roots_in_doubt(catalog)
             lost_rows = {"roots", "files", "texts"} & set(carried.incomplete)
-            if carried.lost_contents or lost_rows or survey.damaged:
+            lost_commits = catalogs.count_lost_commits(self._layout) > 0
+            if carried.lost_contents or lost_rows or lost_commits or survey.damaged:
                 unfinished = [root.id for root in catalog.roots()]
             catalog.note_unfinished_roots(unfinished)
             roots = catalog.roots()
@@ -165,6 +166,11 @@ class _Mending:
             f" {carried.texts:,} texts around them were kept."
         )
         self._tell_losses(carried, lost, identity)
+        if lost_commits:
+            self.not_kept.append(
+                "Captions that a table gave in the last commits may be missing: index with that"
+                " table again."
+            )
         if not roots:
             self.mended.append(
                 "Which folders were indexed is not known: index them again, nothing is encoded."

@@ -14,6 +14,9 @@ from typing import BinaryIO
 Value = int | float | bytes | None
 
 _LEAF_OF_TABLE = 13
+_OTHER_PAGES = (2, 5, 10)
+"""Pages of a tree that hold no rows of tables."""
+
 _FILE_HEADER, _PAGE_HEADER = 100, 8
 _SMALLEST, _LARGEST, _USUAL = 512, 65536, 4096
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
@@ -52,12 +55,17 @@ def _page_size(header: bytes) -> int:
 
 
 def _rows_of_page(file: BinaryIO, page: bytes, begin: int) -> Iterator[tuple[int, list[Value]]]:
-    if page[begin] != _LEAF_OF_TABLE:
+    if page[begin] in _OTHER_PAGES:
         return
-    count = int.from_bytes(page[begin + 3 : begin + 5], "big")
     first = begin + _PAGE_HEADER
-    for place in range(first, min(first + 2 * count, len(page) - 1), 2):
+    end = len(page) - 1
+    if page[begin] == _LEAF_OF_TABLE:
+        end = min(end, first + 2 * int.from_bytes(page[begin + 3 : begin + 5], "big"))
+    # Else the header is damaged; places of cells may follow it all the same.
+    for place in range(first, end, 2):
         cell = int.from_bytes(page[place : place + 2], "big")
+        if cell <= place:
+            return
         try:
             length, at = _varint(page, cell)
             rowid, at = _varint(page, at)

@@ -163,10 +163,9 @@ class DamagedCatalog:
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a table that SQLite does not reach, by the look of their columns."""
         shape = Base.metadata.tables.get(table)
-        every = _SEQUENCE if shape is None else {c.name: _kind_of(c) for c in shape.columns}
-        alias = (
-            next((c.name for c in shape.columns if _is_rowid(c)), "") if shape is not None else ""
-        )
+        described = [] if shape is None else list(shape.columns)
+        every = {column.name: _kind_of(column) for column in described} or _SEQUENCE
+        alias = next((column.name for column in described if _is_rowid(column)), "")
         for rowid, values in rows_in_pages(self._path):
             whole = dict(zip(every, values, strict=False))
             if len(values) > len(every) or rowid in read:
@@ -268,6 +267,7 @@ def _is_rowid(column: Column[Any]) -> bool:
 def _of_kinds(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...] | None:
     """Return a row with its texts decoded; None if a value is of another kind."""
     row = []
+    value: Any
     for value, kind in zip(values, columns.values(), strict=True):
         plain = kind.removesuffix("?")
         if value is None:
@@ -275,7 +275,7 @@ def _of_kinds(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...]
                 return None
         elif not isinstance(value, int if plain == "integer" else bytes):
             return None
-        elif plain == "text":
+        elif plain == "text" and isinstance(value, bytes):
             try:
                 value = value.decode()  # noqa: PLW2901
             except UnicodeDecodeError:
@@ -286,7 +286,7 @@ def _of_kinds(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...]
 
 def read_settings(damaged: DamagedCatalog) -> dict[str, Any]:
     """Return the settings that can be read and are JSON, by key."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in damaged.rows("settings", {"key": "text", "value": "text"}):
         try:
             found.setdefault(key, json.loads(value))
