@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
-from mmsearch.core.errors import UnknownNameError, UsageError
+from mmsearch.core.errors import DecodeError, UnknownNameError, UsageError
+from mmsearch.core.files import open_regular, reason_of
 
 ENVIRONMENT_PREFIX = "MMSEARCH_"
+MAX_FILE_BYTES = 10_000
+"""Python's parser of TOML takes quadratic time."""
+MAX_NUMBER = 2**53
+
+Toml = TypeVar("Toml", bound=MutableMapping[str, Any])
+Number = TypeVar("Number", int, float)
+
+_TAKES: dict[type, str] = defaultdict(
+    lambda: "a text",
+    {bool: "true or false", int: "a whole number from 0", float: "a number from 0"},
+)
 
 
 @dataclass(frozen=True)
@@ -92,18 +105,15 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """
     values: dict[str, Any] = {}
     path = settings_file(environment)
-    if path.exists():
+    if os.path.lexists(path):
         import tomllib  # noqa: PLC0415 - most have no such file
 
-        try:
-            stored = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"The settings file {path} is not TOML: {error}.") from error
+        stored = _parse_toml(path, tomllib.loads)
         known = {setting.name for setting in fields(Settings)}
         for name, value in stored.items():
             if name not in known:
                 raise UnknownNameError(
-                    f"The settings file {path} sets {name!r}, which is no setting.",
+                    f"The settings file {path} sets {name[:60]!r}, which is no setting.",
                     f"Known: {', '.join(sorted(known))}.",
                 )
             values[name] = _parse(name, value, f"in {path}")
@@ -119,6 +129,9 @@ def store_setting(name: str, value: str, environment: Mapping[str, str] = os.env
 
     Returns:
         The file.
+
+    Raises:
+        UsageError: The file that there is cannot be read.
     """
     # Only the one command that writes settings needs these.
     import tomlkit  # noqa: PLC0415
@@ -127,9 +140,7 @@ def store_setting(name: str, value: str, environment: Mapping[str, str] = os.env
 
     path = settings_file(environment)
     create_folder(path.parent)
-    document = (
-        tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
-    )
+    document = _parse_toml(path, tomlkit.parse) if os.path.lexists(path) else tomlkit.document()
     document[name] = value
     temporary = path.with_suffix(".tmp")
     with create_file(temporary) as file:
@@ -138,17 +149,73 @@ def store_setting(name: str, value: str, environment: Mapping[str, str] = os.env
     return path
 
 
+def _parse_toml(path: Path, parse: Callable[[str], Toml]) -> Toml:
+    """Read the settings file, of at most `MAX_FILE_BYTES`."""
+    try:
+        with open_regular(os.fsencode(path)) as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except (DecodeError, OSError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else error.message
+        raise UsageError(
+            f"The settings file {path} cannot be read: {reason}.", "Mend it, or remove it."
+        ) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise UsageError(
+            f"The settings file {path} is larger than {MAX_FILE_BYTES:,} bytes.",
+            "Mend it, or remove it.",
+        )
+    try:
+        return parse(content.decode("utf-8-sig"))
+    # ValueError: no TOML, no UTF-8, or a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200] if isinstance(error, ValueError) else "too deep"
+        raise UsageError(
+            f"The settings file {path} is not TOML: {reason}.", "Mend it, or remove it."
+        ) from error
+
+
 def _parse(name: str, value: object, where: str) -> object:
     default = getattr(Settings(), name)
     try:
         if isinstance(default, bool):
             return {"1": True, "true": True, "0": False, "false": False}[str(value).lower()]
         if isinstance(default, int):
-            return int(str(value))
+            return _at_least_zero(int(_scalar(value)))
         if isinstance(default, float):
-            return float(str(value))
-        if name in ("home", "cache"):
-            return Path(str(value)).expanduser()
-    except (KeyError, ValueError):
-        raise UsageError(f"{value!r} {where} is no value for the setting {name!r}.") from None
+            return _at_least_zero(float(_scalar(value)))
+        text = _text(value)
+        return Path(text).expanduser() if name in ("home", "cache") else text
+    # RuntimeError: the user of ~user is unknown.
+    except (KeyError, ValueError, RuntimeError):
+        raise UsageError(
+            f"{_shown(value)} {where} is no value for the setting {name!r}.",
+            f"It takes {_TAKES[type(default)]}.",
+        ) from None
+
+
+def _scalar(value: object) -> str:
+    """Return a number or a text as text."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(value)  # noqa: TRY004 - one error for every value that does not fit
     return str(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(value)
+    return value
+
+
+def _at_least_zero(number: Number) -> Number:
+    if not 0 <= number < MAX_NUMBER:
+        raise ValueError(number)
+    return number
+
+
+def _shown(value: object) -> str:
+    """Return a value as a person may see it: a number of thousands of digits is cut short."""
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):
+        return "A number that is too long"
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."

@@ -150,7 +150,7 @@ def parse_date(text: str) -> str:
             except ValueError:
                 break
     raise InvalidQueryError(
-        f"{text!r} is no date.", "Write 2020, 2020-06, 2020-06-15 or 2020-06-15T12:30."
+        f"{text[:60]!r} is no date.", "Write 2020, 2020-06, 2020-06-15 or 2020-06-15T12:30."
     )
 
 
@@ -167,7 +167,7 @@ def parse_near(text: str) -> Near:
     # Python reads 4_8 as 48.
     if "_" in text or not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < km < math.inf):
         raise InvalidQueryError(
-            f"{text!r} is no circle on the Earth.",
+            f"{text[:60]!r} is no circle on the Earth.",
             "Write degrees north, degrees east and kilometres: --near 48.86,2.35,10",
         )
     return Near(latitude, longitude, km)

@@ -158,7 +158,8 @@ class Guard:
     ) -> None:
         limit = int(self._rules.upload_mb * 1e6)
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
+        # Python refuses to read numbers of thousands of digits.
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
             await self._refuse_size(scope, receive, send)
             return
         got, refused = 0, False

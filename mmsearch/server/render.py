@@ -110,7 +110,7 @@ def offset_of(cursor: str | None, limit: int) -> int:
         return 0
     try:
         after = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))["after"]
-    except (ValueError, KeyError, TypeError, binascii.Error):
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         after = None
     if not isinstance(after, int) or isinstance(after, bool) or not 0 < after < limit:
         raise InvalidQueryError(

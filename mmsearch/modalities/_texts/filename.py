@@ -16,7 +16,8 @@ _MADE_BY_MACHINES: Final = re.compile(
       (?:img|imag|image|dsc|dscn|dscf|dsci|dsc_|pict?|pic|p|photo|mvi|mov|vid|gopr|gp|dji|sam|
          cimg|kimg|hpim|sdc|sl|imgp|img_e|pxl|mvimg|burst|fb_img|wp|screenshot|screen\ shot|
          bildschirmfoto|capture|scan|signal|whatsapp\ image|received|untitled|unnamed)
-      [\s_.-]*\d(?:[\s_.,()\d:~-]|at|am|pm|h|m|s|wa|mp|portrait|burst|cover|edit)*
+      # Only one alternative fits at any place: with two, some names would take years to refuse.
+      [\s_.-]*\d(?:[\s_.,()\d:~hmsp-]|at|am|wa|portrait|burst|cover|edit)*
     | [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
     | (?=[a-f]*\d)[0-9a-f]{8,}
     | \d{3}_?[a-z]{4,5}_?      # 100CANON, 101MSDCF, 100_PANA

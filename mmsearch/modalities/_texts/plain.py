@@ -12,7 +12,9 @@ MAX_TEXT_CHARS = 10_000
 
 def one_line(text: str) -> str:
     """Text without control characters and with single spaces, cut at `MAX_TEXT_CHARS`."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
+    # Many spaces may become one, but not without limit: looking at a character takes time.
+    begin = text[: 10 * MAX_TEXT_CHARS]
+    printable = "".join(char if char.isprintable() else " " for char in begin)
     return " ".join(printable.split())[:MAX_TEXT_CHARS].rstrip()
 
 

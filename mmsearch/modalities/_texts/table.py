@@ -8,11 +8,12 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
-from mmsearch.core.errors import MissingExtraError, SourceError
+from mmsearch.core.errors import SourceError
 from mmsearch.core.files import reason_of
 from mmsearch.core.types import Text, TextSource
+from mmsearch.modalities._texts.parquet import MAX_ROW_CHARS, read_rows
 from mmsearch.modalities._texts.plain import keywords, make_text
 
 _PATHS: Final = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
@@ -26,7 +27,6 @@ _TEXTS: Final = {
 }
 _LANGUAGES: Final = ("language", "lang")
 _DELIMITERS: Final = ",;\t|"
-MAX_FIELD_CHARS: Final = 1_000_000
 
 Row = Mapping[str, Any]
 
@@ -106,7 +106,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            yield from _parquet(path)
+            yield from enumerate(read_rows(path, (_PATHS, tuple(_TEXTS), _LANGUAGES)), start=1)
         elif suffix in (".jsonl", ".ndjson", ".json"):
             yield from _json_lines(path)
         elif suffix in (".csv", ".tsv", ".txt"):
@@ -128,8 +128,9 @@ def _csv(path: Path) -> Iterator[tuple[int, Row]]:
         file.seek(0)
         first = head.partition("\n")[0]
         delimiter = max(_DELIMITERS, key=first.count)
-        csv.field_size_limit(MAX_FIELD_CHARS)
-        reader = csv.DictReader(file, delimiter=delimiter)
+        csv.field_size_limit(MAX_ROW_CHARS)
+        lines = _Lines(file, path)
+        reader = csv.DictReader(lines, delimiter=delimiter)
         try:
             # A table without rows removes all of its captions: it must at least be a table.
             if not reader.fieldnames:
@@ -138,17 +139,43 @@ def _csv(path: Path) -> Iterator[tuple[int, Row]]:
                 )
             _check_columns(path, 1, _plain_names(reader.fieldnames))
             for row in reader:
+                lines.begin_row()
                 yield reader.line_num, row
         except csv.Error as error:
             raise SourceError(f"{path}, line {reader.line_num}: {error}.") from error
 
 
+class _Lines:
+    """Yield the lines of a file, and refuse a row that is too long before it is read whole."""
+
+    def __init__(self, file: TextIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._number = 0
+        self._chars = 0
+
+    def begin_row(self) -> None:
+        """Count the characters of the next row."""
+        self._chars = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._file.readline(MAX_ROW_CHARS + 1):
+            self._number += 1
+            self._chars += len(line)
+            if self._chars > MAX_ROW_CHARS:
+                raise SourceError(
+                    f"{self._path}, line {self._number}: a row has more than "
+                    f"{MAX_ROW_CHARS:,} characters.",
+                    "Is a quote or a line break missing?",
+                )
+            yield line
+
+
 def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
     with path.open(encoding="utf-8-sig") as file:
-        lines = iter(lambda: file.readline(MAX_FIELD_CHARS + 1), "")
+        lines = _Lines(file, path)
         for number, line in enumerate(lines, start=1):
-            if len(line) > MAX_FIELD_CHARS:
-                raise SourceError(f"{path}, line {number} is longer than {MAX_FIELD_CHARS:,}.")
+            lines.begin_row()
             if not line.strip():
                 continue
             try:
@@ -158,22 +185,3 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
             if not isinstance(row, dict):
                 raise SourceError(f"{path}, line {number} is no JSON object.")
             yield number, row
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
-    try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - large, and rarely needed
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "Reading Parquet needs the Python package 'pyarrow', which is not installed.",
-            "Install it with: pip install 'mmsearch[parquet]'",
-        ) from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except ArrowException as error:
-        raise SourceError(f"{path} is no Parquet file, or a damaged one.") from error

@@ -10,16 +10,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import XMLParser
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text, TextSource
 from mmsearch.modalities._texts.plain import keywords, make_text
 
 MAX_BYTES: Final = 4_000_000
+MAX_DEPTH: Final = 100
 
 _RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DC: Final = "{http://purl.org/dc/elements/1.1/}"
@@ -64,7 +65,9 @@ def parse_xmp(packet: bytes, source: TextSource) -> XmpFacts:
     if len(packet) > MAX_BYTES:
         raise DecodeError(f"it holds {len(packet) / 1e6:.1f} MB of XMP")
     try:
-        root: Element = fromstring(packet.strip(b" \t\r\n\0"))
+        parser = XMLParser(target=_ShallowBuilder())
+        parser.feed(packet.strip(b" \t\r\n\0"))
+        root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError) as error:
         raise DecodeError("it holds XMP that is not well-formed") from error
     texts: list[Text] = []
@@ -79,6 +82,22 @@ def parse_xmp(packet: bytes, source: TextSource) -> XmpFacts:
     east = _degrees(root, _EXIF + "GPSLongitude", 180.0)
     both = north is not None and east is not None
     return XmpFacts(found, north if both else None, east if both else None)
+
+
+class _ShallowBuilder(TreeBuilder):
+    """Build a tree of a limited depth, for searching a deep one takes quadratic time."""
+
+    _depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise DecodeError(f"it holds XMP nested more than {MAX_DEPTH} deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self._depth -= 1
+        return super().end(tag)
 
 
 def _values(root: Element, name: str) -> Iterator[tuple[str, str | None]]:

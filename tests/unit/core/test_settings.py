@@ -76,3 +76,89 @@ def test_home_is_the_indexes_folder_here_if_there_is_one(tmp_path, monkeypatch):
     assert "mmsearch" in str(Settings().indexes_home())
     (tmp_path / "indexes").mkdir()
     assert Settings().indexes_home() == tmp_path / "indexes"
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"workers = " + DIGITS.encode(), "is not TOML: Exceeds the limit"),
+        (b"workers = " + b"[" * 100_000, "is larger than 10,000 bytes"),
+        (b"workers = " + b"[" * 9_000, "is not TOML"),
+        (b"workers = " + b"{a=" * 3_000, "is not TOML"),
+        (b"a." * 4_000 + b"a = 1", "is not TOML|is no setting"),
+        (b"#" * 10**8, "is larger than 10,000 bytes"),
+        (b'model = "\xff"', "is not TOML"),
+        (b"\0", "is not TOML"),
+        (b"workers = 0x" + b"f" * 5000, "A number that is too long in .* is no value"),
+        (b"workers = [1]", r"\[1\] in .* is no value .* It takes a whole number from 0\."),
+        (b"workers = -1", "-1 in .* is no value"),
+        (b"workers = 1.5", "1.5 in .* is no value"),
+        (b"workers = true", "True in .* is no value"),
+        (b"workers = 1e400", "inf in .* is no value"),
+        (b"workers = 1979-05-27", "is no value"),
+        (b"decode_timeout_s = nan", "nan in .* is no value .* It takes a number from 0"),
+        (b"decode_timeout_s = inf", "inf in .* is no value"),
+        (b"decode_timeout_s = 1e300", "is no value"),
+        (b"decode_timeout_s = {}", "is no value"),
+        (b"offline = 2", "2 in .* is no value .* It takes true or false"),
+        (b"model = 1", "1 in .* is no value .* It takes a text"),
+        (b"model = []", "is no value"),
+        (b'model = "a\\u0000b"', "is no value"),
+        (b'home = "a\\u0000b"', "is no value"),
+        (b"home = {a = 1}", "is no value"),
+        (b'home = "~nobody-of-this-name/a"', "is no value"),
+        (b'model = ["' + b"a" * 9_000 + b'"]', r"a\.\.\. in .* is no value"),
+        (b"a" * 1000 + b" = 1", "which is no setting"),
+        (b'"\\u001b[31m" = 1', r"'\\x1b\[31m', which is no setting"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_sentence(variables, content, sentence):
+    path = Path(variables["MMSEARCH_CONFIG"])
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises((UsageError, UnknownNameError), match=sentence) as caught:
+        load_settings(variables)
+    assert len(caught.value.message) < 500
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_file_is_refused(variables, tmp_path):
+    (tmp_path / "config" / "settings.toml").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"cannot be read: not a regular file\."):
+        load_settings(variables)
+    with pytest.raises(UsageError, match=r"cannot be read: not a regular file\."):
+        store_setting("model", "starter", variables)
+
+
+def test_a_file_that_is_no_toml_is_not_overwritten(variables):
+    write(variables, "workers = " + DIGITS)
+    with pytest.raises(UsageError, match="is not TOML"):
+        store_setting("model", "starter", variables)
+    assert Path(variables["MMSEARCH_CONFIG"]).read_text() == "workers = " + DIGITS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKERS", DIGITS),
+        ("WORKERS", "1e400"),
+        ("WORKERS", "-1"),
+        ("WORKERS", "nan"),
+        ("WORKERS", "[" * 100_000),
+        ("MAX_PIXELS", "9" * 30),
+        ("DECODE_TIMEOUT_S", "nan"),
+        ("DECODE_TIMEOUT_S", "1e400"),
+        ("DECODE_TIMEOUT_S", "-0.1"),
+        ("DECODE_MEMORY_MB", "\udcff"),
+        ("OFFLINE", DIGITS),
+        ("HOME", "~nobody-of-this-name"),
+    ],
+)
+def test_a_hostile_variable_is_refused_in_one_sentence(variables, name, value):
+    with pytest.raises(UsageError, match=rf"in \$MMSEARCH_{name} is no value") as caught:
+        load_settings(variables | {f"MMSEARCH_{name}": value})
+    assert len(caught.value.message) < 200
+    caught.value.message.encode()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from contextlib import suppress
 
 import pytest
@@ -95,6 +96,13 @@ class TestSidecars:
                 read_sidecar(os.fsencode(path.with_suffix(suffix)))
 
 
+def test_xmp_that_is_nested_deeply_is_refused():
+    for depth in (101, 40_000):
+        with pytest.raises(DecodeError, match="nested more than 100 deep"):
+            parse_xmp(b"<a>" * depth, TextSource.SIDECAR)
+    assert parse_xmp(b"<a>" * 100 + b"</a>" * 100, TextSource.SIDECAR).texts == ()
+
+
 def test_xmp_has_texts_languages_keywords_and_a_place():
     facts = parse_xmp(XMP.encode(), TextSource.SIDECAR)
     assert {("title", "Harbour", None), ("description", "Boote im Hafen", "de")} <= told(
@@ -126,6 +134,13 @@ class TestNames:
     )
     def test_words(self, path, words):
         assert [text.text for text in words_of(path)] == ([words] if words else [])
+
+    @pytest.mark.parametrize("ending", ["!", "", "o"])
+    def test_no_name_takes_more_than_linear_time(self, ending):
+        began = time.process_time()
+        words_of(b"img1" + b"mpmm" * 60 + b"pmamhs" * 200 + ending.encode())
+        # It takes less than a millisecond; what backtracks takes years.
+        assert time.process_time() - began < 5
 
     @given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
     def test_any_name_gives_words_or_none(self, path):
@@ -174,6 +189,107 @@ class TestTables:
         table = photos / "c.parquet"
         parquet.write_table(arrow.table({"path": ["a.jpg"], "caption": ["A dog"]}), table)
         assert told(self.read(table, photos)[b"a.jpg"]) == {("caption", "A dog", None)}
+
+    def write_parquet(self, photos, columns, **options):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        arrow = pytest.importorskip("pyarrow")
+        table = photos / "c.parquet"
+        parquet.write_table(arrow.table(columns), table, compression="zstd", **options)
+        return table
+
+    def test_parquet_of_every_type(self, photos):
+        columns = {
+            "Path": [b"a.jpg", b"b.jpg", None],
+            "caption": [["A dog", "wet"], [], None],
+            "language": ["en", None, "de"],
+            "other": [1, 2, 3],
+        }
+        found = self.read(self.write_parquet(photos, columns), photos)
+        assert told(found[b"a.jpg"]) == {("caption", "A dog", "en"), ("caption", "wet", "en")}
+        assert set(found) == {b"a.jpg"}
+
+    def test_parquet_without_the_columns_names_those_that_it_has(self, photos):
+        table = self.write_parquet(photos, {"path": ["a.jpg"], "lang": ["en"], "other": [1]})
+        with pytest.raises(SourceError, match="the columns are path, lang, other"):
+            self.read(table, photos)
+
+    def test_a_value_that_many_rows_of_parquet_share_takes_no_more_memory(self, photos):
+        arrow = pytest.importorskip("pyarrow")
+        rows = 10_000
+        shared = arrow.DictionaryArray.from_arrays([0] * rows, ["a" * 900_000])
+        names = [f"{row}.jpg" for row in range(rows)]
+        table = self.write_parquet(photos, {"path": names, "caption": shared})
+        assert table.stat().st_size < 100_000
+        # Decoded, it would take 9 GB.
+        with pytest.raises(SourceError, match=r"grows to more than 1,000 times its size\."):
+            self.read(table, photos)
+
+    def test_a_row_of_parquet_that_is_larger_than_memory_is_refused(self, photos):
+        arrow = pytest.importorskip("pyarrow")
+        values = 300_000
+        shared = arrow.DictionaryArray.from_arrays([0] * values, ["a" * 10_000])
+        captions = arrow.ListArray.from_arrays([0, values], shared)
+        table = self.write_parquet(photos, {"path": ["a.jpg"], "caption": captions})
+        assert table.stat().st_size < 10_000
+        with pytest.raises(SourceError, match=r"needs more than 1 GiB of memory to be decoded\."):
+            self.read(table, photos)
+
+    def test_more_rows_than_a_file_of_its_size_can_hold_are_refused(self, photos):
+        arrow = pytest.importorskip("pyarrow")
+        rows = 3_000_000
+        columns = {
+            name: arrow.DictionaryArray.from_arrays(arrow.repeat(0, rows), ["a"])
+            for name in ("path", "caption")
+        }
+        table = self.write_parquet(photos, columns)
+        assert table.stat().st_size < 20_000
+        with pytest.raises(SourceError, match=r"grows to more than 1,000 times its size\."):
+            self.read(table, photos)
+
+    def test_damaged_parquet_is_refused_whatever_is_damaged(self, photos):
+        table = self.write_parquet(
+            photos, {"path": ["a.jpg"] * 50, "caption": [f"A dog {at}" for at in range(50)]}
+        )
+        whole = table.read_bytes()
+        for at in range(4, len(whole), len(whole) // 12):
+            table.write_bytes(whole[:at] + b"\xff" * 4 + whole[at + 4 :])
+            with suppress(SourceError):
+                self.read(table, photos)
+
+    @pytest.mark.parametrize(
+        ("name", "begin", "piece"),
+        [
+            ("c.csv", "path,caption\na.jpg,", "a"),
+            ("c.csv", "path,caption\na.jpg", ",a"),
+            ("c.csv", 'path,caption\na.jpg,"', "a\n"),
+            ("c.csv", "path,caption\na.jpg", ',"\n"'),
+            ("c.csv", "path,caption", ",a"),
+            ("c.jsonl", '{"path": "a.jpg", "caption": "', "a"),
+            ("c.jsonl", "", " "),
+        ],
+    )
+    def test_a_row_without_an_end_is_refused_before_it_is_read_whole(
+        self, photos, name, begin, piece
+    ):
+        table = photos / name
+        table.write_text(begin + piece * 1_100_000)
+        with pytest.raises(SourceError, match=r"line \d+: a row has more than 1,000,000 charac"):
+            self.read(table, photos)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "[" * 100_000,
+            '{"path": ' * 100_000,
+            '{"path": ' + "9" * 5000 + "}",
+            '{"path": "a.jpg", "caption": ' + "[" * 100_000,
+        ],
+    )
+    def test_json_lines_nested_deeply_or_with_long_numbers(self, photos, content):
+        table = photos / "c.jsonl"
+        table.write_text(content)
+        with pytest.raises(SourceError, match=r"line 1 is not JSON\."):
+            self.read(table, photos)
 
     @pytest.mark.parametrize(
         ("name", "content", "complaint"),

@@ -1,0 +1,156 @@
+"""Parquet as JSON Lines, converted in a process of its own with a limit of memory.
+
+A few bytes of Parquet can stand for gigabytes: pages are compressed, and one run repeats a value
+or a length millions of times. The decoder is C++ and cannot be told when to stop, so the process
+that runs it is limited instead.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from mmsearch.core.errors import MissingExtraError, SourceError
+
+MAX_MEMORY_BYTES: Final = 1 << 30
+MAX_ROW_CHARS: Final = 1_000_000
+MAX_GROWTH: Final = 1000
+FREE_CHARS: Final = 10_000_000
+"""A table may always hold so much text, and beyond that `MAX_GROWTH` times its size."""
+
+_ROW_COST: Final = 64
+_BATCH_ROWS: Final = 256
+_LISTED_COLUMNS: Final = 20
+_DAMAGED: Final = "is no Parquet file, or a damaged one"
+_MEMORY: Final = f"needs more than {MAX_MEMORY_BYTES >> 30} GiB of memory to be decoded"
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
+    """Yield the rows of a table.
+
+    Args:
+        path: A Parquet file.
+        columns: Groups of names in lower case; only columns of these names are decoded. Where the
+            table has none of the first group, or none of the second, it yields one row with the
+            names of its first columns and no values.
+
+    Raises:
+        SourceError: The table is damaged, or exceeds a limit.
+        MissingExtraError: pyarrow is not installed.
+        OSError: The file cannot be opened.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtraError(
+            "Reading Parquet needs the Python package 'pyarrow', which is not installed.",
+            "Install it with: pip install 'mmsearch[parquet]'",
+        )
+    path.open("rb").close()
+    # -P: a folder that the command runs in gives no modules.
+    command = [sys.executable, "-P", "-m", __name__, str(path.absolute()), json.dumps(columns)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield from _rows_of(path, process)
+        finally:
+            process.kill()
+
+
+def _rows_of(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Row]:
+    """Yield what a process says; its last line is no row, but a reason, or null if all is read."""
+    if process.stdout is None:
+        return
+    # Escapes take up to 12 bytes for a character.
+    limit = 12 * MAX_ROW_CHARS + 1
+    while (line := process.stdout.readline(limit)).endswith(b"\n"):
+        row = json.loads(line)
+        if isinstance(row, dict):
+            yield row
+        elif row is None:
+            return
+        else:
+            raise SourceError(f"{path} {row}.", "Give it as .csv or .jsonl.")
+    # The decoder crashed, or the system ended it.
+    raise SourceError(f"{path} {_DAMAGED}.")
+
+
+# --- in the process ---
+
+
+def convert(path: str, columns: Sequence[Sequence[str]]) -> None:
+    """Print a Parquet file as JSON Lines, and at last null, or the reason why it ends early."""
+    from pyarrow import ArrowException  # noqa: PLC0415 - large, and rarely needed
+
+    reason: str | None = None
+    try:
+        _limit_memory()
+        _print_rows(path, columns)
+    except MemoryError:
+        reason = _MEMORY
+    except UnicodeDecodeError:
+        reason = "is not UTF-8 text"
+    except _LimitError as error:
+        reason = str(error)
+    except (ArrowException, OSError, ValueError, TypeError, RecursionError):
+        reason = _DAMAGED
+    print(json.dumps(reason), flush=True)  # noqa: T201 - to the process that asked
+
+
+class _LimitError(Exception):
+    """The table exceeds a limit; the message is a clause."""
+
+
+def _print_rows(path: str, columns: Sequence[Sequence[str]]) -> None:
+    from pyarrow import parquet, set_cpu_count, set_memory_pool, system_memory_pool  # noqa: PLC0415
+
+    # Others reserve more than they use.
+    set_memory_pool(system_memory_pool())
+    set_cpu_count(1)
+    left = max(FREE_CHARS, MAX_GROWTH * Path(path).stat().st_size)
+    with parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        known = [{name for name in names if name.strip().lower() in group} for group in columns]
+        if not known[0] or not known[1]:
+            listed = [name[:60] for name in names[:_LISTED_COLUMNS]]
+            print(json.dumps(dict.fromkeys(listed)))  # noqa: T201
+            return
+        wanted = [name for name in names if any(name in group for group in known)]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
+            for row in batch.to_pylist():
+                line = json.dumps(row, default=_plain)
+                left -= len(line) + _ROW_COST
+                if len(line) > 12 * MAX_ROW_CHARS:
+                    raise _LimitError(f"has a row of more than {MAX_ROW_CHARS:,} characters")
+                if left < 0:
+                    raise _LimitError(f"grows to more than {MAX_GROWTH:,} times its size")
+                print(line)  # noqa: T201
+
+
+def _plain(value: object) -> str:
+    """Return a value that JSON does not know as text."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _limit_memory() -> None:
+    """Let allocations fail beyond the limit; what the libraries take by themselves is free."""
+    with suppress(ImportError, OSError):
+        import resource  # noqa: PLC0415 - there is none on Windows
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + MAX_MEMORY_BYTES
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+if __name__ == "__main__":
+    convert(sys.argv[1], json.loads(sys.argv[2]))
