@@ -28,6 +28,9 @@ from mmsearch.resident.meeting import (
 TAKEN_UP_WITHIN_S = 0.5
 """Of a process that is busy or stands still, no more is expected: the command does it itself."""
 
+ANSWERED_WITHIN_S = 60.0
+"""After so many seconds the command does it itself, though the process has taken it up."""
+
 Printed = list[tuple[int, bytes]]
 """What to write, in this order: a file descriptor (1 or 2), and bytes."""
 
@@ -58,7 +61,7 @@ def ask(index: Path, settings: Settings, arguments: Sequence[str]) -> Printed | 
             send(connection, _call(index, settings, arguments))
             if receive(connection, 1) != TAKEN_UP:
                 return None
-            connection.settimeout(None)
+            connection.settimeout(ANSWERED_WITHIN_S)
             header = receive_header(connection)
             return [(stream, receive(connection, size)) for stream, size in header["printed"]]
     except (OSError, EOFError, ValueError, KeyError, TypeError):

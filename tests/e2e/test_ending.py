@@ -179,7 +179,7 @@ CALL = (
     '"capabilities":{},"clientInfo":{"name":"test","version":"1"}}}\n'
     '{"jsonrpc":"2.0","method":"notifications/initialized"}\n'
     '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":'
-    '{"name":"search_pictures","arguments":{"query":"block"}}}\n'
+    '{"name":"search_images","arguments":{"query":"block"}}}\n'
 )
 
 
