@@ -11,13 +11,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import ConfigDict, ValidationError, model_validator
 
 from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.requests import Hit
 from mmsearch.integrations.lines import literally, query_of
+from mmsearch.integrations.options import check_options, check_source, check_text
 from mmsearch.integrations.telling import facts_of, told_by
 from mmsearch.integrations.turns import turn_of
 
@@ -28,11 +31,16 @@ try:
     )
     from langchain_core.documents import Document
     from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables.config import run_in_executor
 except ModuleNotFoundError as missing:
     raise MissingExtraError(
         "The retriever needs the Python package 'langchain-core', which is not installed.",
         "Install it with: pip install 'mmsearch[langchain]'",
     ) from missing
+
+
+PER_CALL = ("k", "filters", "mode", "min_score", "min_confidence", "literal")
+"""What a call may change: ``retriever.invoke("a red car", k=3)``."""
 
 
 class MMSearchRetriever(BaseRetriever):
@@ -52,7 +60,14 @@ class MMSearchRetriever(BaseRetriever):
         min_confidence: Hits with a lower confidence are left out.
         literal: Take a text as the words that it is, whatever signs it holds: for questions that
             people or models write without knowing the query language.
+
+    All of them but ``source`` can also be given to ``invoke`` and its like, for one call.
+
+    Raises:
+        UsageError: An argument is unknown or of a wrong type.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     source: Any
     k: int = 10
@@ -62,9 +77,55 @@ class MMSearchRetriever(BaseRetriever):
     min_confidence: float | None = None
     literal: bool = False
 
+    def __init__(self, **arguments: Any) -> None:
+        try:
+            super().__init__(**arguments)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+            )
+            raise UsageError(
+                f"A retriever cannot be made of these arguments: {wrong}.",
+                f"It takes {', '.join(('source', *PER_CALL))}.",
+            ) from error
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_source(self.source, self.filters)
+        check_options(self.k, self.mode, self.min_score, self.min_confidence)
+        return self
+
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **changes: Any
     ) -> list[Document]:
+        return self._changed(changes)._search(query)  # noqa: SLF001 - of this class
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **changes: Any
+    ) -> list[Document]:
+        return await self._changed(changes)._asearch(query)  # noqa: SLF001 - of this class
+
+    def _changed(self, changes: Mapping[str, Any]) -> Self:
+        """Return the retriever with other options, for one call."""
+        # LangChain's own argument comes along.
+        given = {name: value for name, value in changes.items() if name != "verbose"}
+        if not given:
+            return self
+        unknown = sorted(given.keys() - set(PER_CALL))
+        if unknown:
+            raise UsageError(
+                f"A call of the retriever takes no {', '.join(unknown)}.",
+                f"It takes {', '.join(PER_CALL)}.",
+            )
+        own = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**own | given)
+
+    async def _asearch(self, query: str) -> list[Document]:
+        if isinstance(self.source, AsyncClient):
+            return self._documents(await self._ask(self.source, query))
+        return await run_in_executor(None, self._search, query)
+
+    def _search(self, query: str) -> list[Document]:
         if isinstance(self.source, AsyncClient):
             raise UsageError(
                 "An AsyncClient cannot be waited for.", "Call ainvoke(), or give a Client."
@@ -84,13 +145,6 @@ class MMSearchRetriever(BaseRetriever):
                 )
             )
 
-    async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
-    ) -> list[Document]:
-        if not isinstance(self.source, AsyncClient):
-            return await super()._aget_relevant_documents(query, run_manager=run_manager)
-        return self._documents(await self._ask(self.source, query))
-
     def _ask(self, client: Client | AsyncClient, query: str) -> Any:
         """The hits, or what is awaited for them."""
         return client.search(
@@ -103,6 +157,7 @@ class MMSearchRetriever(BaseRetriever):
         )
 
     def _line(self, query: str) -> str:
+        check_text(query)
         return literally([query]) if self.literal else query
 
     def _documents(self, hits: Sequence[Hit | RemoteHit]) -> list[Document]:

@@ -24,6 +24,7 @@ from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageErro
 from mmsearch.core.queries import Filters
 from mmsearch.core.requests import Hit
 from mmsearch.integrations.lines import literally, query_of
+from mmsearch.integrations.options import check_options, check_source, check_text
 from mmsearch.integrations.telling import facts_of, told_by
 from mmsearch.integrations.turns import turn_of
 
@@ -31,7 +32,7 @@ try:
     from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.image_retriever import BaseImageRetriever
-    from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle
+    from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, QueryType
 except ModuleNotFoundError as missing:
     raise MissingExtraError(
         "The retriever needs the Python package 'llama-index-core', which is not installed.",
@@ -64,7 +65,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         verbose: LlamaIndex's.
 
     Raises:
-        UsageError: The source is none, or does not take such filters.
+        UsageError: The source is none, does not take such filters, or an argument is of a wrong
+            type.
     """
 
     def __init__(
@@ -80,16 +82,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
-        if not isinstance(source, Index | Client | AsyncClient):
-            raise UsageError(
-                f"A retriever cannot search in a {type(source).__name__}.",
-                "Give an mmsearch.Index, a Client or an AsyncClient as source.",
-            )
-        if isinstance(source, Index) and not isinstance(filters, Filters | None):
-            raise UsageError(
-                "An index takes no mapping as filters.",
-                "Make them with mmsearch.parse_filters(orientation='portrait') and its like.",
-            )
+        check_source(source, filters)
+        check_options(k, mode, min_score, min_confidence)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
         self.source = source
         self.k = k
@@ -98,6 +92,20 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         self.min_score = min_score
         self.min_confidence = min_confidence
         self.literal = literal
+
+    def retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
+        """Return the nodes of a query.
+
+        Raises:
+            InvalidQueryError: It is neither a text nor a bundle, or asks for nothing.
+        """
+        _check_query(str_or_query_bundle)
+        return super().retrieve(str_or_query_bundle)
+
+    async def aretrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
+        """Return the nodes of a query; see `retrieve`."""
+        _check_query(str_or_query_bundle)
+        return await super().aretrieve(str_or_query_bundle)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if isinstance(self.source, AsyncClient):
@@ -190,6 +198,10 @@ def node_of(hit: Hit | RemoteHit, url: str = "") -> ImageNode:
         excluded_embed_metadata_keys=list(metadata),
         **place,
     )
+
+
+def _check_query(asked: object) -> None:
+    check_text(asked.query_str if isinstance(asked, QueryBundle) else asked)
 
 
 def _words_of(asked: QueryBundle) -> QueryBundle:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField, RunnableLambda
+from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 import mmsearch
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
@@ -19,6 +20,82 @@ QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 
 def ids(documents):
     return [document.metadata["id"] for document in documents]
+
+
+class TestStandard(RetrieversIntegrationTests):
+    """What LangChain expects of every retriever."""
+
+    @pytest.fixture(autouse=True)
+    def _source(self, index):
+        self.source = index
+
+    @property
+    def retriever_constructor(self):
+        return MMSearchRetriever
+
+    @property
+    def retriever_constructor_params(self):
+        return {"source": self.source}
+
+    @property
+    def retriever_query_example(self):
+        return "a dog"
+
+
+def test_a_call_may_change_what_is_asked(index):
+    retriever = MMSearchRetriever(source=index, k=2)
+    portrait = mmsearch.parse_filters(orientation="portrait")
+    expected = [hit.id for hit in index.search("a dog", 5, filters=portrait, mode="vector")]
+    changes = {"k": 5, "filters": portrait, "mode": "vector"}
+    assert ids(retriever.invoke("a dog", **changes)) == expected
+    assert ids(asyncio.run(retriever.ainvoke("a dog", **changes))) == expected
+    assert len(retriever.invoke("a dog", verbose=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"source": "x"}, "A retriever cannot search in a str. Give an mmsearch.Index"),
+        ({"source": None}, "A retriever cannot search in a NoneType."),
+        ({}, "source: Field required"),
+        ({"top_k": 3}, "top_k: Extra inputs are not permitted. It takes source, k, "),
+        ({"k": "many"}, "k: Input should be a valid integer"),
+        ({"k": 0}, "k is 0, but it is a number of hits."),
+        ({"mode": 5}, "mode: Input should be a valid string"),
+        ({"min_score": "high"}, "min_score: Input should be a valid number"),
+        ({"filters": {"orientation": "portrait"}}, "An index takes no mapping as filters."),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(index, arguments, said):
+    given = arguments if "source" in arguments or not arguments else {"source": index} | arguments
+    with pytest.raises(UsageError) as caught:
+        MMSearchRetriever(**given)
+    assert said in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"top_k": 3}, "A call of the retriever takes no top_k. It takes k, filters, mode, "),
+        ({"source": 1}, "A call of the retriever takes no source."),
+        ({"k": 0}, "k is 0, but it is a number of hits."),
+        ({"k": "x"}, "k: Input should be a valid integer"),
+    ],
+)
+def test_wrong_arguments_of_a_call_get_a_sentence(index, changes, said):
+    retriever = MMSearchRetriever(source=index)
+    for call in (retriever.invoke, lambda *a, **kw: asyncio.run(retriever.ainvoke(*a, **kw))):
+        with pytest.raises(UsageError) as caught:
+            call("a dog", **changes)
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("query", [5, None, ["a dog"], {"q": "a dog"}, b"a dog"])
+def test_a_query_is_a_text(index, query):
+    for literal in (False, True):
+        with pytest.raises(InvalidQueryError, match="A query is a text, not a "):
+            MMSearchRetriever(source=index, literal=literal).invoke(query)
 
 
 def test_documents_are_hits(index):

@@ -82,6 +82,37 @@ def test_nodes_are_hits(index):
         assert "thumbnail" not in found.metadata
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"k": "many"}, "k is 'many', but it is a number of hits."),
+        ({"k": 0}, "k is 0, but it is a number of hits."),
+        ({"k": True}, "k is True, but it is a number of hits."),
+        ({"mode": 5}, "mode is 5, but it is a text."),
+        ({"min_score": "high"}, "min_score is 'high', but it is a number."),
+        ({"min_confidence": [1]}, "min_confidence is [1], but it is a number."),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(index, arguments, said):
+    with pytest.raises(UsageError) as caught:
+        MMSearchRetriever(index, **arguments)
+    assert said in str(caught.value)
+
+
+def test_unknown_arguments_are_refused(index):
+    with pytest.raises(TypeError, match="top_k"):
+        MMSearchRetriever(index, top_k=3)
+
+
+@pytest.mark.parametrize("query", [5, None, ["a dog"], b"a dog", QueryBundle(None)])
+def test_a_query_is_a_text_or_a_bundle(index, query):
+    retriever = MMSearchRetriever(index)
+    with pytest.raises(InvalidQueryError, match="A query is a text, not a "):
+        retriever.retrieve(query)
+    with pytest.raises(InvalidQueryError, match="A query is a text, not a "):
+        asyncio.run(retriever.aretrieve(query))
+
+
 def test_nodes_can_be_stored(told):
     for found in MMSearchRetriever(told).retrieve("mill"):
         stored = json.loads(json.dumps(found.node.to_dict()))

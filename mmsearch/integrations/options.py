@@ -1,0 +1,53 @@
+"""Checks of what retrievers are given."""
+
+from __future__ import annotations
+
+from mmsearch.api import Index
+from mmsearch.client import AsyncClient, Client
+from mmsearch.core.errors import InvalidQueryError, UsageError
+from mmsearch.core.queries import Filters
+
+
+def check_source(source: object, filters: object) -> None:
+    """Check that a retriever can search a source with filters.
+
+    Raises:
+        UsageError: The source is no index or client, or does not take such filters.
+    """
+    if not isinstance(source, Index | Client | AsyncClient):
+        raise UsageError(
+            f"A retriever cannot search in a {type(source).__name__}.",
+            "Give an mmsearch.Index, a Client or an AsyncClient as source.",
+        )
+    if isinstance(source, Index) and not isinstance(filters, Filters | None):
+        raise UsageError(
+            "An index takes no mapping as filters.",
+            "Make them with mmsearch.parse_filters(orientation='portrait') and its like.",
+        )
+
+
+def check_options(k: object, mode: object, min_score: object, min_confidence: object) -> None:
+    """Check the types of what a search takes.
+
+    Raises:
+        UsageError: One is of a wrong type, or k is below 1.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise UsageError(f"k is {k!r}, but it is a number of hits.", "Give a whole number above 0.")
+    if not isinstance(mode, str | None):
+        raise UsageError(f"mode is {mode!r}, but it is a text.", "Give vector, text or hybrid.")
+    for name, value in (("min_score", min_score), ("min_confidence", min_confidence)):
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+            raise UsageError(f"{name} is {value!r}, but it is a number.", "Give one, or None.")
+
+
+def check_text(text: object) -> None:
+    """Check that a query is a text.
+
+    Raises:
+        InvalidQueryError: It is of another type.
+    """
+    if not isinstance(text, str):
+        raise InvalidQueryError(
+            f"A query is a text, not a {type(text).__name__}.", "Describe a picture in words."
+        )
