@@ -151,7 +151,8 @@ def test_closed_streams_through_a_process_that_stays(environment, shell, home):
         assert shell('"$mmsearch" query dog <&- >&- 2>&-') == (0, b"", b"")
         code, out, said = shell('"$mmsearch" query dog -k 1 2>&-')
         assert (code, out.count(b"\n"), said) == (0, 1, b"")
-        assert shell('"$mmsearch" query dog >/dev/full')[::2] == (1, LOST)
+        code, _, said = shell('"$mmsearch" query dog >/dev/full')
+        assert (code, said.endswith(LOST)) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,8 @@ def test_names_can_be_printed_in_any_encoding(shell, folder, variables):
     assert {code for code, *_ in printed.values()} == {0}
     lines = printed["query dog -k 9"][1]
     assert rb"broken \xff.jpg" in lines
-    assert (b"caf\xe9 " in lines) or (b"caf\\xe9 " in lines) or ("caf\u00e9 ".encode() in lines)
+    names = (b"caf\xe9 ", b"caf\\xe9 ", b"caf\\xc3\\xa9 ", "caf\u00e9 ".encode())
+    assert sum(name in lines for name in names) == 1
     paths = printed["query dog -k 9 --paths"][1].splitlines()
     assert all(os.path.isfile(path) for path in paths)
     assert len(paths) == 8
