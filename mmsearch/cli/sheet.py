@@ -99,22 +99,30 @@ def _text(
 
 def _page(index: Index, result: SearchResult) -> str:
     query = html.escape(display_path(result.query))
-    return f"""<!doctype html>
+    return f"""<!DOCTYPE html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
+<meta name="description" content="The pictures that a query found, with their scores.">
 <title>{query}</title>
 <style>
 body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }}
 ol {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1.5rem;
      list-style: none; padding: 0 }}
 img {{ width: 100%; height: 16rem; object-fit: contain; background: #f4f4f4 }}
+.none {{ display: block; height: 16rem; background: #f4f4f4 }}
 small {{ color: #666; overflow-wrap: anywhere }}
 </style>
+</head>
+<body>
+<main>
 <h1>{query}</h1>
 <p>{len(result.hits)} of {result.pictures:,} pictures, found with {_escaped(result.encoder)}.</p>
 <ol>
 {"".join(_items(index, result.hits))}</ol>
+</main>
+</body>
 </html>
 """
 
@@ -129,11 +137,13 @@ def _items(index: Index, hits: Sequence[Hit]) -> list[str]:
     for hit in hits:
         content = index.thumbnail(hit, 2 * THUMBNAIL_PX)
         name = html.escape(display_path(relative(hit.path)))
-        source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}" if content else ""
-        link = html.escape(hit.path.as_uri()) if content else ""
+        shown = '<span class="none"></span>'
+        if content:
+            source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+            link = html.escape(hit.path.as_uri())
+            shown = f'<a href="{link}"><img src="{source}" alt="{name}"></a>'
         items.append(
-            f'<li><a href="{link}"><img src="{source}" alt="{name}"></a>'
-            f"<div><b>{hit.rank}.</b> {hit.score:.3f}</div>"
+            f"<li>{shown}<div><b>{hit.rank}.</b> {hit.score:.3f}</div>"
             f"<small>{name}<br>{_escaped(hit.width)}&times;{_escaped(hit.height)}, "
             f"{_escaped(date_of(hit))}</small></li>\n"
         )

@@ -77,7 +77,7 @@ export function takePictures(given, named) {
  */
 export function showGiven(pictures) {
   const list = document.getElementById("chips");
-  list.hidden = pictures.length === 0;
+  document.getElementById("given").hidden = pictures.length === 0;
   list.replaceChildren(
     ...pictures.map(({ source, name, drop }) => {
       const entry = document.createElement("li");
