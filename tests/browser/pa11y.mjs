@@ -1,4 +1,5 @@
-// Reads [{url, dark, width, actions}] from its input, and writes what pa11y says about each.
+// Reads [{url, dark, width, actions}] from its input. Writes what pa11y says about each page after its
+// actions, and what the page is then.
 
 import pa11y from "pa11y";
 import puppeteer from "puppeteer";
@@ -21,7 +22,7 @@ for (const { url, dark, width, actions } of asked) {
     standard: "WCAG2AA",
     viewport: { width, height: 844 },
   });
-  told.push({ title: found.documentTitle, issues: found.issues });
+  told.push({ html: await page.content(), issues: found.issues });
   await page.close();
 }
 await browser.close();
