@@ -12,7 +12,7 @@ from mmsearch.assembly import catalogs
 from mmsearch.assembly.indexing import index_builder
 from mmsearch.assembly.parts import make_blend, make_fusion, vector_index_plugin
 from mmsearch.core.errors import DecodeError, MMSearchError
-from mmsearch.core.files import open_regular, stored_mtime_ns
+from mmsearch.core.files import open_regular, refused_file, stored_mtime_ns
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Query, Term
 from mmsearch.core.records import FoundTexts, SeenFile, SeenFolder, Sidecar
@@ -47,7 +47,10 @@ class ToyModality:
 
     def read(self, path, edge_px):
         with open_regular(path) as file:
-            content = file.read()
+            try:
+                content = file.read()
+            except OSError as error:
+                raise refused_file(error) from error
         if content.startswith(b"bad"):
             raise DecodeError("it is bad")
         return Decoded(Picture(EDGE, EDGE, "TOY"), pixels_of(content))

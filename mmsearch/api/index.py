@@ -12,6 +12,7 @@ from mmsearch.api.searching import SearchedIndex
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.parts import make_fusion, refuse_unknown_vector_index
 from mmsearch.core.errors import UsageError
+from mmsearch.core.io_errors import with_readable_os_errors
 from mmsearch.core.records import Identity
 from mmsearch.core.requests import (
     IndexReport,
@@ -27,6 +28,7 @@ WATCH_WAITS_S = 3600.0
 """A watcher waits for other writers of the index."""
 
 
+@with_readable_os_errors
 class Index(SearchedIndex):
     """One index. Not for use by several threads at once."""
 

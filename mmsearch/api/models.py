@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmsearch.assembly.models import make_encoder, offered_models
+from mmsearch.core.io_errors import readable_os_errors
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, store_setting
 from mmsearch.core.types import ModelInfo
 
 
+@readable_os_errors()
 def list_models(settings: Settings | None = None) -> list[ModelInfo]:
     """Every model that the encoders offer, and whether its weights are here."""
     return offered_models(settings or load_settings(), lambda line: None)
 
 
+@readable_os_errors()
 def open_model(
     name: str,
     *,
@@ -39,6 +42,7 @@ def open_model(
     return make_encoder(name, chosen, say or (lambda line: None))
 
 
+@readable_os_errors()
 def use_model(name: str, *, say: Callable[[str], None] | None = None) -> Path:
     """Make a model the one of new indexes, after making sure that it can be had.
 

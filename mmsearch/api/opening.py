@@ -9,6 +9,7 @@ from pathlib import Path
 from mmsearch.api.index import Index
 from mmsearch.assembly.searching import picture_reader
 from mmsearch.core.hardware import processors
+from mmsearch.core.io_errors import readable_os_errors
 from mmsearch.core.layout import IndexLayout, index_names
 from mmsearch.core.requests import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
@@ -16,6 +17,7 @@ from mmsearch.core.upkeep import CopyReport
 from mmsearch.engine.pictures import PictureReader
 
 
+@readable_os_errors()
 def open_index(
     name: str = "default",
     *,
@@ -45,6 +47,7 @@ def open_index(
     return Index(IndexLayout.of(chosen.indexes_home(), name), chosen, say or (lambda line: None))
 
 
+@readable_os_errors()
 def restore_index(
     backup: str | os.PathLike[str],
     name: str = "default",
@@ -69,6 +72,7 @@ def restore_index(
         return index.restore_from(Path(backup).expanduser().absolute(), replace=replace)
 
 
+@readable_os_errors()
 def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus]:
     """The indexes of a folder, by name."""
     folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()

@@ -19,6 +19,7 @@ from mmsearch.assistant.offered import INSTRUCTIONS, Tool, offered
 from mmsearch.assistant.tools import Answer, Part, Tools
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError, UnknownNameError, UsageError
+from mmsearch.core.io_errors import readable_os_error
 
 Context = ServerRequestContext[Any]
 
@@ -48,6 +49,9 @@ def make_server(tools: Tools) -> Server[Any]:
         except Exception as error:
             if os.environ.get("MMSEARCH_TRACEBACK"):
                 raise
+            refused = readable_os_error(error)
+            if refused is not None:
+                return _failure(str(refused))
             return _failure(
                 f"Something went wrong that should not: {type(error).__name__}. 'mmsearch check' "
                 "says whether the index is damaged; MMSEARCH_TRACEBACK=1 shows where it happened."

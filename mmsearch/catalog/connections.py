@@ -142,13 +142,15 @@ def rows_of(connection: Connection) -> Rows:
 
 def empty_wal(engine: Engine) -> None:
     """Move everything from the -wal file into the database, unless a reader still needs it."""
-    with _raw(engine) as connection, suppress(sqlite3.OperationalError):
+    # A disk that fails to read is SQLITE_CORRUPT here: a DatabaseError, no OperationalError.
+    with _raw(engine) as connection, suppress(sqlite3.DatabaseError):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def vacuum(engine: Engine) -> None:
     """Write the database again without free pages; killed meanwhile, it stays as it was."""
-    with _raw(engine) as connection:
+    path = engine.get_execution_options()[_PATH]
+    with readable_errors(path), _raw(engine) as connection:
         # As large as the database: on disk, not in memory.
         connection.execute("PRAGMA temp_store = FILE")
         try:

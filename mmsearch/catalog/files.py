@@ -9,12 +9,19 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mmsearch.catalog.limits import QUERY_S, LimitedConnection, interruption
-from mmsearch.core.errors import DamagedFileError, IndexLockedError, MMSearchError, StateError
+from mmsearch.core.errors import (
+    DamagedFileError,
+    DiskFullError,
+    IndexLockedError,
+    MMSearchError,
+    StorageError,
+)
+from mmsearch.core.io_errors import readable_os_error
 
 BUSY_TIMEOUT_S = 10.0
 
@@ -29,15 +36,19 @@ _READABLE: dict[int, tuple[type[MMSearchError], str, str]] = {
     sqlite3.SQLITE_BUSY: (IndexLockedError, "{path} is held by another program.", _WAIT),
     sqlite3.SQLITE_LOCKED: (IndexLockedError, "{path} is held by another program.", _WAIT),
     sqlite3.SQLITE_PROTOCOL: (IndexLockedError, "{path} is held by another program.", _WAIT),
-    sqlite3.SQLITE_PERM: (StateError, "{path} cannot be opened: {error}.", _PERMISSIONS),
+    sqlite3.SQLITE_PERM: (StorageError, "{path} cannot be opened: {error}.", _PERMISSIONS),
     sqlite3.SQLITE_FULL: (
-        StateError,
+        DiskFullError,
         "There is no room left on the disk of {path}.",
         "Free some; what was committed is safe.",
     ),
-    sqlite3.SQLITE_READONLY: (StateError, "{path} cannot be written: {error}.", _PERMISSIONS),
-    sqlite3.SQLITE_CANTOPEN: (StateError, "{path} cannot be opened: {error}.", _PERMISSIONS),
-    sqlite3.SQLITE_IOERR: (StateError, "{path} cannot be read or written: {error}.", _PERMISSIONS),
+    sqlite3.SQLITE_READONLY: (StorageError, "{path} cannot be written: {error}.", _PERMISSIONS),
+    sqlite3.SQLITE_CANTOPEN: (StorageError, "{path} cannot be opened: {error}.", _PERMISSIONS),
+    sqlite3.SQLITE_IOERR: (
+        StorageError,
+        "{path} cannot be read or written: {error}.",
+        _PERMISSIONS,
+    ),
 }
 
 
@@ -102,7 +113,7 @@ class ReadFile:
             if is_new:
                 self._check(rows, self._path)
             yield rows
-            connection.execute("COMMIT")
+            rows.ask("COMMIT")
         except BaseException:
             connection.close()
             raise
@@ -143,8 +154,39 @@ def readable_error(error: BaseException, path: Path) -> MMSearchError | Keyboard
         return None
     if _primary(error) == sqlite3.SQLITE_INTERRUPT:
         return interruption(path)
+    if _primary(error) == sqlite3.SQLITE_CORRUPT:
+        refused = _refused_reading(error, path)
+        if refused is not None:
+            return refused
     kind, sentence, hint = _READABLE.get(_primary(error), (None, "", ""))
     return None if kind is None else kind(sentence.format(path=path, error=error), hint)
+
+
+def _refused_reading(error: sqlite3.Error, path: Path) -> MMSearchError | None:
+    """Return an error if a failing disk, not damage, may be what SQLite calls corruption.
+
+    When the operating system fails to read (EIO), SQLite says SQLITE_CORRUPT: "vdbe.c" turns its
+    SQLITE_IOERR_CORRUPTFS into that. So all of the file is read and checked once more.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(_READ_BYTES):
+                pass
+    except OSError as refused:
+        return readable_os_error(refused)
+    if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT_VTAB:
+        # A full-text table; quick_check does not look into those.
+        return None
+    with suppress(sqlite3.Error), closing(connect(path, "ro")) as connection:
+        if connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+            return StorageError(
+                f"{path} could not be read, but it is sound: the disk may be failing.",
+                "Run it again, and look at the system's log.",
+            )
+    return None
+
+
+_READ_BYTES = 1 << 20
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from mmsearch.catalog.sqlite import SqliteCatalog
 from mmsearch.catalog.wal import commits_passed_over
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.durable import TEMPORARY_SUFFIX, sync_folder
-from mmsearch.core.errors import DamagedFileError, StateError
+from mmsearch.core.errors import DamagedFileError, DiskFullError
 from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.files import create_file
 
@@ -125,7 +125,10 @@ def _create(path: Path) -> None:
 def _refuse_half(unfinished: Path, path: Path) -> None:
     """On a full disk the -wal file stays behind: the database beside it is not whole."""
     if unfinished.with_name(f"{unfinished.name}-wal").exists():
-        raise StateError(f"{path} could not be written: is there no room left on the disk?")
+        raise DiskFullError(
+            f"{path} could not be written whole.",
+            "Free some space on its disk, look at the system's log, and run again.",
+        )
 
 
 def _remove_database(path: Path) -> None:

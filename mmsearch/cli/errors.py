@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mmsearch.cli.output import warn
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.io_errors import sentence_of
+from mmsearch.core.io_errors import readable_os_error
 
 SKIPPED, UNKNOWN, INTERRUPTED = 3, 4, 130
 
@@ -32,16 +32,15 @@ def run_command(app: Callable[[], object]) -> int:
     except Exception as error:
         if os.environ.get("MMSEARCH_TRACEBACK"):
             raise
-        warn(f"Error: {_sentence(error)}")
-        return error.exit_code if isinstance(error, MMSearchError) else 1
+        known = error if isinstance(error, MMSearchError) else readable_os_error(error)
+        warn(f"Error: {_sentence(known or error)}")
+        return known.exit_code if known else 1
     return 0
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, MMSearchError):
         return display_path(str(error))
-    if isinstance(error, OSError | MemoryError):
-        return " ".join(sentence_of(error)).strip()
     return (
         f"something went wrong that should not: {type(error).__name__}: "
         f"{display_path(str(error)[:300])}. 'mmsearch check' says whether the index is "

@@ -14,7 +14,9 @@
     │   ├── NoCallsError               no calls of the command line can be answered here
     │   ├── SchemaError                the catalog is of a newer mmsearch
     │   ├── InspectionError      4     whether the index is damaged could not be found out
-    │   └── DamagedFileError           a file of the index does not match its checksum
+    │   ├── DamagedFileError           a file of the index does not match its checksum
+    │   └── StorageError               the operating system refuses to read, write or allocate
+    │       └── DiskFullError          there is no room left
     ├── ModelUnavailableError    1     weights are not on this machine and cannot be fetched
     ├── MissingExtraError        1     an optional library is not installed
     ├── VectorError              1     an array is not what the seam asks for
@@ -119,6 +121,21 @@ class DamagedFileError(StateError):
     """A file of the index is proved to be damaged: by a checksum, or by a contradiction."""
 
     http_status = 500
+
+
+class StorageError(StateError):
+    """The operating system refuses to read, to write or to allocate; nothing is proved damaged.
+
+    The fact ``errno`` is the number of its error, where that is known.
+    """
+
+    http_status = 503
+
+
+class DiskFullError(StorageError):
+    """There is no room left on a disk, or in a quota."""
+
+    http_status = 507
 
 
 class ModelUnavailableError(MMSearchError):

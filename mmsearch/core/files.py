@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -102,6 +103,29 @@ LATEST_NS = 2**63 - 1
 """2262-04-11: SQLite stores integers of 64 bits."""
 EARLIEST_NS = -(2**63)
 _CLAMP_WIDTH_NS = 2**40
+_TRANSIENT = frozenset(
+    getattr(errno, name)
+    for name in [
+        "EMFILE",
+        "ENFILE",
+        "ENOMEM",
+        "EIO",
+        "ENOSPC",
+        "EDQUOT",
+        "EAGAIN",
+        "EINTR",
+        "ENOBUFS",
+        "ENOLCK",
+        "ESTALE",
+        "ETIMEDOUT",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+    ]
+    if hasattr(errno, name)
+)
+"""What a machine, a disk or a network refuses now and may do later, whatever the file holds."""
 
 
 def open_regular(path: bytes) -> BufferedReader:
@@ -118,7 +142,7 @@ def open_regular(path: bytes) -> BufferedReader:
     except NotRegularError as error:
         raise DecodeError("not a regular file") from error
     except OSError as error:
-        raise DecodeError(reason_of(error)) from error
+        raise refused_file(error) from error
     except ValueError as error:
         raise DecodeError("no file can have such a name") from error
 
@@ -148,7 +172,15 @@ def sha256_of(path: bytes) -> bytes:
         try:
             return hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
-            raise DecodeError(reason_of(error)) from error
+            raise refused_file(error) from error
+
+
+def refused_file(error: OSError) -> DecodeError:
+    """Return the error of a file that the operating system refused to open or read.
+
+    The fact ``transient`` is set if the file itself is not the reason.
+    """
+    return DecodeError(reason_of(error), transient=error.errno in _TRANSIENT)
 
 
 def create_file(path: Path) -> BinaryIO:

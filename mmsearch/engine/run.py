@@ -10,7 +10,7 @@ from itertools import islice
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import MMSearchError, SourceError
+from mmsearch.core.errors import MMSearchError, SourceError, StorageError
 from mmsearch.core.files import sha256_of
 from mmsearch.core.protocols import Executor, Walk
 from mmsearch.core.records import FailedFile, FoundTexts, PlacedFile, SeenFile
@@ -139,6 +139,12 @@ class FolderRun:
     def _refuse_sudden_emptiness(self, seen: int, gone: int) -> None:
         if seen == 0 and gone and not self._request.allow_empty:
             folder = display_path(self._request.folder)
+            if self._walk.unreadable:
+                reason = self._walk.unreadable[0].reason
+                raise StorageError(
+                    f"{folder} could not be read: {reason}.",
+                    "Nothing was changed. Look at the disk, and run again.",
+                )
             raise SourceError(
                 f"{folder} holds no pictures now, but {gone:,} are indexed below it.",
                 "Nothing was changed. If a drive is not mounted, mount it; if the pictures were "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,9 @@ SYSTEM_FOLDERS = frozenset(
         b"lost+found",
     }
 )
+
+
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def walk(
@@ -122,7 +126,6 @@ class FolderWalk:
         claims, follow, look = self._claims, self._follow, os.stat
         for entry in entries:
             name = entry.name
-            # A broken link, or a file that vanished while the folder was listed, is no file.
             try:
                 if entry.is_file(follow_symlinks=follow):
                     if claims(name) or name.lower().endswith(SUFFIXES):
@@ -134,8 +137,10 @@ class FolderWalk:
                     folder = relative + b"/" + name if relative else name
                     if self._wants_folder(name, folder):
                         folders.append(folder)
-            except OSError:
-                continue
+            except OSError as error:
+                # A broken link, or a file that vanished while the folder was listed, is no file.
+                if error.errno not in _NO_FILE:
+                    self.unreadable.append(FailedFile(entry.path, reason_of(error)))
         return _Listing(b"/".join(names), array("q", pairs), sorted(folders))
 
     def _files(self, relative: bytes, listing: _Listing) -> Iterator[SeenFile]:

@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.files import open_regular, reason_of
+from mmsearch.core.files import open_regular, refused_file
 from mmsearch.core.protocols import Modality
 from mmsearch.core.types import Decoded, Picture, Pixels
 from mmsearch.modalities import _colour, _facts, _jpeg
@@ -249,13 +249,15 @@ def _plain_reasons() -> Iterator[None]:
         raise
     except MemoryError as error:
         raise DecodeError("there is not enough memory to decode it") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise refused_file(error) from error
+        raise DecodeError(_reason(error)) from error
     except Exception as error:
         raise DecodeError(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        return reason_of(error)
     text = one_line(str(error))[:200]
     lower = text.lower()
     if isinstance(error, (EOFError, struct.error)) or _CUT_SHORT.search(lower):

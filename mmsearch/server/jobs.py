@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mmsearch import api
 from mmsearch.core.errors import BusyError, StateError, UnknownNameError
+from mmsearch.core.io_errors import readable_os_error
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexReport, Progress
 
@@ -77,7 +78,7 @@ class Job:
             state = "interrupted"
         # A job that fails says so; the server goes on.
         except Exception as error:  # noqa: BLE001
-            self._error = str(error) or type(error).__name__
+            self._error = str(readable_os_error(error) or error) or type(error).__name__
         self.state = state
 
     def _note(self, progress: Progress) -> None:

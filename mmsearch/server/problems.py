@@ -15,6 +15,7 @@ from starlette.routing import Match
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
+from mmsearch.core.io_errors import readable_os_error
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -46,6 +47,8 @@ def problem(
 def tell_problems(app: FastAPI) -> None:
     """Let every error of an application end as a problem document."""
     app.add_exception_handler(MMSearchError, _known)
+    for refused in (OSError, MemoryError):
+        app.add_exception_handler(refused, _refused)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(Exception, _unknown)
@@ -54,6 +57,12 @@ def tell_problems(app: FastAPI) -> None:
 def known_problem(error: MMSearchError) -> Response:
     """What is wrong, in the error's own sentence."""
     return problem(error.http_status, str(error), kind=type(error).__name__)
+
+
+def problem_of(error: Exception) -> Response:
+    """What is wrong, for any error."""
+    known = error if isinstance(error, MMSearchError) else readable_os_error(error)
+    return unknown_problem(error) if known is None else known_problem(known)
 
 
 def unknown_problem(error: Exception) -> Response:
@@ -69,6 +78,10 @@ async def _known(request: Request, error: Exception) -> Response:
     if not isinstance(error, MMSearchError):
         raise error
     return known_problem(error)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return problem_of(error)
 
 
 async def _of_http(request: Request, error: Exception) -> Response:

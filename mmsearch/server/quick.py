@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.server.problems import known_problem, unknown_problem
+from mmsearch.server.problems import problem_of
 from mmsearch.server.routes import search
 from mmsearch.server.schemas import SearchBody
 from mmsearch.server.service import Service
@@ -59,10 +59,10 @@ class Quick:
         try:
             desk = self._service.desks.desk(asked["name"])
             answer = await search.answer_search(self._service, desk, body)
-        except MMSearchError as error:
-            await known_problem(error)(scope, receive, send)
+        except (MMSearchError, OSError, MemoryError) as error:
+            await problem_of(error)(scope, receive, send)
         except Exception as error:
-            await unknown_problem(error)(scope, receive, send)
+            await problem_of(error)(scope, receive, send)
             # The server's log says more.
             raise
         else:

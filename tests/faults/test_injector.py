@@ -1,0 +1,281 @@
+"""Any open, read, write, sync, rename, mapping or removal may fail: nothing committed is lost.
+
+For every command some calls are drawn; ``INJECTIONS=200`` draws that many for each command, and
+``INJECTION_SEED`` draws others.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.injecting import ERRORS, KINDS, Fault, Place, ToyCommands, compile_injector
+
+INJECTIONS = int(os.environ.get("INJECTIONS", "0"))
+SEED = int(os.environ.get("INJECTION_SEED", "1"))
+
+SENTENCE_ENDS = re.compile(r"[.?!](?=\s|$)")
+PUBLISHED = re.compile(r"/(segments|ann)/[^/]+$")
+BEFORE, AFTER, GONE = "bc", "bcde", "a"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and what it starts from.
+
+    Attributes:
+        runner: See `ToyCommands.run`.
+        arguments: ``{photos}`` and ``{backups}`` are replaced.
+        start: The state in which it begins.
+        writes: Whether it changes the index.
+        injections: How many calls fail, each in a run of its own.
+        codes: With which it may end.
+        needs: Pictures that must be there afterwards, whatever fails.
+        own: Whether the calls that fail concern what mmsearch keeps; else the pictures.
+    """
+
+    runner: str
+    arguments: tuple
+    start: str = "indexed"
+    writes: bool = False
+    injections: int = 10
+    codes: tuple = (0, 1)
+    needs: str = AFTER
+    own: bool = True
+
+
+REQUESTS = (
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+    ("GET", "/v1/indexes"),
+    ("GET", "/v1/indexes/default"),
+    ("GET", "/v1/indexes/default/search?q=b&mode=vector"),
+    ("POST", "/v1/indexes/default/search", {"json": {"query": "b", "mode": "vector"}}),
+    ("GET", "/v1/indexes/default/search?q=words&mode=text"),
+    ("GET", "/v1/indexes/default/pictures/2"),
+    ("GET", "/v1/indexes/default/pictures/2/original"),
+    ("GET", "/?q=b"),
+)
+
+COMMANDS = {
+    "first index": Command(
+        "command", ("index", "{photos}"), "pictures", True, needs="", codes=(0, 1)
+    ),
+    "index": Command("command", ("index", "{photos}"), "changed", True, needs=BEFORE),
+    "pictures": Command(
+        "command", ("index", "{photos}"), "changed", True, 12, (0, 1, 3), BEFORE, own=False
+    ),
+    "compact": Command("command", ("compact",), writes=True),
+    "reindex": Command("command", ("reindex", "--vector-index", "exact"), writes=True),
+    "repair": Command("command", ("repair",), writes=True, codes=(0, 1, 4)),
+    "backup": Command("command", ("backup", "{backups}/new"), writes=True),
+    "restore": Command("command", ("restore", "{backups}/old", "--index", "other"), writes=True),
+    "replace": Command("command", ("restore", "{backups}/old", "--replace"), writes=True),
+    "query": Command("command", ("query", "c", "--mode", "vector"), injections=20),
+    "query words": Command("command", ("query", "words", "--mode", "text"), injections=20),
+    "status": Command("command", ("status",), injections=14),
+    "check": Command("command", ("check", "--sources"), injections=14, codes=(0, 4)),
+    "search in Python": Command("python", ("search", "c"), injections=14),
+    "add_folder in Python": Command("python", ("add_folder", "{photos}"), "changed", True, 6,
+                                    needs=BEFORE),
+    "server": Command("http", REQUESTS, injections=20, codes=(0,)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """Toy commands with the library that lets calls fail."""
+    library = compile_injector(tmp_path_factory.mktemp("injector"))
+    if library is None:
+        pytest.skip("there is no C compiler, or this is not Linux: NO CALL WAS MADE TO FAIL")
+    running = ToyCommands(library)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """In memory, where there is such a disk: all that is synced here would take minutes."""
+    memory = Path("/dev/shm")  # noqa: S108 - removed below
+    if not os.access(memory, os.W_OK):
+        yield tmp_path_factory.mktemp("injected")
+        return
+    made = memory / f"mmsearch-injected-{os.getpid()}"
+    made.mkdir()
+    yield made
+    shutil.rmtree(made)
+
+
+class States:
+    """Folders as they are before a command."""
+
+    def __init__(self, folder, commands):
+        self._commands = commands
+        self._kept = folder / "kept"
+        # Paths are part of an index: every run is in the same place.
+        self.place = Place(folder / "run").make()
+        place = self.place
+        place.write("a", "b", "c")
+        (place.photos / "c.toy.txt").write_text("words of c")
+        self._keep("pictures")
+        self.run("index", "{photos}")
+        place.write("d", "e")
+        (place.photos / "a.toy").unlink()
+        self._keep("changed")
+        self.run("index", "{photos}")
+        self.run("backup", "{backups}/old")
+        self._keep("indexed")
+
+    def _keep(self, name):
+        shutil.copytree(self.place.folder, self._kept / name)
+
+    def take(self, name):
+        """Let everything be as in a state."""
+        shutil.rmtree(self.place.folder)
+        shutil.copytree(self._kept / name, self.place.folder)
+
+    def run(self, *arguments):
+        """A command that must go well."""
+        done = self.ask("command", arguments)
+        assert done.code == 0, done
+        return done
+
+    def ask(self, runner, arguments, **more):
+        """Run something; see `ToyCommands.run`."""
+        given = [self.filled(each) if isinstance(each, str) else each for each in arguments]
+        return self._commands.run(runner, given, self.place, **more)
+
+    def filled(self, argument):
+        return argument.format(photos=self.place.photos, backups=self.place.backups)
+
+    def verify(self):
+        """What holds of the index now."""
+        done = self.ask("verify", [*AFTER, *GONE])
+        assert done.code == 0, done.err
+        return json.loads(done.out)
+
+
+@pytest.fixture(scope="module")
+def states(folder, commands):
+    return States(folder, commands)
+
+
+def drawn(command, calls, rng):
+    """Faults, as many as there shall be: each kind and error before one comes twice."""
+    each = [
+        (kind, error, sticky)
+        for kind in KINDS
+        for error in ERRORS[kind]
+        for sticky in (False, True)
+        if calls[kind]
+    ]
+    wanted = INJECTIONS or command.injections
+    for _ in range(-(-wanted // max(1, len(each)))):
+        rng.shuffle(each)
+        for kind, error, sticky in each[:wanted]:
+            yield Fault(kind, rng.randint(1, calls[kind]), error, sticky)
+        wanted -= len(each)
+
+
+def complain_of_command(name, command, done):
+    """Yield what is wrong with how a command ended."""
+    said = done.out + done.err
+    if done.timed_out:
+        yield "it does not end"
+    if done.code not in command.codes:
+        yield f"it ends with code {done.code}"
+    if "Traceback" in said or "should not" in said:
+        yield "it is taken for a defect"
+    if "damaged" in said.replace("is damaged, or the power failed", ""):
+        yield "what is sound is called damaged"
+    if done.code == 1 and command.runner == "command":
+        if len(done.errors) != 1:
+            yield "it does not say one error"
+        elif len(SENTENCE_ENDS.findall(done.errors[0])) < 2:
+            yield "the error names no next step"
+    if name.startswith("query") and done.code == 0 and "c.toy" not in done.out.splitlines()[0]:
+        yield "the answer is wrong"
+    if name == "search in Python" and done.code == 0 and "c.toy" not in done.out.split("copies")[0]:
+        yield "the answer is wrong"
+
+
+def complain_of_answers(done):
+    """Yield what is wrong with a server's answers."""
+    for (_, path, *_), line in zip(REQUESTS, done.out.splitlines(), strict=True):
+        status, kind, body = json.loads(line)
+        if status not in (200, 503, 507):
+            yield f"{path} answers {status}: {body[:200]}"
+        elif status == 200 and "search?q=b" in path:
+            if not json.loads(body)["hits"][0]["path"].endswith("/b.toy"):
+                yield f"{path} answers wrongly: {body[:200]}"
+        elif status != 200 and not path.startswith("/?"):
+            if not kind.startswith("application/problem+json"):
+                yield f"{path} answers no problem document: {body[:200]}"
+            elif len(SENTENCE_ENDS.findall(json.loads(body)["detail"])) < 2:
+                yield f"{path} names no next step: {body[:200]}"
+
+
+def complain_of_index(states, command, done):
+    """Yield what is wrong with what is left."""
+    facts = states.verify()
+    yield from facts["damage"]
+    lost = set(command.needs) - set(facts["found"])
+    if lost:
+        yield f"lost: {sorted(lost)}"
+    if not command.writes:
+        return
+    if done.code == 0 and not set(AFTER) >= set(facts["found"]) >= set(command_result(command)):
+        yield f"it says that all went well: {facts}"
+    if done.code == 0 and "fsync" in done.fault and PUBLISHED.search(done.failed_path):
+        yield f"it passes over {done.failed_path}, which was not synced"
+    again = states.ask(command.runner, command.arguments)
+    had_been_done = command.arguments[0] in ("backup", "restore") and done.code == 0
+    if again.code and not had_been_done:
+        yield f"it does not go well later: {again.err}"
+    facts = states.verify()
+    yield from facts["damage"]
+    if set(facts["found"]) != set(command_result(command)):
+        yield f"it is not completed later: {facts}"
+
+
+def command_result(command):
+    return "abc" if command.start == "pictures" else AFTER
+
+
+def complaints(states, name, count=0, mutant="", only=""):
+    """By complaint, the faults that give rise to it."""
+    command = COMMANDS[name]
+    prefixes = None if command.own else [states.place.photos]
+    rng = random.Random(f"{SEED} {name}")
+    states.take(command.start)
+    calls = states.ask(command.runner, command.arguments, prefixes=prefixes).calls
+    faults = [f for f in drawn(command, calls, rng) if only in f.kind][: count or None]
+    found = defaultdict(list)
+    for fault in faults:
+        states.take(command.start)
+        done = states.ask(
+            command.runner, command.arguments, fault=fault, prefixes=prefixes, mutant=mutant
+        )
+        done.fault = str(fault)
+        if not done.failed:
+            continue
+        each = list(complain_of_command(name, command, done))
+        if command.runner == "http":
+            each += complain_of_answers(done)
+        if command.writes or rng.random() < 0.2:
+            each += complain_of_index(states, command, done)
+        for complaint in each:
+            found[complaint].append(f"{fault} of {done.failed_path}: {done.err.strip()[-300:]}")
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_call_that_fails(name, states):
+    assert complaints(states, name) == {}

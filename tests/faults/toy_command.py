@@ -1,0 +1,271 @@
+"""A server of toy commands: one process loads mmsearch once and forks for each command.
+
+``python -m tests.faults.toy_command`` reads requests from stdin and writes answers to stdout, a
+JSON object a line; see `tests.faults.injecting`. The commands are the real ones, with the encoder,
+the pictures and the decoding processes replaced by the toys of `tests.toy`.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+
+import mmsearch
+from mmsearch.assembly import indexing, models, searching
+from mmsearch.cli import entry
+from mmsearch.core import blocks, durable
+from mmsearch.core.errors import MMSearchError
+from mmsearch.executors import local, processes
+from tests.over_http import asked
+from tests.toy import ToyEncoder, ToyModality
+
+LOADED_BEFORE = [
+    "cli.app",
+    "cli.indexing",
+    "cli.answering",
+    "cli.upkeep",
+    "cli.managing",
+    "cli.reindexing",
+    "cli.serving",
+    "cli.searching",
+    "catalog.opening",
+    "catalog.reader",
+    "catalog.seal",
+    "catalog.wal",
+    "api.checking",
+    "api.repairing",
+    "api.copying",
+    "engine.rewrite",
+    "engine.repair",
+    "vector_indexes.exact",
+    "vector_indexes.faiss_flat",
+    "vector_indexes.faiss_fastscan",
+    "fusions.image",
+    "rankings.score_blend",
+    "server.app",
+    "server.running",
+    "api.opening",
+    "api.queries",
+    "engine.conditions",
+    "resident.client",
+    "cli.progress",
+]
+"""Modules that commands import late; a process that is forked has them already."""
+
+LIBRARIES = [
+    "encodings.ascii",
+    "encodings.cp437",
+    "filelock",
+    "numpy.ma",
+    "numpy.random",
+    "rich.progress",
+]
+
+TIMEOUT_S = 60
+
+
+def say(line):
+    """Write a line."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def use_toys():
+    """Replace what is slow."""
+
+    def make_encoder(model, settings, say):
+        return ToyEncoder()
+
+    def make_modalities(settings):
+        return (ToyModality(),)
+
+    def build(workers, timeout_s, memory_mb=0):
+        return local.build(1)
+
+    for module in (indexing, models):
+        module.make_encoder = make_encoder
+    for module in (indexing, searching):
+        module.make_modalities = make_modalities
+    indexing.choose_model = lambda settings, say: "toy"
+    processes.build = build
+
+
+def break_writer(mutant):
+    """Break the writer on purpose."""
+    if mutant == "swallows-fsync":
+
+        def fsync(descriptor):
+            try:
+                os.fsync(descriptor)
+            except OSError:
+                return
+
+        durable.os = type("Os", (), {**vars(os), "fsync": staticmethod(fsync)})
+    elif mutant == "ignores-short-writes":
+
+        class Careless(durable.Publication):
+            def write(self, data):
+                view = memoryview(data).cast("B")
+                self._file.flush()
+                os.write(self._file.fileno(), view)
+                self._file.seek(0, os.SEEK_END)
+                self._digest.update(view)
+                self._size += len(view)
+
+        durable.Publication = blocks.Publication = Careless
+    elif mutant == "swallows-everything":
+        run_command = entry.run_command
+        entry.run_command = lambda app: run_command(app) and 0
+
+
+def run_command(arguments):
+    """Run the command line."""
+    return entry.run(arguments)
+
+
+def run_python(name, *arguments):
+    """Call a method of an index; print the error's name and sentence."""
+    try:
+        with mmsearch.open_index() as index:
+            say(str(getattr(index, name)(*arguments)))
+    except MMSearchError as error:
+        say(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def run_http(requests):
+    """Ask a server of the index; print a status, a media type and a body for each request."""
+    with ExitStack() as stack:
+        client = stack.enter_context(asked(Path(os.environ["MMSEARCH_HOME"])))
+        for method, path, *rest in requests:
+            answer = client.request(method, path, **(rest[0] if rest else {}))
+            kind = answer.headers.get("content-type", "")
+            say(json.dumps([answer.status_code, kind, answer.text]))
+    return 0
+
+
+def run_verify(names):
+    """Print what is wrong with an index, and which pictures it finds as their own first answer."""
+    with mmsearch.open_index() as index:
+        if not index.exists():
+            say(json.dumps({"damage": [], "notes": [], "found": [], "held": 0}))
+            return 0
+        report = index.check()
+        findings = getattr(report, "findings", report)
+        status = index.status()
+        found = []
+        for name in names if status.identity else ():
+            hits = index.search(name, 3, mode="vector")
+            if hits and hits[0].path.name == f"{name}.toy" and hits[0].score > 0.999:
+                found.append(name)
+        said = {
+            weight: [f"{each.part}: {each.message}" for each in findings if each.weight == weight]
+            for weight in ("damage", "note")
+        }
+        facts = {"damage": said["damage"], "notes": said["note"], "found": found}
+        say(json.dumps(facts | {"held": status.pictures}))
+    return 0
+
+
+RUNNERS = {"command": run_command, "python": run_python, "http": run_http, "verify": run_verify}
+
+
+def child(request, out, err):
+    """Run one command in a process of its own."""
+    os.setsid()
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.update(request["environment"])
+    tempfile.tempdir = None
+    break_writer(request.get("mutant", ""))
+    sys.argv = ["mmsearch", *map(str, request["arguments"])]
+    runner = RUNNERS[request["runner"]]
+    given = request["arguments"]
+    arm(request)
+    try:
+        code = runner(given) if runner is not run_python else runner(*given)
+    except BaseException:  # noqa: BLE001 - the test reads it
+        traceback.print_exc()
+        code = 70
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def arm(request):
+    fault = request.get("fault") or {"kind": "", "nth": 0, "errno": 0, "sticky": False}
+    SHIM.injector_arm(
+        ":".join(request["prefixes"]).encode(),
+        fault["kind"].encode(),
+        fault["nth"],
+        fault["errno"],
+        int(fault["sticky"]),
+    )
+
+
+def answer(request):
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        pid = os.fork()
+        if not pid:
+            child(request, out.fileno(), err.fileno())
+        signal.alarm(TIMEOUT_S)
+        timed_out = False
+        try:
+            _, status = os.waitpid(pid, 0)
+        except TimeoutError:
+            timed_out = True
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+        signal.alarm(0)
+        read = []
+        for file in (out, err):
+            file.seek(0)
+            read.append(file.read().decode("utf-8", "replace"))
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "timed_out": timed_out,
+        "out": read[0],
+        "err": read[1],
+        "failed": SHIM.injector_failed(),
+        "failed_path": SHIM.injector_failed_path().decode("utf-8", "replace"),
+        "calls": {kind: SHIM.injector_calls(kind.encode()) for kind in request["kinds"]},
+    }
+
+
+def on_alarm(number, frame):
+    raise TimeoutError
+
+
+def main():
+    for name in LOADED_BEFORE:
+        importlib.import_module(f"mmsearch.{name}")
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    use_toys()
+    signal.signal(signal.SIGALRM, on_alarm)
+    gc.freeze()
+    for line in sys.stdin:
+        say(json.dumps(answer(json.loads(line))))
+
+
+if __name__ == "__main__":
+    SHIM = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    SHIM.injector_calls.restype = SHIM.injector_failed.restype = ctypes.c_long
+    SHIM.injector_failed_path.restype = ctypes.c_char_p
+    SHIM.injector_arm.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_long,
+        ctypes.c_int,
+        ctypes.c_int,
+    ]
+    main()
