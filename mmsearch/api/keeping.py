@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -258,8 +259,10 @@ def folder_bytes(folder: StrPath) -> bytes:
     """
     path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
     shown = display_path(path)
-    if not os.path.exists(path):  # noqa: PTH110 - bytes paths need os.path
-        raise SourceError(f"There is no folder {shown}.")
-    if not os.path.isdir(path):  # noqa: PTH112
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - bytes paths need os
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise SourceError(f"There is no folder {shown}.") from None
+    if not stat.S_ISDIR(facts.st_mode):
         raise SourceError(f"{shown} is a file, not a folder.", "Name the folder that holds it.")
     return path
