@@ -16,7 +16,6 @@ from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
-from mmsearch.core.io_errors import readable_os_errors
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
@@ -51,7 +50,6 @@ class KeptIndex:
         """Whether anything was ever indexed into it."""
         return self._layout.exists()
 
-    @readable_os_errors()
     def status(self) -> IndexStatus:
         """What the index holds.
 
@@ -75,12 +73,10 @@ class KeptIndex:
                 last_run=catalog.last_run(),
             )
 
-    @readable_os_errors()
     def roots(self) -> list[Root]:
         """The folders that are indexed."""
         return self._reader().roots()
 
-    @readable_os_errors()
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
         """Say where a folder lies now; nothing is encoded again.
 
@@ -92,7 +88,6 @@ class KeptIndex:
         with catalogs.writing(self._layout, wait_s, create=False) as catalog:
             return catalog.move_root(name, path)
 
-    @readable_os_errors()
     def remove(self) -> None:
         """Delete the index, a damaged one too; the pictures stay.
 
@@ -109,7 +104,6 @@ class KeptIndex:
 
     # --- whether it is sound ---
 
-    @readable_os_errors()
     def check(self, *, sources: bool = False, content: bool = False) -> CheckReport:
         """Compare everything in the index with everything else in it; nothing is changed.
 
@@ -132,7 +126,6 @@ class KeptIndex:
         self._refuse_nothing()
         return check(self._layout, self._settings, self._say, sources=sources, content=content)
 
-    @readable_os_errors()
     def repair(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> RepairReport:
@@ -159,7 +152,6 @@ class KeptIndex:
 
     # --- its size and its copies ---
 
-    @readable_os_errors()
     def compact(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> CompactReport:
@@ -196,7 +188,6 @@ class KeptIndex:
                 progress,
             )
 
-    @readable_os_errors()
     def backup(self, destination: StrPath) -> CopyReport:
         """Copy the index, verified and consistent, also while a writer is at work.
 
@@ -216,7 +207,6 @@ class KeptIndex:
         folder = Path(os.fsdecode(destination)).expanduser().absolute()
         return backup(self._layout, self._reader(), folder)
 
-    @readable_os_errors()
     def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
         """See `mmsearch.restore_index`."""
         from mmsearch.api.copying import restore  # noqa: PLC0415 - searches never need it

@@ -6,6 +6,7 @@ Queries need no more than this: importing SQLAlchemy would take longer than they
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -166,27 +167,46 @@ def _refused_reading(error: sqlite3.Error, path: Path) -> MMSearchError | None:
     """Return an error if a failing disk, not damage, may be what SQLite calls corruption.
 
     When the operating system fails to read (EIO), SQLite says SQLITE_CORRUPT: "vdbe.c" turns its
-    SQLITE_IOERR_CORRUPTFS into that. So all of the file is read and checked once more.
+    SQLITE_IOERR_CORRUPTFS into that. So all of the database is read and checked once more.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            while file.read(_READ_BYTES):
-                pass
+        for file in (path, path.with_name(path.name + "-wal")):
+            with suppress(FileNotFoundError):
+                _read_through(file)
     except OSError as refused:
         return readable_os_error(refused)
     if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT_VTAB:
-        # A full-text table; quick_check does not look into those.
+        # A full-text table; quick_check does not look into those, and no disk causes this code.
         return None
     with suppress(sqlite3.Error), closing(connect(path, "ro")) as connection:
-        if connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
-            return StorageError(
-                f"{path} could not be read, but it is sound: the disk may be failing.",
-                "Run it again, and look at the system's log.",
-            )
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said == "ok" or is_refused_page(said):
+            return unproved_damage(path)
     return None
 
 
+def _read_through(path: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        while file.read(_READ_BYTES):
+            pass
+
+
 _READ_BYTES = 1 << 20
+_REFUSED_PAGE = re.compile(r"error code=(\d+)")
+
+
+def is_refused_page(line: str) -> bool:
+    """Return whether a line of SQLite's integrity check is about a page that could not be read."""
+    found = _REFUSED_PAGE.search(line)
+    return found is not None and int(found[1]) & 0xFF != sqlite3.SQLITE_CORRUPT
+
+
+def unproved_damage(path: Path) -> StorageError:
+    """Return the error of a database that could not be read, though nothing is wrong with it."""
+    return StorageError(
+        f"{path} could not be read, though no damage was found: the disk may be failing.",
+        "Run it again, and look at the system's log.",
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from sqlalchemy import JSON, Column, Connection, Float, Integer, LargeBinary, Text
 
-from mmsearch.catalog.files import Rows
+from mmsearch.catalog.files import Rows, is_refused_page, unproved_damage
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.tables import Base
@@ -112,9 +112,15 @@ def mend(connection: Connection) -> None:
 
 
 def _structure(rows: Rows) -> Iterator[str]:
-    for (line,) in rows.ask("PRAGMA integrity_check(20)"):
-        if line != "ok":
-            yield f"The catalog's structure is damaged: {line}."
+    refused = False
+    for (said,) in rows.ask("PRAGMA integrity_check(20)"):
+        for line in said.splitlines():
+            if is_refused_page(line):
+                refused = True
+            elif line != "ok" and not line.startswith("***"):
+                yield f"The catalog's structure is damaged: {line}."
+    if refused:
+        raise unproved_damage(rows.path)
 
 
 def _values(rows: Rows) -> Iterator[str]:

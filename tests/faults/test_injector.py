@@ -73,7 +73,7 @@ COMMANDS = {
         "command", ("index", "{photos}"), "changed", True, 12, (0, 1, 3), BEFORE, own=False
     ),
     "compact": Command("command", ("compact",), writes=True),
-    "reindex": Command("command", ("reindex", "--vector-index", "faiss_flat"), writes=True),
+    "reindex": Command("command", ("reindex", "--vector-index", "exact"), writes=True),
     "repair": Command("command", ("repair",), writes=True, codes=(0, 1, 4)),
     "backup": Command("command", ("backup", "{backups}/new"), writes=True),
     "restore": Command("command", ("restore", "{backups}/old", "--index", "other"), writes=True),
@@ -193,7 +193,7 @@ def complain_of_command(name, command, done):
         yield f"it ends with code {done.code}"
     if "Traceback" in said or "should not" in said:
         yield "it is taken for a defect"
-    if "damaged" in said.replace("is damaged, or the power failed", ""):
+    if "is damaged" in said.replace("is damaged, or the power failed", ""):
         yield "what is sound is called damaged"
     if done.code == 1 and command.runner == "command":
         if len(done.errors) != 1:

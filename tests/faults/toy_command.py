@@ -156,10 +156,9 @@ def run_verify(names):
     """Print what is wrong with an index, and which pictures it finds as their own first answer."""
     with mmsearch.open_index() as index:
         if not index.exists():
-            say(json.dumps({"damage": [], "notes": [], "found": [], "held": 0}))
+            say(json.dumps({"damage": [], "unknown": [], "found": [], "held": 0}))
             return 0
-        report = index.check()
-        findings = getattr(report, "findings", report)
+        findings = index.check().findings
         status = index.status()
         found = []
         for name in names if status.identity else ():
@@ -168,9 +167,9 @@ def run_verify(names):
                 found.append(name)
         said = {
             weight: [f"{each.part}: {each.message}" for each in findings if each.weight == weight]
-            for weight in ("damage", "note")
+            for weight in ("damage", "unknown")
         }
-        facts = {"damage": said["damage"], "notes": said["note"], "found": found}
+        facts = {"damage": said["damage"], "unknown": said["unknown"], "found": found}
         say(json.dumps(facts | {"held": status.pictures}))
     return 0
 
