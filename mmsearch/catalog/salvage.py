@@ -52,7 +52,13 @@ UNFINISHED = "unfinished_repair"
 _DEFAULTS = {"texts_key": "x''", "source": "'metadata'"}
 """Of columns that an older schema does not have, as SQL."""
 
-_ADDED: dict[str, Any] = {"texts_key": b"", "source": b"metadata", "file_id": None, "spaceless": 0}
+_ADDED: dict[str, Any] = {
+    "texts_key": b"",
+    "source": b"metadata",
+    "file_id": None,
+    "spaceless": 0,
+    "table_path": None,
+}
 """The same as values, for rows that are older than these columns."""
 
 _SEQUENCE = {"name": "text", "seq": "integer"}
@@ -77,6 +83,7 @@ _TEXTS = {
     "text": "text",
     "language": "text?",
     "source": "text",
+    "table_path": "blob?",
 }
 _RUNS = {"started_at": "text", "finished_at": "text?", "outcome": "text", "counts": "text"}
 
@@ -175,7 +182,7 @@ class DamagedCatalog:
                     continue
                 whole[alias] = rowid
             lacking = set(every) - set(whole)
-            if not lacking <= set(_DEFAULTS) | {"file_id", "spaceless"}:
+            if not lacking <= set(_ADDED):
                 continue
             whole = {**_ADDED, **whole}
             if _of_kinds([whole[name] for name in every], every) is None:
@@ -407,16 +414,16 @@ def _carry_texts(damaged: DamagedCatalog, engine: Engine) -> int:
         with writing(engine) as connection:
             files = _images_of_rows(connection, FileRow, [row[1] for row in rows if row[1]])
             images = _images_of_rows(connection, ImageRow, [row[0] for row in rows])
-            kept: list[tuple[int, int | None, Text]] = []
-            for image_id, file_id, kind, words, language, source in rows:
+            kept: list[tuple[int, int | None, Text, bytes | None]] = []
+            for image_id, file_id, kind, words, language, source, table in rows:
                 text = Text(kind, words, language, source)
                 if source not in known:
                     damaged.incomplete.add("texts")
                 elif files.get(file_id) is not None:
-                    kept.append((files[file_id], file_id, text))
+                    kept.append((files[file_id], file_id, text, table))
                 elif source == TextSource.TABLE and image_id in images:
                     # Its file is found again by `attach_texts`.
-                    kept.append((image_id, None, text))
+                    kept.append((image_id, None, text, table))
             texts.insert_texts(connection, kept)
         carried += len(kept)
     return carried
