@@ -94,7 +94,8 @@ def rows_of(layout):
             "roots": ask("SELECT id, name, path FROM roots").fetchall(),
             "files": ask("SELECT * FROM files ORDER BY id").fetchall(),
             "captions": ask(
-                "SELECT image_id, file_id, text, table_path FROM texts WHERE source = 'table' ORDER BY image_id"
+                "SELECT image_id, file_id, text, table_path FROM texts WHERE source = 'table'"
+                " ORDER BY image_id"
             ).fetchall(),
             "settings": ask(
                 "SELECT * FROM settings WHERE key NOT IN ('mmsearch_version', 'unfinished_repair')"
