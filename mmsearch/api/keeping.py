@@ -16,6 +16,7 @@ from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
+from mmsearch.core.files import expand_user
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexStatus, Progress
@@ -204,7 +205,7 @@ class KeptIndex:
         """
         from mmsearch.api.copying import backup  # noqa: PLC0415 - searches never need it
 
-        folder = Path(os.fsdecode(destination)).expanduser().absolute()
+        folder = expand_user(os.fsdecode(destination)).absolute()
         return backup(self._layout, self._reader(), folder)
 
     def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmsearch.api.index import Index
 from mmsearch.assembly.searching import picture_reader
+from mmsearch.core.files import expand_user
 from mmsearch.core.hardware import processors
 from mmsearch.core.io_errors import readable_os_errors
 from mmsearch.core.layout import IndexLayout, index_names
@@ -69,7 +70,7 @@ def restore_index(
         DamagedFileError: The backup is damaged.
     """
     with open_index(name, home=home) as index:
-        return index.restore_from(Path(backup).expanduser().absolute(), replace=replace)
+        return index.restore_from(expand_user(backup).absolute(), replace=replace)
 
 
 @readable_os_errors()

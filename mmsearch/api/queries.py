@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal, cast
 
 from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.files import expand_user
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.engine import query as language
 from mmsearch.engine.conditions import parse_condition, parse_date, parse_near
@@ -41,7 +41,7 @@ def parse_query(
     Raises:
         InvalidQueryError: Nothing is asked for, or there is no such mode.
     """
-    pictures = [Term(image=Path(image).expanduser()) for image in images]
+    pictures = [Term(image=expand_user(image)) for image in images]
     pictures += [Term(picture=image_id) for image_id in like]
     pictures += [Term(url=url) for url in urls]
     terms = list(language.parse_query(line)) if line.strip() else []

@@ -61,6 +61,9 @@ EARTH_RADIUS_KM = 6371.0088
 FOLD = "mmsearch_casefold"
 """SQL function that folds letters as Python does."""
 
+MAX_VALUES = 100
+"""Values of one filter."""
+
 Truth = ColumnElement[bool]
 
 _DIALECT = sqlite.dialect(paramstyle="named")
@@ -72,6 +75,7 @@ def allowed_ids(rows: Rows, filters: Filters) -> Ids:
     Raises:
         InvalidQueryError: A pattern or value that makes no sense.
     """
+    _check_lengths(filters)
     rows.connection.create_function(FOLD, 1, _fold, deterministic=True)
     condition = and_(ImageRow.file_count > 0, *_conditions(filters))
     columns = (ImageRow.id, ImageRow.latitude, ImageRow.longitude)
@@ -89,6 +93,16 @@ def allowed_ids(rows: Rows, filters: Filters) -> Ids:
             "Numbers go up to 2 ** 63 - 1; texts are Unicode.",
         ) from error
     return ids
+
+
+def _check_lengths(filters: Filters) -> None:
+    """Refuse lists for which SQLite has no room in one statement."""
+    lists = {"formats": filters.formats, "cameras": filters.cameras, "tags": filters.tags}
+    for name, values in lists.items():
+        if len(values) > MAX_VALUES:
+            raise InvalidQueryError(
+                f"The query has {len(values):,} {name}; {MAX_VALUES} are allowed."
+            )
 
 
 def _ask(rows: Rows, statement: Select[*tuple[Any, ...]]) -> list[tuple[Any, ...]]:

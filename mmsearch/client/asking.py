@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mmsearch.client.answers import RemotePicture
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
+from mmsearch.core.files import expand_user
 from mmsearch.core.queries import Filters
 
 K_LIMIT = 1000
@@ -155,7 +155,7 @@ def picture_bytes(image: bytes | str | os.PathLike[str]) -> bytes:
     """
     if isinstance(image, bytes):
         return image
-    path = Path(image).expanduser()
+    path = expand_user(image)
     try:
         return path.read_bytes()
     except OSError as error:

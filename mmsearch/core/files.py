@@ -162,6 +162,12 @@ def stored_mtime_ns(facts: os.stat_result) -> int:
     return LATEST_NS - shift if exact > 0 else EARLIEST_NS + shift
 
 
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose ``~`` is a home folder; ``~name`` of an unknown user stays as it is."""
+    # The method of Path raises RuntimeError for an unknown user.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def sha256_of(path: bytes) -> bytes:
     """The digest of a file's content, 32 bytes.
 

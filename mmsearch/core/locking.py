@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-from mmsearch.core.errors import IndexLockedError
+from mmsearch.core.errors import IndexLockedError, UsageError
 from mmsearch.core.files import PRIVATE_FILE, create_file, open_regular_file
 from mmsearch.core.layout import IndexLayout
 
@@ -30,9 +31,12 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
     Raises:
         DamagedFileError: The folder of the index holds links.
         IndexLockedError: Another writer holds it; the message says which.
+        UsageError: The time to wait is not a number.
     """
     import filelock  # noqa: PLC0415 - only writers need it
 
+    if math.isnan(wait_s):
+        raise UsageError(f"The time to wait for another writer is {wait_s}.", "Give seconds.")
     layout.refuse_links()
     # Who may take the lock may stop all others: only the owner.
     lock = filelock.FileLock(layout.lock, timeout=wait_s, mode=PRIVATE_FILE)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from mmsearch.core.errors import DecodeError, UnknownNameError, UsageError
-from mmsearch.core.files import open_regular, reason_of
+from mmsearch.core.files import expand_user, open_regular, reason_of
 
 ENVIRONMENT_PREFIX = "MMSEARCH_"
 MAX_FILE_BYTES = 10_000
@@ -84,7 +84,7 @@ class Settings:
     def indexes_home(self) -> Path:
         """The folder that holds the indexes."""
         if self.home is not None:
-            return self.home.expanduser()
+            return expand_user(self.home)
         if Path("indexes").is_dir():
             return Path("indexes").resolve()
         return platformdirs.user_data_path("mmsearch") / "indexes"
@@ -184,9 +184,8 @@ def _parse(name: str, value: object, where: str) -> object:
         if isinstance(default, float):
             return _at_least_zero(float(_scalar(value)))
         text = _text(value)
-        return Path(text).expanduser() if name in ("home", "cache") else text
-    # RuntimeError: the user of ~user is unknown.
-    except (KeyError, ValueError, RuntimeError):
+        return expand_user(text) if name in ("home", "cache") else text
+    except (KeyError, ValueError):
         raise UsageError(
             f"{_shown(value)} {where} is no value for the setting {name!r}.",
             f"It takes {_TAKES[type(default)]}.",

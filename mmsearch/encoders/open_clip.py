@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
 from mmsearch.encoders._compiled import ModelCache, model_cache
@@ -178,9 +179,9 @@ def _parse(variant: str) -> ModelName:
         variant = RECOMMENDED
     if "@" in variant:
         architecture, _, file = variant.rpartition("@")
-        path = Path(file).expanduser().absolute()
+        path = expand_user(file).absolute()
         if architecture.endswith(".json"):
-            architecture = str(Path(architecture).expanduser().absolute())
+            architecture = str(expand_user(architecture).absolute())
         return ModelName(f"{architecture}@{path}", architecture, None, path)
     architecture, slash, tag = variant.partition("/")
     if not slash or not tag:

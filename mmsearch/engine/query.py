@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError
+from mmsearch.core.files import expand_user
 from mmsearch.core.queries import Term
 
 MOST_TERMS = 32
@@ -146,7 +146,7 @@ def _terms(text: str) -> Iterator[Term]:
 def _picture(words: str, weight: float) -> Term:
     if found := _URL.match(words):
         return Term(url=words[found.end() :], weight=weight)
-    return Term(image=Path(words.removeprefix("image:")).expanduser(), weight=weight)
+    return Term(image=expand_user(words.removeprefix("image:")), weight=weight)
 
 
 def _words(found: re.Match[str]) -> str:

@@ -237,13 +237,16 @@ def check_request(request: SearchRequest) -> SearchRequest:
     """Refuse a query that cannot be answered, whatever the index holds.
 
     Raises:
-        InvalidQueryError: It asks for nothing, or k is below 1.
+        InvalidQueryError: It asks for nothing, k is below 1, or a least value is not finite.
         SourceError: It names a picture that would have to be fetched.
     """
     check_terms(request.query.terms)
     refuse_urls(request.query.terms)
     if request.k < 1:
         raise InvalidQueryError(f"{request.k} hits were asked for.", "Ask for at least one: -k 10")
+    for name, least in (("score", request.min_score), ("confidence", request.min_confidence)):
+        if least is not None and not np.isfinite(least):
+            raise InvalidQueryError(f"The least {name} is {least}.", "Give a finite number.")
     return request
 
 

@@ -1,10 +1,12 @@
 """Attacks on a server, each of which must fail."""
 
 import base64
+import gzip
 import io
 import json
 import os
 import socket
+import time
 import zlib
 from urllib.parse import urlsplit
 
@@ -307,6 +309,103 @@ def test_a_cursor_cannot_reach_beyond_the_limit(server):
     for after in (10**9, 1000, True, "1", None, [1]):
         cursor = base64.urlsafe_b64encode(json.dumps({"after": after}).encode()).decode()
         is_problem(server.post(f"{AT}/search", json={"query": "a", "cursor": cursor}), 400)
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize("pattern", ["*" * 16 + "!", "*a" * 490 + "b", "**/" * 330 + "x"])
+@pytest.mark.parametrize("path", [f"{AT}/search", "/"])
+def test_no_pattern_of_paths_keeps_the_server_busy(server, path, pattern):
+    began = time.process_time()
+    assert server.get(path, params={"q": "a dog", "path": pattern}).status_code == 200
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    "pattern", ["[[[[", "[!]", "a\\", "!", "a//b", "[[:x:]]", "[z-a]", "a" * 1001]
+)
+def test_a_pattern_that_can_match_nothing_is_a_problem(server, pattern):
+    told = is_problem(server.get(f"{AT}/search", params={"q": "a", "path": pattern}), 400)
+    assert told["detail"].endswith(" Patterns are those of .gitignore.")
+    assert len(told["detail"]) < 200
+
+
+@pytest.mark.parametrize("number", [DIGITS, f"-{DIGITS}", "NaN", "Infinity", "1e400"])
+@pytest.mark.parametrize("name", ["limit", "min_width", "min_height", "like"])
+def test_a_number_in_a_url_may_be_anything(server, name, number):
+    is_problem(server.get(f"{AT}/search", params={"q": "a", name: number}), 422)
+
+
+@pytest.mark.parametrize("number", [DIGITS, "NaN", "Infinity", "-Infinity", "1e400"])
+@pytest.mark.parametrize("name", ["limit", "min_confidence", "min_score"])
+@pytest.mark.parametrize("path", ["search", "search/batch", "embeddings/texts"])
+def test_a_number_in_json_may_be_anything(server, path, name, number):
+    body = f'{{"query": "a", "{name}": {number}}}'
+    if path == "search/batch":
+        body = f'{{"searches": [{body}]}}'
+    answer = server.post(f"{AT}/{path}", content=body, headers={"Content-Type": "application/json"})
+    is_problem(answer, 400, 422)
+
+
+@pytest.mark.parametrize("part", ["original", "thumbnail"])
+@pytest.mark.parametrize("wanted", [f"{DIGITS}-", f"0-{DIGITS}", f"-{DIGITS}", "0-1," * 1000])
+def test_a_range_may_be_anything(server, part, wanted):
+    answer = server.get(f"{AT}/pictures/1/{part}", headers={"Range": f"bytes={wanted}"})
+    assert answer.status_code in (200, 206, 400, 416)
+
+
+@pytest.mark.parametrize("line", ["image:~nobody-of-this-name/a", "9" * 1990 + ":a"])
+def test_a_query_may_be_anything(server, line):
+    is_problem(server.get(f"{AT}/search", params={"q": line}), 400)
+
+
+def form(head, piece, count):
+    begin = b'--x\r\nContent-Disposition: form-data; name="query"'
+    return begin + head + piece * count + b"\r\n--x--\r\n"
+
+
+PART = b"a\r\n--x\r\nContent-Disposition: form-data; name=a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(b"\r\n\r\n", PART, 10_000),
+        form(b"\r\n", b"A: b\r\n", 100_000),
+        form(b"\r\nA: ", b"b", 1_000_000),
+        form(b"\r\n\r\n", b"a", 2_000_000),
+    ],
+    ids=["parts", "headers", "a header", "a field"],
+)
+def test_a_form_without_an_end_is_refused(server, body):
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    is_problem(server.post(f"{AT}/search/picture", content=body, headers=headers), 400)
+
+
+def test_what_is_packed_is_not_unpacked(server):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    body = gzip.compress(bytes(20_000_000))
+    is_problem(server.post(f"{AT}/search", content=body, headers=headers), 400, 415, 422)
+
+
+UNPACKED = zlib.compress(bytes(100_000_000))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        chunk(b"zTXt", b"Comment\0\0" + UNPACKED),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + UNPACKED),
+        chunk(b"iCCP", b"a\0\0" + UNPACKED),
+    ],
+    ids=["zTXt", "iTXt", "iCCP"],
+)
+def test_what_a_picture_unpacks_to_is_limited(server, more):
+    whole = png_bomb(8)
+    picture = whole[:33] + more + whole[33:]
+    told = is_problem(server.post(f"{AT}/search/picture", files={"picture": picture}), 422)
+    assert "more text than is safe to unpack" in told["detail"]
 
 
 # --- who asks ---

@@ -194,6 +194,14 @@ def test_a_pattern_that_makes_no_sense_is_refused_by_name(catalog):
         snapshot.allowed(Filters(paths=("!",)))
 
 
+@pytest.mark.parametrize("name", ["formats", "cameras", "tags"])
+def test_a_list_that_is_too_long_is_refused(catalog, name):
+    with catalog.snapshot() as snapshot:
+        assert snapshot.allowed(Filters(**{name: ("a",) * 100})).tolist() == []
+        with pytest.raises(InvalidQueryError, match=f"^The query has 2,000 {name}; 100 are allow"):
+            snapshot.allowed(Filters(**{name: ("a",) * 2000}))
+
+
 PLAIN = {
     "width": 1,
     "height": 1,

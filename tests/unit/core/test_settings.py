@@ -109,7 +109,6 @@ DIGITS = "9" * 5000
         (b'model = "a\\u0000b"', "is no value"),
         (b'home = "a\\u0000b"', "is no value"),
         (b"home = {a = 1}", "is no value"),
-        (b'home = "~nobody-of-this-name/a"', "is no value"),
         (b'model = ["' + b"a" * 9_000 + b'"]', r"a\.\.\. in .* is no value"),
         (b"a" * 1000 + b" = 1", "which is no setting"),
         (b'"\\u001b[31m" = 1', r"'\\x1b\[31m', which is no setting"),
@@ -154,7 +153,7 @@ def test_a_file_that_is_no_toml_is_not_overwritten(variables):
         ("DECODE_TIMEOUT_S", "-0.1"),
         ("DECODE_MEMORY_MB", "\udcff"),
         ("OFFLINE", DIGITS),
-        ("HOME", "~nobody-of-this-name"),
+        ("MODEL", "a\0b"),
     ],
 )
 def test_a_hostile_variable_is_refused_in_one_sentence(variables, name, value):

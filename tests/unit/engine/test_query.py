@@ -97,3 +97,8 @@ written_terms = st.one_of(st.builds(term, words, weights), st.builds(elsewhere, 
 def test_what_is_written_is_read_again(terms):
     first = [replace(terms[0], weight=abs(terms[0].weight)), *terms[1:]]
     assert list(parse_query(written(first))) == first
+
+
+@pytest.mark.parametrize("line", ["image:~nobody-of-this-name/a.jpg", "image:~nobody-of-this-name"])
+def test_the_home_of_nobody_is_a_path_like_any_other(line):
+    assert parse_query(line) == (Term(image=Path(line.removeprefix("image:"))),)

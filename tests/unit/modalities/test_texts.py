@@ -236,7 +236,7 @@ class TestTables:
 
     def test_more_rows_than_a_file_of_its_size_can_hold_are_refused(self, photos):
         arrow = pytest.importorskip("pyarrow")
-        rows = 3_000_000
+        rows = 300_000
         columns = {
             name: arrow.DictionaryArray.from_arrays(arrow.repeat(0, rows), ["a"])
             for name in ("path", "caption")
