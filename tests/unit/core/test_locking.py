@@ -8,7 +8,7 @@ from mmsearch.core.locking import writer_lock
 
 
 def test_a_wait_that_is_not_a_number_is_refused(tmp_path):
-    layout = IndexLayout(tmp_path, "a")
+    layout = IndexLayout(tmp_path)
     with (
         pytest.raises(UsageError, match=r"^The time to wait for another writer is nan\."),
         writer_lock(layout, math.nan),
