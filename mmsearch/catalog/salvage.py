@@ -141,6 +141,9 @@ class DamagedCatalog:
         read: _Intervals,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows that SQLite reaches."""
+        if not self._is_table(connection, table):
+            self.incomplete.add(table)
+            return
         held = self._columns(connection, table)
         names = ", ".join(n if n in held else _DEFAULTS.get(n, "NULL") for n in columns)
         statement = f"SELECT rowid, {names} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid"  # noqa: S608 - our names
@@ -190,6 +193,16 @@ class DamagedCatalog:
             row = _of_kinds([whole[name] for name in columns], columns)
             if row is not None:
                 yield row
+
+    def _is_table(self, connection: sqlite3.Connection, table: str) -> bool:
+        """Return whether a name is a table: a view in a crafted schema may yield rows for ever."""
+        statement = "SELECT sql FROM sqlite_master WHERE name = ?"
+        try:
+            found = connection.execute(statement, [table]).fetchall()
+        except sqlite3.Error as error:
+            self._refuse_other(error)
+            return True
+        return all(sql is None or sql.upper().startswith(b"CREATE TABLE") for (sql,) in found)
 
     def _columns(self, connection: sqlite3.Connection, table: str) -> set[str]:
         """Return the names of the columns of a table; all it may have, if the schema is lost."""

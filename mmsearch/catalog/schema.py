@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "fbbc461bddda3ebffa07cf2059c945338e3756dd64bc59abdd447fa9800f3ac4"
+SCHEMA_SHA256 = "1e3800a903525b76787e63ed71a803873cfa286797bd9382f3a90301a98efaf9"
 """Of the statements of the newest schema, sorted, a line each: comparing all takes longer."""
 
 _MADE_BY_SQLITE = frozenset(
@@ -52,7 +52,7 @@ _FOREIGN_NAMES = " UNION ALL ".join(
     )
 )
 
-_UNTRUSTED = "If you trust it, drop that with SQLite's own tool; else remove the index."
+_UNTRUSTED = "Run 'mmsearch repair': it makes the catalog again without that."
 
 
 def check_readable(rows: Rows, path: Path) -> None:

@@ -150,7 +150,9 @@ def index(
 
 def _refuse_other_fusion(target: api.Index, fusion: str | None, text_weight: float | None) -> None:
     """Indexing leaves a fusion as it is; asking for another one must not be passed over."""
-    identity = target.status().identity if target.exists() else None
+    # An index of an older schema cannot be read before a writer upgrades it.
+    asks = fusion is not None or text_weight is not None
+    identity = target.status().identity if asks and target.exists() else None
     if identity is None:
         return
     has = identity.fusion

@@ -222,7 +222,7 @@ def test_a_crafted_catalog_is_refused_in_one_sentence(mmsearch, photo_index, tmp
     assert told.out == ""
     assert told.err.splitlines()[-1] == (
         f"Error: {home}/default/catalog.sqlite holds what mmsearch did not make: CREATE VIEW"
-        " settings. If you trust it, drop that with SQLite's own tool; else remove the index."
+        " settings. Run 'mmsearch repair': it makes the catalog again without that."
     )
 
 

@@ -13,7 +13,8 @@ from mmsearch.catalog.files import ReadFile, connect
 from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.opening import open_catalog
 from mmsearch.catalog.reader import open_reader
-from mmsearch.catalog.schema import SCHEMA_SHA256, expected_statements, schema_sha256
+from mmsearch.catalog.salvage import DamagedCatalog
+from mmsearch.catalog.schema import SCHEMA_SHA256, expected_statements, migrate, schema_sha256
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DamagedFileError, DeadlineError, StateError
 
@@ -50,11 +51,19 @@ def craft(path, script):
         connection.executescript(script)
 
 
+def upgraded(path):
+    engine = open_engine(path, create=False, read_only=False)
+    try:
+        migrate(engine, path)
+    finally:
+        engine.dispose()
+
+
 def opened(path):
     return [
         lambda: open_reader(path),
         lambda: open_catalog(path, read_only=True),
-        lambda: open_catalog(path, sealed=False),
+        lambda: upgraded(path),
     ]
 
 
@@ -80,7 +89,7 @@ def test_an_older_schema_with_something_else_is_not_upgraded(path):
     migrated(path, MIGRATIONS[:2])
     craft(path, "CREATE TRIGGER extra AFTER INSERT ON migrations BEGIN DELETE FROM files; END")
     with pytest.raises(DamagedFileError, match="CREATE TRIGGER extra AFTER INSERT ON migrations"):
-        open_catalog(path, sealed=False)
+        upgraded(path)
 
 
 def test_a_schema_that_lacks_a_table_is_refused(catalog, path):
@@ -95,7 +104,7 @@ def test_statistics_of_sqlite_are_no_strange_part(catalog, root, path):
     catalog.close()
     craft(path, "ANALYZE")
     open_reader(path).close()
-    open_catalog(path, sealed=False).close()
+    upgraded(path)
 
 
 def test_a_file_that_takes_the_place_of_another_is_compared_too(catalog, root, path):
@@ -181,3 +190,17 @@ def test_the_next_statement_has_its_own_time(catalog, path, monkeypatch):
                 " SELECT count(*) FROM n"
             ).fetchall()
             assert counted == [(10_000,)]
+
+
+@pytest.mark.parametrize("inner", [ENDLESS, "SELECT 1"])
+def test_a_repair_reads_no_view_in_the_place_of_a_table(catalog, root, path, inner):
+    catalog.close()
+    craft(
+        path,
+        f"DROP TABLE settings; CREATE VIEW settings (key, value) AS SELECT 'encoder', ({inner})",
+    )
+    with closing(DamagedCatalog(path)) as damaged:
+        settings = dict(damaged.rows("settings", {"key": "text", "value": "text"}))
+        assert "encoder" not in settings
+        assert damaged.incomplete == {"settings"}
+        assert list(damaged.rows("roots", {"path": "blob"})) == [(b"/photos",)]
