@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -86,6 +88,7 @@ def answering(
             timeout_graceful_shutdown=ENDS_WITHIN_S,
         )
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="mmsearch-http"
     )
@@ -97,6 +100,13 @@ def answering(
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Whether a line of the log says more than that requests were cut off when the server ended."""
+    kind = record.exc_info[0] if record.exc_info else None
+    is_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+    return not (is_cancelled or str(record.msg).startswith("Cancel %s running task"))
 
 
 def _bound(host: str, port: int) -> socket.socket:
