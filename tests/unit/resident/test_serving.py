@@ -44,7 +44,7 @@ def settings(tmp_path):
 @pytest.fixture
 def serving(index, settings, monkeypatch):
     """Starts a server in a thread, where signals belong to others; ends with the test."""
-    monkeypatch.setattr(server.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     threads = []
 
     def start(answer):
