@@ -131,8 +131,8 @@ def _print_tables(
         for label, own in found.items()
         for metric in own.metrics
     ]
-    title = f"{first.queries:,} queries, {first.depth:,} hits looked at; {first.ties.in_words}"
-    print_table(title, ["what", "metric", "value>", "95% interval"], rows)
+    warn(f"{first.queries:,} queries, {first.depth:,} hits looked at; {first.ties.in_words}.")
+    print_table("", ["what", "metric", "value>", "95% interval"], rows)
     differences = [
         (
             label,

@@ -10,10 +10,11 @@ from PIL import Image
 
 pytestmark = pytest.mark.e2e
 
-METRICS = {
+METRICS_IN_ORDER = [
     *(f"{metric}@{k}" for metric in ("Success", "Recall") for k in (1, 5, 10)),
     *("MRR", "nDCG@10", "median rank"),
-}
+]
+METRICS = set(METRICS_IN_ORDER)
 CAPTIONS = {"windmill": "an old mill by the canal", "giraffe": "the tall one at the zoo"}
 
 
@@ -186,8 +187,15 @@ def test_a_captioned_set_is_rated_and_compared(mmsearch, home, collection, tmp_p
     assert set(compared) == METRICS - {"median rank"}
     with Image.open(picture) as image:
         assert image.format == "PNG"
-    plain = mmsearch("eval", path, "--query-column", "word", "--home", home).out
-    assert "Recall@10" in plain
+    assert answer["ties"] == "index"
+    done = mmsearch("eval", path, "--query-column", "word", "--home", home)
+    assert [line.split("\t")[1] for line in done.out.splitlines()] == METRICS_IN_ORDER
+    assert "1,000 hits looked at; ties as the index orders them, by id." in done.err
+    options = ("--query-column", "word", "--ties", "trec_eval")
+    done = mmsearch("eval", path, *options, "--home", home)
+    assert "ties as trec_eval orders them, by name, descending." in done.err
+    done = mmsearch("eval", path, "--ties", "odd", "--home", home, code=2)
+    assert done.err == "Error: 'odd' is no order of ties. Choose one of: index, trec_eval.\n"
 
 
 def test_a_set_of_other_pictures_is_refused(mmsearch, home, tmp_path):
