@@ -188,7 +188,7 @@ def test_an_assistant_that_does_not_read(shell):
     )
     asked = f"echo '{line}'; sleep 1; echo '{line}'"
     for state, code, said in (("| head -c 0", 0, b""), (">/dev/full", 1, LOST), (">&-", 0, b"")):
-        assert shell(f'"$mmsearch" mcp {state} < <({asked})') == (code, b"", said)
+        assert shell(f'"$mmsearch" mcp < <({asked}) {state}') == (code, b"", said)
 
 
 @pytest.mark.enable_socket
