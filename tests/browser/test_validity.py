@@ -167,7 +167,7 @@ def test_a_fault_is_noticed(tmp_path):
     }
     page = tmp_path / "a.html"
     page.write_text(faulty)
-    with pytest.raises(AssertionError, match="image-alt"):
+    with pytest.raises(AssertionError, match="H37"):
         seen({"a": {"url": page.as_uri(), "actions": [], "dark": False, "width": 1280}})
 
 
