@@ -29,8 +29,9 @@ def statements(catalog, monkeypatch):
 
 def plan_of(catalog, statement):
     sql, values = statement
+    values = values if isinstance(values, dict) else tuple(values)
     with catalog._engine.connect() as connection:
-        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", tuple(values)).all()
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
     return [row[3] for row in rows]
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,22 @@ from mmsearch.core.queries import Filters
 from tests.unit.catalog.samples import IDENTITY, encoded, placed
 
 
+@pytest.fixture
+def reading():
+    """Opens readers, and closes them at the end."""
+    with ExitStack() as stack:
+        yield lambda path: stack.enter_context(closing(open_reader(path)))
+
+
 def filled(catalog, root):
     catalog.bind(IDENTITY)
     catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a", b"b.jpg": "b"}))
     catalog.commit_shard(placed(root, {b"c.jpg": "a"}))
 
 
-def test_both_see_the_same_generation(catalog, root, path):
+def test_both_see_the_same_generation(catalog, root, path, reading):
     filled(catalog, root)
-    reader = open_reader(path)
+    reader = reading(path)
     assert reader.identity() == catalog.identity() == IDENTITY
     with reader.snapshot() as one, catalog.snapshot() as two:
         for name in ("generation", "identity", "pictures", "built", "tail", "has_texts"):
@@ -39,16 +46,16 @@ def test_both_see_the_same_generation(catalog, root, path):
         assert found[0].ids.tolist() == found[1].ids.tolist()
 
 
-def test_an_index_without_a_run_has_no_identity(catalog, path):
-    reader = open_reader(path)
+def test_an_index_without_a_run_has_no_identity(catalog, path, reading):
+    reader = reading(path)
     assert reader.identity() is None
     with reader.snapshot() as snapshot:
         assert (snapshot.generation, snapshot.pictures, snapshot.built) == (0, 0, None)
 
 
-def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path):
+def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path, reading):
     filled(catalog, root)
-    reader = open_reader(path)
+    reader = reading(path)
     with reader.snapshot() as old:
         before = old.generation
         catalog.commit_shard(encoded(catalog, root, {b"d.jpg": "d"}))
@@ -57,9 +64,11 @@ def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path):
             assert (new.generation, new.pictures) == (before + 1, 3)
 
 
-def test_one_connection_serves_one_snapshot_after_the_other(catalog, root, path, monkeypatch):
+def test_one_connection_serves_one_snapshot_after_the_other(
+    catalog, root, path, monkeypatch, reading
+):
     filled(catalog, root)
-    reader = open_reader(path)
+    reader = reading(path)
     opened = []
     monkeypatch.setattr(files, "connect", lambda *given: opened.append(given))
     for image_id in (1, 2):
@@ -68,26 +77,26 @@ def test_one_connection_serves_one_snapshot_after_the_other(catalog, root, path,
     assert opened == []
 
 
-def test_what_was_committed_meanwhile_is_seen(catalog, root, path):
-    reader = open_reader(path)
+def test_what_was_committed_meanwhile_is_seen(catalog, root, path, reading):
+    reader = reading(path)
     for number in range(3):
         catalog.commit_shard(encoded(catalog, root, {b"%d.jpg" % number: f"{number}"}))
         with reader.snapshot() as snapshot:
             assert snapshot.pictures == number + 1
 
 
-def test_an_error_between_snapshots_does_no_harm(catalog, root, path):
+def test_an_error_between_snapshots_does_no_harm(catalog, root, path, reading):
     filled(catalog, root)
-    reader = open_reader(path)
+    reader = reading(path)
     with pytest.raises(KeyError), reader.snapshot() as snapshot:
         snapshot.records([99])
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 2
 
 
-def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path):
+def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path, reading):
     filled(catalog, root)
-    reader = open_reader(path)
+    reader = reading(path)
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 2
     aside = tmp_path / "aside"
@@ -106,17 +115,17 @@ def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path):
             assert snapshot.pictures == 1
         reader.close()
         # The old connection must not have taken the new file's -wal with it.
-        with open_reader(path).snapshot() as snapshot:
+        with reading(path).snapshot() as snapshot:
             assert snapshot.pictures == 1
 
 
-def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path):
+def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path, reading):
     filled(catalog, root)
     catalog.close()
     before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
     with closing(open_catalog(path)) as writer:
         writer.commit_shard(encoded(writer, root, {b"d.jpg": "d"}))
-    reader = open_reader(path)
+    reader = reading(path)
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 3
     for file in list(path.parent.iterdir()):
@@ -128,9 +137,9 @@ def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path):
         assert snapshot.pictures == 2
 
 
-def test_a_kept_connection_leaves_writers_alone(catalog, root, path):
+def test_a_kept_connection_leaves_writers_alone(catalog, root, path, reading):
     filled(catalog, root)
-    reader = open_reader(path)
+    reader = reading(path)
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 2
     catalog.close()
@@ -192,10 +201,10 @@ def test_both_refuse_the_same_with_the_same_words(path, harm, kind):
     assert said == as_said(lambda: open_catalog(path, read_only=True))
 
 
-def test_damage_that_shows_later_is_said(catalog, root, path):
+def test_damage_that_shows_later_is_said(catalog, root, path, reading):
     catalog.commit_shard(encoded(catalog, root, {b"%05d" % n: f"{n}" for n in range(2000)}))
     catalog.close()
-    reader = open_reader(path)
+    reader = reading(path)
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xa5" * (len(content) - 4096)
     path.write_bytes(content)
@@ -203,8 +212,8 @@ def test_damage_that_shows_later_is_said(catalog, root, path):
         snapshot.records(range(1, 2001))
 
 
-def test_a_file_that_vanishes_is_said(catalog, path):
-    reader = open_reader(path)
+def test_a_file_that_vanishes_is_said(catalog, path, reading):
+    reader = reading(path)
     catalog.close()
     os.unlink(path)
     with pytest.raises(StateError, match="cannot be opened"):

@@ -1,0 +1,88 @@
+"""Does what users do with the installed command: ``python -m scripts.smoke``."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+PHOTOS = Path(__file__).parent.parent / "tests" / "photos" / "photos"
+COMMAND = str(Path(sys.executable).with_name("mmsearch"))
+EXTRAS = (
+    "mmsearch.client",
+    "mmsearch.evaluation.metrics",
+    "mmsearch.integrations.langchain",
+    "mmsearch.integrations.llama_index",
+    "mmsearch.assistant.protocol",
+    "mmsearch.server.fetching",
+)
+PORT = "17788"
+
+
+def main() -> None:
+    """Index ten photographs, and ask for them in every way; raises what goes wrong."""
+    for module in EXTRAS:
+        importlib.import_module(module)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        os.environ |= {
+            "MMSEARCH_HOME": str(home / "indexes"),
+            "MMSEARCH_CACHE": str(home / "cache"),
+            "MMSEARCH_CONFIG": str(home / "settings.toml"),
+            "HF_HUB_OFFLINE": "1",
+        }
+        photos = home / "photos"
+        photos.mkdir()
+        names = [path.name for path in sorted(PHOTOS.iterdir())[:10]]
+        for name in names:
+            shutil.copy(PHOTOS / name, photos)
+        (photos / "captions.csv").write_text(f"path,caption\n{names[0]},a purple windmill\n")
+        run("index", photos, "--model", "starter", "--captions", photos / "captions.csv")
+        found = json.loads(run("query", "a purple windmill", "--json"))["hits"]
+        expect(Path(found[0]["path"]).name, names[0])
+        similar = json.loads(run("similar", photos / names[3], "--json"))["hits"]
+        expect(Path(similar[0]["path"]).name, names[3])
+        run("reindex", "--fusion", "concat")
+        run("status")
+        run("check", "--sources", "--content")
+        ask_a_server(names[0])
+    sys.stdout.write("6 modules and 8 commands passed.\n")
+
+
+def run(*arguments: object) -> str:
+    """Run the command; returns its standard output."""
+    command = [COMMAND, *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def expect(found: object, expected: object) -> None:
+    """Refuse another result than the expected one."""
+    if found != expected:
+        raise SystemExit(f"{expected!r} was expected, and {found!r} was found.")
+
+
+def ask_a_server(first: str) -> None:
+    """Start a server, and ask it as a program does."""
+    server = subprocess.Popen(
+        [COMMAND, "serve", "--port", PORT], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for line in server.stderr or ():
+            if PORT in line:
+                break
+        address = f"http://127.0.0.1:{PORT}/v1/indexes/default/search?q=a%20purple%20windmill"
+        with urllib.request.urlopen(address) as answer:  # noqa: S310 - http, written here
+            hits = json.load(answer)["hits"]
+        expect(Path(hits[0]["path"]).name, first)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()
