@@ -54,9 +54,9 @@ def main() -> None:
 
 
 def run(*arguments: object) -> str:
-    """Run the command; returns its standard output."""
+    """Run the command; returns its standard output. What it says besides is passed on."""
     command = [COMMAND, *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
 
@@ -68,15 +68,13 @@ def expect(found: object, expected: object) -> None:
 
 def ask_a_server(first: str) -> None:
     """Start a server, and ask it as a program does."""
-    server = subprocess.Popen(
-        [COMMAND, "serve", "--port", PORT], stderr=subprocess.PIPE, text=True
-    )
+    server = subprocess.Popen([COMMAND, "serve", "--port", PORT], stderr=subprocess.PIPE, text=True)
     try:
         for line in server.stderr or ():
             if PORT in line:
                 break
         address = f"http://127.0.0.1:{PORT}/v1/indexes/default/search?q=a%20purple%20windmill"
-        with urllib.request.urlopen(address) as answer:  # noqa: S310 - http, written here
+        with urllib.request.urlopen(address) as answer:
             hits = json.load(answer)["hits"]
         expect(Path(hits[0]["path"]).name, first)
     finally:
