@@ -89,6 +89,7 @@ class ToyCommands:
     """
 
     def __init__(self, library):
+        self.library = library
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.toy_command"],
             cwd=HERE.parents[1],

@@ -4,18 +4,26 @@ For every command some calls are drawn; ``INJECTIONS=200`` draws that many for e
 ``INJECTION_SEED`` draws others.
 """
 
+import errno
 import json
 import os
 import random
 import re
 import shutil
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.faults.injecting import ERRORS, KINDS, Fault, Place, ToyCommands, compile_injector
+from tests.faults.injecting import (
+    ERRORS,
+    KINDS,
+    SHORT,
+    Fault,
+    Place,
+    ToyCommands,
+    compile_injector,
+)
 
 INJECTIONS = int(os.environ.get("INJECTIONS", "0"))
 SEED = int(os.environ.get("INJECTION_SEED", "1"))
@@ -44,7 +52,7 @@ class Command:
     arguments: tuple
     start: str = "indexed"
     writes: bool = False
-    injections: int = 10
+    injections: int = 8
     codes: tuple = (0, 1)
     needs: str = AFTER
     own: bool = True
@@ -70,7 +78,7 @@ COMMANDS = {
     ),
     "index": Command("command", ("index", "{photos}"), "changed", True, needs=BEFORE),
     "pictures": Command(
-        "command", ("index", "{photos}"), "changed", True, 12, (0, 1, 3), BEFORE, own=False
+        "command", ("index", "{photos}"), "changed", True, 10, (0, 1, 3), BEFORE, own=False
     ),
     "compact": Command("command", ("compact",), writes=True),
     "reindex": Command("command", ("reindex", "--vector-index", "exact"), writes=True),
@@ -85,7 +93,7 @@ COMMANDS = {
     "search in Python": Command("python", ("search", "c"), injections=14),
     "add_folder in Python": Command("python", ("add_folder", "{photos}"), "changed", True, 6,
                                     needs=BEFORE),
-    "server": Command("http", REQUESTS, injections=20, codes=(0,)),
+    "server": Command("http", REQUESTS, injections=14, codes=(0,)),
 }  # fmt: skip
 
 
@@ -249,33 +257,138 @@ def command_result(command):
     return "abc" if command.start == "pictures" else AFTER
 
 
-def complaints(states, name, count=0, mutant="", only=""):
-    """By complaint, the faults that give rise to it."""
+def drawn_faults(states, name):
+    """Faults of a command, drawn from all its calls."""
     command = COMMANDS[name]
-    prefixes = None if command.own else [states.place.photos]
-    rng = random.Random(f"{SEED} {name}")
     states.take(command.start)
-    calls = states.ask(command.runner, command.arguments, prefixes=prefixes).calls
-    faults = [f for f in drawn(command, calls, rng) if only in f.kind][: count or None]
-    found = defaultdict(list)
-    for fault in faults:
-        states.take(command.start)
-        done = states.ask(
-            command.runner, command.arguments, fault=fault, prefixes=prefixes, mutant=mutant
-        )
-        done.fault = str(fault)
-        if not done.failed:
-            continue
-        each = list(complain_of_command(name, command, done))
-        if command.runner == "http":
-            each += complain_of_answers(done)
-        if command.writes or rng.random() < 0.2:
-            each += complain_of_index(states, command, done)
-        for complaint in each:
-            found[complaint].append(f"{fault} of {done.failed_path}: {done.err.strip()[-300:]}")
-    return dict(found)
+    calls = states.ask(command.runner, command.arguments, prefixes=prefixes_of(states, command))
+    return drawn(command, calls.calls, random.Random(f"{SEED} {name}"))
+
+
+def prefixes_of(states, command):
+    return None if command.own else [states.place.photos]
+
+
+def complaints_of(states, name, fault, mutant="", *, thorough=True):
+    """What is wrong with a command whose call fails, and with what is left of the index."""
+    command = COMMANDS[name]
+    states.take(command.start)
+    done = states.ask(
+        command.runner,
+        command.arguments,
+        fault=fault,
+        prefixes=prefixes_of(states, command),
+        mutant=mutant,
+    )
+    done.fault = str(fault)
+    if not done.failed:
+        return []
+    found = list(complain_of_command(name, command, done))
+    if command.runner == "http":
+        found += complain_of_answers(done)
+    if thorough:
+        found += complain_of_index(states, command, done)
+    return [f"{each} ({done.failed_path}: {done.err.strip()[-300:]})" for each in found]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_call_that_fails(name, states):
-    assert complaints(states, name) == {}
+    found = {
+        str(fault): complaints_of(
+            states, name, fault, thorough=COMMANDS[name].writes or number % 5 == 0
+        )
+        for number, fault in enumerate(drawn_faults(states, name))
+    }
+    assert {fault: said for fault, said in found.items() if said} == {}
+    assert len(found) > 5
+
+
+def test_calls_are_counted(states):
+    states.take("changed")
+    done = states.ask("command", ("index", "{photos}"))
+    assert done.failed == 0
+    assert all(done.calls[kind] for kind in KINDS), done.calls
+    # The seal is written twice, a segment and a vector index once, each with its folder.
+    assert done.calls["rename"] == 4
+    assert done.calls["fsync"] > 8
+    states.take("changed")
+    nowhere = states.ask("command", ("index", "{photos}"), prefixes=[states.place.folder / "no"])
+    assert set(nowhere.calls.values()) == {0}
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_the_right_calls_fail(sticky, states):
+    states.take("indexed")
+    done = states.ask("command", ("compact",), fault=Fault("rename", 3, errno.EIO, sticky))
+    assert done.code == 1
+    assert done.calls["rename"] >= 3
+    assert done.failed == (done.calls["rename"] - 2 if sticky else 1)
+    assert "The disk fails to read or write" in done.err
+
+
+def test_a_writer_that_swallows_an_error_of_fsync_is_noticed(states):
+    sync = next(
+        fault
+        for number in range(1, 20)
+        for fault in [Fault("fsync", number, errno.EIO)]
+        if PUBLISHED.search(failed_path(states, fault))
+    )
+    assert complaints_of(states, "index", sync) == []
+    (said,) = complaints_of(states, "index", sync, "swallows-fsync")
+    assert "passes over" in said
+
+
+def failed_path(states, fault):
+    states.take("changed")
+    return states.ask("command", ("index", "{photos}"), fault=fault).failed_path
+
+
+def test_a_writer_that_ignores_short_writes_is_noticed(states):
+    short = Fault("write", 1, SHORT, sticky=True)
+    assert complaints_of(states, "index", short) == []
+    assert complaints_of(states, "index", short, "ignores-short-writes") != []
+
+
+def test_a_command_that_hides_its_errors_is_noticed(states):
+    full = Fault("write", 1, errno.ENOSPC, sticky=True)
+    assert complaints_of(states, "index", full) == []
+    said = complaints_of(states, "index", full, "swallows-everything")
+    assert any("all went well" in each for each in said)
+
+
+REAL = [
+    Fault("write", 40, errno.ENOSPC, sticky=True),
+    Fault("fsync", 6, errno.EIO),
+    Fault("open", 12, errno.EMFILE, sticky=True),
+    Fault("mmap", 1, errno.ENOMEM, sticky=True),
+    Fault("read", 30, errno.EIO, sticky=True),
+]
+
+
+@pytest.mark.parametrize("fault", REAL, ids=str)
+def test_the_installed_command(fault, commands, few_photos, mmsearch, tmp_path):
+    """With the real encoder, its compiled model and its decoding processes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    chosen = sorted(few_photos.glob("*.jpg"))[2:5]
+    for path in chosen:
+        shutil.copy2(path, folder)
+    home = tmp_path / "home"
+    injected = {
+        "LD_PRELOAD": str(commands.library),
+        "INJECTOR_STATE": str(tmp_path / "state"),
+        "INJECTOR_PREFIXES": str(home),
+        "INJECTOR_KIND": fault.kind,
+        "INJECTOR_NTH": str(fault.nth),
+        "INJECTOR_ERRNO": str(fault.errno),
+        "INJECTOR_STICKY": str(int(fault.sticky)),
+    }
+    arguments = ("index", folder, "--home", home, "--model", "starter", "--workers", "1")
+    done = mmsearch(*arguments, code=None, env=injected)
+    assert done.returncode == 1, done.err
+    (said,) = [line for line in done.err.splitlines() if line.startswith("Error: ")]
+    assert len(SENTENCE_ENDS.findall(said)) >= 2, said
+    assert "should not" not in said
+    mmsearch(*arguments)
+    assert len(mmsearch("query", "a photograph", "--home", home).out.splitlines()) == len(chosen)
+    mmsearch("check", "--home", home)
