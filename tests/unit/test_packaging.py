@@ -15,7 +15,8 @@ from mmsearch.server.routes import health
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "docs/mmsearch.service"
-SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SCRIPTS = PROJECT["scripts"]
 REFERENCE = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
 SERVE = REFERENCE.split("## `mmsearch serve`")[1].split("\n## ")[0]
 
@@ -97,3 +98,14 @@ def test_the_unit_is_hardened_and_starts_the_server() -> None:
     assert f"MMSEARCH_HOME=/var/lib/{unit['StateDirectory']}/indexes " in told_to
     assert f"MMSEARCH_CACHE=/var/cache/{unit['CacheDirectory']} " in told_to
     assert f"XDG_RUNTIME_DIR=/run/{unit['RuntimeDirectory']}" in told_to
+
+
+def test_the_package_names_its_authors_and_addresses() -> None:
+    assert PROJECT["authors"] == [{"name": "The mmsearch authors"}]
+    urls = PROJECT["urls"]
+    # The labels that PyPI knows: https://packaging.python.org/specifications/well-known-project-urls
+    assert list(urls) == ["Homepage", "Documentation", "Source", "Issues", "Changelog"]
+    assert all(url.startswith(urls["Homepage"]) for url in urls.values())
+    assert urls["Homepage"].startswith("https://")
+    for label, within in (("Documentation", "/tree/main/"), ("Changelog", "/blob/main/")):
+        assert (ROOT / urls[label].split(within)[1]).exists()
