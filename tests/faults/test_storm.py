@@ -1,0 +1,174 @@
+"""Clients that ask, send nonsense and hang up at random moments, while the server indexes."""
+
+import asyncio
+import json
+import random
+import re
+import shutil
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.faults.conftest import COMMAND
+from tests.staying import staying
+
+pytestmark = pytest.mark.enable_socket
+
+CLIENTS, REQUESTS, SEED = 64, 8, 1
+WITHIN_S = 60
+OPEN = re.compile(r"Index 'default' is open for queries at (http://\S+); Ctrl-C ends this\.\n")
+
+NONSENSE = (
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"POST /v1/indexes/default/search HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 9\r\n\r\n{"query":',
+    b"GET /v1/indexes/default/search?q=%00&limit=-1 HTTP/1.1\r\nHost: HOST\r\n\r\n",
+    b"GET /v1/indexes/default/search?q=a&where=((((( HTTP/1.1\r\nHost: HOST\r\n\r\n",
+    b"GET /v1/indexes/default/pictures/99999999999999999999 HTTP/1.1\r\nHost: HOST\r\n\r\n",
+    b"POST /v1/indexes/default/search/picture HTTP/1.1\r\nHost: HOST\r\n"
+    b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 5\r\n\r\n--x--",
+    b"BREW /coffee HTTP/9.9\r\nHost: HOST\r\n\r\n",
+)
+STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+
+
+def request_of(rng, host, ids):
+    """A request, and the picture that must be first in its answer, if it is known."""
+    kind = rng.random()
+    picture = rng.choice(ids)
+    if kind < 0.35:
+        body = json.dumps({"like": [picture], "limit": 3}).encode()
+        head = (
+            f"POST /v1/indexes/default/search HTTP/1.1\r\nHost: {host}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body, picture
+    if kind < 0.75:
+        path = rng.choice(
+            (
+                "/v1/indexes/default/search?q=a+windmill&limit=50",
+                f"/v1/indexes/default/pictures/{picture}/thumbnail",
+                f"/v1/indexes/default/pictures/{picture}/original",
+                "/?q=water",
+                "/healthz",
+            )
+        )
+        return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), None
+    return rng.choice(NONSENSE).replace(b"HOST", host.encode()), None
+
+
+async def ask(rng, address, content, first, seen):
+    """Send a request, and read its answer or hang up before."""
+    host, port = address
+    reader, writer = await asyncio.open_connection(host, port)
+    aborts = rng.random() < 0.4
+    try:
+        if aborts and rng.random() < 0.5:
+            writer.write(content[: rng.randrange(len(content))])
+            await writer.drain()
+            return
+        writer.write(content)
+        await writer.drain()
+        if aborts:
+            await asyncio.sleep(rng.random() * 0.05)
+            return
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WITHIN_S)
+        status = int(STATUS.match(head)[1])
+        seen.append(status)
+        size = re.search(rb"(?i)content-length: (\d+)", head)
+        body = await asyncio.wait_for(reader.readexactly(int(size[1])), WITHIN_S) if size else b""
+        if first is not None and status == 200:
+            assert json.loads(body)["hits"][0]["id"] == first, body
+    except (ConnectionError, asyncio.IncompleteReadError):
+        # The server may hang up on nonsense.
+        seen.append(0)
+    finally:
+        if aborts:
+            writer.transport.abort()
+        writer.close()
+
+
+async def storm(address, ids):
+    """All clients at once; the statuses that they saw."""
+    seen = []
+
+    async def client(number):
+        rng = random.Random(f"{SEED} {number}")
+        for _ in range(REQUESTS):
+            await ask(rng, address, *request_of(rng, f"{address[0]}:{address[1]}", ids), seen)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(CLIENTS):
+            group.create_task(client(number))
+    return seen
+
+
+def held(process):
+    """Open files and threads of a process."""
+    folder = Path(f"/proc/{process}")
+    return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+
+
+def wait_until(holds):
+    """Until something holds, for a minute at most."""
+    ends = time.monotonic() + WITHIN_S
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_path):
+    folder, home = tmp_path / "photos", tmp_path / "home"
+    folder.mkdir()
+    chosen = sorted(photos.rglob("*.jpg"))
+    for path in chosen[:16]:
+        shutil.copy2(path, folder / path.name)
+    mmsearch("index", folder, "--home", home, "--model", "starter")
+    command = [COMMAND, "serve", "--home", home, "--port", "0"]
+    with staying(command, environment) as server:
+        url = OPEN.fullmatch(server.line())[1]
+        address = ("127.0.0.1", urlsplit(url).port)
+        with httpx.Client(base_url=url, timeout=WITHIN_S) as client:
+            answer = client.get("/v1/indexes/default/search", params={"q": "a dog", "limit": 50})
+            ids = [hit["id"] for hit in answer.json()["hits"]]
+            assert len(ids) == 16
+            # What starts with first requests is there before it is counted.
+            asyncio.run(storm(address, ids))
+            _index(client)
+        wait_until(lambda: _counted(url))
+        before = held(server.process.pid)
+        for path in chosen[16:40]:
+            shutil.copy2(path, folder / path.name)
+        with httpx.Client(base_url=url, timeout=WITHIN_S) as client:
+            job = client.post("/v1/indexes/default/jobs", json={"root": folder.name}).json()
+            seen = asyncio.run(storm(address, ids))
+            assert len(seen) > CLIENTS * REQUESTS / 3
+            assert {status for status in seen if status >= 500} <= {503}
+            assert client.get("/healthz").json() == {"ok": True}
+            at = f"/v1/indexes/default/jobs/{job['id']}"
+            wait_until(lambda: client.get(at).json()["state"] != "running")
+            assert client.get(at).json()["state"] == "finished"
+        wait_until(lambda: held(server.process.pid) <= before)
+        assert _found(url) == 40
+    assert "is sound" in mmsearch("check", "--home", home).err
+
+
+def _index(client):
+    """A job that finds nothing to do, but starts all that jobs need."""
+    roots = client.get("/v1/indexes/default").json()["roots"]
+    client.post("/v1/indexes/default/jobs", json={"root": roots[0]["name"]})
+
+
+def _counted(url):
+    jobs = httpx.get(f"{url}/v1/indexes/default/jobs").json()
+    return all(job["state"] != "running" for job in jobs)
+
+
+def _found(url):
+    answer = httpx.get(f"{url}/v1/indexes/default/search", params={"q": "a dog", "limit": 100})
+    return len(answer.json()["hits"])
