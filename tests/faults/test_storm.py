@@ -92,13 +92,13 @@ async def ask(rng, address, content, first, seen):
         writer.close()
 
 
-async def storm(address, ids):
+async def storm(address, ids, requests=REQUESTS):
     """All clients at once; the statuses that they saw."""
     seen = []
 
     async def client(number):
         rng = random.Random(f"{SEED} {number}")
-        for _ in range(REQUESTS):
+        for _ in range(requests):
             await ask(rng, address, *request_of(rng, f"{address[0]}:{address[1]}", ids), seen)
 
     async with asyncio.TaskGroup() as group:
@@ -138,8 +138,8 @@ def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_pat
             ids = [hit["id"] for hit in answer.json()["hits"]]
             assert len(ids) == 16
             # What starts with first requests is there before it is counted.
-            asyncio.run(storm(address, ids))
-            _index(client)
+            asyncio.run(storm(address, ids, 2))
+            client.post("/v1/indexes/default/jobs", json={"root": folder.name})
         wait_until(lambda: _counted(url))
         before = held(server.process.pid)
         for path in chosen[16:40]:
@@ -156,12 +156,6 @@ def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_pat
         wait_until(lambda: held(server.process.pid) <= before)
         assert _found(url) == 40
     assert "is sound" in mmsearch("check", "--home", home).err
-
-
-def _index(client):
-    """A job that finds nothing to do, but starts all that jobs need."""
-    roots = client.get("/v1/indexes/default").json()["roots"]
-    client.post("/v1/indexes/default/jobs", json={"root": roots[0]["name"]})
 
 
 def _counted(url):
