@@ -17,8 +17,9 @@ from tests.staying import staying
 
 pytestmark = pytest.mark.enable_socket
 
-CLIENTS, REQUESTS, SEED = 64, 8, 1
-WITHIN_S = 60
+CLIENTS, REQUESTS, SEED = 64, 6, 1
+WITHIN_S = 40
+FEW = 8
 OPEN = re.compile(r"Index 'default' is open for queries at (http://\S+); Ctrl-C ends this\.\n")
 
 NONSENSE = (
@@ -92,13 +93,13 @@ async def ask(rng, address, content, first, seen):
         writer.close()
 
 
-async def storm(address, ids, requests=REQUESTS):
+async def storm(address, ids):
     """All clients at once; the statuses that they saw."""
     seen = []
 
     async def client(number):
         rng = random.Random(f"{SEED} {number}")
-        for _ in range(requests):
+        for _ in range(REQUESTS):
             await ask(rng, address, *request_of(rng, f"{address[0]}:{address[1]}", ids), seen)
 
     async with asyncio.TaskGroup() as group:
@@ -113,11 +114,16 @@ def held(process):
     return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
 
 
+def is_back(now, before):
+    """Whether no more is held than before, but for what pools still add: a leak costs hundreds."""
+    return all(more - less <= FEW for more, less in zip(now, before, strict=True)) or (now, before)
+
+
 def wait_until(holds):
-    """Until something holds, for a minute at most."""
+    """Until something is True, for a while; it says what it is instead."""
     ends = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < ends
+    while (found := holds()) is not True:
+        assert time.monotonic() < ends, found
         time.sleep(0.1)
 
 
@@ -138,7 +144,7 @@ def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_pat
             ids = [hit["id"] for hit in answer.json()["hits"]]
             assert len(ids) == 16
             # What starts with first requests is there before it is counted.
-            asyncio.run(storm(address, ids, 2))
+            asyncio.run(storm(address, ids))
             client.post("/v1/indexes/default/jobs", json={"root": folder.name})
         wait_until(lambda: _counted(url))
         before = held(server.process.pid)
@@ -153,7 +159,7 @@ def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_pat
             at = f"/v1/indexes/default/jobs/{job['id']}"
             wait_until(lambda: client.get(at).json()["state"] != "running")
             assert client.get(at).json()["state"] == "finished"
-        wait_until(lambda: held(server.process.pid) <= before)
+        wait_until(lambda: is_back(held(server.process.pid), before))
         assert _found(url) == 40
     assert "is sound" in mmsearch("check", "--home", home).err
 
