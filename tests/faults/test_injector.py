@@ -358,7 +358,7 @@ def test_a_command_that_hides_its_errors_is_noticed(states):
 
 REAL = [
     Fault("write", 40, errno.ENOSPC, sticky=True),
-    Fault("fsync", 6, errno.EIO),
+    Fault("fsync", 1, errno.EIO, sticky=True),
     Fault("open", 12, errno.EMFILE, sticky=True),
     Fault("mmap", 1, errno.ENOMEM, sticky=True),
     Fault("read", 30, errno.EIO, sticky=True),
