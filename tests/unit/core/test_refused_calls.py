@@ -1,0 +1,60 @@
+"""What the operating system refuses, as errors of ours."""
+
+import errno
+
+import pytest
+
+from mmsearch.catalog.files import is_refused_page
+from mmsearch.core.errors import DiskFullError, StorageError
+from mmsearch.core.io_errors import readable_os_error, with_readable_os_errors
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "status"),
+    [
+        (errno.ENOSPC, DiskFullError, 507),
+        (errno.EDQUOT, DiskFullError, 507),
+        (errno.EIO, StorageError, 503),
+        (errno.EMFILE, StorageError, 503),
+        (errno.ENOLCK, StorageError, 503),
+    ],
+)
+def test_kinds(number, kind, status):
+    error = readable_os_error(OSError(number, "no", "/a"))
+    assert (type(error), error.http_status, error.facts["errno"]) == (kind, status, number)
+    assert "/a" in error.message
+    assert error.hint
+
+
+def test_other_errors_are_left_alone():
+    assert readable_os_error(ValueError()) is None
+    assert type(readable_os_error(MemoryError())) is StorageError
+
+
+def test_methods_of_a_class_and_of_its_bases():
+    class Base:
+        def inherited(self):
+            raise OSError(errno.EIO, "no")
+
+    @with_readable_os_errors
+    class Kind(Base):
+        def own(self):
+            raise MemoryError
+
+        def _private(self):
+            raise OSError(errno.EIO, "no")
+
+    for call in (Kind().inherited, Kind().own):
+        with pytest.raises(StorageError):
+            call()
+    with pytest.raises(OSError, match="no"):
+        Kind()._private()
+    with pytest.raises(OSError, match="no"):
+        Base().inherited()
+
+
+def test_pages_that_could_not_be_read_are_no_damage():
+    # 8458 is SQLITE_IOERR_CORRUPTFS; 11 is SQLITE_CORRUPT.
+    assert is_refused_page("Page 39: unable to get the page. error code=8458")
+    assert not is_refused_page("Page 39: unable to get the page. error code=11")
+    assert not is_refused_page("row 3 missing from index places")
