@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmsearch.api.keeping import StrPath, folder_bytes
+from mmsearch.api.proving import proves_damage
 from mmsearch.api.searching import SearchedIndex
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.parts import make_fusion, refuse_unknown_vector_index
@@ -32,6 +33,7 @@ WATCH_WAITS_S = 3600.0
 class Index(SearchedIndex):
     """One index. Not for use by several threads at once."""
 
+    @proves_damage
     def add_folder(
         self,
         folder: StrPath,
@@ -152,6 +154,7 @@ class Index(SearchedIndex):
             stop=stop or threading.Event(),
         )
 
+    @proves_damage
     def reindex(
         self,
         *,
@@ -215,6 +218,7 @@ class Index(SearchedIndex):
                     progress=progress,
                 )
 
+    @proves_damage
     def optimize(
         self,
         *,

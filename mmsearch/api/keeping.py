@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mmsearch.api.proving import proves_damage
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.models import encoder_of
 from mmsearch.assembly.parts import make_fusion
@@ -51,6 +52,7 @@ class KeptIndex:
         """Whether anything was ever indexed into it."""
         return self._layout.exists()
 
+    @proves_damage
     def status(self) -> IndexStatus:
         """What the index holds.
 
@@ -74,10 +76,12 @@ class KeptIndex:
                 last_run=catalog.last_run(),
             )
 
+    @proves_damage
     def roots(self) -> list[Root]:
         """The folders that are indexed."""
         return self._reader().roots()
 
+    @proves_damage
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
         """Say where a folder lies now; nothing is encoded again.
 
@@ -153,6 +157,7 @@ class KeptIndex:
 
     # --- its size and its copies ---
 
+    @proves_damage
     def compact(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> CompactReport:
@@ -189,6 +194,7 @@ class KeptIndex:
                 progress,
             )
 
+    @proves_damage
     def backup(self, destination: StrPath) -> CopyReport:
         """Copy the index, verified and consistent, also while a writer is at work.
 

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from mmsearch.api.keeping import KeptIndex, StrPath
+from mmsearch.api.proving import proves_damage
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.searching import make_search_engine, picture_reader
 from mmsearch.core.errors import (
@@ -37,6 +38,7 @@ class SearchedIndex(KeptIndex):
     _engine: SearchEngine | None = None
     _pictures: PictureReader | None = None
 
+    @proves_damage
     def search(
         self,
         query: str | Query,
@@ -67,6 +69,7 @@ class SearchedIndex(KeptIndex):
         asked = self._parsed(query, filters, mode)
         return list(self.query(SearchRequest(asked, k, min_score, min_confidence)).hits)
 
+    @proves_damage
     def similar(
         self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
     ) -> list[Hit]:
@@ -90,6 +93,7 @@ class SearchedIndex(KeptIndex):
             term = Term(image=Path(os.fsdecode(image)))
         return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
 
+    @proves_damage
     def query(self, request: SearchRequest) -> SearchResult:
         """As `search`, with timings, devices and the generation that was searched."""
         (answer,) = self.query_each([request])
@@ -101,6 +105,7 @@ class SearchedIndex(KeptIndex):
         answers = (self.query_each(requests[start : start + TOGETHER]) for start in starts)
         return map(_or_raised, chain.from_iterable(answers))
 
+    @proves_damage
     def query_each(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
         """Queries asked together: their texts are encoded in batches, and the vectors read once.
 
@@ -114,6 +119,7 @@ class SearchedIndex(KeptIndex):
             self.close()
             return self._answered(requests)
 
+    @proves_damage
     def encode(
         self, requests: Sequence[SearchRequest]
     ) -> list[EncodedRequest | MMSearchError] | None:
@@ -132,6 +138,7 @@ class SearchedIndex(KeptIndex):
         engine = self._searcher()
         return None if engine is None else engine.encode(requests)
 
+    @proves_damage
     def answer(
         self, asked: Sequence[EncodedRequest | MMSearchError]
     ) -> list[SearchResult | MMSearchError]:
@@ -146,6 +153,7 @@ class SearchedIndex(KeptIndex):
             raise no_pictures()
         return engine.answer(asked)
 
+    @proves_damage
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """The unit vectors of texts and pictures in the index's own space, as queries use them.
 
@@ -166,6 +174,7 @@ class SearchedIndex(KeptIndex):
             raise no_pictures()
         return engine.embed(terms)
 
+    @proves_damage
     def picture(self, image_id: int) -> Record | None:
         """What is known of a picture by its id (`Hit.id`); None if no such picture can be found.
 
