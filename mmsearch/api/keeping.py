@@ -239,7 +239,12 @@ class KeptIndex:
 
     def _refuse_nothing(self) -> None:
         """Where there is not even a rest of an index."""
-        if not self.exists() and not self._layout.files():
+        try:
+            nothing = not self.exists() and not self._layout.files()
+        except OSError:
+            # What cannot be looked at may be an index.
+            return
+        if nothing:
             self._reader()
 
     def _reader(self) -> Catalog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from mmsearch.core.durable import REPAIR
 from mmsearch.core.errors import DamagedFileError, MMSearchError
@@ -47,4 +47,4 @@ def proves_damage(
                     raise DamagedFileError(finding.message, REPAIR) from error
             raise
 
-    return proved
+    return cast("Callable[Concatenate[Owner, Parameters], Result]", proved)

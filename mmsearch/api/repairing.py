@@ -47,7 +47,8 @@ def repair(
     """See `mmsearch.api.keeping.KeptIndex.repair`."""
     began = time.monotonic()
     with readable_os_errors():
-        layout.create()
+        with _inspecting():
+            layout.create()
         with writer_lock(layout, wait_s):
             mending = _Mending(layout, settings, say, progress)
             mending.catalog()

@@ -76,6 +76,8 @@ def open_state(path: Path) -> Engine:
     with readable_errors(path):
         connection = connect_for_reading(path)
         with closed_on_error(connection):
+            # A check may read every row.
+            connection.limit(MAINTENANCE_S)
             connection.execute("BEGIN")
             # SQLite's snapshot begins with the first read.
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()

@@ -34,6 +34,7 @@ from mmsearch.catalog import texts
 from mmsearch.catalog.commits import images_of
 from mmsearch.catalog.connections import writing
 from mmsearch.catalog.files import connect_for_reading
+from mmsearch.catalog.limits import MAINTENANCE_S, LimitedConnection
 from mmsearch.catalog.pages import rows_in_pages
 from mmsearch.catalog.places import is_path_below, is_root
 from mmsearch.catalog.roots import ensure_root
@@ -104,7 +105,7 @@ class DamagedCatalog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.incomplete: set[str] = set()
-        self._connection: sqlite3.Connection | None = None
+        self._connection: LimitedConnection | None = None
         if not path.exists():
             return
         try:
@@ -112,6 +113,7 @@ class DamagedCatalog:
             # Entries of the schema that cannot be understood are passed over.
             self._connection.execute("PRAGMA writable_schema = ON")
             self._connection.text_factory = bytes
+            self._connection.limit(MAINTENANCE_S)
         except sqlite3.Error as error:
             self._refuse_other(error)
 
@@ -184,8 +186,7 @@ class DamagedCatalog:
                 if whole.get(alias) is not None:
                     continue
                 whole[alias] = rowid
-            lacking = set(every) - set(whole)
-            if not lacking <= set(_ADDED):
+            if not set(every) - set(whole) <= set(_ADDED):
                 continue
             whole = {**_ADDED, **whole}
             if _of_kinds([whole[name] for name in every], every) is None:
