@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from mmsearch.assembly import catalogs
 from mmsearch.assembly.models import encoder_of
 from mmsearch.assembly.parts import make_fusion, vector_index_plugin
-from mmsearch.core.errors import IndexLockedError, MMSearchError
+from mmsearch.core.errors import IndexLockedError, MMSearchError, SchemaError
 from mmsearch.core.layout import IndexLayout
 from mmsearch.core.locking import writer_lock
 from mmsearch.core.settings import Settings
@@ -60,6 +60,14 @@ def check_catalog(layout: IndexLayout, *, seal: bool = True) -> list[Finding]:
         return [Finding(Weight.DAMAGE, CATALOG, MISSING)]
     except OSError as error:
         return [finding_of(CATALOG, error)]
+    try:
+        with catalogs.one_state(layout):
+            pass
+    except SchemaError as error:
+        # Another version may seal its catalogs otherwise.
+        return [finding_of(CATALOG, error)]
+    except Exception:  # noqa: BLE001, S110 - the steps below find it again
+        pass
     if seal:
         found += _ended_by_error(_check_seal(layout))
     found += findings_of(CATALOG, _contradictions(layout))

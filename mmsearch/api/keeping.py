@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -239,13 +239,10 @@ class KeptIndex:
 
     def _refuse_nothing(self) -> None:
         """Where there is not even a rest of an index."""
-        try:
-            nothing = not self.exists() and not self._layout.files()
-        except OSError:
-            # What cannot be looked at may be an index.
-            return
-        if nothing:
-            self._reader()
+        # What cannot be looked at may be an index.
+        with suppress(OSError):
+            if not self.exists() and not self._layout.files():
+                self._reader()
 
     def _reader(self) -> Catalog:
         if self._catalog is None:

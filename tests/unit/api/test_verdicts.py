@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,15 +164,15 @@ REFUSED = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, 
 )
 def test_a_file_that_cannot_be_read_is_unknown_and_left_alone(name, number, layout, monkeypatch):
     before = content_of(layout)
-    plain = Path.open
+    plain = os.open
 
     def refuse(path, *arguments, **more):
-        if path.name == name:
+        if os.fspath(path).endswith(name):
             raise OSError(number, os.strerror(number), str(path))
         return plain(path, *arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refuse)
+        patch.setattr(os, "open", refuse)
         report = check(layout)
         assert report.verdict == "unknown", report.findings
         assert {finding.weight for finding in report} <= {"unknown", "note"}
@@ -239,9 +238,29 @@ def test_a_newer_version_is_left_alone_also_when_its_seal_does_not_match(layout)
     with closing(sqlite3.connect(layout.catalog)) as connection:
         connection.execute("PRAGMA user_version = 99")
     before = content_of(layout)
+    assert check(layout).verdict == "unknown"
     with pytest.raises(InspectionError, match="newer mmsearch"):
         repair(layout)
     assert content_of(layout) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no such permissions")
+def test_a_folder_that_may_not_be_read_is_unknown(layout, monkeypatch):
+    """As another user sees it; root may read everything, so that scandir is told to refuse."""
+    plain = {name: getattr(os, name) for name in ("scandir", "stat", "lstat")}
+
+    def refuse(name, path, **more):
+        if not isinstance(path, int) and os.fspath(path).startswith(str(layout.folder)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return plain[name](path, **more)
+
+    with monkeypatch.context() as patch:
+        for name in plain:
+            patch.setattr(os, name, lambda path, name=name, **more: refuse(name, path, **more))
+        assert check(layout).verdict == "unknown"
+        with pytest.raises(InspectionError):
+            repair(layout)
+    assert check(layout).verdict == "sound"
 
 
 def test_no_temporary_folder_is_needed(layout, monkeypatch, tmp_path):
