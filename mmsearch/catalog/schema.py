@@ -67,6 +67,12 @@ def check_readable(rows: Rows, path: Path) -> None:
     expected = len(MIGRATIONS)
     if version > expected:
         raise _newer(path, version, expected)
+    if version == 0:
+        # A catalog gets its name when it has a schema.
+        raise DamagedFileError(
+            f"{path} is an empty database.",
+            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+        )
     if version < expected:
         raise SchemaError(
             f"{path} has schema {version}, of an older mmsearch; this one reads {expected}.",
