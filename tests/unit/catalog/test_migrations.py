@@ -7,7 +7,7 @@ from mmsearch.catalog.connections import open_engine
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.catalog.opening import open_catalog
 from mmsearch.catalog.schema import migrate
-from mmsearch.core.errors import DamagedFileError, SchemaError
+from mmsearch.core.errors import DamagedFileError, SchemaError, StateError
 from tests.unit.catalog.samples import encoded
 
 ADDED = Migration(
@@ -110,7 +110,7 @@ def test_steps_before_a_failing_one_stay(path):
 
 def test_an_empty_file_is_a_catalog_to_be(path):
     path.touch()
-    with pytest.raises(SchemaError, match="schema 0"):
+    with pytest.raises(StateError, match="empty database"):
         open_catalog(path, read_only=True)
     open_catalog(path).close()
     assert ask(path, "SELECT count(*) FROM files") == [(0,)]
