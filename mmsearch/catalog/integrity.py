@@ -56,8 +56,8 @@ _FULL_TEXT: dict[str, str] = {
 """What defines each full-text table, by its name."""
 
 _STORED_AS = (
-    # JSON first: it is a kind of text to SQLAlchemy, and SQLite stores plain numbers as such.
-    (JSON, ("text", "integer", "real")),
+    # Every value that is written as JSON is a text, a list or an object.
+    (JSON, ("text",)),
     (Integer, ("integer",)),
     (Float, ("real",)),
     (LargeBinary, ("blob",)),
