@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmsearch.api.index import Index
 from mmsearch.assembly.searching import picture_reader
+from mmsearch.core.errors import MMSearchError
 from mmsearch.core.files import expand_user
 from mmsearch.core.hardware import processors
 from mmsearch.core.io_errors import readable_os_errors
@@ -74,13 +75,31 @@ def restore_index(
 
 
 @readable_os_errors()
-def list_indexes(home: str | os.PathLike[str] | None = None) -> list[IndexStatus]:
-    """The indexes of a folder, by name."""
+def list_indexes(
+    home: str | os.PathLike[str] | None = None,
+    *,
+    on_error: Callable[[str, MMSearchError], None] | None = None,
+) -> list[IndexStatus]:
+    """Return the status of each index of a folder, by name.
+
+    Args:
+        home: The folder; None: where indexes are by default.
+        on_error: Gets the name of an index that cannot be read, and the error; the others are
+            returned.
+
+    Raises:
+        MMSearchError: An index cannot be read, and there is no ``on_error``.
+    """
     folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
     found = []
     for name in index_names(folder):
-        with open_index(name, home=folder) as index:
-            found.append(index.status())
+        try:
+            with open_index(name, home=folder) as index:
+                found.append(index.status())
+        except MMSearchError as error:
+            if on_error is None:
+                raise
+            on_error(name, error)
     return found
 
 

@@ -97,7 +97,19 @@ def list_all(home: Home = None, as_json: AsJson = False) -> None:
 
     Example: mmsearch list
     """
-    found = api.list_indexes(home)
+    unreadable: list[str] = []
+    found = api.list_indexes(
+        home, on_error=lambda name, error: unreadable.append(f"{name}: {error}")
+    )
+    _print_indexes(found, as_json=as_json, all_were_read=not unreadable)
+    output.warn_list(
+        f"Could not be read: {len(unreadable):,}", unreadable, "'mmsearch check' says why."
+    )
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _print_indexes(found: list[IndexStatus], *, as_json: bool, all_were_read: bool) -> None:
     if as_json:
         output.print_json(
             [
@@ -112,7 +124,8 @@ def list_all(home: Home = None, as_json: AsJson = False) -> None:
         )
         return
     if not found:
-        output.warn("There is no index yet; run: mmsearch index FOLDER")
+        if all_were_read:
+            output.warn("There is no index yet; run: mmsearch index FOLDER")
         return
     rows = [
         (

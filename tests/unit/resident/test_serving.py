@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -23,11 +24,11 @@ pytestmark = pytest.mark.skipif(not meeting.is_possible(), reason="no Unix domai
 
 
 @pytest.fixture(autouse=True)
-def runtime(tmp_path, monkeypatch):
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    return folder / "mmsearch"
+def runtime(monkeypatch):
+    # In tmp_path the path of a socket can be too long for the system.
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder, "mmsearch")
 
 
 @pytest.fixture
