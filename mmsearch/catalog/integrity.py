@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from sqlalchemy import JSON, Column, Connection, Float, Integer, LargeBinary, Text
 
-from mmsearch.catalog.files import Rows, is_refused_page, unproved_damage
+from mmsearch.catalog.files import Rows, is_refused_page, readable_errors, unproved_damage
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.tables import Base
@@ -136,8 +136,9 @@ def _values(rows: Rows) -> Iterator[str]:
         for column in table.columns:
             if isinstance(column.type, Text):
                 # Reading a text decodes it.
-                for _ in rows.connection.execute(f"SELECT {column.name} FROM {table.name}"):  # noqa: S608
-                    pass
+                with readable_errors(rows.path):
+                    for _ in rows.connection.execute(f"SELECT {column.name} FROM {table.name}"):  # noqa: S608
+                        pass
 
 
 def _is_stored_right(column: Column[object]) -> str:

@@ -11,7 +11,13 @@ import pytest
 from mmsearch.catalog import files, seal
 from mmsearch.catalog.opening import open_catalog
 from mmsearch.catalog.reader import open_reader
-from mmsearch.core.errors import DamagedFileError, MMSearchError, SchemaError, StateError
+from mmsearch.core.errors import (
+    DamagedFileError,
+    MMSearchError,
+    SchemaError,
+    StateError,
+    StorageError,
+)
 from mmsearch.core.evidence import Phrase
 from mmsearch.core.queries import Filters
 from tests.unit.catalog.samples import IDENTITY, encoded, placed
@@ -186,7 +192,7 @@ def older(path):
 @pytest.mark.parametrize(
     ("harm", "kind"),
     [
-        (missing, StateError),
+        (missing, StorageError),
         (no_database, DamagedFileError),
         (other_database, DamagedFileError),
         (newer, SchemaError),
@@ -228,7 +234,7 @@ class JustTaken(list):
 
 
 def test_a_kept_connection_may_be_taken_while_all_are_closed(path, catalog):
-    read = files.ReadFile(path)
+    read = files.ReadFile(path, lambda rows, path: None)
     read._kept = JustTaken()
     with read.reading() as rows:
         assert rows.ask("SELECT 1") == [(1,)]
