@@ -1,6 +1,7 @@
 """What every test stands on: no settings from outside, no model hub, one cache of models."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +26,15 @@ def _isolated(variables):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Models are compiled once per run, or once for all runs that name $MMSEARCH_TEST_MODELS."""
+    """Compile models once per run; the starter once for all that name $MMSEARCH_TEST_MODELS."""
     cache = tmp_path_factory.mktemp("cache")
-    shared = os.environ.get("MMSEARCH_TEST_MODELS")
-    if shared:
-        Path(shared).mkdir(parents=True, exist_ok=True)
-        (cache / "models").symlink_to(Path(shared).absolute())
-    return cache
+    kept = os.environ.get("MMSEARCH_TEST_MODELS")
+    for compiled in Path(kept).glob("starter-*") if kept else ():
+        shutil.copytree(compiled, cache / "models" / compiled.name)
+    yield cache
+    for compiled in (cache / "models").glob("starter-*") if kept else ():
+        if not Path(kept, compiled.name).exists():
+            shutil.copytree(compiled, Path(kept, compiled.name))
 
 
 @pytest.fixture(scope="session")

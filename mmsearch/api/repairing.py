@@ -151,7 +151,8 @@ class _Mending:
             carried = catalog.carry_over(self._layout.catalog, salvage.sealed_roots)
             unfinished = roots_in_doubt(catalog)
             lost_rows = {"roots", "files", "texts"} & set(carried.incomplete)
-            lost_commits = catalogs.count_lost_commits(self._layout) > 0
+            has_catalog = self._layout.exists()
+            lost_commits = has_catalog and catalogs.count_lost_commits(self._layout) > 0
             if carried.lost_contents or lost_rows or lost_commits or survey.damaged:
                 unfinished = [root.id for root in catalog.roots()]
             catalog.note_unfinished_roots(unfinished)

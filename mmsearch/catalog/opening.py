@@ -126,8 +126,8 @@ def _refuse_half(unfinished: Path, path: Path) -> None:
     """On a full disk the -wal file stays behind: the database beside it is not whole."""
     if unfinished.with_name(f"{unfinished.name}-wal").exists():
         raise DiskFullError(
-            f"{path} could not be written whole.",
-            "Free some space on its disk, look at the system's log, and run again.",
+            f"{path} could not be written whole: its disk is full, or it fails.",
+            "Free some space, look at the system's log, and run again.",
         )
 
 

@@ -132,7 +132,8 @@ class DamagedCatalog:
             yield from self._reachable(self._connection, table, columns, read)
         else:
             self.incomplete.add(table)
-        if table in self.incomplete or len(self.incomplete) > before:
+        is_incomplete = table in self.incomplete or len(self.incomplete) > before
+        if is_incomplete and self._path.exists():
             yield from self._in_pages(table, columns, read)
 
     def _reachable(

@@ -65,8 +65,9 @@ def main(folder):
             commit = indexer.catalog.commit_shard
 
             def acknowledged(shard):
-                commit(shard)
+                removed = commit(shard)
                 say(kept=[os.fsdecode(placed.file.path) for placed in shard.placed])
+                return removed
 
             indexer.catalog.commit_shard = acknowledged
             indexer.run(IndexRequest(os.fsencode(photos)))

@@ -248,11 +248,14 @@ def test_an_encoder_fault_stops_the_run_and_marks_no_picture(layout, photos):
 
 def test_orphans_are_removed_by_the_next_writer(layout, photos):
     run(layout, photos)
-    orphans = [layout.segment(999), layout.built(999, "npz"), layout.segment(5).with_suffix(".tmp")]
-    for path in orphans:
+    unfinished = layout.segment(5).with_name("000005.npz.tmp")
+    orphans = [layout.segment(999), layout.built(999, "npz"), unfinished]
+    of_others = [layout.segment(5).with_name(name) for name in ("000005.tmp", "5.npz", "notes.txt")]
+    for path in (*orphans, *of_others):
         path.write_bytes(b"left by a crash")
     run(layout, photos)
     assert not any(path.exists() for path in orphans)
+    assert all(path.exists() for path in of_others)
     with toy_engine(layout) as engine:
         assert len(engine.search_text("x", 100).hits) == 70
 
