@@ -71,7 +71,7 @@ def test_it_serves_by_the_console_script(steps: Steps) -> None:
 def test_its_health_is_a_route_without_token(steps: Steps) -> None:
     (check,) = told(steps, "HEALTHCHECK")
     port, path = re.findall(r"127\.0\.0\.1:(\d+)(/\w+)", check)[0]
-    assert path in OPEN_PATHS & {route.path for route in health.router.routes}  # type: ignore[attr-defined]
+    assert path in OPEN_PATHS & {route.path for route in health.open_router.routes}  # type: ignore[attr-defined]
     assert told(steps, "EXPOSE") == [port]
     assert f"default: {port};" in SERVE
 
