@@ -21,6 +21,14 @@ def options(variant, cache, **more):
     return EncoderOptions(variant, "cpu", cache, offline=True, **more)
 
 
+@pytest.fixture(autouse=True)
+def _int8_is_faster(monkeypatch):
+    """Compile the same towers on every machine: how fast int8 is depends on processor and load."""
+    from mmsearch.encoders import _quantise
+
+    monkeypatch.setattr(_quantise, "is_faster", lambda tower, than, sample: True)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return tiny_variant(tmp_path_factory.mktemp("tiny"))
