@@ -151,14 +151,7 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
     Raises:
         DamagedFileError: The file has another size, is missing, or is no regular file.
     """
-    try:
-        file = open_index_file(path)
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
-    with file:
-        found = os.fstat(file.fileno()).st_size
-        if found != size:
-            raise DamagedFileError(f"{path} has {found} bytes where {size} belong.", REPAIR)
+    with _of_size(path, size) as file:
         if not size:
             return np.empty(0, np.uint8)
         content: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="r")
