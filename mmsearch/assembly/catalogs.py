@@ -136,7 +136,7 @@ def count_lost_commits(layout: IndexLayout) -> int:
 
 @dataclass(frozen=True)
 class Salvage:
-    """What can still be read of a damaged catalog, but for the rows that `carry_over` takes.
+    """The parts of a damaged catalog that can still be read, without the rows of `carry_over`.
 
     Attributes:
         settings: By key.
@@ -214,7 +214,7 @@ def replace_catalog(layout: IndexLayout, fresh: IndexLayout) -> None:
 
 
 def is_half_replaced(layout: IndexLayout, fresh: IndexLayout) -> bool:
-    """Whether `replace_catalog` was killed before the new database got its place."""
+    """Return whether `replace_catalog` was killed before the new database got its place."""
     from mmsearch.catalog.seal import read_seal, seal_path  # noqa: PLC0415
 
     fresh.refuse_links()

@@ -53,7 +53,7 @@ _FULL_TEXT: dict[str, str] = {
     for statement in step.statements
     if (found := re.match(r"\s*CREATE VIRTUAL TABLE (\w+) USING (fts5 .*)", statement, re.DOTALL))
 }
-"""What defines each full-text table, by its name."""
+"""The definition of each full-text table, by its name."""
 
 _STORED_AS = (
     # Every value that is written as JSON is a text, a list or an object.
@@ -124,7 +124,7 @@ def _structure(rows: Rows) -> Iterator[str]:
 
 
 def _values(rows: Rows) -> Iterator[str]:
-    """Whether every value is of its column's kind, and every text is UTF-8."""
+    """Yield values of another kind than their column's; raise on text that is not UTF-8."""
     for table in Base.metadata.sorted_tables:
         wrong = " OR ".join(f"NOT ({_is_stored_right(column)})" for column in table.columns)
         ((count,),) = rows.ask(f"SELECT count(*) FROM {table.name} WHERE {wrong}")  # noqa: S608 - our names

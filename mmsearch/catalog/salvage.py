@@ -51,7 +51,7 @@ UNFINISHED = "unfinished_repair"
 """The setting that lists the roots, by id, whose folders a repair has yet to look through."""
 
 _DEFAULTS = {"texts_key": "x''", "source": "'metadata'"}
-"""Of columns that an older schema does not have, as SQL."""
+"""Default values, as SQL, of columns that an older schema does not have."""
 
 _ADDED: dict[str, Any] = {
     "texts_key": b"",
@@ -270,7 +270,7 @@ class _Intervals:
         self._spans.append((after, last))
 
     def __contains__(self, rowid: int) -> bool:
-        """Whether the row was read, or is not there."""
+        """Return whether the row was read, or does not exist."""
         return any(after < rowid <= last for after, last in self._spans)
 
 

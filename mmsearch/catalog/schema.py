@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
 SCHEMA_SHA256 = "1e3800a903525b76787e63ed71a803873cfa286797bd9382f3a90301a98efaf9"
-"""Of the statements of the newest schema, sorted, a line each: comparing all takes longer."""
+"""Digest of the newest schema's statements, sorted, one a line: comparing all takes longer."""
 
 _MADE_BY_SQLITE = frozenset(
     {

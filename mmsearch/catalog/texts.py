@@ -132,7 +132,7 @@ def _wanted(placed: PlacedFile, captions: Sequence[Stored]) -> list[Stored]:
 
 
 def _stays(table: bytes | None, told: TableTexts) -> bool:
-    """Whether a caption of a table stays when another table is read, or the same again."""
+    """Return whether a caption of a table stays when another table, or the same one, is read."""
     if told.table is None:
         return False
     # Captions of an unknown table stay until any table speaks of the file.

@@ -19,12 +19,12 @@ _DEADLINE_S: ContextVar[float] = ContextVar("deadline_s", default=math.inf)
 
 
 def deadline_s() -> float:
-    """Return the deadline; infinity if there is none."""
+    """Return the deadline, or infinity without one."""
     return _DEADLINE_S.get()
 
 
 def seconds_left() -> float | None:
-    """Return the time until the deadline, 0 if it has passed; None if there is none."""
+    """Return the time until the deadline, 0 if it has passed, or None without a deadline."""
     at_s = _DEADLINE_S.get()
     return None if at_s == math.inf else max(at_s - time.monotonic(), 0.0)
 

@@ -111,7 +111,7 @@ class SchemaError(StateError):
 
 
 class InspectionError(StateError):
-    """Whether the index is damaged could not be found out; nothing was changed."""
+    """The index could not be checked for damage; nothing was changed."""
 
     exit_code = 4
     http_status = 503

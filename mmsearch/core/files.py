@@ -125,7 +125,7 @@ _TRANSIENT = frozenset(
     ]
     if hasattr(errno, name)
 )
-"""What a machine, a disk or a network refuses now and may do later, whatever the file holds."""
+"""Errors of a machine, a disk or a network that may go away, whatever the file holds."""
 
 
 def open_regular(path: bytes) -> BufferedReader:
