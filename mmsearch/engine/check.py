@@ -42,20 +42,24 @@ def check_vectors(
         fusion: The index's own; None: it cannot be had, and the two are not compared.
     """
     sound = True
-    for segment in catalog.segments():
-        for finding in findings_of(segment.stamp.name, _segment(layout, catalog, segment)):
-            sound = False
-            yield finding
+    for _, finding in _segment_findings(layout, catalog):
+        sound = False
+        yield finding
     yield from check_built(layout, catalog, find_plugin, fusion if sound else None)
 
 
 def check_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, Finding]:
     """Return what is wrong with segments, or could not be checked, by their numbers."""
     found: dict[int, Finding] = {}
+    for number, finding in _segment_findings(layout, catalog):
+        found.setdefault(number, finding)
+    return found
+
+
+def _segment_findings(layout: IndexLayout, catalog: Catalog) -> Iterator[tuple[int, Finding]]:
     for segment in catalog.segments():
         for finding in findings_of(segment.stamp.name, _segment(layout, catalog, segment)):
-            found.setdefault(segment.number, finding)
-    return found
+            yield segment.number, finding
 
 
 def check_built(
