@@ -1,5 +1,6 @@
 """Indexes as somebody might hand them over: sound ones, changed past what writes them."""
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -87,10 +88,15 @@ def tree(folder):
 
 
 def run_command(monkeypatch, *arguments):
-    """Run the command in this process; its exit code."""
+    """Run the command in this process; its exit code. What it does to logging is undone."""
     given = [str(argument) for argument in arguments]
     monkeypatch.setattr(sys, "argv", ["mmsearch", *given])
-    return run(given)
+    handlers, disabled = list(logging.root.handlers), logging.root.manager.disable
+    try:
+        return run(given)
+    finally:
+        logging.disable(disabled)
+        logging.root.handlers[:] = handlers
 
 
 def write_picture(path, colour="red"):

@@ -296,11 +296,19 @@ def connect(path: Path, mode: str, limit_s: float = QUERY_S) -> LimitedConnectio
         if mode.startswith("ro"):
             # Writers need it: their triggers fill FTS5 tables, which SQLite does not call safe.
             connection.execute("PRAGMA trusted_schema = OFF")
-        if sys.version_info >= (3, 12):
-            connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        set_defensive(connection, True)
         # Whether there is room in the folder of temporary files must not matter.
         connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def set_defensive(connection: sqlite3.Connection, on: bool) -> None:
+    """Let SQLite refuse statements that may damage a database, as those on tables inside of FTS5.
+
+    https://www.sqlite.org/c3ref/c_dbconfig_defensive.html. Python 3.11 cannot set it.
+    """
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, on)
 
 
 @contextmanager

@@ -9,7 +9,13 @@ from contextlib import suppress
 
 from sqlalchemy import JSON, Column, Connection, Float, Integer, LargeBinary, Text
 
-from mmsearch.catalog.files import Rows, is_refused_page, readable_errors, unproved_damage
+from mmsearch.catalog.files import (
+    Rows,
+    is_refused_page,
+    readable_errors,
+    set_defensive,
+    unproved_damage,
+)
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.tables import Base
@@ -149,7 +155,7 @@ def _is_stored_right(column: Column[object]) -> str:
 
 
 def _identity(rows: Rows) -> Iterator[str]:
-    """Whether the settings of the index can be understood."""
+    """Read the settings of the index: what cannot be understood raises."""
     read_identity(rows)
     yield from ()
 
@@ -180,6 +186,7 @@ def _compare_full_text(rows: Rows, table: str, definition: str) -> None:
     copy = f"{table}_copy"
     # FTS5 looks for the texts beside its index.
     rows.ask("CREATE TEMP VIEW texts AS SELECT id, text FROM main.texts")
+    set_defensive(rows.connection, False)
     try:
         rows.ask(f"CREATE VIRTUAL TABLE temp.{copy} USING {definition}")
         for part in ("data", "idx", "docsize", "config"):
@@ -192,4 +199,5 @@ def _compare_full_text(rows: Rows, table: str, definition: str) -> None:
     finally:
         with suppress(MMSearchError, sqlite3.Error):
             rows.ask(f"DROP TABLE IF EXISTS temp.{copy}")
+        set_defensive(rows.connection, True)
         rows.ask("DROP VIEW temp.texts")

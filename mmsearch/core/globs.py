@@ -94,7 +94,7 @@ def _rule(pattern: str) -> tuple[re.Pattern[str], bool] | None:
     body = body.removesuffix("/")
     anchored = "/" in body
     body = body.removeprefix("/")
-    if not body and includes:
+    if not body and line != "!":
         return None
     try:
         segments = list(_segments(body))

@@ -21,12 +21,14 @@ def options(variant, cache, **more):
     return EncoderOptions(variant, "cpu", cache, offline=True, **more)
 
 
-@pytest.fixture(autouse=True)
-def _int8_is_faster(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def _int8_is_faster():
     """Compile the same towers on every machine: how fast int8 is depends on processor and load."""
     from mmsearch.encoders import _quantise
 
-    monkeypatch.setattr(_quantise, "is_faster", lambda tower, than, sample: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_quantise, "is_faster", lambda tower, than, sample: True)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -174,14 +176,14 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.strip() == b"[]"
 
 
-def test_a_pt_file_of_tensors_is_read(tiny, cache, tmp_path):
+def test_a_pt_file_of_tensors_is_read(tiny, tmp_path):
     import torch
     from safetensors.torch import load_file
 
     config, _, file = tiny.rpartition("@")
     torch.save({"state_dict": load_file(file)}, tmp_path / "tiny.pt")
-    one = plugin.build(options(tiny, cache))
-    two = plugin.build(options(f"{config}@{tmp_path / 'tiny.pt'}", cache))
+    one = plugin.build(options(tiny, tmp_path, precision="float32"))
+    two = plugin.build(options(f"{config}@{tmp_path / 'tiny.pt'}", tmp_path, precision="float32"))
     batch = [one.prepare(Kind.TEXT, "a dog")]
     np.testing.assert_allclose(
         one.encode(Kind.TEXT, batch), two.encode(Kind.TEXT, batch), atol=1e-6

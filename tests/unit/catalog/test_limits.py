@@ -3,7 +3,7 @@
 import signal
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -118,25 +118,32 @@ def test_a_file_that_takes_the_place_of_another_is_compared_too(catalog, root, p
 
 
 def endless_by_reader(path):
-    with ReadFile(path, lambda rows, path: None).reading() as rows:
+    with closing(ReadFile(path, lambda rows, path: None)) as file, file.reading() as rows:
         rows.ask(ENDLESS)
 
 
+@contextmanager
+def reading_once(path, *, read_only):
+    engine = open_engine(path, create=False, read_only=read_only)
+    try:
+        with reading(engine) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def endless_by_sqlalchemy(path):
-    engine = open_engine(path, create=False, read_only=True)
-    with reading(engine) as connection:
+    with reading_once(path, read_only=True) as connection:
         connection.exec_driver_sql(ENDLESS).all()
 
 
 def endless_in_a_snapshot(path):
-    engine = open_engine(path, create=False, read_only=True)
-    with reading(engine) as connection:
+    with reading_once(path, read_only=True) as connection:
         rows_of(connection).ask(ENDLESS)
 
 
 def endless_by_a_writer(path):
-    engine = open_engine(path, create=False, read_only=False)
-    with reading(engine) as connection:
+    with reading_once(path, read_only=False) as connection:
         connection.exec_driver_sql(ENDLESS).all()
 
 

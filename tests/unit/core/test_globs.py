@@ -63,6 +63,8 @@ from mmsearch.core.globs import MAX_PATTERN_CHARS, MAX_PATTERNS, GlobError, Glob
         ([r"a\ "], "a ", True),
         ([""], "a", False),
         (["/"], "a", False),
+        (["a", "!/"], "a", True),
+        (["!/"], "a", False),
         (["a\nb"], "a\nb", True),
         (["*b"], "a\nb", True),
         (["\udcff*"], "\udcffx", True),
