@@ -42,15 +42,17 @@ def main() -> None:
             shutil.copy(PHOTOS / name, photos)
         (photos / "captions.csv").write_text(f"path,caption\n{names[0]},a purple windmill\n")
         run("index", photos, "--model", "starter", "--captions", photos / "captions.csv")
-        found = json.loads(run("query", "a purple windmill", "--json"))["hits"]
-        expect(Path(found[0]["path"]).name, names[0])
+        found = json.loads(run("query", "a purple windmill", "--mode", "text", "--json"))["hits"]
+        expect([Path(hit["path"]).name for hit in found], names[:1])
+        found = json.loads(run("query", "a building", "--json"))["hits"]
+        expect({Path(hit["path"]).name for hit in found}, set(names))
         similar = json.loads(run("similar", photos / names[3], "--json"))["hits"]
         expect(Path(similar[0]["path"]).name, names[3])
         run("reindex", "--fusion", "concat")
         run("status")
         run("check", "--sources", "--content")
         ask_a_server(names[0])
-    sys.stdout.write("6 modules and 8 commands passed.\n")
+    sys.stdout.write("6 modules and 9 commands passed.\n")
 
 
 def run(*arguments: object) -> str:
@@ -73,7 +75,7 @@ def ask_a_server(first: str) -> None:
         for line in server.stderr or ():
             if PORT in line:
                 break
-        address = f"http://127.0.0.1:{PORT}/v1/indexes/default/search?q=a%20purple%20windmill"
+        address = f"http://127.0.0.1:{PORT}/v1/indexes/default/search?q=purple&mode=text"
         with urllib.request.urlopen(address) as answer:
             hits = json.load(answer)["hits"]
         expect(Path(hits[0]["path"]).name, first)

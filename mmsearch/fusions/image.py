@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.types import FusionSpec, TextVectors, Vectors
+from mmsearch.fusions._texts import check_weights
 
 
 def build(spec: FusionSpec) -> Fusion:
-    """The fusion that leaves texts aside."""
-    return ImageFusion(spec)
+    """Return the fusion that leaves texts aside.
+
+    Raises:
+        UsageError: A weight out of range, though it is not used.
+    """
+    return ImageFusion(check_weights(spec))
 
 
 class ImageFusion:

@@ -1,5 +1,7 @@
 """Every fusion, held to its seam."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -121,9 +123,16 @@ def test_attended_vectors_are_unit_vectors_between_their_parts(patches, tokens, 
             )
 
 
-@pytest.mark.parametrize("name", [n for n in plugins.names("fusions") if n != "image"])
+@pytest.mark.parametrize("name", plugins.names("fusions"))
 @pytest.mark.parametrize(
-    "spec", [{"text_weight": 1.1}, {"text_weight": -0.1}, {"kind_weights": {"title": -1.0}}]
+    "spec",
+    [
+        {"text_weight": 1.1},
+        {"text_weight": -0.1},
+        {"text_weight": math.nan},
+        {"kind_weights": {"title": -1.0}},
+        {"kind_weights": {"title": math.inf}},
+    ],
 )
 def test_weights_out_of_range_are_refused(name, spec):
     with pytest.raises(UsageError):

@@ -167,7 +167,8 @@ def test_a_command_does_not_wait_for_a_server_that_is_stuck(mmsearch, environmen
     with blocked_server("search", environment, photo_index) as (process, _):
         printed = mmsearch("query", "block", "-k", "1", "--home", photo_index)
         assert printed.out.count("\n") >= 1
-        assert end(process) == (1, LEFT_LINE)
+        # On a busy machine the command gives up before the server has read what it asks.
+        assert end(process) in ((1, LEFT_LINE), (0, CLOSED_LINE))
 
 
 def test_nothing_under_way_ends_well(environment, photo_index):

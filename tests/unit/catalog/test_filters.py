@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mmsearch.catalog.opening import open_catalog
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.deadlines import deadline
+from mmsearch.core.errors import DeadlineError, InvalidQueryError
 from mmsearch.core.queries import (
     FIELDS,
     All,
@@ -62,11 +64,10 @@ number_values = st.sampled_from((*SIZES, 0.5, 1.0, 48.86, -10))
 word_values = st.sampled_from(
     ("jpeg", "nikon", "é", "Landscape", "2020-01-01T00:00:00", "", "%", "_")
 )
-operands = st.recursive(
-    st.sampled_from(numbers).map(FieldName) | number_values | st.sampled_from((0, 2**53 - 1)),
-    lambda inner: st.builds(Arithmetic, inner, st.sampled_from("+-*/"), inner),
-    max_leaves=5,
-)
+operators = st.sampled_from("+-*/")
+leaves = st.sampled_from(numbers).map(FieldName) | number_values | st.sampled_from((0, 2**53 - 1))
+pairs = leaves | st.builds(Arithmetic, leaves, operators, leaves)
+operands = pairs | st.builds(Arithmetic, pairs, operators, pairs)
 signs = st.sampled_from(("==", "!=", "<", "<=", ">", ">="))
 atoms = st.one_of(
     st.builds(Compare, operands, signs, operands),
@@ -192,6 +193,15 @@ def test_no_filter_lets_every_living_picture_pass(catalog):
 def test_a_pattern_that_makes_no_sense_is_refused_by_name(catalog):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="'!'"):
         snapshot.allowed(Filters(paths=("!",)))
+
+
+def test_matching_paths_ends_at_the_deadline(catalog):
+    living = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
+    fill(catalog, [living | {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}])
+    with catalog.snapshot() as snapshot:
+        assert snapshot.allowed(Filters(paths=("a",))).tolist() == [1]
+        with pytest.raises(DeadlineError), deadline(time.monotonic() - 1):
+            snapshot.allowed(Filters(paths=("a",)))
 
 
 @pytest.mark.parametrize("name", ["formats", "cameras", "tags"])
