@@ -42,7 +42,8 @@ class KeptFiles:
     Args:
         folder: Holds nothing else.
         limit_bytes: Room that all files together may take on the disk; while processes write at
-            the same time, each may exceed it by a sixteenth. 0: nothing is kept.
+            the same time, each may exceed it by a sixteenth. 0: nothing is kept, and what an
+            earlier program left there is not used.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -54,6 +55,8 @@ class KeptFiles:
 
     def get(self, name: str) -> bytes | None:
         """The content of a file; None if it is not kept."""
+        if not self._limit:
+            return None
         path = self._path(name)
         try:
             with open_regular_file(path, follow_links=False) as file:

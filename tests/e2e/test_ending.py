@@ -54,7 +54,7 @@ def blocked(what, environment, home, *options, verb="serve", **pipes):
 @contextmanager
 def blocked_server(what, environment, home, deadline_s="2"):
     options = ("--port", "0", "--deadline", deadline_s)
-    # A thumbnail that another test has asked for is decoded by nobody.
+    # One that another test has asked for would not be decoded.
     environment = environment | {"MMSEARCH_THUMBNAILS_MB": "0"}
     with blocked(what, environment, home, *options) as process:
         line = process.stderr.readline()

@@ -94,6 +94,12 @@ def test_what_is_larger_than_the_limit_is_not_kept(tmp_path, limit):
     assert not (tmp_path / "made").exists()
 
 
+def test_with_no_room_nothing_of_an_earlier_program_is_used(tmp_path):
+    KeptFiles(tmp_path, 10**6).put(name(1), content(1))
+    assert KeptFiles(tmp_path, 0).get(name(1)) is None
+    assert KeptFiles(tmp_path, 10**6).get(name(1)) == content(1)
+
+
 def test_a_folder_that_is_deleted_comes_again(tmp_path):
     files = KeptFiles(tmp_path / "made", 10**6)
     files.put(name(1), b"x")
