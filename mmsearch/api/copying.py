@@ -65,14 +65,25 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
 def remove(layout: IndexLayout) -> None:
     """See `mmsearch.api.keeping.KeptIndex.remove`."""
     place = Path(os.path.realpath(layout.folder))
-    removed = place.with_name(f".{layout.name}.removed")
-    with writer_lock(layout):
-        remove_folder(removed)
-        # Another name at once: whatever happens then, there is no half of an index.
-        place.rename(removed)
+    removed = _removed(layout)
+    if place.exists():
+        with writer_lock(layout):
+            remove_folder(removed)
+            # Another name at once: whatever happens then, there is no half of an index.
+            place.rename(removed)
+    remove_folder(removed)
     if layout.folder.is_symlink():
         layout.folder.unlink()
-    remove_folder(removed)
+
+
+def is_half_removed(layout: IndexLayout) -> bool:
+    """Return whether an index is gone, and a removal that failed has left some of its files."""
+    return not layout.folder.exists() and os.path.lexists(_removed(layout))
+
+
+def _removed(layout: IndexLayout) -> Path:
+    place = Path(os.path.realpath(layout.folder))
+    return place.with_name(f".{layout.name}.removed")
 
 
 def _exchange(place: Path, fresh: Path, former: Path) -> None:

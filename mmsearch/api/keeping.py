@@ -96,13 +96,18 @@ class KeptIndex:
     def remove(self) -> None:
         """Delete the index, a damaged one too; the pictures stay.
 
+        A removal that fails can be repeated until no file of the index is left.
+
         Raises:
             UnknownIndexError: There is none.
             IndexLockedError: Another process is writing it.
         """
-        from mmsearch.api.copying import remove  # noqa: PLC0415 - searches never need it
+        from mmsearch.api.copying import (  # noqa: PLC0415 - searches never need it
+            is_half_removed,
+            remove,
+        )
 
-        if not self.exists():
+        if not self.exists() and not is_half_removed(self._layout):
             self._reader()
         self.close()
         remove(self._layout)

@@ -92,7 +92,8 @@ class ReadFile:
 
     Args:
         path: The database.
-        check: Refuses a database that is none of ours, whenever one is opened.
+        check: Raises an error for a database that mmsearch did not make; called whenever one is
+            opened.
     """
 
     def __init__(self, path: Path, check: Callable[[Rows, Path], None]) -> None:

@@ -150,11 +150,12 @@ def remove(
     Example: mmsearch remove holiday --yes
     """
     with open_index(name, home) as index:
-        held = ""
-        # An index that cannot be read can be deleted.
-        with suppress(StateError):
-            held = f" of {index.status().pictures:,} pictures"
-        if not yes:
+        # The rest of one whose removal has failed is deleted without asking again.
+        if index.exists() and not yes:
+            held = ""
+            # An index that cannot be read can be deleted.
+            with suppress(StateError):
+                held = f" of {index.status().pictures:,} pictures"
             question = f"Delete index {name!r}{held} in {index.folder}?"
             typer.confirm(display_path(question), abort=True)
         index.remove()

@@ -104,7 +104,7 @@ class ToyCommands:
         """Run one.
 
         Args:
-            runner: ``command``, ``python`` or ``http``.
+            runner: ``command``, ``watch``, ``python`` or ``http``.
             arguments: Its arguments.
             place: A `Place`.
             fault: A `Fault`.

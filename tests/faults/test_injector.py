@@ -30,6 +30,7 @@ SEED = int(os.environ.get("INJECTION_SEED", "1"))
 
 SENTENCE_ENDS = re.compile(r"[.?!](?=\s|$)")
 PUBLISHED = re.compile(r"/(segments|ann)/[^/]+$")
+ENDS_WELL = (0, 130)
 BEFORE, AFTER, GONE = "bc", "bcde", "a"
 
 
@@ -46,6 +47,8 @@ class Command:
         codes: With which it may end.
         needs: Pictures that must be there afterwards, whatever fails.
         own: Whether the calls that fail concern what mmsearch keeps; else the pictures.
+        result: Pictures that are there after it has gone well.
+        repeats: Whether it goes well a second time.
     """
 
     runner: str
@@ -56,6 +59,8 @@ class Command:
     codes: tuple = (0, 1)
     needs: str = AFTER
     own: bool = True
+    result: str = AFTER
+    repeats: bool = True
 
 
 REQUESTS = (
@@ -74,7 +79,7 @@ REQUESTS = (
 
 COMMANDS = {
     "first index": Command(
-        "command", ("index", "{photos}"), "pictures", True, needs="", codes=(0, 1)
+        "command", ("index", "{photos}"), "pictures", True, needs="", result="abc"
     ),
     "index": Command("command", ("index", "{photos}"), "changed", True, needs=BEFORE),
     "pictures": Command(
@@ -83,11 +88,25 @@ COMMANDS = {
     "compact": Command("command", ("compact",), writes=True),
     "reindex": Command("command", ("reindex", "--vector-index", "exact"), writes=True),
     "repair": Command("command", ("repair",), writes=True, codes=(0, 1, 4)),
-    "backup": Command("command", ("backup", "{backups}/new"), writes=True),
-    "restore": Command("command", ("restore", "{backups}/old", "--index", "other"), writes=True),
-    "replace": Command("command", ("restore", "{backups}/old", "--replace"), writes=True),
+    "fusion": Command(
+        "command", ("reindex", "--fusion", "weighted", "--text-weight", "0"), writes=True
+    ),
+    "optimize": Command("command", ("optimize",), writes=True),
+    "roots set": Command("command", ("roots", "set", "photos", "{photos}"), writes=True),
+    "watch": Command("watch", ("watch", "{photos}", "--settle", "0"), "changed", True, 6,
+                     needs=BEFORE, codes=(0, 1, 130)),
+    "backup": Command("command", ("backup", "{backups}/new"), writes=True, repeats=False),
+    "restore": Command("command", ("restore", "{backups}/old", "--index", "other"), writes=True,
+                       repeats=False),
+    "replace": Command("command", ("restore", "{backups}/old", "--replace"), writes=True,
+                       repeats=False),
+    "remove": Command("command", ("remove", "default", "--yes"), writes=True, needs="", result="",
+                      repeats=False),
     "query": Command("command", ("query", "c", "--mode", "vector"), injections=20),
     "query words": Command("command", ("query", "words", "--mode", "text"), injections=20),
+    "similar": Command("command", ("similar", "{photos}/c.toy"), injections=10),
+    "list": Command("command", ("list",)),
+    "roots": Command("command", ("roots",)),
     "status": Command("command", ("status",), injections=14),
     "check": Command("command", ("check", "--sources"), injections=14, codes=(0, 4)),
     "search in Python": Command("python", ("search", "c"), injections=14),
@@ -203,12 +222,16 @@ def complain_of_command(name, command, done):
         yield "it is taken for a defect"
     if "is damaged" in said.replace("is damaged, or the power failed", ""):
         yield "what is sound is called damaged"
-    if done.code == 1 and command.runner == "command":
+    if name == "list" and done.code == 1:
+        if "Could not be read: 1" not in done.err:
+            yield "it does not say what it could not read"
+    elif done.code == 1 and command.runner == "command":
         if len(done.errors) != 1:
             yield "it does not say one error"
         elif len(SENTENCE_ENDS.findall(done.errors[0])) < 2:
             yield "the error names no next step"
-    if name.startswith("query") and done.code == 0 and "c.toy" not in done.out.splitlines()[0]:
+    answers = name.startswith("query") or name == "similar"
+    if answers and done.code == 0 and "c.toy" not in done.out.splitlines()[0]:
         yield "the answer is wrong"
     if name == "search in Python" and done.code == 0 and "c.toy" not in done.out.split("copies")[0]:
         yield "the answer is wrong"
@@ -239,22 +262,18 @@ def complain_of_index(states, command, done):
         yield f"lost: {sorted(lost)}"
     if not command.writes:
         return
-    if done.code == 0 and set(facts["found"]) != set(command_result(command)):
+    if done.code == 0 and set(facts["found"]) != set(command.result):
         yield f"it says that all went well: {facts}"
     if done.code == 0 and "fsync" in done.fault and PUBLISHED.search(done.failed_path):
         yield f"it passes over {done.failed_path}, which was not synced"
     again = states.ask(command.runner, command.arguments)
-    had_been_done = command.arguments[0] in ("backup", "restore") and done.code == 0
-    if again.code and not had_been_done:
+    had_been_done = not command.repeats and done.code == 0
+    if again.code not in ENDS_WELL and not had_been_done:
         yield f"it does not go well later: {again.err}"
     facts = states.verify()
     yield from facts["damage"]
-    if set(facts["found"]) != set(command_result(command)):
+    if set(facts["found"]) != set(command.result):
         yield f"it is not completed later: {facts}"
-
-
-def command_result(command):
-    return "abc" if command.start == "pictures" else AFTER
 
 
 def drawn_faults(states, name):
