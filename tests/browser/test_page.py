@@ -1,11 +1,15 @@
 """The page in a real browser, by mouse and by keyboard."""
 
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
+from mmsearch import api
+from mmsearch.core.settings import Settings
 from tests.browser.seeing import (
     IN_A_BROWSER,
     found,
@@ -103,6 +107,41 @@ def test_the_words_that_were_found_are_marked(opened, serving, captioned):
         # Characters that JavaScript counts twice stand before it.
         assert page.locator("#matched mark").first.text_content() == "Polar"
         page.close()
+
+
+ATTACK = "<img src=x onerror=attacked()><script>attacked()</script>\"'><svg onload=attacked()>"
+
+
+def test_what_others_wrote_runs_nothing(opened, serving, photos, cache, tmp_path):
+    folder = tmp_path / "<svg onload=attacked()>"
+    folder.mkdir()
+    for path in sorted((photos / "photos").iterdir())[:3]:
+        shutil.copy(path, folder / f"<img src=x onerror=attacked()>{path.name}")
+        text = folder / f"<img src=x onerror=attacked()>{path.stem}.txt"
+        text.write_text(f"a boat {ATTACK}", encoding="utf-8")
+    settings = Settings(home=tmp_path / "home", cache=cache, model="starter", workers=1)
+    with api.open_index("default", settings=settings) as index:
+        index.add_folder(folder)
+    page, attacks = opened(), []
+    page.expose_function("attacked", lambda: attacks.append(page.url))
+    page.on("dialog", lambda dialog: attacks.append(dialog.message))
+    with serving(tmp_path / "home") as url:
+        for query in ("a boat", f"a boat {ATTACK}"):
+            page.goto(f"{url}/?{urlencode({'q': query, 'path': ATTACK})}")
+            page.locator("main").wait_for()
+            page.goto(f"{url}/?{urlencode({'q': query})}")
+            found(page)
+            assert page.locator("#q").input_value() == query
+            page.locator("#hits a").first.click()
+            page.get_by_role("heading", name="Why it was found").wait_for()
+            assert "<script>attacked()" in page.locator("#matched").text_content()
+            page.keyboard.press("Escape")
+        pictures_loaded(page)
+        assert page.locator("main script, main svg[onload], main [onerror]").count() == 0
+        # The function can be called, so that none of this passes for want of it.
+        page.evaluate("attacked()")
+        page.close()
+    assert len(attacks) == 1
 
 
 def test_more_like_this(page, url):

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ COMMAND = [sys.executable, "-m", "mmsearch", "mcp"]
 PAGE = Path(__file__).parents[2] / "docs" / "assistant.md"
 KNOWN = "as-good-as-any"
 MOST_BYTES = 1_000_000
+ANSWERS_WITHIN_S = 10.0
 
 
 class Assistant:
@@ -335,6 +337,68 @@ def listening(environment, home, *options, ends=signal.SIGTERM, code=0):
         url = re.fullmatch(r"Index 'default' is open for assistants at (\S+); Ctrl-C .*\n", line)
         assert url, line
         yield url[1]
+
+
+def call_of_search(**arguments):
+    call = {"name": "search_images", "arguments": arguments}
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}).encode()
+
+
+LINES = {
+    "no JSON": b"\xff\xfe no JSON",
+    "nothing": b"",
+    "deep arrays": b"[" * 200_000,
+    "deep objects": b'{"a":' * 100_000,
+    "a long number": b'{"jsonrpc": "2.0", "method": "ping", "id": %s}' % (b"9" * 5000),
+    "an unknown method": b'{"jsonrpc": "2.0", "method": "eval", "id": 1}',
+    "an empty batch": b"[]",
+    "half a surrogate": call_of_search(query="\ud800"),
+    "a query that is a number": call_of_search(query=5),
+    "a long query": call_of_search(query="x" * 5_000_000),
+    "a limit of 400 digits": call_of_search(query="a dog", limit=10**400),
+    "a file": call_of_search(query="image:/etc/passwd"),
+    "stars": call_of_search(query="a dog", path="*" * 60 + "!"),
+}
+
+
+@pytest.fixture(scope="module")
+def piped(environment, photo_index):
+    """A server that has been greeted."""
+    command = [*COMMAND, "--home", str(photo_index)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        about = {"protocolVersion": "2025-06-18", "capabilities": {}}
+        about["clientInfo"] = {"name": "test", "version": "1"}
+        greeting = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": about}
+        send(process, json.dumps(greeting).encode())
+        assert answer_to(process, 0)["result"]["serverInfo"]["name"] == "mmsearch"
+        send(process, b'{"jsonrpc": "2.0", "method": "notifications/initialized"}')
+        yield process
+        process.stdin.close()
+        assert process.wait(20) == 0
+        assert process.stderr.read() == b""
+
+
+def send(process, line):
+    process.stdin.write(line + b"\n")
+    process.stdin.flush()
+
+
+def answer_to(process, number):
+    """The answer to a request, after answers to others."""
+    while True:
+        answer = json.loads(process.stdout.readline())
+        if answer.get("id") == number:
+            return answer
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_no_line_keeps_it_from_answering_the_next(piped, line):
+    send(piped, LINES[line])
+    began = time.monotonic()
+    send(piped, b'{"jsonrpc": "2.0", "id": 2, "method": "ping"}')
+    assert answer_to(piped, 2)["result"] == {}
+    assert time.monotonic() - began < ANSWERS_WITHIN_S
 
 
 @pytest.fixture(scope="module")
