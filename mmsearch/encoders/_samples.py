@@ -27,6 +27,22 @@ _MORE_LINES = (
     "church",
     "an aerial view of fields, with a river that winds through them towards the mountains",
     "hand-drawn map of an island, 1890",
+    "a photo of three birds sitting on a wire",
+    "my grandmother in her kitchen, Christmas 1978",
+    "close-up of a flower with morning dew",
+    "a group of tourists taking pictures of a cathedral",
+    "empty motorway",
+    "a plate of spaghetti with tomatoes and basil, seen from above",
+    "two men shaking hands in an office",
+    "snow",
+    "a screenshot of a web page with a table of prices",
+    "the blue bicycle that leans against a yellow wall",
+    "horses running through shallow water",
+    "a boy kicking a ball while his father watches from the bench",
+    "IMG_2043.JPG",
+    "concert crowd with raised hands and red light on the stage",
+    "a glass of water on a wooden desk next to an open book and a pair of glasses",
+    "fireworks over the harbour",
 )
 
 LIFELIKE = 16

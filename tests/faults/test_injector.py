@@ -222,19 +222,34 @@ def complain_of_command(name, command, done):
         yield "it is taken for a defect"
     if "is damaged" in said.replace("is damaged, or the power failed", ""):
         yield "what is sound is called damaged"
-    if name == "list" and done.code == 1:
+    if done.code == 1 and command.runner != "python":
+        yield from complain_of_error(name, done)
+    if done.code == 0 and name in ANSWERS and "c.toy" not in ANSWERS[name](done.out):
+        yield "the answer is wrong"
+
+
+def complain_of_error(name, done):
+    """Yield what is wrong with the error of a command."""
+    if name == "list":
         if "Could not be read: 1" not in done.err:
             yield "it does not say what it could not read"
-    elif done.code == 1 and command.runner == "command":
-        if len(done.errors) != 1:
-            yield "it does not say one error"
-        elif len(SENTENCE_ENDS.findall(done.errors[0])) < 2:
-            yield "the error names no next step"
-    answers = name.startswith("query") or name == "similar"
-    if answers and done.code == 0 and "c.toy" not in done.out.splitlines()[0]:
-        yield "the answer is wrong"
-    if name == "search in Python" and done.code == 0 and "c.toy" not in done.out.split("copies")[0]:
-        yield "the answer is wrong"
+    elif len(done.errors) != 1:
+        yield "it does not say one error"
+    elif len(SENTENCE_ENDS.findall(done.errors[0])) < 2:
+        yield "the error names no next step"
+
+
+def first_line(out):
+    return out.splitlines()[0]
+
+
+ANSWERS = {
+    "query": first_line,
+    "query words": first_line,
+    "similar": first_line,
+    "search in Python": lambda out: out.split("copies")[0],
+}
+"""What of an answer names its first hit."""
 
 
 def complain_of_answers(done):
