@@ -62,7 +62,8 @@ def test_towers_in_int8_say_the_same(int8_encoder, vit_encoder, photos):
     for kind, items in ((Kind.TEXT, TEXTS), (Kind.IMAGE, pictures)):
         batch = [vit_encoder.prepare(kind, item) for item in items]
         exact, rough = vit_encoder.encode(kind, batch), int8_encoder.encode(kind, batch)
-        # Other texts and pictures than those by which a tower is chosen.
+        # A tower is chosen by other texts and pictures, on which 0.995 is asked for. With these
+        # random weights, 0.9954 is the least of its 27 texts, and 0.9933 was measured here.
         assert (exact * rough).sum(axis=1).min() >= 0.99
         alone = [int8_encoder.encode(kind, [item])[0] for item in batch]
         np.testing.assert_array_equal(rough, alone)
