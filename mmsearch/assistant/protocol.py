@@ -20,6 +20,7 @@ from mmsearch.assistant.tools import Answer, Part, Tools
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError, UnknownNameError, UsageError
 from mmsearch.core.io_errors import readable_os_error
+from mmsearch.core.validation import validation_sentences
 
 Context = ServerRequestContext[Any]
 
@@ -82,11 +83,10 @@ async def _answer(known: dict[str, Tool], name: str, arguments: dict[str, Any]) 
     try:
         asked = tool.arguments.model_validate(arguments)
     except ValidationError as error:
-        said = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
-            for each in error.errors()
-        )
-        raise UsageError(f"The arguments of {name} are not as they should be: {said}.") from error
+        raise UsageError(
+            f"{validation_sentences(error.errors())}.",
+            f"The tool {name} takes {', '.join(tool.arguments.model_fields)}.",
+        ) from error
     return await tool.work(asked)
 
 

@@ -42,7 +42,7 @@ def run(given: Sequence[str]) -> int:
         streams.quiet_libraries()
         from mmsearch.cli.app import app
 
-        return run_command(app)
+        return run_command(partial(app, standalone_mode=False))
     return run_command(partial(_answer, asked, given))
 
 

@@ -96,6 +96,6 @@ def _amount(
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", written)
     if match is None or match[2].lower() not in units:
         raise typer.BadParameter(
-            f"{written!r} is no amount; write it as in {option} {example}.", param_hint=option
+            f"must be a number with a unit, such as {example}, got {written!r}", param_hint=option
         )
     return float(match[1]) * units[match[2].lower()]

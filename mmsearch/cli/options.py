@@ -98,6 +98,7 @@ def check_device(device: str | None) -> str | None:
     """Refuse a device that there is not."""
     if device is not None and device not in DEVICES:
         raise typer.BadParameter(
-            f"{device!r} is none of {', '.join(DEVICES)}.", param_hint="--device"
+            f"must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, got {device!r}",
+            param_hint="--device",
         )
     return device

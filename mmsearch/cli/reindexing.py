@@ -103,7 +103,7 @@ def _weights(written: list[str]) -> tuple[float | None, dict[str, float]]:
             number = float(value)
         except ValueError:
             raise typer.BadParameter(
-                f"{one!r} is neither a number nor KIND=NUMBER.", param_hint="--text-weight"
+                f"must be a number or KIND=NUMBER, got {one!r}", param_hint="--text-weight"
             ) from None
         if sign:
             kinds[kind.strip().lower()] = number

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, ValidationError, model_validator
 from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.requests import Hit
+from mmsearch.core.validation import validation_sentences
 from mmsearch.integrations.lines import literally, query_of
 from mmsearch.integrations.options import check_options, check_source, check_text
 from mmsearch.integrations.telling import facts_of, told_by
@@ -81,12 +82,9 @@ class MMSearchRetriever(BaseRetriever):
         try:
             super().__init__(**arguments)
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-            )
             raise UsageError(
-                f"A retriever cannot be made of these arguments: {wrong}.",
-                f"It takes {', '.join(('source', *PER_CALL))}.",
+                f"{validation_sentences(error.errors())}.",
+                f"A retriever takes {', '.join(('source', *PER_CALL))}.",
             ) from error
 
     @model_validator(mode="after")

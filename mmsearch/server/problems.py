@@ -16,6 +16,7 @@ from starlette.routing import Match
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.io_errors import readable_os_error
+from mmsearch.core.validation import place_of, validation_sentence, validation_sentences
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -121,12 +122,14 @@ async def _of_validation(request: Request, error: Exception) -> Response:
     expected = _expected_media_type(request)
     if expected is not None:
         return problem(415, f"The body is not {expected}; send it as that.", {"Accept": expected})
-    found = [
-        {"where": ".".join(str(part) for part in each["loc"]), "what": each["msg"]}
-        for each in error.errors()
-    ]
-    said = "; ".join(f"{each['where']}: {each['what']}" for each in found)
-    return problem(422, f"The request is not as it should be: {said}.", errors=found)
+    found = error.errors()
+    return problem(
+        422,
+        f"{validation_sentences(found)}. See /openapi.json.",
+        errors=[
+            {"where": place_of(each), "what": validation_sentence("it", each)} for each in found
+        ],
+    )
 
 
 def _expected_media_type(request: Request) -> str | None:

@@ -79,8 +79,8 @@ def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch
     [
         (["--recall", "0"], "A recall of 0 cannot be reached."),
         (["--recall", "1.5"], "A recall of 1.5 cannot be reached."),
-        (["--memory", "much"], "'much' is no amount; write it as in --memory 4GB."),
-        (["--latency", "20"], "'20' is no amount; write it as in --latency 20ms."),
+        (["--memory", "much"], "--memory must be a number with a unit, such as 4GB, got 'much'."),
+        (["--latency", "20"], "--latency must be a number with a unit, such as 20ms, got '20'."),
         (["--memory", "0GB"], "A memory of 0 is none."),
     ],
 )

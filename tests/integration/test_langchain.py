@@ -57,12 +57,12 @@ def test_a_call_may_change_what_is_asked(index):
     [
         ({"source": "x"}, "A retriever cannot search in a str. Give an mmsearch.Index"),
         ({"source": None}, "A retriever cannot search in a NoneType."),
-        ({}, "source: Field required"),
-        ({"top_k": 3}, "top_k: Extra inputs are not permitted. It takes source, k, "),
-        ({"k": "many"}, "k: Input should be a valid integer"),
+        ({}, "source is missing. A retriever takes source, k, "),
+        ({"top_k": 3}, "top_k is unknown. A retriever takes source, k, "),
+        ({"k": "many"}, "k must be a whole number, got '"),
         ({"k": 0}, "k is 0, but it is a number of hits."),
-        ({"mode": 5}, "mode: Input should be a valid string"),
-        ({"min_score": "high"}, "min_score: Input should be a valid number"),
+        ({"mode": 5}, "mode must be a text, got 5. "),
+        ({"min_score": "high"}, "min_score must be a number, got 'high'. "),
         ({"filters": {"orientation": "portrait"}}, "An index takes no mapping as filters."),
     ],
 )
@@ -80,7 +80,7 @@ def test_wrong_arguments_get_a_sentence(index, arguments, said):
         ({"top_k": 3}, "A call of the retriever takes no top_k. It takes k, filters, mode, "),
         ({"source": 1}, "A call of the retriever takes no source."),
         ({"k": 0}, "k is 0, but it is a number of hits."),
-        ({"k": "x"}, "k: Input should be a valid integer"),
+        ({"k": "x"}, "k must be a whole number, got '"),
     ],
 )
 def test_wrong_arguments_of_a_call_get_a_sentence(index, changes, said):

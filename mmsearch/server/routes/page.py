@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mmsearch.core.errors import MMSearchError
+from mmsearch.core.validation import validation_sentences
 from mmsearch.server.assets import Asset
 from mmsearch.server.render import index_answer
 from mmsearch.server.routes.search import answer_search
@@ -111,8 +112,7 @@ async def page(request: Request, service: TheService) -> HTMLResponse:
     except MMSearchError as error:
         shown["problem"], status = str(error), error.http_status
     except ValidationError as error:
-        wrong = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
-        shown["problem"], status = f"That cannot be searched for: {wrong}.", 422
+        shown["problem"], status = f"{validation_sentences(error.errors())}.", 422
     return _rendered("page.html", shown, status)
 
 

@@ -1,0 +1,101 @@
+"""Sentences for values that do not pass validation, in place of pydantic's own.
+
+The command line, the server, the page, assistants and LangChain check their inputs with pydantic,
+whose error types are listed at https://docs.pydantic.dev/latest/errors/validation_errors/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MAX_SHOWN = 60
+"""Characters of a wrong value that an error repeats."""
+
+SENTENCES = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "extra_forbidden": "is unknown",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_type": "must be a whole number",
+    "json_invalid": "is not JSON: {error}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "list_type": "must be a list",
+    "missing": "is missing",
+    "model_attributes_type": "must be an object",
+    "model_type": "must be an object",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_type": "must be a text",
+}
+"""What is said of each type of error, after the name of the value."""
+
+WITHOUT_VALUE = frozenset({"extra_forbidden", "json_invalid", "missing"})
+
+
+def validation_sentence(name: str, error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a value, as "limit must be a whole number, got 'ten'".
+
+    Args:
+        name: Of the value, as its user writes it.
+        error: One of pydantic's ``ValidationError.errors()``.
+    """
+    said = f"{name} {_requirement(error)}"
+    if error["type"] not in WITHOUT_VALUE and isinstance(error["input"], str | int | float):
+        said += f", got {_shown(error['input'])}"
+    return said
+
+
+def validation_sentences(errors: Iterable[Mapping[str, Any]]) -> str:
+    """Return what is wrong with several values, each named by its place, as ``filters.tag``."""
+    return "; ".join(validation_sentence(place_of(each), each) for each in errors)
+
+
+def place_of(error: Mapping[str, Any]) -> str:
+    """Return where a wrong value is, with dots between the names."""
+    return ".".join(map(str, error["loc"])) or "it"
+
+
+def _requirement(error: Mapping[str, Any]) -> str:
+    template, context = SENTENCES.get(error["type"]), error.get("ctx", {})
+    if template is not None:
+        return template.format(**context)
+    if error["type"] in ("enum", "literal_error"):
+        return f"must be {context['expected']}"
+    if error["type"] in ("string_too_short", "too_short", "too_long"):
+        return _length(error["type"], context)
+    # "Input should be a valid date", "Value error, ..." and others.
+    said = re.sub(r"^Value error, ", "", error["msg"])
+    return re.sub(r"^(?:Input|Value) should ", "must ", said).replace(
+        "must be a valid", "must be a"
+    )
+
+
+def _length(error_type: str, context: Mapping[str, Any]) -> str:
+    if error_type == "too_long":
+        bound, number = "at most", context["max_length"]
+    else:
+        bound, number = "at least", context["min_length"]
+    if error_type == "string_too_short":
+        unit = "character" if number == 1 else "characters"
+    else:
+        unit = "entry" if number == 1 else "entries"
+    return f"must have {bound} {number} {unit}"
+
+
+def _shown(value: str | float) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:
+        # Python writes no number of more than 4,300 digits.
+        return "a number of thousands of digits"
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."

@@ -1,0 +1,111 @@
+"""What is said of values that do not pass pydantic's validation."""
+
+import datetime
+import enum
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmsearch.core.validation import MAX_SHOWN, validation_sentences
+
+
+class Size(enum.StrEnum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+class Inner(BaseModel):
+    tags: list[str] = Field([], min_length=1, max_length=2)
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(1, ge=1, le=30)
+    port: int = Field(1, gt=0, lt=100)
+    score: float = Field(0, allow_inf_nan=False)
+    query: str = Field("a", min_length=1, max_length=3)
+    size: Size = Size.SMALL
+    mode: Literal["text", "vector", "hybrid"] = "text"
+    exact: bool = False
+    after: datetime.date | None = None
+    filters: Inner = Inner(tags=["a"])
+    counts: dict[str, int] = {}
+
+
+def said(**values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Model.model_validate(values)
+    return validation_sentences(caught.value.errors())
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"limit": "ten"}, "limit must be a whole number, got 'ten'"),
+        ({"limit": 1.5}, "limit must be a whole number, got 1.5"),
+        ({"limit": [1]}, "limit must be a whole number"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"limit": 31}, "limit must be at most 30, got 31"),
+        ({"port": 0}, "port must be above 0, got 0"),
+        ({"port": 100}, "port must be below 100, got 100"),
+        ({"score": "high"}, "score must be a number, got 'high'"),
+        ({"score": float("inf")}, "score must be a finite number, got inf"),
+        ({"query": 5}, "query must be a text, got 5"),
+        ({"query": ""}, "query must have at least 1 character, got ''"),
+        ({"query": "abcd"}, "query must have at most 3 characters, got 'abcd'"),
+        ({"size": "huge"}, "size must be 'small' or 'large', got 'huge'"),
+        ({"mode": "x"}, "mode must be 'text', 'vector' or 'hybrid', got 'x'"),
+        ({"exact": "maybe"}, "exact must be true or false, got 'maybe'"),
+        ({"filters": 3}, "filters must be an object, got 3"),
+        ({"filters": {"tags": []}}, "filters.tags must have at least 1 entry"),
+        ({"filters": {"tags": list("abc")}}, "filters.tags must have at most 2 entries"),
+        ({"filters": {"tags": "a"}}, "filters.tags must be a list, got 'a'"),
+        ({"filters": {"tags": [1]}}, "filters.tags.0 must be a text, got 1"),
+        ({"counts": []}, "counts must be an object"),
+        ({"top": 1}, "top is unknown"),
+        ({"limit": "x", "top": 1}, "limit must be a whole number, got 'x'; top is unknown"),
+    ],
+)
+def test_a_wrong_value_gets_a_plain_sentence(values, sentence):
+    assert said(**values) == sentence
+
+
+def test_a_missing_value_is_named():
+    class Search(BaseModel):
+        query: str
+
+    with pytest.raises(ValidationError) as caught:
+        Search.model_validate({})
+    assert validation_sentences(caught.value.errors()) == "query is missing"
+
+
+def test_types_of_errors_without_a_sentence_of_their_own_keep_the_reason():
+    assert said(after="soon").startswith("after must be a date or datetime, ")
+
+
+def test_long_values_are_cut():
+    assert len(said(size="x" * 10_000)) < MAX_SHOWN + 60
+    assert said(limit=10**5000) == "limit must be at most 30, got a number of thousands of digits"
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Model.model_fields, "top"]), values, min_size=1))
+def test_any_value_gets_sentences_without_pydantic_s_own(given_values):
+    try:
+        Model.model_validate(given_values)
+    except ValidationError as error:
+        shown = validation_sentences(error.errors())
+        # Each value that is shown may hold any text.
+        named = shown.split(", got ")[0]
+        assert "Input should" not in named
+        assert "pydantic" not in named
