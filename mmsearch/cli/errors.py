@@ -82,7 +82,7 @@ def _arguments_error(error: Any) -> str:
 def _name_of(parameter: Any) -> str:
     """Return the longest name of an option; that of an argument in capitals."""
     if parameter.param_type_name == "option":
-        return max(parameter.opts, key=len)
+        return str(max(parameter.opts, key=len))
     return str(parameter.name).upper()
 
 

@@ -1,6 +1,6 @@
 """What is said of values that do not pass pydantic's validation."""
 
-import datetime
+import datetime as dt
 import enum
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ class Model(BaseModel):
     size: Size = Size.SMALL
     mode: Literal["text", "vector", "hybrid"] = "text"
     exact: bool = False
-    after: datetime.date | None = None
+    after: dt.date | None = None
     filters: Inner = Inner(tags=["a"])
     counts: dict[str, int] = {}
 
