@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmsearch.api.keeping import KeptIndex, StrPath
 from mmsearch.api.proving import proves_damage
@@ -23,10 +24,12 @@ from mmsearch.core.records import Record
 from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.engine.binding import no_pictures
-from mmsearch.engine.originals import Originals
 from mmsearch.engine.pictures import PictureReader
 from mmsearch.engine.query import parse_query, written
 from mmsearch.engine.searcher import SearchEngine, check_request
+
+if TYPE_CHECKING:
+    from mmsearch.engine.originals import Originals
 
 TOGETHER = 64
 """Queries of many that are asked together."""
@@ -259,6 +262,8 @@ class SearchedIndex(KeptIndex):
         return self._engine
 
     def _originals(self) -> Originals:
+        from mmsearch.engine.originals import Originals  # noqa: PLC0415 - searches never need it
+
         return Originals(self._picture_reader(), follow_links=self._settings.follow_symlinks)
 
     def _picture_reader(self) -> PictureReader:

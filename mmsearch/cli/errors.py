@@ -10,7 +10,6 @@ from mmsearch.cli.output import warn
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.io_errors import readable_os_error
-from mmsearch.core.validation import validation_sentence
 
 SKIPPED, UNKNOWN, INTERRUPTED = 3, 4, 130
 
@@ -71,6 +70,8 @@ def _arguments_error(error: Any) -> str:
         return f"There is no option {error.option_name}{suggestion}"
     wrong = getattr(error.__cause__, "errors", None)
     if wrong is not None:
+        from mmsearch.core.validation import validation_sentence  # noqa: PLC0415 - errors only
+
         return "; ".join(validation_sentence(_name_of(parameter), each) for each in wrong())
     if kind == "BadParameter":
         name = error.param_hint or _name_of(parameter)
