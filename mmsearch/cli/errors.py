@@ -70,7 +70,7 @@ def _arguments_error(error: Any) -> str:
         return f"There is no option {error.option_name}{suggestion}"
     wrong = getattr(error.__cause__, "errors", None)
     if wrong is not None:
-        from mmsearch.core.validation import validation_sentence  # noqa: PLC0415 - errors only
+        from mmsearch.core.validation import validation_sentence
 
         return "; ".join(validation_sentence(_name_of(parameter), each) for each in wrong())
     if kind == "BadParameter":
