@@ -32,7 +32,6 @@ from mmsearch.encoders._open_clip_towers import (
 )
 from mmsearch.encoders._preparation import PixelPreparation
 from mmsearch.encoders._text import TextPreparation, TokenizerFacts, clip_tokenizer_json
-from mmsearch.encoders.open_clip import CODE_VERSION
 
 _PROMPTS: Final = (
     "a photo of a dog",
@@ -49,9 +48,23 @@ _PROMPTS: Final = (
 
 
 def load_tag(
-    variant: str, architecture: str, tag: str, offline: bool, say: Callable[[str], None]
+    variant: str,
+    architecture: str,
+    tag: str,
+    code_version: int,
+    *,
+    offline: bool,
+    say: Callable[[str], None],
 ) -> LoadedModel:
-    """A model with the weights of a tag.
+    """Load a model with the weights of a tag.
+
+    Args:
+        variant: The model's name, as its user gives it.
+        architecture: Of open_clip.
+        tag: Of the architecture.
+        code_version: For the model's fingerprint.
+        offline: Make no connection.
+        say: Takes what is worth saying.
 
     Raises:
         UnknownNameError: The architecture has no such tag.
@@ -66,11 +79,20 @@ def load_tag(
         )
     file = _weights(variant, facts, offline, say)
     with _rules(offline):
-        return _load(variant, architecture, file, facts)
+        return _load(variant, architecture, file, facts, code_version)
 
 
-def load_file(variant: str, architecture: str, file: Path, offline: bool) -> LoadedModel:
-    """A model with the weights of a local checkpoint.
+def load_file(
+    variant: str, architecture: str, file: Path, code_version: int, *, offline: bool
+) -> LoadedModel:
+    """Load a model with the weights of a local checkpoint.
+
+    Args:
+        variant: The model's name, as its user gives it.
+        architecture: Of open_clip, or the path of a JSON file that describes one.
+        file: The checkpoint.
+        code_version: For the model's fingerprint.
+        offline: Make no connection.
 
     Raises:
         ModelUnavailableError: The file cannot be read safely, or is not of this architecture.
@@ -79,7 +101,7 @@ def load_file(variant: str, architecture: str, file: Path, offline: bool) -> Loa
     if architecture.endswith(".json"):
         architecture = _private_architecture(Path(architecture))
     with _rules(offline):
-        return _load(variant, architecture, file, {})
+        return _load(variant, architecture, file, {}, code_version)
 
 
 def tags_of(repositories: Collection[str]) -> list[str]:
@@ -152,7 +174,9 @@ def _unavailable(variant: str, why: str) -> ModelUnavailableError:
     )
 
 
-def _load(variant: str, architecture: str, file: Path, tag_facts: Mapping[str, Any]) -> LoadedModel:
+def _load(
+    variant: str, architecture: str, file: Path, tag_facts: Mapping[str, Any], code_version: int
+) -> LoadedModel:
     model = _model(variant, architecture, file, tag_facts)
     pixels = open_clip.get_model_preprocess_cfg(model)
     preparation = _preparation(variant, pixels)
@@ -172,7 +196,7 @@ def _load(variant: str, architecture: str, file: Path, tag_facts: Mapping[str, A
             "mean": list(pixels["mean"]),
             "std": list(pixels["std"]),
         },
-        code_version=CODE_VERSION,
+        code_version=code_version,
         context_length=facts.context_length,
     )
     words = text_tower(model, tokenizer(list(_PROMPTS)))

@@ -203,10 +203,15 @@ def _load(name: ModelName, options: EncoderOptions) -> LoadedModel:
         )
     if name.file is not None:
         return _open_clip_models.load_file(
-            name.variant, name.architecture, name.file, _offline(options)
+            name.variant, name.architecture, name.file, CODE_VERSION, offline=_offline(options)
         )
     return _open_clip_models.load_tag(
-        name.variant, name.architecture, name.tag or "", _offline(options), options.say
+        name.variant,
+        name.architecture,
+        name.tag or "",
+        CODE_VERSION,
+        offline=_offline(options),
+        say=options.say,
     )
 
 
