@@ -266,8 +266,9 @@ def _refuse_both(bound: Identity, fusion: FusionSpec, vector_index: str) -> None
 def _refuse_goals(goals: SearchGoals) -> None:
     if not 0 < goals.recall <= 1:
         raise UsageError(
-            f"A recall of {goals.recall:g} cannot be reached.", "Ask for one above 0, at most 1."
+            f"The recall must be above 0 and at most 1, got {goals.recall:g}.",
+            "Give one such as 0.95.",
         )
     for name, value in (("memory", goals.memory_mb), ("latency", goals.latency_ms)):
         if value is not None and not value > 0:
-            raise UsageError(f"A {name} of {value:g} is none.", "Ask for more than 0.")
+            raise UsageError(f"The {name} must be above 0, got {value:g}.", "Give a larger value.")

@@ -29,7 +29,7 @@ def parse_query(
 
     Args:
         line: See docs/query-language.md; may be empty if there are pictures.
-        without: What pictures shall not look like.
+        without: What pictures should not look like.
         images: Pictures that they shall look like.
         like: Likewise, pictures of the index by their ids.
         urls: Likewise, by URL; only a server that fetches them can answer.
@@ -48,7 +48,7 @@ def parse_query(
     negatives = [Term(text, weight=-1.0) for text in without]
     if mode is not None and mode not in {known.value for known in Mode}:
         raise InvalidQueryError(
-            f"There is no mode {mode!r}.", f"Known: {', '.join(known.value for known in Mode)}."
+            f"Unknown mode {mode!r}.", f"Known: {', '.join(known.value for known in Mode)}."
         )
     return Query(
         language.check_terms([*pictures, *terms, *negatives]),
@@ -94,7 +94,7 @@ def parse_filters(
     known = ("landscape", "portrait", "square")
     if orientation is not None and orientation.lower() not in known:
         raise InvalidQueryError(
-            f"{orientation!r} is no orientation.", f"Known: {', '.join(known)}."
+            f"Unknown orientation {orientation!r}.", f"Known: {', '.join(known)}."
         )
     same = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
     side = None if orientation is None else orientation.lower()

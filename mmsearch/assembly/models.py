@@ -29,7 +29,7 @@ def encoder_options(variant: str, settings: Settings, say: Say) -> EncoderOption
     offline = settings.offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     if settings.precision not in PRECISIONS:
         raise UsageError(
-            f"{settings.precision!r} is no precision.", f"Choose one of {', '.join(PRECISIONS)}."
+            f"Unknown precision {settings.precision!r}.", f"Choose one of {', '.join(PRECISIONS)}."
         )
     return EncoderOptions(
         variant, settings.device, settings.cache, offline, say, settings.precision
@@ -89,7 +89,7 @@ def encoder_of(identity: Identity, settings: Settings, say: Say) -> Encoder:
     if settings.model not in ("auto", name) and split_model(settings.model) != split_model(name):
         raise EncoderMismatchError(
             f"This index was built with {name!r}, not with {settings.model!r}.",
-            "Leave --model away, or choose another index with --index NAME.",
+            "Leave out --model, or choose another index with --index NAME.",
         )
     encoder = make_encoder(name, settings, say)
     check_encoder(identity, encoder)

@@ -37,11 +37,11 @@ class SearchArguments(Asked):
         examples=["a windmill", "2:dog + snow", "street -people"],
     )
     limit: Limit = 8
-    without: Texts = Field([], description="What the pictures shall not show; one thing each.")
+    without: Texts = Field([], description="What the pictures should not show; one thing each.")
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None,
         description="vector: by look; text: by the words of captions, keywords and file names; "
-        "hybrid: both. Leave it away unless one of them is meant.",
+        "hybrid: both. Leave it out unless one of them is meant.",
     )
     after: Text | None = Field(
         None,

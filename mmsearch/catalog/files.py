@@ -242,7 +242,7 @@ def refuse_journal(path: Path) -> None:
     """
     journal = path.with_name(f"{path.name}-journal")
     if os.path.lexists(journal):
-        raise DamagedFileError(f"{journal} is no file of a catalog.", _REPAIR)
+        raise DamagedFileError(f"{journal} is not a file of a catalog.", _REPAIR)
 
 
 def connect_for_reading(path: Path) -> LimitedConnection:

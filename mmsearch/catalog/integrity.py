@@ -45,7 +45,7 @@ _LAWS = (
     ),
     (
         "SELECT id FROM files WHERE image_id IS NOT NULL AND length(digest) <> 32",
-        "{count} files have a digest that is none",
+        "{count} files have a digest that is not valid",
     ),
     (
         "SELECT images.id FROM files JOIN images ON images.id = files.image_id"

@@ -53,7 +53,7 @@ def refuse_foreign_path(path: object) -> None:
     """
     if not is_path_below(path):
         raise DamagedFileError(
-            f"The catalog names a file {_shown(path)}, which is no path below a folder.", _REPAIR
+            f"The catalog names a file {_shown(path)}, which is not a path below a folder.", _REPAIR
         )
 
 
@@ -65,7 +65,7 @@ def refuse_foreign_root(path: object) -> None:
     """
     if not is_root(path):
         raise DamagedFileError(
-            f"The catalog names a folder {_shown(path)}, which is no absolute path.", _REPAIR
+            f"The catalog names a folder {_shown(path)}, which is not an absolute path.", _REPAIR
         )
 
 

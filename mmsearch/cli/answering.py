@@ -89,7 +89,7 @@ def query(
         )
 
     if batch is not None and text:
-        raise UsageError("A description and --batch were both given.", "Leave one of them away.")
+        raise UsageError("A description and --batch were both given.", "Leave one of them out.")
     with opened(name, home, device) as index:
         if batch is not None:
             _answer_lines(index, batch, parsed, k, min_score, min_confidence)

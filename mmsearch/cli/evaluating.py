@@ -88,7 +88,7 @@ def evaluate(
         raise UsageError(f"A plot is written as PNG, not as {plot.name!r}.", "Use NAME.png.")
     if ties not in tuple(evaluating.Ties):
         raise UsageError(
-            f"{ties!r} is no order of ties.", f"Choose one of: {', '.join(evaluating.Ties)}."
+            f"Unknown order of ties {ties!r}.", f"Choose one of: {', '.join(evaluating.Ties)}."
         )
     order = evaluating.Ties(ties)
     asked = evaluating.CaptionedSet(captions, query_column, template, split)
@@ -172,7 +172,8 @@ def _trial(text: str, name: str, base: SearchSettings) -> tuple[str, str, Search
     if setting == "prompt":
         return text, name, replace(base, prompts=(value,))
     raise UsageError(
-        f"{setting!r} is no setting to compare.", "Name an index, or mode=, blend= or prompt=."
+        f"{setting!r} is not a setting that can be compared.",
+        "Name an index, or mode=, blend= or prompt=.",
     )
 
 

@@ -24,7 +24,7 @@ def optimize(
     home: Home = None,
     recall: Annotated[
         float,
-        typer.Option(help="Share of the ten nearest that a search shall find.", metavar="SHARE"),
+        typer.Option(help="Share of the ten nearest that a search should find.", metavar="SHARE"),
     ] = 0.95,
     memory: Annotated[
         str | None,

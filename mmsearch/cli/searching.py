@@ -77,12 +77,12 @@ def query(
     without: Annotated[
         list[str] | None,
         typer.Option(
-            "--not", help="What pictures shall not look like; -WORD says the same.", metavar="TEXT"
+            "--not", help="What pictures should not look like; -WORD says the same.", metavar="TEXT"
         ),
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(help="A picture that they shall look like.", metavar="FILE"),
+        typer.Option(help="A picture that they should look like.", metavar="FILE"),
     ] = None,
     mode: Mode = None,
     blend: Annotated[

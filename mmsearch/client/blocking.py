@@ -83,7 +83,7 @@ class Client(Addressed):
         Args:
             query: A line of the query language without files; may be empty beside pictures.
             k: How many at most, 1000 at most; more than 200 take several requests.
-            without: What pictures shall not look like.
+            without: What pictures should not look like.
             like: Pictures of the index (or their ids) that hits shall look like.
             like_url: URLs of such pictures, four at most, for a server that fetches them.
             filters: Which pictures may be found: any of ``path``, ``format``, ``camera`` and

@@ -258,7 +258,7 @@ def _foreign_name(name: object) -> DamagedFileError:
     shown = repr(name)
     shown = shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
     return DamagedFileError(
-        f"The catalog names {shown}, which is no file of vectors of an index.", _REPAIR
+        f"The catalog names {shown}, which is not a file of vectors of an index.", _REPAIR
     )
 
 

@@ -113,7 +113,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         for name, value in stored.items():
             if name not in known:
                 raise UnknownNameError(
-                    f"The settings file {path} sets {name[:60]!r}, which is no setting.",
+                    f"The settings file {path} sets {name[:60]!r}, which is not a setting.",
                     f"Known: {', '.join(sorted(known))}.",
                 )
             values[name] = _parse(name, value, f"in {path}")
@@ -187,7 +187,7 @@ def _parse(name: str, value: object, where: str) -> object:
         return expand_user(text) if name in ("home", "cache") else text
     except (KeyError, ValueError):
         raise UsageError(
-            f"{_shown(value)} {where} is no value for the setting {name!r}.",
+            f"{_shown(value)} {where} is not a value for the setting {name!r}.",
             f"It takes {_TAKES[type(default)]}.",
         ) from None
 

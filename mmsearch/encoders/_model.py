@@ -137,7 +137,7 @@ class CompiledModel:
     def _changed(self) -> ModelUnavailableError:
         return ModelUnavailableError(
             f"The weights of {self._blueprint.name} are not those that it was opened with.",
-            f"Start again; if this stays, delete {self._cache.folder} to compile it anew.",
+            f"Start again; if this stays, delete {self._cache.folder} to compile it again.",
         )
 
     def _first_towers(self) -> tuple[TowerName, ...]:

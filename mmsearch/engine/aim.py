@@ -116,7 +116,7 @@ def _mode(query: Query, snapshot: Snapshot, phrases: Sequence[Phrase]) -> Mode:
     words = any(phrase.weight > 0 for phrase in phrases)
     if query.mode is Mode.TEXT and not words:
         raise InvalidQueryError(
-            "A query without words cannot be looked for in texts.", "Leave --mode text away."
+            "A query without words cannot be looked for in texts.", "Leave out --mode text."
         )
     if not words:
         return Mode.VECTOR

@@ -39,7 +39,7 @@ def check_encoder(identity: Identity, encoder: Encoder) -> None:
     mine, theirs = encoder.spec, identity.encoder
     if mine.name != theirs.name:
         message = f"This index was built with {theirs.name!r}, not with {mine.name!r}."
-        hint = "Leave --model away, or choose another index with --index NAME."
+        hint = "Leave out --model, or choose another index with --index NAME."
     else:
         message = (
             f"The weights or the code of {mine.name!r} are not those this index was built with."

@@ -150,7 +150,7 @@ def parse_date(text: str) -> str:
             except ValueError:
                 break
     raise InvalidQueryError(
-        f"{text[:60]!r} is no date.", "Write 2020, 2020-06, 2020-06-15 or 2020-06-15T12:30."
+        f"{text[:60]!r} is not a date.", "Write 2020, 2020-06, 2020-06-15 or 2020-06-15T12:30."
     )
 
 
@@ -167,7 +167,7 @@ def parse_near(text: str) -> Near:
     # Python reads 4_8 as 48.
     if "_" in text or not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < km < math.inf):
         raise InvalidQueryError(
-            f"{text[:60]!r} is no circle on the Earth.",
+            f"{text[:60]!r} is not a circle on the Earth.",
             "Write degrees north, degrees east and kilometres: --near 48.86,2.35,10",
         )
     return Near(latitude, longitude, km)
@@ -267,7 +267,7 @@ def _operand(node: ast.expr, depth: int = 0) -> Operand:
 def _calculated(node: ast.BinOp, depth: int) -> Operand:
     sign = _OPERATIONS.get(type(node.op))
     if sign is None:
-        raise _refused(node, "is no calculation that is known", "Calculate with +, -, * and /.")
+        raise _refused(node, "is not a known calculation", "Calculate with +, -, * and /.")
     left, right = _number(node.left, depth + 1), _number(node.right, depth + 1)
     if sign == "/" and right == 0:
         raise _refused(node, "divides by zero", "Divide by another number.")

@@ -122,7 +122,7 @@ class QueryEncoder:
     def _prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
         chosen = self._encoder.prompts if prompts is None else prompts
         if not chosen:
-            raise InvalidQueryError("The query has no prompt.", "Give one, or leave them all away.")
+            raise InvalidQueryError("The query has no prompt.", "Give one, or leave them all out.")
         for prompt in chosen:
             if prompt.count("{}") != 1:
                 raise InvalidQueryError(

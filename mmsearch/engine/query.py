@@ -78,8 +78,8 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
             raise InvalidQueryError("A term of the query is empty.", _HINT)
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
-            "The query only says what pictures shall not look like.",
-            "Say also what they shall look like: street -people",
+            "The query only says what pictures should not look like.",
+            "Say also what they should look like: street -people",
         )
     if len(terms) > MOST_TERMS:
         raise InvalidQueryError(f"The query has {len(terms)} terms; {MOST_TERMS} are allowed.")

@@ -170,7 +170,7 @@ def _karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[str, 
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(
-            f"{path} is no dataset of Karpathy: its images lack filename, split or sentences.",
+            f"{path} is not a dataset of Karpathy: its images lack filename, split or sentences.",
             "Look at how the file was made.",
         ) from error
     yield from pairs
@@ -182,7 +182,7 @@ def _coco(path: Path, stored: Any) -> Iterator[tuple[str, list[str]]]:
         pairs = [(str(a["caption"]), [names[a["image_id"]]]) for a in stored["annotations"]]
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(
-            f"{path} is no caption file of COCO, for it lacks images or annotations, and no "
+            f"{path} is not a caption file of COCO, for it lacks images or annotations, and no "
             "dataset of Karpathy, for its images have no sentences.",
             "JSON Lines files end in .jsonl.",
         ) from error

@@ -33,12 +33,12 @@ def check_options(k: object, mode: object, min_score: object, min_confidence: ob
         UsageError: One is of a wrong type, or k is below 1.
     """
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise UsageError(f"k is {k!r}, but it is a number of hits.", "Give a whole number above 0.")
+        raise UsageError(f"k must be a whole number above 0, got {k!r}.", "Give one such as 10.")
     if not isinstance(mode, str | None):
-        raise UsageError(f"mode is {mode!r}, but it is a text.", "Give vector, text or hybrid.")
+        raise UsageError(f"mode must be a text, got {mode!r}.", "Give vector, text or hybrid.")
     for name, value in (("min_score", min_score), ("min_confidence", min_confidence)):
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
-            raise UsageError(f"{name} is {value!r}, but it is a number.", "Give one, or None.")
+            raise UsageError(f"{name} must be a number, got {value!r}.", "Give one, or None.")
 
 
 def check_text(text: object) -> None:

@@ -114,7 +114,8 @@ def offset_of(cursor: str | None, limit: int) -> int:
         after = None
     if not isinstance(after, int) or isinstance(after, bool) or not 0 < after < limit:
         raise InvalidQueryError(
-            "The cursor is none that this server made.", "Take next_cursor of an answer, or none."
+            "This server did not make that cursor.",
+            "Take next_cursor of an answer, or leave the cursor out.",
         )
     return after
 

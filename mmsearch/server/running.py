@@ -117,7 +117,7 @@ def _bound(host: str, port: int) -> socket.socket:
         )
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise UsageError(f"{host} is no address of this machine: {error}.") from error
+        raise UsageError(f"{host} is not an address of this machine: {error}.") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

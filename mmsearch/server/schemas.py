@@ -22,7 +22,7 @@ Urls = Annotated[
     list[Text],
     Field(
         max_length=URLS_LIMIT,
-        description="URLs of pictures that hits shall look like, if the server fetches them.",
+        description="URLs of pictures that hits should look like, if the server fetches them.",
     ),
 ]
 
@@ -64,10 +64,10 @@ class SearchBody(Asked):
 
     query: Text = Field("", description="A line of the query language; empty for pictures alone.")
     without: list[Text] = Field(
-        [], alias="not", max_length=20, description="What pictures shall not look like."
+        [], alias="not", max_length=20, description="What pictures should not look like."
     )
     like: list[int] = Field(
-        [], max_length=20, description="Ids of pictures that hits shall look like."
+        [], max_length=20, description="Ids of pictures that hits should look like."
     )
     like_url: Urls = []
     mode: Literal["vector", "text", "hybrid"] | None = Field(

@@ -26,7 +26,7 @@ def origin_form(target: bytes, headers: Iterable[tuple[bytes, bytes]], version: 
     if not hosts and version != "1.0":
         raise ValueError("The request has no Host header. HTTP/1.1 requires one.")
     if hosts and not _HOST.fullmatch(hosts[0]):
-        raise ValueError("The request's Host header is no name or address with a port.")
+        raise ValueError("The request's Host header is not a name or address with a port.")
     absolute = _ABSOLUTE.match(target)
     if absolute is None:
         return target

@@ -245,4 +245,4 @@ def test_a_precision_that_is_none(mmsearch, photo_index):
     done = mmsearch(
         "query", "a dog", "--home", photo_index, env={"MMSEARCH_PRECISION": "float8"}, code=2
     )
-    assert done.err.startswith("Error: 'float8' is no precision.")
+    assert done.err.startswith("Error: Unknown precision 'float8'.")

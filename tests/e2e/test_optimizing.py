@@ -77,11 +77,11 @@ def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--recall", "0"], "A recall of 0 cannot be reached."),
-        (["--recall", "1.5"], "A recall of 1.5 cannot be reached."),
+        (["--recall", "0"], "The recall must be above 0 and at most 1, got 0."),
+        (["--recall", "1.5"], "The recall must be above 0 and at most 1, got 1.5."),
         (["--memory", "much"], "--memory must be a number with a unit, such as 4GB, got 'much'."),
         (["--latency", "20"], "--latency must be a number with a unit, such as 20ms, got '20'."),
-        (["--memory", "0GB"], "A memory of 0 is none."),
+        (["--memory", "0GB"], "The memory must be above 0, got 0."),
     ],
 )
 def test_what_makes_no_sense_is_answered_with_one_sentence(mmsearch, home, options, complaint):

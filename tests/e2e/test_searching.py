@@ -195,7 +195,7 @@ def test_a_captioned_set_is_rated_and_compared(mmsearch, home, collection, tmp_p
     done = mmsearch("eval", path, *options, "--home", home)
     assert "ties as trec_eval orders them, by name, descending." in done.err
     done = mmsearch("eval", path, "--ties", "odd", "--home", home, code=2)
-    assert done.err == "Error: 'odd' is no order of ties. Choose one of: index, trec_eval.\n"
+    assert done.err == "Error: Unknown order of ties 'odd'. Choose one of: index, trec_eval.\n"
 
 
 def test_a_set_of_other_pictures_is_refused(mmsearch, home, tmp_path):

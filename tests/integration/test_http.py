@@ -86,7 +86,7 @@ def test_pages_join_to_the_whole(server, index):
 def test_a_cursor_that_nobody_made(server, cursor):
     answer = server.post(f"{AT}/search", json={"query": "a dog", "cursor": cursor})
     assert answer.status_code == 400
-    assert answer.json()["detail"].startswith("The cursor is none that this server made.")
+    assert answer.json()["detail"].startswith("This server did not make that cursor.")
 
 
 def test_pictures_like_one_of_the_index(server, index):

@@ -60,7 +60,7 @@ def test_a_call_may_change_what_is_asked(index):
         ({}, "source is missing. A retriever takes source, k, "),
         ({"top_k": 3}, "top_k is unknown. A retriever takes source, k, "),
         ({"k": "many"}, "k must be a whole number, got '"),
-        ({"k": 0}, "k is 0, but it is a number of hits."),
+        ({"k": 0}, "k must be a whole number above 0, got 0."),
         ({"mode": 5}, "mode must be a text, got 5. "),
         ({"min_score": "high"}, "min_score must be a number, got 'high'. "),
         ({"filters": {"orientation": "portrait"}}, "An index takes no mapping as filters."),
@@ -79,7 +79,7 @@ def test_wrong_arguments_get_a_sentence(index, arguments, said):
     [
         ({"top_k": 3}, "A call of the retriever takes no top_k. It takes k, filters, mode, "),
         ({"source": 1}, "A call of the retriever takes no source."),
-        ({"k": 0}, "k is 0, but it is a number of hits."),
+        ({"k": 0}, "k must be a whole number above 0, got 0."),
         ({"k": "x"}, "k must be a whole number, got '"),
     ],
 )

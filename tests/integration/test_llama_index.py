@@ -85,12 +85,12 @@ def test_nodes_are_hits(index):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"k": "many"}, "k is 'many', but it is a number of hits."),
-        ({"k": 0}, "k is 0, but it is a number of hits."),
-        ({"k": True}, "k is True, but it is a number of hits."),
-        ({"mode": 5}, "mode is 5, but it is a text."),
-        ({"min_score": "high"}, "min_score is 'high', but it is a number."),
-        ({"min_confidence": [1]}, "min_confidence is [1], but it is a number."),
+        ({"k": "many"}, "k must be a whole number above 0, got 'many'."),
+        ({"k": 0}, "k must be a whole number above 0, got 0."),
+        ({"k": True}, "k must be a whole number above 0, got True."),
+        ({"mode": 5}, "mode must be a text, got 5."),
+        ({"min_score": "high"}, "min_score must be a number, got 'high'."),
+        ({"min_confidence": [1]}, "min_confidence must be a number, got [1]."),
     ],
 )
 def test_wrong_arguments_get_a_sentence(index, arguments, said):

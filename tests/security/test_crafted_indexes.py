@@ -398,7 +398,7 @@ def test_sqlite_plays_back_no_journal_of_a_stranger(
     code = run_command(monkeypatch, *command_line(verb, home, photos))
     shown = "".join(capsys.readouterr())
     assert code == 1
-    assert "catalog.sqlite-journal is no file of a catalog" in is_one_sentence(shown)
+    assert "catalog.sqlite-journal is not a file of a catalog" in is_one_sentence(shown)
 
 
 def test_a_backup_goes_through_no_link(layout, tmp_path, strangers):

@@ -113,7 +113,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
             yield from _csv(path)
         else:
             raise SourceError(
-                f"{path} is no table of captions that is known.",
+                f"{path} is not a table of captions in a known form.",
                 "Give a .csv, .tsv, .jsonl or .parquet file.",
             )
     except UnicodeDecodeError as error:

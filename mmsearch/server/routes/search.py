@@ -181,7 +181,7 @@ async def answer_search(
         )
     if not body.explain and body.min_confidence is not None:
         raise InvalidQueryError(
-            "A least confidence was asked for, but no explanation.", "Leave one of them away."
+            "A least confidence was asked for, but no explanation.", "Leave one of them out."
         )
     # One more than the page tells whether there is a further one.
     k = min(offset + limit + 1, K_LIMIT)

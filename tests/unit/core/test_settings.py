@@ -47,7 +47,7 @@ def test_values_of_every_type_are_read(variables):
     [
         ("model = ", UsageError, "is not TOML"),
         ('modle = "x"', UnknownNameError, "'modle', which is no setting"),
-        ('workers = "many"', UsageError, "'many' in .* is no value for the setting 'workers'"),
+        ('workers = "many"', UsageError, "'many' in .* is not a value for the setting 'workers'"),
     ],
 )
 def test_a_wrong_file_is_named(variables, text, error, sentence):
