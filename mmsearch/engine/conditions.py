@@ -325,7 +325,7 @@ def _dated(node: ast.expr, value: Operand, other: Operand) -> Operand:
         except InvalidQueryError as error:
             raise _refused(node, "is no date", error.hint) from error
     if other.name == "orientation" and str(value).lower() not in _ORIENTATIONS:
-        raise _refused(node, "is no orientation", f"Known: {', '.join(_ORIENTATIONS)}.")
+        raise _refused(node, "is not an orientation", f"Known: {', '.join(_ORIENTATIONS)}.")
     return value
 
 

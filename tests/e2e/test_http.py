@@ -80,7 +80,7 @@ def test_a_port_that_is_taken_is_said_at_once(mmsearch, photo_index):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--host", "no.such.host.invalid"], "is no address of this machine"),
+        (["--host", "no.such.host.invalid"], "is not an address of this machine"),
         (["--idle", "5"], "A server for HTTP does not end by itself. Add --no-http to --idle."),
     ],
 )

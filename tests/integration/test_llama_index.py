@@ -421,7 +421,7 @@ def test_what_cannot_be_meant_is_refused(index, photos):
         retriever.retrieve("")
     with pytest.raises(SourceError, match=r"nowhere\.jpg cannot be used"):
         retriever.retrieve(QueryBundle("", image_path=str(photos / "nowhere.jpg")))
-    with pytest.raises(InvalidQueryError, match="no mode 'smell'"):
+    with pytest.raises(InvalidQueryError, match="Unknown mode 'smell'"):
         MMSearchRetriever(index, mode="smell").retrieve("a dog")
     with pytest.raises(UsageError, match="cannot search in a str"):
         MMSearchRetriever("holiday")

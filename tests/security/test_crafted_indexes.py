@@ -375,7 +375,7 @@ def test_paths_that_lead_out_of_a_root_are_damage(layout, path):
     change_catalog(layout, ("UPDATE files SET path = ? WHERE image_id = 1", [path]))
     with (
         api.open_index("default", home=layout.folder.parent) as index,
-        pytest.raises(DamagedFileError, match="no path below a folder"),
+        pytest.raises(DamagedFileError, match="not a path below a folder"),
     ):
         index.picture(1)
 
@@ -385,7 +385,7 @@ def test_roots_that_are_no_absolute_paths_are_damage(layout, path):
     change_catalog(layout, ("UPDATE roots SET path = ?", [path]))
     with (
         api.open_index("default", home=layout.folder.parent) as index,
-        pytest.raises(DamagedFileError, match="no absolute path"),
+        pytest.raises(DamagedFileError, match="not an absolute path"),
     ):
         index.roots()
 

@@ -46,7 +46,7 @@ def test_values_of_every_type_are_read(variables):
     ("text", "error", "sentence"),
     [
         ("model = ", UsageError, "is not TOML"),
-        ('modle = "x"', UnknownNameError, "'modle', which is no setting"),
+        ('modle = "x"', UnknownNameError, "'modle', which is not a setting"),
         ('workers = "many"', UsageError, "'many' in .* is not a value for the setting 'workers'"),
     ],
 )
@@ -88,30 +88,30 @@ DIGITS = "9" * 5000
         (b"workers = " + b"[" * 100_000, "is larger than 10,000 bytes"),
         (b"workers = " + b"[" * 9_000, "is not TOML"),
         (b"workers = " + b"{a=" * 3_000, "is not TOML"),
-        (b"a." * 4_000 + b"a = 1", "is not TOML|is no setting"),
+        (b"a." * 4_000 + b"a = 1", "is not TOML|is not a setting"),
         (b"#" * 10**8, "is larger than 10,000 bytes"),
         (b'model = "\xff"', "is not TOML"),
         (b"\0", "is not TOML"),
-        (b"workers = 0x" + b"f" * 5000, "A number that is too long in .* is no value"),
-        (b"workers = [1]", r"\[1\] in .* is no value .* It takes a whole number from 0\."),
-        (b"workers = -1", "-1 in .* is no value"),
-        (b"workers = 1.5", "1.5 in .* is no value"),
-        (b"workers = true", "True in .* is no value"),
-        (b"workers = 1e400", "inf in .* is no value"),
-        (b"workers = 1979-05-27", "is no value"),
-        (b"decode_timeout_s = nan", "nan in .* is no value .* It takes a number from 0"),
-        (b"decode_timeout_s = inf", "inf in .* is no value"),
-        (b"decode_timeout_s = 1e300", "is no value"),
-        (b"decode_timeout_s = {}", "is no value"),
-        (b"offline = 2", "2 in .* is no value .* It takes true or false"),
-        (b"model = 1", "1 in .* is no value .* It takes a text"),
-        (b"model = []", "is no value"),
-        (b'model = "a\\u0000b"', "is no value"),
-        (b'home = "a\\u0000b"', "is no value"),
-        (b"home = {a = 1}", "is no value"),
-        (b'model = ["' + b"a" * 9_000 + b'"]', r"a\.\.\. in .* is no value"),
-        (b"a" * 1000 + b" = 1", "which is no setting"),
-        (b'"\\u001b[31m" = 1', r"'\\x1b\[31m', which is no setting"),
+        (b"workers = 0x" + b"f" * 5000, "A number that is too long in .* is not a value"),
+        (b"workers = [1]", r"\[1\] in .* is not a value .* It takes a whole number from 0\."),
+        (b"workers = -1", "-1 in .* is not a value"),
+        (b"workers = 1.5", "1.5 in .* is not a value"),
+        (b"workers = true", "True in .* is not a value"),
+        (b"workers = 1e400", "inf in .* is not a value"),
+        (b"workers = 1979-05-27", "is not a value"),
+        (b"decode_timeout_s = nan", "nan in .* is not a value .* It takes a number from 0"),
+        (b"decode_timeout_s = inf", "inf in .* is not a value"),
+        (b"decode_timeout_s = 1e300", "is not a value"),
+        (b"decode_timeout_s = {}", "is not a value"),
+        (b"offline = 2", "2 in .* is not a value .* It takes true or false"),
+        (b"model = 1", "1 in .* is not a value .* It takes a text"),
+        (b"model = []", "is not a value"),
+        (b'model = "a\\u0000b"', "is not a value"),
+        (b'home = "a\\u0000b"', "is not a value"),
+        (b"home = {a = 1}", "is not a value"),
+        (b'model = ["' + b"a" * 9_000 + b'"]', r"a\.\.\. in .* is not a value"),
+        (b"a" * 1000 + b" = 1", "which is not a setting"),
+        (b'"\\u001b[31m" = 1', r"'\\x1b\[31m', which is not a setting"),
     ],
 )
 def test_a_hostile_file_is_refused_in_one_sentence(variables, content, sentence):
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_toml_is_not_overwritten(variables):
     ],
 )
 def test_a_hostile_variable_is_refused_in_one_sentence(variables, name, value):
-    with pytest.raises(UsageError, match=rf"in \$MMSEARCH_{name} is no value") as caught:
+    with pytest.raises(UsageError, match=rf"in \$MMSEARCH_{name} is not a value") as caught:
         load_settings(variables | {f"MMSEARCH_{name}": value})
     assert len(caught.value.message) < 200
     caught.value.message.encode()

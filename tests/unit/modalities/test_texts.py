@@ -301,7 +301,7 @@ class TestTables:
             ("c.jsonl", b"{", "line 1 is not JSON"),
             ("c.jsonl", b"3", "no JSON object"),
             ("c.parquet", b"PAR1", "no Parquet file"),
-            ("c.xls", b"", "no table of captions"),
+            ("c.xls", b"", "not a table of captions"),
         ],
     )
     def test_what_is_no_table_is_refused_by_name(self, photos, name, content, complaint):
