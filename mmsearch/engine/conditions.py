@@ -192,7 +192,7 @@ def _condition(node: ast.expr, depth: int) -> Condition:
         pairs = zip(operands, node.ops, operands[1:], strict=False)
         parts = tuple(_comparison(left, sign, right) for left, sign, right in pairs)
         return parts[0] if len(parts) == 1 else All(parts)
-    raise _refused(node, "is no comparison")
+    raise _refused(node, "is not a comparison")
 
 
 def _comparison(left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Condition:
@@ -256,7 +256,7 @@ def _operand(node: ast.expr, depth: int = 0) -> Operand:
     value = node.value if isinstance(node, ast.Constant) else None
     if isinstance(value, str):
         if not value.isascii() and _HALVES.search(value):
-            raise _refused(node, "is no text: it has half of a character")
+            raise _refused(node, "is not a text: it has half of a character")
         return value
     # To Python True is a number, too.
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -300,7 +300,7 @@ def _is_text(operand: Operand) -> bool:
 
 def _field(node: ast.Name) -> str:
     if node.id not in FIELDS:
-        raise _refused(node, "is no field", f"Fields: {', '.join(FIELDS)}.")
+        raise _refused(node, "is not a field", f"Fields: {', '.join(FIELDS)}.")
     return node.id
 
 
@@ -323,7 +323,7 @@ def _dated(node: ast.expr, value: Operand, other: Operand) -> Operand:
         try:
             return parse_date(str(value))
         except InvalidQueryError as error:
-            raise _refused(node, "is no date", error.hint) from error
+            raise _refused(node, "is not a date", error.hint) from error
     if other.name == "orientation" and str(value).lower() not in _ORIENTATIONS:
         raise _refused(node, "is not an orientation", f"Known: {', '.join(_ORIENTATIONS)}.")
     return value

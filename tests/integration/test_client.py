@@ -274,9 +274,9 @@ def test_errors_are_those_of_the_index(asked, local):
         asked(lambda client: client.similar(10**6))
     with pytest.raises(DecodeError, match="The picture that was sent cannot be read"):
         asked(lambda client: client.similar(b"no picture"))
-    with pytest.raises(UsageError, match=r"filters\.min_height: .*greater than or equal to 0"):
+    with pytest.raises(UsageError, match=r"filters\.min_height must be at least 0, got -1"):
         asked(lambda client: client.search("a dog", filters={"min_height": -1}))
-    with pytest.raises(UsageError, match=r"filters\.colour"):
+    with pytest.raises(UsageError, match=r"filters\.colour is unknown"):
         asked(lambda client: client.search("a dog", filters={"colour": "red"}))
     with pytest.raises(InvalidQueryError, match="A query over HTTP cannot name files"):
         asked(lambda client: client.search("image:/etc/hostname"))
