@@ -37,7 +37,7 @@ SENTENCES = {
     "string_too_long": "must have at most {max_length} characters",
     "string_type": "must be a text",
 }
-"""What is said of each type of error, after the name of the value."""
+"""A sentence for each type of error; the name of the value comes before it."""
 
 WITHOUT_VALUE = frozenset({"extra_forbidden", "json_invalid", "missing"})
 

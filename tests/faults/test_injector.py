@@ -30,7 +30,6 @@ SEED = int(os.environ.get("INJECTION_SEED", "1"))
 
 SENTENCE_ENDS = re.compile(r"[.?!](?=\s|$)")
 PUBLISHED = re.compile(r"/(segments|ann)/[^/]+$")
-ENDS_WELL = (0, 130)
 BEFORE, AFTER, GONE = "bc", "bcde", "a"
 
 
@@ -249,7 +248,7 @@ ANSWERS = {
     "similar": first_line,
     "search in Python": lambda out: out.split("copies")[0],
 }
-"""What of an answer names its first hit."""
+"""By command: returns the part of the output that names the first hit."""
 
 
 def complain_of_answers(done):
@@ -283,7 +282,9 @@ def complain_of_index(states, command, done):
         yield f"it passes over {done.failed_path}, which was not synced"
     again = states.ask(command.runner, command.arguments)
     had_been_done = not command.repeats and done.code == 0
-    if again.code not in ENDS_WELL and not had_been_done:
+    # Watching goes on until the runner interrupts it.
+    ends_well = (0, 130) if command.runner == "watch" else (0,)
+    if again.code not in ends_well and not had_been_done:
         yield f"it does not go well later: {again.err}"
     facts = states.verify()
     yield from facts["damage"]

@@ -1,4 +1,4 @@
-"""What is said of values that do not pass pydantic's validation."""
+"""A value that fails pydantic's validation gets a plain sentence."""
 
 import datetime as dt
 import enum
