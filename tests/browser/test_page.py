@@ -355,14 +355,21 @@ def test_an_answer_that_comes_late_is_not_shown(page, url):
 def test_further_pictures_come_as_one_scrolls(page, url):
     page.goto(f"{url}/?q=a+tree")
     found(page, "^40 of 212")
-    for _ in range(12):
+    for shown in (80, 120, 160, 200, 212):
+        page.locator("#hits > li").last.scroll_into_view_if_needed()
         page.mouse.wheel(0, 3000)
-        page.wait_for_timeout(150)
-        if len(hits(page)) == 212:
-            break
+        page.wait_for_function(
+            "shown => document.querySelectorAll('#hits > li').length >= shown", arg=shown
+        )
     found(page, "^212 of 212")
     assert len(set(hits(page))) == 212
     assert page.locator("#more").is_hidden()
+
+
+def test_further_pictures_come_without_scrolling_on_a_tall_screen(page, url):
+    page.set_viewport_size({"width": 1280, "height": 6_000})
+    page.goto(f"{url}/?q=a+tree")
+    found(page, r"^1[2-9]\d of 212")
 
 
 def test_what_is_not_there_is_said(page, url):

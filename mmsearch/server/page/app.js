@@ -128,6 +128,9 @@ function say() {
   element("problem").hidden = true;
   element("nothing").hidden = !(asking && shown && answer.match === "unlikely" && answer.calibrated);
   element("more").hidden = !answer.next_cursor;
+  // An observer reports changes only: on a tall screen the end may still be in view.
+  nearEnd.unobserve(element("more"));
+  if (answer.next_cursor) nearEnd.observe(element("more"));
   element("start").hidden = asking;
 }
 
@@ -265,9 +268,9 @@ document.addEventListener("keydown", (event) => {
 });
 addEventListener("popstate", restore);
 
-new IntersectionObserver(([seen]) => seen.isIntersecting && more(false), {
+const nearEnd = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && more(false), {
   rootMargin: "600px",
-}).observe(element("more"));
+});
 
 function given(file) {
   const picture = { id: crypto.getRandomValues(new Uint32Array(1))[0], file };
