@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from mmsearch.client import AsyncClient, Client
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
     from mmsearch.core.queries import Filters, Query, Term
+    from mmsearch.core.reports import (
+        CheckReport,
+        CompactReport,
+        CopyReport,
+        Finding,
+        RepairReport,
+        Verdict,
+    )
     from mmsearch.core.requests import (
         Hit,
         IndexReport,
@@ -43,14 +51,6 @@ if TYPE_CHECKING:
     )
     from mmsearch.core.settings import Settings, load_settings
     from mmsearch.core.types import Text
-    from mmsearch.core.upkeep import (
-        CheckReport,
-        CompactReport,
-        CopyReport,
-        Finding,
-        RepairReport,
-        Verdict,
-    )
 
 __version__ = "0.1.0"
 
@@ -80,7 +80,7 @@ _HOMES = {
     ),
     "mmsearch.core.settings": ("Settings", "load_settings"),
     "mmsearch.core.types": ("Text",),
-    "mmsearch.core.upkeep": (
+    "mmsearch.core.reports": (
         "CheckReport",
         "CompactReport",
         "CopyReport",

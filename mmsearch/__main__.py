@@ -1,6 +1,6 @@
 """``python -m mmsearch`` and the ``mmsearch`` command."""
 
-from mmsearch.cli.entry import main
+from mmsearch.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -17,8 +17,8 @@ EXTRAS = (
     "mmsearch.evaluation.metrics",
     "mmsearch.integrations.langchain",
     "mmsearch.integrations.llama_index",
-    "mmsearch.assistant.protocol",
-    "mmsearch.server.fetching",
+    "mmsearch.mcp.server",
+    "mmsearch.server.fetch",
 )
 PORT = "17788"
 

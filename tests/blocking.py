@@ -8,14 +8,14 @@ import sys
 import time
 from functools import partial
 
-from mmsearch.cli.entry import run
+from mmsearch.cli.main import run
 
 ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n"
 
 
 def in_search():
     """The thread that owns the index sleeps."""
-    from mmsearch.engine.searcher import SearchEngine
+    from mmsearch.search.engine import SearchEngine
 
     answer = SearchEngine.answer
 
@@ -39,7 +39,7 @@ def in_sql():
 
 def in_encoder():
     """A text is never encoded."""
-    from mmsearch.engine.encode_query import QueryEncoder
+    from mmsearch.search.query_encoder import QueryEncoder
 
     vectors = QueryEncoder.vectors
 
@@ -53,16 +53,16 @@ def in_encoder():
 
 def in_start():
     """What is loaded before the first answer, as a model that is compiled."""
-    from mmsearch.engine.encode_query import QueryEncoder
+    from mmsearch.search.query_encoder import QueryEncoder
 
     QueryEncoder.vectors = lambda *_, **__: time.sleep(600)
 
 
 def in_decoder():
     """No picture is ever decoded for a thumbnail, in a worker process."""
-    from mmsearch.engine import pictures
+    from mmsearch.search import image_loader
 
-    pictures._Thumbnail = lambda *_: partial(time.sleep, 600)
+    image_loader._Thumbnail = lambda *_: partial(time.sleep, 600)
 
 
 def in_job():

@@ -9,10 +9,10 @@ from contextlib import closing
 
 from PIL import Image
 
-from mmsearch.catalog import seal
-from mmsearch.cli.entry import run
-from mmsearch.core.layout import IndexLayout
+from mmsearch.catalog import checksum
+from mmsearch.cli.main import run
 from mmsearch.core.requests import IndexRequest
+from mmsearch.storage.layout import IndexLayout
 from tests.toy import toy_indexer
 
 TOYS = ("one", "two", "three")
@@ -39,8 +39,8 @@ def change_catalog(layout, *statements):
         for statement in statements:
             connection.execute(*((statement,) if isinstance(statement, str) else statement))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    before = seal.read_seal(layout.catalog)
-    seal.close_seal(layout.catalog, before.roots if before else ())
+    before = checksum.read_seal(layout.catalog)
+    checksum.close_seal(layout.catalog, before.roots if before else ())
 
 
 def name_file(layout, path, image_id=1, root=b"/", digest=None):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mmsearch.server.reach import Reach
+from mmsearch.server.address_policy import Reach
 
 PUBLIC, PRIVATE = "127.0.0.1", "127.0.0.2"
 """Where tests say that the internet is, and where nobody may go."""

@@ -6,8 +6,8 @@ from starlette.testclient import TestClient
 
 from mmsearch.core.settings import load_settings
 from mmsearch.server.app import guarded, make_app
-from mmsearch.server.rules import Rules
-from mmsearch.server.service import Service
+from mmsearch.server.config import Rules
+from mmsearch.server.state import Service
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import numpy as np
 
 from mmsearch.core.records import EncodedPicture, PlacedFile, SeenFile, ShardCommit
-from mmsearch.core.segment_facts import SegmentFacts
-from mmsearch.core.segments import SegmentVectors, no_texts, read_segment, write_segment
 from mmsearch.core.types import Picture
+from mmsearch.storage.segment_metadata import SegmentFacts
+from mmsearch.storage.segments import SegmentVectors, no_texts, read_segment, write_segment
 
 
 def stored_files(layout, catalog):

@@ -8,27 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.indexing import index_builder
-from mmsearch.assembly.parts import make_blend, make_fusion, vector_index_plugin
 from mmsearch.core.errors import DecodeError, MMSearchError
 from mmsearch.core.files import open_regular, refused_file, stored_mtime_ns
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Query, Term
 from mmsearch.core.records import FoundTexts, SeenFile, SeenFolder, Sidecar
 from mmsearch.core.requests import SearchRequest
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import Calibration, Decoded, EncoderSpec, FusionSpec, Picture, Text
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.decode import MakeDecoder
-from mmsearch.engine.encode_query import QueryEncoder
-from mmsearch.engine.file_texts import CaptionTable, FileTexts
-from mmsearch.engine.indexer import Indexer
-from mmsearch.engine.query import parse_query
-from mmsearch.engine.searcher import SearchEngine
-from mmsearch.engine.stored_pictures import StoredPictures
-from mmsearch.engine.view import ViewLoader
 from mmsearch.executors import local
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import index_builder
+from mmsearch.factories.plugins import make_blend, make_fusion, vector_index_plugin
+from mmsearch.indexing.decode import MakeDecoder
+from mmsearch.indexing.indexer import Indexer
+from mmsearch.indexing.text_collector import CaptionTable, FileTexts
+from mmsearch.search.engine import SearchEngine
+from mmsearch.search.index_reader import ViewLoader
+from mmsearch.search.query_encoder import QueryEncoder
+from mmsearch.search.query_parser import parse_query
+from mmsearch.search.stored_vectors import StoredPictures
+from mmsearch.storage.layout import IndexLayout
 
 EDGE = 4
 
@@ -197,7 +197,7 @@ def toy_engine(layout: IndexLayout, encoder=None):
             ),
             make_fusion,
             make_blend,
-            "score_blend",
+            "weighted_sum",
         )
 
 

@@ -1,7 +1,7 @@
 """Whether a search knows that it found nothing.
 
 Each query is asked twice: of the whole set, and of the set without its relevant pictures. The
-logistic function of `mmsearch.engine.confidence` is fitted on drawings (Tux Paint's, which nothing
+logistic function of `mmsearch.search.confidence` is fitted on drawings (Tux Paint's, which nothing
 was learned from) and judged on photographs.
 """
 
@@ -23,7 +23,7 @@ import mmsearch
 from benchmarks.quality.starter import Trial
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, Kind
-from mmsearch.engine.confidence import (
+from mmsearch.search.confidence import (
     LIKELY,
     NULL_PROMPTS,
     POSSIBLE,

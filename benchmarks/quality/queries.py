@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmsearch
-from mmsearch.api.evaluating import CaptionedSet, SearchSettings, compare, rate
-from mmsearch.engine import rank
+from mmsearch.api.evaluate import CaptionedSet, SearchSettings, compare, rate
+from mmsearch.search import retrieval
 
 PROMPTS: dict[str, tuple[str, ...]] = {
     "{}": ("{}",),
@@ -97,7 +97,7 @@ def _negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, Any]]:
     rows = []
     for share in SHARES:
         found, unwanted = [], []
-        with patch.object(rank, "NEGATIVE_SHARE", share):
+        with patch.object(retrieval, "NEGATIVE_SHARE", share):
             for wanted, other in pairs:
                 terms = [mmsearch.Term(f"{wanted} and {other}")]
                 if share:

@@ -21,9 +21,9 @@ import mmsearch
 from benchmarks.speed.compare import compare, machine, row, table
 from benchmarks.speed.filled import fill
 from benchmarks.speed.rclip import ARCHITECTURE, VERSION, Rclip, make_rclip
-from mmsearch.assembly.models import make_encoder
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.settings import load_settings
+from mmsearch.factories.encoders import make_encoder
+from mmsearch.storage.layout import IndexLayout
 
 SIZES = (1_000, 100_000, 1_000_000)
 RCLIP_SIZES = SIZES[:2]

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch.assembly.models import make_encoder
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import Kind, Pixels, Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.encoders._preparation import PixelPreparation
-from mmsearch.encoders._preparation_torch import TorchPreparation
+from mmsearch.encoders._preprocess import PixelPreparation
+from mmsearch.encoders._preprocess_torch import TorchPreparation
+from mmsearch.factories.encoders import make_encoder
 from mmsearch.modalities.image import build
 
 

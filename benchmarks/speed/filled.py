@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.indexing import index_builder
-from mmsearch.assembly.parts import make_fusion
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.records import Identity
 from mmsearch.core.types import FusionSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.build_index import AUTO
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import index_builder
+from mmsearch.factories.plugins import make_fusion
+from mmsearch.indexing.build import AUTO
+from mmsearch.storage.layout import IndexLayout
 from tests.stored import store_vectors
 
 BLOCK = 65_536

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.indexing import make_indexer
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import PlacedFile, ShardCommit
 from mmsearch.core.requests import IndexReport, IndexRequest
 from mmsearch.core.settings import load_settings
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.indexer import Indexer
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import make_indexer
+from mmsearch.indexing.indexer import Indexer
+from mmsearch.storage.layout import IndexLayout
 from tests.stored import write_pictures
 
 FILES, FOLDERS, BLOCK = 100_000, 500, 20_000

@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.speed.compare import machine, peak_kib
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.indexing import make_indexer
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.requests import IndexRequest, Progress
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import Kind, Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import make_indexer
+from mmsearch.storage.layout import IndexLayout
 
 SIZES = (2_000, 20_000, 100_000)
 A_FOLDER = 200

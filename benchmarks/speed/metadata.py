@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch.assembly import catalogs
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Compare, FieldName, Filters
 from mmsearch.core.records import Record
 from mmsearch.core.types import Picture, Text
+from mmsearch.factories import catalogs
+from mmsearch.storage.layout import IndexLayout
 
 PICTURES = 100_000
 COUNTS = (10, 1_000, 10_000)

@@ -29,10 +29,10 @@ from benchmarks.speed.compare import (
 from benchmarks.speed.decode import Sort, jpegs
 from benchmarks.speed.peers import PeerUnavailableError
 from benchmarks.speed.rclip import ARCHITECTURE, Rclip, make_rclip
-from mmsearch.assembly import catalogs
-from mmsearch.core.layout import IndexLayout
-from mmsearch.core.segments import read_segment
 from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.factories import catalogs
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segments import read_segment
 
 SIZES = {"small": Sort(500, 375, 100), "large": Sort(1632, 1224, 20)}
 ROUNDS, BAR = 7, 1.0

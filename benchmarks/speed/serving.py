@@ -21,11 +21,11 @@ import mmsearch as library
 from benchmarks.speed.compare import against, interval, machine, row, table
 from benchmarks.speed.filled import fill
 from benchmarks.speed.http_load import Client, ask_all, processor_s
-from mmsearch.assembly.models import make_encoder
 from mmsearch.core.hardware import processors
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.settings import load_settings
-from mmsearch.engine.asked_texts import phrases
+from mmsearch.factories.encoders import make_encoder
+from mmsearch.indexing.tuning_queries import phrases
+from mmsearch.storage.layout import IndexLayout
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 SERVERS = 5

@@ -17,7 +17,7 @@ from benchmarks.speed.compare import RESAMPLES, compare, machine, row, table
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import Kind, Vectors
-from mmsearch.engine.asked_texts import phrases
+from mmsearch.indexing.tuning_queries import phrases
 
 TEXTS, ROUNDS, DEPTH = 50, 15, 10
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmsearch.api.index import Index
     from mmsearch.api.models import list_models, open_model, use_model
-    from mmsearch.api.opening import list_indexes, open_index, open_pictures, restore_index
-    from mmsearch.api.queries import parse_filters, parse_query
+    from mmsearch.api.open import list_indexes, open_index, open_pictures, restore_index
+    from mmsearch.api.parsing import parse_filters, parse_query
 
 _HOMES = {
     "index": ("Index",),
     "models": ("list_models", "open_model", "use_model"),
-    "opening": ("list_indexes", "open_index", "open_pictures", "restore_index"),
-    "queries": ("parse_filters", "parse_query"),
+    "open": ("list_indexes", "open_index", "open_pictures", "restore_index"),
+    "parsing": ("parse_filters", "parse_query"),
 }
 
 __all__ = [

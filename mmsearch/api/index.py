@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from mmsearch.api.damage import proves_damage
 from mmsearch.api.keeping import StrPath, folder_bytes
-from mmsearch.api.proving import proves_damage
 from mmsearch.api.searching import SearchedIndex
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.parts import make_fusion, refuse_unknown_vector_index
+from mmsearch.core.compatibility import bound_identity
 from mmsearch.core.errors import UsageError
 from mmsearch.core.io_errors import with_readable_os_errors
 from mmsearch.core.records import Identity
@@ -22,8 +21,9 @@ from mmsearch.core.requests import (
     ReindexReport,
 )
 from mmsearch.core.types import RECALL, FusionSpec, SearchGoals
-from mmsearch.engine.binding import bound_identity
-from mmsearch.engine.build_index import AUTO
+from mmsearch.factories import catalogs
+from mmsearch.factories.plugins import make_fusion, refuse_unknown_vector_index
+from mmsearch.indexing.build import AUTO
 
 WATCH_WAITS_S = 3600.0
 """A watcher waits for other writers of the index."""
@@ -82,7 +82,7 @@ class Index(SearchedIndex):
             EncoderMismatchError: The index belongs to another encoder.
             ModelUnavailableError: The encoder's weights cannot be had.
         """
-        from mmsearch.assembly.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
         request = IndexRequest(
             unsettled=unsettled,
@@ -132,7 +132,7 @@ class Index(SearchedIndex):
         Raises:
             SourceError: The folder does not exist.
         """
-        from mmsearch.api.watching import watch  # noqa: PLC0415 - nothing else needs watchfiles
+        from mmsearch.api.watch import watch  # noqa: PLC0415 - nothing else needs watchfiles
 
         def run(unsettled: frozenset[bytes]) -> IndexReport:
             return self.add_folder(
@@ -190,7 +190,7 @@ class Index(SearchedIndex):
             UsageError: A weight out of range, or the fusion needs ``reencode``.
             StateError: It holds no pictures.
         """
-        from mmsearch.assembly.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
         with catalogs.writing(self._layout, wait_s, create=False) as catalog:
             bound = bound_identity(catalog)
@@ -245,7 +245,7 @@ class Index(SearchedIndex):
             UsageError: A goal is out of range.
             StateError: It holds no pictures.
         """
-        from mmsearch.assembly.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
         goals = SearchGoals(recall, memory_mb, latency_ms)
         _refuse_goals(goals)

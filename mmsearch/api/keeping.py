@@ -10,20 +10,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmsearch.api.proving import proves_damage
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.models import encoder_of
-from mmsearch.assembly.parts import make_fusion
+from mmsearch.api.damage import proves_damage
 from mmsearch.core.catalog import Catalog
+from mmsearch.core.compatibility import bound_identity
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Root
+from mmsearch.core.reports import CheckReport, CompactReport, CopyReport, RepairReport
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
-from mmsearch.core.upkeep import CheckReport, CompactReport, CopyReport, RepairReport
-from mmsearch.engine.binding import bound_identity
+from mmsearch.factories import catalogs
+from mmsearch.factories.encoders import encoder_of
+from mmsearch.factories.plugins import make_fusion
+from mmsearch.storage.layout import IndexLayout
 
 StrPath = str | bytes | os.PathLike[str]
 
@@ -102,7 +102,7 @@ class KeptIndex:
             UnknownIndexError: There is none.
             IndexLockedError: Another process is writing it.
         """
-        from mmsearch.api.copying import (  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.backup import (  # noqa: PLC0415 - searches never need it
             is_half_removed,
             remove,
         )
@@ -131,7 +131,7 @@ class KeptIndex:
         Raises:
             UnknownIndexError: Nothing was ever indexed into it.
         """
-        from mmsearch.api.checking import check  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.check import check  # noqa: PLC0415 - searches never need it
 
         self._refuse_nothing()
         return check(self._layout, self._settings, self._say, sources=sources, content=content)
@@ -154,7 +154,7 @@ class KeptIndex:
                 permission or of open files, or because a newer mmsearch made it.
             ModelUnavailableError: Pictures must be encoded, and the encoder cannot be had.
         """
-        from mmsearch.api.repairing import repair  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.repair import repair  # noqa: PLC0415 - searches never need it
 
         self._refuse_nothing()
         self.close()
@@ -181,8 +181,8 @@ class KeptIndex:
             StateError: A change of the encoder is not finished.
         """
         # Searches never need these.
-        from mmsearch.assembly.indexing import index_builder  # noqa: PLC0415
-        from mmsearch.engine.rewrite import compact  # noqa: PLC0415
+        from mmsearch.factories.indexing import index_builder  # noqa: PLC0415
+        from mmsearch.indexing.staging import compact  # noqa: PLC0415
 
         with catalogs.writing(self._layout, wait_s, create=False) as catalog:
             bound = bound_identity(catalog)
@@ -214,14 +214,14 @@ class KeptIndex:
             DamagedFileError: A file of the index is damaged.
             StateError: There is no room, or no permission; nothing is left behind.
         """
-        from mmsearch.api.copying import backup  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.backup import backup  # noqa: PLC0415 - searches never need it
 
         folder = expand_user(os.fsdecode(destination)).absolute()
         return backup(self._layout, self._reader(), folder)
 
     def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
         """See `mmsearch.restore_index`."""
-        from mmsearch.api.copying import restore  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.backup import restore  # noqa: PLC0415 - searches never need it
 
         self.close()
         return restore(self._layout, backup, replace=replace)

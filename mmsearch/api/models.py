@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mmsearch.assembly.models import make_encoder, offered_models
 from mmsearch.core.io_errors import readable_os_errors
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, store_setting
 from mmsearch.core.types import ModelInfo
+from mmsearch.factories.encoders import make_encoder, offered_models
 
 
 @readable_os_errors()

@@ -8,10 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.api.damage import proves_damage
 from mmsearch.api.keeping import KeptIndex, StrPath
-from mmsearch.api.proving import proves_damage
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.searching import make_search_engine, picture_reader
+from mmsearch.core.compatibility import no_pictures
 from mmsearch.core.errors import (
     DecodeError,
     EncoderMismatchError,
@@ -23,13 +22,14 @@ from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.records import Record
 from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
-from mmsearch.engine.binding import no_pictures
-from mmsearch.engine.pictures import PictureReader
-from mmsearch.engine.query import parse_query, written
-from mmsearch.engine.searcher import SearchEngine, check_request
+from mmsearch.factories import catalogs
+from mmsearch.factories.search import make_search_engine, picture_reader
+from mmsearch.search.engine import SearchEngine, check_request
+from mmsearch.search.image_loader import PictureReader
+from mmsearch.search.query_parser import parse_query, written
 
 if TYPE_CHECKING:
-    from mmsearch.engine.originals import Originals
+    from mmsearch.search.originals import Originals
 
 TOGETHER = 64
 """Queries of many that are asked together."""
@@ -262,7 +262,7 @@ class SearchedIndex(KeptIndex):
         return self._engine
 
     def _originals(self) -> Originals:
-        from mmsearch.engine.originals import Originals  # noqa: PLC0415 - searches never need it
+        from mmsearch.search.originals import Originals  # noqa: PLC0415 - searches never need it
 
         return Originals(self._picture_reader(), follow_links=self._settings.follow_symlinks)
 

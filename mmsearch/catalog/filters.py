@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import aliased
 
-from mmsearch.catalog.files import Rows
+from mmsearch.catalog.connection import Rows
 from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.files import Rows
-from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
+from mmsearch.catalog.connection import Rows
+from mmsearch.core.text_matches import MatchedText, Phrase, TextMatches
 from mmsearch.core.types import Ids, TextSource
 
 DEPTH = 2000

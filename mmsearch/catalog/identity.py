@@ -11,7 +11,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.files import Rows
+from mmsearch.catalog.connection import Rows
 from mmsearch.core.errors import DamagedFileError, EncoderMismatchError
 from mmsearch.core.records import Identity
 from mmsearch.core.texts import DEFAULT_SOURCES
@@ -125,7 +125,7 @@ def write_identity(connection: Connection, identity: Identity) -> None:
     """
     from sqlalchemy import select, update  # noqa: PLC0415 - queries only read
 
-    from mmsearch.catalog.connections import rows_of  # noqa: PLC0415
+    from mmsearch.catalog.sqlalchemy_engine import rows_of  # noqa: PLC0415
     from mmsearch.catalog.tables import ImageRow, SegmentRow  # noqa: PLC0415
 
     bound = read_identity(rows_of(connection))

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from sqlalchemy import JSON, Column, Connection, Float, Integer, LargeBinary, Text
 
-from mmsearch.catalog.files import (
+from mmsearch.catalog.connection import (
     Rows,
     is_refused_page,
     readable_errors,

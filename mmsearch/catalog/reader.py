@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmsearch.catalog.files import ReadFile, refuse_journal
+from mmsearch.catalog.connection import ReadFile, refuse_journal
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.snapshot import SqliteSnapshot

@@ -32,12 +32,12 @@ from sqlalchemy import text as _sql
 
 from mmsearch.catalog import texts
 from mmsearch.catalog.commits import images_of
-from mmsearch.catalog.connections import writing
-from mmsearch.catalog.files import connect_for_reading
+from mmsearch.catalog.connection import connect_for_reading
 from mmsearch.catalog.limits import MAINTENANCE_S, LimitedConnection
 from mmsearch.catalog.pages import rows_in_pages
 from mmsearch.catalog.places import is_path_below, is_root
 from mmsearch.catalog.roots import ensure_root
+from mmsearch.catalog.sqlalchemy_engine import writing
 from mmsearch.catalog.statements import chunks
 from mmsearch.catalog.tables import Base, FileRow, ImageRow, RootRow, RunRow, SettingRow, TextRow
 from mmsearch.core.errors import InspectionError

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.files import Rows
+from mmsearch.catalog.connection import Rows
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.core.errors import DamagedFileError, SchemaError
-from mmsearch.core.layout import stored_stamp
+from mmsearch.storage.layout import stored_stamp
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -106,7 +106,7 @@ def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None =
         SchemaError: The schema is newer than the steps.
         DamagedFileError: It is an SQLite database, but no catalog, or not as mmsearch makes it.
     """
-    from mmsearch.catalog.connections import reading, rows_of, writing  # noqa: PLC0415 - SQLAlchemy
+    from mmsearch.catalog.sqlalchemy_engine import reading, rows_of, writing  # noqa: PLC0415 - SQLAlchemy
 
     steps = MIGRATIONS if migrations is None else migrations
     with reading(engine) as connection:

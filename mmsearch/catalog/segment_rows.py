@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from mmsearch.catalog.tables import SegmentRow, StagedSegmentRow
-from mmsearch.core.layout import stored_stamp
 from mmsearch.core.records import Segment
+from mmsearch.storage.layout import stored_stamp
 
 _SHARED = ("number", "name", "bytes", "sha256", "rows", "dim")
 

@@ -9,16 +9,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.files import Rows
+from mmsearch.catalog.connection import Rows
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.places import below, rest_below
-from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
-from mmsearch.core.layout import stored_stamp
 from mmsearch.core.queries import Filters
 from mmsearch.core.records import BuiltIndex, Identity, KnownFile, Record, Segment
+from mmsearch.core.text_matches import MatchedText, Phrase, TextMatches
 from mmsearch.core.texts import searched_sources
 from mmsearch.core.types import Ids, Picture, Text
+from mmsearch.storage.layout import stored_stamp
 
 
 def read_built(rows: Rows) -> BuiltIndex | None:

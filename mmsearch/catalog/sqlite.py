@@ -10,18 +10,21 @@ import numpy as np
 from sqlalchemy import Engine
 
 from mmsearch.catalog import (
+    checksum,
     commits,
+    file_state,
     generations,
     integrity,
-    known,
-    rewriting,
     roots,
     runs,
     salvage,
-    seal,
+    staging,
     texts,
 )
-from mmsearch.catalog.connections import (
+from mmsearch.catalog.identity import read_identity, write_identity
+from mmsearch.catalog.segment_rows import read_segments
+from mmsearch.catalog.snapshot import SqliteSnapshot, read_built
+from mmsearch.catalog.sqlalchemy_engine import (
     copy_database,
     empty_wal,
     reading,
@@ -29,12 +32,8 @@ from mmsearch.catalog.connections import (
     vacuum,
     writing,
 )
-from mmsearch.catalog.identity import read_identity, write_identity
-from mmsearch.catalog.segment_rows import read_segments
-from mmsearch.catalog.snapshot import SqliteSnapshot, read_built
 from mmsearch.catalog.tables import StagedSegmentRow
 from mmsearch.core.catalog import Snapshot
-from mmsearch.core.faults import FaultPoint, reach
 from mmsearch.core.records import (
     BuiltIndex,
     CarriedOver,
@@ -50,6 +49,7 @@ from mmsearch.core.records import (
     StoredPicture,
 )
 from mmsearch.core.types import EncoderSpec, Ids
+from mmsearch.storage.failpoints import FaultPoint, reach
 
 
 class SqliteCatalog:
@@ -121,7 +121,7 @@ class SqliteCatalog:
         """Say in the seal, too, where the pictures are."""
         if self._sealed is not None:
             folders = [root.path for root in self.roots()]
-            seal.open_seal(self._sealed, folders)
+            checksum.open_seal(self._sealed, folders)
 
     def known_files(
         self, root_id: int, below: bytes, passed: Container[bytes] = ()
@@ -134,22 +134,22 @@ class SqliteCatalog:
             passed: Folders whose own files are left out.
         """
         with reading(self._engine) as connection:
-            return known.known_files(connection, root_id, below, passed)
+            return file_state.known_files(connection, root_id, below, passed)
 
     def files_in(self, root_id: int, folder: bytes) -> dict[bytes, KnownFile]:
         """The files of a root that lie in a folder itself, not beneath it."""
         with reading(self._engine) as connection:
-            return known.files_in(connection, root_id, folder)
+            return file_state.files_in(connection, root_id, folder)
 
     def count_files(self, root_id: int, below: bytes) -> int:
         """How many files `known_files` finds."""
         with reading(self._engine) as connection:
-            return known.count_files(connection, root_id, below)
+            return file_state.count_files(connection, root_id, below)
 
     def known_folders(self, root_id: int, below: bytes) -> dict[bytes, KnownFolder]:
         """The folders at ``below`` or beneath it in which a run found nothing left to do."""
         with reading(self._engine) as connection:
-            return known.known_folders(connection, root_id, below)
+            return file_state.known_folders(connection, root_id, below)
 
     def remember_folders(
         self, root_id: int, below: bytes, folders: Mapping[bytes, KnownFolder]
@@ -159,7 +159,7 @@ class SqliteCatalog:
         They are forgotten as soon as any file of the root changes.
         """
         with writing(self._engine) as connection:
-            known.remember_folders(connection, root_id, below, folders)
+            file_state.remember_folders(connection, root_id, below, folders)
 
     def images_of(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """The ids of contents that have a vector, alive or not."""
@@ -174,7 +174,7 @@ class SqliteCatalog:
     def captioned_files(self, root_id: int, below: bytes, table: bytes) -> frozenset[bytes]:
         """Return the paths of `known_files` for which captions of a table are stored."""
         with reading(self._engine) as connection:
-            return known.captioned_files(connection, root_id, below, table)
+            return file_state.captioned_files(connection, root_id, below, table)
 
     def commit_shard(self, shard: ShardCommit) -> int:
         """One transaction, one new generation; committing the same shard twice changes nothing.
@@ -225,7 +225,7 @@ class SqliteCatalog:
     ) -> None:
         """Note a segment that readers do not see yet, and whose vectors it holds."""
         with writing(self._engine) as connection:
-            rewriting.stage(connection, segment, encoder.fingerprint, pictures)
+            staging.stage(connection, segment, encoder.fingerprint, pictures)
 
     def staged(self) -> list[Segment]:
         """What is staged, oldest first."""
@@ -235,12 +235,12 @@ class SqliteCatalog:
     def unstage(self) -> None:
         """Forget what is staged."""
         with writing(self._engine) as connection:
-            rewriting.unstage(connection)
+            staging.unstage(connection)
 
     def unstaged(self, after: int, limit: int) -> list[StoredPicture]:
         """Pictures that can be found and are in no staged segment, by id."""
         with reading(self._engine) as connection:
-            return rewriting.unstaged_pictures(connection, after, limit)
+            return staging.unstaged_pictures(connection, after, limit)
 
     def adopt(
         self, built: BuiltIndex | None, identity: Identity, unreadable: Mapping[int, str]
@@ -251,37 +251,37 @@ class SqliteCatalog:
             ValueError: A picture that can be found is neither staged nor unreadable; a bug.
         """
         with writing(self._engine) as connection:
-            rewriting.adopt(connection, built, identity, unreadable)
+            staging.adopt(connection, built, identity, unreadable)
 
     def staged_encoder(self) -> str | None:
         """The fingerprint of the encoder of what is staged; None if nothing is."""
         with reading(self._engine) as connection:
-            return rewriting.staged_encoder(connection)
+            return staging.staged_encoder(connection)
 
     def pictures_of(self, number: int) -> list[StoredPicture]:
         """The pictures of a segment that can be found, by id."""
         with reading(self._engine) as connection:
-            return rewriting.pictures_of(connection, number)
+            return staging.pictures_of(connection, number)
 
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
         """Take up a segment of a lost catalog again."""
         with writing(self._engine) as connection:
-            rewriting.restore_segment(connection, segment, pictures)
+            staging.restore_segment(connection, segment, pictures)
 
     def segment_ids(self, number: int) -> Ids:
         """The pictures whose vectors stand in a segment; ascending."""
         with reading(self._engine) as connection:
-            return np.array(rewriting.ids_of(connection, number), dtype=np.int64)
+            return np.array(staging.ids_of(connection, number), dtype=np.int64)
 
     def forget_segment(self, number: int) -> None:
         """Drop a segment and its pictures; their files will be tried again."""
         with writing(self._engine) as connection:
-            rewriting.forget_segment(connection, number)
+            staging.forget_segment(connection, number)
 
     def withdraw_built(self) -> None:
         """A generation without a built index."""
         with writing(self._engine) as connection:
-            rewriting.withdraw_built(connection)
+            staging.withdraw_built(connection)
 
     # --- looking after it ---
 
@@ -330,7 +330,7 @@ class SqliteCatalog:
     def failures(self) -> list[FailedFile]:
         """The files that could not be read, by path."""
         with reading(self._engine) as connection:
-            return known.failed_files(connection)
+            return file_state.failed_files(connection)
 
     def begin_run(self) -> int:
         """Note that a run began; returns its id."""
@@ -350,7 +350,7 @@ class SqliteCatalog:
     def file_count(self) -> int:
         """Paths of pictures that can be found."""
         with reading(self._engine) as connection:
-            return known.count_found_files(connection)
+            return file_state.count_found_files(connection)
 
     def referenced_files(self) -> set[str]:
         """Names of the segments, staged or not, and of the newest generation's built index."""
@@ -372,4 +372,4 @@ class SqliteCatalog:
         finally:
             self._engine.dispose()
         reach(FaultPoint.CATALOG_CLOSED)
-        seal.close_seal(path, folders)
+        checksum.close_seal(path, folders)

@@ -180,7 +180,7 @@ class FileRow(Base):
 
 
 class FolderRow(Base):
-    """A folder in which a run found nothing left to do; see `mmsearch.catalog.known`."""
+    """A folder in which a run found nothing left to do; see `mmsearch.catalog.file_state`."""
 
     __tablename__ = "folders"
 

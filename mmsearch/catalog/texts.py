@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog.connections import rows_of
 from mmsearch.catalog.full_text import SPACELESS
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.places import below
+from mmsearch.catalog.sqlalchemy_engine import rows_of
 from mmsearch.catalog.statements import chunks, storable
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, TagRow, TextRow
 from mmsearch.core.records import PlacedFile, ShardCommit, StoredPicture, TableTexts

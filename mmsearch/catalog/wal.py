@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmsearch.core.durable import open_index_file
+from mmsearch.storage.atomic import open_index_file
 
 _HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
 _LITTLE_ENDIAN, _BIG_ENDIAN = 0x377F0682, 0x377F0683

@@ -8,17 +8,17 @@ import typer
 
 from mmsearch import __version__
 from mmsearch.cli import (
-    assisting,
-    evaluating,
-    indexing,
-    managing,
+    evaluate,
+    index,
+    maintenance,
+    manage,
+    mcp,
     models,
-    optimizing,
-    reindexing,
-    searching,
-    serving,
-    upkeep,
-    watching,
+    optimize,
+    reindex,
+    search,
+    serve,
+    watch,
 )
 
 app = typer.Typer(
@@ -29,24 +29,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("index")(indexing.index)
-app.command("watch")(watching.watch)
-app.command("reindex")(reindexing.reindex)
-app.command("optimize")(optimizing.optimize)
-app.command("query", cls=searching.QueryCommand)(searching.query)
-app.command("similar")(searching.similar)
-app.command("serve")(serving.serve)
-app.command("mcp")(assisting.assist)
-app.command("eval")(evaluating.evaluate)
-app.command("status")(managing.status)
-app.command("list")(managing.list_all)
-app.command("check")(upkeep.check)
-app.command("repair")(upkeep.repair)
-app.command("compact")(upkeep.compact)
-app.command("backup")(upkeep.backup)
-app.command("restore")(upkeep.restore)
-app.command("remove")(managing.remove)
-app.add_typer(managing.roots_app, name="roots")
+app.command("index")(index.index)
+app.command("watch")(watch.watch)
+app.command("reindex")(reindex.reindex)
+app.command("optimize")(optimize.optimize)
+app.command("query", cls=search.QueryCommand)(search.query)
+app.command("similar")(search.similar)
+app.command("serve")(serve.serve)
+app.command("mcp")(mcp.assist)
+app.command("eval")(evaluate.evaluate)
+app.command("status")(manage.status)
+app.command("list")(manage.list_all)
+app.command("check")(maintenance.check)
+app.command("repair")(maintenance.repair)
+app.command("compact")(maintenance.compact)
+app.command("backup")(maintenance.backup)
+app.command("restore")(maintenance.restore)
+app.command("remove")(manage.remove)
+app.add_typer(manage.roots_app, name="roots")
 app.add_typer(models.app, name="models")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmsearch import api
-from mmsearch.cli.arguments import DEVICES
+from mmsearch.cli.fast_args import DEVICES
 from mmsearch.cli.output import warn
 
 IndexName = Annotated[str, typer.Option("--index", help="Name of the index.", metavar="NAME")]

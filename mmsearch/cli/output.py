@@ -17,8 +17,8 @@ from mmsearch.core.errors import UsageError
 if TYPE_CHECKING:
     from rich.text import Text as RichText
 
-    from mmsearch.core.evidence import MatchedText
     from mmsearch.core.requests import Hit, IndexReport, SearchResult
+    from mmsearch.core.text_matches import MatchedText
 
 LISTED = 20
 """Lines of a list that are shown unasked."""
@@ -94,7 +94,7 @@ def print_lines(rows: Iterable[Sequence[object]]) -> None:
 
 
 def _in_a_line(cell: object) -> str:
-    from mmsearch.core.evidence import MatchedText
+    from mmsearch.core.text_matches import MatchedText
 
     return display_path(cell.text if isinstance(cell, MatchedText) else str(cell))
 
@@ -133,7 +133,7 @@ def _rendered(cell: object) -> str | RichText:
     from rich.markup import escape
     from rich.text import Text as RichText
 
-    from mmsearch.core.evidence import MatchedText
+    from mmsearch.core.text_matches import MatchedText
 
     if not isinstance(cell, MatchedText):
         return escape(display_path(str(cell)))

@@ -4,8 +4,8 @@ Answers have types of their own: a path that was sent is for people to read, no 
 machine, and a picture comes with links instead.
 """
 
-from mmsearch.client.answers import RemoteHit, RemoteJob, RemotePicture, RemoteStatus
-from mmsearch.client.asynchronous import AsyncClient
-from mmsearch.client.blocking import Client
+from mmsearch.client._async import AsyncClient
+from mmsearch.client._sync import Client
+from mmsearch.client.models import RemoteHit, RemoteJob, RemotePicture, RemoteStatus
 
 __all__ = ["AsyncClient", "Client", "RemoteHit", "RemoteJob", "RemotePicture", "RemoteStatus"]

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.evidence import MatchedText, Phrase, TextMatches
 from mmsearch.core.queries import Filters
 from mmsearch.core.records import (
     BuiltIndex,
@@ -27,6 +26,7 @@ from mmsearch.core.records import (
     ShardCommit,
     StoredPicture,
 )
+from mmsearch.core.text_matches import MatchedText, Phrase, TextMatches
 from mmsearch.core.types import EncoderSpec, Ids
 
 

@@ -9,13 +9,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.evidence import Evidence
 from mmsearch.core.records import (
     FailedFile,
     FileStamp,
     SeenFolder,
 )
 from mmsearch.core.requests import TaskFailure
+from mmsearch.core.text_matches import Evidence
 from mmsearch.core.types import (
     Calibration,
     Decoded,

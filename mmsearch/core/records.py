@@ -9,6 +9,14 @@ from typing import Any
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, SearchGoals, Text, TextSource
 
+CLOCK_DOUBT_NS = 2_000_000_000
+"""A file changed within this time of being read may change again without a new time stamp: FAT
+keeps two-second times."""
+
+CLOCK_SKEW_NS = 2 * 86_400 * 1_000_000_000
+"""A file dated further ahead was dated by hand, not by a clock that is ahead or a file system that
+keeps local time: a change gives it another date."""
+
 
 @dataclass(frozen=True)
 class Root:
@@ -346,3 +354,11 @@ class FoundTexts:
 
     texts: tuple[Text, ...] = ()
     problems: tuple[FailedFile, ...] = ()
+
+
+def surely_same(known: KnownFile, seen: SeenFile) -> bool:
+    """Whether size and time say that a file holds what it held when it was read."""
+    if (known.size, known.mtime_ns) != (seen.size, seen.mtime_ns):
+        return False
+    age_ns = known.checked_ns - known.mtime_ns
+    return age_ns > CLOCK_DOUBT_NS or age_ns < -CLOCK_SKEW_NS

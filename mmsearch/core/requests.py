@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.evidence import MatchedText
 from mmsearch.core.queries import Band, Mode, Query
 from mmsearch.core.records import BuiltIndex, FailedFile, Identity, Root, Run
+from mmsearch.core.text_matches import MatchedText
 from mmsearch.core.types import FusionSpec, Text, Vectors
 
 

@@ -106,7 +106,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How an encoder's similarities become a probability; see `mmsearch.engine.confidence`.
+    """How an encoder's similarities become a probability; see `mmsearch.search.confidence`.
 
     Attributes:
         bias: Of the logit.

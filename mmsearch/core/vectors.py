@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmsearch.core.errors import DimensionError, VectorError
-from mmsearch.core.types import Vectors
+from mmsearch.core.protocols import Encoder
+from mmsearch.core.types import Kind, Prepared, Vectors
 
 NORM_TOLERANCE = 1e-3
+
+TEXT_BATCH = 64
 
 _PLACED = np.int32(-0x70000001)
 """A float16, moved 13 bits to the left, without the copies of its sign."""
@@ -92,3 +97,12 @@ def check_unit_vectors(array: NDArray[np.float32], dim: int) -> Vectors:
         row = int(np.argmax(bad))
         raise VectorError(f"Row {row} has norm {norms[row]:.4f}, not 1.")
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def encode_tokens(encoder: Encoder, tokens: Sequence[Prepared]) -> Vectors:
+    """Any number of prepared texts -> (n, dim)."""
+    blocks = [
+        encoder.encode(Kind.TEXT, tokens[start : start + TEXT_BATCH])
+        for start in range(0, len(tokens), TEXT_BATCH)
+    ]
+    return np.concatenate([np.empty((0, encoder.spec.dim), np.float32), *blocks])

@@ -19,10 +19,9 @@ import torch
 from huggingface_hub import constants as hub
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderSpec
-from mmsearch.encoders._loaded import LoadedModel
+from mmsearch.encoders._onnx.loaded import LoadedModel
 from mmsearch.encoders._open_clip_towers import (
     CausalTextTower,
     ImageTower,
@@ -30,8 +29,9 @@ from mmsearch.encoders._open_clip_towers import (
     text_tower,
     token_tower,
 )
-from mmsearch.encoders._preparation import PixelPreparation
-from mmsearch.encoders._text import TextPreparation, TokenizerFacts, clip_tokenizer_json
+from mmsearch.encoders._preprocess import PixelPreparation
+from mmsearch.encoders._tokenizer import TextPreparation, TokenizerFacts, clip_tokenizer_json
+from mmsearch.storage.atomic import file_sha256
 
 _PROMPTS: Final = (
     "a photo of a dog",

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmsearch.core.device_memory import in_halves, when_short
 from mmsearch.core.errors import DeviceMemoryError, UsageError
+from mmsearch.core.gpu_memory import in_halves, when_short
 from mmsearch.core.types import Prepared, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 

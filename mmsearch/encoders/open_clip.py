@@ -20,12 +20,12 @@ from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
-from mmsearch.encoders._compiled import ModelCache, model_cache
-from mmsearch.encoders._model import Blueprint
-from mmsearch.encoders._towers import TowerEncoder
+from mmsearch.encoders._onnx.cache import ModelCache, model_cache
+from mmsearch.encoders._onnx.model import Blueprint
+from mmsearch.encoders._two_tower import TowerEncoder
 
 if TYPE_CHECKING:
-    from mmsearch.encoders._loaded import LoadedModel
+    from mmsearch.encoders._onnx.loaded import LoadedModel
 
 RECOMMENDED: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 

@@ -20,10 +20,10 @@ from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.requests import Hit
 from mmsearch.core.validation import validation_sentences
-from mmsearch.integrations.lines import literally, query_of
-from mmsearch.integrations.options import check_options, check_source, check_text
-from mmsearch.integrations.telling import facts_of, told_by
-from mmsearch.integrations.turns import turn_of
+from mmsearch.integrations._batching import literally, query_of
+from mmsearch.integrations._formatting import facts_of, told_by
+from mmsearch.integrations._locks import turn_of
+from mmsearch.integrations._options import check_options, check_source, check_text
 
 try:
     from langchain_core.callbacks import (

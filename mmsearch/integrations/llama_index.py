@@ -23,10 +23,10 @@ from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.queries import Filters
 from mmsearch.core.requests import Hit
-from mmsearch.integrations.lines import literally, query_of
-from mmsearch.integrations.options import check_options, check_source, check_text
-from mmsearch.integrations.telling import facts_of, told_by
-from mmsearch.integrations.turns import turn_of
+from mmsearch.integrations._batching import literally, query_of
+from mmsearch.integrations._formatting import facts_of, told_by
+from mmsearch.integrations._locks import turn_of
+from mmsearch.integrations._options import check_options, check_source, check_text
 
 try:
     from llama_index.core.base.base_retriever import BaseRetriever

@@ -32,7 +32,7 @@ from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_regular, refused_file
 from mmsearch.core.protocols import Modality
 from mmsearch.core.types import Decoded, Picture, Pixels
-from mmsearch.modalities import _colour, _facts, _jpeg
+from mmsearch.modalities import _colour, _jpeg, _metadata
 from mmsearch.modalities._texts.plain import one_line
 
 JPEGS: Final = ("JPEG", "MPO")
@@ -144,20 +144,20 @@ class ImageModality:
                 _refuse_bomb(image, os.fstat(file.fileno()).st_size)
             pixels = _pixels(image, file, min(width, height), edge_px)
             # After loading: Pillow turns some formats itself and then takes the mark away.
-            orientation = _facts.orientation(image)
+            orientation = _metadata.orientation(image)
             pixels = np.ascontiguousarray(_colour.upright(pixels, orientation))
             if reduced and orientation >= _colour.FIRST_SIDEWAYS:
                 width, height = height, width
             elif not reduced:
                 height, width = pixels.shape[:2]
-            latitude, longitude = _facts.place(image)
+            latitude, longitude = _metadata.place(image)
             picture = Picture(
                 width=width,
                 height=height,
                 format="JPEG" if image.format == "MPO" else image.format or "",
-                taken_at=_facts.taken_at(image),
-                texts=_facts.texts(image),
-                camera=_facts.camera(image),
+                taken_at=_metadata.taken_at(image),
+                texts=_metadata.texts(image),
+                camera=_metadata.camera(image),
                 latitude=latitude,
                 longitude=longitude,
             )

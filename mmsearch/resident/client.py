@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mmsearch.core.settings import Settings
-from mmsearch.resident.meeting import (
+from mmsearch.resident.protocol import (
     ENVIRONMENT,
     TAKEN_UP,
     Call,

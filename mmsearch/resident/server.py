@@ -13,7 +13,7 @@ import filelock
 
 from mmsearch.core.errors import NoCallsError, StateError
 from mmsearch.core.settings import Settings
-from mmsearch.resident.meeting import (
+from mmsearch.resident.protocol import (
     TAKEN_UP,
     Call,
     Stream,

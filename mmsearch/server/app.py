@@ -13,14 +13,14 @@ from starlette.types import ASGIApp
 from mmsearch import __version__
 from mmsearch.server.assets import Asset
 from mmsearch.server.deadline import Deadline
-from mmsearch.server.guard import Guard
-from mmsearch.server.problems import MEDIA_TYPE, tell_problems
-from mmsearch.server.quick import Quick
+from mmsearch.server.errors import MEDIA_TYPE, tell_problems
+from mmsearch.server.http_semantics import ErrorDocuments, Semantics
+from mmsearch.server.metrics import Timed
 from mmsearch.server.routes import health, indexes, page, pictures, search
 from mmsearch.server.schemas import Problem
-from mmsearch.server.semantics import ErrorDocuments, Semantics
-from mmsearch.server.service import Service
-from mmsearch.server.telemetry import Timed
+from mmsearch.server.search_fast_path import Quick
+from mmsearch.server.security import Guard
+from mmsearch.server.state import Service
 
 DESCRIPTION = "Find pictures by describing them. Errors are problem documents (RFC 9457)."
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.core.deadlines import move_deadline, past_deadline
-from mmsearch.server.problems import known_problem, problem
+from mmsearch.server.errors import known_problem, problem
 
 LEAST_BYTES_PER_S = 16_384
 """A body that comes more slowly is not waited for."""
@@ -35,8 +35,8 @@ class Deadline:
     """An ASGI layer that answers 503 in the place of an answer that takes too long.
 
     The time begins when the whole request is there: a large body may take as long as its size
-    allows at `LEAST_BYTES_PER_S`. It ends when the answer begins: `server.connections` limits how
-    slowly a client may take the rest, and events of jobs come as long as the job runs.
+    allows at `LEAST_BYTES_PER_S`. It ends when the answer begins: `server.connection_limits` limits
+    how slowly a client may take the rest, and events of jobs come as long as the job runs.
 
     Whatever works for the request knows the deadline (`core.deadlines`), and is cancelled with it.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from mmsearch.server.problems import problem
+from mmsearch.server.errors import problem
 
 _UNIT = "bytes="
 _ONE_RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)

@@ -8,9 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from mmsearch.core.records import Record
-from mmsearch.engine.originals import Originals
-from mmsearch.engine.pictures import PictureReader
-from mmsearch.server.kept_files import KeptFiles
+from mmsearch.search.image_loader import PictureReader
+from mmsearch.search.originals import Originals
+from mmsearch.server.file_cache import KeptFiles
 
 
 class Size(StrEnum):

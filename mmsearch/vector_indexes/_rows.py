@@ -1,7 +1,7 @@
 """Float16 rows in memory or mapped from a file, and exact search among them.
 
-A scan proposes, and the order is settled by `core.ranking` on the same rows: a scan knows scores up
-to rounding only, and breaks ties as it likes.
+A scan proposes, and the order is settled by `core.ordering` on the same rows: a scan knows scores
+up to rounding only, and breaks ties as it likes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.ranking import PRODUCT_ERROR, best, exhaustive, positions_of, row_scores, stack
+from mmsearch.core.ordering import PRODUCT_ERROR, best, exhaustive, positions_of, row_scores, stack
 from mmsearch.core.types import Ids, Ranking, Vectors
 from mmsearch.core.vectors import as_float32
 from mmsearch.vector_indexes._scan import Found, Scan, over
@@ -121,7 +121,7 @@ class StoredRows:
         available: int,
         limit: int | None = None,
     ) -> Ranking:
-        """The k best of what is proposed, in the one order that `core.ranking` knows.
+        """The k best of what is proposed, in the one order that `core.ordering` knows.
 
         Args:
             queries: (q, dim).

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.core.blocks import BlocksFile, BlocksWriter
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.types import Ids, IndexSpec, Vectors
 from mmsearch.core.vectors import check_unit_vectors
+from mmsearch.storage.arrays import BlocksFile, BlocksWriter
 from mmsearch.vector_indexes._rows import Places, StoredRows
 
 

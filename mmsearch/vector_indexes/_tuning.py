@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.ranking import PRODUCT_ERROR
+from mmsearch.core.ordering import PRODUCT_ERROR
 from mmsearch.core.types import Ids, Training, Vectors
 from mmsearch.core.vectors import as_float32
-from mmsearch.vector_indexes._codes import Codes, code_bytes, encode, spread
-from mmsearch.vector_indexes._query_map import QueryMap, learn_map
+from mmsearch.vector_indexes._fastscan import Codes, code_bytes, encode, spread
+from mmsearch.vector_indexes._projection import QueryMap, learn_map
 from mmsearch.vector_indexes._rows import StoredRows
 
 NEIGHBOURS = 10

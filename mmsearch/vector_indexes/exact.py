@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.core.durable import publish_bytes, read_verified
 from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.ordering import exhaustive, positions_of, stack
 from mmsearch.core.protocols import VectorIndex
-from mmsearch.core.ranking import exhaustive, positions_of, stack
 from mmsearch.core.records import FileStamp
 from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
 from mmsearch.core.vectors import check_unit_vectors
+from mmsearch.storage.atomic import publish_bytes, read_verified
 
 SUFFIX = "npz"
 

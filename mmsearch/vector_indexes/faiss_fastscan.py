@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.blocks import BlocksFile, writing_blocks
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileStamp
 from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
 from mmsearch.core.vectors import check_unit_vectors
-from mmsearch.vector_indexes._codes import Codes
+from mmsearch.storage.arrays import BlocksFile, writing_blocks
+from mmsearch.vector_indexes._fastscan import Codes
 from mmsearch.vector_indexes._rows import Places, StoredRows
 from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
 from mmsearch.vector_indexes._tuning import Tuned, tune

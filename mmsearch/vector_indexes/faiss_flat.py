@@ -14,13 +14,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.blocks import BlocksFile, writing_blocks
-from mmsearch.core.device_memory import in_halves
 from mmsearch.core.errors import UsageError
+from mmsearch.core.gpu_memory import in_halves
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileStamp
 from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
 from mmsearch.core.vectors import as_float32, check_unit_vectors
+from mmsearch.storage.arrays import BlocksFile, writing_blocks
 from mmsearch.vector_indexes._rows import StoredRows, in_blocks
 from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
 

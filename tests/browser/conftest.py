@@ -9,9 +9,9 @@ import pytest
 
 from mmsearch import api
 from mmsearch.core.settings import Settings
-from mmsearch.server.rules import Rules
-from mmsearch.server.running import running
-from mmsearch.server.service import Service
+from mmsearch.server.config import Rules
+from mmsearch.server.serve import running
+from mmsearch.server.state import Service
 from tests.browser.seeing import CHROMIUM
 
 WAIT_MS = 20_000

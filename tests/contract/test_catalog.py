@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.open import open_catalog
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
 from mmsearch.core.records import (
     FailedFile,

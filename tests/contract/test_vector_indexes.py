@@ -177,7 +177,7 @@ def test_a_flipped_bit_is_noticed(index, library, tmp_path):
 
 
 def test_a_file_of_something_else_is_refused(index, tmp_path):
-    from mmsearch.core.durable import publish_bytes
+    from mmsearch.storage.atomic import publish_bytes
 
     module = plugins.load("vector_indexes", index.spec.name)
     stamp = publish_bytes(tmp_path / "other", b"not an index at all")

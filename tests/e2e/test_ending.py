@@ -216,7 +216,7 @@ def crafted(folder, photo_index):
             " SELECT 'encoder', sum(x) FROM n"
         )
     # Writers compare a catalog with its seal before they read it.
-    (folder / "default" / "catalog.seal").unlink()
+    (folder / "default" / "catalog.checksum").unlink()
     return folder
 
 

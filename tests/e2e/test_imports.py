@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import json, sys
 before = set(sys.modules)
-from mmsearch.cli.entry import run
+from mmsearch.cli.main import run
 code = run(sys.argv[1:])
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 foreign = {name for name in loaded - set(sys.stdlib_module_names) if "swig" not in name}

@@ -251,7 +251,7 @@ def test_an_address_without_http_is_a_mistake(environment):
 def test_without_the_package_it_says_how_to_get_it(environment):
     program = (
         "import sys; sys.modules['mcp'] = None\n"
-        "from mmsearch.cli.entry import main; sys.argv = ['mmsearch', 'mcp']; main()"
+        "from mmsearch.cli.main import main; sys.argv = ['mmsearch', 'mcp']; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

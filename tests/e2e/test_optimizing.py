@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import mmsearch as library
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.models import make_encoder
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.records import Identity
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import FusionSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.engine.asked_texts import encode_asked, phrases
+from mmsearch.factories import catalogs
+from mmsearch.factories.encoders import make_encoder
+from mmsearch.indexing.tuning_queries import encode_asked, phrases
+from mmsearch.storage.layout import IndexLayout
 from tests.stored import store_vectors
 
 pytestmark = pytest.mark.e2e

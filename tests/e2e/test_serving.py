@@ -186,7 +186,7 @@ def test_it_ends_when_nobody_asks(mmsearch, photo_index, tmp_path):
 
 def test_a_command_that_asks_loads_next_to_nothing(environment, resident, photo_index):
     program = (
-        "import sys\nfrom mmsearch.cli.entry import run\n"
+        "import sys\nfrom mmsearch.cli.main import run\n"
         f"assert run(['query', 'a dog', '--paths', '--home', {str(photo_index)!r}]) == 0\n"
         "heavy = {'numpy', 'typer', 'rich', 'sqlalchemy', 'sqlite3', 'faiss', 'onnxruntime',\n"
         "         'tokenizers', 'filelock', 'tomllib', 'subprocess', 'mmsearch.api'}\n"

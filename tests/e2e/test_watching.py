@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mmsearch as library
-from mmsearch.api.watching import LONGEST_WAIT_S, Unrest, watch
+from mmsearch.api.watch import LONGEST_WAIT_S, Unrest, watch
 from mmsearch.core.requests import IndexReport
 
 COMMAND = Path(sys.executable).with_name("mmsearch")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import mmsearch as library
-from mmsearch.assembly import catalogs
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.settings import load_settings
+from mmsearch.factories import catalogs
+from mmsearch.storage.layout import IndexLayout
 from tests.stored import stored_files
 
 COMMAND = Path(sys.executable).with_name("mmsearch")

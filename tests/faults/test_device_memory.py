@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from mmsearch.core.device_memory import in_halves
 from mmsearch.core.errors import DeviceMemoryError
-from mmsearch.core.layout import IndexLayout
+from mmsearch.core.gpu_memory import in_halves
 from mmsearch.core.requests import IndexRequest
+from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import write
 from tests.stored import stored_files
 from tests.toy import ToyEncoder, toy_indexer

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmsearch.core.layout import IndexLayout
+from mmsearch.storage.layout import IndexLayout
 from tests.faults.conftest import content_of, index_in_process, run_indexer, same, verify
 from tests.faults.test_power_cut import can_trace
 
@@ -70,7 +70,7 @@ TOY = """
 import os, sys
 from pathlib import Path
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.layout import IndexLayout
+from mmsearch.storage.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
 from tests.toy import toy_indexer
 try:

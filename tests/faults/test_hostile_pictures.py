@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from mmsearch.core.requests import TaskFailure
-from mmsearch.engine.decode import DecodeTask, MakeDecoder
 from mmsearch.executors import processes
+from mmsearch.indexing.decode import DecodeTask, MakeDecoder
 from mmsearch.modalities import image
 
 MUTANTS = 2000

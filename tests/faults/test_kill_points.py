@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from mmsearch.assembly import catalogs
-from mmsearch.core.faults import FaultPoint
-from mmsearch.core.layout import IndexLayout
+from mmsearch.factories import catalogs
+from mmsearch.storage.failpoints import FaultPoint
+from mmsearch.storage.layout import IndexLayout
 from tests.faults.conftest import (
     COMMAND,
     content_of,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.assembly import catalogs
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
+from mmsearch.factories import catalogs
+from mmsearch.storage.layout import IndexLayout
 from tests.faults.power_cut import Disk, record
 from tests.stored import stored_files
 from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer

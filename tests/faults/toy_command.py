@@ -20,44 +20,44 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import mmsearch
-from mmsearch.assembly import indexing, models, searching
-from mmsearch.cli import entry
-from mmsearch.core import blocks, durable
+from mmsearch.cli import main as command
 from mmsearch.core.errors import MMSearchError
 from mmsearch.executors import local, processes
+from mmsearch.factories import encoders, indexing, search
+from mmsearch.storage import arrays, atomic
 from tests.over_http import asked
 from tests.toy import ToyEncoder, ToyModality
 
 LOADED_BEFORE = [
     "cli.app",
-    "cli.indexing",
-    "cli.answering",
-    "cli.upkeep",
-    "cli.managing",
-    "cli.reindexing",
-    "cli.optimizing",
-    "cli.watching",
-    "cli.serving",
-    "cli.searching",
-    "catalog.opening",
+    "cli.index",
+    "cli.search_command",
+    "cli.maintenance",
+    "cli.manage",
+    "cli.reindex",
+    "cli.optimize",
+    "cli.watch",
+    "cli.serve",
+    "cli.search",
+    "catalog.open",
     "catalog.reader",
-    "catalog.seal",
+    "catalog.checksum",
     "catalog.wal",
-    "api.checking",
-    "api.repairing",
-    "api.copying",
-    "engine.rewrite",
-    "engine.repair",
+    "maintenance.check",
+    "maintenance.repair",
+    "maintenance.backup",
+    "indexing.staging",
+    "maintenance.repairs",
     "vector_indexes.exact",
     "vector_indexes.faiss_flat",
     "vector_indexes.faiss_fastscan",
     "fusions.image",
-    "rankings.score_blend",
+    "rank_fusions.weighted_sum",
     "server.app",
-    "server.running",
-    "api.opening",
-    "api.queries",
-    "engine.conditions",
+    "server.serve",
+    "api.open",
+    "api.parsing",
+    "search.filter_parser",
     "resident.client",
     "cli.progress",
 ]
@@ -94,9 +94,9 @@ def use_toys():
     def build(workers, timeout_s, memory_mb=0):
         return local.build(1)
 
-    for module in (indexing, models):
+    for module in (indexing, encoders):
         module.make_encoder = make_encoder
-    for module in (indexing, searching):
+    for module in (indexing, search):
         module.make_modalities = make_modalities
     indexing.choose_model = lambda settings, say: "toy"
     processes.build = build
@@ -112,10 +112,10 @@ def break_writer(mutant):
             except OSError:
                 return
 
-        durable.os = type("Os", (), {**vars(os), "fsync": staticmethod(fsync)})
+        atomic.os = type("Os", (), {**vars(os), "fsync": staticmethod(fsync)})
     elif mutant == "ignores-short-writes":
 
-        class Careless(durable.Publication):
+        class Careless(atomic.Publication):
             def write(self, data):
                 view = memoryview(data).cast("B")
                 self._file.flush()
@@ -124,15 +124,15 @@ def break_writer(mutant):
                 self._digest.update(view)
                 self._size += len(view)
 
-        durable.Publication = blocks.Publication = Careless
+        atomic.Publication = arrays.Publication = Careless
     elif mutant == "swallows-everything":
-        run_command = entry.run_command
-        entry.run_command = lambda app: run_command(app) and 0
+        run_command = command.run_command
+        command.run_command = lambda app: run_command(app) and 0
 
 
 def run_command(arguments):
     """Run the command line."""
-    return entry.run(arguments)
+    return command.run(arguments)
 
 
 def run_watch(arguments):
@@ -143,7 +143,7 @@ def run_watch(arguments):
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    return entry.run(arguments)
+    return command.run(arguments)
 
 
 def run_python(name, *arguments):

@@ -10,37 +10,37 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.indexing import index_builder
-from mmsearch.assembly.parts import make_fusion
-from mmsearch.catalog import connections
-from mmsearch.core import blocks, durable
-from mmsearch.core.layout import IndexLayout
+from mmsearch.catalog import sqlalchemy_engine
 from mmsearch.core.requests import IndexRequest
-from mmsearch.engine.rewrite import compact
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import index_builder
+from mmsearch.factories.plugins import make_fusion
+from mmsearch.indexing.staging import compact
+from mmsearch.storage import arrays, atomic
+from mmsearch.storage.layout import IndexLayout
 from tests.toy import ToyEncoder, toy_indexer
 
 
 def break_protocol(mutant):
     if mutant == "no-fsync":
-        durable.os = type("Os", (), {**vars(os), "fsync": staticmethod(lambda fd: None)})
+        atomic.os = type("Os", (), {**vars(os), "fsync": staticmethod(lambda fd: None)})
     elif mutant == "synchronous-normal":
-        connect = connections._connect_for_writing
+        connect = sqlalchemy_engine._connect_for_writing
 
         def careless(path, *, create):
             connection = connect(path, create=create)
             connection.execute("PRAGMA synchronous = NORMAL")
             return connection
 
-        connections._connect_for_writing = careless
+        sqlalchemy_engine._connect_for_writing = careless
     elif mutant == "in-place":
 
         @contextmanager
         def careless_file(path):
             with path.open("wb+") as file:
-                yield durable.Publication(path, file)
+                yield atomic.Publication(path, file)
 
-        blocks.publishing = careless_file
+        arrays.publishing = careless_file
 
 
 def say(**facts):

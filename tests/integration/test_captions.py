@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Mode
 from mmsearch.core.requests import IndexRequest
 from mmsearch.core.types import FusionSpec, Text
-from mmsearch.engine.file_texts import CaptionTable
+from mmsearch.indexing.text_collector import CaptionTable
+from mmsearch.storage.layout import IndexLayout
 from tests.toy import toy_engine, toy_indexer
 
 NAMES = ("a.toy", "sub/b.toy", "sub/c.toy")

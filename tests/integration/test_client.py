@@ -28,8 +28,8 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.queries import Term
 from mmsearch.server.app import guarded, make_app
-from mmsearch.server.rules import Rules
-from mmsearch.server.running import running
+from mmsearch.server.config import Rules
+from mmsearch.server.serve import running
 from tests.over_http import service_over
 
 KNOWN = "a-token-of-the-tests"

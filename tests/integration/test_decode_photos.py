@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mmsearch.modalities._walk import walk
+from mmsearch.modalities._folder import walk
 from mmsearch.modalities.image import build
 
 EDGE_PX = 256

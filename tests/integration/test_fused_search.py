@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmsearch.assembly.parts import make_fusion
 from mmsearch.core.errors import InvalidQueryError, UsageError
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Filters, Mode
 from mmsearch.core.requests import IndexRequest
 from mmsearch.core.types import FusionSpec, SearchGoals, Text
+from mmsearch.factories.plugins import make_fusion
+from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import NAMES, STEPS, apply, write
 from tests.toy import ToyEncoder, toy_engine, toy_indexer
 

@@ -14,9 +14,9 @@ import pytest
 from mmsearch import api
 from mmsearch.core.settings import Settings
 from mmsearch.server.app import make_app
-from mmsearch.server.rules import Rules
-from mmsearch.server.running import running
-from mmsearch.server.service import Service
+from mmsearch.server.config import Rules
+from mmsearch.server.serve import running
+from mmsearch.server.state import Service
 
 GENERATOR = shutil.which(
     "openapi-python-client", path=Path(sys.prefix) / "generator" / "bin"

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from mmsearch.assembly import catalogs
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Mode
 from mmsearch.core.requests import IndexRequest
-from mmsearch.engine import build_index, indexer
+from mmsearch.factories import catalogs
+from mmsearch.indexing import build, indexer
+from mmsearch.storage.layout import IndexLayout
 from tests.toy import ToyEncoder, toy_engine, toy_indexer
 
 
 @pytest.fixture
 def grown(tmp_path, monkeypatch):
     """An index of 40 pictures that counts as a large one."""
-    monkeypatch.setattr(build_index, "ALWAYS_MERGED", 20)
+    monkeypatch.setattr(build, "ALWAYS_MERGED", 20)
     monkeypatch.setattr(indexer, "ALWAYS_MERGED", 20)
     photos = tmp_path / "photos"
     photos.mkdir()

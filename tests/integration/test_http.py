@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 import mmsearch as library
+from mmsearch.core.reports import Weight
 from mmsearch.core.types import Kind
-from mmsearch.core.upkeep import Weight
 from mmsearch.encoders._torch import TorchTower
-from mmsearch.encoders._towers import TowerEncoder
-from mmsearch.server.rules import Rules
+from mmsearch.encoders._two_tower import TowerEncoder
+from mmsearch.server.config import Rules
 from tests.over_http import asked
 
 AT = "/v1/indexes/default"

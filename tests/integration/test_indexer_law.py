@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import IndexLockedError, SourceError
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
+from mmsearch.storage.layout import IndexLayout
 from tests.stored import stored_files
 from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
 
@@ -143,10 +143,10 @@ def test_moved_copied_and_returning_content_is_not_encoded_again(layout, photos)
 def test_copies_that_come_after_their_original_was_committed_are_copies(
     layout, tmp_path, monkeypatch
 ):
-    from mmsearch.engine import committing
+    from mmsearch.indexing import commit
 
     for name in ("FIRST_SHARD", "SMALLEST_SHARD", "LARGEST_SHARD"):
-        monkeypatch.setattr(committing, name, 2)
+        monkeypatch.setattr(commit, name, 2)
     folder = tmp_path / "few"
     for number in range(40):
         write(folder, f"a{number:02}.toy".encode(), f"content {number}".encode(), 1)

@@ -13,7 +13,7 @@ import mmsearch
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.integrations.langchain import MMSearchRetriever
 from mmsearch.server.app import guarded, make_app
-from mmsearch.server.running import running
+from mmsearch.server.serve import running
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 

@@ -26,7 +26,7 @@ import mmsearch
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, SourceError, UsageError
 from mmsearch.integrations.llama_index import MMSearchRetriever
 from mmsearch.server.app import guarded, make_app
-from mmsearch.server.running import running
+from mmsearch.server.serve import running
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 FUSIONS = ["simple", "reciprocal_rerank", "relative_score", "dist_based_score"]

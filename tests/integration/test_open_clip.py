@@ -24,10 +24,10 @@ def options(variant, cache, **more):
 @pytest.fixture(autouse=True, scope="module")
 def _int8_is_faster():
     """Compile the same towers on every machine: how fast int8 is depends on processor and load."""
-    from mmsearch.encoders import _quantise
+    from mmsearch.encoders._onnx import quantize
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_quantise, "is_faster", lambda tower, than, sample: True)
+        patch.setattr(quantize, "is_faster", lambda tower, than, sample: True)
         yield
 
 
@@ -109,7 +109,7 @@ def test_padding_that_is_cut_changes_nothing(vit_encoder):
 
 def test_the_difference_from_torch_is_kept(vit, vit_encoder, cache):
     manifest = next(found for found in (cache / "models").glob("open_clip-ViT-B-32*/manifest.json"))
-    from mmsearch.encoders._compiled import ModelCache
+    from mmsearch.encoders._onnx.cache import ModelCache
 
     towers = ModelCache(manifest.parent).read().towers
     assert set(towers) == {Kind.TEXT, Kind.IMAGE}

@@ -12,11 +12,11 @@ from PIL import Image
 
 from mmsearch import api
 from mmsearch.core.settings import Settings
-from mmsearch.server import sessions
+from mmsearch.server import auth
 from mmsearch.server.app import guarded, make_app
-from mmsearch.server.rules import Rules
-from mmsearch.server.running import running
-from mmsearch.server.service import Service
+from mmsearch.server.config import Rules
+from mmsearch.server.serve import running
+from mmsearch.server.state import Service
 
 TOKEN = "open sésame"  # noqa: S105 - of these tests alone
 CONTENT_SECURITY = (
@@ -322,7 +322,7 @@ def test_a_host_that_is_none_is_no_error(closed, host):
 
 
 def test_sessions_end(closed, monkeypatch):
-    session = sessions.new_session(TOKEN)
+    session = auth.new_session(TOKEN)
 
     def status(value):
         cookie = {"Cookie": f"mmsearch_session_7788={value}"}
@@ -338,11 +338,11 @@ def test_sessions_end(closed, monkeypatch):
         f"{began}.{seal[:-1]}",
         f"-{began}.{seal}",
         f"{'9' * 5000}.{seal}",
-        sessions.new_session("another"),
+        auth.new_session("another"),
     ):
         assert status(forged) == 401, forged
-    now = sessions.time.time()
-    monkeypatch.setattr(sessions.time, "time", lambda: now + sessions.LASTS_S + 1)
+    now = auth.time.time()
+    monkeypatch.setattr(auth.time, "time", lambda: now + auth.LASTS_S + 1)
     assert status(session) == 401
 
 

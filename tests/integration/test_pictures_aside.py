@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.assembly.searching import picture_reader
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.settings import load_settings
-from mmsearch.engine.pictures import PictureReader
 from mmsearch.executors import processes
+from mmsearch.factories.search import picture_reader
+from mmsearch.search.image_loader import PictureReader
 from tests.toy import ToyEncoder
 
 
@@ -73,7 +73,7 @@ def test_a_closed_reader_starts_again(photos):
 def test_a_program_that_closes_nothing_ends(photos):
     path = next(photos.rglob("*.jpg"))
     program = (
-        "from mmsearch.assembly.searching import picture_reader;"
+        "from mmsearch.factories.search import picture_reader;"
         "from mmsearch.core.settings import load_settings;"
         f"print(len(picture_reader(load_settings()).thumbnail({os.fsencode(path)!r}, 64)))"
     )

@@ -6,8 +6,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from mmsearch.server.app import make_app
-from mmsearch.server.quick import Quick
-from mmsearch.server.rules import Rules
+from mmsearch.server.config import Rules
+from mmsearch.server.search_fast_path import Quick
 from tests.over_http import service_over
 
 AT = "/v1/indexes/default/search"

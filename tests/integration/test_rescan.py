@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from mmsearch.assembly.indexing import walk_of
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
 from mmsearch.core.types import Text
+from mmsearch.factories.indexing import walk_of
+from mmsearch.storage.layout import IndexLayout
 from tests.toy import ToyModality, toy_indexer
 
 FOLDERS, FILES = 4, 5

@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mmsearch.assembly import catalogs
-from mmsearch.assembly.indexing import index_builder
-from mmsearch.assembly.parts import make_fusion, vector_index_plugin
-from mmsearch.core import faults
-from mmsearch.core.faults import FaultPoint
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
-from mmsearch.engine.check import check_vectors
-from mmsearch.engine.rewrite import compact
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import index_builder
+from mmsearch.factories.plugins import make_fusion, vector_index_plugin
+from mmsearch.indexing.staging import compact
+from mmsearch.maintenance.checks import check_vectors
+from mmsearch.storage import failpoints
+from mmsearch.storage.failpoints import FaultPoint
+from mmsearch.storage.layout import IndexLayout
 from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
 
 NAMES = st.sampled_from(["a", "b", "sub/a", "sub/c"])
@@ -92,15 +92,15 @@ class Store(RuleBasedStateMachine):
         def die(pid, number):
             raise Killed
 
-        kill, faults.os.kill = faults.os.kill, die
-        faults._POINT, faults._LEFT = point, visit
+        kill, failpoints.os.kill = failpoints.os.kill, die
+        failpoints._POINT, failpoints._LEFT = point, visit
         try:
             getattr(self, what)()
         except Killed:
             self.seen = self.held()
         finally:
-            faults.os.kill = kill
-            faults._POINT, faults._LEFT = "", 1
+            failpoints.os.kill = kill
+            failpoints._POINT, failpoints._LEFT = "", 1
 
     # --- what must hold ---
 

@@ -9,12 +9,12 @@ import pytest
 import mmsearch
 from mmsearch import SearchRequest, Term
 from mmsearch.core.errors import DamagedFileError, UnknownNameError
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Query
 from mmsearch.core.requests import IndexRequest
-from mmsearch.core.segments import read_images, read_segment
 from mmsearch.core.types import FusionSpec, Kind
-from mmsearch.encoders._towers import TowerEncoder
+from mmsearch.encoders._two_tower import TowerEncoder
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segments import read_images, read_segment
 from tests.integration.test_indexer_law import write
 from tests.toy import ToyEncoder, toy_engine, toy_indexer
 
@@ -113,7 +113,7 @@ def nothing_is_encoded(monkeypatch):
         raise AssertionError("a picture is decoded")
 
     monkeypatch.setattr(TowerEncoder, "encode", refused)
-    monkeypatch.setattr("mmsearch.engine.pictures.PictureReader._elsewhere", decoded)
+    monkeypatch.setattr("mmsearch.search.image_loader.PictureReader._elsewhere", decoded)
 
 
 @pytest.mark.usefixtures("nothing_is_encoded")

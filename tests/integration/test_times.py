@@ -12,8 +12,8 @@ import pytest
 import mmsearch as library
 from mmsearch.core.files import EARLIEST_NS, LATEST_NS
 from mmsearch.core.queries import Filters
-from mmsearch.engine import run
-from mmsearch.modalities import _walk
+from mmsearch.indexing import run
+from mmsearch.modalities import _folder
 from tests.over_http import asked
 
 MEMORY = "/dev/shm"  # noqa: S108 - a file system that holds any date
@@ -131,8 +131,8 @@ def test_a_file_system_may_say_any_time(tmp_path, photos, monkeypatch):
             self.st_size, self.st_mtime_ns = facts.st_size, 10**29
 
     with monkeypatch.context() as patch:
-        patch.setattr(_walk.os, "stat", lambda *a, **b: Facts(look(*a, **b)))
-        (seen,) = _walk.walk(os.fsencode(tmp_path), claims=lambda name: True)
+        patch.setattr(_folder.os, "stat", lambda *a, **b: Facts(look(*a, **b)))
+        (seen,) = _folder.walk(os.fsencode(tmp_path), claims=lambda name: True)
         (file,) = seen.files()
     assert LATEST_NS - 2**40 < file.mtime_ns <= LATEST_NS
     assert astuple(file)[:2] == (os.path.basename(path).encode(), os.path.getsize(path))

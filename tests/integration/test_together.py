@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import mmsearch
 from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.requests import SearchRequest
+from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_fused_search import run
 from tests.integration.test_indexer_law import write
 from tests.toy import toy_engine
@@ -88,7 +88,7 @@ def test_most_of_those_queries_find_something(layout):
 
 
 def test_vectors_are_read_once_for_all(layout, monkeypatch):
-    from mmsearch.engine.view import View
+    from mmsearch.search.index_reader import View
 
     scans = []
     search = View.search

@@ -13,8 +13,8 @@ import pytest
 import mmsearch
 from mmsearch.core.errors import DecodeError, ForbiddenError, MissingExtraError, SourceError
 from mmsearch.server.app import guarded, make_app
-from mmsearch.server.rules import Rules
-from mmsearch.server.running import running
+from mmsearch.server.config import Rules
+from mmsearch.server.serve import running
 from tests.elsewhere import PUBLIC, Names, reach, web
 from tests.over_http import asked, service_over
 
@@ -233,7 +233,7 @@ def test_an_index_encodes_no_url(photo_index, url):
 
 
 def test_without_what_fetches_a_server_does_not_start(photo_index, monkeypatch):
-    monkeypatch.delitem(sys.modules, "mmsearch.server.fetching", raising=False)
+    monkeypatch.delitem(sys.modules, "mmsearch.server.fetch", raising=False)
     monkeypatch.setitem(sys.modules, "httpcore2", None)
     with (
         pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[urls\]'"),

@@ -7,11 +7,11 @@ import weakref
 
 import pytest
 
-from mmsearch.assembly.catalogs import reading
-from mmsearch.assembly.parts import make_fusion, vector_index_plugin
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
-from mmsearch.engine.view import ViewLoader
+from mmsearch.factories.catalogs import reading
+from mmsearch.factories.plugins import make_fusion, vector_index_plugin
+from mmsearch.search.index_reader import ViewLoader
+from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import write
 from tests.toy import toy_indexer
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from starlette.responses import PlainTextResponse
 
-from mmsearch.server.rules import Rules
-from mmsearch.server.running import answering
+from mmsearch.server.config import Rules
+from mmsearch.server.serve import answering
 from tests.over_http import asked
 
 AT = "/v1/indexes/default"

@@ -9,11 +9,11 @@ from contextlib import suppress
 import pytest
 
 from mmsearch import api
-from mmsearch.catalog import seal
+from mmsearch.catalog import checksum
 from mmsearch.core.errors import DamagedFileError, MMSearchError, SourceError
-from mmsearch.core.layout import IndexLayout
-from mmsearch.core.locking import writer_lock
 from mmsearch.core.requests import IndexRequest
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.lock import writer_lock
 from tests.crafted import change_catalog, link_away, make_index, run_command, tree
 from tests.toy import toy_indexer
 
@@ -96,7 +96,7 @@ OWN_NAMES = [
     "catalog.sqlite-shm",
     "catalog.sqlite-journal",
     "catalog.sqlite.tmp",
-    "catalog.seal",
+    "catalog.checksum",
     "segments",
     "ann",
     "damaged",
@@ -248,7 +248,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("verb", ["query", "status", "check", "repair", "index", "compact"])
 @pytest.mark.parametrize("kind", OTHERS)
-@pytest.mark.parametrize("name", ["catalog.sqlite", "catalog.seal", "lock", "lock.holder"])
+@pytest.mark.parametrize("name", ["catalog.sqlite", "catalog.checksum", "lock", "lock.holder"])
 def test_what_is_no_file_is_refused_and_not_waited_for(
     layout, home, photos, verb, kind, name, monkeypatch, capsys
 ):
@@ -485,7 +485,7 @@ def test_an_index_is_shared_by_its_folder(home):
     layout = make_index(home)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o2750
     assert stat.S_IMODE((folder / "segments").stat().st_mode) & 0o777 == 0o750
-    for path in (layout.catalog, layout.segment(1), seal.seal_path(layout.catalog)):
+    for path in (layout.catalog, layout.segment(1), checksum.seal_path(layout.catalog)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mmsearch.cli import output
-from mmsearch.cli.sheet import write_sheet
+from mmsearch.cli.contact_sheet import write_sheet
 from mmsearch.core.errors import UsageError
-from mmsearch.core.evidence import MatchedText
 from mmsearch.core.queries import Band, Mode
 from mmsearch.core.requests import Hit, SearchResult
+from mmsearch.core.text_matches import MatchedText
 from tests.crafted import change_catalog, make_index
 from tests.terminal import shown_at_a_terminal
 

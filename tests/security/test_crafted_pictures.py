@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from mmsearch import api
-from mmsearch.assistant.asked import PictureArguments
-from mmsearch.assistant.tools import Tools
 from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError
-from mmsearch.core.layout import IndexLayout
 from mmsearch.core.settings import load_settings
-from mmsearch.engine.originals import Originals
+from mmsearch.mcp.schemas import PictureArguments
+from mmsearch.mcp.tools import Tools
+from mmsearch.search.originals import Originals
 from mmsearch.server.thumbnails import Size
+from mmsearch.storage.layout import IndexLayout
 from tests.crafted import make_index, name_file, write_picture
 from tests.over_http import asked, service_over
 

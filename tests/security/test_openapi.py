@@ -15,9 +15,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from mmsearch.server.address_policy import Reach
 from mmsearch.server.app import make_app
-from mmsearch.server.reach import Reach
-from mmsearch.server.rules import Rules
+from mmsearch.server.config import Rules
 from tests.elsewhere import Names
 from tests.over_http import asked
 

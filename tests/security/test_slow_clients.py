@@ -11,8 +11,8 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from mmsearch.server import connections, running
-from mmsearch.server.running import answering
+from mmsearch.server import connection_limits, serve
+from mmsearch.server.serve import answering
 
 pytestmark = pytest.mark.enable_socket
 
@@ -24,9 +24,9 @@ MUCH = 30_000_000
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(connections, "HEADERS_WITHIN_S", WITHIN_S)
-    monkeypatch.setattr(connections, "PAUSES_S", PAUSES_S)
-    monkeypatch.setattr(running, "TICKS_A_LOOK", 1)
+    monkeypatch.setattr(connection_limits, "HEADERS_WITHIN_S", WITHIN_S)
+    monkeypatch.setattr(connection_limits, "PAUSES_S", PAUSES_S)
+    monkeypatch.setattr(serve, "TICKS_A_LOOK", 1)
 
 
 async def counts(scope, receive, send):
@@ -122,11 +122,11 @@ def test_a_body_that_comes_slowly_is_taken():
 
 
 def test_clients_end_connections_before_the_server_does():
-    assert 2 * httpx.Limits().keepalive_expiry < running.KEEPS_S
+    assert 2 * httpx.Limits().keepalive_expiry < serve.KEEPS_S
 
 
 def test_a_connection_that_rests_for_too_long(monkeypatch):
-    monkeypatch.setattr(running, "KEEPS_S", PAUSES_S)
+    monkeypatch.setattr(serve, "KEEPS_S", PAUSES_S)
     with asked(counts) as connection:
         connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
         assert b" 200 OK" in connection.recv(1000)
@@ -216,12 +216,12 @@ def test_an_answer_that_is_taken_slowly(streams):
 
 @pytest.fixture
 def patient(monkeypatch):
-    monkeypatch.setattr(connections, "HEADERS_WITHIN_S", 30)
-    monkeypatch.setattr(connections, "PAUSES_S", 30)
+    monkeypatch.setattr(connection_limits, "HEADERS_WITHIN_S", 30)
+    monkeypatch.setattr(connection_limits, "PAUSES_S", 30)
 
 
 def test_no_more_connections_than_there_is_room_for(patient, monkeypatch):
-    monkeypatch.setattr(connections, "most_connections", lambda: 3)
+    monkeypatch.setattr(connection_limits, "most_connections", lambda: 3)
     with served(counts) as connect:
         *kept, fourth, fifth = [connect() for _ in range(5)]
         for connection in (fourth, fifth):
@@ -235,7 +235,7 @@ def test_no_more_connections_than_there_is_room_for(patient, monkeypatch):
 
 
 def test_connections_that_rest_make_room(patient, monkeypatch):
-    monkeypatch.setattr(connections, "most_connections", lambda: 3)
+    monkeypatch.setattr(connection_limits, "most_connections", lambda: 3)
     with served(counts) as connect:
         *resting, busy = [connect() for _ in range(3)]
         for connection in resting:
@@ -253,7 +253,7 @@ def test_connections_that_rest_make_room(patient, monkeypatch):
 
 
 def test_room_is_made_again(monkeypatch):
-    monkeypatch.setattr(connections, "most_connections", lambda: 3)
+    monkeypatch.setattr(connection_limits, "most_connections", lambda: 3)
     with served(counts) as connect:
         assert [all_of(connection) for connection in [connect() for _ in range(3)]] == [b""] * 3
         another = connect()
@@ -264,8 +264,12 @@ def test_room_is_made_again(monkeypatch):
 def test_as_many_as_the_system_has_files_for():
     resource = pytest.importorskip("resource")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections.most_connections.cache_clear()
-    assert 0 < connections.most_connections() <= min(connections.MOST_CONNECTIONS, soft // 2)
+    connection_limits.most_connections.cache_clear()
+    assert (
+        0
+        < connection_limits.most_connections()
+        <= min(connection_limits.MOST_CONNECTIONS, soft // 2)
+    )
 
 
 def test_nobody_changes_to_another_protocol():

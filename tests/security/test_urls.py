@@ -8,10 +8,9 @@ import time
 import pytest
 
 from mmsearch.core.errors import BusyError, SourceError
-from mmsearch.server import fetching
-from mmsearch.server.fetching import Fetcher
-from mmsearch.server.reach import Reach
-from mmsearch.server.rules import Rules
+from mmsearch.server.address_policy import Reach
+from mmsearch.server.config import Rules
+from mmsearch.server.fetch import REDIRECTS, Fetcher
 from tests.elsewhere import PRIVATE, PUBLIC, Names, reach, redirect, send, web, write_certificate
 from tests.over_http import asked
 from tests.security.test_attacks import png_bomb
@@ -250,7 +249,7 @@ def test_a_redirect_does_not_lead_inside(outside, inside, location):
 def test_redirects_end(outside):
     outside.answers["/loop"] = redirect("/loop")
     assert "answers with no picture" in refused(outside.url("/loop"), reach(outside))
-    assert len(outside.asked) == fetching.REDIRECTS + 1
+    assert len(outside.asked) == REDIRECTS + 1
 
 
 def test_nothing_tells_a_closed_port_from_one_that_may_not_be_asked(outside, inside):

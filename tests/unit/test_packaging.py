@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.server.guard import OPEN_PATHS
 from mmsearch.server.routes import health
+from mmsearch.server.security import OPEN_PATHS
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "docs/mmsearch.service"

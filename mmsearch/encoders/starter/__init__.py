@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from mmsearch.core.durable import file_sha256
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
-from mmsearch.encoders._compiled import model_cache
-from mmsearch.encoders._model import Blueprint
-from mmsearch.encoders._preparation import PixelPreparation
-from mmsearch.encoders._text import TokenizerFacts
-from mmsearch.encoders._towers import TowerEncoder
+from mmsearch.encoders._onnx.cache import model_cache
+from mmsearch.encoders._onnx.model import Blueprint
+from mmsearch.encoders._preprocess import PixelPreparation
+from mmsearch.encoders._tokenizer import TokenizerFacts
+from mmsearch.encoders._two_tower import TowerEncoder
 from mmsearch.encoders.starter.alignment import ALIGNMENT, load_alignment
+from mmsearch.storage.atomic import file_sha256
 
 if TYPE_CHECKING:
-    from mmsearch.encoders._loaded import LoadedModel
+    from mmsearch.encoders._onnx.loaded import LoadedModel
 
 CODE_VERSION: Final = 1
 END_TOKEN_ID: Final = 102
@@ -71,7 +71,7 @@ def _slug() -> str:
 
 
 def _load() -> LoadedModel:
-    from mmsearch.encoders._loaded import LoadedModel  # noqa: PLC0415 - to be compiled only
+    from mmsearch.encoders._onnx.loaded import LoadedModel  # noqa: PLC0415 - to be compiled only
     from mmsearch.encoders.starter import heads  # noqa: PLC0415 - costs torch
 
     image_tower, text_tower = heads.ImageTower(), heads.TextTower()

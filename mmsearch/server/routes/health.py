@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.server.problems import problem
-from mmsearch.server.service import TheService
+from mmsearch.server.errors import problem
+from mmsearch.server.state import TheService
 
 router = APIRouter(tags=["operation"])
 

@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from mmsearch.core.errors import StateError, UnknownNameError
 from mmsearch.server.jobs import Job
-from mmsearch.server.render import index_answer
+from mmsearch.server.rendering import index_answer
 from mmsearch.server.schemas import IndexAnswer, IndexesAnswer, JobAnswer, JobBody
-from mmsearch.server.service import TheDesk, TheService
+from mmsearch.server.state import TheDesk, TheService
 
 router = APIRouter(tags=["indexes"])
 

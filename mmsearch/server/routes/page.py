@@ -15,11 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.validation import validation_sentences
 from mmsearch.server.assets import Asset
-from mmsearch.server.render import index_answer
-from mmsearch.server.routes.search import answer_search
-from mmsearch.server.schemas import SearchBody, SearchParams
-from mmsearch.server.service import TheService
-from mmsearch.server.sessions import (
+from mmsearch.server.auth import (
     LASTS_S,
     cookie_name,
     is_encrypted,
@@ -27,6 +23,10 @@ from mmsearch.server.sessions import (
     knows_token,
     new_session,
 )
+from mmsearch.server.rendering import index_answer
+from mmsearch.server.routes.search import answer_search
+from mmsearch.server.schemas import SearchBody, SearchParams
+from mmsearch.server.state import TheService
 
 router = APIRouter(include_in_schema=False)
 

@@ -11,9 +11,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from mmsearch.core.records import Record
 from mmsearch.server.ranges import in_part
-from mmsearch.server.render import picture_answer
+from mmsearch.server.rendering import picture_answer
 from mmsearch.server.schemas import PictureAnswer
-from mmsearch.server.service import TheDesk, TheService
+from mmsearch.server.state import TheDesk, TheService
 from mmsearch.server.thumbnails import Size
 
 router = APIRouter(tags=["pictures"])

@@ -21,9 +21,9 @@ from mmsearch.core.errors import InvalidQueryError, MMSearchError
 from mmsearch.core.queries import Filters, Query, Term
 from mmsearch.core.requests import SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
-from mmsearch.server.desk import Desk
-from mmsearch.server.rates import counted
-from mmsearch.server.render import offset_of, search_answer
+from mmsearch.server.batcher import Desk
+from mmsearch.server.rate_limit import counted
+from mmsearch.server.rendering import offset_of, search_answer
 from mmsearch.server.schemas import (
     K_LIMIT,
     PAGE_LIMIT,
@@ -38,7 +38,7 @@ from mmsearch.server.schemas import (
     Text,
     TextsBody,
 )
-from mmsearch.server.service import Service, TheDesk, TheService
+from mmsearch.server.state import Service, TheDesk, TheService
 from mmsearch.server.uploads import Upload, UploadRoute
 
 router = APIRouter(tags=["search"], route_class=UploadRoute)

@@ -46,7 +46,7 @@ def test_the_calibration_that_ships_is_the_one_that_was_fitted():
 
 def test_few_right_first_hits_are_called_unlikely():
     """What the bounds of the bands promise, on the drawings that they were chosen on."""
-    from mmsearch.engine.confidence import POSSIBLE
+    from mmsearch.search.confidence import POSSIBLE
 
     trials = {trial["trial"]: trial for trial in stored("confidence")["trials"]}
     unlikely, possible, likely = trials["stamps, drawings only"]["bands"]

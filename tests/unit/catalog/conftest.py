@@ -1,6 +1,6 @@
 import pytest
 
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.open import open_catalog
 
 
 @pytest.fixture

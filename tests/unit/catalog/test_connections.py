@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy.engine.base import RootTransaction
 from sqlalchemy.engine.default import DefaultExecutionContext
 
-from mmsearch.catalog import files
-from mmsearch.catalog.connections import reading, writing
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog import connection
+from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.sqlalchemy_engine import reading, writing
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, StateError
 from tests.unit.catalog.samples import encoded
 
@@ -142,7 +142,7 @@ def read_all(path):
 
 
 def test_another_program_that_holds_the_database(catalog, path, monkeypatch):
-    monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_S", 0.01)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     second = open_catalog(path)
@@ -219,7 +219,7 @@ class TestReadOnlyFolder:
         path = read_only_folder / "catalog.sqlite"
         filled(path).close()
         assert sorted(file.name for file in read_only_folder.iterdir()) == [
-            "catalog.seal",
+            "catalog.checksum",
             "catalog.sqlite",
         ]
         freeze(read_only_folder)
@@ -265,7 +265,7 @@ class TestReadOnlyFolder:
 WRITER = """
 import sys
 from pathlib import Path
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.open import open_catalog
 from tests.unit.catalog.samples import encoded
 
 catalog = open_catalog(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.open import open_catalog
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, InvalidQueryError
 from mmsearch.core.queries import (

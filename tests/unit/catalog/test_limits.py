@@ -8,13 +8,13 @@ from contextlib import closing, contextmanager
 import pytest
 
 from mmsearch.catalog import limits
-from mmsearch.catalog.connections import open_engine, reading, rows_of
-from mmsearch.catalog.files import ReadFile, connect
+from mmsearch.catalog.connection import ReadFile, connect
 from mmsearch.catalog.migrations import MIGRATIONS
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.open import open_catalog
 from mmsearch.catalog.reader import open_reader
 from mmsearch.catalog.salvage import DamagedCatalog
 from mmsearch.catalog.schema import SCHEMA_SHA256, expected_statements, migrate, schema_sha256
+from mmsearch.catalog.sqlalchemy_engine import open_engine, reading, rows_of
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DamagedFileError, DeadlineError, StateError
 
@@ -154,7 +154,7 @@ WAYS = [endless_by_reader, endless_by_sqlalchemy, endless_in_a_snapshot, endless
 def quick(monkeypatch):
     """Limits that a test can wait for."""
     monkeypatch.setattr(connect, "__defaults__", (0.2,))
-    monkeypatch.setattr("mmsearch.catalog.connections.MAINTENANCE_S", 0.2)
+    monkeypatch.setattr("mmsearch.catalog.sqlalchemy_engine.MAINTENANCE_S", 0.2)
 
 
 @pytest.mark.parametrize("way", WAYS)

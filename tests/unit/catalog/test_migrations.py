@@ -3,10 +3,10 @@ import sqlite3
 import pytest
 
 from mmsearch.catalog import schema
-from mmsearch.catalog.connections import open_engine
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.open import open_catalog
 from mmsearch.catalog.schema import migrate
+from mmsearch.catalog.sqlalchemy_engine import open_engine
 from mmsearch.core.errors import DamagedFileError, SchemaError, StateError
 from tests.unit.catalog.samples import encoded
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog.open import open_catalog
 from mmsearch.core.records import ShardCommit
 from tests.unit.catalog.samples import digest_of, encoded, placed, seen
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
-from mmsearch.catalog.files import Rows
+from mmsearch.catalog.connection import Rows
 from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, placed
 
 

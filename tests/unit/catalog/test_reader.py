@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsearch.catalog import files, seal
-from mmsearch.catalog.opening import open_catalog
+from mmsearch.catalog import checksum, connection
+from mmsearch.catalog.open import open_catalog
 from mmsearch.catalog.reader import open_reader
 from mmsearch.core.errors import (
     DamagedFileError,
@@ -18,8 +18,8 @@ from mmsearch.core.errors import (
     StateError,
     StorageError,
 )
-from mmsearch.core.evidence import Phrase
 from mmsearch.core.queries import Filters
+from mmsearch.core.text_matches import Phrase
 from tests.unit.catalog.samples import IDENTITY, encoded, placed
 
 
@@ -76,7 +76,7 @@ def test_one_connection_serves_one_snapshot_after_the_other(
     filled(catalog, root)
     reader = reading(path)
     opened = []
-    monkeypatch.setattr(files, "connect", lambda *given: opened.append(given))
+    monkeypatch.setattr(connection, "connect", lambda *given: opened.append(given))
     for image_id in (1, 2):
         with reader.snapshot() as snapshot:
             assert snapshot.records([image_id])[0].id == image_id
@@ -234,7 +234,7 @@ class JustTaken(list):
 
 
 def test_a_kept_connection_may_be_taken_while_all_are_closed(path, catalog):
-    read = files.ReadFile(path, lambda rows, path: None)
+    read = connection.ReadFile(path, lambda rows, path: None)
     read._kept = JustTaken()
     with read.reading() as rows:
         assert rows.ask("SELECT 1") == [(1,)]
@@ -243,4 +243,4 @@ def test_a_kept_connection_may_be_taken_while_all_are_closed(path, catalog):
 
 def test_a_log_may_be_removed_while_it_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: True)
-    assert seal._beside(tmp_path / "catalog.sqlite", "-wal") is False
+    assert checksum._beside(tmp_path / "catalog.sqlite", "-wal") is False

@@ -6,9 +6,9 @@ import pytest
 import typer
 
 import mmsearch
-from mmsearch.cli.managing import list_all
+from mmsearch.cli.manage import list_all
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.layout import IndexLayout
+from mmsearch.storage.layout import IndexLayout
 from tests.toy import toy_indexer
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmsearch.cli.indexing import _refuse_other_fusion
+from mmsearch.cli.index import _refuse_other_fusion
 from mmsearch.core.errors import SchemaError
 
 

@@ -22,12 +22,15 @@ def outside(monkeypatch):
 
 
 def point(name, value):
-    return EntryPoint(name, value, "mmsearch.rankings")
+    return EntryPoint(name, value, "mmsearch.rank_fusions")
 
 
 def test_our_own_are_found_without_a_search(outside):
     _, looks = outside
-    assert plugins.load("rankings", "score_blend").__name__ == "mmsearch.rankings.score_blend"
+    assert (
+        plugins.load("rank_fusions", "weighted_sum").__name__
+        == "mmsearch.rank_fusions.weighted_sum"
+    )
     assert plugins.load("encoders", "starter").__name__ == "mmsearch.encoders.starter"
     assert plugins.exists("encoders", "open_clip")
     assert looks == []
@@ -35,11 +38,14 @@ def test_our_own_are_found_without_a_search(outside):
 
 def test_one_from_outside_joins_under_another_name(outside):
     points, _ = outside
-    points += [point("mine", "colorsys"), point("score_blend", "colorsys")]
-    assert plugins.load("rankings", "mine").__name__ == "colorsys"
-    assert plugins.load("rankings", "score_blend").__name__ == "mmsearch.rankings.score_blend"
-    assert plugins.exists("rankings", "mine")
-    assert plugins.names("rankings") == ["mine", "reciprocal_rank", "score_blend"]
+    points += [point("mine", "colorsys"), point("weighted_sum", "colorsys")]
+    assert plugins.load("rank_fusions", "mine").__name__ == "colorsys"
+    assert (
+        plugins.load("rank_fusions", "weighted_sum").__name__
+        == "mmsearch.rank_fusions.weighted_sum"
+    )
+    assert plugins.exists("rank_fusions", "mine")
+    assert plugins.names("rank_fusions") == ["mine", "reciprocal_rank", "weighted_sum"]
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "_towers", "../core/errors", "starter.heads"])
@@ -53,4 +59,4 @@ def test_a_library_that_is_missing_is_named(outside):
     points, _ = outside
     points.append(point("mine", "no_such_library.part"))
     with pytest.raises(MissingExtraError, match="'no_such_library', which is not installed"):
-        plugins.load("rankings", "mine")
+        plugins.load("rank_fusions", "mine")

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from mmsearch.catalog.files import is_refused_page
+from mmsearch.catalog.connection import is_refused_page
 from mmsearch.core.errors import DiskFullError, StorageError
 from mmsearch.core.io_errors import readable_os_error, with_readable_os_errors
 

@@ -10,7 +10,7 @@ import torch
 from mmsearch.core.errors import DeviceMemoryError
 from mmsearch.core.types import Kind
 from mmsearch.encoders._torch import TorchTower
-from mmsearch.encoders._towers import TowerEncoder
+from mmsearch.encoders._two_tower import TowerEncoder
 
 DIM = 6
 

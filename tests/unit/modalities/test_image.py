@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImageP
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text
-from mmsearch.modalities import _colour, _facts
+from mmsearch.modalities import _colour, _metadata
 from mmsearch.modalities import image as image_module
 from mmsearch.modalities._texts.plain import MAX_TEXT_CHARS, one_line
 from mmsearch.modalities.image import DEFAULT_MAX_PIXELS, SUFFIXES, build
@@ -784,7 +784,7 @@ def test_facts_of_a_compressed_tiff(read):
 
 
 class Tagged:
-    """What `mmsearch.modalities._facts` asks of a picture."""
+    """What `mmsearch.modalities._metadata` asks of a picture."""
 
     def __init__(self, tags, info=None):
         self.exif, self.info = exif_of(**tags), info or {}
@@ -812,15 +812,15 @@ class Tagged:
     ],
 )
 def test_when_it_was_taken(written, moment):
-    assert _facts.taken_at(Tagged({"DateTimeOriginal": written})) == moment
-    assert _facts.taken_at(Tagged({"DateTime": written})) == moment
+    assert _metadata.taken_at(Tagged({"DateTimeOriginal": written})) == moment
+    assert _metadata.taken_at(Tagged({"DateTime": written})) == moment
 
 
 def test_the_camera_knows_better_than_the_editor():
     tags = {"DateTimeOriginal": "2001:01:01 00:00:00", "DateTime": "2002:02:02 00:00:00"}
-    assert _facts.taken_at(Tagged(tags)) == "2001-01-01T00:00:00"
+    assert _metadata.taken_at(Tagged(tags)) == "2001-01-01T00:00:00"
     tags["DateTimeOriginal"] = "0000:00:00 00:00:00"
-    assert _facts.taken_at(Tagged(tags)) == "2002-02-02T00:00:00"
+    assert _metadata.taken_at(Tagged(tags)) == "2002-02-02T00:00:00"
 
 
 @pytest.mark.parametrize(
@@ -845,11 +845,11 @@ def test_the_camera_knows_better_than_the_editor():
     ],
 )
 def test_texts(tags, info, texts):
-    assert _facts.texts(Tagged(tags, info)) == texts
+    assert _metadata.texts(Tagged(tags, info)) == texts
 
 
 def test_an_endless_text_is_cut():
-    (text,) = _facts.texts(Tagged({"ImageDescription": "word " * 100_000}))
+    (text,) = _metadata.texts(Tagged({"ImageDescription": "word " * 100_000}))
     assert len(text.text) <= MAX_TEXT_CHARS
 
 

@@ -16,11 +16,11 @@ import pytest
 
 from mmsearch.core.errors import StateError
 from mmsearch.core.settings import Settings
-from mmsearch.resident import client, meeting, server
+from mmsearch.resident import client, protocol, server
 from mmsearch.resident.client import ask
-from mmsearch.resident.meeting import identity_of, send, socket_path
+from mmsearch.resident.protocol import identity_of, send, socket_path
 
-pytestmark = pytest.mark.skipif(not meeting.is_possible(), reason="no Unix domain sockets")
+pytestmark = pytest.mark.skipif(not protocol.is_possible(), reason="no Unix domain sockets")
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +169,7 @@ def test_another_user_is_not_answered(serving, index, settings, monkeypatch):
 def test_the_other_side_is_known_by_the_kernel():
     one, two = socket.socketpair(socket.AF_UNIX)
     with one, two:
-        assert meeting.is_own_user(one)
+        assert protocol.is_own_user(one)
 
 
 def test_a_second_one_says_so(serving, index, settings):
@@ -215,7 +215,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_made_short(tmp_path, monkeypatc
     deep.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     path = socket_path(tmp_path)
-    assert len(os.fsencode(path)) <= meeting.LONGEST_PATH
+    assert len(os.fsencode(path)) <= protocol.LONGEST_PATH
     assert path.parent.name == f"mmsearch-{os.getuid()}"
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.responses import PlainTextResponse
 
-from mmsearch.server.running import answering
+from mmsearch.server.serve import answering
 from mmsearch.server.targets import origin_form
 
 HOST = [(b"host", b"photos.example:7788")]

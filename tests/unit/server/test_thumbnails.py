@@ -9,7 +9,7 @@ import pytest
 from mmsearch.core.errors import GoneError
 from mmsearch.core.records import Record
 from mmsearch.core.types import Picture
-from mmsearch.server.kept_files import KeptFiles
+from mmsearch.server.file_cache import KeptFiles
 from mmsearch.server.thumbnails import Size, Thumbnails
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.types import IndexSpec, Training
-from mmsearch.vector_indexes import _codes, _tuning, exact, faiss_fastscan
+from mmsearch.vector_indexes import _fastscan, _tuning, exact, faiss_fastscan
 from tests.gapped import DIM, gapped
 
 N = 20_000
@@ -31,7 +31,7 @@ def written(request, tmp_path_factory):
     path.parent.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "lists":
-            patch.setattr(_codes, "LISTS_FROM", 1000)
+            patch.setattr(_fastscan, "LISTS_FROM", 1000)
         stamp = faiss_fastscan.write(SPEC, blocks(), path, Training(TRAINING))
     return path, stamp, request.param
 
@@ -174,9 +174,9 @@ def test_too_few_queries_are_nothing_to_learn_from():
 
 
 def test_lists_are_the_root_in_powers_of_two():
-    assert _codes.lists_for(1_000_000) == 0
-    assert _codes.lists_for(10_000_000) == 4096
-    assert _codes.lists_for(10**9) == _codes.MOST_LISTS
+    assert _fastscan.lists_for(1_000_000) == 0
+    assert _fastscan.lists_for(10_000_000) == 4096
+    assert _fastscan.lists_for(10**9) == _fastscan.MOST_LISTS
 
 
 def test_depths_and_probes_ascend():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmsearch.core import device_memory
+from mmsearch.core import gpu_memory
 from mmsearch.core.errors import DeviceMemoryError
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
@@ -46,7 +46,7 @@ def index(vectors):
 @pytest.fixture
 def handed_back(monkeypatch):
     times = []
-    monkeypatch.setattr(device_memory, "_hand_back", [lambda: times.append(1)])
+    monkeypatch.setattr(gpu_memory, "_hand_back", [lambda: times.append(1)])
     return times
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core import threads
-from mmsearch.core.ranking import best, row_scores
+from mmsearch.core.ordering import best, row_scores
 from mmsearch.vector_indexes import _products, _scan
 from mmsearch.vector_indexes._products import FEWEST, best_by_products
 from mmsearch.vector_indexes._rows import StoredRows

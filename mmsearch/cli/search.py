@@ -1,0 +1,160 @@
+"""``mmsearch query`` and ``mmsearch similar``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from mmsearch.cli.fast_args import turned
+from mmsearch.cli.options import (
+    After,
+    AsJson,
+    Before,
+    Camera,
+    Device,
+    Format,
+    Home,
+    IndexName,
+    MinHeight,
+    MinWidth,
+    Mode,
+    Near,
+    Orientation,
+    PathGlob,
+    Tag,
+    Verbose,
+    Where,
+    check_device,
+)
+
+Count = Annotated[int, typer.Option("-k", help="How many hits at most.", metavar="N")]
+MinScore = Annotated[
+    float | None,
+    typer.Option(help="Leave out hits with a lower score.", metavar="X"),
+]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(help="Leave out hits that are less sure than this, 0 to 1.", metavar="P"),
+]
+Paths = Annotated[
+    bool,
+    typer.Option(
+        "--paths",
+        help="Print only absolute paths, one a line; escaped on a terminal, exact in a pipe.",
+    ),
+]
+Paths0 = Annotated[
+    bool, typer.Option("--print0", "-0", help="Print only absolute paths, each ended by NUL.")
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(help="Write a contact sheet of the hits: .png, .jpg or .html.", metavar="FILE"),
+]
+Open = Annotated[
+    bool, typer.Option("--open", help="Open the sheet, or else the best hit, in a viewer.")
+]
+
+
+class QueryCommand(TyperCommand):
+    """A command whose arguments may be negative terms: ``street -people``."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """As click does, once ``-people`` stands as ``--not people``."""
+        return super().parse_args(ctx, turned(args))
+
+
+def query(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="A description, in the query language.", show_default=False),
+    ] = None,
+    k: Count = 10,
+    name: IndexName = "default",
+    home: Home = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--not", help="What pictures should not look like; -WORD says the same.", metavar="TEXT"
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="A picture that they should look like.", metavar="FILE"),
+    ] = None,
+    mode: Mode = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(
+            help="What joins look and texts: weighted_sum or reciprocal_rank.", metavar="NAME"
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help='Phrasing of the description, such as "a photo of {}".', metavar="TEXT"),
+    ] = None,
+    path: PathGlob = None,
+    after: After = None,
+    before: Before = None,
+    min_width: MinWidth = None,
+    min_height: MinHeight = None,
+    orientation: Orientation = None,
+    file_format: Format = None,
+    camera: Camera = None,
+    near: Near = None,
+    tag: Tag = None,
+    where: Where = None,
+    min_score: MinScore = None,
+    min_confidence: MinConfidence = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Answer each line of a file, as JSON lines; - reads stdin.", metavar="FILE"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    paths: Paths = False,
+    print0: Paths0 = False,
+    sheet: Sheet = None,
+    open_: Open = False,
+    device: Device = None,
+    verbose: Verbose = False,
+) -> None:
+    """Find pictures by describing them.
+
+    Terms are joined by + and -; a number before a term weighs it; a path is a picture.
+
+    Example: mmsearch query "2:golden retriever + snow -people" -k 5 --after 2020 --sheet dogs.html
+    """
+    check_device(device)
+    given = dict(locals())
+    from mmsearch.cli import search_command
+
+    search_command.query(**given)
+
+
+def similar(
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    k: Count = 10,
+    name: IndexName = "default",
+    home: Home = None,
+    min_score: MinScore = None,
+    as_json: AsJson = False,
+    paths: Paths = False,
+    print0: Paths0 = False,
+    sheet: Sheet = None,
+    open_: Open = False,
+    device: Device = None,
+    verbose: Verbose = False,
+) -> None:
+    """Find pictures that look like a picture.
+
+    Example: mmsearch similar ./windmill.jpg
+    """
+    check_device(device)
+    given = dict(locals())
+    from mmsearch.cli import search_command
+
+    search_command.similar(**given)

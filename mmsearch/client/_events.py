@@ -1,0 +1,59 @@
+"""Server-sent events of a job."""
+
+from __future__ import annotations
+
+import json
+
+from mmsearch.client._endpoint import Address
+from mmsearch.client.models import RemoteJob, job_of, understood
+from mmsearch.core.errors import ServerError, UnreachableError
+
+
+class JobEvents:
+    """Reads the events of a job, line by line.
+
+    Args:
+        address: Of the server, to be named in errors.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._data: list[str] = []
+        self._running = True
+
+    def read(self, line: str) -> RemoteJob | None:
+        """A job as it is now, if a line ends an event.
+
+        Args:
+            line: Without its end.
+
+        Raises:
+            ServerError: What the event says is no job.
+        """
+        if line:
+            name, _, value = line.partition(":")
+            if name == "data":
+                self._data.append(value.removeprefix(" "))
+            return None
+        if not self._data:
+            return None
+        data, self._data = "\n".join(self._data), []
+        try:
+            answer = json.loads(data)
+        except ValueError as error:
+            raise ServerError("An event of the server is no JSON.") from error
+        job = understood(job_of, answer)
+        self._running = job.running
+        return job
+
+    def end(self) -> None:
+        """Nothing more comes.
+
+        Raises:
+            UnreachableError: The job has not ended.
+        """
+        if self._running:
+            raise UnreachableError(
+                self._address.silence("it stopped telling of a job that has not ended"),
+                "Ask for the job again, or start it once more: what was committed stays.",
+            )

@@ -1,0 +1,184 @@
+"""What is sent to a server, as values."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmsearch.client.models import RemotePicture
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
+from mmsearch.core.files import expand_user
+from mmsearch.core.queries import Filters
+
+K_LIMIT = 1000
+"""So many hits of a query a server tells."""
+
+PAGE_LIMIT = 200
+"""Hits of one response."""
+
+TEXTS_LIMIT = 100
+"""Texts of one request."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request.
+
+    Attributes:
+        method: HTTP's.
+        path: Of the URL, on the server.
+        params: Of the URL.
+        body: Is sent as JSON, if it is not None.
+        form: Is sent beside `picture`, or by itself.
+        picture: Content of a picture file that is sent.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    form: Mapping[str, str | list[str]] = field(default_factory=dict)
+    picture: bytes | None = field(default=None, repr=False)
+
+    def arguments(self) -> dict[str, Any]:
+        """As httpx takes it, but for the method and the URL.
+
+        Raises:
+            UsageError: The body cannot be written as JSON.
+        """
+        if self.picture is not None:
+            return {"data": dict(self.form), "files": {"picture": ("picture", self.picture)}}
+        if self.form:
+            return {"data": dict(self.form)}
+        if self.body is None:
+            return {"params": dict(self.params)}
+        content = _json(self.body).encode()
+        return {"content": content, "headers": {"Content-Type": "application/json"}}
+
+
+def search_body(
+    query: str,
+    *,
+    without: Iterable[str] = (),
+    like: Iterable[int | RemotePicture] = (),
+    like_url: Iterable[str] = (),
+    filters: Mapping[str, Any] | Filters | None = None,
+    mode: str | None = None,
+    min_score: float | None = None,
+    min_confidence: float | None = None,
+) -> dict[str, Any]:
+    """A query; see `mmsearch.Client.search`.
+
+    Raises:
+        UsageError: There is a condition among the filters that is no text.
+    """
+    return {
+        "query": query,
+        "not": list(without),
+        "like": [id_of(picture) for picture in like],
+        "like_url": list(like_url),
+        "filters": filters_body(filters),
+        "mode": mode,
+        "min_score": min_score,
+        "min_confidence": min_confidence,
+    }
+
+
+def picture_form(query: str, **more: Any) -> dict[str, str | list[str]]:
+    """What goes with a picture that is sent.
+
+    Args:
+        query: May be empty.
+        **more: As `search_body` takes it, but for ``like`` and ``like_url``.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    body = search_body(query, **more)
+    form = {"query": query, "not": body["not"], "filters": _json(body["filters"])}
+    rest = {name: body[name] for name in ("mode", "min_score", "min_confidence")}
+    return form | {name: str(value) for name, value in rest.items() if value is not None}
+
+
+def filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
+    """Filters as a server takes them.
+
+    Raises:
+        UsageError: There is a condition among them that is no text.
+    """
+    if not isinstance(filters, Filters):
+        return dict(filters or {})
+    if filters.where is not None:
+        raise UsageError(
+            "A condition that was read already cannot be sent.",
+            "Give the filters as a mapping: {'where': 'width > 2*height'}.",
+        )
+    near = filters.near
+    return {
+        "path": list(filters.paths),
+        "after": filters.after,
+        "before": filters.before,
+        "min_width": filters.min_width,
+        "min_height": filters.min_height,
+        "orientation": filters.orientation,
+        "format": list(filters.formats),
+        "camera": list(filters.cameras),
+        "near": None if near is None else f"{near.latitude!r},{near.longitude!r},{near.km!r}",
+        "tag": list(filters.tags),
+    }
+
+
+def id_of(picture: int | RemotePicture) -> int:
+    """A picture's id."""
+    return picture.id if isinstance(picture, RemotePicture) else picture
+
+
+def url_of(image: object) -> str | None:
+    """The URL that stands for a picture; None: it is not one."""
+    if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
+        return image
+    return None
+
+
+def picture_bytes(image: bytes | str | os.PathLike[str]) -> bytes:
+    """The content of a picture file.
+
+    Args:
+        image: The content itself, or a path on this machine.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
+    if isinstance(image, bytes):
+        return image
+    path = expand_user(image)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{display_path(path)} cannot be read: {error.strerror}.") from error
+
+
+def refuse_k(k: int) -> None:
+    """Refuse numbers of hits that no server answers with.
+
+    Raises:
+        InvalidQueryError: It is one.
+    """
+    if not 1 <= k <= K_LIMIT:
+        raise InvalidQueryError(
+            f"{k} hits cannot be had from a server.", f"Ask for 1 to {K_LIMIT}."
+        )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"What is asked for cannot be sent: {error}.",
+            "Use texts, plain and finite numbers, and lists of them.",
+        ) from error

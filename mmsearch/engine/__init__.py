@@ -1,1 +1,0 @@
-"""The use cases: indexing and searching. Sees protocols only."""

@@ -1,0 +1,1 @@
+"""Files in, segments and vector indexes out."""

@@ -1,0 +1,37 @@
+"""Pictures that have vectors are decoded and encoded once more, for what was not kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from mmsearch.core.catalog import Catalog
+from mmsearch.core.records import FailedFile, ShardCommit, StoredPicture
+from mmsearch.indexing.encode import Shard, ShardEncoder, content_again
+
+
+def reencode(
+    catalog: Catalog, encode: ShardEncoder, pages: Iterable[Sequence[StoredPicture]]
+) -> list[FailedFile]:
+    """Encode pictures again; each page is committed and takes the place of the former vectors.
+
+    Args:
+        catalog: Open for writing.
+        encode: The worker.
+        pages: Pictures, some hundred at a time; a page is drawn when the last one is committed.
+
+    Returns:
+        Files that could not be read; their pictures keep the vectors that they have.
+    """
+    failed = []
+    for page in pages:
+        first_id, number = catalog.next_numbers()
+        contents = tuple(replace(content_again(item), replaces=item.id) for item in page)
+        encoded = encode(Shard(number, first_id, contents))
+        paths = {item.digest: item.path for item in page}
+        failed += [
+            FailedFile(paths[digest], failure.reason) for digest, failure in encoded.failed.items()
+        ]
+        root = catalog.roots()[0]
+        catalog.commit_shard(ShardCommit(root.id, 0, encoded.segment, encoded.pictures))
+    return failed

@@ -1,0 +1,1 @@
+"""Check, repair, copy and compact an index."""

@@ -1,0 +1,237 @@
+"""Immutable files of vectors: the truth from which every vector index is built.
+
+A segment is an uncompressed .npz with ``ids`` int64 (n,) and ``image`` float16 (n, dim), and, where
+pictures have texts, ``text`` float16 (m, dim), ``text_rows`` int64 (m,), ascending: the row of the
+picture that each belongs to, and ``text_kinds`` bytes (m,). ``facts`` say what the rows are; see
+`storage.segment_metadata`. Fused vectors are not kept: they are made from these when they are
+needed, so that another fusion needs no encoder.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from mmsearch.core.errors import DamagedFileError, VectorError
+from mmsearch.core.records import Segment
+from mmsearch.core.types import Ids, TextVectors, Vectors
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.storage.atomic import (
+    REPAIR,
+    map_file,
+    open_index_file,
+    publish_bytes,
+    read_verified,
+    read_whole,
+    stamp_of,
+)
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segment_metadata import SegmentFacts, pack, unpack
+
+HEADER_BYTES = 1024
+"""An array's header is shorter: it names its type and its shape."""
+
+_UNREADABLE = (
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    VectorError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What damage makes of reading an archive from memory; never what a disk or the memory refuses."""
+
+
+@dataclass(frozen=True)
+class SegmentVectors:
+    """What a segment holds.
+
+    Attributes:
+        ids: int64 (n,), ascending.
+        images: (n, dim).
+        texts: For each picture, the vectors of its texts.
+    """
+
+    ids: Ids
+    images: Vectors
+    texts: Sequence[TextVectors]
+
+
+def no_texts(dim: int) -> TextVectors:
+    """Of a picture without texts."""
+    return TextVectors((), np.empty((0, dim), dtype=np.float32))
+
+
+def write_segment(
+    layout: IndexLayout, number: int, vectors: SegmentVectors, facts: SegmentFacts | None = None
+) -> Segment:
+    """Write vectors durably; they count once the catalog names the segment.
+
+    Args:
+        layout: The index.
+        number: Of the segment, never used before.
+        vectors: At least one picture's.
+        facts: Of the same pictures.
+
+    Returns:
+        The segment, with its checksum.
+    """
+    arrays: dict[str, Any] = {"ids": vectors.ids, "image": vectors.images.astype(np.float16)}
+    counts = [len(own.kinds) for own in vectors.texts]
+    if any(counts):
+        kinds = [kind.encode() for own in vectors.texts for kind in own.kinds]
+        arrays["text"] = np.concatenate([own.vectors for own in vectors.texts]).astype(np.float16)
+        arrays["text_rows"] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        arrays["text_kinds"] = np.array(kinds)
+    if facts is not None:
+        arrays["facts"] = pack(facts)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    stamp = publish_bytes(layout.segment(number), buffer.getbuffer())
+    return Segment(number, stamp, len(vectors.ids), vectors.images.shape[1])
+
+
+def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
+    """The vectors of a segment, rows of norm 1.
+
+    Raises:
+        DamagedFileError: The file is missing, or is not what the catalog says.
+    """
+    path = layout.path(segment.stamp)
+    content = read_whole(path, segment.stamp)
+    with _arrays(path, content) as arrays:
+        return _vectors(arrays)
+
+
+def read_images(
+    layout: IndexLayout, segment: Segment, ids: Sequence[int], *, verified: bool
+) -> Vectors:
+    """The image vectors of some pictures of a segment; those of others are not read.
+
+    Args:
+        layout: The index.
+        segment: That holds them.
+        ids: Of the pictures.
+        verified: The file was compared with its checksum before.
+
+    Returns:
+        float32 (n, dim), in the order of ``ids``.
+
+    Raises:
+        DamagedFileError: The file is missing, is not what the catalog says, or holds no such id.
+    """
+    path, stamp = layout.path(segment.stamp), segment.stamp
+    content = map_file(path, stamp.bytes) if verified else read_verified(path, stamp)
+    with _arrays(path) as arrays:
+        rows = _rows_in_place(content, arrays.zip.getinfo("image.npy"))
+        held = arrays["ids"]
+        if not np.isin(ids, held).all():
+            raise ValueError("a picture that belongs to it is not in it")
+        return as_unit_vectors(rows[[int(np.argmax(held == image_id)) for image_id in ids]])
+
+
+def read_with_facts(
+    layout: IndexLayout, segment: Segment
+) -> tuple[SegmentVectors, SegmentFacts | None]:
+    """A segment, and what it says of its rows: None for one that an older version wrote.
+
+    Raises:
+        DamagedFileError: The file is missing, or is not what the catalog says.
+    """
+    path = layout.path(segment.stamp)
+    content = read_whole(path, segment.stamp)
+    with _arrays(path, content) as arrays:
+        return _vectors(arrays), unpack(arrays["facts"]) if "facts" in arrays else None
+
+
+def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
+    """A segment of which no catalog says anything; its own checksums (CRC-32) are checked.
+
+    Raises:
+        DamagedFileError: It is damaged, or says nothing of its rows.
+    """
+    with open_index_file(path) as file:
+        content = file.read()
+    _refuse_damaged_archive(path, content)
+    with _arrays(path, content) as arrays:
+        vectors = _vectors(arrays)
+        facts = unpack(arrays["facts"])
+        if [item.id for item in facts.pictures] != vectors.ids.tolist():
+            raise ValueError("its facts are of other rows")
+    rows, dim = vectors.images.shape
+    return Segment(int(path.stem), stamp_of(path, content), rows, dim), facts
+
+
+def _refuse_damaged_archive(path: Path, content: bytes) -> None:
+    """Compare the CRC-32 of every array before a damaged header can ask for all of the memory.
+
+    Raises:
+        DamagedFileError: One is another, or it is no archive.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except _UNREADABLE as error:
+        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
+    if damaged is not None:
+        raise DamagedFileError(f"{path} is damaged: {damaged} does not match its CRC.", REPAIR)
+
+
+@contextmanager
+def _arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
+    """The arrays of a file, each read when it is asked for; or of its content."""
+    try:
+        with (
+            open_index_file(path) if content is None else io.BytesIO(content) as source,
+            np.load(source, allow_pickle=False) as arrays,
+        ):
+            yield arrays
+    except _UNREADABLE as error:
+        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
+
+
+def _rows_in_place(content: NDArray[np.uint8], member: zipfile.ZipInfo) -> NDArray[np.float16]:
+    """The float16 (n, dim) of a member that is not compressed, where they lie in the file."""
+    # The 30 bytes of a local header end with the lengths of two fields (APPNOTE.TXT, 4.3.7).
+    begins = member.header_offset + 30
+    begins += int(content[begins - 4 : begins].view("<u2").sum())
+    header = io.BytesIO(content[begins : begins + HEADER_BYTES].tobytes())
+    if member.compress_type != zipfile.ZIP_STORED or npy.read_magic(header) != (1, 0):
+        raise ValueError("its vectors are not stored as they should be")
+    shape, _, dtype = npy.read_array_header_1_0(header)
+    begins += header.tell()
+    content = content[begins : begins + math.prod(shape) * dtype.itemsize]
+    rows: NDArray[np.float16] = content.view(dtype).reshape(shape)
+    return rows
+
+
+def _vectors(arrays: Any) -> SegmentVectors:
+    ids = arrays["ids"].astype(np.int64)
+    images = as_unit_vectors(arrays["image"])
+    if len(ids) != len(images):
+        raise ValueError(f"it has {len(ids)} ids for {len(images)} vectors")
+    if "text" not in arrays:
+        return SegmentVectors(ids, images, [no_texts(images.shape[1])] * len(ids))
+    vectors = as_unit_vectors(arrays["text"])
+    kinds = [kind.decode() for kind in arrays["text_kinds"].tolist()]
+    ends = np.searchsorted(arrays["text_rows"], np.arange(len(ids) + 1))
+    spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    texts = [TextVectors(tuple(kinds[a:b]), vectors[a:b]) for a, b in spans]
+    return SegmentVectors(ids, images, texts)

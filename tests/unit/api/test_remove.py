@@ -1,0 +1,53 @@
+"""An index is removed whole, or can be removed again until nothing is left of it."""
+
+import os
+import shutil
+
+import pytest
+
+import mmsearch as library
+from mmsearch.core.errors import UnknownIndexError
+from mmsearch.core.requests import IndexRequest
+from mmsearch.storage.layout import IndexLayout
+from tests.toy import toy_indexer
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.toy").write_text("1")
+    with toy_indexer(IndexLayout(tmp_path / "home" / "default")) as indexer:
+        indexer.run(IndexRequest(os.fsencode(tmp_path / "photos")))
+    return tmp_path / "home"
+
+
+def remove(home):
+    with library.open_index(home=home) as index:
+        index.remove()
+
+
+def fail_to_delete(monkeypatch):
+    def rmtree(path, *_, **__):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_removal_that_fails_half_way_goes_on_when_it_is_repeated(home, monkeypatch, linked):
+    if linked:
+        (home / "default").rename(home / "elsewhere")
+        (home / "default").symlink_to(home / "elsewhere")
+    with monkeypatch.context() as patch:
+        fail_to_delete(patch)
+        with pytest.raises(library.MMSearchError):
+            remove(home)
+    assert [path.name for path in home.iterdir() if not path.is_symlink()] == [".default.removed"]
+    remove(home)
+    assert list(home.iterdir()) == []
+
+
+def test_what_is_not_there_cannot_be_removed(home):
+    remove(home)
+    with pytest.raises(UnknownIndexError):
+        remove(home)

@@ -1,0 +1,94 @@
+"""In the place of a command, and back."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from mmsearch.cli import search_command, serve
+from mmsearch.cli.output import warn
+from mmsearch.resident.protocol import Call, Stream, is_possible
+
+pytestmark = pytest.mark.skipif(not is_possible(), reason="no Unix domain sockets")
+
+
+class Index:
+    """As much of an index as is asked of it before a query."""
+
+    def exists(self):
+        return True
+
+
+@pytest.fixture
+def call(tmp_path):
+    return Call(
+        {},
+        ["query", "a dog"],
+        str(tmp_path),
+        {"COLUMNS": "33", "TZ": "Asia/Tokyo"},
+        Stream(True, "utf-16-le", "strict"),
+        Stream(False, "ascii", "backslashreplace"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def back(monkeypatch):
+    """Each test ends where it began, although the process that stays moves to the root."""
+    monkeypatch.chdir(os.getcwd())
+
+
+def test_it_is_where_the_command_is_and_sees_what_it_sees(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("LINES", "5")
+    before = (dict(os.environ), sys.stdout, sys.stderr, time.tzname)
+    index = Index()
+
+    def query(*, text, opened):
+        with opened("default", None, None) as own:
+            assert own is index
+        assert text == ["a dog"]
+        assert os.getcwd() == str(tmp_path)
+        assert (os.environ["COLUMNS"], "LINES" in os.environ) == ("33", False)
+        assert time.tzname == ("JST", "JST")
+        assert (sys.stdout.isatty(), sys.stderr.isatty()) == (True, False)
+        warn("caf\u00e9")
+        sys.stdout.write("1\n")
+        sys.stdout.buffer.write(b"\xff")
+        sys.stdout.buffer.flush()
+        warn("end")
+
+    monkeypatch.setattr(search_command, "query", query)
+    assert serve._answer(index, call) == [
+        (2, b"caf\\xe9\n"),
+        (1, b"1\0\n\0\xff"),
+        (2, b"end\n"),
+    ]
+    assert (dict(os.environ), sys.stdout, sys.stderr, time.tzname) == before
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"folder": "/no/such/folder"},
+        {"folder": "a\0b"},
+        {"environment": {"COLUMNS": 5}},
+        {"output": Stream(False, "no encoding", "strict")},
+        {"arguments": ["status"]},
+        {"arguments": ["query", "--nonsense"]},
+    ],
+)
+def test_an_odd_call_is_left_to_whoever_calls(call, monkeypatch, odd):
+    monkeypatch.setattr(search_command, "query", lambda **values: None)
+    before = (dict(os.environ), sys.stdout, sys.stderr)
+    assert serve._answer(Index(), call._replace(**odd)) is None
+    assert (dict(os.environ), sys.stdout, sys.stderr) == before
+
+
+@pytest.mark.parametrize("failure", [ValueError("odd"), SystemExit(3), KeyboardInterrupt()])
+def test_what_fails_is_left_to_whoever_calls(call, monkeypatch, failure):
+    def query(**values):
+        warn("half of an answer")
+        raise failure
+
+    monkeypatch.setattr(search_command, "query", query)
+    assert serve._answer(Index(), call) is None

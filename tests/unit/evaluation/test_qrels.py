@@ -1,0 +1,181 @@
+"""Captioned sets in every format that is known."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmsearch.core.errors import SourceError
+from mmsearch.evaluation.qrels import Judgment, Relevance, read_judgments
+
+COCO = {
+    "images": [{"id": 7, "file_name": "7.jpg"}, {"id": 8, "file_name": "8.jpg"}],
+    "annotations": [
+        {"image_id": 7, "caption": "a red car "},
+        {"image_id": 8, "caption": "a dog"},
+        {"image_id": 8, "caption": "a red car"},
+    ],
+}
+EXPECTED = [("a red car", {"7.jpg", "8.jpg"}), ("a dog", {"8.jpg"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "path,caption\n7.jpg,a red car\n8.jpg,a dog\n8.jpg,a red car\n"),
+        ("a.csv", "query;paths\na red car;7.jpg|8.jpg\na dog;8.jpg\n"),
+        ("a.tsv", "path\tclass\n7.jpg\ta red car\n8.jpg\ta dog\n./8.jpg\ta  red car\n"),
+        ("a.csv", "\ufeffpath,caption\n7.jpg,a red car\n8.jpg,a dog\n8.jpg,a red car\n"),
+        (
+            "a.jsonl",
+            '{"query": "a red car", "paths": ["7.jpg", "8.jpg"]}\n\n'
+            '{"query": "a dog", "path": "8.jpg"}\n',
+        ),
+        ("captions.json", json.dumps(COCO)),
+        ("results.token", "7.jpg#0\ta red car\n8.jpg#0\ta dog\n8.jpg#1\ta red car\n"),
+        ("captions.txt", "image, caption\n7.jpg, a red car\n8.jpg, a dog\n8.jpg, a red car\n"),
+        ("r.csv", "image_name| comment_number| comment\n7.jpg| 0| a red car\n8.jpg| 0| a dog\n"
+         "8.jpg| 1| a red car\n"),
+    ],
+)  # fmt: skip
+def test_formats(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    assert read_judgments(path) == [Judgment(q, frozenset(own)) for q, own in EXPECTED]
+
+
+def karpathy(name="dog.jpg", split="test", *sentences, **more):
+    raw = [{"raw": sentence, "tokens": []} for sentence in sentences]
+    return {"filename": name, "imgid": 0, "split": split, "sentences": raw} | more
+
+
+DATASET = {
+    "dataset": "coco",
+    "images": [
+        karpathy("1.jpg", "train", "a red car", filepath="train2014"),
+        karpathy("2.jpg", "test", "a dog", "a  red car ", filepath="val2014"),
+        karpathy("3.jpg", "val", "a cat", filepath="val2014"),
+        karpathy("4.jpg", "test", "a dog"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        (None, [("a dog", {"2.jpg", "4.jpg"}), ("a red car", {"2.jpg"})]),
+        ("test", [("a dog", {"2.jpg", "4.jpg"}), ("a red car", {"2.jpg"})]),
+        ("val", [("a cat", {"3.jpg"})]),
+        (
+            "all",
+            [
+                ("a red car", {"1.jpg", "2.jpg"}),
+                ("a dog", {"2.jpg", "4.jpg"}),
+                ("a cat", {"3.jpg"}),
+            ],
+        ),
+    ],
+)
+def test_a_split_of_karpathy(tmp_path, split, expected):
+    path = tmp_path / "dataset_coco.json"
+    path.write_text(json.dumps(DATASET), encoding="utf-8")
+    found = read_judgments(path, split=split)
+    assert found == [Judgment(q, frozenset(own)) for q, own in expected]
+
+
+def test_folders_tell_pictures_of_one_name_apart(tmp_path):
+    path = tmp_path / "dataset.json"
+    images = [karpathy("1.jpg", "test", query, filepath=query) for query in ("a", "b")]
+    path.write_text(json.dumps({"images": images}), encoding="utf-8")
+    assert read_judgments(path) == [
+        Judgment("a", frozenset({"a/1.jpg"})),
+        Judgment("b", frozenset({"b/1.jpg"})),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "split", "said"),
+    [
+        (
+            DATASET,
+            "dev",
+            r"has no split 'dev'\. Choose one with --split: test, train, val or all\.",
+        ),
+        (COCO, "test", "has no splits. Leave out --split."),
+        ({"images": [{"sentences": []}]}, None, "is not a dataset of Karpathy"),
+        ({"images": [karpathy(), 5]}, None, "is not a dataset of Karpathy"),
+        ({"images": [karpathy() | {"sentences": 7}]}, None, "is not a dataset of Karpathy"),
+        ({"images": [karpathy() | {"sentences": [{}]}]}, None, "is not a dataset of Karpathy"),
+        ({"images": [karpathy("a.jpg", "test")]}, None, "holds no query"),
+        ({"images": 5}, None, "is not a caption file of COCO"),
+        ({"images": [5, None]}, None, "is not a caption file of COCO"),
+        ([1], None, "is not a caption file of COCO"),
+        ("x", "test", "has no splits"),
+    ],
+)
+def test_a_json_that_is_no_dataset_gets_a_sentence(tmp_path, content, split, said):
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(SourceError, match=said):
+        read_judgments(path, split=split)
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, ""])
+def test_what_is_no_json_gets_a_sentence(tmp_path, content):
+    path = tmp_path / "dataset.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SourceError, match="is no JSON"):
+        read_judgments(path)
+
+
+def test_a_table_has_no_splits(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("path,caption\n7.jpg,a dog\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="has no splits"):
+        read_judgments(path, split="test")
+
+
+def test_another_column_and_a_template(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("path,caption,word\na.jpg,long text,dog\n")
+    assert read_judgments(path, "word", "a photo of a {}") == [
+        Judgment("a photo of a dog", frozenset({"a.jpg"}))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.csv", "path,word_count\na.jpg,3\n", "no column named"),
+        ("a.csv", "caption\na dog\n", "no column of paths"),
+        ("a.csv", "path,caption\n", "no query"),
+        ("a.csv", "", "no query"),
+        ("a.json", "[1, 2]", "not a caption file of COCO"),
+        ("a.jsonl", "{broken", "line 1 is not JSON"),
+        ("a.jsonl", "[1]", "no JSON object"),
+        ("a.token", "7.jpg#0\ta car\nbroken\n", "line 2"),
+    ],
+)
+def test_what_is_no_set_is_refused_by_name(tmp_path, name, content, complaint):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(SourceError, match=complaint) as refusal:
+        read_judgments(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"path,caption\na.jpg,caf\xe9\n")
+    with pytest.raises(SourceError, match="UTF-8"):
+        read_judgments(path)
+
+
+def test_a_hit_is_known_by_its_whole_path_or_else_by_its_end():
+    names = frozenset({"x/a.jpg", "a.jpg", "deep/x/a.jpg"})
+    relevance = Relevance([Judgment("q", names)], Path("/set"))
+    assert relevance.name_of(Path("/set/a.jpg")) == "a.jpg"
+    assert relevance.name_of(Path("/elsewhere/deep/x/a.jpg")) == "deep/x/a.jpg"
+    assert relevance.name_of(Path("/elsewhere/x/a.jpg")) == "x/a.jpg"
+    assert relevance.name_of(Path("/elsewhere/b.jpg")) is None
+    assert len(set(relevance.ranked([Path("/p/b.jpg"), Path("/q/b.jpg")]))) == 2

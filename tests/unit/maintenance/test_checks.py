@@ -1,0 +1,45 @@
+"""What a check of a vector index takes for damage."""
+
+import numpy as np
+
+from mmsearch.core.ordering import exhaustive, stack
+from mmsearch.core.types import Ranking
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.maintenance.checks import _wrong
+
+ROWS = as_unit_vectors(np.random.default_rng(0).standard_normal((50, 8)))
+IDS = np.arange(50, dtype=np.int64)
+
+
+def truth(queries, k):
+    return stack([exhaustive(IDS, ROWS, query, k) for query in queries], k)
+
+
+class Missing:
+    """Finds all true neighbours but the third."""
+
+    score_tolerance = 1e-5
+
+    def __init__(self, facts, shift=0.0):
+        self.facts = facts
+        self._shift = shift
+
+    def search(self, queries, k):
+        found = truth(queries, k + 1)
+        ids, scores = (np.delete(part, 2, axis=1) for part in (found.ids, found.scores))
+        return Ranking(ids, scores + np.float32(self._shift))
+
+
+APPROXIMATE = {"recall": 1.0, "recall_low": 1.0, "recall_high": 1.0}
+
+
+def test_an_approximate_index_may_miss_a_neighbour_whatever_recall_was_measured():
+    assert _wrong(Missing(APPROXIMATE), ROWS[:6], truth(ROWS[:6], 5)) == 0
+
+
+def test_an_exact_index_may_not():
+    assert _wrong(Missing({"recall": 1.0}), ROWS[:6], truth(ROWS[:6], 5)) == 6
+
+
+def test_scores_must_be_true_ones_in_either():
+    assert _wrong(Missing(APPROXIMATE, shift=0.1), ROWS[:6], truth(ROWS[:6], 5)) == 6

@@ -1,0 +1,497 @@
+"""Sound, damaged or unknown: what a check says, and that a repair changes only proved damage."""
+
+import errno
+import hashlib
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mmsearch as library
+from mmsearch.core import plugins
+from mmsearch.core.errors import InspectionError, MMSearchError, StateError
+from mmsearch.core.requests import IndexRequest
+from mmsearch.core.types import FusionSpec, IndexSpec
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import index_builder
+from mmsearch.factories.plugins import make_fusion, vector_index_plugin
+from mmsearch.maintenance.checks import check_built
+from mmsearch.modalities._texts.table import read_captions
+from mmsearch.storage.layout import IndexLayout
+from tests.toy import ToyEncoder, toy_indexer
+
+PICTURES = 60
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory):
+    """The folder of a toy index with a caption for each picture, and one broken picture.
+
+    The folder of the pictures is gone, so that a repair needs no encoder.
+    """
+    folder = tmp_path_factory.mktemp("verdicts")
+    photos = folder / "photos"
+    photos.mkdir()
+    for number in range(PICTURES):
+        (photos / f"{number:03}.toy").write_text(str(number))
+    (photos / "broken.toy").write_text("bad")
+    table = folder / "captions.csv"
+    lines = [f"{number:03}.toy,caption {number}" for number in range(PICTURES)]
+    table.write_text("path,caption\n" + "\n".join(lines) + "\n")
+    layout = IndexLayout(folder / "home" / "default")
+    captions = read_captions(table, os.fsencode(photos))
+    with toy_indexer(layout, vector_index="faiss_flat", captions=captions) as indexer:
+        indexer.run(IndexRequest(os.fsencode(photos)))
+    photos.rename(folder / "elsewhere")
+    return layout.folder
+
+
+@pytest.fixture
+def layout(indexed, tmp_path):
+    shutil.copytree(indexed, tmp_path / "home" / "default")
+    return IndexLayout(tmp_path / "home" / "default")
+
+
+def open_index(layout):
+    return library.open_index(layout.name, home=layout.folder.parent)
+
+
+def check(layout):
+    with open_index(layout) as index:
+        return index.check()
+
+
+def repair(layout):
+    with open_index(layout) as index:
+        return index.repair()
+
+
+def content_of(layout):
+    """Every file of the index but the lock's, as digests."""
+    return {
+        str(path.relative_to(layout.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in layout.folder.rglob("*")
+        if path.is_file() and not path.name.startswith("lock") and not _is_of_readers(path)
+    }
+
+
+def _is_of_readers(path):
+    """SQLite makes these for any reader."""
+    return path.name.endswith("-shm") or (path.name.endswith("-wal") and not path.stat().st_size)
+
+
+def rows_of(layout):
+    """What only a catalog knows."""
+    with closing(sqlite3.connect(layout.catalog)) as connection:
+        ask = connection.execute
+        return {
+            "roots": ask("SELECT id, name, path FROM roots").fetchall(),
+            "files": ask("SELECT * FROM files ORDER BY id").fetchall(),
+            "captions": ask(
+                "SELECT image_id, file_id, text, table_path FROM texts WHERE source = 'table'"
+                " ORDER BY image_id"
+            ).fetchall(),
+            "settings": ask(
+                "SELECT * FROM settings WHERE key NOT IN ('mmsearch_version', 'unfinished_repair')"
+            ).fetchall(),
+            "runs": ask("SELECT started_at, finished_at, outcome, counts FROM runs").fetchall(),
+            "pictures": ask("SELECT id, digest, file_count, retell FROM images").fetchall(),
+        }
+
+
+# --- every vector index, within its own tolerance ---
+
+
+@pytest.mark.parametrize("fusion", plugins.names("fusions"))
+@pytest.mark.parametrize("name", plugins.names("vector_indexes"))
+def test_every_vector_index_is_sound_under_every_fusion(name, fusion, layout):
+    encoder = ToyEncoder()
+    with catalogs.writing(layout, 0, create=False) as catalog:
+        bound = catalog.identity()
+        builder = index_builder(layout, catalog, lambda: encoder)
+        fusion = make_fusion(FusionSpec(fusion, 0.3))
+        identity = replace(bound, fusion=fusion.spec, vector_index=name)
+        built = builder.build(catalog.segments(), fusion, identity, catalog.superseded())
+        catalog.publish(built, identity)
+    report = check(layout)
+    assert report.verdict == "sound", report.findings
+    assert repair(layout).mended == ()
+
+
+@pytest.mark.parametrize("name", plugins.names("vector_indexes"))
+def test_an_index_of_other_vectors_is_found(name, layout):
+    """A mutant: whole, with the right ids and the right checksum, and wrong."""
+    plugin = vector_index_plugin(name)
+    with catalogs.writing(layout, 0, create=False) as catalog:
+        with catalog.snapshot() as snapshot:
+            built = snapshot.built
+        vectors = as_unit_vectors(
+            np.random.default_rng(0).standard_normal((built.rows, built.settings["dim"]))
+        )
+        ids = np.arange(1, built.rows + 1, dtype=np.int64)
+        path = layout.built(9, plugin.SUFFIX)
+        spec = IndexSpec(name, vectors.shape[1], "cpu")
+        stamp = plugin.write(spec, [(ids, vectors)], path)
+        catalog.publish(replace(built, spec_name=name, stamp=stamp))
+        fusion = make_fusion(catalog.identity().fusion)
+        found = list(check_built(layout, catalog, vector_index_plugin, fusion))
+    assert [finding.weight for finding in found] == ["damage"]
+    assert "find other neighbours" in found[0].message
+    assert check(layout).verdict == "damaged"
+    assert repair(layout).mended == ("The vector index was damaged and is built again.",)
+    assert check(layout).verdict == "sound"
+
+
+# --- what cannot be looked at ---
+
+
+REFUSED = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("000001.npz", number) for number in (*REFUSED, errno.ENOMEM)),
+        ("000001.vectors", errno.EMFILE),
+        ("catalog.checksum", errno.EIO),
+        ("catalog.sqlite", errno.EACCES),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_unknown_and_left_alone(name, number, layout, monkeypatch):
+    before = content_of(layout)
+    plain = os.open
+
+    def refuse(path, *arguments, **more):
+        if os.fspath(path).endswith(name):
+            raise OSError(number, os.strerror(number), str(path))
+        return plain(path, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        report = check(layout)
+        assert report.verdict == "unknown", report.findings
+        assert {finding.weight for finding in report} <= {"unknown", "note"}
+        with pytest.raises(InspectionError) as caught:
+            repair(layout)
+    assert caught.value.exit_code == 4
+    assert content_of(layout) == before
+    assert check(layout).verdict == "sound"
+
+
+def test_memory_that_does_not_suffice_is_unknown(layout, monkeypatch):
+    from mmsearch.maintenance import checks as module
+
+    before = content_of(layout)
+
+    def refuse(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(module, "read_with_facts", refuse)
+    assert check(layout).verdict == "unknown"
+    with pytest.raises(InspectionError):
+        repair(layout)
+    assert content_of(layout) == before
+
+
+CODES = ["FULL", "IOERR", "CANTOPEN", "BUSY", "LOCKED", "READONLY", "PERM", "PROTOCOL", "ERROR"]
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_what_sqlite_cannot_do_is_unknown(name, layout, monkeypatch):
+    from mmsearch.catalog import sqlalchemy_engine
+
+    before = content_of(layout)
+    error = sqlite3.OperationalError(name)
+    error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{name}")
+
+    def refuse(path):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlalchemy_engine, "connect_for_reading", refuse)
+        assert check(layout).verdict == "unknown"
+        with pytest.raises(InspectionError):
+            repair(layout)
+    assert content_of(layout) == before
+
+
+def test_an_index_of_a_newer_version_is_unknown(layout):
+    with closing(sqlite3.connect(layout.catalog)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    layout.catalog.with_suffix(".seal").unlink()
+    before = content_of(layout)
+    report = check(layout)
+    assert report.verdict == "unknown"
+    assert "of a newer mmsearch" in report.findings[-1].message
+    assert "Upgrade mmsearch" in report.findings[-1].message
+    with pytest.raises(InspectionError, match="newer mmsearch"):
+        repair(layout)
+    assert content_of(layout) == before
+
+
+def test_a_newer_version_is_left_alone_also_when_its_seal_does_not_match(layout):
+    with closing(sqlite3.connect(layout.catalog)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = content_of(layout)
+    assert check(layout).verdict == "unknown"
+    with pytest.raises(InspectionError, match="newer mmsearch"):
+        repair(layout)
+    assert content_of(layout) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no such permissions")
+def test_a_folder_that_may_not_be_read_is_unknown(layout, monkeypatch):
+    """As another user sees it; root may read everything, so that scandir is told to refuse."""
+    plain = {name: getattr(os, name) for name in ("scandir", "stat", "lstat")}
+
+    def refuse(name, path, **more):
+        if not isinstance(path, int) and os.fspath(path).startswith(str(layout.folder)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return plain[name](path, **more)
+
+    with monkeypatch.context() as patch:
+        for name in plain:
+            patch.setattr(os, name, lambda path, name=name, **more: refuse(name, path, **more))
+        assert check(layout).verdict == "unknown"
+        with pytest.raises(InspectionError):
+            repair(layout)
+    assert check(layout).verdict == "sound"
+
+
+def test_no_temporary_folder_is_needed(layout, monkeypatch, tmp_path):
+    import tempfile
+
+    for name in ("TMPDIR", "SQLITE_TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert check(layout).verdict == "sound"
+    damage(layout, "files")
+    assert repair(layout).mended
+    assert check(layout).verdict == "sound"
+
+
+def test_a_check_writes_nothing(layout):
+    layout.catalog.with_suffix(".seal").unlink()
+    before = content_of(layout)
+    check(layout)
+    assert content_of(layout) == before
+
+
+def test_a_model_that_is_not_here_is_a_note(layout):
+    report = check(layout)
+    assert [(finding.weight, finding.part) for finding in report] == [("note", "encoder")]
+    assert report.verdict == "sound"
+
+
+# --- what is proved ---
+
+
+def damage(layout, table, bytes_lost=8):
+    """Overwrite the first bytes of the root page of a table."""
+    with closing(sqlite3.connect(layout.catalog)) as connection:
+        rows = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table])
+        page = rows.fetchone()[0] if table != "sqlite_schema" else 1
+    with layout.catalog.open("rb+") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xa5" * bytes_lost)
+
+
+TABLES = ["sqlite_schema", "files", "texts", "roots", "settings", "images", "segments", "runs"]
+
+
+@pytest.mark.parametrize("table", [*TABLES, "words_data", "sqlite_sequence"])
+@pytest.mark.parametrize("bytes_lost", [1, 8])
+def test_a_damaged_root_of_a_table_costs_nothing_below_it(table, bytes_lost, layout):
+    """SQLite reads nothing of such a table; its rows stand in other pages, or behind the damage."""
+    before = rows_of(layout)
+    damage(layout, table, bytes_lost)
+    assert check(layout).verdict == "damaged"
+    report = repair(layout)
+    assert check(layout).verdict == "sound"
+    after = rows_of(layout)
+    # The texts around files are read again if rows were lost, for which their keys are cleared.
+    before["files"], after["files"] = ([row[:9] for row in r["files"]] for r in (before, after))
+    assert after == before, report.not_kept
+    if table not in ("images", "segments", "words_data"):
+        assert "could not all be read" in report.not_kept[0]
+
+
+def test_a_changed_byte_costs_nothing_at_all(layout):
+    before = rows_of(layout)
+    content = bytearray(layout.catalog.read_bytes())
+    content[content.rindex(b"caption 17")] ^= 1
+    layout.catalog.write_bytes(content)
+    report = check(layout)
+    assert report.verdict == "damaged"
+    assert "does not match its checksum" in report.findings[0].message
+    assert repair(layout).not_kept == ()
+    after = rows_of(layout)
+    assert len(after.pop("captions")) == len(before.pop("captions")) == PICTURES
+    for rows in (before, after):
+        # The picture's vectors are of another text than it has.
+        rows["pictures"] = [row[:3] for row in rows["pictures"]]
+    assert after == before
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_catalog_that_is_cut_short(share, layout):
+    before = rows_of(layout)
+    content = layout.catalog.read_bytes()
+    layout.catalog.write_bytes(content[: int(len(content) * share)])
+    assert check(layout).verdict == "damaged"
+    report = repair(layout)
+    assert report.not_kept
+    assert check(layout).verdict == "sound"
+    after = rows_of(layout)
+    assert [row[:2] for row in after["pictures"]] == [row[:2] for row in before["pictures"]]
+    assert [row[2] for row in after["roots"]] == [row[2] for row in before["roots"]]
+    # Captions whose files were lost stay with their pictures until the folder is there.
+    assert {row[::2] for row in after["captions"]} <= {row[::2] for row in before["captions"]}
+
+
+def test_a_catalog_that_is_something_else(layout):
+    before = rows_of(layout)
+    layout.catalog.write_bytes(b"Dear diary, " * 1000)
+    assert check(layout).verdict == "damaged"
+    report = repair(layout)
+    assert any("Captions" in line for line in report.not_kept)
+    assert check(layout).verdict == "sound"
+    assert [row[2] for row in rows_of(layout)["roots"]] == [row[2] for row in before["roots"]]
+
+
+def test_a_damaged_segment_is_not_taken_for_an_unreadable_one(layout):
+    segment = layout.segment(1)
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 1
+    segment.write_bytes(content)
+    report = check(layout)
+    assert report.verdict == "damaged"
+    assert ("damage", "segments/000001.npz") in [(f.weight, f.part) for f in report]
+
+
+@pytest.mark.parametrize("content", [b"", os.urandom(300), b"[]", b'{"check": 1}', b"[" * 99_999])
+def test_a_seal_that_is_damaged(content, layout):
+    before = rows_of(layout)
+    layout.catalog.with_suffix(".seal").write_bytes(content)
+    assert check(layout).verdict == "damaged"
+    assert repair(layout).mended == ("The catalog's seal was damaged; the catalog is sound.",)
+    assert check(layout).verdict == "sound"
+    assert rows_of(layout) == before
+
+
+# --- what a repair leaves when it ends early ---
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("visit", range(1, 12))
+def test_a_killed_repair_loses_nothing(visit, layout, monkeypatch):
+    """The catalog of a killed repair is still known to be damaged, or is whole."""
+    from mmsearch.storage import failpoints
+
+    before = rows_of(layout)
+    damage(layout, "words_data")
+    left = visit
+
+    def reach(point):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        for module in (
+            "catalog.sqlalchemy_engine",
+            "catalog.open",
+            "storage.atomic",
+            "storage.layout",
+        ):
+            patch.setattr(f"mmsearch.{module}.reach", reach)
+        patch.setattr("mmsearch.factories.catalogs.reach", reach)
+        with pytest.raises(Killed):
+            repair(layout)
+    assert failpoints.reach is not reach
+    assert check(layout).verdict == "damaged"
+    repair(layout)
+    assert check(layout).verdict == "sound"
+    assert rows_of(layout) == before
+    assert not (layout.folder / "rebuilding").exists()
+
+
+def test_a_repair_without_room_changes_nothing(layout, monkeypatch):
+    damage(layout, "words_data")
+    before = content_of(layout)
+
+    def refuse(*arguments, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copy2", refuse)
+        with pytest.raises(StateError, match="disk is full"):
+            repair(layout)
+    held = {name: digest for name, digest in content_of(layout).items() if "rebuilding" not in name}
+    assert held == before
+
+
+# --- nonsense in the catalog ---
+
+NONSENSE = [-1, 2**63 - 1, 0.5, "", b"\xff\xfe", "null", "[1", '{"a": 1}', None]
+
+
+def cells_of(path):
+    with closing(sqlite3.connect(path)) as connection:
+        tables = ["settings", "roots", "files", "images", "texts", "segments", "built_indexes"]
+        for table in [*tables, "generations", "runs"]:
+            for _, column, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall():
+                yield table, column
+
+
+def spoil(layout, table, column, value, text):
+    with closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        new = "CAST(? AS TEXT)" if text else "?"
+        last = f"SELECT max(rowid) FROM {table}"  # noqa: S608 - our names
+        change = f"UPDATE OR IGNORE {table} SET {column} = {new} WHERE rowid IN ({last})"  # noqa: S608
+        try:
+            connection.execute(change, [value])
+        except sqlite3.Error:
+            return False
+        return bool(connection.execute("SELECT changes()").fetchone()[0])
+
+
+@pytest.mark.parametrize("value", [*NONSENSE, "not utf-8"], ids=repr)
+def test_nonsense_in_any_cell_is_an_error_of_ours(value, layout, tmp_path):
+    """Any value in any column: each call answers, or raises an error with a sentence."""
+    sound = layout.catalog.read_bytes()
+    layout.catalog.with_suffix(".seal").unlink()
+    text = value == "not utf-8"
+    for table, column in list(cells_of(layout.catalog)):
+        layout.catalog.write_bytes(sound)
+        for suffix in ("-wal", "-shm"):
+            layout.catalog.with_name(layout.catalog.name + suffix).unlink(missing_ok=True)
+        if not spoil(layout, table, column, b"\xff\xfe\x80" if text else value, text):
+            continue
+        for call in (
+            lambda index: index.check(sources=True),
+            lambda index: index.status(),
+            lambda index: index.roots(),
+            lambda index: index.set_root("photos", tmp_path),
+            lambda index: index.backup(tmp_path / "copy"),
+            lambda index: index.search("a dog", mode="text"),
+        ):
+            shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+            try:
+                with open_index(layout) as index:
+                    found = call(index)
+            except MMSearchError:
+                continue
+            if isinstance(found, library.CheckReport):
+                unchecked = [f.message for f in found if "could not be checked" in f.message]
+                assert not unchecked, (table, column)

@@ -1,0 +1,133 @@
+"""What a file says of itself, written with Pillow and read back."""
+
+import io
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, PngImagePlugin
+
+from mmsearch.modalities import _metadata
+from tests.unit.modalities.test_texts import XMP
+
+
+def saved(kind="JPEG", **options):
+    content = io.BytesIO()
+    Image.new("RGB", (8, 6), "teal").save(content, kind, **options)
+    return content.getvalue()
+
+
+def opened(content):
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image
+
+
+def with_exif(fill):
+    exif = Image.Exif()
+    fill(exif)
+    return opened(saved(exif=exif.tobytes()))
+
+
+def with_iptc(*fields):
+    """A JPEG with IPTC datasets in an APP13 segment."""
+    block = b"".join(
+        struct.pack(">BBBH", 0x1C, 2, number, len(value)) + value for number, value in fields
+    )
+    resource = b"8BIM" + struct.pack(">H", 0x0404) + b"\0\0" + struct.pack(">I", len(block)) + block
+    payload = b"Photoshop 3.0\0" + resource + b"\0" * (len(block) % 2)
+    plain = saved()
+    return opened(
+        plain[:2] + b"\xff\xed" + struct.pack(">H", len(payload) + 2) + payload + plain[2:]
+    )
+
+
+def told(image):
+    return {(text.kind, text.text) for text in _metadata.texts(image)}
+
+
+def test_exif_description_title_and_keywords():
+    def fill(exif):
+        exif[ExifTags.Base.ImageDescription] = "A dog on a beach"
+        exif[0x9C9B] = "Summer".encode("utf-16-le")
+        exif[0x9C9E] = "dog;sea".encode("utf-16-le")
+
+    found = told(with_exif(fill))
+    assert {("description", "A dog on a beach"), ("title", "Summer")} <= found
+    assert any(kind == "keywords" and "dog" in text for kind, text in found)
+
+
+def test_iptc_headline_caption_and_keywords():
+    found = told(with_iptc((105, b"Regatta"), (120, b"Boats at noon"), (25, b"sea"), (25, b"wind")))
+    assert {("title", "Regatta"), ("description", "Boats at noon")} <= found
+    (words,) = [text for kind, text in found if kind == "keywords"]
+    assert "sea" in words
+    assert "wind" in words
+
+
+def test_xmp_in_the_file():
+    found = told(opened(saved(xmp=XMP.encode())))
+    assert {("title", "Harbour"), ("description", "Boote im Hafen")} <= found
+
+
+def test_notes_of_a_png():
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("Title", "Harbour")
+    notes.add_itxt("Description", "Boote im Hafen, Süd", "de")
+    assert told(opened(saved("PNG", pnginfo=notes))) == {
+        ("title", "Harbour"),
+        ("description", "Boote im Hafen, Süd"),
+    }
+
+
+@pytest.mark.parametrize("boilerplate", ["OLYMPUS DIGITAL CAMERA", "  ", "12345", "SONY DSC"])
+def test_what_cameras_write_is_no_description(boilerplate):
+    assert told(with_exif(lambda exif: exif.__setitem__(270, boilerplate))) == set()
+
+
+@pytest.mark.parametrize(
+    ("maker", "model", "expected"),
+    [
+        ("NIKON CORPORATION", "NIKON D90", "NIKON D90"),
+        ("Apple", "iPhone 12", "Apple iPhone 12"),
+        ("", "X100", "X100"),
+        ("Leica", "", "Leica"),
+        ("", "", None),
+    ],
+)
+def test_cameras_name_their_maker_once(maker, model, expected):
+    def fill(exif):
+        exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = maker, model
+
+    assert _metadata.camera(with_exif(fill)) == expected
+
+
+def test_a_place_south_and_west():
+    def fill(exif):
+        gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+        gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLongitudeRef] = "S", "W"
+        gps[ExifTags.GPS.GPSLatitude] = (33.0, 30.0, 0.0)
+        gps[ExifTags.GPS.GPSLongitude] = (70.0, 39.0, 36.0)
+
+    north, east = _metadata.place(with_exif(fill))
+    assert (north, east) == (pytest.approx(-33.5), pytest.approx(-70.66))
+
+
+def test_a_place_that_is_not_on_the_earth_is_none():
+    def fill(exif):
+        gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+        gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLongitudeRef] = "N", "E"
+        gps[ExifTags.GPS.GPSLatitude] = (133.0, 0.0, 0.0)
+        gps[ExifTags.GPS.GPSLongitude] = (70.0, 0.0, 0.0)
+
+    assert _metadata.place(with_exif(fill)) == (None, None)
+
+
+@given(st.binary(max_size=80))
+def test_damaged_metadata_says_nothing_and_costs_nothing(junk):
+    image = opened(saved(exif=b"Exif\0\0" + junk, xmp=junk))
+    _metadata.texts(image)
+    _metadata.camera(image)
+    _metadata.place(image)
+    assert 1 <= _metadata.orientation(image) <= 8

@@ -1,0 +1,86 @@
+"""Texts of queries, in their phrasings."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.queries import Term
+from mmsearch.search import query_encoder
+from mmsearch.search.query_encoder import QueryEncoder
+from tests.toy import ToyEncoder
+
+
+@pytest.fixture
+def queries():
+    return QueryEncoder(ToyEncoder(), lambda path, preparation: pytest.fail("no pictures here"))
+
+
+def test_several_phrasings_are_one_vector_of_length_1(queries):
+    phrased = queries.vectors([Term("a dog")], ["{}", "a photo of {}"])
+    assert phrased.shape == (1, ToyEncoder().spec.dim)
+    assert np.linalg.norm(phrased) == pytest.approx(1, abs=1e-5)
+    mean = queries.mean(["a dog", "a photo of a dog"])
+    np.testing.assert_allclose(phrased[0], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+@pytest.mark.parametrize("prompts", [["a photo"], ["{}", "{} and {}"]])
+def test_a_phrasing_has_one_place(queries, prompts):
+    with pytest.raises(InvalidQueryError, match="does not have one place for the text"):
+        queries.vectors([Term("a dog")], prompts)
+
+
+@pytest.mark.parametrize("prompts", [[], ()])
+def test_there_must_be_a_phrasing(queries, prompts):
+    with pytest.raises(InvalidQueryError, match="The query has no prompt"):
+        queries.vectors([Term("a dog")], prompts)
+
+
+class Interrupted(ToyEncoder):
+    """While it encodes, another thread asks for other texts: those drop the older ones."""
+
+    others = ()
+
+    def encode(self, kind, batch):
+        others, self.others = self.others, ()
+        if others:
+            self.queries.remember(others)
+        return super().encode(kind, batch)
+
+
+@pytest.fixture
+def crowded(monkeypatch):
+    monkeypatch.setattr(query_encoder, "REMEMBERED", 2)
+    encoder = Interrupted()
+    encoder.queries = QueryEncoder(encoder, lambda path, preparation: None)
+    encoder.queries.remember(["a dog", "a cat"])
+    encoder.others = ["a tree", "a boat"]
+    return encoder.queries
+
+
+def test_a_text_that_another_thread_drops_meanwhile_is_still_answered(crowded, queries):
+    texts = ["a dog", "a house", "a dog"]
+    np.testing.assert_array_equal(crowded.mean(texts), queries.mean(texts))
+
+
+def test_a_phrasing_that_another_thread_drops_at_once_is_still_answered(crowded, queries):
+    crowded._texts = Forgetful()
+    expected = queries.vectors([Term("a dog")], ["{}"])
+    np.testing.assert_array_equal(crowded.vectors([Term("a dog")], ["{}"]), expected)
+
+
+class Forgetful(OrderedDict):
+    def update(self, *given):
+        """Another thread drops all that is noted."""
+
+
+def test_texts_are_encoded_once():
+    encoder = ToyEncoder()
+    batches = []
+    encode = encoder.encode
+    encoder.encode = lambda kind, batch: batches.append(len(batch)) or encode(kind, batch)
+    queries = QueryEncoder(encoder, lambda path, preparation: None)
+    for _ in range(2):
+        queries.mean(["a dog", "a cat", "a dog"])
+    assert batches == [2]

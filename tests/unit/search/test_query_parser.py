@@ -1,0 +1,104 @@
+"""The query language: docs/query-language.md, line by line."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.queries import Term
+from mmsearch.search.query_parser import parse_query, written
+
+
+def term(text, weight=1.0):
+    return Term(text, weight=weight)
+
+
+def picture(path, weight=1.0):
+    return Term(image=Path(path), weight=weight)
+
+
+def elsewhere(url, weight=1.0):
+    return Term(url=url, weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("line", "terms"),
+    [
+        ("a dog on a beach", [term("a dog on a beach")]),
+        ("dog + snow", [term("dog"), term("snow")]),
+        ("2:dog + snow", [term("dog", 2), term("snow")]),
+        ("2:golden retriever", [term("golden retriever", 2)]),
+        ("0.5:dog", [term("dog", 0.5)]),
+        ("street - people", [term("street"), term("people", -1)]),
+        ("street -people at night", [term("people", -1), term("street at night")]),
+        ('street -"parked cars"', [term("parked cars", -1), term("street")]),
+        ("street -2:people", [term("people", -2), term("street")]),
+        ('"rock - paper"', [term("rock - paper")]),
+        (r'"a \"red\" car"', [term('a "red" car')]),
+        ("./car.jpg + snow", [picture("car.jpg"), term("snow")]),
+        ("/a/car.jpg - red + blue", [picture("/a/car.jpg"), term("red", -1), term("blue")]),
+        ("image:car.jpg", [picture("car.jpg")]),
+        ('"/a b/car.jpg"', [picture("/a b/car.jpg")]),
+        ("2:./car.jpg", [picture("car.jpg", 2)]),
+        ("image:https://a.example//b.jpg", [elsewhere("https://a.example//b.jpg")]),
+        ("dog -2:image:HTTP://a.example", [elsewhere("HTTP://a.example", -2), term("dog")]),
+        ('"image:http://a.example/b c"', [elsewhere("http://a.example/b c")]),
+        ("https://a.example/b.jpg", [term("https://a.example/b.jpg")]),
+        ("image:ftp://a.example/b", [picture("ftp:/a.example/b")]),
+        ("a t-shirt", [term("a t-shirt")]),
+        ("16:9 at 10:30", [term("16:9 at 10:30")]),
+        ("犬 + 雪", [term("犬"), term("雪")]),
+    ],
+)
+def test_lines_and_their_terms(line, terms):
+    assert list(parse_query(line)) == terms
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("", "empty"),
+        ("   ", "empty"),
+        ("+", "empty"),
+        ('""', "empty"),
+        ("-people", "only says"),
+        ("- people - cars", "only says"),
+        ("0:dog", "weight 0"),
+        ("1000:dog", "weight 1000"),
+        (" + ".join(["dog"] * 33), "33 terms"),
+    ],
+)
+def test_what_asks_for_nothing_is_refused(line, complaint):
+    with pytest.raises(InvalidQueryError, match=complaint):
+        parse_query(line)
+
+
+@given(st.text(max_size=40))
+def test_any_line_is_read_or_refused(line):
+    try:
+        terms = parse_query(line)
+    except InvalidQueryError:
+        return
+    assert any(one.weight > 0 for one in terms)
+
+
+words = st.lists(st.text("abcxyz", min_size=1, max_size=6), min_size=1, max_size=3).map(" ".join)
+weights = st.sampled_from((1.0, 2.0, 0.5, -1.0, -3.0))
+
+
+urls = st.sampled_from(("http://a.example/", "https://b.example//c,d+e-f?g=%20"))
+written_terms = st.one_of(st.builds(term, words, weights), st.builds(elsewhere, urls, weights))
+
+
+@given(st.lists(written_terms, min_size=1, max_size=5))
+def test_what_is_written_is_read_again(terms):
+    first = [replace(terms[0], weight=abs(terms[0].weight)), *terms[1:]]
+    assert list(parse_query(written(first))) == first
+
+
+@pytest.mark.parametrize("line", ["image:~nobody-of-this-name/a.jpg", "image:~nobody-of-this-name"])
+def test_the_home_of_nobody_is_a_path_like_any_other(line):
+    assert parse_query(line) == (Term(image=Path(line.removeprefix("image:"))),)

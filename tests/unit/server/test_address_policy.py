@@ -1,0 +1,197 @@
+"""Which addresses are public, and that nothing else is ever connected to."""
+
+import asyncio
+import ipaddress
+
+import httpcore2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsearch.server.address_policy import OutOfReachError, Reach, is_public, resolve
+from mmsearch.server.fetch import TRIED, Vetting
+
+PORT = 443
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "1.1.1.1", "192.0.1.1", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8"],
+)
+def test_addresses_of_the_internet(address):
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",  # noqa: S104 - nothing is bound to it
+        "0.1.2.3",
+        "10.255.255.255",
+        "100.64.0.1",
+        "127.0.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "192.0.0.8",
+        "192.0.0.9",
+        "192.0.2.1",
+        "192.88.99.1",
+        "192.168.0.1",
+        "198.18.0.1",
+        "198.51.100.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "233.252.0.1",
+        "239.255.255.250",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::7f00:1",
+        "::8.8.8.8",
+        "::ffff:10.0.0.1",
+        "::ffff:0:8.8.8.8",
+        "64:ff9b::a00:1",
+        "64:ff9b:1::808:808",
+        "100::1",
+        "2001::1",
+        "2001:10::1",
+        "2001:db8::1",
+        "2002:808:808::1",
+        "3fff::1",
+        "4000::1",
+        "5f00::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fe80::1%eth0",
+        "2606:4700::1111%1",
+        "fec0::1",
+        "ff02::1",
+        "ff0e::1",
+        "",
+        "localhost",
+        "127.1",
+        "8.8.8.8:80",
+        "[2606:4700::1111]",
+    ],
+)
+def test_addresses_that_are_not(address):
+    assert not is_public(address)
+
+
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+v4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
+v6 = st.integers(0, 2**128 - 1).map(ipaddress.IPv6Address)
+# Networks that are treated in their own way are rarely hit by chance.
+special = st.sampled_from(
+    [
+        ipaddress.ip_network(each)
+        for each in (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
+            *("172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"),
+            *("::/64", "::ffff:0:0/96", "64:ff9b::/95", "2001::/22", "2002::/15", "fc00::/6"),
+            *("fe80::/9", "ff00::/8"),
+        )
+    ]
+).flatmap(lambda network: st.integers(0, network.num_addresses - 1).map(lambda n: network[n]))
+addresses = st.one_of(v4, v6, special)
+
+
+@given(addresses)
+def test_what_is_public_is_global_and_somebodys(address):
+    mapped = getattr(address, "ipv4_mapped", None)
+    # Versions of Python differ in what they say of mapped addresses; the next law has those.
+    if mapped is not None or not is_public(str(address)):
+        return
+    assert address.is_global
+    assert not address.is_multicast
+    assert not address.is_private
+    if address.version == 6 and address not in NAT64:
+        assert (address.sixtofour, address.teredo) == (None, None)
+        assert int(address) >> 125 == 1
+
+
+@given(st.one_of(v4, special.filter(lambda address: address.version == 4)))
+def test_what_stands_for_an_address_is_as_public_as_that(address):
+    number = int(address)
+    public = is_public(str(address))
+    assert is_public(str(ipaddress.IPv6Address(0xFFFF << 32 | number))) is public
+    assert is_public(str(NAT64[number])) is public
+    for never in (
+        number,
+        0x2002 << 112 | number << 80,
+        0x20010000 << 96 | (number ^ 0xFFFFFFFF),
+        0x20010000 << 96 | number << 64,
+    ):
+        assert not is_public(str(ipaddress.IPv6Address(never)))
+
+
+class Network(httpcore2.AsyncNetworkBackend):
+    """Connects to nothing, and says where it was sent."""
+
+    def __init__(self, silent=()):
+        self.silent = silent
+        self.asked = []
+
+    async def connect_tcp(self, host, port, *arguments, **options):
+        self.asked.append((host, port))
+        if host in self.silent:
+            raise httpcore2.ConnectTimeout
+        return self
+
+
+def connect(found, network, **rules):
+    async def resolve(host, port):
+        return found
+
+    vetting = Vetting(Reach(resolve=resolve, **rules), network)
+    return asyncio.run(vetting.connect_tcp("photos.example", PORT))
+
+
+@given(st.lists(addresses.map(str), max_size=4))
+def test_nothing_that_is_not_public_is_ever_connected_to(found):
+    network = Network()
+    if found and all(map(is_public, found)):
+        connect(found, network)
+        assert network.asked == [(found[0], PORT)]
+    else:
+        with pytest.raises(OutOfReachError):
+            connect(found, network)
+        assert network.asked == []
+
+
+def test_other_addresses_of_a_name_are_tried_but_not_all():
+    found = [f"8.8.8.{last}" for last in range(6)]
+    network = Network(silent=found[:2])
+    connect(found, network)
+    assert [host for host, _ in network.asked] == found[:3]
+    network = Network(silent=found)
+    with pytest.raises(httpcore2.ConnectTimeout):
+        connect(found, network)
+    assert [host for host, _ in network.asked] == found[:TRIED]
+
+
+def test_other_ports_are_not_even_looked_up():
+    network = Network()
+    with pytest.raises(OutOfReachError):
+        connect(["8.8.8.8"], network, ports=frozenset({80}))
+    assert network.asked == []
+
+
+@pytest.mark.parametrize("error", [OSError("no"), UnicodeError("label too long")])
+def test_names_that_have_no_address(error):
+    async def fail(host, port):
+        raise error
+
+    with pytest.raises(OutOfReachError):
+        asyncio.run(Reach(resolve=fail).addresses("x", PORT))
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [("127.0.0.1", ["127.0.0.1"]), ("0x7f.1", ["127.0.0.1"]), ("::1", ["::1"])],
+)
+def test_addresses_resolve_to_themselves(host, addresses, socket_enabled):
+    assert asyncio.run(resolve(host, PORT)) == addresses

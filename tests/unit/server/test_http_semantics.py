@@ -1,0 +1,344 @@
+"""HEAD, methods, conditions, ranges and errors are answered as RFC 9110 says, on every path."""
+
+import asyncio
+import gzip
+import json
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from mmsearch.server.app import guarded, make_app
+from mmsearch.server.assets import accepts_gzip
+from mmsearch.server.config import Rules
+from mmsearch.server.http_semantics import ErrorDocuments, Semantics
+from mmsearch.server.routes.page import STATIC
+from mmsearch.server.state import desk_of
+
+CHANGED = "Sat, 01 Aug 2020 10:00:00 GMT"
+EARLIER = "Sat, 01 Aug 2020 09:59:59 GMT"
+LATER = "Sat, 01 Aug 2020 10:00:01 GMT"
+CONTENT = bytes(range(100))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A few answers behind both layers, and which requests an application was given."""
+    file = tmp_path_factory.mktemp("semantics") / "file"
+    file.write_bytes(CONTENT)
+    seen = []
+
+    def route(answer):
+        async def endpoint(request):
+            seen.append((request.method, request.headers.get("range")))
+            return answer()
+
+        return endpoint
+
+    def tagged():
+        return PlainTextResponse("abc", headers={"ETag": '"a"', "Vary": "X"})
+
+    def dated():
+        return PlainTextResponse("abc", headers={"Last-Modified": CHANGED})
+
+    async def forever():
+        while True:
+            yield b"more"
+
+    app = Starlette(
+        routes=[
+            Route("/tagged", route(tagged)),
+            Route("/weak", route(lambda: PlainTextResponse("abc", headers={"ETag": 'W/"a"'}))),
+            Route(
+                "/dated",
+                route(lambda: PlainTextResponse("abc", headers={"Last-Modified": CHANGED})),
+            ),
+            Route("/file", route(lambda: FileResponse(file))),
+            Route("/endless", route(lambda: StreamingResponse(forever()))),
+            Route("/page", route(lambda: HTMLResponse("<p>", 404))),
+            Route("/wrong", route(lambda: PlainTextResponse("no", 418, {"X-Kept": "1"}))),
+        ]
+    )
+    client = TestClient(ErrorDocuments(Semantics(app)))
+    client.seen = seen
+    return client
+
+
+@pytest.mark.parametrize("path", ["/tagged", "/file", "/endless", "/wrong", "/nothing"])
+def test_head_is_get_without_a_body(small, path):
+    head = small.head(path)
+    assert head.content == b""
+    if path != "/endless":
+        get = small.get(path)
+        assert (head.status_code, head.headers) == (get.status_code, get.headers)
+        assert get.content
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/tagged", {"If-None-Match": '"a"'}, 304),
+        ("/tagged", {"If-None-Match": 'W/"a"'}, 304),
+        ("/tagged", {"If-None-Match": '"b", "a"'}, 304),
+        ("/tagged", {"If-None-Match": "*"}, 304),
+        ("/tagged", {"If-None-Match": '"b"'}, 200),
+        ("/tagged", {"If-None-Match": '"ba"'}, 200),
+        ("/tagged", {"If-None-Match": "a"}, 200),
+        ("/tagged", {"If-Match": '"a"'}, 200),
+        ("/tagged", {"If-Match": "*"}, 200),
+        ("/tagged", {"If-Match": 'W/"a"'}, 412),
+        ("/tagged", {"If-Match": '"b"'}, 412),
+        ("/tagged", {"If-Match": '"b"', "If-None-Match": '"a"'}, 412),
+        ("/weak", {"If-None-Match": '"a"'}, 304),
+        ("/weak", {"If-Match": 'W/"a"'}, 412),
+        ("/dated", {"If-Modified-Since": CHANGED}, 304),
+        ("/dated", {"If-Modified-Since": LATER}, 304),
+        ("/dated", {"If-Modified-Since": EARLIER}, 200),
+        ("/dated", {"If-Modified-Since": "yesterday"}, 200),
+        ("/dated", {"If-Modified-Since": CHANGED, "If-None-Match": '"a"'}, 200),
+        ("/dated", {"If-Unmodified-Since": EARLIER}, 412),
+        ("/dated", {"If-Unmodified-Since": CHANGED}, 200),
+        ("/dated", {"If-Unmodified-Since": "99"}, 200),
+        ("/dated", {"If-Match": "*", "If-Unmodified-Since": EARLIER}, 200),
+        ("/nothing", {"If-None-Match": "*"}, 404),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_conditions(small, method, path, headers, status):
+    answer = small.request(method, path, headers=headers)
+    assert answer.status_code == status
+    if status == 304:
+        assert answer.content == b""
+        assert "content-type" not in answer.headers
+        assert "content-length" not in answer.headers
+        if path == "/tagged":
+            assert (answer.headers["etag"], answer.headers["vary"]) == ('"a"', "X")
+    elif status == 412 and method == "GET":
+        assert answer.json()["status"] == 412
+
+
+def test_a_condition_is_looked_at_before_a_range(small):
+    tag = small.get("/file").headers["etag"]
+    wanted = {"If-None-Match": tag, "Range": "bytes=0-1"}
+    assert small.get("/file", headers=wanted).status_code == 304
+    assert small.get("/file", headers={**wanted, "If-None-Match": '"x"'}).status_code == 206
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "content"),
+    [
+        ("bytes=10-19", 206, CONTENT[10:20]),
+        ("Bytes=-5", 206, CONTENT[-5:]),
+        ("bytes=" + "9" * 5000 + "-", 416, None),
+        ("bytes=0-" + "9" * 5000, 206, CONTENT),
+        ("bytes=100-", 416, None),
+        ("bytes=-0", 416, None),
+        *(
+            (wanted, 200, CONTENT)
+            for wanted in (
+                "bytes=20-10",
+                "bytes=a",
+                "bytes=0-1,5-6",
+                "lines=1-2",
+                "bytes=",
+                "x",
+                "",
+            )
+        ),
+    ],
+)
+def test_ranges_of_files(small, wanted, status, content):
+    answer = small.get("/file", headers={"Range": wanted})
+    assert answer.status_code == status
+    if status == 416:
+        assert answer.headers["content-range"] == "bytes */100"
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"].startswith("The content ends before the range")
+    else:
+        assert answer.content == content
+        assert small.head("/file", headers={"Range": wanted}).status_code == 200
+
+
+def test_two_range_headers_are_ignored(small):
+    twice = [("Range", "bytes=0-1"), ("Range", "bytes=0-1")]
+    assert small.get("/file", headers=twice).content == CONTENT
+
+
+def test_errors_are_documents_and_pages_stay(small):
+    wrong = small.get("/wrong")
+    assert (wrong.status_code, wrong.headers["x-kept"]) == (418, "1")
+    assert wrong.headers["content-type"] == "application/problem+json"
+    assert wrong.json()["status"] == 418
+    assert int(wrong.headers["content-length"]) == len(wrong.content)
+    assert small.post("/tagged").json()["status"] == 405
+    assert small.get("/page").text == "<p>"
+
+
+# --- the application itself, whose routes need no index for what follows ---
+
+
+class NoService:
+    rules = Rules(origins=("https://photos.example",))
+
+    class telemetry:  # noqa: N801
+        note_request = staticmethod(lambda *of: None)
+
+
+@pytest.fixture(scope="module")
+def app():
+    return TestClient(guarded(make_app(NoService())), base_url="http://127.0.0.1:7788")
+
+
+PATHS = {
+    "/": "GET, HEAD",
+    "/session": "POST",
+    "/static/app.js": "GET, HEAD",
+    "/openapi.json": "GET, HEAD",
+    "/healthz": "GET, HEAD",
+    "/readyz": "GET, HEAD",
+    "/metrics": "GET, HEAD",
+    "/v1/indexes": "GET, HEAD",
+    "/v1/indexes/a": "GET, HEAD",
+    "/v1/indexes/a/search": "GET, HEAD, POST",
+    "/v1/indexes/a/search/batch": "POST",
+    "/v1/indexes/a/search/picture": "POST",
+    "/v1/indexes/a/embeddings/texts": "POST",
+    "/v1/indexes/a/embeddings/picture": "POST",
+    "/v1/indexes/a/pictures/1": "GET, HEAD",
+    "/v1/indexes/a/pictures/1/original": "GET, HEAD",
+    "/v1/indexes/a/pictures/1/thumbnail": "GET, HEAD",
+    "/v1/indexes/a/jobs": "GET, HEAD, POST",
+    "/v1/indexes/a/jobs/1": "GET, HEAD, DELETE",
+    "/v1/indexes/a/jobs/1/events": "GET, HEAD",
+}
+
+
+def test_those_are_all_paths(app):
+    described = {
+        path.format(name="a", image_id=1, job_id=1) for path in make_app(None).openapi()["paths"]
+    }
+    assert described | {"/", "/session", "/static/app.js", "/openapi.json"} == PATHS.keys()
+
+
+@pytest.mark.parametrize(("path", "methods"), PATHS.items())
+def test_a_path_says_which_methods_it_has(app, path, methods):
+    allowed = f"{methods}, OPTIONS"
+    options = app.options(path)
+    assert (options.status_code, options.headers["allow"]) == (204, allowed)
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - set(methods.split(", ")):
+        answer = app.request(method, path, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed), method
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"] == f"{method} is not answered here; {allowed} are."
+
+
+def test_a_server_says_which_methods_it_has(app):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1")]
+    scope = {"type": "http", "method": "OPTIONS", "path": "*", "query_string": b"", "root_path": ""}
+    asyncio.run(app.app({**scope, "headers": headers}, None, send))
+    assert sent[0]["status"] == 204
+    allowed = dict(sent[0]["headers"])[b"allow"]
+    assert allowed == b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
+def test_what_is_not_there_is_a_document(app, method):
+    answer = app.request(method, "/docs")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Nothing is at /docs.")
+    assert app.head("/docs").status_code == 404
+
+
+def test_a_preflight_that_asks_for_too_much_is_a_document(app):
+    asked = {"Origin": "https://photos.example", "Access-Control-Request-Method": "PATCH"}
+    answer = app.options("/v1/indexes", headers=asked)
+    assert (answer.status_code, answer.json()["status"]) == (400, 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "expected"),
+    [
+        ("/v1/indexes/a/search", "text/plain", "application/json"),
+        ("/v1/indexes/a/search/batch", "multipart/form-data; boundary=a", "application/json"),
+        ("/v1/indexes/a/search/picture", "application/json", "multipart/form-data"),
+        ("/v1/indexes/a/embeddings/texts", "image/png", "application/json"),
+    ],
+)
+def test_a_body_of_another_kind(path, sent, expected):
+    app_of = make_app(NoService())
+    app_of.dependency_overrides[desk_of] = lambda: None
+    client = TestClient(guarded(app_of), base_url="http://127.0.0.1:7788")
+    answer = client.post(path, content=b"{}", headers={"Content-Type": sent})
+    assert (answer.status_code, answer.headers["accept"]) == (415, expected)
+    assert answer.json()["detail"] == f"The body is not {expected}; send it as that."
+
+
+@pytest.mark.parametrize("path", [f"/static/{name}" for name in STATIC] + ["/openapi.json"])
+def test_text_that_is_the_same_for_everyone_is_compressed(app, path):
+    plain = app.get(path, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    packed = app.get(path, headers={"Accept-Encoding": "br, gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == plain.content
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+    for answer in (plain, packed):
+        assert answer.headers["vary"] == "Accept-Encoding, Origin"
+        assert answer.headers["content-type"] == plain.headers["content-type"]
+    tags = [answer.headers["etag"] for answer in (plain, packed)]
+    assert tags[0] != tags[1]
+    for accepted, tag, status in [
+        ("gzip", tags[1], 304),
+        ("gzip", tags[0], 200),
+        ("identity", tags[0], 304),
+        ("identity", tags[1], 200),
+    ]:
+        asked = {"Accept-Encoding": accepted, "If-None-Match": tag}
+        answer = app.get(path, headers=asked)
+        assert answer.status_code == status
+        assert "Accept-Encoding" in answer.headers["vary"]
+    part = {"Accept-Encoding": "identity", "Range": "bytes=0-9", "If-Range": tags[0]}
+    assert app.get(path, headers=part).content == plain.content[:10]
+    part["If-Range"] = tags[1]
+    assert app.get(path, headers=part).content == plain.content
+
+
+def test_a_part_of_a_compressed_asset_is_of_its_compressed_bytes(app):
+    with app.stream("GET", "/static/app.js", headers={"Accept-Encoding": "gzip"}) as whole:
+        packed = b"".join(whole.iter_raw())
+    assert gzip.decompress(packed) == STATIC["app.js"].content
+    asked = {"Accept-Encoding": "gzip", "Range": "bytes=10-19"}
+    with app.stream("GET", "/static/app.js", headers=asked) as part:
+        assert b"".join(part.iter_raw()) == packed[10:20]
+        assert part.headers["content-range"] == f"bytes 10-19/{len(packed)}"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("*", True),
+        ("x-gzip", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, *", False),
+        ("*;q=0", False),
+        ("", False),
+        ("deflate", False),
+        ("gzipped", False),
+        ("gzip;q=a", False),
+        ("gzip;q=1.1.1", False),
+        (";;;,,,", False),
+    ],
+)
+def test_who_takes_gzip(accepted, expected):
+    assert accepts_gzip(accepted) is expected
+
+
+def test_the_document_is_json(app):
+    assert json.loads(app.get("/openapi.json").content)["openapi"].startswith("3.1")

@@ -1,0 +1,95 @@
+"""URLs, taken apart."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsearch.server.http_url import SHOWN, WebAddress, quoted
+
+
+@pytest.mark.parametrize(
+    ("url", "parts", "authority"),
+    [
+        ("http://a.example", ("http", "a.example", 80, "/"), "a.example"),
+        ("HTTPS://A.Example/B", ("https", "a.example", 443, "/B"), "a.example"),
+        ("https://a.example:443/", ("https", "a.example", 443, "/"), "a.example"),
+        ("http://a.example:8080/x", ("http", "a.example", 8080, "/x"), "a.example:8080"),
+        ("http://a.example/b?c=d&e#f", ("http", "a.example", 80, "/b?c=d&e"), "a.example"),
+        ("http://a.example/b c/é.jpg", ("http", "a.example", 80, "/b%20c/%C3%A9.jpg"), "a.example"),
+        ("http://a.example/%C3%A9?q=%20", ("http", "a.example", 80, "/%C3%A9?q=%20"), "a.example"),
+        (" http://a.example/a,b;c=(d) ", ("http", "a.example", 80, "/a,b;c=(d)"), "a.example"),
+        ("http://bücher.example/", ("http", "xn--bcher-kva.example", 80, "/"), None),
+        ("http://[2606:4700::1111]/", ("http", "2606:4700::1111", 80, "/"), "[2606:4700::1111]"),
+        ("http://[2606:4700::1111]:81/", ("http", "2606:4700::1111", 81, "/"), None),
+        ("http://8.8.8.8/", ("http", "8.8.8.8", 80, "/"), "8.8.8.8"),
+        ("http://a.example//b/../c", ("http", "a.example", 80, "//b/../c"), "a.example"),
+    ],
+)
+def test_parts(url, parts, authority):
+    address = WebAddress.of(url)
+    assert (address.scheme, address.host, address.port, address.target) == parts
+    if authority is not None:
+        assert address.authority == authority
+
+
+@pytest.mark.parametrize(
+    ("location", "url"),
+    [
+        ("/c", "http://a.example:81/c"),
+        ("c?d", "http://a.example:81/x/c?d"),
+        ("//b.example/c", "http://b.example/c"),
+        ("https://b.example", "https://b.example/"),
+        ("", "http://a.example:81/x/y?z"),
+    ],
+)
+def test_redirects(location, url):
+    address = WebAddress.of("http://a.example:81/x/y?z")
+    assert address.redirected(location) == WebAddress.of(url)
+
+
+PIECES = (
+    *(
+        "http",
+        "https",
+        "file",
+        "://",
+        "//",
+        "/",
+        "\\",
+        "@",
+        ":",
+        "[",
+        "]",
+        "%",
+        "#",
+        "?",
+        ".",
+        "::1",
+    ),
+    *("a.example", "127.0.0.1", "80", "é", "\u3002", "\r\n", "\0", " ", "\ud800", "&"),
+)
+pieces = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+@given(st.one_of(st.text(), pieces, pieces.map("http://a.example".__add__)))
+def test_any_text_is_an_address_of_the_web_or_none(url):
+    try:
+        address = WebAddress.of(url)
+    except ValueError:
+        return
+    assert address.scheme in ("http", "https")
+    assert 0 < address.port < 2**16
+    for part in (address.host, address.target, address.authority):
+        assert part.isascii()
+        assert part.isprintable()
+        assert " " not in part
+    assert not set(address.host) & set("/\\@?#[]")
+    assert address.target.startswith("/")
+    # Read again it is the same.
+    again = f"{address.scheme}://{address.authority}{address.target}"
+    assert WebAddress.of(again) == address
+
+
+def test_long_urls_are_named_by_their_beginning():
+    assert quoted("http://a.example/\r\n'") == '"http://a.example/\\\\r\\\\n\'"'
+    assert len(quoted("http://a.example/" + "a" * 5000)) == SHOWN + len("'...'")

@@ -1,0 +1,282 @@
+"""What the guard lets through."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from mmsearch.server.config import Rules, is_loopback, new_token, token_for
+from mmsearch.server.security import HEADERS, Guard
+
+TOKEN = "s3cret-ünïcode"  # noqa: S105 - of the test alone
+
+
+async def whole_body(scope, receive, send):
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await PlainTextResponse(str(size))(scope, receive, send)
+
+
+def client(rules, host="http://127.0.0.1:7788", **more):
+    return TestClient(Guard(whole_body, rules, **more), base_url=host)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # noqa: S104 - that it is no loopback is the point
+        ("::", False),
+        ("192.168.1.5", False),
+        ("localhost.evil.example", False),
+        ("", False),
+    ],
+)
+def test_which_addresses_only_this_machine_reaches(host, expected):
+    assert is_loopback(host) is expected
+
+
+def test_made_up_tokens_are_long_and_never_the_same():
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == 100
+    assert min(map(len, tokens)) >= 32
+
+
+def test_a_token_is_not_shown_with_the_rules():
+    assert TOKEN not in repr(Rules(token=TOKEN))
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (None, 401),
+        ("Bearer wrong", 401),
+        (f"Basic {TOKEN}", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        (f"Bearer {TOKEN}", 200),
+        (f"bearer  {TOKEN} ", 200),
+        (f"Bearer {TOKEN}x", 401),
+    ],
+)
+def test_the_token(header, status):
+    headers = {} if header is None else {"Authorization": header.encode()}
+    answer = client(Rules(token=TOKEN)).get("/v1/indexes", headers=headers)
+    assert answer.status_code == status
+    if status == 401:
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"] == "This server asks for its token."
+
+
+def test_machines_that_watch_need_no_token():
+    asking = client(Rules(token=TOKEN))
+    assert asking.get("/healthz").status_code == 200
+    assert asking.get("/readyz").status_code == 200
+    assert asking.get("/metrics").status_code == 401
+    assert asking.get("/healthz/../v1/indexes").status_code == 401
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[bad", ""])
+def test_a_name_that_was_made_to_point_here_is_not_answered(host):
+    answer = client(Rules()).get("/healthz", headers={"Host": host})
+    assert answer.status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost:7788", "127.0.0.1", "[::1]:7788"])
+def test_this_machine_by_any_of_its_names(host):
+    assert client(Rules()).get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_with_a_token_the_name_does_not_matter():
+    asking = client(Rules(host="0.0.0.0", token=TOKEN))  # noqa: S104
+    assert asking.get("/healthz", headers={"Host": "photos.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:9999"}, 403),
+        ({"Origin": "http://127.0.0.1:7788"}, 200),
+        ({"Origin": "https://photos.example"}, 200),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({}, 200),
+    ],
+)
+def test_pages_of_other_sites(headers, status):
+    asking = client(Rules(origins=("https://photos.example",)))
+    assert asking.post("/v1/x", headers=headers).status_code == status
+
+
+@given(sizes=st.lists(st.integers(0, 700), max_size=6))
+def test_a_body_passes_whole_or_not_at_all(sizes):
+    parts = [b"x" * size for size in sizes]
+    answer = client(Rules(upload_mb=0.001)).post("/v1/x", content=iter(parts))
+    total = sum(sizes)
+    assert answer.status_code == (200 if total <= 1000 else 413)
+    if total <= 1000:
+        assert answer.text == str(total)
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read():
+    received = []
+
+    async def receive():
+        received.append(1)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/x",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-length", b"2000")],
+        "client": ("127.0.0.1", 5),
+    }
+    asyncio.run(Guard(whole_body, Rules(upload_mb=0.001))(scope, receive, send))
+    assert (sent[0]["status"], received) == (413, [])
+
+
+def test_every_answer_carries_the_headers_of_safety():
+    asking = client(Rules(token=TOKEN))
+    for answer in (asking.get("/healthz"), asking.get("/v1/indexes")):
+        assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_requests_beyond_those_that_may_be_under_way():
+    rules = Rules(at_once=1)
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope, receive, send):
+        entered.set()
+        await leave.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async def ask(guard):
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/v1/x",
+            "headers": [(b"host", b"127.0.0.1")],
+            "client": ("127.0.0.1", 5),
+        }
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        await guard(scope, None, send)
+        return sent[0]["status"], dict(sent[0]["headers"]).get(b"retry-after")
+
+    async def story():
+        guard = Guard(slow, rules)
+        first = asyncio.create_task(ask(guard))
+        await entered.wait()
+        assert await ask(guard) == (503, b"1")
+        leave.set()
+        assert await first == (200, None)
+        assert await ask(guard) == (200, None)
+
+    asyncio.run(story())
+
+
+def test_a_client_that_asks_too_often_waits():
+    now = [0.0]
+    asking = client(Rules(requests_per_s=2), clock=lambda: now[0])
+    assert [asking.get("/v1/x").status_code for _ in range(3)] == [200, 200, 429]
+    refused = asking.get("/v1/x")
+    assert refused.headers["retry-after"] == "1"
+    now[0] += 0.5
+    assert [asking.get("/v1/x").status_code for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/static/app.js"),
+        ("GET", "/v1/indexes/default/pictures/7/thumbnail?size=small"),
+        ("HEAD", "/v1/indexes/default/pictures/7/thumbnail"),
+        ("GET", "/v1/indexes/default/pictures/7/original"),
+        ("GET", "/v1/indexes/default/pictures/7"),
+        ("GET", "/v1/indexes"),
+        ("GET", "/v1/indexes/default"),
+        ("GET", "/v1/indexes/default/jobs/1/events"),
+        ("OPTIONS", "/v1/indexes/default/search"),
+    ],
+)
+def test_what_only_shows_does_not_count(method, path):
+    asking = client(Rules(requests_per_s=1), clock=lambda: 0.0)
+    assert {asking.request(method, path).status_code for _ in range(60)} == {200}
+    assert [asking.get("/v1/indexes/default/search").status_code for _ in range(2)] == [200, 429]
+    assert asking.request(method, path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1/indexes/default/search?q=a"),
+        ("GET", "/v1/indexes/default/search/thumbnail"),
+        ("GET", "/anything"),
+        ("POST", "/v1/indexes/default/search"),
+        ("POST", "/v1/indexes/default/search/picture"),
+        ("POST", "/v1/indexes/default/embeddings/texts"),
+        ("POST", "/v1/indexes/default/jobs"),
+        ("DELETE", "/v1/indexes/default/jobs/1"),
+        ("POST", "/v1/indexes/default/pictures/7/thumbnail"),
+        ("POST", "/session"),
+        ("POST", "/mcp"),
+    ],
+)
+def test_what_searches_encodes_or_changes_something_counts(method, path):
+    asking = client(Rules(requests_per_s=1), clock=lambda: 0.0)
+    assert [asking.request(method, path).status_code for _ in range(2)] == [200, 429]
+
+
+def test_who_guesses_at_the_token_is_slowed_down_wherever():
+    asking = client(Rules(token=TOKEN, requests_per_s=2), clock=lambda: 0.0)
+    link = "/v1/indexes/default/pictures/7/thumbnail"
+    guess = {"Authorization": "Bearer guess"}
+    assert [asking.get(link, headers=guess).status_code for _ in range(3)] == [401, 401, 429]
+    known = {"Authorization": f"Bearer {TOKEN}".encode()}
+    assert asking.get(link, headers=known).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "made_up"),
+    [
+        ("127.0.0.1", None, False),
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "mine", False),
+        ("0.0.0.0", "mine", False),  # noqa: S104
+        ("0.0.0.0", None, True),  # noqa: S104
+        ("0.0.0.0", "", True),  # noqa: S104
+    ],
+)
+def test_whoever_comes_from_elsewhere_must_know_a_token(host, given, made_up):
+    said = []
+    token = token_for(host, given, said.append)
+    if made_up:
+        assert len(token) >= 32
+        assert said == [f"Token: {token}"]
+    else:
+        assert (token, said) == (given or None, [])

@@ -1,0 +1,16 @@
+import math
+
+import pytest
+
+from mmsearch.core.errors import UsageError
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.lock import writer_lock
+
+
+def test_a_wait_that_is_not_a_number_is_refused(tmp_path):
+    layout = IndexLayout(tmp_path)
+    with (
+        pytest.raises(UsageError, match=r"^The time to wait for another writer is nan\."),
+        writer_lock(layout, math.nan),
+    ):
+        pass
