@@ -94,8 +94,10 @@ def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
     if part == "starter":
         return starter.measure([*trials, starter.clip_art_trial(cache)])
     by_name = {trial.name: trial for trial in trials}
-    judged = ("photos, word", "photos, description", "stamps, photographs only")
-    return confidence.measure([by_name[name] for name in judged], by_name[confidence.FITTED_ON])
+    judged_trials = ("photos, word", "photos, description", "stamps, photographs only")
+    return confidence.measure(
+        [by_name[name] for name in judged_trials], by_name[confidence.FITTED_ON]
+    )
 
 
 def fetch_stamps(folder: Path) -> None:
@@ -124,23 +126,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--gpu", action="store_true", help="what a GPU does, alone or beside --only"
     )
     options = parser.parse_args(arguments)
-    wanted = set(options.only or ([] if options.gpu else [*QUALITY, *SPEED]))
-    wanted |= set(QUALITY if "quality" in wanted else ()) | set(SPEED if "speed" in wanted else ())
-    wanted |= set(GPU if options.gpu else ())
-    if wanted & set(GPU):
+    selected = set(options.only or ([] if options.gpu else [*QUALITY, *SPEED]))
+    selected |= set(QUALITY if "quality" in selected else ()) | set(
+        SPEED if "speed" in selected else ()
+    )
+    selected |= set(GPU if options.gpu else ())
+    if selected & set(GPU):
         try:
             calib.check_gpu()
         except calib.NoGpuError as error:
             print(error, file=sys.stderr)
             return 1
-    if wanted & {"starter", "confidence", "queries"}:
+    if selected & {"starter", "confidence", "queries"}:
         fetch_stamps(options.stamps)
     options.cache.mkdir(parents=True, exist_ok=True)
     (ROOT / "results").mkdir(exist_ok=True)
     pages = [PREFACE]
     for part, module in PARTS.items():
         stored = ROOT / f"results/{part}.json"
-        if part in wanted:
+        if part in selected:
             results = measure(part, options.photos, options.stamps, options.cache)
             stored.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         if stored.is_file():

@@ -35,25 +35,25 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def disturb(folder: Path, photos: list[Path], rng: random.Random) -> None:
+def change_files(folder: Path, photos: list[Path], rng: random.Random) -> None:
     """Add, move and delete a few pictures."""
     for path in rng.sample(photos, 4):
         shutil.copy(path, folder / f"{rng.randrange(400)}.jpg")
-    there = sorted(folder.glob("*.jpg"))
-    if len(there) > 60:
-        for path in rng.sample(there, 6):
+    existing = sorted(folder.glob("*.jpg"))
+    if len(existing) > 60:
+        for path in rng.sample(existing, 6):
             path.unlink()
-    mover = rng.choice(sorted(folder.glob("*.jpg")))
-    mover.rename(folder / f"moved-{rng.randrange(100)}.jpg")
+    moved = rng.choice(sorted(folder.glob("*.jpg")))
+    moved.rename(folder / f"moved-{rng.randrange(100)}.jpg")
 
 
-def soak(minutes: float) -> dict[str, object]:
+def run_soak(minutes: float) -> dict[str, object]:
     """Run; the samples and the slopes of their second half."""
     rng = random.Random(8)
     photos = sorted(PHOTOS.glob("*.jpg"))
     samples: list[dict[str, float]] = []
     rounds = queries = 0
-    began = time.monotonic()
+    started_s = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "photos"
         folder.mkdir()
@@ -61,8 +61,8 @@ def soak(minutes: float) -> dict[str, object]:
             shutil.copy(path, folder)
         settings = mmsearch.load_settings().with_flags(model="starter")
         with mmsearch.open_index(home=Path(scratch) / "home", settings=settings) as index:
-            while (passed := time.monotonic() - began) < minutes * 60:
-                disturb(folder, photos, rng)
+            while (elapsed_s := time.monotonic() - started_s) < minutes * 60:
+                change_files(folder, photos, rng)
                 index.add_folder(folder)
                 for query in QUERIES:
                     queries += bool(index.search(query))
@@ -74,21 +74,21 @@ def soak(minutes: float) -> dict[str, object]:
                         raise SystemExit(f"damage after {rounds} rounds: {damage}")
                 size = sum(p.stat().st_size for p in index.folder.rglob("*") if p.is_file())
                 sample = {
-                    "minutes": passed / 60,
+                    "minutes": elapsed_s / 60,
                     "resident_mb": resident_mb(),
                     "open_files": open_files(),
                     "index_mb": size / 1e6,
                 }
-                if not samples or int(passed / 60) > int(samples[-1]["minutes"]):
+                if not samples or int(elapsed_s / 60) > int(samples[-1]["minutes"]):
                     print("  ".join(f"{name} {value:.1f}" for name, value in sample.items()))
                 samples.append(sample)
-    half = samples[len(samples) // 2 :]
-    minutes_seen = np.array([sample["minutes"] for sample in half])
+    second_half = samples[len(samples) // 2 :]
+    sample_minutes = np.array([sample["minutes"] for sample in second_half])
     slopes = {
-        f"{name}_a_minute": float(np.polyfit(minutes_seen, [s[name] for s in half], 1)[0])
+        f"{name}_a_minute": float(np.polyfit(sample_minutes, [s[name] for s in second_half], 1)[0])
         for name in ("resident_mb", "open_files", "index_mb")
     }
-    ends = {"first": samples[0], "middle": half[0], "last": samples[-1]}
+    ends = {"first": samples[0], "middle": second_half[0], "last": samples[-1]}
     return {"minutes": minutes, "rounds": rounds, "queries": queries, **ends, **slopes}
 
 
@@ -96,9 +96,9 @@ def main() -> None:
     """Parse, soak, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    found = soak(parser.parse_args().minutes)
-    print(json.dumps(found, indent=2))
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    results = run_soak(parser.parse_args().minutes)
+    print(json.dumps(results, indent=2))
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,15 +21,15 @@ from PIL import Image
 from platformdirs import user_cache_path
 from starter_packages import FetchError, fetch_debian, fetch_npm
 from starter_sources import EMOJI_PACKAGE, EMOJI_VERSION, Drawing, read_emoji, read_openclipart
-from starter_training import Material, Settings, learn
-from starter_validation import Titles, cross_validate
+from starter_training import TrainingData, TrainingSettings, train
+from starter_validation import TitledDrawings, cross_validate
 from starter_words import (
     Concept,
     WordNet,
-    class_kinship,
+    class_similarity,
     class_texts,
-    concepts_of,
     group_classes,
+    load_concepts,
     read_wordnet,
 )
 from tokenizers import Tokenizer
@@ -37,34 +37,34 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmsearch.encoders.starter import heads
-from mmsearch.encoders.starter.alignment import ALIGNMENT, SENTENCE_DIM, Alignment
+from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, SENTENCE_DIM, Alignment
 
 # Float sums depend on the number of threads; a fixed one makes the result repeatable.
 THREADS = 2
 SEED = 0
-COMMONEST_KEYWORD = 150
-WIDEST_CONCEPT = 500
-SAME_PICTURE = 0.95
-CAPTION_PHRASINGS = ("{}", "a {}", "a photo of a {}")
-WORD_PHRASINGS = (*CAPTION_PHRASINGS, "the {}", "a picture of a {}", "{} photo")
+MAX_KEYWORD_COUNT = 150
+MAX_CONCEPT_CLASSES = 500
+DUPLICATE_COSINE = 0.95
+CAPTION_TEMPLATES = ("{}", "a {}", "a photo of a {}")
+WORD_TEMPLATES = (*CAPTION_TEMPLATES, "the {}", "a picture of a {}", "{} photo")
 
 
-def encode_pictures(paths: list[Path], store: Path) -> tuple[Tensor, Tensor]:
-    """Pooled features and logits of pictures, squashed to 260 x 260; kept in `store`."""
-    if store.is_file():
-        with np.load(store, allow_pickle=False) as stored:
+def encode_pictures(paths: list[Path], cache_file: Path) -> tuple[Tensor, Tensor]:
+    """Pooled features and logits of pictures, squashed to 260 x 260; kept in `cache_file`."""
+    if cache_file.is_file():
+        with np.load(cache_file, allow_pickle=False) as stored:
             if len(stored["features"]) == len(paths):
                 return torch.from_numpy(stored["features"]), torch.from_numpy(stored["logits"])
     network = heads.ClassifierFeatures().eval()
-    parts = []
+    outputs = []
     for start in range(0, len(paths), 32):
         batch = np.stack([_open_square(path) for path in paths[start : start + 32]])
         with torch.inference_mode():
-            parts.append(network(torch.from_numpy(batch)))
+            outputs.append(network(torch.from_numpy(batch)))
         print(f"\rpictures encoded: {start + len(batch)}/{len(paths)}", end="", file=sys.stderr)
     print(file=sys.stderr)
-    features, logits = (torch.cat(part).clone() for part in zip(*parts, strict=True))
-    np.savez(store, features=features.numpy(), logits=logits.numpy())
+    features, logits = (torch.cat(output).clone() for output in zip(*outputs, strict=True))
+    np.savez(cache_file, features=features.numpy(), logits=logits.numpy())
     return features, logits
 
 
@@ -77,16 +77,16 @@ def encode_texts(texts: list[str]) -> Tensor:
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     vectors = torch.empty(len(texts), SENTENCE_DIM)
     for start in range(0, len(order), 256):
-        chosen = order[start : start + 256]
-        tokens = tokenizer.encode_batch([texts[i] for i in chosen])
+        batch = order[start : start + 256]
+        tokens = tokenizer.encode_batch([texts[i] for i in batch])
         ids = torch.tensor([token.ids for token in tokens])
         mask = torch.tensor([token.attention_mask for token in tokens])
         with torch.inference_mode():
-            vectors[chosen] = model(ids, mask)
+            vectors[batch] = model(ids, mask)
     return vectors
 
 
-def gather(cache: Path) -> tuple[list[Drawing], WordNet]:
+def load_sources(cache: Path) -> tuple[list[Drawing], WordNet]:
     """Fetch the packages and read them."""
     png = fetch_debian("openclipart-png", cache) / "usr/share/openclipart/png"
     svg = fetch_debian("openclipart-svg", cache) / "usr/share/openclipart/svg"
@@ -96,32 +96,34 @@ def gather(cache: Path) -> tuple[list[Drawing], WordNet]:
     return read_openclipart(png, svg) + read_emoji(emoji, records), read_wordnet(wordnet)
 
 
-def unlike_stamps(features: Tensor, cache: Path) -> NDArray[np.bool_]:
+def select_non_stamps(features: Tensor, cache: Path) -> NDArray[np.bool_]:
     """Which drawings are not also a Tux Paint stamp: those are for measuring only."""
     folder = cache / "stamps"
     if not (folder / "manifest.csv").is_file():
         build_stamps(folder, cache)
     stamps, _ = encode_pictures(sorted(folder.rglob("*.png")), cache / "stamps.npz")
-    likest = (normalize(features, dim=1) @ normalize(stamps, dim=1).T).max(1).values
-    return np.asarray((likest <= SAME_PICTURE).numpy())
+    max_similarity = (normalize(features, dim=1) @ normalize(stamps, dim=1).T).max(1).values
+    return np.asarray((max_similarity <= DUPLICATE_COSINE).numpy())
 
 
-def captions_of(drawings: list[Drawing]) -> list[list[str]]:
+def list_captions(drawings: list[Drawing]) -> list[list[str]]:
     """Each drawing's captions: its title twice, and every keyword that tells it from others."""
     counts = Counter(keyword for drawing in drawings for keyword in drawing.keywords)
     return [
-        [d.title] * (2 if d.title else 0) + [k for k in d.keywords if counts[k] < COMMONEST_KEYWORD]
+        [d.title] * (2 if d.title else 0) + [k for k in d.keywords if counts[k] < MAX_KEYWORD_COUNT]
         for d in drawings
     ]
 
 
-def word_lessons(concepts: list[Concept]) -> tuple[list[str], Tensor, list[str]]:
+def make_concept_texts(concepts: list[Concept]) -> tuple[list[str], Tensor, list[str]]:
     """Texts of concepts, the classes each means (rows sum to 1), and whose text it is."""
     texts, rows, owners = [], [], []
     for concept in concepts:
-        if len(concept.classes) > WIDEST_CONCEPT:  # "entity" says nothing
+        if len(concept.classes) > MAX_CONCEPT_CLASSES:  # "entity" says nothing
             continue
-        words = [p.format(word.lower()) for word in concept.words for p in WORD_PHRASINGS]
+        words = [
+            template.format(word.lower()) for word in concept.words for template in WORD_TEMPLATES
+        ]
         row = torch.zeros(heads.CLASS_COUNT)
         row[list(concept.classes)] = 1 / len(concept.classes)
         for text in (*words, concept.definition):
@@ -134,8 +136,8 @@ def word_lessons(concepts: list[Concept]) -> tuple[list[str], Tensor, list[str]]
 def class_vectors() -> Tensor:
     """The mean sentence vector of what each class is called, float32 (1000, 384), unit rows."""
     texts = class_texts()
-    flat = encode_texts([text for own in texts for text in own])
-    parts = flat.split([len(own) for own in texts])
+    flat = encode_texts([text for class_names in texts for text in class_names])
+    parts = flat.split([len(class_names) for class_names in texts])
     return normalize(torch.stack([part.mean(0) for part in parts]), dim=1)
 
 
@@ -157,40 +159,48 @@ def save(alignment: Alignment, path: Path) -> None:
 
 def build(cache: Path, output: Path, *, table: bool) -> None:
     """The whole way from packages to the file."""
-    settings = Settings()
-    drawings, net = gather(cache)
-    concepts = concepts_of(net)
+    settings = TrainingSettings()
+    drawings, wordnet = load_sources(cache)
+    concepts = load_concepts(wordnet)
     features, logits = encode_pictures([d.path for d in drawings], cache / "drawings.npz")
-    captions = captions_of(drawings)
-    usable = unlike_stamps(features, cache) & np.array([bool(own) for own in captions])
-    drawings = [d for d, use in zip(drawings, usable, strict=True) if use]
-    captions = [own for own, use in zip(captions, usable, strict=True) if use]
-    phrases = sorted({text for own in captions for text in own})
-    position = {text: i for i, text in enumerate(phrases)}
-    words, word_classes, owners = word_lessons(concepts)
-    material = Material(
+    captions = list_captions(drawings)
+    usable = select_non_stamps(features, cache) & np.array(
+        [bool(drawing_captions) for drawing_captions in captions]
+    )
+    drawings = [d for d, is_usable in zip(drawings, usable, strict=True) if is_usable]
+    captions = [
+        drawing_captions
+        for drawing_captions, is_usable in zip(captions, usable, strict=True)
+        if is_usable
+    ]
+    phrases = sorted({text for drawing_captions in captions for text in drawing_captions})
+    phrase_index = {text: i for i, text in enumerate(phrases)}
+    words, word_classes, owners = make_concept_texts(concepts)
+    training_data = TrainingData(
         features=features[torch.from_numpy(usable)],
         logits=logits[torch.from_numpy(usable)],
-        captions=[[position[text] for text in own] for own in captions],
+        captions=[
+            [phrase_index[text] for text in drawing_captions] for drawing_captions in captions
+        ],
         caption_vectors=encode_texts(
-            [phrasing.format(text) for text in phrases for phrasing in CAPTION_PHRASINGS]
-        ).view(len(phrases), len(CAPTION_PHRASINGS), SENTENCE_DIM),
+            [template.format(text) for text in phrases for template in CAPTION_TEMPLATES]
+        ).view(len(phrases), len(CAPTION_TEMPLATES), SENTENCE_DIM),
         word_vectors=encode_texts(words),
         word_classes=word_classes,
         class_vectors=class_vectors(),
-        groups=group_classes(classifier_rows(), class_kinship(net)),
+        groups=group_classes(classifier_rows(), class_similarity(wordnet)),
     )
     counts = dict(Counter(d.source for d in drawings))
     print(f"drawings {counts}, captions {len(phrases)}, concept texts {len(words)}")
     if table:
-        general = {c.name for c in concepts if not c.is_class}
-        held = {name for i, name in enumerate(sorted(general)) if i % 5 == 0}
-        unseen = np.array([owner in held for owner in owners])
+        general_concepts = {c.name for c in concepts if not c.is_class}
+        held_out = {name for i, name in enumerate(sorted(general_concepts)) if i % 5 == 0}
+        is_held_out = np.array([owner in held_out for owner in owners])
         names = [d.title for d in drawings]
-        titles = Titles(names, encode_texts(names))
-        cross_validate(material, drawings, titles, unseen, settings)
-    everything = np.ones(len(drawings), bool), np.ones(len(words), bool)
-    save(learn(material, *everything, settings, SEED).alignment(), output)
+        titles = TitledDrawings(names, encode_texts(names))
+        cross_validate(training_data, drawings, titles, is_held_out, settings)
+    full_masks = np.ones(len(drawings), bool), np.ones(len(words), bool)
+    save(train(training_data, *full_masks, settings, SEED).alignment(), output)
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -200,15 +210,15 @@ def _open_square(path: Path) -> NDArray[np.uint8]:
         rgba = picture.convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     white.alpha_composite(rgba)
-    edge = (heads.IMAGE_EDGE_PX, heads.IMAGE_EDGE_PX)
-    return np.asarray(white.convert("RGB").resize(edge, Image.Resampling.BICUBIC))
+    size_px = (heads.IMAGE_EDGE_PX, heads.IMAGE_EDGE_PX)
+    return np.asarray(white.convert("RGB").resize(size_px, Image.Resampling.BICUBIC))
 
 
 def main() -> int:
     """Read the arguments and build."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=user_cache_path("mmsearch") / "starter-build")
-    parser.add_argument("--output", type=Path, default=ALIGNMENT)
+    parser.add_argument("--output", type=Path, default=ALIGNMENT_FILE)
     parser.add_argument("--no-table", action="store_true", help="skip the cross-validation")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)

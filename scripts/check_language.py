@@ -22,12 +22,30 @@ from pathlib import Path
 FOLDERS = ("mmsearch", "tests", "scripts", "benchmarks")
 
 FRAGMENT_OPENINGS = frozenset(
-    "Of So By What Who Whose Whether How As Where When Why That Which Than Whatever Whoever".split()
+    [
+        "Of",
+        "So",
+        "By",
+        "What",
+        "Who",
+        "Whose",
+        "Whether",
+        "How",
+        "As",
+        "Where",
+        "When",
+        "Why",
+        "That",
+        "Which",
+        "Than",
+        "Whatever",
+        "Whoever",
+    ]
 )
 
 CLAUSE_CONSTANT = re.compile(r"^_?(MOST|LEAST|FEW|MANY|SO)_|_WITHIN_S$|_LASTS_S$|_WAITS_S$")
 
-RETIRED_NAMES = frozenset("told retell retold untold in_halves".split())
+RETIRED_NAMES = frozenset(["told", "retell", "retold", "untold", "in_halves"])
 
 RETIRED_WORDS = re.compile(
     r"\b(shall|anew|whoever|wherefore|is none|are none|leave away|left away|so many|so long a|who asks)\b"

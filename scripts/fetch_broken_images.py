@@ -12,7 +12,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from starter_packages import FetchError, require
+from starter_packages import FetchError, require_program
 
 DEBIAN = ("libpng1.6", "tiff", "libjpeg-turbo", "libwebp", "openjpeg2", "giflib")
 SUFFIXES = {
@@ -27,10 +27,10 @@ def run(command: list[str], folder: Path) -> str:
     Raises:
         FetchError: It failed.
     """
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise FetchError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
-    return done.stdout
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise FetchError(f"{' '.join(command)} failed: {result.stderr.strip()[-500:]}")
+    return result.stdout
 
 
 def fetch_pillow(downloads: Path) -> None:
@@ -44,15 +44,15 @@ def fetch_debian_sources(downloads: Path) -> None:
     """Download sources with apt, through a list of its own that leaves the system's alone."""
     if all(list(downloads.glob(f"{name}_*.orig.tar.*")) for name in DEBIAN):
         return
-    require("apt-get", "apt")
-    targets = run(
+    require_program("apt-get", "apt")
+    listing = run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
          "Created-By: Packages"], downloads,
     )  # fmt: skip
     sources = downloads / "sources.list"
     # Sources of security updates are not on every mirror, and the pictures are the same.
-    plain = (line for line in targets.splitlines() if line and "security" not in line)
-    lines = sorted({f"deb-src [trusted=yes] {line}" for line in plain})
+    repositories = (line for line in listing.splitlines() if line and "security" not in line)
+    lines = sorted({f"deb-src [trusted=yes] {line}" for line in repositories})
     sources.write_text("\n".join(lines) + "\n")
     lists = downloads / "lists"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
@@ -67,12 +67,12 @@ def fetch_debian_sources(downloads: Path) -> None:
 def unpack(archive: Path, folder: Path) -> int:
     """Take the pictures out of an archive, under plain numbers and their own endings."""
     count = 0
-    with tarfile.open(archive) as opened:
-        for member in opened:
+    with tarfile.open(archive) as tar:
+        for member in tar:
             suffix = Path(member.name).suffix.lower()
             if not member.isfile() or suffix not in SUFFIXES:
                 continue
-            content = opened.extractfile(member)
+            content = tar.extractfile(member)
             if content is not None:
                 count += 1
                 name = f"{archive.name.split('_')[0].split('.tar')[0]}-{count:04d}-"

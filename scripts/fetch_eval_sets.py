@@ -15,33 +15,35 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from starter_packages import FetchError, fetch_debian, require
+from starter_packages import FetchError, fetch_debian, require_program
 
 PACKAGE = "tuxpaint-stamps-default"
 SVG_EDGE_PX = 512
 
 # Turned copies of other stamps.
-_TURNED = re.compile(r"_(mirror|flip|mirror_flip)$")
+_MIRRORED_COPY = re.compile(r"_(mirror|flip|mirror_flip)$")
 # The first line of a stamp's text is English unless it already names a language: "de.utf8=...".
 _LANGUAGE_LINE = re.compile(r"^([A-Za-z_@]+)(?:\.utf8)?=(.*)$")
 LANGUAGES = ("de", "fr", "es", "ja", "zh_CN")
 """Other than English, in which captions are kept, too."""
 
 
-def captions(text_file: Path) -> dict[str, str]:
+def read_captions(text_file: Path) -> dict[str, str]:
     """The captions beside a stamp: English as ``caption``, others as ``caption_de``."""
-    found = {"caption": ""} | {f"caption_{language}": "" for language in LANGUAGES}
+    captions_by_column = {"caption": ""} | {f"caption_{language}": "" for language in LANGUAGES}
     if not text_file.is_file():
-        return found
+        return captions_by_column
     text = text_file.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for number, line in enumerate(lines):
-        other = _LANGUAGE_LINE.match(line)
-        if other is None:
-            found["caption"] = line if number == 0 else found["caption"]
-        elif other[1] in LANGUAGES:
-            found[f"caption_{other[1]}"] = other[2].strip()
-    return found
+    for line_index, line in enumerate(lines):
+        language_match = _LANGUAGE_LINE.match(line)
+        if language_match is None:
+            captions_by_column["caption"] = (
+                line if line_index == 0 else captions_by_column["caption"]
+            )
+        elif language_match[1] in LANGUAGES:
+            captions_by_column[f"caption_{language_match[1]}"] = language_match[2].strip()
+    return captions_by_column
 
 
 def open_stamp(path: Path) -> Image.Image:
@@ -64,13 +66,13 @@ def looks_photographic(stamp: Image.Image) -> bool:
     small.thumbnail((320, 320), Image.Resampling.LANCZOS)
     pixels = np.asarray(small).astype(np.int64)
     opaque = pixels[..., 3] > 250
-    inside = opaque[:, 1:] & opaque[:, :-1]
-    if inside.sum() < 200:
+    both_opaque = opaque[:, 1:] & opaque[:, :-1]
+    if both_opaque.sum() < 200:
         return False
-    steps = np.abs(np.diff(pixels[..., :3].mean(axis=2), axis=1))[inside]
+    differences = np.abs(np.diff(pixels[..., :3].mean(axis=2), axis=1))[both_opaque]
     colours = np.unique(pixels[..., :3][opaque] >> 3, axis=0)
-    slight = ((steps >= 1) & (steps <= 24)).mean()
-    return bool(slight > 0.55 and (steps < 0.5).mean() < 0.2 and len(colours) > 150)
+    slight_share = ((differences >= 1) & (differences <= 24)).mean()
+    return bool(slight_share > 0.55 and (differences < 0.5).mean() < 0.2 and len(colours) > 150)
 
 
 def build_stamps(folder: Path, cache: Path) -> Path:
@@ -80,11 +82,11 @@ def build_stamps(folder: Path, cache: Path) -> Path:
         The manifest: path, category, source (png or svg), photograph (0 or 1), caption, and
         caption_de and so on.
     """
-    require("rsvg-convert", "librsvg2-bin")
+    require_program("rsvg-convert", "librsvg2-bin")
     stamps = fetch_debian(PACKAGE, cache) / "usr/share/tuxpaint/stamps"
     rows: list[dict[str, str]] = []
     for path in sorted(p for p in stamps.rglob("*") if p.suffix in {".png", ".svg"}):
-        if _TURNED.search(path.stem):
+        if _MIRRORED_COPY.search(path.stem):
             continue
         if path.suffix == ".png" and path.with_suffix(".svg").exists():
             continue
@@ -101,7 +103,7 @@ def build_stamps(folder: Path, cache: Path) -> Path:
                 "category": path.parent.relative_to(stamps).as_posix(),
                 "source": path.suffix[1:],
                 "photograph": str(int(path.suffix == ".png" and looks_photographic(stamp))),
-                **captions(path.with_suffix(".txt")),
+                **read_captions(path.with_suffix(".txt")),
             }
         )
     manifest = folder / "manifest.csv"

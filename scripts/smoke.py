@@ -12,7 +12,7 @@ from pathlib import Path
 
 PHOTOS = Path(__file__).parent.parent / "tests" / "photos" / "photos"
 COMMAND = str(Path(sys.executable).with_name("mmsearch"))
-EXTRAS = (
+OPTIONAL_MODULES = (
     "mmsearch.client",
     "mmsearch.evaluation.metrics",
     "mmsearch.integrations.langchain",
@@ -25,7 +25,7 @@ PORT = "17788"
 
 def main() -> None:
     """Index ten photographs, and ask for them in every way; raises what goes wrong."""
-    for module in EXTRAS:
+    for module in OPTIONAL_MODULES:
         importlib.import_module(module)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -42,33 +42,33 @@ def main() -> None:
             shutil.copy(PHOTOS / name, photos)
         (photos / "captions.csv").write_text(f"path,caption\n{names[0]},a purple windmill\n")
         run("index", photos, "--model", "starter", "--captions", photos / "captions.csv")
-        found = json.loads(run("query", "a purple windmill", "--mode", "text", "--json"))["hits"]
-        expect([Path(hit["path"]).name for hit in found], names[:1])
-        found = json.loads(run("query", "a building", "--json"))["hits"]
-        expect({Path(hit["path"]).name for hit in found}, set(names))
+        hits = json.loads(run("query", "a purple windmill", "--mode", "text", "--json"))["hits"]
+        expect([Path(hit["path"]).name for hit in hits], names[:1])
+        hits = json.loads(run("query", "a building", "--json"))["hits"]
+        expect({Path(hit["path"]).name for hit in hits}, set(names))
         similar = json.loads(run("similar", photos / names[3], "--json"))["hits"]
         expect(Path(similar[0]["path"]).name, names[3])
         run("reindex", "--fusion", "concat")
         run("status")
         run("check", "--sources", "--content")
-        ask_a_server(names[0])
+        query_server(names[0])
     sys.stdout.write("6 modules and 9 commands passed.\n")
 
 
 def run(*arguments: object) -> str:
     """Run the command; returns its standard output. What it says besides is passed on."""
     command = [COMMAND, *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return result.stdout
 
 
-def expect(found: object, expected: object) -> None:
+def expect(actual: object, expected: object) -> None:
     """Refuse another result than the expected one."""
-    if found != expected:
-        raise SystemExit(f"{expected!r} was expected, and {found!r} was found.")
+    if actual != expected:
+        raise SystemExit(f"{expected!r} was expected, and {actual!r} was found.")
 
 
-def ask_a_server(first: str) -> None:
+def query_server(expected_name: str) -> None:
     """Start a server, and ask it as a program does."""
     server = subprocess.Popen([COMMAND, "serve", "--port", PORT], stderr=subprocess.PIPE, text=True)
     try:
@@ -76,9 +76,9 @@ def ask_a_server(first: str) -> None:
             if PORT in line:
                 break
         address = f"http://127.0.0.1:{PORT}/v1/indexes/default/search?q=purple&mode=text"
-        with urllib.request.urlopen(address) as answer:
-            hits = json.load(answer)["hits"]
-        expect(Path(hits[0]["path"]).name, first)
+        with urllib.request.urlopen(address) as response:
+            hits = json.load(response)["hits"]
+        expect(Path(hits[0]["path"]).name, expected_name)
     finally:
         server.terminate()
         server.wait()

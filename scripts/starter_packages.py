@@ -13,7 +13,7 @@ class FetchError(Exception):
     """A package could not be fetched; the text says what to do."""
 
 
-def require(program: str, package: str) -> None:
+def require_program(program: str, package: str) -> None:
     """Stop early when a program is missing.
 
     Raises:
@@ -32,15 +32,17 @@ def fetch_debian(package: str, cache: Path) -> Path:
     root = cache / "debian" / package
     if root.is_dir():
         return root
-    require("apt-get", "apt")
-    require("dpkg-deb", "dpkg")
+    require_program("apt-get", "apt")
+    require_program("dpkg-deb", "dpkg")
     downloads = cache / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     _run(["apt-get", "download", "--quiet", package], downloads)
     archives = sorted(downloads.glob(f"{package}_*.deb"))
     if not archives:
         raise FetchError(f"apt-get brought no {package}; run: apt-get update")
-    return _unpack(root, lambda to: _run(["dpkg-deb", "-x", str(archives[-1]), str(to)], downloads))
+    return _unpack(
+        root, lambda target: _run(["dpkg-deb", "-x", str(archives[-1]), str(target)], downloads)
+    )
 
 
 def fetch_npm(package: str, version: str, cache: Path) -> Path:
@@ -52,14 +54,14 @@ def fetch_npm(package: str, version: str, cache: Path) -> Path:
     root = cache / "npm" / f"{package}-{version}"
     if root.is_dir():
         return root / "package"
-    require("npm", "npm")
+    require_program("npm", "npm")
     downloads = cache / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     _run(["npm", "pack", f"{package}@{version}", "--silent"], downloads)
 
-    def unpack(to: Path) -> None:
+    def unpack(target: Path) -> None:
         with tarfile.open(downloads / f"{package}-{version}.tgz") as archive:
-            archive.extractall(to, filter="data")
+            archive.extractall(target, filter="data")
 
     return _unpack(root, unpack) / "package"
 

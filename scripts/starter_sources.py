@@ -18,14 +18,16 @@ from PIL import Image
 
 EMOJI_PACKAGE = "emoji-datasource-google"
 EMOJI_VERSION = "16.0.0"
-_EMOJI_LEFT_OUT = frozenset({"Flags", "Symbols", "Component"})
+_EXCLUDED_EMOJI_CATEGORIES = frozenset({"Flags", "Symbols", "Component"})
 
-_FOLDER_LEFT_OUT = re.compile(
+_EXCLUDED_FOLDERS = re.compile(
     r"icons|shapes|buttons|flags|map_symbols|roadsign|cards|letters|special|geography"
     r"|signs_and_symbols"
 )
-_TITLE_LEFT_OUT = re.compile(r"^(untitled|drawing|new document|no title|title|image|unknown|test)$")
-_KEYWORD_LEFT_OUT = re.compile(
+_EXCLUDED_TITLES = re.compile(
+    r"^(untitled|drawing|new document|no title|title|image|unknown|test)$"
+)
+_EXCLUDED_KEYWORDS = re.compile(
     r"^hash|^unsorted|clip ?art|^png$|^svg$|inkscape|openclip|^image$|\d{3}"
 )
 _PUBLIC_DOMAIN = re.compile(r"(?i)<(?:cc:)?license[^>]*rdf:resource=\"[^\"]*public_?domain")
@@ -52,13 +54,13 @@ class Drawing:
     fold: int
 
 
-def plain(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Lower case, letters only, single spaces, without numbers and numbered names."""
     text = re.sub(r"[\W_]+", " ", text.lower())
     return " ".join(word for word in text.split() if not any(c.isdigit() for c in word))
 
 
-def fold_of(key: str) -> int:
+def hash_fold(key: str) -> int:
     """A fold that depends on the key alone."""
     return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 5
 
@@ -67,15 +69,15 @@ def read_emoji(package: Path, records: list[dict[str, object]]) -> list[Drawing]
     """Google's emoji without flags and signs; `records` is the package's emoji.json."""
     drawings = []
     for record in records:
-        if not record["has_img_google"] or record["category"] in _EMOJI_LEFT_OUT:
+        if not record["has_img_google"] or record["category"] in _EXCLUDED_EMOJI_CATEGORIES:
             continue
         path = package / "img/google/64" / str(record["image"])
-        title = plain(str(record["name"] or record["short_name"]))
+        title = normalize_text(str(record["name"] or record["short_name"]))
         short_names = record["short_names"]
         if not path.is_file() or not title or not isinstance(short_names, list):
             continue
-        keywords = {plain(str(name)) for name in short_names} - {title, ""}
-        fold = fold_of(str(record["unified"]))
+        keywords = {normalize_text(str(name)) for name in short_names} - {title, ""}
+        fold = hash_fold(str(record["unified"]))
         drawings.append(Drawing(path, "emoji", title, tuple(sorted(keywords)), fold))
     return drawings
 
@@ -86,30 +88,30 @@ def read_openclipart(png: Path, svg: Path) -> list[Drawing]:
     Titles were often mass-produced ("gramastar" 1,375 times), so a title counts only when no other
     drawing has it; a drawing without one stays with its keywords.
     """
-    found: list[tuple[Path, str, tuple[str, ...]]] = []
+    candidates: list[tuple[Path, str, tuple[str, ...]]] = []
     for path in sorted(png.rglob("*.png")):
         name = path.relative_to(png)
         source = svg / name.with_suffix(".svg")
-        if path.is_symlink() or not source.is_file() or _FOLDER_LEFT_OUT.search(str(name.parent)):
+        if path.is_symlink() or not source.is_file() or _EXCLUDED_FOLDERS.search(str(name.parent)):
             continue
         metadata = _metadata(source)
         if not _PUBLIC_DOMAIN.search(metadata):
             continue
-        width, height = _size(path)
+        width, height = _image_size(path)
         if width >= MIN_WIDTH_PX and width * height <= MAX_PIXELS:
-            found.append((path, *_caption(metadata)))
-    titles = Counter(title for _, title, _ in found)
+            candidates.append((path, *_caption(metadata)))
+    titles = Counter(title for _, title, _ in candidates)
     drawings = []
-    for path, title, keywords in found:
-        kept = title if titles[title] == 1 and not _TITLE_LEFT_OUT.match(title) else ""
-        kept = kept if re.search("[a-z]{3}", kept) else ""
-        if kept or keywords:
-            fold = fold_of(kept or path.name)
-            drawings.append(Drawing(path, "openclipart", kept, keywords, fold))
+    for path, title, keywords in candidates:
+        usable_title = title if titles[title] == 1 and not _EXCLUDED_TITLES.match(title) else ""
+        usable_title = usable_title if re.search("[a-z]{3}", usable_title) else ""
+        if usable_title or keywords:
+            fold = hash_fold(usable_title or path.name)
+            drawings.append(Drawing(path, "openclipart", usable_title, keywords, fold))
     return drawings
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _image_size(path: Path) -> tuple[int, int]:
     """Width and height, from the header; Pillow need not stop at a big one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -128,14 +130,21 @@ def _metadata(svg: Path) -> str:
 
 def _caption(metadata: str) -> tuple[str, tuple[str, ...]]:
     """Title and keywords; people's names are left out of both."""
-    people = {plain(_text(t)) for t in re.findall(r"<cc:Agent.*?</cc:Agent>", metadata, re.DOTALL)}
-    work = re.sub(r"<cc:Agent.*?</cc:Agent>", "", metadata, flags=re.DOTALL)
-    match = re.search(r"<dc:title[^>/]*>(.*?)</dc:title>", work, re.DOTALL)
-    title = plain(_text(match.group(1))) if match else ""
-    items = (_text(item) for item in re.findall(r"<rdf:li[^>/]*>(.*?)</rdf:li>", work, re.DOTALL))
-    keywords = {plain(item) for item in items if not _KEYWORD_LEFT_OUT.search(item.lower())}
-    kept = {k for k in keywords if len(k) > 2 and k not in people} - {title}
-    return title, tuple(sorted(kept))
+    agent_names = {
+        normalize_text(_text(t))
+        for t in re.findall(r"<cc:Agent.*?</cc:Agent>", metadata, re.DOTALL)
+    }
+    work_markup = re.sub(r"<cc:Agent.*?</cc:Agent>", "", metadata, flags=re.DOTALL)
+    match = re.search(r"<dc:title[^>/]*>(.*?)</dc:title>", work_markup, re.DOTALL)
+    title = normalize_text(_text(match.group(1))) if match else ""
+    items = (
+        _text(item) for item in re.findall(r"<rdf:li[^>/]*>(.*?)</rdf:li>", work_markup, re.DOTALL)
+    )
+    keywords = {
+        normalize_text(item) for item in items if not _EXCLUDED_KEYWORDS.search(item.lower())
+    }
+    usable_keywords = {k for k in keywords if len(k) > 2 and k not in agent_names} - {title}
+    return title, tuple(sorted(usable_keywords))
 
 
 def _text(markup: str) -> str:

@@ -26,23 +26,23 @@ from torch.nn.functional import normalize
 from mmsearch.encoders.starter.alignment import SENTENCE_DIM, Alignment
 from mmsearch.encoders.starter.heads import CLASS_COUNT, FEATURE_DIM, SHARE_FLOOR
 
-MASK = NDArray[np.bool_]
+BoolMask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """Hyperparameters, chosen by cross-validation on drawings, but for `sentence_share`.
 
     Attributes:
         steps: Optimiser steps.
-        rate: Adam's peak learning rate.
-        words: Concept texts a step.
-        pictures: Drawings a step.
+        learning_rate: Adam's peak learning rate.
+        word_batch_size: Concept texts a step.
+        picture_batch_size: Drawings a step.
         word_weight: Weight of the words -> classes lesson; without it the captions win.
-        pull: Weight of the pull of the text map and the class rows to the start.
-        decay: Weight of the squared extra maps.
+        anchor_weight: Weight of the pull of the text map and the class rows to the start.
+        weight_decay: Weight of the squared extra maps.
         noise: Noise on features, in standard deviations of each.
-        sharpness: What cosines with class rows are multiplied by, at the start.
+        logit_scale: What cosines with class rows are multiplied by, at the start.
         temperature: Of the pictures' class softmax.
         picture_power: See `Alignment`.
         word_power: See `Alignment`.
@@ -53,14 +53,14 @@ class Settings:
     """
 
     steps: int = 100
-    rate: float = 1e-3
-    words: int = 768
-    pictures: int = 768
+    learning_rate: float = 1e-3
+    word_batch_size: int = 768
+    picture_batch_size: int = 768
     word_weight: float = 3.0
-    pull: float = 10.0
-    decay: float = 1e-4
+    anchor_weight: float = 10.0
+    weight_decay: float = 1e-4
     noise: float = 0.5
-    sharpness: float = 16.0
+    logit_scale: float = 16.0
     temperature: float = 2.0
     picture_power: float = 0.5
     word_power: float = 0.75
@@ -70,7 +70,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """Everything to learn from, already encoded by the frozen towers.
 
     Attributes:
@@ -94,45 +94,51 @@ class Material:
     groups: NDArray[np.int64]
 
 
-class Learner(nn.Module):
+class AlignmentModel(nn.Module):
     """The maps that are learned."""
 
-    def __init__(self, material: Material, pictures: Tensor, settings: Settings, seed: int) -> None:
+    def __init__(
+        self, training_data: TrainingData, pictures: Tensor, settings: TrainingSettings, seed: int
+    ) -> None:
         super().__init__()
-        chance = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         self.settings = settings
-        self.group_ids = material.groups
-        self.groups = torch.eye(int(material.groups.max()) + 1)[torch.from_numpy(material.groups)]
-        seen = material.features[pictures]
-        self.feature_mean = seen.mean(0)
-        self.feature_scale = float((seen - self.feature_mean).norm(dim=1).mean())
+        self.group_ids = training_data.groups
+        self.groups = torch.eye(int(training_data.groups.max()) + 1)[
+            torch.from_numpy(training_data.groups)
+        ]
+        training_features = training_data.features[pictures]
+        self.feature_mean = training_features.mean(0)
+        self.feature_scale = float((training_features - self.feature_mean).norm(dim=1).mean())
         # Every short phrase shares a large common part, which says nothing.
-        self.sentence_mean = material.word_vectors.mean(0)
-        self.class_start = material.class_vectors
+        self.sentence_mean = training_data.word_vectors.mean(0)
+        self.initial_class_vectors = training_data.class_vectors
         self.text_map = nn.Parameter(torch.eye(SENTENCE_DIM))
-        self.class_vectors = nn.Parameter(self.class_start.clone())
+        self.class_vectors = nn.Parameter(self.initial_class_vectors.clone())
         self.class_bias = nn.Parameter(torch.zeros(CLASS_COUNT))
-        self.sharpness = nn.Parameter(torch.tensor(math.log(settings.sharpness)))
-        self.caption_sharpness = nn.Parameter(torch.tensor(3.0))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(settings.logit_scale)))
+        self.caption_logit_scale = nn.Parameter(torch.tensor(3.0))
         extra = settings.extra
-        self.feature_map = nn.Parameter(torch.randn(FEATURE_DIM, extra, generator=chance) * 0.03)
-        self.sentence_map = nn.Parameter(torch.randn(SENTENCE_DIM, extra, generator=chance) * 0.05)
+        self.feature_map = nn.Parameter(torch.randn(FEATURE_DIM, extra, generator=generator) * 0.03)
+        self.sentence_map = nn.Parameter(
+            torch.randn(SENTENCE_DIM, extra, generator=generator) * 0.05
+        )
 
     def word_map(self) -> Tensor:
         """From sentence vectors to class logits, (384, 1000)."""
-        return self.sharpness.exp() * self.text_map @ normalize(self.class_vectors, dim=1).T
+        return self.logit_scale.exp() * self.text_map @ normalize(self.class_vectors, dim=1).T
 
     def class_logits(self, sentences: Tensor) -> Tensor:
         """Sentence vectors (n, 384) -> class logits (n, 1000)."""
         return sentences @ self.word_map() + self.class_bias
 
-    def text_parts(self, sentences: Tensor) -> tuple[Tensor, Tensor]:
+    def text_components(self, sentences: Tensor) -> tuple[Tensor, Tensor]:
         """Sentence vectors -> unit group shares, unit extra columns."""
         shares = torch.softmax(self.class_logits(sentences), 1) @ self.groups + SHARE_FLOOR
         extra = (sentences - self.sentence_mean) @ self.sentence_map
         return normalize(shares**self.settings.word_power, dim=1), normalize(extra, dim=1)
 
-    def image_parts(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def image_components(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Features and logits -> unit group shares, unit extra columns."""
         shares = torch.softmax(logits / self.settings.temperature, 1) @ self.groups + SHARE_FLOOR
         extra = (features - self.feature_mean) / self.feature_scale @ self.feature_map
@@ -148,95 +154,108 @@ class Learner(nn.Module):
             "feature_bias": -(self.feature_mean @ feature_map),
             "sentence_map": self.sentence_map,
             "sentence_bias": -(self.sentence_mean @ self.sentence_map),
-            "class_sentences": self.class_start,
+            "class_sentences": self.initial_class_vectors,
         }
-        chosen = asdict(self.settings)
+        values = asdict(self.settings)
         names = ("temperature", "picture_power", "word_power", "extra_share", "sentence_share")
         return Alignment(
             groups=self.group_ids,
             **{name: array.detach().numpy().astype(np.float32) for name, array in arrays.items()},
-            **{name: chosen[name] for name in names},
+            **{name: values[name] for name in names},
         )
 
 
-def learn(
-    material: Material, pictures: MASK, words: MASK, settings: Settings, seed: int = 0
-) -> Learner:
+def train(
+    training_data: TrainingData,
+    pictures: BoolMask,
+    words: BoolMask,
+    settings: TrainingSettings,
+    seed: int = 0,
+) -> AlignmentModel:
     """Fit the maps.
 
     Args:
-        material: All of it.
-        pictures: Which drawings may be seen.
-        words: Which concept texts may be seen.
+        training_data: All of it.
+        picture_batch_size: Which drawings may be seen.
+        word_batch_size: Which concept texts may be seen.
         settings: Hyperparameters.
         seed: Of everything random.
     """
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     picture_ids = torch.from_numpy(np.flatnonzero(pictures))
     word_ids = torch.from_numpy(np.flatnonzero(words))
-    learner = Learner(material, picture_ids, settings, seed)
-    optimiser = torch.optim.Adam(learner.parameters(), lr=settings.rate)
+    model = AlignmentModel(training_data, picture_ids, settings, seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.rate, total_steps=max(1, settings.steps), pct_start=0.1
+        optimizer, settings.learning_rate, total_steps=max(1, settings.steps), pct_start=0.1
     )
     for _ in range(settings.steps):
-        loss = settings.word_weight * _word_loss(learner, material, word_ids, chance)
-        loss = loss + _caption_loss(learner, material, picture_ids, chance) + _pull(learner)
-        optimiser.zero_grad()
+        loss = settings.word_weight * _word_loss(model, training_data, word_ids, generator)
+        loss = (
+            loss + _caption_loss(model, training_data, picture_ids, generator) + _anchor_loss(model)
+        )
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
-    return learner.eval()
+    return model.eval()
 
 
 def _word_loss(
-    learner: Learner, material: Material, ids: Tensor, chance: torch.Generator
+    model: AlignmentModel, training_data: TrainingData, ids: Tensor, generator: torch.Generator
 ) -> Tensor:
-    chosen = ids[torch.randint(len(ids), (learner.settings.words,), generator=chance)]
-    logits = learner.class_logits(material.word_vectors[chosen])
-    return _cross_entropy(logits, material.word_classes[chosen])
+    batch_ids = ids[torch.randint(len(ids), (model.settings.word_batch_size,), generator=generator)]
+    logits = model.class_logits(training_data.word_vectors[batch_ids])
+    return _cross_entropy(logits, training_data.word_classes[batch_ids])
 
 
 def _caption_loss(
-    learner: Learner, material: Material, ids: Tensor, chance: torch.Generator
+    model: AlignmentModel, training_data: TrainingData, ids: Tensor, generator: torch.Generator
 ) -> Tensor:
-    settings = learner.settings
-    chosen = ids[torch.randperm(len(ids), generator=chance)[: settings.pictures]]
-    captions = [material.captions[i] for i in chosen.tolist()]
-    draws = torch.rand(len(chosen), generator=chance).tolist()
-    texts = [own[int(draw * len(own))] for own, draw in zip(captions, draws, strict=True)]
-    phrasing = torch.randint(material.caption_vectors.shape[1], (len(chosen),), generator=chance)
+    settings = model.settings
+    batch_ids = ids[torch.randperm(len(ids), generator=generator)[: settings.picture_batch_size]]
+    captions = [training_data.captions[i] for i in batch_ids.tolist()]
+    random_fractions = torch.rand(len(batch_ids), generator=generator).tolist()
+    texts = [
+        item_captions[int(fraction * len(item_captions))]
+        for item_captions, fraction in zip(captions, random_fractions, strict=True)
+    ]
+    template_ids = torch.randint(
+        training_data.caption_vectors.shape[1], (len(batch_ids),), generator=generator
+    )
     # A keyword such as "bird" is true of many pictures of the batch: none of them is a mistake.
     owners: dict[int, list[int]] = defaultdict(list)
-    for row, own in enumerate(captions):
-        for text in set(own):
+    for row, item_captions in enumerate(captions):
+        for text in set(item_captions):
             owners[text].append(row)
-    truth = torch.zeros(len(chosen), len(chosen))
+    targets = torch.zeros(len(batch_ids), len(batch_ids))
     for row, text in enumerate(texts):
-        truth[row, owners[text]] = 1.0
-    features = material.features[chosen]
-    noise = torch.randn(features.shape, generator=chance) * features.std(0)
-    image = learner.image_parts(features + settings.noise * noise, material.logits[chosen])
-    text = learner.text_parts(material.caption_vectors[torch.tensor(texts), phrasing])
+        targets[row, owners[text]] = 1.0
+    features = training_data.features[batch_ids]
+    noise = torch.randn(features.shape, generator=generator) * features.std(0)
+    image = model.image_components(
+        features + settings.noise * noise, training_data.logits[batch_ids]
+    )
+    text = model.text_components(training_data.caption_vectors[torch.tensor(texts), template_ids])
     shares, extra = (text[i] @ image[i].T for i in (0, 1))
-    joined = (1.0 - settings.extra_share) * shares + settings.extra_share * extra
+    combined = (1.0 - settings.extra_share) * shares + settings.extra_share * extra
     # The shares alone must find the picture too: photographs have them, but look like no drawing.
     loss = torch.zeros(())
-    for cosines in (joined, shares):
-        scores = cosines * learner.caption_sharpness.exp()
-        loss = loss + (_cross_entropy(scores, truth) + _cross_entropy(scores.T, truth.T)) / 2
+    for cosines in (combined, shares):
+        scores = cosines * model.caption_logit_scale.exp()
+        loss = loss + (_cross_entropy(scores, targets) + _cross_entropy(scores.T, targets.T)) / 2
     return loss
 
 
-def _pull(learner: Learner) -> Tensor:
-    settings = learner.settings
-    text = ((learner.text_map - torch.eye(SENTENCE_DIM)) ** 2).sum() / SENTENCE_DIM
-    classes = ((learner.class_vectors - learner.class_start) ** 2).sum() / CLASS_COUNT
-    extra = (learner.feature_map**2).sum() + (learner.sentence_map**2).sum()
-    bias = 1e-3 * (learner.class_bias**2).mean()
-    return settings.pull * (text + classes) + settings.decay * extra + bias
+def _anchor_loss(model: AlignmentModel) -> Tensor:
+    settings = model.settings
+    text = ((model.text_map - torch.eye(SENTENCE_DIM)) ** 2).sum() / SENTENCE_DIM
+    classes = ((model.class_vectors - model.initial_class_vectors) ** 2).sum() / CLASS_COUNT
+    extra = (model.feature_map**2).sum() + (model.sentence_map**2).sum()
+    bias = 1e-3 * (model.class_bias**2).mean()
+    return settings.anchor_weight * (text + classes) + settings.weight_decay * extra + bias
 
 
-def _cross_entropy(scores: Tensor, truth: Tensor) -> Tensor:
-    truth = truth / truth.sum(1, keepdim=True)
-    return -(truth * torch.log_softmax(scores, 1)).sum(1).mean()
+def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    targets = targets / targets.sum(1, keepdim=True)
+    return -(targets * torch.log_softmax(scores, 1)).sum(1).mean()

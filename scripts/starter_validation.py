@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from starter_sources import Drawing
-from starter_training import Learner, Material, Settings, learn
+from starter_training import AlignmentModel, TrainingData, TrainingSettings, train
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmsearch.encoders.starter.heads import CONSE_CLASSES, CONSE_TEMPERATURE
 
 Scorer = Callable[[Tensor, Tensor, Tensor], Tensor]
-SURE = 0.35
+MIN_CONFIDENT_PROBABILITY = 0.35
 
 
 @dataclass(frozen=True)
-class Titles:
+class TitledDrawings:
     """The titled drawings: their titles and the titles' sentence vectors, by position.
 
     Attributes:
@@ -39,28 +39,34 @@ def conse_scores(class_vectors: Tensor, sentences: Tensor, logits: Tensor) -> Te
     return sentences @ pictures.T
 
 
-def learnt_scores(learner: Learner, sentences: Tensor, features: Tensor, logits: Tensor) -> Tensor:
+def alignment_scores(
+    model: AlignmentModel, sentences: Tensor, features: Tensor, logits: Tensor
+) -> Tensor:
     """Cosines of the learnt alignment, (texts, pictures)."""
-    text = learner.text_parts(sentences)
-    image = learner.image_parts(features, logits)
-    weight = learner.settings.extra_share
-    learnt = (1 - weight) * text[0] @ image[0].T + weight * text[1] @ image[1].T
-    share = learner.settings.sentence_share
-    return (1 - share) * learnt + share * conse_scores(learner.class_start, sentences, logits)
+    text = model.text_components(sentences)
+    image = model.image_components(features, logits)
+    weight = model.settings.extra_share
+    alignment_part = (1 - weight) * text[0] @ image[0].T + weight * text[1] @ image[1].T
+    share = model.settings.sentence_share
+    return (1 - share) * alignment_part + share * conse_scores(
+        model.initial_class_vectors, sentences, logits
+    )
 
 
-def own_ranks(scores: Tensor, titles: list[str]) -> NDArray[np.int64]:
+def rank_own_pictures(scores: Tensor, titles: list[str]) -> NDArray[np.int64]:
     """The rank, from 1, of each title's own picture; equal titles own each other's."""
-    own = torch.tensor([[a == b for b in titles] for a in titles])
-    best = torch.where(own, scores, torch.full_like(scores, -2.0)).max(1, keepdim=True).values
-    return np.asarray((1 + (scores > best).sum(1)).numpy())
+    is_own = torch.tensor([[a == b for b in titles] for a in titles])
+    best_own = (
+        torch.where(is_own, scores, torch.full_like(scores, -2.0)).max(1, keepdim=True).values
+    )
+    return np.asarray((1 + (scores > best_own).sum(1)).numpy())
 
 
-def word_precision(logits: Tensor, truth: Tensor) -> float:
+def word_average_precision(logits: Tensor, targets: Tensor) -> float:
     """Mean average precision of words at ranking the thousand classes."""
-    hits = (truth > 0).float().gather(1, logits.argsort(1, descending=True))
-    precision = hits.cumsum(1) / torch.arange(1, hits.shape[1] + 1)
-    return float(((precision * hits).sum(1) / hits.sum(1)).mean())
+    relevant = (targets > 0).float().gather(1, logits.argsort(1, descending=True))
+    precision = relevant.cumsum(1) / torch.arange(1, relevant.shape[1] + 1)
+    return float(((precision * relevant).sum(1) / relevant.sum(1)).mean())
 
 
 @torch.inference_mode()
@@ -68,48 +74,50 @@ def _print_row(
     split: str,
     variant: str,
     precision: float,
-    chosen: dict[str, Tensor],
-    titles: Titles,
+    ids_by_source: dict[str, Tensor],
+    titles: TitledDrawings,
     score: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
-    for source, ids in chosen.items():
+    for source, ids in ids_by_source.items():
         scores = score(titles.vectors[ids], ids)
-        ranks = own_ranks(scores, [titles.texts[i] for i in ids.tolist()])
-        figures = ((1 / ranks).mean(), (ranks <= 1).mean(), (ranks <= 10).mean(), precision)
-        cells = " ".join(f"{figure:6.3f}" for figure in figures)
+        ranks = rank_own_pictures(scores, [titles.texts[i] for i in ids.tolist()])
+        metrics = ((1 / ranks).mean(), (ranks <= 1).mean(), (ranks <= 10).mean(), precision)
+        cells = " ".join(f"{metric:6.3f}" for metric in metrics)
         print(f"{split:16} {variant:8} {source:17} {len(ids):5} {cells}", flush=True)
 
 
 def cross_validate(
-    material: Material,
+    training_data: TrainingData,
     drawings: list[Drawing],
-    titles: Titles,
-    unseen: NDArray[np.bool_],
-    settings: Settings,
+    titles: TitledDrawings,
+    is_held_out: NDArray[np.bool_],
+    settings: TrainingSettings,
 ) -> None:
     """Print what is found among drawings and words that were not learned from.
 
     Two of five folds show what the same kinds of drawing gain; learning from one source only and
     measuring on the other shows what is left when the pictures look unlike those learned from, as
     photographs do. The rows marked "sure" keep only drawings that the classifier takes for one
-    class with more than `SURE`, as it does most photographs: they come nearest to what is wanted,
+    class with more than `MIN_CONFIDENT_PROBABILITY`, as it does most photographs: they come nearest to what is wanted,
     and all settings but the share of sentence vectors were chosen by them, between sources.
     `words` is the mean average precision of unseen WordNet concepts at ranking the thousand
     classes.
 
     Args:
-        material: All of it.
-        drawings: In the order of `material`.
-        titles: In the order of `material`.
-        unseen: bool (w,): the concept texts to hold out in every split.
+        training_data: All of it.
+        drawings: In the order of `training_data`.
+        titles: In the order of `training_data`.
+        is_held_out: bool (w,): the concept texts to hold out in every split.
         settings: Hyperparameters.
     """
     source = np.array([d.source for d in drawings])
     fold = np.array([d.fold for d in drawings])
-    titled = np.array([bool(text) for text in titles.texts])
-    sure = (torch.softmax(material.logits, 1).amax(1) > SURE).numpy()
-    truth = material.word_classes[torch.from_numpy(unseen)]
-    words = material.word_vectors[torch.from_numpy(unseen)]
+    has_title = np.array([bool(text) for text in titles.texts])
+    is_confident = (
+        torch.softmax(training_data.logits, 1).amax(1) > MIN_CONFIDENT_PROBABILITY
+    ).numpy()
+    targets = training_data.word_classes[torch.from_numpy(is_held_out)]
+    words = training_data.word_vectors[torch.from_numpy(is_held_out)]
     print(
         f"{'split':16} {'variant':8} {'searched':17} {'n':>5} "
         f"{'MRR':>6} {'R@1':>6} {'R@10':>6} {'words':>6}"
@@ -120,37 +128,49 @@ def cross_validate(
         "emoji only": source == "emoji",
         "clip art only": source != "emoji",
     }
-    for split, seen in splits.items():
-        parts = {of: np.flatnonzero(~seen & titled & (source == of)) for of in sorted(set(source))}
-        parts |= {f"{of}, sure": ids[sure[ids]] for of, ids in parts.items()}
-        chosen = {of: torch.from_numpy(ids) for of, ids in parts.items() if len(ids)}
+    for split, train_mask in splits.items():
+        positions_by_source = {
+            source_name: np.flatnonzero(~train_mask & has_title & (source == source_name))
+            for source_name in sorted(set(source))
+        }
+        positions_by_source |= {
+            f"{source_name}, sure": ids[is_confident[ids]]
+            for source_name, ids in positions_by_source.items()
+        }
+        ids_by_source = {
+            source_name: torch.from_numpy(ids)
+            for source_name, ids in positions_by_source.items()
+            if len(ids)
+        }
         _print_row(
             split,
             "ConSE",
-            word_precision(words @ material.class_vectors.T, truth),
-            chosen,
+            word_average_precision(words @ training_data.class_vectors.T, targets),
+            ids_by_source,
             titles,
             lambda vectors, ids: conse_scores(
-                material.class_vectors, vectors, material.logits[ids]
+                training_data.class_vectors, vectors, training_data.logits[ids]
             ),
         )
-        start = learn(material, seen, ~unseen, replace(settings, steps=0, extra_share=0.0))
-        learnt = learn(material, seen, ~unseen, settings)
-        for variant, learner, share in (
-            ("start", start, 0.0),
-            ("learnt", learnt, 0.0),
-            ("joined", learnt, settings.sentence_share),
+        initial = train(
+            training_data, train_mask, ~is_held_out, replace(settings, steps=0, extra_share=0.0)
+        )
+        trained = train(training_data, train_mask, ~is_held_out, settings)
+        for variant, model, share in (
+            ("start", initial, 0.0),
+            ("learnt", trained, 0.0),
+            ("joined", trained, settings.sentence_share),
         ):
-            learner.settings = replace(learner.settings, sentence_share=share)
+            model.settings = replace(model.settings, sentence_share=share)
             with torch.inference_mode():
-                precision = word_precision(learner.class_logits(words), truth)
+                precision = word_average_precision(model.class_logits(words), targets)
             _print_row(
                 split,
                 variant,
                 precision,
-                chosen,
+                ids_by_source,
                 titles,
-                lambda vectors, ids, by=learner: learnt_scores(  # type: ignore[misc]
-                    by, vectors, material.features[ids], material.logits[ids]
+                lambda vectors, ids, aligner=model: alignment_scores(  # type: ignore[misc]
+                    aligner, vectors, training_data.features[ids], training_data.logits[ids]
                 ),
             )

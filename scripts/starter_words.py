@@ -17,7 +17,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from timm.data import ImageNetInfo
 
-GROUPS = 704
+GROUP_COUNT = 704
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class WordNet:
 
     def ancestors(self, name: str) -> set[str]:
         """The noun itself and all above it."""
-        found: set[str] = set()
-        waiting = [name]
-        while waiting:
-            here = waiting.pop()
-            if here not in found:
-                found.add(here)
-                waiting.extend(self.parents[here])
-        return found
+        visited: set[str] = set()
+        pending = [name]
+        while pending:
+            noun = pending.pop()
+            if noun not in visited:
+                visited.add(noun)
+                pending.extend(self.parents[noun])
+        return visited
 
 
 def read_wordnet(data_noun: Path) -> WordNet:
@@ -65,78 +65,88 @@ def read_wordnet(data_noun: Path) -> WordNet:
     Args:
         data_noun: WordNet 3.0's data.noun; the format is described in wndb(5WN).
     """
-    net = WordNet({}, {}, {})
+    wordnet = WordNet({}, {}, {})
     for line in data_noun.read_text(encoding="utf-8").splitlines():
         if line.startswith("  "):  # the licence
             continue
         body, _, gloss = line.partition("|")
-        part = body.split()
-        count = int(part[3], 16)
-        name = f"n{part[0]}"
-        pointers = part[5 + 2 * count :]
-        net.words[name] = tuple(w.replace("_", " ") for w in part[4 : 4 + 2 * count : 2])
-        net.definitions[name] = gloss.split(";")[0].strip()
-        net.parents[name] = [
-            f"n{pointers[at + 1]}"
-            for at in range(0, 4 * int(part[4 + 2 * count]), 4)
-            if pointers[at] in {"@", "@i"}
+        fields = body.split()
+        count = int(fields[3], 16)
+        name = f"n{fields[0]}"
+        pointers = fields[5 + 2 * count :]
+        wordnet.words[name] = tuple(w.replace("_", " ") for w in fields[4 : 4 + 2 * count : 2])
+        wordnet.definitions[name] = gloss.split(";")[0].strip()
+        wordnet.parents[name] = [
+            f"n{pointers[offset + 1]}"
+            for offset in range(0, 4 * int(fields[4 + 2 * count]), 4)
+            if pointers[offset] in {"@", "@i"}
         ]
-    return net
+    return wordnet
 
 
-def concepts_of(net: WordNet) -> list[Concept]:
+def load_concepts(wordnet: WordNet) -> list[Concept]:
     """The nouns that have ImageNet classes at or beneath them, by name."""
     classes = {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
-    beneath: dict[str, set[int]] = {}
+    classes_below: dict[str, set[int]] = {}
     for name, position in classes.items():
-        for ancestor in net.ancestors(name):
-            beneath.setdefault(ancestor, set()).add(position)
+        for ancestor in wordnet.ancestors(name):
+            classes_below.setdefault(ancestor, set()).add(position)
     return [
-        Concept(name, net.words[name], net.definitions[name], tuple(sorted(below)), name in classes)
-        for name, below in sorted(beneath.items())
+        Concept(
+            name,
+            wordnet.words[name],
+            wordnet.definitions[name],
+            tuple(sorted(class_ids)),
+            name in classes,
+        )
+        for name, class_ids in sorted(classes_below.items())
     ]
 
 
-def class_kinship(net: WordNet) -> NDArray[np.float64]:
+def class_similarity(wordnet: WordNet) -> NDArray[np.float64]:
     """How close the thousand classes are in WordNet, float64 (1000, 1000), 0..1.
 
     Lin's similarity (1998) with the information content of Seco et al. (2004): a noun says the
     more, the fewer others lie beneath it.
     """
-    beneath = Counter(above for name in net.words for above in net.ancestors(name))
-    content = {name: -math.log(beneath[name] / len(net.words)) for name in net.words}
+    descendant_counts = Counter(
+        ancestor for name in wordnet.words for ancestor in wordnet.ancestors(name)
+    )
+    information_content = {
+        name: -math.log(descendant_counts[name] / len(wordnet.words)) for name in wordnet.words
+    }
     names = ImageNetInfo("imagenet-1k").label_names()
-    below: dict[str, list[int]] = {}
+    classes_below: dict[str, list[int]] = {}
     for position, name in enumerate(names):
-        for above in net.ancestors(name):
-            below.setdefault(above, []).append(position)
-    shared = np.zeros((len(names), len(names)))
-    for above, positions in below.items():
+        for ancestor in wordnet.ancestors(name):
+            classes_below.setdefault(ancestor, []).append(position)
+    shared_content = np.zeros((len(names), len(names)))
+    for ancestor, positions in classes_below.items():
         block = np.ix_(positions, positions)
-        shared[block] = np.maximum(shared[block], content[above])
-    own = np.array([content[name] for name in names])
-    kinship = 2 * shared / (own[:, None] + own[None, :])
-    np.fill_diagonal(kinship, 1.0)
-    return np.asarray(kinship)
+        shared_content[block] = np.maximum(shared_content[block], information_content[ancestor])
+    class_content = np.array([information_content[name] for name in names])
+    similarity = 2 * shared_content / (class_content[:, None] + class_content[None, :])
+    np.fill_diagonal(similarity, 1.0)
+    return np.asarray(similarity)
 
 
-def group_classes(rows: NDArray[np.float32], kinship: NDArray[np.float64]) -> NDArray[np.int64]:
+def group_classes(rows: NDArray[np.float32], similarity: NDArray[np.float64]) -> NDArray[np.int64]:
     """Put classes that look and mean alike together, as sixteen terriers.
 
     Args:
         rows: The classifier's weights, float32 (1000, 1280): alike for classes it confuses.
-        kinship: See `class_kinship`.
+        similarity: See `class_similarity`.
 
     Returns:
         int64 (1000,): the group of each class, by average linkage.
     """
     centred = rows - rows.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    alike = centred @ centred.T + kinship
-    distance = alike.max() - (alike + alike.T) / 2
+    affinity = centred @ centred.T + similarity
+    distance = affinity.max() - (affinity + affinity.T) / 2
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(distance, checks=False), "average")
-    return fcluster(tree, GROUPS, "maxclust").astype(np.int64) - 1
+    return fcluster(tree, GROUP_COUNT, "maxclust").astype(np.int64) - 1
 
 
 def class_texts() -> list[list[str]]:

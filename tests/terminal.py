@@ -9,7 +9,7 @@ from pathlib import Path
 COMMAND = Path(sys.executable).with_name("mmsearch")
 
 
-def shown_at_a_terminal(arguments, environment, cwd=None, prepare=lambda terminal: None):
+def run_in_terminal(arguments, environment, cwd=None, prepare=lambda terminal: None):
     """Its exit code, and what a person sees: standard output and error together, as bytes.
 
     ``prepare`` sets up the terminal before the command has it.
@@ -25,7 +25,7 @@ def shown_at_a_terminal(arguments, environment, cwd=None, prepare=lambda termina
         cwd=cwd,
     )
     os.close(terminal)
-    shown = b""
+    output = b""
     while True:
         try:
             chunk = os.read(controller, 65536)
@@ -33,6 +33,6 @@ def shown_at_a_terminal(arguments, environment, cwd=None, prepare=lambda termina
             break
         if not chunk:
             break
-        shown += chunk
+        output += chunk
     os.close(controller)
-    return process.wait(60), shown
+    return process.wait(60), output

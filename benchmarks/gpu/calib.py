@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.speed.compare import machine
 
-SQUARE, COPIED, SENT = 8192, 2**30, 2**28
+MATRIX_SIZE, COPY_BYTES, UPLOAD_BYTES = 8192, 2**30, 2**28
 """Rows and columns of a product; bytes."""
 
 ROUNDS = 11
@@ -35,45 +35,45 @@ def gpu_clock() -> float:
     return time.perf_counter()
 
 
-def seconds(work: Callable[[], Any], times: int = 1) -> float:
+def median_seconds(work: Callable[[], Any], times: int = 1) -> float:
     """The median time of a piece of work, done several times a round."""
-    taken = []
-    for turn in range(ROUNDS + 1):
-        began = gpu_clock()
+    durations = []
+    for round_number in range(ROUNDS + 1):
+        started_s = gpu_clock()
         for _ in range(times):
             work()
-        if turn:
-            taken.append((gpu_clock() - began) / times)
-    return float(np.median(taken))
+        if round_number:
+            durations.append((gpu_clock() - started_s) / times)
+    return float(np.median(durations))
 
 
 @cache
 def limits() -> dict[str, float]:
     """Products in bfloat16 (TFLOP/s), copies in its memory (TB/s), and copies to it (GB/s)."""
-    product = torch.randn((SQUARE, SQUARE), device="cuda", dtype=torch.bfloat16)
-    into = torch.empty_like(product)
-    product_s = seconds(lambda: torch.mm(product, product, out=into), times=8)
-    source = torch.empty(COPIED, dtype=torch.uint8, device="cuda")
+    product = torch.randn((MATRIX_SIZE, MATRIX_SIZE), device="cuda", dtype=torch.bfloat16)
+    product_out = torch.empty_like(product)
+    product_s = median_seconds(lambda: torch.mm(product, product, out=product_out), times=8)
+    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    copy_s = seconds(lambda: target.copy_(source), times=8)
-    pinned = torch.empty(SENT, dtype=torch.uint8, pin_memory=True)
-    sent = torch.empty(SENT, dtype=torch.uint8, device="cuda")
-    send_s = seconds(lambda: sent.copy_(pinned, non_blocking=True))
+    copy_s = median_seconds(lambda: target.copy_(source), times=8)
+    pinned = torch.empty(UPLOAD_BYTES, dtype=torch.uint8, pin_memory=True)
+    upload_target = torch.empty(UPLOAD_BYTES, dtype=torch.uint8, device="cuda")
+    upload_s = median_seconds(lambda: upload_target.copy_(pinned, non_blocking=True))
     return {
-        "tflop_per_s": 2 * SQUARE**3 / product_s / 1e12,
+        "tflop_per_s": 2 * MATRIX_SIZE**3 / product_s / 1e12,
         # A copy reads and writes.
-        "memory_tb_per_s": 2 * COPIED / copy_s / 1e12,
-        "to_gpu_gb_per_s": SENT / send_s / 1e9,
+        "memory_tb_per_s": 2 * COPY_BYTES / copy_s / 1e12,
+        "to_gpu_gb_per_s": UPLOAD_BYTES / upload_s / 1e9,
     }
 
 
 def device() -> dict[str, Any]:
     """The GPU, its driver, and the machine around it."""
-    own = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(0)
     driver = Path("/proc/driver/nvidia/version")
     return machine() | {
-        "gpu": own.name,
-        "gpu_memory_gib": round(own.total_memory / 2**30, 1),
+        "gpu": properties.name,
+        "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
         "driver": driver.read_text().splitlines()[0] if driver.is_file() else None,
         "cuda": torch.version.cuda,
         "limits": limits(),
@@ -88,12 +88,12 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 def page(results: dict[str, Any]) -> str:
     """The section of the results."""
-    own = results["machine"]
-    found = own["limits"]
+    machine_facts = results["machine"]
+    limit_figures = machine_facts["limits"]
     return f"""\
 ## On a GPU
 
-{own["gpu"]}, {own["gpu_memory_gib"]} GiB, CUDA {own["cuda"]}, torch {own["versions"]["torch"]}. {own["driver"]}.
-It multiplies {found["tflop_per_s"]:.0f} TFLOP/s in bfloat16 ({SQUARE} squared), copies {found["memory_tb_per_s"]:.2f} TB/s within its memory (read and write
-counted), and takes {found["to_gpu_gb_per_s"]:.1f} GB/s from pinned memory. What follows is a share of these.
+{machine_facts["gpu"]}, {machine_facts["gpu_memory_gib"]} GiB, CUDA {machine_facts["cuda"]}, torch {machine_facts["versions"]["torch"]}. {machine_facts["driver"]}.
+It multiplies {limit_figures["tflop_per_s"]:.0f} TFLOP/s in bfloat16 ({MATRIX_SIZE} squared), copies {limit_figures["memory_tb_per_s"]:.2f} TB/s within its memory (read and write
+counted), and takes {limit_figures["to_gpu_gb_per_s"]:.1f} GB/s from pinned memory. What follows is a share of these.
 """

@@ -16,17 +16,17 @@ from torchvision.io import decode_jpeg
 
 from benchmarks.gpu.calib import check_gpu, device, gpu_clock
 from benchmarks.speed.compare import compare
-from benchmarks.speed.decode import Sort, jpegs
-from mmsearch.core.hardware import processors
+from benchmarks.speed.decode import JpegSet, write_jpegs
+from mmsearch.core.hardware import available_cpus
 from mmsearch.core.types import Pixels
 from mmsearch.modalities.image import build
 
 SIZES = {
-    "500x375": Sort(500, 375, 200),
-    "2 megapixels": Sort(1632, 1224, 64),
-    "12 megapixels": Sort(4032, 3024, 16),
+    "500x375": JpegSet(500, 375, 200),
+    "2 megapixels": JpegSet(1632, 1224, 64),
+    "12 megapixels": JpegSet(4032, 3024, 16),
 }
-BATCH, ROUNDS, EDGE_PX = 64, 7, 224
+BATCH_SIZE, ROUNDS, EDGE_PX = 64, 7, 224
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
@@ -34,26 +34,28 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
     check_gpu()
     paths = sorted(photos.rglob("*.jpg"))
     rows = []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processors()) as threads:
-        for name, sort in SIZES.items():
-            files = jpegs(paths, sort, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(available_cpus()) as threads:
+        for name, jpeg_set in SIZES.items():
+            files = write_jpegs(paths, jpeg_set, Path(folder))
             packed = [torch.frombuffer(bytearray(f.read_bytes()), dtype=torch.uint8) for f in files]
 
-            def on_gpu(packed: list[torch.Tensor] = packed) -> list[torch.Tensor]:
+            def decode_on_gpu(packed: list[torch.Tensor] = packed) -> list[torch.Tensor]:
                 unpacked: list[torch.Tensor] = []
-                for start in range(0, len(packed), BATCH):
-                    unpacked += decode_jpeg(packed[start : start + BATCH], device="cuda")
+                for start in range(0, len(packed), BATCH_SIZE):
+                    unpacked += decode_jpeg(packed[start : start + BATCH_SIZE], device="cuda")
                 return unpacked
 
-            def on_cpu(files: list[Path] = files) -> None:
+            def decode_on_cpu(files: list[Path] = files) -> None:
                 list(threads.map(_read, files))
 
-            result = compare(on_gpu, on_cpu, len(files), ROUNDS, gpu_clock)
+            result = compare(decode_on_gpu, decode_on_cpu, len(files), ROUNDS, gpu_clock)
             with Image.open(files[0]) as image:
-                true = np.asarray(image.convert("RGB")).astype(int)
-            found = on_gpu()[0].permute(1, 2, 0).cpu().numpy()
-            rows.append(asdict(result) | {"name": name, "off": float(abs(found - true).mean())})
-    return {"machine": device(), "threads": processors(), "rows": rows}
+                expected = np.asarray(image.convert("RGB")).astype(int)
+            decoded = decode_on_gpu()[0].permute(1, 2, 0).cpu().numpy()
+            rows.append(
+                asdict(result) | {"name": name, "off": float(abs(decoded - expected).mean())}
+            )
+    return {"machine": device(), "threads": available_cpus(), "rows": rows}
 
 
 def _read(file: Path) -> Pixels:
@@ -70,7 +72,7 @@ def page(results: dict[str, Any]) -> str:
     return f"""\
 ### Decoding
 
-Pictures a second: torchvision's `decode_jpeg` on the GPU, {BATCH} a call, whole pictures from bytes in host memory, beside mmsearch's
+Pictures a second: torchvision's `decode_jpeg` on the GPU, {BATCH_SIZE} a call, whole pictures from bytes in host memory, beside mmsearch's
 reading by {results["threads"]} threads, which takes a reduction where {EDGE_PX} pixels are all that is needed. The guard: the mean
 difference of the GPU's bytes to Pillow's.
 

@@ -15,25 +15,25 @@ from safetensors.torch import save_file
 
 from benchmarks.gpu.calib import check_gpu, device, gpu_clock, limits
 from benchmarks.speed.compare import Comparison, compare
-from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.encoders import open_clip as plugin
 
-GFLOP = {"ViT-B-32": 8.82, "ViT-B-16": 35.13, "ViT-L-14": 162.03}
+GFLOP_PER_PICTURE = {"ViT-B-32": 8.82, "ViT-B-16": 35.13, "ViT-L-14": 162.03}
 """Of one picture (docs/model_profile.csv of open_clip)."""
 
 BATCHES = (1, 64, 256, 1024)
-JUDGED, SHARE_BAR, PEER_BAR, LEAST_COSINE = 1024, 0.45, 1.3, 0.99
-GUARDED, ROUNDS, EDGE_PX = 64, 11, 224
+JUDGED_BATCH, MIN_SHARE, MIN_SPEEDUP, MIN_COSINE = 1024, 0.45, 1.3, 0.99
+GUARD_PICTURES, ROUNDS, EDGE_PX = 64, 11, 224
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Rates by model and batch."""
     check_gpu()
-    rows = [line for name in GFLOP for line in _model(name)]
+    rows = [line for name in GFLOP_PER_PICTURE for line in _measure_model(name)]
     return {"machine": device(), "rows": rows}
 
 
-def _model(name: str) -> list[dict[str, Any]]:
+def _measure_model(name: str) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     model = open_clip.create_model(name).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -42,26 +42,30 @@ def _model(name: str) -> list[dict[str, Any]]:
         encoder = plugin.build(
             EncoderOptions(f"{name}@{weights}", "cuda", Path(folder) / "cache", offline=True)
         )
-        bytes_ = np.random.default_rng(0).integers(
+        pixel_bytes = np.random.default_rng(0).integers(
             0, 256, (max(BATCHES), EDGE_PX, EDGE_PX, 3), dtype=np.uint8
         )
-        pictures = list(bytes_)
+        pictures = list(pixel_bytes)
         mean, std = (
             torch.tensor(value, device="cuda").view(1, 3, 1, 1) * 255
             for value in (model.visual.image_mean, model.visual.image_std)
         )
         exact = model.to("cuda")
-        true = _embed(exact, _pixels(bytes_[:GUARDED], mean, std))
-        cosine = float((encoder.encode(Kind.IMAGE, pictures[:GUARDED]) * true).sum(axis=1).min())
+        expected = _embed(exact, _pixels(pixel_bytes[:GUARD_PICTURES], mean, std))
+        cosine = float(
+            (encoder.encode(InputKind.IMAGE, pictures[:GUARD_PICTURES]) * expected)
+            .sum(axis=1)
+            .min()
+        )
         half = exact.half()
         rows = []
         for batch in BATCHES:
-            few = pictures[:batch]
+            batch_pictures = pictures[:batch]
             # Theirs gets pixels that are on the GPU already; ours, bytes as workers hand them over.
-            ready = _pixels(bytes_[:batch], mean, std).half()
+            their_pixels = _pixels(pixel_bytes[:batch], mean, std).half()
             result = compare(
-                partial(encoder.encode, Kind.IMAGE, few),
-                partial(_embed, half, ready),
+                partial(encoder.encode, InputKind.IMAGE, batch_pictures),
+                partial(_embed, half, their_pixels),
                 rounds=ROUNDS,
                 clock=gpu_clock,
             )
@@ -86,18 +90,18 @@ def _row(name: str, batch: int, result: Comparison, cosine: float) -> dict[str, 
         "batch": batch,
         "ours_per_s": rate,
         "theirs_per_s": batch / result.theirs_ms * 1e3,
-        "share": rate * GFLOP[name] / 1e3 / limits()["tflop_per_s"],
+        "share": rate * GFLOP_PER_PICTURE[name] / 1e3 / limits()["tflop_per_s"],
         "cosine": cosine,
     }
 
 
 def _bar(row: dict[str, Any]) -> str:
-    if row["batch"] != JUDGED:
+    if row["batch"] != JUDGED_BATCH:
         return ""
-    right = row["cosine"] >= LEAST_COSINE
-    fast = "held" if right and row["low"] >= PEER_BAR else "missed"
-    share = "held" if right and row["share"] >= SHARE_BAR else "missed"
-    return f"{PEER_BAR}x: {fast}; {SHARE_BAR:.0%}: {share}"
+    is_accurate = row["cosine"] >= MIN_COSINE
+    speed_verdict = "held" if is_accurate and row["low"] >= MIN_SPEEDUP else "missed"
+    share = "held" if is_accurate and row["share"] >= MIN_SHARE else "missed"
+    return f"{MIN_SPEEDUP}x: {speed_verdict}; {MIN_SHARE:.0%}: {share}"
 
 
 def page(results: dict[str, Any]) -> str:
@@ -113,7 +117,7 @@ def page(results: dict[str, Any]) -> str:
 
 Pictures a second, random weights of the true shapes: mmsearch's encoder as the indexer calls it, from bytes in host memory to
 unit vectors in host memory, beside open_clip eager in float16, whose pixels lie on the GPU already. The share is
-of the product limit, at the model's operations. The guard: the least cosine to float32 over {GUARDED} pictures of noise, at least {LEAST_COSINE}.
+of the product limit, at the model's operations. The guard: the least cosine to float32 over {GUARD_PICTURES} pictures of noise, at least {MIN_COSINE}.
 
 | model | batch | mmsearch | open_clip | faster, 95% interval | share of the limit | guard | bar |
 |---|--:|--:|--:|--:|--:|--:|---|

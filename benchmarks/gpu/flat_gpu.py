@@ -11,16 +11,16 @@ import torch
 
 from benchmarks.gpu.calib import check_gpu, device, gpu_clock, limits
 from benchmarks.speed.compare import compare
-from benchmarks.speed.ours import NAME
+from benchmarks.speed.mmsearch_contender import NAME
 from benchmarks.speed.synthetic import DIM, Collection
 from mmsearch.core.types import IndexSpec, Ranking
 from mmsearch.vector_indexes import faiss_flat
 
 SIZES = (1_000_000, 10_000_000)
-COUNTS = (1, 32, 256, 1024)
-K, ROUNDS, CHUNK = 10, 7, 2**20
-BYTES = DIM * 2
-BARS = {
+QUERY_COUNTS = (1, 32, 256, 1024)
+K, ROUNDS, CHUNK_ROWS = 10, 7, 2**20
+BYTES_PER_ROW = DIM * 2
+MIN_SHARES = {
     (1_000_000, 1): 1 / 2,
     (10_000_000, 1): 1 / 1.25,
     (1_000_000, 1024): 0.5,
@@ -28,7 +28,7 @@ BARS = {
 }
 """Shares of the limit that are to be reached, by rows and queries."""
 
-NEEDED = 3
+MEMORY_FACTOR = 3
 """Times the rows' bytes: the index, the rows of the other, and room to work."""
 
 
@@ -36,64 +36,69 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Times of a call by number of vectors and of queries."""
     check_gpu()
     free, _ = torch.cuda.mem_get_info()
-    fitting = [size for size in SIZES if size * BYTES * NEEDED < free]
-    return {"machine": device(), "rows": [line for size in fitting for line in _size(size)]}
+    fitting_sizes = [size for size in SIZES if size * BYTES_PER_ROW * MEMORY_FACTOR < free]
+    return {
+        "machine": device(),
+        "rows": [line for size in fitting_sizes for line in _measure_size(size)],
+    }
 
 
-def _size(size: int) -> list[dict[str, Any]]:
+def _measure_size(size: int) -> list[dict[str, Any]]:
     collection = Collection("gap", size)
     index = faiss_flat.build(IndexSpec("faiss_flat", DIM, "cuda"), collection.blocks())
     rows = torch.empty((size, DIM), dtype=torch.float16, device="cuda")
     for ids, vectors in collection.blocks():
         rows[ids[0] : ids[0] + len(ids)] = torch.from_numpy(vectors).cuda().half()
-    queries = collection.text_queries(max(COUNTS))
+    queries = collection.text_queries(max(QUERY_COUNTS))
     lines = []
-    for count in COUNTS:
-        few = queries[:count]
-        theirs = partial(_torch, rows, torch.from_numpy(few))
-        result = compare(partial(index.search, few, K), theirs, rounds=ROUNDS, clock=gpu_clock)
+    for count in QUERY_COUNTS:
+        query_batch = queries[:count]
+        theirs = partial(_torch, rows, torch.from_numpy(query_batch))
+        result = compare(
+            partial(index.search, query_batch, K), theirs, rounds=ROUNDS, clock=gpu_clock
+        )
         line = asdict(result) | {"size": size, "queries": count}
         line["share"] = limit_s(size, count) * 1e3 / result.ours_ms
-        line["off"] = _off(index.search(few, K), rows, few)
+        line["off"] = _max_score_error(index.search(query_batch, K), rows, query_batch)
         lines.append(line)
     return lines
 
 
 def limit_s(size: int, count: int) -> float:
     """Rows are read once and multiplied; scores in float32 go to memory and come back."""
-    own = limits()
-    read = size * BYTES / (own["memory_tb_per_s"] * 1e12)
+    gpu_limits = limits()
+    read = size * BYTES_PER_ROW / (gpu_limits["memory_tb_per_s"] * 1e12)
     if count == 1:
         return read
-    product = 2 * DIM * size * count / (own["tflop_per_s"] * 1e12)
-    return max(read, product) + 8 * size * count / (own["memory_tb_per_s"] * 1e12)
+    product = 2 * DIM * size * count / (gpu_limits["tflop_per_s"] * 1e12)
+    return max(read, product) + 8 * size * count / (gpu_limits["memory_tb_per_s"] * 1e12)
 
 
 def _torch(rows: torch.Tensor, queries: torch.Tensor) -> Any:
     """Products and the best of each chunk, then of all; the answer in host memory."""
-    wanted = queries.cuda().half()
-    scores, places = [], []
-    for start in range(0, len(rows), CHUNK):
-        best = torch.topk(wanted @ rows[start : start + CHUNK].T, K)
+    queries_gpu = queries.cuda().half()
+    scores, positions = [], []
+    for start in range(0, len(rows), CHUNK_ROWS):
+        best = torch.topk(queries_gpu @ rows[start : start + CHUNK_ROWS].T, K)
         scores.append(best.values)
-        places.append(best.indices + start)
-    joined = torch.topk(torch.hstack(scores), K)
-    return joined.values.cpu(), torch.hstack(places).gather(1, joined.indices).cpu()
+        positions.append(best.indices + start)
+    merged = torch.topk(torch.hstack(scores), K)
+    return merged.values.cpu(), torch.hstack(positions).gather(1, merged.indices).cpu()
 
 
-def _off(found: Ranking, rows: torch.Tensor, queries: Any) -> float:
+def _max_score_error(ranking: Ranking, rows: torch.Tensor, queries: Any) -> float:
     """How far scores are, place by place, from products in float32 with the float16 rows."""
-    wanted = torch.from_numpy(queries).cuda()
-    best = torch.full((len(wanted), K), -torch.inf, device="cuda")
+    queries_gpu = torch.from_numpy(queries).cuda()
+    best = torch.full((len(queries_gpu), K), -torch.inf, device="cuda")
     # Chunks are small: these products are float32.
-    for start in range(0, len(rows), CHUNK // 8):
-        products = wanted @ rows[start : start + CHUNK // 8].float().T
+    for start in range(0, len(rows), CHUNK_ROWS // 8):
+        products = queries_gpu @ rows[start : start + CHUNK_ROWS // 8].float().T
         best = torch.topk(torch.hstack([best, products]), K).values
-    return float((torch.from_numpy(found.scores).cuda() - best).abs().max())
+    return float((torch.from_numpy(ranking.scores).cuda() - best).abs().max())
 
 
 def _bar(line: dict[str, Any]) -> str:
-    bar = BARS.get((line["size"], line["queries"]))
+    bar = MIN_SHARES.get((line["size"], line["queries"]))
     if bar is None:
         return ""
     return f"{bar:.0%}: {'held' if line['share'] >= bar and line['off'] <= 1e-3 else 'missed'}"
@@ -111,7 +116,7 @@ def page(results: dict[str, Any]) -> str:
 ### Exact search
 
 The {K} best of all by `faiss_flat` on the GPU, from queries to answers in host memory, beside torch (products and `topk` in
-chunks, float16). The limit of one query is reading {BYTES} bytes a vector at the speed of a copy; of more, that or their
+chunks, float16). The limit of one query is reading {BYTES_PER_ROW} bytes a vector at the speed of a copy; of more, that or their
 products, and scores that go to memory and come back. The guard: how far scores are from exact ones.
 
 | vectors | queries | {NAME} | torch | faster, 95% interval | share of the limit | guard | bar |

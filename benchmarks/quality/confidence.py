@@ -22,41 +22,41 @@ from scipy.optimize import minimize
 import mmsearch
 from benchmarks.quality.starter import Trial
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.types import Calibration, Kind
+from mmsearch.core.types import Calibration, InputKind
 from mmsearch.search.confidence import (
-    LIKELY,
+    LIKELY_THRESHOLD,
     NULL_PROMPTS,
-    POSSIBLE,
-    Background,
+    POSSIBLE_THRESHOLD,
+    ScoreDistribution,
     visual_confidence,
 )
 
-HITS = 10
+MAX_HITS = 10
 RESAMPLES = 2000
-PENALTY = 1e-4
-TEXTS = 64
+L2_PENALTY = 1e-4
+TEXT_BATCH = 64
 FITTED_ON = "stamps, drawings only"
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTrial:
     """The vectors of a trial.
 
     Attributes:
         pictures: float32 (pictures, dim).
         queries: float32 (queries, dim).
-        nothing: float32 (dim,), the mean of the null prompts.
+        null_vector: float32 (dim,), the mean of the null prompts.
     """
 
     pictures: NDArray[np.float32]
     queries: NDArray[np.float32]
-    nothing: NDArray[np.float32]
+    null_vector: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrialHits:
     """What is known of the hits of each query of a trial, asked of one library.
 
     Attributes:
@@ -66,7 +66,7 @@ class Asked:
         relevant: bool (queries, hits).
     """
 
-    backgrounds: list[Background]
+    backgrounds: list[ScoreDistribution]
     scores: NDArray[np.float32]
     null_scores: NDArray[np.float32]
     relevant: NDArray[np.bool_]
@@ -85,46 +85,49 @@ class Asked:
         )
 
 
-def ask(trial: Trial, encoded: Encoded, *, present: bool) -> Asked:
+def retrieve(trial: Trial, encoded: EncodedTrial, *, present: bool) -> TrialHits:
     """The first hits of all queries, with or without the relevant pictures in the library."""
     backgrounds, scores, nulls, hits = [], [], [], []
     for vector, relevant in zip(encoded.queries, trial.relevant, strict=True):
-        kept = np.ones(len(relevant), bool) if present else ~relevant
-        pictures = encoded.pictures[kept]
-        own = pictures @ vector
-        first = np.argsort(-own, kind="stable")[:HITS]
-        backgrounds.append(Background.of(own))
-        scores.append(own[first])
-        nulls.append(pictures[first] @ encoded.nothing)
-        hits.append(relevant[kept][first])
-    return Asked(backgrounds, np.stack(scores), np.stack(nulls), np.stack(hits))
+        is_present = np.ones(len(relevant), bool) if present else ~relevant
+        pictures = encoded.pictures[is_present]
+        cosines = pictures @ vector
+        first = np.argsort(-cosines, kind="stable")[:MAX_HITS]
+        backgrounds.append(ScoreDistribution.from_scores(cosines))
+        scores.append(cosines[first])
+        nulls.append(pictures[first] @ encoded.null_vector)
+        hits.append(relevant[is_present][first])
+    return TrialHits(backgrounds, np.stack(scores), np.stack(nulls), np.stack(hits))
 
 
-def encode(trial: Trial, encoder: Encoder) -> Encoded:
+def encode(trial: Trial, encoder: Encoder) -> EncodedTrial:
     """Everything of a trial, in batches."""
     size = encoder.batch_size
     parts = [
         encoder.encode(
-            Kind.IMAGE,
-            [encoder.prepare(Kind.IMAGE, _pixels(p)) for p in trial.pictures[start : start + size]],
+            InputKind.IMAGE,
+            [
+                encoder.prepare(InputKind.IMAGE, _pixels(p))
+                for p in trial.pictures[start : start + size]
+            ],
         )
         for start in range(0, len(trial.pictures), size)
     ]
-    nothing = _texts(encoder, NULL_PROMPTS).mean(axis=0)
-    return Encoded(np.concatenate(parts), _texts(encoder, trial.queries), nothing)
+    null_vector = _texts(encoder, NULL_PROMPTS).mean(axis=0)
+    return EncodedTrial(np.concatenate(parts), _texts(encoder, trial.queries), null_vector)
 
 
-def fit(both: tuple[Asked, Asked]) -> Calibration:
+def fit(library_hits: tuple[TrialHits, TrialHits]) -> Calibration:
     """Logistic regression of relevance, over the first hits in both libraries.
 
     Later hits are left out: where one picture is relevant, they are wrong however well they fit.
     """
-    features = np.concatenate([asked.features() for asked in both])
-    truth = np.concatenate([asked.relevant[:, 0] for asked in both])
+    features = np.concatenate([trial_hits.features() for trial_hits in library_hits])
+    truth = np.concatenate([trial_hits.relevant[:, 0] for trial_hits in library_hits])
 
     def loss(weights: Floats) -> float:
         signed = np.where(truth, 1.0, -1.0) * (features @ weights)
-        return float(np.logaddexp(0, -signed).mean() + PENALTY * (weights[1:] ** 2).sum())
+        return float(np.logaddexp(0, -signed).mean() + L2_PENALTY * (weights[1:] ** 2).sum())
 
     bias, margin, null = (float(v) for v in minimize(loss, np.zeros(3), method="BFGS").x)
     return Calibration(bias, library=0.0, margin=margin, null=null, measured=True)
@@ -136,42 +139,51 @@ def auc(present: Floats, absent: Floats) -> tuple[float, float, float]:
     def area(a: Floats, b: Floats) -> float:
         return float(stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)))
 
-    chance = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     samples = []
     for _ in range(RESAMPLES):
         # Both libraries are asked the same queries, so they are drawn together.
-        drawn = chance.integers(0, len(present), len(present))
-        samples.append(area(present[drawn], absent[drawn]))
+        resampled = generator.integers(0, len(present), len(present))
+        samples.append(area(present[resampled], absent[resampled]))
     low, high = np.quantile(samples, [0.025, 0.975])
     return area(present, absent), float(low), float(high)
 
 
-def measure(trials: list[Trial], fitting: Trial) -> dict[str, Any]:
+def measure(trials: list[Trial], fit_trial: Trial) -> dict[str, Any]:
     """Fit on drawings, judge on everything."""
     encoder = mmsearch.open_model("starter")
-    drawings = encode(fitting, encoder)
-    fitted = fit((ask(fitting, drawings, present=True), ask(fitting, drawings, present=False)))
+    drawings = encode(fit_trial, encoder)
+    fitted = fit(
+        (retrieve(fit_trial, drawings, present=True), retrieve(fit_trial, drawings, present=False))
+    )
     results: dict[str, Any] = {
         "fitted": asdict(fitted),
         "shipped": asdict(encoder.calibration),
         "trials": [],
     }
-    for trial in [*trials, fitting]:
+    for trial in [*trials, fit_trial]:
         encoded = encode(trial, encoder)
-        there, gone = ask(trial, encoded, present=True), ask(trial, encoded, present=False)
-        sure = there.confidence(encoder.calibration), gone.confidence(encoder.calibration)
-        found = there.relevant[:, 0]
-        best = sure[0].max(axis=1)
+        with_relevant, without_relevant = (
+            retrieve(trial, encoded, present=True),
+            retrieve(trial, encoded, present=False),
+        )
+        confidences = (
+            with_relevant.confidence(encoder.calibration),
+            without_relevant.confidence(encoder.calibration),
+        )
+        found = with_relevant.relevant[:, 0]
+        best = confidences[0].max(axis=1)
         results["trials"].append(
             {
                 "trial": trial.name,
                 "queries": len(trial.queries),
                 "pictures": len(trial.pictures),
-                "auc": auc(best, sure[1].max(axis=1)),
-                "auc_cosine": auc(there.scores[:, 0], gone.scores[:, 0]),
-                "auc_found": auc_found(best, sure[1].max(axis=1), found),
+                "auc": auc(best, confidences[1].max(axis=1)),
+                "auc_cosine": auc(with_relevant.scores[:, 0], without_relevant.scores[:, 0]),
+                "auc_found": auc_found(best, confidences[1].max(axis=1), found),
                 "bands": bands(
-                    np.concatenate(sure), np.concatenate([there.relevant, gone.relevant])
+                    np.concatenate(confidences),
+                    np.concatenate([with_relevant.relevant, without_relevant.relevant]),
                 ),
             }
         )
@@ -188,7 +200,7 @@ def bands(confidences: Floats, relevant: NDArray[np.bool_]) -> list[dict[str, fl
     """What became of first hits in each band of confidence."""
     first, hit = confidences[:, 0], relevant[:, 0]
     rows = []
-    for low, high in pairwise((0.0, POSSIBLE, LIKELY, 1.01)):
+    for low, high in pairwise((0.0, POSSIBLE_THRESHOLD, LIKELY_THRESHOLD, 1.01)):
         inside = (first >= low) & (first < high)
         rows.append(
             {
@@ -213,12 +225,12 @@ def page(results: dict[str, Any]) -> str:
         "| encoder | trial | queries | pictures | confidence | cosine | confidence, found |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    for own in results["trials"]:
-        *found, count = own["auc_found"]
-        note = " (fitted on it)" if own["trial"] == FITTED_ON else ""
+    for trial_result in results["trials"]:
+        *found, count = trial_result["auc_found"]
+        note = " (fitted on it)" if trial_result["trial"] == FITTED_ON else ""
         lines.append(
-            f"| starter | {own['trial']}{note} | {own['queries']} | {own['pictures']} "
-            f"| {_cell(own['auc'])} | {_cell(own['auc_cosine'])} "
+            f"| starter | {trial_result['trial']}{note} | {trial_result['queries']} | {trial_result['pictures']} "
+            f"| {_cell(trial_result['auc'])} | {_cell(trial_result['auc_cosine'])} "
             f"| {_cell(found)}, {count:.0f} queries |"
         )
     lines += [
@@ -226,11 +238,11 @@ def page(results: dict[str, Any]) -> str:
         "| trial | confidence from | first hits | mean confidence | relevant |",
         "|---|--:|--:|--:|--:|",
     ]
-    for own in results["trials"]:
+    for trial_result in results["trials"]:
         lines += [
-            f"| {own['trial']} | {row['from']:.3f} | {row['hits']} | {row['mean']:.2f} "
+            f"| {trial_result['trial']} | {row['from']:.3f} | {row['hits']} | {row['mean']:.2f} "
             f"| {row['relevant']:.2f} |"
-            for row in own["bands"]
+            for row in trial_result["bands"]
         ]
     lines.append(
         "\nOpenCLIP models were not measured: their weights could not be had where this ran. They "
@@ -248,9 +260,10 @@ def _texts(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
     return np.concatenate(
         [
             encoder.encode(
-                Kind.TEXT, [encoder.prepare(Kind.TEXT, t) for t in texts[start : start + TEXTS]]
+                InputKind.TEXT,
+                [encoder.prepare(InputKind.TEXT, t) for t in texts[start : start + TEXT_BATCH]],
             )
-            for start in range(0, len(texts), TEXTS)
+            for start in range(0, len(texts), TEXT_BATCH)
         ]
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mmsearch
-from mmsearch.api.evaluate import CaptionedSet, Evaluation, SearchSettings, compare, rate
+from mmsearch.api.evaluate import CaptionedSet, Evaluation, SearchSettings, compare, evaluate_index
 
 CONDITIONS = (
     (0.0, 0.0),
@@ -32,7 +32,7 @@ vector. Where texts can be trusted, *concat* and *weighted* put the right pictur
 Success@1 0.53 against 0.49). Of the two blends *rank* is a little ahead where some pictures have right titles,
 *score* where all have one or some are wrong; the intervals overlap.
 """
-SHOWN = ("Success@1", "Success@10")
+SHOWN_METRICS = ("Success@1", "Success@10")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ SYSTEMS = (
 )
 
 
-def titles_of(rows: list[dict[str, str]], coverage: float, misplaced: float) -> dict[str, str]:
+def assign_titles(rows: list[dict[str, str]], coverage: float, misplaced: float) -> dict[str, str]:
     """Titles by path: some photographs have one, and some of those another's."""
     order = list(range(len(rows)))
     random.Random(SEED).shuffle(order)
@@ -74,8 +74,8 @@ def titles_of(rows: list[dict[str, str]], coverage: float, misplaced: float) -> 
     wrong = covered[: round(misplaced * len(covered))]
     titles = {i: rows[i]["source_title"] for i in covered}
     # Each gets the title of the next: nobody keeps his own.
-    turned = dict(zip(wrong, [titles[i] for i in wrong[1:] + wrong[:1]], strict=True))
-    return {rows[i]["path"]: title for i, title in (titles | turned).items()}
+    shifted = dict(zip(wrong, [titles[i] for i in wrong[1:] + wrong[:1]], strict=True))
+    return {rows[i]["path"]: title for i, title in (titles | shifted).items()}
 
 
 def measure(photos: Path) -> dict[str, Any]:
@@ -83,24 +83,26 @@ def measure(photos: Path) -> dict[str, Any]:
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     captioned = CaptionedSet(photos / "manifest.csv", "word", "{}")
-    found = []
+    conditions = []
     for coverage, misplaced in CONDITIONS:
-        ratings = _rated(photos, captioned, titles_of(rows, coverage, misplaced))
+        ratings = _evaluate_systems(photos, captioned, assign_titles(rows, coverage, misplaced))
         for name, rating in ratings.items():
-            print(f"{coverage:.2f} {misplaced:.1f} {name:26}", _line(rating), flush=True)
-        found.append(
+            print(f"{coverage:.2f} {misplaced:.1f} {name:26}", _format_line(rating), flush=True)
+        conditions.append(
             {
                 "coverage": coverage,
                 "misplaced": misplaced,
-                "systems": {name: _figures(rating) for name, rating in ratings.items()},
-                "against_better_part": _against_parts(ratings),
+                "systems": {name: _metric_values(rating) for name, rating in ratings.items()},
+                "against_better_part": _compare_with_parts(ratings),
             }
         )
     queries = next(iter(ratings.values())).queries
-    return {"queries": queries, "pictures": len(rows), "conditions": found}
+    return {"queries": queries, "pictures": len(rows), "conditions": conditions}
 
 
-def _rated(photos: Path, captioned: CaptionedSet, titles: dict[str, str]) -> dict[str, Evaluation]:
+def _evaluate_systems(
+    photos: Path, captioned: CaptionedSet, titles: dict[str, str]
+) -> dict[str, Evaluation]:
     ratings = {}
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "titles.jsonl"
@@ -115,7 +117,7 @@ def _rated(photos: Path, captioned: CaptionedSet, titles: dict[str, str]) -> dic
                     index.reindex(fusion=fusion, reencode=fusion == "attention")
                     index.close()
                 if titles or system.name == "image: vector":
-                    ratings[system.name] = rate(
+                    ratings[system.name] = evaluate_index(
                         index,
                         captioned,
                         system.settings,
@@ -124,34 +126,34 @@ def _rated(photos: Path, captioned: CaptionedSet, titles: dict[str, str]) -> dic
     return ratings
 
 
-def _figures(rating: Evaluation) -> dict[str, list[float]]:
+def _metric_values(rating: Evaluation) -> dict[str, list[float]]:
     return {
-        name: [round(v, 4) for v in (own.value, own.low, own.high)]
-        for name, own in rating.metrics.items()
+        name: [round(v, 4) for v in (estimate.value, estimate.low, estimate.high)]
+        for name, estimate in rating.metrics.items()
     }
 
 
-def _against_parts(ratings: dict[str, Evaluation]) -> dict[str, dict[str, list[float]]]:
+def _compare_with_parts(ratings: dict[str, Evaluation]) -> dict[str, dict[str, list[float]]]:
     """Hybrid minus the better of its two parts, by metric, with the paired interval."""
-    compared: dict[str, dict[str, list[float]]] = {}
+    differences: dict[str, dict[str, list[float]]] = {}
     for name, rating in ratings.items():
-        fusion, _, way = name.partition(": ")
-        if not way.startswith("hybrid"):
+        fusion, _, mode = name.partition(": ")
+        if not mode.startswith("hybrid"):
             continue
-        compared[name] = {}
-        for metric in SHOWN:
+        differences[name] = {}
+        for metric in SHOWN_METRICS:
             parts = (ratings[f"{fusion}: vector"], ratings["text"])
             better = max(parts, key=lambda part: part.metrics[metric].value)
             difference = compare(better, rating)[metric].difference
-            compared[name][metric] = [
+            differences[name][metric] = [
                 round(v, 4) for v in (difference.value, difference.low, difference.high)
             ]
-    return compared
+    return differences
 
 
-def _line(rating: Evaluation) -> str:
-    own = (rating.metrics[name] for name in SHOWN)
-    return "  ".join(f"{m.value:.3f} [{m.low:.2f}, {m.high:.2f}]" for m in own)
+def _format_line(rating: Evaluation) -> str:
+    metrics = (rating.metrics[name] for name in SHOWN_METRICS)
+    return "  ".join(f"{m.value:.3f} [{m.low:.2f}, {m.high:.2f}]" for m in metrics)
 
 
 def page(results: dict[str, Any]) -> str:
@@ -167,9 +169,9 @@ def page(results: dict[str, Any]) -> str:
     lines += ["| titles | wrong | system | Success@1 | Success@10 |", "|--:|--:|---|--:|--:|"]
     for condition in results["conditions"]:
         for name in names:
-            own = condition["systems"].get(name)
-            if own:
-                cells = " | ".join(_cell(own[metric]) for metric in SHOWN)
+            system_metrics = condition["systems"].get(name)
+            if system_metrics:
+                cells = " | ".join(_cell(system_metrics[metric]) for metric in SHOWN_METRICS)
                 lines.append(
                     f"| {condition['coverage']:.0%} | {condition['misplaced']:.0%} "
                     f"| {name} | {cells} |"
@@ -181,8 +183,8 @@ def page(results: dict[str, Any]) -> str:
         "|--:|--:|---|--:|--:|",
     ]
     for condition in results["conditions"]:
-        for name, own in condition["against_better_part"].items():
-            cells = " | ".join(_cell(own[metric], "+") for metric in SHOWN)
+        for name, system_metrics in condition["against_better_part"].items():
+            cells = " | ".join(_cell(system_metrics[metric], "+") for metric in SHOWN_METRICS)
             lines.append(
                 f"| {condition['coverage']:.0%} | {condition['misplaced']:.0%} | {name} | {cells} |"
             )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmsearch
-from mmsearch.api.evaluate import CaptionedSet, SearchSettings, compare, rate
+from mmsearch.api.evaluate import CaptionedSet, SearchSettings, compare, evaluate_index
 from mmsearch.search import retrieval
 
 PROMPTS: dict[str, tuple[str, ...]] = {
@@ -32,15 +32,15 @@ PROMPTS: dict[str, tuple[str, ...]] = {
         "the {}",
     ),
 }
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-PAIRS = 200
+NEGATIVE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NUM_PAIRS = 200
 DEPTH = 10
 SEED = 0
-SHOWN = ("Success@1", "Success@10", "MRR")
+SHOWN_METRICS = ("Success@1", "Success@10", "MRR")
 
 
 @contextmanager
-def indexed(pictures: Path) -> Iterator[mmsearch.Index]:
+def open_temporary_index(pictures: Path) -> Iterator[mmsearch.Index]:
     """An index of a folder, for as long as it is needed."""
     with (
         tempfile.TemporaryDirectory() as home,
@@ -53,32 +53,36 @@ def indexed(pictures: Path) -> Iterator[mmsearch.Index]:
 def measure(photos: Path, stamps: Path) -> dict[str, Any]:
     """Prompts on photographs' words and stamps' captions; negatives on photographs."""
     results: dict[str, Any] = {"prompts": []}
-    with indexed(photos) as index:
+    with open_temporary_index(photos) as index:
         words = CaptionedSet(photos / "manifest.csv", "word")
-        results["prompts"] += _prompts("photos, word", index, words)
-        results["negatives"] = _negatives(photos, index)
-    with indexed(stamps) as index:
+        results["prompts"] += _measure_prompts("photos, word", index, words)
+        results["negatives"] = _measure_negatives(photos, index)
+    with open_temporary_index(stamps) as index:
         captions = CaptionedSet(stamps / "manifest.csv", "caption")
-        results["prompts"] += _prompts("stamps, caption", index, captions)
+        results["prompts"] += _measure_prompts("stamps, caption", index, captions)
     return results
 
 
-def _prompts(trial: str, index: mmsearch.Index, captions: CaptionedSet) -> list[dict[str, Any]]:
+def _measure_prompts(
+    trial: str, index: mmsearch.Index, captions: CaptionedSet
+) -> list[dict[str, Any]]:
     rows = []
-    plain = None
+    baseline = None
     for name, prompts in PROMPTS.items():
-        rating = rate(index, captions, SearchSettings("vector", prompts=prompts), depth=100)
-        plain = plain or rating
-        difference = compare(plain, rating)["Success@10"].difference
+        rating = evaluate_index(
+            index, captions, SearchSettings("vector", prompts=prompts), depth=100
+        )
+        baseline = baseline or rating
+        difference = compare(baseline, rating)["Success@10"].difference
         rows.append(
             {
                 "trial": trial,
                 "prompts": name,
                 "queries": rating.queries,
                 "metrics": {
-                    metric: [own.value, own.low, own.high]
-                    for metric, own in rating.metrics.items()
-                    if metric in SHOWN
+                    metric: [estimate.value, estimate.low, estimate.high]
+                    for metric, estimate in rating.metrics.items()
+                    if metric in SHOWN_METRICS
                 },
                 "difference": [difference.value, difference.low, difference.high],
             }
@@ -87,15 +91,15 @@ def _prompts(trial: str, index: mmsearch.Index, captions: CaptionedSet) -> list[
     return rows
 
 
-def _negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, Any]]:
+def _measure_negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, Any]]:
     """Ask for "a b" without b: are pictures of a still found, and those of b gone?"""
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         word_of = {Path(row["path"]).name: row["word"] for row in csv.DictReader(stream)}
-    chance = random.Random(SEED)
+    generator = random.Random(SEED)
     words = sorted(set(word_of.values()))
-    pairs = [chance.sample(words, 2) for _ in range(PAIRS)]
+    pairs = [generator.sample(words, 2) for _ in range(NUM_PAIRS)]
     rows = []
-    for share in SHARES:
+    for share in NEGATIVE_SHARES:
         found, unwanted = [], []
         with patch.object(retrieval, "NEGATIVE_SHARE", share):
             for wanted, other in pairs:
@@ -109,18 +113,18 @@ def _negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, Any]]:
         rows.append(
             {
                 "share": share,
-                "pairs": PAIRS,
-                "found": _mean(np.array(found)),
-                "unwanted": _mean(np.array(unwanted)),
+                "pairs": NUM_PAIRS,
+                "found": _mean_with_interval(np.array(found)),
+                "unwanted": _mean_with_interval(np.array(unwanted)),
             }
         )
         print(rows[-1], flush=True)
     return rows
 
 
-def _mean(values: NDArray[np.bool_]) -> list[float]:
-    drawn = np.random.default_rng(SEED).integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+def _mean_with_interval(values: NDArray[np.bool_]) -> list[float]:
+    resampled = np.random.default_rng(SEED).integers(0, len(values), (2000, len(values)))
+    low, high = np.quantile(values[resampled].mean(axis=1), [0.025, 0.975])
     return [float(values.mean()), float(low), float(high)]
 
 
@@ -131,28 +135,28 @@ def page(results: dict[str, Any]) -> str:
         "The starter asked by vectors alone, each query put into prompts whose vectors are averaged; "
         "the last column is\nSuccess@10 minus that of the bare query, query by query. 95% bootstrap "
         "intervals over queries.\n",
-        f"| trial | prompts | queries | {' | '.join(SHOWN)} | difference |",
+        f"| trial | prompts | queries | {' | '.join(SHOWN_METRICS)} | difference |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    for own in results["prompts"]:
-        cells = " | ".join(_cell(own["metrics"][metric]) for metric in SHOWN)
+    for result in results["prompts"]:
+        cells = " | ".join(_cell(result["metrics"][metric]) for metric in SHOWN_METRICS)
         lines.append(
-            f"| {own['trial']} | {own['prompts']} | {own['queries']} | {cells} "
-            f"| {_cell(own['difference'], '+')} |"
+            f"| {result['trial']} | {result['prompts']} | {result['queries']} | {cells} "
+            f"| {_cell(result['difference'], '+')} |"
         )
     lines += [
         "\nThe starter therefore takes queries as they are. OpenCLIP models could not be measured here "
         "and do the same;\n`--prompt` says otherwise.\n",
         "## Negative terms\n",
-        f'{PAIRS} random pairs of words of tests/photos, asked as "A and B" without B. *wanted*: a '
+        f'{NUM_PAIRS} random pairs of words of tests/photos, asked as "A and B" without B. *wanted*: a '
         f"picture of A is among the first {DEPTH};\n*unwanted*: a picture of B is. The share is what "
         "a negative term counts beside a positive one (0: it is not given).\n",
         "| share | wanted | unwanted |",
         "|--:|--:|--:|",
     ]
     lines += [
-        f"| {own['share']:.2f} | {_cell(own['found'])} | {_cell(own['unwanted'])} |"
-        for own in results["negatives"]
+        f"| {result['share']:.2f} | {_cell(result['found'])} | {_cell(result['unwanted'])} |"
+        for result in results["negatives"]
     ]
     return "\n".join(lines) + "\n"
 

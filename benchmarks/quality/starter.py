@@ -49,8 +49,8 @@ starter as not worse than ConSE and perhaps a little better; the intervals overl
 needs photographs that nobody has looked at.
 """
 OTHER_LANGUAGES = ("de", "fr", "es", "ja", "zh_CN")
-LONGEST_CAPTION_WORDS = 8
-_NOT_PICTURED = re.compile("alphabets|math|money|music|chess")
+MAX_CAPTION_WORDS = 8
+_ABSTRACT_CATEGORIES = re.compile("alphabets|math|money|music|chess")
 
 Floats = NDArray[np.float32]
 
@@ -90,38 +90,47 @@ def photo_trials(folder: Path) -> list[Trial]:
     distinct = sorted(set(words))
     relevant = np.array([[word == other for other in words] for word in distinct])
     pictures = [folder / row["path"] for row in rows]
-    forms = {"photos, word": "{}", "photos, a photo of a word": "a photo of a {}"}
+    templates = {"photos, word": "{}", "photos, a photo of a word": "a photo of a {}"}
     trials = [
-        Trial(name, pictures, [form.format(word) for word in distinct], relevant)
-        for name, form in forms.items()
+        Trial(name, pictures, [template.format(word) for word in distinct], relevant)
+        for name, template in templates.items()
     ]
-    described = [i for i, row in enumerate(rows) if row["description"]]
-    own = np.eye(len(rows), dtype=bool)[described]
-    texts = [rows[i]["description"] for i in described]
-    return [*trials, Trial("photos, description", pictures, texts, own)]
+    described_rows = [i for i, row in enumerate(rows) if row["description"]]
+    identity = np.eye(len(rows), dtype=bool)[described_rows]
+    texts = [rows[i]["description"] for i in described_rows]
+    return [*trials, Trial("photos, description", pictures, texts, identity)]
 
 
 def stamp_trials(folder: Path) -> list[Trial]:
     """The stamps that show a thing and whose short caption no other stamp has."""
-    rows = [r for r in _rows(folder) if r["caption"] and not _NOT_PICTURED.search(r["category"])]
-    times = Counter(row["caption"] for row in rows)
+    rows = [
+        r for r in _rows(folder) if r["caption"] and not _ABSTRACT_CATEGORIES.search(r["category"])
+    ]
+    caption_counts = Counter(row["caption"] for row in rows)
     rows = [
         row
         for row in rows
-        if times[row["caption"]] == 1 and len(row["caption"].split()) <= LONGEST_CAPTION_WORDS
+        if caption_counts[row["caption"]] == 1 and len(row["caption"].split()) <= MAX_CAPTION_WORDS
     ]
     kinds = {"photographs": "1", "drawings": "0"}
-    trials = [_own_stamps("stamps", folder, rows)] + [
-        _own_stamps(f"stamps, {kind} only", folder, [r for r in rows if r["photograph"] == flag])
+    trials = [_caption_trial("stamps", folder, rows)] + [
+        _caption_trial(f"stamps, {kind} only", folder, [r for r in rows if r["photograph"] == flag])
         for kind, flag in kinds.items()
     ]
-    translated = [row for row in rows if all(row[f"caption_{own}"] for own in OTHER_LANGUAGES)]
+    translated_rows = [
+        row for row in rows if all(row[f"caption_{language}"] for language in OTHER_LANGUAGES)
+    ]
     return [
         *trials,
-        _own_stamps("stamps in all languages, en", folder, translated),
+        _caption_trial("stamps in all languages, en", folder, translated_rows),
         *(
-            _own_stamps(f"stamps in all languages, {own}", folder, translated, f"caption_{own}")
-            for own in OTHER_LANGUAGES
+            _caption_trial(
+                f"stamps in all languages, {language}",
+                folder,
+                translated_rows,
+                f"caption_{language}",
+            )
+            for language in OTHER_LANGUAGES
         ),
     ]
 
@@ -131,20 +140,20 @@ def clip_art_trial(cache: Path) -> Trial:
     png = fetch_debian("openclipart-png", cache) / "usr/share/openclipart/png"
     svg = fetch_debian("openclipart-svg", cache) / "usr/share/openclipart/svg"
     drawings = [drawing for drawing in read_openclipart(png, svg) if drawing.title]
-    own = np.eye(len(drawings), dtype=bool)
+    identity = np.eye(len(drawings), dtype=bool)
     pictures, titles = [d.path for d in drawings], [d.title for d in drawings]
-    return Trial("openclipart, title (learned from)", pictures, titles, own)
+    return Trial("openclipart, title (learned from)", pictures, titles, identity)
 
 
-def _own_stamps(
+def _caption_trial(
     name: str, folder: Path, rows: list[dict[str, str]], column: str = "caption"
 ) -> Trial:
     pictures = [folder / row["path"] for row in rows]
-    own = np.eye(len(rows), dtype=bool)
-    return Trial(name, pictures, [row[column] for row in rows], own)
+    identity = np.eye(len(rows), dtype=bool)
+    return Trial(name, pictures, [row[column] for row in rows], identity)
 
 
-def first_hits(scores: Floats, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
+def first_hit_ranks(scores: Floats, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The rank, from 1, of each query's first hit; ties count against the hit."""
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
     return np.asarray(1 + ((scores >= best) & ~relevant).sum(axis=1))
@@ -173,7 +182,7 @@ class Towers:
         """Features and logits of pictures, squashed to a square."""
         parts = []
         for start in range(0, len(paths), 32):
-            batch = np.stack([_prepared(path) for path in paths[start : start + 32]])
+            batch = np.stack([_square_pixels(path) for path in paths[start : start + 32]])
             parts.append(self.classifier(torch.from_numpy(batch)))
         features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
         return features, logits
@@ -202,8 +211,8 @@ def conse(towers: Towers) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     classes = normalize(torch.stack(rows), dim=1)
 
     def scores(sentences: Tensor, _: Tensor, logits: Tensor) -> Tensor:
-        shares, likeliest = torch.softmax(logits / 2.0, 1).topk(10, 1)
-        pictures = normalize((shares[:, :, None] * classes[likeliest]).sum(1), dim=1)
+        probabilities, top_classes = torch.softmax(logits / 2.0, 1).topk(10, 1)
+        pictures = normalize((probabilities[:, :, None] * classes[top_classes]).sum(1), dim=1)
         return sentences @ pictures.T
 
     return scores
@@ -226,16 +235,18 @@ def measure(trials: list[Trial]) -> list[dict[str, Any]]:
     """Every trial with both models."""
     towers = Towers()
     models = {"ConSE": conse(towers), "starter": starter()}
-    seen: dict[Path, tuple[Tensor, Tensor]] = {}
+    features_by_path: dict[Path, tuple[Tensor, Tensor]] = {}
     results = []
     for trial in trials:
-        new = [path for path in trial.pictures if path not in seen]
+        new = [path for path in trial.pictures if path not in features_by_path]
         if new:
-            seen |= dict(zip(new, zip(*towers.pictures(new), strict=True), strict=True))
-        features, logits = (torch.stack([seen[p][i] for p in trial.pictures]) for i in (0, 1))
+            features_by_path |= dict(zip(new, zip(*towers.pictures(new), strict=True), strict=True))
+        features, logits = (
+            torch.stack([features_by_path[p][i] for p in trial.pictures]) for i in (0, 1)
+        )
         sentences = towers.texts(trial.queries)
         for name, model in models.items():
-            ranks = first_hits(model(sentences, features, logits).numpy(), trial.relevant)
+            ranks = first_hit_ranks(model(sentences, features, logits).numpy(), trial.relevant)
             success = {depth: success_with_interval(ranks, depth) for depth in DEPTHS}
             shape = len(trial.queries), len(trial.pictures)
             results.append(Result(trial.name, name, *shape, success))
@@ -256,10 +267,10 @@ def page(results: list[dict[str, Any]]) -> str:
         f"| trial | model | queries | pictures | {depths} |",
         "|---|---|--:|--:|" + "--:|" * len(DEPTHS),
     ]
-    for own in results:
-        cells = " | ".join(f"{r:.3f} [{a:.2f}, {b:.2f}]" for r, a, b in own["success"].values())
-        shape = f"{own['queries']} | {own['pictures']}"
-        lines.append(f"| {own['trial']} | {own['model']} | {shape} | {cells} |")
+    for result in results:
+        cells = " | ".join(f"{r:.3f} [{a:.2f}, {b:.2f}]" for r, a, b in result["success"].values())
+        shape = f"{result['queries']} | {result['pictures']}"
+        lines.append(f"| {result['trial']} | {result['model']} | {shape} | {cells} |")
     return "\n".join(lines) + "\n"
 
 
@@ -268,7 +279,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def _prepared(path: Path) -> NDArray[np.uint8]:
+def _square_pixels(path: Path) -> NDArray[np.uint8]:
     edge = (heads.IMAGE_EDGE_PX, heads.IMAGE_EDGE_PX)
     with Image.open(path) as picture:
         rgba = picture.convert("RGBA")

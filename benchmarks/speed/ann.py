@@ -12,22 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed import contenders
-from benchmarks.speed.compare import against, in_turns, machine, one_thread, row, table
+from benchmarks.speed.compare import (
+    compare_times,
+    machine,
+    row,
+    single_thread,
+    table,
+    time_alternating,
+)
 from benchmarks.speed.contenders import PEERS, Contender
-from benchmarks.speed.curves import Bracket, bracket
-from benchmarks.speed.ours import NAME, ours
-from benchmarks.speed.peers import PeerUnavailableError
+from benchmarks.speed.ground_truth import load_ground_truth, recall
+from benchmarks.speed.mmsearch_contender import NAME, build_contender
+from benchmarks.speed.peer_environments import PeerUnavailableError
+from benchmarks.speed.recall_curves import Bracket, find_bracket
 from benchmarks.speed.synthetic import KINDS, Collection
-from benchmarks.speed.truth import recall, truth
 from mmsearch.core.types import Ids, Vectors
 
 TARGETS = (0.90, 0.95, 0.99)
-JUDGED = 0.95
+JUDGED_RECALL = 0.95
 ROWS, QUERIES, K, ROUNDS = 50_000, 400, 10, 7
-TIMED = 100
+TIMED_QUERIES = 100
 """Queries of a round; recall is measured on all."""
 
-DROPPED = 1.5
+MAX_SLOWDOWN = 1.5
 """Times slower than the best of the others in one pass: such a peer is not timed in rounds."""
 
 
@@ -37,34 +44,36 @@ class Trial:
     def __init__(self, index: Contender, queries: Vectors, true: Ids) -> None:
         self.index = index
         self._queries, self._true = queries, true
-        self._seen: dict[int, tuple[float, float]] = {}
+        self._measured: dict[int, tuple[float, float]] = {}
 
-    def run(self, place: int, count: int) -> Ids:
+    def run(self, position: int, count: int) -> Ids:
         """The first queries, one a call as they come from people, at the setting of a place."""
-        self.index.choose(self.index.settings[place])
+        self.index.apply_setting(self.index.settings[position])
         return np.concatenate(
             [self.index.search(self._queries[i : i + 1], K) for i in range(count)]
         )
 
-    def recall(self, place: int) -> float:
+    def recall(self, position: int) -> float:
         """Recall at the setting of a place."""
-        return self._look(place)[0]
+        return self._measure_setting(position)[0]
 
-    def rate(self, own: Bracket, target: float) -> float:
+    def rate(self, bracket: Bracket, target: float) -> float:
         """Queries a second at a recall, from the one pass in which recall was measured."""
-        return own.at(target, self._look(own.low)[1], self._look(own.high)[1])
+        return bracket.interpolate_rate(
+            target, self._measure_setting(bracket.low)[1], self._measure_setting(bracket.high)[1]
+        )
 
-    def bracket(self, target: float) -> Bracket | None:
+    def find_bracket(self, target: float) -> Bracket | None:
         """The settings around a recall."""
-        return bracket(self.recall, len(self.index.settings), target)
+        return find_bracket(self.recall, len(self.index.settings), target)
 
-    def _look(self, place: int) -> tuple[float, float]:
-        if place not in self._seen:
-            began = time.process_time()
-            found = self.run(place, len(self._queries))
-            rate = len(self._queries) / (time.process_time() - began)
-            self._seen[place] = recall(found, self._true), rate
-        return self._seen[place]
+    def _measure_setting(self, position: int) -> tuple[float, float]:
+        if position not in self._measured:
+            started_s = time.process_time()
+            found_ids = self.run(position, len(self._queries))
+            rate = len(self._queries) / (time.process_time() - started_s)
+            self._measured[position] = recall(found_ids, self._true), rate
+        return self._measured[position]
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
@@ -72,27 +81,27 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
     return {
         "rows": rows,
         "queries": QUERIES,
-        "timed": TIMED,
+        "timed": TIMED_QUERIES,
         "rounds": ROUNDS,
-        "kinds": {kind: _kind(Collection(kind, rows), cache) for kind in KINDS},
+        "kinds": {kind: _measure_kind(Collection(kind, rows), cache) for kind in KINDS},
         "machine": machine(),
     }
 
 
-def _kind(collection: Collection, cache: Path) -> dict[str, Any]:
+def _measure_kind(collection: Collection, cache: Path) -> dict[str, Any]:
     queries = collection.text_queries(QUERIES)
-    true = truth(collection, queries, K, cache)
+    true_ids = load_ground_truth(collection, queries, K, cache)
     trials, absent = {}, {}
-    began = time.process_time()
-    own = ours(collection.ids, collection.blocks(), collection.training_queries())
-    seconds = round(time.process_time() - began, 1)
-    for name, build in {NAME: lambda *_: own, **PEERS}.items():
+    started_s = time.process_time()
+    contender = build_contender(collection.ids, collection.blocks(), collection.training_queries())
+    seconds = round(time.process_time() - started_s, 1)
+    for name, build in {NAME: lambda *_: contender, **PEERS}.items():
         try:
-            trials[name] = Trial(build(collection, cache), queries, true)
+            trials[name] = Trial(build(collection, cache), queries, true_ids)
         except PeerUnavailableError as error:
             absent[name] = str(error)
-    with one_thread():
-        targets = {f"{target:.2f}": _target(trials, target) for target in TARGETS}
+    with single_thread():
+        targets = {f"{target:.2f}": _measure_target(trials, target) for target in TARGETS}
     return {
         "targets": targets,
         "absent": absent,
@@ -101,89 +110,99 @@ def _kind(collection: Collection, cache: Path) -> dict[str, Any]:
         if "autofaiss' pick" in absent
         else contenders.autofaiss_pick(collection.rows),
         "tuned": {
-            "setting": str(own.tuned),
-            "recall": trials[NAME].recall(own.settings.index(own.tuned)),
+            "setting": str(contender.tuned),
+            "recall": trials[NAME].recall(contender.settings.index(contender.tuned)),
         },
     }
 
 
-def _target(trials: dict[str, Trial], target: float) -> dict[str, Any]:
+def _measure_target(trials: dict[str, Trial], target: float) -> dict[str, Any]:
     """All that reach it; those that could be the best peer, and mmsearch, once a round."""
-    found = {name: trial.bracket(target) for name, trial in trials.items()}
-    around = {name: own for name, own in found.items() if own}
-    rates = {name: np.array([trials[name].rate(own, target)]) for name, own in around.items()}
-    leading = max((rate[0] for name, rate in rates.items() if name != NAME), default=0.0)
-    timed = [n for n, rate in rates.items() if n == NAME or rate[0] * DROPPED > leading]
-    rates |= _rounds({name: (trials[name], around[name]) for name in timed}, target)
-    table_of = {
+    found_brackets = {name: trial.find_bracket(target) for name, trial in trials.items()}
+    brackets = {name: bracket for name, bracket in found_brackets.items() if bracket}
+    rates = {
+        name: np.array([trials[name].rate(bracket, target)]) for name, bracket in brackets.items()
+    }
+    best_rate = max((rate[0] for name, rate in rates.items() if name != NAME), default=0.0)
+    timed = [n for n, rate in rates.items() if n == NAME or rate[0] * MAX_SLOWDOWN > best_rate]
+    rates |= _time_in_rounds({name: (trials[name], brackets[name]) for name in timed}, target)
+    entries = {
         name: {
             "qps": float(np.median(rate)),
             "timed_in_rounds": name in timed,
             "settings": [
-                str(trials[name].index.settings[place]) for place in _places(around[name])
+                str(trials[name].index.settings[position])
+                for position in _positions(brackets[name])
             ],
-            "recalls": [around[name].low_recall, around[name].high_recall],
+            "recalls": [brackets[name].low_recall, brackets[name].high_recall],
         }
         for name, rate in rates.items()
     }
-    peers = {name: table_of[name]["qps"] for name in timed if name != NAME}
+    peers = {name: entries[name]["qps"] for name in timed if name != NAME}
     if NAME not in rates or not peers:
-        return {"contenders": table_of, "row": None}
+        return {"contenders": entries, "row": None}
     best = max(peers, key=lambda name: peers[name])
-    result = against(1 / rates[NAME], 1 / rates[best])
-    bar = 1.0 if target == JUDGED else None
+    result = compare_times(1 / rates[NAME], 1 / rates[best])
+    bar = 1.0 if target == JUDGED_RECALL else None
     name = f"R@{K} {target:.2f}; best peer {best}"
-    own_recall = around[NAME].high_recall if len(_places(around[NAME])) == 1 else target
+    own_recall = brackets[NAME].high_recall if len(_positions(brackets[NAME])) == 1 else target
     guard = f"R@{K} {own_recall:.3f} beside {target:.3f}"
-    return {"contenders": table_of, "row": row(name, result, bar, guard)}
+    return {"contenders": entries, "row": row(name, result, bar, guard)}
 
 
-def _rounds(
+def _time_in_rounds(
     timed: dict[str, tuple[Trial, Bracket]], target: float
 ) -> dict[str, NDArray[np.float64]]:
     """Queries a second at the target by name, in each round, float64 (rounds,)."""
     runs: dict[str, Callable[[], Any]] = {
-        f"{name}:{place}": partial(trial.run, place, TIMED)
-        for name, (trial, own) in timed.items()
-        for place in _places(own)
+        f"{name}:{position}": partial(trial.run, position, TIMED_QUERIES)
+        for name, (trial, bracket) in timed.items()
+        for position in _positions(bracket)
     }
-    seconds = in_turns(runs, ROUNDS)
+    seconds = time_alternating(runs, ROUNDS)
     rates = {}
-    for name, (_, own) in timed.items():
-        low, high = (TIMED / seconds[f"{name}:{place}"] for place in (own.low, own.high))
+    for name, (_, bracket) in timed.items():
+        low, high = (
+            TIMED_QUERIES / seconds[f"{name}:{position}"]
+            for position in (bracket.low, bracket.high)
+        )
         pairs = zip(low, high, strict=True)
-        rates[name] = np.array([own.at(target, *pair) for pair in pairs])
+        rates[name] = np.array([bracket.interpolate_rate(target, *pair) for pair in pairs])
     return rates
 
 
-def _places(own: Bracket) -> list[int]:
-    return sorted({own.low, own.high})
+def _positions(bracket: Bracket) -> list[int]:
+    return sorted({bracket.low, bracket.high})
 
 
 def page(results: dict[str, Any]) -> str:
     """The section of the results."""
     sections = []
-    for kind, own in results["kinds"].items():
-        names = list(dict.fromkeys(n for t in own["targets"].values() for n in t["contenders"]))
+    for kind, kind_results in results["kinds"].items():
+        names = list(
+            dict.fromkeys(n for t in kind_results["targets"].values() for n in t["contenders"])
+        )
         lines = [
             f"| {name} | "
             + " | ".join(
-                _cell(target["contenders"].get(name)) for target in own["targets"].values()
+                _cell(target["contenders"].get(name)) for target in kind_results["targets"].values()
             )
             + " |\n"
             for name in names
         ]
-        head = "| | " + " | ".join(f"R@{K} {target}" for target in own["targets"]) + " |\n"
-        judged = [target["row"] for target in own["targets"].values() if target["row"]]
-        built = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in own["build_s"].items())
-        absent = "".join(f" {name}: {reason}" for name, reason in own["absent"].items())
+        head = "| | " + " | ".join(f"R@{K} {target}" for target in kind_results["targets"]) + " |\n"
+        judged = [target["row"] for target in kind_results["targets"].values() if target["row"]]
+        built = ", ".join(
+            f"{name} {seconds:.0f} s" for name, seconds in kind_results["build_s"].items()
+        )
+        absent = "".join(f" {name}: {reason}" for name, reason in kind_results["absent"].items())
         sections.append(f"""\
 *{kind}*, queries a second, and the settings they come from:
 
-{head}|---|{"--:|" * len(own["targets"])}
+{head}|---|{"--:|" * len(kind_results["targets"])}
 {"".join(lines)}
 {table(judged, NAME, "best peer")}
-By itself mmsearch takes {own["tuned"]["setting"]}, R@{K} {own["tuned"]["recall"]:.3f}. autofaiss picks {own["autofaiss"]}. Built, processor time: {built}.{absent}
+By itself mmsearch takes {kind_results["tuned"]["setting"]}, R@{K} {kind_results["tuned"]["recall"]:.3f}. autofaiss picks {kind_results["autofaiss"]}. Built, processor time: {built}.{absent}
 """)
     return f"""\
 ## Text queries a second at equal recall, {results["rows"]:,} vectors
@@ -191,11 +210,11 @@ By itself mmsearch takes {own["tuned"]["setting"]}, R@{K} {own["tuned"]["recall"
 {results["queries"]} text queries against picture vectors made by `benchmarks/speed/synthetic.py`, 512 columns, one query
 a call, one thread, processor time. Each index is run at the two settings around a recall, and the rate between is
 interpolated; mmsearch and the peers near the best do so in turns, {results["rounds"]} rounds of {results["timed"]} queries (*: clearly slower, timed in
-one pass). Graphs have {contenders.LINKS} links and are built with {contenders.EF_CONSTRUCTION} candidates; usearch holds float16, others float32.
+one pass). Graphs have {contenders.HNSW_LINKS} links and are built with {contenders.EF_CONSTRUCTION} candidates; usearch holds float16, others float32.
 autofaiss decides in its own environment (it needs faiss-cpu), and FAISS here builds what it picks with FAISS's
 defaults, as it would. The settings around a recall are read off the test's own queries, for all alike; what
 mmsearch learns, and its own choice of a setting, come from 20,000 other texts. The bar: not slower than the best peer
-at R@{K} {JUDGED:.2f}.
+at R@{K} {JUDGED_RECALL:.2f}.
 
 {chr(10).join(sections)}"""
 

@@ -13,57 +13,57 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.speed.compare import compare, machine, peak_kib, row, table
-from benchmarks.speed.contenders import lists, train_and_add
-from benchmarks.speed.ours import NAME, ours
+from benchmarks.speed.compare import compare, machine, peak_memory_kib, row, table
+from benchmarks.speed.contenders import num_lists, train_and_add
+from benchmarks.speed.mmsearch_contender import NAME, ours
 from benchmarks.speed.synthetic import DIM, Collection
 from mmsearch.core.types import Vectors
 
-ROWS, CENTROIDS, TRAINED_ON, ITERATIONS, ROUNDS = 100_000, 1024, 65_536, 10, 7
-BAR = 1.5
+ROWS, CENTROIDS, NUM_TRAINING_ROWS, KMEANS_ITERATIONS, ROUNDS = 100_000, 1024, 65_536, 10, 7
+MIN_SPEEDUP = 1.5
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
     """Centroids by both ways, and whole builds with their memory."""
-    _, sample = next(Collection("gap", rows).blocks(TRAINED_ON))
+    _, sample = next(Collection("gap", rows).blocks(NUM_TRAINING_ROWS))
     objectives = {}
 
     def run(learn: Callable[[Vectors], float]) -> None:
         objectives[learn] = learn(sample)
 
-    result = compare(lambda: run(fast), lambda: run(classic), rounds=ROUNDS)
-    guard = f"sum of squares {objectives[fast] / objectives[classic]:.4f} of the other's"
-    name = f"{CENTROIDS} centroids of {len(sample):,} vectors, {ITERATIONS} iterations"
-    whole = {who: _in_a_process(who, rows) for who in BUILDS}
+    result = compare(lambda: run(train_superkmeans), lambda: run(train_clustering), rounds=ROUNDS)
+    guard = f"sum of squares {objectives[train_superkmeans] / objectives[train_clustering]:.4f} of the other's"
+    name = f"{CENTROIDS} centroids of {len(sample):,} vectors, {KMEANS_ITERATIONS} iterations"
+    builds = {build_name: _run_in_process(build_name, rows) for build_name in BUILDS}
     return {
         "machine": machine(),
         "total": rows,
-        "rows": [row(name, result, BAR, guard)],
-        "whole": whole,
+        "rows": [row(name, result, MIN_SPEEDUP, guard)],
+        "whole": builds,
     }
 
 
-def classic(sample: Vectors) -> float:
+def train_clustering(sample: Vectors) -> float:
     """Centroids by FAISS's Clustering; the sum of squares that is left."""
     clustering = faiss.Clustering(DIM, CENTROIDS)
-    clustering.niter, clustering.seed = ITERATIONS, 0
+    clustering.niter, clustering.seed = KMEANS_ITERATIONS, 0
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(sample)
     clustering.train(sample, faiss.IndexFlatL2(DIM))
-    return _left(sample, faiss.vector_to_array(clustering.centroids))
+    return _sum_of_squares(sample, faiss.vector_to_array(clustering.centroids))
 
 
-def fast(sample: Vectors) -> float:
+def train_superkmeans(sample: Vectors) -> float:
     """The same by FAISS's SuperKMeans."""
     parameters = faiss.SuperKMeansParameters()
-    parameters.niter, parameters.seed = ITERATIONS, 0
+    parameters.niter, parameters.seed = KMEANS_ITERATIONS, 0
     parameters.min_points_per_centroid, parameters.max_points_per_centroid = 1, len(sample)
     clustering = faiss.SuperKMeans(DIM, CENTROIDS, parameters)
     clustering.train(sample)
-    return _left(sample, faiss.vector_to_array(clustering.centroids))
+    return _sum_of_squares(sample, faiss.vector_to_array(clustering.centroids))
 
 
-def _left(sample: Vectors, centroids: np.ndarray) -> float:
+def _sum_of_squares(sample: Vectors, centroids: np.ndarray) -> float:
     flat = faiss.IndexFlatL2(DIM)
     flat.add(centroids.reshape(CENTROIDS, DIM))
     return float(flat.search(sample[::16], 1)[0].sum())
@@ -74,7 +74,7 @@ def _ours(collection: Collection) -> None:
 
 
 def _ivf(collection: Collection, codes: str) -> None:
-    key = f"IVF{lists(collection.rows)},{codes}"
+    key = f"IVF{num_lists(collection.rows)},{codes}"
     train_and_add(faiss.index_factory(DIM, key, faiss.METRIC_INNER_PRODUCT), collection)
 
 
@@ -85,32 +85,32 @@ BUILDS: dict[str, Callable[[Collection], None]] = {
 }
 
 
-def _in_a_process(who: str, rows: int) -> dict[str, float]:
+def _run_in_process(build_name: str, rows: int) -> dict[str, float]:
     """Seconds and peak memory of a build that has a process for itself."""
-    command = [sys.executable, "-m", "benchmarks.speed.build", who, str(rows)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    command = [sys.executable, "-m", "benchmarks.speed.build", build_name, str(rows)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return dict(json.loads(process.stdout.splitlines()[-1]))
 
 
-def main(who: str, rows: int) -> None:
+def main(build_name: str, rows: int) -> None:
     """Build once, and print what it took as JSON."""
     collection = Collection("gap", rows)
     # Making the vectors is no part of the build, nor are the libraries.
     collection.training_queries(1)
-    began, used = time.perf_counter(), time.process_time()
+    started_s, cpu_started_s = time.perf_counter(), time.process_time()
     for _ in collection.blocks():
         pass
-    made, made_used = time.perf_counter() - began, time.process_time() - used
-    before = peak_kib()
-    began, used = time.perf_counter(), time.process_time()
-    BUILDS[who](collection)
+    vectors_s, vectors_cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_started_s
+    memory_before_kib = peak_memory_kib()
+    started_s, cpu_started_s = time.perf_counter(), time.process_time()
+    BUILDS[build_name](collection)
     print(
         json.dumps(
             {
-                "wall_s": time.perf_counter() - began - made,
-                "cpu_s": time.process_time() - used - made_used,
-                "before_mib": before / 1024,
-                "peak_mib": peak_kib() / 1024,
+                "wall_s": time.perf_counter() - started_s - vectors_s,
+                "cpu_s": time.process_time() - cpu_started_s - vectors_cpu_s,
+                "before_mib": memory_before_kib / 1024,
+                "peak_mib": peak_memory_kib() / 1024,
             }
         )
     )
@@ -119,9 +119,9 @@ def main(who: str, rows: int) -> None:
 def page(results: dict[str, Any]) -> str:
     """The section of the results."""
     lines = "".join(
-        f"| {who} | {own['wall_s']:.1f} s | {own['cpu_s']:.1f} s | {own['peak_mib']:,.0f} MiB"
-        f" | {own['peak_mib'] - own['before_mib']:,.0f} MiB |\n"
-        for who, own in results["whole"].items()
+        f"| {build_name} | {figures['wall_s']:.1f} s | {figures['cpu_s']:.1f} s | {figures['peak_mib']:,.0f} MiB"
+        f" | {figures['peak_mib'] - figures['before_mib']:,.0f} MiB |\n"
+        for build_name, figures in results["whole"].items()
     )
     return f"""\
 ## Building, {results["total"]:,} vectors

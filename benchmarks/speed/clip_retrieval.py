@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed.peers import peer_python
+from benchmarks.speed.peer_environments import ensure_peer_python
 
 REQUIREMENTS = ("clip-retrieval==2.45.0", "transformers<5", "setuptools<81")
-_READ = """
+_READ_SCRIPT = """
 import sys, pandas
 for name in pandas.read_parquet(sys.argv[1])["image_path"]:
     print(name)
@@ -46,14 +46,14 @@ class ClipRetrieval:
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
         subprocess.run(command, env=environment, capture_output=True, check=True)
 
-    def stored(self) -> dict[str, NDArray[np.float32]]:
+    def load_vectors(self) -> dict[str, NDArray[np.float32]]:
         """By name of the file: its vector."""
         (vectors,) = (self.output / "img_emb").glob("*.npy")
-        (facts,) = (self.output / "metadata").glob("*.parquet")
-        read = [self.python, "-c", _READ, facts]
-        names = subprocess.run(read, capture_output=True, check=True, text=True).stdout
-        found = [Path(name).name for name in names.splitlines()]
-        return dict(zip(found, np.load(vectors).astype(np.float32), strict=True))
+        (metadata_file,) = (self.output / "metadata").glob("*.parquet")
+        command = [self.python, "-c", _READ_SCRIPT, metadata_file]
+        names = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        file_names = [Path(name).name for name in names.splitlines()]
+        return dict(zip(file_names, np.load(vectors).astype(np.float32), strict=True))
 
 
 def make_clip_retrieval(folder: Path, architecture: str, weights: Path) -> ClipRetrieval:
@@ -67,5 +67,5 @@ def make_clip_retrieval(folder: Path, architecture: str, weights: Path) -> ClipR
     Raises:
         PeerUnavailableError: pip cannot install it.
     """
-    python = peer_python("clip-retrieval", REQUIREMENTS)
+    python = ensure_peer_python("clip-retrieval", REQUIREMENTS)
     return ClipRetrieval(python, folder / "clip-retrieval", f"open_clip:{architecture}/{weights}")

@@ -19,7 +19,7 @@ import numpy as np
 
 import mmsearch
 from benchmarks.speed.compare import compare, machine, row, table
-from benchmarks.speed.filled import fill
+from benchmarks.speed.random_index import fill_index
 from benchmarks.speed.rclip import ARCHITECTURE, VERSION, Rclip, make_rclip
 from mmsearch.core.settings import load_settings
 from mmsearch.factories.encoders import make_encoder
@@ -30,10 +30,10 @@ RCLIP_SIZES = SIZES[:2]
 """It reads every vector from its database at every query."""
 
 ROUNDS, K = 7, 10
-BAR, RCLIP_BAR = 1 / 0.15, 1.0
+MIN_SPEEDUP, MIN_RCLIP_SPEEDUP = 1 / 0.15, 1.0
 QUERY = "a red car"
 
-THEIRS = """
+PEER_SCRIPT = """
 import sys
 import numpy as np, open_clip, torch
 from safetensors.torch import load_file
@@ -61,53 +61,55 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         encoder = make_encoder(rclip.model, settings, lambda line: None)
         for size in SIZES:
             home, vectors = folder / str(size), folder / f"{size}.npy"
-            fill(IndexLayout.of(home, "default"), encoder, size, vectors)
-            ours = _Ours(home, settings.cache, folder)
-            torch = _torch(rclip.weights, vectors)
-            beside_torch.append(_row(f"{size:,} vectors", ours.alone, torch, BAR))
-            with ours.served():
+            fill_index(IndexLayout.for_name(home, "default"), encoder, size, vectors)
+            ours = _MmsearchCommand(home, settings.cache, folder)
+            torch = _make_torch_query(rclip.weights, vectors)
+            beside_torch.append(_row(f"{size:,} vectors", ours.query_alone, torch, MIN_SPEEDUP))
+            with ours.run_server():
                 running = f"{size:,} vectors, `mmsearch serve` running"
-                beside_torch.append(_row(running, ours.asking, torch, BAR))
+                beside_torch.append(_row(running, ours.query_served, torch, MIN_SPEEDUP))
             if size in RCLIP_SIZES:
-                peer = _rclip(rclip, folder, vectors)
-                beside_rclip.append(_row(f"{size:,} vectors", ours.alone, peer, RCLIP_BAR))
+                peer = _make_rclip_query(rclip, folder, vectors)
+                beside_rclip.append(
+                    _row(f"{size:,} vectors", ours.query_alone, peer, MIN_RCLIP_SPEEDUP)
+                )
     return {"machine": machine(), "torch": beside_torch, "rclip": beside_rclip}
 
 
-Found = set[int]
+PictureIds = set[int]
 """Numbers of the pictures that were found."""
 
 
 def _row(
-    name: str, ours: Callable[[], Found], theirs: Callable[[], Found], bar: float
+    name: str, ours: Callable[[], PictureIds], theirs: Callable[[], PictureIds], bar: float
 ) -> dict[str, Any]:
     result = compare(ours, theirs, rounds=ROUNDS, clock=time.perf_counter)
     return row(name, result, bar, f"{len(ours() & theirs())} of {K} the same")
 
 
-class _Ours:
+class _MmsearchCommand:
     """The installed command, with and without a process that stays."""
 
     def __init__(self, home: Path, cache: Path, folder: Path) -> None:
         self._command = [Path(sys.executable).with_name("mmsearch"), "query", QUERY]
         self._command += ["--home", home, "-k", str(K)]
         self._serve = [self._command[0], "serve", "--no-http", "--home", home]
-        self._meetings = {}
+        self._runtime_dirs = {}
         for name in ("alone", "served"):
-            self._meetings[name] = folder / name
-            self._meetings[name].mkdir(mode=0o700, exist_ok=True)
+            self._runtime_dirs[name] = folder / name
+            self._runtime_dirs[name].mkdir(mode=0o700, exist_ok=True)
         self._environment = os.environ | {"MMSEARCH_CACHE": str(cache), "MMSEARCH_OFFLINE": "1"}
 
-    def alone(self) -> Found:
-        return self._ask("alone")
+    def query_alone(self) -> PictureIds:
+        return self._query("alone")
 
-    def asking(self) -> Found:
-        return self._ask("served")
+    def query_served(self) -> PictureIds:
+        return self._query("served")
 
     @contextmanager
-    def served(self) -> Iterator[None]:
+    def run_server(self) -> Iterator[None]:
         process = subprocess.Popen(
-            self._serve, env=self._in("served"), stderr=subprocess.PIPE, text=True
+            self._serve, env=self._environment_for("served"), stderr=subprocess.PIPE, text=True
         )
         with process:
             if process.stderr is None or "is open for queries" not in process.stderr.readline():
@@ -117,31 +119,31 @@ class _Ours:
             finally:
                 process.send_signal(signal.SIGTERM)
 
-    def _ask(self, where: str) -> Found:
-        lines = _output(self._command, self._in(where)).splitlines()
+    def _query(self, runtime: str) -> PictureIds:
+        lines = _output(self._command, self._environment_for(runtime)).splitlines()
         # A picture is named by its id, and ids begin with 1.
         return {int(Path(line.split("\t")[2]).stem) - 1 for line in lines}
 
-    def _in(self, where: str) -> dict[str, str]:
-        return self._environment | {"XDG_RUNTIME_DIR": str(self._meetings[where])}
+    def _environment_for(self, runtime: str) -> dict[str, str]:
+        return self._environment | {"XDG_RUNTIME_DIR": str(self._runtime_dirs[runtime])}
 
 
-def _torch(weights: Path, vectors: Path) -> Callable[[], Found]:
-    command = [sys.executable, "-c", THEIRS, weights, vectors, QUERY]
+def _make_torch_query(weights: Path, vectors: Path) -> Callable[[], PictureIds]:
+    command = [sys.executable, "-c", PEER_SCRIPT, weights, vectors, QUERY]
     return lambda: {int(number) for number in _output(command, dict(os.environ)).split()}
 
 
-def _rclip(rclip: Rclip, folder: Path, vectors: Path) -> Callable[[], Found]:
+def _make_rclip_query(rclip: Rclip, folder: Path, vectors: Path) -> Callable[[], PictureIds]:
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     stored = np.load(vectors, mmap_mode="r")
-    rclip.fill((pictures / f"{number}.jpg", vector) for number, vector in enumerate(stored))
+    rclip.fill_index((pictures / f"{number}.jpg", vector) for number, vector in enumerate(stored))
     return lambda: {int(path.stem) for path in rclip.query(QUERY, pictures, K)}
 
 
 def _output(command: Sequence[Any], environment: dict[str, str]) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
-    return done.stdout
+    process = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    return process.stdout
 
 
 def page(results: dict[str, Any]) -> str:

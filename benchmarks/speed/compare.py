@@ -62,11 +62,11 @@ def compare(
         rounds: At least 7.
         clock: Processor time, which other programs disturb least; or wall time.
     """
-    times = in_turns({"ours": ours, "theirs": theirs}, rounds, clock)
-    return against(times["ours"] / items, times["theirs"] / items)
+    times = time_alternating({"ours": ours, "theirs": theirs}, rounds, clock)
+    return compare_times(times["ours"] / items, times["theirs"] / items)
 
 
-def in_turns(
+def time_alternating(
     contenders: Mapping[str, Callable[[], Any]],
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.process_time,
@@ -76,36 +76,38 @@ def in_turns(
     Returns:
         By name, float64 (rounds,): seconds.
     """
-    return in_turns_by(contenders, {"": clock}, rounds)[""]
+    return time_alternating_by_clock(contenders, {"": clock}, rounds)[""]
 
 
-def in_turns_by(
+def time_alternating_by_clock(
     contenders: Mapping[str, Callable[[], Any]],
     clocks: Mapping[str, Callable[[], float]],
     rounds: int = ROUNDS,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """As `in_turns`, by several clocks at once: by name of the clock, by name."""
+    """As `time_alternating`, by several clocks at once: by name of the clock, by name."""
     times: dict[str, list[list[float]]] = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
-        for name in contenders if turn % 2 else reversed(contenders):
-            began = [clock() for clock in clocks.values()]
+    for round_number in range(rounds + 1):
+        for name in contenders if round_number % 2 else reversed(contenders):
+            start_times = [clock() for clock in clocks.values()]
             contenders[name]()
-            ended = [clock() for clock in clocks.values()]
-            if turn:
-                times[name].append([end - start for start, end in zip(began, ended, strict=True)])
+            end_times = [clock() for clock in clocks.values()]
+            if round_number:
+                times[name].append(
+                    [end - start for start, end in zip(start_times, end_times, strict=True)]
+                )
     return {
-        clock: {name: np.array(values)[:, at] for name, values in times.items()}
-        for at, clock in enumerate(clocks)
+        clock: {name: np.array(values)[:, position] for name, values in times.items()}
+        for position, clock in enumerate(clocks)
     }
 
 
-def processor_time_of_children() -> float:
+def child_cpu_time_s() -> float:
     """Seconds that finished child processes, and theirs, have computed."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
-def peak_kib() -> int:
+def peak_memory_kib() -> int:
     """The most memory that this process has had resident, in KiB.
 
     Not getrusage: what that says is at least the peak of the process that started this one.
@@ -114,10 +116,10 @@ def peak_kib() -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
-def against(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Comparison:
+def compare_times(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Comparison:
     """The ratios of rounds, from the seconds that each took, float64 (rounds,)."""
     ratios = theirs_s / ours_s
-    low, high = interval(ratios)
+    low, high = bootstrap_interval(ratios)
     return Comparison(
         float(np.median(ours_s)) * 1e3,
         float(np.median(theirs_s)) * 1e3,
@@ -128,10 +130,10 @@ def against(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Compa
     )
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
+def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     """A 95% bootstrap interval of the median."""
-    picks = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(np.median(values[picks], axis=1), [2.5, 97.5])
+    resampled = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(values[resampled], axis=1), [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -140,7 +142,7 @@ def row(name: str, result: Comparison, bar: float | None, guard: str) -> dict[st
     return {"name": name, **asdict(result), "bar": bar, "guard": guard}
 
 
-def one_thread() -> threadpool_limits:
+def single_thread() -> threadpool_limits:
     """Within it, matrix products and searches stay on the thread that asks."""
     return threadpool_limits(1)
 
@@ -153,7 +155,7 @@ def machine() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
-        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "versions": {name: installed for name in LIBRARIES if (installed := _version(name))},
         "faiss": _faiss(),
         "calibration": calibration(),
     }
@@ -164,9 +166,9 @@ def calibration() -> dict[str, float]:
     """What one core does: float32 products, and reading of memory; best of some trials."""
     square = np.ones((1024, 1024), dtype=np.float32)
     long = np.ones(2**26, dtype=np.float32)
-    with one_thread():
-        product_s = min(_seconds(lambda: square @ square) for _ in range(5))
-        read_s = min(_seconds(lambda: long @ long) for _ in range(3))
+    with single_thread():
+        product_s = min(_cpu_seconds(lambda: square @ square) for _ in range(5))
+        read_s = min(_cpu_seconds(lambda: long @ long) for _ in range(3))
     return {
         "gflop_per_s": round(2 * 1024**3 / product_s / 1e9, 1),
         # The same array is both factors, and is read once.
@@ -174,10 +176,10 @@ def calibration() -> dict[str, float]:
     }
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    began = time.process_time()
+def _cpu_seconds(work: Callable[[], Any]) -> float:
+    started_s = time.process_time()
     work()
-    return time.process_time() - began
+    return time.process_time() - started_s
 
 
 def _version(library: str) -> str | None:

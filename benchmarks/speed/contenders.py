@@ -14,23 +14,23 @@ from typing import Any, Protocol
 import faiss
 import numpy as np
 
-from benchmarks.speed.curves import geometric
-from benchmarks.speed.peers import PeerUnavailableError, peer_python
+from benchmarks.speed.peer_environments import PeerUnavailableError, ensure_peer_python
+from benchmarks.speed.recall_curves import geometric_steps
 from benchmarks.speed.synthetic import DIM, Collection
 from mmsearch.core.types import Ids, Vectors
 
-LINKS, EF_CONSTRUCTION = 32, 200
-EF = geometric(10, 10_000)
-TRAINING_SHARE = 64
+HNSW_LINKS, EF_CONSTRUCTION = 32, 200
+EF_SEARCH_VALUES = geometric_steps(10, 10_000)
+TRAINING_ROWS_PER_CENTROID = 64
 """Vectors a centroid is learned from."""
 
-AUTOFAISS = ("autofaiss==2.18.0", "faiss-cpu==1.15.1", "pyarrow==19.0.1")
-PICK = """
+AUTOFAISS_REQUIREMENTS = ("autofaiss==2.18.0", "faiss-cpu==1.15.1", "pyarrow==19.0.1")
+AUTOFAISS_SCRIPT = """
 import json, sys
 from autofaiss.external.optimize import get_optimal_index_keys_v2
 print(json.dumps(get_optimal_index_keys_v2(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])[0]))
 """
-MEMORY = "16G"
+AUTOFAISS_MEMORY = "16G"
 """What autofaiss may use: its own default."""
 
 
@@ -41,7 +41,7 @@ class Contender(Protocol):
     def settings(self) -> Sequence[Any]:
         """From cheap to dear."""
 
-    def choose(self, setting: Any) -> None:
+    def apply_setting(self, setting: Any) -> None:
         """Search like this from now on."""
 
     def search(self, queries: Vectors, k: int) -> Ids:
@@ -56,7 +56,7 @@ class FaissContender:
     parameter: str
     settings: Sequence[int]
 
-    def choose(self, setting: Any) -> None:
+    def apply_setting(self, setting: Any) -> None:
         """See `Contender`."""
         faiss.ParameterSpace().set_index_parameter(self.index, self.parameter, setting)
 
@@ -71,9 +71,9 @@ class HnswlibContender:
     """An index of hnswlib."""
 
     index: Any
-    settings: Sequence[int] = tuple(EF)
+    settings: Sequence[int] = tuple(EF_SEARCH_VALUES)
 
-    def choose(self, setting: Any) -> None:
+    def apply_setting(self, setting: Any) -> None:
         """See `Contender`."""
         self.index.set_ef(setting)
 
@@ -87,9 +87,9 @@ class UsearchContender:
     """An index of usearch."""
 
     index: Any
-    settings: Sequence[int] = tuple(EF)
+    settings: Sequence[int] = tuple(EF_SEARCH_VALUES)
 
-    def choose(self, setting: Any) -> None:
+    def apply_setting(self, setting: Any) -> None:
         """See `Contender`."""
         self.index.expansion_search = setting
 
@@ -99,7 +99,7 @@ class UsearchContender:
         return keys.reshape(len(queries), k).astype(np.int64)
 
 
-def lists(rows: int) -> int:
+def num_lists(rows: int) -> int:
     """Lists of an inverted file: a power of 2 near four times the root, as FAISS advises."""
     return int(2 ** np.round(np.log2(4 * np.sqrt(rows))))
 
@@ -107,8 +107,8 @@ def lists(rows: int) -> int:
 def train_and_add(index: Any, collection: Collection) -> None:
     """Train on the first rows, as many as centroids need, and add all."""
     if not index.is_trained:
-        enough = max(TRAINING_SHARE * lists(collection.rows), 65_536)
-        _, sample = next(collection.blocks(min(collection.rows, enough)))
+        num_training_rows = max(TRAINING_ROWS_PER_CENTROID * num_lists(collection.rows), 65_536)
+        _, sample = next(collection.blocks(min(collection.rows, num_training_rows)))
         index.train(sample)
     for _, vectors in collection.blocks():
         index.add(vectors)
@@ -116,13 +116,15 @@ def train_and_add(index: Any, collection: Collection) -> None:
 
 def ivf_flat(collection: Collection, cache: Path) -> Contender:
     """FAISS: an inverted file of float32 rows."""
-    count = lists(collection.rows)
-    return _faiss(collection, cache, f"IVF{count},Flat", "nprobe", geometric(1, count))
+    count = num_lists(collection.rows)
+    return _build_faiss(collection, cache, f"IVF{count},Flat", "nprobe", geometric_steps(1, count))
 
 
 def faiss_hnsw(collection: Collection, cache: Path) -> Contender:
     """FAISS: a graph."""
-    return _faiss(collection, cache, f"HNSW{LINKS}", "efSearch", EF, EF_CONSTRUCTION)
+    return _build_faiss(
+        collection, cache, f"HNSW{HNSW_LINKS}", "efSearch", EF_SEARCH_VALUES, EF_CONSTRUCTION
+    )
 
 
 def autofaiss_pick(rows: int) -> str:
@@ -133,21 +135,23 @@ def autofaiss_pick(rows: int) -> str:
     Raises:
         PeerUnavailableError: It cannot be installed, or does not answer.
     """
-    python = peer_python("autofaiss", AUTOFAISS)
-    command = [python, "-c", PICK, str(rows), str(DIM), MEMORY]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+    python = ensure_peer_python("autofaiss", AUTOFAISS_REQUIREMENTS)
+    command = [python, "-c", AUTOFAISS_SCRIPT, str(rows), str(DIM), AUTOFAISS_MEMORY]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or ["it said nothing"]
         raise PeerUnavailableError(f"autofaiss does not run: {lines[-1]}")
-    return str(json.loads(done.stdout.splitlines()[-1]))
+    return str(json.loads(process.stdout.splitlines()[-1]))
 
 
 def autofaiss(collection: Collection, cache: Path) -> Contender:
     """What autofaiss picks, with FAISS's defaults, as it builds it."""
     key = autofaiss_pick(collection.rows)
     if key.startswith("HNSW"):
-        return _faiss(collection, cache, key, "efSearch", EF)
-    return _faiss(collection, cache, key, "nprobe", geometric(1, lists(collection.rows)))
+        return _build_faiss(collection, cache, key, "efSearch", EF_SEARCH_VALUES)
+    return _build_faiss(
+        collection, cache, key, "nprobe", geometric_steps(1, num_lists(collection.rows))
+    )
 
 
 def hnswlib(collection: Collection, cache: Path) -> Contender:
@@ -160,11 +164,13 @@ def hnswlib(collection: Collection, cache: Path) -> Contender:
     file = cache / "peers" / f"{collection.name}-hnswlib"
 
     def build() -> None:
-        index.init_index(collection.rows, EF_CONSTRUCTION, LINKS, random_seed=0)
+        index.init_index(collection.rows, EF_CONSTRUCTION, HNSW_LINKS, random_seed=0)
         for ids, vectors in collection.blocks():
             index.add_items(vectors, ids)
 
-    _kept(file, build, lambda: index.save_index(str(file)), lambda: index.load_index(str(file)))
+    _build_or_load(
+        file, build, lambda: index.save_index(str(file)), lambda: index.load_index(str(file))
+    )
     return HnswlibContender(index)
 
 
@@ -175,7 +181,7 @@ def usearch(collection: Collection, cache: Path) -> Contender:
     except ImportError as error:
         raise PeerUnavailableError(f"usearch is not installed: {error}") from error
     index = Index(
-        ndim=DIM, metric="ip", dtype="f16", connectivity=LINKS, expansion_add=EF_CONSTRUCTION
+        ndim=DIM, metric="ip", dtype="f16", connectivity=HNSW_LINKS, expansion_add=EF_CONSTRUCTION
     )
     file = cache / "peers" / f"{collection.name}-usearch"
 
@@ -183,12 +189,12 @@ def usearch(collection: Collection, cache: Path) -> Contender:
         for ids, vectors in collection.blocks():
             index.add(ids.astype(np.uint64), vectors, threads=os.cpu_count() or 1)
 
-    _kept(file, build, lambda: index.save(str(file)), lambda: index.load(str(file)))
+    _build_or_load(file, build, lambda: index.save(str(file)), lambda: index.load(str(file)))
     return UsearchContender(index)
 
 
 PEERS: dict[str, Callable[[Collection, Path], Contender]] = {
-    f"FAISS HNSW{LINKS}": faiss_hnsw,
+    f"FAISS HNSW{HNSW_LINKS}": faiss_hnsw,
     "FAISS IVF,Flat": ivf_flat,
     "hnswlib": hnswlib,
     "usearch": usearch,
@@ -205,7 +211,7 @@ def build_seconds(collection: Collection, cache: Path) -> dict[str, float]:
     }
 
 
-def _faiss(
+def _build_faiss(
     collection: Collection,
     cache: Path,
     key: str,
@@ -218,7 +224,7 @@ def _faiss(
         index.hnsw.efConstruction = construction
     name = key.replace(",", "-") + (f"-{construction}" if construction else "")
     file = cache / "peers" / f"{collection.name}-{name}"
-    _kept(
+    _build_or_load(
         file,
         lambda: train_and_add(index, collection),
         lambda: faiss.write_index(index, str(file)),
@@ -227,17 +233,17 @@ def _faiss(
     return FaissContender(faiss.read_index(str(file)), parameter, settings)
 
 
-def _kept(
+def _build_or_load(
     file: Path, build: Callable[[], None], save: Callable[[], None], load: Callable[[], None]
 ) -> None:
     """Build once and keep it in the cache folder: a graph takes minutes."""
-    stamp = file.with_name(file.name + ".json")
-    if stamp.is_file():
+    marker = file.with_name(file.name + ".json")
+    if marker.is_file():
         load()
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    began = time.process_time()
+    started_s = time.process_time()
     build()
-    seconds = time.process_time() - began
+    seconds = time.process_time() - started_s
     save()
-    stamp.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", encoding="utf-8")
+    marker.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", encoding="utf-8")

@@ -15,16 +15,16 @@ from PIL import Image
 
 from benchmarks.speed.compare import compare, machine, row, table
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import Kind, Pixels, Prepared, Vectors
+from mmsearch.core.types import InputKind, ModelInput, Pixels, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.encoders._preprocess import PixelPreparation
-from mmsearch.encoders._preprocess_torch import TorchPreparation
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._preprocess_torch import TorchPixelPreprocessor
 from mmsearch.factories.encoders import make_encoder
 from mmsearch.modalities.image import build
 
 
 @dataclass(frozen=True)
-class Sort:
+class JpegSet:
     """Files of one kind, and what is to be reached on them."""
 
     width: int
@@ -37,31 +37,33 @@ class Sort:
 
 
 SIZES = {
-    "500x375": Sort(500, 375, 40, bar=2.5),
-    "375x500": Sort(375, 500, 40),
-    "500x375, progressive": Sort(500, 375, 40, progressive=True),
-    "2 megapixels": Sort(1632, 1224, 12),
-    "12 megapixels": Sort(4032, 3024, 4, bar=5.0),
-    "12 megapixels, no grain": Sort(4032, 3024, 4, bar=5.0, grain=0),
-    "12 megapixels, progressive": Sort(4032, 3024, 4, progressive=True),
+    "500x375": JpegSet(500, 375, 40, bar=2.5),
+    "375x500": JpegSet(375, 500, 40),
+    "500x375, progressive": JpegSet(500, 375, 40, progressive=True),
+    "2 megapixels": JpegSet(1632, 1224, 12),
+    "12 megapixels": JpegSet(4032, 3024, 4, bar=5.0),
+    "12 megapixels, no grain": JpegSet(4032, 3024, 4, bar=5.0, grain=0),
+    "12 megapixels, progressive": JpegSet(4032, 3024, 4, progressive=True),
 }
-GUARDED, ENLARGED = 60, 4
+NUM_GUARD_PHOTOS, ENLARGEMENT = 60, 4
 EDGE_PX = 224
 
 
-def jpegs(photos: list[Path], sort: Sort, folder: Path) -> list[Path]:
+def write_jpegs(photos: list[Path], jpeg_set: JpegSet, folder: Path) -> list[Path]:
     """Photographs at a size, with grain, in quality 90."""
     noise = np.random.default_rng(0)
-    written = []
-    for number, path in enumerate(photos[: sort.files]):
+    paths = []
+    for number, path in enumerate(photos[: jpeg_set.files]):
         with Image.open(path) as opened:
-            scaled = opened.convert("RGB").resize((sort.width, sort.height))
-        grain = noise.normal(0, sort.grain, (sort.height, sort.width, 1)).astype(np.int16)
+            scaled = opened.convert("RGB").resize((jpeg_set.width, jpeg_set.height))
+        grain = noise.normal(0, jpeg_set.grain, (jpeg_set.height, jpeg_set.width, 1)).astype(
+            np.int16
+        )
         values = np.asarray(scaled, dtype=np.int16) + grain
         content = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-        written.append(folder / f"{number}.jpg")
-        content.save(written[-1], quality=90, progressive=sort.progressive)
-    return written
+        paths.append(folder / f"{number}.jpg")
+        content.save(paths[-1], quality=90, progressive=jpeg_set.progressive)
+    return paths
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
@@ -71,73 +73,81 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
     theirs = open_clip.image_transform(EDGE_PX, is_train=False)
     modality = build()
     rows = []
-    guard = _guards(paths[:GUARDED])
+    guard = _measure_guards(paths[:NUM_GUARD_PHOTOS])
     with tempfile.TemporaryDirectory() as folder:
-        for name, sort in SIZES.items():
-            files = jpegs(paths, sort, Path(folder))
+        for name, jpeg_set in SIZES.items():
+            files = write_jpegs(paths, jpeg_set, Path(folder))
 
             def transform(files: list[Path] = files) -> None:
                 for file in files:
                     with Image.open(file) as image:
                         theirs(image)
 
-            for kind in (TorchPreparation, PixelPreparation):
+            for kind in (TorchPixelPreprocessor, PixelPreprocessor):
                 prepare = kind(EDGE_PX)
 
                 def ours(files: list[Path] = files, prepare: Any = prepare) -> None:
                     for file in files:
                         prepare(modality.read(os.fsencode(file), EDGE_PX).pixels)
 
-                bulk = kind is TorchPreparation
+                bulk = kind is TorchPixelPreprocessor
                 where = "torch's kernels" if bulk else "Pillow's"
                 rows.append(
                     row(
                         f"{name}, scaled by {where}",
-                        compare(ours, transform, sort.files),
-                        sort.bar if bulk else None,
+                        compare(ours, transform, jpeg_set.files),
+                        jpeg_set.bar if bulk else None,
                         guard[where],
                     )
                 )
-    return {"machine": machine(), "guarded": GUARDED, "rows": rows}
+    return {"machine": machine(), "guarded": NUM_GUARD_PHOTOS, "rows": rows}
 
 
-def _guards(paths: list[Path]) -> dict[str, str]:
+def _measure_guards(paths: list[Path]) -> dict[str, str]:
     """Least cosine between embeddings by our way and by way of the whole picture."""
     starter = make_encoder("starter", load_settings(), lambda line: None)
     torch.manual_seed(0)
     clip = open_clip.create_model("ViT-B-32").eval()
     mean, std = (torch.tensor(v) * 255 for v in (clip.visual.image_mean, clip.visual.image_std))
 
-    def embed(pictures: list[Prepared]) -> Vectors:
+    def embed(pictures: list[ModelInput]) -> Vectors:
         batch = (torch.from_numpy(np.stack(pictures)).float() - mean) / std
         with torch.inference_mode():
             vectors = clip.encode_image(batch.permute(0, 3, 1, 2), normalize=True).numpy()
         # Random weights see little difference between pictures: what is common to all is removed.
         return as_unit_vectors(vectors - vectors.mean(axis=0))
 
-    said = {}
-    for where, kind in (("torch's kernels", TorchPreparation), ("Pillow's", PixelPreparation)):
-        pairs = [_both(kind.from_facts(starter.image_preparation.facts()), path) for path in paths]
-        one, other = (starter.encode(Kind.IMAGE, list(side)) for side in zip(*pairs, strict=True))
-        least = (one * other).sum(axis=1).min()
-        pairs = [_both(kind(EDGE_PX), path) for path in paths]
+    guards = {}
+    for where, kind in (
+        ("torch's kernels", TorchPixelPreprocessor),
+        ("Pillow's", PixelPreprocessor),
+    ):
+        pairs = [
+            _prepare_both(kind.from_dict(starter.image_preprocessor.to_dict()), path)
+            for path in paths
+        ]
+        one, other = (
+            starter.encode(InputKind.IMAGE, list(side)) for side in zip(*pairs, strict=True)
+        )
+        min_cosine = (one * other).sum(axis=1).min()
+        pairs = [_prepare_both(kind(EDGE_PX), path) for path in paths]
         vectors = embed([picture for pair in pairs for picture in pair])
-        said[where] = f"{least:.4f}; {(vectors[::2] * vectors[1::2]).sum(axis=1).min():.4f}"
-    return said
+        guards[where] = f"{min_cosine:.4f}; {(vectors[::2] * vectors[1::2]).sum(axis=1).min():.4f}"
+    return guards
 
 
-def _both(prepare: PixelPreparation, path: Path) -> tuple[Prepared, Prepared]:
+def _prepare_both(prepare: PixelPreprocessor, path: Path) -> tuple[ModelInput, ModelInput]:
     """An enlarged photograph, prepared by our way, and from the whole picture."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
-    size = (image.width * ENLARGED, image.height * ENLARGED)
+    size = (image.width * ENLARGEMENT, image.height * ENLARGEMENT)
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
         image.resize(size, Image.Resampling.LANCZOS).save(file.name, quality=90)
         ours = prepare(build().read(os.fsencode(file.name), prepare.edge_px).pixels)
         with Image.open(file.name) as whole:
             pixels: Pixels = np.asarray(whole.convert("RGB"))
-    true = PixelPreparation.from_facts(prepare.facts())(pixels)
-    return ours, true
+    expected = PixelPreprocessor.from_dict(prepare.to_dict())(pixels)
+    return ours, expected
 
 
 def page(results: dict[str, Any]) -> str:
@@ -148,7 +158,7 @@ def page(results: dict[str, Any]) -> str:
 From a JPEG file to the bytes that an encoder takes (224 pixels), one core, processor time of one picture:
 mmsearch, which reads the facts of the file as well, beside open_clip's transform for inference, in turns.
 The pictures are photographs of tests/photos brought to that size, with the grain of a sensor. Workers use torch's kernels where a GPU encodes, and Pillow's where the processor does, which is
-then busy for ten times as long with the model. The guard: {results["guarded"]} photographs enlarged by {ENLARGED},
+then busy for ten times as long with the model. The guard: {results["guarded"]} photographs enlarged by {ENLARGEMENT},
 embedded from the reduced decoding and from the whole picture; the least cosine by the starter, and by ViT-B-32
 with random weights, its mean removed. The bar at 12 megapixels was set on enlarged pictures, which leave less
 to unpack than a camera's; with grain, unpacking alone takes a fifth of the other's time.

@@ -14,16 +14,16 @@ from safetensors.torch import save_file
 
 from benchmarks.speed.compare import compare, machine, row, table
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.encoders import open_clip as plugin
 
 ARCHITECTURE = "ViT-B-32"
 PICTURES, ROUNDS = 16, 7
-BAR = {
-    ("auto", Kind.IMAGE): 2.5,
-    ("auto", Kind.TEXT): 3.0,
-    ("float32", Kind.IMAGE): None,
-    ("float32", Kind.TEXT): 3.0,
+MIN_SPEEDUPS = {
+    ("auto", InputKind.IMAGE): 2.5,
+    ("auto", InputKind.TEXT): 3.0,
+    ("float32", InputKind.IMAGE): None,
+    ("float32", InputKind.TEXT): 3.0,
 }
 PRECISIONS = ("auto", "float32")
 TEXTS = ["a red car", "two dogs playing on a beach", "a church", "people in the rain at night"] * 4
@@ -53,8 +53,10 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
                 precision=precision,
             )
             encoders[precision] = plugin.build(options)
-        prepared = [encoders["float32"].prepare(Kind.IMAGE, each) for each in pixels]
-        tokens = [encoders["float32"].prepare(Kind.TEXT, text) for text in TEXTS]
+        prepared = [
+            encoders["float32"].prepare(InputKind.IMAGE, image_pixels) for image_pixels in pixels
+        ]
+        tokens = [encoders["float32"].prepare(InputKind.TEXT, text) for text in TEXTS]
         batch = torch.from_numpy(np.stack(prepared[:PICTURES])).permute(0, 3, 1, 2) / 255
         padded = tokenizer(TEXTS)
 
@@ -64,41 +66,53 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
         def their_texts() -> None:
             with torch.inference_mode():
-                for one in padded:
-                    model.encode_text(one[None])
+                for token_row in padded:
+                    model.encode_text(token_row[None])
 
         for precision, encoder in encoders.items():
             for kind, items, theirs in (
-                (Kind.IMAGE, prepared, their_pictures),
-                (Kind.TEXT, tokens, their_texts),
+                (InputKind.IMAGE, prepared, their_pictures),
+                (InputKind.TEXT, tokens, their_texts),
             ):
-                few = items[:PICTURES]
+                batch_items = items[:PICTURES]
 
-                def ours(encoder: Encoder = encoder, kind: Kind = kind, few: Any = few) -> None:
-                    for part in [few] if kind is Kind.IMAGE else [[item] for item in few]:
+                def ours(
+                    encoder: Encoder = encoder,
+                    kind: InputKind = kind,
+                    batch_items: Any = batch_items,
+                ) -> None:
+                    for part in (
+                        [batch_items]
+                        if kind is InputKind.IMAGE
+                        else [[item] for item in batch_items]
+                    ):
                         encoder.encode(kind, part)
 
                 cosine = (
                     encoder.encode(kind, items) * encoders["float32"].encode(kind, items)
                 ).sum(axis=1)
-                differs = _from_torch(model, padded, encoder, items) if kind is Kind.TEXT else ""
+                difference_note = (
+                    _difference_from_torch(model, padded, encoder, items)
+                    if kind is InputKind.TEXT
+                    else ""
+                )
                 rows.append(
                     row(
                         f"{kind.value}, {encoder.device(kind).removeprefix('ONNX Runtime on ')}",
-                        compare(ours, theirs, len(few), ROUNDS),
-                        BAR[precision, kind],
-                        f"least cosine {cosine.min():.4f}{differs}",
+                        compare(ours, theirs, len(batch_items), ROUNDS),
+                        MIN_SPEEDUPS[precision, kind],
+                        f"least cosine {cosine.min():.4f}{difference_note}",
                     )
                 )
     return {"machine": machine(), "pictures": len(pixels), "rows": rows}
 
 
-def _from_torch(model: Any, padded: torch.Tensor, encoder: Encoder, tokens: Any) -> str:
+def _difference_from_torch(model: Any, padded: torch.Tensor, encoder: Encoder, tokens: Any) -> str:
     """How far the vectors of texts are from those of torch, where texts are padded."""
     with torch.inference_mode():
-        whole = model.encode_text(padded, normalize=True).numpy()
-    most = np.abs(encoder.encode(Kind.TEXT, tokens) - whole).max()
-    return f"; at most {most:.0e} from torch"
+        expected = model.encode_text(padded, normalize=True).numpy()
+    max_difference = np.abs(encoder.encode(InputKind.TEXT, tokens) - expected).max()
+    return f"; at most {max_difference:.0e} from torch"
 
 
 def page(results: dict[str, Any]) -> str:

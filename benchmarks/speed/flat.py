@@ -11,21 +11,28 @@ import faiss
 import numpy as np
 import torch
 
-from benchmarks.speed.compare import against, in_turns, machine, one_thread, row, table
-from benchmarks.speed.ours import NAME
+from benchmarks.speed.compare import (
+    compare_times,
+    machine,
+    row,
+    single_thread,
+    table,
+    time_alternating,
+)
+from benchmarks.speed.ground_truth import exact_top_k
+from benchmarks.speed.mmsearch_contender import NAME
 from benchmarks.speed.synthetic import DIM, Collection
-from benchmarks.speed.truth import nearest
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.types import Ids, IndexSpec, Vectors
 from mmsearch.vector_indexes import faiss_flat
 
 ROWS, K, LONG_K, ROUNDS = 200_000, 10, 1000, 7
-MANY = {1: 20, 32: 1, 1024: 1}
+CALLS_BY_QUERIES = {1: 20, 32: 1, 1024: 1}
 """Queries of a call, and calls that are timed together."""
 
-FASTEST, NOT_SLOWER = 1.7, 1.0
-ALLOWED = (0.1, 0.01)
-FAISS = "FAISS IndexFlatIP, float32"
+MIN_SPEEDUP, MIN_BATCH_SPEEDUP = 1.7, 1.0
+ALLOWED_FRACTIONS = (0.1, 0.01)
+FAISS_NAME = "FAISS IndexFlatIP, float32"
 Search = Callable[[], tuple[np.ndarray, Ids]]
 
 
@@ -33,67 +40,76 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
     """Times of a call for several numbers of queries, lengths of answers, and filters."""
     collection = Collection("gap", rows)
     base = collection.base()
-    queries = collection.text_queries(max(MANY))
+    queries = collection.text_queries(max(CALLS_BY_QUERIES))
     index = faiss_flat.build(IndexSpec("faiss_flat", DIM, "cpu"), collection.blocks())
     flat = faiss.IndexFlatIP(DIM)
     flat.add(base)
     lines = []
-    with one_thread():
-        for count, calls in MANY.items():
-            lines += _plain(index, flat, base, queries[:count], K, calls)
-        lines += _plain(index, flat, base, queries[:1], LONG_K, MANY[1])
-        for share in ALLOWED:
-            lines += _filtered(index, flat, base, queries[:1], share)
+    with single_thread():
+        for count, calls in CALLS_BY_QUERIES.items():
+            lines += _measure_unfiltered(index, flat, base, queries[:count], K, calls)
+        lines += _measure_unfiltered(index, flat, base, queries[:1], LONG_K, CALLS_BY_QUERIES[1])
+        for share in ALLOWED_FRACTIONS:
+            lines += _measure_filtered(index, flat, base, queries[:1], share)
     return {"machine": machine(), "total": rows, "rows": lines}
 
 
-def _plain(
+def _measure_unfiltered(
     index: VectorIndex, flat: Any, base: Vectors, queries: Vectors, k: int, calls: int
 ) -> list[dict[str, Any]]:
     """One number of queries, beside each peer."""
-    others: dict[str, Callable[[], Any]] = {
-        FAISS: lambda: flat.search(queries, k),
+    peers: dict[str, Callable[[], Any]] = {
+        FAISS_NAME: lambda: flat.search(queries, k),
         "numpy": partial(_numpy, base, queries, k),
         "torch": partial(_torch, torch.from_numpy(base), torch.from_numpy(queries), k),
     }
-    guard = _guard(index, [(np.arange(len(base)), base)], queries, k)
-    bars = {1: {FAISS: FASTEST}, 32: {FAISS: NOT_SLOWER}, 1024: {}}
+    guard = _describe_error(index, [(np.arange(len(base)), base)], queries, k)
+    bars = {1: {FAISS_NAME: MIN_SPEEDUP}, 32: {FAISS_NAME: MIN_BATCH_SPEEDUP}, 1024: {}}
     bar = bars[len(queries)] if k == K else {}
     name = f"{len(queries)} {'query' if len(queries) == 1 else 'queries'}, {k} hits"
-    return _rows(name, lambda: index.search(queries, k), others, calls, bar, guard)
+    return _time_peers(name, lambda: index.search(queries, k), peers, calls, bar, guard)
 
 
-def _filtered(
+def _measure_filtered(
     index: VectorIndex, flat: Any, base: Vectors, queries: Vectors, share: float
 ) -> list[dict[str, Any]]:
     """One query among the rows that a filter lets pass, the same for all."""
-    passed = np.random.default_rng(0).random(len(base)) < share
-    allowed = np.flatnonzero(passed)
-    selector = faiss.IDSelectorBitmap(np.packbits(passed, bitorder="little"))
+    is_allowed = np.random.default_rng(0).random(len(base)) < share
+    allowed = np.flatnonzero(is_allowed)
+    selector = faiss.IDSelectorBitmap(np.packbits(is_allowed, bitorder="little"))
     parameters = faiss.SearchParameters(sel=selector)
-    others: dict[str, Callable[[], Any]] = {
-        FAISS: lambda: flat.search(queries, K, params=parameters),
+    peers: dict[str, Callable[[], Any]] = {
+        FAISS_NAME: lambda: flat.search(queries, K, params=parameters),
         "numpy": lambda: _numpy(base[allowed], queries, K),
     }
-    guard = _guard(index, [(allowed, base[allowed])], queries, K, allowed)
+    guard = _describe_error(index, [(allowed, base[allowed])], queries, K, allowed)
     name = f"1 query, {K} hits, {share:.0%} of the vectors allowed"
-    return _rows(name, lambda: index.search(queries, K, allowed), others, MANY[1], {}, guard)
+    return _time_peers(
+        name, lambda: index.search(queries, K, allowed), peers, CALLS_BY_QUERIES[1], {}, guard
+    )
 
 
-def _rows(
+def _time_peers(
     name: str,
     ours: Callable[[], Any],
-    others: dict[str, Callable[[], Any]],
+    peers: dict[str, Callable[[], Any]],
     calls: int,
     bars: dict[str, float],
     guard: str,
 ) -> list[dict[str, Any]]:
-    contenders = {NAME: ours, **others}
-    repeated = {who: partial(_repeat, work, calls) for who, work in contenders.items()}
-    seconds = {who: own / calls for who, own in in_turns(repeated, ROUNDS).items()}
+    contenders = {NAME: ours, **peers}
+    repeated = {contender: partial(_repeat, work, calls) for contender, work in contenders.items()}
+    seconds = {
+        contender: times / calls for contender, times in time_alternating(repeated, ROUNDS).items()
+    }
     return [
-        row(f"{name}; {who}", against(seconds[NAME], seconds[who]), bars.get(who), guard)
-        for who in others
+        row(
+            f"{name}; {contender}",
+            compare_times(seconds[NAME], seconds[contender]),
+            bars.get(contender),
+            guard,
+        )
+        for contender in peers
     ]
 
 
@@ -114,7 +130,7 @@ def _torch(base: torch.Tensor, queries: torch.Tensor, k: int) -> Any:
         return torch.topk(queries @ base.T, k)
 
 
-def _guard(
+def _describe_error(
     index: VectorIndex,
     blocks: list[tuple[Ids, Vectors]],
     queries: Vectors,
@@ -123,9 +139,11 @@ def _guard(
 ) -> str:
     """How far the scores of the answer, place by place, are from the exact ones."""
     found = index.search(queries, k, allowed)
-    _, scores = nearest(blocks, queries, k)
-    off = float(abs(found.scores - scores).max())
-    return f"scores within {off:.0e}" + ("" if off <= index.score_tolerance else ": WRONG")
+    _, scores = exact_top_k(blocks, queries, k)
+    max_error = float(abs(found.scores - scores).max())
+    return f"scores within {max_error:.0e}" + (
+        "" if max_error <= index.score_tolerance else ": WRONG"
+    )
 
 
 def page(results: dict[str, Any]) -> str:

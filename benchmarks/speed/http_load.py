@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 
-class Client:
+class RawClient:
     """One connection that stays open."""
 
     def __init__(self, address: tuple[str, int], limit: int) -> None:
         self.socket = socket.create_connection(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._limit = limit
-        self._got = bytearray()
-        self._length = -1
+        self._buffer = bytearray()
+        self._body_length = -1
 
     def send(self, text: str) -> None:
         """Ask."""
@@ -31,20 +31,20 @@ class Client:
 
     def receive(self) -> bytes | None:
         """Wait for a part of the answer; the body of the answer once all of it is there."""
-        part = self.socket.recv(1 << 18)
-        if not part:
+        chunk = self.socket.recv(1 << 18)
+        if not chunk:
             raise RuntimeError("the server closed a connection")
-        self._got += part
-        if self._length < 0 and (end := self._got.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._got[:end]).lower()
+        self._buffer += chunk
+        if self._body_length < 0 and (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._buffer[:end]).lower()
             if not head.startswith(b"http/1.1 200 "):
                 raise RuntimeError(f"the server answered {head.decode()}")
-            del self._got[: end + 4]
-            self._length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(self._got) != self._length:
+            del self._buffer[: end + 4]
+            self._body_length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        if len(self._buffer) != self._body_length:
             return None
-        body, self._length = bytes(self._got), -1
-        self._got.clear()
+        body, self._body_length = bytes(self._buffer), -1
+        self._buffer.clear()
         return body
 
     def ask(self, text: str) -> bytes:
@@ -56,31 +56,31 @@ class Client:
 
     def hits(self, text: str) -> list[dict[str, Any]]:
         """The hits of an answer."""
-        found: list[dict[str, Any]] = json.loads(self.ask(text))["hits"]
-        return found
+        hit_list: list[dict[str, Any]] = json.loads(self.ask(text))["hits"]
+        return hit_list
 
 
-def ask_all(clients: Sequence[Client], texts: Iterable[str]) -> None:
+def run_load(clients: Sequence[RawClient], texts: Iterable[str]) -> None:
     """Each client asks one after the other, until all texts were asked."""
-    left = iter(texts)
-    waiting = 0
+    remaining = iter(texts)
+    in_flight = 0
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
-            if (text := next(left, None)) is not None:
+            if (text := next(remaining, None)) is not None:
                 client.send(text)
-                waiting += 1
-        while waiting:
+                in_flight += 1
+        while in_flight:
             for key, _ in selector.select():
                 if key.data.receive() is None:
                     continue
-                if (text := next(left, None)) is None:
-                    waiting -= 1
+                if (text := next(remaining, None)) is None:
+                    in_flight -= 1
                 else:
                     key.data.send(text)
 
 
-def processor_s(pid: int) -> float:
+def process_cpu_s(pid: int) -> float:
     """Seconds that all threads of a process have taken."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch.core.records import PlacedFile, ShardCommit
+from mmsearch.core.records import IndexedFile, ShardCommit
 from mmsearch.core.requests import IndexReport, IndexRequest
 from mmsearch.core.settings import load_settings
 from mmsearch.core.vectors import as_unit_vectors
@@ -22,25 +22,25 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.indexing.indexer import Indexer
 from mmsearch.storage.layout import IndexLayout
-from tests.stored import write_pictures
+from tests.index_contents import write_pictures
 
 FILES, FOLDERS, BLOCK = 100_000, 500, 20_000
 BAR, ROUNDS = 1 / 1.3, 11
-LONG_AGO = 10**9
+OLD_MTIME_S = 10**9
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Processor time of a whole pass over all files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "files"
-        _plant(folder)
-        layout = IndexLayout.of(Path(name) / "home", "default")
+        _write_files(folder)
+        layout = IndexLayout.for_name(Path(name) / "home", "default")
         with _indexer(layout) as indexer:
             request = IndexRequest(os.fsencode(folder))
-            _fill(indexer, request)
-            began = time.process_time()
-            first = indexer.run(request)
-            second = time.process_time() - began
+            _commit_files(indexer, request)
+            started_s = time.process_time()
+            first_report = indexer.run(request)
+            first_pass_s = time.process_time() - started_s
 
             def ours() -> IndexReport:
                 return indexer.run(request)
@@ -49,40 +49,47 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
                 return _bare_walk(request.folder)
 
             result = compare(ours, theirs, rounds=ROUNDS)
-            unchanged = ours().unchanged if first.unchanged == FILES else first.unchanged
-            guard = f"{unchanged:,} unchanged; {_noticed(folder, ours)}"
+            unchanged = (
+                ours().unchanged if first_report.unchanged == FILES else first_report.unchanged
+            )
+            guard = f"{unchanged:,} unchanged; {_describe_changes(folder, ours)}"
             rows = [row(f"{FILES:,} files in {FOLDERS} folders", result, BAR, guard)]
-    return {"machine": machine(), "first_ms": second * 1e3, "rows": rows}
+    return {"machine": machine(), "first_ms": first_pass_s * 1e3, "rows": rows}
 
 
 @contextmanager
 def _indexer(layout: IndexLayout) -> Iterator[Indexer]:
     settings = replace(load_settings(), model="starter", offline=True)
     with (
-        catalogs.writing(layout, 0, create=True) as catalog,
+        catalogs.open_write(layout, 0, create=True) as catalog,
         make_indexer(layout, catalog, settings, lambda line: None) as indexer,
     ):
         yield indexer
 
 
-def _plant(folder: Path) -> None:
+def _write_files(folder: Path) -> None:
     """Files of a few bytes with the names of a camera, two levels deep."""
     for number in range(FILES):
-        at, place = divmod(number, FILES // FOLDERS)
-        path = folder / f"{2000 + at // 20}/{at % 20:02d}/IMG_{place:04d}.jpg"
-        if not place:
+        folder_number, file_number = divmod(number, FILES // FOLDERS)
+        path = (
+            folder
+            / f"{2000 + folder_number // 20}/{folder_number % 20:02d}/IMG_{file_number:04d}.jpg"
+        )
+        if not file_number:
             path.parent.mkdir(parents=True)
         path.write_bytes(b"%d" % number)
-        os.utime(path, (LONG_AGO, LONG_AGO))
+        os.utime(path, (OLD_MTIME_S, OLD_MTIME_S))
 
 
-def _fill(indexer: Indexer, request: IndexRequest) -> None:
+def _commit_files(indexer: Indexer, request: IndexRequest) -> None:
     """Commit every file as a picture with a random vector, as if it had been encoded."""
     catalog, encoder = indexer.catalog, indexer.encoder.spec
-    indexer._bind()  # noqa: SLF001 - a run would encode
+    indexer._ensure_identity()  # noqa: SLF001 - a run would encode
     root, _ = catalog.ensure_root(request.folder)
-    texts = indexer.find_texts(request)
-    files = [file for each in indexer.walk(request) for file in each.files()]
+    texts = indexer.make_text_collector(request)
+    files = [
+        file for scanned_folder in indexer.walk(request) for file in scanned_folder.list_files()
+    ]
     random = np.random.default_rng(0)
     for number, first in enumerate(range(0, FILES, BLOCK), start=1):
         part = files[first : first + BLOCK]
@@ -91,7 +98,7 @@ def _fill(indexer: Indexer, request: IndexRequest) -> None:
             indexer.layout, encoder, as_unit_vectors(rows), first + 1, number
         )
         placed = [
-            PlacedFile(file, picture.digest, texts.find(root.path, file).texts, texts.key(file))
+            IndexedFile(file, picture.digest, texts.collect(root.path, file).texts, texts.key(file))
             for file, picture in zip(part, pictures, strict=True)
         ]
         catalog.commit_shard(ShardCommit(root.id, time.time_ns(), segment, pictures, placed))
@@ -112,14 +119,14 @@ def _bare_walk(folder: bytes) -> int:
     return files
 
 
-def _noticed(folder: Path, scan: Any) -> str:
+def _describe_changes(folder: Path, run: Any) -> str:
     """What a run says after one file was changed, one added and one deleted."""
-    place = folder / "2003/07"
+    subfolder = folder / "2003/07"
     photo = next(Path(__file__).resolve().parents[2].glob("tests/photos/*/*.jpg")).read_bytes()
-    (place / "IMG_0003.jpg").write_bytes(photo)
-    (place / "IMG_9999.jpg").write_bytes(photo + b"\0")
-    (place / "IMG_0005.jpg").unlink()
-    report = scan()
+    (subfolder / "IMG_0003.jpg").write_bytes(photo)
+    (subfolder / "IMG_9999.jpg").write_bytes(photo + b"\0")
+    (subfolder / "IMG_0005.jpg").unlink()
+    report = run()
     return f"then {report.changed} changed, {report.added} added, {report.gone} gone"
 
 

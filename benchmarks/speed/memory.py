@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed.compare import machine, peak_kib
+from benchmarks.speed.compare import machine, peak_memory_kib
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.requests import IndexRequest, Progress
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import Kind, Prepared, Vectors
+from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.storage.layout import IndexLayout
 
 SIZES = (2_000, 20_000, 100_000)
-A_FOLDER = 200
+FILES_PER_FOLDER = 200
 
 
 class StubEncoder:
@@ -36,12 +36,12 @@ class StubEncoder:
 
     def __init__(self, encoder: Encoder) -> None:
         self.spec = encoder.spec
-        self.image_preparation = encoder.image_preparation
-        self.bulk_preparation = encoder.image_preparation
+        self.image_preprocessor = encoder.image_preprocessor
+        self.batch_preprocessor = encoder.image_preprocessor
         self.batch_size = encoder.batch_size
         self._random = np.random.default_rng(0)
 
-    def encode(self, kind: Kind, batch: Sequence[Prepared]) -> Vectors:
+    def encode(self, kind: InputKind, batch: Sequence[ModelInput]) -> Vectors:
         """Of noise."""
         rows = self._random.standard_normal((len(batch), self.spec.dim), dtype=np.float32)
         return as_unit_vectors(rows)
@@ -53,7 +53,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         for size in SIZES:
             folder = Path(name) / f"{size}"
-            _plant(folder, size)
+            _write_pictures(folder, size)
             command = [
                 sys.executable,
                 "-m",
@@ -61,47 +61,47 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
                 folder,
                 f"{name}/home-{size}",
             ]
-            done = subprocess.run(command, capture_output=True, check=True, text=True)
-            rows.append({"files": size, **json.loads(done.stdout.splitlines()[-1])})
+            process = subprocess.run(command, capture_output=True, check=True, text=True)
+            rows.append({"files": size, **json.loads(process.stdout.splitlines()[-1])})
     return {"machine": machine(), "rows": rows}
 
 
-def _plant(folder: Path, size: int) -> None:
+def _write_pictures(folder: Path, size: int) -> None:
     """Tiny pictures, no two the same."""
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), "red").save(buffer, "JPEG")
     picture = buffer.getvalue()
     for number in range(size):
-        path = folder / f"{number // A_FOLDER:04d}/IMG_{number:06d}.jpg"
+        path = folder / f"{number // FILES_PER_FOLDER:04d}/IMG_{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         # What follows the end of a JPEG belongs to no picture.
         path.write_bytes(picture + b"%d" % number)
         os.utime(path, (1e9, 1e9))
 
 
-def _index(folder: Path, home: Path) -> dict[str, float]:
+def _measure_index(folder: Path, home: Path) -> dict[str, float]:
     """Peaks of this process, in MB: of a first run before the vector index is built, and of all."""
     settings = replace(load_settings(), model="starter", offline=True, texts="none")
-    layout = IndexLayout.of(home, "default")
+    layout = IndexLayout.for_name(home, "default")
     peaks: dict[str, float] = {}
 
-    def note(state: Progress) -> None:
-        peaks.setdefault(state.phase, peak_kib() / 1024)
+    def record_peak(state: Progress) -> None:
+        peaks.setdefault(state.phase, peak_memory_kib() / 1024)
 
     with (
-        catalogs.writing(layout, 0, create=True) as catalog,
+        catalogs.open_write(layout, 0, create=True) as catalog,
         make_indexer(layout, catalog, settings, lambda line: None) as indexer,
     ):
         stub: Any = StubEncoder(indexer.encoder)
-        maker = replace(indexer.make_decoder, prepare=stub.bulk_preparation)
-        report = replace(indexer, encoder=stub, make_decoder=maker).run(
-            IndexRequest(os.fsencode(folder)), note
+        decoder_factory = replace(indexer.make_decoder, prepare=stub.batch_preprocessor)
+        report = replace(indexer, encoder=stub, make_decoder=decoder_factory).run(
+            IndexRequest(os.fsencode(folder)), record_peak
         )
     return {
         "added": report.added,
         "begun_mb": peaks["scan"],
         "encoded_mb": peaks["build"],
-        "built_mb": peak_kib() / 1024,
+        "built_mb": peak_memory_kib() / 1024,
     }
 
 
@@ -124,4 +124,4 @@ and an encoder that gives random vectors at once. The last column includes build
 
 if __name__ == "__main__":
     multiprocessing.freeze_support()
-    print(json.dumps(_index(Path(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(_measure_index(Path(sys.argv[1]), Path(sys.argv[2]))))

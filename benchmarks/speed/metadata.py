@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.compare import compare, machine, row, table
 from mmsearch.core.queries import Compare, FieldName, Filters
-from mmsearch.core.records import Record
+from mmsearch.core.records import PictureRecord
 from mmsearch.core.types import Picture, Text
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
@@ -29,40 +29,40 @@ ROUNDS = 7
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Processor time of an answer."""
     with tempfile.TemporaryDirectory() as name:
-        layout = IndexLayout.of(Path(name), "default")
-        widths = _fill(layout)
-        with catalogs.reading(layout) as catalog, catalog.snapshot() as snapshot:
-            asked = sqlite3.connect(layout.catalog)
+        layout = IndexLayout.for_name(Path(name), "default")
+        widths = _fill_catalog(layout)
+        with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
+            connection = sqlite3.connect(layout.catalog)
             rows = []
             random = np.random.default_rng(1)
             for count in COUNTS:
                 ids = (random.permutation(PICTURES)[:count] + 1).tolist()
                 result = compare(
                     lambda ids=ids: snapshot.records(ids),
-                    lambda ids=ids: _one_by_one(asked, ids),
+                    lambda ids=ids: _records_one_by_one(connection, ids),
                     rounds=ROUNDS,
                 )
-                same = _same(snapshot.records(ids), _one_by_one(asked, ids))
+                same = _count_same(snapshot.records(ids), _records_one_by_one(connection, ids))
                 rows.append(row(f"{count:,} records", result, None, f"{same:,} the same"))
             filters = []
             for share, width in SHARES.items():
-                wanted = Filters(where=Compare(FieldName("width"), "<=", width))
-                began = time.process_time()
-                found = snapshot.allowed(wanted)
-                took = time.process_time() - began
-                true = np.flatnonzero(widths <= width) + 1
-                recall = len(np.intersect1d(found, true)) / len(true)
+                width_filter = Filters(where=Compare(FieldName("width"), "<=", width))
+                started_s = time.process_time()
+                found = snapshot.filter_ids(width_filter)
+                elapsed_s = time.process_time() - started_s
+                expected_ids = np.flatnonzero(widths <= width) + 1
+                recall = len(np.intersect1d(found, expected_ids)) / len(expected_ids)
                 filters.append(
-                    {"share": share, "ms": took * 1e3, "found": len(found), "recall": recall}
+                    {"share": share, "ms": elapsed_s * 1e3, "found": len(found), "recall": recall}
                 )
-            asked.close()
+            connection.close()
     return {"machine": machine(), "rows": rows, "filters": filters}
 
 
-def _fill(layout: IndexLayout) -> NDArray[np.int64]:
+def _fill_catalog(layout: IndexLayout) -> NDArray[np.int64]:
     """A catalog of pictures with one file each; int64 (n,): their widths."""
     widths = np.random.default_rng(0).integers(1, WIDTHS + 1, PICTURES)
-    with catalogs.writing(layout, 0, create=True) as catalog:
+    with catalogs.open_write(layout, 0, create=True) as catalog:
         catalog.ensure_root(b"/photos")
     connection = sqlite3.connect(layout.catalog)
     with connection:
@@ -89,9 +89,9 @@ def _path(at: int) -> bytes:
     return b"%d/IMG_%07d.jpg" % (at // 1000, at)
 
 
-def _one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Record]:
+def _records_one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> list[PictureRecord]:
     """The same records by a statement a table and id, on sqlite3 itself."""
-    found = []
+    records = []
     for number in ids:
         (facts,) = connection.execute(
             "SELECT width, height, format, taken_at, camera, latitude, longitude"
@@ -107,12 +107,12 @@ def _one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Reco
             " JOIN roots ON roots.id = root_id WHERE image_id = ?",
             [number],
         ).fetchall()
-        width, height, form, taken_at, *rest = facts
-        own = tuple(Text(*text) for text in texts)
-        picture = Picture(width, height, form, taken_at, own, *rest)
+        width, height, image_format, taken_at, *rest = facts
+        picture_texts = tuple(Text(*text) for text in texts)
+        picture = Picture(width, height, image_format, taken_at, picture_texts, *rest)
         paths = tuple(bytes(path, "ascii") for path, *_ in files)
-        found.append(Record(number, paths, picture, *files[0][1:]))
-    return found
+        records.append(PictureRecord(number, paths, picture, *files[0][1:]))
+    return records
 
 
 def page(results: dict[str, Any]) -> str:
@@ -132,5 +132,5 @@ Pictures that pass a filter on the width, out of all: {filters}.
 """
 
 
-def _same(one: Sequence[Record], other: Sequence[Record]) -> int:
+def _count_same(one: Sequence[PictureRecord], other: Sequence[PictureRecord]) -> int:
     return sum(mine == theirs for mine, theirs in zip(one, other, strict=True))

@@ -6,18 +6,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.compare import machine, one_thread
+from benchmarks.speed.compare import machine, single_thread
 from benchmarks.speed.contenders import PEERS, Contender
-from benchmarks.speed.curves import bracket
-from benchmarks.speed.ours import NAME, ours
+from benchmarks.speed.ground_truth import load_ground_truth, recall
+from benchmarks.speed.mmsearch_contender import NAME, build_contender
+from benchmarks.speed.recall_curves import find_bracket
 from benchmarks.speed.synthetic import KINDS, Collection
-from benchmarks.speed.truth import recall, truth
 from mmsearch.core.types import Ids, Vectors
 
 ROWS, QUERIES, K = 100_000, 400, 10
-TUNED_TO, OUR_BAR, THEIR_DROP = 0.95, 0.95, 0.15
-JUDGED = ("FAISS IVF,Flat", "FAISS HNSW32")
-Asked = dict[str, tuple[Vectors, Ids]]
+TUNING_RECALL, MIN_RECALL, MIN_PEER_DROP = 0.95, 0.95, 0.15
+JUDGED_PEERS = ("FAISS IVF,Flat", "FAISS HNSW32")
+QueriesAndTruth = dict[str, tuple[Vectors, Ids]]
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
@@ -25,50 +25,65 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
     lines = []
     for kind in KINDS:
         collection = Collection(kind, rows)
-        asked = {
+        query_sets = {
             "pictures": collection.image_queries(QUERIES),
             "texts": collection.text_queries(QUERIES),
         }
-        pairs = {name: (each, truth(collection, each, K, cache)) for name, each in asked.items()}
-        for name in JUDGED:
+        queries_and_truth = {
+            name: (queries, load_ground_truth(collection, queries, K, cache))
+            for name, queries in query_sets.items()
+        }
+        for name in JUDGED_PEERS:
             index = PEERS[name](collection, cache)
-            with one_thread():
-                setting = tuned_on(index, *pairs["pictures"])
-                lines.append({"kind": kind, "name": name} | _line(index, setting, pairs))
-        own = ours(collection.ids, collection.blocks(), collection.training_queries())
-        with one_thread():
-            lines.append({"kind": kind, "name": NAME} | _line(own, own.tuned, pairs))
+            with single_thread():
+                setting = tune_on(index, *queries_and_truth["pictures"])
+                lines.append(
+                    {"kind": kind, "name": name}
+                    | _measure_setting(index, setting, queries_and_truth)
+                )
+        contender = build_contender(
+            collection.ids, collection.blocks(), collection.training_queries()
+        )
+        with single_thread():
+            lines.append(
+                {"kind": kind, "name": NAME}
+                | _measure_setting(contender, contender.tuned, queries_and_truth)
+            )
     return {"machine": machine(), "rows": rows, "queries": QUERIES, "lines": lines}
 
 
-def tuned_on(index: Contender, queries: Vectors, true: Ids) -> Any:
+def tune_on(index: Contender, queries: Vectors, true_ids: Ids) -> Any:
     """The cheapest setting that finds enough for these queries."""
 
-    def recall_of(place: int) -> float:
-        index.choose(index.settings[place])
-        return recall(index.search(queries, K), true)
+    def recall_at(position: int) -> float:
+        index.apply_setting(index.settings[position])
+        return recall(index.search(queries, K), true_ids)
 
-    found = bracket(recall_of, len(index.settings), TUNED_TO)
-    return index.settings[-1 if found is None else found.high]
+    bracket = find_bracket(recall_at, len(index.settings), TUNING_RECALL)
+    return index.settings[-1 if bracket is None else bracket.high]
 
 
-def _line(index: Contender, setting: Any, asked: Asked) -> dict[str, Any]:
-    index.choose(setting)
+def _measure_setting(
+    index: Contender, setting: Any, queries_and_truth: QueriesAndTruth
+) -> dict[str, Any]:
+    index.apply_setting(setting)
     line: dict[str, Any] = {"setting": str(setting)}
-    for name, (queries, true) in asked.items():
-        began = time.process_time()
-        found = index.search(queries, K)
-        milliseconds = (time.process_time() - began) / len(queries) * 1e3
-        line[name] = {"recall": recall(found, true), "ms": milliseconds}
+    for name, (queries, true_ids) in queries_and_truth.items():
+        started_s = time.process_time()
+        found_ids = index.search(queries, K)
+        milliseconds = (time.process_time() - started_s) / len(queries) * 1e3
+        line[name] = {"recall": recall(found_ids, true_ids), "ms": milliseconds}
     return line
 
 
 def verdict(line: dict[str, Any]) -> str:
     """What a line is held to, and whether it holds."""
     if line["name"] == NAME:
-        return f"texts {OUR_BAR}: {'held' if line['texts']['recall'] >= OUR_BAR else 'missed'}"
+        return (
+            f"texts {MIN_RECALL}: {'held' if line['texts']['recall'] >= MIN_RECALL else 'missed'}"
+        )
     drop = line["pictures"]["recall"] - line["texts"]["recall"]
-    return f"loses {THEIR_DROP}: {'held' if drop >= THEIR_DROP else 'missed'}"
+    return f"loses {MIN_PEER_DROP}: {'held' if drop >= MIN_PEER_DROP else 'missed'}"
 
 
 def page(results: dict[str, Any]) -> str:
@@ -83,8 +98,8 @@ def page(results: dict[str, Any]) -> str:
 ## Tuned on pictures, asked in words
 
 {results["rows"]:,} vectors of `benchmarks/speed/synthetic.py`, {results["queries"]} queries of each sort. The others take the cheapest setting
-that finds {TUNED_TO} of the {K} nearest for pictures that are not in the collection, as tools that tune on base vectors do;
-mmsearch takes the setting that it chose itself. That they lose {THEIR_DROP} or more on texts at that setting shows that
+that finds {TUNING_RECALL} of the {K} nearest for pictures that are not in the collection, as tools that tune on base vectors do;
+mmsearch takes the setting that it chose itself. That they lose {MIN_PEER_DROP} or more on texts at that setting shows that
 these data are hard in the way in which CLIP's are.
 
 | kind | index | setting | R@{K} pictures | R@{K} texts | ms, picture | ms, text | bar |

@@ -19,32 +19,32 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.clip_retrieval import make_clip_retrieval
 from benchmarks.speed.compare import (
-    against,
-    in_turns_by,
+    child_cpu_time_s,
+    compare_times,
     machine,
-    processor_time_of_children,
     row,
     table,
+    time_alternating_by_clock,
 )
-from benchmarks.speed.decode import Sort, jpegs
-from benchmarks.speed.peers import PeerUnavailableError
+from benchmarks.speed.decode import JpegSet, write_jpegs
+from benchmarks.speed.peer_environments import PeerUnavailableError
 from benchmarks.speed.rclip import ARCHITECTURE, Rclip, make_rclip
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_segment
 
-SIZES = {"small": Sort(500, 375, 100), "large": Sort(1632, 1224, 20)}
-ROUNDS, BAR = 7, 1.0
-FEW_ROUNDS = {"clip-retrieval": 3}
+SIZES = {"small": JpegSet(500, 375, 100), "large": JpegSet(1632, 1224, 20)}
+ROUNDS, MIN_SPEEDUP = 7, 1.0
+ROUNDS_BY_PEER = {"clip-retrieval": 3}
 """It takes several times as long: that much is plain from few."""
-CLOCKS = {"wall": time.perf_counter, "processor": processor_time_of_children}
+CLOCKS = {"wall": time.perf_counter, "processor": child_cpu_time_s}
 
-Stored = dict[str, NDArray[np.float32]]
+VectorsByName = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Ours:
+class MmsearchCommand:
     """The installed command; each precision has a cache of compiled towers of its own."""
 
     folder: Path
@@ -54,7 +54,7 @@ class Ours:
     @property
     def layout(self) -> IndexLayout:
         """Of the index that it makes."""
-        return IndexLayout.of(self.folder / f"home-{self.precision}", "default")
+        return IndexLayout.for_name(self.folder / f"home-{self.precision}", "default")
 
     def index(self, photos: Path) -> None:
         """Index a folder afresh."""
@@ -69,16 +69,16 @@ class Ours:
         command += ["--model", self.model]
         subprocess.run(command, env=environment, capture_output=True, check=True)
 
-    def stored(self) -> Stored:
+    def load_vectors(self) -> VectorsByName:
         """By name of the file: its vector."""
-        with catalogs.reading(self.layout) as catalog:
+        with catalogs.open_read(self.layout) as catalog:
             rows: dict[int | None, NDArray[np.float32]] = {}
             for segment in catalog.segments():
-                held = read_segment(self.layout, segment)
-                rows |= dict(zip(held.ids.tolist(), held.images, strict=True))
-            known = catalog.known_files(catalog.roots()[0].id, b"")
+                segment_vectors = read_segment(self.layout, segment)
+                rows |= dict(zip(segment_vectors.ids.tolist(), segment_vectors.images, strict=True))
+            files = catalog.list_files_under(catalog.roots()[0].id, b"")
             return {
-                Path(os.fsdecode(path)).name: rows[file.image_id] for path, file in known.items()
+                Path(os.fsdecode(path)).name: rows[file.image_id] for path, file in files.items()
             }
 
 
@@ -88,7 +88,7 @@ class Peer:
 
     name: str
     index: Callable[[], None]
-    stored: Callable[[], Stored]
+    load_vectors: Callable[[], VectorsByName]
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
@@ -97,81 +97,83 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pictures = folder / "photos"
-        _plant(photos, pictures)
+        _write_photos(photos, pictures)
         rclip = make_rclip(folder)
-        auto, float32 = (Ours(folder, rclip.model, each) for each in ("auto", "float32"))
+        auto, float32 = (
+            MmsearchCommand(folder, rclip.model, precision) for precision in ("auto", "float32")
+        )
         for ours in (auto, float32):
             # Compiles the model, which happens once.
             ours.index(pictures)
-        first = _rclip(rclip, pictures)
-        pairs = [(auto, first), (float32, first)]
+        rclip_peer = _rclip_peer(rclip, pictures)
+        pairs = [(auto, rclip_peer), (float32, rclip_peer)]
         missing = ""
         try:
             other = make_clip_retrieval(folder, ARCHITECTURE, rclip.weights)
             pairs.append(
-                (auto, Peer("clip-retrieval", lambda: other.index(pictures), other.stored))
+                (auto, Peer("clip-retrieval", lambda: other.index(pictures), other.load_vectors))
             )
         except PeerUnavailableError as error:
             missing = str(error)
         for ours, peer in pairs:
             rows += _rows(ours, peer, pictures)
-    count = sum(sort.files for sort in SIZES.values())
+    count = sum(jpeg_set.files for jpeg_set in SIZES.values())
     return {"machine": machine(), "pictures": count, "missing": missing, "rows": rows}
 
 
-def _plant(photos: Path, folder: Path) -> None:
+def _write_photos(photos: Path, folder: Path) -> None:
     """Photographs of tests/photos as JPEGs of two sizes."""
     paths = sorted(photos.rglob("*.jpg"))
-    for name, sort in SIZES.items():
+    for name, jpeg_set in SIZES.items():
         (folder / name).mkdir(parents=True)
-        for path in jpegs(paths, sort, folder / name):
+        for path in write_jpegs(paths, jpeg_set, folder / name):
             # Names that are the same in no two folders: peers tell them by their names.
             path.rename(path.with_name(f"{name}-{path.name}"))
 
 
-def _rclip(rclip: Rclip, pictures: Path) -> Peer:
+def _rclip_peer(rclip: Rclip, pictures: Path) -> Peer:
     def index() -> None:
-        rclip.forget()
+        rclip.clear_database()
         rclip.index(pictures)
 
-    def stored() -> Stored:
+    def load_vectors() -> VectorsByName:
         connection = sqlite3.connect(rclip.data / "db.sqlite3")
         rows = connection.execute("SELECT filepath, vector FROM images").fetchall()
         connection.close()
         return {Path(path).name: np.frombuffer(vector, np.float32) for path, vector in rows}
 
-    return Peer("rclip", index, stored)
+    return Peer("rclip", index, load_vectors)
 
 
-def _rows(ours: Ours, peer: Peer, pictures: Path) -> list[dict[str, Any]]:
-    count = sum(sort.files for sort in SIZES.values())
+def _rows(ours: MmsearchCommand, peer: Peer, pictures: Path) -> list[dict[str, Any]]:
+    count = sum(jpeg_set.files for jpeg_set in SIZES.values())
     contenders = {"ours": lambda: ours.index(pictures), "theirs": peer.index}
-    taken = in_turns_by(contenders, CLOCKS, FEW_ROUNDS.get(peer.name, ROUNDS))
-    guard = _guard(ours.stored(), peer.stored())
+    times_by_clock = time_alternating_by_clock(
+        contenders, CLOCKS, ROUNDS_BY_PEER.get(peer.name, ROUNDS)
+    )
+    guard = _describe_agreement(ours.load_vectors(), peer.load_vectors())
     kind = "as chosen" if ours.precision == "auto" else ours.precision
     return [
         row(
             f"{kind}, beside {peer.name}, {clock} time",
-            against(times["ours"] / count, times["theirs"] / count),
-            BAR,
+            compare_times(times["ours"] / count, times["theirs"] / count),
+            MIN_SPEEDUP,
             guard,
         )
-        for clock, times in taken.items()
+        for clock, times in times_by_clock.items()
     ]
 
 
-def _guard(ours: Stored, theirs: Stored) -> str:
+def _describe_agreement(ours: VectorsByName, theirs: VectorsByName) -> str:
     """Random weights see little difference between pictures: what is common to all is removed."""
     names = sorted(ours)
     one, other = (
         as_unit_vectors(rows - rows.mean(axis=0))
-        for rows in (np.stack([held[name] for name in names]) for held in (ours, theirs))
+        for rows in (np.stack([vectors[name] for name in names]) for vectors in (ours, theirs))
     )
     cosines = (one * other).sum(axis=1)
-    least, middle = cosines.min(), np.median(cosines)
-    return (
-        f"{len(ours)} and {len(theirs)} vectors, cosine {least:.3f} at least, median {middle:.4f}"
-    )
+    min_cosine, median_cosine = cosines.min(), np.median(cosines)
+    return f"{len(ours)} and {len(theirs)} vectors, cosine {min_cosine:.3f} at least, median {median_cosine:.4f}"
 
 
 def page(results: dict[str, Any]) -> str:

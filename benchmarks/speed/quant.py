@@ -9,16 +9,16 @@ import faiss
 import numpy as np
 
 from benchmarks.speed.compare import machine
-from benchmarks.speed.ours import NAME, ours
+from benchmarks.speed.ground_truth import load_ground_truth, recall
+from benchmarks.speed.mmsearch_contender import NAME, build_contender
 from benchmarks.speed.synthetic import DIM, KINDS, Collection
-from benchmarks.speed.truth import recall, truth
 from mmsearch.core.types import Ids, Vectors
 
 ROWS, QUERIES, K = 100_000, 400, 10
 CANDIDATES = 200
 """Rows that are compared again by their float16 vectors."""
 
-TRAINED_ON, ROTATIONS = 16_384, 10
+NUM_TRAINING_ROWS, OPQ_ITERATIONS = 16_384, 10
 # "np": without the annealing of polysemous codes, which takes minutes and serves another search.
 CODES = {
     "float16": "SQfp16",
@@ -29,7 +29,7 @@ CODES = {
     "PQ64": "PQ64np",
     "OPQ64": "OPQ64,PQ64np",
 }
-JUDGED, BAR = "RaBitQ, 4 bits", 0.98
+JUDGED_CODES, MIN_RECALL = "RaBitQ, 4 bits", 0.98
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
@@ -38,42 +38,47 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         "machine": machine(),
         "rows": ROWS,
         "queries": QUERIES,
-        "kinds": {kind: _kind(Collection(kind, ROWS), cache) for kind in KINDS},
+        "kinds": {kind: _measure_kind(Collection(kind, ROWS), cache) for kind in KINDS},
     }
 
 
-def _kind(collection: Collection, cache: Path) -> list[dict[str, Any]]:
+def _measure_kind(collection: Collection, cache: Path) -> list[dict[str, Any]]:
     base, queries = collection.base(), collection.text_queries(QUERIES)
-    true = truth(collection, queries, K, cache)
+    true_ids = load_ground_truth(collection, queries, K, cache)
     lines = []
     for name, key in CODES.items():
         index = faiss.index_factory(DIM, key, faiss.METRIC_INNER_PRODUCT)
         if key.startswith("OPQ"):
-            faiss.downcast_VectorTransform(index.chain.at(0)).niter = ROTATIONS
-        index.train(base[:TRAINED_ON])
+            faiss.downcast_VectorTransform(index.chain.at(0)).niter = OPQ_ITERATIONS
+        index.train(base[:NUM_TRAINING_ROWS])
         index.add(base)
-        found = index.search(queries, CANDIDATES)[1]
-        once = recall(found[:, :K], true)
-        again = recall(reranked(base, queries, found), true)
+        candidates = index.search(queries, CANDIDATES)[1]
+        once = recall(candidates[:, :K], true_ids)
+        again = recall(rerank(base, queries, candidates), true_ids)
         lines.append({"name": name, "bytes": index.sa_code_size(), "once": once, "again": again})
-    own = ours(collection.ids, collection.blocks(), collection.training_queries())
-    own.choose(own.tuned)
-    answered = recall(own.search(queries, K), true)
-    return [*lines, {"name": NAME, "bytes": own.bytes_a_vector, "once": None, "again": answered}]
+    contender = build_contender(collection.ids, collection.blocks(), collection.training_queries())
+    contender.apply_setting(contender.tuned)
+    own_recall = recall(contender.search(queries, K), true_ids)
+    return [
+        *lines,
+        {"name": NAME, "bytes": contender.bytes_per_vector, "once": None, "again": own_recall},
+    ]
 
 
-def reranked(base: Vectors, queries: Vectors, candidates: Ids) -> Ids:
+def rerank(base: Vectors, queries: Vectors, candidates: Ids) -> Ids:
     """The best of each query's candidates by their float16 rows, int64 (q, K)."""
     best = []
-    for query, places in zip(queries, candidates, strict=True):
-        scores = base[places].astype(np.float16).astype(np.float32) @ query
-        best.append(places[np.argsort(-scores)[:K]])
+    for query, positions in zip(queries, candidates, strict=True):
+        scores = base[positions].astype(np.float16).astype(np.float32) @ query
+        best.append(positions[np.argsort(-scores)[:K]])
     return np.array(best)
 
 
 def page(results: dict[str, Any]) -> str:
     """The section of the results."""
-    lines = "".join(_line(kind, line) for kind, own in results["kinds"].items() for line in own)
+    lines = "".join(
+        _line(kind, line) for kind, kind_lines in results["kinds"].items() for line in kind_lines
+    )
     return f"""\
 ## Recall by bytes
 
@@ -88,7 +93,11 @@ to by itself.
 
 def _line(kind: str, line: dict[str, Any]) -> str:
     once = "" if line["once"] is None else f"{line['once']:.3f}"
-    bar = f"{BAR}: {'held' if line['again'] >= BAR else 'missed'}" if line["name"] == JUDGED else ""
+    bar = (
+        f"{MIN_RECALL}: {'held' if line['again'] >= MIN_RECALL else 'missed'}"
+        if line["name"] == JUDGED_CODES
+        else ""
+    )
     return (
         f"| {kind} | {line['name']} | {line['bytes']:,} | {once} | {line['again']:.3f} | {bar} |\n"
     )

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from benchmarks.speed.peers import peer_python
+from benchmarks.speed.peer_environments import ensure_peer_python
 
 VERSION = "3.3.0"
 ARCHITECTURE = "ViT-B-32-256"
@@ -57,20 +57,20 @@ class Rclip:
 
     def query(self, text: str, folder: Path, k: int) -> list[Path]:
         """The pictures of a folder that fit a text best, from what is indexed."""
-        said = self._run([text, "--top", str(k), "--filepath-only", "--no-indexing"], folder)
-        return [Path(line) for line in said.splitlines()]
+        output = self._run([text, "--top", str(k), "--filepath-only", "--no-indexing"], folder)
+        return [Path(line) for line in output.splitlines()]
 
-    def forget(self) -> None:
+    def clear_database(self) -> None:
         """Remove its database: all pictures are new again."""
         for file in self.data.glob("db.sqlite3*"):
             file.unlink()
 
-    def fill(self, rows: Iterable[tuple[Path, NDArray[np.float32]]]) -> None:
+    def fill_index(self, rows: Iterable[tuple[Path, NDArray[np.float32]]]) -> None:
         """Make a database of pictures and their vectors (512,), which have no files."""
-        self.forget()
-        make = "from rclip.db import DB; import sys; DB(sys.argv[1]).close()"
+        self.clear_database()
+        script = "from rclip.db import DB; import sys; DB(sys.argv[1]).close()"
         database = self.data / "db.sqlite3"
-        subprocess.run([self.python, "-c", make, database], check=True, capture_output=True)
+        subprocess.run([self.python, "-c", script, database], check=True, capture_output=True)
         connection = sqlite3.connect(database)
         with connection:
             connection.executemany(
@@ -83,10 +83,10 @@ class Rclip:
     def _run(self, arguments: list[str], folder: Path) -> str:
         environment = os.environ | {"RCLIP_DATADIR": str(self.data), "HF_HUB_OFFLINE": "1"}
         command: list[Any] = [self.python, "-m", "rclip", *arguments]
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, check=True, text=True
         )
-        return done.stdout
+        return process.stdout
 
 
 def make_rclip(folder: Path) -> Rclip:
@@ -98,7 +98,7 @@ def make_rclip(folder: Path) -> Rclip:
     Raises:
         PeerUnavailableError: pip cannot install it.
     """
-    python = peer_python("rclip", [f"rclip=={VERSION}"])
+    python = ensure_peer_python("rclip", [f"rclip=={VERSION}"])
     torch.manual_seed(0)
     model = open_clip.create_model(ARCHITECTURE).eval()
     data = folder / "rclip"

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.compare import machine, peak_kib
+from benchmarks.speed.compare import machine, peak_memory_kib
+from benchmarks.speed.ground_truth import recall
 from benchmarks.speed.synthetic import Collection
-from benchmarks.speed.truth import recall
-from mmsearch.core.types import IndexSpec, Training, Vectors
+from mmsearch.core.types import IndexSpec, TrainingData, Vectors
 from mmsearch.vector_indexes import faiss_fastscan
 
 ROWS, KIND = 10_000_000, "mixed"
-TRAINING, QUERIES, TIMED, K = 3072, 50, 20, 10
+TRAINING_QUERIES, QUERIES, TIMED_QUERIES, K = 3072, 50, 20, 10
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
@@ -25,41 +25,41 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
     spec = IndexSpec("faiss_fastscan", 512, "cpu")
     with tempfile.TemporaryDirectory(dir=cache) as name:
         path = Path(name) / "ann.vectors"
-        began = time.perf_counter()
-        training = Training(collection.training_queries(TRAINING))
-        stamp = faiss_fastscan.write(spec, collection.blocks(), path, training)
-        built_s, built_mb = time.perf_counter() - began, peak_kib() * 1024 / 1e6
-        began = time.perf_counter()
-        index = faiss_fastscan.load(spec, path, stamp)
-        loaded_s = time.perf_counter() - began
+        started_s = time.perf_counter()
+        training = TrainingData(collection.training_queries(TRAINING_QUERIES))
+        file_ref = faiss_fastscan.write(spec, collection.blocks(), path, training)
+        built_s, peak_mb = time.perf_counter() - started_s, peak_memory_kib() * 1024 / 1e6
+        started_s = time.perf_counter()
+        index = faiss_fastscan.load(spec, path, file_ref)
+        loaded_s = time.perf_counter() - started_s
         queries = collection.text_queries(QUERIES)
         # Rows are read from disk, and checked, when a search first needs them.
         first_ms = _median_ms(index, queries, K)
-        found = index.search(queries, K).ids
+        found_ids = index.search(queries, K).ids
         # More than a thousand are found exactly.
-        true = index.search(queries, 1001).ids[:, :K]
+        true_ids = index.search(queries, 1001).ids[:, :K]
         return {
             "rows": rows,
             "kind": KIND,
             "built_s": built_s,
-            "peak_mb": built_mb,
-            "file_bytes": stamp.bytes,
+            "peak_mb": peak_mb,
+            "file_bytes": file_ref.bytes,
             "loaded_s": loaded_s,
             "first_ms": first_ms,
             "query_ms": _median_ms(index, queries, K),
-            "recall": recall(found, true),
+            "recall": recall(found_ids, true_ids),
             "queries": QUERIES,
-            "tuned": dict(index.facts),
+            "tuned": dict(index.stats),
             "machine": machine(),
         }
 
 
 def _median_ms(index: Any, queries: Vectors, k: int) -> float:
     times = []
-    for query in queries[:TIMED]:
-        began = time.perf_counter()
+    for query in queries[:TIMED_QUERIES]:
+        started_s = time.perf_counter()
         index.search(query[None], k)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started_s)
     return 1000 * float(np.median(times))
 
 

@@ -9,58 +9,62 @@ from typing import Any
 
 import faiss
 
-from benchmarks.speed.compare import compare, machine, one_thread, row, table
-from benchmarks.speed.contenders import ivf_flat, lists, train_and_add
-from benchmarks.speed.quant import reranked
+from benchmarks.speed.compare import compare, machine, row, single_thread, table
+from benchmarks.speed.contenders import ivf_flat, num_lists, train_and_add
+from benchmarks.speed.ground_truth import load_ground_truth, recall
+from benchmarks.speed.quant import rerank
 from benchmarks.speed.synthetic import DIM, Collection
-from benchmarks.speed.truth import recall, truth
 from mmsearch.core.types import Ids
 
 ROWS, QUERIES, K, ROUNDS = 100_000, 100, 10, 7
-PROBES, SUBSPACES, CANDIDATES = 128, 256, 200
-BAR = 2.0
+NPROBE, SUBSPACES, CANDIDATES = 128, 256, 200
+MIN_SPEEDUP = 2.0
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Times of a query at an equal number of lists."""
     collection = Collection("gap", ROWS)
     base, queries = collection.base(), collection.text_queries(QUERIES)
-    true = truth(collection, queries, K, cache)
+    true_ids = load_ground_truth(collection, queries, K, cache)
     exact = ivf_flat(collection, cache)
-    exact.choose(PROBES)
-    key = f"IVF{lists(ROWS)},PQ{SUBSPACES}x4fs"
+    exact.apply_setting(NPROBE)
+    key = f"IVF{num_lists(ROWS)},PQ{SUBSPACES}x4fs"
     scan = faiss.index_factory(DIM, key, faiss.METRIC_INNER_PRODUCT)
     train_and_add(scan, collection)
-    scan.nprobe = PROBES
+    scan.nprobe = NPROBE
 
-    def fast() -> Ids:
-        found: Ids = scan.search(queries, CANDIDATES)[1]
-        return found
+    def scan_with_simd() -> Ids:
+        candidates: Ids = scan.search(queries, CANDIDATES)[1]
+        return candidates
 
-    def scalar() -> Ids:
-        with _scalar():
-            return fast()
+    def scan_without_simd() -> Ids:
+        with _without_simd():
+            return scan_with_simd()
 
-    def rows_of_float32() -> Ids:
+    def search_float32() -> Ids:
         return exact.search(queries, CANDIDATES)
 
-    best = recall(rows_of_float32()[:, :K], true)
-    again = recall(reranked(base, queries, fast()), true)
-    same = recall(scalar(), fast())
+    flat_recall = recall(search_float32()[:, :K], true_ids)
+    reranked_recall = recall(rerank(base, queries, scan_with_simd()), true_ids)
+    same_share = recall(scan_without_simd(), scan_with_simd())
     rows = []
-    others: dict[str, tuple[Callable[[], Ids], float | None, str]] = {
-        "beside IVF,Flat": (rows_of_float32, BAR, f"R@{K} {again:.3f} of {best:.3f}"),
-        "beside itself without": (scalar, None, f"{same:.1%} the same"),
+    peers: dict[str, tuple[Callable[[], Ids], float | None, str]] = {
+        "beside IVF,Flat": (
+            search_float32,
+            MIN_SPEEDUP,
+            f"R@{K} {reranked_recall:.3f} of {flat_recall:.3f}",
+        ),
+        "beside itself without": (scan_without_simd, None, f"{same_share:.1%} the same"),
     }
-    with one_thread():
-        for name, (other, bar, guard) in others.items():
-            result = compare(fast, other, QUERIES, ROUNDS)
+    with single_thread():
+        for name, (peer, bar, guard) in peers.items():
+            result = compare(scan_with_simd, peer, QUERIES, ROUNDS)
             rows.append(row(f"{key} {name}", result, bar, guard))
     return {"machine": machine(), "rows": rows}
 
 
 @contextmanager
-def _scalar() -> Iterator[None]:
+def _without_simd() -> Iterator[None]:
     """Within it, FAISS uses no vector instructions."""
     level = faiss.SIMDConfig.get_level()
     faiss.SIMDConfig.set_level(faiss.SIMDLevel_NONE)
@@ -75,7 +79,7 @@ def page(results: dict[str, Any]) -> str:
     return f"""\
 ## Fast scan
 
-FAISS {results["machine"]["faiss"]["simd"]}, one thread, processor time of one query among {ROWS:,} vectors, {PROBES} lists probed: codes of 4 bits
+FAISS {results["machine"]["faiss"]["simd"]}, one thread, processor time of one query among {ROWS:,} vectors, {NPROBE} lists probed: codes of 4 bits
 by fast scan, beside float32 rows in the same lists, and beside the same codes with vector instructions switched
 off. The guard: recall with the {CANDIDATES} best compared again, of what the lists hold; and candidates that are the same.
 

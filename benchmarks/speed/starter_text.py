@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 import mmsearch
 from benchmarks.quality.confidence import encode
-from benchmarks.quality.starter import Trial, first_hits, photo_trials
+from benchmarks.quality.starter import Trial, first_hit_ranks, photo_trials
 from benchmarks.speed.compare import RESAMPLES, compare, machine, row, table
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import load_settings
-from mmsearch.core.types import Kind, Vectors
-from mmsearch.indexing.tuning_queries import phrases
+from mmsearch.core.types import InputKind, Vectors
+from mmsearch.indexing.tuning_queries import synthetic_queries
 
 TEXTS, ROUNDS, DEPTH = 50, 15, 10
 
@@ -26,25 +26,25 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
     """Times a text in each precision, and counts what each finds."""
     with tempfile.TemporaryDirectory() as folder:
         int8, float32 = (_encoder(Path(folder), precision) for precision in ("auto", "float32"))
-        tokens = [int8.prepare(Kind.TEXT, text) for text in phrases(TEXTS)]
+        tokens = [int8.prepare(InputKind.TEXT, text) for text in synthetic_queries(TEXTS)]
 
-        def each(encoder: Encoder) -> None:
-            for one in tokens:
-                encoder.encode(Kind.TEXT, [one])
+        def encode_each(encoder: Encoder) -> None:
+            for token_ids in tokens:
+                encoder.encode(InputKind.TEXT, [token_ids])
 
-        each(int8)
-        each(float32)
-        times = compare(lambda: each(int8), lambda: each(float32), TEXTS, ROUNDS)
-        both = [encoder.encode(Kind.TEXT, tokens) for encoder in (int8, float32)]
-        cosine = float(np.vecdot(*both).min())
-        runs = int8.device(Kind.TEXT).removeprefix("ONNX Runtime on ")
+        encode_each(int8)
+        encode_each(float32)
+        times = compare(lambda: encode_each(int8), lambda: encode_each(float32), TEXTS, ROUNDS)
+        precision_vectors = [encoder.encode(InputKind.TEXT, tokens) for encoder in (int8, float32)]
+        cosine = float(np.vecdot(*precision_vectors).min())
+        provider = int8.device(InputKind.TEXT).removeprefix("ONNX Runtime on ")
         trials = photo_trials(photos)
         pictures = encode(trials[0], float32).pictures
-        found = [_found(trial, pictures, int8, float32) for trial in trials]
+        found = [_compare_recall(trial, pictures, int8, float32) for trial in trials]
     guard = f"least cosine {cosine:.4f}"
     return {
         "machine": machine(),
-        "rows": [row(f"one text, {runs}", times, None, guard)],
+        "rows": [row(f"one text, {provider}", times, None, guard)],
         "found": found,
     }
 
@@ -54,26 +54,28 @@ def _encoder(folder: Path, precision: str) -> Encoder:
     return mmsearch.open_model("starter", settings=settings, device="cpu")
 
 
-def _found(trial: Trial, pictures: Vectors, int8: Encoder, float32: Encoder) -> dict[str, Any]:
+def _compare_recall(
+    trial: Trial, pictures: Vectors, int8: Encoder, float32: Encoder
+) -> dict[str, Any]:
     """Recall in both precisions, and the interval of the difference over the same queries."""
-    mine, theirs = (_hits(trial, pictures, encoder) for encoder in (int8, float32))
-    picks = np.random.default_rng(0).integers(0, len(mine), (RESAMPLES, len(mine)))
-    low, high = np.quantile((mine - theirs)[picks].mean(axis=1), [0.025, 0.975])
+    int8_hits, float32_hits = (_hit_flags(trial, pictures, encoder) for encoder in (int8, float32))
+    resampled = np.random.default_rng(0).integers(0, len(int8_hits), (RESAMPLES, len(int8_hits)))
+    low, high = np.quantile((int8_hits - float32_hits)[resampled].mean(axis=1), [0.025, 0.975])
     return {
         "name": trial.name,
-        "queries": len(mine),
-        "int8": float(mine.mean()),
-        "float32": float(theirs.mean()),
+        "queries": len(int8_hits),
+        "int8": float(int8_hits.mean()),
+        "float32": float(float32_hits.mean()),
         "low": float(low),
         "high": float(high),
     }
 
 
-def _hits(trial: Trial, pictures: Vectors, encoder: Encoder) -> NDArray[np.float64]:
+def _hit_flags(trial: Trial, pictures: Vectors, encoder: Encoder) -> NDArray[np.float64]:
     """Whether each query finds a picture that answers it among the first."""
-    tokens = [encoder.prepare(Kind.TEXT, text) for text in trial.queries]
-    scores = encoder.encode(Kind.TEXT, tokens) @ pictures.T
-    return (first_hits(scores, trial.relevant) <= DEPTH).astype(float)
+    tokens = [encoder.prepare(InputKind.TEXT, text) for text in trial.queries]
+    scores = encoder.encode(InputKind.TEXT, tokens) @ pictures.T
+    return (first_hit_ranks(scores, trial.relevant) <= DEPTH).astype(float)
 
 
 def page(results: dict[str, Any]) -> str:

@@ -22,13 +22,13 @@ from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 
 DIM, MEANING, DETAIL = 512, 48, 160
-DECAY = 0.35
+SPECTRUM_DECAY = 0.35
 """Standard deviations fall with this power of the rank, as in spectra of embeddings."""
 
 CHUNK = 8192
 """Rows that one random stream makes, whatever the size of blocks: it decides the bytes."""
 
-BLOCK = 65_536
+BLOCK_ROWS = 65_536
 
 
 class Role(IntEnum):
@@ -39,7 +39,7 @@ class Role(IntEnum):
     TRAINING = 2
 
 
-class Part(IntEnum):
+class Component(IntEnum):
     """What a random stream makes of a chunk."""
 
     MEANING = 0
@@ -48,7 +48,7 @@ class Part(IntEnum):
 
 
 @dataclass(frozen=True)
-class Kind:
+class CollectionKind:
     """How hard it is to see apart what pictures and texts share from what they do not.
 
     Attributes:
@@ -65,8 +65,8 @@ class Kind:
 
 
 KINDS = {
-    "gap": Kind(detail=1.0, overlap=0.0, noise=0.0),
-    "mixed": Kind(detail=0.75, overlap=0.9, noise=0.75),
+    "gap": CollectionKind(detail=1.0, overlap=0.0, noise=0.0),
+    "mixed": CollectionKind(detail=0.75, overlap=0.9, noise=0.75),
 }
 
 
@@ -98,18 +98,18 @@ class Collection:
         _, first = next(self.blocks(64))
         return f"{self.kind}-{self.rows}-{hashlib.sha256(first.tobytes()).hexdigest()[:12]}"
 
-    def blocks(self, size: int = BLOCK) -> Iterator[tuple[Ids, Vectors]]:
+    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[Ids, Vectors]]:
         """Ids and vectors, float32 (at most ``size``, 512), of all pictures in order."""
-        held: list[Vectors] = []
-        first = waiting = 0
-        for vectors in self._chunks(Role.BASE, Part.PICTURE, self.rows):
-            held.append(vectors)
-            waiting += len(vectors)
-            while waiting >= size or (waiting and first + waiting == self.rows):
-                joined = held[0] if len(held) == 1 else np.concatenate(held)
-                block, rest = joined[:size], joined[size:]
-                yield np.arange(first, first + len(block), dtype=np.int64), block
-                first, waiting, held = first + len(block), len(rest), [rest]
+        chunks: list[Vectors] = []
+        first_id = num_buffered = 0
+        for vectors in self._chunks(Role.BASE, Component.PICTURE, self.rows):
+            chunks.append(vectors)
+            num_buffered += len(vectors)
+            while num_buffered >= size or (num_buffered and first_id + num_buffered == self.rows):
+                buffered = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+                block, remainder = buffered[:size], buffered[size:]
+                yield np.arange(first_id, first_id + len(block), dtype=np.int64), block
+                first_id, num_buffered, chunks = first_id + len(block), len(remainder), [remainder]
 
     def base(self) -> Vectors:
         """All pictures at once, float32 (rows, 512)."""
@@ -120,38 +120,38 @@ class Collection:
 
     def image_queries(self, count: int) -> Vectors:
         """Pictures that are not in the collection, float32 (count, 512)."""
-        return np.concatenate(list(self._chunks(Role.QUERIES, Part.PICTURE, count)))
+        return np.concatenate(list(self._chunks(Role.QUERIES, Component.PICTURE, count)))
 
     def text_queries(self, count: int) -> Vectors:
         """Texts of the meanings of `image_queries`, float32 (count, 512)."""
-        return np.concatenate(list(self._chunks(Role.QUERIES, Part.TEXT, count)))
+        return np.concatenate(list(self._chunks(Role.QUERIES, Component.TEXT, count)))
 
     def training_queries(self, count: int = 20_000) -> Vectors:
         """Other texts, from which an index may learn, float32 (count, 512)."""
-        return np.concatenate(list(self._chunks(Role.TRAINING, Part.TEXT, count)))
+        return np.concatenate(list(self._chunks(Role.TRAINING, Component.TEXT, count)))
 
-    def _chunks(self, role: Role, part: Part, count: int) -> Iterator[Vectors]:
+    def _chunks(self, role: Role, part: Component, count: int) -> Iterator[Vectors]:
         for number, first in enumerate(range(0, count, CHUNK)):
             yield self._chunk(role, part, number)[: count - first]
 
-    def _chunk(self, role: Role, part: Part, number: int) -> Vectors:
-        meanings = self._random(role, Part.MEANING, number).standard_normal(
+    def _chunk(self, role: Role, part: Component, number: int) -> Vectors:
+        meanings = self._generator(role, Component.MEANING, number).standard_normal(
             (CHUNK, MEANING), dtype=np.float32
         )
-        own = self._random(role, part, number)
-        detail = own.standard_normal((CHUNK, DETAIL), dtype=np.float32) * _spectrum(DETAIL)
+        generator = self._generator(role, part, number)
+        detail = generator.standard_normal((CHUNK, DETAIL), dtype=np.float32) * _spectrum(DETAIL)
         kind, space = KINDS[self.kind], self._space
         rows = 0.45 * (meanings * _spectrum(MEANING)) @ space.meaning
-        if part is Part.PICTURE:
+        if part is Component.PICTURE:
             rows += kind.detail * detail @ space.picture_detail + 0.55 * space.picture_offset
         else:
             rows += 0.55 * detail @ space.text_detail + 0.75 * space.text_offset
         if kind.noise:
             length = 0.45 * np.linalg.norm(_spectrum(MEANING)) * kind.noise / np.sqrt(DIM)
-            rows += np.float32(length) * own.standard_normal((CHUNK, DIM), dtype=np.float32)
+            rows += np.float32(length) * generator.standard_normal((CHUNK, DIM), dtype=np.float32)
         return as_unit_vectors(rows)
 
-    def _random(self, role: Role, part: Part, number: int) -> np.random.Generator:
+    def _generator(self, role: Role, part: Component, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, 1, role, part, number])
 
     @cached_property
@@ -170,7 +170,7 @@ class _Space:
     text_offset: NDArray[np.float32]
 
     @classmethod
-    def of(cls, kind: Kind, random: np.random.Generator) -> _Space:
+    def of(cls, kind: CollectionKind, random: np.random.Generator) -> _Space:
         basis = np.linalg.qr(random.standard_normal((DIM, DIM)))[0].astype(np.float32)
         cuts = np.cumsum([MEANING, DETAIL, DETAIL, 1, 1])
         meaning, picture, text, picture_offset, text_offset, _ = np.split(basis, cuts)
@@ -181,4 +181,4 @@ class _Space:
 
 def _spectrum(dim: int) -> NDArray[np.float32]:
     """Standard deviations of coordinates, the largest 1."""
-    return (np.arange(1, dim + 1, dtype=np.float32) ** -DECAY).astype(np.float32)
+    return (np.arange(1, dim + 1, dtype=np.float32) ** -SPECTRUM_DECAY).astype(np.float32)

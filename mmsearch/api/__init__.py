@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmsearch.api.index import Index
     from mmsearch.api.models import list_models, open_model, use_model
-    from mmsearch.api.open import list_indexes, open_index, open_pictures, restore_index
+    from mmsearch.api.open import list_indexes, open_image_loader, open_index, restore_index
     from mmsearch.api.parsing import parse_filters, parse_query
 
-_HOMES = {
+_EXPORTS = {
     "index": ("Index",),
     "models": ("list_models", "open_model", "use_model"),
-    "open": ("list_indexes", "open_index", "open_pictures", "restore_index"),
+    "open": ("list_indexes", "open_index", "open_image_loader", "restore_index"),
     "parsing": ("parse_filters", "parse_query"),
 }
 
@@ -23,9 +23,9 @@ __all__ = [
     "Index",
     "list_indexes",
     "list_models",
+    "open_image_loader",
     "open_index",
     "open_model",
-    "open_pictures",
     "parse_filters",
     "parse_query",
     "restore_index",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _HOMES.items():
+    for module, names in _EXPORTS.items():
         if name in names:
             return getattr(import_module(f"mmsearch.api.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

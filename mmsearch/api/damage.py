@@ -7,8 +7,8 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from mmsearch.core.errors import DamagedFileError, MMSearchError
-from mmsearch.core.reports import Weight
-from mmsearch.storage.atomic import REPAIR
+from mmsearch.core.reports import Severity
+from mmsearch.storage.atomic import REPAIR_HINT
 from mmsearch.storage.layout import IndexLayout
 
 Parameters = ParamSpec("Parameters")
@@ -24,7 +24,7 @@ class HasLayout(Protocol):
 Owner = TypeVar("Owner", bound=HasLayout)
 
 
-def proves_damage(
+def report_damage(
     method: Callable[Concatenate[Owner, Parameters], Result],
 ) -> Callable[Concatenate[Owner, Parameters], Result]:
     """Raise a `DamagedFileError` in the place of what a value that no writer leaves has caused.
@@ -34,17 +34,17 @@ def proves_damage(
     """
 
     @wraps(method)
-    def proved(self: Owner, *arguments: Parameters.args, **more: Parameters.kwargs) -> Result:
+    def wrapper(self: Owner, *arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
         try:
-            return method(self, *arguments, **more)
+            return method(self, *arguments, **keywords)
         except (MMSearchError, OSError, MemoryError):
             raise
         except Exception as error:
             from mmsearch.maintenance.check import check_catalog  # noqa: PLC0415 - after errors only
 
-            for finding in check_catalog(self._layout, seal=False):
-                if finding.weight is Weight.DAMAGE:
-                    raise DamagedFileError(finding.message, REPAIR) from error
+            for finding in check_catalog(self._layout, compare_checksum=False):
+                if finding.weight is Severity.DAMAGE:
+                    raise DamagedFileError(finding.message, REPAIR_HINT) from error
             raise
 
-    return cast("Callable[Concatenate[Owner, Parameters], Result]", proved)
+    return cast("Callable[Concatenate[Owner, Parameters], Result]", wrapper)

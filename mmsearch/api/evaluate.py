@@ -19,7 +19,7 @@ from mmsearch.evaluation.metrics import (
     order_ties_as_trec_eval,
 )
 from mmsearch.evaluation.plot import plot
-from mmsearch.evaluation.qrels import Relevance, read_judgments
+from mmsearch.evaluation.qrels import HitMatcher, read_qrels
 
 __all__ = [
     "CaptionedSet",
@@ -28,8 +28,8 @@ __all__ = [
     "SearchSettings",
     "Ties",
     "compare",
+    "evaluate_index",
     "plot",
-    "rate",
 ]
 
 
@@ -67,7 +67,7 @@ class SearchSettings:
     filters: Filters = field(default_factory=Filters)
 
 
-def rate(
+def evaluate_index(
     index: Index,
     captions: CaptionedSet,
     settings: SearchSettings | None = None,
@@ -92,29 +92,27 @@ def rate(
         SourceError: The set cannot be read, or none of its pictures was found.
         MissingExtraError: A library for metrics is not installed.
     """
-    chosen = settings or SearchSettings()
-    judgments = read_judgments(
-        captions.path, captions.query_column, captions.template, captions.split
-    )
-    relevance = Relevance(judgments, captions.path.parent)
-    mode = None if chosen.mode is None else Mode(chosen.mode)
+    options = settings or SearchSettings()
+    judgments = read_qrels(captions.path, captions.query_column, captions.template, captions.split)
+    relevance = HitMatcher(judgments, captions.path.parent)
+    mode = None if options.mode is None else Mode(options.mode)
     requests = [
         SearchRequest(
-            Query((Term(j.query),), chosen.filters, mode, chosen.blend, chosen.prompts),
+            Query((Term(judgment.query),), options.filters, mode, options.blend, options.prompts),
             depth,
             explain=False,
         )
-        for j in judgments
+        for judgment in judgments
     ]
     ranked: list[list[str]] = []
-    for result in index.query_all(requests):
-        names = relevance.ranked([hit.path for hit in result.hits])
+    for result in index.iter_search(requests):
+        names = relevance.match_all([hit.path for hit in result.hits])
         if ties is Ties.TREC_EVAL:
             names = order_ties_as_trec_eval(names, [hit.score for hit in result.hits])
         ranked.append(names)
         progress(len(ranked), len(requests))
-    known = {name for judgment in judgments for name in judgment.relevant}
-    if not any(name in known for own in ranked for name in own):
+    relevant_names = {name for judgment in judgments for name in judgment.relevant}
+    if not any(name in relevant_names for ranking in ranked for name in ranking):
         raise SourceError(
             f"None of the pictures that {captions.path} names is in index {index.name!r}.",
             "Index the folder that holds them, or look at how the file writes their paths.",

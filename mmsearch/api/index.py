@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mmsearch.api.damage import proves_damage
-from mmsearch.api.keeping import StrPath, folder_bytes
-from mmsearch.api.searching import SearchedIndex
-from mmsearch.core.compatibility import bound_identity
+from mmsearch.api.damage import report_damage
+from mmsearch.api.keeping import StrPath, resolve_folder
+from mmsearch.api.searching import SearchableIndex
+from mmsearch.core.compatibility import require_identity
 from mmsearch.core.errors import UsageError
-from mmsearch.core.io_errors import with_readable_os_errors
+from mmsearch.core.io_errors import translate_method_os_errors
 from mmsearch.core.records import Identity
 from mmsearch.core.requests import (
     IndexReport,
@@ -20,20 +20,20 @@ from mmsearch.core.requests import (
     Progress,
     ReindexReport,
 )
-from mmsearch.core.types import RECALL, FusionSpec, SearchGoals
+from mmsearch.core.types import DEFAULT_RECALL, FusionSpec, SearchGoals
 from mmsearch.factories import catalogs
-from mmsearch.factories.plugins import make_fusion, refuse_unknown_vector_index
+from mmsearch.factories.plugins import check_vector_index_name, make_fusion
 from mmsearch.indexing.build import AUTO
 
-WATCH_WAITS_S = 3600.0
+WRITER_WAIT_S = 3600.0
 """A watcher waits for other writers of the index."""
 
 
-@with_readable_os_errors
-class Index(SearchedIndex):
+@translate_method_os_errors
+class Index(SearchableIndex):
     """One index. Not for use by several threads at once."""
 
-    @proves_damage
+    @report_damage
     def add_folder(
         self,
         folder: StrPath,
@@ -46,7 +46,7 @@ class Index(SearchedIndex):
         allow_empty: bool = False,
         captions: StrPath | None = None,
         texts: str | None = None,
-        unsettled: frozenset[bytes] = frozenset(),
+        unstable_paths: frozenset[bytes] = frozenset(),
         wait_s: float = 0.0,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> IndexReport:
@@ -69,7 +69,7 @@ class Index(SearchedIndex):
                 Captions of other tables stay; None leaves all as they are.
             texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
                 ``filename``, joined by commas, or ``none``; default as the index has it.
-            unsettled: Absolute paths of files that are being written; they are left for later.
+            unstable_paths: Absolute paths of files that are being written; they are left for later.
             wait_s: How long to wait for another writer, in seconds.
             progress: Called often, from several threads.
 
@@ -85,8 +85,8 @@ class Index(SearchedIndex):
         from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
         request = IndexRequest(
-            unsettled=unsettled,
-            folder=folder_bytes(folder),
+            unstable_paths=unstable_paths,
+            folder=resolve_folder(folder),
             include=tuple(include),
             exclude=tuple(exclude),
             follow_symlinks=follow_symlinks,
@@ -96,9 +96,13 @@ class Index(SearchedIndex):
             captions=None if captions is None else Path(os.fsdecode(captions)),
         )
         with (
-            catalogs.writing(self._layout, wait_s, create=True) as catalog,
+            catalogs.open_write(self._layout, wait_s, create=True) as catalog,
             make_indexer(
-                self._layout, catalog, self._settings.with_flags(texts=texts), self._say, texts
+                self._layout,
+                catalog,
+                self._settings.with_flags(texts=texts),
+                self._on_message,
+                texts,
             ) as indexer,
         ):
             return indexer.run(request, progress)
@@ -134,27 +138,27 @@ class Index(SearchedIndex):
         """
         from mmsearch.api.watch import watch  # noqa: PLC0415 - nothing else needs watchfiles
 
-        def run(unsettled: frozenset[bytes]) -> IndexReport:
+        def run(unstable_paths: frozenset[bytes]) -> IndexReport:
             return self.add_folder(
                 folder,
                 include=include,
                 exclude=exclude,
                 hidden=hidden,
-                unsettled=unsettled,
-                wait_s=WATCH_WAITS_S,
+                unstable_paths=unstable_paths,
+                wait_s=WRITER_WAIT_S,
             )
 
         return watch(
-            folder_bytes(folder),
+            resolve_folder(folder),
             run,
-            own=self._layout.folder.parent.absolute(),
+            index_home=self._layout.folder.parent.absolute(),
             settle_s=settle_s,
             poll=poll,
-            say=self._say,
+            on_message=self._on_message,
             stop=stop or threading.Event(),
         )
 
-    @proves_damage
+    @report_damage
     def reindex(
         self,
         *,
@@ -192,37 +196,37 @@ class Index(SearchedIndex):
         """
         from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
-        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
-            bound = bound_identity(catalog)
+        with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
+            identity = require_identity(catalog)
             spec = FusionSpec(
-                bound.fusion.name if fusion is None else fusion,
-                bound.fusion.text_weight if text_weight is None else text_weight,
-                bound.fusion.kind_weights if kind_weights is None else dict(kind_weights),
+                identity.fusion.name if fusion is None else fusion,
+                identity.fusion.text_weight if text_weight is None else text_weight,
+                identity.fusion.kind_weights if kind_weights is None else dict(kind_weights),
             )
-            name = vector_index or bound.vector_index
+            name = vector_index or identity.vector_index
             if model is not None:
-                _refuse_both(bound, spec, name)
+                _reject_combined_change(identity, spec, name)
             with make_indexer(
-                self._layout, catalog, self._settings, self._say, model=model
+                self._layout, catalog, self._settings, self._on_message, model=model
             ) as indexer:
                 if model is not None:
                     return indexer.change_encoder(
                         drop_unreadable=drop_unreadable, progress=progress
                     )
-                refuse_unknown_vector_index(name)
+                check_vector_index_name(name)
                 return indexer.reindex(
                     make_fusion(spec),
                     name,
-                    bound.goals,
-                    encode_again=reencode,
+                    identity.goals,
+                    allow_reencode=reencode,
                     progress=progress,
                 )
 
-    @proves_damage
+    @report_damage
     def optimize(
         self,
         *,
-        recall: float = RECALL,
+        recall: float = DEFAULT_RECALL,
         memory_mb: float | None = None,
         latency_ms: float | None = None,
         wait_s: float = 0.0,
@@ -248,22 +252,22 @@ class Index(SearchedIndex):
         from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
         goals = SearchGoals(recall, memory_mb, latency_ms)
-        _refuse_goals(goals)
-        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
-            bound_identity(catalog)  # Refused before an encoder is chosen.
-            with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+        _check_goals(goals)
+        with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
+            require_identity(catalog)  # Refused before an encoder is chosen.
+            with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
                 return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
 
 
-def _refuse_both(bound: Identity, fusion: FusionSpec, vector_index: str) -> None:
-    if (fusion, vector_index) != (bound.fusion, bound.vector_index):
+def _reject_combined_change(identity: Identity, fusion: FusionSpec, vector_index: str) -> None:
+    if (fusion, vector_index) != (identity.fusion, identity.vector_index):
         raise UsageError(
             "The encoder and the fusion or the vector index cannot be changed at once.",
             "Change the encoder first, and the rest in a second step.",
         )
 
 
-def _refuse_goals(goals: SearchGoals) -> None:
+def _check_goals(goals: SearchGoals) -> None:
     if not 0 < goals.recall <= 1:
         raise UsageError(
             f"The recall must be above 0 and at most 1, got {goals.recall:g}.",

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmsearch.api.damage import proves_damage
+from mmsearch.api.damage import report_damage
 from mmsearch.core.catalog import Catalog
-from mmsearch.core.compatibility import bound_identity
+from mmsearch.core.compatibility import require_identity
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
 from mmsearch.core.files import expand_user
@@ -21,21 +21,23 @@ from mmsearch.core.reports import CheckReport, CompactReport, CopyReport, Repair
 from mmsearch.core.requests import IndexStatus, Progress
 from mmsearch.core.settings import Settings
 from mmsearch.factories import catalogs
-from mmsearch.factories.encoders import encoder_of
+from mmsearch.factories.encoders import load_index_encoder
 from mmsearch.factories.plugins import make_fusion
 from mmsearch.storage.layout import IndexLayout
 
 StrPath = str | bytes | os.PathLike[str]
 
 
-class KeptIndex:
+class BaseIndex:
     """The half of `Index` that neither indexes nor searches."""
 
-    def __init__(self, layout: IndexLayout, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, layout: IndexLayout, settings: Settings, on_message: Callable[[str], None]
+    ) -> None:
         self._layout = layout
         self._settings = settings
-        self._say = say
-        self._open = ExitStack()
+        self._on_message = on_message
+        self._resources = ExitStack()
         self._catalog: Catalog | None = None
 
     @property
@@ -52,7 +54,7 @@ class KeptIndex:
         """Whether anything was ever indexed into it."""
         return self._layout.exists()
 
-    @proves_damage
+    @report_damage
     def status(self) -> IndexStatus:
         """What the index holds.
 
@@ -71,17 +73,17 @@ class KeptIndex:
                 failures=tuple(catalog.failures()),
                 roots=tuple(catalog.roots()),
                 built=snapshot.built,
-                waiting=sum(segment.rows for segment in snapshot.tail),
-                bytes_by_part=self._layout.sizes(),
+                waiting=sum(segment.rows for segment in snapshot.unindexed_segments),
+                bytes_by_part=self._layout.bytes_by_part(),
                 last_run=catalog.last_run(),
             )
 
-    @proves_damage
+    @report_damage
     def roots(self) -> list[Root]:
         """The folders that are indexed."""
         return self._reader().roots()
 
-    @proves_damage
+    @report_damage
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
         """Say where a folder lies now; nothing is encoded again.
 
@@ -89,8 +91,8 @@ class KeptIndex:
             UnknownNameError: No root of that name.
             SourceError: The folder does not exist.
         """
-        path = folder_bytes(folder)
-        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
+        path = resolve_folder(folder)
+        with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
             return catalog.move_root(name, path)
 
     def remove(self) -> None:
@@ -103,11 +105,11 @@ class KeptIndex:
             IndexLockedError: Another process is writing it.
         """
         from mmsearch.maintenance.backup import (  # noqa: PLC0415 - searches never need it
-            is_half_removed,
+            is_partially_removed,
             remove,
         )
 
-        if not self.exists() and not is_half_removed(self._layout):
+        if not self.exists() and not is_partially_removed(self._layout):
             self._reader()
         self.close()
         remove(self._layout)
@@ -133,8 +135,10 @@ class KeptIndex:
         """
         from mmsearch.maintenance.check import check  # noqa: PLC0415 - searches never need it
 
-        self._refuse_nothing()
-        return check(self._layout, self._settings, self._say, sources=sources, content=content)
+        self._require_existing()
+        return check(
+            self._layout, self._settings, self._on_message, sources=sources, content=content
+        )
 
     def repair(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
@@ -156,13 +160,13 @@ class KeptIndex:
         """
         from mmsearch.maintenance.repair import repair  # noqa: PLC0415 - searches never need it
 
-        self._refuse_nothing()
+        self._require_existing()
         self.close()
-        return repair(self._layout, self._settings, self._say, wait_s, progress)
+        return repair(self._layout, self._settings, self._on_message, wait_s, progress)
 
     # --- its size and its copies ---
 
-    @proves_damage
+    @report_damage
     def compact(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> CompactReport:
@@ -181,25 +185,25 @@ class KeptIndex:
             StateError: A change of the encoder is not finished.
         """
         # Searches never need these.
-        from mmsearch.factories.indexing import index_builder  # noqa: PLC0415
+        from mmsearch.factories.indexing import make_index_builder  # noqa: PLC0415
         from mmsearch.indexing.staging import compact  # noqa: PLC0415
 
-        with catalogs.writing(self._layout, wait_s, create=False) as catalog:
-            bound = bound_identity(catalog)
+        with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
+            identity = require_identity(catalog)
             return compact(
                 self._layout,
                 catalog,
-                make_fusion(bound.fusion),
-                index_builder(
+                make_fusion(identity.fusion),
+                make_index_builder(
                     self._layout,
                     catalog,
-                    lambda: encoder_of(bound, self._settings, self._say),
+                    lambda: load_index_encoder(identity, self._settings, self._on_message),
                     self._settings.device,
                 ),
                 progress,
             )
 
-    @proves_damage
+    @report_damage
     def backup(self, destination: StrPath) -> CopyReport:
         """Copy the index, verified and consistent, also while a writer is at work.
 
@@ -228,7 +232,7 @@ class KeptIndex:
 
     def close(self) -> None:
         """Free files and memory; the index may be used again afterwards."""
-        self._open.close()
+        self._resources.close()
         self._catalog = None
 
     def __enter__(self) -> Self:
@@ -242,7 +246,7 @@ class KeptIndex:
     ) -> None:
         self.close()
 
-    def _refuse_nothing(self) -> None:
+    def _require_existing(self) -> None:
         """Where there is not even a rest of an index."""
         # What cannot be looked at may be an index.
         with suppress(OSError):
@@ -251,22 +255,22 @@ class KeptIndex:
 
     def _reader(self) -> Catalog:
         if self._catalog is None:
-            self._catalog = self._open.enter_context(catalogs.reading(self._layout))
+            self._catalog = self._resources.enter_context(catalogs.open_read(self._layout))
         return self._catalog
 
 
-def folder_bytes(folder: StrPath) -> bytes:
+def resolve_folder(folder: StrPath) -> bytes:
     """An existing folder as an absolute path.
 
     Raises:
         SourceError: It is none.
     """
     path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
-    shown = display_path(path)
+    display = display_path(path)
     try:
-        facts = os.stat(path)  # noqa: PTH116 - bytes paths need os
+        status = os.stat(path)  # noqa: PTH116 - bytes paths need os
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise SourceError(f"There is no folder {shown}.") from None
-    if not stat.S_ISDIR(facts.st_mode):
-        raise SourceError(f"{shown} is a file, not a folder.", "Name the folder that holds it.")
+        raise SourceError(f"There is no folder {display}.") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise SourceError(f"{display} is a file, not a folder.", "Name the folder that holds it.")
     return path

@@ -9,17 +9,17 @@ from pathlib import Path
 from mmsearch.api.index import Index
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.files import expand_user
-from mmsearch.core.hardware import processors
-from mmsearch.core.io_errors import readable_os_errors
+from mmsearch.core.hardware import available_cpus
+from mmsearch.core.io_errors import translate_os_errors
 from mmsearch.core.reports import CopyReport
 from mmsearch.core.requests import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
-from mmsearch.factories.search import picture_reader
-from mmsearch.search.image_loader import PictureReader
-from mmsearch.storage.layout import IndexLayout, index_names
+from mmsearch.factories.search import make_image_loader
+from mmsearch.search.image_loader import SandboxedImageLoader
+from mmsearch.storage.layout import IndexLayout, list_index_names
 
 
-@readable_os_errors()
+@translate_os_errors()
 def open_index(
     name: str = "default",
     *,
@@ -27,7 +27,7 @@ def open_index(
     model: str | None = None,
     device: str | None = None,
     settings: Settings | None = None,
-    say: Callable[[str], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> Index:
     """Open an index by name; it comes into being with the first folder that is added.
 
@@ -38,18 +38,22 @@ def open_index(
             ``open_clip:ARCH@FILE``. An index that exists has its own for life.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         settings: Instead of the settings file and the environment.
-        say: Receives a line about anything slow that happens once.
+        on_message: Receives a line about anything slow that happens once.
 
     Raises:
         UsageError: The name cannot be an index's name.
     """
-    chosen = (settings or load_settings()).with_flags(
+    resolved_settings = (settings or load_settings()).with_flags(
         home=None if home is None else Path(home), model=model, device=device
     )
-    return Index(IndexLayout.of(chosen.indexes_home(), name), chosen, say or (lambda line: None))
+    return Index(
+        IndexLayout.for_name(resolved_settings.indexes_home(), name),
+        resolved_settings,
+        on_message or (lambda line: None),
+    )
 
 
-@readable_os_errors()
+@translate_os_errors()
 def restore_index(
     backup: str | os.PathLike[str],
     name: str = "default",
@@ -74,7 +78,7 @@ def restore_index(
         return index.restore_from(expand_user(backup).absolute(), replace=replace)
 
 
-@readable_os_errors()
+@translate_os_errors()
 def list_indexes(
     home: str | os.PathLike[str] | None = None,
     *,
@@ -91,23 +95,23 @@ def list_indexes(
         MMSearchError: An index cannot be read, and there is no ``on_error``.
     """
     folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
-    found = []
-    for name in index_names(folder):
+    statuses = []
+    for name in list_index_names(folder):
         try:
             with open_index(name, home=folder) as index:
-                found.append(index.status())
+                statuses.append(index.status())
         except MMSearchError as error:
             if on_error is None:
                 raise
             on_error(name, error)
-    return found
+    return statuses
 
 
-def open_pictures(settings: Settings, workers: int = 0) -> PictureReader:
+def open_image_loader(settings: Settings, workers: int = 0) -> SandboxedImageLoader:
     """Makes thumbnails, for several threads at once; to be closed.
 
     Args:
         settings: Limits of decoding.
         workers: Processes that decode; 0: one a processor.
     """
-    return picture_reader(settings, workers or processors())
+    return make_image_loader(settings, workers or available_cpus())

@@ -46,9 +46,10 @@ def parse_query(
     pictures += [Term(url=url) for url in urls]
     terms = list(language.parse_query(line)) if line.strip() else []
     negatives = [Term(text, weight=-1.0) for text in without]
-    if mode is not None and mode not in {known.value for known in Mode}:
+    if mode is not None and mode not in {known_mode.value for known_mode in Mode}:
         raise InvalidQueryError(
-            f"Unknown mode {mode!r}.", f"Known: {', '.join(known.value for known in Mode)}."
+            f"Unknown mode {mode!r}.",
+            f"Known: {', '.join(known_mode.value for known_mode in Mode)}.",
         )
     return Query(
         language.check_terms([*pictures, *terms, *negatives]),
@@ -91,21 +92,21 @@ def parse_filters(
     Raises:
         InvalidQueryError: One of them cannot be read.
     """
-    known = ("landscape", "portrait", "square")
-    if orientation is not None and orientation.lower() not in known:
+    known_orientations = ("landscape", "portrait", "square")
+    if orientation is not None and orientation.lower() not in known_orientations:
         raise InvalidQueryError(
-            f"Unknown orientation {orientation!r}.", f"Known: {', '.join(known)}."
+            f"Unknown orientation {orientation!r}.", f"Known: {', '.join(known_orientations)}."
         )
-    same = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
-    side = None if orientation is None else orientation.lower()
+    format_aliases = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
+    normalized = None if orientation is None else orientation.lower()
     return Filters(
         paths=tuple(paths),
         after=None if after is None else parse_date(after),
         before=None if before is None else parse_date(before),
         min_width=min_width,
         min_height=min_height,
-        orientation=cast("Literal['landscape', 'portrait', 'square'] | None", side),
-        formats=tuple(same.get(name.lower(), name.upper()) for name in formats),
+        orientation=cast("Literal['landscape', 'portrait', 'square'] | None", normalized),
+        formats=tuple(format_aliases.get(name.lower(), name.upper()) for name in formats),
         cameras=tuple(cameras),
         near=None if near is None else parse_near(near),
         tags=tuple(tags),

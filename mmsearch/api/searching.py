@@ -8,9 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.api.damage import proves_damage
-from mmsearch.api.keeping import KeptIndex, StrPath
-from mmsearch.core.compatibility import no_pictures
+from mmsearch.api.damage import report_damage
+from mmsearch.api.keeping import BaseIndex, StrPath
+from mmsearch.core.compatibility import empty_index_error
 from mmsearch.core.errors import (
     DecodeError,
     EncoderMismatchError,
@@ -19,29 +19,29 @@ from mmsearch.core.errors import (
     MMSearchError,
 )
 from mmsearch.core.queries import Filters, Mode, Query, Term
-from mmsearch.core.records import Record
-from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
+from mmsearch.core.records import PictureRecord
+from mmsearch.core.requests import EncodedQuery, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.factories import catalogs
-from mmsearch.factories.search import make_search_engine, picture_reader
+from mmsearch.factories.search import make_image_loader, make_search_engine
 from mmsearch.search.engine import SearchEngine, check_request
-from mmsearch.search.image_loader import PictureReader
-from mmsearch.search.query_parser import parse_query, written
+from mmsearch.search.image_loader import SandboxedImageLoader
+from mmsearch.search.query_parser import format_query, parse_query
 
 if TYPE_CHECKING:
     from mmsearch.search.originals import Originals
 
-TOGETHER = 64
+QUERY_BATCH_SIZE = 64
 """Queries of many that are asked together."""
 
 
-class SearchedIndex(KeptIndex):
+class SearchableIndex(BaseIndex):
     """An index that answers queries."""
 
     _engine: SearchEngine | None = None
-    _pictures: PictureReader | None = None
+    _image_loader: SandboxedImageLoader | None = None
 
-    @proves_damage
+    @report_damage
     def search(
         self,
         query: str | Query,
@@ -69,10 +69,10 @@ class SearchedIndex(KeptIndex):
             SourceError: A picture of the query cannot be read.
             UnknownNameError: The index has no picture of an id of the query.
         """
-        asked = self._parsed(query, filters, mode)
-        return list(self.query(SearchRequest(asked, k, min_score, min_confidence)).hits)
+        parsed = self._parse_query(query, filters, mode)
+        return list(self.query(SearchRequest(parsed, k, min_score, min_confidence)).hits)
 
-    @proves_damage
+    @report_damage
     def similar(
         self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
     ) -> list[Hit]:
@@ -96,37 +96,37 @@ class SearchedIndex(KeptIndex):
             term = Term(image=Path(os.fsdecode(image)))
         return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
 
-    @proves_damage
+    @report_damage
     def query(self, request: SearchRequest) -> SearchResult:
         """As `search`, with timings, devices and the generation that was searched."""
-        (answer,) = self.query_each([request])
-        return _or_raised(answer)
+        (answer,) = self.search_many([request])
+        return _raise_or_return(answer)
 
-    def query_all(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
+    def iter_search(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
         """The answers to many queries, in their order; so many at a time are asked together."""
-        starts = range(0, len(requests), TOGETHER)
-        answers = (self.query_each(requests[start : start + TOGETHER]) for start in starts)
-        return map(_or_raised, chain.from_iterable(answers))
+        starts = range(0, len(requests), QUERY_BATCH_SIZE)
+        answers = (self.search_many(requests[start : start + QUERY_BATCH_SIZE]) for start in starts)
+        return map(_raise_or_return, chain.from_iterable(answers))
 
-    @proves_damage
-    def query_each(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+    @report_damage
+    def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
         """Queries asked together: their texts are encoded in batches, and the vectors read once.
 
         Returns:
             An answer for each, or the error that says why there is none.
         """
         try:
-            return self._answered(requests)
+            return self._search_batch(requests)
         except EncoderMismatchError:
             # The index has another encoder since it was opened.
             self.close()
-            return self._answered(requests)
+            return self._search_batch(requests)
 
-    @proves_damage
+    @report_damage
     def encode(
         self, requests: Sequence[SearchRequest]
-    ) -> list[EncodedRequest | MMSearchError] | None:
-        """The first half of `query_each`, for callers with two threads.
+    ) -> list[EncodedQuery | MMSearchError] | None:
+        """The first half of `search_many`, for callers with two threads.
 
         One thread at a time may encode while another one answers; whatever else is done with an
         index needs it alone.
@@ -135,15 +135,15 @@ class SearchedIndex(KeptIndex):
             None while the index holds nothing that could be searched.
 
         Raises:
-            EncoderMismatchError: The index has another encoder since it was opened; `query_each`
+            EncoderMismatchError: The index has another encoder since it was opened; `search_many`
                 finds it.
         """
-        engine = self._searcher()
+        engine = self._load_engine()
         return None if engine is None else engine.encode(requests)
 
-    @proves_damage
+    @report_damage
     def answer(
-        self, asked: Sequence[EncodedRequest | MMSearchError]
+        self, encoded: Sequence[EncodedQuery | MMSearchError]
     ) -> list[SearchResult | MMSearchError]:
         """The second half: the answers to what was encoded.
 
@@ -151,12 +151,12 @@ class SearchedIndex(KeptIndex):
             EncoderMismatchError: As for `encode`.
             StateError: The index holds nothing any more.
         """
-        engine = self._searcher()
+        engine = self._load_engine()
         if engine is None:
-            raise no_pictures()
-        return engine.answer(asked)
+            raise empty_index_error()
+        return engine.answer(encoded)
 
-    @proves_damage
+    @report_damage
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """The unit vectors of texts and pictures in the index's own space, as queries use them.
 
@@ -172,13 +172,13 @@ class SearchedIndex(KeptIndex):
             SourceError: A picture cannot be read.
             UnknownNameError: The index has no picture of that id.
         """
-        engine = self._searcher()
+        engine = self._load_engine()
         if engine is None:
-            raise no_pictures()
+            raise empty_index_error()
         return engine.embed(terms)
 
-    @proves_damage
-    def picture(self, image_id: int) -> Record | None:
+    @report_damage
+    def picture(self, image_id: int) -> PictureRecord | None:
         """What is known of a picture by its id (`Hit.id`); None if no such picture can be found.
 
         Raises:
@@ -191,14 +191,16 @@ class SearchedIndex(KeptIndex):
                 return None
         return record if record.paths else None
 
-    def _answered(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+    def _search_batch(
+        self, requests: Sequence[SearchRequest]
+    ) -> list[SearchResult | MMSearchError]:
         encoded = self.encode(requests)
         if encoded is None:
-            return [_nothing(request) for request in requests]
+            return [_empty_result(request) for request in requests]
         return self.answer(encoded)
 
     @staticmethod
-    def _parsed(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
+    def _parse_query(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
         if isinstance(query, Query):
             return query
         return Query(parse_query(query), filters or Filters(), None if mode is None else Mode(mode))
@@ -212,7 +214,7 @@ class SearchedIndex(KeptIndex):
             record = self.picture(hit.id)
             if record is None:
                 return None
-            return self._originals().thumbnail(record, edge_px, "JPEG")
+            return self._open_originals().thumbnail(record, edge_px, "JPEG")
         except (DecodeError, GoneError, ForbiddenError):
             return None
 
@@ -227,22 +229,22 @@ class SearchedIndex(KeptIndex):
         record = self.picture(hit.id)
         if record is None:
             raise GoneError(f"Index {self.name!r} has no picture {hit.id} any more.")
-        return Path(os.fsdecode(self._originals().path_and_format(record)[0]))
+        return Path(os.fsdecode(self._open_originals().path_and_format(record)[0]))
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Free the memory and the processes that only pictures of queries take; texts stay fast."""
         if self._engine is not None:
-            self._engine.rest()
-        if self._pictures is not None:
-            self._pictures.close()
+            self._engine.release()
+        if self._image_loader is not None:
+            self._image_loader.close()
 
     def close(self) -> None:
         """Free files and memory; the index may be used again afterwards."""
         super().close()
         self._engine = None
-        self._pictures = None
+        self._image_loader = None
 
-    def _searcher(self) -> SearchEngine | None:
+    def _load_engine(self) -> SearchEngine | None:
         """None while the index holds nothing that could be searched."""
         if self._engine is None:
             catalog = catalogs.open_reader(self._layout)
@@ -250,43 +252,43 @@ class SearchedIndex(KeptIndex):
             if identity is None:
                 catalog.close()
                 return None
-            self._open.callback(catalog.close)
+            self._resources.callback(catalog.close)
             self._engine = make_search_engine(
                 self._layout,
                 catalog,
                 identity,
-                self._picture_reader(),
+                self._get_image_loader(),
                 self._settings,
-                self._say,
+                self._on_message,
             )
         return self._engine
 
-    def _originals(self) -> Originals:
+    def _open_originals(self) -> Originals:
         from mmsearch.search.originals import Originals  # noqa: PLC0415 - searches never need it
 
-        return Originals(self._picture_reader(), follow_links=self._settings.follow_symlinks)
+        return Originals(self._get_image_loader(), follow_links=self._settings.follow_symlinks)
 
-    def _picture_reader(self) -> PictureReader:
-        if self._pictures is None:
-            self._pictures = picture_reader(self._settings)
-            self._open.callback(self._pictures.close)
-        return self._pictures
+    def _get_image_loader(self) -> SandboxedImageLoader:
+        if self._image_loader is None:
+            self._image_loader = make_image_loader(self._settings)
+            self._resources.callback(self._image_loader.close)
+        return self._image_loader
 
 
-def _or_raised(answer: SearchResult | MMSearchError) -> SearchResult:
+def _raise_or_return(answer: SearchResult | MMSearchError) -> SearchResult:
     if isinstance(answer, MMSearchError):
         raise answer
     return answer
 
 
-def _nothing(request: SearchRequest) -> SearchResult | MMSearchError:
+def _empty_result(request: SearchRequest) -> SearchResult | MMSearchError:
     """The answer of an index that holds nothing yet."""
     try:
         check_request(request)
     except MMSearchError as error:
         return error
     return SearchResult(
-        written(request.query.terms),
+        format_query(request.query.terms),
         request.query.mode or Mode.VECTOR,
         hits=(),
         match=None,

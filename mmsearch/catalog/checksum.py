@@ -20,13 +20,13 @@ from typing import Any
 
 from mmsearch.catalog.connection import has_content
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.storage.atomic import file_sha256, open_index_file, publish_bytes
+from mmsearch.storage.atomic import atomic_write, file_sha256, open_index_file
 
-_REPAIR = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to mend it."
+_REPAIR_HINT = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to mend it."
 
 
 @dataclass(frozen=True)
-class Seal:
+class CatalogChecksum:
     """What a seal says.
 
     Attributes:
@@ -40,88 +40,88 @@ class Seal:
     roots: tuple[bytes, ...]
 
 
-def seal_path(catalog: Path) -> Path:
+def checksum_path(catalog: Path) -> Path:
     """The file of a catalog's seal."""
     return catalog.with_suffix(".seal")
 
 
-def read_seal(catalog: Path) -> Seal | None:
+def read_checksum(catalog: Path) -> CatalogChecksum | None:
     """The seal of a catalog; None if it has none.
 
     Raises:
         DamagedFileError: It cannot be read.
     """
-    path = seal_path(catalog)
+    path = checksum_path(catalog)
     try:
         with open_index_file(path) as file:
             stored = json.loads(file.read())
-        _refuse_another(stored, stored.pop("check"))
+        _verify_self_check(stored, stored.pop("check"))
         roots = tuple(os.fsencode(root) for root in stored["roots"])
-        return Seal(stored["sha256"], int(stored["bytes"]), roots)
+        return CatalogChecksum(stored["sha256"], int(stored["bytes"]), roots)
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged.", _REPAIR, seal=True) from error
+        raise DamagedFileError(f"{path} is damaged.", _REPAIR_HINT, seal=True) from error
 
 
-def check_seal(catalog: Path) -> bool:
+def verify_checksum(catalog: Path) -> bool:
     """Compare a catalog with its seal; False if the seal is open or missing.
 
     Raises:
         DamagedFileError: The catalog is not what was sealed, or the seal cannot be read.
     """
-    seal = read_seal(catalog)
-    if seal is None or seal.sha256 is None:
+    stored = read_checksum(catalog)
+    if stored is None or stored.sha256 is None:
         return False
-    if _beside(catalog, "-wal"):
-        raise DamagedFileError(f"{catalog}-wal holds changes that no writer made.", _REPAIR)
+    if _has_content_beside(catalog, "-wal"):
+        raise DamagedFileError(f"{catalog}-wal holds changes that no writer made.", _REPAIR_HINT)
     size = catalog.stat().st_size
-    if size != seal.size or file_sha256(catalog) != seal.sha256:
-        if read_seal(catalog) != seal:
+    if size != stored.size or file_sha256(catalog) != stored.sha256:
+        if read_checksum(catalog) != stored:
             return False  # A writer has begun since the seal was read.
         raise DamagedFileError(
-            f"{catalog} does not match its checksum in {seal_path(catalog).name}.", _REPAIR
+            f"{catalog} does not match its checksum in {checksum_path(catalog).name}.", _REPAIR_HINT
         )
     return True
 
 
-def open_seal(catalog: Path, roots: Sequence[bytes]) -> None:
+def mark_dirty(catalog: Path, roots: Sequence[bytes]) -> None:
     """Say that a writer is at work, if the seal does not say so already."""
-    wanted = Seal(None, 0, tuple(roots))
-    if read_seal(catalog) != wanted:
-        _write(catalog, wanted)
+    dirty = CatalogChecksum(None, 0, tuple(roots))
+    if read_checksum(catalog) != dirty:
+        _write_checksum(catalog, dirty)
 
 
-def close_seal(catalog: Path, roots: Sequence[bytes]) -> None:
+def mark_clean(catalog: Path, roots: Sequence[bytes]) -> None:
     """Seal a database to which no connection is open any more.
 
     Where that cannot be done, as on a full disk, the seal stays open.
     """
-    if _beside(catalog, "-wal"):
+    if _has_content_beside(catalog, "-wal"):
         return
     with suppress(OSError):
         size = catalog.stat().st_size
-        _write(catalog, Seal(file_sha256(catalog), size, tuple(roots)))
+        _write_checksum(catalog, CatalogChecksum(file_sha256(catalog), size, tuple(roots)))
 
 
-def _beside(catalog: Path, suffix: str) -> bool:
+def _has_content_beside(catalog: Path, suffix: str) -> bool:
     return has_content(catalog.with_name(catalog.name + suffix))
 
 
-def _write(catalog: Path, seal: Seal) -> None:
+def _write_checksum(catalog: Path, checksum: CatalogChecksum) -> None:
     content = {
-        "sha256": seal.sha256,
-        "bytes": seal.size,
-        "roots": [os.fsdecode(root) for root in seal.roots],
+        "sha256": checksum.sha256,
+        "bytes": checksum.size,
+        "roots": [os.fsdecode(root) for root in checksum.roots],
     }
-    whole = {**content, "check": _check(content)}
-    publish_bytes(seal_path(catalog), json.dumps(whole).encode("ascii"))
+    payload = {**content, "check": _self_check(content)}
+    atomic_write(checksum_path(catalog), json.dumps(payload).encode("ascii"))
 
 
-def _refuse_another(content: Mapping[str, Any], check: str) -> None:
-    if check != _check(content):
+def _verify_self_check(content: Mapping[str, Any], check: str) -> None:
+    if check != _self_check(content):
         raise ValueError("its own checksum is wrong")
 
 
-def _check(content: Mapping[str, Any]) -> str:
+def _self_check(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()

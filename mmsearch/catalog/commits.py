@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from mmsearch.catalog import texts
 from mmsearch.catalog.generations import add_generation
 from mmsearch.catalog.segment_rows import segment_values
-from mmsearch.catalog.statements import chunks, storable
+from mmsearch.catalog.sql_utils import chunks, storable
 from mmsearch.catalog.tables import (
     FileRow,
     ImageRow,
@@ -22,29 +22,29 @@ from mmsearch.catalog.tables import (
     TagRow,
     TextRow,
 )
-from mmsearch.core.records import EncodedPicture, SeenFile, Segment, ShardCommit
+from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCommit
 
 
-def images_of(connection: Connection, digests: Iterable[bytes]) -> dict[bytes, int]:
+def find_image_ids(connection: Connection, digests: Iterable[bytes]) -> dict[bytes, int]:
     """The ids of those contents that have a vector."""
-    found: dict[bytes, int] = {}
-    for part in chunks(list(set(digests))):
+    image_ids: dict[bytes, int] = {}
+    for chunk in chunks(list(set(digests))):
         rows = connection.execute(
-            select(ImageRow.digest, ImageRow.id).where(ImageRow.digest.in_(part))
+            select(ImageRow.digest, ImageRow.id).where(ImageRow.digest.in_(chunk))
         )
-        found.update((row.digest, row.id) for row in rows)
-    return found
+        image_ids.update((row.digest, row.id) for row in rows)
+    return image_ids
 
 
-def next_numbers(connection: Connection) -> tuple[int, int]:
+def next_free_ids(connection: Connection) -> tuple[int, int]:
     """The first free picture id and the first free segment number."""
     # SQLite's own table of the highest number that each AUTOINCREMENT column ever had.
     rows = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
-    last: dict[str, int] = {row.name: row.seq for row in rows}
+    last_numbers: dict[str, int] = {row.name: row.seq for row in rows}
     staged = connection.execute(select(func.max(StagedSegmentRow.number))).scalar() or 0
     return (
-        last.get(ImageRow.__tablename__, 0) + 1,
-        max(last.get(SegmentRow.__tablename__, 0), staged) + 1,
+        last_numbers.get(ImageRow.__tablename__, 0) + 1,
+        max(last_numbers.get(SegmentRow.__tablename__, 0), staged) + 1,
     )
 
 
@@ -59,40 +59,40 @@ def commit_shard(connection: Connection, shard: ShardCommit) -> int:
     """
     if connection.execute(select(RootRow.id).where(RootRow.id == shard.root_id)).first() is None:
         raise ValueError(f"there is no root {shard.root_id}")
-    before = _changes(connection)
+    changes_before = _count_changes(connection)
     if shard.segment is None:
         if shard.pictures:
             raise ValueError(f"{len(shard.pictures)} pictures without a segment")
     elif not _has_segment(connection, shard.segment):
         add_segment(connection, shard.segment, shard.pictures)
-    removed = _put_files(connection, shard)
-    _drop_files(connection, shard)
-    texts.settle(connection, _touched(connection, shard))
-    if _changes(connection) != before:
+    removed = _upsert_files(connection, shard)
+    _delete_files(connection, shard)
+    texts.clear_stale(connection, _affected_image_ids(connection, shard))
+    if _count_changes(connection) != changes_before:
         add_generation(connection)
     return removed
 
 
-def _touched(connection: Connection, shard: ShardCommit) -> list[int]:
-    held = images_of(connection, (placed.digest for placed in shard.placed))
-    return sorted({*held.values(), *(item.id for item in shard.pictures)})
+def _affected_image_ids(connection: Connection, shard: ShardCommit) -> list[int]:
+    existing = find_image_ids(connection, (placed.digest for placed in shard.indexed))
+    return sorted({*existing.values(), *(item.id for item in shard.pictures)})
 
 
-def _changes(connection: Connection) -> int:
+def _count_changes(connection: Connection) -> int:
     """Rows written by this connection so far, those that triggers wrote included."""
     return int(connection.execute(select(func.total_changes())).scalar_one())
 
 
 def _has_segment(connection: Connection, segment: Segment) -> bool:
-    known = connection.execute(
+    existing = connection.execute(
         select(SegmentRow.name, SegmentRow.bytes, SegmentRow.sha256).where(
             SegmentRow.number == segment.number
         )
     ).first()
-    stamp = segment.stamp
-    if known is not None and tuple(known) != (stamp.name, stamp.bytes, stamp.sha256):
+    file_ref = segment.file_ref
+    if existing is not None and tuple(existing) != (file_ref.name, file_ref.bytes, file_ref.sha256):
         raise ValueError(f"segment {segment.number} is there already, with another content")
-    return known is not None
+    return existing is not None
 
 
 def add_segment(
@@ -107,8 +107,8 @@ def add_segment(
         raise ValueError(
             f"segment {segment.number} has {segment.rows} rows for {len(pictures)} pictures"
         )
-    replaced = [item for item in pictures if item.replaces is not None]
-    _free_digests(connection, replaced)
+    replacements = [item for item in pictures if item.replaces is not None]
+    _release_digests(connection, replacements)
     images = [
         {
             "id": item.id,
@@ -127,96 +127,100 @@ def add_segment(
     ]
     try:
         connection.execute(insert(SegmentRow), segment_values(segment))
-        _insert(connection, ImageRow, images)
+        _insert_rows(connection, ImageRow, images)
     except IntegrityError as error:
         raise ValueError(
             f"segment {segment.number} repeats a file name, a picture's id or its content:"
             f" {error.orig}"
         ) from error
-    _take_places(connection, replaced)
-    texts.drop_own(connection, [item.id for item in replaced if not item.texts_stay])
+    _move_references(connection, replacements)
+    texts.delete_embedded_texts(
+        connection, [item.id for item in replacements if not item.keep_texts]
+    )
     texts.insert_texts(
         connection,
         [
             (item.id, None, text, None)
             for item in pictures
-            if not item.texts_stay
+            if not item.keep_texts
             for text in item.picture.texts
         ],
     )
 
 
-def _free_digests(connection: Connection, replaced: Sequence[EncodedPicture]) -> None:
+def _release_digests(connection: Connection, replacements: Sequence[EncodedPicture]) -> None:
     """Free the digests of contents for the rows that take the place of the present ones."""
-    if replaced:
+    if replacements:
         connection.execute(
             update(ImageRow)
             .where(ImageRow.id == bindparam("former"))
             .values(digest=bindparam("freed"), superseded=1, retell=0),
             [
                 {"former": item.replaces, "freed": item.digest + f":{item.replaces}".encode()}
-                for item in replaced
+                for item in replacements
             ],
         )
 
 
-def _take_places(connection: Connection, replaced: Sequence[EncodedPicture]) -> None:
-    for table in (FileRow, TextRow, TagRow) if replaced else ():
+def _move_references(connection: Connection, replacements: Sequence[EncodedPicture]) -> None:
+    for table in (FileRow, TextRow, TagRow) if replacements else ():
         connection.execute(
             update(table)
             .where(table.image_id == bindparam("former"))
             .values(image_id=bindparam("present")),
-            [{"former": item.replaces, "present": item.id} for item in replaced],
+            [{"former": item.replaces, "present": item.id} for item in replacements],
         )
 
 
-def _insert(connection: Connection, table: type[Any], rows: list[dict[str, Any]]) -> None:
+def _insert_rows(connection: Connection, table: type[Any], rows: list[dict[str, Any]]) -> None:
     if rows:
         connection.execute(insert(table), rows)
 
 
-def _drop_files(connection: Connection, shard: ShardCommit) -> None:
-    if shard.dropped:
+def _delete_files(connection: Connection, shard: ShardCommit) -> None:
+    if shard.removed:
         connection.execute(
             delete(FileRow).where(
                 FileRow.root_id == shard.root_id, FileRow.path == bindparam("dropped_path")
             ),
-            [{"dropped_path": path} for path in shard.dropped],
+            [{"dropped_path": path} for path in shard.removed],
         )
 
 
-def _put_files(connection: Connection, shard: ShardCommit) -> int:
+def _upsert_files(connection: Connection, shard: ShardCommit) -> int:
     """Write files with their texts; returns how many captions of tables were removed."""
-    image_ids = images_of(connection, (placed.digest for placed in shard.placed))
+    image_ids = find_image_ids(connection, (placed.digest for placed in shard.indexed))
     rows = []
-    for placed in shard.placed:
+    for placed in shard.indexed:
         image_id = image_ids.get(placed.digest)
         if image_id is None:
-            content = placed.digest.hex()
-            raise ValueError(f"{placed.file.path!r} has content {content}, which has no vector")
+            digest_hex = placed.digest.hex()
+            raise ValueError(f"{placed.file.path!r} has content {digest_hex}, which has no vector")
         rows.append(_file_row(shard, placed.file, placed.digest, image_id, None, placed.texts_key))
     for file, digest, reason in shard.failed:
         rows.append(_file_row(shard, file, digest, None, storable(reason), b""))
     if not rows:
         return 0
     upsert = insert(FileRow)
-    new = upsert.excluded
-    kept = ("size", "mtime_ns", "checked_ns", "digest", "image_id", "error", "texts_key")
+    new_values = upsert.excluded
+    columns = ("size", "mtime_ns", "checked_ns", "digest", "image_id", "error", "texts_key")
     connection.execute(
         upsert.on_conflict_do_update(
             index_elements=["root_id", "path"],
-            set_={name: new[name] for name in kept},
+            set_={name: new_values[name] for name in columns},
             # A row that would stay as it is does not count as a change.
-            where=or_(*(getattr(FileRow, name).is_distinct_from(new[name]) for name in kept)),
+            where=or_(
+                *(getattr(FileRow, name).is_distinct_from(new_values[name]) for name in columns)
+            ),
         ),
         rows,
     )
-    return texts.put_file_texts(connection, shard, image_ids)
+    return texts.update_file_texts(connection, shard, image_ids)
 
 
 def _file_row(
     shard: ShardCommit,
-    file: SeenFile,
+    file: ScannedFile,
     digest: bytes,
     image_id: int | None,
     error: str | None,

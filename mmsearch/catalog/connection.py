@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mmsearch.catalog.limits import QUERY_S, LimitedConnection, interruption
+from mmsearch.catalog.timeouts import QUERY_TIMEOUT_S, TimeoutConnection, interrupt_error
 from mmsearch.core.errors import (
     DamagedFileError,
     DiskFullError,
@@ -22,41 +22,47 @@ from mmsearch.core.errors import (
     MMSearchError,
     StorageError,
 )
-from mmsearch.core.io_errors import readable_os_error
+from mmsearch.core.io_errors import to_storage_error
 
 BUSY_TIMEOUT_S = 10.0
 
-_Place = tuple[int, ...]
+_FileVersion = tuple[int, ...]
 
-_REPAIR = "Run 'mmsearch repair': it makes the catalog again without encoding what it can reuse."
-_PERMISSIONS = "Look at its permissions, and at the disk."
-_WAIT = "Wait until the other program has finished, or stop it."
-_READABLE: dict[int, tuple[type[MMSearchError], str, str]] = {
-    sqlite3.SQLITE_NOTADB: (DamagedFileError, "{path} is not an SQLite database.", _REPAIR),
-    sqlite3.SQLITE_CORRUPT: (DamagedFileError, "{path} is damaged: {error}.", _REPAIR),
-    sqlite3.SQLITE_BUSY: (IndexLockedError, "{path} is held by another program.", _WAIT),
-    sqlite3.SQLITE_LOCKED: (IndexLockedError, "{path} is held by another program.", _WAIT),
-    sqlite3.SQLITE_PROTOCOL: (IndexLockedError, "{path} is held by another program.", _WAIT),
-    sqlite3.SQLITE_PERM: (StorageError, "{path} cannot be opened: {error}.", _PERMISSIONS),
+_REPAIR_HINT = (
+    "Run 'mmsearch repair': it makes the catalog again without encoding what it can reuse."
+)
+_PERMISSIONS_HINT = "Look at its permissions, and at the disk."
+_WAIT_HINT = "Wait until the other program has finished, or stop it."
+_ERRORS_BY_CODE: dict[int, tuple[type[MMSearchError], str, str]] = {
+    sqlite3.SQLITE_NOTADB: (DamagedFileError, "{path} is not an SQLite database.", _REPAIR_HINT),
+    sqlite3.SQLITE_CORRUPT: (DamagedFileError, "{path} is damaged: {error}.", _REPAIR_HINT),
+    sqlite3.SQLITE_BUSY: (IndexLockedError, "{path} is held by another program.", _WAIT_HINT),
+    sqlite3.SQLITE_LOCKED: (IndexLockedError, "{path} is held by another program.", _WAIT_HINT),
+    sqlite3.SQLITE_PROTOCOL: (IndexLockedError, "{path} is held by another program.", _WAIT_HINT),
+    sqlite3.SQLITE_PERM: (StorageError, "{path} cannot be opened: {error}.", _PERMISSIONS_HINT),
     sqlite3.SQLITE_FULL: (
         DiskFullError,
         "There is no room left on the disk of {path}.",
         "Free some; what was committed is safe.",
     ),
-    sqlite3.SQLITE_READONLY: (StorageError, "{path} cannot be written: {error}.", _PERMISSIONS),
-    sqlite3.SQLITE_CANTOPEN: (StorageError, "{path} cannot be opened: {error}.", _PERMISSIONS),
+    sqlite3.SQLITE_READONLY: (
+        StorageError,
+        "{path} cannot be written: {error}.",
+        _PERMISSIONS_HINT,
+    ),
+    sqlite3.SQLITE_CANTOPEN: (StorageError, "{path} cannot be opened: {error}.", _PERMISSIONS_HINT),
     sqlite3.SQLITE_IOERR: (
         StorageError,
         "{path} cannot be read or written: {error}.",
-        _PERMISSIONS,
+        _PERMISSIONS_HINT,
     ),
 }
 
 
-_NOT_UTF8 = "Could not decode to UTF-8"
+_NOT_UTF8_MESSAGE = "Could not decode to UTF-8"
 
 
-class Rows:
+class ReadConnection:
     """Reads rows over a connection.
 
     Args:
@@ -72,19 +78,19 @@ class Rows:
         self.connection = connection
         self.path = path
 
-    def ask(
-        self, statement: str, values: Mapping[str, object] | Sequence[object] = ()
+    def query(
+        self, statement: str, parameters: Mapping[str, object] | Sequence[object] = ()
     ) -> list[tuple[Any, ...]]:
         """All rows of a statement.
 
         Raises:
             MMSearchError: What SQLite says, where there is something to do about it.
         """
-        with readable_errors(self.path):
-            return self.connection.execute(statement, values).fetchall()
+        with translated_errors(self.path):
+            return self.connection.execute(statement, parameters).fetchall()
 
 
-class ReadFile:
+class ReadPool:
     """A database that is read again and again, each time as it then is.
 
     A connection is kept from one time to the next, as long as the file is the one it was opened on:
@@ -96,75 +102,79 @@ class ReadFile:
             opened.
     """
 
-    def __init__(self, path: Path, check: Callable[[Rows, Path], None]) -> None:
+    def __init__(self, path: Path, check: Callable[[ReadConnection, Path], None]) -> None:
         self._path = path
         self._check = check
-        self._kept: list[tuple[_Place, LimitedConnection]] = []
+        self._idle: list[tuple[_FileVersion, TimeoutConnection]] = []
 
     @contextmanager
-    def reading(self) -> Iterator[Rows]:
+    def read_transaction(self) -> Iterator[ReadConnection]:
         """One transaction that only reads: from its first read on, it sees one state.
 
         Raises:
             MMSearchError: The file cannot be read.
         """
-        place, connection, is_new = self._open()
-        rows = Rows(connection, self._path)
+        file_version, connection, is_new = self._open()
+        db = ReadConnection(connection, self._path)
         try:
-            rows.ask("BEGIN")
+            db.query("BEGIN")
             if is_new:
-                self._check(rows, self._path)
-            yield rows
-            rows.ask("COMMIT")
+                self._check(db, self._path)
+            yield db
+            db.query("COMMIT")
         except BaseException:
             connection.close()
             raise
-        if place is None or self._kept:
+        if file_version is None or self._idle:
             connection.close()
         else:
-            self._kept.append((place, connection))
+            self._idle.append((file_version, connection))
 
     def close(self) -> None:
         """Close the connection that is kept; the next time opens another."""
         with suppress(IndexError):
             while True:
-                self._kept.pop()[1].close()
+                self._idle.pop()[1].close()
 
-    def _open(self) -> tuple[_Place | None, LimitedConnection, bool]:
+    def _open(self) -> tuple[_FileVersion | None, TimeoutConnection, bool]:
         """Return where the file is if the connection may be kept, that, and whether it is new."""
-        place = _place(self._path)
+        file_version = _file_version(self._path)
         with suppress(IndexError):
-            opened_on, connection = self._kept.pop()
-            if opened_on == place:
-                return place, connection, False
+            opened_version, connection = self._idle.pop()
+            if opened_version == file_version:
+                return file_version, connection, False
             connection.close()
-        with readable_errors(self._path):
-            beside_writers = _connect_beside_writers(self._path)
-            if beside_writers is not None:
-                return place, beside_writers, True
-            return None, _connect_to_unchanging(self._path), True
+        with translated_errors(self._path):
+            shared_connection = _connect_shared(self._path)
+            if shared_connection is not None:
+                return file_version, shared_connection, True
+            return None, _connect_immutable(self._path), True
 
 
-def readable_error(error: BaseException, path: Path) -> MMSearchError | KeyboardInterrupt | None:
+def translate_error(error: BaseException, path: Path) -> MMSearchError | KeyboardInterrupt | None:
     """What a user can act on in place of SQLite's own error; None if there is no such thing."""
     if not isinstance(error, sqlite3.Error):
         return None
     # sqlite3 raises some errors by itself; those have no code.
     if not hasattr(error, "sqlite_errorcode"):
-        if _NOT_UTF8 in str(error):
-            return DamagedFileError(f"{path} is damaged: it holds text that is not UTF-8.", _REPAIR)
+        if _NOT_UTF8_MESSAGE in str(error):
+            return DamagedFileError(
+                f"{path} is damaged: it holds text that is not UTF-8.", _REPAIR_HINT
+            )
         return None
-    if _primary(error) == sqlite3.SQLITE_INTERRUPT:
-        return interruption(path)
-    if _primary(error) == sqlite3.SQLITE_CORRUPT:
-        refused = _refused_reading(error, path)
-        if refused is not None:
-            return refused
-    kind, sentence, hint = _READABLE.get(_primary(error), (None, "", ""))
-    return None if kind is None else kind(sentence.format(path=path, error=error), hint)
+    if _primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+        return interrupt_error(path)
+    if _primary_code(error) == sqlite3.SQLITE_CORRUPT:
+        disk_error = _disk_error(error, path)
+        if disk_error is not None:
+            return disk_error
+    error_class, template, hint = _ERRORS_BY_CODE.get(_primary_code(error), (None, "", ""))
+    return (
+        None if error_class is None else error_class(template.format(path=path, error=error), hint)
+    )
 
 
-def _refused_reading(error: sqlite3.Error, path: Path) -> MMSearchError | None:
+def _disk_error(error: sqlite3.Error, path: Path) -> MMSearchError | None:
     """Return an error if a failing disk, not damage, may be what SQLite calls corruption.
 
     When the operating system fails to read (EIO), SQLite says SQLITE_CORRUPT: "vdbe.c" turns its
@@ -173,36 +183,36 @@ def _refused_reading(error: sqlite3.Error, path: Path) -> MMSearchError | None:
     try:
         for file in (path, path.with_name(path.name + "-wal")):
             with suppress(FileNotFoundError):
-                _read_through(file)
-    except OSError as refused:
-        return readable_os_error(refused)
+                _read_to_end(file)
+    except OSError as disk_error:
+        return to_storage_error(disk_error)
     if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT_VTAB:
         # A full-text table; quick_check does not look into those, and no disk causes this code.
         return None
     with suppress(sqlite3.Error), closing(connect(path, "ro")) as connection:
-        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if said == "ok" or is_refused_page(said):
-            return unproved_damage(path)
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result == "ok" or is_unreadable_page(result):
+            return unconfirmed_damage_error(path)
     return None
 
 
-def _read_through(path: Path) -> None:
+def _read_to_end(path: Path) -> None:
     with path.open("rb", buffering=0) as file:
-        while file.read(_READ_BYTES):
+        while file.read(_READ_CHUNK_BYTES):
             pass
 
 
-_READ_BYTES = 1 << 20
-_REFUSED_PAGE = re.compile(r"error code=(\d+)")
+_READ_CHUNK_BYTES = 1 << 20
+_PAGE_ERROR = re.compile(r"error code=(\d+)")
 
 
-def is_refused_page(line: str) -> bool:
+def is_unreadable_page(line: str) -> bool:
     """Return whether a line of SQLite's integrity check is about a page that could not be read."""
-    found = _REFUSED_PAGE.search(line)
-    return found is not None and int(found[1]) & 0xFF != sqlite3.SQLITE_CORRUPT
+    code_match = _PAGE_ERROR.search(line)
+    return code_match is not None and int(code_match[1]) & 0xFF != sqlite3.SQLITE_CORRUPT
 
 
-def unproved_damage(path: Path) -> StorageError:
+def unconfirmed_damage_error(path: Path) -> StorageError:
     """Return the error of a database that could not be read, though nothing is wrong with it."""
     return StorageError(
         f"{path} could not be read, though no damage was found: the disk may be failing.",
@@ -211,19 +221,19 @@ def unproved_damage(path: Path) -> StorageError:
 
 
 @contextmanager
-def readable_errors(path: Path) -> Iterator[None]:
-    """Raise what a user can act on in place of SQLite's own errors; see `readable_error`."""
+def translated_errors(path: Path) -> Iterator[None]:
+    """Raise what a user can act on in place of SQLite's own errors; see `translate_error`."""
     try:
         yield
     except sqlite3.Error as error:
-        readable = readable_error(error, path)
-        if readable is None:
+        translated = translate_error(error, path)
+        if translated is None:
             raise
-        raise readable from error
+        raise translated from error
 
 
 # A folder that cannot be written, and a disk without room for the -shm file.
-_NO_SHARED_MEMORY = {
+_SHARED_MEMORY_ERRORS = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
@@ -231,7 +241,7 @@ _NO_SHARED_MEMORY = {
 }
 
 
-def refuse_journal(path: Path) -> None:
+def reject_journal(path: Path) -> None:
     """Refuse a database with a rollback journal beside it.
 
     A catalog is a WAL database, which has none. SQLite would play back a journal that somebody has
@@ -242,27 +252,27 @@ def refuse_journal(path: Path) -> None:
     """
     journal = path.with_name(f"{path.name}-journal")
     if os.path.lexists(journal):
-        raise DamagedFileError(f"{journal} is not a file of a catalog.", _REPAIR)
+        raise DamagedFileError(f"{journal} is not a file of a catalog.", _REPAIR_HINT)
 
 
-def connect_for_reading(path: Path) -> LimitedConnection:
+def connect_read_only(path: Path) -> TimeoutConnection:
     """Read a WAL database, also one in a folder that cannot be written.
 
     SQLite needs a -shm file beside a WAL database. Where it can neither use nor make one, the
     database can still be read as a file that nobody changes, provided that no -wal file holds
     commits that have not reached it yet.
     """
-    return _connect_beside_writers(path) or _connect_to_unchanging(path)
+    return _connect_shared(path) or _connect_immutable(path)
 
 
-def _connect_beside_writers(path: Path) -> LimitedConnection | None:
+def _connect_shared(path: Path) -> TimeoutConnection | None:
     """None where there can be no writers."""
     connection = connect(path, "ro")
-    with closed_on_error(connection):
+    with close_on_error(connection):
         try:
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         except sqlite3.OperationalError as error:
-            if _primary(error) not in _NO_SHARED_MEMORY:
+            if _primary_code(error) not in _SHARED_MEMORY_ERRORS:
                 raise
             if not path.is_file() or has_content(path.with_name(path.name + "-wal")):
                 raise
@@ -272,17 +282,17 @@ def _connect_beside_writers(path: Path) -> LimitedConnection | None:
     return None
 
 
-def _connect_to_unchanging(path: Path) -> LimitedConnection:
+def _connect_immutable(path: Path) -> TimeoutConnection:
     return connect(path, "ro&immutable=1")
 
 
-def connect(path: Path, mode: str, limit_s: float = QUERY_S) -> LimitedConnection:
+def connect(path: Path, mode: str, timeout_s: float = QUERY_TIMEOUT_S) -> TimeoutConnection:
     """A connection that begins no transaction by itself.
 
     Args:
         path: The database.
         mode: ``ro``, ``rw`` or ``rwc``, as in SQLite's URIs.
-        limit_s: Seconds that a statement may take.
+        timeout_s: Seconds that a statement may take.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -290,10 +300,10 @@ def connect(path: Path, mode: str, limit_s: float = QUERY_S) -> LimitedConnectio
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
-        factory=LimitedConnection,
+        factory=TimeoutConnection,
     )
-    with closed_on_error(connection):
-        connection.limit(limit_s)
+    with close_on_error(connection):
+        connection.set_timeout(timeout_s)
         if mode.startswith("ro"):
             # Writers need it: their triggers fill FTS5 tables, which SQLite does not call safe.
             connection.execute("PRAGMA trusted_schema = OFF")
@@ -303,17 +313,17 @@ def connect(path: Path, mode: str, limit_s: float = QUERY_S) -> LimitedConnectio
     return connection
 
 
-def set_defensive(connection: sqlite3.Connection, on: bool) -> None:
+def set_defensive(connection: sqlite3.Connection, enabled: bool) -> None:
     """Let SQLite refuse statements that may damage a database, as those on tables inside of FTS5.
 
     https://www.sqlite.org/c3ref/c_dbconfig_defensive.html. Python 3.11 cannot set it.
     """
     if sys.version_info >= (3, 12):
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, on)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, enabled)
 
 
 @contextmanager
-def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+def close_on_error(connection: sqlite3.Connection) -> Iterator[None]:
     """Close a connection whose setting up fails."""
     try:
         yield
@@ -322,11 +332,11 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _place(path: Path) -> _Place | None:
+def _file_version(path: Path) -> _FileVersion | None:
     """What tells a file from another in its place, or in its stead; None if there is none."""
     with suppress(OSError):
-        facts = path.stat()
-        return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+        stat_result = path.stat()
+        return stat_result.st_dev, stat_result.st_ino, stat_result.st_size, stat_result.st_mtime_ns
     return None
 
 
@@ -338,6 +348,6 @@ def has_content(path: Path) -> bool:
         return False
 
 
-def _primary(error: sqlite3.Error) -> int:
+def _primary_code(error: sqlite3.Error) -> int:
     """SQLite's result code without the bits that tell the cases of one code apart."""
     return error.sqlite_errorcode & 0xFF

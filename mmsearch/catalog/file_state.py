@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from mmsearch.catalog import places
+from mmsearch.catalog import paths
 from mmsearch.catalog.tables import FileRow, FolderRow, RootRow, TextRow
-from mmsearch.core.records import FailedFile, KnownFile, KnownFolder
+from mmsearch.core.records import FailedFile, FileRecord, FolderRecord
 
-BATCH = 10_000
+FETCH_ROWS = 10_000
 """Rows that are held beside what is made of them."""
 
-_COLUMNS = (
+_FILE_COLUMNS = (
     FileRow.path,
     FileRow.size,
     FileRow.mtime_ns,
@@ -31,88 +31,95 @@ _COLUMNS = (
 )
 
 
-def known_files(
-    connection: Connection, root_id: int, below: bytes, passed: Container[bytes]
-) -> dict[bytes, KnownFile]:
+def list_files_under(
+    connection: Connection, root_id: int, subpath: bytes, skip_folders: Container[bytes]
+) -> dict[bytes, FileRecord]:
     """The files of a root whose path is ``below`` or beneath it, but for those in some folders."""
-    files = select(*_COLUMNS).where(*_within(FileRow.root_id, FileRow.path, root_id, below))
-    known = {}
-    for rows in connection.execute(files).partitions(BATCH):
+    statement = select(*_FILE_COLUMNS).where(
+        *_subtree_conditions(FileRow.root_id, FileRow.path, root_id, subpath)
+    )
+    files_by_path = {}
+    for rows in connection.execute(statement).partitions(FETCH_ROWS):
         for row in rows:
-            places.refuse_foreign_path(row[0])
-            if row[0].rpartition(b"/")[0] not in passed:
-                known[row[0]] = KnownFile(*row)
-    return known
+            paths.check_relative_path(row[0])
+            if row[0].rpartition(b"/")[0] not in skip_folders:
+                files_by_path[row[0]] = FileRecord(*row)
+    return files_by_path
 
 
-def files_in(connection: Connection, root_id: int, folder: bytes) -> dict[bytes, KnownFile]:
+def list_files_in(connection: Connection, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
     """The files that lie in a folder itself."""
     prefix = folder + b"/" if folder else b""
-    rest = func.substr(FileRow.path, len(prefix) + 1)
-    files = select(*_COLUMNS).where(
+    relative_path = func.substr(FileRow.path, len(prefix) + 1)
+    statement = select(*_FILE_COLUMNS).where(
         FileRow.root_id == root_id,
         FileRow.path >= prefix,
         *([FileRow.path < folder + b"0"] if folder else []),
-        func.instr(rest, b"/") == 0,
+        func.instr(relative_path, b"/") == 0,
     )
-    return {row[0]: KnownFile(*row) for row in connection.execute(files)}
+    return {row[0]: FileRecord(*row) for row in connection.execute(statement)}
 
 
-def captioned_files(
-    connection: Connection, root_id: int, below: bytes, table: bytes
+def list_captioned_files(
+    connection: Connection, root_id: int, subpath: bytes, table: bytes
 ) -> frozenset[bytes]:
-    """Return the paths of those `known_files` for which captions of a table are stored."""
-    files = (
+    """Return the paths of those `list_files_under` for which captions of a table are stored."""
+    statement = (
         select(FileRow.path)
         .join(TextRow, TextRow.file_id == FileRow.id)
-        .where(TextRow.table_path == table, *_within(FileRow.root_id, FileRow.path, root_id, below))
+        .where(
+            TextRow.table_path == table,
+            *_subtree_conditions(FileRow.root_id, FileRow.path, root_id, subpath),
+        )
     )
-    return frozenset(connection.execute(files).scalars())
+    return frozenset(connection.execute(statement).scalars())
 
 
-def count_files(connection: Connection, root_id: int, below: bytes) -> int:
-    """How many `known_files` there are."""
-    within = _within(FileRow.root_id, FileRow.path, root_id, below)
-    count = select(func.count()).select_from(FileRow).where(*within)
+def count_files_under(connection: Connection, root_id: int, subpath: bytes) -> int:
+    """How many `list_files_under` there are."""
+    conditions = _subtree_conditions(FileRow.root_id, FileRow.path, root_id, subpath)
+    count = select(func.count()).select_from(FileRow).where(*conditions)
     return int(connection.execute(count).scalar_one())
 
 
-def count_found_files(connection: Connection) -> int:
+def count_indexed_files(connection: Connection) -> int:
     """Paths of pictures that can be found."""
-    held = select(func.count()).select_from(FileRow).where(FileRow.image_id.is_not(None))
-    return int(connection.execute(held).scalar_one())
+    statement = select(func.count()).select_from(FileRow).where(FileRow.image_id.is_not(None))
+    return int(connection.execute(statement).scalar_one())
 
 
 def failed_files(connection: Connection) -> list[FailedFile]:
     """The files that could not be read, by path."""
-    failed = (
+    statement = (
         select(RootRow.path, FileRow.path, FileRow.error)
         .join(RootRow, RootRow.id == FileRow.root_id)
         .where(FileRow.image_id.is_(None))
     )
-    found = [
-        FailedFile(places.below(root, path), reason or "")
-        for root, path, reason in connection.execute(failed)
+    failures = [
+        FailedFile(paths.join_path(root, path), error or "")
+        for root, path, error in connection.execute(statement)
     ]
-    return sorted(found, key=lambda file: file.path)
+    return sorted(failures, key=lambda file: file.path)
 
 
-def known_folders(connection: Connection, root_id: int, below: bytes) -> dict[bytes, KnownFolder]:
+def load_folder_states(
+    connection: Connection, root_id: int, subpath: bytes
+) -> dict[bytes, FolderRecord]:
     """What runs left, by path."""
-    within = _within(FolderRow.root_id, FolderRow.path, root_id, below)
-    folders = select(FolderRow.path, FolderRow.digest, FolderRow.pictures, FolderRow.failed).where(
-        *within
-    )
-    rows = connection.execute(folders)
-    return {path: KnownFolder(digest, *counts) for path, digest, *counts in rows}
+    conditions = _subtree_conditions(FolderRow.root_id, FolderRow.path, root_id, subpath)
+    statement = select(
+        FolderRow.path, FolderRow.digest, FolderRow.pictures, FolderRow.failed
+    ).where(*conditions)
+    rows = connection.execute(statement)
+    return {path: FolderRecord(digest, *counts) for path, digest, *counts in rows}
 
 
-def remember_folders(
-    connection: Connection, root_id: int, below: bytes, folders: Mapping[bytes, KnownFolder]
+def save_folder_states(
+    connection: Connection, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
 ) -> None:
     """Put these in the place of all that is remembered of folders at ``below`` or beneath it."""
-    within = _within(FolderRow.root_id, FolderRow.path, root_id, below)
-    connection.execute(delete(FolderRow).where(*within))
+    conditions = _subtree_conditions(FolderRow.root_id, FolderRow.path, root_id, subpath)
+    connection.execute(delete(FolderRow).where(*conditions))
     rows = [
         {
             "root_id": root_id,
@@ -127,14 +134,14 @@ def remember_folders(
         connection.execute(insert(FolderRow), rows)
 
 
-def _within(
-    root: InstrumentedAttribute[int],
-    path: InstrumentedAttribute[bytes],
+def _subtree_conditions(
+    root_column: InstrumentedAttribute[int],
+    path_column: InstrumentedAttribute[bytes],
     root_id: int,
-    below: bytes,
+    subpath: bytes,
 ) -> tuple[ColumnElement[Any], ...]:
-    if not below:
-        return (root == root_id,)
+    if not subpath:
+        return (root_column == root_id,)
     # b"0" is the byte after b"/": the two bounds enclose what begins with below + b"/".
-    beneath = (path >= below + b"/") & (path < below + b"0")
-    return (root == root_id, or_(path == below, beneath))
+    descendants = (path_column >= subpath + b"/") & (path_column < subpath + b"0")
+    return (root_column == root_id, or_(path_column == subpath, descendants))

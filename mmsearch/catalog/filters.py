@@ -33,14 +33,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import aliased
 
-from mmsearch.catalog.connection import Rows
+from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.globs import GlobError, Globs
 from mmsearch.core.queries import (
-    FIELDS,
-    All,
+    FILTER_FIELDS,
+    AllOf,
     AnyOf,
     Arithmetic,
     Compare,
@@ -48,8 +48,8 @@ from mmsearch.core.queries import (
     Contains,
     FieldName,
     Filters,
-    Missing,
-    Near,
+    GeoCircle,
+    IsMissing,
     Not,
     OneOf,
     Operand,
@@ -59,38 +59,42 @@ from mmsearch.core.types import Ids
 EARTH_RADIUS_KM = 6371.0088
 """Mean radius (IUGG)."""
 
-FOLD = "mmsearch_casefold"
+CASEFOLD_FUNCTION = "mmsearch_casefold"
 """SQL function that folds letters as Python does."""
 
-MAX_VALUES = 100
+MAX_FILTER_VALUES = 100
 """Values of one filter."""
 
-_PATHS_BETWEEN_CHECKS = 16
+_DEADLINE_CHECK_PATHS = 16
 """Comparing the longest path with the most patterns takes 30 ms."""
 
-Truth = ColumnElement[bool]
+SqlCondition = ColumnElement[bool]
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 
 
-def allowed_ids(rows: Rows, filters: Filters) -> Ids:
+def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
     """The pictures that can be found and pass; int64, ascending.
 
     Raises:
         InvalidQueryError: A pattern or value that makes no sense.
     """
     _check_lengths(filters)
-    rows.connection.create_function(FOLD, 1, _fold, deterministic=True)
+    db.connection.create_function(CASEFOLD_FUNCTION, 1, _casefold, deterministic=True)
     condition = and_(ImageRow.file_count > 0, *_conditions(filters))
     columns = (ImageRow.id, ImageRow.latitude, ImageRow.longitude)
-    wanted = select(*columns).where(condition).order_by(ImageRow.id)
+    statement = select(*columns).where(condition).order_by(ImageRow.id)
     try:
-        found = _ask(rows, wanted)
-        ids = np.array([row[0] for row in found], dtype=np.int64)
+        matches = _query(db, statement)
+        ids = np.array([row[0] for row in matches], dtype=np.int64)
         if filters.near is not None:
-            ids = ids[_inside(filters.near, [row[1] for row in found], [row[2] for row in found])]
+            ids = ids[
+                _within_radius(
+                    filters.near, [row[1] for row in matches], [row[2] for row in matches]
+                )
+            ]
         if filters.paths:
-            ids = np.intersect1d(ids, _with_paths(rows, filters.paths, condition))
+            ids = np.intersect1d(ids, _ids_matching_paths(db, filters.paths, condition))
     except (OverflowError, UnicodeEncodeError) as error:
         raise InvalidQueryError(
             "A filter has a number that is too large or half of a character.",
@@ -103,38 +107,38 @@ def _check_lengths(filters: Filters) -> None:
     """Refuse lists for which SQLite has no room in one statement."""
     lists = {"formats": filters.formats, "cameras": filters.cameras, "tags": filters.tags}
     for name, values in lists.items():
-        if len(values) > MAX_VALUES:
+        if len(values) > MAX_FILTER_VALUES:
             raise InvalidQueryError(
-                f"The query has {len(values):,} {name}; {MAX_VALUES} are allowed."
+                f"The query has {len(values):,} {name}; {MAX_FILTER_VALUES} are allowed."
             )
 
 
-def _ask(rows: Rows, statement: Select[*tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def _query(db: ReadConnection, statement: Select[*tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return rows.ask(str(compiled), compiled.params)
+    return db.query(str(compiled), compiled.params)
 
 
-def _fold(value: Any) -> Any:
+def _casefold(value: Any) -> Any:
     return value.casefold() if isinstance(value, str) else value
 
 
-def _conditions(filters: Filters) -> Iterator[Truth]:
-    yield from _of_size(filters)
+def _conditions(filters: Filters) -> Iterator[SqlCondition]:
+    yield from _size_conditions(filters)
     if filters.after is not None or filters.before is not None:
-        yield _dated(filters.after, filters.before)
+        yield _date_condition(filters.after, filters.before)
     if filters.formats:
-        yield _folded(ImageRow.format).in_([name.casefold() for name in filters.formats])
+        yield _casefolded(ImageRow.format).in_([name.casefold() for name in filters.formats])
     if filters.cameras:
-        yield or_(*(_has_part(ImageRow.camera, part) for part in filters.cameras))
+        yield or_(*(_contains(ImageRow.camera, part) for part in filters.cameras))
     for tag in filters.tags:
         yield _has_tag(tag)
     if filters.near is not None:
-        yield _in_band(filters.near)
+        yield _near_latitude(filters.near)
     if filters.where is not None:
-        yield _truth(filters.where)
+        yield _compile_condition(filters.where)
 
 
-def _of_size(filters: Filters) -> Iterator[Truth]:
+def _size_conditions(filters: Filters) -> Iterator[SqlCondition]:
     if filters.min_width is not None:
         yield ImageRow.width >= filters.min_width
     if filters.min_height is not None:
@@ -146,8 +150,8 @@ def _of_size(filters: Filters) -> Iterator[Truth]:
 # --- parts of pictures ---
 
 
-def _folded(column: Any) -> Any:
-    return getattr(func, FOLD)(column)
+def _casefolded(column: Any) -> Any:
+    return getattr(func, CASEFOLD_FUNCTION)(column)
 
 
 _ORIENTATION: Any = case(
@@ -174,111 +178,127 @@ _FIELDS: dict[str, Any] = {
 }
 
 
-def _has_part(column: Any, part: str) -> Truth:
-    return func.coalesce(func.instr(_folded(column), part.casefold()) > 0, false())
+def _contains(column: Any, substring: str) -> SqlCondition:
+    return func.coalesce(func.instr(_casefolded(column), substring.casefold()) > 0, false())
 
 
-def _has_tag(tag: str) -> Truth:
+def _has_tag(tag: str) -> SqlCondition:
     return (
         select(TagRow.id).where(TagRow.image_id == ImageRow.id, TagRow.tag == tag.casefold())
     ).exists()
 
 
-def _dated(after: str | None, before: str | None) -> Truth:
+def _date_condition(after: str | None, before: str | None) -> SqlCondition:
     """A picture's date: when it was taken, else, in local time, when one of its files was changed.
 
     One and the same file must lie between both dates.
     """
-    changed = func.strftime(
+    modified = func.strftime(
         "%Y-%m-%dT%H:%M:%S", FileRow.mtime_ns // literal(1_000_000_000), "unixepoch", "localtime"
     )
 
-    def passes(date: Any) -> Truth:
+    def in_range(date: Any) -> SqlCondition:
         return and_(
             true() if after is None else date >= after, true() if before is None else date < before
         )
 
-    by_file = select(FileRow.id).where(FileRow.image_id == ImageRow.id, passes(changed)).exists()
+    file_matches = (
+        select(FileRow.id).where(FileRow.image_id == ImageRow.id, in_range(modified)).exists()
+    )
     return or_(
-        and_(ImageRow.taken_at.is_not(None), passes(ImageRow.taken_at)),
-        and_(ImageRow.taken_at.is_(None), by_file),
+        and_(ImageRow.taken_at.is_not(None), in_range(ImageRow.taken_at)),
+        and_(ImageRow.taken_at.is_(None), file_matches),
     )
 
 
-def _in_band(near: Near) -> Truth:
+def _near_latitude(near: GeoCircle) -> SqlCondition:
     """Places that are known, and not too far north or south; a little more, for rounding."""
-    reach = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
-    band = ImageRow.latitude.between(near.latitude - reach, near.latitude + reach)
-    return and_(band, ImageRow.longitude.is_not(None))
+    margin_deg = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
+    in_range = ImageRow.latitude.between(near.latitude - margin_deg, near.latitude + margin_deg)
+    return and_(in_range, ImageRow.longitude.is_not(None))
 
 
-def _inside(
-    near: Near, latitudes: Sequence[float | None], longitudes: Sequence[float | None]
+def _within_radius(
+    near: GeoCircle, latitudes: Sequence[float | None], longitudes: Sequence[float | None]
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which places lie in a circle, by the haversine formula."""
-    north, east = np.radians(np.array([latitudes, longitudes], dtype=np.float64))
-    centre_north, centre_east = math.radians(near.latitude), math.radians(near.longitude)
-    half = (
-        np.sin((north - centre_north) / 2) ** 2
-        + np.cos(north) * math.cos(centre_north) * np.sin((east - centre_east) / 2) ** 2
+    latitude_rad, longitude_rad = np.radians(np.array([latitudes, longitudes], dtype=np.float64))
+    center_latitude_rad, center_longitude_rad = (
+        math.radians(near.latitude),
+        math.radians(near.longitude),
     )
-    distance = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
-    return np.asarray(distance <= near.km)
+    haversine = (
+        np.sin((latitude_rad - center_latitude_rad) / 2) ** 2
+        + np.cos(latitude_rad)
+        * math.cos(center_latitude_rad)
+        * np.sin((longitude_rad - center_longitude_rad) / 2) ** 2
+    )
+    distance_km = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(haversine, 0.0, 1.0)))
+    return np.asarray(distance_km <= near.km)
 
 
-def _with_paths(rows: Rows, patterns: Sequence[str], condition: Truth) -> Ids:
+def _ids_matching_paths(
+    db: ReadConnection, patterns: Sequence[str], condition: SqlCondition
+) -> Ids:
     """Of the pictures that meet a condition, those of which a file's path matches a pattern."""
     try:
         globs = Globs(patterns)
     except GlobError as error:
         raise InvalidQueryError(str(error), "Patterns are those of .gitignore.") from error
     # By another name, for conditions on files are subqueries of their own.
-    file = aliased(FileRow)
-    files = select(file.image_id, file.path).join(ImageRow, file.image_id == ImageRow.id)
-    found = set()
-    for at, (image_id, path) in enumerate(_ask(rows, files.where(condition))):
-        if at % _PATHS_BETWEEN_CHECKS == 0 and deadlines.is_past():
-            raise deadlines.past_deadline()
+    file_alias = aliased(FileRow)
+    statement = select(file_alias.image_id, file_alias.path).join(
+        ImageRow, file_alias.image_id == ImageRow.id
+    )
+    image_ids = set()
+    for index, (image_id, path) in enumerate(_query(db, statement.where(condition))):
+        if index % _DEADLINE_CHECK_PATHS == 0 and deadlines.is_expired():
+            raise deadlines.deadline_error()
         if globs.matches(os.fsdecode(path)):
-            found.add(image_id)
-    return np.array(sorted(number for number in found if number is not None), dtype=np.int64)
+            image_ids.add(image_id)
+    return np.array(
+        sorted(matching_id for matching_id in image_ids if matching_id is not None), dtype=np.int64
+    )
 
 
 # --- conditions ---
 
 
-def _truth(condition: Condition) -> Truth:
+def _compile_condition(condition: Condition) -> SqlCondition:
     match condition:
-        case All(parts):
-            return reduce(and_, (_truth(part) for part in parts), true())
+        case AllOf(parts):
+            return reduce(and_, (_compile_condition(part) for part in parts), true())
         case AnyOf(parts):
-            return reduce(or_, (_truth(part) for part in parts), false())
+            return reduce(or_, (_compile_condition(part) for part in parts), false())
         case Not(inner):
-            return not_(_truth(inner))
-        case Missing() | Contains():
-            return _of_one_field(condition)
+            return not_(_compile_condition(inner))
+        case IsMissing() | Contains():
+            return _compile_field_condition(condition)
         case OneOf(name, values):
-            own = _value(FieldName(name))
-            return func.coalesce(own.in_([_value(value) for value in values]), false())
-        case Compare(left, sign, right):
-            return func.coalesce(_COMPARED[sign](_value(left), _value(right)), false())
+            field = _compile_operand(FieldName(name))
+            return func.coalesce(field.in_([_compile_operand(value) for value in values]), false())
+        case Compare(left, symbol, right):
+            return func.coalesce(
+                _COMPARISON_OPERATORS[symbol](_compile_operand(left), _compile_operand(right)),
+                false(),
+            )
 
 
-def _of_one_field(condition: Missing | Contains) -> Truth:
+def _compile_field_condition(condition: IsMissing | Contains) -> SqlCondition:
     has_tags = select(TagRow.id).where(TagRow.image_id == ImageRow.id).exists()
     match condition:
-        case Missing("tags"):
+        case IsMissing("tags"):
             return not_(has_tags)
-        case Missing(name):
-            missing: Truth = _FIELDS[name].is_(None)
+        case IsMissing(name):
+            missing: SqlCondition = _FIELDS[name].is_(None)
             return missing
         case Contains("tags", part):
             return _has_tag(part)
         case Contains(name, part):
-            return _has_part(_FIELDS[name], part)
+            return _contains(_FIELDS[name], part)
 
 
-_COMPARED: dict[str, Any] = {
+_COMPARISON_OPERATORS: dict[str, Any] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -286,7 +306,7 @@ _COMPARED: dict[str, Any] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_CALCULATED: dict[str, Any] = {
+_ARITHMETIC_OPERATORS: dict[str, Any] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -294,12 +314,14 @@ _CALCULATED: dict[str, Any] = {
 }
 
 
-def _value(operand: Operand) -> Any:
+def _compile_operand(operand: Operand) -> Any:
     if isinstance(operand, Arithmetic):
         # SQLite calculates integers modulo 2 ** 64 and divides them without remainder.
-        left, right = (cast(_value(side), Float) for side in (operand.left, operand.right))
-        return _CALCULATED[operand.operator](left, right)
+        left, right = (
+            cast(_compile_operand(side), Float) for side in (operand.left, operand.right)
+        )
+        return _ARITHMETIC_OPERATORS[operand.operator](left, right)
     if isinstance(operand, FieldName):
         column = _FIELDS[operand.name]
-        return _folded(column) if FIELDS[operand.name] is str else column
+        return _casefolded(column) if FILTER_FIELDS[operand.name] is str else column
     return literal(operand.casefold() if isinstance(operand, str) else operand)

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.connection import Rows
-from mmsearch.core.text_matches import MatchedText, Phrase, TextMatches
+from mmsearch.catalog.connection import ReadConnection
+from mmsearch.core.text_matches import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
 
-DEPTH = 2000
+MAX_MATCHED_TEXTS = 2000
 """Texts that are looked at for one phrase, those with the best BM25 first."""
 
 # What a person says around a thing, in a query; alone, such words are searched all the same.
-COMMON_WORDS = frozenset(
+STOP_WORDS = frozenset(
     """
     a an and are as at be by for from has in into is it its of on or over that the their there this
     to under was were which with photo photograph picture image
@@ -37,13 +37,13 @@ COMMON_WORDS = frozenset(
 )
 
 # Scripts that put no spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
-SPACELESS = re.compile(
+UNSEGMENTED_SCRIPTS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f]"
 )
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
-_OPEN, _CLOSE = "\x02", "\x03"
+_MARK_START, _MARK_END = "\x02", "\x03"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Token:
     value: str
 
     @property
-    def expression(self) -> str:
+    def fts_query(self) -> str:
         """As FTS5 writes it: nothing in the value is an operator."""
         return '"' + self.value.replace('"', '""') + '"'
 
@@ -70,28 +70,28 @@ class Token:
         return f"%{escaped}%"
 
 
-def tokens_of(phrase: str) -> list[Token]:
+def tokenize(text: str) -> list[Token]:
     """The things to look for, each once; without common words unless there are no others."""
-    found: dict[Token, None] = {}
-    common: dict[Token, None] = {}
-    for word in _WORD.findall(phrase):
-        runs = _spaceless_runs(word)
-        if runs:
-            found.update((token, None) for token in runs)
-        elif word.casefold() in COMMON_WORDS:
-            common[Token("words", word.casefold())] = None
+    tokens: dict[Token, None] = {}
+    stop_words: dict[Token, None] = {}
+    for word in _WORD.findall(text):
+        unsegmented = _unsegmented_tokens(word)
+        if unsegmented:
+            tokens.update((token, None) for token in unsegmented)
+        elif word.casefold() in STOP_WORDS:
+            stop_words[Token("words", word.casefold())] = None
         else:
-            found[Token("words", word.casefold())] = None
-    return list(found or common)
+            tokens[Token("words", word.casefold())] = None
+    return list(tokens or stop_words)
 
 
-def _spaceless_runs(word: str) -> list[Token]:
+def _unsegmented_tokens(word: str) -> list[Token]:
     """A word of such a script as trigrams, or as itself if it is shorter; else nothing."""
-    if not SPACELESS.search(word):
+    if not UNSEGMENTED_SCRIPTS.search(word):
         return []
     if len(word) < 3:
         return [Token("texts", word)]
-    return [Token("trigrams", word[at : at + 3]) for at in range(len(word) - 2)]
+    return [Token("trigrams", word[start : start + 3]) for start in range(len(word) - 2)]
 
 
 class FullText:
@@ -102,8 +102,8 @@ class FullText:
         sources: Whose texts are searched.
     """
 
-    def __init__(self, rows: Rows, sources: frozenset[TextSource]) -> None:
-        self._rows = rows
+    def __init__(self, db: ReadConnection, sources: frozenset[TextSource]) -> None:
+        self._db = db
         self._sources = json.dumps(sorted(sources))
 
     @cached_property
@@ -113,12 +113,12 @@ class FullText:
             "SELECT EXISTS (SELECT 1 FROM texts WHERE source <> 'filename'"
             " AND source IN (SELECT value FROM json_each(:sources)))"
         )
-        return bool(self._ask(statement)[0][0])
+        return bool(self._query(statement)[0][0])
 
-    def with_texts(self, ids: Ids) -> NDArray[np.bool_]:
+    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Bool (n,): which pictures have a text other than their files' names."""
         # The plus keeps SQLite from looking through all texts of those sources.
-        rows = self._ask(
+        rows = self._query(
             "SELECT DISTINCT image_id FROM texts WHERE source <> 'filename'"
             " AND +source IN (SELECT value FROM json_each(:sources))"
             " AND image_id IN (SELECT value FROM json_each(:ids))",
@@ -126,79 +126,84 @@ class FullText:
         )
         return np.isin(ids, [row[0] for row in rows])
 
-    def match(self, phrases: Sequence[Phrase], limit: int, allowed: Ids | None) -> TextMatches:
+    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """The pictures whose texts hold most of the words; see `Snapshot.match`."""
-        total = sum(phrase.weight for phrase in phrases if phrase.weight > 0)
+        total_weight = sum(term.weight for term in terms if term.weight > 0)
         scores: dict[int, float] = defaultdict(float)
-        strengths: dict[int, float] = defaultdict(float)
-        for phrase in phrases:
+        bm25_scores: dict[int, float] = defaultdict(float)
+        for term in terms:
             within = json.dumps(None if allowed is None else allowed.tolist())
-            for image_id, (share, strength) in self._shares(phrase.text, within).items():
-                scores[image_id] += share * phrase.weight / max(total, 1e-9)
-                strengths[image_id] += strength * phrase.weight
-        found = [number for number, score in scores.items() if score > 0]
-        found.sort(key=lambda number: (-scores[number], -strengths[number], number))
-        best = found[:limit]
+            for image_id, (coverage, bm25_score) in self._score_by_image(term.text, within).items():
+                scores[image_id] += coverage * term.weight / max(total_weight, 1e-9)
+                bm25_scores[image_id] += bm25_score * term.weight
+        ranked_ids = [image_id for image_id, score in scores.items() if score > 0]
+        ranked_ids.sort(key=lambda image_id: (-scores[image_id], -bm25_scores[image_id], image_id))
+        top_ids = ranked_ids[:limit]
         return TextMatches(
-            np.array(best, dtype=np.int64),
-            np.array([min(scores[number], 1.0) for number in best], dtype=np.float32),
+            np.array(top_ids, dtype=np.int64),
+            np.array([min(scores[image_id], 1.0) for image_id in top_ids], dtype=np.float32),
         )
 
     def matched_texts(
-        self, ids: Sequence[int], phrases: Sequence[Phrase]
+        self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
         """For each picture, the text that holds most of the words; see `Snapshot`."""
-        tokens = [t for phrase in phrases if phrase.weight > 0 for t in tokens_of(phrase.text)]
-        within = json.dumps([int(number) for number in ids])
-        held = self._held(list(dict.fromkeys(tokens)), within)
-        weights = self._weights(list(dict.fromkeys(tokens)))
+        tokens = [t for term in terms if term.weight > 0 for t in tokenize(term.text)]
+        within = json.dumps([int(image_id) for image_id in ids])
+        text_matches = self._find_tokens(list(dict.fromkeys(tokens)), within)
+        weights = self._idf_weights(list(dict.fromkeys(tokens)))
         best: dict[int, tuple[float, int, int]] = {}
-        for image_id, text_id, own in held:
-            share = sum(weights[token] for token in own)
-            best[image_id] = max(best.get(image_id, (0.0, 0, 0)), (share, -text_id, text_id))
-        chosen = {image_id: text_id for image_id, (_, _, text_id) in best.items()}
-        marked = self._marked(sorted(chosen.values()), tokens)
-        return [marked.get(chosen.get(int(number), 0)) for number in ids]
+        for image_id, text_id, matched_tokens in text_matches:
+            coverage = sum(weights[token] for token in matched_tokens)
+            best[image_id] = max(best.get(image_id, (0.0, 0, 0)), (coverage, -text_id, text_id))
+        best_text_ids = {image_id: text_id for image_id, (_, _, text_id) in best.items()}
+        highlighted = self._highlight_texts(sorted(best_text_ids.values()), tokens)
+        return [highlighted.get(best_text_ids.get(int(image_id), 0)) for image_id in ids]
 
     # --- the parts of a score ---
 
-    def _shares(self, phrase: str, within: str) -> dict[int, tuple[float, float]]:
+    def _score_by_image(self, text: str, within: str) -> dict[int, tuple[float, float]]:
         """By picture: the share of a phrase's words that its texts hold, and its best BM25."""
-        tokens = tokens_of(phrase)
-        strengths = self._candidates(tokens, within)
-        if not strengths:
+        tokens = tokenize(text)
+        bm25_scores = self._find_candidates(tokens, within)
+        if not bm25_scores:
             return {}
-        weights = self._weights(tokens)
-        held: dict[int, set[Token]] = defaultdict(set)
-        for image_id, _, own in self._held(tokens, json.dumps(sorted(strengths))):
-            held[image_id] |= own
-        total = sum(weights.values())
+        weights = self._idf_weights(tokens)
+        tokens_by_image: dict[int, set[Token]] = defaultdict(set)
+        for image_id, _, matched_tokens in self._find_tokens(
+            tokens, json.dumps(sorted(bm25_scores))
+        ):
+            tokens_by_image[image_id] |= matched_tokens
+        total_weight = sum(weights.values())
         return {
-            number: (sum(weights[token] for token in own) / total, strengths[number])
-            for number, own in held.items()
+            image_id: (
+                sum(weights[token] for token in matched_tokens) / total_weight,
+                bm25_scores[image_id],
+            )
+            for image_id, matched_tokens in tokens_by_image.items()
         }
 
-    def _candidates(self, tokens: Sequence[Token], within: str) -> dict[int, float]:
+    def _find_candidates(self, tokens: Sequence[Token], within: str) -> dict[int, float]:
         """By picture: the BM25 of its best text, higher is better."""
         best: dict[int, float] = {}
         for table in ("words", "trigrams"):
-            any_of = " OR ".join(token.expression for token in tokens if token.table == table)
-            if any_of:
-                rows = self._ask(
+            match_query = " OR ".join(token.fts_query for token in tokens if token.table == table)
+            if match_query:
+                rows = self._query(
                     f"SELECT texts.image_id, -bm25({table}) FROM {table}"  # noqa: S608 - our names
-                    f" JOIN texts ON texts.id = {table}.rowid {_LIVING}"
-                    f" WHERE {table} MATCH :query AND {_WANTED}"
-                    f" ORDER BY bm25({table}), texts.image_id LIMIT {DEPTH}",
-                    query=any_of,
+                    f" JOIN texts ON texts.id = {table}.rowid {_JOIN_LIVE_IMAGES}"
+                    f" WHERE {table} MATCH :query AND {_TEXT_FILTER}"
+                    f" ORDER BY bm25({table}), texts.image_id LIMIT {MAX_MATCHED_TEXTS}",
+                    query=match_query,
                     within=within,
                 )
-                for image_id, strength in rows:
-                    best[image_id] = max(best.get(image_id, 0.0), strength)
+                for image_id, bm25_score in rows:
+                    best[image_id] = max(best.get(image_id, 0.0), bm25_score)
         for token in tokens:
             if token.table == "texts":
-                rows = self._ask(
-                    f"SELECT texts.image_id FROM texts {_LIVING} WHERE {_LIKE} AND {_WANTED}"  # noqa: S608
-                    f" ORDER BY texts.image_id LIMIT {DEPTH}",
+                rows = self._query(
+                    f"SELECT texts.image_id FROM texts {_JOIN_LIVE_IMAGES} WHERE {_LIKE_CONDITION} AND {_TEXT_FILTER}"  # noqa: S608
+                    f" ORDER BY texts.image_id LIMIT {MAX_MATCHED_TEXTS}",
                     pattern=token.pattern,
                     within=within,
                 )
@@ -206,101 +211,110 @@ class FullText:
                     best.setdefault(image_id, 0.0)
         return best
 
-    def _held(self, tokens: Sequence[Token], within: str) -> Iterator[tuple[int, int, set[Token]]]:
+    def _find_tokens(
+        self, tokens: Sequence[Token], within: str
+    ) -> Iterator[tuple[int, int, set[Token]]]:
         """Of each text of some pictures: picture, text, and which tokens it holds."""
-        held: dict[tuple[int, int], set[Token]] = defaultdict(set)
+        tokens_by_text: dict[tuple[int, int], set[Token]] = defaultdict(set)
         for token in tokens:
             if token.table == "texts":
-                found = "texts"
-                condition = _LIKE
+                source_table = "texts"
+                condition = _LIKE_CONDITION
             else:
-                found = f"{token.table} JOIN texts ON texts.id = {token.table}.rowid"
+                source_table = f"{token.table} JOIN texts ON texts.id = {token.table}.rowid"
                 condition = f"{token.table} MATCH :query"
-            rows = self._ask(
-                f"SELECT texts.image_id, texts.id FROM {found} {_LIVING}"  # noqa: S608 - our names
-                f" WHERE {condition} AND {_WANTED}",
-                query=token.expression,
+            rows = self._query(
+                f"SELECT texts.image_id, texts.id FROM {source_table} {_JOIN_LIVE_IMAGES}"  # noqa: S608 - our names
+                f" WHERE {condition} AND {_TEXT_FILTER}",
+                query=token.fts_query,
                 pattern=token.pattern,
                 within=within,
             )
             for image_id, text_id in rows:
-                held[image_id, text_id].add(token)
-        for (image_id, text_id), own in held.items():
-            yield image_id, text_id, own
+                tokens_by_text[image_id, text_id].add(token)
+        for (image_id, text_id), matched_tokens in tokens_by_text.items():
+            yield image_id, text_id, matched_tokens
 
-    def _weights(self, tokens: Sequence[Token]) -> dict[Token, float]:
+    def _idf_weights(self, tokens: Sequence[Token]) -> dict[Token, float]:
         """Inverse document frequency: log(1 + (N - n + 0.5) / (n + 0.5)) for n of N texts."""
-        total = self._ask("SELECT count(*) FROM texts")[0][0]
+        num_texts = self._query("SELECT count(*) FROM texts")[0][0]
         weights = {}
         for token in tokens:
             if token.table == "texts":
-                counted = f"SELECT count(*) FROM texts WHERE {_LIKE}"  # noqa: S608 - our names
+                count_statement = f"SELECT count(*) FROM texts WHERE {_LIKE_CONDITION}"  # noqa: S608 - our names
             else:
-                counted = f"SELECT count(*) FROM {token.table} WHERE {token.table} MATCH :query"  # noqa: S608
-            rows = self._ask(counted, query=token.expression, pattern=token.pattern)
-            holding = min(rows[0][0], total)
-            weights[token] = math.log1p((total - holding + 0.5) / (holding + 0.5))
+                count_statement = (
+                    f"SELECT count(*) FROM {token.table} WHERE {token.table} MATCH :query"  # noqa: S608
+                )
+            rows = self._query(count_statement, query=token.fts_query, pattern=token.pattern)
+            document_frequency = min(rows[0][0], num_texts)
+            weights[token] = math.log1p(
+                (num_texts - document_frequency + 0.5) / (document_frequency + 0.5)
+            )
         return weights
 
     # --- marks ---
 
-    def _marked(self, text_ids: Sequence[int], tokens: Sequence[Token]) -> dict[int, MatchedText]:
+    def _highlight_texts(
+        self, text_ids: Sequence[int], tokens: Sequence[Token]
+    ) -> dict[int, MatchedText]:
         """Texts with the places of the words in them."""
         ids = json.dumps(list(text_ids))
-        rows = self._ask(
+        rows = self._query(
             "SELECT id, kind, language, text FROM texts"
             " WHERE id IN (SELECT value FROM json_each(:ids))",
             ids=ids,
         )
-        texts = {number: (kind, language, words) for number, kind, language, words in rows}
-        spans: dict[int, set[tuple[int, int]]] = {number: set() for number in texts}
+        texts = {text_id: (kind, language, words) for text_id, kind, language, words in rows}
+        spans: dict[int, set[tuple[int, int]]] = {text_id: set() for text_id in texts}
         for table in ("words", "trigrams"):
-            any_of = " OR ".join(token.expression for token in tokens if token.table == table)
-            if any_of:
-                marked = self._ask(
+            match_query = " OR ".join(token.fts_query for token in tokens if token.table == table)
+            if match_query:
+                highlighted_rows = self._query(
                     f"SELECT rowid, highlight({table}, 0, :open, :close) FROM {table}"  # noqa: S608
                     f" WHERE {table} MATCH :query"
                     " AND rowid IN (SELECT value FROM json_each(:ids))",
-                    query=any_of,
-                    open=_OPEN,
-                    close=_CLOSE,
+                    query=match_query,
+                    open=_MARK_START,
+                    close=_MARK_END,
                     ids=ids,
                 )
-                for number, highlighted in marked:
-                    spans[number].update(_spans(highlighted))
+                for text_id, highlighted in highlighted_rows:
+                    spans[text_id].update(_parse_spans(highlighted))
         for token in tokens:
             if token.table == "texts":
-                for number, (_, _, words) in texts.items():
-                    spans[number].update(
-                        found.span() for found in re.finditer(re.escape(token.value), words)
+                for text_id, (_, _, words) in texts.items():
+                    spans[text_id].update(
+                        occurrence.span()
+                        for occurrence in re.finditer(re.escape(token.value), words)
                     )
         return {
-            number: MatchedText(kind, language, words, tuple(sorted(spans[number])))
-            for number, (kind, language, words) in texts.items()
+            text_id: MatchedText(kind, language, words, tuple(sorted(spans[text_id])))
+            for text_id, (kind, language, words) in texts.items()
         }
 
-    def _ask(self, statement: str, **values: object) -> list[Any]:
-        used = {name: value for name, value in values.items() if f":{name}" in statement}
+    def _query(self, statement: str, **values: object) -> list[Any]:
+        parameters = {name: value for name, value in values.items() if f":{name}" in statement}
         if ":sources" in statement:
-            used["sources"] = self._sources
-        return self._rows.ask(statement, used)
+            parameters["sources"] = self._sources
+        return self._db.query(statement, parameters)
 
 
-_LIVING = "JOIN images ON images.id = texts.image_id AND images.file_count > 0"
-_WANTED = (
+_JOIN_LIVE_IMAGES = "JOIN images ON images.id = texts.image_id AND images.file_count > 0"
+_TEXT_FILTER = (
     "texts.source IN (SELECT value FROM json_each(:sources))"
     " AND (:within = 'null' OR texts.image_id IN (SELECT value FROM json_each(:within)))"
 )
-_LIKE = "texts.spaceless AND texts.text LIKE :pattern ESCAPE '\\'"
+_LIKE_CONDITION = "texts.spaceless AND texts.text LIKE :pattern ESCAPE '\\'"
 
 
-def _spans(highlighted: str) -> Iterator[tuple[int, int]]:
+def _parse_spans(highlighted: str) -> Iterator[tuple[int, int]]:
     """Where the marked parts of a text stand once the marks are taken away."""
-    at = begin = 0
+    position = start = 0
     for char in highlighted:
-        if char == _OPEN:
-            begin = at
-        elif char == _CLOSE:
-            yield begin, at
+        if char == _MARK_START:
+            start = position
+        elif char == _MARK_END:
+            yield start, position
         else:
-            at += 1
+            position += 1

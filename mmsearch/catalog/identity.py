@@ -11,7 +11,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.connection import Rows
+from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError, EncoderMismatchError
 from mmsearch.core.records import Identity
 from mmsearch.core.texts import DEFAULT_SOURCES
@@ -21,42 +21,42 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-_NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def read_identity(rows: Rows) -> Identity | None:
+def read_identity(db: ReadConnection) -> Identity | None:
     """Return what the index is bound to; None before `write_identity`.
 
     Raises:
         DamagedFileError: The settings are not those that a writer leaves.
     """
-    stored = rows.ask("SELECT key, value FROM settings")
+    stored = db.query("SELECT key, value FROM settings")
     try:
-        return _stored_identity(tuple(stored))
-    except _NONSENSE as error:
+        return _parse_rows(tuple(stored))
+    except _PARSE_ERRORS as error:
         raise DamagedFileError(
-            f"The settings in {rows.path} cannot be understood ({type(error).__name__}).",
+            f"The settings in {db.path} cannot be understood ({type(error).__name__}).",
             "Run 'mmsearch repair': it makes the catalog again without encoding.",
         ) from error
 
 
 # Every search reads the same rows: to parse and check them again takes 4% of its time.
 @lru_cache(maxsize=16)
-def _stored_identity(stored: tuple[tuple[Any, ...], ...]) -> Identity | None:
+def _parse_rows(stored: tuple[tuple[Any, ...], ...]) -> Identity | None:
     settings: dict[str, Any] = {key: json.loads(value) for key, value in stored}
-    return _identity(settings) if "encoder" in settings else None
+    return _parse_identity(settings) if "encoder" in settings else None
 
 
-def _identity(settings: Mapping[str, Any]) -> Identity:
+def _parse_identity(settings: Mapping[str, Any]) -> Identity:
     encoder = EncoderSpec(**settings["encoder"])
-    _refuse_other(encoder, name=str, dim=int, weights_sha256=str, preprocessing=dict)
-    _refuse_other(encoder, code_version=int, context_length=int)
+    _check_types(encoder, name=str, dim=int, weights_sha256=str, preprocessing=dict)
+    _check_types(encoder, code_version=int, context_length=int)
     stored = settings["fusion"]
     # The first schema kept the name alone.
     fusion = FusionSpec(stored) if isinstance(stored, str) else FusionSpec(**stored)
-    _refuse_other(fusion, name=str, text_weight=Real, kind_weights=dict)
+    _check_types(fusion, name=str, text_weight=Real, kind_weights=dict)
     goals = SearchGoals(**settings.get("goals", {}))
-    _refuse_other(goals, recall=Real, memory_mb=Real | None, latency_ms=Real | None)
+    _check_types(goals, recall=Real, memory_mb=Real | None, latency_ms=Real | None)
     identity = Identity(
         encoder=encoder,
         fusion=fusion,
@@ -64,50 +64,50 @@ def _identity(settings: Mapping[str, Any]) -> Identity:
         texts=tuple(TextSource(name) for name in settings.get("texts", DEFAULT_SOURCES)),
         goals=goals,
     )
-    _refuse_other(identity, vector_index=str)
+    _check_types(identity, vector_index=str)
     if encoder.dim < 1 or not all(isinstance(w, Real) for w in fusion.kind_weights.values()):
         raise ValueError("a number is out of range")
     return identity
 
 
-def _refuse_other(value: object, **kinds: type | UnionType) -> None:
-    for name, kind in kinds.items():
-        if not isinstance(getattr(value, name), kind):
+def _check_types(value: object, **expected_types: type | UnionType) -> None:
+    for name, expected_type in expected_types.items():
+        if not isinstance(getattr(value, name), expected_type):
             raise TypeError(name)
 
 
-def identity_from(
-    stored: Mapping[str, Any], encoder: EncoderSpec, otherwise: Identity
+def recover_identity(
+    stored: Mapping[str, Any], encoder: EncoderSpec, fallback: Identity
 ) -> tuple[Identity, list[str]]:
     """Return an identity of settings of which some may be lost, and which are.
 
     Args:
         stored: By key, as `read_identity` reads them.
         encoder: The encoder of the index.
-        otherwise: What takes the place of the settings that are lost.
+        fallback: What takes the place of the settings that are lost.
     """
-    settings = _as_settings(replace(otherwise, encoder=encoder))
-    lost = []
+    settings = _to_settings(replace(fallback, encoder=encoder))
+    lost_keys = []
     for key in ("fusion", "vector_index", "texts", "goals"):
-        changed = {**settings, key: stored.get(key)}
+        candidate = {**settings, key: stored.get(key)}
         try:
-            _identity(changed)
-        except _NONSENSE:
-            lost.append(key)
+            _parse_identity(candidate)
+        except _PARSE_ERRORS:
+            lost_keys.append(key)
         else:
-            settings = changed
-    return _identity(settings), lost
+            settings = candidate
+    return _parse_identity(settings), lost_keys
 
 
-def encoder_from(stored: Mapping[str, Any]) -> EncoderSpec | None:
+def recover_encoder(stored: Mapping[str, Any]) -> EncoderSpec | None:
     """Return the encoder of settings of which some may be lost."""
     try:
-        return _identity({"fusion": "image", "vector_index": "auto", **stored}).encoder
-    except _NONSENSE:
+        return _parse_identity({"fusion": "image", "vector_index": "auto", **stored}).encoder
+    except _PARSE_ERRORS:
         return None
 
 
-def _as_settings(identity: Identity) -> dict[str, Any]:
+def _to_settings(identity: Identity) -> dict[str, Any]:
     return {
         "encoder": asdict(identity.encoder),
         "fusion": asdict(identity.fusion),
@@ -125,10 +125,10 @@ def write_identity(connection: Connection, identity: Identity) -> None:
     """
     from sqlalchemy import select, update  # noqa: PLC0415 - queries only read
 
-    from mmsearch.catalog.sqlalchemy_engine import rows_of  # noqa: PLC0415
+    from mmsearch.catalog.sqlalchemy_engine import as_read_connection  # noqa: PLC0415
     from mmsearch.catalog.tables import ImageRow, SegmentRow  # noqa: PLC0415
 
-    bound = read_identity(rows_of(connection))
+    bound = read_identity(as_read_connection(connection))
     if (
         bound is not None
         and bound.encoder.fingerprint != identity.encoder.fingerprint
@@ -152,7 +152,7 @@ def replace_identity(connection: Connection, identity: Identity) -> None:
 
     from mmsearch.catalog.tables import SettingRow  # noqa: PLC0415
 
-    settings = {**_as_settings(identity), "mmsearch_version": _mmsearch_version()}
+    settings = {**_to_settings(identity), "mmsearch_version": _mmsearch_version()}
     upsert = insert(SettingRow)
     upsert = upsert.on_conflict_do_update(
         index_elements=["key"], set_={"value": upsert.excluded.value}

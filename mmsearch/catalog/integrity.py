@@ -10,11 +10,11 @@ from contextlib import suppress
 from sqlalchemy import JSON, Column, Connection, Float, Integer, LargeBinary, Text
 
 from mmsearch.catalog.connection import (
-    Rows,
-    is_refused_page,
-    readable_errors,
+    ReadConnection,
+    is_unreadable_page,
     set_defensive,
-    unproved_damage,
+    translated_errors,
+    unconfirmed_damage_error,
 )
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.migrations import MIGRATIONS
@@ -22,7 +22,7 @@ from mmsearch.catalog.tables import Base
 from mmsearch.core.errors import DamagedFileError, MMSearchError
 
 # What must select nothing, and what it means if it does.
-_LAWS = (
+_INVARIANTS = (
     (
         "SELECT id FROM images WHERE file_count <>"
         " (SELECT count(*) FROM files WHERE files.image_id = images.id)",
@@ -53,7 +53,7 @@ _LAWS = (
         "{count} files have another content than their picture",
     ),
 )
-_FULL_TEXT: dict[str, str] = {
+_FULL_TEXT_TABLES: dict[str, str] = {
     found[1]: found[2]
     for step in MIGRATIONS
     for statement in step.statements
@@ -61,7 +61,7 @@ _FULL_TEXT: dict[str, str] = {
 }
 """The definition of each full-text table, by its name."""
 
-_STORED_AS = (
+_STORAGE_CLASSES = (
     # Every value that is written as JSON is a text, a list or an object.
     (JSON, ("text",)),
     (Integer, ("integer",)),
@@ -71,41 +71,47 @@ _STORED_AS = (
 )
 
 
-def findings(rows: Rows) -> Iterator[str]:
+def find_problems(db: ReadConnection) -> Iterator[str]:
     """Yield what is proved to be wrong, a sentence each; nothing is written.
 
     Full-text indexes are compared in memory, which takes as much of it as they have bytes.
 
     Args:
-        rows: In one transaction, on a connection that keeps temporary tables in memory.
+        db: In one transaction, on a connection that keeps temporary tables in memory.
 
     Raises:
         MMSearchError: Something could not be read, which proves nothing.
         sqlite3.Error: The same.
     """
-    for look in (_structure, _values, _foreign_keys, _laws, _identity):
-        proved = False
+    for check in (
+        _check_structure,
+        _check_values,
+        _check_foreign_keys,
+        _check_invariants,
+        _check_identity,
+    ):
+        has_problem = False
         try:
-            for sentence in look(rows):
-                proved = True
-                yield sentence
+            for problem in check(db):
+                has_problem = True
+                yield problem
         except DamagedFileError as error:
-            proved = True
+            has_problem = True
             yield f"The catalog cannot be read: {error.message}"
-        if proved:
+        if has_problem:
             # Each step relies on the one before.
             break
-    for table, definition in _FULL_TEXT.items():
+    for table, definition in _FULL_TEXT_TABLES.items():
         try:
-            _compare_full_text(rows, table, definition)
+            _check_full_text(db, table, definition)
         except DamagedFileError:
             yield f"The catalog's full-text table {table!r} does not fit its texts."
 
 
-def mend(connection: Connection) -> None:
+def rebuild_derived(connection: Connection) -> None:
     """Make B-tree indexes and full-text tables again from the rows."""
     connection.exec_driver_sql("REINDEX")
-    for table in _FULL_TEXT:
+    for table in _FULL_TEXT_TABLES:
         connection.exec_driver_sql(f"INSERT INTO {table} ({table}) VALUES ('delete-all')")  # noqa: S608 - our names
     connection.exec_driver_sql("INSERT INTO words (rowid, text) SELECT id, text FROM texts")
     connection.exec_driver_sql(
@@ -117,23 +123,23 @@ def mend(connection: Connection) -> None:
     )
 
 
-def _structure(rows: Rows) -> Iterator[str]:
-    refused = False
-    for (said,) in rows.ask("PRAGMA integrity_check(20)"):
-        for line in said.splitlines():
-            if is_refused_page(line):
-                refused = True
+def _check_structure(db: ReadConnection) -> Iterator[str]:
+    has_unreadable_page = False
+    for (output,) in db.query("PRAGMA integrity_check(20)"):
+        for line in output.splitlines():
+            if is_unreadable_page(line):
+                has_unreadable_page = True
             elif line != "ok" and not line.startswith("***"):
                 yield f"The catalog's structure is damaged: {line}."
-    if refused:
-        raise unproved_damage(rows.path)
+    if has_unreadable_page:
+        raise unconfirmed_damage_error(db.path)
 
 
-def _values(rows: Rows) -> Iterator[str]:
+def _check_values(db: ReadConnection) -> Iterator[str]:
     """Yield values of another kind than their column's; raise on text that is not UTF-8."""
     for table in Base.metadata.sorted_tables:
-        wrong = " OR ".join(f"NOT ({_is_stored_right(column)})" for column in table.columns)
-        ((count,),) = rows.ask(f"SELECT count(*) FROM {table.name} WHERE {wrong}")  # noqa: S608 - our names
+        mismatch = " OR ".join(f"NOT ({_storage_condition(column)})" for column in table.columns)
+        ((count,),) = db.query(f"SELECT count(*) FROM {table.name} WHERE {mismatch}")  # noqa: S608 - our names
         if count:
             yield (
                 f"The catalog contradicts itself: {count} rows of {table.name!r} have values of"
@@ -142,39 +148,47 @@ def _values(rows: Rows) -> Iterator[str]:
         for column in table.columns:
             if isinstance(column.type, Text):
                 # Reading a text decodes it.
-                with readable_errors(rows.path):
-                    for _ in rows.connection.execute(f"SELECT {column.name} FROM {table.name}"):  # noqa: S608
+                with translated_errors(db.path):
+                    for _ in db.connection.execute(f"SELECT {column.name} FROM {table.name}"):  # noqa: S608
                         pass
 
 
-def _is_stored_right(column: Column[object]) -> str:
-    kinds = next(kinds for kind, kinds in _STORED_AS if isinstance(column.type, kind))
-    names = ", ".join(repr(kind) for kind in (*kinds, *(["null"] if column.nullable else [])))
-    law = f"typeof({column.name}) IN ({names})"
-    return f"{law} AND json_valid({column.name})" if isinstance(column.type, JSON) else law
+def _storage_condition(column: Column[object]) -> str:
+    storage_classes = next(
+        storage_classes
+        for kind, storage_classes in _STORAGE_CLASSES
+        if isinstance(column.type, kind)
+    )
+    allowed_types = ", ".join(
+        repr(kind) for kind in (*storage_classes, *(["null"] if column.nullable else []))
+    )
+    condition = f"typeof({column.name}) IN ({allowed_types})"
+    return (
+        f"{condition} AND json_valid({column.name})" if isinstance(column.type, JSON) else condition
+    )
 
 
-def _identity(rows: Rows) -> Iterator[str]:
+def _check_identity(db: ReadConnection) -> Iterator[str]:
     """Read the settings of the index: what cannot be understood raises."""
-    read_identity(rows)
+    read_identity(db)
     yield from ()
 
 
-def _foreign_keys(rows: Rows) -> Iterator[str]:
-    found = rows.ask("PRAGMA foreign_key_check")
-    for table in sorted({row[0] for row in found}):
-        count = sum(row[0] == table for row in found)
+def _check_foreign_keys(db: ReadConnection) -> Iterator[str]:
+    violations = db.query("PRAGMA foreign_key_check")
+    for table in sorted({row[0] for row in violations}):
+        count = sum(row[0] == table for row in violations)
         yield f"The catalog's table {table!r} has {count} rows that point at nothing."
 
 
-def _laws(rows: Rows) -> Iterator[str]:
-    for statement, meaning in _LAWS:
-        count = len(rows.ask(statement))
+def _check_invariants(db: ReadConnection) -> Iterator[str]:
+    for statement, message in _INVARIANTS:
+        count = len(db.query(statement))
         if count:
-            yield f"The catalog contradicts itself: {meaning.format(count=count)}."
+            yield f"The catalog contradicts itself: {message.format(count=count)}."
 
 
-def _compare_full_text(rows: Rows, table: str, definition: str) -> None:
+def _check_full_text(db: ReadConnection, table: str, definition: str) -> None:
     """Run FTS5's own check on a copy of a full-text index in memory: it counts as a write.
 
     ``trigrams`` holds some of the texts only, so that FTS5 cannot compare it with all of them:
@@ -183,21 +197,22 @@ def _compare_full_text(rows: Rows, table: str, definition: str) -> None:
     Raises:
         DamagedFileError: The index is not of these texts.
     """
-    copy = f"{table}_copy"
+    copy_table = f"{table}_copy"
     # FTS5 looks for the texts beside its index.
-    rows.ask("CREATE TEMP VIEW texts AS SELECT id, text FROM main.texts")
-    set_defensive(rows.connection, False)
+    db.query("CREATE TEMP VIEW texts AS SELECT id, text FROM main.texts")
+    set_defensive(db.connection, False)
     try:
-        rows.ask(f"CREATE VIRTUAL TABLE temp.{copy} USING {definition}")
-        for part in ("data", "idx", "docsize", "config"):
-            rows.ask(f"DELETE FROM temp.{copy}_{part}")  # noqa: S608 - our names
-            rows.ask(f"INSERT INTO temp.{copy}_{part} SELECT * FROM main.{table}_{part}")  # noqa: S608
-        columns, values = (f"{copy}, rank", "'integrity-check', 1")
+        db.query(f"CREATE VIRTUAL TABLE temp.{copy_table} USING {definition}")
+        for shadow_table in ("data", "idx", "docsize", "config"):
+            db.query(f"DELETE FROM temp.{copy_table}_{shadow_table}")  # noqa: S608 - our names
+            rows = f"SELECT * FROM main.{table}_{shadow_table}"  # noqa: S608 - our names
+            db.query(f"INSERT INTO temp.{copy_table}_{shadow_table} {rows}")
+        columns, values = (f"{copy_table}, rank", "'integrity-check', 1")
         if table == "trigrams":
-            columns, values = copy, "'integrity-check'"
-        rows.ask(f"INSERT INTO temp.{copy} ({columns}) VALUES ({values})")  # noqa: S608
+            columns, values = copy_table, "'integrity-check'"
+        db.query(f"INSERT INTO temp.{copy_table} ({columns}) VALUES ({values})")  # noqa: S608
     finally:
         with suppress(MMSearchError, sqlite3.Error):
-            rows.ask(f"DROP TABLE IF EXISTS temp.{copy}")
-        set_defensive(rows.connection, True)
-        rows.ask("DROP VIEW temp.texts")
+            db.query(f"DROP TABLE IF EXISTS temp.{copy_table}")
+        set_defensive(db.connection, True)
+        db.query("DROP VIEW temp.texts")

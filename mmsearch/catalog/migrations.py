@@ -23,7 +23,7 @@ class Migration:
     statements: tuple[str, ...]
 
 
-_TABLES = (
+_FIRST_TABLES = (
     """
     CREATE TABLE migrations (
         name TEXT NOT NULL PRIMARY KEY,
@@ -138,7 +138,7 @@ _FILE_COUNT_TRIGGERS = (
     END""",
 )
 
-_TEXTS = (
+_TEXT_COLUMNS = (
     "ALTER TABLE images ADD COLUMN camera TEXT",
     "ALTER TABLE images ADD COLUMN latitude REAL",
     "ALTER TABLE images ADD COLUMN longitude REAL",
@@ -162,7 +162,7 @@ _TEXTS = (
     "CREATE INDEX tags_text_id ON tags (text_id)",
 )
 
-_FULL_TEXT = (
+_FULL_TEXT_TABLES = (
     """
     CREATE VIRTUAL TABLE words USING fts5 (
         text, content = 'texts', content_rowid = 'id',
@@ -198,7 +198,7 @@ _FULL_TEXT = (
     "UPDATE images SET retell = 1 WHERE id IN (SELECT image_id FROM texts)",
 )
 
-_STAGING = (
+_STAGING_TABLES = (
     """
     CREATE TABLE staged_segments (
         number INTEGER NOT NULL PRIMARY KEY,
@@ -219,9 +219,9 @@ _STAGING = (
 )
 
 # Whether there is any text but names of files is asked by every query.
-_SAID = ("CREATE INDEX texts_said ON texts (source) WHERE source <> 'filename'",)
+_TEXT_SOURCE_INDEX = ("CREATE INDEX texts_said ON texts (source) WHERE source <> 'filename'",)
 
-_FOLDERS = (
+_FOLDER_TABLE = (
     """
     CREATE TABLE folders (
         root_id INTEGER NOT NULL REFERENCES roots (id) ON DELETE CASCADE,
@@ -249,18 +249,18 @@ _FOLDERS = (
 )
 
 # Captions from before this step are of an unknown table.
-_TABLES_OF_CAPTIONS = (
+_CAPTION_TABLES = (
     "ALTER TABLE texts ADD COLUMN table_path BLOB",
     "CREATE INDEX texts_of_tables ON texts (table_path) WHERE table_path IS NOT NULL",
 )
 
 MIGRATIONS: tuple[Migration, ...] = (
-    Migration("first_tables", _TABLES),
+    Migration("first_tables", _FIRST_TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
-    Migration("texts_of_files_and_more_facts", _TEXTS),
-    Migration("full_text", _FULL_TEXT),
-    Migration("staging", _STAGING),
-    Migration("texts_said", _SAID),
-    Migration("folders", _FOLDERS),
-    Migration("tables_of_captions", _TABLES_OF_CAPTIONS),
+    Migration("texts_of_files_and_more_facts", _TEXT_COLUMNS),
+    Migration("full_text", _FULL_TEXT_TABLES),
+    Migration("staging", _STAGING_TABLES),
+    Migration("texts_said", _TEXT_SOURCE_INDEX),
+    Migration("folders", _FOLDER_TABLE),
+    Migration("tables_of_captions", _CAPTION_TABLES),
 )

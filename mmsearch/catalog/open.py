@@ -6,15 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmsearch.catalog import checksum, schema
-from mmsearch.catalog.connection import refuse_journal
-from mmsearch.catalog.sqlalchemy_engine import open_engine, open_state, reading, rows_of
+from mmsearch.catalog.connection import reject_journal
+from mmsearch.catalog.sqlalchemy_engine import (
+    as_read_connection,
+    open_engine,
+    open_pinned_engine,
+    read_transaction,
+)
 from mmsearch.catalog.sqlite import SqliteCatalog
-from mmsearch.catalog.wal import commits_passed_over
+from mmsearch.catalog.wal import count_unreadable_commits
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import DamagedFileError, DiskFullError
 from mmsearch.core.files import create_file
-from mmsearch.storage.atomic import TEMPORARY_SUFFIX, sync_folder
-from mmsearch.storage.failpoints import FaultPoint, reach
+from mmsearch.storage.atomic import TEMPORARY_SUFFIX, fsync_folder
+from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 
 def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
@@ -37,27 +42,27 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
     if create and read_only:
         raise ValueError("a catalog that is only read cannot be created")
     if create and not path.exists():
-        _create(path)
-    refuse_journal(path)
-    before = None if read_only else _unsealed(path)
+        _create_catalog(path)
+    reject_journal(path)
+    previous = None if read_only else _verify_and_mark_dirty(path)
     engine = open_engine(path, create=False, read_only=read_only)
     try:
         if read_only:
-            with reading(engine) as connection:
-                schema.check_readable(rows_of(connection), path)
+            with read_transaction(engine) as connection:
+                schema.check_readable(as_read_connection(connection), path)
         else:
             schema.migrate(engine, path)
-            with reading(engine) as connection:
-                schema.refuse_foreign_names(rows_of(connection))
+            with read_transaction(engine) as connection:
+                schema.check_file_names(as_read_connection(connection))
     except BaseException:
         engine.dispose()
-        if before is not None and before.sha256 is not None:
-            checksum.close_seal(path, before.roots)
+        if previous is not None and previous.sha256 is not None:
+            checksum.mark_clean(path, previous.roots)
         raise
     return SqliteCatalog(engine, None if read_only else path)
 
 
-def open_one_state(path: Path) -> Catalog:
+def open_pinned_catalog(path: Path) -> Catalog:
     """Open the newest state of a catalog for reading; it stays as it is until it is closed.
 
     Writers go on beside it. Nothing is written, and no temporary file is made.
@@ -70,61 +75,61 @@ def open_one_state(path: Path) -> Catalog:
         SchemaError: Its schema is newer than this code, or older.
         StateError: It cannot be opened.
     """
-    refuse_journal(path)
-    engine = open_state(path)
+    reject_journal(path)
+    engine = open_pinned_engine(path)
     try:
-        with reading(engine) as connection:
-            schema.check_readable(rows_of(connection), path)
+        with read_transaction(engine) as connection:
+            schema.check_readable(as_read_connection(connection), path)
     except BaseException:
         engine.dispose()
         raise
     return SqliteCatalog(engine)
 
 
-def _unsealed(path: Path) -> checksum.Seal | None:
+def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
     """Compare a catalog with its seal and open that; the seal as it was.
 
     Raises:
         DamagedFileError: It is not what the last writer left.
     """
-    if not checksum.check_seal(path) and commits_passed_over(path) > 1:
+    if not checksum.verify_checksum(path) and count_unreadable_commits(path) > 1:
         raise DamagedFileError(
             f"{path}-wal is damaged: commits in it cannot be read.",
             "Run 'mmsearch repair': it makes the catalog again without encoding.",
         )
-    before = checksum.read_seal(path)
-    checksum.open_seal(path, before.roots if before else ())
-    return before
+    previous = checksum.read_checksum(path)
+    checksum.mark_dirty(path, previous.roots if previous else ())
+    return previous
 
 
-def _create(path: Path) -> None:
+def _create_catalog(path: Path) -> None:
     """Make an empty catalog under another name first: a reader meets a whole one or none."""
-    unfinished = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
-    _remove_database(unfinished)
+    temporary_path = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
+    _remove_database(temporary_path)
     try:
         # SQLite would let everybody read what it creates; the files beside it take its permissions.
-        create_file(unfinished).close()
-        engine = open_engine(unfinished, create=False, read_only=False)
+        create_file(temporary_path).close()
+        engine = open_engine(temporary_path, create=False, read_only=False)
         try:
-            schema.migrate(engine, unfinished)
+            schema.migrate(engine, temporary_path)
         finally:
             # The last connection to close moves everything from the -wal file into the database.
             engine.dispose()
-        _refuse_half(unfinished, path)
+        _check_complete(temporary_path, path)
     except BaseException:
         with suppress(OSError):
-            _remove_database(unfinished)
+            _remove_database(temporary_path)
         raise
-    reach(FaultPoint.CATALOG_MADE)
-    unfinished.replace(path)
-    checksum.seal_path(path).unlink(missing_ok=True)
-    reach(FaultPoint.CATALOG_NAMED)
-    sync_folder(path.parent)
+    hit_failpoint(FailPoint.CATALOG_MADE)
+    temporary_path.replace(path)
+    checksum.checksum_path(path).unlink(missing_ok=True)
+    hit_failpoint(FailPoint.CATALOG_NAMED)
+    fsync_folder(path.parent)
 
 
-def _refuse_half(unfinished: Path, path: Path) -> None:
+def _check_complete(temporary_path: Path, path: Path) -> None:
     """On a full disk the -wal file stays behind: the database beside it is not whole."""
-    if unfinished.with_name(f"{unfinished.name}-wal").exists():
+    if temporary_path.with_name(f"{temporary_path.name}-wal").exists():
         raise DiskFullError(
             f"{path} could not be written whole: its disk is full, or it fails.",
             "Free some space, look at the system's log, and run again.",

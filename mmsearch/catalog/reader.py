@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmsearch.catalog.connection import ReadFile, refuse_journal
+from mmsearch.catalog.connection import ReadPool, reject_journal
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.snapshot import SqliteSnapshot
@@ -25,30 +25,30 @@ def open_reader(path: Path) -> CatalogReader:
         SchemaError: Its schema is newer or older than this code.
         StateError: It cannot be opened; a missing file is one such case.
     """
-    refuse_journal(path)
-    file = ReadFile(path, check_readable)
-    with file.reading():
+    reject_journal(path)
+    pool = ReadPool(path, check_readable)
+    with pool.read_transaction():
         pass
-    return CatalogReader(file)
+    return CatalogReader(pool)
 
 
 class CatalogReader:
     """See `mmsearch.core.catalog.Reader`."""
 
-    def __init__(self, file: ReadFile) -> None:
-        self._file = file
+    def __init__(self, pool: ReadPool) -> None:
+        self._pool = pool
 
     def identity(self) -> Identity | None:
         """What the index is bound to; None before its first run."""
-        with self._file.reading() as rows:
-            return read_identity(rows)
+        with self._pool.read_transaction() as db:
+            return read_identity(db)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Open the newest generation for reading; it stays as it is until it is closed."""
-        with self._file.reading() as rows:
-            yield SqliteSnapshot(rows)
+        with self._pool.read_transaction() as db:
+            yield SqliteSnapshot(db)
 
     def close(self) -> None:
         """Free the file; the next snapshot opens it again."""
-        self._file.close()
+        self._pool.close()

@@ -7,31 +7,31 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, insert, select, update
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.generations import inserted_id
+from mmsearch.catalog.generations import insert_row
 from mmsearch.catalog.tables import RunRow
-from mmsearch.core.records import Run
+from mmsearch.core.records import RunRecord
 
 
 def begin_run(connection: Connection) -> int:
     """Note that a run began; returns its id."""
-    run = insert(RunRow).values(started_at=now(), outcome="running", counts={})
-    return inserted_id(connection, run)
+    statement = insert(RunRow).values(started_at=now(), outcome="running", counts={})
+    return insert_row(connection, statement)
 
 
 def finish_run(
     connection: Connection, run_id: int, outcome: str, counts: Mapping[str, int]
 ) -> None:
     """Note how a run ended."""
-    end = update(RunRow).where(RunRow.id == run_id)
-    connection.execute(end.values(finished_at=now(), outcome=outcome, counts=dict(counts)))
+    statement = update(RunRow).where(RunRow.id == run_id)
+    connection.execute(statement.values(finished_at=now(), outcome=outcome, counts=dict(counts)))
 
 
-def last_run(connection: Connection) -> Run | None:
+def last_run(connection: Connection) -> RunRecord | None:
     """The run that began last; its outcome is ``running`` if nothing noted its end."""
-    newest = (
+    statement = (
         select(RunRow.started_at, RunRow.finished_at, RunRow.outcome, RunRow.counts)
         .order_by(RunRow.id.desc())
         .limit(1)
     )
-    row = connection.execute(newest).first()
-    return None if row is None else Run(*row)
+    row = connection.execute(statement).first()
+    return None if row is None else RunRecord(*row)

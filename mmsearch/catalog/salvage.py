@@ -31,29 +31,29 @@ from sqlalchemy import (
 from sqlalchemy import text as _sql
 
 from mmsearch.catalog import texts
-from mmsearch.catalog.commits import images_of
-from mmsearch.catalog.connection import connect_for_reading
-from mmsearch.catalog.limits import MAINTENANCE_S, LimitedConnection
-from mmsearch.catalog.pages import rows_in_pages
-from mmsearch.catalog.places import is_path_below, is_root
+from mmsearch.catalog.commits import find_image_ids
+from mmsearch.catalog.connection import connect_read_only
+from mmsearch.catalog.page_scan import scan_pages
+from mmsearch.catalog.paths import is_root_path, is_safe_relative_path
 from mmsearch.catalog.roots import ensure_root
-from mmsearch.catalog.sqlalchemy_engine import writing
-from mmsearch.catalog.statements import chunks
+from mmsearch.catalog.sql_utils import chunks
+from mmsearch.catalog.sqlalchemy_engine import write_transaction
 from mmsearch.catalog.tables import Base, FileRow, ImageRow, RootRow, RunRow, SettingRow, TextRow
+from mmsearch.catalog.timeouts import MAINTENANCE_TIMEOUT_S, TimeoutConnection
 from mmsearch.core.errors import InspectionError
-from mmsearch.core.records import CarriedOver
+from mmsearch.core.records import SalvageResult
 from mmsearch.core.types import Text, TextSource
 
-HIGHEST_ROWID = 2**63 - 1
-BATCH = 1000
+MAX_ROWID = 2**63 - 1
+BATCH_ROWS = 1000
 
-UNFINISHED = "unfinished_repair"
+UNFINISHED_REPAIR_KEY = "unfinished_repair"
 """The setting that lists the roots, by id, whose folders a repair has yet to look through."""
 
-_DEFAULTS = {"texts_key": "x''", "source": "'metadata'"}
+_DEFAULT_SQL = {"texts_key": "x''", "source": "'metadata'"}
 """Default values, as SQL, of columns that an older schema does not have."""
 
-_ADDED: dict[str, Any] = {
+_DEFAULT_VALUES: dict[str, Any] = {
     "texts_key": b"",
     "source": b"metadata",
     "file_id": None,
@@ -62,11 +62,11 @@ _ADDED: dict[str, Any] = {
 }
 """The same as values, for rows that are older than these columns."""
 
-_SEQUENCE = {"name": "text", "seq": "integer"}
+_SEQUENCE_COLUMNS = {"name": "text", "seq": "integer"}
 
-_SEQUENCES = ("roots", "segments", "images", "built_indexes", "generations")
+_SEQUENCE_TABLES = ("roots", "segments", "images", "built_indexes", "generations")
 
-_FILES = {
+_FILE_COLUMNS = {
     "id": "integer",
     "root_id": "integer",
     "path": "blob",
@@ -77,7 +77,7 @@ _FILES = {
     "error": "text?",
     "texts_key": "blob",
 }
-_TEXTS = {
+_TEXT_COLUMNS = {
     "image_id": "integer",
     "file_id": "integer?",
     "kind": "text",
@@ -86,7 +86,7 @@ _TEXTS = {
     "source": "text",
     "table_path": "blob?",
 }
-_RUNS = {"started_at": "text", "finished_at": "text?", "outcome": "text", "counts": "text"}
+_RUN_COLUMNS = {"started_at": "text", "finished_at": "text?", "outcome": "text", "counts": "text"}
 
 
 class DamagedCatalog:
@@ -96,7 +96,7 @@ class DamagedCatalog:
         path: The database.
 
     Attributes:
-        incomplete: Tables of which rows could not be read so far.
+        unreadable_tables: Tables of which rows could not be read so far.
 
     Raises:
         InspectionError: It cannot be opened for another reason than damage.
@@ -104,20 +104,20 @@ class DamagedCatalog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.incomplete: set[str] = set()
-        self._connection: LimitedConnection | None = None
+        self.unreadable_tables: set[str] = set()
+        self._connection: TimeoutConnection | None = None
         if not path.exists():
             return
         try:
-            self._connection = connect_for_reading(path)
+            self._connection = connect_read_only(path)
             # Entries of the schema that cannot be understood are passed over.
             self._connection.execute("PRAGMA writable_schema = ON")
             self._connection.text_factory = bytes
-            self._connection.limit(MAINTENANCE_S)
+            self._connection.set_timeout(MAINTENANCE_TIMEOUT_S)
         except sqlite3.Error as error:
-            self._refuse_other(error)
+            self._raise_unless_damaged(error)
 
-    def rows(self, table: str, columns: dict[str, str]) -> Iterator[tuple[Any, ...]]:
+    def read_rows(self, table: str, columns: dict[str, str]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a table that can be read, in the order of their rowids.
 
         Rows with values of another kind are left out.
@@ -126,73 +126,81 @@ class DamagedCatalog:
             table: Its name.
             columns: By name, what SQLite's typeof must say; ``text?`` is a text or NULL.
         """
-        read = _Intervals()
-        before = len(self.incomplete)
+        rowids_read = _RowidRanges()
+        num_incomplete = len(self.unreadable_tables)
         if self._connection is not None:
-            yield from self._reachable(self._connection, table, columns, read)
+            yield from self._read_reachable(self._connection, table, columns, rowids_read)
         else:
-            self.incomplete.add(table)
-        is_incomplete = table in self.incomplete or len(self.incomplete) > before
+            self.unreadable_tables.add(table)
+        is_incomplete = (
+            table in self.unreadable_tables or len(self.unreadable_tables) > num_incomplete
+        )
         if is_incomplete and self._path.exists():
-            yield from self._in_pages(table, columns, read)
+            yield from self._read_from_pages(table, columns, rowids_read)
 
-    def _reachable(
+    def _read_reachable(
         self,
         connection: sqlite3.Connection,
         table: str,
         columns: dict[str, str],
-        read: _Intervals,
+        rowids_read: _RowidRanges,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows that SQLite reaches."""
         if not self._is_table(connection, table):
-            self.incomplete.add(table)
+            self.unreadable_tables.add(table)
             return
-        held = self._columns(connection, table)
-        names = ", ".join(n if n in held else _DEFAULTS.get(n, "NULL") for n in columns)
+        existing_columns = self._column_names(connection, table)
+        names = ", ".join(
+            name if name in existing_columns else _DEFAULT_SQL.get(name, "NULL") for name in columns
+        )
         statement = f"SELECT rowid, {names} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid"  # noqa: S608 - our names
-        last = -1
-        while last < HIGHEST_ROWID:
-            start = last
+        last_rowid = -1
+        while last_rowid < MAX_ROWID:
+            start_rowid = last_rowid
             try:
-                with closing(connection.execute(statement, [last])) as cursor:
+                with closing(connection.execute(statement, [last_rowid])) as cursor:
                     for rowid, *values in cursor:
-                        last = max(last, rowid)
-                        row = _of_kinds(values, columns)
+                        last_rowid = max(last_rowid, rowid)
+                        row = _decode_row(values, columns)
                         if row is None:
-                            self.incomplete.add(table)
+                            self.unreadable_tables.add(table)
                         else:
                             yield row
             except sqlite3.Error as error:
-                self._refuse_other(error)
-                self.incomplete.add(table)
-                read.add(start, last)
-                last = self._behind_gap(connection, table, last)
+                self._raise_unless_damaged(error)
+                self.unreadable_tables.add(table)
+                rowids_read.add(start_rowid, last_rowid)
+                last_rowid = self._skip_damaged(connection, table, last_rowid)
             else:
-                read.add(start, HIGHEST_ROWID)
+                rowids_read.add(start_rowid, MAX_ROWID)
                 return
 
-    def _in_pages(
-        self, table: str, columns: dict[str, str], read: _Intervals
+    def _read_from_pages(
+        self, table: str, columns: dict[str, str], rowids_read: _RowidRanges
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a table that SQLite does not reach, by the look of their columns."""
-        shape = Base.metadata.tables.get(table)
-        described = [] if shape is None else list(shape.columns)
-        every = {column.name: _kind_of(column) for column in described} or _SEQUENCE
-        alias = next((column.name for column in described if _is_rowid(column)), "")
-        for rowid, values in rows_in_pages(self._path):
-            whole = dict(zip(every, values, strict=False))
-            if len(values) > len(every) or rowid in read:
+        table_model = Base.metadata.tables.get(table)
+        model_columns = [] if table_model is None else list(table_model.columns)
+        column_types = {
+            column.name: _column_type(column) for column in model_columns
+        } or _SEQUENCE_COLUMNS
+        rowid_column = next(
+            (column.name for column in model_columns if _is_rowid_alias(column)), ""
+        )
+        for rowid, values in scan_pages(self._path):
+            values_by_name = dict(zip(column_types, values, strict=False))
+            if len(values) > len(column_types) or rowid in rowids_read:
                 continue
-            if alias:
-                if whole.get(alias) is not None:
+            if rowid_column:
+                if values_by_name.get(rowid_column) is not None:
                     continue
-                whole[alias] = rowid
-            if not set(every) - set(whole) <= set(_ADDED):
+                values_by_name[rowid_column] = rowid
+            if not set(column_types) - set(values_by_name) <= set(_DEFAULT_VALUES):
                 continue
-            whole = {**_ADDED, **whole}
-            if _of_kinds([whole[name] for name in every], every) is None:
+            values_by_name = {**_DEFAULT_VALUES, **values_by_name}
+            if _decode_row([values_by_name[name] for name in column_types], column_types) is None:
                 continue
-            row = _of_kinds([whole[name] for name in columns], columns)
+            row = _decode_row([values_by_name[name] for name in columns], columns)
             if row is not None:
                 yield row
 
@@ -200,18 +208,18 @@ class DamagedCatalog:
         """Return whether a name is a table: a view in a crafted schema may yield rows for ever."""
         statement = "SELECT sql FROM sqlite_master WHERE name = ?"
         try:
-            found = connection.execute(statement, [table]).fetchall()
+            definitions = connection.execute(statement, [table]).fetchall()
         except sqlite3.Error as error:
-            self._refuse_other(error)
+            self._raise_unless_damaged(error)
             return True
-        return all(sql is None or sql.upper().startswith(b"CREATE TABLE") for (sql,) in found)
+        return all(sql is None or sql.upper().startswith(b"CREATE TABLE") for (sql,) in definitions)
 
-    def _columns(self, connection: sqlite3.Connection, table: str) -> set[str]:
+    def _column_names(self, connection: sqlite3.Connection, table: str) -> set[str]:
         """Return the names of the columns of a table; all it may have, if the schema is lost."""
         try:
             rows = connection.execute(f"PRAGMA table_info({table})").fetchall()
         except sqlite3.Error as error:
-            self._refuse_other(error)
+            self._raise_unless_damaged(error)
             rows = []
         return {name.decode(errors="replace") for _, name, *_ in rows}
 
@@ -220,14 +228,14 @@ class DamagedCatalog:
         if self._connection is not None:
             self._connection.close()
 
-    def _behind_gap(self, connection: sqlite3.Connection, table: str, last: int) -> int:
+    def _skip_damaged(self, connection: sqlite3.Connection, table: str, last_rowid: int) -> int:
         """Return the lowest rowid after which the next row can be read."""
         step = 1
-        while not self._can_read_after(connection, table, min(last + step, HIGHEST_ROWID)):
-            if last + step >= HIGHEST_ROWID:
-                return HIGHEST_ROWID
+        while not self._can_read_after(connection, table, min(last_rowid + step, MAX_ROWID)):
+            if last_rowid + step >= MAX_ROWID:
+                return MAX_ROWID
             step *= 2
-        low, high = last + step // 2, min(last + step, HIGHEST_ROWID)
+        low, high = last_rowid + step // 2, min(last_rowid + step, MAX_ROWID)
         while high - low > 1:
             middle = (low + high) // 2
             if self._can_read_after(connection, table, middle):
@@ -241,11 +249,11 @@ class DamagedCatalog:
         try:
             connection.execute(statement, [rowid]).fetchall()
         except sqlite3.Error as error:
-            self._refuse_other(error)
+            self._raise_unless_damaged(error)
             return False
         return True
 
-    def _refuse_other(self, error: sqlite3.Error) -> None:
+    def _raise_unless_damaged(self, error: sqlite3.Error) -> None:
         """Go on after damage only: what cannot be read for another reason is not lost.
 
         Raises:
@@ -259,45 +267,45 @@ class DamagedCatalog:
             ) from error
 
 
-class _Intervals:
+class _RowidRanges:
     """Rowids of which all rows were read."""
 
     def __init__(self) -> None:
-        self._spans: list[tuple[int, int]] = []
+        self._ranges: list[tuple[int, int]] = []
 
-    def add(self, after: int, last: int) -> None:
+    def add(self, after_rowid: int, last_rowid: int) -> None:
         """Add those above ``after``, up to ``last``."""
-        self._spans.append((after, last))
+        self._ranges.append((after_rowid, last_rowid))
 
     def __contains__(self, rowid: int) -> bool:
         """Return whether the row was read, or does not exist."""
-        return any(after < rowid <= last for after, last in self._spans)
+        return any(after_rowid < rowid <= last_rowid for after_rowid, last_rowid in self._ranges)
 
 
-def _kind_of(column: Column[Any]) -> str:
+def _column_type(column: Column[Any]) -> str:
     if isinstance(column.type, Integer):
-        kind = "integer"
+        type_name = "integer"
     else:
-        kind = "blob" if isinstance(column.type, LargeBinary) else "text"
-    return kind + "?" * bool(column.nullable)
+        type_name = "blob" if isinstance(column.type, LargeBinary) else "text"
+    return type_name + "?" * bool(column.nullable)
 
 
-def _is_rowid(column: Column[Any]) -> bool:
+def _is_rowid_alias(column: Column[Any]) -> bool:
     return column.primary_key and isinstance(column.type, Integer)
 
 
-def _of_kinds(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...] | None:
+def _decode_row(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...] | None:
     """Return a row with its texts decoded; None if a value is of another kind."""
     row = []
     value: Any
-    for value, kind in zip(values, columns.values(), strict=True):
-        plain = kind.removesuffix("?")
+    for value, column_type in zip(values, columns.values(), strict=True):
+        base_type = column_type.removesuffix("?")
         if value is None:
-            if plain == kind:
+            if base_type == column_type:
                 return None
-        elif not isinstance(value, int if plain == "integer" else bytes):
+        elif not isinstance(value, int if base_type == "integer" else bytes):
             return None
-        elif plain == "text" and isinstance(value, bytes):
+        elif base_type == "text" and isinstance(value, bytes):
             try:
                 value = value.decode()  # noqa: PLW2901
             except UnicodeDecodeError:
@@ -308,79 +316,86 @@ def _of_kinds(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...]
 
 def read_settings(damaged: DamagedCatalog) -> dict[str, Any]:
     """Return the settings that can be read and are JSON, by key."""
-    found: dict[str, Any] = {}
-    for key, value in damaged.rows("settings", {"key": "text", "value": "text"}):
+    settings: dict[str, Any] = {}
+    for key, value in damaged.read_rows("settings", {"key": "text", "value": "text"}):
         try:
-            found.setdefault(key, json.loads(value))
+            settings.setdefault(key, json.loads(value))
         except (ValueError, RecursionError):
-            damaged.incomplete.add("settings")
-    return found
+            damaged.unreadable_tables.add("settings")
+    return settings
 
 
 def read_staged(damaged: DamagedCatalog) -> set[int]:
     """Return the numbers of the segments that are staged, as far as they can be read."""
-    return {number for (number,) in damaged.rows("staged_segments", {"number": "integer"})}
+    return {number for (number,) in damaged.read_rows("staged_segments", {"number": "integer"})}
 
 
-def carry_over(
-    damaged: DamagedCatalog, engine: Engine, sealed_roots: Sequence[bytes]
-) -> CarriedOver:
+def recover_rows(
+    damaged: DamagedCatalog, engine: Engine, recorded_roots: Sequence[bytes]
+) -> SalvageResult:
     """Write rows of a damaged catalog into a new one, whose segments and pictures are there.
 
     Args:
         damaged: The source.
         engine: Of the new catalog; may write.
-        sealed_roots: The folders that the seal of the damaged catalog names.
+        recorded_roots: The folders that the seal of the damaged catalog names.
 
     Raises:
         InspectionError: The source cannot be read for another reason than damage.
     """
-    with writing(engine) as connection:
-        _carry_roots(damaged, connection, sealed_roots)
-        _carry_history(damaged, connection)
-    files, lost_contents = _carry_files(damaged, engine)
-    carried_texts = _carry_texts(damaged, engine)
-    with writing(engine) as connection:
-        if "texts" in damaged.incomplete:
+    with write_transaction(engine) as connection:
+        _recover_roots(damaged, connection, recorded_roots)
+        _recover_history(damaged, connection)
+    num_files, num_lost_contents = _recover_files(damaged, engine)
+    num_texts = _recover_texts(damaged, engine)
+    with write_transaction(engine) as connection:
+        if "texts" in damaged.unreadable_tables:
             # A run then reads the texts around files again; tables' texts stay.
             connection.execute(update(FileRow).values(texts_key=b""))
-        flagged = select(ImageRow.id).where(ImageRow.retell == 1, ImageRow.file_count > 0)
-        texts.settle(connection, connection.execute(flagged).scalars().all())
-    return CarriedOver(files, carried_texts, lost_contents, tuple(sorted(damaged.incomplete)))
+        stale_ids = select(ImageRow.id).where(ImageRow.retell == 1, ImageRow.file_count > 0)
+        texts.clear_stale(connection, connection.execute(stale_ids).scalars().all())
+    return SalvageResult(
+        num_files, num_texts, num_lost_contents, tuple(sorted(damaged.unreadable_tables))
+    )
 
 
-def _carry_roots(
-    damaged: DamagedCatalog, connection: Connection, sealed_roots: Sequence[bytes]
+def _recover_roots(
+    damaged: DamagedCatalog, connection: Connection, recorded_roots: Sequence[bytes]
 ) -> None:
     columns = {"id": "integer", "name": "text", "path": "blob"}
-    for number, name, path in damaged.rows("roots", columns):
-        if not is_root(path):
-            damaged.incomplete.add("roots")
+    for number, name, path in damaged.read_rows("roots", columns):
+        if not is_root_path(path):
+            damaged.unreadable_tables.add("roots")
             continue
         row = {"id": number, "name": name, "path": path}
         connection.execute(insert(RootRow).prefix_with("OR IGNORE"), row)
-    for path in filter(is_root, sealed_roots):
+    for path in filter(is_root_path, recorded_roots):
         ensure_root(connection, path)
 
 
-def _carry_history(damaged: DamagedCatalog, connection: Connection) -> None:
+def _recover_history(damaged: DamagedCatalog, connection: Connection) -> None:
     """Carry over what runs left, and the highest number that each table ever had."""
-    for (created,) in _values_of(damaged, "created_at"):
-        made = update(SettingRow).where(SettingRow.key == "created_at")
-        connection.execute(made.values(value=created))
-    for started, finished, outcome, counts in damaged.rows("runs", _RUNS):
+    for (created_at,) in _read_text_setting(damaged, "created_at"):
+        statement = update(SettingRow).where(SettingRow.key == "created_at")
+        connection.execute(statement.values(value=created_at))
+    for started_at, finished_at, outcome, counts in damaged.read_rows("runs", _RUN_COLUMNS):
         try:
-            plain = dict(json.loads(counts))
+            parsed_counts = dict(json.loads(counts))
         except (ValueError, TypeError, RecursionError):
-            damaged.incomplete.add("runs")
+            damaged.unreadable_tables.add("runs")
             continue
-        row = {"started_at": started, "finished_at": finished, "outcome": outcome, "counts": plain}
+        row = {
+            "started_at": started_at,
+            "finished_at": finished_at,
+            "outcome": outcome,
+            "counts": parsed_counts,
+        }
         connection.execute(insert(RunRow), row)
-    for name, highest in damaged.rows("sqlite_sequence", _SEQUENCE):
-        if name in _SEQUENCES and 0 < highest < HIGHEST_ROWID // 2:
-            values = {"name": name, "seq": highest}
-            there = connection.execute(_sql(_HAS_SEQUENCE), values).scalar()
-            connection.execute(_sql(_RAISE_SEQUENCE if there else _ADD_SEQUENCE), values)
+    for name, sequence in damaged.read_rows("sqlite_sequence", _SEQUENCE_COLUMNS):
+        if name in _SEQUENCE_TABLES and 0 < sequence < MAX_ROWID // 2:
+            values = {"name": name, "seq": sequence}
+            is_present = connection.execute(_sql(_HAS_SEQUENCE), values).scalar()
+            connection.execute(_sql(_RAISE_SEQUENCE if is_present else _ADD_SEQUENCE), values)
 
 
 _HAS_SEQUENCE = "SELECT count(*) FROM sqlite_sequence WHERE name = :name"
@@ -388,97 +403,97 @@ _RAISE_SEQUENCE = "UPDATE sqlite_sequence SET seq = max(seq, :seq) WHERE name = 
 _ADD_SEQUENCE = "INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"
 
 
-def _values_of(damaged: DamagedCatalog, key: str) -> Iterator[tuple[str]]:
+def _read_text_setting(damaged: DamagedCatalog, key: str) -> Iterator[tuple[str]]:
     value = read_settings(damaged).get(key)
     if isinstance(value, str):
         yield (value,)
 
 
-def _carry_files(damaged: DamagedCatalog, engine: Engine) -> tuple[int, int]:
+def _recover_files(damaged: DamagedCatalog, engine: Engine) -> tuple[int, int]:
     """Return how many files were carried over, and how many have a content without a vector."""
-    carried = lost = 0
-    for rows in _batches(damaged.rows("files", _FILES)):
-        with writing(engine) as connection:
+    num_recovered = num_lost = 0
+    for rows in _batches(damaged.read_rows("files", _FILE_COLUMNS)):
+        with write_transaction(engine) as connection:
             roots = set(connection.execute(select(RootRow.id)).scalars())
-            images = images_of(connection, (row[6] for row in rows))
-            kept = []
+            images = find_image_ids(connection, (row[6] for row in rows))
+            new_rows = []
             for row in rows:
-                values = dict(zip(_FILES, row, strict=True))
+                values = dict(zip(_FILE_COLUMNS, row, strict=True))
                 values["image_id"] = images.get(values["digest"])
                 if values["error"] is not None:
                     values["image_id"] = None
-                if not is_path_below(values["path"]):
-                    damaged.incomplete.add("files")
+                if not is_safe_relative_path(values["path"]):
+                    damaged.unreadable_tables.add("files")
                 elif values["root_id"] not in roots:
-                    damaged.incomplete.add("roots")
+                    damaged.unreadable_tables.add("roots")
                 elif values["image_id"] is None and values["error"] is None:
-                    lost += 1
+                    num_lost += 1
                 else:
-                    kept.append(values)
-            if kept:
-                connection.execute(insert(FileRow).prefix_with("OR IGNORE"), kept)
-        carried += len(kept)
-    return carried, lost
+                    new_rows.append(values)
+            if new_rows:
+                connection.execute(insert(FileRow).prefix_with("OR IGNORE"), new_rows)
+        num_recovered += len(new_rows)
+    return num_recovered, num_lost
 
 
-def _carry_texts(damaged: DamagedCatalog, engine: Engine) -> int:
+def _recover_texts(damaged: DamagedCatalog, engine: Engine) -> int:
     """Carry over the texts around files; those within pictures are in the segments."""
-    carried = 0
-    known = {source.value for source in TextSource}
-    for rows in _batches(damaged.rows("texts", _TEXTS)):
-        with writing(engine) as connection:
-            files = _images_of_rows(connection, FileRow, [row[1] for row in rows if row[1]])
-            images = _images_of_rows(connection, ImageRow, [row[0] for row in rows])
-            kept: list[tuple[int, int | None, Text, bytes | None]] = []
-            for image_id, file_id, kind, words, language, source, table in rows:
-                text = Text(kind, words, language, source)
-                if source not in known:
-                    damaged.incomplete.add("texts")
+    num_recovered = 0
+    known_sources = {source.value for source in TextSource}
+    for rows in _batches(damaged.read_rows("texts", _TEXT_COLUMNS)):
+        with write_transaction(engine) as connection:
+            files = _load_image_ids(connection, FileRow, [row[1] for row in rows if row[1]])
+            images = _load_image_ids(connection, ImageRow, [row[0] for row in rows])
+            new_rows: list[tuple[int, int | None, Text, bytes | None]] = []
+            for image_id, file_id, kind, text_value, language, source, table in rows:
+                text = Text(kind, text_value, language, source)
+                if source not in known_sources:
+                    damaged.unreadable_tables.add("texts")
                 elif files.get(file_id) is not None:
-                    kept.append((files[file_id], file_id, text, table))
+                    new_rows.append((files[file_id], file_id, text, table))
                 elif source == TextSource.TABLE and image_id in images:
-                    # Its file is found again by `attach_texts`.
-                    kept.append((image_id, None, text, table))
-            texts.insert_texts(connection, kept)
-        carried += len(kept)
-    return carried
+                    # Its file is found again by `reattach_texts`.
+                    new_rows.append((image_id, None, text, table))
+            texts.insert_texts(connection, new_rows)
+        num_recovered += len(new_rows)
+    return num_recovered
 
 
-def _images_of_rows(
+def _load_image_ids(
     connection: Connection, table: type[FileRow] | type[ImageRow], ids: Sequence[int]
 ) -> dict[int, Any]:
     """Return the pictures of files, or of themselves, by the ids of those that exist."""
-    image = table.image_id if table is FileRow else ImageRow.id
-    found: dict[int, Any] = {}
-    for part in chunks(sorted(set(ids))):
-        rows = connection.execute(select(table.id, image).where(table.id.in_(part)))
-        found.update((number, held) for number, held in rows)
-    return found
+    image_column = table.image_id if table is FileRow else ImageRow.id
+    image_ids: dict[int, Any] = {}
+    for chunk in chunks(sorted(set(ids))):
+        rows = connection.execute(select(table.id, image_column).where(table.id.in_(chunk)))
+        image_ids.update((row_id, image_id) for row_id, image_id in rows)
+    return image_ids
 
 
-def attach_texts(connection: Connection) -> None:
+def reattach_texts(connection: Connection) -> None:
     """Give the texts of tables whose files were lost to a file of the same picture, if there is."""
-    first = select(func.min(FileRow.id)).where(FileRow.image_id == TextRow.image_id)
+    first_file_id = select(func.min(FileRow.id)).where(FileRow.image_id == TextRow.image_id)
     connection.execute(
         update(TextRow)
         .where(TextRow.file_id.is_(None), TextRow.source == TextSource.TABLE.value)
-        .values(file_id=first.scalar_subquery())
+        .values(file_id=first_file_id.scalar_subquery())
     )
 
 
-def unfinished_roots(connection: Connection) -> list[int]:
+def load_unfinished_roots(connection: Connection) -> list[int]:
     """Return the ids of the roots whose folders a repair has yet to look through."""
-    setting = select(SettingRow.value).where(SettingRow.key == UNFINISHED)
-    return list(connection.execute(setting).scalar() or ())
+    statement = select(SettingRow.value).where(SettingRow.key == UNFINISHED_REPAIR_KEY)
+    return list(connection.execute(statement).scalar() or ())
 
 
-def note_unfinished_roots(connection: Connection, ids: Sequence[int]) -> None:
+def save_unfinished_roots(connection: Connection, ids: Sequence[int]) -> None:
     """Write down the roots whose folders a repair has yet to look through."""
-    connection.execute(delete(SettingRow).where(SettingRow.key == UNFINISHED))
+    connection.execute(delete(SettingRow).where(SettingRow.key == UNFINISHED_REPAIR_KEY))
     if ids:
-        connection.execute(insert(SettingRow), {"key": UNFINISHED, "value": list(ids)})
+        connection.execute(insert(SettingRow), {"key": UNFINISHED_REPAIR_KEY, "value": list(ids)})
 
 
 def _batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    while batch := list(islice(rows, BATCH)):
+    while batch := list(islice(rows, BATCH_ROWS)):
         yield batch

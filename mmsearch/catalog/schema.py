@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.connection import Rows
+from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.core.errors import DamagedFileError, SchemaError
-from mmsearch.storage.layout import stored_stamp
+from mmsearch.storage.layout import parse_file_ref
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -31,7 +31,7 @@ APPLICATION_ID = int.from_bytes(b"mmsr")
 SCHEMA_SHA256 = "1e3800a903525b76787e63ed71a803873cfa286797bd9382f3a90301a98efaf9"
 """Digest of the newest schema's statements, sorted, one a line: comparing all takes longer."""
 
-_MADE_BY_SQLITE = frozenset(
+_SQLITE_OWN_TABLES = frozenset(
     {
         "CREATE TABLE sqlite_sequence(name,seq)",
         "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
@@ -40,33 +40,33 @@ _MADE_BY_SQLITE = frozenset(
 )
 
 # SQLite looks at the names of a large index sooner than Python; what is left is looked at there.
-_DIGITS = "[0-9]" * 6
-_FOREIGN_NAMES = " UNION ALL ".join(
+_SIX_DIGITS_GLOB = "[0-9]" * 6
+_INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
     f"SELECT name, bytes, sha256 FROM {table} WHERE typeof(name) <> 'text'"  # noqa: S608 - our names
-    f" OR length(name) <> length(CAST(name AS BLOB)) OR name NOT GLOB '{own}'"
-    f" OR name GLOB '{foreign}' OR typeof(bytes) <> 'integer' OR bytes < 0 OR length(sha256) <> 64"
-    for table, own, foreign in (
-        ("segments", f"segments/{_DIGITS}*.npz", "segments/*[^0-9]*.npz"),
-        ("staged_segments", f"segments/{_DIGITS}*.npz", "segments/*[^0-9]*.npz"),
-        ("built_indexes", f"ann/{_DIGITS}*.[a-z0-9_]*", "ann/*[^0-9a-z_.]*"),
+    f" OR length(name) <> length(CAST(name AS BLOB)) OR name NOT GLOB '{valid_glob}'"
+    f" OR name GLOB '{invalid_glob}' OR typeof(bytes) <> 'integer' OR bytes < 0 OR length(sha256) <> 64"
+    for table, valid_glob, invalid_glob in (
+        ("segments", f"segments/{_SIX_DIGITS_GLOB}*.npz", "segments/*[^0-9]*.npz"),
+        ("staged_segments", f"segments/{_SIX_DIGITS_GLOB}*.npz", "segments/*[^0-9]*.npz"),
+        ("built_indexes", f"ann/{_SIX_DIGITS_GLOB}*.[a-z0-9_]*", "ann/*[^0-9a-z_.]*"),
     )
 )
 
-_UNTRUSTED = "Run 'mmsearch repair': it makes the catalog again without that."
+_REPAIR_HINT = "Run 'mmsearch repair': it makes the catalog again without that."
 
 
-def check_readable(rows: Rows, path: Path) -> None:
+def check_readable(db: ReadConnection, path: Path) -> None:
     """Make sure that the schema is this code's own.
 
     Raises:
         SchemaError: It is newer, or older and thus in need of a writer.
         DamagedFileError: It is no catalog, or not as mmsearch makes it.
     """
-    statements = _statements(rows)
-    version = _version(rows, statements, path)
+    statements = _read_statements(db)
+    version = _read_version(db, statements, path)
     expected = len(MIGRATIONS)
     if version > expected:
-        raise _newer(path, version, expected)
+        raise _newer_schema_error(path, version, expected)
     if version == 0:
         # A catalog gets its name when it has a schema.
         raise DamagedFileError(
@@ -80,18 +80,18 @@ def check_readable(rows: Rows, path: Path) -> None:
             found=version,
             expected=expected,
         )
-    _compare(statements, MIGRATIONS, path)
-    refuse_foreign_names(rows)
+    _check_statements(statements, MIGRATIONS, path)
+    check_file_names(db)
 
 
-def refuse_foreign_names(rows: Rows) -> None:
+def check_file_names(db: ReadConnection) -> None:
     """Make sure that every file of vectors that the catalog names is one of an index.
 
     Raises:
         DamagedFileError: One has a name that no writer gives, as ``../../photo.jpg``.
     """
-    for stored in rows.ask(_FOREIGN_NAMES):
-        stored_stamp(*stored)
+    for row in db.query(_INVALID_FILE_NAMES_SQL):
+        parse_file_ref(*row)
 
 
 def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None = None) -> None:
@@ -106,29 +106,33 @@ def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None =
         SchemaError: The schema is newer than the steps.
         DamagedFileError: It is an SQLite database, but no catalog, or not as mmsearch makes it.
     """
-    from mmsearch.catalog.sqlalchemy_engine import reading, rows_of, writing  # noqa: PLC0415 - SQLAlchemy
+    from mmsearch.catalog.sqlalchemy_engine import (  # noqa: PLC0415 - SQLAlchemy
+        as_read_connection,
+        read_transaction,
+        write_transaction,
+    )
 
     steps = MIGRATIONS if migrations is None else migrations
-    with reading(engine) as connection:
-        version = _checked_version(rows_of(connection), steps, path)
+    with read_transaction(engine) as connection:
+        version = _read_checked_version(as_read_connection(connection), steps, path)
     while version < len(steps):
-        with writing(engine) as connection:
-            version = _checked_version(rows_of(connection), steps, path)
+        with write_transaction(engine) as connection:
+            version = _read_checked_version(as_read_connection(connection), steps, path)
             if version < len(steps):
                 version += 1
-                _apply(connection, steps[version - 1], version)
+                _apply_migration(connection, steps[version - 1], version)
 
 
-def _checked_version(rows: Rows, steps: Sequence[Migration], path: Path) -> int:
-    statements = _statements(rows)
-    version = _version(rows, statements, path)
+def _read_checked_version(db: ReadConnection, steps: Sequence[Migration], path: Path) -> int:
+    statements = _read_statements(db)
+    version = _read_version(db, statements, path)
     if version > len(steps):
-        raise _newer(path, version, len(steps))
-    _compare(statements, steps[:version], path)
+        raise _newer_schema_error(path, version, len(steps))
+    _check_statements(statements, steps[:version], path)
     return version
 
 
-def _apply(connection: Connection, step: Migration, number: int) -> None:
+def _apply_migration(connection: Connection, step: Migration, number: int) -> None:
     for statement in step.statements:
         connection.exec_driver_sql(statement)
     connection.exec_driver_sql(
@@ -141,10 +145,10 @@ def _apply(connection: Connection, step: Migration, number: int) -> None:
 # --- is it ours? ---
 
 
-def _statements(rows: Rows) -> frozenset[str]:
+def _read_statements(db: ReadConnection) -> frozenset[str]:
     """Return the statements that make up a schema, but for tables that SQLite makes by itself."""
-    found = rows.ask("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return frozenset(str(sql) for (sql,) in found) - _MADE_BY_SQLITE
+    found = db.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return frozenset(str(sql) for (sql,) in found) - _SQLITE_OWN_TABLES
 
 
 def schema_sha256(statements: Collection[str]) -> str:
@@ -158,10 +162,10 @@ def expected_statements(steps: Sequence[Migration]) -> frozenset[str]:
         for step in steps:
             for statement in step.statements:
                 connection.execute(statement)
-        return _statements(Rows(connection, Path(":memory:")))
+        return _read_statements(ReadConnection(connection, Path(":memory:")))
 
 
-def _compare(statements: frozenset[str], steps: Sequence[Migration], path: Path) -> None:
+def _check_statements(statements: frozenset[str], steps: Sequence[Migration], path: Path) -> None:
     """Refuse a schema that the steps do not make.
 
     Raises:
@@ -170,10 +174,10 @@ def _compare(statements: frozenset[str], steps: Sequence[Migration], path: Path)
     if steps is MIGRATIONS and schema_sha256(statements) == SCHEMA_SHA256:
         return
     expected = expected_statements(steps)
-    for strange in sorted(statements - expected):
-        words = strange.split("(")[0].split()[:8]
+    for unexpected in sorted(statements - expected):
+        description = unexpected.split("(")[0].split()[:8]
         raise DamagedFileError(
-            f"{path} holds what mmsearch did not make: {' '.join(words)[:120]}.", _UNTRUSTED
+            f"{path} holds what mmsearch did not make: {' '.join(description)[:120]}.", _REPAIR_HINT
         )
     for missing in sorted(expected - statements):
         raise DamagedFileError(
@@ -182,14 +186,14 @@ def _compare(statements: frozenset[str], steps: Sequence[Migration], path: Path)
         )
 
 
-def _version(rows: Rows, statements: frozenset[str], path: Path) -> int:
+def _read_version(db: ReadConnection, statements: frozenset[str], path: Path) -> int:
     """How many steps the database has seen; 0 for an empty one.
 
     Not from pragma_user_version: a table of that name would be read in its place.
     """
-    ((version,),) = rows.ask("PRAGMA user_version")
-    ((application,),) = rows.ask("PRAGMA application_id")
-    if application == APPLICATION_ID or not (statements or version or application):
+    ((version,),) = db.query("PRAGMA user_version")
+    ((application_id,),) = db.query("PRAGMA application_id")
+    if application_id == APPLICATION_ID or not (statements or version or application_id):
         return int(version)
     raise DamagedFileError(
         f"{path} is an SQLite database, but not a catalog of mmsearch.",
@@ -197,7 +201,7 @@ def _version(rows: Rows, statements: frozenset[str], path: Path) -> int:
     )
 
 
-def _newer(path: Path, found: int, expected: int) -> SchemaError:
+def _newer_schema_error(path: Path, found: int, expected: int) -> SchemaError:
     return SchemaError(
         f"{path} has schema {found}, of a newer mmsearch; this one knows schemas up to {expected}.",
         "Upgrade mmsearch.",

@@ -9,28 +9,30 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.connection import Rows
+from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.places import below, rest_below
+from mmsearch.catalog.paths import join_path, relative_to
 from mmsearch.core.queries import Filters
-from mmsearch.core.records import BuiltIndex, Identity, KnownFile, Record, Segment
-from mmsearch.core.text_matches import MatchedText, Phrase, TextMatches
-from mmsearch.core.texts import searched_sources
+from mmsearch.core.records import BuiltVectorIndex, FileRecord, Identity, PictureRecord, Segment
+from mmsearch.core.text_matches import MatchedText, TextMatches, TextTerm
+from mmsearch.core.texts import full_text_sources
 from mmsearch.core.types import Ids, Picture, Text
-from mmsearch.storage.layout import stored_stamp
+from mmsearch.storage.layout import parse_file_ref
 
 
-def read_built(rows: Rows) -> BuiltIndex | None:
+def read_built_index(db: ReadConnection) -> BuiltVectorIndex | None:
     """The built index of the newest generation."""
-    found = rows.ask(
+    built_rows = db.query(
         "SELECT plugin, name, bytes, sha256, rows, covers, settings FROM built_indexes"
         " WHERE id = (SELECT built_id FROM generations ORDER BY number DESC LIMIT 1)"
     )
-    if not found:
+    if not built_rows:
         return None
-    plugin, name, size, sha256, count, covers, settings = found[0]
-    return BuiltIndex(plugin, stored_stamp(name, size, sha256), count, covers, json.loads(settings))
+    plugin, name, size, sha256, num_rows, covers, settings = built_rows[0]
+    return BuiltVectorIndex(
+        plugin, parse_file_ref(name, size, sha256), num_rows, covers, json.loads(settings)
+    )
 
 
 class SqliteSnapshot:
@@ -42,42 +44,42 @@ class SqliteSnapshot:
         rows: In a transaction of its own.
     """
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, db: ReadConnection) -> None:
+        self._db = db
         # SQLite's snapshot begins with the first read: this one.
-        newest = rows.ask("SELECT max(number) FROM generations")[0][0]
-        self.generation: int = newest or 0
+        latest = db.query("SELECT max(number) FROM generations")[0][0]
+        self.generation: int = latest or 0
 
     @cached_property
     def identity(self) -> Identity | None:
         """What the index is bound to."""
-        return read_identity(self._rows)
+        return read_identity(self._db)
 
     @cached_property
-    def built(self) -> BuiltIndex | None:
+    def built(self) -> BuiltVectorIndex | None:
         """The built index that covers the older segments."""
-        return read_built(self._rows)
+        return read_built_index(self._db)
 
     @cached_property
-    def tail(self) -> Sequence[Segment]:
+    def unindexed_segments(self) -> Sequence[Segment]:
         """The segments that are in no built index yet, oldest first."""
-        covered = 0 if self.built is None else self.built.covers
-        rows = self._rows.ask(
+        last_covered = 0 if self.built is None else self.built.covers
+        rows = self._db.query(
             "SELECT number, name, bytes, sha256, rows, dim FROM segments"
             " WHERE number > ? ORDER BY number",
-            [covered],
+            [last_covered],
         )
         return tuple(
-            Segment(number, stored_stamp(name, size, sha256), count, dim)
-            for number, name, size, sha256, count, dim in rows
+            Segment(number, parse_file_ref(name, size, sha256), num_rows, dim)
+            for number, name, size, sha256, num_rows, dim in rows
         )
 
     @cached_property
-    def dead_ids(self) -> Ids:
+    def deleted_ids(self) -> Ids:
         """int64, ascending: the pictures that no file holds any more."""
         # A bound 0 would hide from SQLite that this is what the partial index is about.
-        dead = self._rows.ask("SELECT id FROM images WHERE file_count = 0 ORDER BY id")
-        return np.array([number for (number,) in dead], dtype=np.int64)
+        deleted = self._db.query("SELECT id FROM images WHERE file_count = 0 ORDER BY id")
+        return np.array([image_id for (image_id,) in deleted], dtype=np.int64)
 
     @cached_property
     def pictures(self) -> int:
@@ -86,67 +88,67 @@ class SqliteSnapshot:
         Every picture is a row of a segment, so that the sum of the few segments tells their
         number without a look at each.
         """
-        rows = self._rows.ask("SELECT sum(rows) FROM segments")[0][0]
-        return int(rows or 0) - len(self.dead_ids)
+        rows = self._db.query("SELECT sum(rows) FROM segments")[0][0]
+        return int(rows or 0) - len(self.deleted_ids)
 
     @cached_property
     def _full_text(self) -> FullText:
         sources = self.identity.texts if self.identity else ()
-        return FullText(self._rows, searched_sources(sources))
+        return FullText(self._db, full_text_sources(sources))
 
     @property
     def has_texts(self) -> bool:
         """Whether any text can be searched for words, file names aside."""
         return self._full_text.has_texts
 
-    def with_texts(self, ids: Ids) -> NDArray[np.bool_]:
+    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Bool (n,): which pictures have a text that can be searched, file names aside."""
-        return self._full_text.with_texts(ids)
+        return self._full_text.has_text_mask(ids)
 
-    def match(self, phrases: Sequence[Phrase], limit: int, allowed: Ids | None) -> TextMatches:
+    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """The pictures whose texts hold most of the words, ``limit`` at most."""
-        return self._full_text.match(phrases, limit, allowed)
+        return self._full_text.match(terms, limit, allowed)
 
     def matched_texts(
-        self, ids: Sequence[int], phrases: Sequence[Phrase]
+        self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
         """For each picture, the text that holds most of the words; None if no text holds any."""
-        return self._full_text.matched_texts(ids, phrases)
+        return self._full_text.matched_texts(ids, terms)
 
-    def segments_of(self, ids: Sequence[int]) -> dict[int, Segment]:
+    def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """For each of the pictures that can be found, the segment that holds its vectors."""
-        rows = self._rows.ask(
+        rows = self._db.query(
             "SELECT images.id, number, name, bytes, sha256, rows, dim"
             " FROM images JOIN segments ON segments.number = images.segment"
             " WHERE images.id IN (SELECT value FROM json_each(?)) AND file_count > 0",
             [json.dumps(list(ids))],
         )
         return {
-            picture: Segment(number, stored_stamp(name, size, sha256), count, dim)
-            for picture, number, name, size, sha256, count, dim in rows
+            image_id: Segment(segment_number, parse_file_ref(name, size, sha256), num_rows, dim)
+            for image_id, segment_number, name, size, sha256, num_rows, dim in rows
         }
 
-    def file_at(self, path: bytes) -> KnownFile | None:
+    def find_file(self, path: bytes) -> FileRecord | None:
         """What is known of a file by its absolute path; None: it is not in the index."""
-        for root, folder in self._rows.ask("SELECT id, path FROM roots"):
-            rest = rest_below(folder, path)
-            if rest is None:
+        for root_id, folder in self._db.query("SELECT id, path FROM roots"):
+            relative_path = relative_to(folder, path)
+            if relative_path is None:
                 continue
-            for row in self._rows.ask(
+            for row in self._db.query(
                 "SELECT path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key"
                 " FROM files WHERE root_id = ? AND path = ?",
-                [root, rest],
+                [root_id, relative_path],
             ):
-                return KnownFile(*row)
+                return FileRecord(*row)
         return None
 
-    def allowed(self, filters: Filters) -> Ids:
+    def filter_ids(self, filters: Filters) -> Ids:
         """The pictures that can be found and pass; int64, ascending."""
-        from mmsearch.catalog.filters import allowed_ids  # noqa: PLC0415 - costs SQLAlchemy
+        from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - costs SQLAlchemy
 
-        return allowed_ids(self._rows, filters)
+        return filter_ids(self._db, filters)
 
-    def records(self, ids: Sequence[int]) -> list[Record]:
+    def records(self, ids: Sequence[int]) -> list[PictureRecord]:
         """Facts of pictures, in three statements for all of them.
 
         Args:
@@ -159,45 +161,61 @@ class SqliteSnapshot:
         Raises:
             KeyError: An id that never was.
         """
-        wanted = [int(number) for number in ids]
-        found = self._records(json.dumps(sorted(set(wanted))))
-        return [found[number] for number in wanted]
+        requested_ids = [int(image_id) for image_id in ids]
+        records_by_id = self._load_records(json.dumps(sorted(set(requested_ids))))
+        return [records_by_id[image_id] for image_id in requested_ids]
 
-    def _records(self, ids: str) -> dict[int, Record]:
+    def _load_records(self, ids: str) -> dict[int, PictureRecord]:
         """By id; the ids as a list in JSON."""
         texts: dict[int, list[Text]] = {}
-        for image_id, kind, text, language, source in self._rows.ask(
+        for image_id, kind, text, language, source in self._db.query(
             "SELECT image_id, kind, text, language, source FROM texts"
             " WHERE image_id IN (SELECT value FROM json_each(?)) ORDER BY id",
             [ids],
         ):
             texts.setdefault(image_id, []).append(Text(kind, text, language, source))
 
-        places: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
-        for holds, root, path, mtime_ns, size in self._rows.ask(
+        locations: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
+        for holder_id, root, path, mtime_ns, size in self._db.query(
             "SELECT files.image_id, roots.path, files.path, files.mtime_ns, files.size"
             " FROM files JOIN roots ON roots.id = files.root_id"
             " WHERE files.image_id IN (SELECT value FROM json_each(?))",
             [ids],
         ):
-            places.setdefault(holds, []).append((below(root, path), mtime_ns, size, root))
+            locations.setdefault(holder_id, []).append(
+                (join_path(root, path), mtime_ns, size, root)
+            )
 
-        images = self._rows.ask(
+        images = self._db.query(
             "SELECT id, digest, width, height, format, taken_at, camera, latitude, longitude"
             " FROM images WHERE id IN (SELECT value FROM json_each(?))",
             [ids],
         )
-        found = {}
-        for number, digest, width, height, form, taken_at, camera, north, east in images:
-            own = tuple(texts.get(number, ()))
-            picture = Picture(width, height, form, taken_at, own, camera, north, east)
-            found[number] = _record(number, sorted(places.get(number, ())), picture, digest)
-        return found
+        records_by_id = {}
+        for (
+            record_id,
+            digest,
+            width,
+            height,
+            image_format,
+            taken_at,
+            camera,
+            latitude,
+            longitude,
+        ) in images:
+            image_texts = tuple(texts.get(record_id, ()))
+            picture = Picture(
+                width, height, image_format, taken_at, image_texts, camera, latitude, longitude
+            )
+            records_by_id[record_id] = _make_record(
+                record_id, sorted(locations.get(record_id, ())), picture, digest
+            )
+        return records_by_id
 
 
-def _record(
-    number: int, places: list[tuple[bytes, int, int, bytes]], picture: Picture, digest: bytes
-) -> Record:
-    _, mtime_ns, size, root = places[0] if places else (b"", 0, 0, b"")
-    paths = tuple(path for path, *_ in places)
-    return Record(number, paths, picture, mtime_ns, size, root, digest)
+def _make_record(
+    image_id: int, locations: list[tuple[bytes, int, int, bytes]], picture: Picture, digest: bytes
+) -> PictureRecord:
+    _, mtime_ns, size, root = locations[0] if locations else (b"", 0, 0, b"")
+    paths = tuple(path for path, *_ in locations)
+    return PictureRecord(image_id, paths, picture, mtime_ns, size, root, digest)

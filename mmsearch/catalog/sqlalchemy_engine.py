@@ -21,18 +21,18 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from mmsearch.catalog.connection import (
-    Rows,
-    closed_on_error,
+    ReadConnection,
+    close_on_error,
     connect,
-    connect_for_reading,
-    readable_error,
-    readable_errors,
+    connect_read_only,
+    translate_error,
+    translated_errors,
 )
-from mmsearch.catalog.limits import MAINTENANCE_S
+from mmsearch.catalog.timeouts import MAINTENANCE_TIMEOUT_S
 from mmsearch.core.files import create_file
-from mmsearch.storage.failpoints import FaultPoint, reach
+from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
-_BEGIN, _PATH = "mmsearch_begin", "mmsearch_path"
+_BEGIN_OPTION, _PATH_OPTION = "mmsearch_begin", "mmsearch_path"
 
 
 def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
@@ -49,8 +49,8 @@ def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
 
     def open_connection() -> sqlite3.Connection:
         if read_only:
-            return connect_for_reading(path)
-        return _connect_for_writing(path, create=create)
+            return connect_read_only(path)
+        return _connect_writable(path, create=create)
 
     if read_only:
         engine = create_engine("sqlite://", creator=open_connection, poolclass=NullPool)
@@ -58,11 +58,11 @@ def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
         engine = create_engine(
             "sqlite://", creator=open_connection, poolclass=QueuePool, pool_size=2, max_overflow=-1
         )
-    event.listen(engine, "begin", _begin)
-    return _set_up(engine, path)
+    event.listen(engine, "begin", _emit_begin)
+    return _configure(engine, path)
 
 
-def open_state(path: Path) -> Engine:
+def open_pinned_engine(path: Path) -> Engine:
     """Return an engine that reads one state of a catalog until it is disposed of.
 
     Its one connection stays in one transaction, whatever SQLAlchemy begins and ends on it.
@@ -73,11 +73,11 @@ def open_state(path: Path) -> Engine:
     Raises:
         MMSearchError: It cannot be read.
     """
-    with readable_errors(path):
-        connection = connect_for_reading(path)
-        with closed_on_error(connection):
+    with translated_errors(path):
+        connection = connect_read_only(path)
+        with close_on_error(connection):
             # A check may read every row.
-            connection.limit(MAINTENANCE_S)
+            connection.set_timeout(MAINTENANCE_TIMEOUT_S)
             connection.execute("BEGIN")
             # SQLite's snapshot begins with the first read.
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -86,35 +86,35 @@ def open_state(path: Path) -> Engine:
     )
     for name in ("do_commit", "do_rollback"):
         setattr(engine.dialect, name, lambda connection: None)
-    return _set_up(engine, path)
+    return _configure(engine, path)
 
 
-def _set_up(engine: Engine, path: Path) -> Engine:
-    engine.update_execution_options(**{_PATH: path})
-    event.listen(engine, "handle_error", lambda context: _translate(context, path))
+def _configure(engine: Engine, path: Path) -> Engine:
+    engine.update_execution_options(**{_PATH_OPTION: path})
+    event.listen(engine, "handle_error", lambda context: _raise_translated(context, path))
     return engine
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def write_transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes: committed at the end, undone by an exception."""
-    begun = engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin()
-    with _interruptible(), begun as connection:
-        reach(FaultPoint.TRANSACTION_BEGUN)
+    transaction = engine.execution_options(**{_BEGIN_OPTION: "BEGIN IMMEDIATE"}).begin()
+    with _release_lock_on_interrupt(), transaction as connection:
+        hit_failpoint(FailPoint.TRANSACTION_BEGUN)
         yield connection
-        reach(FaultPoint.TRANSACTION_READY)
-    reach(FaultPoint.TRANSACTION_COMMITTED)
+        hit_failpoint(FailPoint.TRANSACTION_READY)
+    hit_failpoint(FailPoint.TRANSACTION_COMMITTED)
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def read_transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction that only reads: from its first read on, it sees one state."""
-    with _interruptible(), engine.connect() as connection:
+    with _release_lock_on_interrupt(), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _release_lock_on_interrupt() -> Iterator[None]:
     """Leave no lock behind when Ctrl-C comes in the midst of a statement.
 
     SQLAlchemy closes the connection then, but SQLite keeps a closed connection, with its locks,
@@ -132,37 +132,37 @@ def _interruptible() -> Iterator[None]:
         raise
 
 
-def rows_of(connection: Connection) -> Rows:
+def as_read_connection(connection: Connection) -> ReadConnection:
     """What is read without SQLAlchemy, in the connection's own transaction."""
     if not connection.in_transaction():
         connection.begin()
     raw = connection.connection.driver_connection
     if not isinstance(raw, sqlite3.Connection):
         raise TypeError("not a connection of sqlite3")
-    return Rows(raw, connection.get_execution_options()[_PATH])
+    return ReadConnection(raw, connection.get_execution_options()[_PATH_OPTION])
 
 
-def empty_wal(engine: Engine) -> None:
+def checkpoint_wal(engine: Engine) -> None:
     """Move everything from the -wal file into the database, unless a reader still needs it."""
     # A disk that fails to read is SQLITE_CORRUPT here: a DatabaseError, no OperationalError.
-    with _raw(engine) as connection, suppress(sqlite3.DatabaseError):
+    with _raw_connection(engine) as connection, suppress(sqlite3.DatabaseError):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def vacuum(engine: Engine) -> None:
     """Write the database again without free pages; killed meanwhile, it stays as it was."""
-    path = engine.get_execution_options()[_PATH]
-    with readable_errors(path), _raw(engine) as connection:
+    path = engine.get_execution_options()[_PATH_OPTION]
+    with translated_errors(path), _raw_connection(engine) as connection:
         # As large as the database: on disk, not in memory.
         connection.execute("PRAGMA temp_store = FILE")
         try:
             connection.execute("VACUUM").close()
         finally:
             connection.execute("PRAGMA temp_store = MEMORY")
-    empty_wal(engine)
+    checkpoint_wal(engine)
 
 
-def copy_database(engine: Engine, path: Path) -> None:
+def backup_database(engine: Engine, path: Path) -> None:
     """Copy one state of a database, page by page, with SQLite's backup API.
 
     https://www.sqlite.org/backup.html: while another connection writes, the copy begins again; it
@@ -174,7 +174,7 @@ def copy_database(engine: Engine, path: Path) -> None:
     """
     # SQLite would let everybody read what it creates.
     create_file(path).close()
-    with _raw(engine) as raw:
+    with _raw_connection(engine) as raw:
         try:
             with closing(sqlite3.connect(path)) as target:
                 raw.backup(target)
@@ -182,33 +182,33 @@ def copy_database(engine: Engine, path: Path) -> None:
                 target.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.OperationalError as error:
             # Damage is no such error: that would be of the source.
-            raise readable_error(error, path) or error from error
+            raise translate_error(error, path) or error from error
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
-def _raw(engine: Engine) -> Iterator[sqlite3.Connection]:
+def _raw_connection(engine: Engine) -> Iterator[sqlite3.Connection]:
     """Yield a connection in no transaction: SQLAlchemy would begin one."""
-    path = engine.get_execution_options()[_PATH]
+    path = engine.get_execution_options()[_PATH_OPTION]
     connection = engine.raw_connection()
     try:
         raw = connection.driver_connection
         if not isinstance(raw, sqlite3.Connection):
             raise TypeError("not a connection of sqlite3")
-        with readable_errors(path):
+        with translated_errors(path):
             yield raw
     finally:
         connection.close()
 
 
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+def _emit_begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN_OPTION, "BEGIN"))
 
 
-def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
-    connection = connect(path, "rwc" if create else "rw", MAINTENANCE_S)
-    with closed_on_error(connection):
+def _connect_writable(path: Path, *, create: bool) -> sqlite3.Connection:
+    connection = connect(path, "rwc" if create else "rw", MAINTENANCE_TIMEOUT_S)
+    with close_on_error(connection):
         connection.execute("PRAGMA foreign_keys = ON")
         # NORMAL would lose commits that were acknowledged when the power goes.
         connection.execute("PRAGMA synchronous = FULL")
@@ -217,9 +217,9 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
     return connection
 
 
-def _translate(context: ExceptionContext, path: Path) -> None:
+def _raise_translated(context: ExceptionContext, path: Path) -> None:
     """Raise what a user can act on in place of SQLite's own error, where there is such a thing."""
     original = context.original_exception
-    readable = readable_error(original, path)
-    if readable is not None:
-        raise readable from original
+    translated = translate_error(original, path)
+    if translated is not None:
+        raise translated from original

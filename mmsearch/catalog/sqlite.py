@@ -23,33 +23,33 @@ from mmsearch.catalog import (
 )
 from mmsearch.catalog.identity import read_identity, write_identity
 from mmsearch.catalog.segment_rows import read_segments
-from mmsearch.catalog.snapshot import SqliteSnapshot, read_built
+from mmsearch.catalog.snapshot import SqliteSnapshot, read_built_index
 from mmsearch.catalog.sqlalchemy_engine import (
-    copy_database,
-    empty_wal,
-    reading,
-    rows_of,
+    as_read_connection,
+    backup_database,
+    checkpoint_wal,
+    read_transaction,
     vacuum,
-    writing,
+    write_transaction,
 )
 from mmsearch.catalog.tables import StagedSegmentRow
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.records import (
-    BuiltIndex,
-    CarriedOver,
+    BuiltVectorIndex,
     EncodedPicture,
     FailedFile,
+    FileRecord,
+    FolderRecord,
     Identity,
-    KnownFile,
-    KnownFolder,
     Root,
-    Run,
+    RunRecord,
+    SalvageResult,
     Segment,
     ShardCommit,
     StoredPicture,
 )
 from mmsearch.core.types import EncoderSpec, Ids
-from mmsearch.storage.failpoints import FaultPoint, reach
+from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 
 class SqliteCatalog:
@@ -57,19 +57,19 @@ class SqliteCatalog:
 
     Args:
         engine: From `open_engine`, with the newest schema. Disposed of by `close`.
-        sealed: The database, if `close` shall seal it: a writer's.
+        checksummed_path: The database, if `close` shall seal it: a writer's.
     """
 
-    def __init__(self, engine: Engine, sealed: Path | None = None) -> None:
+    def __init__(self, engine: Engine, checksummed_path: Path | None = None) -> None:
         self._engine = engine
-        self._sealed = sealed
+        self._checksummed_path = checksummed_path
 
     def identity(self) -> Identity | None:
         """What the index is bound to; None before its first run."""
-        with reading(self._engine) as connection:
-            return read_identity(rows_of(connection))
+        with read_transaction(self._engine) as connection:
+            return read_identity(as_read_connection(connection))
 
-    def bind(self, identity: Identity) -> None:
+    def set_identity(self, identity: Identity) -> None:
         """Set the identity, or replace the part that may change.
 
         That is all but the encoder once there are vectors; a name may change if the fingerprint
@@ -78,18 +78,18 @@ class SqliteCatalog:
         Raises:
             EncoderMismatchError: There are vectors of another encoder.
         """
-        with writing(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             write_identity(connection, identity)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Open the newest generation for reading; it stays as it is until it is closed."""
-        with reading(self._engine) as connection:
-            yield SqliteSnapshot(rows_of(connection))
+        with read_transaction(self._engine) as connection:
+            yield SqliteSnapshot(as_read_connection(connection))
 
     def roots(self) -> list[Root]:
         """The folders that are indexed, oldest first."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return roots.read_roots(connection)
 
     def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
@@ -100,10 +100,10 @@ class SqliteCatalog:
         Args:
             path: Absolute and normal (no ``..``), as the file system's bytes.
         """
-        with writing(self._engine) as connection:
-            found = roots.ensure_root(connection, path)
-        self._seal_roots()
-        return found
+        with write_transaction(self._engine) as connection:
+            root_and_path = roots.ensure_root(connection, path)
+        self._record_roots()
+        return root_and_path
 
     def move_root(self, name: str, path: bytes) -> Root:
         """Point a root at another folder; roots that lie inside that folder are taken over.
@@ -112,69 +112,69 @@ class SqliteCatalog:
             UnknownNameError: There is no root of that name.
             SourceError: Another root covers the folder already.
         """
-        with writing(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             moved = roots.move_root(connection, name, path)
-        self._seal_roots()
+        self._record_roots()
         return moved
 
-    def _seal_roots(self) -> None:
+    def _record_roots(self) -> None:
         """Say in the seal, too, where the pictures are."""
-        if self._sealed is not None:
+        if self._checksummed_path is not None:
             folders = [root.path for root in self.roots()]
-            checksum.open_seal(self._sealed, folders)
+            checksum.mark_dirty(self._checksummed_path, folders)
 
-    def known_files(
-        self, root_id: int, below: bytes, passed: Container[bytes] = ()
-    ) -> dict[bytes, KnownFile]:
+    def list_files_under(
+        self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
+    ) -> dict[bytes, FileRecord]:
         """The files of a root whose relative path is ``below`` or lies beneath it.
 
         Args:
             root_id: The root.
-            below: Relative to it; b"" for all of it.
-            passed: Folders whose own files are left out.
+            subpath: Relative to it; b"" for all of it.
+            skip_folders: Folders whose own files are left out.
         """
-        with reading(self._engine) as connection:
-            return file_state.known_files(connection, root_id, below, passed)
+        with read_transaction(self._engine) as connection:
+            return file_state.list_files_under(connection, root_id, subpath, skip_folders)
 
-    def files_in(self, root_id: int, folder: bytes) -> dict[bytes, KnownFile]:
+    def list_files_in(self, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
         """The files of a root that lie in a folder itself, not beneath it."""
-        with reading(self._engine) as connection:
-            return file_state.files_in(connection, root_id, folder)
+        with read_transaction(self._engine) as connection:
+            return file_state.list_files_in(connection, root_id, folder)
 
-    def count_files(self, root_id: int, below: bytes) -> int:
-        """How many files `known_files` finds."""
-        with reading(self._engine) as connection:
-            return file_state.count_files(connection, root_id, below)
+    def count_files_under(self, root_id: int, subpath: bytes) -> int:
+        """How many files `list_files_under` finds."""
+        with read_transaction(self._engine) as connection:
+            return file_state.count_files_under(connection, root_id, subpath)
 
-    def known_folders(self, root_id: int, below: bytes) -> dict[bytes, KnownFolder]:
+    def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
         """The folders at ``below`` or beneath it in which a run found nothing left to do."""
-        with reading(self._engine) as connection:
-            return file_state.known_folders(connection, root_id, below)
+        with read_transaction(self._engine) as connection:
+            return file_state.load_folder_states(connection, root_id, subpath)
 
-    def remember_folders(
-        self, root_id: int, below: bytes, folders: Mapping[bytes, KnownFolder]
+    def save_folder_states(
+        self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
     ) -> None:
-        """Put folders, by path, in the place of all `known_folders`.
+        """Put folders, by path, in the place of all `load_folder_states`.
 
         They are forgotten as soon as any file of the root changes.
         """
-        with writing(self._engine) as connection:
-            file_state.remember_folders(connection, root_id, below, folders)
+        with write_transaction(self._engine) as connection:
+            file_state.save_folder_states(connection, root_id, subpath, folders)
 
-    def images_of(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+    def find_image_ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """The ids of contents that have a vector, alive or not."""
-        with reading(self._engine) as connection:
-            return commits.images_of(connection, digests)
+        with read_transaction(self._engine) as connection:
+            return commits.find_image_ids(connection, digests)
 
-    def next_numbers(self) -> tuple[int, int]:
+    def next_free_ids(self) -> tuple[int, int]:
         """The first free picture id and the first free segment number."""
-        with reading(self._engine) as connection:
-            return commits.next_numbers(connection)
+        with read_transaction(self._engine) as connection:
+            return commits.next_free_ids(connection)
 
-    def captioned_files(self, root_id: int, below: bytes, table: bytes) -> frozenset[bytes]:
-        """Return the paths of `known_files` for which captions of a table are stored."""
-        with reading(self._engine) as connection:
-            return file_state.captioned_files(connection, root_id, below, table)
+    def list_captioned_files(self, root_id: int, subpath: bytes, table: bytes) -> frozenset[bytes]:
+        """Return the paths of `list_files_under` for which captions of a table are stored."""
+        with read_transaction(self._engine) as connection:
+            return file_state.list_captioned_files(connection, root_id, subpath, table)
 
     def commit_shard(self, shard: ShardCommit) -> int:
         """One transaction, one new generation; committing the same shard twice changes nothing.
@@ -185,191 +185,193 @@ class SqliteCatalog:
         Raises:
             ValueError: The shard contradicts itself or the catalog; a bug, not the user's fault.
         """
-        with writing(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             return commits.commit_shard(connection, shard)
 
-    def living(self, after: int, limit: int) -> list[StoredPicture]:
+    def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
         """Pictures that can be found, whose id is higher than ``after``, by id."""
-        with reading(self._engine) as connection:
-            return texts.living_pictures(connection, after, limit)
+        with read_transaction(self._engine) as connection:
+            return texts.load_live_pictures(connection, after_id, limit)
 
-    def retold(self, limit: int) -> list[StoredPicture]:
+    def stale_texts(self, limit: int) -> list[StoredPicture]:
         """Those whose vectors are of other texts than they have, by id."""
-        with writing(self._engine) as connection:
-            return texts.retold_pictures(connection, limit)
+        with write_transaction(self._engine) as connection:
+            return texts.load_stale_pictures(connection, limit)
 
-    def superseded(self) -> Ids:
+    def superseded_ids(self) -> Ids:
         """Former ids of pictures, which will never be found again; ascending."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return np.array(texts.superseded_ids(connection), dtype=np.int64)
 
     def segments(self) -> list[Segment]:
         """All segments, oldest first."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return read_segments(connection)
 
-    def publish(self, built: BuiltIndex, identity: Identity | None = None) -> int:
+    def publish(self, built: BuiltVectorIndex, identity: Identity | None = None) -> int:
         """Make a built index the one that readers use; returns the generation.
 
         With an identity, in the same transaction, also that: vectors fused otherwise.
         """
-        with writing(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             if identity is not None:
                 write_identity(connection, identity)
             return generations.publish(connection, built)
 
     # --- segments that take the place of all others ---
 
-    def stage(
+    def stage_segment(
         self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
     ) -> None:
         """Note a segment that readers do not see yet, and whose vectors it holds."""
-        with writing(self._engine) as connection:
-            staging.stage(connection, segment, encoder.fingerprint, pictures)
+        with write_transaction(self._engine) as connection:
+            staging.stage_segment(connection, segment, encoder.fingerprint, pictures)
 
-    def staged(self) -> list[Segment]:
+    def list_staged_segments(self) -> list[Segment]:
         """What is staged, oldest first."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return read_segments(connection, StagedSegmentRow)
 
-    def unstage(self) -> None:
+    def discard_staged(self) -> None:
         """Forget what is staged."""
-        with writing(self._engine) as connection:
-            staging.unstage(connection)
+        with write_transaction(self._engine) as connection:
+            staging.discard_staged(connection)
 
-    def unstaged(self, after: int, limit: int) -> list[StoredPicture]:
+    def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
         """Pictures that can be found and are in no staged segment, by id."""
-        with reading(self._engine) as connection:
-            return staging.unstaged_pictures(connection, after, limit)
+        with read_transaction(self._engine) as connection:
+            return staging.load_unstaged_pictures(connection, after_id, limit)
 
-    def adopt(
-        self, built: BuiltIndex | None, identity: Identity, unreadable: Mapping[int, str]
+    def activate_staged(
+        self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
     ) -> None:
         """Put the staged segments in the place of all others, in one transaction.
 
         Raises:
             ValueError: A picture that can be found is neither staged nor unreadable; a bug.
         """
-        with writing(self._engine) as connection:
-            staging.adopt(connection, built, identity, unreadable)
+        with write_transaction(self._engine) as connection:
+            staging.activate_staged(connection, built, identity, unreadable)
 
     def staged_encoder(self) -> str | None:
         """The fingerprint of the encoder of what is staged; None if nothing is."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return staging.staged_encoder(connection)
 
-    def pictures_of(self, number: int) -> list[StoredPicture]:
+    def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
         """The pictures of a segment that can be found, by id."""
-        with reading(self._engine) as connection:
-            return staging.pictures_of(connection, number)
+        with read_transaction(self._engine) as connection:
+            return staging.list_segment_pictures(connection, segment_number)
 
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
         """Take up a segment of a lost catalog again."""
-        with writing(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             staging.restore_segment(connection, segment, pictures)
 
-    def segment_ids(self, number: int) -> Ids:
+    def segment_image_ids(self, segment_number: int) -> Ids:
         """The pictures whose vectors stand in a segment; ascending."""
-        with reading(self._engine) as connection:
-            return np.array(staging.ids_of(connection, number), dtype=np.int64)
+        with read_transaction(self._engine) as connection:
+            return np.array(
+                staging.load_segment_image_ids(connection, segment_number), dtype=np.int64
+            )
 
-    def forget_segment(self, number: int) -> None:
+    def drop_segment(self, segment_number: int) -> None:
         """Drop a segment and its pictures; their files will be tried again."""
-        with writing(self._engine) as connection:
-            staging.forget_segment(connection, number)
+        with write_transaction(self._engine) as connection:
+            staging.drop_segment(connection, segment_number)
 
-    def withdraw_built(self) -> None:
+    def drop_built_index(self) -> None:
         """A generation without a built index."""
-        with writing(self._engine) as connection:
-            staging.withdraw_built(connection)
+        with write_transaction(self._engine) as connection:
+            staging.drop_built_index(connection)
 
     # --- looking after it ---
 
-    def shrink(self) -> None:
+    def vacuum(self) -> None:
         """Give the room of deleted rows back (VACUUM)."""
         vacuum(self._engine)
 
     def copy_to(self, path: Path) -> None:
         """Write one state of the catalog to another file, durably, also while a writer works."""
-        copy_database(self._engine, path)
+        backup_database(self._engine, path)
 
-    def findings(self) -> Iterator[str]:
+    def find_problems(self) -> Iterator[str]:
         """Yield what is proved to be wrong with the catalog, a sentence each."""
-        with reading(self._engine) as connection:
-            yield from integrity.findings(rows_of(connection))
+        with read_transaction(self._engine) as connection:
+            yield from integrity.find_problems(as_read_connection(connection))
 
-    def carry_over(self, damaged: Path, sealed_roots: Sequence[bytes]) -> CarriedOver:
+    def recover_rows(self, damaged: Path, recorded_roots: Sequence[bytes]) -> SalvageResult:
         """Take over every row of a damaged catalog that can be read: roots, files, texts, runs.
 
         Raises:
             InspectionError: It cannot be read for another reason than damage.
         """
-        with closing(salvage.DamagedCatalog(damaged)) as source:
-            return salvage.carry_over(source, self._engine, sealed_roots)
+        with closing(salvage.DamagedCatalog(damaged)) as damaged_catalog:
+            return salvage.recover_rows(damaged_catalog, self._engine, recorded_roots)
 
-    def attach_texts(self) -> None:
+    def reattach_texts(self) -> None:
         """Give texts of tables whose files were lost to a file of the same picture."""
-        with writing(self._engine) as connection:
-            salvage.attach_texts(connection)
+        with write_transaction(self._engine) as connection:
+            salvage.reattach_texts(connection)
 
-    def unfinished_roots(self) -> list[int]:
+    def load_unfinished_roots(self) -> list[int]:
         """Return the ids of the roots whose folders a repair has yet to look through."""
-        with reading(self._engine) as connection:
-            return salvage.unfinished_roots(connection)
+        with read_transaction(self._engine) as connection:
+            return salvage.load_unfinished_roots(connection)
 
-    def note_unfinished_roots(self, ids: Sequence[int]) -> None:
+    def save_unfinished_roots(self, ids: Sequence[int]) -> None:
         """Write down the roots whose folders a repair has yet to look through."""
-        with writing(self._engine) as connection:
-            salvage.note_unfinished_roots(connection, ids)
+        with write_transaction(self._engine) as connection:
+            salvage.save_unfinished_roots(connection, ids)
 
-    def mend(self) -> None:
+    def rebuild_derived(self) -> None:
         """Make what is derived within the catalog again: B-tree indexes and full-text tables."""
-        with writing(self._engine) as connection:
-            integrity.mend(connection)
+        with write_transaction(self._engine) as connection:
+            integrity.rebuild_derived(connection)
 
     def failures(self) -> list[FailedFile]:
         """The files that could not be read, by path."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return file_state.failed_files(connection)
 
     def begin_run(self) -> int:
         """Note that a run began; returns its id."""
-        with writing(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             return runs.begin_run(connection)
 
     def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None:
         """Note how a run ended."""
-        with writing(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             runs.finish_run(connection, run_id, outcome, counts)
 
-    def last_run(self) -> Run | None:
+    def last_run(self) -> RunRecord | None:
         """The run that began last; its outcome is ``running`` if nothing noted its end."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return runs.last_run(connection)
 
     def file_count(self) -> int:
         """Paths of pictures that can be found."""
-        with reading(self._engine) as connection:
-            return file_state.count_found_files(connection)
+        with read_transaction(self._engine) as connection:
+            return file_state.count_indexed_files(connection)
 
     def referenced_files(self) -> set[str]:
         """Names of the segments, staged or not, and of the newest generation's built index."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             segments = read_segments(connection) + read_segments(connection, StagedSegmentRow)
-            names = {segment.stamp.name for segment in segments}
-            built = read_built(rows_of(connection))
-        return names if built is None else names | {built.stamp.name}
+            names = {segment.file_ref.name for segment in segments}
+            built = read_built_index(as_read_connection(connection))
+        return names if built is None else names | {built.file_ref.name}
 
     def close(self) -> None:
         """Close the connections; snapshots must have been closed before. A writer seals."""
-        path, self._sealed = self._sealed, None
+        path, self._checksummed_path = self._checksummed_path, None
         if path is None:
             self._engine.dispose()
             return
         try:
             folders = [root.path for root in self.roots()]
-            empty_wal(self._engine)
+            checkpoint_wal(self._engine)
         finally:
             self._engine.dispose()
-        reach(FaultPoint.CATALOG_CLOSED)
-        checksum.close_seal(path, folders)
+        hit_failpoint(FailPoint.CATALOG_CLOSED)
+        checksum.mark_clean(path, folders)

@@ -26,8 +26,8 @@ from sqlalchemy import (
 
 from mmsearch.catalog import commits, generations, identity, texts
 from mmsearch.catalog.clock import now
-from mmsearch.catalog.segment_rows import segment_values, show_staged
-from mmsearch.catalog.statements import chunks, storable
+from mmsearch.catalog.segment_rows import promote_staged, segment_values
+from mmsearch.catalog.sql_utils import chunks, storable
 from mmsearch.catalog.tables import (
     BuiltIndexRow,
     FileRow,
@@ -38,7 +38,7 @@ from mmsearch.catalog.tables import (
     StagedSegmentRow,
 )
 from mmsearch.core.records import (
-    BuiltIndex,
+    BuiltVectorIndex,
     EncodedPicture,
     Identity,
     Segment,
@@ -46,7 +46,7 @@ from mmsearch.core.records import (
 )
 
 
-def stage(
+def stage_segment(
     connection: Connection, segment: Segment, encoder: str, pictures: Sequence[EncodedPicture]
 ) -> None:
     """Note a segment and whose vectors it holds."""
@@ -63,24 +63,26 @@ def staged_encoder(connection: Connection) -> str | None:
     return connection.execute(select(StagedSegmentRow.encoder).limit(1)).scalar()
 
 
-def unstage(connection: Connection) -> None:
+def discard_staged(connection: Connection) -> None:
     """Forget what is staged."""
     connection.execute(delete(StagedImageRow))
     connection.execute(delete(StagedSegmentRow))
 
 
-def unstaged_pictures(connection: Connection, after: int, limit: int) -> list[StoredPicture]:
+def load_unstaged_pictures(
+    connection: Connection, after_id: int, limit: int
+) -> list[StoredPicture]:
     """Pictures that can be found and are in no staged segment, with a higher id than ``after``."""
     ids = connection.execute(
-        _unstaged().where(ImageRow.id > after).order_by(ImageRow.id).limit(limit)
+        _select_unstaged_ids().where(ImageRow.id > after_id).order_by(ImageRow.id).limit(limit)
     )
-    return texts.stored_pictures(connection, list(ids.scalars()))
+    return texts.load_pictures(connection, list(ids.scalars()))
 
 
-def adopt(
+def activate_staged(
     connection: Connection,
-    built: BuiltIndex | None,
-    bound: Identity,
+    built: BuiltVectorIndex | None,
+    new_identity: Identity,
     unreadable: Mapping[int, str],
 ) -> None:
     """Put the staged segments in the place of all others; pictures in none of them are forgotten.
@@ -88,7 +90,7 @@ def adopt(
     Args:
         connection: Of a transaction that writes.
         built: Of the staged segments; None if there are none.
-        bound: The identity from now on.
+        new_identity: The identity from now on.
         unreadable: Pictures that could not be encoded, and why: their files count as failed.
 
     Raises:
@@ -96,89 +98,91 @@ def adopt(
     """
     for number, reason in unreadable.items():
         connection.execute(
-            update(FileRow).where(FileRow.image_id == number).values(_failed(reason))
+            update(FileRow).where(FileRow.image_id == number).values(_failed_file_values(reason))
         )
-    lost = connection.execute(_unstaged().limit(1)).scalar()
-    if lost is not None:
-        raise ValueError(f"picture {lost} is in no staged segment")
+    missing_id = connection.execute(_select_unstaged_ids().limit(1)).scalar()
+    if missing_id is not None:
+        raise ValueError(f"picture {missing_id} is in no staged segment")
     connection.execute(delete(ImageRow).where(~_is_staged()))
-    former = connection.execute(select(SegmentRow.number)).scalars().all()
-    show_staged(connection)
+    old_segment_numbers = connection.execute(select(SegmentRow.number)).scalars().all()
+    promote_staged(connection)
     staged = StagedImageRow
-    mine = staged.image_id == ImageRow.id
+    same_image = staged.image_id == ImageRow.id
     connection.execute(
         update(ImageRow).values(
-            segment=select(staged.segment).where(mine).scalar_subquery(),
-            texts_digest=select(staged.texts_digest).where(mine).scalar_subquery(),
+            segment=select(staged.segment).where(same_image).scalar_subquery(),
+            texts_digest=select(staged.texts_digest).where(same_image).scalar_subquery(),
         )
     )
-    for part in chunks(former):
-        connection.execute(delete(SegmentRow).where(SegmentRow.number.in_(part)))
-    unstage(connection)
-    identity.replace_identity(connection, bound)
+    for chunk in chunks(old_segment_numbers):
+        connection.execute(delete(SegmentRow).where(SegmentRow.number.in_(chunk)))
+    discard_staged(connection)
+    identity.replace_identity(connection, new_identity)
     if built is None:
-        withdraw_built(connection)
+        drop_built_index(connection)
     else:
         generations.publish(connection, built)
-    _forget_history(connection)
+    _delete_old_generations(connection)
 
 
-def forget_segment(connection: Connection, number: int) -> None:
+def drop_segment(connection: Connection, number: int) -> None:
     """Drop a segment and its pictures; their files count as failed and will be tried again."""
-    ids = ids_of(connection, number)
-    for part in chunks(ids):
+    ids = load_segment_image_ids(connection, number)
+    for chunk in chunks(ids):
         connection.execute(
-            update(FileRow).where(FileRow.image_id.in_(part)).values(_failed("its vector was lost"))
+            update(FileRow)
+            .where(FileRow.image_id.in_(chunk))
+            .values(_failed_file_values("its vector was lost"))
         )
-        connection.execute(delete(StagedImageRow).where(StagedImageRow.image_id.in_(part)))
-        connection.execute(delete(ImageRow).where(ImageRow.id.in_(part)))
+        connection.execute(delete(StagedImageRow).where(StagedImageRow.image_id.in_(chunk)))
+        connection.execute(delete(ImageRow).where(ImageRow.id.in_(chunk)))
     connection.execute(delete(SegmentRow).where(SegmentRow.number == number))
-    withdraw_built(connection)
+    drop_built_index(connection)
 
 
-def pictures_of(connection: Connection, number: int) -> list[StoredPicture]:
+def list_segment_pictures(connection: Connection, segment_number: int) -> list[StoredPicture]:
     """The pictures of a segment that can be found, by id."""
-    return texts.stored_pictures(connection, ids_of(connection, number))
+    return texts.load_pictures(connection, load_segment_image_ids(connection, segment_number))
 
 
-def ids_of(connection: Connection, number: int) -> Sequence[int]:
+def load_segment_image_ids(connection: Connection, number: int) -> Sequence[int]:
     """The pictures whose vectors stand in a segment; ascending."""
-    held = select(ImageRow.id).where(ImageRow.segment == number).order_by(ImageRow.id)
-    return connection.execute(held).scalars().all()
+    statement = select(ImageRow.id).where(ImageRow.segment == number).order_by(ImageRow.id)
+    return connection.execute(statement).scalars().all()
 
 
 def restore_segment(
     connection: Connection, segment: Segment, pictures: Sequence[EncodedPicture]
 ) -> None:
     """Take up a segment of a lost catalog again; of content that is there already, it is newer."""
-    present = commits.images_of(connection, (item.digest for item in pictures))
-    renewed = [replace(item, replaces=present.get(item.digest)) for item in pictures]
-    commits.add_segment(connection, segment, renewed)
+    existing_ids = commits.find_image_ids(connection, (item.digest for item in pictures))
+    replacements = [replace(item, replaces=existing_ids.get(item.digest)) for item in pictures]
+    commits.add_segment(connection, segment, replacements)
     generations.add_generation(connection)
 
 
-def withdraw_built(connection: Connection) -> None:
+def drop_built_index(connection: Connection) -> None:
     """A generation without a built index: readers search the segments until there is one."""
     connection.execute(insert(GenerationRow), {"created_at": now(), "built_id": None})
 
 
-def _forget_history(connection: Connection) -> None:
+def _delete_old_generations(connection: Connection) -> None:
     """The rows of former generations: their files are gone."""
     newest = connection.execute(select(func.max(GenerationRow.number))).scalar()
     connection.execute(
         delete(GenerationRow).where(GenerationRow.number < bindparam("newest")),
         {"newest": newest or 0},
     )
-    kept = exists().where(GenerationRow.built_id == BuiltIndexRow.id)
-    connection.execute(delete(BuiltIndexRow).where(~kept))
+    is_current = exists().where(GenerationRow.built_id == BuiltIndexRow.id)
+    connection.execute(delete(BuiltIndexRow).where(~is_current))
 
 
-def _failed(reason: str) -> dict[str, Any]:
+def _failed_file_values(reason: str) -> dict[str, Any]:
     """Of a file to be read again by the next run."""
     return {"image_id": None, "error": storable(reason), "digest": b""}
 
 
-def _unstaged() -> Select[int]:
+def _select_unstaged_ids() -> Select[int]:
     return select(ImageRow.id).where(ImageRow.file_count > literal_column("0"), ~_is_staged())
 
 

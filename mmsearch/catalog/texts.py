@@ -7,20 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog.full_text import SPACELESS
+from mmsearch.catalog.full_text import UNSEGMENTED_SCRIPTS
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.places import below
-from mmsearch.catalog.sqlalchemy_engine import rows_of
-from mmsearch.catalog.statements import chunks, storable
+from mmsearch.catalog.paths import join_path
+from mmsearch.catalog.sql_utils import chunks, storable
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, TagRow, TextRow
-from mmsearch.core.records import PlacedFile, ShardCommit, StoredPicture, TableTexts
-from mmsearch.core.texts import encoded_texts, texts_digest
+from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit, StoredPicture
+from mmsearch.core.texts import select_encoded_texts, texts_digest
 from mmsearch.core.types import Picture, Text, TextSource
 
-KEYWORDS = "keywords"
+KEYWORDS_KIND = "keywords"
 
 
-Stored = tuple[Text, bytes | None]
+StoredText = tuple[Text, bytes | None]
 """A text of a file, and the table that it comes from; None: no table, or an unknown one."""
 
 
@@ -35,45 +35,46 @@ def insert_texts(
             path of the table that it comes from (None: no table).
     """
     # There is one writer, so the next ids are known, and tags can be written with their texts.
-    highest = connection.execute(select(func.max(TextRow.id))).scalar() or 0
+    max_id = connection.execute(select(func.max(TextRow.id))).scalar() or 0
     texts, tags = [], []
-    for number, (image_id, file_id, text, table) in enumerate(rows, start=highest + 1):
-        words = storable(text.text)
+    for text_id, (image_id, file_id, text, table) in enumerate(rows, start=max_id + 1):
+        value = storable(text.text)
         texts.append(
             {
-                "id": number,
+                "id": text_id,
                 "image_id": image_id,
                 "file_id": file_id,
                 "kind": storable(text.kind),
                 "source": str(text.source),
                 "language": storable(text.language),
-                "text": words,
-                "spaceless": int(bool(SPACELESS.search(words))),
+                "text": value,
+                "spaceless": int(bool(UNSEGMENTED_SCRIPTS.search(value))),
                 "table_path": table,
             }
         )
-        if text.kind == KEYWORDS:
+        if text.kind == KEYWORDS_KIND:
             tags += [
-                {"text_id": number, "image_id": image_id, "tag": tag} for tag in tags_of(words)
+                {"text_id": text_id, "image_id": image_id, "tag": tag}
+                for tag in parse_keywords(value)
             ]
     for model, values in ((TextRow, texts), (TagRow, tags)):
         if values:
             connection.execute(insert(model), values)
 
 
-def tags_of(keywords: str) -> list[str]:
+def parse_keywords(keywords: str) -> list[str]:
     """The keywords of a text of that kind, casefolded."""
-    return sorted({part.strip().casefold() for part in keywords.split(";")} - {""})
+    return sorted({keyword.strip().casefold() for keyword in keywords.split(";")} - {""})
 
 
-def drop_own(connection: Connection, image_ids: Sequence[int]) -> None:
+def delete_embedded_texts(connection: Connection, image_ids: Sequence[int]) -> None:
     """Remove the texts that pictures' own content holds."""
-    for part in chunks(image_ids):
-        own = TextRow.file_id.is_(None) & TextRow.image_id.in_(part)
-        connection.execute(delete(TextRow).where(own))
+    for chunk in chunks(image_ids):
+        is_embedded = TextRow.file_id.is_(None) & TextRow.image_id.in_(chunk)
+        connection.execute(delete(TextRow).where(is_embedded))
 
 
-def put_file_texts(
+def update_file_texts(
     connection: Connection, shard: ShardCommit, image_ids: Mapping[bytes, int]
 ) -> int:
     """Bring the texts of a shard's files up to date; what has not changed is not written.
@@ -81,112 +82,116 @@ def put_file_texts(
     Returns:
         How many captions of tables were removed.
     """
-    paths = [placed.file.path for placed in shard.placed]
+    paths = [placed.file.path for placed in shard.indexed]
     failed = [file.path for file, _, _ in shard.failed]
-    moved = [placed.moved_from for placed in shard.placed if placed.moved_from is not None]
-    ids = _file_ids(connection, shard.root_id, [*paths, *failed, *moved])
-    present = _texts_of_files(connection, list(ids.values()))
-    stale = [ids[path] for path in failed if ids[path] in present]
-    new: list[tuple[int, int | None, Text, bytes | None]] = []
+    moved = [placed.moved_from for placed in shard.indexed if placed.moved_from is not None]
+    ids = _load_file_ids(connection, shard.root_id, [*paths, *failed, *moved])
+    stored_by_file = _load_file_texts(connection, list(ids.values()))
+    stale = [ids[path] for path in failed if ids[path] in stored_by_file]
+    rows: list[tuple[int, int | None, Text, bytes | None]] = []
     removed = 0
-    for placed in shard.placed:
+    for placed in shard.indexed:
         file_id, image_id = ids[placed.file.path], image_ids[placed.digest]
-        there = present.get(file_id, [])
-        earlier = present.get(ids.get(placed.moved_from, 0), [])
-        captions = [said for _, said in (*there, *earlier) if said[0].source == TextSource.TABLE]
-        wanted = _wanted(placed, captions)
-        removed += _removed(captions, wanted)
-        if there != [(image_id, said) for said in wanted]:
+        current = stored_by_file.get(file_id, [])
+        at_old_path = stored_by_file.get(ids.get(placed.moved_from, 0), [])
+        captions = [
+            stored_text
+            for _, stored_text in (*current, *at_old_path)
+            if stored_text[0].source == TextSource.TABLE
+        ]
+        new_texts = _merge_texts(placed, captions)
+        removed += _count_removed(captions, new_texts)
+        if current != [(image_id, stored_text) for stored_text in new_texts]:
             stale.append(file_id)
-            new += [(image_id, file_id, *said) for said in wanted]
-    for part in chunks(stale):
-        connection.execute(delete(TextRow).where(TextRow.file_id.in_(part)))
-    insert_texts(connection, new)
+            rows += [(image_id, file_id, *stored_text) for stored_text in new_texts]
+    for chunk in chunks(stale):
+        connection.execute(delete(TextRow).where(TextRow.file_id.in_(chunk)))
+    insert_texts(connection, rows)
     return removed
 
 
-def _wanted(placed: PlacedFile, captions: Sequence[Stored]) -> list[Stored]:
+def _merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[StoredText]:
     """Return the texts that a file will have, as they come back from the database.
 
     Args:
-        placed: The file.
+        indexed: The file.
         captions: Those that are stored, of all tables.
     """
-    told = placed.table
-    said: list[Stored] = [(text, None) for text in placed.texts]
-    if told is None:
+    table_texts = placed.table
+    merged: list[StoredText] = [(text, None) for text in placed.texts]
+    if table_texts is None:
         tables = list(captions)
     else:
-        tables = [stored for stored in captions if _stays(stored[1], told)]
-        tables += [(text, told.table) for text in told.texts]
+        tables = [stored_text for stored_text in captions if _is_kept(stored_text[1], table_texts)]
+        tables += [(text, table_texts.table) for text in table_texts.texts]
     # In an order that does not depend on which table was given last.
-    said += sorted(tables, key=lambda stored: stored[1] or b"")
-    plain = [
+    merged += sorted(tables, key=lambda stored_text: stored_text[1] or b"")
+    normalized = [
         (
             Text(storable(t.kind), storable(t.text), storable(t.language), TextSource(t.source)),
             table,
         )
-        for t, table in said
+        for t, table in merged
     ]
-    return list(dict.fromkeys(plain))
+    return list(dict.fromkeys(normalized))
 
 
-def _stays(table: bytes | None, told: TableTexts) -> bool:
+def _is_kept(table: bytes | None, table_texts: CaptionTableTexts) -> bool:
     """Return whether a caption of a table stays when another table, or the same one, is read."""
-    if told.table is None:
+    if table_texts.table is None:
         return False
     # Captions of an unknown table stay until any table speaks of the file.
-    return not told.texts if table is None else table != told.table
+    return not table_texts.texts if table is None else table != table_texts.table
 
 
-def _removed(before: Iterable[Stored], after: Iterable[Stored]) -> int:
+def _count_removed(before: Iterable[StoredText], after: Iterable[StoredText]) -> int:
     """Count the captions that no table gives any more, whichever table gave them."""
-    left = {(text.kind, text.text) for text, _ in after if text.source == TextSource.TABLE}
-    return len({(text.kind, text.text) for text, _ in before} - left)
+    remaining = {(text.kind, text.text) for text, _ in after if text.source == TextSource.TABLE}
+    return len({(text.kind, text.text) for text, _ in before} - remaining)
 
 
-def settle(connection: Connection, image_ids: Sequence[int]) -> None:
+def clear_stale(connection: Connection, image_ids: Sequence[int]) -> None:
     """Lower the flag of those pictures whose vectors are of the texts they have."""
-    for part in chunks(_true_to_texts(connection, image_ids)):
-        connection.execute(update(ImageRow).where(ImageRow.id.in_(part)).values(retell=0))
+    for chunk in chunks(_find_unchanged(connection, image_ids)):
+        connection.execute(update(ImageRow).where(ImageRow.id.in_(chunk)).values(retell=0))
 
 
-def retold_pictures(connection: Connection, limit: int) -> list[StoredPicture]:
+def load_stale_pictures(connection: Connection, limit: int) -> list[StoredPicture]:
     """Living pictures whose vectors are of other texts than they have, by id.
 
     Flags that were raised for nothing are lowered on the way.
     """
-    flagged = (
+    statement = (
         select(ImageRow.id)
         .where(ImageRow.retell == 1, ImageRow.file_count > 0)
         .order_by(ImageRow.id)
     )
-    settle(connection, list(connection.execute(flagged).scalars()))
-    return stored_pictures(connection, list(connection.execute(flagged.limit(limit)).scalars()))
+    clear_stale(connection, list(connection.execute(statement).scalars()))
+    return load_pictures(connection, list(connection.execute(statement.limit(limit)).scalars()))
 
 
 def superseded_ids(connection: Connection) -> Sequence[int]:
     """Former ids of pictures, in whose place others stand; ascending."""
-    former = select(ImageRow.id).where(ImageRow.superseded == 1).order_by(ImageRow.id)
-    return connection.execute(former).scalars().all()
+    statement = select(ImageRow.id).where(ImageRow.superseded == 1).order_by(ImageRow.id)
+    return connection.execute(statement).scalars().all()
 
 
-def living_pictures(connection: Connection, after: int, limit: int) -> list[StoredPicture]:
+def load_live_pictures(connection: Connection, after_id: int, limit: int) -> list[StoredPicture]:
     """Pictures that can be found, with a higher id than ``after``, by id."""
-    living = (
+    statement = (
         select(ImageRow.id)
-        .where(ImageRow.id > after, ImageRow.file_count > 0)
+        .where(ImageRow.id > after_id, ImageRow.file_count > 0)
         .order_by(ImageRow.id)
         .limit(limit)
     )
-    return stored_pictures(connection, list(connection.execute(living).scalars()))
+    return load_pictures(connection, list(connection.execute(statement).scalars()))
 
 
-def stored_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPicture]:
+def load_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPicture]:
     """Living pictures with their texts and one file each, in the order of their ids."""
-    texts = _texts_of(connection, ids)
-    found: dict[int, StoredPicture] = {}
-    for part in chunks(ids):
+    texts = _load_texts(connection, ids)
+    pictures: dict[int, StoredPicture] = {}
+    for chunk in chunks(ids):
         rows = connection.execute(
             select(
                 ImageRow.id,
@@ -207,60 +212,66 @@ def stored_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPi
             )
             .join(FileRow, FileRow.image_id == ImageRow.id)
             .join(RootRow, RootRow.id == FileRow.root_id)
-            .where(ImageRow.id.in_(part))
+            .where(ImageRow.id.in_(chunk))
             .order_by(ImageRow.id, FileRow.id)
         )
-        for number, digest, segment, *facts, root, path, size, mtime_ns, told in rows:
-            width, height, form, taken_at, camera, north, east = facts
-            own = tuple(texts.get(number, ()))
-            picture = Picture(width, height, form, taken_at, own, camera, north, east)
-            place = below(root, path)
-            found.setdefault(
-                number,
-                StoredPicture(number, digest, picture, segment, place, size, mtime_ns, told),
+        for image_id, digest, segment, *metadata, root, path, size, mtime_ns, stored_digest in rows:
+            width, height, image_format, taken_at, camera, latitude, longitude = metadata
+            image_texts = tuple(texts.get(image_id, ()))
+            picture = Picture(
+                width, height, image_format, taken_at, image_texts, camera, latitude, longitude
             )
-    return list(found.values())
+            absolute_path = join_path(root, path)
+            pictures.setdefault(
+                image_id,
+                StoredPicture(
+                    image_id, digest, picture, segment, absolute_path, size, mtime_ns, stored_digest
+                ),
+            )
+    return list(pictures.values())
 
 
-def _true_to_texts(connection: Connection, image_ids: Sequence[int]) -> list[int]:
+def _find_unchanged(connection: Connection, image_ids: Sequence[int]) -> list[int]:
     """Those whose flag is raised though the digest of their texts is the one that is stored."""
-    identity = read_identity(rows_of(connection))
+    identity = read_identity(as_read_connection(connection))
     sources = identity.texts if identity else ()
-    settled = []
-    for part in chunks(image_ids):
+    unchanged_ids = []
+    for chunk in chunks(image_ids):
         rows = connection.execute(
             select(ImageRow.id, ImageRow.texts_digest).where(
-                ImageRow.id.in_(part), ImageRow.retell == 1
+                ImageRow.id.in_(chunk), ImageRow.retell == 1
             )
         )
-        stored: dict[int, bytes] = {row.id: row.texts_digest for row in rows}
-        texts = _texts_of(connection, list(stored))
-        for number, digest in stored.items():
-            now = texts_digest(encoded_texts(texts.get(number, ()), sources))
-            if now == digest:
-                settled.append(number)
-    return settled
+        stored_digests: dict[int, bytes] = {row.id: row.texts_digest for row in rows}
+        texts = _load_texts(connection, list(stored_digests))
+        for image_id, digest in stored_digests.items():
+            current_digest = texts_digest(select_encoded_texts(texts.get(image_id, ()), sources))
+            if current_digest == digest:
+                unchanged_ids.append(image_id)
+    return unchanged_ids
 
 
-def _texts_of(connection: Connection, image_ids: Sequence[int]) -> dict[int, list[Text]]:
-    found: dict[int, list[Text]] = {}
-    for part in chunks(image_ids):
+def _load_texts(connection: Connection, image_ids: Sequence[int]) -> dict[int, list[Text]]:
+    texts_by_image: dict[int, list[Text]] = {}
+    for chunk in chunks(image_ids):
         rows = connection.execute(
             select(TextRow.image_id, TextRow.kind, TextRow.text, TextRow.language, TextRow.source)
-            .where(TextRow.image_id.in_(part))
+            .where(TextRow.image_id.in_(chunk))
             .order_by(TextRow.id)
         )
         for image_id, kind, text, language, source in rows:
-            found.setdefault(image_id, []).append(Text(kind, text, language, TextSource(source)))
-    return found
+            texts_by_image.setdefault(image_id, []).append(
+                Text(kind, text, language, TextSource(source))
+            )
+    return texts_by_image
 
 
-def _texts_of_files(
+def _load_file_texts(
     connection: Connection, file_ids: Sequence[int]
-) -> dict[int, list[tuple[int, Stored]]]:
+) -> dict[int, list[tuple[int, StoredText]]]:
     """For each file the picture of each of its texts, and the text."""
-    found: dict[int, list[tuple[int, Stored]]] = {}
-    for part in chunks(file_ids):
+    texts_by_file: dict[int, list[tuple[int, StoredText]]] = {}
+    for chunk in chunks(file_ids):
         rows = connection.execute(
             select(
                 TextRow.file_id,
@@ -271,25 +282,25 @@ def _texts_of_files(
                 TextRow.source,
                 TextRow.table_path,
             )
-            .where(TextRow.file_id.in_(part))
+            .where(TextRow.file_id.in_(chunk))
             .order_by(TextRow.id)
         )
         for file_id, image_id, kind, text, language, source, table in rows:
             if file_id is not None:
-                own = Text(kind, text, language, TextSource(source))
-                found.setdefault(file_id, []).append((image_id, (own, table)))
-    return found
+                file_text = Text(kind, text, language, TextSource(source))
+                texts_by_file.setdefault(file_id, []).append((image_id, (file_text, table)))
+    return texts_by_file
 
 
-def _file_ids(
+def _load_file_ids(
     connection: Connection, root_id: int, paths: Sequence[bytes]
 ) -> dict[bytes | None, int]:
-    found: dict[bytes | None, int] = {}
-    for part in chunks(sorted(set(paths))):
+    ids_by_path: dict[bytes | None, int] = {}
+    for chunk in chunks(sorted(set(paths))):
         rows = connection.execute(
             select(FileRow.path, FileRow.id).where(
-                FileRow.root_id == root_id, FileRow.path.in_(part)
+                FileRow.root_id == root_id, FileRow.path.in_(chunk)
             )
         )
-        found.update((path, number) for path, number in rows)
-    return found
+        ids_by_path.update((path, file_id) for path, file_id in rows)
+    return ids_by_path

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from mmsearch.storage.atomic import open_index_file
 
-_HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
+_HEADER_STRUCT, _FRAME_HEADER_STRUCT = struct.Struct(">8I"), struct.Struct(">6I")
 _LITTLE_ENDIAN, _BIG_ENDIAN = 0x377F0682, 0x377F0683
-_PAGE_SIZE_AT, _LARGEST_PAGE = 16, 65536
-_WORD = 0xFFFFFFFF
+_PAGE_SIZE_OFFSET, _MAX_PAGE_BYTES = 16, 65536
+_UINT32_MASK = 0xFFFFFFFF
 
-Sums = tuple[int, int]
+Checksum = tuple[int, int]
 
 
-def commits_passed_over(catalog: Path) -> int:
+def count_unreadable_commits(catalog: Path) -> int:
     """How many commits stand behind the first frame that SQLite will not read.
 
     None does after a writer was merely killed. One may, after the power went in the midst of a
@@ -36,41 +36,47 @@ def commits_passed_over(catalog: Path) -> int:
             content = file.read()
     except FileNotFoundError:
         return 0
-    frames = list(_frames(content, _page_size(catalog)))
+    frames = list(_split_frames(content, _page_size(catalog)))
     if not frames:
         return 0
-    header = _HEADER.unpack_from(content)
-    order = "<" if header[0] == _LITTLE_ENDIAN else ">"
-    sums = _added((0, 0), content[:24], order)
-    if header[0] in (_LITTLE_ENDIAN, _BIG_ENDIAN) and sums == header[6:8]:
+    header = _HEADER_STRUCT.unpack_from(content)
+    byte_order = "<" if header[0] == _LITTLE_ENDIAN else ">"
+    checksum = _update_checksum((0, 0), content[:24], byte_order)
+    if header[0] in (_LITTLE_ENDIAN, _BIG_ENDIAN) and checksum == header[6:8]:
         salts = header[4:6]
-        readable = _readable(frames, salts, sums, order)
+        num_readable = _count_readable(frames, salts, checksum, byte_order)
     else:
-        salts = _FRAME.unpack_from(frames[0])[2:4]
-        readable = 0
-    return sum(_is_commit(frame, salts) for frame in frames[readable:])
+        salts = _FRAME_HEADER_STRUCT.unpack_from(frames[0])[2:4]
+        num_readable = 0
+    return sum(_is_commit(frame, salts) for frame in frames[num_readable:])
 
 
 def _page_size(catalog: Path) -> int:
     with open_index_file(catalog) as file:
-        file.seek(_PAGE_SIZE_AT)
+        file.seek(_PAGE_SIZE_OFFSET)
         size = int.from_bytes(file.read(2), "big")
-    return _LARGEST_PAGE if size == 1 else size
+    return _MAX_PAGE_BYTES if size == 1 else size
 
 
-def _frames(content: bytes, page_size: int) -> Iterator[bytes]:
+def _split_frames(content: bytes, page_size: int) -> Iterator[bytes]:
     """Whole frames; one that was cut short by a kill is none."""
-    size = _FRAME.size + page_size
-    for start in range(_HEADER.size, len(content) - size + 1, size):
+    size = _FRAME_HEADER_STRUCT.size + page_size
+    for start in range(_HEADER_STRUCT.size, len(content) - size + 1, size):
         yield content[start : start + size]
 
 
-def _readable(frames: Sequence[bytes], salts: Sequence[int], sums: Sums, order: str) -> int:
+def _count_readable(
+    frames: Sequence[bytes], salts: Sequence[int], checksum: Checksum, byte_order: str
+) -> int:
     """How many frames SQLite reads."""
     for count, frame in enumerate(frames):
-        facts = _FRAME.unpack_from(frame)
-        sums = _added(_added(sums, frame[:8], order), frame[_FRAME.size :], order)
-        if facts[2:4] != salts or facts[4:6] != sums:
+        fields = _FRAME_HEADER_STRUCT.unpack_from(frame)
+        checksum = _update_checksum(
+            _update_checksum(checksum, frame[:8], byte_order),
+            frame[_FRAME_HEADER_STRUCT.size :],
+            byte_order,
+        )
+        if fields[2:4] != salts or fields[4:6] != checksum:
             return count
     return len(frames)
 
@@ -80,14 +86,14 @@ def _is_commit(frame: bytes, salts: Sequence[int]) -> bool:
 
     Those have two other salts, and a changed byte changes one.
     """
-    _, pages_after_commit, first, second, _, _ = _FRAME.unpack_from(frame)
-    return bool(pages_after_commit) and (first == salts[0] or second == salts[1])
+    _, pages_after_commit, salt_1, salt_2, _, _ = _FRAME_HEADER_STRUCT.unpack_from(frame)
+    return bool(pages_after_commit) and (salt_1 == salts[0] or salt_2 == salts[1])
 
 
-def _added(sums: Sums, content: bytes, order: str) -> Sums:
-    first, second = sums
-    words = iter(struct.unpack(f"{order}{len(content) // 4}I", content))
-    for even, odd in zip(words, words, strict=True):
-        first = (first + even + second) & _WORD
-        second = (second + odd + first) & _WORD
-    return first, second
+def _update_checksum(checksum: Checksum, content: bytes, byte_order: str) -> Checksum:
+    sum_1, sum_2 = checksum
+    uint32_values = iter(struct.unpack(f"{byte_order}{len(content) // 4}I", content))
+    for even, odd in zip(uint32_values, uint32_values, strict=True):
+        sum_1 = (sum_1 + even + sum_2) & _UINT32_MASK
+        sum_2 = (sum_2 + odd + sum_1) & _UINT32_MASK
+    return sum_1, sum_2

@@ -36,7 +36,7 @@ app.command("optimize")(optimize.optimize)
 app.command("query", cls=search.QueryCommand)(search.query)
 app.command("similar")(search.similar)
 app.command("serve")(serve.serve)
-app.command("mcp")(mcp.assist)
+app.command("mcp")(mcp.serve_mcp)
 app.command("eval")(evaluate.evaluate)
 app.command("status")(manage.status)
 app.command("list")(manage.list_all)
@@ -50,14 +50,14 @@ app.add_typer(manage.roots_app, name="roots")
 app.add_typer(models.app, name="models")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(value: bool) -> None:
+    if value:
         typer.echo(f"mmsearch {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _options(
+def _global_options(
     version: Annotated[
         bool,
         typer.Option(

@@ -11,18 +11,18 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
-from mmsearch.cli.output import date_of, relative
+from mmsearch.cli.output import hit_date, relative_to_cwd
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 from mmsearch.core.requests import Hit, SearchResult
 
 THUMBNAIL_PX = 256
 MARGIN_PX = 12
-CAPTION_PX = 40
+CAPTION_HEIGHT_PX = 40
 COLUMNS = 5
 
 
-def write_sheet(path: Path, index: Index, result: SearchResult) -> None:
+def write_contact_sheet(path: Path, index: Index, result: SearchResult) -> None:
     """Write the hits with ranks, scores and names.
 
     Args:
@@ -37,9 +37,9 @@ def write_sheet(path: Path, index: Index, result: SearchResult) -> None:
         raise UsageError(f"There is no folder {path.parent} for the contact sheet.")
     suffix = path.suffix.lower()
     if suffix in (".html", ".htm"):
-        path.write_text(_page(index, result), encoding="utf-8")
+        path.write_text(_render_html(index, result), encoding="utf-8")
     elif suffix in (".png", ".jpg", ".jpeg", ".webp"):
-        _picture(index, result).save(path)
+        _render_image(index, result).save(path)
     else:
         raise UsageError(
             f"A contact sheet cannot be written as {path.suffix or path.name!r}.",
@@ -47,29 +47,33 @@ def write_sheet(path: Path, index: Index, result: SearchResult) -> None:
         )
 
 
-def _picture(index: Index, result: SearchResult) -> Image.Image:
+def _render_image(index: Index, result: SearchResult) -> Image.Image:
     hits = result.hits
     columns = max(1, min(COLUMNS, len(hits)))
     rows = -(-len(hits) // columns)
     cell = THUMBNAIL_PX + MARGIN_PX
-    head = CAPTION_PX + MARGIN_PX
+    header_height = CAPTION_HEIGHT_PX + MARGIN_PX
     width = max(columns * cell + MARGIN_PX, 2 * cell)
-    sheet = Image.new("RGB", (width, head + rows * (cell + CAPTION_PX) + MARGIN_PX), "white")
+    sheet = Image.new(
+        "RGB", (width, header_height + rows * (cell + CAPTION_HEIGHT_PX) + MARGIN_PX), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     title, caption = ImageFont.load_default(20), ImageFont.load_default(13)
-    _text(draw, (MARGIN_PX, MARGIN_PX), display_path(result.query), title, width - 2 * MARGIN_PX)
-    for place, hit in enumerate(hits):
-        row, column = divmod(place, columns)
-        left, top = MARGIN_PX + column * cell, head + row * (cell + CAPTION_PX)
-        _thumbnail(sheet, index, hit, left, top)
+    _draw_text(
+        draw, (MARGIN_PX, MARGIN_PX), display_path(result.query), title, width - 2 * MARGIN_PX
+    )
+    for position, hit in enumerate(hits):
+        row, column = divmod(position, columns)
+        left, top = MARGIN_PX + column * cell, header_height + row * (cell + CAPTION_HEIGHT_PX)
+        _paste_thumbnail(sheet, index, hit, left, top)
         line = f"{hit.rank}.  {hit.score:.3f}"
-        _text(draw, (left, top + THUMBNAIL_PX + 4), line, caption, THUMBNAIL_PX)
+        _draw_text(draw, (left, top + THUMBNAIL_PX + 4), line, caption, THUMBNAIL_PX)
         name = display_path(hit.path.name)
-        _text(draw, (left, top + THUMBNAIL_PX + 20), name, caption, THUMBNAIL_PX, "#666666")
+        _draw_text(draw, (left, top + THUMBNAIL_PX + 20), name, caption, THUMBNAIL_PX, "#666666")
     return sheet
 
 
-def _thumbnail(sheet: Image.Image, index: Index, hit: Hit, left: int, top: int) -> None:
+def _paste_thumbnail(sheet: Image.Image, index: Index, hit: Hit, left: int, top: int) -> None:
     content = index.thumbnail(hit, THUMBNAIL_PX)
     if content is None:
         corner = (left + THUMBNAIL_PX, top + THUMBNAIL_PX)
@@ -81,9 +85,9 @@ def _thumbnail(sheet: Image.Image, index: Index, hit: Hit, left: int, top: int) 
         sheet.paste(thumbnail, (x, y))
 
 
-def _text(
+def _draw_text(
     draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
+    position: tuple[int, int],
     text: str,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     width_px: int,
@@ -94,10 +98,10 @@ def _text(
         while text and draw.textlength(text + "...", font=font) > width_px:
             text = text[:-1]
         text += "..."
-    draw.text(place, text, fill=fill, font=font)
+    draw.text(position, text, fill=fill, font=font)
 
 
-def _page(index: Index, result: SearchResult) -> str:
+def _render_html(index: Index, result: SearchResult) -> str:
     query = html.escape(display_path(result.query))
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -118,33 +122,33 @@ small {{ color: #666; overflow-wrap: anywhere }}
 <body>
 <main>
 <h1>{query}</h1>
-<p>{len(result.hits)} of {result.pictures:,} pictures, found with {_escaped(result.encoder)}.</p>
+<p>{len(result.hits)} of {result.pictures:,} pictures, found with {_escape(result.encoder)}.</p>
 <ol>
-{"".join(_items(index, result.hits))}</ol>
+{"".join(_render_items(index, result.hits))}</ol>
 </main>
 </body>
 </html>
 """
 
 
-def _escaped(value: object) -> str:
+def _escape(value: object) -> str:
     """As text of a page: a catalog may be anybody's, and hold texts where numbers belong."""
     return html.escape(display_path(str(value)))
 
 
-def _items(index: Index, hits: Sequence[Hit]) -> list[str]:
+def _render_items(index: Index, hits: Sequence[Hit]) -> list[str]:
     items = []
     for hit in hits:
         content = index.thumbnail(hit, 2 * THUMBNAIL_PX)
-        name = html.escape(display_path(relative(hit.path)))
-        shown = '<span class="none"></span>'
+        name = html.escape(display_path(relative_to_cwd(hit.path)))
+        thumbnail_html = '<span class="none"></span>'
         if content:
-            source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+            data_uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
             link = html.escape(hit.path.as_uri())
-            shown = f'<a href="{link}"><img src="{source}" alt="{name}"></a>'
+            thumbnail_html = f'<a href="{link}"><img src="{data_uri}" alt="{name}"></a>'
         items.append(
-            f"<li>{shown}<div><b>{hit.rank}.</b> {hit.score:.3f}</div>"
-            f"<small>{name}<br>{_escaped(hit.width)}&times;{_escaped(hit.height)}, "
-            f"{_escaped(date_of(hit))}</small></li>\n"
+            f"<li>{thumbnail_html}<div><b>{hit.rank}.</b> {hit.score:.3f}</div>"
+            f"<small>{name}<br>{_escape(hit.width)}&times;{_escape(hit.height)}, "
+            f"{_escape(hit_date(hit))}</small></li>\n"
         )
     return items

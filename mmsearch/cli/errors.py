@@ -9,9 +9,9 @@ from typing import Any
 from mmsearch.cli.output import warn
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.io_errors import readable_os_error
+from mmsearch.core.io_errors import to_storage_error
 
-SKIPPED, UNKNOWN, INTERRUPTED = 3, 4, 130
+EXIT_SKIPPED, EXIT_UNKNOWN, EXIT_INTERRUPTED = 3, 4, 130
 
 
 def run_command(app: Callable[[], object]) -> int:
@@ -25,23 +25,23 @@ def run_command(app: Callable[[], object]) -> int:
     """
     try:
         code = app()
-    except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else 0
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else 0
     except KeyboardInterrupt:
         warn("Interrupted.")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except Exception as error:
         if hasattr(error, "format_message"):
-            return _refuse_arguments(error)
+            return _report_usage_error(error)
         if os.environ.get("MMSEARCH_TRACEBACK"):
             raise
-        known = error if isinstance(error, MMSearchError) else readable_os_error(error)
-        warn(f"Error: {_sentence(known or error)}")
-        return known.exit_code if known else 1
+        expected_error = error if isinstance(error, MMSearchError) else to_storage_error(error)
+        warn(f"Error: {_format_error(expected_error or error)}")
+        return expected_error.exit_code if expected_error else 1
     return code if isinstance(code, int) else 0
 
 
-def _refuse_arguments(error: Any) -> int:
+def _report_usage_error(error: Any) -> int:
     """Say what is wrong with the command line.
 
     Args:
@@ -54,40 +54,42 @@ def _refuse_arguments(error: Any) -> int:
     if type(error).__name__ != "NoArgsIsHelpError":
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "mmsearch"
-        said = display_path(_arguments_error(error)).rstrip(".")
-        warn(f"Error: {said}{'' if said.endswith('?') else '.'} See '{command} --help'.")
+        message = display_path(_format_usage_error(error)).rstrip(".")
+        warn(f"Error: {message}{'' if message.endswith('?') else '.'} See '{command} --help'.")
     exit_code: int = error.exit_code
     return exit_code
 
 
-def _arguments_error(error: Any) -> str:
+def _format_usage_error(error: Any) -> str:
     kind, parameter = type(error).__name__, getattr(error, "param", None)
     if kind == "MissingParameter":
-        return f"{_name_of(parameter)} is missing"
+        return f"{_parameter_name(parameter)} is missing"
     if kind == "NoSuchOption":
-        near = error.possibilities
-        suggestion = f". Did you mean {' or '.join(sorted(near))}?" if near else ""
+        suggestions = error.possibilities
+        suggestion = f". Did you mean {' or '.join(sorted(suggestions))}?" if suggestions else ""
         return f"There is no option {error.option_name}{suggestion}"
-    wrong = getattr(error.__cause__, "errors", None)
-    if wrong is not None:
-        from mmsearch.core.validation import validation_sentence
+    list_errors = getattr(error.__cause__, "errors", None)
+    if list_errors is not None:
+        from mmsearch.core.validation import format_validation_error
 
-        return "; ".join(validation_sentence(_name_of(parameter), each) for each in wrong())
+        return "; ".join(
+            format_validation_error(_parameter_name(parameter), detail) for detail in list_errors()
+        )
     if kind == "BadParameter":
-        name = error.param_hint or _name_of(parameter)
+        name = error.param_hint or _parameter_name(parameter)
         return f"{name}{' ' if error.message.startswith('must ') else ': '}{error.message}"
-    sentence: str = error.format_message()
-    return sentence
+    message: str = error.format_message()
+    return message
 
 
-def _name_of(parameter: Any) -> str:
+def _parameter_name(parameter: Any) -> str:
     """Return the longest name of an option; that of an argument in capitals."""
     if parameter.param_type_name == "option":
         return str(max(parameter.opts, key=len))
     return str(parameter.name).upper()
 
 
-def _sentence(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     if isinstance(error, MMSearchError):
         return display_path(str(error))
     return (

@@ -90,101 +90,121 @@ def evaluate(
         raise UsageError(
             f"Unknown order of ties {ties!r}.", f"Choose one of: {', '.join(evaluate.Ties)}."
         )
-    order = evaluate.Ties(ties)
-    asked = evaluate.CaptionedSet(captions, query_column, template, split)
-    base = evaluate.SearchSettings(mode, blend, tuple(prompt) if prompt else None)
-    trials = [("", name, base), *(_trial(text, name, base) for text in compare or [])]
-    found: dict[str, Evaluation] = {}
+    tie_order = evaluate.Ties(ties)
+    captioned_set = evaluate.CaptionedSet(captions, query_column, template, split)
+    base_settings = evaluate.SearchSettings(mode, blend, tuple(prompt) if prompt else None)
+    trials = [
+        ("", name, base_settings),
+        *(_parse_trial(text, name, base_settings) for text in compare or []),
+    ]
+    evaluations: dict[str, Evaluation] = {}
     for label, index_name, settings in trials:
         with open_index(index_name, home) as index:
-            found[label or index_name] = evaluate.rate(
-                index, asked, settings, depth, _counter(label or index_name), order
+            evaluations[label or index_name] = evaluate.evaluate_index(
+                index,
+                captioned_set,
+                settings,
+                depth,
+                _make_progress_callback(label or index_name),
+                tie_order,
             )
-    first, *others = found
-    paired = {other: evaluate.compare(found[first], found[other]) for other in others}
+    baseline, *others = evaluations
+    comparisons = {
+        other: evaluate.compare(evaluations[baseline], evaluations[other]) for other in others
+    }
     if as_json:
         print_json(
             {
                 "set": captions,
                 "ties": ties,
                 "evaluations": {
-                    label: {"queries": own.queries, "depth": own.depth, "metrics": own.metrics}
-                    for label, own in found.items()
+                    label: {
+                        "queries": evaluation.queries,
+                        "depth": evaluation.depth,
+                        "metrics": evaluation.metrics,
+                    }
+                    for label, evaluation in evaluations.items()
                 },
-                "compared_with": first,
-                "comparisons": paired,
+                "compared_with": baseline,
+                "comparisons": comparisons,
             }
         )
     else:
-        _print_tables(found, paired)
+        _print_tables(evaluations, comparisons)
     if plot is not None:
-        evaluate.plot(found, plot, captions.name)
+        evaluate.plot(evaluations, plot, captions.name)
         warn(f"Plot: {plot}")
 
 
 def _print_tables(
-    found: Mapping[str, Evaluation], paired: Mapping[str, Mapping[str, Comparison]]
+    evaluations: Mapping[str, Evaluation], comparisons: Mapping[str, Mapping[str, Comparison]]
 ) -> None:
-    first = next(iter(found.values()))
+    baseline = next(iter(evaluations.values()))
     rows = [
-        (label, metric, *_shown(metric, own.metrics[metric], own.depth))
-        for label, own in found.items()
-        for metric in own.metrics
+        (label, metric, *_format_estimate(metric, results.metrics[metric], results.depth))
+        for label, results in evaluations.items()
+        for metric in results.metrics
     ]
-    warn(f"{first.queries:,} queries, {first.depth:,} hits looked at; {first.ties.in_words}.")
+    warn(
+        f"{baseline.queries:,} queries, {baseline.depth:,} hits looked at; {baseline.ties.description}."
+    )
     print_table("", ["what", "metric", "value>", "95% interval"], rows)
     differences = [
         (
             label,
             metric,
-            f"{c.difference.value:+.3f}",
-            f"[{c.difference.low:+.3f}, {c.difference.high:+.3f}]",
-            f"{c.p_value:.4f}",
+            f"{comparison.difference.value:+.3f}",
+            f"[{comparison.difference.low:+.3f}, {comparison.difference.high:+.3f}]",
+            f"{comparison.p_value:.4f}",
         )
-        for label, own in paired.items()
-        for metric, c in own.items()
+        for label, results in comparisons.items()
+        for metric, comparison in results.items()
     ]
     if differences:
         sys.stdout.write("\n")
-        title = f"against {next(iter(found))}, query by query"
+        title = f"against {next(iter(evaluations))}, query by query"
         print_table(title, ["what", "metric", "difference>", "95% interval", "p>"], differences)
 
 
-def _shown(metric: str, estimate: Estimate, depth: int) -> tuple[str, str]:
+def _format_estimate(metric: str, estimate: Estimate, depth: int) -> tuple[str, str]:
     if metric != "median rank":
         return f"{estimate.value:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]"
 
-    def rank(value: float) -> str:
+    def format_rank(value: float) -> str:
         return f">{depth}" if value > depth else f"{value:g}"
 
-    return rank(estimate.value), f"[{rank(estimate.low)}, {rank(estimate.high)}]"
+    return format_rank(
+        estimate.value
+    ), f"[{format_rank(estimate.low)}, {format_rank(estimate.high)}]"
 
 
-def _trial(text: str, name: str, base: SearchSettings) -> tuple[str, str, SearchSettings]:
+def _parse_trial(
+    text: str, name: str, base_settings: SearchSettings
+) -> tuple[str, str, SearchSettings]:
     """What to compare with: another index, or other settings of the same one."""
-    setting, sign, value = text.partition("=")
-    if not sign:
-        return text, text, base
+    setting, separator, value = text.partition("=")
+    if not separator:
+        return text, text, base_settings
     if setting == "mode":
-        return text, name, replace(base, mode=value)
+        return text, name, replace(base_settings, mode=value)
     if setting == "blend":
-        return text, name, replace(base, blend=value)
+        return text, name, replace(base_settings, blend=value)
     if setting == "prompt":
-        return text, name, replace(base, prompts=(value,))
+        return text, name, replace(base_settings, prompts=(value,))
     raise UsageError(
         f"{setting!r} is not a setting that can be compared.",
         "Name an index, or mode=, blend= or prompt=.",
     )
 
 
-def _counter(label: str) -> Callable[[int, int], None]:
+def _make_progress_callback(label: str) -> Callable[[int, int], None]:
     """Counts queries on stderr if that is a terminal."""
 
-    def count(done: int, total: int) -> None:
+    def report_progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{display_path(label)}: {done:,} of {total:,} queries\033[K")
             if done == total:
                 sys.stderr.write("\r\033[K")
             sys.stderr.flush()
 
-    return count
+    return report_progress

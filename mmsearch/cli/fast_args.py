@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
-_WHOLE = re.compile(r"0|[1-9][0-9]{0,8}")
-_REAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_INTEGER_PATTERN = re.compile(r"0|[1-9][0-9]{0,8}")
+_DECIMAL_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _QUOTE = '"'
 
 # No option of ours is spelled with one dash and a word.
-_TAKEN_AWAY = re.compile(r"-[^\W\d_]{2,}.*|-\".*\"")
+_NEGATIVE_TERM_PATTERN = re.compile(r"-[^\W\d_]{2,}.*|-\".*\"")
 
 
 class Option(NamedTuple):
@@ -28,91 +28,93 @@ class Option(NamedTuple):
     Attributes:
         name: Of the parameter.
         parse: A value from its text; ValueError: typer shall look at it. None: nothing follows.
-        repeats: The option may be given again; its values are a list.
+        multiple: The option may be given again; its values are a list.
     """
 
     name: str
     parse: Callable[[str], Any] | None = None
-    repeats: bool = False
+    multiple: bool = False
 
 
-class Asked(NamedTuple):
+class ParsedCommand(NamedTuple):
     """A verb and the parameters that were given."""
 
-    verb: str
+    command: str
     values: dict[str, Any]
 
 
-def _whole(text: str) -> int:
-    if not _WHOLE.fullmatch(text):
+def _parse_int(text: str) -> int:
+    if not _INTEGER_PATTERN.fullmatch(text):
         raise ValueError(text)
     return int(text)
 
 
-def _real(text: str) -> float:
-    if not _REAL.fullmatch(text):
+def _parse_float(text: str) -> float:
+    if not _DECIMAL_PATTERN.fullmatch(text):
         raise ValueError(text)
     return float(text)
 
 
-def _device(text: str) -> str:
+def _parse_device(text: str) -> str:
     if text not in DEVICES:
         raise ValueError(text)
     return text
 
 
-_OF_BOTH = {
-    "-k": Option("k", _whole),
+_SHARED_OPTIONS = {
+    "-k": Option("k", _parse_int),
     "--index": Option("name", str),
     "--home": Option("home", Path),
-    "--min-score": Option("min_score", _real),
+    "--min-score": Option("min_score", _parse_float),
     "--json": Option("as_json"),
     "--paths": Option("paths"),
     "--print0": Option("print0"),
     "-0": Option("print0"),
     "--sheet": Option("sheet", Path),
     "--open": Option("open_"),
-    "--device": Option("device", _device),
+    "--device": Option("device", _parse_device),
     "--verbose": Option("verbose"),
     "-v": Option("verbose"),
 }
 
 OPTIONS: dict[str, dict[str, Option]] = {
     "query": {
-        **_OF_BOTH,
-        "--not": Option("without", str, repeats=True),
-        "--image": Option("image", Path, repeats=True),
+        **_SHARED_OPTIONS,
+        "--not": Option("without", str, multiple=True),
+        "--image": Option("image", Path, multiple=True),
         "--mode": Option("mode", str),
         "--blend": Option("blend", str),
-        "--prompt": Option("prompt", str, repeats=True),
-        "--path": Option("path", str, repeats=True),
+        "--prompt": Option("prompt", str, multiple=True),
+        "--path": Option("path", str, multiple=True),
         "--after": Option("after", str),
         "--before": Option("before", str),
-        "--min-width": Option("min_width", _whole),
-        "--min-height": Option("min_height", _whole),
+        "--min-width": Option("min_width", _parse_int),
+        "--min-height": Option("min_height", _parse_int),
         "--orientation": Option("orientation", str),
-        "--format": Option("file_format", str, repeats=True),
-        "--camera": Option("camera", str, repeats=True),
+        "--format": Option("file_format", str, multiple=True),
+        "--camera": Option("camera", str, multiple=True),
         "--near": Option("near", str),
-        "--tag": Option("tag", str, repeats=True),
+        "--tag": Option("tag", str, multiple=True),
         "--where": Option("where", str),
-        "--min-confidence": Option("min_confidence", _real),
+        "--min-confidence": Option("min_confidence", _parse_float),
         "--batch": Option("batch", Path),
     },
-    "similar": _OF_BOTH,
+    "similar": _SHARED_OPTIONS,
 }
 
 
-def turned(arguments: Sequence[str]) -> list[str]:
+def rewrite_negative_terms(arguments: Sequence[str]) -> list[str]:
     """Arguments in which ``-people`` stands as ``--not=people``, as far as ``--``."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return [
-        "--not=" + each[1:].strip(_QUOTE) if _TAKEN_AWAY.fullmatch(each) else each
-        for each in arguments[:end]
+        "--not=" + argument[1:].strip(_QUOTE)
+        if _NEGATIVE_TERM_PATTERN.fullmatch(argument)
+        else argument
+        for argument in arguments[:end]
     ] + list(arguments[end:])
 
 
-def read(arguments: Sequence[str]) -> Asked | None:
+def parse_args(arguments: Sequence[str]) -> ParsedCommand | None:
     """A verb with its parameters; None: typer shall read them.
 
     Args:
@@ -120,48 +122,54 @@ def read(arguments: Sequence[str]) -> Asked | None:
     """
     if not arguments or arguments[0] not in OPTIONS:
         return None
-    verb = arguments[0]
-    rest = turned(arguments[1:]) if verb == "query" else list(arguments[1:])
+    command = arguments[0]
+    command_args = (
+        rewrite_negative_terms(arguments[1:]) if command == "query" else list(arguments[1:])
+    )
     try:
-        values = _values(OPTIONS[verb], rest)
+        values = _parse_options(OPTIONS[command], command_args)
     except ValueError:
         return None
-    words = values.pop("", [])
-    if verb == "query":
-        return Asked(verb, values | ({"text": words} if words else {}))
-    return Asked(verb, values | {"image": Path(words[0])}) if len(words) == 1 else None
+    positionals = values.pop("", [])
+    if command == "query":
+        return ParsedCommand(command, values | ({"text": positionals} if positionals else {}))
+    return (
+        ParsedCommand(command, values | {"image": Path(positionals[0])})
+        if len(positionals) == 1
+        else None
+    )
 
 
-def _values(options: dict[str, Option], arguments: list[str]) -> dict[str, Any]:
+def _parse_options(options: dict[str, Option], arguments: list[str]) -> dict[str, Any]:
     """By parameter; words that belong to no option by ``""``."""
-    found: dict[str, Any] = {}
-    left = iter(arguments)
-    for each in left:
+    values: dict[str, Any] = {}
+    remaining = iter(arguments)
+    for argument in remaining:
         # No text, as an undecodable byte, is for typer to refuse.
-        each.encode()
-        if each == "-" or not each.startswith("-"):
-            found.setdefault("", []).append(each)
+        argument.encode()
+        if argument == "-" or not argument.startswith("-"):
+            values.setdefault("", []).append(argument)
             continue
-        if each.startswith("--"):
-            name, sign, value = each.partition("=")
+        if argument.startswith("--"):
+            name, separator, value = argument.partition("=")
         else:
             # As in -k5.
-            name, sign, value = each[:2], each[2:], each[2:]
+            name, separator, value = argument[:2], argument[2:], argument[2:]
         option = options.get(name)
-        if option is None or (sign and option.parse is None):
-            raise ValueError(each)
+        if option is None or (separator and option.parse is None):
+            raise ValueError(argument)
         if option.parse is None:
-            found[option.name] = True
+            values[option.name] = True
             continue
-        if not sign:
-            value = next(left, "")
+        if not separator:
+            value = next(remaining, "")
             if value.startswith("-"):
                 raise ValueError(value)
         value.encode()
         if not value:
-            raise ValueError(each)
-        if option.repeats:
-            found.setdefault(option.name, []).append(option.parse(value))
+            raise ValueError(argument)
+        if option.multiple:
+            values.setdefault(option.name, []).append(option.parse(value))
         else:
-            found[option.name] = option.parse(value)
-    return found
+            values[option.name] = option.parse(value)
+    return values

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmsearch import api
-from mmsearch.cli.errors import INTERRUPTED, SKIPPED
+from mmsearch.cli.errors import EXIT_INTERRUPTED, EXIT_SKIPPED
 from mmsearch.cli.options import (
     AsJson,
     Device,
@@ -21,7 +21,14 @@ from mmsearch.cli.options import (
     WaitSeconds,
     check_device,
 )
-from mmsearch.cli.output import counts_of, in_words, print_json, print_line, warn, warn_list
+from mmsearch.cli.output import (
+    count_changes,
+    format_counts,
+    print_json,
+    print_line,
+    warn,
+    warn_list,
+)
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UnknownIndexError, UsageError
@@ -111,11 +118,16 @@ def index(
     )
     with (
         api.open_index(
-            name, home=home, model=model, device=check_device(device), settings=settings, say=warn
+            name,
+            home=home,
+            model=model,
+            device=check_device(device),
+            settings=settings,
+            on_message=warn,
         ) as target,
         show_progress() as progress,
     ):
-        _refuse_other_fusion(target, fusion, text_weight)
+        _check_fusion_unchanged(target, fusion, text_weight)
         try:
             report = target.add_folder(
                 folder,
@@ -131,67 +143,69 @@ def index(
                 progress=progress,
             )
         except KeyboardInterrupt:
-            _say_what_stays(target)
-            raise typer.Exit(INTERRUPTED) from None
+            _report_interrupted(target)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         status = target.status()
     if as_json:
         print_json({"index": target.name, "pictures": status.pictures, "report": report})
     else:
-        print_line(_summary(report, folder, target.name, status.pictures))
+        print_line(_format_summary(report, folder, target.name, status.pictures))
     if verbose and status.identity is not None:
         warn(
             f"Encoder {status.identity.encoder.name}, fingerprint "
             f"{status.identity.encoder.fingerprint}; generation {status.generation}."
         )
-    _list_failures(report)
+    _warn_failures(report)
     if report.failed or report.unreadable_folders or report.unreadable_texts:
-        raise typer.Exit(SKIPPED)
+        raise typer.Exit(EXIT_SKIPPED)
 
 
-def _refuse_other_fusion(target: api.Index, fusion: str | None, text_weight: float | None) -> None:
+def _check_fusion_unchanged(
+    target: api.Index, fusion: str | None, text_weight: float | None
+) -> None:
     """Indexing leaves a fusion as it is; asking for another one must not be passed over."""
     # An index of an older schema cannot be read before a writer upgrades it.
-    asks = fusion is not None or text_weight is not None
-    identity = target.status().identity if asks and target.exists() else None
+    is_requested = fusion is not None or text_weight is not None
+    identity = target.status().identity if is_requested and target.exists() else None
     if identity is None:
         return
-    has = identity.fusion
-    same = fusion in (None, has.name) and text_weight in (None, has.text_weight)
-    if not same:
+    current = identity.fusion
+    is_unchanged = fusion in (None, current.name) and text_weight in (None, current.text_weight)
+    if not is_unchanged:
         raise UsageError(
-            f"Index {target.name!r} is fused by {has.name!r} with a text weight of "
-            f"{has.text_weight:g}.",
+            f"Index {target.name!r} is fused by {current.name!r} with a text weight of "
+            f"{current.text_weight:g}.",
             "Change that with: mmsearch reindex --fusion NAME --text-weight X",
         )
 
 
-def _say_what_stays(target: api.Index) -> None:
+def _report_interrupted(target: api.Index) -> None:
     try:
-        kept = target.status().pictures
+        picture_count = target.status().pictures
     except UnknownIndexError:
-        kept = 0
+        picture_count = 0
     warn(
-        f"Interrupted: {kept:,} pictures are in index {target.name!r}; "
+        f"Interrupted: {picture_count:,} pictures are in index {target.name!r}; "
         "run the same command again to go on from there."
     )
 
 
-def _summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str:
-    did = in_words(counts_of(report))
-    if not did:
+def _format_summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str:
+    counts_text = format_counts(count_changes(report))
+    if not counts_text:
         return f"No pictures were found below {display_path(folder)}."
     speed = f" ({report.encoded / report.seconds:.1f} pictures/s)" if report.encoded else ""
-    return f"{did} in {report.seconds:.1f} s{speed}. Index {name!r} holds {pictures:,} pictures."
+    return f"{counts_text} in {report.seconds:.1f} s{speed}. Index {name!r} holds {pictures:,} pictures."
 
 
-def _list_failures(report: IndexReport) -> None:
-    for what, files in (
+def _warn_failures(report: IndexReport) -> None:
+    for label, files in (
         ("could not be read", report.failed),
         ("folders could not be listed", report.unreadable_folders),
         ("files of texts could not be read", report.unreadable_texts),
     ):
         warn_list(
-            f"{len(files):,} {what}:",
+            f"{len(files):,} {label}:",
             [f"{display_path(file.path)}: {file.reason}" for file in files],
             "'mmsearch status --failures' lists all.",
         )

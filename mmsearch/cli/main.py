@@ -12,64 +12,66 @@ from mmsearch.cli import fast_args, streams
 from mmsearch.cli.errors import run_command
 
 if TYPE_CHECKING:
-    from mmsearch.resident.client import Printed
+    from mmsearch.resident.client import OutputChunks
 
-_COMPLETION = "_MMSEARCH_COMPLETE"
+_COMPLETION_VARIABLE = "_MMSEARCH_COMPLETE"
 
-DONE_HERE = frozenset({"batch", "sheet", "open_", "device"})
+LOCAL_ONLY_OPTIONS = frozenset({"batch", "sheet", "open_", "device"})
 """What a process that stays does not do for others."""
 
 
 def main() -> None:
     """Run the command and leave with its exit code."""
-    streams.prepare()
-    raise SystemExit(streams.finish(run(sys.argv[1:])))
+    streams.install_streams()
+    raise SystemExit(streams.flush_streams(run(sys.argv[1:])))
 
 
-def run(given: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Run the command.
 
     Args:
-        given: Its arguments.
+        argv: Its arguments.
 
     Returns:
         The exit code.
     """
     # A shell that completes a line, and Windows, where typer expands wildcards.
-    left_to_typer = _COMPLETION in os.environ or os.name == "nt"
-    asked = None if left_to_typer else fast_args.read(given)
-    if asked is None:
+    needs_typer = _COMPLETION_VARIABLE in os.environ or os.name == "nt"
+    parsed = None if needs_typer else fast_args.parse_args(argv)
+    if parsed is None:
         streams.quiet_libraries()
         from mmsearch.cli.app import app
 
         return run_command(partial(app, standalone_mode=False))
-    return run_command(partial(_answer, asked, given))
+    return run_command(partial(_run_search_command, parsed, argv))
 
 
-def _answer(asked: fast_args.Asked, given: Sequence[str]) -> None:
-    printed = _asked_elsewhere(asked, given)
-    if printed is not None:
-        for stream, content in printed:
-            target = sys.stdout if stream == 1 else sys.stderr
+def _run_search_command(parsed: fast_args.ParsedCommand, argv: Sequence[str]) -> None:
+    chunks = _run_in_resident_process(parsed, argv)
+    if chunks is not None:
+        for fd, content in chunks:
+            target = sys.stdout if fd == 1 else sys.stderr
             target.buffer.write(content)
             target.buffer.flush()
         return
     streams.quiet_libraries()
     from mmsearch.cli import search_command
 
-    if asked.verb == "query":
-        search_command.query(**asked.values)
+    if parsed.command == "query":
+        search_command.query(**parsed.values)
     else:
-        search_command.similar(**asked.values)
+        search_command.similar(**parsed.values)
 
 
-def _asked_elsewhere(asked: fast_args.Asked, given: Sequence[str]) -> Printed | None:
+def _run_in_resident_process(
+    parsed: fast_args.ParsedCommand, argv: Sequence[str]
+) -> OutputChunks | None:
     """What a process prints that keeps the index open; None: there is none."""
-    if DONE_HERE & asked.values.keys() or "MMSEARCH_TRACEBACK" in os.environ:
+    if LOCAL_ONLY_OPTIONS & parsed.values.keys() or "MMSEARCH_TRACEBACK" in os.environ:
         return None
     from mmsearch.core.settings import load_settings
-    from mmsearch.resident.client import ask
+    from mmsearch.resident.client import forward_command
 
-    settings = load_settings().with_flags(home=asked.values.get("home"))
-    folder = settings.indexes_home() / asked.values.get("name", "default")
-    return ask(folder, settings, given)
+    settings = load_settings().with_flags(home=parsed.values.get("home"))
+    folder = settings.indexes_home() / parsed.values.get("name", "default")
+    return forward_command(folder, settings, argv)

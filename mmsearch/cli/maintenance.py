@@ -9,7 +9,7 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.errors import SKIPPED, UNKNOWN
+from mmsearch.cli.errors import EXIT_SKIPPED, EXIT_UNKNOWN
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
@@ -17,7 +17,7 @@ from mmsearch.core.display import display_path
 if TYPE_CHECKING:
     from mmsearch.core.reports import CopyReport
 
-DAMAGED = 1
+EXIT_DAMAGED = 1
 
 
 def check(
@@ -39,27 +39,27 @@ def check(
 
     Example: mmsearch check --sources
     """
-    from mmsearch.core.reports import Verdict, Weight
+    from mmsearch.core.reports import Severity, Verdict
 
     with open_index(name, home) as index:
         report = index.check(sources=sources or content, content=content)
     if as_json:
         output.print_json(report)
     else:
-        output.print_lines((f.weight, f.part, f.message) for f in report)
-    changed = sum(f.weight is Weight.SOURCE for f in report)
+        output.print_tsv((finding.weight, finding.part, finding.message) for finding in report)
+    changed_count = sum(finding.weight is Severity.SOURCE for finding in report)
     if report.verdict is Verdict.DAMAGED:
         output.warn(f"Index {name!r} is damaged; 'mmsearch repair' mends it.")
-        raise typer.Exit(DAMAGED)
+        raise typer.Exit(EXIT_DAMAGED)
     if report.verdict is Verdict.UNKNOWN:
         output.warn(
             f"Whether index {name!r} is sound is unknown: something could not be checked."
             " No damage was found."
         )
-        raise typer.Exit(UNKNOWN)
-    if changed:
-        output.warn(f"Index {name!r} is sound; {changed:,} pictures are not as they were.")
-        raise typer.Exit(SKIPPED)
+        raise typer.Exit(EXIT_UNKNOWN)
+    if changed_count:
+        output.warn(f"Index {name!r} is sound; {changed_count:,} pictures are not as they were.")
+        raise typer.Exit(EXIT_SKIPPED)
     output.warn(f"Index {name!r} is sound.")
 
 
@@ -88,13 +88,16 @@ def repair(
         output.warn(f"Not kept: {display_path(line)}")
     for path in report.quarantined:
         output.warn(f"Put aside: {display_path(path)}")
-    for what, lines in (
+    for label, lines in (
         ("Encoded again", [display_path(path) for path in report.lost]),
-        ("Could not be read", [f"{display_path(f.path)}: {f.reason}" for f in report.failed]),
+        (
+            "Could not be read",
+            [f"{display_path(file.path)}: {file.reason}" for file in report.failed],
+        ),
     ):
-        output.warn_list(f"{what}: {len(lines):,}", lines, "--json lists all.")
+        output.warn_list(f"{label}: {len(lines):,}", lines, "--json lists all.")
     if report.failed:
-        raise typer.Exit(SKIPPED)
+        raise typer.Exit(EXIT_SKIPPED)
 
 
 def compact(
@@ -135,7 +138,7 @@ def backup(
     """
     with open_index(name, home) as index:
         report = index.backup(destination)
-    _copied(report, as_json)
+    _print_copy_report(report, as_json)
 
 
 def restore(
@@ -151,10 +154,10 @@ def restore(
 
     Example: mmsearch restore /mnt/backup/photos-2026-11-24 --index photos
     """
-    _copied(api.restore_index(source, name, home=home, replace=replace), as_json)
+    _print_copy_report(api.restore_index(source, name, home=home, replace=replace), as_json)
 
 
-def _copied(report: CopyReport, as_json: bool) -> None:
+def _print_copy_report(report: CopyReport, as_json: bool) -> None:
     if as_json:
         output.print_json(report)
         return

@@ -35,61 +35,63 @@ def status(
     Example: mmsearch status --failures
     """
     with open_index(name, home) as index:
-        found = index.status()
+        index_status = index.status()
     if as_json:
-        output.print_json(found)
+        output.print_json(index_status)
     elif failures:
         output.print_table(
             "",
             ["file", "reason"],
-            [(display_path(file.path), file.reason) for file in found.failures],
+            [(display_path(file.path), file.reason) for file in index_status.failures],
         )
     else:
-        for label, value in _lines(found):
+        for label, value in _format_status(index_status):
             output.print_line(f"{label:<14}{value}")
 
 
-def _lines(found: IndexStatus) -> Iterator[tuple[str, str]]:
-    yield "index", f"{found.name} in {found.folder}"
-    yield "pictures", f"{found.pictures:,} in {found.files:,} files"
-    if found.failures:
+def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
+    yield "index", f"{index_status.name} in {index_status.folder}"
+    yield "pictures", f"{index_status.pictures:,} in {index_status.files:,} files"
+    if index_status.failures:
         hint = "'mmsearch status --failures' lists them"
-        yield "not readable", f"{len(found.failures):,} files; {hint}"
-    for root in found.roots:
+        yield "not readable", f"{len(index_status.failures):,} files; {hint}"
+    for root in index_status.roots:
         yield "root", f"{root.name}: {display_path(root.path)}"
-    if found.identity is not None:
-        encoder = found.identity.encoder
+    if index_status.identity is not None:
+        encoder = index_status.identity.encoder
         yield "encoder", f"{encoder.name}, {encoder.dim} columns, fingerprint {encoder.fingerprint}"
-        yield "fusion", _fusion(found.identity.fusion)
-        yield "texts", ", ".join(found.identity.texts) or "none"
-        yield "vector index", _vector_index(found)
+        yield "fusion", _format_fusion(index_status.identity.fusion)
+        yield "texts", ", ".join(index_status.identity.texts) or "none"
+        yield "vector index", _format_vector_index(index_status)
     sizes = ", ".join(
-        f"{part} {output.human_bytes(size)}" for part, size in found.bytes_by_part.items()
+        f"{part} {output.human_bytes(size)}" for part, size in index_status.bytes_by_part.items()
     )
-    yield "on disk", f"{output.human_bytes(sum(found.bytes_by_part.values()))} ({sizes})"
-    yield "generation", str(found.generation)
-    if found.last_run is not None:
-        run = found.last_run
-        counts = ", ".join(f"{count:,} {what}" for what, count in run.counts.items() if count)
+    yield "on disk", f"{output.human_bytes(sum(index_status.bytes_by_part.values()))} ({sizes})"
+    yield "generation", str(index_status.generation)
+    if index_status.last_run is not None:
+        run = index_status.last_run
+        counts = ", ".join(f"{count:,} {label}" for label, count in run.counts.items() if count)
         if run.finished_at is None:
             yield "last run", f"{run.started_at}, still running or killed"
         else:
             yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
 
 
-def _fusion(spec: FusionSpec) -> str:
+def _format_fusion(spec: FusionSpec) -> str:
     if spec.name == "image":
         return "image: texts are searched as words, beside the vectors"
     kinds = "".join(f", {kind} {weight:g}" for kind, weight in sorted(spec.kind_weights.items()))
     return f"{spec.name}, text weight {spec.text_weight:g}{kinds}"
 
 
-def _vector_index(found: IndexStatus) -> str:
-    if found.built is None:
-        return f"none built yet; {found.waiting:,} vectors are compared one by one"
-    reason = found.built.settings.get("reason", "")
-    line = f"{found.built.spec_name}, {found.built.rows:,} vectors, {reason}"
-    return line + (f"; {found.waiting:,} newer ones beside it" if found.waiting else "")
+def _format_vector_index(index_status: IndexStatus) -> str:
+    if index_status.built is None:
+        return f"none built yet; {index_status.waiting:,} vectors are compared one by one"
+    reason = index_status.built.settings.get("reason", "")
+    line = f"{index_status.built.plugin_name}, {index_status.built.rows:,} vectors, {reason}"
+    return line + (
+        f"; {index_status.waiting:,} newer ones beside it" if index_status.waiting else ""
+    )
 
 
 def list_all(home: Home = None, as_json: AsJson = False) -> None:
@@ -98,10 +100,10 @@ def list_all(home: Home = None, as_json: AsJson = False) -> None:
     Example: mmsearch list
     """
     unreadable: list[str] = []
-    found = api.list_indexes(
+    statuses = api.list_indexes(
         home, on_error=lambda name, error: unreadable.append(f"{name}: {error}")
     )
-    _print_indexes(found, as_json=as_json, all_were_read=not unreadable)
+    _print_indexes(statuses, as_json=as_json, all_readable=not unreadable)
     output.warn_list(
         f"Could not be read: {len(unreadable):,}", unreadable, "'mmsearch check' says why."
     )
@@ -109,22 +111,22 @@ def list_all(home: Home = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _print_indexes(found: list[IndexStatus], *, as_json: bool, all_were_read: bool) -> None:
+def _print_indexes(statuses: list[IndexStatus], *, as_json: bool, all_readable: bool) -> None:
     if as_json:
         output.print_json(
             [
                 {
-                    "name": i.name,
-                    "folder": i.folder,
-                    "pictures": i.pictures,
-                    "encoder": i.identity.encoder.name if i.identity else None,
+                    "name": index.name,
+                    "folder": index.folder,
+                    "pictures": index.pictures,
+                    "encoder": index.identity.encoder.name if index.identity else None,
                 }
-                for i in found
+                for index in statuses
             ]
         )
         return
-    if not found:
-        if all_were_read:
+    if not statuses:
+        if all_readable:
             output.warn("There is no index yet; run: mmsearch index FOLDER")
         return
     rows = [
@@ -135,7 +137,7 @@ def _print_indexes(found: list[IndexStatus], *, as_json: bool, all_were_read: bo
             output.human_bytes(sum(index.bytes_by_part.values())),
             index.last_run.started_at if index.last_run else "-",
         )
-        for index in found
+        for index in statuses
     ]
     output.print_table("", ["name", "pictures>", "encoder", "on disk>", "last run"], rows)
 
@@ -152,11 +154,11 @@ def remove(
     with open_index(name, home) as index:
         # The rest of one whose removal has failed is deleted without asking again.
         if index.exists() and not yes:
-            held = ""
+            picture_note = ""
             # An index that cannot be read can be deleted.
             with suppress(StateError):
-                held = f" of {index.status().pictures:,} pictures"
-            question = f"Delete index {name!r}{held} in {index.folder}?"
+                picture_note = f" of {index.status().pictures:,} pictures"
+            question = f"Delete index {name!r}{picture_note} in {index.folder}?"
             typer.confirm(display_path(question), abort=True)
         index.remove()
     output.warn(f"Index {name!r} is deleted; the pictures are untouched.")
@@ -176,12 +178,12 @@ def roots(
     if context.invoked_subcommand is not None:
         return
     with open_index(name, home) as index:
-        found = index.roots()
+        index_roots = index.roots()
     if as_json:
-        output.print_json(found)
+        output.print_json(index_roots)
     else:
         output.print_table(
-            "", ["name", "folder"], [(root.name, display_path(root.path)) for root in found]
+            "", ["name", "folder"], [(root.name, display_path(root.path)) for root in index_roots]
         )
 
 
@@ -198,5 +200,5 @@ def set_root(
     Example: mmsearch roots set photos /mnt/new/photos
     """
     with open_index(name, home) as index:
-        moved = index.set_root(root, folder, wait_s=wait)
-    output.warn(f"Root {moved.name!r} is now {display_path(moved.path)}.")
+        updated_root = index.set_root(root, folder, wait_s=wait)
+    output.warn(f"Root {updated_root.name!r} is now {display_path(updated_root.path)}.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmsearch import api
-from mmsearch.cli.errors import INTERRUPTED
+from mmsearch.cli.errors import EXIT_INTERRUPTED
 from mmsearch.cli.options import Home, IndexName
 from mmsearch.cli.output import warn
 from mmsearch.core.errors import MissingExtraError, UsageError
@@ -23,20 +23,20 @@ from mmsearch.core.settings import load_settings
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
-HOST = "127.0.0.1"
-PORT = 7789
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 7789
 
-PREVIEWS_AT_ONCE = 4
+PREVIEW_WORKERS = 4
 """Processes that decode, as long as the assistant runs: one that sees twelve needs no more."""
 
-ENDS_WITHIN_S = 2.0
+SHUTDOWN_TIMEOUT_S = 2.0
 """What takes longer when a signal comes is left as it is: nothing is written that could be lost."""
 
-LOOK_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 """Where a wait is not interrupted by a signal, it is noticed so much later."""
 
 
-def assist(
+def serve_mcp(
     name: IndexName = "default",
     home: Home = None,
     http: Annotated[
@@ -46,7 +46,7 @@ def assist(
         str | None,
         typer.Option(
             help="With --http: address to listen at; other machines reach 0.0.0.0.",
-            show_default=HOST,
+            show_default=DEFAULT_HOST,
         ),
     ] = None,
     port: Annotated[
@@ -55,7 +55,7 @@ def assist(
             help="With --http: port to listen at; 0: any that is free.",
             min=0,
             max=65535,
-            show_default=str(PORT),
+            show_default=str(DEFAULT_PORT),
         ),
     ] = None,
     token: Annotated[
@@ -83,69 +83,71 @@ def assist(
         )
     from mmsearch.mcp.server import make_server
     from mmsearch.mcp.tools import Tools
-    from mmsearch.server.batcher import Desk
-    from mmsearch.server.thumbnails import Thumbnails
+    from mmsearch.server.batcher import IndexWorker
+    from mmsearch.server.thumbnails import ThumbnailCache
 
     settings = load_settings().with_flags(home=home)
-    with ExitStack() as parts:
-        pictures = api.open_pictures(settings, PREVIEWS_AT_ONCE)
-        thumbnails = Thumbnails(
+    with ExitStack() as stack:
+        image_loader = api.open_image_loader(settings, PREVIEW_WORKERS)
+        thumbnails = ThumbnailCache(
             settings.cache / "thumbnails",
-            pictures,
+            image_loader,
             settings.thumbnails_mb,
             follow_links=settings.follow_symlinks,
         )
-        parts.enter_context(closing(thumbnails))
-        index = api.open_index(name, settings=settings, say=warn)
-        desk = parts.enter_context(closing(Desk(index)))
+        stack.enter_context(closing(thumbnails))
+        index = api.open_index(name, settings=settings, on_message=warn)
+        worker = stack.enter_context(closing(IndexWorker(index)))
         # An index that is not there is said at once, not when the assistant asks.
-        desk.wait_for(lambda index: index.status())
-        server = make_server(Tools(desk, thumbnails))
+        worker.run_blocking(lambda index: index.status())
+        server = make_server(Tools(worker, thumbnails))
         if http:
-            _answer_http(server, name, host or HOST, PORT if port is None else port, token)
+            _serve_http(
+                server, name, host or DEFAULT_HOST, DEFAULT_PORT if port is None else port, token
+            )
         else:
-            _answer_pipes(server, parts.close)
+            _serve_stdio(server, stack.close)
 
 
-def _answer_pipes(server: Server[Any], close: Callable[[], None]) -> None:
-    from mmsearch.mcp.stdio_transport import answer_pipes
-    from mmsearch.resident.shutdown import end_after_input, kill_workers
+def _serve_stdio(server: Server[Any], close: Callable[[], None]) -> None:
+    from mmsearch.mcp.stdio_transport import serve_stdio
+    from mmsearch.resident.shutdown import exit_after_input, kill_workers
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        ending = threading.Thread(target=close, daemon=True)
-        ending.start()
-        ending.join(ENDS_WITHIN_S)
+    def handle_signal(signum: int, frame: FrameType | None) -> None:
+        closer = threading.Thread(target=close, daemon=True)
+        closer.start()
+        closer.join(SHUTDOWN_TIMEOUT_S)
         kill_workers()
-        if number == signal.SIGINT:
+        if signum == signal.SIGINT:
             warn("Interrupted.")
         # A thread waits for the next line; nothing but its coming would end it, and Python waits.
-        os._exit(128 + number)
+        os._exit(128 + signum)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, leave)
-    end_after_input(0)
-    answer_pipes(server)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, handle_signal)
+    exit_after_input(0)
+    serve_stdio(server)
 
 
-def _answer_http(server: Server[Any], name: str, host: str, port: int, token: str | None) -> None:
-    from mmsearch.mcp.http_transport import PATH, answering_http
-    from mmsearch.resident.shutdown import ends_in_time
-    from mmsearch.server.config import Rules, token_for
+def _serve_http(server: Server[Any], name: str, host: str, port: int, token: str | None) -> None:
+    from mmsearch.mcp.http_transport import MCP_PATH, serve_http
+    from mmsearch.resident.shutdown import enforce_shutdown_timeout
+    from mmsearch.server.config import ServerConfig, resolve_token
 
-    rules = Rules(host=host, token=token_for(host, token, warn))
-    ended = threading.Event()
-    numbers: list[int] = []
+    config = ServerConfig(host=host, token=resolve_token(host, token, warn))
+    stop_event = threading.Event()
+    received_signals: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        numbers.append(number)
-        ended.set()
+    def handle_signal(signum: int, frame: FrameType | None) -> None:
+        received_signals.append(signum)
+        stop_event.set()
 
-    with ends_in_time(), answering_http(server, rules, port) as url:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-        warn(f"Index {name!r} is open for assistants at {url}{PATH}; Ctrl-C ends this.")
-        while not ended.wait(LOOK_EVERY_S):
+    with enforce_shutdown_timeout(), serve_http(server, config, port) as url:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, handle_signal)
+        warn(f"Index {name!r} is open for assistants at {url}{MCP_PATH}; Ctrl-C ends this.")
+        while not stop_event.wait(POLL_INTERVAL_S):
             pass
     warn(f"Index {name!r} is closed.")
-    if signal.SIGINT in numbers:
-        raise typer.Exit(INTERRUPTED)
+    if signal.SIGINT in received_signals:
+        raise typer.Exit(EXIT_INTERRUPTED)

@@ -27,23 +27,23 @@ def list_all(as_json: AsJson = False) -> None:
 
     Example: mmsearch models list
     """
-    found = api.list_models()
-    chosen = load_settings().model
+    models = api.list_models()
+    default_model = load_settings().model
     if as_json:
-        output.print_json({"model": chosen, "models": found})
+        output.print_json({"model": default_model, "models": models})
         return
     rows = [
         (
-            ("* " if model.name == chosen else "") + model.name,
+            ("* " if model.name == default_model else "") + model.name,
             model.dim or "",
             "yes" if model.local else "no",
             "yes" if model.compiled else "no",
             model.summary,
         )
-        for model in found
+        for model in models
     ]
     output.print_table("", ["model", "dim>", "here", "compiled", "about"], rows)
-    warn(f"New indexes use: {chosen}. Change it with: mmsearch models use MODEL")
+    warn(f"New indexes use: {default_model}. Change it with: mmsearch models use MODEL")
 
 
 @app.command("info")
@@ -52,54 +52,54 @@ def info(model: Model, device: Device = None, as_json: AsJson = False) -> None:
 
     Example: mmsearch models info starter
     """
-    from mmsearch.core.types import Kind
+    from mmsearch.core.types import InputKind
 
-    encoder = api.open_model(model, device=check_device(device), say=warn)
+    encoder = api.open_model(model, device=check_device(device), on_message=warn)
     spec = encoder.spec
-    facts = {
+    details = {
         "name": spec.name,
         "fingerprint": spec.fingerprint,
         "dim": spec.dim,
         "context_length": spec.context_length,
         "preprocessing": dict(spec.preprocessing),
         "weights_sha256": spec.weights_sha256,
-        "text_runs": encoder.device(Kind.TEXT),
-        "images_run": encoder.device(Kind.IMAGE),
+        "text_runs": encoder.device(InputKind.TEXT),
+        "images_run": encoder.device(InputKind.IMAGE),
     }
     if as_json:
-        output.print_json(facts)
+        output.print_json(details)
         return
-    for label, value in facts.items():
+    for label, value in details.items():
         output.print_line(f"{label:<16}{value}")
 
 
 @app.command("use")
-def use(model: Model) -> None:
+def use_model(model: Model) -> None:
     """Make a model the one of new indexes, after making sure that it can be had.
 
     Example: mmsearch models use open_clip:ViT-B-32-256/datacomp_s34b_b86k
     """
-    path = api.use_model(model, say=warn)
+    path = api.use_model(model, on_message=warn)
     warn(f"New indexes use {model!r} (kept in {path}). Indexes that exist keep their own.")
 
 
 @app.command("compile")
-def compile_(model: Model, device: Device = None) -> None:
+def compile_model(model: Model, device: Device = None) -> None:
     """Prepare a model now, so that the first index and the first query do not wait for it.
 
     Example: mmsearch models compile starter
     """
     import numpy as np
 
-    from mmsearch.core.types import Kind
+    from mmsearch.core.types import InputKind
 
-    began = time.monotonic()
-    encoder = api.open_model(model, device=check_device(device), say=warn)
-    text = encoder.prepare(Kind.TEXT, "a photo of a dog")
-    image = encoder.prepare(Kind.IMAGE, np.zeros((64, 64, 3), dtype=np.uint8))
-    encoder.encode(Kind.TEXT, [text])
-    encoder.encode(Kind.IMAGE, [image])
+    started_s = time.monotonic()
+    encoder = api.open_model(model, device=check_device(device), on_message=warn)
+    text = encoder.prepare(InputKind.TEXT, "a photo of a dog")
+    image = encoder.prepare(InputKind.IMAGE, np.zeros((64, 64, 3), dtype=np.uint8))
+    encoder.encode(InputKind.TEXT, [text])
+    encoder.encode(InputKind.IMAGE, [image])
     warn(
-        f"{encoder.spec.name} is ready after {time.monotonic() - began:.1f} s; text on "
-        f"{encoder.device(Kind.TEXT)}, images on {encoder.device(Kind.IMAGE)}."
+        f"{encoder.spec.name} is ready after {time.monotonic() - started_s:.1f} s; text on "
+        f"{encoder.device(InputKind.TEXT)}, images on {encoder.device(InputKind.IMAGE)}."
     )

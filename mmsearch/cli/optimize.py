@@ -15,8 +15,8 @@ from mmsearch.cli.progress import show_progress
 if TYPE_CHECKING:
     from mmsearch.core.requests import ReindexReport
 
-_MEGABYTES = {"mb": 1.0, "gb": 1000.0, "tb": 1_000_000.0}
-_MILLISECONDS = {"ms": 1.0, "s": 1000.0}
+_MEGABYTES_PER_UNIT = {"mb": 1.0, "gb": 1000.0, "tb": 1_000_000.0}
+_MILLISECONDS_PER_UNIT = {"ms": 1.0, "s": 1000.0}
 
 
 def optimize(
@@ -54,48 +54,48 @@ def optimize(
     Example: mmsearch optimize --recall 0.98 --memory 4GB
     """
     goals = {
-        "memory_mb": _amount(memory, _MEGABYTES, "--memory", "4GB"),
-        "latency_ms": _amount(latency, _MILLISECONDS, "--latency", "20ms"),
+        "memory_mb": _parse_quantity(memory, _MEGABYTES_PER_UNIT, "--memory", "4GB"),
+        "latency_ms": _parse_quantity(latency, _MILLISECONDS_PER_UNIT, "--latency", "20ms"),
     }
     with open_index(name, home) as index, show_progress() as progress:
         report = index.optimize(recall=recall, **goals, wait_s=wait, progress=progress)
     if as_json:
         print_json(report)
     else:
-        for line in _lines(report):
+        for line in _format_report(report):
             print_line(line)
 
 
-def _lines(report: ReindexReport) -> list[str]:
-    facts = report.search
+def _format_report(report: ReindexReport) -> list[str]:
+    stats = report.search
     lines = [
         f"{report.pictures:,} pictures: vector index {report.vector_index}, in "
         f"{report.seconds:.1f} s.",
-        f"Search: {facts['reason']}.",
+        f"Search: {stats['reason']}.",
     ]
-    if "depth" in facts:
-        lines += _approximate(facts)
+    if "depth" in stats:
+        lines += _format_approximate_search(stats)
     return lines
 
 
-def _approximate(facts: Mapping[str, Any]) -> list[str]:
-    lists = f", {facts['nprobe']} of {facts['lists']:,} lists visited" if facts["lists"] else ""
+def _format_approximate_search(stats: Mapping[str, Any]) -> list[str]:
+    lists = f", {stats['nprobe']} of {stats['lists']:,} lists visited" if stats["lists"] else ""
     return [
-        f"A query takes {facts['query_ms']:.2f} ms here, exactly it would take "
-        f"{facts['exact_ms']:.1f} ms.",
-        f"In memory: {human_bytes(facts['code_bytes'])} of codes of {facts['dims']} dimensions"
-        f"{lists}; {facts['depth']} candidates are compared with their vectors on disk.",
+        f"A query takes {stats['query_ms']:.2f} ms here, exactly it would take "
+        f"{stats['exact_ms']:.1f} ms.",
+        f"In memory: {human_bytes(stats['code_bytes'])} of codes of {stats['dims']} dimensions"
+        f"{lists}; {stats['depth']} candidates are compared with their vectors on disk.",
     ]
 
 
-def _amount(
-    written: str | None, units: dict[str, float], option: str, example: str
+def _parse_quantity(
+    text: str | None, units: dict[str, float], option: str, example: str
 ) -> float | None:
-    if written is None:
+    if text is None:
         return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", written)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
     if match is None or match[2].lower() not in units:
         raise typer.BadParameter(
-            f"must be a number with a unit, such as {example}, got {written!r}", param_hint=option
+            f"must be a number with a unit, such as {example}, got {text!r}", param_hint=option
         )
     return float(match[1]) * units[match[2].lower()]

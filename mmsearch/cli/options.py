@@ -91,7 +91,9 @@ def open_index(
     name: str, home: Path | None, *, model: str | None = None, device: str | None = None
 ) -> api.Index:
     """The index that the options name; anything slow that happens once is said on stderr."""
-    return api.open_index(name, home=home, model=model, device=check_device(device), say=warn)
+    return api.open_index(
+        name, home=home, model=model, device=check_device(device), on_message=warn
+    )
 
 
 def check_device(device: str | None) -> str | None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.display import display_path, same_length
+from mmsearch.core.display import display_path, replace_unprintable
 from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mmsearch.core.requests import Hit, IndexReport, SearchResult
     from mmsearch.core.text_matches import MatchedText
 
-LISTED = 20
+MAX_LISTED_LINES = 20
 """Lines of a list that are shown unasked."""
 
-LEAST_COLUMNS = 40
+MIN_TABLE_COLUMNS = 40
 """Width of a table at a narrower terminal: in fewer columns a table loses what it holds."""
 
 
@@ -33,24 +33,24 @@ def warn(line: str) -> None:
     sys.stderr.flush()
 
 
-def warn_list(heading: str, lines: Sequence[str], rest: str) -> None:
+def warn_list(heading: str, lines: Sequence[str], hint: str) -> None:
     """A heading and the first of its lines on stderr, and where the rest can be found.
 
     Args:
         heading: Left out with the lines if there are none.
         lines: Any number.
-        rest: Says it after "and 7 more; ".
+        hint: Says it after "and 7 more; ".
     """
     if not lines:
         return
     warn(heading)
-    for line in lines[:LISTED]:
+    for line in lines[:MAX_LISTED_LINES]:
         warn(f"  {line}")
-    if len(lines) > LISTED:
-        warn(f"  and {len(lines) - LISTED:,} more; {rest}")
+    if len(lines) > MAX_LISTED_LINES:
+        warn(f"  and {len(lines) - MAX_LISTED_LINES:,} more; {hint}")
 
 
-def counts_of(report: IndexReport) -> dict[str, int]:
+def count_changes(report: IndexReport) -> dict[str, int]:
     """What a run did, by a word for it."""
     captions = "caption removed" if report.captions_removed == 1 else "captions removed"
     return {
@@ -67,9 +67,9 @@ def counts_of(report: IndexReport) -> dict[str, int]:
     }
 
 
-def in_words(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """Those that are not zero, as a list."""
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return ", ".join(f"{count:,} {label}" for label, count in counts.items() if count)
 
 
 def print_line(line: str) -> None:
@@ -79,21 +79,21 @@ def print_line(line: str) -> None:
 
 def print_json(value: object) -> None:
     """One JSON object on stdout; bytes of paths that are no text appear as lone surrogates."""
-    sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
+    sys.stdout.write(json.dumps(to_jsonable(value), indent=2) + "\n")
 
 
 def print_json_line(value: object) -> None:
     """One JSON object on one line of stdout."""
-    sys.stdout.write(json.dumps(plain(value)) + "\n")
+    sys.stdout.write(json.dumps(to_jsonable(value)) + "\n")
 
 
-def print_lines(rows: Iterable[Sequence[object]]) -> None:
+def print_tsv(rows: Iterable[Sequence[object]]) -> None:
     """Tab-separated lines on stdout."""
     for row in rows:
-        sys.stdout.write("\t".join(_in_a_line(cell) for cell in row) + "\n")
+        sys.stdout.write("\t".join(_format_cell(cell) for cell in row) + "\n")
 
 
-def _in_a_line(cell: object) -> str:
+def _format_cell(cell: object) -> str:
     from mmsearch.core.text_matches import MatchedText
 
     return display_path(cell.text if isinstance(cell, MatchedText) else str(cell))
@@ -108,7 +108,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         rows: Cells.
     """
     if not sys.stdout.isatty():
-        print_lines(rows)
+        print_tsv(rows)
         return
     # Only a terminal needs rich.
     from rich.console import Console
@@ -123,13 +123,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(_rendered(cell) for cell in row))
+        table.add_row(*(_render_cell(cell) for cell in row))
     console = Console()
-    console.width = max(console.width, LEAST_COLUMNS)
+    console.width = max(console.width, MIN_TABLE_COLUMNS)
     console.print(table)
 
 
-def _rendered(cell: object) -> str | RichText:
+def _render_cell(cell: object) -> str | RichText:
     from rich.markup import escape
     from rich.text import Text as RichText
 
@@ -137,8 +137,8 @@ def _rendered(cell: object) -> str | RichText:
 
     if not isinstance(cell, MatchedText):
         return escape(display_path(str(cell)))
-    part, spans = excerpt(cell)
-    rendered = RichText(same_length(part))
+    snippet, spans = excerpt(cell)
+    rendered = RichText(replace_unprintable(snippet))
     for start, end in spans:
         rendered.stylize("bold", start, end)
     return rendered
@@ -154,9 +154,9 @@ def print_hits(result: SearchResult) -> None:
         (
             hit.rank,
             f"{hit.score:.4f}",
-            display_path(relative(hit.path)),
+            display_path(relative_to_cwd(hit.path)),
             f"{hit.width}x{hit.height}",
-            date_of(hit),
+            hit_date(hit),
             f"{hit.band} {hit.confidence:.0%}",
             hit.matched or "",
         )
@@ -178,16 +178,16 @@ def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[in
     first = matched.spans[0][0] if matched.spans else 0
     start = max(0, min(first - length // 3, len(matched.text) - length))
     end = start + length
-    part = matched.text[start:end]
-    before, after = "…" if start else "", "…" if end < len(matched.text) else ""
-    moved = len(before) - start
+    snippet = matched.text[start:end]
+    prefix, suffix = "…" if start else "", "…" if end < len(matched.text) else ""
+    offset = len(prefix) - start
     spans = tuple(
-        (a + moved, min(b, end) + moved) for a, b in matched.spans if a >= start and a < end
+        (a + offset, min(b, end) + offset) for a, b in matched.spans if a >= start and a < end
     )
-    return f"{before}{part}{after}", spans
+    return f"{prefix}{snippet}{suffix}", spans
 
 
-def print_paths(hits: Iterable[Hit], end: bytes) -> None:
+def print_paths(hits: Iterable[Hit], terminator: bytes) -> None:
     """The absolute paths as the file system's own bytes, each followed by ``end``.
 
     Lines on a terminal are escaped.
@@ -196,26 +196,26 @@ def print_paths(hits: Iterable[Hit], end: bytes) -> None:
         UsageError: Paths on lines of their own, and one holds a line break.
     """
     paths = [os.fsencode(hit.path) for hit in hits]
-    if end == b"\n" and sys.stdout.isatty():
+    if terminator == b"\n" and sys.stdout.isatty():
         for path in paths:
             print_line(os.fsdecode(path))
         return
-    if any(end in path for path in paths):
+    if any(terminator in path for path in paths):
         raise UsageError(
             "The name of a picture holds a line break, so that lines cannot be told from names.",
             "Use --print0: it ends each path with NUL.",
         )
     for path in paths:
-        sys.stdout.buffer.write(path + end)
+        sys.stdout.buffer.write(path + terminator)
     sys.stdout.buffer.flush()
 
 
-def relative(path: Path) -> Path:
+def relative_to_cwd(path: Path) -> Path:
     """A path as seen from the working folder, if it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def date_of(hit: Hit) -> str:
+def hit_date(hit: Hit) -> str:
     """The day when a picture was taken, else when its file was changed."""
     if hit.taken_at:
         return hit.taken_at[:10]
@@ -232,16 +232,17 @@ def human_bytes(count: int) -> str:
     return f"{value:.1f} TB"
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """A value as JSON takes it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: to_jsonable(getattr(value, field.name))
+            for field in dataclasses.fields(value)
         }
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if isinstance(value, bytes):
         return os.fsdecode(value)
     if isinstance(value, Path):

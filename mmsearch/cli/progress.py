@@ -18,12 +18,12 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda state: None
+        yield lambda progress: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as RichProgress
 
-    with Bar(
+    with RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -33,8 +33,8 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
         transient=True,
     ) as bar:
         task = bar.add_task("looking for pictures", total=None, speed="")
-        began = time.monotonic()
-        words = {
+        started_s = time.monotonic()
+        descriptions = {
             "scan": "looking for pictures",
             "encode": "indexing",
             "texts": "reading texts",
@@ -42,14 +42,14 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
             "build": "building the vector index",
         }
 
-        def show(state: Progress) -> None:
-            speed = state.encoded / max(time.monotonic() - began, 1e-3)
+        def update_bar(progress: Progress) -> None:
+            speed = progress.encoded / max(time.monotonic() - started_s, 1e-3)
             bar.update(
                 task,
-                description=words[state.phase],
-                completed=state.done,
-                total=state.total,
-                speed=f"{speed:.1f} pictures/s" if state.encoded else "",
+                description=descriptions[progress.phase],
+                completed=progress.done,
+                total=progress.total,
+                speed=f"{speed:.1f} pictures/s" if progress.encoded else "",
             )
 
-        yield show
+        yield update_bar

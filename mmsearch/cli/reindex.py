@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli.errors import SKIPPED
+from mmsearch.cli.errors import EXIT_SKIPPED
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.cli.output import print_json, print_line, warn
 from mmsearch.cli.progress import show_progress
@@ -66,12 +66,12 @@ def reindex(
 
     Example: mmsearch reindex --fusion weighted --text-weight 0.3
     """
-    share, kinds = _weights(text_weight or [])
+    overall_weight, kind_weights = _parse_text_weights(text_weight or [])
     with open_index(name, home) as index, show_progress() as progress:
         report = index.reindex(
             fusion=fusion,
-            text_weight=share,
-            kind_weights=kinds or None,
+            text_weight=overall_weight,
+            kind_weights=kind_weights or None,
             vector_index=vector_index,
             reencode=reencode,
             model=model,
@@ -82,31 +82,31 @@ def reindex(
     if as_json:
         print_json(report)
     else:
-        again = ", encoded once more" if report.reencoded else ""
+        reencoded_note = ", encoded once more" if report.reencoded else ""
         print_line(
-            f"{report.pictures:,} pictures{again}: fusion {report.fusion.name}, text weight "
+            f"{report.pictures:,} pictures{reencoded_note}: fusion {report.fusion.name}, text weight "
             f"{report.fusion.text_weight:g}, vector index {report.vector_index}, in "
             f"{report.seconds:.1f} s."
         )
     for file in report.failed:
         warn(f"  {display_path(file.path)}: {file.reason}")
     if report.failed:
-        raise typer.Exit(SKIPPED)
+        raise typer.Exit(EXIT_SKIPPED)
 
 
-def _weights(written: list[str]) -> tuple[float | None, dict[str, float]]:
+def _parse_text_weights(values: list[str]) -> tuple[float | None, dict[str, float]]:
     """The share of the texts, and the weights of kinds."""
-    share, kinds = None, {}
-    for one in written:
-        kind, sign, value = one.rpartition("=")
+    overall_weight, kind_weights = None, {}
+    for weight in values:
+        kind, separator, value = weight.rpartition("=")
         try:
             number = float(value)
         except ValueError:
             raise typer.BadParameter(
-                f"must be a number or KIND=NUMBER, got {one!r}", param_hint="--text-weight"
+                f"must be a number or KIND=NUMBER, got {weight!r}", param_hint="--text-weight"
             ) from None
-        if sign:
-            kinds[kind.strip().lower()] = number
+        if separator:
+            kind_weights[kind.strip().lower()] = number
         else:
-            share = number
-    return share, kinds
+            overall_weight = number
+    return overall_weight, kind_weights

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
-from mmsearch.cli.fast_args import turned
+from mmsearch.cli.fast_args import rewrite_negative_terms
 from mmsearch.cli.options import (
     After,
     AsJson,
@@ -30,7 +30,7 @@ from mmsearch.cli.options import (
     check_device,
 )
 
-Count = Annotated[int, typer.Option("-k", help="How many hits at most.", metavar="N")]
+TopK = Annotated[int, typer.Option("-k", help="How many hits at most.", metavar="N")]
 MinScore = Annotated[
     float | None,
     typer.Option(help="Leave out hits with a lower score.", metavar="X"),
@@ -39,21 +39,21 @@ MinConfidence = Annotated[
     float | None,
     typer.Option(help="Leave out hits that are less sure than this, 0 to 1.", metavar="P"),
 ]
-Paths = Annotated[
+PathsOnly = Annotated[
     bool,
     typer.Option(
         "--paths",
         help="Print only absolute paths, one a line; escaped on a terminal, exact in a pipe.",
     ),
 ]
-Paths0 = Annotated[
+Print0 = Annotated[
     bool, typer.Option("--print0", "-0", help="Print only absolute paths, each ended by NUL.")
 ]
-Sheet = Annotated[
+ContactSheet = Annotated[
     Path | None,
     typer.Option(help="Write a contact sheet of the hits: .png, .jpg or .html.", metavar="FILE"),
 ]
-Open = Annotated[
+OpenViewer = Annotated[
     bool, typer.Option("--open", help="Open the sheet, or else the best hit, in a viewer.")
 ]
 
@@ -63,7 +63,7 @@ class QueryCommand(TyperCommand):
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """As click does, once ``-people`` stands as ``--not people``."""
-        return super().parse_args(ctx, turned(args))
+        return super().parse_args(ctx, rewrite_negative_terms(args))
 
 
 def query(
@@ -71,7 +71,7 @@ def query(
         list[str] | None,
         typer.Argument(help="A description, in the query language.", show_default=False),
     ] = None,
-    k: Count = 10,
+    k: TopK = 10,
     name: IndexName = "default",
     home: Home = None,
     without: Annotated[
@@ -115,10 +115,10 @@ def query(
         ),
     ] = None,
     as_json: AsJson = False,
-    paths: Paths = False,
-    print0: Paths0 = False,
-    sheet: Sheet = None,
-    open_: Open = False,
+    paths: PathsOnly = False,
+    print0: Print0 = False,
+    sheet: ContactSheet = None,
+    open_: OpenViewer = False,
     device: Device = None,
     verbose: Verbose = False,
 ) -> None:
@@ -129,23 +129,23 @@ def query(
     Example: mmsearch query "2:golden retriever + snow -people" -k 5 --after 2020 --sheet dogs.html
     """
     check_device(device)
-    given = dict(locals())
+    parameters = dict(locals())
     from mmsearch.cli import search_command
 
-    search_command.query(**given)
+    search_command.query(**parameters)
 
 
 def similar(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
-    k: Count = 10,
+    k: TopK = 10,
     name: IndexName = "default",
     home: Home = None,
     min_score: MinScore = None,
     as_json: AsJson = False,
-    paths: Paths = False,
-    print0: Paths0 = False,
-    sheet: Sheet = None,
-    open_: Open = False,
+    paths: PathsOnly = False,
+    print0: Print0 = False,
+    sheet: ContactSheet = None,
+    open_: OpenViewer = False,
     device: Device = None,
     verbose: Verbose = False,
 ) -> None:
@@ -154,7 +154,7 @@ def similar(
     Example: mmsearch similar ./windmill.jpg
     """
     check_device(device)
-    given = dict(locals())
+    parameters = dict(locals())
     from mmsearch.cli import search_command
 
-    search_command.similar(**given)
+    search_command.similar(**parameters)

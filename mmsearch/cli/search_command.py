@@ -10,22 +10,22 @@ from pathlib import Path
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.errors import SKIPPED
+from mmsearch.cli.errors import EXIT_SKIPPED
 from mmsearch.cli.output import warn
-from mmsearch.cli.streams import is_lost
+from mmsearch.cli.streams import has_failed
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.hardware import has_nvidia_gpu
 from mmsearch.core.queries import Band, Query
 from mmsearch.core.requests import SearchRequest, SearchResult
 
-Opened = Callable[[str, Path | None, str | None], AbstractContextManager[api.Index]]
+OpenIndex = Callable[[str, Path | None, str | None], AbstractContextManager[api.Index]]
 """Name, home, device -> the index; a process that stays has it open already."""
 
 
-def _open_here(
+def _open_local_index(
     name: str, home: Path | None, device: str | None
 ) -> AbstractContextManager[api.Index]:
-    return api.open_index(name, home=home, device=device, say=warn)
+    return api.open_index(name, home=home, device=device, on_message=warn)
 
 
 def query(
@@ -60,7 +60,7 @@ def query(
     open_: bool = False,
     device: str | None = None,
     verbose: bool = False,
-    opened: Opened = _open_here,
+    open_index: OpenIndex = _open_local_index,
 ) -> None:
     """Answer a query, or the lines of a file; see `mmsearch.cli.search.query`."""
     filters = api.parse_filters(
@@ -77,7 +77,7 @@ def query(
         where=where,
     )
 
-    def parsed(line: str) -> Query:
+    def parse_line(line: str) -> Query:
         return api.parse_query(
             line,
             without=without or (),
@@ -90,18 +90,20 @@ def query(
 
     if batch is not None and text:
         raise UsageError("A description and --batch were both given.", "Leave one of them out.")
-    with opened(name, home, device) as index:
+    with open_index(name, home, device) as index:
         if batch is not None:
-            _answer_lines(index, batch, parsed, k, min_score, min_confidence)
+            _run_batch(index, batch, parse_line, k, min_score, min_confidence)
             return
-        request = SearchRequest(parsed(" ".join(text or ())), k, min_score, min_confidence)
+        request = SearchRequest(parse_line(" ".join(text or ())), k, min_score, min_confidence)
         result = index.query(request)
         if result.dropped_tokens:
             warn(
                 f"The query is longer than {result.encoder!r} reads; "
                 f"the last {result.dropped_tokens} tokens were left out."
             )
-        _show(index, result, _Form(as_json, paths, print0, sheet, open_, device, verbose))
+        _print_result(
+            index, result, _OutputOptions(as_json, paths, print0, sheet, open_, device, verbose)
+        )
 
 
 def similar(
@@ -118,18 +120,20 @@ def similar(
     open_: bool = False,
     device: str | None = None,
     verbose: bool = False,
-    opened: Opened = _open_here,
+    open_index: OpenIndex = _open_local_index,
 ) -> None:
     """Look for pictures like one; see `mmsearch.cli.search.similar`."""
-    with opened(name, home, device) as index:
+    with open_index(name, home, device) as index:
         result = index.query(SearchRequest(api.parse_query(images=[image]), k, min_score))
-        _show(index, result, _Form(as_json, paths, print0, sheet, open_, device, verbose))
+        _print_result(
+            index, result, _OutputOptions(as_json, paths, print0, sheet, open_, device, verbose)
+        )
 
 
-def _answer_lines(
+def _run_batch(
     index: api.Index,
     batch: Path,
-    parsed: Callable[[str], Query],
+    parse_line: Callable[[str], Query],
     k: int,
     min_score: float | None,
     min_confidence: float | None,
@@ -139,33 +143,35 @@ def _answer_lines(
         lines = (sys.stdin.read() if str(batch) == "-" else batch.read_text("utf-8")).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{batch} cannot be read as lines of text: {error}.") from error
-    wrong = 0
+    failed_count = 0
     requests: list[SearchRequest | InvalidQueryError] = []
     lines = [line for line in lines if line.strip()]
     for line in lines:
         try:
-            requests.append(SearchRequest(parsed(line), k, min_score, min_confidence))
+            requests.append(SearchRequest(parse_line(line), k, min_score, min_confidence))
         except InvalidQueryError as error:
             requests.append(error)
-    answers = index.query_all([one for one in requests if isinstance(one, SearchRequest)])
+    results = index.iter_search(
+        [request for request in requests if isinstance(request, SearchRequest)]
+    )
     for line, request in zip(lines, requests, strict=True):
         try:
             if isinstance(request, InvalidQueryError):
                 raise request
-            output.print_json_line({"line": line, **output.plain(next(answers))})
+            output.print_json_line({"line": line, **output.to_jsonable(next(results))})
         except UsageError as error:
-            wrong += 1
+            failed_count += 1
             output.print_json_line({"line": line, "error": str(error)})
         sys.stdout.flush()
-        if is_lost(sys.stdout):
+        if has_failed(sys.stdout):
             break
-    if wrong:
-        warn(f"{wrong} of {len(lines)} queries could not be answered.")
-        raise SystemExit(SKIPPED)
+    if failed_count:
+        warn(f"{failed_count} of {len(lines)} queries could not be answered.")
+        raise SystemExit(EXIT_SKIPPED)
 
 
 @dataclass(frozen=True)
-class _Form:
+class _OutputOptions:
     """In which form an answer is wanted."""
 
     as_json: bool
@@ -177,28 +183,30 @@ class _Form:
     verbose: bool
 
 
-def _show(index: api.Index, result: SearchResult, form: _Form) -> None:
-    for line in _remarks(index, result, form):
+def _print_result(index: api.Index, result: SearchResult, options: _OutputOptions) -> None:
+    for line in _format_notices(index, result, options):
         warn(line)
-    if form.as_json:
+    if options.as_json:
         output.print_json(result)
-    elif form.paths or form.print0:
-        output.print_paths(result.hits, b"\0" if form.print0 else b"\n")
+    elif options.paths or options.print0:
+        output.print_paths(result.hits, b"\0" if options.print0 else b"\n")
     elif result.hits:
         output.print_hits(result)
-    if form.sheet is not None:
-        from mmsearch.cli.contact_sheet import write_sheet
+    if options.sheet is not None:
+        from mmsearch.cli.contact_sheet import write_contact_sheet
 
-        write_sheet(form.sheet, index, result)
-        warn(f"Contact sheet: {form.sheet}")
-    if form.open and result.hits:
+        write_contact_sheet(options.sheet, index, result)
+        warn(f"Contact sheet: {options.sheet}")
+    if options.open and result.hits:
         import typer
 
         # A catalog may be anybody's: what it calls a picture may be a program.
-        typer.launch(str(form.sheet or index.original(result.hits[0])))
+        typer.launch(str(options.sheet or index.original(result.hits[0])))
 
 
-def _remarks(index: api.Index, result: SearchResult, form: _Form) -> Iterator[str]:
+def _format_notices(
+    index: api.Index, result: SearchResult, options: _OutputOptions
+) -> Iterator[str]:
     if not result.pictures:
         yield f"Index {index.name!r} holds no pictures yet; run: mmsearch index FOLDER"
     elif not result.passed:
@@ -210,12 +218,12 @@ def _remarks(index: api.Index, result: SearchResult, form: _Form) -> Iterator[st
     elif result.match is Band.UNLIKELY and result.calibrated:
         yield "Nothing here looks like that; nearest:"
     on_cpu = result.devices.get("vector_index") == "cpu"
-    if on_cpu and form.device in (None, "auto") and has_nvidia_gpu():
+    if on_cpu and options.device in (None, "auto") and has_nvidia_gpu():
         yield "This machine has an NVIDIA GPU, but FAISS cannot use it: searching on the CPU."
-    if form.verbose:
-        where = ", ".join(f"{part} on {device}" for part, device in result.devices.items())
-        steps = ", ".join(f"{step} {s * 1000:.0f} ms" for step, s in result.timings_s.items())
+    if options.verbose:
+        devices = ", ".join(f"{part} on {device}" for part, device in result.devices.items())
+        timings = ", ".join(f"{step} {s * 1000:.0f} ms" for step, s in result.timings_s.items())
         yield (
-            f"Encoder {result.encoder}; {result.mode} search; {where}; generation "
-            f"{result.generation}, {result.passed:,} of {result.pictures:,} pictures; {steps}."
+            f"Encoder {result.encoder}; {result.mode} search; {devices}; generation "
+            f"{result.generation}, {result.passed:,} of {result.pictures:,} pictures; {timings}."
         )

@@ -21,18 +21,18 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import fast_args
-from mmsearch.cli.errors import INTERRUPTED, run_command
+from mmsearch.cli.errors import EXIT_INTERRUPTED, run_command
 from mmsearch.cli.options import Home, IndexName
 from mmsearch.cli.output import warn
 from mmsearch.core.deadlines import deadline
-from mmsearch.core.errors import DeadlineError, NoCallsError, UsageError
+from mmsearch.core.errors import DeadlineError, LocalSocketError, UsageError
 from mmsearch.core.settings import Settings, load_settings
-from mmsearch.resident.protocol import ENVIRONMENT
-from mmsearch.server.config import DEADLINE_S, Rules, token_for
+from mmsearch.resident.protocol import FORWARDED_VARIABLES
+from mmsearch.server.config import DEFAULT_DEADLINE_S, ServerConfig, resolve_token
 
 if TYPE_CHECKING:
-    from mmsearch.resident.client import Printed
-    from mmsearch.resident.protocol import Call, Stream
+    from mmsearch.resident.client import OutputChunks
+    from mmsearch.resident.protocol import CommandRequest, StreamInfo
 
 
 def serve(
@@ -76,7 +76,7 @@ def serve(
             metavar="SECONDS",
             min=0.1,
         ),
-    ] = DEADLINE_S,
+    ] = DEFAULT_DEADLINE_S,
     no_indexing: Annotated[
         bool, typer.Option("--no-indexing", help="Never index, whoever asks.")
     ] = False,
@@ -114,137 +114,143 @@ def serve(
     )
     if no_http:
         idle_s = None if idle is None else idle * 60
-        ended_by = _until_stopped(partial(_serve_no_http, name, settings, deadline_s, idle_s))
+        stop_signal = _run_until_signal(
+            partial(_serve_socket_only, name, settings, deadline_s, idle_s)
+        )
     elif idle is not None:
         raise UsageError("A server for HTTP does not end by itself.", "Add --no-http to --idle.")
     else:
-        rules = Rules(
+        config = ServerConfig(
             host=host,
-            token=token_for(host, token, warn),
-            origins=tuple(allow_origin or ()),
-            upload_mb=max_upload,
+            token=resolve_token(host, token, warn),
+            allowed_origins=tuple(allow_origin or ()),
+            max_upload_mb=max_upload,
             requests_per_s=rate,
             deadline_s=deadline_s,
-            indexing=not no_indexing,
-            url_queries=allow_url_queries,
+            allow_indexing=not no_indexing,
+            allow_url_queries=allow_url_queries,
         )
         if allow_url_queries and getproxies().keys() & {"http", "https", "all"}:
             warn("Pictures are fetched without the proxy: it would choose where to connect.")
-        ended_by = _until_stopped(partial(_serve_http, name, settings, rules, port))
-    warn("Nobody asked for a while." if ended_by is None else f"Index {name!r} is closed.")
-    if ended_by == signal.SIGINT:
-        raise typer.Exit(INTERRUPTED)
+        stop_signal = _run_until_signal(partial(_serve_http, name, settings, config, port))
+    warn("Nobody asked for a while." if stop_signal is None else f"Index {name!r} is closed.")
+    if stop_signal == signal.SIGINT:
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _be_warm(index: api.Index) -> None:
+def _warm_up(index: api.Index) -> None:
     """Load what the first query would have to wait for."""
     from mmsearch.core.requests import SearchRequest
 
     index.query(SearchRequest(api.parse_query("a picture")))
 
 
-def _until_stopped(work: Callable[[], int | None]) -> int | None:
+def _run_until_signal(work: Callable[[], int | None]) -> int | None:
     """Return the signal that ended the work, if any; the process ends soon after it."""
-    from mmsearch.resident.shutdown import StoppedError, ends_in_time, signals_raise
+    from mmsearch.resident.shutdown import (
+        ShutdownSignalError,
+        enforce_shutdown_timeout,
+        raise_on_signal,
+    )
 
-    with ends_in_time(), signals_raise():
+    with enforce_shutdown_timeout(), raise_on_signal():
         try:
             return work()
-        except StoppedError as stopped:
-            return stopped.number
+        except ShutdownSignalError as error:
+            return error.signum
 
 
-def _serve_no_http(
+def _serve_socket_only(
     name: str, settings: Settings, deadline_s: float, idle_s: float | None
 ) -> int | None:
-    with api.open_index(name, settings=settings, say=warn) as index:
-        _be_warm(index)
+    with api.open_index(name, settings=settings, on_message=warn) as index:
+        _warm_up(index)
 
-        def answer(call: Call) -> Printed | None:
+        def handle_request(request: CommandRequest) -> OutputChunks | None:
             with deadline(time.monotonic() + deadline_s):
-                return _answer(index, call)
+                return _run_request(index, request)
 
-        return _serve_commands(index.folder, settings, answer, "", idle_s)
+        return _serve_commands(index.folder, settings, handle_request, "", idle_s)
 
 
-def _serve_http(name: str, settings: Settings, rules: Rules, port: int) -> int | None:
-    from mmsearch.server.serve import running
-    from mmsearch.server.state import Service
+def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) -> int | None:
+    from mmsearch.server.serve import serve_in_thread
+    from mmsearch.server.state import ServerState
 
-    service = Service.of(settings, rules, lambda: [name], warn)
-    with closing(service):
-        desk = service.desks.desk(name)
-        desk.wait_for(_be_warm)
-        with running(service, port) as url:
+    state = ServerState.create(settings, config, lambda: [name], warn)
+    with closing(state):
+        worker = state.index_pool.worker(name)
+        worker.run_blocking(_warm_up)
+        with serve_in_thread(state, port) as url:
 
-            def answer(call: Call) -> Printed | None:
+            def handle_request(request: CommandRequest) -> OutputChunks | None:
                 # The command does by itself what takes too long here.
-                with suppress(DeadlineError), deadline(time.monotonic() + rules.deadline_s):
-                    return desk.wait_for(lambda index: _answer(index, call))
+                with suppress(DeadlineError), deadline(time.monotonic() + config.deadline_s):
+                    return worker.run_blocking(lambda index: _run_request(index, request))
                 return None
 
-            folder = desk.wait_for(lambda index: index.folder)
+            folder = worker.run_blocking(lambda index: index.folder)
             try:
-                return _serve_commands(folder, settings, answer, f" at {url}")
-            except NoCallsError as error:
+                return _serve_commands(folder, settings, handle_request, f" at {url}")
+            except LocalSocketError as error:
                 from mmsearch.resident.server import wait_for_signal
 
-                warn(_open_for_queries(name, f" at {url}"))
+                warn(_format_ready_message(name, f" at {url}"))
                 warn(f"Commands do not go through it: {error}")
                 return wait_for_signal()
             finally:
                 # Who follows a job is told its end.
-                service.jobs.stop()
+                state.jobs.stop()
 
 
 def _serve_commands(
     folder: Path,
     settings: Settings,
-    answer: Callable[[Call], Printed | None],
-    where: str,
+    handle_request: Callable[[CommandRequest], OutputChunks | None],
+    location: str,
     idle_s: float | None = None,
 ) -> int | None:
-    from mmsearch.resident.server import serve as serve_calls
+    from mmsearch.resident.server import serve as serve_local_socket
 
-    return serve_calls(
+    return serve_local_socket(
         folder,
         settings,
-        answer,
+        handle_request,
         idle_s=idle_s,
-        ready=lambda: warn(_open_for_queries(folder.name, where)),
+        on_ready=lambda: warn(_format_ready_message(folder.name, location)),
     )
 
 
-def _open_for_queries(name: str, where: str) -> str:
-    return f"Index {name!r} is open for queries{where}; Ctrl-C ends this."
+def _format_ready_message(name: str, location: str) -> str:
+    return f"Index {name!r} is open for queries{location}; Ctrl-C ends this."
 
 
-def _answer(index: api.Index, call: Call) -> Printed | None:
+def _run_request(index: api.Index, request: CommandRequest) -> OutputChunks | None:
     """What a command prints if it ends well; None, and it does the work and says what is wrong."""
     from mmsearch.cli import search_command
 
-    asked = fast_args.read(call.arguments)
-    if asked is None or not index.exists():
+    parsed = fast_args.parse_args(request.arguments)
+    if parsed is None or not index.exists():
         return None
-    answer = search_command.query if asked.verb == "query" else search_command.similar
-    printed: Printed = []
+    search = search_command.query if parsed.command == "query" else search_command.similar
+    chunks: OutputChunks = []
 
-    def opened(*_: object) -> AbstractContextManager[api.Index]:
+    def open_index(*_: object) -> AbstractContextManager[api.Index]:
         return nullcontext(index)
 
     # A folder that is gone, an encoding that is none: whatever a caller says, this goes on.
     try:
-        with _in_place_of(call, printed):
-            code = run_command(partial(answer, **asked.values, opened=opened))
+        with _command_context(request, chunks):
+            exit_code = run_command(partial(search, **parsed.values, open_index=open_index))
     except (OSError, LookupError, TypeError, ValueError):
         return None
-    runs = groupby(printed, key=operator.itemgetter(0))
-    joined = [(stream, b"".join(content for _, content in run)) for stream, run in runs]
-    return joined if code == 0 else None
+    groups = groupby(chunks, key=operator.itemgetter(0))
+    merged = [(fd, b"".join(content for _, content in group)) for fd, group in groups]
+    return merged if exit_code == 0 else None
 
 
 @contextmanager
-def _in_place_of(call: Call, printed: Printed) -> Iterator[None]:
+def _command_context(request: CommandRequest, chunks: OutputChunks) -> Iterator[None]:
     """Be where a command is, and see what it sees; what is printed is kept.
 
     Raises:
@@ -252,12 +258,15 @@ def _in_place_of(call: Call, printed: Printed) -> Iterator[None]:
     """
     environment, streams = dict(os.environ), (sys.stdout, sys.stderr)
     try:
-        os.chdir(call.folder)
-        for variable in ENVIRONMENT:
+        os.chdir(request.cwd)
+        for variable in FORWARDED_VARIABLES:
             os.environ.pop(variable, None)
-        os.environ.update(call.environment)
+        os.environ.update(request.environment)
         time.tzset()
-        sys.stdout, sys.stderr = _kept(1, call.output, printed), _kept(2, call.error, printed)
+        sys.stdout, sys.stderr = (
+            _open_capture(1, request.stdout, chunks),
+            _open_capture(2, request.stderr, chunks),
+        )
         yield
     finally:
         sys.stdout, sys.stderr = streams
@@ -268,32 +277,32 @@ def _in_place_of(call: Call, printed: Printed) -> Iterator[None]:
         os.chdir("/")
 
 
-class _Kept(io.RawIOBase):
+class _CaptureStream(io.RawIOBase):
     """Keeps what is written, and says of itself what the stream of the command is."""
 
-    def __init__(self, number: int, terminal: bool, printed: Printed) -> None:
-        self._number = number
-        self._terminal = terminal
-        self._printed = printed
+    def __init__(self, fd: int, is_tty: bool, chunks: OutputChunks) -> None:
+        self._fd = fd
+        self._is_tty = is_tty
+        self._chunks = chunks
 
     @property
     def name(self) -> str:
-        return f"<{self._number}>"
+        return f"<{self._fd}>"
 
     def writable(self) -> bool:
         return True
 
     def isatty(self) -> bool:
-        return self._terminal
+        return self._is_tty
 
     def write(self, content: bytes) -> int:  # type: ignore[override]
-        self._printed.append((self._number, bytes(content)))
+        self._chunks.append((self._fd, bytes(content)))
         return len(content)
 
 
-def _kept(number: int, stream: Stream, printed: Printed) -> io.TextIOWrapper:
+def _open_capture(fd: int, stream: StreamInfo, chunks: OutputChunks) -> io.TextIOWrapper:
     return io.TextIOWrapper(
-        _Kept(number, stream.terminal, printed),
+        _CaptureStream(fd, stream.is_tty, chunks),
         stream.encoding,
         stream.errors,
         newline="\n",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli.errors import INTERRUPTED
+from mmsearch.cli.errors import EXIT_INTERRUPTED
 from mmsearch.cli.options import (
     Device,
     Exclude,
@@ -18,11 +18,11 @@ from mmsearch.cli.options import (
     IndexName,
     open_index,
 )
-from mmsearch.cli.output import counts_of, in_words, warn
-from mmsearch.cli.streams import is_lost
+from mmsearch.cli.output import count_changes, format_counts, warn
+from mmsearch.cli.streams import has_failed
 from mmsearch.core.display import display_path
 
-AS_BEFORE = frozenset({"unchanged", "skipped before"})
+UNCHANGED_COUNTS = frozenset({"unchanged", "skipped before"})
 
 
 def watch(
@@ -55,7 +55,7 @@ def watch(
     """
     with open_index(name, home, model=model, device=device) as index:
         try:
-            first = True
+            is_first = True
             for report in index.watch(
                 folder,
                 include=include or (),
@@ -64,16 +64,18 @@ def watch(
                 settle_s=settle,
                 poll=poll,
             ):
-                counts = counts_of(report)
-                did = in_words({what: counts[what] for what in counts if what not in AS_BEFORE})
-                if did or first:
-                    sys.stdout.write(f"{did or 'up to date'}, in {report.seconds:.1f} s\n")
+                counts = count_changes(report)
+                counts_text = format_counts(
+                    {label: counts[label] for label in counts if label not in UNCHANGED_COUNTS}
+                )
+                if counts_text or is_first:
+                    sys.stdout.write(f"{counts_text or 'up to date'}, in {report.seconds:.1f} s\n")
                     sys.stdout.flush()
                 for file in report.failed:
                     warn(f"  {display_path(file.path)}: {file.reason}")
-                first = False
-                if is_lost(sys.stdout):
+                is_first = False
+                if has_failed(sys.stdout):
                     break
         except KeyboardInterrupt:
             warn(f"Stopped watching {display_path(folder)}.")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(EXIT_INTERRUPTED) from None

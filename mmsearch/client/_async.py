@@ -9,18 +9,18 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mmsearch.client._endpoint import Address
-from mmsearch.client._errors import Reply
+from mmsearch.client._endpoint import Endpoint
+from mmsearch.client._errors import Response
 from mmsearch.client._events import JobEvents
-from mmsearch.client._flows import Addressed, Pause, Result, Talk
-from mmsearch.client._requests import Call
+from mmsearch.client._flows import BaseClient, Pause, RequestFlow, Result
+from mmsearch.client._requests import Request
 from mmsearch.client._transport import (
-    closed,
-    connection,
+    client_options,
+    closed_error,
     events_timeout,
-    http_library,
-    reply_of,
-    translated,
+    import_httpx,
+    map_transport_errors,
+    to_response,
 )
 from mmsearch.client.models import RemoteHit, RemoteJob, RemotePicture, RemoteStatus
 from mmsearch.core.queries import Filters
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-class AsyncClient(Addressed):
+class AsyncClient(BaseClient):
     """As `mmsearch.Client`, whose methods are described there; these are awaited.
 
     For use in one event loop. Arguments and errors are the same.
@@ -45,10 +45,10 @@ class AsyncClient(Addressed):
         timeout_s: float = 60.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(Address.of(url, index, token, timeout_s))
-        with translated(self._address):
-            self._http: httpx.AsyncClient = http_library().AsyncClient(
-                transport=transport, **connection(self._address)
+        super().__init__(Endpoint.parse(url, index, token, timeout_s))
+        with map_transport_errors(self._endpoint):
+            self._http: httpx.AsyncClient = import_httpx().AsyncClient(
+                transport=transport, **client_options(self._endpoint)
             )
 
     async def search(
@@ -65,8 +65,8 @@ class AsyncClient(Addressed):
         min_confidence: float | None = None,
     ) -> list[RemoteHit]:
         """The pictures that fit a description best."""
-        return await self._hold(
-            self._talks.search(
+        return await self._run(
+            self._flows.search(
                 query,
                 k,
                 without=without,
@@ -92,8 +92,8 @@ class AsyncClient(Addressed):
         min_confidence: float | None = None,
     ) -> list[RemoteHit]:
         """The pictures that look most like a picture; if it is in the index itself, it is first."""
-        return await self._hold(
-            self._talks.similar(
+        return await self._run(
+            self._flows.similar(
                 image,
                 k,
                 query,
@@ -107,60 +107,60 @@ class AsyncClient(Addressed):
 
     async def picture(self, image_id: int) -> RemotePicture | None:
         """What is known of a picture by its id; None if no such picture can be found."""
-        return await self._hold(self._talks.picture(image_id))
+        return await self._run(self._flows.picture(image_id))
 
     async def thumbnail(self, picture: int | RemotePicture, size: str = "medium") -> bytes:
         """A picture made small, as WebP."""
-        return await self._hold(self._talks.thumbnail(picture, size))
+        return await self._run(self._flows.thumbnail(picture, size))
 
     async def original(self, picture: int | RemotePicture) -> bytes:
         """The content of a picture's file."""
-        return await self._hold(self._talks.original(picture))
+        return await self._run(self._flows.original(picture))
 
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """The unit vectors of texts in the index's space, as queries use them."""
-        return await self._hold(self._talks.embed_texts(texts))
+        return await self._run(self._flows.embed_texts(texts))
 
     async def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Vectors:
         """The unit vector of a picture in the index's space."""
-        return await self._hold(self._talks.embed_picture(image))
+        return await self._run(self._flows.embed_picture(image))
 
     async def status(self) -> RemoteStatus:
         """What the index holds."""
-        return await self._hold(self._talks.status())
+        return await self._run(self._flows.status())
 
     async def start_job(self, root: str, *, retry_failed: bool = False) -> RemoteJob:
         """Bring the index up to date with a folder of the server that it knows already."""
-        return await self._hold(self._talks.start_job(root, retry_failed=retry_failed))
+        return await self._run(self._flows.start_job(root, retry_failed=retry_failed))
 
     async def job(self, job: str | RemoteJob) -> RemoteJob:
         """How far a job is."""
-        return await self._hold(self._talks.job(job))
+        return await self._run(self._flows.job(job))
 
     async def stop_job(self, job: str | RemoteJob) -> RemoteJob:
         """Let a job end early; what it has committed stays."""
-        return await self._hold(self._talks.stop_job(job))
+        return await self._run(self._flows.stop_job(job))
 
     async def follow(self, job: str | RemoteJob) -> AsyncIterator[RemoteJob]:
         """A job whenever it has changed, until it has ended."""
-        events = JobEvents(self._address)
-        async with AsyncExitStack() as opened:
+        events = JobEvents(self._endpoint)
+        async with AsyncExitStack() as stack:
             streams: list[httpx.Response] = []
 
-            async def send(call: Call) -> Reply:
-                asked = self._http.stream(
-                    call.method, call.path, timeout=events_timeout(self._address)
+            async def send(request: Request) -> Response:
+                stream_context = self._http.stream(
+                    request.method, request.path, timeout=events_timeout(self._endpoint)
                 )
-                response = await opened.enter_async_context(asked)
+                response = await stack.enter_async_context(stream_context)
                 streams.append(response)
-                return reply_of(response, b"" if response.is_success else await response.aread())
+                return to_response(response, b"" if response.is_success else await response.aread())
 
-            with translated(self._address):
-                await self._hold(self._talks.follow(job), send)
+            with map_transport_errors(self._endpoint):
+                await self._run(self._flows.follow(job), send)
                 async for line in streams[-1].aiter_lines():
-                    if (told := events.read(line)) is not None:
-                        yield told
-        events.end()
+                    if (update := events.read(line)) is not None:
+                        yield update
+        events.finish()
 
     async def close(self) -> None:
         """End the connections; the client cannot be used again."""
@@ -173,29 +173,33 @@ class AsyncClient(Addressed):
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()
 
-    async def _send(self, call: Call) -> Reply:
-        with translated(self._address):
-            response = await self._http.request(call.method, call.path, **call.arguments())
-            return reply_of(response, response.content)
+    async def _send(self, request: Request) -> Response:
+        with map_transport_errors(self._endpoint):
+            response = await self._http.request(
+                request.method, request.path, **request.httpx_kwargs()
+            )
+            return to_response(response, response.content)
 
-    async def _hold(
-        self, talk: Talk[Result], send: Callable[[Call], Awaitable[Reply]] | None = None
+    async def _run(
+        self,
+        flow: RequestFlow[Result],
+        send: Callable[[Request], Awaitable[Response]] | None = None,
     ) -> Result:
         if self._http.is_closed:
-            raise closed()
-        reply: Reply | None = None
+            raise closed_error()
+        response: Response | None = None
         while True:
             try:
-                step = talk.send(reply)
+                action = flow.send(response)
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            if isinstance(step, Pause):
-                await asyncio.sleep(step.seconds)
-                reply = None
+            if isinstance(action, Pause):
+                await asyncio.sleep(action.seconds)
+                response = None
             else:
-                reply = await (send or self._send)(step)
+                response = await (send or self._send)(action)

@@ -8,13 +8,13 @@ from urllib.parse import quote, urlsplit
 
 from mmsearch.core.errors import UsageError
 
-_UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
+_INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f]")
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True)
-class Address:
+class Endpoint:
     """An index on a server.
 
     Attributes:
@@ -30,32 +30,34 @@ class Address:
     timeout_s: float
 
     @classmethod
-    def of(cls, url: str, index: str, token: str | None, timeout_s: float) -> Address:
+    def parse(cls, url: str, index: str, token: str | None, timeout_s: float) -> Endpoint:
         """An address that can be asked.
 
         Raises:
             UsageError: The URL or the token cannot be one.
         """
         try:
-            parts = urlsplit(url)
-            named = bool(parts.hostname) and parts.port != 0
-            whole = parts.scheme in ("http", "https") and named and not _UNSEEN.search(url)
+            url_parts = urlsplit(url)
+            has_host = bool(url_parts.hostname) and url_parts.port != 0
+            is_valid = (
+                url_parts.scheme in ("http", "https") and has_host and not _INVISIBLE.search(url)
+            )
         except ValueError:
-            whole = False
-        if not whole or parts.query or parts.fragment:
+            is_valid = False
+        if not is_valid or url_parts.query or url_parts.fragment:
             raise UsageError(
                 f"{url!r} is no URL of a server.", "Write one such as http://127.0.0.1:7788."
             )
-        if parts.username is not None or parts.password is not None:
+        if url_parts.username is not None or url_parts.password is not None:
             raise UsageError("The URL holds a name or a password.", "Give a token as token=...")
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
             raise UsageError("The token holds characters that no token has.")
         return cls(url.rstrip("/"), index, token, timeout_s)
 
     @property
-    def local(self) -> bool:
+    def is_local(self) -> bool:
         """Whether it is this machine: no proxy stands between."""
-        return urlsplit(self.url).hostname in LOOPBACK
+        return urlsplit(self.url).hostname in LOOPBACK_HOSTS
 
     @property
     def headers(self) -> dict[str, str]:
@@ -69,6 +71,6 @@ class Address:
             ["/v1/indexes", *(f"/{quote(str(part), safe='')}" for part in (self.index, *parts))]
         )
 
-    def silence(self, reason: str) -> str:
+    def unreachable_message(self, reason: str) -> str:
         """A sentence about a server that does not answer."""
         return f"The server at {self.url} cannot be reached: {reason}."

@@ -17,15 +17,15 @@ from mmsearch.core.errors import (
     UsageError,
 )
 
-WAITS_S = (0.5, 1.0, 2.0, 4.0)
+RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0)
 """Before each further attempt, where the server says nothing about it."""
 
-LONGEST_WAIT_S = 30.0
+MAX_RETRY_DELAY_S = 30.0
 """A server that asks for more patience than that is left alone."""
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
     """A response.
 
     Attributes:
@@ -39,7 +39,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def accepted(self) -> bool:
+    def is_success(self) -> bool:
         """Whether it is what was asked for."""
         return 200 <= self.status < 300
 
@@ -59,62 +59,66 @@ class Reply:
             ) from error
 
 
-def error_of(reply: Reply, url: str, *, with_token: bool) -> MMSearchError:
+def to_error(response: Response, url: str, *, has_token: bool) -> MMSearchError:
     """The error that a response tells.
 
     Args:
-        reply: A response that was not accepted.
+        response: A response that was not accepted.
         url: The server's.
-        with_token: Whether a token was sent.
+        has_token: Whether a token was sent.
 
     Returns:
         Of the class that it has locally, if it is one of `mmsearch.core.errors`; else a
         `UsageError` for what cannot be meant, and a `ServerError` for the rest.
     """
-    document = _document(reply)
+    document = _parse_problem(response)
     detail = document.get("detail")
-    said = detail if isinstance(detail, str) and detail else _unsaid(reply, url)
+    message = detail if isinstance(detail, str) and detail else _default_message(response, url)
     kind = document.get("kind")
-    if reply.status == 401:
-        hint = "It does not know the one that was given." if with_token else "Give it as token=..."
-        return UnauthorizedError(said, hint, status=reply.status, kind=kind)
-    known = vars(errors).get(kind) if isinstance(kind, str) else None
-    if isinstance(known, type) and issubclass(known, MMSearchError):
-        return known(said, status=reply.status, kind=kind)
-    if reply.status in (400, 413, 422):
-        return UsageError(said, status=reply.status, kind=kind)
-    return ServerError(said, status=reply.status, kind=kind)
+    if response.status == 401:
+        hint = "It does not know the one that was given." if has_token else "Give it as token=..."
+        return UnauthorizedError(message, hint, status=response.status, kind=kind)
+    error_class = vars(errors).get(kind) if isinstance(kind, str) else None
+    if isinstance(error_class, type) and issubclass(error_class, MMSearchError):
+        return error_class(message, status=response.status, kind=kind)
+    if response.status in (400, 413, 422):
+        return UsageError(message, status=response.status, kind=kind)
+    return ServerError(message, status=response.status, kind=kind)
 
 
-def wait_s(reply: Reply, error: MMSearchError, attempt: int) -> float | None:
+def retry_delay_s(response: Response, error: MMSearchError, attempt: int) -> float | None:
     """How long to wait before asking once more; None: it is of no use.
 
     Args:
-        reply: A response that was not accepted.
+        response: A response that was not accepted.
         error: What it tells.
         attempt: How many went before it.
     """
     # Weights that cannot be fetched now will not be there in a second.
-    if reply.status not in (429, 503) or isinstance(error, ModelUnavailableError):
+    if response.status not in (429, 503) or isinstance(error, ModelUnavailableError):
         return None
-    if attempt >= len(WAITS_S):
+    if attempt >= len(RETRY_DELAYS_S):
         return None
-    asked = reply.headers.get("retry-after", "")
-    wait = float(asked) if asked.isascii() and asked.isdecimal() else WAITS_S[attempt]
-    return wait if wait <= LONGEST_WAIT_S else None
+    retry_after = response.headers.get("retry-after", "")
+    delay_s = (
+        float(retry_after)
+        if retry_after.isascii() and retry_after.isdecimal()
+        else RETRY_DELAYS_S[attempt]
+    )
+    return delay_s if delay_s <= MAX_RETRY_DELAY_S else None
 
 
-def _document(reply: Reply) -> Mapping[str, Any]:
+def _parse_problem(response: Response) -> Mapping[str, Any]:
     try:
-        document = json.loads(reply.content)
+        document = json.loads(response.content)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
 
 
-def _unsaid(reply: Reply, url: str) -> str:
+def _default_message(response: Response, url: str) -> str:
     try:
-        phrase = f" ({HTTPStatus(reply.status).phrase})"
+        phrase = f" ({HTTPStatus(response.status).phrase})"
     except ValueError:
         phrase = ""
-    return f"The server at {url} answers with status {reply.status}{phrase}."
+    return f"The server at {url} answers with status {response.status}{phrase}."

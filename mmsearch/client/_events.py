@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from mmsearch.client._endpoint import Address
-from mmsearch.client.models import RemoteJob, job_of, understood
+from mmsearch.client._endpoint import Endpoint
+from mmsearch.client.models import RemoteJob, parse_answer, parse_job
 from mmsearch.core.errors import ServerError, UnreachableError
 
 
@@ -13,13 +13,13 @@ class JobEvents:
     """Reads the events of a job, line by line.
 
     Args:
-        address: Of the server, to be named in errors.
+        endpoint: Of the server, to be named in errors.
     """
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
         self._data: list[str] = []
-        self._running = True
+        self._is_running = True
 
     def read(self, line: str) -> RemoteJob | None:
         """A job as it is now, if a line ends an event.
@@ -42,18 +42,20 @@ class JobEvents:
             answer = json.loads(data)
         except ValueError as error:
             raise ServerError("An event of the server is no JSON.") from error
-        job = understood(job_of, answer)
-        self._running = job.running
+        job = parse_answer(parse_job, answer)
+        self._is_running = job.running
         return job
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Nothing more comes.
 
         Raises:
             UnreachableError: The job has not ended.
         """
-        if self._running:
+        if self._is_running:
             raise UnreachableError(
-                self._address.silence("it stopped telling of a job that has not ended"),
+                self._endpoint.unreachable_message(
+                    "it stopped telling of a job that has not ended"
+                ),
                 "Ask for the job again, or start it once more: what was committed stays.",
             )

@@ -15,18 +15,18 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from mmsearch.client import models
-from mmsearch.client._endpoint import Address
-from mmsearch.client._errors import Reply, error_of, wait_s
+from mmsearch.client._endpoint import Endpoint
+from mmsearch.client._errors import Response, retry_delay_s, to_error
 from mmsearch.client._requests import (
     PAGE_LIMIT,
     TEXTS_LIMIT,
-    Call,
-    id_of,
-    picture_bytes,
-    picture_form,
-    refuse_k,
-    search_body,
-    url_of,
+    Request,
+    as_url,
+    build_picture_form,
+    build_search_body,
+    check_k,
+    picture_id,
+    read_picture,
 )
 from mmsearch.client.models import (
     Answer,
@@ -34,12 +34,12 @@ from mmsearch.client.models import (
     RemoteJob,
     RemotePicture,
     RemoteStatus,
-    understood,
+    parse_answer,
 )
 from mmsearch.core.errors import InvalidQueryError, StateError, UnknownNameError
 from mmsearch.core.types import Vectors
 
-READINGS = 3
+MAX_PAGING_ATTEMPTS = 3
 """How often an answer is read whose index changes from page to page."""
 
 
@@ -55,139 +55,159 @@ class Pause:
 
 
 Result = TypeVar("Result")
-Talk: TypeAlias = Generator[Call | Pause, Reply | None, Result]
+RequestFlow: TypeAlias = Generator[Request | Pause, Response | None, Result]
 
 
-class Talks:
+class IndexFlows:
     """All that can be asked of one index.
 
     Args:
-        address: Of the index.
+        endpoint: Of the index.
     """
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
 
-    def search(self, query: str, k: int, **more: Any) -> Talk[list[RemoteHit]]:
-        """See `mmsearch.Client.search`; ``more`` is what `search_body` takes."""
-        body = search_body(query, **more)
-        path = self._address.path("search")
+    def search(self, query: str, k: int, **options: Any) -> RequestFlow[list[RemoteHit]]:
+        """See `mmsearch.Client.search`; ``more`` is what `build_search_body` takes."""
+        body = build_search_body(query, **options)
+        path = self._endpoint.path("search")
 
-        def page(limit: int, cursor: str | None) -> Call:
-            return Call("POST", path, body=body | {"limit": limit, "cursor": cursor})
+        def page_request(limit: int, cursor: str | None) -> Request:
+            return Request("POST", path, body=body | {"limit": limit, "cursor": cursor})
 
-        return self._hits(k, page)
+        return self._fetch_hits(k, page_request)
 
     def similar(
         self,
         image: int | RemotePicture | bytes | str | os.PathLike[str],
         k: int,
         query: str,
-        **more: Any,
-    ) -> Talk[list[RemoteHit]]:
-        """See `mmsearch.Client.similar`; ``more`` is what `picture_form` takes."""
+        **options: Any,
+    ) -> RequestFlow[list[RemoteHit]]:
+        """See `mmsearch.Client.similar`; ``more`` is what `build_picture_form` takes."""
         if isinstance(image, int | RemotePicture):
-            return self.search(query, k, like=(image,), **more)
-        if (url := url_of(image)) is not None:
-            return self.search(query, k, like_url=(url,), **more)
-        form = picture_form(query, **more)
-        content = picture_bytes(image)
-        path = self._address.path("search", "picture")
+            return self.search(query, k, like=(image,), **options)
+        if (url := as_url(image)) is not None:
+            return self.search(query, k, like_url=(url,), **options)
+        form = build_picture_form(query, **options)
+        content = read_picture(image)
+        path = self._endpoint.path("search", "picture")
 
-        def page(limit: int, cursor: str | None) -> Call:
-            at = {} if cursor is None else {"cursor": cursor}
-            return Call("POST", path, form={**form, "limit": str(limit), **at}, picture=content)
+        def page_request(limit: int, cursor: str | None) -> Request:
+            cursor_field = {} if cursor is None else {"cursor": cursor}
+            return Request(
+                "POST", path, form={**form, "limit": str(limit), **cursor_field}, picture=content
+            )
 
-        return self._hits(k, page)
+        return self._fetch_hits(k, page_request)
 
-    def embed_texts(self, texts: Sequence[str]) -> Talk[Vectors]:
+    def embed_texts(self, texts: Sequence[str]) -> RequestFlow[Vectors]:
         """See `mmsearch.Client.embed_texts`."""
         if not texts:
             raise InvalidQueryError("There is no text to encode.", "Give one at least.")
-        path = self._address.path("embeddings", "texts")
-        parts = []
+        path = self._endpoint.path("embeddings", "texts")
+        blocks = []
         for start in range(0, len(texts), TEXTS_LIMIT):
             body = {"texts": list(texts[start : start + TEXTS_LIMIT])}
-            parts.append((yield from self._asked(Call("POST", path, body=body), models.vectors_of)))
-        return np.concatenate(parts)
+            blocks.append(
+                (
+                    yield from self._send_and_parse(
+                        Request("POST", path, body=body), models.parse_vectors
+                    )
+                )
+            )
+        return np.concatenate(blocks)
 
-    def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Talk[Vectors]:
+    def embed_picture(self, image: bytes | str | os.PathLike[str]) -> RequestFlow[Vectors]:
         """See `mmsearch.Client.embed_picture`."""
-        path = self._address.path("embeddings", "picture")
-        if (url := url_of(image)) is not None:
-            call = Call("POST", path, form={"url": url})
+        path = self._endpoint.path("embeddings", "picture")
+        if (url := as_url(image)) is not None:
+            request = Request("POST", path, form={"url": url})
         else:
-            call = Call("POST", path, picture=picture_bytes(image))
-        return (yield from self._asked(call, models.vectors_of))
+            request = Request("POST", path, picture=read_picture(image))
+        return (yield from self._send_and_parse(request, models.parse_vectors))
 
-    def status(self) -> Talk[RemoteStatus]:
+    def status(self) -> RequestFlow[RemoteStatus]:
         """See `mmsearch.Client.status`."""
-        return (yield from self._asked(Call("GET", self._address.path()), models.status_of))
+        return (
+            yield from self._send_and_parse(
+                Request("GET", self._endpoint.path()), models.parse_status
+            )
+        )
 
-    def picture(self, image_id: int) -> Talk[RemotePicture | None]:
+    def picture(self, image_id: int) -> RequestFlow[RemotePicture | None]:
         """See `mmsearch.Client.picture`."""
-        call = Call("GET", self._address.path("pictures", image_id))
+        request = Request("GET", self._endpoint.path("pictures", image_id))
         try:
-            return (yield from self._asked(call, models.picture_of))
+            return (yield from self._send_and_parse(request, models.parse_picture))
         except UnknownNameError:
             return None
 
-    def thumbnail(self, picture: int | RemotePicture, size: str) -> Talk[bytes]:
+    def thumbnail(self, picture: int | RemotePicture, size: str) -> RequestFlow[bytes]:
         """See `mmsearch.Client.thumbnail`."""
-        path = self._address.path("pictures", id_of(picture), "thumbnail")
-        return (yield from self.told(Call("GET", path, {"size": size}))).content
+        path = self._endpoint.path("pictures", picture_id(picture), "thumbnail")
+        return (yield from self.send_with_retry(Request("GET", path, {"size": size}))).content
 
-    def original(self, picture: int | RemotePicture) -> Talk[bytes]:
+    def original(self, picture: int | RemotePicture) -> RequestFlow[bytes]:
         """See `mmsearch.Client.original`."""
-        path = self._address.path("pictures", id_of(picture), "original")
-        return (yield from self.told(Call("GET", path))).content
+        path = self._endpoint.path("pictures", picture_id(picture), "original")
+        return (yield from self.send_with_retry(Request("GET", path))).content
 
-    def start_job(self, root: str, *, retry_failed: bool) -> Talk[RemoteJob]:
+    def start_job(self, root: str, *, retry_failed: bool) -> RequestFlow[RemoteJob]:
         """See `mmsearch.Client.start_job`."""
         body: Mapping[str, Any] = {"root": root, "retry_failed": retry_failed}
-        call = Call("POST", self._address.path("jobs"), body=body)
-        return (yield from self._asked(call, models.job_of))
+        request = Request("POST", self._endpoint.path("jobs"), body=body)
+        return (yield from self._send_and_parse(request, models.parse_job))
 
-    def job(self, job: str | RemoteJob) -> Talk[RemoteJob]:
+    def job(self, job: str | RemoteJob) -> RequestFlow[RemoteJob]:
         """See `mmsearch.Client.job`."""
-        call = Call("GET", self._address.path("jobs", job_id(job)))
-        return (yield from self._asked(call, models.job_of))
+        request = Request("GET", self._endpoint.path("jobs", to_job_id(job)))
+        return (yield from self._send_and_parse(request, models.parse_job))
 
-    def stop_job(self, job: str | RemoteJob) -> Talk[RemoteJob]:
+    def stop_job(self, job: str | RemoteJob) -> RequestFlow[RemoteJob]:
         """See `mmsearch.Client.stop_job`."""
-        call = Call("DELETE", self._address.path("jobs", job_id(job)))
-        return (yield from self._asked(call, models.job_of))
+        request = Request("DELETE", self._endpoint.path("jobs", to_job_id(job)))
+        return (yield from self._send_and_parse(request, models.parse_job))
 
-    def follow(self, job: str | RemoteJob) -> Talk[Reply]:
+    def follow(self, job: str | RemoteJob) -> RequestFlow[Response]:
         """See `mmsearch.Client.follow`: the beginning of the events."""
-        return self.told(Call("GET", self._address.path("jobs", job_id(job), "events")))
+        return self.send_with_retry(
+            Request("GET", self._endpoint.path("jobs", to_job_id(job), "events"))
+        )
 
-    def told(self, call: Call) -> Talk[Reply]:
+    def send_with_retry(self, request: Request) -> RequestFlow[Response]:
         """A reply that was accepted; a server that is busy is asked again, a few times.
 
         Raises:
             MMSearchError: What the server says is wrong.
         """
         for attempt in count():
-            reply = yield call
+            response = yield request
             # Only a pause is answered by nothing.
-            assert reply is not None  # noqa: S101
-            if reply.accepted:
-                return reply
-            error = error_of(reply, self._address.url, with_token=self._address.token is not None)
-            wait = wait_s(reply, error, attempt)
-            if wait is None:
+            assert response is not None  # noqa: S101
+            if response.is_success:
+                return response
+            error = to_error(
+                response, self._endpoint.url, has_token=self._endpoint.token is not None
+            )
+            delay_s = retry_delay_s(response, error, attempt)
+            if delay_s is None:
                 raise error
-            yield Pause(wait)
+            yield Pause(delay_s)
         raise AssertionError
 
-    def _asked(self, call: Call, read: Callable[[Any], Answer]) -> Talk[Answer]:
-        return understood(read, (yield from self.told(call)).json())
+    def _send_and_parse(
+        self, request: Request, parser: Callable[[Any], Answer]
+    ) -> RequestFlow[Answer]:
+        return parse_answer(parser, (yield from self.send_with_retry(request)).json())
 
-    def _hits(self, k: int, page_call: Callable[[int, str | None], Call]) -> Talk[list[RemoteHit]]:
-        refuse_k(k)
-        for _ in range(READINGS):
-            hits = yield from self._reading(k, page_call)
+    def _fetch_hits(
+        self, k: int, page_request: Callable[[int, str | None], Request]
+    ) -> RequestFlow[list[RemoteHit]]:
+        check_k(k)
+        for _ in range(MAX_PAGING_ATTEMPTS):
+            hits = yield from self._fetch_pages(k, page_request)
             if hits is not None:
                 return hits
         raise StateError(
@@ -195,15 +215,15 @@ class Talks:
             f"Ask again in a while, or for {PAGE_LIMIT} hits at most.",
         )
 
-    def _reading(
-        self, k: int, page_call: Callable[[int, str | None], Call]
-    ) -> Talk[list[RemoteHit] | None]:
+    def _fetch_pages(
+        self, k: int, page_request: Callable[[int, str | None], Request]
+    ) -> RequestFlow[list[RemoteHit] | None]:
         """All pages; None if they are of several generations, between which hits may be lost."""
         hits: list[RemoteHit] = []
         cursor, generation = None, None
         while True:
-            call = page_call(min(PAGE_LIMIT, k - len(hits)), cursor)
-            page = yield from self._asked(call, models.page_of)
+            request = page_request(min(PAGE_LIMIT, k - len(hits)), cursor)
+            page = yield from self._send_and_parse(request, models.parse_page)
             if generation not in (None, page.generation):
                 return None
             hits += page.hits
@@ -212,31 +232,31 @@ class Talks:
                 return hits
 
 
-class Addressed:
+class BaseClient:
     """What both clients are.
 
     Args:
-        address: Of the index that they ask.
+        endpoint: Of the index that they ask.
     """
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._talks = Talks(address)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._flows = IndexFlows(endpoint)
 
     @property
     def url(self) -> str:
         """The server's."""
-        return self._address.url
+        return self._endpoint.url
 
     @property
     def index(self) -> str:
         """The index's name."""
-        return self._address.index
+        return self._endpoint.index
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}, index={self.index!r})"
 
 
-def job_id(job: str | RemoteJob) -> str:
+def to_job_id(job: str | RemoteJob) -> str:
     """A job's id."""
     return job.id if isinstance(job, RemoteJob) else job

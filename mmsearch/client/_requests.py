@@ -14,7 +14,7 @@ from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
 from mmsearch.core.queries import Filters
 
-K_LIMIT = 1000
+HITS_LIMIT = 1000
 """So many hits of a query a server tells."""
 
 PAGE_LIMIT = 200
@@ -25,7 +25,7 @@ TEXTS_LIMIT = 100
 
 
 @dataclass(frozen=True)
-class Call:
+class Request:
     """A request.
 
     Attributes:
@@ -44,7 +44,7 @@ class Call:
     form: Mapping[str, str | list[str]] = field(default_factory=dict)
     picture: bytes | None = field(default=None, repr=False)
 
-    def arguments(self) -> dict[str, Any]:
+    def httpx_kwargs(self) -> dict[str, Any]:
         """As httpx takes it, but for the method and the URL.
 
         Raises:
@@ -56,11 +56,11 @@ class Call:
             return {"data": dict(self.form)}
         if self.body is None:
             return {"params": dict(self.params)}
-        content = _json(self.body).encode()
+        content = _to_json(self.body).encode()
         return {"content": content, "headers": {"Content-Type": "application/json"}}
 
 
-def search_body(
+def build_search_body(
     query: str,
     *,
     without: Iterable[str] = (),
@@ -79,32 +79,32 @@ def search_body(
     return {
         "query": query,
         "not": list(without),
-        "like": [id_of(picture) for picture in like],
+        "like": [picture_id(picture) for picture in like],
         "like_url": list(like_url),
-        "filters": filters_body(filters),
+        "filters": build_filters_body(filters),
         "mode": mode,
         "min_score": min_score,
         "min_confidence": min_confidence,
     }
 
 
-def picture_form(query: str, **more: Any) -> dict[str, str | list[str]]:
+def build_picture_form(query: str, **options: Any) -> dict[str, str | list[str]]:
     """What goes with a picture that is sent.
 
     Args:
         query: May be empty.
-        **more: As `search_body` takes it, but for ``like`` and ``like_url``.
+        **more: As `build_search_body` takes it, but for ``like`` and ``like_url``.
 
     Raises:
         UsageError: It cannot be written.
     """
-    body = search_body(query, **more)
-    form = {"query": query, "not": body["not"], "filters": _json(body["filters"])}
-    rest = {name: body[name] for name in ("mode", "min_score", "min_confidence")}
-    return form | {name: str(value) for name, value in rest.items() if value is not None}
+    body = build_search_body(query, **options)
+    form = {"query": query, "not": body["not"], "filters": _to_json(body["filters"])}
+    optional = {name: body[name] for name in ("mode", "min_score", "min_confidence")}
+    return form | {name: str(value) for name, value in optional.items() if value is not None}
 
 
-def filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
+def build_filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
     """Filters as a server takes them.
 
     Raises:
@@ -132,19 +132,19 @@ def filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
     }
 
 
-def id_of(picture: int | RemotePicture) -> int:
+def picture_id(picture: int | RemotePicture) -> int:
     """A picture's id."""
     return picture.id if isinstance(picture, RemotePicture) else picture
 
 
-def url_of(image: object) -> str | None:
+def as_url(image: object) -> str | None:
     """The URL that stands for a picture; None: it is not one."""
     if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
         return image
     return None
 
 
-def picture_bytes(image: bytes | str | os.PathLike[str]) -> bytes:
+def read_picture(image: bytes | str | os.PathLike[str]) -> bytes:
     """The content of a picture file.
 
     Args:
@@ -162,19 +162,19 @@ def picture_bytes(image: bytes | str | os.PathLike[str]) -> bytes:
         raise SourceError(f"{display_path(path)} cannot be read: {error.strerror}.") from error
 
 
-def refuse_k(k: int) -> None:
+def check_k(k: int) -> None:
     """Refuse numbers of hits that no server answers with.
 
     Raises:
         InvalidQueryError: It is one.
     """
-    if not 1 <= k <= K_LIMIT:
+    if not 1 <= k <= HITS_LIMIT:
         raise InvalidQueryError(
-            f"{k} hits cannot be had from a server.", f"Ask for 1 to {K_LIMIT}."
+            f"{k} hits cannot be had from a server.", f"Ask for 1 to {HITS_LIMIT}."
         )
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _to_json(value: Mapping[str, Any]) -> str:
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:

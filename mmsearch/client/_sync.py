@@ -9,18 +9,18 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mmsearch.client._endpoint import Address
-from mmsearch.client._errors import Reply
+from mmsearch.client._endpoint import Endpoint
+from mmsearch.client._errors import Response
 from mmsearch.client._events import JobEvents
-from mmsearch.client._flows import Addressed, Pause, Result, Talk
-from mmsearch.client._requests import Call
+from mmsearch.client._flows import BaseClient, Pause, RequestFlow, Result
+from mmsearch.client._requests import Request
 from mmsearch.client._transport import (
-    closed,
-    connection,
+    client_options,
+    closed_error,
     events_timeout,
-    http_library,
-    reply_of,
-    translated,
+    import_httpx,
+    map_transport_errors,
+    to_response,
 )
 from mmsearch.client.models import RemoteHit, RemoteJob, RemotePicture, RemoteStatus
 from mmsearch.core.queries import Filters
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-class Client(Addressed):
+class Client(BaseClient):
     """An index on a server (``mmsearch serve``); several threads may use it.
 
     Errors are those of `mmsearch.Index`, with the server's sentences. Besides, every method raises
@@ -59,10 +59,10 @@ class Client(Addressed):
         timeout_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(Address.of(url, index, token, timeout_s))
-        with translated(self._address):
-            self._http: httpx.Client = http_library().Client(
-                transport=transport, **connection(self._address)
+        super().__init__(Endpoint.parse(url, index, token, timeout_s))
+        with map_transport_errors(self._endpoint):
+            self._http: httpx.Client = import_httpx().Client(
+                transport=transport, **client_options(self._endpoint)
             )
 
     def search(
@@ -103,8 +103,8 @@ class Client(Addressed):
             SourceError: A picture at a URL cannot be had.
             DecodeError: It is no picture.
         """
-        return self._hold(
-            self._talks.search(
+        return self._run(
+            self._flows.search(
                 query,
                 k,
                 without=without,
@@ -151,8 +151,8 @@ class Client(Addressed):
             InvalidQueryError: The query cannot be read, or k is out of range.
             UsageError: A filter or a mode is none.
         """
-        return self._hold(
-            self._talks.similar(
+        return self._run(
+            self._flows.similar(
                 image,
                 k,
                 query,
@@ -170,7 +170,7 @@ class Client(Addressed):
         Raises:
             UnknownIndexError: The server has no such index.
         """
-        return self._hold(self._talks.picture(image_id))
+        return self._run(self._flows.picture(image_id))
 
     def thumbnail(self, picture: int | RemotePicture, size: str = "medium") -> bytes:
         """A picture made small, as WebP.
@@ -184,7 +184,7 @@ class Client(Addressed):
             GoneError: Its file is gone or has changed since it was indexed.
             DecodeError: It cannot be read.
         """
-        return self._hold(self._talks.thumbnail(picture, size))
+        return self._run(self._flows.thumbnail(picture, size))
 
     def original(self, picture: int | RemotePicture) -> bytes:
         """The content of a picture's file.
@@ -196,7 +196,7 @@ class Client(Addressed):
             UnknownNameError: The index has no such picture.
             GoneError: Its file is gone or has changed since it was indexed.
         """
-        return self._hold(self._talks.original(picture))
+        return self._run(self._flows.original(picture))
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """The unit vectors of texts in the index's space, as queries use them.
@@ -208,7 +208,7 @@ class Client(Addressed):
             InvalidQueryError: There is no text.
             StateError: The index holds no pictures yet, and so no encoder was chosen.
         """
-        return self._hold(self._talks.embed_texts(texts))
+        return self._run(self._flows.embed_texts(texts))
 
     def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Vectors:
         """The unit vector of a picture in the index's space.
@@ -225,7 +225,7 @@ class Client(Addressed):
             DecodeError: It is no picture.
             StateError: The index holds no pictures yet, and so no encoder was chosen.
         """
-        return self._hold(self._talks.embed_picture(image))
+        return self._run(self._flows.embed_picture(image))
 
     def status(self) -> RemoteStatus:
         """What the index holds.
@@ -233,7 +233,7 @@ class Client(Addressed):
         Raises:
             UnknownIndexError: The server has no such index.
         """
-        return self._hold(self._talks.status())
+        return self._run(self._flows.status())
 
     def start_job(self, root: str, *, retry_failed: bool = False) -> RemoteJob:
         """Bring the index up to date with a folder of the server that it knows already.
@@ -246,7 +246,7 @@ class Client(Addressed):
             UnknownNameError: The index has no such folder.
             StateError: Another job is at work, or the server does not index.
         """
-        return self._hold(self._talks.start_job(root, retry_failed=retry_failed))
+        return self._run(self._flows.start_job(root, retry_failed=retry_failed))
 
     def job(self, job: str | RemoteJob) -> RemoteJob:
         """How far a job is.
@@ -254,7 +254,7 @@ class Client(Addressed):
         Raises:
             UnknownNameError: There is no such job.
         """
-        return self._hold(self._talks.job(job))
+        return self._run(self._flows.job(job))
 
     def stop_job(self, job: str | RemoteJob) -> RemoteJob:
         """Let a job end early; what it has committed stays.
@@ -262,7 +262,7 @@ class Client(Addressed):
         Raises:
             UnknownNameError: There is no such job.
         """
-        return self._hold(self._talks.stop_job(job))
+        return self._run(self._flows.stop_job(job))
 
     def follow(self, job: str | RemoteJob) -> Iterator[RemoteJob]:
         """A job whenever it has changed, until it has ended.
@@ -271,22 +271,24 @@ class Client(Addressed):
             UnknownNameError: There is no such job.
             UnreachableError: The server ended before the job.
         """
-        events = JobEvents(self._address)
-        with ExitStack() as opened, translated(self._address):
+        events = JobEvents(self._endpoint)
+        with ExitStack() as stack, map_transport_errors(self._endpoint):
             streams: list[httpx.Response] = []
 
-            def send(call: Call) -> Reply:
-                asked = self._http.stream(
-                    call.method, call.path, timeout=events_timeout(self._address)
+            def send(request: Request) -> Response:
+                stream_context = self._http.stream(
+                    request.method, request.path, timeout=events_timeout(self._endpoint)
                 )
-                streams.append(opened.enter_context(asked))
-                return reply_of(streams[-1], b"" if streams[-1].is_success else streams[-1].read())
+                streams.append(stack.enter_context(stream_context))
+                return to_response(
+                    streams[-1], b"" if streams[-1].is_success else streams[-1].read()
+                )
 
-            self._hold(self._talks.follow(job), send)
+            self._run(self._flows.follow(job), send)
             for line in streams[-1].iter_lines():
-                if (told := events.read(line)) is not None:
-                    yield told
-        events.end()
+                if (update := events.read(line)) is not None:
+                    yield update
+        events.finish()
 
     def close(self) -> None:
         """End the connections; the client cannot be used again."""
@@ -299,27 +301,29 @@ class Client(Addressed):
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
-    def _send(self, call: Call) -> Reply:
-        with translated(self._address):
-            response = self._http.request(call.method, call.path, **call.arguments())
-            return reply_of(response, response.content)
+    def _send(self, request: Request) -> Response:
+        with map_transport_errors(self._endpoint):
+            response = self._http.request(request.method, request.path, **request.httpx_kwargs())
+            return to_response(response, response.content)
 
-    def _hold(self, talk: Talk[Result], send: Callable[[Call], Reply] | None = None) -> Result:
+    def _run(
+        self, flow: RequestFlow[Result], send: Callable[[Request], Response] | None = None
+    ) -> Result:
         if self._http.is_closed:
-            raise closed()
-        reply: Reply | None = None
+            raise closed_error()
+        response: Response | None = None
         while True:
             try:
-                step = talk.send(reply)
+                action = flow.send(response)
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            if isinstance(step, Pause):
-                time.sleep(step.seconds)
-                reply = None
+            if isinstance(action, Pause):
+                time.sleep(action.seconds)
+                response = None
             else:
-                reply = (send or self._send)(step)
+                response = (send or self._send)(action)

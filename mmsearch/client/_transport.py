@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.client._endpoint import Address
-from mmsearch.client._errors import Reply
+from mmsearch.client._endpoint import Endpoint
+from mmsearch.client._errors import Response
 from mmsearch.core.errors import MissingExtraError, StateError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     import httpx
 
-_NUMBER = re.compile(r"^\[Errno -?[0-9]+\] ")
+_ERRNO_PREFIX = re.compile(r"^\[Errno -?[0-9]+\] ")
 
 
-def http_library() -> ModuleType:
+def import_httpx() -> ModuleType:
     """The library that speaks HTTP.
 
     Raises:
@@ -34,56 +34,56 @@ def http_library() -> ModuleType:
     return httpx
 
 
-def connection(address: Address) -> dict[str, Any]:
+def client_options(endpoint: Endpoint) -> dict[str, Any]:
     """What both of httpx's clients are made with."""
     return {
-        "base_url": address.url,
-        "headers": address.headers,
-        "timeout": address.timeout_s,
+        "base_url": endpoint.url,
+        "headers": endpoint.headers,
+        "timeout": endpoint.timeout_s,
         # What goes to this machine is no business of a proxy.
-        "trust_env": not address.local,
+        "trust_env": not endpoint.is_local,
     }
 
 
-def events_timeout(address: Address) -> httpx.Timeout:
+def events_timeout(endpoint: Endpoint) -> httpx.Timeout:
     """A job that has nothing to tell may be silent for as long as it likes."""
-    timeout: httpx.Timeout = http_library().Timeout(address.timeout_s, read=None)
+    timeout: httpx.Timeout = import_httpx().Timeout(endpoint.timeout_s, read=None)
     return timeout
 
 
-def reply_of(response: httpx.Response, content: bytes) -> Reply:
+def to_response(response: httpx.Response, content: bytes) -> Response:
     """A response."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, content, headers)
+    return Response(response.status_code, content, headers)
 
 
-def closed() -> StateError:
+def closed_error() -> StateError:
     """A client that was closed is asked for something."""
     return StateError("This client is closed.", "Open another one.")
 
 
 @contextmanager
-def translated(address: Address) -> Iterator[None]:
+def map_transport_errors(endpoint: Endpoint) -> Iterator[None]:
     """Let what the network does be told in a sentence.
 
     Raises:
         UnreachableError: Nobody answers, or not in time.
         UsageError: The URL is none.
     """
-    http = http_library()
+    http = import_httpx()
     try:
         yield
     except http.TimeoutException as error:
         raise UnreachableError(
-            address.silence(f"it was silent for {address.timeout_s:g} seconds"),
+            endpoint.unreachable_message(f"it was silent for {endpoint.timeout_s:g} seconds"),
             "Try it again, or allow more with timeout_s=...",
         ) from error
     except http.RequestError as error:
-        reason = _NUMBER.sub("", str(error)).rstrip(".") or type(error).__name__
+        reason = _ERRNO_PREFIX.sub("", str(error)).rstrip(".") or type(error).__name__
         raise UnreachableError(
-            address.silence(reason), "Is `mmsearch serve` running there?"
+            endpoint.unreachable_message(reason), "Is `mmsearch serve` running there?"
         ) from error
     except http.InvalidURL as error:
         raise UsageError(
-            f"{address.url!r} is no URL of a server.", "Write one such as http://127.0.0.1:7788."
+            f"{endpoint.url!r} is no URL of a server.", "Write one such as http://127.0.0.1:7788."
         ) from error

@@ -156,18 +156,18 @@ class Page:
     generation: int
 
 
-def understood(read: Callable[[Any], Answer], answer: Any) -> Answer:
+def parse_answer(parser: Callable[[Any], Answer], payload: Any) -> Answer:
     """What an answer says.
 
     Args:
-        read: One of the functions below; members that it does not know are passed over.
-        answer: JSON.
+        parser: One of the functions below; members that it does not know are passed over.
+        payload: JSON.
 
     Raises:
         ServerError: It is no such answer.
     """
     try:
-        return read(answer)
+        return parser(payload)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ServerError(
             "The server's answer is not one that an mmsearch server gives.",
@@ -175,58 +175,58 @@ def understood(read: Callable[[Any], Answer], answer: Any) -> Answer:
         ) from error
 
 
-def page_of(answer: Any) -> Page:
+def parse_page(payload: Any) -> Page:
     """A page of hits."""
-    hits = tuple(hit_of(hit) for hit in answer["hits"])
-    return Page(hits, answer["next_cursor"], answer["generation"])
+    hits = tuple(parse_hit(hit) for hit in payload["hits"])
+    return Page(hits, payload["next_cursor"], payload["generation"])
 
 
-def hit_of(answer: Any) -> RemoteHit:
+def parse_hit(payload: Any) -> RemoteHit:
     """A picture that was found."""
-    matched = answer["matched"]
+    matched = payload["matched"]
     return RemoteHit(
-        **_picture(answer),
-        rank=answer["rank"],
-        score=answer["score"],
-        visual=answer["visual"],
-        text=answer["text"],
-        matched=None if matched is None else _matched(matched),
-        confidence=answer["confidence"],
-        band=Band(answer["band"]),
+        **_picture_fields(payload),
+        rank=payload["rank"],
+        score=payload["score"],
+        visual=payload["visual"],
+        text=payload["text"],
+        matched=None if matched is None else _parse_matched_text(matched),
+        confidence=payload["confidence"],
+        band=Band(payload["band"]),
     )
 
 
-def picture_of(answer: Any) -> RemotePicture:
+def parse_picture(payload: Any) -> RemotePicture:
     """A picture."""
-    return RemotePicture(**_picture(answer))
+    return RemotePicture(**_picture_fields(payload))
 
 
-def status_of(answer: Any) -> RemoteStatus:
+def parse_status(payload: Any) -> RemoteStatus:
     """What an index holds."""
-    members = {name: answer[name] for name in RemoteStatus.__dataclass_fields__}
-    return RemoteStatus(**members | {"roots": tuple(answer["roots"])})
+    fields = {name: payload[name] for name in RemoteStatus.__dataclass_fields__}
+    return RemoteStatus(**fields | {"roots": tuple(payload["roots"])})
 
 
-def job_of(answer: Any) -> RemoteJob:
+def parse_job(payload: Any) -> RemoteJob:
     """A job."""
-    return RemoteJob(**{name: answer[name] for name in RemoteJob.__dataclass_fields__})
+    return RemoteJob(**{name: payload[name] for name in RemoteJob.__dataclass_fields__})
 
 
-def vectors_of(answer: Any) -> Vectors:
+def parse_vectors(payload: Any) -> Vectors:
     """Embeddings, float32 (n, dim)."""
-    vectors = np.asarray(answer["embeddings"], dtype=np.float32)
-    return vectors.reshape(-1, answer["dim"])
+    vectors = np.asarray(payload["embeddings"], dtype=np.float32)
+    return vectors.reshape(-1, payload["dim"])
 
 
-def _picture(answer: Any) -> dict[str, Any]:
-    members = {name: answer[name] for name in RemotePicture.__dataclass_fields__}
-    texts = (Text(**{name: text[name] for name in _TEXT_MEMBERS}) for text in answer["texts"])
-    return members | {"copies": tuple(answer["copies"]), "texts": tuple(texts)}
+def _picture_fields(payload: Any) -> dict[str, Any]:
+    fields = {name: payload[name] for name in RemotePicture.__dataclass_fields__}
+    texts = (Text(**{name: text[name] for name in _TEXT_FIELDS}) for text in payload["texts"])
+    return fields | {"copies": tuple(payload["copies"]), "texts": tuple(texts)}
 
 
-_TEXT_MEMBERS = ("kind", "text", "language", "source")
+_TEXT_FIELDS = ("kind", "text", "language", "source")
 
 
-def _matched(answer: Any) -> MatchedText:
-    spans = tuple((start, end) for start, end in answer["spans"])
-    return MatchedText(answer["kind"], answer["language"], answer["text"], spans)
+def _parse_matched_text(payload: Any) -> MatchedText:
+    spans = tuple((start, end) for start, end in payload["spans"])
+    return MatchedText(payload["kind"], payload["language"], payload["text"], spans)

@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 from mmsearch.core.queries import Filters
 from mmsearch.core.records import (
-    BuiltIndex,
-    CarriedOver,
+    BuiltVectorIndex,
     EncodedPicture,
     FailedFile,
+    FileRecord,
+    FolderRecord,
     Identity,
-    KnownFile,
-    KnownFolder,
-    Record,
+    PictureRecord,
     Root,
-    Run,
+    RunRecord,
+    SalvageResult,
     Segment,
     ShardCommit,
     StoredPicture,
 )
-from mmsearch.core.text_matches import MatchedText, Phrase, TextMatches
+from mmsearch.core.text_matches import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import EncoderSpec, Ids
 
 
@@ -44,46 +44,46 @@ class Snapshot(Protocol):
         """Pictures that can be found."""
 
     @property
-    def built(self) -> BuiltIndex | None: ...
+    def built(self) -> BuiltVectorIndex | None: ...
 
     @property
-    def tail(self) -> Sequence[Segment]:
+    def unindexed_segments(self) -> Sequence[Segment]:
         """Segments that the built index does not hold."""
 
     @property
-    def dead_ids(self) -> Ids:
+    def deleted_ids(self) -> Ids:
         """Pictures of which no file is left; ascending."""
 
-    def records(self, ids: Sequence[int]) -> list[Record]:
+    def records(self, ids: Sequence[int]) -> list[PictureRecord]:
         """Same order and length as ``ids``; KeyError for an id that never was."""
 
-    def segments_of(self, ids: Sequence[int]) -> dict[int, Segment]:
+    def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """For each of the pictures that can be found, the segment that holds its vectors."""
 
-    def file_at(self, path: bytes) -> KnownFile | None:
+    def find_file(self, path: bytes) -> FileRecord | None:
         """What is known of a file by its absolute path; None: it is not in the index."""
 
-    def allowed(self, filters: Filters) -> Ids:
+    def filter_ids(self, filters: Filters) -> Ids:
         """The pictures that can be found and pass; ascending."""
 
     @property
     def has_texts(self) -> bool:
         """Whether any text can be searched for words, file names aside."""
 
-    def with_texts(self, ids: Ids) -> NDArray[np.bool_]:
+    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Bool (n,): which pictures have a text that can be searched, file names aside."""
 
-    def match(self, phrases: Sequence[Phrase], limit: int, allowed: Ids | None) -> TextMatches:
+    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """The pictures whose texts hold most of the words, ``limit`` at most.
 
         Args:
-            phrases: Of a query.
+            terms: Of a query.
             limit: How many at most.
-            allowed: Only these; None: all that can be found.
+            filter_ids: Only these; None: all that can be found.
         """
 
     def matched_texts(
-        self, ids: Sequence[int], phrases: Sequence[Phrase]
+        self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
         """For each picture, the text that holds most of the words; None if no text holds any."""
 
@@ -103,7 +103,7 @@ class Reader(Protocol):
 class Catalog(Reader, Protocol):
     """Who is picture 42? One writer, many readers. Every write is one transaction."""
 
-    def bind(self, identity: Identity) -> None:
+    def set_identity(self, identity: Identity) -> None:
         """Set the identity of an index that has none, or replace the part that may change."""
 
     def roots(self) -> list[Root]: ...
@@ -117,43 +117,43 @@ class Catalog(Reader, Protocol):
     def move_root(self, name: str, path: bytes) -> Root:
         """Point a root at another folder. UnknownNameError if there is none of that name."""
 
-    def known_files(
-        self, root_id: int, below: bytes, passed: Container[bytes] = ()
-    ) -> dict[bytes, KnownFile]:
+    def list_files_under(
+        self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
+    ) -> dict[bytes, FileRecord]:
         """The files of a root whose relative path is ``below`` or lies beneath it.
 
         Without those that lie in the folders ``passed`` themselves.
         """
 
-    def files_in(self, root_id: int, folder: bytes) -> dict[bytes, KnownFile]:
+    def list_files_in(self, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
         """The files of a root that lie in a folder itself, not beneath it."""
 
-    def count_files(self, root_id: int, below: bytes) -> int:
-        """How many files `known_files` finds."""
+    def count_files_under(self, root_id: int, subpath: bytes) -> int:
+        """How many files `list_files_under` finds."""
 
-    def known_folders(self, root_id: int, below: bytes) -> dict[bytes, KnownFolder]:
+    def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
         """The folders at ``below`` or beneath it in which a run found nothing left to do."""
 
-    def remember_folders(
-        self, root_id: int, below: bytes, folders: Mapping[bytes, KnownFolder]
+    def save_folder_states(
+        self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
     ) -> None:
-        """Put folders, by path, in the place of all `known_folders`.
+        """Put folders, by path, in the place of all `load_folder_states`.
 
         They are forgotten as soon as any file of the root changes.
         """
 
-    def images_of(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+    def find_image_ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """The ids of contents that have a vector, alive or not."""
 
-    def next_numbers(self) -> tuple[int, int]:
+    def next_free_ids(self) -> tuple[int, int]:
         """The first free picture id and the first free segment number."""
 
-    def captioned_files(self, root_id: int, below: bytes, table: bytes) -> frozenset[bytes]:
-        """Return the paths of `known_files` for which captions of a table are stored.
+    def list_captioned_files(self, root_id: int, subpath: bytes, table: bytes) -> frozenset[bytes]:
+        """Return the paths of `list_files_under` for which captions of a table are stored.
 
         Args:
             root_id: The root of the paths.
-            below: A folder relative to the root.
+            subpath: A folder relative to the root.
             table: Absolute path of the table.
         """
 
@@ -164,18 +164,18 @@ class Catalog(Reader, Protocol):
             How many captions that tables had given to files were removed.
         """
 
-    def living(self, after: int, limit: int) -> list[StoredPicture]:
+    def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
         """Pictures that can be found, whose id is higher than ``after``, by id."""
 
-    def retold(self, limit: int) -> list[StoredPicture]:
+    def stale_texts(self, limit: int) -> list[StoredPicture]:
         """Those whose vectors are of other texts than they have, by id."""
 
-    def superseded(self) -> Ids:
+    def superseded_ids(self) -> Ids:
         """Former ids of pictures, which will never be found again; ascending."""
 
     def segments(self) -> list[Segment]: ...
 
-    def publish(self, built: BuiltIndex, identity: Identity | None = None) -> int:
+    def publish(self, built: BuiltVectorIndex, identity: Identity | None = None) -> int:
         """Make a built index the one that readers use; returns the generation.
 
         With an identity, in the same transaction, also that: vectors fused otherwise.
@@ -188,12 +188,12 @@ class Catalog(Reader, Protocol):
 
     def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None: ...
 
-    def last_run(self) -> Run | None: ...
+    def last_run(self) -> RunRecord | None: ...
 
     def file_count(self) -> int:
         """Paths of pictures that can be found."""
 
-    def stage(
+    def stage_segment(
         self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
     ) -> None:
         """Note a segment that readers do not see yet, and whose vectors it holds."""
@@ -201,46 +201,46 @@ class Catalog(Reader, Protocol):
     def staged_encoder(self) -> str | None:
         """The fingerprint of the encoder of what is staged; None if nothing is."""
 
-    def staged(self) -> list[Segment]:
+    def list_staged_segments(self) -> list[Segment]:
         """What is staged, oldest first."""
 
-    def unstage(self) -> None:
+    def discard_staged(self) -> None:
         """Forget what is staged."""
 
-    def unstaged(self, after: int, limit: int) -> list[StoredPicture]:
+    def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
         """Pictures that can be found and are in no staged segment, by id."""
 
-    def adopt(
-        self, built: BuiltIndex | None, identity: Identity, unreadable: Mapping[int, str]
+    def activate_staged(
+        self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
     ) -> None:
         """Put the staged segments in the place of all others, in one transaction.
 
         Pictures in none of them are forgotten; the files of unreadable ones count as failed.
         """
 
-    def segment_ids(self, number: int) -> Ids:
+    def segment_image_ids(self, segment_number: int) -> Ids:
         """The pictures whose vectors stand in a segment; ascending."""
 
-    def pictures_of(self, number: int) -> list[StoredPicture]:
+    def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
         """The pictures of a segment that can be found, by id."""
 
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
         """Take up a segment of a lost catalog again."""
 
-    def forget_segment(self, number: int) -> None:
+    def drop_segment(self, segment_number: int) -> None:
         """Drop a segment and its pictures, whose files count as failed from then on."""
 
-    def withdraw_built(self) -> None:
+    def drop_built_index(self) -> None:
         """A generation without a built index."""
 
-    def findings(self) -> Iterator[str]:
+    def find_problems(self) -> Iterator[str]:
         """Yield what is proved to be wrong with the catalog, a sentence each; nothing is written.
 
         Raises:
             MMSearchError: Something could not be read, which proves nothing.
         """
 
-    def carry_over(self, damaged: Path, sealed_roots: Sequence[bytes]) -> CarriedOver:
+    def recover_rows(self, damaged: Path, recorded_roots: Sequence[bytes]) -> SalvageResult:
         """Take over every row of a damaged catalog that can be read: roots, files, texts, runs.
 
         Segments and their pictures must have been restored before.
@@ -249,19 +249,19 @@ class Catalog(Reader, Protocol):
             InspectionError: It cannot be read for another reason than damage.
         """
 
-    def attach_texts(self) -> None:
+    def reattach_texts(self) -> None:
         """Give texts of tables whose files were lost to a file of the same picture."""
 
-    def unfinished_roots(self) -> list[int]:
+    def load_unfinished_roots(self) -> list[int]:
         """Return the ids of the roots whose folders a repair has yet to look through."""
 
-    def note_unfinished_roots(self, ids: Sequence[int]) -> None:
+    def save_unfinished_roots(self, ids: Sequence[int]) -> None:
         """Write down the roots whose folders a repair has yet to look through."""
 
-    def mend(self) -> None:
+    def rebuild_derived(self) -> None:
         """Make what is derived within the catalog again."""
 
-    def shrink(self) -> None:
+    def vacuum(self) -> None:
         """Give the room of deleted rows back."""
 
     def copy_to(self, path: Path) -> None:

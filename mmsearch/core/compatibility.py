@@ -8,19 +8,19 @@ from mmsearch.core.protocols import Encoder
 from mmsearch.core.records import Identity
 
 
-def bound_identity(catalog: Reader) -> Identity:
+def require_identity(catalog: Reader) -> Identity:
     """What an index is bound to.
 
     Raises:
         StateError: Nothing yet.
     """
-    bound = catalog.identity()
-    if bound is None:
-        raise no_pictures()
-    return bound
+    identity = catalog.identity()
+    if identity is None:
+        raise empty_index_error()
+    return identity
 
 
-def no_pictures() -> StateError:
+def empty_index_error() -> StateError:
     """Of an index in which there is nothing that could be worked on."""
     return StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
 
@@ -36,16 +36,16 @@ def check_encoder(identity: Identity, encoder: Encoder) -> None:
         return
     if identity.encoder.fingerprint == encoder.spec.fingerprint:
         return
-    mine, theirs = encoder.spec, identity.encoder
-    if mine.name != theirs.name:
-        message = f"This index was built with {theirs.name!r}, not with {mine.name!r}."
+    encoder_spec, index_spec = encoder.spec, identity.encoder
+    if encoder_spec.name != index_spec.name:
+        message = f"This index was built with {index_spec.name!r}, not with {encoder_spec.name!r}."
         hint = "Leave out --model, or choose another index with --index NAME."
     else:
-        message = (
-            f"The weights or the code of {mine.name!r} are not those this index was built with."
-        )
+        message = f"The weights or the code of {encoder_spec.name!r} are not those this index was built with."
         hint = (
             "Encode the pictures again with 'mmsearch reindex --model NAME', or index the folder "
             "into another index with --index NAME."
         )
-    raise EncoderMismatchError(message, hint, index=theirs.fingerprint, encoder=mine.fingerprint)
+    raise EncoderMismatchError(
+        message, hint, index=index_spec.fingerprint, encoder=encoder_spec.fingerprint
+    )

@@ -29,12 +29,12 @@ def seconds_left() -> float | None:
     return None if at_s == math.inf else max(at_s - time.monotonic(), 0.0)
 
 
-def is_past() -> bool:
+def is_expired() -> bool:
     """Return whether the deadline has passed."""
     return time.monotonic() > _DEADLINE_S.get()
 
 
-def past_deadline() -> DeadlineError:
+def deadline_error() -> DeadlineError:
     """Return the error of work that did not end in time."""
     return DeadlineError(
         "The request took longer than the server allows.",
@@ -56,7 +56,7 @@ def deadline(at_s: float) -> Iterator[None]:
         _DEADLINE_S.reset(token)
 
 
-def move_deadline(at_s: float) -> None:
+def override_deadline(at_s: float) -> None:
     """Set another deadline, until the innermost `deadline` ends.
 
     Args:

@@ -25,6 +25,6 @@ def display_path(path: bytes | str | Path) -> str:
     )
 
 
-def same_length(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """Return a text as one printable line of as many characters: U+FFFD stands for the others."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)

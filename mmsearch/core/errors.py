@@ -51,11 +51,11 @@ class MMSearchError(Exception):
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
-    def __init__(self, message: str, hint: str = "", **facts: object) -> None:
+    def __init__(self, message: str, hint: str = "", **details: object) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.facts = facts
+        self.details = details
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -98,7 +98,7 @@ class IndexLockedError(StateError):
     """Another writer holds the index."""
 
 
-class NoCallsError(StateError):
+class LocalSocketError(StateError):
     """This process cannot answer calls of the command line."""
 
 
@@ -192,7 +192,7 @@ class OutputError(MMSearchError):
     """Standard output cannot be written."""
 
     @classmethod
-    def of(cls, error: OSError) -> OutputError:
+    def from_os_error(cls, error: OSError) -> OutputError:
         """Return the error for a failed write."""
         return cls(
             f"Standard output cannot be written: {error.strerror or error}.",

@@ -14,13 +14,13 @@ from typing import BinaryIO
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, DecodeError
 
-PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+PRIVATE_FILE_MODE, PRIVATE_FOLDER_MODE = 0o600, 0o700
 
-_SHARED_FILE, _SHARED_FOLDER = 0o064, 0o075
+_INHERITED_FILE_MODE, _INHERITED_FOLDER_MODE = 0o064, 0o075
 """Permissions that a file and a folder take over from the folder they lie in: never for others to
 write."""
 
-_KINDS = {
+_SPECIAL_FILE_NAMES = {
     stat.S_IFLNK: "a link",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -42,7 +42,7 @@ class NotRegularError(OSError):
         self.kind = kind
 
 
-def kind_of(mode: int) -> str | None:
+def special_file_kind(mode: int) -> str | None:
     """Return what a file is that is not a regular one, with its article; None for a regular one.
 
     Args:
@@ -50,10 +50,10 @@ def kind_of(mode: int) -> str | None:
     """
     if stat.S_ISREG(mode):
         return None
-    return _KINDS.get(stat.S_IFMT(mode), "not a regular file")
+    return _SPECIAL_FILE_NAMES.get(stat.S_IFMT(mode), "not a regular file")
 
 
-def not_ours(path: Path, kind: str) -> DamagedFileError:
+def foreign_file_error(path: Path, kind: str) -> DamagedFileError:
     """Return the error for something in the folder of an index that no writer has put there.
 
     Args:
@@ -79,31 +79,31 @@ def open_regular_file(path: bytes | Path, *, follow_links: bool = True) -> Buffe
         ValueError: No file can have such a name.
     """
     # A device may act on being opened, so that its kind is looked up before.
-    _refuse_kind(os.stat(path, follow_symlinks=follow_links).st_mode)  # noqa: PTH116 - bytes paths
+    _check_regular(os.stat(path, follow_symlinks=follow_links).st_mode)  # noqa: PTH116 - bytes paths
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     flags |= getattr(os, "O_BINARY", 0)
     if not follow_links:
         flags |= getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags)
     try:
-        _refuse_kind(os.fstat(descriptor).st_mode)
+        _check_regular(os.fstat(descriptor).st_mode)
     except BaseException:
         os.close(descriptor)
         raise
     return os.fdopen(descriptor, "rb")
 
 
-def _refuse_kind(mode: int) -> None:
-    kind = kind_of(mode)
+def _check_regular(mode: int) -> None:
+    kind = special_file_kind(mode)
     if kind is not None:
         raise NotRegularError(kind)
 
 
-LATEST_NS = 2**63 - 1
+MAX_MTIME_NS = 2**63 - 1
 """2262-04-11: SQLite stores integers of 64 bits."""
-EARLIEST_NS = -(2**63)
+MIN_MTIME_NS = -(2**63)
 _CLAMP_WIDTH_NS = 2**40
-_TRANSIENT = frozenset(
+_TRANSIENT_ERRNOS = frozenset(
     getattr(errno, name)
     for name in [
         "EMFILE",
@@ -128,7 +128,7 @@ _TRANSIENT = frozenset(
 """Errors of a machine, a disk or a network that may go away, whatever the file holds."""
 
 
-def open_regular(path: bytes) -> BufferedReader:
+def open_source_file(path: bytes) -> BufferedReader:
     """Open a regular file for reading; a FIFO, a device or a folder is refused, not waited for.
 
     Args:
@@ -142,24 +142,24 @@ def open_regular(path: bytes) -> BufferedReader:
     except NotRegularError as error:
         raise DecodeError("not a regular file") from error
     except OSError as error:
-        raise refused_file(error) from error
+        raise decode_error_from_os(error) from error
     except ValueError as error:
         raise DecodeError("no file can have such a name") from error
 
 
-def stored_mtime_ns(facts: os.stat_result) -> int:
+def clamped_mtime_ns(stat_result: os.stat_result) -> int:
     """Return a file's modification time in nanoseconds since 1970, as the catalog stores it.
 
-    A file system may hold times that 64 bits do not: those after `LATEST_NS` become one of the last
-    18 minutes before it, those before `EARLIEST_NS` one of the first 18 minutes after it. Different
+    A file system may hold times that 64 bits do not: those after `MAX_MTIME_NS` become one of the last
+    18 minutes before it, those before `MIN_MTIME_NS` one of the first 18 minutes after it. Different
     times stay different there, so that a changed time still shows.
     """
-    exact = facts.st_mtime_ns
-    if EARLIEST_NS <= exact <= LATEST_NS:
-        return exact
+    mtime_ns = stat_result.st_mtime_ns
+    if MIN_MTIME_NS <= mtime_ns <= MAX_MTIME_NS:
+        return mtime_ns
     # Whole seconds meet again only after 2**31 of them.
-    shift = exact % _CLAMP_WIDTH_NS
-    return LATEST_NS - shift if exact > 0 else EARLIEST_NS + shift
+    offset_ns = mtime_ns % _CLAMP_WIDTH_NS
+    return MAX_MTIME_NS - offset_ns if mtime_ns > 0 else MIN_MTIME_NS + offset_ns
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
@@ -168,25 +168,25 @@ def expand_user(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
-def sha256_of(path: bytes) -> bytes:
+def hash_source_file(path: bytes) -> bytes:
     """The digest of a file's content, 32 bytes.
 
     Raises:
         DecodeError: The file cannot be read.
     """
-    with open_regular(path) as file:
+    with open_source_file(path) as file:
         try:
             return hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
-            raise refused_file(error) from error
+            raise decode_error_from_os(error) from error
 
 
-def refused_file(error: OSError) -> DecodeError:
+def decode_error_from_os(error: OSError) -> DecodeError:
     """Return the error of a file that the operating system refused to open or read.
 
     The fact ``transient`` is set if the file itself is not the reason.
     """
-    return DecodeError(reason_of(error), transient=error.errno in _TRANSIENT)
+    return DecodeError(os_error_reason(error), transient=error.errno in _TRANSIENT_ERRNOS)
 
 
 def create_file(path: Path) -> BinaryIO:
@@ -200,7 +200,7 @@ def create_file(path: Path) -> BinaryIO:
     """
     with suppress(FileNotFoundError):
         path.unlink()
-    mode = PRIVATE_FILE | _SHARED_FILE & path.parent.stat().st_mode
+    mode = PRIVATE_FILE_MODE | _INHERITED_FILE_MODE & path.parent.stat().st_mode
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, mode)
@@ -214,22 +214,22 @@ def create_file(path: Path) -> BinaryIO:
         raise
 
 
-def create_folder(path: Path, *, shared_as_parent: bool = False) -> None:
+def create_folder(path: Path, *, inherit_permissions: bool = False) -> None:
     """Create a folder that only its owner may enter, and folders above it, unless they exist.
 
     Args:
         path: The folder.
-        shared_as_parent: Whoever may read the folder above may enter it, too.
+        inherit_permissions: Whoever may read the folder above may enter it, too.
 
     Raises:
         FileExistsError: Something else has the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    mode = PRIVATE_FOLDER
-    if shared_as_parent:
-        mode |= _SHARED_FOLDER & path.parent.stat().st_mode
+    mode = PRIVATE_FOLDER_MODE
+    if inherit_permissions:
+        mode |= _INHERITED_FOLDER_MODE & path.parent.stat().st_mode
     try:
-        path.mkdir(PRIVATE_FOLDER)
+        path.mkdir(PRIVATE_FOLDER_MODE)
     except FileExistsError:
         if not path.is_dir():
             raise
@@ -237,6 +237,6 @@ def create_folder(path: Path, *, shared_as_parent: bool = False) -> None:
         path.chmod(mode)
 
 
-def reason_of(error: OSError) -> str:
+def os_error_reason(error: OSError) -> str:
     """What the operating system says, as one clause."""
     return (error.strerror or str(error) or type(error).__name__).lower()

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 MAX_PATTERNS = 100
 MAX_PATTERN_CHARS = 1000
 
-_STAR, _STARS = "*", "**"
-_END = r"(?=/|\Z)"
-_CLASSES = {
+_STAR, _DOUBLE_STAR = "*", "**"
+_NAME_END = r"(?=/|\Z)"
+_POSIX_CLASSES = {
     "alnum": "a-z0-9",
     "alpha": "a-z",
     "blank": r" \t",
@@ -53,8 +53,10 @@ class Globs:
             raise GlobError(
                 f"There are {len(patterns):,} patterns of paths; {MAX_PATTERNS} are allowed."
             )
-        rules = [_rule(pattern) for pattern in patterns]
-        self._rules = [rule for rule in reversed(rules) if rule is not None]
+        compiled_patterns = [_compile_pattern(pattern) for pattern in patterns]
+        self._compiled_patterns = [
+            compiled for compiled in reversed(compiled_patterns) if compiled is not None
+        ]
 
     def matches(self, path: str) -> bool:
         """Return whether the patterns match a path.
@@ -62,20 +64,20 @@ class Globs:
         Args:
             path: Relative, with slashes; one that ends with a slash is a folder.
         """
-        folded = "/" + path.lower()
-        decided_above: bool | None = None
-        for regex, includes in self._rules:
-            found = regex.match(folded)
-            if found is None:
+        normalized_path = "/" + path.lower()
+        parent_decision: bool | None = None
+        for regex, is_include in self._compiled_patterns:
+            match = regex.match(normalized_path)
+            if match is None:
                 continue
-            if found.lastindex is not None:
-                return includes
-            if decided_above is None:
-                decided_above = includes
-        return bool(decided_above)
+            if match.lastindex is not None:
+                return is_include
+            if parent_decision is None:
+                parent_decision = is_include
+        return bool(parent_decision)
 
 
-def _rule(pattern: str) -> tuple[re.Pattern[str], bool] | None:
+def _compile_pattern(pattern: str) -> tuple[re.Pattern[str], bool] | None:
     """Return the expression of a pattern and whether it takes paths in; None if it says nothing.
 
     The expression has a matched group where the pattern matches a path itself.
@@ -85,28 +87,31 @@ def _rule(pattern: str) -> tuple[re.Pattern[str], bool] | None:
             f"A pattern of paths has {len(pattern):,} characters; {MAX_PATTERN_CHARS:,} are "
             "allowed."
         )
-    line = _without_trailing_spaces(pattern.lower())
-    if not line or line.startswith("#"):
+    pattern_line = _strip_trailing_spaces(pattern.lower())
+    if not pattern_line or pattern_line.startswith("#"):
         return None
-    includes = not line.startswith("!")
-    body = line if includes else line[1:]
+    is_include = not pattern_line.startswith("!")
+    body = pattern_line if is_include else pattern_line[1:]
     folders_only = body.endswith("/")
     body = body.removesuffix("/")
-    anchored = "/" in body
+    is_anchored = "/" in body
     body = body.removeprefix("/")
-    if not body and line != "!":
+    if not body and pattern_line != "!":
         return None
     try:
-        segments = list(_segments(body))
+        segments = list(_parse_segments(body))
     except GlobError as error:
         raise GlobError(f"The pattern of paths {pattern[:60]!r} {error}.") from None
-    if not anchored:
+    if not is_anchored:
         # Only between slashes do two stars cross them.
-        segments = [[_STARS], [_STAR if token == _STARS else token for token in segments[0]]]
-    return re.compile(_expression(segments, folders_only), re.DOTALL), includes
+        segments = [
+            [_DOUBLE_STAR],
+            [_STAR if token == _DOUBLE_STAR else token for token in segments[0]],
+        ]
+    return re.compile(_build_regex(segments, folders_only), re.DOTALL), is_include
 
 
-def _without_trailing_spaces(line: str) -> str:
+def _strip_trailing_spaces(line: str) -> str:
     stripped = line.rstrip(" ")
     backslashes = len(stripped) - len(stripped.rstrip("\\"))
     # An odd number of backslashes escapes the space that follows.
@@ -116,130 +121,132 @@ def _without_trailing_spaces(line: str) -> str:
 # --- from a pattern to its tokens ---
 
 
-def _segments(body: str) -> Iterator[list[str]]:
+def _parse_segments(body: str) -> Iterator[list[str]]:
     """Yield the parts between slashes, each a list of stars and of expressions of one character."""
     segment: list[str] = []
-    at = 0
-    while at < len(body):
-        token, at = _token(body, at)
+    position = 0
+    while position < len(body):
+        token, position = _parse_token(body, position)
         if token == "/":  # noqa: S105 - a token of a pattern
-            yield _checked(segment)
+            yield _check_not_empty(segment)
             segment = []
         else:
             segment.append(token)
-    yield _checked(segment)
+    yield _check_not_empty(segment)
 
 
-def _checked(segment: list[str]) -> list[str]:
+def _check_not_empty(segment: list[str]) -> list[str]:
     if not segment:
         raise GlobError("has an empty name")
     return segment
 
 
-def _token(body: str, at: int) -> tuple[str, int]:
+def _parse_token(body: str, position: int) -> tuple[str, int]:
     """Return the token that begins at a place, and where the next one begins."""
-    character = body[at]
+    character = body[position]
     if character == "*":
-        after = at + len(body[at:]) - len(body[at:].lstrip("*"))
-        return (_STAR if after == at + 1 else _STARS), after
+        next_position = position + len(body[position:]) - len(body[position:].lstrip("*"))
+        return (_STAR if next_position == position + 1 else _DOUBLE_STAR), next_position
     if character == "?":
-        return "[^/]", at + 1
+        return "[^/]", position + 1
     if character == "[":
-        return _bracket(body, at + 1)
+        return _parse_bracket(body, position + 1)
     if character == "\\":
-        if at + 1 == len(body):
+        if position + 1 == len(body):
             raise GlobError("ends with a backslash")
-        return re.escape(body[at + 1]), at + 2
-    return re.escape(character), at + 1
+        return re.escape(body[position + 1]), position + 2
+    return re.escape(character), position + 1
 
 
-def _bracket(body: str, at: int) -> tuple[str, int]:
+def _parse_bracket(body: str, position: int) -> tuple[str, int]:
     """Return the expression of ``[...]``, and where the next token begins.
 
     Args:
         body: A pattern.
-        at: Where the bracket's content begins.
+        position: Where the bracket's content begins.
     """
-    negated = body[at : at + 1] in ("!", "^")
-    at += negated
+    is_negated = body[position : position + 1] in ("!", "^")
+    position += is_negated
     members: list[str] = []
-    first = True
-    while first or body[at : at + 1] != "]":
-        first = False
-        member, at = _member(body, at)
+    is_first = True
+    while is_first or body[position : position + 1] != "]":
+        is_first = False
+        member, position = _parse_class_member(body, position)
         members.append(member)
     content = "".join(members)
-    if negated:
-        return f"[^/{content}]", at + 1
+    if is_negated:
+        return f"[^/{content}]", position + 1
     if not content:
         raise GlobError("has brackets that hold nothing")
-    return f"(?!/)[{content}]", at + 1
+    return f"(?!/)[{content}]", position + 1
 
 
-def _member(body: str, at: int) -> tuple[str, int]:
+def _parse_class_member(body: str, position: int) -> tuple[str, int]:
     """Return what a class holds from a place on: a character, a range or a named class."""
-    if body.startswith("[:", at):
-        close = body.find("]", at + 2)
-        if close > at + 2 and body[close - 1] == ":":
-            name = body[at + 2 : close - 1]
-            if name not in _CLASSES:
+    if body.startswith("[:", position):
+        close = body.find("]", position + 2)
+        if close > position + 2 and body[close - 1] == ":":
+            name = body[position + 2 : close - 1]
+            if name not in _POSIX_CLASSES:
                 raise GlobError(f"has the unknown class {name!r}")
-            return _CLASSES[name], close + 1
-    low, at = _character(body, at)
-    if body[at : at + 1] != "-" or body[at + 1 : at + 2] in ("", "]"):
-        return re.escape(low), at
-    high, at = _character(body, at + 1)
-    return (f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""), at
+            return _POSIX_CLASSES[name], close + 1
+    low, position = _parse_character(body, position)
+    if body[position : position + 1] != "-" or body[position + 1 : position + 2] in ("", "]"):
+        return re.escape(low), position
+    high, position = _parse_character(body, position + 1)
+    return (f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""), position
 
 
-def _character(body: str, at: int) -> tuple[str, int]:
+def _parse_character(body: str, position: int) -> tuple[str, int]:
     """Return a character, which a backslash may escape, and where the next one begins."""
-    at += body.startswith("\\", at)
-    if at >= len(body):
+    position += body.startswith("\\", position)
+    if position >= len(body):
         raise GlobError("has a [ without a ]")
-    return body[at], at + 1
+    return body[position], position + 1
 
 
 # --- from tokens to an expression ---
 
 
-def _expression(segments: Sequence[Sequence[str]], folders_only: bool) -> str:
+def _build_regex(segments: Sequence[Sequence[str]], folders_only: bool) -> str:
     """Return the expression that matches a slash and then a path, or a folder above it."""
     groups: list[list[str]] = [[]]
     for segment in segments:
-        if segment == [_STARS]:
+        if segment == [_DOUBLE_STAR]:
             groups.append([])
         else:
-            groups[-1].append("/" + _name(segment))
-    first, *others = ["".join(group) for group in groups]
-    if not others:
-        return _ending(first, folders_only)
-    head = first + "".join(f"(?>{_deeper(group)}(?=/))" for group in others[:-1] if group)
-    if others[-1]:
-        return head + _ending(_deeper(others[-1]), folders_only)
-    return head + ("/[^/]++(?=/)" if folders_only else "/(?=[^/])()")
+            groups[-1].append("/" + _name_regex(segment))
+    first_group, *other_groups = ["".join(group) for group in groups]
+    if not other_groups:
+        return _tail_regex(first_group, folders_only)
+    prefix_regex = first_group + "".join(
+        f"(?>{_at_any_depth(group)}(?=/))" for group in other_groups[:-1] if group
+    )
+    if other_groups[-1]:
+        return prefix_regex + _tail_regex(_at_any_depth(other_groups[-1]), folders_only)
+    return prefix_regex + ("/[^/]++(?=/)" if folders_only else "/(?=[^/])()")
 
 
-def _deeper(group: str) -> str:
+def _at_any_depth(group: str) -> str:
     return f"(?:/[^/]++)*?{group}"
 
 
-def _ending(tail: str, folders_only: bool) -> str:
-    above = f"(?>{tail}(?=/))"
-    return above if folders_only else rf"(?:(?>{tail}\Z)()|{above})"
+def _tail_regex(last_group: str, folders_only: bool) -> str:
+    parent_regex = f"(?>{last_group}(?=/))"
+    return parent_regex if folders_only else rf"(?:(?>{last_group}\Z)()|{parent_regex})"
 
 
-def _name(segment: Sequence[str]) -> str:
+def _name_regex(segment: Sequence[str]) -> str:
     """Return the expression of one name between slashes."""
     pieces = [""]
     for token in segment:
-        if token in (_STAR, _STARS):
+        if token in (_STAR, _DOUBLE_STAR):
             pieces.append("")
         else:
             pieces[-1] += token
-    first, *others = pieces
-    if not others:
-        return first + _END
-    middle = "".join(f"(?>[^/]*?{piece})" for piece in others[:-1])
+    first_piece, *other_pieces = pieces
+    if not other_pieces:
+        return first_piece + _NAME_END
+    middle_regex = "".join(f"(?>[^/]*?{piece})" for piece in other_pieces[:-1])
     # No star stands for an empty name.
-    return f"(?=[^/]){first}{middle}(?>[^/]*?{others[-1]}{_END})"
+    return f"(?=[^/]){first_piece}{middle_regex}(?>[^/]*?{other_pieces[-1]}{_NAME_END})"

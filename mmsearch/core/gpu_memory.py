@@ -13,26 +13,26 @@ from mmsearch.core.errors import DeviceMemoryError
 
 Result = TypeVar("Result")
 
-_SIGNS = ("out of memory", "alloc_failed", "alloc fail")
+_OOM_PATTERNS = ("out of memory", "alloc_failed", "alloc fail")
 """Of CUDA, cuBLAS and cuDNN, torch, and FAISS (StandardGpuResources.cpp), in lower case."""
 
-_hand_back: list[Callable[[], None]] = []
+_release_callbacks: list[Callable[[], None]] = []
 
 
-def when_short(hand_back: Callable[[], None]) -> None:
+def on_low_memory(release: Callable[[], None]) -> None:
     """Remember how memory is handed back that one part of the program keeps for later."""
-    _hand_back.append(hand_back)
+    _release_callbacks.append(release)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of a library says that the memory of a device does not suffice."""
     if type(error).__name__ == "OutOfMemoryError":
         return True
-    return any(sign in str(error).lower() for sign in _SIGNS)
+    return any(pattern in str(error).lower() for pattern in _OOM_PATTERNS)
 
 
-def in_halves(
-    run: Callable[[slice], Result], count: int, *, device: str, what: str
+def run_halving_on_oom(
+    run: Callable[[slice], Result], count: int, *, device: str, item_name: str
 ) -> list[Result]:
     """Work on items, at once or, where that is too much for the device, in smaller parts.
 
@@ -42,7 +42,7 @@ def in_halves(
         run: Does the work on some of the items, by their places.
         count: Of the items.
         device: For people.
-        what: One item, for people: ``one picture``.
+        item_name: One item, for people: ``one picture``.
 
     Returns:
         What ``run`` returned, for parts in the order of the items.
@@ -51,33 +51,33 @@ def in_halves(
         DeviceMemoryError: One item does not fit.
     """
     results: list[Result] = []
-    done, size, tried_alone = 0, count, False
-    while done < count:
-        part = slice(done, min(done + size, count))
-        result = _attempt(run, part)
+    num_done, size, retried_single = 0, count, False
+    while num_done < count:
+        batch = slice(num_done, min(num_done + size, count))
+        result = _run_or_none(run, batch)
         if result is not None:
             results.append(result[0])
-            done, tried_alone = part.stop, False
+            num_done, retried_single = batch.stop, False
             continue
-        for hand_back in _hand_back:
-            hand_back()
-        size = part.stop - part.start
-        if size == 1 and tried_alone:
+        for release in _release_callbacks:
+            release()
+        size = batch.stop - batch.start
+        if size == 1 and retried_single:
             raise DeviceMemoryError(
-                f"The memory of device {device!r} is full: {what} does not fit.",
+                f"The memory of device {device!r} is full: {item_name} does not fit.",
                 "End what else uses it, or use the processor: --device cpu, or MMSEARCH_DEVICE=cpu"
                 " for a server.",
                 device=device,
             )
-        tried_alone = size == 1
+        retried_single = size == 1
         size = max(1, size // 2)
     return results
 
 
-def _attempt(run: Callable[[slice], Result], part: slice) -> tuple[Result] | None:
+def _run_or_none(run: Callable[[slice], Result], batch: slice) -> tuple[Result] | None:
     """None if memory ran out. By then the error is gone, and the frames with what they held."""
     try:
-        return (run(part),)
+        return (run(batch),)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

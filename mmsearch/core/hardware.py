@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def processors() -> int:
+def available_cpus() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -22,9 +22,9 @@ def gpu_memory_bytes() -> int:
     """Memory of the first NVIDIA GPU, as its driver's nvidia-smi tells; 0 if there is none."""
     import subprocess  # noqa: PLC0415 - queries ask for processors alone
 
-    ask = ["nvidia-smi", "--id=0", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", "--id=0", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True)
-        return int(done.stdout.split()[0]) * 2**20
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return int(completed.stdout.split()[0]) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return 0

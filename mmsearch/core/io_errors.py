@@ -14,10 +14,10 @@ from mmsearch.core.errors import DiskFullError, MMSearchError, StorageError
 
 Kind = TypeVar("Kind")
 
-_FREE = "What was committed is safe; free some space and run again."
-_SENTENCES = {
-    errno.ENOSPC: ("The disk is full{where}.", _FREE),
-    errno.EDQUOT: ("The disk quota is used up{where}.", _FREE),
+_FREE_SPACE_HINT = "What was committed is safe; free some space and run again."
+_MESSAGES = {
+    errno.ENOSPC: ("The disk is full{where}.", _FREE_SPACE_HINT),
+    errno.EDQUOT: ("The disk quota is used up{where}.", _FREE_SPACE_HINT),
     errno.EROFS: (
         "The index cannot be written{where}: its file system is read-only.",
         "Mount it for writing, or copy the index elsewhere.",
@@ -36,30 +36,30 @@ _SENTENCES = {
         "Look at the system's log; copy what can be read to another disk.",
     ),
 }
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LOG = "Look at the disk and at the system's log, and try again."
-_PERMISSIONS = "Look at the permissions of the file and of the folders above it."
+_DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CHECK_LOG_HINT = "Look at the disk and at the system's log, and try again."
+_PERMISSIONS_HINT = "Look at the permissions of the file and of the folders above it."
 
 
-def sentence_of(error: OSError | MemoryError) -> tuple[str, str]:
+def describe_os_error(error: OSError | MemoryError) -> tuple[str, str]:
     """Return a sentence that says what the operating system refused, and the next step.
 
     Args:
         error: Its file name is part of the sentence, where it has one.
     """
     if isinstance(error, MemoryError):
-        return _SENTENCES[errno.ENOMEM][0].format(where=""), _SENTENCES[errno.ENOMEM][1]
+        return _MESSAGES[errno.ENOMEM][0].format(where=""), _MESSAGES[errno.ENOMEM][1]
     name = error.filename
     where = f" ({display_path(name)})" if isinstance(name, str | bytes) and name else ""
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"Permission denied{where}.", _PERMISSIONS
-    if error.errno in _SENTENCES:
-        sentence, hint = _SENTENCES[error.errno]
-        return sentence.format(where=where), hint
-    return f"{error.strerror or str(error) or type(error).__name__}{where}.", _LOG
+        return f"Permission denied{where}.", _PERMISSIONS_HINT
+    if error.errno in _MESSAGES:
+        message, hint = _MESSAGES[error.errno]
+        return message.format(where=where), hint
+    return f"{error.strerror or str(error) or type(error).__name__}{where}.", _CHECK_LOG_HINT
 
 
-def readable_os_error(error: BaseException) -> MMSearchError | None:
+def to_storage_error(error: BaseException) -> MMSearchError | None:
     """Return an error that says what the operating system refused; None for other errors.
 
     Args:
@@ -67,13 +67,13 @@ def readable_os_error(error: BaseException) -> MMSearchError | None:
     """
     if not isinstance(error, OSError | MemoryError):
         return None
-    number = getattr(error, "errno", None)
-    kind = DiskFullError if number in _FULL else StorageError
-    return kind(*sentence_of(error), errno=number)
+    error_number = getattr(error, "errno", None)
+    error_class = DiskFullError if error_number in _DISK_FULL_ERRNOS else StorageError
+    return error_class(*describe_os_error(error), errno=error_number)
 
 
 @contextmanager
-def readable_os_errors() -> Iterator[None]:
+def translate_os_errors() -> Iterator[None]:
     """Raise a `StorageError` in the place of an `OSError` or a `MemoryError`.
 
     Raises:
@@ -82,25 +82,25 @@ def readable_os_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, MemoryError) as error:
-        readable = readable_os_error(error)
-        if readable is None:
+        translated = to_storage_error(error)
+        if translated is None:
             raise
-        raise readable from error
+        raise translated from error
 
 
-def with_readable_os_errors(kind: type[Kind]) -> type[Kind]:
-    """Let the public methods of a class, inherited ones too, raise `readable_os_errors`."""
-    for name in dir(kind):
-        method = getattr(kind, name)
+def translate_method_os_errors(decorated: type[Kind]) -> type[Kind]:
+    """Let the public methods of a class, inherited ones too, raise `translate_os_errors`."""
+    for name in dir(decorated):
+        method = getattr(decorated, name)
         if not name.startswith("_") and isinstance(method, FunctionType):
-            setattr(kind, name, _readable(method))
-    return kind
+            setattr(decorated, name, _translate_method_errors(method))
+    return decorated
 
 
-def _readable(method: Callable[..., Any]) -> Callable[..., Any]:
+def _translate_method_errors(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
-    def call(*arguments: Any, **named: Any) -> Any:
-        with readable_os_errors():
-            return method(*arguments, **named)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with translate_os_errors():
+            return method(*args, **kwargs)
 
-    return call
+    return wrapper

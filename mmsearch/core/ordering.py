@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from mmsearch.core.types import Ids, Ranking
 from mmsearch.core.vectors import as_float32
 
-PRODUCT_ERROR = 1e-5
+MATMUL_ERROR = 1e-5
 """More than a float32 matrix product of unit vectors can be off by."""
 
-DENSE = 32
+MAX_SPAN_PER_ID = 32
 """Ids of a range: to mark those that are wanted takes as long for so many as to look up one."""
 
 
@@ -37,7 +37,7 @@ def row_scores(rows: NDArray[np.floating], query: NDArray[np.float32]) -> NDArra
     return scores
 
 
-def best(ids: Ids, scores: NDArray[np.float32], k: int) -> tuple[Ids, NDArray[np.float32]]:
+def top_k(ids: Ids, scores: NDArray[np.float32], k: int) -> tuple[Ids, NDArray[np.float32]]:
     """The k best of one query's candidates, padded.
 
     Args:
@@ -49,15 +49,19 @@ def best(ids: Ids, scores: NDArray[np.float32], k: int) -> tuple[Ids, NDArray[np
         int64 (k,) padded with -1, and float32 (k,) padded with -inf.
     """
     order = np.lexsort((ids, -scores))[:k]
-    found_ids = np.full(k, -1, dtype=np.int64)
-    found_scores = np.full(k, -np.inf, dtype=np.float32)
-    found_ids[: len(order)] = ids[order]
-    found_scores[: len(order)] = scores[order]
-    return found_ids, found_scores
+    top_ids = np.full(k, -1, dtype=np.int64)
+    top_scores = np.full(k, -np.inf, dtype=np.float32)
+    top_ids[: len(order)] = ids[order]
+    top_scores[: len(order)] = scores[order]
+    return top_ids, top_scores
 
 
-def exhaustive(
-    ids: Ids, rows: NDArray[np.floating], query: NDArray[np.float32], k: int, block: int = 65_536
+def exact_top_k(
+    ids: Ids,
+    rows: NDArray[np.floating],
+    query: NDArray[np.float32],
+    k: int,
+    block_rows: int = 65_536,
 ) -> tuple[Ids, NDArray[np.float32]]:
     """The k best of one query by looking at every row.
 
@@ -66,19 +70,21 @@ def exhaustive(
         rows: (n, dim), any float type.
         query: float32 (dim,).
         k: Length of the answer.
-        block: Rows that are held as float32 at a time.
+        block_rows: Rows that are held as float32 at a time.
 
     Returns:
-        As `best`.
+        As `top_k`.
     """
-    raw = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), block):
-        raw[start : start + block] = as_float32(rows[start : start + block]) @ query
+    approximate_scores = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), block_rows):
+        approximate_scores[start : start + block_rows] = (
+            as_float32(rows[start : start + block_rows]) @ query
+        )
     candidates = np.arange(len(rows))
     if k < len(rows):
-        floor = np.partition(raw, -k)[-k] - PRODUCT_ERROR
-        candidates = np.flatnonzero(raw >= floor)
-    return best(ids[candidates], row_scores(rows[candidates], query), k)
+        min_score = np.partition(approximate_scores, -k)[-k] - MATMUL_ERROR
+        candidates = np.flatnonzero(approximate_scores >= min_score)
+    return top_k(ids[candidates], row_scores(rows[candidates], query), k)
 
 
 def stack(rankings: Sequence[tuple[Ids, NDArray[np.float32]]], k: int) -> Ranking:
@@ -88,7 +94,7 @@ def stack(rankings: Sequence[tuple[Ids, NDArray[np.float32]]], k: int) -> Rankin
     return Ranking(ids, scores)
 
 
-def merge(rankings: Sequence[Ranking], k: int) -> Ranking:
+def merge_rankings(rankings: Sequence[Ranking], k: int) -> Ranking:
     """Rankings of disjoint sets of vectors, for the same queries, as one.
 
     Args:
@@ -99,27 +105,27 @@ def merge(rankings: Sequence[Ranking], k: int) -> Ranking:
     scores = np.concatenate([ranking.scores for ranking in rankings], axis=1)
     rows = []
     for row_ids, values in zip(ids, scores, strict=True):
-        real = row_ids >= 0
-        rows.append(best(row_ids[real], values[real], k))
+        is_hit = row_ids >= 0
+        rows.append(top_k(row_ids[is_hit], values[is_hit], k))
     return stack(rows, k)
 
 
-def positions_of(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
+def find_positions(ids: Ids, targets: Ids) -> NDArray[np.int64]:
     """Where the members of ``wanted`` stand in ``ids``; absent ones are left out.
 
     Args:
         ids: int64 (n,), ascending, each once.
-        wanted: int64 (m,), in any order, repeated or not.
+        targets: int64 (m,), in any order, repeated or not.
 
     Returns:
         int64 (at most n,), ascending.
     """
     if len(ids) == 0:
         return np.empty(0, dtype=np.int64)
-    first, last = int(ids[0]), int(ids[-1])
-    if last - first < DENSE * len(wanted):
-        is_wanted = np.zeros(last - first + 1, dtype=bool)
-        is_wanted[wanted[(wanted >= first) & (wanted <= last)] - first] = True
-        return np.flatnonzero(is_wanted[ids - first])
-    places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    return np.unique(places[ids[places] == wanted])
+    min_id, max_id = int(ids[0]), int(ids[-1])
+    if max_id - min_id < MAX_SPAN_PER_ID * len(targets):
+        is_target = np.zeros(max_id - min_id + 1, dtype=bool)
+        is_target[targets[(targets >= min_id) & (targets <= max_id)] - min_id] = True
+        return np.flatnonzero(is_target[ids - min_id])
+    positions = np.minimum(np.searchsorted(ids, targets), len(ids) - 1)
+    return np.unique(positions[ids[positions] == targets])

@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 
 from mmsearch.core.records import (
     FailedFile,
-    FileStamp,
-    SeenFolder,
+    FileRef,
+    ScannedFolder,
 )
 from mmsearch.core.requests import TaskFailure
-from mmsearch.core.text_matches import Evidence
+from mmsearch.core.text_matches import HybridCandidates
 from mmsearch.core.types import (
     Calibration,
-    Decoded,
+    DecodedImage,
     EncoderOptions,
     EncoderSpec,
     FusionSpec,
     Ids,
     IndexSpec,
-    Kind,
+    InputKind,
     ModelInfo,
+    ModelInput,
     Pixels,
-    Prepared,
     Ranking,
     TextVectors,
-    Training,
+    TrainingData,
     Vectors,
 )
 
@@ -38,14 +38,14 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class ImagePreparation(Protocol):
+class ImagePreprocessor(Protocol):
     """The CPU half of an image encoder: picklable, needs no torch, runs in decode workers."""
 
     @property
     def edge_px(self) -> int:
         """A decoder may hand over a reduced picture whose short side is at least this."""
 
-    def __call__(self, pixels: Pixels) -> Prepared:
+    def __call__(self, pixels: Pixels) -> ModelInput:
         """uint8 (h, w, 3) -> what `Encoder.encode` takes for one picture."""
 
 
@@ -56,26 +56,26 @@ class Encoder(Protocol):
     def spec(self) -> EncoderSpec: ...
 
     @property
-    def image_preparation(self) -> ImagePreparation: ...
+    def image_preprocessor(self) -> ImagePreprocessor: ...
 
     @property
-    def bulk_preparation(self) -> ImagePreparation:
+    def batch_preprocessor(self) -> ImagePreprocessor:
         """The same pictures but for rounding, made faster, by what takes a while to load."""
 
     @property
     def batch_size(self) -> int:
         """Pictures that one call of `encode` should be given."""
 
-    def prepare(self, kind: Kind, payload: Pixels | str) -> Prepared:
+    def prepare(self, kind: InputKind, payload: Pixels | str) -> ModelInput:
         """One picture (uint8 (h, w, 3)) or one text -> one array; a long text is cut."""
 
     def dropped_tokens(self, text: str) -> int:
         """Tokens of ``text`` beyond the context length; 0 if all of it is read."""
 
-    def encode(self, kind: Kind, batch: Sequence[Prepared]) -> Vectors:
+    def encode(self, kind: InputKind, batch: Sequence[ModelInput]) -> Vectors:
         """Prepared items -> (n, dim); order kept, n = 0 allowed, alone or in a batch the same."""
 
-    def parts(self, kind: Kind, batch: Sequence[Prepared]) -> list[Vectors]:
+    def token_vectors(self, kind: InputKind, batch: Sequence[ModelInput]) -> list[Vectors]:
         """Prepared items -> for each, (p, dim) vectors of its patches or of its tokens.
 
         Raises:
@@ -90,10 +90,10 @@ class Encoder(Protocol):
     def calibration(self) -> Calibration:
         """How its similarities become a probability."""
 
-    def device(self, kind: Kind) -> str:
+    def device(self, kind: InputKind) -> str:
         """Where ``kind`` is encoded, for people: ``onnxruntime on cpu``, ``torch on cuda``."""
 
-    def release(self, kind: Kind) -> None:
+    def release(self, kind: InputKind) -> None:
         """Free the memory that encoding ``kind`` takes; the next call loads it again."""
 
 
@@ -118,8 +118,8 @@ class Fusion(Protocol):
     def spec(self) -> FusionSpec: ...
 
     @property
-    def needs_parts(self) -> bool:
-        """It reads what `attend` made of a picture's patches and its texts' tokens."""
+    def needs_token_vectors(self) -> bool:
+        """It reads what `cross_attend` made of a picture's patches and its texts' tokens."""
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """(n, dim) image vectors and, for each, its texts' vectors -> (n, fused dim)."""
@@ -127,10 +127,10 @@ class Fusion(Protocol):
     def fuse_query(self, queries: Vectors) -> Vectors:
         """(q, dim) query vectors -> (q, fused dim)."""
 
-    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
         """(p, dim) patches of a picture and (t, dim) tokens of its texts -> (1, dim).
 
-        Only called if `needs_parts`; the vector is kept as a text of kind `ATTENDED`.
+        Only called if `needs_token_vectors`; the vector is kept as a text of kind `CROSS_ATTENTION`.
         """
 
 
@@ -160,7 +160,7 @@ class VectorIndex(Protocol):
         """``cpu`` or ``cuda``."""
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def stats(self) -> Mapping[str, Any]:
         """Plain values: ``recall``, 1.0 for exact search, else as measured, and how it was tuned.
 
         An approximate index says ``recall_low`` and ``recall_high``, too: a 95% interval.
@@ -182,12 +182,12 @@ class VectorIndex(Protocol):
         """float32 (n, dim): the rows of ids that it holds, as they are stored, in their order."""
 
 
-class Blend(Protocol):
+class RankFusion(Protocol):
     """Two ranked lists -> one. Pure."""
 
     name: str
 
-    def blend(self, evidence: Evidence) -> NDArray[np.float64]:
+    def fuse(self, candidates: HybridCandidates) -> NDArray[np.float64]:
         """float64 (c,): the score of each candidate, higher is better.
 
         Of two candidates that differ in one kind of evidence, the one with more of it does not come
@@ -208,7 +208,7 @@ class VectorIndexPlugin(Protocol):
         self,
         spec: IndexSpec,
         blocks: Iterable[tuple[Ids, Vectors]],
-        training: Training | None = None,
+        training: TrainingData | None = None,
     ) -> VectorIndex:
         """Blocks of ids (each once, in any order) and their vectors -> an index in memory."""
 
@@ -217,24 +217,24 @@ class VectorIndexPlugin(Protocol):
         spec: IndexSpec,
         blocks: Iterable[tuple[Ids, Vectors]],
         path: Path,
-        training: Training | None = None,
-    ) -> FileStamp:
+        training: TrainingData | None = None,
+    ) -> FileRef:
         """The same, durably to a file; memory does not grow with the number of vectors.
 
         Without ``training`` an approximate index is exact.
         """
 
-    def load(self, spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
+    def load(self, spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
         """Read what `write` wrote; DamagedFileError if it is not that."""
 
 
 class Modality(Protocol):
     """A kind of file -> pictures. Picklable; runs in decode workers."""
 
-    def claims(self, path: bytes) -> bool:
+    def can_read(self, path: bytes) -> bool:
         """Whether the name says that this modality reads the file."""
 
-    def read(self, path: bytes, edge_px: int) -> Decoded:
+    def read(self, path: bytes, edge_px: int) -> DecodedImage:
         """Pixels (short side at least ``edge_px`` if the picture has that) and facts.
 
         Raises:
@@ -255,7 +255,7 @@ class Walk(Protocol):
     def unreadable(self) -> Sequence[FailedFile]:
         """Folders that could not be listed; complete once the iteration has ended."""
 
-    def __iter__(self) -> Iterator[SeenFolder]: ...
+    def __iter__(self) -> Iterator[ScannedFolder]: ...
 
 
 class Executor(Protocol):

@@ -50,7 +50,7 @@ class Term:
 
 Scalar: TypeAlias = str | int | float | bool
 
-FIELDS: dict[str, type] = {
+FILTER_FIELDS: dict[str, type] = {
     "width": int,
     "height": int,
     "megapixels": float,
@@ -73,7 +73,7 @@ FIELDS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class FieldName:
-    """The value of a picture's field, one of `FIELDS` but ``tags``."""
+    """The value of a picture's field, one of `FILTER_FIELDS` but ``tags``."""
 
     name: str
 
@@ -104,10 +104,10 @@ class Compare:
 
 @dataclass(frozen=True)
 class Contains:
-    """A text field holds `part` (anywhere, without regard to case), or `tags` has the tag."""
+    """A text field holds `substring` (anywhere, without regard to case), or `tags` has the tag."""
 
     name: str
-    part: str
+    substring: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Missing:
+class IsMissing:
     """A field has no value."""
 
     name: str
@@ -133,7 +133,7 @@ class Not:
 
 
 @dataclass(frozen=True)
-class All:
+class AllOf:
     """Every one of the conditions."""
 
     conditions: tuple[Condition, ...]
@@ -146,11 +146,11 @@ class AnyOf:
     conditions: tuple[Condition, ...]
 
 
-Condition: TypeAlias = Compare | Contains | OneOf | Missing | Not | All | AnyOf
+Condition: TypeAlias = Compare | Contains | OneOf | IsMissing | Not | AllOf | AnyOf
 
 
 @dataclass(frozen=True)
-class Near:
+class GeoCircle:
     """A circle on the Earth: degrees north and east, and kilometres along a great circle."""
 
     latitude: float
@@ -189,7 +189,7 @@ class Filters:
     orientation: Literal["landscape", "portrait", "square"] | None = None
     formats: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
-    near: Near | None = None
+    near: GeoCircle | None = None
     tags: tuple[str, ...] = ()
     where: Condition | None = None
 

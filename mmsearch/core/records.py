@@ -9,11 +9,11 @@ from typing import Any
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, SearchGoals, Text, TextSource
 
-CLOCK_DOUBT_NS = 2_000_000_000
+MTIME_GRANULARITY_NS = 2_000_000_000
 """A file changed within this time of being read may change again without a new time stamp: FAT
 keeps two-second times."""
 
-CLOCK_SKEW_NS = 2 * 86_400 * 1_000_000_000
+MAX_CLOCK_SKEW_NS = 2 * 86_400 * 1_000_000_000
 """A file dated further ahead was dated by hand, not by a clock that is ahead or a file system that
 keeps local time: a change gives it another date."""
 
@@ -43,7 +43,7 @@ class Sidecar:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenFile:
+class ScannedFile:
     """A file that the walk met.
 
     Attributes:
@@ -60,24 +60,24 @@ class SeenFile:
 
 
 @dataclass(frozen=True)
-class SeenFolder:
+class ScannedFolder:
     """A folder that the walk met.
 
     Attributes:
         path: Relative to where the walk began, as bytes; b"" for that folder itself.
-        digest: Of all that `files` follows from: names, sizes, times, and how the walk chooses.
-        count: Files that were looked at.
-        files: Lists the files in the folder itself, in order; the same each time.
+        digest: Of all that `list_files` follows from: names, sizes, times, and how the walk chooses.
+        num_files: Files that were looked at.
+        list_files: Lists the files in the folder itself, in order; the same each time.
     """
 
     path: bytes
     digest: bytes
-    count: int
-    files: Callable[[], Iterator[SeenFile]]
+    num_files: int
+    list_files: Callable[[], Iterator[ScannedFile]]
 
 
 @dataclass(frozen=True)
-class KnownFolder:
+class FolderRecord:
     """A folder in whose files a run has found nothing left to do.
 
     Attributes:
@@ -92,7 +92,7 @@ class KnownFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownFile:
+class FileRecord:
     """A file as the catalog remembers it.
 
     Attributes:
@@ -127,7 +127,7 @@ class EncodedPicture:
         picture: What is known of it, with the texts that are in the file itself.
         texts_digest: Of the texts whose vectors stand in the segment (`texts_digest`).
         replaces: The picture's former id, whose place it takes with all files and texts.
-        texts_stay: With `replaces`: the texts in the file itself were not read again.
+        keep_texts: With `replaces`: the texts in the file itself were not read again.
     """
 
     id: int
@@ -135,11 +135,11 @@ class EncodedPicture:
     picture: Picture
     texts_digest: bytes = b""
     replaces: int | None = None
-    texts_stay: bool = False
+    keep_texts: bool = False
 
 
 @dataclass(frozen=True)
-class TableTexts:
+class CaptionTableTexts:
     """What a table of captions says of a file.
 
     Attributes:
@@ -153,23 +153,23 @@ class TableTexts:
 
 
 @dataclass(frozen=True)
-class PlacedFile:
+class IndexedFile:
     """A file whose content has a vector.
 
     Attributes:
         file: As seen.
         digest: Of its content.
         texts: What its sidecars and its name say.
-        texts_key: See `KnownFile`.
+        texts_key: See `FileRecord`.
         table: None leaves what tables said before.
         moved_from: Its former path, from which it takes what a table said.
     """
 
-    file: SeenFile
+    file: ScannedFile
     digest: bytes
     texts: Sequence[Text] = ()
     texts_key: bytes = b""
-    table: TableTexts | None = None
+    table: CaptionTableTexts | None = None
     moved_from: bytes | None = None
 
 
@@ -199,7 +199,7 @@ class StoredPicture:
 
 
 @dataclass(frozen=True)
-class FileStamp:
+class FileRef:
     """A file of the index: its name inside the index folder, its size and its sha256."""
 
     name: str
@@ -213,31 +213,31 @@ class Segment:
 
     Attributes:
         number: Rises with every segment; never reused.
-        stamp: The file.
+        file_ref: The file.
         rows: Vectors in it.
         dim: Columns.
     """
 
     number: int
-    stamp: FileStamp
+    file_ref: FileRef
     rows: int
     dim: int
 
 
 @dataclass(frozen=True)
-class BuiltIndex:
+class BuiltVectorIndex:
     """A vector index built from all segments up to ``covers``.
 
     Attributes:
-        spec_name: The plugin that reads it.
-        stamp: The file.
+        plugin_name: The plugin that reads it.
+        file_ref: The file.
         rows: Vectors in it.
         covers: Number of the last segment that went into it.
         settings: Build settings and measured recall, as plain values.
     """
 
-    spec_name: str
-    stamp: FileStamp
+    plugin_name: str
+    file_ref: FileRef
     rows: int
     covers: int
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -263,7 +263,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Record:
+class PictureRecord:
     """One picture of the catalog, with every place where its content lies.
 
     Attributes:
@@ -286,20 +286,20 @@ class Record:
 
 
 @dataclass(frozen=True)
-class CarriedOver:
+class SalvageResult:
     """What a new catalog has taken over from a damaged one.
 
     Attributes:
         files: Paths, with what is known of them.
         texts: Those around files, such as captions of tables.
-        lost_contents: Files whose content has no vector any more; they were left out.
-        incomplete: Tables of which rows could not be read.
+        lost_files: Files whose content has no vector any more; they were left out.
+        unreadable_tables: Tables of which rows could not be read.
     """
 
     files: int
     texts: int
-    lost_contents: int
-    incomplete: tuple[str, ...]
+    lost_files: int
+    unreadable_tables: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ class FailedFile:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """One run of the indexer, as the catalog remembers it."""
 
     started_at: str
@@ -328,9 +328,9 @@ class ShardCommit:
         root_id: The root that all paths below are relative to.
         segment: The file that holds the vectors of ``pictures``; None if there are none.
         pictures: New contents, in the order of the segment's rows.
-        placed: Files whose content has a vector.
+        indexed: Files whose content has a vector.
         failed: Files, the digest of their content, and why it cannot be read.
-        dropped: Paths that are gone.
+        removed: Paths that are gone.
         checked_ns: When the files were read.
     """
 
@@ -338,13 +338,13 @@ class ShardCommit:
     checked_ns: int
     segment: Segment | None = None
     pictures: Sequence[EncodedPicture] = ()
-    placed: Sequence[PlacedFile] = ()
-    failed: Sequence[tuple[SeenFile, bytes, str]] = ()
-    dropped: Sequence[bytes] = ()
+    indexed: Sequence[IndexedFile] = ()
+    failed: Sequence[tuple[ScannedFile, bytes, str]] = ()
+    removed: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True)
-class FoundTexts:
+class CollectedTexts:
     """What the files around a picture say of it.
 
     Attributes:
@@ -356,9 +356,9 @@ class FoundTexts:
     problems: tuple[FailedFile, ...] = ()
 
 
-def surely_same(known: KnownFile, seen: SeenFile) -> bool:
+def is_unchanged(known: FileRecord, seen: ScannedFile) -> bool:
     """Whether size and time say that a file holds what it held when it was read."""
     if (known.size, known.mtime_ns) != (seen.size, seen.mtime_ns):
         return False
     age_ns = known.checked_ns - known.mtime_ns
-    return age_ns > CLOCK_DOUBT_NS or age_ns < -CLOCK_SKEW_NS
+    return age_ns > MTIME_GRANULARITY_NS or age_ns < -MAX_CLOCK_SKEW_NS

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmsearch.core.records import FailedFile
 
 
-class Weight(StrEnum):
+class Severity(StrEnum):
     """How much a finding matters."""
 
     DAMAGE = "damage"
@@ -30,7 +30,7 @@ class Finding:
         message: One sentence.
     """
 
-    weight: Weight
+    weight: Severity
     part: str
     message: str
 
@@ -60,13 +60,15 @@ class CheckReport:
     findings: tuple[Finding, ...]
 
     @classmethod
-    def of(cls, findings: Iterable[Finding]) -> CheckReport:
+    def from_findings(cls, findings: Iterable[Finding]) -> CheckReport:
         """Return the report of some findings, in their order."""
-        found = tuple(findings)
-        weights = {finding.weight for finding in found}
-        if Weight.DAMAGE in weights:
-            return cls(Verdict.DAMAGED, found)
-        return cls(Verdict.UNKNOWN if Weight.UNKNOWN in weights else Verdict.SOUND, found)
+        all_findings = tuple(findings)
+        severities = {finding.weight for finding in all_findings}
+        if Severity.DAMAGE in severities:
+            return cls(Verdict.DAMAGED, all_findings)
+        return cls(
+            Verdict.UNKNOWN if Severity.UNKNOWN in severities else Verdict.SOUND, all_findings
+        )
 
     def __iter__(self) -> Iterator[Finding]:
         """Iterate over the findings."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.queries import Band, Mode, Query
-from mmsearch.core.records import BuiltIndex, FailedFile, Identity, Root, Run
+from mmsearch.core.records import BuiltVectorIndex, FailedFile, Identity, Root, RunRecord
 from mmsearch.core.text_matches import MatchedText
 from mmsearch.core.types import FusionSpec, Text, Vectors
 
@@ -61,7 +61,7 @@ class IndexRequest:
         retry_failed: Try again what failed, though it has not changed.
         allow_empty: Accept that a folder that had pictures has none now.
         captions: A table of captions.
-        unsettled: Absolute paths of files that are being written: as if they had not been seen.
+        unstable_paths: Absolute paths of files that are being written: as if they had not been seen.
     """
 
     folder: bytes
@@ -72,7 +72,7 @@ class IndexRequest:
     retry_failed: bool = False
     allow_empty: bool = False
     captions: Path | None = None
-    unsettled: frozenset[bytes] = frozenset()
+    unstable_paths: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class ReindexReport:
         reencoded: Every picture was decoded and encoded once more.
         failed: Files that could not be read then; their pictures keep their vectors.
         seconds: Wall time.
-        search: What is known of searches; see `BuiltIndex.settings`.
+        search: What is known of searches; see `BuiltVectorIndex.settings`.
     """
 
     pictures: int
@@ -206,7 +206,7 @@ class SearchRequest:
 
 
 @dataclass(frozen=True)
-class EncodedRequest:
+class EncodedQuery:
     """A search whose terms are vectors.
 
     Attributes:
@@ -214,7 +214,7 @@ class EncodedRequest:
         encoder: Fingerprint of what encoded it.
         seconds: What that took, with all that was encoded together.
         vectors: (n, dim), a row a term; None if words alone decide.
-        nothing: float32 (dim,), mean vector of prompts that describe nothing; None if no hit is to
+        null_vector: float32 (dim,), mean vector of prompts that describe nothing; None if no hit is to
             be compared with them.
         dropped_tokens: Beyond what the encoder reads.
         devices: Where each kind was encoded.
@@ -224,7 +224,7 @@ class EncodedRequest:
     encoder: str
     seconds: float
     vectors: Vectors | None = None
-    nothing: NDArray[np.float32] | None = None
+    null_vector: NDArray[np.float32] | None = None
     dropped_tokens: int = 0
     devices: Mapping[str, str] = field(default_factory=dict)
 
@@ -290,7 +290,7 @@ class IndexStatus:
     files: int
     failures: tuple[FailedFile, ...]
     roots: tuple[Root, ...]
-    built: BuiltIndex | None
+    built: BuiltVectorIndex | None
     waiting: int
     bytes_by_part: Mapping[str, int]
-    last_run: Run | None
+    last_run: RunRecord | None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from mmsearch.core.errors import DecodeError, UnknownNameError, UsageError
-from mmsearch.core.files import expand_user, open_regular, reason_of
+from mmsearch.core.files import expand_user, open_source_file, os_error_reason
 
 ENVIRONMENT_PREFIX = "MMSEARCH_"
 MAX_FILE_BYTES = 10_000
@@ -22,7 +22,7 @@ MAX_NUMBER = 2**53
 Toml = TypeVar("Toml", bound=MutableMapping[str, Any])
 Number = TypeVar("Number", int, float)
 
-_TAKES: dict[type, str] = defaultdict(
+_EXPECTED_VALUES: dict[type, str] = defaultdict(
     lambda: "a text",
     {bool: "true or false", int: "a whole number from 0", float: "a number from 0"},
 )
@@ -92,8 +92,12 @@ class Settings:
 
 def settings_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the user's settings are: ``$MMSEARCH_CONFIG``, else the user's config folder."""
-    named = environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
-    return Path(named) if named else platformdirs.user_config_path("mmsearch") / "settings.toml"
+    configured_path = environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    return (
+        Path(configured_path)
+        if configured_path
+        else platformdirs.user_config_path("mmsearch") / "settings.toml"
+    )
 
 
 def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -109,22 +113,24 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         import tomllib  # noqa: PLC0415 - most have no such file
 
         stored = _parse_toml(path, tomllib.loads)
-        known = {setting.name for setting in fields(Settings)}
+        known_names = {setting.name for setting in fields(Settings)}
         for name, value in stored.items():
-            if name not in known:
+            if name not in known_names:
                 raise UnknownNameError(
                     f"The settings file {path} sets {name[:60]!r}, which is not a setting.",
-                    f"Known: {', '.join(sorted(known))}.",
+                    f"Known: {', '.join(sorted(known_names))}.",
                 )
-            values[name] = _parse(name, value, f"in {path}")
+            values[name] = _parse_value(name, value, f"in {path}")
     for setting in fields(Settings):
         variable = ENVIRONMENT_PREFIX + setting.name.upper()
         if environment.get(variable):
-            values[setting.name] = _parse(setting.name, environment[variable], f"in ${variable}")
+            values[setting.name] = _parse_value(
+                setting.name, environment[variable], f"in ${variable}"
+            )
     return Settings(**values)
 
 
-def store_setting(name: str, value: str, environment: Mapping[str, str] = os.environ) -> Path:
+def save_setting(name: str, value: str, environment: Mapping[str, str] = os.environ) -> Path:
     """Write one setting to the settings file, keeping everything else in it.
 
     Returns:
@@ -142,20 +148,20 @@ def store_setting(name: str, value: str, environment: Mapping[str, str] = os.env
     create_folder(path.parent)
     document = _parse_toml(path, tomlkit.parse) if os.path.lexists(path) else tomlkit.document()
     document[name] = value
-    temporary = path.with_suffix(".tmp")
-    with create_file(temporary) as file:
+    temporary_path = path.with_suffix(".tmp")
+    with create_file(temporary_path) as file:
         file.write(tomlkit.dumps(document).encode())
-    temporary.replace(path)
+    temporary_path.replace(path)
     return path
 
 
 def _parse_toml(path: Path, parse: Callable[[str], Toml]) -> Toml:
     """Read the settings file, of at most `MAX_FILE_BYTES`."""
     try:
-        with open_regular(os.fsencode(path)) as file:
+        with open_source_file(os.fsencode(path)) as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except (DecodeError, OSError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else error.message
+        reason = os_error_reason(error) if isinstance(error, OSError) else error.message
         raise UsageError(
             f"The settings file {path} cannot be read: {reason}.", "Mend it, or remove it."
         ) from error
@@ -174,47 +180,47 @@ def _parse_toml(path: Path, parse: Callable[[str], Toml]) -> Toml:
         ) from error
 
 
-def _parse(name: str, value: object, where: str) -> object:
+def _parse_value(name: str, value: object, origin: str) -> object:
     default = getattr(Settings(), name)
     try:
         if isinstance(default, bool):
             return {"1": True, "true": True, "0": False, "false": False}[str(value).lower()]
         if isinstance(default, int):
-            return _at_least_zero(int(_scalar(value)))
+            return _require_non_negative(int(_require_scalar(value)))
         if isinstance(default, float):
-            return _at_least_zero(float(_scalar(value)))
-        text = _text(value)
+            return _require_non_negative(float(_require_scalar(value)))
+        text = _require_text(value)
         return expand_user(text) if name in ("home", "cache") else text
     except (KeyError, ValueError):
         raise UsageError(
-            f"{_shown(value)} {where} is not a value for the setting {name!r}.",
-            f"It takes {_TAKES[type(default)]}.",
+            f"{_quote_value(value)} {origin} is not a value for the setting {name!r}.",
+            f"It takes {_EXPECTED_VALUES[type(default)]}.",
         ) from None
 
 
-def _scalar(value: object) -> str:
+def _require_scalar(value: object) -> str:
     """Return a number or a text as text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(value)  # noqa: TRY004 - one error for every value that does not fit
     return str(value)
 
 
-def _text(value: object) -> str:
+def _require_text(value: object) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(value)
     return value
 
 
-def _at_least_zero(number: Number) -> Number:
+def _require_non_negative(number: Number) -> Number:
     if not 0 <= number < MAX_NUMBER:
         raise ValueError(number)
     return number
 
 
-def _shown(value: object) -> str:
+def _quote_value(value: object) -> str:
     """Return a value as a person may see it: a number of thousands of digits is cut short."""
     try:
-        shown = repr(value)
+        quoted = repr(value)
     except (ValueError, RecursionError):
         return "A number that is too long"
-    return shown if len(shown) <= 60 else f"{shown[:60]}..."
+    return quoted if len(quoted) <= 60 else f"{quoted[:60]}..."

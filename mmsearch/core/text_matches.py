@@ -28,7 +28,7 @@ class MatchedText:
 
 
 @dataclass(frozen=True)
-class Phrase:
+class TextTerm:
     """Words that the texts of a picture shall hold, or, with a weight below 0, shall not."""
 
     text: str
@@ -50,23 +50,23 @@ class TextMatches:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class HybridCandidates:
     """Both kinds of evidence for c candidates, in the order of their ids.
 
     Attributes:
         ids: int64 (c,), ascending.
-        visual: float32 (c,), cosine similarity.
+        visual_scores: float32 (c,), cosine similarity.
         visual_ranks: int64 (c,), from 1: the place of each among all candidates.
-        text: float32 (c,), in [0, 1], as `TextMatches.scores`; 0 without a match.
+        text_scores: float32 (c,), in [0, 1], as `TextMatches.scores`; 0 without a match.
         text_ranks: int64 (c,), from 1; 0 without a match.
         has_text: bool (c,): whether the picture has texts at all.
-        visual_floor: The cosine similarity of a picture that has nothing to do with the query.
+        visual_baseline: The cosine similarity of a picture that has nothing to do with the query.
     """
 
     ids: Ids
-    visual: NDArray[np.float32]
+    visual_scores: NDArray[np.float32]
     visual_ranks: NDArray[np.int64]
-    text: NDArray[np.float32]
+    text_scores: NDArray[np.float32]
     text_ranks: NDArray[np.int64]
     has_text: NDArray[np.bool_]
-    visual_floor: float
+    visual_baseline: float

@@ -16,16 +16,18 @@ DEFAULT_SOURCES: tuple[TextSource, ...] = (
 )
 """File names are searched as words only: beside every picture there is one, mostly by chance."""
 
-MOST_TEXTS = 64
+MAX_ENCODED_TEXTS = 64
 """Of one picture are turned into vectors; all of them are searched as words."""
 
 
-def searched_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
+def full_text_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
     """The sources whose texts are kept at all: file names too, unless no texts are wanted."""
     return frozenset({*sources, TextSource.FILENAME}) if sources else frozenset()
 
 
-def encoded_texts(texts: Iterable[Text], sources: Collection[TextSource]) -> tuple[Text, ...]:
+def select_encoded_texts(
+    texts: Iterable[Text], sources: Collection[TextSource]
+) -> tuple[Text, ...]:
     """The texts of a picture that get a vector, in an order that does not depend on theirs.
 
     Args:
@@ -38,12 +40,12 @@ def encoded_texts(texts: Iterable[Text], sources: Collection[TextSource]) -> tup
         words = " ".join(text.text.encode("utf-8", "replace").decode().split())
         if text.source in sources and words:
             unique.setdefault((text.kind, words.casefold()), replace(text, text=words))
-    return tuple(unique[key] for key in sorted(unique)[:MOST_TEXTS])
+    return tuple(unique[key] for key in sorted(unique)[:MAX_ENCODED_TEXTS])
 
 
 def texts_digest(texts: Iterable[Text]) -> bytes:
     """16 bytes that tell whether the vectors of a picture's texts are still those of its texts."""
-    plain = [(text.kind, text.text) for text in texts]
-    if not plain:
+    pairs = [(text.kind, text.text) for text in texts]
+    if not pairs:
         return b""
-    return hashlib.sha256(json.dumps(plain).encode()).digest()[:16]
+    return hashlib.sha256(json.dumps(pairs).encode()).digest()[:16]

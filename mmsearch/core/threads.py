@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from mmsearch.core.hardware import processors
+from mmsearch.core.hardware import available_cpus
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def shared(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+def parallel_map(function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
     """What becomes of each item.
 
     The calling thread takes one item after the other; as many others as there are processors for
@@ -26,55 +26,55 @@ def shared(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
     the interpreter's lock.
 
     Args:
-        work: Done for each, in several threads at once.
+        function: Done for each, in several threads at once.
         items: Taken in their order.
 
     Returns:
         In the order of the items. The first error that is met ends the work.
     """
-    left = deque(enumerate(items))
-    made: dict[int, Made] = {}
+    pending = deque(enumerate(items))
+    results: dict[int, Made] = {}
 
-    def take() -> None:
+    def run_pending() -> None:
         try:
             while True:
                 # Not "while left": another thread may take the last item after that look.
                 try:
-                    number, item = left.popleft()
+                    index, item = pending.popleft()
                 except IndexError:
                     return
-                made[number] = work(item)
+                results[index] = function(item)
         except BaseException:
-            left.clear()
+            pending.clear()
             raise
 
-    helpers = _helped(take, min(processors(), len(items)) - 1)
+    helpers = _submit_to_helpers(run_pending, min(available_cpus(), len(items)) - 1)
     try:
-        take()
+        run_pending()
     finally:
         # Those that have not begun would find nothing to do.
-        begun = [helper for helper in helpers if not helper.cancel()]
-        errors = [error for helper in begun if (error := helper.exception()) is not None]
+        started = [helper for helper in helpers if not helper.cancel()]
+        errors = [error for helper in started if (error := helper.exception()) is not None]
     if errors:
         raise errors[0]
-    return [made[number] for number in range(len(items))]
+    return [results[index] for index in range(len(items))]
 
 
-def _helped(take: Callable[[], None], count: int) -> list[Future[None]]:
+def _submit_to_helpers(run_pending: Callable[[], None], count: int) -> list[Future[None]]:
     helpers: list[Future[None]] = []
     # Once the main thread has ended, there are none.
     with suppress(RuntimeError):
-        helpers.extend(_helpers().submit(take) for _ in range(count))
+        helpers.extend(_helper_pool().submit(run_pending) for _ in range(count))
     return helpers
 
 
 @cache
-def _helpers() -> ThreadPoolExecutor:
+def _helper_pool() -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - one query needs none
 
-    return ThreadPoolExecutor(max(1, processors() - 1), thread_name_prefix="mmsearch-helper")
+    return ThreadPoolExecutor(max(1, available_cpus() - 1), thread_name_prefix="mmsearch-helper")
 
 
 if hasattr(os, "register_at_fork"):
     # Threads do not come along.
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
+    os.register_at_fork(after_in_child=_helper_pool.cache_clear)

@@ -24,11 +24,11 @@ Ids: TypeAlias = NDArray[np.int64]
 Pixels: TypeAlias = NDArray[np.uint8]
 """uint8 (height, width, 3), RGB, upright."""
 
-Prepared: TypeAlias = NDArray[Any]
+ModelInput: TypeAlias = NDArray[Any]
 """What `Encoder.prepare` makes of one item: fixed-size pixels, or token ids."""
 
 
-class Kind(StrEnum):
+class InputKind(StrEnum):
     """What an encoder can turn into vectors."""
 
     IMAGE = "image"
@@ -64,10 +64,10 @@ class IndexSpec:
     device: str = "auto"
 
 
-EXACT_FACTS: Mapping[str, Any] = MappingProxyType({"recall": 1.0})
+EXACT_STATS: Mapping[str, Any] = MappingProxyType({"recall": 1.0})
 """What a vector index says of itself that misses nothing; see `VectorIndex.facts`."""
 
-RECALL = 0.95
+DEFAULT_RECALL = 0.95
 """What approximate search shall find, unless something else is asked for."""
 
 
@@ -82,26 +82,26 @@ class SearchGoals:
             the collection decides.
     """
 
-    recall: float = RECALL
+    recall: float = DEFAULT_RECALL
     memory_mb: float | None = None
     latency_ms: float | None = None
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingData:
     """What an approximate vector index learns from, and what it must reach.
 
     Attributes:
         queries: (q, dim), such as will be asked: vectors of texts, not of pictures.
         recall: Share of the true ten nearest that a search shall find.
         memory_bytes: What its searches may keep in memory, rows read from disk aside; None: all.
-        go_on: Called between steps that take seconds; may raise to end it.
+        check_cancelled: Called between steps that take seconds; may raise to end it.
     """
 
     queries: Vectors
-    recall: float = RECALL
+    recall: float = DEFAULT_RECALL
     memory_bytes: int | None = None
-    go_on: Callable[[], None] = lambda: None
+    check_cancelled: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class EncoderSpec:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything but the name."""
-        facts = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        content = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,14 @@ class EncoderOptions:
         cache: Folder for compiled towers.
         offline: Never ask a model hub.
         precision: ``auto``: int8 on the CPU where vectors stay the same; or ``float32``.
-        say: Receives one line about anything slow that happens once.
+        on_message: Receives one line about anything slow that happens once.
     """
 
     variant: str
     device: str
     cache: Path
     offline: bool = False
-    say: Callable[[str], None] = lambda line: None
+    on_message: Callable[[str], None] = lambda line: None
     precision: str = "auto"
 
 
@@ -234,7 +234,7 @@ class Text:
     source: str = "metadata"
 
 
-ATTENDED = "attended"
+CROSS_ATTENTION = "attended"
 """The kind of a vector that is made of a picture's patches and its texts' tokens together."""
 
 
@@ -277,7 +277,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImage:
     """A picture and its pixels.
 
     Attributes:

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MAX_SHOWN = 60
+MAX_QUOTED_CHARS = 60
 """Characters of a wrong value that an error repeats."""
 
-SENTENCES = {
+MESSAGES = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "dict_type": "must be an object",
@@ -39,48 +39,48 @@ SENTENCES = {
 }
 """A sentence for each type of error; the name of the value comes before it."""
 
-WITHOUT_VALUE = frozenset({"extra_forbidden", "json_invalid", "missing"})
+ERRORS_WITHOUT_VALUE = frozenset({"extra_forbidden", "json_invalid", "missing"})
 
 
-def validation_sentence(name: str, error: Mapping[str, Any]) -> str:
+def format_validation_error(name: str, error: Mapping[str, Any]) -> str:
     """Return what is wrong with a value, as "limit must be a whole number, got 'ten'".
 
     Args:
         name: Of the value, as its user writes it.
         error: One of pydantic's ``ValidationError.errors()``.
     """
-    said = f"{name} {_requirement(error)}"
-    if error["type"] not in WITHOUT_VALUE and isinstance(error["input"], str | int | float):
-        said += f", got {_shown(error['input'])}"
-    return said
+    message = f"{name} {_describe_requirement(error)}"
+    if error["type"] not in ERRORS_WITHOUT_VALUE and isinstance(error["input"], str | int | float):
+        message += f", got {_quote_value(error['input'])}"
+    return message
 
 
-def validation_sentences(errors: Iterable[Mapping[str, Any]]) -> str:
+def format_validation_errors(errors: Iterable[Mapping[str, Any]]) -> str:
     """Return what is wrong with several values, each named by its place, as ``filters.tag``."""
-    return "; ".join(validation_sentence(place_of(each), each) for each in errors)
+    return "; ".join(format_validation_error(error_location(error), error) for error in errors)
 
 
-def place_of(error: Mapping[str, Any]) -> str:
+def error_location(error: Mapping[str, Any]) -> str:
     """Return where a wrong value is, with dots between the names."""
     return ".".join(map(str, error["loc"])) or "it"
 
 
-def _requirement(error: Mapping[str, Any]) -> str:
-    template, context = SENTENCES.get(error["type"]), error.get("ctx", {})
+def _describe_requirement(error: Mapping[str, Any]) -> str:
+    template, context = MESSAGES.get(error["type"]), error.get("ctx", {})
     if template is not None:
         return template.format(**context)
     if error["type"] in ("enum", "literal_error"):
         return f"must be {context['expected']}"
     if error["type"] in ("string_too_short", "too_short", "too_long"):
-        return _length(error["type"], context)
+        return _describe_length(error["type"], context)
     # "Input should be a valid date", "Value error, ..." and others.
-    said = re.sub(r"^Value error, ", "", error["msg"])
-    return re.sub(r"^(?:Input|Value) should ", "must ", said).replace(
+    message = re.sub(r"^Value error, ", "", error["msg"])
+    return re.sub(r"^(?:Input|Value) should ", "must ", message).replace(
         "must be a valid", "must be a"
     )
 
 
-def _length(error_type: str, context: Mapping[str, Any]) -> str:
+def _describe_length(error_type: str, context: Mapping[str, Any]) -> str:
     if error_type == "too_long":
         bound, number = "at most", context["max_length"]
     else:
@@ -92,10 +92,10 @@ def _length(error_type: str, context: Mapping[str, Any]) -> str:
     return f"must have {bound} {number} {unit}"
 
 
-def _shown(value: str | float) -> str:
+def _quote_value(value: str | float) -> str:
     try:
-        shown = repr(value)
+        quoted = repr(value)
     except ValueError:
         # Python writes no number of more than 4,300 digits.
         return "a number of thousands of digits"
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
+    return quoted if len(quoted) <= MAX_QUOTED_CHARS else f"{quoted[:MAX_QUOTED_CHARS]}..."

@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmsearch.core.errors import DimensionError, VectorError
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.types import Kind, Prepared, Vectors
+from mmsearch.core.types import InputKind, ModelInput, Vectors
 
 NORM_TOLERANCE = 1e-3
 
 TEXT_BATCH = 64
 
-_PLACED = np.int32(-0x70000001)
+_SHIFT_MASK = np.int32(-0x70000001)
 """A float16, moved 13 bits to the left, without the copies of its sign."""
 
-_EXPONENTS_APART = np.float32(2.0**112)
+_EXPONENT_SCALE = np.float32(2.0**112)
 """A float32's exponent is counted from -127, a float16's from -15."""
 
 
@@ -35,12 +35,12 @@ def as_float32(rows: NDArray[np.floating], out: NDArray[np.float32] | None = Non
     """
     if rows.dtype != np.float16:
         return rows.astype(np.float32, copy=False)
-    unpacked = np.empty(rows.shape, np.float32) if out is None else out[: len(rows)]
-    bits = unpacked.view(np.int32)
+    result = np.empty(rows.shape, np.float32) if out is None else out[: len(rows)]
+    bits = result.view(np.int32)
     np.copyto(bits, rows.view(np.int16))
     np.left_shift(bits, 13, out=bits)
-    np.bitwise_and(bits, _PLACED, out=bits)
-    return np.multiply(unpacked, _EXPONENTS_APART, out=unpacked)
+    np.bitwise_and(bits, _SHIFT_MASK, out=bits)
+    return np.multiply(result, _EXPONENT_SCALE, out=result)
 
 
 def as_unit_vectors(array: ArrayLike, dim: int | None = None) -> Vectors:
@@ -62,10 +62,10 @@ def as_unit_vectors(array: ArrayLike, dim: int | None = None) -> Vectors:
         expected = "(n, d)" if dim is None else f"(n, {dim})"
         raise DimensionError(f"Vectors of shape {rows.shape} came where {expected} was expected.")
     norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    bad = ~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0)
-    if bad.any():
+    is_bad = ~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0)
+    if is_bad.any():
         raise VectorError(
-            f"Row {int(np.argmax(bad))} of {len(rows)} vectors is zero or not finite.",
+            f"Row {int(np.argmax(is_bad))} of {len(rows)} vectors is zero or not finite.",
             "This is a fault of the encoder that made it.",
         )
     return np.ascontiguousarray(rows / norms, dtype=np.float32)
@@ -92,17 +92,17 @@ def check_unit_vectors(array: NDArray[np.float32], dim: int) -> Vectors:
             got=array.shape,
         )
     norms = np.linalg.norm(array, axis=1)
-    bad = ~(np.abs(norms - 1.0) <= NORM_TOLERANCE)
-    if bad.any():
-        row = int(np.argmax(bad))
+    is_bad = ~(np.abs(norms - 1.0) <= NORM_TOLERANCE)
+    if is_bad.any():
+        row = int(np.argmax(is_bad))
         raise VectorError(f"Row {row} has norm {norms[row]:.4f}, not 1.")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def encode_tokens(encoder: Encoder, tokens: Sequence[Prepared]) -> Vectors:
+def encode_model_inputs(encoder: Encoder, tokens: Sequence[ModelInput]) -> Vectors:
     """Any number of prepared texts -> (n, dim)."""
     blocks = [
-        encoder.encode(Kind.TEXT, tokens[start : start + TEXT_BATCH])
+        encoder.encode(InputKind.TEXT, tokens[start : start + TEXT_BATCH])
         for start in range(0, len(tokens), TEXT_BATCH)
     ]
     return np.concatenate([np.empty((0, encoder.spec.dim), np.float32), *blocks])

@@ -9,7 +9,7 @@ from open_clip.transformer import VisionTransformer, text_global_pool
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-SAME_WITHIN = 1e-5
+TEXT_TOWER_TOLERANCE = 1e-5
 
 
 class ImageTower(nn.Module):
@@ -26,12 +26,12 @@ class ImageTower(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """uint8 (n, s, s, 3) -> float32 (n, dim), unit rows."""
-        vectors = self.model(self.pixels(pictures))
+        vectors = self.model(self.normalize_pixels(pictures))
         # CoCa's tower gives the tokens for its decoder as well.
         vectors = vectors[0] if isinstance(vectors, tuple) else vectors
         return normalize(vectors, dim=-1)
 
-    def pixels(self, pictures: Tensor) -> Tensor:
+    def normalize_pixels(self, pictures: Tensor) -> Tensor:
         """uint8 (n, s, s, 3) -> float32 (n, 3, s, s), as the model was trained on."""
         return ((pictures.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
 
@@ -56,26 +56,28 @@ class CausalTextTower(nn.Module):
         self.pool_type = _pool_type(model)
         self.end_id = getattr(model, "text_eos_id", getattr(text, "eos_id", None))
 
-    def states(self, ids: Tensor) -> Tensor:
+    def hidden_states(self, ids: Tensor) -> Tensor:
         """int64 (n, t) -> float32 (n, t, width): each token in the context of those before it."""
         length = ids.shape[1]
-        states = self.token_embedding(ids) + self.positional_embedding[:length]
-        states = self.transformer(states, attn_mask=self.attn_mask[:length, :length])
-        final: Tensor = self.ln_final(states)
+        hidden_states = self.token_embedding(ids) + self.positional_embedding[:length]
+        hidden_states = self.transformer(hidden_states, attn_mask=self.attn_mask[:length, :length])
+        final: Tensor = self.ln_final(hidden_states)
         return final
 
-    def project(self, states: Tensor) -> Tensor:
+    def project(self, hidden_states: Tensor) -> Tensor:
         """float32 (n, width) -> float32 (n, dim), unit rows."""
         if isinstance(self.text_projection, nn.Linear):
-            states = self.text_projection(states)
+            hidden_states = self.text_projection(hidden_states)
         elif self.text_projection is not None:
-            states = states @ self.text_projection
-        return normalize(states, dim=-1)
+            hidden_states = hidden_states @ self.text_projection
+        return normalize(hidden_states, dim=-1)
 
     def forward(self, ids: Tensor) -> Tensor:
         """int64 (n, t) -> float32 (n, dim), unit rows."""
-        states = self.states(ids)
-        return self.project(text_global_pool(states, ids, self.pool_type, eos_token_id=self.end_id))
+        hidden_states = self.hidden_states(ids)
+        return self.project(
+            text_global_pool(hidden_states, ids, self.pool_type, eos_token_id=self.end_id)
+        )
 
 
 class TokenTower(nn.Module):
@@ -91,7 +93,7 @@ class TokenTower(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """int64 (n, t) -> float32 (n * t, dim), unit rows."""
-        return self.tower.project(self.tower.states(ids).flatten(0, 1))
+        return self.tower.project(self.tower.hidden_states(ids).flatten(0, 1))
 
 
 class PatchTower(nn.Module):
@@ -108,22 +110,22 @@ class PatchTower(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """uint8 (n, s, s, 3) -> float32 (n * p, dim), unit rows."""
         visual = self.tower.model
-        before, visual.output_tokens = visual.output_tokens, True
+        previous, visual.output_tokens = visual.output_tokens, True
         try:
-            _, tokens = visual(self.tower.pixels(pictures))
+            _, tokens = visual(self.tower.normalize_pixels(pictures))
         finally:
-            visual.output_tokens = before
+            visual.output_tokens = previous
         return normalize(tokens.flatten(0, 1) @ visual.proj, dim=-1)
 
 
-def patch_tower(tower: ImageTower) -> PatchTower | None:
+def make_patch_tower(tower: ImageTower) -> PatchTower | None:
     """The tower of patches; None if the model's patches are not in the space of its vectors."""
     visual = tower.model
-    projected = isinstance(visual, VisionTransformer) and visual.proj is not None
-    return PatchTower(tower) if projected and visual.attn_pool is None else None
+    has_projection = isinstance(visual, VisionTransformer) and visual.proj is not None
+    return PatchTower(tower) if has_projection and visual.attn_pool is None else None
 
 
-def token_tower(tower: CausalTextTower | FullTextTower) -> TokenTower | None:
+def make_token_tower(tower: CausalTextTower | FullTextTower) -> TokenTower | None:
     """The tower of tokens; None if the model's tokens are not in the space of its vectors."""
     return TokenTower(tower) if isinstance(tower, CausalTextTower) else None
 
@@ -145,7 +147,7 @@ def _pool_type(model: Any) -> str:
     return str(getattr(model, "text_pool_type", getattr(text, "pool_type", "")))
 
 
-def text_tower(model: Any, ids: Tensor) -> CausalTextTower | FullTextTower:
+def make_text_tower(model: Any, ids: Tensor) -> CausalTextTower | FullTextTower:
     """The text tower whose padding may be cut, if that is right for the model.
 
     Args:
@@ -153,16 +155,16 @@ def text_tower(model: Any, ids: Tensor) -> CausalTextTower | FullTextTower:
         ids: int64 (n, context length): texts to hold it to the model's own tower on.
     """
     full = FullTextTower(model).eval()
-    if not _looks_causal(model):
+    if not _is_causal(model):
         return full
     causal = CausalTextTower(model).eval()
     # A tower may have the parts of a causal one and still use them in another way.
     with torch.inference_mode():
-        same = torch.allclose(causal(ids), full(ids), rtol=0, atol=SAME_WITHIN)
-    return causal if same else full
+        is_equivalent = torch.allclose(causal(ids), full(ids), rtol=0, atol=TEXT_TOWER_TOLERANCE)
+    return causal if is_equivalent else full
 
 
-def _looks_causal(model: Any) -> bool:
+def _is_causal(model: Any) -> bool:
     text = getattr(model, "text", model)
     return (
         getattr(text, "attn_mask", None) is not None

@@ -12,12 +12,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from mmsearch.core.types import Pixels, Prepared
+from mmsearch.core.types import ModelInput, Pixels
 
 
 @dataclass(frozen=True)
-class PixelPreparation:
-    """See `mmsearch.core.protocols.ImagePreparation`.
+class PixelPreprocessor:
+    """See `mmsearch.core.protocols.ImagePreprocessor`.
 
     Attributes:
         size_px: Edge of the square that the tower sees.
@@ -33,11 +33,11 @@ class PixelPreparation:
     fill: int = 0
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """The preparation that `facts` describes."""
-        return cls(**facts)
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The preparation that `values` describes."""
+        return cls(**values)
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for an encoder's spec."""
         return asdict(self)
 
@@ -46,64 +46,68 @@ class PixelPreparation:
         """The short side that a picture needs before it is scaled down."""
         return self.size_px
 
-    def __call__(self, pixels: Pixels) -> Prepared:
+    def __call__(self, pixels: Pixels) -> ModelInput:
         """uint8 (h, w, 3) -> uint8 (size, size, 3)."""
         height, width = pixels.shape[:2]
         size = self.size_px
         if self.resize_mode == "squash":
-            return self._scaled(pixels, Target(size, size, 0, 0, size, size))
+            return self._resize(pixels, ResizeTarget(size, size, 0, 0, size, size))
         if self.resize_mode == "longest":
             ratio = max(width, height) / size
             width, height = (max(1, round(side / ratio)) for side in (width, height))
-            return self._framed(self._scaled(pixels, Target(width, height, 0, 0, width, height)))
-        other = int(size * max(width, height) / min(width, height))
-        width, height = (other, size) if width > height else (size, other)
+            return self._pad_to_square(
+                self._resize(pixels, ResizeTarget(width, height, 0, 0, width, height))
+            )
+        long_side = int(size * max(width, height) / min(width, height))
+        width, height = (long_side, size) if width > height else (size, long_side)
         left, top = round((width - size) / 2), round((height - size) / 2)
-        return self._scaled(pixels, Target(width, height, left, top, size, size))
+        return self._resize(pixels, ResizeTarget(width, height, left, top, size, size))
 
-    def _scaled(self, pixels: Pixels, target: Target) -> Prepared:
+    def _resize(self, pixels: Pixels, target: ResizeTarget) -> ModelInput:
         """Scale a picture, but only the part that is wanted."""
         height, width = pixels.shape[:2]
         if (width, height) == (target.width, target.height):
-            return np.ascontiguousarray(target.cut(pixels))
+            return np.ascontiguousarray(target.crop(pixels))
         # Only columns are left out beforehand: with a box that begins below the first row, Pillow
         # 13.0 was seen to be off by up to 17 of 255 levels.
-        across = width / target.width
-        right = min((target.left + target.columns) * across, width)
+        x_scale = width / target.width
+        right = min((target.left + target.crop_width) * x_scale, width)
         from PIL import Image  # noqa: PLC0415 - a query in words reads no picture
 
-        filters = {
+        resampling = {
             "bicubic": Image.Resampling.BICUBIC,
             "bilinear": Image.Resampling.BILINEAR,
             "random": Image.Resampling.BICUBIC,
         }
         image = Image.fromarray(pixels).resize(
-            (target.columns, target.height),
-            filters[self.interpolation],
-            (target.left * across, 0, right, height),
+            (target.crop_width, target.height),
+            resampling[self.interpolation],
+            (target.left * x_scale, 0, right, height),
         )
-        return np.asarray(image)[target.top : target.top + target.rows]
+        return np.asarray(image)[target.top : target.top + target.crop_height]
 
-    def _framed(self, pixels: Pixels) -> Prepared:
+    def _pad_to_square(self, pixels: Pixels) -> ModelInput:
         """A picture in the middle of a square of the fill colour."""
-        framed = np.full((self.size_px, self.size_px, 3), self.fill, dtype=np.uint8)
+        square = np.full((self.size_px, self.size_px, 3), self.fill, dtype=np.uint8)
         height, width = pixels.shape[:2]
         top, left = (self.size_px - height) // 2, (self.size_px - width) // 2
-        framed[top : top + height, left : left + width] = pixels
-        return framed
+        square[top : top + height, left : left + width] = pixels
+        return square
 
 
 @dataclass(frozen=True)
-class Target:
+class ResizeTarget:
     """A picture scaled to a width and height, and the part of that which is wanted."""
 
     width: int
     height: int
     left: int
     top: int
-    columns: int
-    rows: int
+    crop_width: int
+    crop_height: int
 
-    def cut(self, pixels: Pixels) -> Pixels:
+    def crop(self, pixels: Pixels) -> Pixels:
         """The part, of pixels of that width and height."""
-        return pixels[self.top : self.top + self.rows, self.left : self.left + self.columns]
+        return pixels[
+            self.top : self.top + self.crop_height, self.left : self.left + self.crop_width
+        ]

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mmsearch.core.types import Prepared
+from mmsearch.core.types import ModelInput
 
-REMEMBERED = 256
+TOKEN_CACHE_SIZE = 256
 """Texts whose tokens are kept."""
 
-_SPACES = re.compile(r"\s+")
+_WHITESPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
-class TokenizerFacts:
+class TokenizerConfig:
     """How a text becomes the input of a text tower.
 
     Attributes:
@@ -47,80 +47,80 @@ class TokenizerFacts:
     takes_mask: bool
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The facts that were stored."""
-        return cls(**facts)
+        return cls(**values)
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-class TextPreparation:
+class TextTokenizer:
     """Tokenises and pads for one tower."""
 
-    def __init__(self, facts: TokenizerFacts, tokenizer_json: str) -> None:
-        self._facts = facts
+    def __init__(self, config: TokenizerConfig, tokenizer_json: str) -> None:
+        self._config = config
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         # A query's text is prepared, and then asked how much of it was read.
-        self._ids = lru_cache(REMEMBERED)(self._tokenised)
+        self._cached_ids = lru_cache(TOKEN_CACHE_SIZE)(self._tokenize)
 
     @classmethod
-    def from_file(cls, facts: TokenizerFacts, path: Path) -> Self:
+    def from_file(cls, config: TokenizerConfig, path: Path) -> Self:
         """With the tokenizer.json of that path."""
-        return cls(facts, path.read_text(encoding="utf-8"))
+        return cls(config, path.read_text(encoding="utf-8"))
 
-    def prepare(self, text: str) -> Prepared:
+    def prepare(self, text: str) -> ModelInput:
         """A text -> int64 (t,) token ids, t at most the context length."""
-        ids = list(self._ids(text))
-        facts = self._facts
-        if len(ids) > facts.context_length:
-            ids = ids[: facts.context_length]
-            if facts.end_id is not None:
-                ids[-1] = facts.end_id
+        ids = list(self._cached_ids(text))
+        config = self._config
+        if len(ids) > config.context_length:
+            ids = ids[: config.context_length]
+            if config.end_id is not None:
+                ids[-1] = config.end_id
         return np.array(ids, dtype=np.int64)
 
     def dropped_tokens(self, text: str) -> int:
         """Tokens beyond the context length."""
-        return max(0, len(self._ids(text)) - self._facts.context_length)
+        return max(0, len(self._cached_ids(text)) - self._config.context_length)
 
-    def inputs(self, batch: Sequence[Prepared]) -> list[NDArray[np.int64]]:
+    def pad_batch(self, batch: Sequence[ModelInput]) -> list[NDArray[np.int64]]:
         """Token ids of n texts -> the tower's inputs, each int64 (n, t)."""
         longest = max((len(ids) for ids in batch), default=1)
-        width = longest if self._facts.pads_to_longest else self._facts.context_length
-        ids = np.full((len(batch), width), self._facts.pad_id, dtype=np.int64)
+        width = longest if self._config.pads_to_longest else self._config.context_length
+        ids = np.full((len(batch), width), self._config.pad_id, dtype=np.int64)
         mask = np.zeros((len(batch), width), dtype=np.int64)
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
-        return [ids, mask] if self._facts.takes_mask else [ids]
+        return [ids, mask] if self._config.takes_mask else [ids]
 
-    def _tokenised(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(clean(text, self._facts.clean)).ids)
+    def _tokenize(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(clean(text, self._config.clean)).ids)
 
 
-def clean(text: str, how: str) -> str:
+def clean(text: str, mode: str) -> str:
     """A text as open_clip cleans it before it is tokenised.
 
     Args:
         text: Anything.
-        how: See `TokenizerFacts.clean`.
+        mode: See `TokenizerConfig.clean`.
     """
     # A surrogate, as in a file name of undecodable bytes, is no text to any tokenizer.
     text = text.encode("utf-8", "replace").decode("utf-8")
-    if how == "none":
+    if mode == "none":
         return text
-    text = html.unescape(html.unescape(_fixed(text))).strip()
-    if how == "canonicalize":
+    text = html.unescape(html.unescape(_fix_mojibake(text))).strip()
+    if mode == "canonicalize":
         # SigLIP's: no punctuation, lower case (https://arxiv.org/abs/2303.15343).
         text = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation)).lower()
-    text = _SPACES.sub(" ", text).strip()
-    return text.lower() if how == "lower" else text
+    text = _WHITESPACE.sub(" ", text).strip()
+    return text.lower() if mode == "lower" else text
 
 
-def _fixed(text: str) -> str:
+def _fix_mojibake(text: str) -> str:
     """As ``ftfy.fix_text``."""
     # It leaves such a text as it is, and its import takes as long as encoding ten texts.
     if text.isascii() and text.isprintable() and "&" not in text:
@@ -131,7 +131,7 @@ def _fixed(text: str) -> str:
     return fixed
 
 
-def clip_tokenizer_json(
+def build_clip_tokenizer_json(
     vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], start: str, end: str
 ) -> str:
     """CLIP's byte-pair encoding as a tokenizer.json.
@@ -142,7 +142,7 @@ def clip_tokenizer_json(
         start: The token before a text.
         end: The token after a text.
     """
-    special = [
+    special_tokens_json = [
         {
             "id": vocabulary[token],
             "content": token,
@@ -154,18 +154,18 @@ def clip_tokenizer_json(
         }
         for token in (start, end)
     ]
-    words = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+    word_pattern = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
     return json.dumps(
         {
             "version": "1.0",
-            "added_tokens": special,
+            "added_tokens": special_tokens_json,
             "normalizer": None,
             "pre_tokenizer": {
                 "type": "Sequence",
                 "pretokenizers": [
                     {
                         "type": "Split",
-                        "pattern": {"Regex": f"(?i){words}"},
+                        "pattern": {"Regex": f"(?i){word_pattern}"},
                         "behavior": "Removed",
                         "invert": True,
                     },

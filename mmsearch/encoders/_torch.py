@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import DeviceMemoryError, UsageError
-from mmsearch.core.gpu_memory import in_halves, when_short
-from mmsearch.core.types import Prepared, Vectors
+from mmsearch.core.gpu_memory import on_low_memory, run_halving_on_oom
+from mmsearch.core.types import ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 
-MANY_BYTES = 8 * 2**30
+LARGE_BATCH_MIN_FREE_BYTES = 8 * 2**30
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(requested: str) -> str:
     """``cuda``, ``mps`` or ``cpu``.
 
     Args:
-        wanted: One of these, or ``auto`` for the first of them that works.
+        requested: One of these, or ``auto`` for the first of them that works.
 
     Raises:
         UsageError: torch cannot use what is wanted.
@@ -29,29 +29,29 @@ def choose_device(wanted: str) -> str:
     with warnings.catch_warnings():
         # Of a driver that does not fit: `device()` says it in our words.
         warnings.simplefilter("ignore")
-        works = {
+        available = {
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
             "cpu": True,
         }
-    if wanted == "auto":
-        return next(device for device, usable in works.items() if usable)
-    if not works[wanted]:
-        usable = ", ".join(device for device, usable in works.items() if usable)
+    if requested == "auto":
+        return next(device for device, usable in available.items() if usable)
+    if not available[requested]:
+        usable = ", ".join(device for device, usable in available.items() if usable)
         raise UsageError(
-            f"torch finds no {wanted} device on this machine.", f"Usable here: {usable}, auto."
+            f"torch finds no {requested} device on this machine.", f"Usable here: {usable}, auto."
         )
-    return wanted
+    return requested
 
 
-def _empty_caches() -> None:
+def _empty_device_caches() -> None:
     """Hand back what torch keeps of memory that nothing uses any more."""
     torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
 
 
-when_short(_empty_caches)
+on_low_memory(_empty_device_caches)
 
 
 class TorchTower:
@@ -62,7 +62,7 @@ class TorchTower:
     """
 
     def __init__(self, tower: torch.nn.Module, device: str) -> None:
-        self._tower = _moved(tower, device).eval()
+        self._tower = _move_to_device(tower, device).eval()
         self._device = device
         self._precision = torch.float32
         if device == "cuda":
@@ -72,7 +72,7 @@ class TorchTower:
     def close(self) -> None:
         """Take the model off the device: the next tower begins with it."""
         self._tower.to("cpu")
-        _empty_caches()
+        _empty_device_caches()
 
     @property
     def batch_size(self) -> int:
@@ -80,41 +80,41 @@ class TorchTower:
         if self._device != "cuda":
             return 32
         free, _ = torch.cuda.mem_get_info()
-        return 256 if free > MANY_BYTES else 64
+        return 256 if free > LARGE_BATCH_MIN_FREE_BYTES else 64
 
-    def run(self, batch: Sequence[Prepared]) -> Vectors:
+    def run(self, batch: Sequence[ModelInput]) -> Vectors:
         """Prepared pictures (n), uint8 -> float32 (n, dim), unit rows.
 
         Raises:
             DeviceMemoryError: The memory of the device does not suffice for one of them.
         """
-        rows = in_halves(
-            lambda part: self._rows(batch[part]),
+        rows = run_halving_on_oom(
+            lambda chunk: self._encode_rows(batch[chunk]),
             len(batch),
             device=self._device,
-            what="one picture",
+            item_name="one picture",
         )
         return as_unit_vectors(np.concatenate(rows))
 
-    def _rows(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    def _encode_rows(self, batch: Sequence[ModelInput]) -> NDArray[np.float32]:
         # Bytes travel to the device; floats are made there.
         pixels = torch.from_numpy(np.stack(batch)).to(self._device)
-        half = self._precision is not torch.float32
+        use_half = self._precision is not torch.float32
         with (
             torch.inference_mode(),
-            torch.autocast(self._device, dtype=self._precision, enabled=half),
+            torch.autocast(self._device, dtype=self._precision, enabled=use_half),
         ):
             vectors = self._tower(pixels)
         rows: NDArray[np.float32] = vectors.float().cpu().numpy()
         return rows
 
 
-def _moved(tower: torch.nn.Module, device: str) -> torch.nn.Module:
+def _move_to_device(tower: torch.nn.Module, device: str) -> torch.nn.Module:
     try:
-        in_halves(lambda _: tower.to(device), 1, device=device, what="the model")
+        run_halving_on_oom(lambda _: tower.to(device), 1, device=device, item_name="the model")
     except DeviceMemoryError:
         # Half of it would stay there.
         tower.to("cpu")
-        _empty_caches()
+        _empty_device_caches()
         raise
     return tower

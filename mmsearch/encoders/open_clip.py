@@ -21,24 +21,24 @@ from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
 from mmsearch.encoders._onnx.cache import ModelCache, model_cache
-from mmsearch.encoders._onnx.model import Blueprint
-from mmsearch.encoders._two_tower import TowerEncoder
+from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._two_tower import TwoTowerEncoder
 
 if TYPE_CHECKING:
     from mmsearch.encoders._onnx.loaded import LoadedModel
 
-RECOMMENDED: Final = "ViT-B-32-256/datacomp_s34b_b86k"
+RECOMMENDED_VARIANT: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 
 CODE_VERSION: Final = 1
 """Raised when other vectors are computed from the same weights."""
 
-HUB_ANSWERS_WITHIN_S: Final = 3.0
+HUB_TIMEOUT_S: Final = 3.0
 
-_WEIGHTS_FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_WEIGHTS_FILENAMES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
-class _Suggestion:
+class _SuggestedModel:
     """A model worth naming. ``repository`` is where its weights are on the hub."""
 
     variant: str
@@ -48,26 +48,26 @@ class _Suggestion:
 
 
 # Dimensions and repositories as in open_clip's own lists.
-_SUGGESTED: Final = (
-    _Suggestion(
-        RECOMMENDED,
+_SUGGESTED_MODELS: Final = (
+    _SuggestedModel(
+        RECOMMENDED_VARIANT,
         512,
         "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
         "recommended: good results at a speed that a laptop's CPU can bear",
     ),
-    _Suggestion(
+    _SuggestedModel(
         "ViT-B-32/laion2b_s34b_b79k",
         512,
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         "the fastest of the usual ones; somewhat weaker",
     ),
-    _Suggestion(
+    _SuggestedModel(
         "ViT-B-16/datacomp_xl_s13b_b90k",
         512,
         "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
         "finer detail, some four times the work of ViT-B-32",
     ),
-    _Suggestion(
+    _SuggestedModel(
         "ViT-L-14/datacomp_xl_s13b_b90k",
         768,
         "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
@@ -83,16 +83,16 @@ def build(options: EncoderOptions) -> Encoder:
         UnknownNameError: No such architecture or tag.
         ModelUnavailableError: The weights are not here and cannot be fetched.
     """
-    name = _parse(options.variant)
+    name = _parse_variant(options.variant)
     if name.file is not None and not name.file.is_file() and not _is_compiled(name, options):
         raise ModelUnavailableError(f"There is no checkpoint file {name.file}.")
-    return TowerEncoder(
-        Blueprint(
+    return TwoTowerEncoder(
+        ModelSource(
             name=f"open_clip:{name.variant}",
             slug=_slug(name),
-            sources=name.files,
+            sources=name.local_files,
             code_version=CODE_VERSION,
-            load=partial(_load, name, options),
+            load=partial(_load_model, name, options),
         ),
         options,
     )
@@ -103,24 +103,24 @@ def models(options: EncoderOptions) -> list[ModelInfo]:
 
     Every other ``ARCH/TAG`` of open_clip works as well.
     """
-    found = [
+    infos = [
         ModelInfo(
             name=f"open_clip:{model.variant}",
             summary=model.summary,
             dim=model.dim,
-            local=_in_hub_cache(model.repository),
-            compiled=_is_compiled(_parse(model.variant), options),
+            local=_is_in_hub_cache(model.repository),
+            compiled=_is_compiled(_parse_variant(model.variant), options),
         )
-        for model in _SUGGESTED
+        for model in _SUGGESTED_MODELS
     ]
-    found += _compiled_before(options, {model.name for model in found})
-    return found + list(_fetched_before({model.name for model in found}))
+    infos += _list_compiled(options, {model.name for model in infos})
+    return infos + list(_list_downloaded({model.name for model in infos}))
 
 
-def _compiled_before(options: EncoderOptions, listed: Collection[str]) -> Iterator[ModelInfo]:
+def _list_compiled(options: EncoderOptions, listed_names: Collection[str]) -> Iterator[ModelInfo]:
     for path in sorted(model_cache("", options).folder.glob("open_clip-*/manifest.json")):
         manifest = ModelCache(path.parent).read()
-        if manifest is not None and manifest.spec.name not in listed:
+        if manifest is not None and manifest.spec.name not in listed_names:
             yield ModelInfo(
                 name=manifest.spec.name,
                 summary="used on this machine before",
@@ -130,36 +130,38 @@ def _compiled_before(options: EncoderOptions, listed: Collection[str]) -> Iterat
             )
 
 
-def _fetched_before(listed: Collection[str]) -> Iterator[ModelInfo]:
+def _list_downloaded(listed_names: Collection[str]) -> Iterator[ModelInfo]:
     from huggingface_hub import constants  # noqa: PLC0415 - queries do without
 
     cached = {
         file.parents[2].name.removeprefix("models--").replace("--", "/", 1)
-        for name in _WEIGHTS_FILES
+        for name in _WEIGHTS_FILENAMES
         for file in Path(constants.HF_HUB_CACHE).glob(f"models--*/snapshots/*/{name}")
     }
-    others = cached - {model.repository for model in _SUGGESTED}
-    if not others:
+    repositories = cached - {model.repository for model in _SUGGESTED_MODELS}
+    if not repositories:
         return
     # Which model a repository holds stands in open_clip's own list only.
-    from mmsearch.encoders._open_clip_models import tags_of  # noqa: PLC0415 - costs torch
+    from mmsearch.encoders._open_clip_loader import list_tags  # noqa: PLC0415 - costs torch
 
-    for variant in tags_of(others):
-        if f"open_clip:{variant}" not in listed:
+    for variant in list_tags(repositories):
+        if f"open_clip:{variant}" not in listed_names:
             summary = "its weights are in the hub's cache"
             yield ModelInfo(f"open_clip:{variant}", summary, None, local=True, compiled=False)
 
 
-def available(options: EncoderOptions) -> bool:
+def is_available(options: EncoderOptions) -> bool:
     """Whether the recommended model can be had now: it is here, or the hub answers quickly."""
-    recommended = _SUGGESTED[0]
-    if _is_compiled(_parse(recommended.variant), options) or _in_hub_cache(recommended.repository):
+    recommended = _SUGGESTED_MODELS[0]
+    if _is_compiled(_parse_variant(recommended.variant), options) or _is_in_hub_cache(
+        recommended.repository
+    ):
         return True
-    return not _offline(options) and _hub_answers()
+    return not _is_offline(options) and _is_hub_reachable()
 
 
 @dataclass(frozen=True)
-class ModelName:
+class ParsedVariant:
     """A variant in parts: a tag or a file, never both."""
 
     variant: str
@@ -168,60 +170,62 @@ class ModelName:
     file: Path | None
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def local_files(self) -> tuple[Path, ...]:
         """The local files that the model is made of."""
         config = [Path(self.architecture)] if self.architecture.endswith(".json") else []
         return (*([self.file] if self.file else []), *config)
 
 
-def _parse(variant: str) -> ModelName:
+def _parse_variant(variant: str) -> ParsedVariant:
     if not variant:
-        variant = RECOMMENDED
+        variant = RECOMMENDED_VARIANT
     if "@" in variant:
         architecture, _, file = variant.rpartition("@")
         path = expand_user(file).absolute()
         if architecture.endswith(".json"):
             architecture = str(expand_user(architecture).absolute())
-        return ModelName(f"{architecture}@{path}", architecture, None, path)
+        return ParsedVariant(f"{architecture}@{path}", architecture, None, path)
     architecture, slash, tag = variant.partition("/")
     if not slash or not tag:
-        known = [model.variant for model in _SUGGESTED if model.variant.startswith(f"{variant}/")]
-        hint = f"Try open_clip:{known[0]}." if known else _close_names(architecture)
+        matching = [
+            model.variant for model in _SUGGESTED_MODELS if model.variant.startswith(f"{variant}/")
+        ]
+        hint = f"Try open_clip:{matching[0]}." if matching else _suggest_names(architecture)
         raise UnknownNameError(
             f"{variant!r} names no weights: ARCH/TAG or ARCH@FILE is needed.", hint
         )
-    return ModelName(variant, architecture, tag, None)
+    return ParsedVariant(variant, architecture, tag, None)
 
 
-def _load(name: ModelName, options: EncoderOptions) -> LoadedModel:
-    from mmsearch.encoders import _open_clip_models  # noqa: PLC0415 - costs torch and open_clip
+def _load_model(name: ParsedVariant, options: EncoderOptions) -> LoadedModel:
+    from mmsearch.encoders import _open_clip_loader  # noqa: PLC0415 - costs torch and open_clip
 
-    if not name.architecture.endswith(".json") and name.architecture not in architectures():
+    if not name.architecture.endswith(".json") and name.architecture not in list_architectures():
         raise UnknownNameError(
             f"open_clip has no architecture {name.architecture!r}.",
-            _close_names(name.architecture),
+            _suggest_names(name.architecture),
         )
     if name.file is not None:
-        return _open_clip_models.load_file(
-            name.variant, name.architecture, name.file, CODE_VERSION, offline=_offline(options)
+        return _open_clip_loader.load_checkpoint(
+            name.variant, name.architecture, name.file, CODE_VERSION, offline=_is_offline(options)
         )
-    return _open_clip_models.load_tag(
+    return _open_clip_loader.load_pretrained(
         name.variant,
         name.architecture,
         name.tag or "",
         CODE_VERSION,
-        offline=_offline(options),
-        say=options.say,
+        offline=_is_offline(options),
+        on_message=options.on_message,
     )
 
 
-def _offline(options: EncoderOptions) -> bool:
+def _is_offline(options: EncoderOptions) -> bool:
     """Whether no connection may be tried: so say the settings, or the hub's own variable."""
-    variable = os.environ.get("HF_HUB_OFFLINE", "")
-    return options.offline or variable.upper() in {"1", "ON", "YES", "TRUE"}
+    env_value = os.environ.get("HF_HUB_OFFLINE", "")
+    return options.offline or env_value.upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def architectures() -> list[str]:
+def list_architectures() -> list[str]:
     """The names of open_clip's architectures, found without importing it."""
     from importlib.util import find_spec  # noqa: PLC0415 - queries do without
 
@@ -232,32 +236,34 @@ def architectures() -> list[str]:
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
-def _close_names(name: str) -> str:
+def _suggest_names(name: str) -> str:
     import difflib  # noqa: PLC0415 - for a wrong name only
 
-    close = difflib.get_close_matches(name, architectures(), n=4, cutoff=0.4)
-    return f"Close: {', '.join(close)}." if close else "See 'mmsearch models list'."
+    matches = difflib.get_close_matches(name, list_architectures(), n=4, cutoff=0.4)
+    return f"Close: {', '.join(matches)}." if matches else "See 'mmsearch models list'."
 
 
-def _slug(name: ModelName) -> str:
+def _slug(name: ParsedVariant) -> str:
     """A folder name that people can read and no two variants share."""
-    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name.variant)[-80:]
+    readable_name = re.sub(r"[^A-Za-z0-9.-]+", "_", name.variant)[-80:]
     digest = hashlib.sha256(os.fsencode(name.variant)).hexdigest()[:8]
-    return f"open_clip-{readable}-{digest}"
+    return f"open_clip-{readable_name}-{digest}"
 
 
-def _is_compiled(name: ModelName, options: EncoderOptions) -> bool:
+def _is_compiled(name: ParsedVariant, options: EncoderOptions) -> bool:
     manifest = model_cache(_slug(name), options).read()
     return manifest is not None and manifest.spec.code_version == CODE_VERSION
 
 
-def _in_hub_cache(repository: str) -> bool:
+def _is_in_hub_cache(repository: str) -> bool:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - queries do without
 
-    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHTS_FILES)
+    return any(
+        isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHTS_FILENAMES
+    )
 
 
-def _hub_answers() -> bool:
+def _is_hub_reachable() -> bool:
     """Ask the hub, for a few seconds at most: looking up its name knows no time limit."""
     # Queries do without all of these.
     import http.client  # noqa: PLC0415
@@ -267,17 +273,17 @@ def _hub_answers() -> bool:
 
     from huggingface_hub import constants  # noqa: PLC0415
 
-    answers = threading.Event()
+    reachable = threading.Event()
 
-    def ask() -> None:
+    def probe() -> None:
         try:
             request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310
-            with urllib.request.urlopen(request, timeout=HUB_ANSWERS_WITHIN_S):  # noqa: S310
-                answers.set()
+            with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S):  # noqa: S310
+                reachable.set()
         except urllib.error.HTTPError:
-            answers.set()
+            reachable.set()
         except (OSError, ValueError, http.client.HTTPException):
             return
 
-    threading.Thread(target=ask, daemon=True).start()
-    return answers.wait(HUB_ANSWERS_WITHIN_S)
+    threading.Thread(target=probe, daemon=True).start()
+    return reachable.wait(HUB_TIMEOUT_S)

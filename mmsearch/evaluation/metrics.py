@@ -36,7 +36,7 @@ class Ties(StrEnum):
     TREC_EVAL = "trec_eval"
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """The order, in words."""
         if self is Ties.INDEX:
             return "ties as the index orders them, by id"
@@ -130,11 +130,18 @@ def evaluate(
     """
     if not ranked or len(ranked) != len(relevant):
         raise UsageError("There are no queries to rate.")
-    per_query = _per_query([list(own)[:depth] for own in ranked], relevant)
+    per_query = _compute_per_query([list(names)[:depth] for names in ranked], relevant)
     per_query["median rank"] = np.array(
         [
-            next((at for at, name in enumerate(own[:depth], start=1) if name in wanted), depth + 1)
-            for own, wanted in zip(ranked, relevant, strict=True)
+            next(
+                (
+                    rank
+                    for rank, name in enumerate(names[:depth], start=1)
+                    if name in relevant_names
+                ),
+                depth + 1,
+            )
+            for names, relevant_names in zip(ranked, relevant, strict=True)
         ],
         dtype=np.float64,
     )
@@ -156,7 +163,7 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
             f"Rankings of {first.queries} and of {second.queries} queries cannot be paired."
         )
     stats = _scipy_stats()
-    compared = {}
+    comparisons = {}
     for name in METRICS[:-1]:
         before, after = first.per_query[name], second.per_query[name]
         p_value = 1.0
@@ -170,19 +177,19 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
                 random_state=np.random.default_rng(SEED),
             )
             p_value = float(test.pvalue)
-        compared[name] = Comparison(_estimate(after - before, np.mean), p_value)
-    return compared
+        comparisons[name] = Comparison(_estimate(after - before, np.mean), p_value)
+    return comparisons
 
 
-def _per_query(
+def _compute_per_query(
     ranked: Sequence[Sequence[str]], relevant: Sequence[Set[str]]
 ) -> dict[str, NDArray[np.float64]]:
     try:
         import ir_measures  # noqa: PLC0415 - only evaluation needs it
         from ir_measures import RR, R, Success, nDCG  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise _missing(error) from error
-    wanted = {
+        raise _missing_extra(error) from error
+    measures = {
         **{Success @ k: f"Success@{k}" for k in CUTOFFS},
         **{R @ k: f"Recall@{k}" for k in CUTOFFS},
         RR: "MRR",
@@ -190,21 +197,21 @@ def _per_query(
     }
     # The order of the rankings counts, and trec_eval would break ties by name: every place has its
     # own score. It takes names for C strings: pictures are numbered.
-    numbers: dict[str, str] = {}
+    doc_ids: dict[str, str] = {}
     qrels = {
-        str(q): {numbers.setdefault(name, str(len(numbers))): 1 for name in own}
-        for q, own in enumerate(relevant)
+        str(q): {doc_ids.setdefault(name, str(len(doc_ids))): 1 for name in names}
+        for q, names in enumerate(relevant)
     }
     run = {
         str(q): {
-            numbers.setdefault(name, str(len(numbers))): float(len(own) - at)
-            for at, name in enumerate(dict.fromkeys(own))
+            doc_ids.setdefault(name, str(len(doc_ids))): float(len(names) - position)
+            for position, name in enumerate(dict.fromkeys(names))
         }
-        for q, own in enumerate(ranked)
+        for q, names in enumerate(ranked)
     }
-    values = {name: np.zeros(len(ranked)) for name in wanted.values()}
-    for metric in ir_measures.iter_calc(list(wanted), qrels, run):
-        values[wanted[metric.measure]][int(metric.query_id)] = metric.value
+    values = {name: np.zeros(len(ranked)) for name in measures.values()}
+    for metric in ir_measures.iter_calc(list(measures), qrels, run):
+        values[measures[metric.measure]][int(metric.query_id)] = metric.value
     return values
 
 
@@ -231,11 +238,11 @@ def _scipy_stats() -> Any:
     try:
         from scipy import stats  # noqa: PLC0415 - only evaluation needs it
     except ModuleNotFoundError as error:
-        raise _missing(error) from error
+        raise _missing_extra(error) from error
     return stats
 
 
-def _missing(error: ModuleNotFoundError) -> MissingExtraError:
+def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:
     return MissingExtraError(
         f"Rating rankings needs the Python package {error.name!r}, which is not installed.",
         "Install it with: pip install 'mmsearch[eval]'",

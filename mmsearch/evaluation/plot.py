@@ -38,12 +38,12 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     names = METRICS[:-1]
-    for row, (label, own) in enumerate(evaluations.items()):
+    for row, (label, evaluation) in enumerate(evaluations.items()):
         colour = COLOURS[row % len(COLOURS)]
         shift = (row - (len(evaluations) - 1) / 2) * 0.16
-        values = np.array([own.metrics[name].value for name in names])
-        low = values - [own.metrics[name].low for name in names]
-        high = [own.metrics[name].high for name in names] - values
+        values = np.array([evaluation.metrics[name].value for name in names])
+        low = values - [evaluation.metrics[name].low for name in names]
+        high = [evaluation.metrics[name].high for name in names] - values
         left.errorbar(
             np.arange(len(names)) + shift,
             values,
@@ -53,8 +53,8 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
             capsize=3,
             label=label,
         )
-        ks = np.unique(np.geomspace(1, max(own.depth, 2), 40).astype(int))
-        right.plot(ks, [own.success_at(int(k)) for k in ks], color=colour, label=label)
+        ks = np.unique(np.geomspace(1, max(evaluation.depth, 2), 40).astype(int))
+        right.plot(ks, [evaluation.success_at(int(k)) for k in ks], color=colour, label=label)
     left.set_xticks(range(len(names)), names)
     left.set_ylabel("value, with 95% interval")
     right.set_xscale("log")

@@ -18,30 +18,30 @@ from typing import Any, Final
 
 from mmsearch.core.errors import SourceError
 
-_PATHS: Final = ("path", "paths", "file", "filename", "file_name", "image", "image_name")
-_CAPTIONS: Final = ("caption", "text", "comment", "description", "title")
-_CLASSES: Final = ("class", "label", "word", "category")
+_PATH_COLUMNS: Final = ("path", "paths", "file", "filename", "file_name", "image", "image_name")
+_CAPTION_COLUMNS: Final = ("caption", "text", "comment", "description", "title")
+_CLASS_COLUMNS: Final = ("class", "label", "word", "category")
 _FLICKR_LINE: Final = re.compile(r"(?P<path>[^\t]+?)#\d+\t(?P<caption>.+)")
 _DELIMITERS: Final = ",;\t|"
-BETWEEN_PATHS: Final = "|"
+PATH_SEPARATOR: Final = "|"
 KARPATHY_SPLIT: Final = "test"
 ALL_SPLITS: Final = "all"
 
 
 @dataclass(frozen=True)
-class Judgment:
+class Qrel:
     """A query and the pictures that are relevant to it, as the set names them."""
 
     query: str
     relevant: frozenset[str]
 
 
-def read_judgments(
+def read_qrels(
     path: Path,
     query_column: str | None = None,
     template: str = "{}",
     split: str | None = None,
-) -> list[Judgment]:
+) -> list[Qrel]:
     """Read a captioned set.
 
     Known are: CSV, TSV and JSON Lines with columns ``query`` and ``path`` (or ``paths``, joined by
@@ -66,92 +66,92 @@ def read_judgments(
     if template.count("{}") != 1:
         raise SourceError(f"The template {template!r} has not one place for the query.", "Use {}.")
     relevant: dict[str, set[str]] = defaultdict(set)
-    for query, pictures in _pairs(path, query_column, split):
-        words = " ".join(query.split())
-        if words:
-            relevant[template.replace("{}", words)] |= {_plain(name) for name in pictures}
-    found = [Judgment(query, frozenset(own - {""})) for query, own in relevant.items()]
-    found = [judgment for judgment in found if judgment.relevant]
-    if not found:
+    for query, pictures in _read_pairs(path, query_column, split):
+        text = " ".join(query.split())
+        if text:
+            relevant[template.replace("{}", text)] |= {_normalize_path(name) for name in pictures}
+    qrels = [Qrel(query, frozenset(names - {""})) for query, names in relevant.items()]
+    qrels = [qrel for qrel in qrels if qrel.relevant]
+    if not qrels:
         raise SourceError(f"{path} holds no query with a relevant picture.")
-    return found
+    return qrels
 
 
-class Relevance:
+class HitMatcher:
     """Tells which picture of a set a hit is.
 
     Args:
-        judgments: The set.
+        qrels: The set.
         folder: Of the set's file.
     """
 
-    def __init__(self, judgments: Iterable[Judgment], folder: Path) -> None:
-        names = {name for judgment in judgments for name in judgment.relevant}
+    def __init__(self, qrels: Iterable[Qrel], folder: Path) -> None:
+        names = {name for qrel in qrels for name in qrel.relevant}
         base = folder.absolute()
-        self._whole = {str(base / name): name for name in names}
+        self._by_path = {str(base / name): name for name in names}
         self._by_name: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
         for name in sorted(names):
             parts = PurePosixPath(name).parts
             self._by_name[parts[-1]].append((parts, name))
-        for own in self._by_name.values():
-            own.sort(key=lambda item: -len(item[0]))
+        for entries in self._by_name.values():
+            entries.sort(key=lambda item: -len(item[0]))
 
-    def name_of(self, hit: Path) -> str | None:
+    def match(self, hit: Path) -> str | None:
         """The picture's name in the set; None if the set does not speak of it."""
-        whole = self._whole.get(str(hit))
-        if whole is not None:
-            return whole
+        exact_name = self._by_path.get(str(hit))
+        if exact_name is not None:
+            return exact_name
         for parts, name in self._by_name.get(hit.name, ()):
             if hit.parts[-len(parts) :] == parts:
                 return name
         return None
 
-    def ranked(self, hits: Sequence[Path]) -> list[str]:
+    def match_all(self, hits: Sequence[Path]) -> list[str]:
         """Return the names of hits, best first; a hit that the set does not know has its path."""
-        return [self.name_of(hit) or str(hit) for hit in hits]
+        return [self.match(hit) or str(hit) for hit in hits]
 
 
 # --- formats ---
 
 
-def _pairs(
+def _read_pairs(
     path: Path, query_column: str | None, split: str | None
 ) -> Iterator[tuple[str, list[str]]]:
     try:
         if path.suffix.lower() == ".json":
-            yield from _json(path, split)
+            yield from _read_json(path, split)
         elif split is not None:
             raise SourceError(
                 f"{path} has no splits.",
                 "Leave out --split, or name a dataset of Karpathy (.json).",
             )
         elif path.suffix.lower() in (".jsonl", ".ndjson"):
-            yield from _of_rows(path, _json_lines(path), query_column)
+            yield from _pairs_from_rows(path, _read_json_lines(path), query_column)
         else:
-            yield from _lines(path, query_column)
+            yield from _read_text_table(path, query_column)
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 text.") from error
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]:
+def _read_json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is no JSON.", "JSON Lines files end in .jsonl.") from error
-    images = stored.get("images") if isinstance(stored, dict) else None
+    images = document.get("images") if isinstance(document, dict) else None
     if isinstance(images, list) and any(
-        isinstance(each, dict) and "sentences" in each for each in images
+        isinstance(image, dict) and "sentences" in image for image in images
     ):
-        yield from _karpathy(path, images, split or KARPATHY_SPLIT)
+        yield from _read_karpathy(path, images, split or KARPATHY_SPLIT)
     elif split is not None:
         raise SourceError(f"{path} has no splits.", "Leave out --split.")
     else:
-        yield from _coco(path, stored)
+        yield from _read_coco(path, document)
 
 
-def _karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[str, list[str]]]:
+def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[str, list[str]]]:
     try:
         splits = {str(image["split"]) for image in images}
         if split not in splits | {ALL_SPLITS}:
@@ -176,10 +176,13 @@ def _karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[str, 
     yield from pairs
 
 
-def _coco(path: Path, stored: Any) -> Iterator[tuple[str, list[str]]]:
+def _read_coco(path: Path, document: Any) -> Iterator[tuple[str, list[str]]]:
     try:
-        names = {image["id"]: str(image["file_name"]) for image in stored["images"]}
-        pairs = [(str(a["caption"]), [names[a["image_id"]]]) for a in stored["annotations"]]
+        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
+        pairs = [
+            (str(annotation["caption"]), [names[annotation["image_id"]]])
+            for annotation in document["annotations"]
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(
             f"{path} is not a caption file of COCO, for it lacks images or annotations, and no "
@@ -189,25 +192,25 @@ def _coco(path: Path, stored: Any) -> Iterator[tuple[str, list[str]]]:
     yield from pairs
 
 
-def _lines(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str]]]:
+def _read_text_table(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         file.seek(0)
         if _FLICKR_LINE.fullmatch(first.strip()):
             for number, line in enumerate(file, start=1):
-                found = _FLICKR_LINE.fullmatch(line.strip())
-                if found:
-                    yield found["caption"], [found["path"]]
+                match = _FLICKR_LINE.fullmatch(line.strip())
+                if match:
+                    yield match["caption"], [match["path"]]
                 elif line.strip():
                     raise SourceError(f"{path}, line {number} is not 'image.jpg#0<TAB>caption'.")
             return
         delimiter = max(_DELIMITERS, key=first.count)
         reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
         rows = ((reader.line_num, row) for row in reader)
-        yield from _of_rows(path, rows, query_column)
+        yield from _pairs_from_rows(path, rows, query_column)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _read_json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
@@ -220,30 +223,34 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield number, row
 
 
-def _of_rows(
+def _pairs_from_rows(
     path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]], query_column: str | None
 ) -> Iterator[tuple[str, list[str]]]:
     for number, row in rows:
-        plain = {str(name).strip().lower(): value for name, value in row.items() if name}
-        wanted = (query_column.lower(),) if query_column else ("query", *_CAPTIONS, *_CLASSES)
-        query = next((plain[name] for name in wanted if name in plain), None)
-        pictures = next((plain[name] for name in _PATHS if name in plain), None)
+        columns = {str(name).strip().lower(): value for name, value in row.items() if name}
+        query_columns = (
+            (query_column.lower(),)
+            if query_column
+            else ("query", *_CAPTION_COLUMNS, *_CLASS_COLUMNS)
+        )
+        query = next((columns[name] for name in query_columns if name in columns), None)
+        pictures = next((columns[name] for name in _PATH_COLUMNS if name in columns), None)
         if query is None or pictures is None:
-            lacks = "of paths" if pictures is None else f"named {' or '.join(wanted)}"
+            missing = "of paths" if pictures is None else f"named {' or '.join(query_columns)}"
             raise SourceError(
-                f"{path}, line {number}: there is no column {lacks}; the columns are "
-                f"{', '.join(plain) or 'none'}.",
+                f"{path}, line {number}: there is no column {missing}; the columns are "
+                f"{', '.join(columns) or 'none'}.",
                 "Name the column of queries with --query-column.",
             )
-        for one in query if isinstance(query, list) else [query]:
-            yield str(one), _paths(pictures)
+        for text in query if isinstance(query, list) else [query]:
+            yield str(text), _split_paths(pictures)
 
 
-def _paths(value: Any) -> list[str]:
+def _split_paths(value: Any) -> list[str]:
     if isinstance(value, list):
         return [str(item) for item in value]
-    return str(value).split(BETWEEN_PATHS)
+    return str(value).split(PATH_SEPARATOR)
 
 
-def _plain(name: str) -> str:
+def _normalize_path(name: str) -> str:
     return str(PurePosixPath(name.strip().replace("\\", "/"))) if name.strip() else ""

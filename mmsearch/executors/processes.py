@@ -21,20 +21,20 @@ from typing import Any, TypeVar
 from loky.backend import get_context
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from mmsearch.core.deadlines import past_deadline, seconds_left
+from mmsearch.core.deadlines import deadline_error, seconds_left
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.hardware import processors
+from mmsearch.core.hardware import available_cpus
 from mmsearch.core.protocols import Executor
 from mmsearch.core.requests import TaskFailure
-from mmsearch.executors._slots import Slots, WorkerSlots
+from mmsearch.executors._shared_memory import SharedMemorySlots, WorkerMemorySlots
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-LOOK_AHEAD = 4
+QUEUED_TASKS_PER_WORKER = 4
 """Tasks a worker may have waiting, so that it never idles while results are taken."""
 
-SLOTS_PER_WORKER = 2 * LOOK_AHEAD
+SLOTS_PER_WORKER = 2 * QUEUED_TASKS_PER_WORKER
 """As many as two runs at once may have under way; a task that gets none sends arrays by pickle."""
 
 
@@ -47,7 +47,7 @@ def build(workers: int, timeout_s: float, memory_mb: int = 0) -> Executor:
         memory_mb: Megabytes of addresses that a process may take beyond those with which it starts;
             0: as many as there are. Kept by the kernel on Linux; macOS and Windows do not.
     """
-    return ProcessExecutor(workers or processors(), timeout_s, memory_mb)
+    return ProcessExecutor(workers or available_cpus(), timeout_s, memory_mb)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Pending:
 
     task: Any
     future: ProcessFuture[Any]
-    slots: Slots | None
+    slots: SharedMemorySlots | None
     slot: int | None
 
 
@@ -73,10 +73,10 @@ class ProcessExecutor:
         self._timeout_s = timeout_s
         self._lock = Lock()
         self._pool: ProcessPool | None = None
-        self._slots: Slots | None = None
+        self._slots: SharedMemorySlots | None = None
         self._make_worker: Callable[[], Any] | None = None
         self._closed = False
-        self._underway: set[ProcessFuture[Any]] = set()
+        self._in_flight: set[ProcessFuture[Any]] = set()
 
     def run(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
@@ -90,15 +90,15 @@ class ProcessExecutor:
         try:
             for task in tasks:
                 pending.append(self._submit(make_worker, task))
-                if len(pending) >= self._workers * LOOK_AHEAD:
-                    yield self._settle(pending.popleft())
+                if len(pending) >= self._workers * QUEUED_TASKS_PER_WORKER:
+                    yield self._get_result(pending.popleft())
             while pending:
-                yield self._settle(pending.popleft())
+                yield self._get_result(pending.popleft())
         finally:
             # Their slots stay taken: a worker may still write there.
-            for left in pending:
-                left.future.cancel()
-                self._underway.discard(left.future)
+            for unfinished in pending:
+                unfinished.future.cancel()
+                self._in_flight.discard(unfinished.future)
 
     def close(self) -> None:
         """End the processes, whatever they do; threads that wait for results get CancelledError."""
@@ -106,7 +106,7 @@ class ProcessExecutor:
             self._closed = True
             self._stop()
             # A pool that is stopped may leave some of its futures waiting for ever.
-            for future in list(self._underway):
+            for future in list(self._in_flight):
                 future.cancel()
 
     def _submit(self, make_worker: Callable[[], Any], task: Any) -> _Pending:
@@ -115,20 +115,20 @@ class ProcessExecutor:
                 raise CancelledError("the executor is closed")
             if self._pool is None or self._make_worker != make_worker:
                 self._stop()
-                self._slots = Slots.make(self._workers * SLOTS_PER_WORKER)
+                self._slots = SharedMemorySlots.create(self._workers * SLOTS_PER_WORKER)
                 path = self._slots.path if self._slots else None
                 self._pool = ProcessPool(
                     max_workers=self._workers,
                     context=get_context("loky"),
-                    initializer=_start,
+                    initializer=_init_worker,
                     initargs=(make_worker, self._memory_mb, path),
                 )
                 self._make_worker = make_worker
-            slot = self._slots.take() if self._slots else None
+            slot = self._slots.acquire() if self._slots else None
             future: ProcessFuture[Any] = self._pool.schedule(
-                _work, args=(task, slot), timeout=self._timeout_s
+                _run_task, args=(task, slot), timeout=self._timeout_s
             )
-            self._underway.add(future)
+            self._in_flight.add(future)
             return _Pending(task, future, self._slots, slot)
 
     def _stop(self) -> None:
@@ -140,21 +140,21 @@ class ProcessExecutor:
             self._slots.close()
             self._slots = None
 
-    def _settle(self, pending: _Pending) -> tuple[Any, Any]:
+    def _get_result(self, pending: _Pending) -> tuple[Any, Any]:
         task, slots = pending.task, pending.slots
         try:
             result = pending.future.result(seconds_left())
-            return task, slots.fetch(result) if slots else result
+            return task, slots.load(result) if slots else result
         except DecodeError as error:
-            return task, TaskFailure(error.message, transient=bool(error.facts.get("transient")))
+            return task, TaskFailure(error.message, transient=bool(error.details.get("transient")))
         except TaskTimeoutError:
             if not pending.future.done():
                 # Its slot stays taken: the worker may still write there.
                 slots = None
                 pending.future.cancel()
-                raise past_deadline() from None
-            limit = f"decoding took longer than {self._timeout_s:g} seconds"
-            return task, TaskFailure(limit, crashed=True)
+                raise deadline_error() from None
+            reason = f"decoding took longer than {self._timeout_s:g} seconds"
+            return task, TaskFailure(reason, crashed=True)
         except MemoryError:
             return task, TaskFailure(f"it takes more than {self._memory_mb} MB of memory")
         except (ProcessExpired, BrokenExecutor) as error:
@@ -164,17 +164,17 @@ class ProcessExecutor:
                 raise
             return task, TaskFailure("the decoder crashed on it", crashed=True)
         finally:
-            self._underway.discard(pending.future)
+            self._in_flight.discard(pending.future)
             # Also after a crash or a timeout: pebble ends the process before it says so.
             if slots and pending.slot is not None:
-                slots.give_back(pending.slot)
+                slots.release(pending.slot)
 
 
 _worker: Callable[[Any], Any]
-_worker_slots: WorkerSlots | None
+_worker_slots: WorkerMemorySlots | None
 
 
-def _start(
+def _init_worker(
     make_worker: Callable[[], Callable[[Any], Any]], memory_mb: int, slots: str | None
 ) -> None:
     # One worker a process is what a pool's initializer is for.
@@ -184,13 +184,13 @@ def _start(
     # Decoders written in C print warnings of their own, across the progress bar of the parent; what
     # matters comes back as a result.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    _worker_slots = WorkerSlots.open(slots)
+    _worker_slots = WorkerMemorySlots.open(slots)
     _worker = make_worker()
     if memory_mb:
         _limit_memory(memory_mb * 1_000_000)
 
 
-def _limit_memory(allowance: int) -> None:
+def _limit_memory(extra_bytes: int) -> None:
     """Let allocations fail before they take the memory of the machine from everything else."""
     try:
         import resource  # noqa: PLC0415 - there is none on Windows
@@ -198,15 +198,15 @@ def _limit_memory(allowance: int) -> None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except (ImportError, OSError):
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = pages * resource.getpagesize() + allowance
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    limit_bytes = pages * resource.getpagesize() + extra_bytes
+    if hard_limit != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, hard_limit)
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard_limit))
 
 
-def _work(task: Any, slot: int | None) -> Any:
+def _run_task(task: Any, slot: int | None) -> Any:
     result = _worker(task)
     if _worker_slots is None or slot is None:
         return result
-    return _worker_slots.leave(result, slot)
+    return _worker_slots.store(result, slot)

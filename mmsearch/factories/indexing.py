@@ -12,23 +12,23 @@ from mmsearch.core.protocols import Encoder, Modality, Walk
 from mmsearch.core.requests import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource
-from mmsearch.executors import local, processes
-from mmsearch.factories.encoders import Say, choose_model, encoder_of, make_encoder
+from mmsearch.executors import processes, threads
+from mmsearch.factories.encoders import OnMessage, choose_model, load_index_encoder, make_encoder
 from mmsearch.factories.plugins import (
+    check_vector_index_name,
+    load_vector_index_plugin,
     make_fusion,
     make_modalities,
-    refuse_unknown_vector_index,
-    text_sources,
-    vector_index_plugin,
+    parse_text_sources,
 )
 from mmsearch.indexing.build import EXACT, IndexBuilder
-from mmsearch.indexing.decode import MakeDecoder
+from mmsearch.indexing.decode import DecoderFactory
 from mmsearch.indexing.indexer import Indexer
-from mmsearch.indexing.text_collector import CaptionTable, FileTexts
-from mmsearch.indexing.tuning_queries import asked_texts, encode_asked
+from mmsearch.indexing.text_collector import CaptionTable, TextCollector
+from mmsearch.indexing.tuning_queries import encode_queries, sample_tuning_queries
 from mmsearch.modalities import _texts
 from mmsearch.modalities._folder import walk
-from mmsearch.modalities._texts.table import read_captions
+from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.storage.layout import IndexLayout
 
 SHARD_THREADS = 2
@@ -42,7 +42,7 @@ def make_indexer(
     layout: IndexLayout,
     catalog: Catalog,
     settings: Settings,
-    say: Say,
+    on_message: OnMessage,
     texts: str | None = None,
     model: str | None = None,
 ) -> Iterator[Indexer]:
@@ -52,53 +52,57 @@ def make_indexer(
         layout: The index.
         catalog: Open for writing.
         settings: What is not bound yet comes from them.
-        say: Receives a line about anything slow that happens once.
-        texts: Another choice of texts than the index has; see `text_sources`.
+        on_message: Receives a line about anything slow that happens once.
+        texts: Another choice of texts than the index has; see `parse_text_sources`.
         model: Another encoder than the index has, for `Indexer.change_encoder`.
     """
-    bound = catalog.identity()
-    if bound is None:
+    identity = catalog.identity()
+    if identity is None:
         fusion = make_fusion(FusionSpec(settings.fusion, settings.text_weight))
         vector_index = settings.vector_index
-        refuse_unknown_vector_index(vector_index)
-        sources = text_sources(settings.texts)
-        encoder = make_encoder(choose_model(settings, say), settings, say)
+        check_vector_index_name(vector_index)
+        sources = parse_text_sources(settings.texts)
+        encoder = make_encoder(choose_model(settings, on_message), settings, on_message)
     else:
-        encoder = make_encoder(model, settings, say) if model else encoder_of(bound, settings, say)
-        fusion, vector_index = make_fusion(bound.fusion), bound.vector_index
-        sources = bound.texts if texts is None else text_sources(texts)
+        encoder = (
+            make_encoder(model, settings, on_message)
+            if model
+            else load_index_encoder(identity, settings, on_message)
+        )
+        fusion, vector_index = make_fusion(identity.fusion), identity.vector_index
+        sources = identity.texts if texts is None else parse_text_sources(texts)
     modalities = make_modalities(settings)
     with ExitStack() as stack:
-        hashing = local.build(HASH_THREADS)
-        stack.callback(hashing.close)
-        shards = local.build(SHARD_THREADS)
-        stack.callback(shards.close)
+        hash_executor = threads.build(HASH_THREADS)
+        stack.callback(hash_executor.close)
+        shard_executor = threads.build(SHARD_THREADS)
+        stack.callback(shard_executor.close)
         # Closed first: threads that wait for a decoder must not outlive it.
-        decode = processes.build(
+        decode_executor = processes.build(
             settings.workers, settings.decode_timeout_s, settings.decode_memory_mb
         )
-        stack.callback(decode.close)
+        stack.callback(decode_executor.close)
         yield Indexer(
             layout=layout,
             catalog=catalog,
             encoder=encoder,
             fusion=fusion,
             vector_index=vector_index,
-            builder=index_builder(layout, catalog, lambda: encoder, settings.device),
+            builder=make_index_builder(layout, catalog, lambda: encoder, settings.device),
             sources=sources,
-            walk=lambda request: walk_of(request, modalities),
-            find_texts=lambda request: file_texts(request, sources),
-            make_decoder=MakeDecoder(modalities, encoder.bulk_preparation),
-            decode=decode,
-            shards=shards,
-            hashing=hashing,
+            walk=lambda request: walk_request(request, modalities),
+            make_text_collector=lambda request: make_text_collector(request, sources),
+            make_decoder=DecoderFactory(modalities, encoder.batch_preprocessor),
+            decode_executor=decode_executor,
+            shard_executor=shard_executor,
+            hash_executor=hash_executor,
         )
 
 
-def index_builder(
+def make_index_builder(
     layout: IndexLayout,
     catalog: Catalog,
-    find_encoder: Callable[[], Encoder],
+    load_encoder: Callable[[], Encoder],
     device: str = "cpu",
 ) -> IndexBuilder:
     """Builds vector indexes.
@@ -106,28 +110,30 @@ def index_builder(
     Args:
         layout: The index.
         catalog: Its captions are among the texts that an approximate index is tuned on.
-        find_encoder: The index's own, asked for when there is something to tune.
+        load_encoder: The index's own, asked for when there is something to tune.
         device: Where searches will run; see `Settings.device`.
     """
 
     def gpu_bytes() -> int:
-        return gpu_memory_bytes() if vector_index_plugin(EXACT).uses_gpu(device) else 0
+        return gpu_memory_bytes() if load_vector_index_plugin(EXACT).uses_gpu(device) else 0
 
     return IndexBuilder(
         layout,
-        vector_index_plugin,
-        lambda: encode_asked(find_encoder(), asked_texts(catalog)),
+        load_vector_index_plugin,
+        lambda: encode_queries(load_encoder(), sample_tuning_queries(catalog)),
         gpu_bytes,
     )
 
 
-def walk_of(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
+def walk_request(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
     """The files of a request."""
-    each = [modality.claims for modality in modalities]
+    claim_functions = [modality.can_read for modality in modalities]
     return walk(
         request.folder,
         # Asked of every file of a collection: where one modality knows, it is asked itself.
-        claims=each[0] if len(each) == 1 else lambda name: any(claims(name) for claims in each),
+        can_read=claim_functions[0]
+        if len(claim_functions) == 1
+        else lambda name: any(can_read(name) for can_read in claim_functions),
         include=request.include,
         exclude=request.exclude,
         follow_symlinks=request.follow_symlinks,
@@ -135,7 +141,7 @@ def walk_of(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
     )
 
 
-def file_texts(request: IndexRequest, sources: tuple[TextSource, ...]) -> FileTexts:
+def make_text_collector(request: IndexRequest, sources: tuple[TextSource, ...]) -> TextCollector:
     """Finds the texts of the files of a request.
 
     Raises:
@@ -143,6 +149,6 @@ def file_texts(request: IndexRequest, sources: tuple[TextSource, ...]) -> FileTe
     """
     captions = None
     if request.captions is not None:
-        table = os.path.abspath(os.fsencode(request.captions))  # noqa: PTH100 - bytes
-        captions = CaptionTable(table, read_captions(request.captions, request.folder))
-    return FileTexts(sources, _texts.gather, captions)
+        table_path = os.path.abspath(os.fsencode(request.captions))  # noqa: PTH100 - bytes
+        captions = CaptionTable(table_path, read_captions(request.captions, request.folder))
+    return TextCollector(sources, _texts.collect_texts, captions)

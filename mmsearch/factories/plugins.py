@@ -5,10 +5,10 @@ from __future__ import annotations
 from mmsearch.core import plugins
 from mmsearch.core.errors import UsageError
 from mmsearch.core.protocols import (
-    Blend,
     Fusion,
     FusionPlugin,
     Modality,
+    RankFusion,
     VectorIndexPlugin,
 )
 from mmsearch.core.settings import Settings
@@ -16,20 +16,20 @@ from mmsearch.core.types import FusionSpec, TextSource
 from mmsearch.indexing.build import AUTO
 
 
-def vector_index_plugin(name: str) -> VectorIndexPlugin:
+def load_vector_index_plugin(name: str) -> VectorIndexPlugin:
     """The module of vector_indexes/ of that name."""
     plugin: VectorIndexPlugin = plugins.load("vector_indexes", name)
     return plugin
 
 
-def refuse_unknown_vector_index(name: str) -> None:
+def check_vector_index_name(name: str) -> None:
     """Before any work is done for it.
 
     Raises:
         UnknownNameError: Neither a module of vector_indexes/ nor ``auto``.
     """
     if name != AUTO:
-        plugins.load("vector_indexes", name, others=(AUTO,))
+        plugins.load("vector_indexes", name, extra_names=(AUTO,))
 
 
 def make_fusion(spec: FusionSpec) -> Fusion:
@@ -42,25 +42,25 @@ def make_fusion(spec: FusionSpec) -> Fusion:
     return plugin.build(spec)
 
 
-def make_blend(name: str) -> Blend:
+def make_rank_fusion(name: str) -> RankFusion:
     """The ranking of that name."""
-    blend: Blend = plugins.load("rank_fusions", name).build()
-    return blend
+    rank_fusion: RankFusion = plugins.load("rank_fusions", name).build()
+    return rank_fusion
 
 
-def text_sources(texts: str) -> tuple[TextSource, ...]:
+def parse_text_sources(texts: str) -> tuple[TextSource, ...]:
     """The sources of a setting such as ``sidecar,metadata``, in one order; none for ``none``.
 
     Raises:
         UsageError: There is no such source.
     """
     names = {name.strip().lower() for name in texts.split(",")} - {""}
-    known = [source.value for source in TextSource]
-    unknown = names - {*known, "none"}
-    if unknown or ("none" in names and len(names) > 1) or not names:
+    known_names = [source.value for source in TextSource]
+    unknown_names = names - {*known_names, "none"}
+    if unknown_names or ("none" in names and len(names) > 1) or not names:
         raise UsageError(
             f"{texts!r} does not say where texts come from.",
-            f"Name some of {', '.join(known)}, or none.",
+            f"Name some of {', '.join(known_names)}, or none.",
         )
     return tuple(source for source in TextSource if source.value in names)
 

@@ -6,21 +6,26 @@ from mmsearch.core.catalog import Reader
 from mmsearch.core.protocols import Executor
 from mmsearch.core.records import Identity
 from mmsearch.core.settings import Settings
-from mmsearch.factories.encoders import Say, encoder_of
-from mmsearch.factories.plugins import make_blend, make_fusion, make_modalities, vector_index_plugin
+from mmsearch.factories.encoders import OnMessage, load_index_encoder
+from mmsearch.factories.plugins import (
+    load_vector_index_plugin,
+    make_fusion,
+    make_modalities,
+    make_rank_fusion,
+)
 from mmsearch.search.engine import SearchEngine
-from mmsearch.search.image_loader import PictureReader
-from mmsearch.search.index_reader import ViewLoader
+from mmsearch.search.image_loader import SandboxedImageLoader
+from mmsearch.search.index_reader import IndexReaderCache
 from mmsearch.search.query_encoder import QueryEncoder
-from mmsearch.search.stored_vectors import StoredPictures
-from mmsearch.search.vector_cache import KeptVectors
+from mmsearch.search.stored_vectors import StoredVectorLookup
+from mmsearch.search.vector_cache import VectorCache
 from mmsearch.storage.layout import IndexLayout
 
-TAIL_INDEX = "exact"
+TAIL_VECTOR_INDEX = "exact"
 """Searches the segments that a built index does not hold yet."""
 
 
-def picture_reader(settings: Settings, workers: int = 1) -> PictureReader:
+def make_image_loader(settings: Settings, workers: int = 1) -> SandboxedImageLoader:
     """Reads the pictures of queries, and makes thumbnails; its processes start with the first."""
 
     def make_executor() -> Executor:
@@ -28,30 +33,32 @@ def picture_reader(settings: Settings, workers: int = 1) -> PictureReader:
 
         return processes.build(workers, settings.decode_timeout_s, settings.decode_memory_mb)
 
-    return PictureReader(lambda: make_modalities(settings), make_executor)
+    return SandboxedImageLoader(lambda: make_modalities(settings), make_executor)
 
 
 def make_search_engine(
     layout: IndexLayout,
     catalog: Reader,
     identity: Identity,
-    pictures: PictureReader,
+    image_loader: SandboxedImageLoader,
     settings: Settings,
-    say: Say,
+    on_message: OnMessage,
 ) -> SearchEngine:
     """Everything that a query takes."""
-    encoder = encoder_of(identity, settings, say)
+    encoder = load_index_encoder(identity, settings, on_message)
     return SearchEngine(
         catalog,
-        ViewLoader(layout, vector_index_plugin, TAIL_INDEX, settings.device, make_fusion),
+        IndexReaderCache(
+            layout, load_vector_index_plugin, TAIL_VECTOR_INDEX, settings.device, make_fusion
+        ),
         encoder,
         QueryEncoder(
             encoder,
-            pictures.prepared,
-            KeptVectors(settings.cache / "vectors", encoder),
-            StoredPictures(layout, catalog),
+            image_loader.load,
+            VectorCache(settings.cache / "vectors", encoder),
+            StoredVectorLookup(layout, catalog),
         ),
         make_fusion,
-        make_blend,
+        make_rank_fusion,
         settings.blend,
     )

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmsearch.core.protocols import Fusion
-from mmsearch.core.types import ATTENDED, FusionSpec, TextVectors, Vectors
-from mmsearch.fusions._texts import NO_DIRECTION, check_weights, mix
+from mmsearch.core.types import CROSS_ATTENTION, FusionSpec, TextVectors, Vectors
+from mmsearch.fusions._common import MIN_NORM, check_weights, interpolate
 
 TEMPERATURE = 0.05
 """tau: cosines of parts differ by some tenths; this lets the best pairs count a few times more."""
@@ -32,30 +32,30 @@ def build(spec: FusionSpec) -> Fusion:
 class AttentionFusion:
     """See `mmsearch.core.protocols.Fusion`."""
 
-    needs_parts = True
+    needs_token_vectors = True
 
     def __init__(self, spec: FusionSpec) -> None:
         self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """(n, dim)."""
-        others = images.copy()
-        for row, own in enumerate(texts):
-            if ATTENDED in own.kinds:
-                others[row] = own.vectors[own.kinds.index(ATTENDED)]
-        return mix(images, others, self.spec.text_weight)
+        attended = images.copy()
+        for row, picture_texts in enumerate(texts):
+            if CROSS_ATTENTION in picture_texts.kinds:
+                attended[row] = picture_texts.vectors[picture_texts.kinds.index(CROSS_ATTENTION)]
+        return interpolate(images, attended, self.spec.text_weight)
 
     def fuse_query(self, queries: Vectors) -> Vectors:
         """The query vectors."""
         return queries
 
-    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
         """(p, dim) patches and (t, dim) tokens -> (1, dim), F of the formula above."""
-        agreement = tokens.astype(np.float64) @ patches.astype(np.float64).T / TEMPERATURE
-        weights = np.exp(agreement - agreement.max())
+        similarities = tokens.astype(np.float64) @ patches.astype(np.float64).T / TEMPERATURE
+        weights = np.exp(similarities - similarities.max())
         weights /= weights.sum()
-        joint = (weights.sum(axis=1) @ tokens + weights.sum(axis=0) @ patches) / 2.0
-        norm = np.linalg.norm(joint)
-        best = np.unravel_index(int(np.argmax(agreement)), agreement.shape)[1]
-        chosen = joint / norm if norm > NO_DIRECTION else patches[best]
-        return np.ascontiguousarray(chosen[None, :], dtype=np.float32)
+        pooled = (weights.sum(axis=1) @ tokens + weights.sum(axis=0) @ patches) / 2.0
+        norm = np.linalg.norm(pooled)
+        best_patch = np.unravel_index(int(np.argmax(similarities)), similarities.shape)[1]
+        fused = pooled / norm if norm > MIN_NORM else patches[best_patch]
+        return np.ascontiguousarray(fused[None, :], dtype=np.float32)

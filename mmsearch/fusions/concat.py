@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.types import FusionSpec, TextVectors, Vectors
-from mmsearch.fusions._texts import check_weights, mean_texts
+from mmsearch.fusions._common import check_weights, mean_text_vectors
 
 
 def build(spec: FusionSpec) -> Fusion:
@@ -29,24 +29,24 @@ def build(spec: FusionSpec) -> Fusion:
 class ConcatFusion:
     """See `mmsearch.core.protocols.Fusion`."""
 
-    needs_parts = False
+    needs_token_vectors = False
 
     def __init__(self, spec: FusionSpec) -> None:
         self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """(n, 2 dim)."""
-        return self._side_by_side(images, mean_texts(images, texts, self.spec))
+        return self._concatenate(images, mean_text_vectors(images, texts, self.spec))
 
     def fuse_query(self, queries: Vectors) -> Vectors:
         """(q, 2 dim)."""
-        return self._side_by_side(queries, queries)
+        return self._concatenate(queries, queries)
 
-    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
         """Never called."""
         raise NotImplementedError
 
-    def _side_by_side(self, left: Vectors, right: Vectors) -> Vectors:
-        share = self.spec.text_weight
-        halves = [math.sqrt(1.0 - share) * left, math.sqrt(share) * right]
+    def _concatenate(self, left: Vectors, right: Vectors) -> Vectors:
+        text_weight = self.spec.text_weight
+        halves = [math.sqrt(1.0 - text_weight) * left, math.sqrt(text_weight) * right]
         return np.ascontiguousarray(np.concatenate(halves, axis=1), dtype=np.float32)

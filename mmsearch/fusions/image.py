@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.types import FusionSpec, TextVectors, Vectors
-from mmsearch.fusions._texts import check_weights
+from mmsearch.fusions._common import check_weights
 
 
 def build(spec: FusionSpec) -> Fusion:
@@ -21,7 +21,7 @@ def build(spec: FusionSpec) -> Fusion:
 class ImageFusion:
     """See `mmsearch.core.protocols.Fusion`."""
 
-    needs_parts = False
+    needs_token_vectors = False
 
     def __init__(self, spec: FusionSpec) -> None:
         self.spec = spec
@@ -34,6 +34,6 @@ class ImageFusion:
         """The query vectors."""
         return queries
 
-    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
         """Never called."""
         raise NotImplementedError

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.types import FusionSpec, TextVectors, Vectors
-from mmsearch.fusions._texts import check_weights, mean_texts, mix
+from mmsearch.fusions._common import check_weights, interpolate, mean_text_vectors
 
 
 def build(spec: FusionSpec) -> Fusion:
@@ -25,19 +25,21 @@ def build(spec: FusionSpec) -> Fusion:
 class WeightedFusion:
     """See `mmsearch.core.protocols.Fusion`."""
 
-    needs_parts = False
+    needs_token_vectors = False
 
     def __init__(self, spec: FusionSpec) -> None:
         self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """(n, dim)."""
-        return mix(images, mean_texts(images, texts, self.spec), self.spec.text_weight)
+        return interpolate(
+            images, mean_text_vectors(images, texts, self.spec), self.spec.text_weight
+        )
 
     def fuse_query(self, queries: Vectors) -> Vectors:
         """The query vectors."""
         return queries
 
-    def attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
         """Never called."""
         raise NotImplementedError

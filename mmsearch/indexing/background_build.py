@@ -6,11 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
-from mmsearch.core.records import BuiltIndex
-from mmsearch.indexing.build import Stopped
+from mmsearch.core.records import BuiltVectorIndex
+from mmsearch.indexing.build import ShouldStop
 
 
-class Merge:
+class BackgroundBuild:
     """Builds an index in a thread of its own, once it is told to begin.
 
     Args:
@@ -18,36 +18,38 @@ class Merge:
             a way to ask whether to give up. None: there is nothing to merge.
     """
 
-    def __init__(self, prepare: Callable[[], Callable[[Stopped], BuiltIndex] | None]) -> None:
+    def __init__(
+        self, prepare: Callable[[], Callable[[ShouldStop], BuiltVectorIndex] | None]
+    ) -> None:
         self._prepare = prepare
-        self._begun = False
-        self._stop = Event()
+        self._started = False
+        self._cancelled = Event()
         self._pool: ThreadPoolExecutor | None = None
-        self._result: Future[BuiltIndex] | None = None
+        self._future: Future[BuiltVectorIndex] | None = None
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Begin, unless it has begun before."""
-        if self._begun:
+        if self._started:
             return
-        self._begun = True
+        self._started = True
         build = self._prepare()
         if build is not None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="mmsearch-merge")
-            self._result = self._pool.submit(build, self._stop.is_set)
+            self._future = self._pool.submit(build, self._cancelled.is_set)
 
-    def finish(self) -> BuiltIndex | None:
+    def wait(self) -> BuiltVectorIndex | None:
         """Wait for what has begun; None if nothing has.
 
         Raises:
             DamagedFileError: A segment is missing, or is not what the catalog says.
         """
-        if self._pool is None or self._result is None:
+        if self._pool is None or self._future is None:
             return None
         self._pool.shutdown()
-        return self._result.result()
+        return self._future.result()
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """Stop what has begun, and wait until it has stopped."""
-        self._stop.set()
+        self._cancelled.set()
         if self._pool is not None:
             self._pool.shutdown()

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 
 from mmsearch.core.catalog import Catalog
-from mmsearch.core.records import PlacedFile, SeenFile, ShardCommit
+from mmsearch.core.records import IndexedFile, ScannedFile, ShardCommit
 from mmsearch.indexing.encode import EncodedShard
 
-FIRST_SHARD, SMALLEST_SHARD, LARGEST_SHARD = 32, 16, 512
-COMMIT_EVERY_S = 4.0
+INITIAL_SHARD_SIZE, MIN_SHARD_SIZE, MAX_SHARD_SIZE = 32, 16, 512
+COMMIT_INTERVAL_S = 4.0
 """A shard is sized so that a commit happens about this often."""
 
 
-class Commits:
+class CommitBatcher:
     """Commits one run, in the order in which files were met.
 
     Args:
@@ -23,11 +23,11 @@ class Commits:
         on_commit: Called after each commit.
 
     Attributes:
-        placed: Files whose content has a vector, or has one in the shard of the next commit.
+        indexed: Files whose content has a vector, or has one in the shard of the next commit.
         failed: Files that cannot be read, with their digests and the reasons.
-        dropped: Paths that are forgotten.
+        removed: Paths that are forgotten.
         shard_size: Contents that take the time between two commits.
-        any: Whether there was a commit.
+        has_committed: Whether there was a commit.
         captions_removed: Captions that tables had given, and that commits removed.
     """
 
@@ -36,29 +36,31 @@ class Commits:
         self._root_id = root_id
         self._on_commit = on_commit
         self._committed_at = time.monotonic()
-        self.placed: list[PlacedFile] = []
-        self.failed: list[tuple[SeenFile, bytes, str]] = []
-        self.dropped: list[bytes] = []
-        self.shard_size = FIRST_SHARD
-        self.any = False
+        self.indexed: list[IndexedFile] = []
+        self.failed: list[tuple[ScannedFile, bytes, str]] = []
+        self.removed: list[bytes] = []
+        self.shard_size = INITIAL_SHARD_SIZE
+        self.has_committed = False
         self.captions_removed = 0
 
     def commit_if_due(self) -> None:
         """Commit what waits, if the last commit was long ago."""
-        if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
+        if time.monotonic() - self._committed_at > COMMIT_INTERVAL_S:
             self.commit()
 
     def commit(self) -> None:
         """Commit what waits, if anything does."""
-        if self.placed or self.failed or self.dropped:
+        if self.indexed or self.failed or self.removed:
             self._commit(None)
 
     def commit_shard(self, encoded: EncodedShard, count: int) -> None:
         """Commit what waits together with a shard of so many contents."""
-        elapsed = time.monotonic() - self._committed_at
+        elapsed_s = time.monotonic() - self._committed_at
         self._commit(encoded)
-        per_second = count / max(elapsed, 1e-3)
-        self.shard_size = int(min(max(per_second * COMMIT_EVERY_S, SMALLEST_SHARD), LARGEST_SHARD))
+        contents_per_s = count / max(elapsed_s, 1e-3)
+        self.shard_size = int(
+            min(max(contents_per_s * COMMIT_INTERVAL_S, MIN_SHARD_SIZE), MAX_SHARD_SIZE)
+        )
 
     def _commit(self, encoded: EncodedShard | None) -> None:
         shard = ShardCommit(
@@ -66,12 +68,12 @@ class Commits:
             checked_ns=time.time_ns(),
             segment=encoded.segment if encoded else None,
             pictures=encoded.pictures if encoded else (),
-            placed=self.placed,
+            indexed=self.indexed,
             failed=self.failed,
-            dropped=self.dropped,
+            removed=self.removed,
         )
-        self.placed, self.failed, self.dropped = [], [], []
+        self.indexed, self.failed, self.removed = [], [], []
         self.captions_removed += self._catalog.commit_shard(shard)
         self._committed_at = time.monotonic()
-        self.any = True
+        self.has_committed = True
         self._on_commit()

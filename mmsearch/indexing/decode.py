@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.files import stored_mtime_ns
-from mmsearch.core.protocols import ImagePreparation, Modality
-from mmsearch.core.types import Picture, Prepared
+from mmsearch.core.files import clamped_mtime_ns
+from mmsearch.core.protocols import ImagePreprocessor, Modality
+from mmsearch.core.types import ModelInput, Picture
 
 
 @dataclass(frozen=True)
@@ -28,30 +28,30 @@ class DecodeTask:
 
 
 @dataclass(frozen=True)
-class MakeDecoder:
+class DecoderFactory:
     """Makes the decode worker of a process; travels there by pickle."""
 
     modalities: tuple[Modality, ...]
-    prepare: ImagePreparation
+    prepare: ImagePreprocessor
 
-    def __call__(self) -> Callable[[DecodeTask], tuple[Picture, Prepared]]:
+    def __call__(self) -> Callable[[DecodeTask], tuple[Picture, ModelInput]]:
         """The worker."""
         return self._decode
 
-    def _decode(self, task: DecodeTask) -> tuple[Picture, Prepared]:
+    def _decode(self, task: DecodeTask) -> tuple[Picture, ModelInput]:
         for modality in self.modalities:
-            if modality.claims(task.path):
+            if modality.can_read(task.path):
                 decoded = modality.read(task.path, self.prepare.edge_px)
-                _refuse_changed(task)
+                _check_unchanged(task)
                 return decoded.picture, self.prepare(decoded.pixels)
         raise DecodeError("not a kind of file that is indexed")
 
 
-def _refuse_changed(task: DecodeTask) -> None:
+def _check_unchanged(task: DecodeTask) -> None:
     """A vector must not be filed under the digest of what the file was before."""
     try:
-        now = os.stat(task.path)  # noqa: PTH116 - bytes paths need os
+        current = os.stat(task.path)  # noqa: PTH116 - bytes paths need os
     except OSError:
         raise DecodeError("the file vanished while it was being read", transient=True) from None
-    if (now.st_size, stored_mtime_ns(now)) != (task.size, task.mtime_ns):
+    if (current.st_size, clamped_mtime_ns(current)) != (task.size, task.mtime_ns):
         raise DecodeError("the file changed while it was being read", transient=True)

@@ -16,26 +16,26 @@ from mmsearch.core.protocols import Encoder, Executor
 from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.requests import TaskFailure
 from mmsearch.core.types import (
-    Kind,
+    InputKind,
+    ModelInput,
     Picture,
-    Prepared,
     Text,
     TextSource,
     TextVectors,
     Vectors,
 )
-from mmsearch.indexing.decode import DecodeTask, MakeDecoder
+from mmsearch.indexing.decode import DecoderFactory, DecodeTask
 from mmsearch.indexing.text_encoder import TextEncoder
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentFacts
+from mmsearch.storage.segment_metadata import SegmentMetadata
 from mmsearch.storage.segments import SegmentVectors, write_segment
 
-PAGE = 256
+REENCODE_PAGE_SIZE = 256
 """Pictures that are encoded again between two commits."""
 
 
 @dataclass(frozen=True)
-class Content:
+class EncodeTask:
     """New content and one file that holds it.
 
     Attributes:
@@ -53,14 +53,16 @@ class Content:
     id: int | None = None
 
 
-def content_again(item: StoredPicture) -> Content:
+def reencode_task(item: StoredPicture) -> EncodeTask:
     """Of a picture that has vectors already.
 
     What the picture itself says is read again; what stands around it is as it was.
     """
-    around = tuple(text for text in item.picture.texts if text.source != TextSource.METADATA)
+    external_texts = tuple(
+        text for text in item.picture.texts if text.source != TextSource.METADATA
+    )
     source = DecodeTask(item.path, item.size, item.mtime_ns)
-    return Content(item.digest, source, around)
+    return EncodeTask(item.digest, source, external_texts)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Shard:
 
     segment: int
     first_id: int
-    contents: tuple[Content, ...]
+    contents: tuple[EncodeTask, ...]
 
 
 @dataclass(frozen=True)
@@ -101,34 +103,34 @@ class ShardEncoder:
         layout: IndexLayout,
         encoder: Encoder,
         texts: TextEncoder,
-        decode: Executor,
-        make_decoder: MakeDecoder,
+        decode_executor: Executor,
+        make_decoder: DecoderFactory,
         on_encoded: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._layout = layout
         self._encoder = encoder
         self._texts = texts
-        self._decode = decode
+        self._decode_executor = decode_executor
         self._make_decoder = make_decoder
         self._on_encoded = on_encoded
-        self._device = Lock()
+        self._device_lock = Lock()
 
     def __call__(self, shard: Shard) -> EncodedShard:
         """Decode, encode, write."""
         ids = {
-            c.source: shard.first_id + place if c.id is None else c.id
-            for place, c in enumerate(shard.contents)
+            content.source: shard.first_id + offset if content.id is None else content.id
+            for offset, content in enumerate(shard.contents)
         }
         contents = {content.source: content for content in shard.contents}
-        batches = _Batches(self._encode_batch, self._texts.digest, self._encoder.batch_size)
+        batches = _Batcher(self._encode_batch, self._texts.digest, self._encoder.batch_size)
         failed: dict[bytes, TaskFailure] = {}
-        for task, outcome in self._decode.run(self._make_decoder, list(ids)):
+        for task, outcome in self._decode_executor.run(self._make_decoder, list(ids)):
             if isinstance(outcome, TaskFailure):
                 failed[contents[task].digest] = outcome
                 self._on_encoded(1)
                 continue
             batches.add(ids[task], contents[task], *outcome)
-        batches.finish()
+        batches.flush()
         if not batches.pictures:
             return EncodedShard(None, (), failed)
         vectors = SegmentVectors(
@@ -136,27 +138,27 @@ class ShardEncoder:
             np.concatenate(batches.images),
             batches.texts,
         )
-        facts = SegmentFacts(self._encoder.spec, batches.pictures)
-        segment = write_segment(self._layout, shard.segment, vectors, facts)
+        metadata = SegmentMetadata(self._encoder.spec, batches.pictures)
+        segment = write_segment(self._layout, shard.segment, vectors, metadata)
         return EncodedShard(segment, tuple(batches.pictures), failed)
 
     def _encode_batch(
-        self, prepared: list[Prepared], told: list[tuple[Text, ...]]
+        self, model_inputs: list[ModelInput], texts_per_image: list[tuple[Text, ...]]
     ) -> tuple[Vectors, list[TextVectors]]:
-        with self._device:
-            images = self._encoder.encode(Kind.IMAGE, prepared)
-            texts = self._texts.encode(told, images, prepared)
-        self._on_encoded(len(prepared))
+        with self._device_lock:
+            images = self._encoder.encode(InputKind.IMAGE, model_inputs)
+            texts = self._texts.encode(texts_per_image, images, model_inputs)
+        self._on_encoded(len(model_inputs))
         return images, texts
 
 
-class _Batches:
+class _Batcher:
     """Gathers decoded pictures into batches; keeps pictures and vectors in one order."""
 
     def __init__(
         self,
         encode: Callable[
-            [list[Prepared], list[tuple[Text, ...]]], tuple[Vectors, list[TextVectors]]
+            [list[ModelInput], list[tuple[Text, ...]]], tuple[Vectors, list[TextVectors]]
         ],
         digest: Callable[[Sequence[Text]], bytes],
         size: int,
@@ -166,23 +168,25 @@ class _Batches:
         self.texts: list[TextVectors] = []
         self._encode = encode
         self._digest = digest
-        self._size = size
-        self._waiting: list[tuple[int, Content, Picture, Prepared]] = []
+        self._batch_size = size
+        self._pending: list[tuple[int, EncodeTask, Picture, ModelInput]] = []
 
-    def add(self, number: int, content: Content, picture: Picture, prepared: Prepared) -> None:
-        self._waiting.append((number, content, picture, prepared))
-        if len(self._waiting) >= self._size:
-            self.finish()
+    def add(
+        self, image_id: int, content: EncodeTask, picture: Picture, model_input: ModelInput
+    ) -> None:
+        self._pending.append((image_id, content, picture, model_input))
+        if len(self._pending) >= self._batch_size:
+            self.flush()
 
-    def finish(self) -> None:
-        if not self._waiting:
+    def flush(self) -> None:
+        if not self._pending:
             return
-        waiting, self._waiting = self._waiting, []
-        told = [(*picture.texts, *content.texts) for _, content, picture, _ in waiting]
-        images, texts = self._encode([prepared for *_, prepared in waiting], told)
+        pending, self._pending = self._pending, []
+        texts_per_image = [(*picture.texts, *content.texts) for _, content, picture, _ in pending]
+        images, texts = self._encode([model_input for *_, model_input in pending], texts_per_image)
         self.images.append(images)
         self.texts += texts
         self.pictures += [
-            EncodedPicture(number, content.digest, picture, self._digest(texts), content.replaces)
-            for (number, content, picture, _), texts in zip(waiting, told, strict=True)
+            EncodedPicture(image_id, content.digest, picture, self._digest(texts), content.replaces)
+            for (image_id, content, picture, _), texts in zip(pending, texts_per_image, strict=True)
         ]

@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mmsearch.core.catalog import Catalog
-from mmsearch.core.compatibility import bound_identity, check_encoder, no_pictures
+from mmsearch.core.compatibility import check_encoder, empty_index_error, require_identity
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
-from mmsearch.core.records import BuiltIndex, FailedFile, Identity, StoredPicture
+from mmsearch.core.records import BuiltVectorIndex, FailedFile, Identity, StoredPicture
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import SearchGoals, TextSource
-from mmsearch.indexing.background_build import Merge
-from mmsearch.indexing.build import ALWAYS_MERGED, IndexBuilder, Stopped, is_due
-from mmsearch.indexing.decode import MakeDecoder
-from mmsearch.indexing.encode import PAGE, ShardEncoder
+from mmsearch.indexing.background_build import BackgroundBuild
+from mmsearch.indexing.build import REBUILD_BELOW, IndexBuilder, ShouldStop, needs_merge
+from mmsearch.indexing.decode import DecoderFactory
+from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, ShardEncoder
 from mmsearch.indexing.reencode import reencode
-from mmsearch.indexing.refresh_texts import retell
-from mmsearch.indexing.run import FolderRun
-from mmsearch.indexing.staging import adopt_staged, stage_encodings
-from mmsearch.indexing.text_collector import FileTexts
+from mmsearch.indexing.refresh_texts import refresh_text_vectors
+from mmsearch.indexing.run import IndexRun
+from mmsearch.indexing.staging import commit_staged, stage_encodings
+from mmsearch.indexing.text_collector import TextCollector
 from mmsearch.indexing.text_encoder import TextEncoder
 from mmsearch.storage.layout import IndexLayout
 
@@ -40,11 +40,11 @@ class Indexer:
         builder: Builds the vector index at the end.
         sources: Where texts that get a vector come from.
         walk: Lists the files of a request.
-        find_texts: Finds the texts of the files of a request.
+        make_text_collector: Finds the texts of the files of a request.
         make_decoder: Makes decode workers.
-        decode: Runs them.
-        shards: Runs shard workers.
-        hashing: Runs the readers that compute digests.
+        decode_executor: Runs them.
+        shard_executor: Runs shard workers.
+        hash_executor: Runs the readers that compute digests.
     """
 
     layout: IndexLayout
@@ -55,11 +55,11 @@ class Indexer:
     builder: IndexBuilder
     sources: tuple[TextSource, ...]
     walk: Callable[[IndexRequest], Walk]
-    find_texts: Callable[[IndexRequest], FileTexts]
-    make_decoder: MakeDecoder
-    decode: Executor
-    shards: Executor
-    hashing: Executor
+    make_text_collector: Callable[[IndexRequest], TextCollector]
+    make_decoder: DecoderFactory
+    decode_executor: Executor
+    shard_executor: Executor
+    hash_executor: Executor
 
     def run(
         self, request: IndexRequest, progress: Callable[[Progress], None] = lambda state: None
@@ -78,62 +78,62 @@ class Indexer:
             SourceError: The folder had pictures and has none now, or the table of captions cannot
                 be read.
         """
-        texts = self.find_texts(request)
-        self._bind()
+        texts = self.make_text_collector(request)
+        self._ensure_identity()
         self.layout.remove_orphans(self.catalog.referenced_files())
         run_id = self.catalog.begin_run()
-        merge = Merge(self._prepare_merge)
-        run = FolderRun(
+        background_build = BackgroundBuild(self._prepare_background_build)
+        run = IndexRun(
             request,
             self.catalog,
             walk=self.walk,
-            hashing=self.hashing,
-            shards=self.shards,
+            hash_executor=self.hash_executor,
+            shard_executor=self.shard_executor,
             make_shard_encoder=lambda on_encoded: self._shard_encoder(self.fusion, on_encoded),
             texts=texts,
             progress=progress,
-            before_encoding=merge.begin,
+            before_encoding=background_build.start,
         )
         outcome = "failed"
         retold = 0
         try:
-            run.carry_out()
-            merged = merge.finish()
-            if merged is not None:
-                self.catalog.publish(merged)
-            progress(run.tally.state("texts"))
-            retold = self._retell()
-            run.remember(changed=retold > 0)
-            progress(run.tally.state("build"))
+            run.execute()
+            built = background_build.wait()
+            if built is not None:
+                self.catalog.publish(built)
+            progress(run.stats.progress("texts"))
+            retold = self._refresh_text_vectors()
+            run.save_folder_state(changed=retold > 0)
+            progress(run.stats.progress("build"))
             self.publish()
             outcome = "finished"
         except KeyboardInterrupt:
             outcome = "interrupted"
             raise
         finally:
-            merge.give_up()
-            counts = {**run.tally.counts(), "retold": retold}
+            background_build.cancel()
+            counts = {**run.stats.counts(), "retold": retold}
             self.catalog.finish_run(run_id, outcome, counts)
-        return replace(run.tally.report(), retold=retold)
+        return replace(run.stats.report(), retold=retold)
 
     def publish(self) -> None:
         """Build the vector index anew if the present one lacks so many vectors that it pays."""
         with self.catalog.snapshot() as snapshot:
-            held = snapshot.built.rows if snapshot.built else 0
-            added = sum(segment.rows for segment in snapshot.tail)
-        if is_due(held, added):
+            built_rows = snapshot.built.rows if snapshot.built else 0
+            tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
+        if needs_merge(built_rows, tail_rows):
             self._publish(self.fusion)
 
-    def _prepare_merge(self) -> Callable[[Stopped], BuiltIndex] | None:
+    def _prepare_background_build(self) -> Callable[[ShouldStop], BuiltVectorIndex] | None:
         """What builds the index anew of all there is now, if some of it waits beside it."""
         with self.catalog.snapshot() as snapshot:
-            waiting = sum(segment.rows for segment in snapshot.tail)
-            held = snapshot.built.rows if snapshot.built else 0
-        bound = self.catalog.identity()
-        if bound is None or not waiting or held + waiting <= ALWAYS_MERGED:
+            tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
+            built_rows = snapshot.built.rows if snapshot.built else 0
+        identity = self.catalog.identity()
+        if identity is None or not tail_rows or built_rows + tail_rows <= REBUILD_BELOW:
             return None
-        segments, left_out = self.catalog.segments(), self.catalog.superseded()
-        return self.builder.prepared(segments, self.fusion, bound, left_out)
+        segments, excluded = self.catalog.segments(), self.catalog.superseded_ids()
+        return self.builder.prepare(segments, self.fusion, identity, excluded)
 
     def reindex(
         self,
@@ -141,7 +141,7 @@ class Indexer:
         vector_index: str,
         goals: SearchGoals,
         *,
-        encode_again: bool = False,
+        allow_reencode: bool = False,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> ReindexReport:
         """Fuse stored vectors otherwise and build the vector index anew; readers see it at once.
@@ -150,40 +150,44 @@ class Indexer:
             fusion: The new one.
             vector_index: See `Identity.vector_index`.
             goals: What searches shall be like.
-            encode_again: Decode and encode every picture, if the fusion needs what is not stored.
+            allow_reencode: Decode and encode every picture, if the fusion needs what is not stored.
             progress: Called often.
 
         Raises:
             UsageError: The fusion needs what is not stored, and ``encode_again`` is not set.
             StateError: There is nothing to fuse.
         """
-        began = time.monotonic()
-        bound = bound_identity(self.catalog)
+        started_at = time.monotonic()
+        current_identity = require_identity(self.catalog)
         if not self.catalog.segments():
-            raise no_pictures()
+            raise empty_index_error()
         failed: list[FailedFile] = []
-        lacking = fusion.needs_parts and bound.fusion.name != fusion.spec.name
-        if lacking and not encode_again:
+        must_reencode = (
+            fusion.needs_token_vectors and current_identity.fusion.name != fusion.spec.name
+        )
+        if must_reencode and not allow_reencode:
             raise UsageError(
                 f"The fusion {fusion.spec.name!r} looks at parts of pictures and words of texts,"
                 " which an index does not keep.",
                 "Add --reencode: every picture is then read once more.",
             )
         self.layout.remove_orphans(self.catalog.referenced_files())
-        if lacking:
+        if must_reencode:
             failed = self._reencode_all(fusion, progress)
         progress(Progress("build", 0, None))
-        identity = replace(bound, fusion=fusion.spec, vector_index=vector_index, goals=goals)
+        identity = replace(
+            current_identity, fusion=fusion.spec, vector_index=vector_index, goals=goals
+        )
         built = self._publish(fusion, identity)
         with self.catalog.snapshot() as snapshot:
             pictures = snapshot.pictures
         return ReindexReport(
             pictures,
             fusion.spec,
-            built.spec_name,
-            lacking,
+            built.plugin_name,
+            must_reencode,
             tuple(failed),
-            time.monotonic() - began,
+            time.monotonic() - started_at,
             built.settings,
         )
 
@@ -205,8 +209,8 @@ class Indexer:
         Raises:
             StateError: There are no pictures, or some cannot be read.
         """
-        began = time.monotonic()
-        bound = bound_identity(self.catalog)
+        started_at = time.monotonic()
+        current_identity = require_identity(self.catalog)
         self.layout.remove_orphans(self.catalog.referenced_files())
         encode = self._shard_encoder(self.fusion)
         failed = stage_encodings(self.catalog, encode, self.encoder.spec, progress)
@@ -219,14 +223,14 @@ class Indexer:
                 " not mounted, or add --drop-unreadable to go on without them.",
             )
         progress(Progress("build", 0, None))
-        identity = replace(bound, encoder=self.encoder.spec, fusion=self.fusion.spec)
-        adopt_staged(
+        identity = replace(current_identity, encoder=self.encoder.spec, fusion=self.fusion.spec)
+        commit_staged(
             self.layout,
             self.catalog,
             self.fusion,
             self.builder,
             identity,
-            {number: file.reason for number, file in failed.items()},
+            {image_id: file.reason for image_id, file in failed.items()},
         )
         with self.catalog.snapshot() as snapshot:
             pictures = snapshot.pictures
@@ -234,22 +238,22 @@ class Indexer:
         return ReindexReport(
             pictures,
             self.fusion.spec,
-            built.spec_name if built else bound.vector_index,
+            built.plugin_name if built else current_identity.vector_index,
             reencoded=True,
             failed=tuple(failed.values()),
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - started_at,
         )
 
-    def encode_again(self, pages: Iterable[Sequence[StoredPicture]]) -> list[FailedFile]:
+    def reencode_pages(self, pages: Iterable[Sequence[StoredPicture]]) -> list[FailedFile]:
         """Make the vectors of pictures anew; each page is committed. See `reencode`."""
         return reencode(self.catalog, self._shard_encoder(self.fusion), pages)
 
-    def _publish(self, fusion: Fusion, identity: Identity | None = None) -> BuiltIndex:
-        bound = identity or self.catalog.identity()
-        if bound is None:
+    def _publish(self, fusion: Fusion, identity: Identity | None = None) -> BuiltVectorIndex:
+        build_identity = identity or self.catalog.identity()
+        if build_identity is None:
             raise ValueError("an index without an identity has nothing to build from")
         built = self.builder.build(
-            self.catalog.segments(), fusion, bound, self.catalog.superseded()
+            self.catalog.segments(), fusion, build_identity, self.catalog.superseded_ids()
         )
         self.catalog.publish(built, identity)
         return built
@@ -259,33 +263,33 @@ class Indexer:
     ) -> ShardEncoder:
         texts = TextEncoder(self.encoder, fusion, self.sources)
         return ShardEncoder(
-            self.layout, self.encoder, texts, self.decode, self.make_decoder, on_encoded
+            self.layout, self.encoder, texts, self.decode_executor, self.make_decoder, on_encoded
         )
 
-    def _retell(self) -> int:
+    def _refresh_text_vectors(self) -> int:
         """Renew the vectors of texts that have changed; returns of how many pictures."""
         count = 0
-        if self.fusion.needs_parts:
+        if self.fusion.needs_token_vectors:
             encode = self._shard_encoder(self.fusion)
-            while page := self.catalog.retold(PAGE):
+            while page := self.catalog.stale_texts(REENCODE_PAGE_SIZE):
                 if reencode(self.catalog, encode, [page]):
                     break  # Files that cannot be read now: their pictures stay in the page.
                 count += len(page)
         texts = TextEncoder(self.encoder, self.fusion, self.sources)
-        return count + retell(self.layout, self.catalog, texts)
+        return count + refresh_text_vectors(self.layout, self.catalog, texts)
 
     def _reencode_all(
         self, fusion: Fusion, progress: Callable[[Progress], None]
     ) -> list[FailedFile]:
         with self.catalog.snapshot() as snapshot:
             total = snapshot.pictures
-        last = self.catalog.next_numbers()[0]
+        max_id = self.catalog.next_free_ids()[0]
 
         def pages() -> Iterator[list[StoredPicture]]:
             after = done = 0
-            while page := self.catalog.living(after, PAGE):
+            while page := self.catalog.list_live_pictures(after, REENCODE_PAGE_SIZE):
                 # What this run has encoded itself has higher ids.
-                page = [item for item in page if item.id < last]
+                page = [item for item in page if item.id < max_id]
                 if not page:
                     return
                 yield page
@@ -294,12 +298,12 @@ class Indexer:
 
         return reencode(self.catalog, self._shard_encoder(fusion), pages())
 
-    def _bind(self) -> None:
-        bound = self.catalog.identity()
+    def _ensure_identity(self) -> None:
+        current_identity = self.catalog.identity()
         identity = Identity(self.encoder.spec, self.fusion.spec, self.vector_index, self.sources)
-        if bound is None:
-            self.catalog.bind(identity)
+        if current_identity is None:
+            self.catalog.set_identity(identity)
             return
-        check_encoder(bound, self.encoder)
-        if bound.texts != self.sources:
-            self.catalog.bind(replace(bound, texts=self.sources))
+        check_encoder(current_identity, self.encoder)
+        if current_identity.texts != self.sources:
+            self.catalog.set_identity(replace(current_identity, texts=self.sources))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.records import FailedFile, ShardCommit, StoredPicture
-from mmsearch.indexing.encode import Shard, ShardEncoder, content_again
+from mmsearch.indexing.encode import Shard, ShardEncoder, reencode_task
 
 
 def reencode(
@@ -25,8 +25,8 @@ def reencode(
     """
     failed = []
     for page in pages:
-        first_id, number = catalog.next_numbers()
-        contents = tuple(replace(content_again(item), replaces=item.id) for item in page)
+        first_id, number = catalog.next_free_ids()
+        contents = tuple(replace(reencode_task(item), replaces=item.id) for item in page)
         encoded = encode(Shard(number, first_id, contents))
         paths = {item.digest: item.path for item in page}
         failed += [

@@ -11,17 +11,17 @@ from mmsearch.core.records import EncodedPicture, ShardCommit
 from mmsearch.indexing.staging import gather_vectors
 from mmsearch.indexing.text_encoder import TextEncoder
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentFacts
+from mmsearch.storage.segment_metadata import SegmentMetadata
 from mmsearch.storage.segments import SegmentVectors, write_segment
 
-AT_ONCE = 512
+PAGE_SIZE = 512
 
 
-def retell(
+def refresh_text_vectors(
     layout: IndexLayout,
     catalog: Catalog,
     texts: TextEncoder,
-    on_retold: Callable[[int], None] = lambda count: None,
+    on_updated: Callable[[int], None] = lambda count: None,
 ) -> int:
     """Bring the vectors of all texts up to date; each step is committed.
 
@@ -29,20 +29,20 @@ def retell(
         layout: The index.
         catalog: Open for writing.
         texts: With the index's own encoder and sources.
-        on_retold: Receives the number of pictures done by each step.
+        on_updated: Receives the number of pictures done by each step.
 
     Returns:
         How many pictures got new vectors.
     """
     count = 0
-    while retold := catalog.retold(AT_ONCE):
-        first_id, number = catalog.next_numbers()
+    while stale_texts := catalog.stale_texts(PAGE_SIZE):
+        first_id, number = catalog.next_free_ids()
         segments = {segment.number: segment for segment in catalog.segments()}
-        images = gather_vectors(layout, segments, retold).images
+        images = gather_vectors(layout, segments, stale_texts).images
         vectors = SegmentVectors(
-            np.arange(first_id, first_id + len(retold), dtype=np.int64),
+            np.arange(first_id, first_id + len(stale_texts), dtype=np.int64),
             images,
-            texts.encode([item.picture.texts for item in retold], images),
+            texts.encode([item.picture.texts for item in stale_texts], images),
         )
         pictures = [
             EncodedPicture(
@@ -51,14 +51,14 @@ def retell(
                 item.picture,
                 texts.digest(item.picture.texts),
                 replaces=item.id,
-                texts_stay=True,
+                keep_texts=True,
             )
-            for row, item in enumerate(retold)
+            for row, item in enumerate(stale_texts)
         ]
-        facts = SegmentFacts(texts.encoder, pictures)
-        segment = write_segment(layout, number, vectors, facts)
+        metadata = SegmentMetadata(texts.encoder_spec, pictures)
+        segment = write_segment(layout, number, vectors, metadata)
         root = catalog.roots()[0]
         catalog.commit_shard(ShardCommit(root.id, 0, segment, pictures))
-        count += len(retold)
-        on_retold(len(retold))
+        count += len(stale_texts)
+        on_updated(len(stale_texts))
     return count

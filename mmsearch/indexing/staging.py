@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from mmsearch.core.catalog import Catalog
-from mmsearch.core.compatibility import bound_identity
+from mmsearch.core.compatibility import require_identity
 from mmsearch.core.errors import StateError
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import EncodedPicture, FailedFile, Identity, Segment, StoredPicture
@@ -21,12 +21,12 @@ from mmsearch.core.reports import CompactReport
 from mmsearch.core.requests import Progress
 from mmsearch.core.types import EncoderSpec
 from mmsearch.indexing.build import IndexBuilder
-from mmsearch.indexing.encode import PAGE, Shard, ShardEncoder, content_again
+from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, Shard, ShardEncoder, reencode_task
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentFacts
+from mmsearch.storage.segment_metadata import SegmentMetadata
 from mmsearch.storage.segments import SegmentVectors, read_segment, write_segment
 
-MERGED_ROWS = 65_536
+COMPACTED_SEGMENT_ROWS = 65_536
 """Rows of a segment that compaction writes: 200 MB of 512 columns in memory."""
 
 
@@ -46,16 +46,16 @@ def stage_encodings(
     with catalog.snapshot() as snapshot:
         total = snapshot.pictures
     if catalog.staged_encoder() != encoder.fingerprint:
-        catalog.unstage()
-    done = sum(segment.rows for segment in catalog.staged())
+        catalog.discard_staged()
+    done = sum(segment.rows for segment in catalog.list_staged_segments())
     failed: dict[int, FailedFile] = {}
     after = 0
-    while page := catalog.unstaged(after, PAGE):
-        _, number = catalog.next_numbers()
-        contents = tuple(replace(content_again(item), id=item.id) for item in page)
+    while page := catalog.list_unstaged_pictures(after, REENCODE_PAGE_SIZE):
+        _, number = catalog.next_free_ids()
+        contents = tuple(replace(reencode_task(item), id=item.id) for item in page)
         encoded = encode(Shard(number, 0, contents))
         if encoded.segment is not None:
-            catalog.stage(encoded.segment, encoder, encoded.pictures)
+            catalog.stage_segment(encoded.segment, encoder, encoded.pictures)
         for item in page:
             if item.digest in encoded.failed:
                 reason = encoded.failed[item.digest].reason
@@ -85,56 +85,58 @@ def compact(
         DamagedFileError: A segment is not what the catalog says; nothing is changed.
         StateError: There are no pictures, or a change of the encoder is not finished.
     """
-    began = time.monotonic()
-    bound = bound_identity(catalog)
-    mine = catalog.staged_encoder()
-    if mine not in (None, bound.encoder.fingerprint):
+    started_at = time.monotonic()
+    identity = require_identity(catalog)
+    staged_fingerprint = catalog.staged_encoder()
+    if staged_fingerprint not in (None, identity.encoder.fingerprint):
         raise StateError(
             "A change of the encoder has begun and is not finished.",
             "Finish it with 'mmsearch reindex --model NAME' first.",
         )
-    before, size = catalog.segments(), sum(layout.sizes().values())
+    segments_before, bytes_before = catalog.segments(), sum(layout.bytes_by_part().values())
     layout.remove_orphans(catalog.referenced_files())
     with catalog.snapshot() as snapshot:
-        living = snapshot.pictures
-    dropped = sum(segment.rows for segment in before) - living
-    if dropped or _scattered(before):
-        _merge(layout, catalog, bound.encoder, living, progress)
+        num_live = snapshot.pictures
+    num_deleted = sum(segment.rows for segment in segments_before) - num_live
+    if num_deleted or _has_mergeable_neighbors(segments_before):
+        _merge_segments(layout, catalog, identity.encoder, num_live, progress)
         progress(Progress("build", 0, None))
-        adopt_staged(layout, catalog, fusion, builder, bound, {})
-    catalog.shrink()
+        commit_staged(layout, catalog, fusion, builder, identity, {})
+    catalog.vacuum()
     return CompactReport(
-        dropped,
-        len(before),
+        num_deleted,
+        len(segments_before),
         len(catalog.segments()),
-        size,
-        sum(layout.sizes().values()),
-        time.monotonic() - began,
+        bytes_before,
+        sum(layout.bytes_by_part().values()),
+        time.monotonic() - started_at,
     )
 
 
-def _scattered(segments: Sequence[Segment]) -> bool:
+def _has_mergeable_neighbors(segments: Sequence[Segment]) -> bool:
     """Whether two neighbours would fit into one."""
-    return any(one.rows + other.rows <= MERGED_ROWS for one, other in pairwise(segments))
+    return any(
+        left.rows + right.rows <= COMPACTED_SEGMENT_ROWS for left, right in pairwise(segments)
+    )
 
 
-def _merge(
+def _merge_segments(
     layout: IndexLayout,
     catalog: Catalog,
     encoder: EncoderSpec,
     total: int,
     progress: Callable[[Progress], None],
 ) -> None:
-    by_number = {segment.number: segment for segment in catalog.segments()}
-    done = sum(segment.rows for segment in catalog.staged())
-    while page := catalog.unstaged(0, MERGED_ROWS):
-        vectors = gather_vectors(layout, by_number, page)
+    segments_by_number = {segment.number: segment for segment in catalog.segments()}
+    done = sum(segment.rows for segment in catalog.list_staged_segments())
+    while page := catalog.list_unstaged_pictures(0, COMPACTED_SEGMENT_ROWS):
+        vectors = gather_vectors(layout, segments_by_number, page)
         pictures = [
             EncodedPicture(item.id, item.digest, item.picture, item.texts_digest) for item in page
         ]
-        _, number = catalog.next_numbers()
-        segment = write_segment(layout, number, vectors, SegmentFacts(encoder, pictures))
-        catalog.stage(segment, encoder, pictures)
+        _, number = catalog.next_free_ids()
+        segment = write_segment(layout, number, vectors, SegmentMetadata(encoder, pictures))
+        catalog.stage_segment(segment, encoder, pictures)
         done += len(page)
         progress(Progress("merge", done, total))
 
@@ -149,15 +151,15 @@ def gather_vectors(
     """
     images: dict[int, np.ndarray] = {}
     texts = {}
-    wanted: dict[int, list[int]] = {}
+    ids_by_segment: dict[int, list[int]] = {}
     for item in pictures:
-        wanted.setdefault(item.segment, []).append(item.id)
-    for number, ids in sorted(wanted.items()):
-        held = read_segment(layout, segments[number])
-        rows = {picture: row for row, picture in enumerate(held.ids.tolist())}
+        ids_by_segment.setdefault(item.segment, []).append(item.id)
+    for number, ids in sorted(ids_by_segment.items()):
+        stored = read_segment(layout, segments[number])
+        rows = {picture: row for row, picture in enumerate(stored.ids.tolist())}
         for picture in ids:
-            images[picture] = held.images[rows[picture]]
-            texts[picture] = held.texts[rows[picture]]
+            images[picture] = stored.images[rows[picture]]
+            texts[picture] = stored.texts[rows[picture]]
     return SegmentVectors(
         np.array([item.id for item in pictures], dtype=np.int64),
         np.stack([images[item.id] for item in pictures]),
@@ -165,7 +167,7 @@ def gather_vectors(
     )
 
 
-def adopt_staged(
+def commit_staged(
     layout: IndexLayout,
     catalog: Catalog,
     fusion: Fusion,
@@ -174,9 +176,9 @@ def adopt_staged(
     unreadable: Mapping[int, str],
 ) -> None:
     """Build the vector index of what is staged, and make both what readers see."""
-    staged = catalog.staged()
+    staged = catalog.list_staged_segments()
     built = None
     if staged:
-        built = builder.build(staged, fusion, identity, catalog.superseded())
-    catalog.adopt(built, identity, unreadable)
+        built = builder.build(staged, fusion, identity, catalog.superseded_ids())
+    catalog.activate_staged(built, identity, unreadable)
     layout.remove_orphans(catalog.referenced_files())

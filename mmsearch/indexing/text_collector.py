@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mmsearch.core.records import FoundTexts, SeenFile, TableTexts
-from mmsearch.core.texts import searched_sources
+from mmsearch.core.records import CaptionTableTexts, CollectedTexts, ScannedFile
+from mmsearch.core.texts import full_text_sources
 from mmsearch.core.types import Text, TextSource
 
-VERSION = 1
+COLLECTOR_VERSION = 1
 """Of the code that finds texts: raised when it finds others, so that they are looked for again."""
 
 
@@ -29,67 +29,74 @@ class CaptionTable:
 
 
 @dataclass(frozen=True)
-class FileTexts:
+class TextCollector:
     """Finds the texts of files, and tells when they must be looked for again.
 
     Attributes:
         sources: Where texts that get a vector come from.
-        gather: Root folder and file -> what lies around the file.
+        read_file_texts: Root folder and file -> what lies around the file.
         captions: The table of this run, if there is one.
-        captioned: Paths, relative to their root, of files for which captions of that table are
+        captioned_paths: Paths, relative to their root, of files for which captions of that table are
             stored already.
     """
 
     sources: Sequence[TextSource]
-    gather: Callable[[bytes, SeenFile], FoundTexts]
+    read_file_texts: Callable[[bytes, ScannedFile], CollectedTexts]
     captions: CaptionTable | None = None
-    captioned: frozenset[bytes] = frozenset()
-    _kept: frozenset[TextSource] = field(init=False)
+    captioned_paths: frozenset[bytes] = frozenset()
+    _searched_sources: frozenset[TextSource] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_kept", searched_sources(self.sources))
+        object.__setattr__(self, "_searched_sources", full_text_sources(self.sources))
 
     @property
-    def choice(self) -> bytes:
+    def config_key(self) -> bytes:
         """Changes when texts must be looked for again though no file has changed."""
-        return repr((VERSION, sorted(self._kept))).encode()
+        return repr((COLLECTOR_VERSION, sorted(self._searched_sources))).encode()
 
-    def find(self, root: bytes, file: SeenFile) -> FoundTexts:
+    def collect(self, root: bytes, file: ScannedFile) -> CollectedTexts:
         """The texts of one file but for the table's; safe to call from several threads."""
-        if not self._kept:
-            return FoundTexts()
-        if TextSource.SIDECAR not in self._kept:
+        if not self._searched_sources:
+            return CollectedTexts()
+        if TextSource.SIDECAR not in self._searched_sources:
             file = replace(file, sidecars=())
-        found = self.gather(root, file)
-        return replace(found, texts=tuple(t for t in found.texts if t.source in self._kept))
+        collected = self.read_file_texts(root, file)
+        return replace(
+            collected, texts=tuple(t for t in collected.texts if t.source in self._searched_sources)
+        )
 
-    def table(self, file: SeenFile, below: bytes) -> TableTexts | None:
+    def table_texts(self, file: ScannedFile, subfolder: bytes) -> CaptionTableTexts | None:
         """What the table says; None leaves what tables said before.
 
         Args:
             file: Its path is relative to its root.
-            below: The folder that is indexed, relative to the root too.
+            subfolder: The folder that is indexed, relative to the root too.
         """
-        if TextSource.TABLE not in self._kept:
-            return TableTexts(None)
+        if TextSource.TABLE not in self._searched_sources:
+            return CaptionTableTexts(None)
         if self.captions is None:
             return None
-        captions = self.captions.captions.get(self._in_folder(file.path, below), ())
-        return TableTexts(self.captions.path, captions)
+        captions = self.captions.captions.get(self._relative_to_folder(file.path, subfolder), ())
+        return CaptionTableTexts(self.captions.path, captions)
 
-    def key(self, file: SeenFile) -> bytes:
+    def key(self, file: ScannedFile) -> bytes:
         """16 bytes that change when the texts around a file may have."""
-        around = [[s.path.hex(), s.size, s.mtime_ns] for s in file.sidecars]
-        facts = [VERSION, sorted(self._kept), file.path.hex(), around]
-        return hashlib.sha256(json.dumps(facts).encode()).digest()[:16]
+        sidecar_stats = [[s.path.hex(), s.size, s.mtime_ns] for s in file.sidecars]
+        fingerprint = [
+            COLLECTOR_VERSION,
+            sorted(self._searched_sources),
+            file.path.hex(),
+            sidecar_stats,
+        ]
+        return hashlib.sha256(json.dumps(fingerprint).encode()).digest()[:16]
 
-    def expected_key(self, file: SeenFile, below: bytes) -> bytes:
+    def expected_texts_key(self, file: ScannedFile, subfolder: bytes) -> bytes:
         """As `key`, but like no key of a file of which the table of this run speaks, or spoke."""
         if self.captions is None:
             return self.key(file)
-        told = self._in_folder(file.path, below) in self.captions.captions
-        return b"" if told or file.path in self.captioned else self.key(file)
+        in_table = self._relative_to_folder(file.path, subfolder) in self.captions.captions
+        return b"" if in_table or file.path in self.captioned_paths else self.key(file)
 
     @staticmethod
-    def _in_folder(path: bytes, below: bytes) -> bytes:
-        return path[len(below) + 1 :] if below else path
+    def _relative_to_folder(path: bytes, subfolder: bytes) -> bytes:
+        return path[len(subfolder) + 1 :] if subfolder else path

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmsearch.core.protocols import Encoder, Fusion
-from mmsearch.core.texts import encoded_texts, texts_digest
+from mmsearch.core.texts import select_encoded_texts, texts_digest
 from mmsearch.core.types import (
-    ATTENDED,
+    CROSS_ATTENTION,
     EncoderSpec,
-    Kind,
-    Prepared,
+    InputKind,
+    ModelInput,
     Text,
     TextSource,
     TextVectors,
     Vectors,
 )
-from mmsearch.core.vectors import encode_tokens
+from mmsearch.core.vectors import encode_model_inputs
 
 
 class TextEncoder:
@@ -36,49 +36,55 @@ class TextEncoder:
         self._sources = sources
 
     @property
-    def encoder(self) -> EncoderSpec:
+    def encoder_spec(self) -> EncoderSpec:
         """What makes the vectors."""
         return self._encoder.spec
 
-    def chosen(self, texts: Sequence[Text]) -> tuple[Text, ...]:
+    def select(self, texts: Sequence[Text]) -> tuple[Text, ...]:
         """The texts of a picture that get a vector."""
-        return encoded_texts(texts, self._sources)
+        return select_encoded_texts(texts, self._sources)
 
     def digest(self, texts: Sequence[Text]) -> bytes:
         """Of those of a picture's texts that get a vector."""
-        return texts_digest(self.chosen(texts))
+        return texts_digest(self.select(texts))
 
     def encode(
         self,
-        told: Sequence[Sequence[Text]],
+        texts_per_image: Sequence[Sequence[Text]],
         images: Vectors,
-        prepared: Sequence[Prepared] | None = None,
+        image_inputs: Sequence[ModelInput] | None = None,
     ) -> list[TextVectors]:
         """Texts of n pictures -> their vectors.
 
         Args:
-            told: All texts of each picture.
+            texts_per_image: All texts of each picture.
             images: (n, dim).
-            prepared: The pictures as the encoder takes them; without them nothing attends.
+            image_inputs: The pictures as the encoder takes them; without them nothing attends.
         """
-        chosen = [self.chosen(texts) for texts in told]
-        tokens = [self._encoder.prepare(Kind.TEXT, text.text) for texts in chosen for text in texts]
-        vectors = encode_tokens(self._encoder, tokens)
+        chosen = [self.select(texts) for texts in texts_per_image]
+        text_inputs = [
+            self._encoder.prepare(InputKind.TEXT, text.text) for texts in chosen for text in texts
+        ]
+        vectors = encode_model_inputs(self._encoder, text_inputs)
         encoded = []
-        place = 0
+        offset = 0
         for row, texts in enumerate(chosen):
-            span = slice(place, place + len(texts))
-            own = TextVectors(tuple(text.kind for text in texts), vectors[span])
-            if texts and prepared is not None and self._fusion.needs_parts:
-                own = self._attended(own, prepared[row], tokens[span])
-            encoded.append(own)
-            place += len(texts)
+            span = slice(offset, offset + len(texts))
+            text_vectors = TextVectors(tuple(text.kind for text in texts), vectors[span])
+            if texts and image_inputs is not None and self._fusion.needs_token_vectors:
+                text_vectors = self._add_cross_attention(
+                    text_vectors, image_inputs[row], text_inputs[span]
+                )
+            encoded.append(text_vectors)
+            offset += len(texts)
         return encoded
 
-    def _attended(
-        self, own: TextVectors, picture: Prepared, tokens: Sequence[Prepared]
+    def _add_cross_attention(
+        self, text_vectors: TextVectors, picture: ModelInput, text_inputs: Sequence[ModelInput]
     ) -> TextVectors:
-        (patches,) = self._encoder.parts(Kind.IMAGE, [picture])
-        words = np.concatenate(self._encoder.parts(Kind.TEXT, tokens))
-        joint = self._fusion.attend(patches, words)
-        return TextVectors((*own.kinds, ATTENDED), np.concatenate([own.vectors, joint]))
+        (patches,) = self._encoder.token_vectors(InputKind.IMAGE, [picture])
+        words = np.concatenate(self._encoder.token_vectors(InputKind.TEXT, text_inputs))
+        attended = self._fusion.cross_attend(patches, words)
+        return TextVectors(
+            (*text_vectors.kinds, CROSS_ATTENTION), np.concatenate([text_vectors.vectors, attended])
+        )

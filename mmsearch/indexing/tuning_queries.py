@@ -15,54 +15,56 @@ import numpy as np
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.types import Kind, TextSource, Vectors
-from mmsearch.core.vectors import encode_tokens
+from mmsearch.core.types import InputKind, TextSource, Vectors
+from mmsearch.core.vectors import encode_model_inputs
 
-WANTED = 3072
+NUM_TUNING_QUERIES = 3072
 """Texts: 1024 of them choose and measure, the others teach (`vector_indexes._tuning`)."""
 
-LONGEST = 200
+MAX_CAPTION_CHARS = 200
 """Characters of a caption that are used: queries are short."""
 
-PAGE = 64
+PAGE_SIZE = 64
 
 
-def phrases(count: int) -> list[str]:
+def synthetic_queries(count: int) -> list[str]:
     """So many different descriptions, the same ones in every call."""
-    words = tomllib.loads(resources.files(__package__).joinpath("asked_words.toml").read_text())
-    shapes = words.pop("shapes")
+    vocabulary = tomllib.loads(
+        resources.files(__package__).joinpath("asked_words.toml").read_text()
+    )
+    templates = vocabulary.pop("shapes")
     random = np.random.default_rng(20)
-    made: dict[str, None] = {}
-    while len(made) < count:
-        chosen = {kind: random.choice(known) for kind, known in words.items()}
-        shape = random.choice(shapes)
-        made[shape.format(**chosen, other=random.choice(words["things"]))] = None
-    return list(made)
+    queries: dict[str, None] = {}
+    while len(queries) < count:
+        values = {kind: random.choice(terms) for kind, terms in vocabulary.items()}
+        template = random.choice(templates)
+        queries[template.format(**values, other=random.choice(vocabulary["things"]))] = None
+    return list(queries)
 
 
-def asked_texts(catalog: Catalog) -> list[str]:
+def sample_tuning_queries(catalog: Catalog) -> list[str]:
     """Captions from all over an index, and phrases, in turns."""
-    captions = list(_captions(catalog, WANTED // 2))
-    made = phrases(WANTED - len(captions))
-    order = np.random.default_rng(21).permutation(WANTED)
-    both = captions + made
-    return [both[place] for place in order]
+    captions = list(_sample_captions(catalog, NUM_TUNING_QUERIES // 2))
+    queries = synthetic_queries(NUM_TUNING_QUERIES - len(captions))
+    order = np.random.default_rng(21).permutation(NUM_TUNING_QUERIES)
+    candidates = captions + queries
+    return [candidates[position] for position in order]
 
 
-def encode_asked(encoder: Encoder, texts: list[str]) -> Vectors:
+def encode_queries(encoder: Encoder, texts: list[str]) -> Vectors:
     """(n, dim)."""
-    return encode_tokens(encoder, [encoder.prepare(Kind.TEXT, text) for text in texts])
+    return encode_model_inputs(encoder, [encoder.prepare(InputKind.TEXT, text) for text in texts])
 
 
-def _captions(catalog: Catalog, most: int) -> Iterator[str]:
+def _sample_captions(catalog: Catalog, limit: int) -> Iterator[str]:
     """At most one of a picture, from pages that are spread over the index."""
-    last = catalog.next_numbers()[0]
-    pages = max(1, most // PAGE)
+    max_id = catalog.next_free_ids()[0]
+    pages = max(1, limit // PAGE_SIZE)
     seen: set[str] = set()
-    for after in np.unique(np.linspace(0, last, pages, endpoint=False).astype(int)).tolist():
-        for picture in catalog.living(after, PAGE):
-            told = [t.text for t in picture.picture.texts if t.source != TextSource.FILENAME]
-            text = min(told, key=len, default="").strip()[:LONGEST]
-            if text and text not in seen and len(seen) < most:
+    for after in np.unique(np.linspace(0, max_id, pages, endpoint=False).astype(int)).tolist():
+        for picture in catalog.list_live_pictures(after, PAGE_SIZE):
+            texts = [t.text for t in picture.picture.texts if t.source != TextSource.FILENAME]
+            text = min(texts, key=len, default="").strip()[:MAX_CAPTION_CHARS]
+            if text and text not in seen and len(seen) < limit:
                 seen.add(text)
                 yield text

@@ -8,7 +8,7 @@ from mmsearch.client import RemoteHit
 from mmsearch.core.display import display_path
 from mmsearch.core.requests import Hit
 
-FACTS = (
+METADATA_FIELDS = (
     "id",
     "rank",
     "score",
@@ -27,11 +27,11 @@ FACTS = (
 )
 """Members of a hit that become metadata as they are."""
 
-TELLING = ("title", "description", "caption")
+DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption")
 """Kinds of texts that tell what a picture shows."""
 
 
-def facts_of(hit: Hit | RemoteHit, url: str = "") -> dict[str, Any]:
+def hit_metadata(hit: Hit | RemoteHit, url: str = "") -> dict[str, Any]:
     """The members of a hit as JSON knows them.
 
     Args:
@@ -39,23 +39,23 @@ def facts_of(hit: Hit | RemoteHit, url: str = "") -> dict[str, Any]:
         url: The server's.
 
     Returns:
-        `FACTS`, ``band``, ``path``, the words of its ``texts`` and of the one that ``matched``;
+        `METADATA_FIELDS`, ``band``, ``path``, the words of its ``texts`` and of the one that ``matched``;
         from a server also the URLs ``original`` and ``thumbnail``.
     """
     matched = hit.matched
-    facts: dict[str, Any] = {name: getattr(hit, name) for name in FACTS}
-    facts |= {
+    metadata: dict[str, Any] = {name: getattr(hit, name) for name in METADATA_FIELDS}
+    metadata |= {
         "band": str(hit.band),
         "path": display_path(hit.path),
         "texts": [text.text for text in hit.texts],
         "matched": None if matched is None else matched.text,
     }
     if isinstance(hit, RemoteHit):
-        facts |= {name: f"{url}{hit.links[name]}" for name in ("original", "thumbnail")}
-    return facts
+        metadata |= {name: f"{url}{hit.links[name]}" for name in ("original", "thumbnail")}
+    return metadata
 
 
-def told_by(hit: Hit | RemoteHit) -> str:
+def hit_text(hit: Hit | RemoteHit) -> str:
     """What is written of a picture, whatever was asked; without anything, its path."""
-    told = dict.fromkeys(text.text for text in hit.texts if text.kind in TELLING)
-    return "\n".join(told) or display_path(hit.path)
+    texts = dict.fromkeys(text.text for text in hit.texts if text.kind in DESCRIPTIVE_TEXT_KINDS)
+    return "\n".join(texts) or display_path(hit.path)

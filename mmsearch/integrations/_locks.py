@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from weakref import WeakKeyDictionary
 
-_turns: WeakKeyDictionary[object, threading.Lock] = WeakKeyDictionary()
-_turns_lock = threading.Lock()
+_locks: WeakKeyDictionary[object, threading.Lock] = WeakKeyDictionary()
+_locks_guard = threading.Lock()
 
 
-def turn_of(index: object) -> threading.Lock:
+def index_lock(index: object) -> threading.Lock:
     """Held by who asks an index.
 
     It belongs to the index, for many retrievers may share one.
     """
-    with _turns_lock:
-        return _turns.setdefault(index, threading.Lock())
+    with _locks_guard:
+        return _locks.setdefault(index, threading.Lock())

@@ -19,10 +19,10 @@ from pydantic import ConfigDict, ValidationError, model_validator
 from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.requests import Hit
-from mmsearch.core.validation import validation_sentences
-from mmsearch.integrations._batching import literally, query_of
-from mmsearch.integrations._formatting import facts_of, told_by
-from mmsearch.integrations._locks import turn_of
+from mmsearch.core.validation import format_validation_errors
+from mmsearch.integrations._batching import build_query, escape_query
+from mmsearch.integrations._formatting import hit_metadata, hit_text
+from mmsearch.integrations._locks import index_lock
 from mmsearch.integrations._options import check_options, check_source, check_text
 
 try:
@@ -40,7 +40,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 
-PER_CALL = ("k", "filters", "mode", "min_score", "min_confidence", "literal")
+CALL_OPTIONS = ("k", "filters", "mode", "min_score", "min_confidence", "literal")
 """What a call may change: ``retriever.invoke("a red car", k=3)``."""
 
 
@@ -83,8 +83,8 @@ class MMSearchRetriever(BaseRetriever):
             super().__init__(**arguments)
         except ValidationError as error:
             raise UsageError(
-                f"{validation_sentences(error.errors())}.",
-                f"A retriever takes {', '.join(('source', *PER_CALL))}.",
+                f"{format_validation_errors(error.errors())}.",
+                f"A retriever takes {', '.join(('source', *CALL_OPTIONS))}.",
             ) from error
 
     @model_validator(mode="after")
@@ -94,33 +94,33 @@ class MMSearchRetriever(BaseRetriever):
         return self
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **changes: Any
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
-        return self._changed(changes)._search(query)  # noqa: SLF001 - of this class
+        return self._with_overrides(overrides)._search(query)  # noqa: SLF001 - of this class
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **changes: Any
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
-        return await self._changed(changes)._asearch(query)  # noqa: SLF001 - of this class
+        return await self._with_overrides(overrides)._asearch(query)  # noqa: SLF001 - of this class
 
-    def _changed(self, changes: Mapping[str, Any]) -> Self:
+    def _with_overrides(self, overrides: Mapping[str, Any]) -> Self:
         """Return the retriever with other options, for one call."""
         # LangChain's own argument comes along.
-        given = {name: value for name, value in changes.items() if name != "verbose"}
-        if not given:
+        options = {name: value for name, value in overrides.items() if name != "verbose"}
+        if not options:
             return self
-        unknown = sorted(given.keys() - set(PER_CALL))
+        unknown = sorted(options.keys() - set(CALL_OPTIONS))
         if unknown:
             raise UsageError(
                 f"A call of the retriever takes no {', '.join(unknown)}.",
-                f"It takes {', '.join(PER_CALL)}.",
+                f"It takes {', '.join(CALL_OPTIONS)}.",
             )
-        own = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self)(**own | given)
+        current = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**current | options)
 
     async def _asearch(self, query: str) -> list[Document]:
         if isinstance(self.source, AsyncClient):
-            return self._documents(await self._ask(self.source, query))
+            return self._to_documents(await self._search_remote(self.source, query))
         return await run_in_executor(None, self._search, query)
 
     def _search(self, query: str) -> list[Document]:
@@ -129,24 +129,27 @@ class MMSearchRetriever(BaseRetriever):
                 "An AsyncClient cannot be waited for.", "Call ainvoke(), or give a Client."
             )
         if isinstance(self.source, Client):
-            return self._documents(self._ask(self.source, query))
-        asked = query_of(
-            self._line(query),
+            return self._to_documents(self._search_remote(self.source, query))
+        parsed_query = build_query(
+            self._query_text(query),
             filters=self.filters,
             mode=self.mode,
-            instead="Ask the index itself: index.similar(FILE).",
+            hint="Ask the index itself: index.similar(FILE).",
         )
-        with turn_of(self.source):
-            return self._documents(
+        with index_lock(self.source):
+            return self._to_documents(
                 self.source.search(
-                    asked, self.k, min_score=self.min_score, min_confidence=self.min_confidence
+                    parsed_query,
+                    self.k,
+                    min_score=self.min_score,
+                    min_confidence=self.min_confidence,
                 )
             )
 
-    def _ask(self, client: Client | AsyncClient, query: str) -> Any:
+    def _search_remote(self, client: Client | AsyncClient, query: str) -> Any:
         """The hits, or what is awaited for them."""
         return client.search(
-            self._line(query),
+            self._query_text(query),
             self.k,
             filters=self.filters,
             mode=self.mode,
@@ -154,21 +157,21 @@ class MMSearchRetriever(BaseRetriever):
             min_confidence=self.min_confidence,
         )
 
-    def _line(self, query: str) -> str:
+    def _query_text(self, query: str) -> str:
         check_text(query)
-        return literally([query]) if self.literal else query
+        return escape_query([query]) if self.literal else query
 
-    def _documents(self, hits: Sequence[Hit | RemoteHit]) -> list[Document]:
+    def _to_documents(self, hits: Sequence[Hit | RemoteHit]) -> list[Document]:
         url = getattr(self.source, "url", "")
-        return [document_of(hit, url) for hit in hits]
+        return [to_document(hit, url) for hit in hits]
 
 
-def document_of(hit: Hit | RemoteHit, url: str = "") -> Document:
+def to_document(hit: Hit | RemoteHit, url: str = "") -> Document:
     """A hit as a document.
 
     Args:
         hit: Of an index or of a server.
         url: The server's.
     """
-    content = told_by(hit) if hit.matched is None else hit.matched.text
-    return Document(id=str(hit.id), page_content=content, metadata=facts_of(hit, url))
+    content = hit_text(hit) if hit.matched is None else hit.matched.text
+    return Document(id=str(hit.id), page_content=content, metadata=hit_metadata(hit, url))

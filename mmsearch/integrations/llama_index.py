@@ -23,9 +23,9 @@ from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.queries import Filters
 from mmsearch.core.requests import Hit
-from mmsearch.integrations._batching import literally, query_of
-from mmsearch.integrations._formatting import facts_of, told_by
-from mmsearch.integrations._locks import turn_of
+from mmsearch.integrations._batching import build_query, escape_query
+from mmsearch.integrations._formatting import hit_metadata, hit_text
+from mmsearch.integrations._locks import index_lock
 from mmsearch.integrations._options import check_options, check_source, check_text
 
 try:
@@ -39,7 +39,7 @@ except ModuleNotFoundError as missing:
         "Install it with: pip install 'mmsearch[llamaindex]'",
     ) from missing
 
-SHOWN = ("path", "original", "texts", "taken_at", "camera", "latitude", "longitude")
+LLM_METADATA_KEYS = ("path", "original", "texts", "taken_at", "camera", "latitude", "longitude")
 """Metadata that a language model reads, as far as it is known; all else is for programs."""
 
 
@@ -113,108 +113,112 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
                 "An AsyncClient cannot be waited for.", "Call aretrieve(), or give a Client."
             )
         if isinstance(self.source, Client):
-            return self._nodes(self._ask(self.source, query_bundle))
-        return self._nodes(self._look_up(self.source, query_bundle))
+            return self._to_nodes(self._search_remote(self.source, query_bundle))
+        return self._to_nodes(self._search_local(self.source, query_bundle))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if isinstance(self.source, AsyncClient):
-            return self._nodes(await self._ask(self.source, query_bundle))
+            return self._to_nodes(await self._search_remote(self.source, query_bundle))
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return self.retrieve(_words_of(query_bundle))
+        return self.retrieve(_text_only(query_bundle))
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await self.aretrieve(_words_of(query_bundle))
+        return await self.aretrieve(_text_only(query_bundle))
 
     def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return self.retrieve(_picture_of(query_bundle))
+        return self.retrieve(_picture_only(query_bundle))
 
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await self.aretrieve(_picture_of(query_bundle))
+        return await self.aretrieve(_picture_only(query_bundle))
 
-    def _look_up(self, index: Index, asked: QueryBundle) -> list[Hit]:
-        images = [] if asked.image_path is None else [asked.image_path]
-        query = query_of(
-            self._line(asked),
+    def _search_local(self, index: Index, bundle: QueryBundle) -> list[Hit]:
+        images = [] if bundle.image_path is None else [bundle.image_path]
+        query = build_query(
+            self._query_text(bundle),
             images=images,
             filters=self.filters,
             mode=self.mode,
-            instead="Give a picture as the image_path of a QueryBundle.",
+            hint="Give a picture as the image_path of a QueryBundle.",
         )
-        with turn_of(index):
+        with index_lock(index):
             return index.search(
                 query, self.k, min_score=self.min_score, min_confidence=self.min_confidence
             )
 
-    def _ask(self, client: Client | AsyncClient, asked: QueryBundle) -> Any:
+    def _search_remote(self, client: Client | AsyncClient, bundle: QueryBundle) -> Any:
         """The hits, or what is awaited for them."""
-        more: dict[str, Any] = {
+        options: dict[str, Any] = {
             "filters": self.filters,
             "mode": self.mode,
             "min_score": self.min_score,
             "min_confidence": self.min_confidence,
         }
-        line = self._line(asked)
-        if asked.image_path is None:
-            return client.search(line, self.k, **more)
-        return client.similar(asked.image_path, self.k, query=line, **more)
+        query_text = self._query_text(bundle)
+        if bundle.image_path is None:
+            return client.search(query_text, self.k, **options)
+        return client.similar(bundle.image_path, self.k, query=query_text, **options)
 
-    def _line(self, asked: QueryBundle) -> str:
-        if asked.custom_embedding_strs is not None:
-            return literally(asked.custom_embedding_strs)
-        return literally([asked.query_str]) if self.literal else asked.query_str
+    def _query_text(self, bundle: QueryBundle) -> str:
+        if bundle.custom_embedding_strs is not None:
+            return escape_query(bundle.custom_embedding_strs)
+        return escape_query([bundle.query_str]) if self.literal else bundle.query_str
 
-    def _nodes(self, hits: Sequence[Hit | RemoteHit]) -> list[NodeWithScore]:
+    def _to_nodes(self, hits: Sequence[Hit | RemoteHit]) -> list[NodeWithScore]:
         url = getattr(self.source, "url", "")
-        return [NodeWithScore(node=node_of(hit, url), score=hit.score) for hit in hits]
+        return [NodeWithScore(node=to_node(hit, url), score=hit.score) for hit in hits]
 
 
-def node_of(hit: Hit | RemoteHit, url: str = "") -> ImageNode:
+def to_node(hit: Hit | RemoteHit, url: str = "") -> ImageNode:
     """A hit as a node; its id and its hash are the same whatever was asked.
 
     Args:
         hit: Of an index or of a server.
         url: The server's.
     """
-    facts = facts_of(hit, url)
-    metadata = facts | {"texts": "\n".join(facts["texts"])}
+    hit_fields = hit_metadata(hit, url)
+    metadata = hit_fields | {"texts": "\n".join(hit_fields["texts"])}
     if isinstance(hit, RemoteHit):
-        place = {"image_url": facts["original"]}
+        location = {"image_url": hit_fields["original"]}
         uri = f"{url}{hit.links['self']}"
     else:
-        place = {"image_path": _written(hit.path)}
+        location = {"image_path": _encodable_path(hit.path)}
         uri = hit.path.as_uri()
-    unread = [name for name, value in metadata.items() if name not in SHOWN or value in (None, "")]
+    excluded_keys = [
+        name
+        for name, value in metadata.items()
+        if name not in LLM_METADATA_KEYS or value in (None, "")
+    ]
     return ImageNode(
         id_=str(uuid5(NAMESPACE_URL, uri)),
-        text=told_by(hit),
+        text=hit_text(hit),
         # The blocks of an image node hold its metadata and the picture, but never its text: so the
         # metadata tell what is written, and the text need not say it twice.
         text_template="{metadata_str}",
         image_mimetype=f"image/{hit.format.lower()}" if hit.format else None,
         metadata=metadata,
-        excluded_llm_metadata_keys=unread,
+        excluded_llm_metadata_keys=excluded_keys,
         excluded_embed_metadata_keys=list(metadata),
-        **place,
+        **location,
     )
 
 
-def _check_query(asked: object) -> None:
-    check_text(asked.query_str if isinstance(asked, QueryBundle) else asked)
+def _check_query(bundle: object) -> None:
+    check_text(bundle.query_str if isinstance(bundle, QueryBundle) else bundle)
 
 
-def _words_of(asked: QueryBundle) -> QueryBundle:
-    return replace(asked, image_path=None)
+def _text_only(bundle: QueryBundle) -> QueryBundle:
+    return replace(bundle, image_path=None)
 
 
-def _picture_of(asked: QueryBundle) -> QueryBundle:
-    if asked.image_path is None:
+def _picture_only(bundle: QueryBundle) -> QueryBundle:
+    if bundle.image_path is None:
         raise InvalidQueryError("There is no picture to search by.", "Give the path of one.")
-    return QueryBundle("", image_path=asked.image_path)
+    return QueryBundle("", image_path=bundle.image_path)
 
 
-def _written(path: Path) -> str | None:
+def _encodable_path(path: Path) -> str | None:
     """A path as a text; None for one whose bytes are none, for a node cannot hold it."""
     try:
         str(path).encode()

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from mmsearch.core.errors import IndexLockedError, MMSearchError, SchemaError
-from mmsearch.core.reports import CheckReport, Finding, Verdict, Weight
+from mmsearch.core.reports import CheckReport, Finding, Severity, Verdict
 from mmsearch.core.settings import Settings
 from mmsearch.factories import catalogs
-from mmsearch.factories.encoders import encoder_of
-from mmsearch.factories.plugins import make_fusion, vector_index_plugin
+from mmsearch.factories.encoders import load_index_encoder
+from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.maintenance.checks import (
     check_orphans,
     check_sources,
     check_vectors,
-    finding_of,
-    findings_of,
+    finding_from_error,
+    make_findings,
 )
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
 
 CATALOG = "catalog"
 
-MISSING = "The catalog is missing, though there are vectors."
-LOST_COMMITS = "Commits in its -wal file cannot be read."
-LOST_COMMIT = (
+MISSING_CATALOG_MESSAGE = "The catalog is missing, though there are vectors."
+LOST_COMMITS_MESSAGE = "Commits in its -wal file cannot be read."
+LOST_LAST_COMMIT_MESSAGE = (
     "The last commit in its -wal file cannot be read: it is damaged, or the power failed before"
     " that commit was acknowledged. 'mmsearch repair' brings back what can be."
 )
@@ -33,65 +33,65 @@ LOST_COMMIT = (
 def check(
     layout: IndexLayout,
     settings: Settings,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
     *,
     sources: bool,
     content: bool,
 ) -> CheckReport:
-    """See `mmsearch.api.keeping.KeptIndex.check`."""
-    found = check_catalog(layout)
-    if CheckReport.of(found).verdict is Verdict.SOUND:
-        found += _ended_by_error(_check_rest(layout, settings, say, sources, content))
-        found = _still_true(layout, found)
-    return CheckReport.of(found)
+    """See `mmsearch.api.keeping.BaseIndex.check`."""
+    findings = check_catalog(layout)
+    if CheckReport.from_findings(findings).verdict is Verdict.SOUND:
+        findings += _catch_errors(_check_contents(layout, settings, on_message, sources, content))
+        findings = _drop_outdated(layout, findings)
+    return CheckReport.from_findings(findings)
 
 
-def check_catalog(layout: IndexLayout, *, seal: bool = True) -> list[Finding]:
+def check_catalog(layout: IndexLayout, *, compare_checksum: bool = True) -> list[Finding]:
     """Return what is wrong with the catalog, or could not be checked; nothing is written.
 
     Args:
         layout: The index.
-        seal: Compare the catalog with its seal, too.
+        compare_checksum: Compare the catalog with its seal, too.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
         layout.catalog.stat()
     except FileNotFoundError:
-        return [Finding(Weight.DAMAGE, CATALOG, MISSING)]
+        return [Finding(Severity.DAMAGE, CATALOG, MISSING_CATALOG_MESSAGE)]
     except OSError as error:
-        return [finding_of(CATALOG, error)]
+        return [finding_from_error(CATALOG, error)]
     try:
-        with catalogs.one_state(layout):
+        with catalogs.open_snapshot(layout):
             pass
     except SchemaError as error:
         # Another version may seal its catalogs otherwise.
-        return [finding_of(CATALOG, error)]
+        return [finding_from_error(CATALOG, error)]
     except Exception:  # noqa: BLE001, S110 - the steps below find it again
         pass
-    if seal:
-        found += _ended_by_error(_check_seal(layout))
-    found += findings_of(CATALOG, _contradictions(layout))
-    return found
+    if compare_checksum:
+        findings += _catch_errors(_check_catalog_checksum(layout))
+    findings += make_findings(CATALOG, _catalog_findings(layout))
+    return findings
 
 
-def _contradictions(layout: IndexLayout) -> Iterator[str]:
-    with catalogs.one_state(layout) as catalog:
-        yield from catalog.findings()
+def _catalog_findings(layout: IndexLayout) -> Iterator[str]:
+    with catalogs.open_snapshot(layout) as catalog:
+        yield from catalog.find_problems()
 
 
-def _check_seal(layout: IndexLayout) -> Iterator[Finding]:
-    if catalogs.is_sealed(layout):
+def _check_catalog_checksum(layout: IndexLayout) -> Iterator[Finding]:
+    if catalogs.is_checksum_valid(layout):
         return
     message = (
         "A writer is at work, or the last one was killed: the catalog cannot be "
         "compared with a checksum, only with itself."
     )
-    yield Finding(Weight.NOTE, CATALOG, message)
-    lost = _count_lost_commits(layout)
-    if lost > 1:
-        yield Finding(Weight.DAMAGE, CATALOG, LOST_COMMITS)
-    elif lost:
-        yield Finding(Weight.UNKNOWN, CATALOG, LOST_COMMIT)
+    yield Finding(Severity.NOTE, CATALOG, message)
+    num_lost = _count_lost_commits(layout)
+    if num_lost > 1:
+        yield Finding(Severity.DAMAGE, CATALOG, LOST_COMMITS_MESSAGE)
+    elif num_lost:
+        yield Finding(Severity.UNKNOWN, CATALOG, LOST_LAST_COMMIT_MESSAGE)
 
 
 def _count_lost_commits(layout: IndexLayout) -> int:
@@ -105,53 +105,53 @@ def _count_lost_commits(layout: IndexLayout) -> int:
         return catalogs.count_lost_commits(layout)
 
 
-def _check_rest(
+def _check_contents(
     layout: IndexLayout,
     settings: Settings,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
     sources: bool,
     content: bool,
 ) -> Iterator[Finding]:
-    with catalogs.one_state(layout) as state:
+    with catalogs.open_snapshot(layout) as state:
         identity = state.identity()
         fusion = None
         try:
             fusion = make_fusion(identity.fusion) if identity else None
         except MMSearchError as error:
-            yield finding_of(CATALOG, error)
-        yield from check_vectors(layout, state, vector_index_plugin, fusion)
+            yield finding_from_error(CATALOG, error)
+        yield from check_vectors(layout, state, load_vector_index_plugin, fusion)
         yield from check_orphans(layout, state.referenced_files())
     if identity is not None:
         try:
-            encoder_of(identity, settings, say)
+            load_index_encoder(identity, settings, on_message)
         except MMSearchError as error:
             message = f"The index cannot be searched or filled here: {error.message}"
-            yield Finding(Weight.NOTE, "encoder", message)
+            yield Finding(Severity.NOTE, "encoder", message)
     if sources:
         # Reading pictures takes long, and a state that is held makes a writer's files grow.
-        with catalogs.reading(layout) as catalog:
+        with catalogs.open_read(layout) as catalog:
             yield from check_sources(catalog, content=content)
 
 
-def _ended_by_error(findings: Iterable[Finding]) -> Iterator[Finding]:
+def _catch_errors(findings: Iterable[Finding]) -> Iterator[Finding]:
     """Yield findings, and one for the error that ends them, if one does."""
     try:
         yield from findings
     except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing by itself
-        yield finding_of(CATALOG, error)
+        yield finding_from_error(CATALOG, error)
 
 
-def _still_true(layout: IndexLayout, found: list[Finding]) -> list[Finding]:
+def _drop_outdated(layout: IndexLayout, findings: list[Finding]) -> list[Finding]:
     """Leave out what a writer has replaced since the catalog was read."""
     try:
-        with catalogs.reading(layout) as catalog:
-            now = catalog.referenced_files()
+        with catalogs.open_read(layout) as catalog:
+            referenced = catalog.referenced_files()
     except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing by itself
-        return [*found, finding_of(CATALOG, error)]
-    files = ("segments/", "ann/")
+        return [*findings, finding_from_error(CATALOG, error)]
+    prefixes = ("segments/", "ann/")
     return [
         finding
-        for finding in found
-        if not finding.part.startswith(files)
-        or (finding.part in now) == (finding.weight is not Weight.NOTE)
+        for finding in findings
+        if not finding.part.startswith(prefixes)
+        or (finding.part in referenced) == (finding.weight is not Severity.NOTE)
     ]

@@ -10,21 +10,21 @@ import numpy as np
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, MMSearchError
-from mmsearch.core.files import reason_of, sha256_of, stored_mtime_ns
-from mmsearch.core.io_errors import sentence_of
-from mmsearch.core.ordering import exhaustive, merge, stack
+from mmsearch.core.files import clamped_mtime_ns, hash_source_file, os_error_reason
+from mmsearch.core.io_errors import describe_os_error
+from mmsearch.core.ordering import exact_top_k, merge_rankings, stack
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
-from mmsearch.core.records import BuiltIndex, Segment
-from mmsearch.core.reports import Finding, Weight
+from mmsearch.core.records import BuiltVectorIndex, Segment
+from mmsearch.core.reports import Finding, Severity
 from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
 from mmsearch.storage.atomic import verify_file
-from mmsearch.storage.fused_vectors import fused_blocks
+from mmsearch.storage.fused_vectors import iter_fused_blocks
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segments import read_with_facts
+from mmsearch.storage.segments import read_segment_with_metadata
 
-SAMPLES = 64
+NUM_SAMPLES = 64
 """Rows with which the built index is asked, spread over all of it."""
-NEIGHBOURS = 10
+NUM_NEIGHBORS = 10
 
 
 def check_vectors(
@@ -41,28 +41,30 @@ def check_vectors(
         find_plugin: Finds vector indexes by name.
         fusion: The index's own; None: it cannot be had, and the two are not compared.
     """
-    sound = True
-    for _, finding in _segment_findings(layout, catalog):
-        sound = False
+    is_sound = True
+    for _, finding in _iter_segment_findings(layout, catalog):
+        is_sound = False
         yield finding
-    yield from check_built(layout, catalog, find_plugin, fusion if sound else None)
+    yield from check_built_index(layout, catalog, find_plugin, fusion if is_sound else None)
 
 
 def check_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, Finding]:
     """Return what is wrong with segments, or could not be checked, by their numbers."""
-    found: dict[int, Finding] = {}
-    for number, finding in _segment_findings(layout, catalog):
-        found.setdefault(number, finding)
-    return found
+    findings: dict[int, Finding] = {}
+    for number, finding in _iter_segment_findings(layout, catalog):
+        findings.setdefault(number, finding)
+    return findings
 
 
-def _segment_findings(layout: IndexLayout, catalog: Catalog) -> Iterator[tuple[int, Finding]]:
+def _iter_segment_findings(layout: IndexLayout, catalog: Catalog) -> Iterator[tuple[int, Finding]]:
     for segment in catalog.segments():
-        for finding in findings_of(segment.stamp.name, _segment(layout, catalog, segment)):
+        for finding in make_findings(
+            segment.file_ref.name, _check_segment(layout, catalog, segment)
+        ):
             yield segment.number, finding
 
 
-def check_built(
+def check_built_index(
     layout: IndexLayout,
     catalog: Catalog,
     find_plugin: Callable[[str], VectorIndexPlugin],
@@ -79,11 +81,11 @@ def check_built(
     with catalog.snapshot() as snapshot:
         built = snapshot.built
         if built is not None:
-            messages = _built(layout, catalog, built, find_plugin, fusion)
-            yield from findings_of(built.stamp.name, messages)
+            messages = _check_built_file(layout, catalog, built, find_plugin, fusion)
+            yield from make_findings(built.file_ref.name, messages)
 
 
-def findings_of(part: str, messages: Iterable[str]) -> Iterator[Finding]:
+def make_findings(part: str, messages: Iterable[str]) -> Iterator[Finding]:
     """Yield damage for each message, and a finding for the error that ends them, if one does.
 
     Args:
@@ -92,150 +94,158 @@ def findings_of(part: str, messages: Iterable[str]) -> Iterator[Finding]:
     """
     try:
         for message in messages:
-            yield Finding(Weight.DAMAGE, part, message)
+            yield Finding(Severity.DAMAGE, part, message)
     except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing
-        yield finding_of(part, error)
+        yield finding_from_error(part, error)
 
 
-def finding_of(part: str, error: Exception) -> Finding:
+def finding_from_error(part: str, error: Exception) -> Finding:
     """Return the finding that an error stands for: damage only if the error proves damage."""
     if isinstance(error, DamagedFileError):
-        return Finding(Weight.DAMAGE, part, error.message)
+        return Finding(Severity.DAMAGE, part, error.message)
     if isinstance(error, MMSearchError):
         reason = str(error)
     elif isinstance(error, OSError | MemoryError):
-        reason = " ".join(sentence_of(error)).strip()
+        reason = " ".join(describe_os_error(error)).strip()
     else:
         reason = f"{type(error).__name__}: {str(error)[:300]}."
-    return Finding(Weight.UNKNOWN, part, f"It could not be checked: {reason}")
+    return Finding(Severity.UNKNOWN, part, f"It could not be checked: {reason}")
 
 
-def _segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
-    held, facts = read_with_facts(layout, segment)
-    if (len(held.ids), held.images.shape[1]) != (segment.rows, segment.dim):
-        yield f"It holds {held.images.shape} vectors where the catalog says {segment.rows}."
-    if not np.array_equal(held.ids, catalog.segment_ids(segment.number)):
+def _check_segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
+    vectors, metadata = read_segment_with_metadata(layout, segment)
+    if (len(vectors.ids), vectors.images.shape[1]) != (segment.rows, segment.dim):
+        yield f"It holds {vectors.images.shape} vectors where the catalog says {segment.rows}."
+    if not np.array_equal(vectors.ids, catalog.segment_image_ids(segment.number)):
         yield "Its rows are not the pictures that the catalog says."
-    elif facts is not None and [item.id for item in facts.pictures] != held.ids.tolist():
+    elif metadata is not None and [item.id for item in metadata.pictures] != vectors.ids.tolist():
         yield "What it says of its rows is of other pictures."
 
 
-def _built(
+def _check_built_file(
     layout: IndexLayout,
     catalog: Catalog,
-    built: BuiltIndex,
+    built: BuiltVectorIndex,
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
 ) -> Iterator[str]:
     # A vector index checks only what a search reads of it.
-    verify_file(layout.path(built.stamp), built.stamp)
+    verify_file(layout.path(built.file_ref), built.file_ref)
     dim = built.settings.get("dim")
     if not isinstance(dim, int) or dim < 1:
         yield "The catalog does not say how many columns its vectors have."
         return
-    spec = IndexSpec(built.spec_name, dim, "cpu")
-    index = find_plugin(built.spec_name).load(spec, layout.path(built.stamp), built.stamp)
+    spec = IndexSpec(built.plugin_name, dim, "cpu")
+    index = find_plugin(built.plugin_name).load(spec, layout.path(built.file_ref), built.file_ref)
     if len(index.ids) != built.rows:
         yield f"It holds {len(index.ids):,} vectors where the catalog says {built.rows:,}."
     if fusion is not None:
-        yield from _against_segments(layout, catalog, built.covers, index, fusion)
+        yield from _compare_with_segments(layout, catalog, built.covers, index, fusion)
 
 
-def _against_segments(
+def _compare_with_segments(
     layout: IndexLayout, catalog: Catalog, covers: int, index: VectorIndex, fusion: Fusion
 ) -> Iterator[str]:
     """Counts, ids, and searches for some of its own rows, compared with exact ones."""
     covered = [segment for segment in catalog.segments() if segment.number <= covers]
-    places = np.unique(np.linspace(0, len(index.ids) - 1, min(SAMPLES, len(index.ids))).astype(int))
-    wanted = index.ids[places]
-    found_ids = [np.empty(0, np.int64)]
-    asked = {}
-    for block_ids, vectors in fused_blocks(layout, covered, fusion):
-        found_ids.append(block_ids)
-        for row in np.flatnonzero(np.isin(block_ids, wanted)):
-            asked[int(block_ids[row])] = vectors[row]
-    ids = np.unique(np.concatenate(found_ids))
+    sample_rows = np.unique(
+        np.linspace(0, len(index.ids) - 1, min(NUM_SAMPLES, len(index.ids))).astype(int)
+    )
+    sample_ids = index.ids[sample_rows]
+    id_blocks = [np.empty(0, np.int64)]
+    sample_vectors = {}
+    for block_ids, vectors in iter_fused_blocks(layout, covered, fusion):
+        id_blocks.append(block_ids)
+        for row in np.flatnonzero(np.isin(block_ids, sample_ids)):
+            sample_vectors[int(block_ids[row])] = vectors[row]
+    ids = np.unique(np.concatenate(id_blocks))
     if len(np.setdiff1d(index.ids, ids)):
         yield "It holds pictures that are in no segment."
-    missing = np.setdiff1d(np.setdiff1d(ids, catalog.superseded()), index.ids)
+    missing = np.setdiff1d(np.setdiff1d(ids, catalog.superseded_ids()), index.ids)
     if len(missing):
         yield f"It lacks {len(missing):,} pictures of the segments."
         return
-    if not asked:
+    if not sample_vectors:
         return
-    queries = np.stack([asked[number] for number in sorted(asked)])
-    k = min(NEIGHBOURS, len(index.ids))
-    blocks = fused_blocks(layout, covered, fusion, np.setdiff1d(ids, index.ids))
-    wrong = _wrong(index, queries, _exact(blocks, queries, k))
-    if wrong:
-        yield f"{wrong} of {len(queries)} sample searches find other neighbours than the segments."
+    queries = np.stack([sample_vectors[number] for number in sorted(sample_vectors)])
+    k = min(NUM_NEIGHBORS, len(index.ids))
+    blocks = iter_fused_blocks(layout, covered, fusion, np.setdiff1d(ids, index.ids))
+    num_wrong = _count_wrong(index, queries, _exact_neighbors(blocks, queries, k))
+    if num_wrong:
+        yield f"{num_wrong} of {len(queries)} sample searches find other neighbours than the segments."
 
 
-def _exact(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k: int) -> Ranking:
+def _exact_neighbors(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k: int) -> Ranking:
     """Return the true neighbours: of the rows that an index is built of, before it stores them."""
-    best = [stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)]
+    running_top = [stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)]
     for ids, vectors in blocks:
-        here = stack([exhaustive(ids, vectors, query, k) for query in queries], k)
-        best = [merge([*best, here], k)]
-    return best[0]
+        block_top = stack([exact_top_k(ids, vectors, query, k) for query in queries], k)
+        running_top = [merge_rankings([*running_top, block_top], k)]
+    return running_top[0]
 
 
-def _wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
+def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
     """How many searches find something else than the true neighbours.
 
     An approximate search may miss some, but not a picture that is asked for by itself, and what it
     finds must have its true score.
     """
     k = truth.ids.shape[1]
-    found = index.search(queries, k)
+    results = index.search(queries, k)
     tolerance = 2 * index.score_tolerance
-    if "recall_low" not in index.facts:
-        return int((np.abs(found.scores - truth.scores).max(axis=1) > tolerance).sum())
-    wrong = np.abs(found.scores[:, 0] - truth.scores[:, 0]) > tolerance
-    for row, (ids, scores) in enumerate(zip(found.ids, found.scores, strict=True)):
-        true = dict(zip(truth.ids[row].tolist(), truth.scores[row].tolist(), strict=True))
-        both = [
-            (true[i], s) for i, s in zip(ids.tolist(), scores.tolist(), strict=True) if i in true
+    if "recall_low" not in index.stats:
+        return int((np.abs(results.scores - truth.scores).max(axis=1) > tolerance).sum())
+    is_wrong = np.abs(results.scores[:, 0] - truth.scores[:, 0]) > tolerance
+    for row, (ids, scores) in enumerate(zip(results.ids, results.scores, strict=True)):
+        true_scores = dict(zip(truth.ids[row].tolist(), truth.scores[row].tolist(), strict=True))
+        score_pairs = [
+            (true_scores[i], s)
+            for i, s in zip(ids.tolist(), scores.tolist(), strict=True)
+            if i in true_scores
         ]
-        wrong[row] |= any(abs(one - other) > tolerance for one, other in both)
-    return int(wrong.sum())
+        is_wrong[row] |= any(abs(expected - actual) > tolerance for expected, actual in score_pairs)
+    return int(is_wrong.sum())
 
 
 def check_sources(
-    catalog: Catalog, *, content: bool = False, only: int | None = None
+    catalog: Catalog, *, content: bool = False, root_id: int | None = None
 ) -> Iterator[Finding]:
     """Whether the files of pictures are still what they were.
 
     Args:
         catalog: Open for reading.
         content: Read every file and compare its digest, not only its size and time.
-        only: The id of the one root whose files are compared; None: all.
+        root_id: The id of the one root whose files are compared; None: all.
     """
     for root in catalog.roots():
-        if only not in (None, root.id):
+        if root_id not in (None, root.id):
             continue
         if not os.path.isdir(root.path):  # noqa: PTH112 - bytes paths need os.path
             message = f"Folder {display_path(root.path)} is not there."
-            yield Finding(Weight.SOURCE, "sources", message)
+            yield Finding(Severity.SOURCE, "sources", message)
             continue
-        for path, known in sorted(catalog.known_files(root.id, b"").items()):
-            if known.image_id is None:
+        for path, record in sorted(catalog.list_files_under(root.id, b"").items()):
+            if record.image_id is None:
                 continue
-            whole = os.path.join(root.path, path)  # noqa: PTH118
-            message = _source(whole, known.size, known.mtime_ns, known.digest if content else None)
+            absolute_path = os.path.join(root.path, path)  # noqa: PTH118
+            message = _check_source(
+                absolute_path, record.size, record.mtime_ns, record.digest if content else None
+            )
             if message:
-                yield Finding(Weight.SOURCE, "sources", f"{display_path(whole)} {message}.")
+                yield Finding(
+                    Severity.SOURCE, "sources", f"{display_path(absolute_path)} {message}."
+                )
 
 
-def _source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
+def _check_source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
     try:
-        facts = os.stat(path)  # noqa: PTH116
-        if (facts.st_size, stored_mtime_ns(facts)) != (size, mtime_ns):
+        file_stat = os.stat(path)  # noqa: PTH116
+        if (file_stat.st_size, clamped_mtime_ns(file_stat)) != (size, mtime_ns):
             return "has changed since it was indexed"
-        if digest is not None and sha256_of(path) != digest:
+        if digest is not None and hash_source_file(path) != digest:
             return "has another content than when it was indexed, and the same time"
     except OSError as error:
-        return f"cannot be read: {reason_of(error)}"
+        return f"cannot be read: {os_error_reason(error)}"
     except MMSearchError as error:
         return f"cannot be read: {error.message}"
     return ""
@@ -243,7 +253,7 @@ def _source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
 
 def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding]:
     """Files that belong to no generation."""
-    left = layout.orphans(referenced)
-    if left:
-        message = f"{len(left)} files belong to no generation; the next writer removes them."
-        yield Finding(Weight.NOTE, left[0][0], message)
+    orphans = layout.find_orphans(referenced)
+    if orphans:
+        message = f"{len(orphans)} files belong to no generation; the next writer removes them."
+        yield Finding(Severity.NOTE, orphans[0][0], message)

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, suppress
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.reports import CopyReport
-from mmsearch.storage.atomic import publish_bytes, read_verified, sync_folder
+from mmsearch.storage.atomic import atomic_write, fsync_folder, map_verified
 from mmsearch.storage.layout import IndexLayout, remove_folder
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 
 
 def copy_index(
@@ -32,42 +32,42 @@ def copy_index(
     Raises:
         DamagedFileError: A file of the source is not what its catalog says.
     """
-    began = time.monotonic()
+    started_at = time.monotonic()
     # Beside the target, so that the last step is one rename.
-    unfinished = IndexLayout(target.folder.with_name(f".{target.name}.unfinished"))
-    for attempt in range(1, ATTEMPTS + 1):
+    staging = IndexLayout(target.folder.with_name(f".{target.name}.unfinished"))
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            remove_folder(unfinished.folder)
-            unfinished.create()
-            files, pictures = _fill(source, catalog, unfinished, open_writer)
+            remove_folder(staging.folder)
+            staging.create()
+            files, pictures = _copy_files(source, catalog, staging, open_writer)
             break
         except DamagedFileError as error:
             # A compaction may have taken the file away after the catalog was copied.
-            if attempt == ATTEMPTS or not error.facts.get("missing"):
-                _discard(unfinished)
+            if attempt == MAX_ATTEMPTS or not error.details.get("missing"):
+                _remove_quietly(staging)
                 raise
         except BaseException:
-            _discard(unfinished)
+            _remove_quietly(staging)
             raise
     try:
-        size = sum(unfinished.sizes().values())
+        size = sum(staging.bytes_by_part().values())
         if target.folder.is_dir():
             target.folder.rmdir()
-        unfinished.folder.rename(target.folder)
+        staging.folder.rename(target.folder)
     except BaseException:
-        _discard(unfinished)
+        _remove_quietly(staging)
         raise
-    sync_folder(target.folder.parent)
-    return CopyReport(target.folder, pictures, files, size, time.monotonic() - began)
+    fsync_folder(target.folder.parent)
+    return CopyReport(target.folder, pictures, files, size, time.monotonic() - started_at)
 
 
-def _discard(layout: IndexLayout) -> None:
+def _remove_quietly(layout: IndexLayout) -> None:
     # Why the copy failed is worth more than that its rest could not be deleted.
     with suppress(OSError):
         remove_folder(layout.folder)
 
 
-def _fill(
+def _copy_files(
     source: IndexLayout,
     catalog: Catalog,
     target: IndexLayout,
@@ -75,11 +75,11 @@ def _fill(
 ) -> tuple[int, int]:
     catalog.copy_to(target.catalog)
     with open_writer(target) as copy:
-        copy.unstage()
-        stamps = [segment.stamp for segment in copy.segments()]
+        copy.discard_staged()
+        stamps = [segment.file_ref for segment in copy.segments()]
         with copy.snapshot() as snapshot:
             pictures = snapshot.pictures
-            stamps += [snapshot.built.stamp] if snapshot.built else []
-        for stamp in stamps:
-            publish_bytes(target.path(stamp), read_verified(source.path(stamp), stamp).data)
+            stamps += [snapshot.built.file_ref] if snapshot.built else []
+        for file_ref in stamps:
+            atomic_write(target.path(file_ref), map_verified(source.path(file_ref), file_ref).data)
     return len(stamps), pictures

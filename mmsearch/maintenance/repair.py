@@ -10,82 +10,82 @@ from contextlib import contextmanager, suppress
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, InspectionError, MMSearchError, StateError
-from mmsearch.core.io_errors import readable_os_errors, sentence_of
-from mmsearch.core.records import CarriedOver, FailedFile, Identity
-from mmsearch.core.reports import Finding, RepairReport, Weight
+from mmsearch.core.io_errors import describe_os_error, translate_os_errors
+from mmsearch.core.records import FailedFile, Identity, SalvageResult
+from mmsearch.core.reports import Finding, RepairReport, Severity
 from mmsearch.core.requests import IndexRequest, Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderSpec, FusionSpec
 from mmsearch.factories import catalogs
-from mmsearch.factories.encoders import encoder_of
-from mmsearch.factories.indexing import index_builder, make_indexer
-from mmsearch.factories.plugins import make_fusion, text_sources, vector_index_plugin
+from mmsearch.factories.encoders import load_index_encoder
+from mmsearch.factories.indexing import make_index_builder, make_indexer
+from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion, parse_text_sources
 from mmsearch.maintenance.check import check_catalog
-from mmsearch.maintenance.checks import check_built, check_segments
+from mmsearch.maintenance.checks import check_built_index, check_segments
 from mmsearch.maintenance.repairs import (
     Quarantine,
-    build_again,
-    renew_segment,
+    find_stale_roots,
+    rebuild_if_stale,
+    reencode_segment,
     restore_segments,
-    roots_in_doubt,
     survey_segments,
 )
 from mmsearch.storage.atomic import verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder
 from mmsearch.storage.lock import writer_lock
 
-REBUILDING = "rebuilding"
+REBUILD_FOLDER = "rebuilding"
 
 
 def repair(
     layout: IndexLayout,
     settings: Settings,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
     wait_s: float,
     progress: Callable[[Progress], None],
 ) -> RepairReport:
-    """See `mmsearch.api.keeping.KeptIndex.repair`."""
-    began = time.monotonic()
-    with readable_os_errors():
-        with _inspecting():
+    """See `mmsearch.api.keeping.BaseIndex.repair`."""
+    started_at = time.monotonic()
+    with translate_os_errors():
+        with _inspection_errors():
             layout.create()
         with writer_lock(layout, wait_s):
-            mending = _Mending(layout, settings, say, progress)
-            mending.catalog()
-            with catalogs.opened(layout, create=True) as catalog:
-                mending.folders(catalog)
-                mending.segments(catalog)
-                mending.built(catalog)
+            repair_run = _Repair(layout, settings, on_message, progress)
+            repair_run.catalog()
+            with catalogs.open_locked(layout, create=True) as catalog:
+                repair_run.folders(catalog)
+                repair_run.segments(catalog)
+                repair_run.built(catalog)
                 layout.remove_orphans(catalog.referenced_files())
     return RepairReport(
-        tuple(mending.mended),
-        tuple(mending.not_kept),
-        tuple(mending.quarantine.files),
-        tuple(mending.lost),
-        tuple(mending.failed),
-        time.monotonic() - began,
+        tuple(repair_run.repaired),
+        tuple(repair_run.losses),
+        tuple(repair_run.quarantine.files),
+        tuple(repair_run.lost),
+        tuple(repair_run.failed),
+        time.monotonic() - started_at,
     )
 
 
-class _Mending:
+class _Repair:
     """What one repair has done so far. The caller holds the writer's lock."""
 
     def __init__(
         self,
         layout: IndexLayout,
         settings: Settings,
-        say: Callable[[str], None],
+        on_message: Callable[[str], None],
         progress: Callable[[Progress], None],
     ) -> None:
-        self.mended: list[str] = []
-        self.not_kept: list[str] = []
+        self.repaired: list[str] = []
+        self.losses: list[str] = []
         self.lost: list[bytes] = []
         self.failed: list[FailedFile] = []
         self.quarantine = Quarantine(layout)
         self._layout = layout
-        self._fresh = IndexLayout(layout.folder / REBUILDING)
+        self._rebuilt = IndexLayout(layout.folder / REBUILD_FOLDER)
         self._settings = settings
-        self._say = say
+        self._on_message = on_message
         self._progress = progress
 
     def catalog(self) -> None:
@@ -94,139 +94,141 @@ class _Mending:
         Raises:
             InspectionError: Whether it is damaged could not be found out.
         """
-        if catalogs.is_half_replaced(self._layout, self._fresh):
-            catalogs.replace_catalog(self._layout, self._fresh)
-            self.mended.append("A repair that was interrupted is finished.")
-        remove_folder(self._fresh.folder)
+        if catalogs.is_replacement_unfinished(self._layout, self._rebuilt):
+            catalogs.replace_catalog(self._layout, self._rebuilt)
+            self.repaired.append("A repair that was interrupted is finished.")
+        remove_folder(self._rebuilt.folder)
         reason = self._reason_to_rebuild()
         if reason:
             self._rebuild(reason)
 
     def _reason_to_rebuild(self) -> str:
         """Return why a new catalog is needed; "" if it is sound, or could be mended."""
-        findings = self._findings()
-        with _inspecting():
+        findings = self._catalog_damage()
+        with _inspection_errors():
             if not self._layout.exists():
                 return findings[0].message
             try:
-                sealed = catalogs.is_sealed(self._layout)
+                sealed = catalogs.is_checksum_valid(self._layout)
             except DamagedFileError as error:
-                if findings or not error.facts.get("seal"):
+                if findings or not error.details.get("seal"):
                     return error.message
-                catalogs.drop_seal(self._layout)
-                self.mended.append("The catalog's seal was damaged; the catalog is sound.")
+                catalogs.drop_checksum(self._layout)
+                self.repaired.append("The catalog's seal was damaged; the catalog is sound.")
                 return ""
             if not sealed and catalogs.count_lost_commits(self._layout):
                 return "The end of the catalog's -wal file could not be read."
         if not findings:
             return ""
-        with suppress(MMSearchError), catalogs.opened(self._layout) as catalog:
-            catalog.mend()
-        findings = self._findings()
+        with suppress(MMSearchError), catalogs.open_locked(self._layout) as catalog:
+            catalog.rebuild_derived()
+        findings = self._catalog_damage()
         if not findings:
-            self.mended.append("The catalog's indexes were damaged and are made again.")
+            self.repaired.append("The catalog's indexes were damaged and are made again.")
         return findings[0].message if findings else ""
 
-    def _findings(self) -> list[Finding]:
-        return _refuse_unknown(check_catalog(self._layout, seal=False))
+    def _catalog_damage(self) -> list[Finding]:
+        return _proven_damage(check_catalog(self._layout, compare_checksum=False))
 
     def _rebuild(self, reason: str) -> None:
         """Make another catalog of what can be read of this one and of the segments."""
         survey = survey_segments(self._layout)
         salvage = catalogs.salvage(self._layout)
         encoder = salvage.encoder
-        known = {spec.fingerprint for spec in survey.encoders}
-        if survey.encoders and (encoder is None or encoder.fingerprint not in known):
+        surveyed = {spec.fingerprint for spec in survey.encoders}
+        if survey.encoders and (encoder is None or encoder.fingerprint not in surveyed):
             encoder = survey.encoders[0]
         if encoder is None:
             raise StateError(
                 f"{reason} There are no vectors from which it could be made again.",
                 "Remove the index with 'mmsearch remove' and index the folder again.",
             )
-        identity, lost = salvage.identity(encoder, self._otherwise(encoder))
-        self._fresh.create(shared_as_parent=True)
-        with catalogs.opened(self._fresh, create=True) as catalog:
-            catalog.bind(identity)
+        identity, lost = salvage.identity(encoder, self._default_identity(encoder))
+        self._rebuilt.create(inherit_permissions=True)
+        with catalogs.open_locked(self._rebuilt, create=True) as catalog:
+            catalog.set_identity(identity)
             count, other = restore_segments(self._layout, catalog, encoder, salvage.staged)
-            carried = catalog.carry_over(self._layout.catalog, salvage.sealed_roots)
-            unfinished = roots_in_doubt(catalog)
-            lost_rows = {"roots", "files", "texts"} & set(carried.incomplete)
+            carried_over = catalog.recover_rows(self._layout.catalog, salvage.checksum_roots)
+            unfinished = find_stale_roots(catalog)
+            lost_rows = {"roots", "files", "texts"} & set(carried_over.unreadable_tables)
             has_catalog = self._layout.exists()
             lost_commits = has_catalog and catalogs.count_lost_commits(self._layout) > 0
-            if carried.lost_contents or lost_rows or lost_commits or survey.damaged:
+            if carried_over.lost_files or lost_rows or lost_commits or survey.damaged:
                 unfinished = [root.id for root in catalog.roots()]
-            catalog.note_unfinished_roots(unfinished)
+            catalog.save_unfinished_roots(unfinished)
             roots = catalog.roots()
         for path in self._layout.catalog_files():
             self.quarantine.copy(path)
-        catalogs.replace_catalog(self._layout, self._fresh)
-        remove_folder(self._fresh.folder)
+        catalogs.replace_catalog(self._layout, self._rebuilt)
+        remove_folder(self._rebuilt.folder)
         for path in (*survey.damaged, *other):
-            self.quarantine.take(path)
-        self.mended.append(
-            f"{reason} It was made again; {count:,} vectors, {carried.files:,} files and"
-            f" {carried.texts:,} texts around them were kept."
+            self.quarantine.move(path)
+        self.repaired.append(
+            f"{reason} It was made again; {count:,} vectors, {carried_over.files:,} files and"
+            f" {carried_over.texts:,} texts around them were kept."
         )
-        self._tell_losses(carried, lost, identity)
+        self._report_losses(carried_over, lost, identity)
         if lost_commits:
-            self.not_kept.append(
+            self.losses.append(
                 "Captions that a table gave in the last commits may be missing: index with that"
                 " table again."
             )
         if not roots:
-            self.mended.append(
+            self.repaired.append(
                 "Which folders were indexed is not known: index them again, nothing is encoded."
             )
 
-    def _otherwise(self, encoder: EncoderSpec) -> Identity:
+    def _default_identity(self, encoder: EncoderSpec) -> Identity:
         """Return the identity of an index of which nothing is known but the encoder."""
         spec = FusionSpec(self._settings.fusion, self._settings.text_weight)
-        sources = text_sources(self._settings.texts)
+        sources = parse_text_sources(self._settings.texts)
         return Identity(encoder, spec, self._settings.vector_index, sources)
 
-    def _tell_losses(self, carried: CarriedOver, lost: Sequence[str], identity: Identity) -> None:
-        if carried.incomplete:
-            tables = ", ".join(repr(table) for table in carried.incomplete)
-            self.not_kept.append(f"Rows of the catalog's tables {tables} could not all be read.")
-        if {"texts", "files"} & set(carried.incomplete):
-            self.not_kept.append(
+    def _report_losses(
+        self, carried_over: SalvageResult, lost_settings: Sequence[str], identity: Identity
+    ) -> None:
+        if carried_over.unreadable_tables:
+            tables = ", ".join(repr(table) for table in carried_over.unreadable_tables)
+            self.losses.append(f"Rows of the catalog's tables {tables} could not all be read.")
+        if {"texts", "files"} & set(carried_over.unreadable_tables):
+            self.losses.append(
                 "Captions that only a table gave may be missing: index with that table again."
             )
-        if carried.lost_contents:
-            self.not_kept.append(f"{carried.lost_contents:,} files have no vector any more.")
-        if lost:
-            now = {
+        if carried_over.lost_files:
+            self.losses.append(f"{carried_over.lost_files:,} files have no vector any more.")
+        if lost_settings:
+            current = {
                 "fusion": identity.fusion.name,
                 "vector_index": identity.vector_index,
                 "texts": ",".join(identity.texts) or "none",
                 "goals": f"recall {identity.goals.recall:g}",
             }
-            chosen = ", ".join(f"{key} ({now[key]})" for key in lost)
-            self.not_kept.append(f"Choices of the index, now as in the settings: {chosen}.")
+            choices = ", ".join(f"{key} ({current[key]})" for key in lost_settings)
+            self.losses.append(f"Choices of the index, now as in the settings: {choices}.")
 
     def folders(self, catalog: Catalog) -> None:
         """Look through folders of which rows were lost; content that has a vector is not encoded.
 
         What is left to do is in the catalog, so that a repair that was killed goes on.
         """
-        unfinished = catalog.unfinished_roots()
+        unfinished = catalog.load_unfinished_roots()
         roots = {root.id: root.path for root in catalog.roots()}
         for number in unfinished:
-            if number in roots and self._look_through(catalog, roots[number]):
+            if number in roots and self._rescan_folder(catalog, roots[number]):
                 unfinished = [other for other in unfinished if other != number]
-                catalog.note_unfinished_roots(unfinished)
-        catalog.attach_texts()
+                catalog.save_unfinished_roots(unfinished)
+        catalog.reattach_texts()
 
-    def _look_through(self, catalog: Catalog, root: bytes) -> bool:
+    def _rescan_folder(self, catalog: Catalog, root: bytes) -> bool:
         if not os.path.isdir(root):  # noqa: PTH112 - bytes paths need os.path
-            self.mended.append(f"Folder {display_path(root)} is not there; index it when it is.")
+            self.repaired.append(f"Folder {display_path(root)} is not there; index it when it is.")
             return False
         # The folder is one that the index names, which may be anybody's.
-        self._say(f"Looking through {display_path(root)} again; Ctrl-C ends that.")
-        with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
+        self._on_message(f"Looking through {display_path(root)} again; Ctrl-C ends that.")
+        with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
             report = indexer.run(IndexRequest(root), self._progress)
         self.failed += report.failed
-        self.mended.append(
+        self.repaired.append(
             f"Folder {display_path(root)} was looked through again: {report.encoded:,} pictures"
             " had to be encoded."
         )
@@ -234,25 +236,27 @@ class _Mending:
 
     def segments(self, catalog: Catalog) -> None:
         """Encode again what stood in damaged segments."""
-        for stamp in (segment.stamp for segment in catalog.staged()):
+        for file_ref in (segment.file_ref for segment in catalog.list_staged_segments()):
             try:
-                verify_file(self._layout.path(stamp), stamp)
+                verify_file(self._layout.path(file_ref), file_ref)
             except DamagedFileError:
-                catalog.unstage()
-                self.mended.append("A change of the encoder has lost a file and must begin again.")
+                catalog.discard_staged()
+                self.repaired.append(
+                    "A change of the encoder has lost a file and must begin again."
+                )
                 break
-        found = check_segments(self._layout, catalog)
-        _refuse_unknown(found.values())
-        if not found:
+        damaged = check_segments(self._layout, catalog)
+        _proven_damage(damaged.values())
+        if not damaged:
             return
-        paths = {s.number: self._layout.path(s.stamp) for s in catalog.segments()}
-        with make_indexer(self._layout, catalog, self._settings, self._say) as indexer:
-            for number, finding in found.items():
-                lost, failed = renew_segment(catalog, number, indexer.encode_again)
-                self.quarantine.take(paths[number])
+        paths = {s.number: self._layout.path(s.file_ref) for s in catalog.segments()}
+        with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
+            for number, finding in damaged.items():
+                lost, failed = reencode_segment(catalog, number, indexer.reencode_pages)
+                self.quarantine.move(paths[number])
                 self.lost += lost
                 self.failed += failed
-                self.mended.append(
+                self.repaired.append(
                     f"{finding.message} Its {len(lost):,} pictures were encoded again."
                 )
 
@@ -262,41 +266,41 @@ class _Mending:
         if identity is None or not catalog.segments():
             return
         with catalog.snapshot() as snapshot:
-            built, stale = snapshot.built, bool(snapshot.tail)
+            built, stale = snapshot.built, bool(snapshot.unindexed_segments)
         fusion = make_fusion(identity.fusion)
-        found = check_built(self._layout, catalog, vector_index_plugin, fusion)
-        if built is not None and _refuse_unknown(found):
-            self.quarantine.take(self._layout.path(built.stamp))
-            catalog.withdraw_built()
-            self.mended.append("The vector index was damaged and is built again.")
+        damage = check_built_index(self._layout, catalog, load_vector_index_plugin, fusion)
+        if built is not None and _proven_damage(damage):
+            self.quarantine.move(self._layout.path(built.file_ref))
+            catalog.drop_built_index()
+            self.repaired.append("The vector index was damaged and is built again.")
             stale = True
         if stale:
-            builder = index_builder(
+            builder = make_index_builder(
                 self._layout,
                 catalog,
-                lambda: encoder_of(identity, self._settings, self._say),
+                lambda: load_index_encoder(identity, self._settings, self._on_message),
                 self._settings.device,
             )
-            build_again(catalog, builder, fusion, identity)
+            rebuild_if_stale(catalog, builder, fusion, identity)
 
 
 @contextmanager
-def _inspecting() -> Iterator[None]:
+def _inspection_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, MemoryError) as error:
-        sentence, hint = sentence_of(error)
+        sentence, hint = describe_os_error(error)
         raise InspectionError(sentence, f"Nothing was changed. {hint}") from error
 
 
-def _refuse_unknown(findings: Iterable[Finding]) -> list[Finding]:
+def _proven_damage(findings: Iterable[Finding]) -> list[Finding]:
     """Return proved damage.
 
     Raises:
         InspectionError: Something could not be checked.
     """
-    found = list(findings)
-    for finding in found:
-        if finding.weight is Weight.UNKNOWN:
+    all_findings = list(findings)
+    for finding in all_findings:
+        if finding.weight is Severity.UNKNOWN:
             raise InspectionError(f"{finding.part}: {finding.message}", "It was not changed.")
-    return [finding for finding in found if finding.weight is Weight.DAMAGE]
+    return [finding for finding in all_findings if finding.weight is Severity.DAMAGE]

@@ -15,16 +15,16 @@ from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, InspectionError
 from mmsearch.core.files import create_folder
-from mmsearch.core.io_errors import sentence_of
+from mmsearch.core.io_errors import describe_os_error
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import FailedFile, Identity, Segment, StoredPicture
 from mmsearch.core.types import EncoderSpec
-from mmsearch.indexing.build import IndexBuilder, is_due
-from mmsearch.indexing.encode import PAGE
+from mmsearch.indexing.build import IndexBuilder, needs_merge
+from mmsearch.indexing.encode import REENCODE_PAGE_SIZE
 from mmsearch.maintenance.checks import check_sources
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentFacts
-from mmsearch.storage.segments import recognise_segment
+from mmsearch.storage.segment_metadata import SegmentMetadata
+from mmsearch.storage.segments import recover_segment
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Quarantine:
     """
 
     def __init__(self, layout: IndexLayout) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        self._folder = layout.damaged / stamp
+        timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        self._folder = layout.damaged / timestamp
         self.files: list[Path] = []
 
     def copy(self, path: Path) -> None:
@@ -59,10 +59,10 @@ class Quarantine:
         self.files.append(Path(shutil.copy2(path, self._folder)))
 
     def _create_folder(self) -> None:
-        create_folder(self._folder.parent, shared_as_parent=True)
-        create_folder(self._folder, shared_as_parent=True)
+        create_folder(self._folder.parent, inherit_permissions=True)
+        create_folder(self._folder, inherit_permissions=True)
 
-    def take(self, path: Path) -> None:
+    def move(self, path: Path) -> None:
         """Move a file there, if it exists."""
         if os.path.lexists(path):
             self._create_folder()
@@ -80,7 +80,7 @@ def survey_segments(layout: IndexLayout) -> SegmentSurvey:
     damaged: list[Path] = []
     for path in _segment_files(layout):
         try:
-            segment, facts = _recognise(path)
+            segment, facts = _recover_segment(path)
         except DamagedFileError:
             damaged.append(path)
             continue
@@ -105,35 +105,35 @@ def restore_segments(
         How many vectors were recovered, and the files of another encoder.
     """
     recovered = 0
-    other: list[Path] = []
+    foreign: list[Path] = []
     for path in _segment_files(layout):
         with suppress(DamagedFileError):
-            segment, facts = _recognise(path)
+            segment, facts = _recover_segment(path)
             if segment.number in staged:
-                catalog.stage(segment, facts.encoder, facts.pictures)
+                catalog.stage_segment(segment, facts.encoder, facts.pictures)
             elif facts.encoder.fingerprint != encoder.fingerprint:
-                other.append(path)
+                foreign.append(path)
             else:
                 catalog.restore_segment(segment, facts.pictures)
                 recovered += segment.rows
-    return recovered, other
+    return recovered, foreign
 
 
 def _segment_files(layout: IndexLayout) -> list[Path]:
     return [path for name, path in layout.files() if name.startswith("segments/")]
 
 
-def _recognise(path: Path) -> tuple[Segment, SegmentFacts]:
+def _recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
     try:
-        return recognise_segment(path)
+        return recover_segment(path)
     except (OSError, MemoryError) as error:
-        sentence, hint = sentence_of(error)
+        sentence, hint = describe_os_error(error)
         raise InspectionError(
             f"{display_path(path)} could not be read. {sentence}", f"Nothing was changed. {hint}"
         ) from error
 
 
-def roots_in_doubt(catalog: Catalog) -> list[int]:
+def find_stale_roots(catalog: Catalog) -> list[int]:
     """Return the ids of the roots that have files which are not as the catalog says.
 
     A folder that is not there says nothing of its files.
@@ -142,37 +142,42 @@ def roots_in_doubt(catalog: Catalog) -> list[int]:
         root.id
         for root in catalog.roots()
         if os.path.isdir(root.path)  # noqa: PTH112 - bytes paths need os.path
-        and next(check_sources(catalog, only=root.id), None) is not None
+        and next(check_sources(catalog, root_id=root.id), None) is not None
     ]
 
 
-def renew_segment(
+def reencode_segment(
     catalog: Catalog,
     number: int,
-    encode_again: Callable[[Iterable[Sequence[StoredPicture]]], list[FailedFile]],
+    reencode_pages: Callable[[Iterable[Sequence[StoredPicture]]], list[FailedFile]],
 ) -> tuple[list[bytes], list[FailedFile]]:
     """Encode the living pictures of a damaged segment again, then drop it.
 
     Args:
         catalog: Open for writing.
         number: Of the segment.
-        encode_again: Commits new vectors of pages of pictures.
+        reencode_pages: Commits new vectors of pages of pictures.
 
     Returns:
         The pictures that were lost, by path, and those that cannot be encoded now.
     """
-    lost = catalog.pictures_of(number)
-    failed = encode_again(lost[start : start + PAGE] for start in range(0, len(lost), PAGE))
-    catalog.forget_segment(number)
+    lost = catalog.list_segment_pictures(number)
+    failed = reencode_pages(
+        lost[start : start + REENCODE_PAGE_SIZE]
+        for start in range(0, len(lost), REENCODE_PAGE_SIZE)
+    )
+    catalog.drop_segment(number)
     return [item.path for item in lost], failed
 
 
-def build_again(
+def rebuild_if_stale(
     catalog: Catalog, builder: IndexBuilder, fusion: Fusion, identity: Identity
 ) -> None:
     """Build the vector index of all segments if it is missing or lags far behind."""
     with catalog.snapshot() as snapshot:
-        held = snapshot.built.rows if snapshot.built else 0
-        added = sum(segment.rows for segment in snapshot.tail)
-    if is_due(held, added):
-        catalog.publish(builder.build(catalog.segments(), fusion, identity, catalog.superseded()))
+        built_rows = snapshot.built.rows if snapshot.built else 0
+        tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
+    if needs_merge(built_rows, tail_rows):
+        catalog.publish(
+            builder.build(catalog.segments(), fusion, identity, catalog.superseded_ids())
+        )

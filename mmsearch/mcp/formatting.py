@@ -6,35 +6,39 @@ from collections.abc import Iterator
 
 from mmsearch.core.queries import Band
 from mmsearch.mcp.results import (
-    DescribedIndex,
-    FoundPicture,
-    FoundPictures,
-    KnownPicture,
+    IndexInfo,
+    PictureHit,
+    PictureInfo,
+    SearchOutput,
 )
 
 
-def heading(found: FoundPictures) -> str:
+def format_search_heading(output: SearchOutput) -> str:
     """What stands above the pictures of a search."""
-    return "\n".join([*_remarks(found), f"{len(found.hits)} of {found.pictures:,} pictures."])
+    return "\n".join(
+        [*_format_notices(output), f"{len(output.hits)} of {output.pictures:,} pictures."]
+    )
 
 
-def similar_heading(found: FoundPictures, image_id: int) -> str:
+def format_similar_heading(output: SearchOutput, image_id: int) -> str:
     """What stands above the pictures that look like one."""
-    return f"{len(found.hits)} of {found.pictures:,} pictures, those most like picture {image_id}."
+    return (
+        f"{len(output.hits)} of {output.pictures:,} pictures, those most like picture {image_id}."
+    )
 
 
-def hit_lines(hit: FoundPicture) -> str:
+def format_hit(hit: PictureHit) -> str:
     """A picture that was found."""
-    sure = f"{hit.band} ({hit.confidence:.0%})"
-    return f"{hit.rank}. {_facts(hit, f'score {hit.score:.3f}', sure)}"
+    match_label = f"{hit.band} ({hit.confidence:.0%})"
+    return f"{hit.rank}. {_format_details(hit, f'score {hit.score:.3f}', match_label)}"
 
 
-def picture_lines(picture: KnownPicture) -> str:
+def format_picture(picture: PictureInfo) -> str:
     """A picture that was asked for."""
-    return _facts(picture)
+    return _format_details(picture)
 
 
-def index_lines(index: DescribedIndex) -> str:
+def format_index(index: IndexInfo) -> str:
     """An index."""
     lines = [
         f"Index {index.name!r}: {index.pictures:,} pictures in {index.files:,} files, "
@@ -48,27 +52,27 @@ def index_lines(index: DescribedIndex) -> str:
     return "\n".join(lines)
 
 
-def _remarks(found: FoundPictures) -> Iterator[str]:
-    if found.dropped_tokens:
+def _format_notices(output: SearchOutput) -> Iterator[str]:
+    if output.dropped_tokens:
         yield (
             f"The query is longer than the model reads; "
-            f"the last {found.dropped_tokens} tokens were left out."
+            f"the last {output.dropped_tokens} tokens were left out."
         )
-    if not found.pictures:
+    if not output.pictures:
         yield "This index holds no pictures yet."
-    elif not found.passed:
+    elif not output.passed:
         yield "No picture passes the filters."
-    elif found.match is None:
+    elif output.match is None:
         yield "No text of a picture holds a word of this."
-    elif found.match is Band.UNLIKELY and found.calibrated:
+    elif output.match is Band.UNLIKELY and output.calibrated:
         yield "Nothing here looks like that; nearest:"
 
 
-def _facts(picture: KnownPicture, *more: str) -> str:
-    dated = "taken" if picture.dated_by == "camera" else "file of"
-    facts = [f"id {picture.id}", *more, f"{picture.width}x{picture.height}"]
-    facts.append(f"{dated} {picture.date}")
+def _format_details(picture: PictureInfo, *extra: str) -> str:
+    date_label = "taken" if picture.dated_by == "camera" else "file of"
+    details = [f"id {picture.id}", *extra, f"{picture.width}x{picture.height}"]
+    details.append(f"{date_label} {picture.date}")
     if picture.camera:
-        facts.append(picture.camera)
+        details.append(picture.camera)
     copies = [f"also at {path}" for path in picture.copies]
-    return "\n   ".join([", ".join(facts), picture.path, *copies, *picture.texts])
+    return "\n   ".join([", ".join(details), picture.path, *copies, *picture.texts])

@@ -10,21 +10,21 @@ from pydantic import BaseModel, Field
 
 from mmsearch.core.display import display_path
 from mmsearch.core.queries import Band
-from mmsearch.core.records import Record
+from mmsearch.core.records import PictureRecord
 from mmsearch.core.requests import Hit, IndexStatus, SearchResult
 from mmsearch.core.types import Text
 
-TEXTS_TOLD = 5
+MAX_TEXTS = 5
 """Texts of a picture that are told; a folder of tables may give it any number."""
 
-TEXT_TOLD = 200
+MAX_TEXT_CHARS = 200
 """Characters of each."""
 
-PLACES_TOLD = 5
-FOLDERS_TOLD = 50
+MAX_COPIES = 5
+MAX_FOLDERS = 50
 
 
-class KnownPicture(BaseModel):
+class PictureInfo(BaseModel):
     """A picture of the index."""
 
     id: int = Field(description="For get_image and similar_images.")
@@ -38,11 +38,11 @@ class KnownPicture(BaseModel):
     copies: list[str] = Field(description="Other places with the same content.")
 
     @classmethod
-    def of(cls, record: Record) -> Self:
+    def from_record(cls, record: PictureRecord) -> Self:
         """What the catalog says of a picture."""
         first, *others = record.paths
         picture = record.picture
-        date, dated_by = _dated(picture.taken_at, record.mtime_ns / 1e9)
+        date, dated_by = _date_with_source(picture.taken_at, record.mtime_ns / 1e9)
         return cls(
             id=record.id,
             path=display_path(first),
@@ -51,12 +51,12 @@ class KnownPicture(BaseModel):
             date=date,
             dated_by=dated_by,
             camera=picture.camera,
-            texts=_told(picture.texts),
-            copies=[display_path(path) for path in others[:PLACES_TOLD]],
+            texts=_format_texts(picture.texts),
+            copies=[display_path(path) for path in others[:MAX_COPIES]],
         )
 
 
-class FoundPicture(KnownPicture):
+class PictureHit(PictureInfo):
     """A picture that was found."""
 
     rank: int = Field(description="From 1, best first.")
@@ -65,9 +65,9 @@ class FoundPicture(KnownPicture):
     band: Band = Field(description="A word for that.")
 
     @classmethod
-    def at(cls, rank: int, hit: Hit) -> Self:
+    def from_hit(cls, rank: int, hit: Hit) -> Self:
         """A hit at its place in an answer."""
-        date, dated_by = _dated(hit.taken_at, hit.modified_at)
+        date, dated_by = _date_with_source(hit.taken_at, hit.modified_at)
         return cls(
             rank=rank,
             id=hit.id,
@@ -80,15 +80,15 @@ class FoundPicture(KnownPicture):
             date=date,
             dated_by=dated_by,
             camera=hit.camera,
-            texts=_told(hit.texts),
-            copies=[display_path(path) for path in hit.copies[:PLACES_TOLD]],
+            texts=_format_texts(hit.texts),
+            copies=[display_path(path) for path in hit.copies[:MAX_COPIES]],
         )
 
 
-class FoundPictures(BaseModel):
+class SearchOutput(BaseModel):
     """The answer of a search."""
 
-    hits: list[FoundPicture]
+    hits: list[PictureHit]
     match: Band | None = Field(description="The band of the best hit: is it here at all?")
     calibrated: bool = Field(description="Whether confidences were fitted for this model.")
     pictures: int = Field(description="That the index holds.")
@@ -96,10 +96,10 @@ class FoundPictures(BaseModel):
     dropped_tokens: int = Field(description="Of the query, beyond what the model reads.")
 
     @classmethod
-    def of(cls, result: SearchResult, hits: Sequence[Hit]) -> Self:
+    def from_result(cls, result: SearchResult, hits: Sequence[Hit]) -> Self:
         """An answer of which some hits are told."""
         return cls(
-            hits=[FoundPicture.at(rank, hit) for rank, hit in enumerate(hits, 1)],
+            hits=[PictureHit.from_hit(rank, hit) for rank, hit in enumerate(hits, 1)],
             match=result.match,
             calibrated=result.calibrated,
             pictures=result.pictures,
@@ -108,7 +108,7 @@ class FoundPictures(BaseModel):
         )
 
 
-class DescribedIndex(BaseModel):
+class IndexInfo(BaseModel):
     """What an index holds."""
 
     name: str
@@ -120,7 +120,7 @@ class DescribedIndex(BaseModel):
     indexed_at: str | None = Field(description="When the last run began.")
 
     @classmethod
-    def of(cls, status: IndexStatus) -> Self:
+    def from_status(cls, status: IndexStatus) -> Self:
         """A status in short."""
         identity, run = status.identity, status.last_run
         return cls(
@@ -128,23 +128,23 @@ class DescribedIndex(BaseModel):
             pictures=status.pictures,
             files=status.files,
             unreadable=len(status.failures),
-            folders=[display_path(root.path) for root in status.roots[:FOLDERS_TOLD]],
+            folders=[display_path(root.path) for root in status.roots[:MAX_FOLDERS]],
             encoder=identity.encoder.name if identity else None,
             indexed_at=run.started_at if run else None,
         )
 
 
-def _dated(taken_at: str | None, modified_at: float) -> tuple[str, str]:
+def _date_with_source(taken_at: str | None, modified_at: float) -> tuple[str, str]:
     if taken_at:
         return taken_at[:10], "camera"
     return datetime.fromtimestamp(modified_at).astimezone().date().isoformat(), "file"
 
 
-def _told(texts: Sequence[Text]) -> list[str]:
+def _format_texts(texts: Sequence[Text]) -> list[str]:
     """In one line each: what a file says of itself may imitate the lines of an answer."""
-    told = []
-    for text in texts[:TEXTS_TOLD]:
-        words = display_path(" ".join(text.text.split()))
-        short = words if len(words) <= TEXT_TOLD else f"{words[: TEXT_TOLD - 1]}…"
-        told.append(f"{text.kind}: {short}")
-    return told
+    formatted = []
+    for text in texts[:MAX_TEXTS]:
+        line = display_path(" ".join(text.text.split()))
+        short_line = line if len(line) <= MAX_TEXT_CHARS else f"{line[: MAX_TEXT_CHARS - 1]}…"
+        formatted.append(f"{text.kind}: {short_line}")
+    return formatted

@@ -17,104 +17,108 @@ from pydantic import ValidationError
 from mmsearch import __version__
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError, UnknownNameError, UsageError
-from mmsearch.core.io_errors import readable_os_error
-from mmsearch.core.validation import validation_sentences
-from mmsearch.mcp.tool_specs import INSTRUCTIONS, Tool, offered
-from mmsearch.mcp.tools import Answer, Part, Tools
+from mmsearch.core.io_errors import to_storage_error
+from mmsearch.core.validation import format_validation_errors
+from mmsearch.mcp.tool_specs import INSTRUCTIONS, ToolSpec, list_tool_specs
+from mmsearch.mcp.tools import ContentBlock, ToolResult, Tools
 
 Context = ServerRequestContext[Any]
 
-READS_ONLY = types.ToolAnnotations(
+READ_ONLY_ANNOTATIONS = types.ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
 
 
 def make_server(tools: Tools) -> Server[Any]:
     """A server of the protocol, for any transport."""
-    known = {tool.name: tool for tool in offered(tools)}
-    listed = types.ListToolsResult(tools=[_described(tool) for tool in known.values()])
+    tools_by_name = {tool.name: tool for tool in list_tool_specs(tools)}
+    tool_list = types.ListToolsResult(tools=[_to_mcp_tool(tool) for tool in tools_by_name.values()])
 
     async def list_tools(
         context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        return listed
+        return tool_list
 
     async def call_tool(
         context: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult:
         try:
-            return _result(await _answer(known, params.name, params.arguments or {}))
+            return _to_mcp_result(
+                await _call_tool(tools_by_name, params.name, params.arguments or {})
+            )
         except MMSearchError as error:
-            return _failure(str(error))
+            return _error_result(str(error))
         # Whatever it is, the assistant reads of it, and the next call is answered.
         except Exception as error:
             if os.environ.get("MMSEARCH_TRACEBACK"):
                 raise
-            refused = readable_os_error(error)
-            if refused is not None:
-                return _failure(str(refused))
-            return _failure(
+            os_error = to_storage_error(error)
+            if os_error is not None:
+                return _error_result(str(os_error))
+            return _error_result(
                 f"Something went wrong that should not: {type(error).__name__}. 'mmsearch check' "
                 "says whether the index is damaged; MMSEARCH_TRACEBACK=1 shows where it happened."
             )
 
     @asynccontextmanager
-    async def warmed(server: Server[Any]) -> AsyncIterator[None]:
+    async def lifespan(server: Server[Any]) -> AsyncIterator[None]:
         # Kept, for the loop itself forgets a task that nobody waits for.
-        warming = asyncio.create_task(tools.warm())
+        warmup_task = asyncio.create_task(tools.warm_up())
         yield
-        warming.cancel()
+        warmup_task.cancel()
 
     return Server(
         "mmsearch",
         version=__version__,
         title="Picture search",
         instructions=INSTRUCTIONS,
-        lifespan=warmed,
+        lifespan=lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
 
 
-async def _answer(known: dict[str, Tool], name: str, arguments: dict[str, Any]) -> Answer:
-    tool = known.get(name)
+async def _call_tool(
+    tools_by_name: dict[str, ToolSpec], name: str, arguments: dict[str, Any]
+) -> ToolResult:
+    tool = tools_by_name.get(name)
     if tool is None:
-        raise UnknownNameError(f"There is no tool {name!r}.", f"Known: {', '.join(known)}.")
+        raise UnknownNameError(f"There is no tool {name!r}.", f"Known: {', '.join(tools_by_name)}.")
     try:
-        asked = tool.arguments.model_validate(arguments)
+        parsed = tool.arguments_model.model_validate(arguments)
     except ValidationError as error:
         raise UsageError(
-            f"{validation_sentences(error.errors())}.",
-            f"The tool {name} takes {', '.join(tool.arguments.model_fields)}.",
+            f"{format_validation_errors(error.errors())}.",
+            f"The tool {name} takes {', '.join(tool.arguments_model.model_fields)}.",
         ) from error
-    return await tool.work(asked)
+    return await tool.handler(parsed)
 
 
-def _described(tool: Tool) -> types.Tool:
+def _to_mcp_tool(tool: ToolSpec) -> types.Tool:
     return types.Tool(
         name=tool.name,
         title=tool.title,
         description=tool.description,
-        input_schema=tool.arguments.model_json_schema(),
-        output_schema=tool.facts.model_json_schema(mode="serialization"),
-        annotations=READS_ONLY,
+        input_schema=tool.arguments_model.model_json_schema(),
+        output_schema=tool.result_model.model_json_schema(mode="serialization"),
+        annotations=READ_ONLY_ANNOTATIONS,
     )
 
 
-def _result(answer: Answer) -> types.CallToolResult:
+def _to_mcp_result(result: ToolResult) -> types.CallToolResult:
     return types.CallToolResult(
-        content=[_block(part) for part in answer.parts],
-        structured_content=answer.facts.model_dump(mode="json"),
+        content=[_to_mcp_content(block) for block in result.blocks],
+        structured_content=result.structured.model_dump(mode="json"),
     )
 
 
-def _block(part: Part) -> types.TextContent | types.ImageContent:
-    if isinstance(part, str):
-        return types.TextContent(text=part)
-    return types.ImageContent(data=base64.b64encode(part).decode(), mime_type="image/webp")
+def _to_mcp_content(block: ContentBlock) -> types.TextContent | types.ImageContent:
+    if isinstance(block, str):
+        return types.TextContent(text=block)
+    return types.ImageContent(data=base64.b64encode(block).decode(), mime_type="image/webp")
 
 
-def _failure(sentence: str) -> types.CallToolResult:
+def _error_result(message: str) -> types.CallToolResult:
     return types.CallToolResult(
-        content=[types.TextContent(text=display_path(sentence))], is_error=True
+        content=[types.TextContent(text=display_path(message))], is_error=True
     )

@@ -11,7 +11,7 @@ from mcp.server.stdio import stdio_server
 from mmsearch.core.errors import OutputError
 
 
-def answer_pipes(server: Server[Any]) -> None:
+def serve_stdio(server: Server[Any]) -> None:
     """Answer on standard output what is asked on standard input, until either of them ends.
 
     Meanwhile whatever else is written to standard output goes to standard error.
@@ -20,22 +20,22 @@ def answer_pipes(server: Server[Any]) -> None:
         OutputError: Standard output cannot be written.
     """
 
-    async def answer() -> None:
-        async with stdio_server() as (asked, answered):
-            await server.run(asked, answered, server.create_initialization_options())
+    async def run() -> None:
+        async with stdio_server() as (read_stream, write_stream):
+            await server.run(read_stream, write_stream, server.create_initialization_options())
 
     try:
-        asyncio.run(answer())
+        asyncio.run(run())
     except BaseExceptionGroup as group:
-        failed, other = group.split(OSError)
-        if failed is None or other is not None:
+        os_errors, other = group.split(OSError)
+        if os_errors is None or other is not None:
             raise
-        error = _first(failed)
+        error = _first_error(os_errors)
         # An assistant that ends closes its pipes.
         if not isinstance(error, BrokenPipeError):
-            raise OutputError.of(error) from error
+            raise OutputError.from_os_error(error) from error
 
 
-def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+def _first_error(group: BaseExceptionGroup[OSError]) -> OSError:
     first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    return _first_error(first) if isinstance(first, BaseExceptionGroup) else first

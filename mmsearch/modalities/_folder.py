@@ -12,10 +12,10 @@ from functools import partial
 from hashlib import sha256
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.files import reason_of, stored_mtime_ns
+from mmsearch.core.files import clamped_mtime_ns, os_error_reason
 from mmsearch.core.globs import GlobError, Globs
-from mmsearch.core.records import FailedFile, SeenFile, SeenFolder, Sidecar
-from mmsearch.modalities._texts.sidecar import SUFFIXES, sidecars_of
+from mmsearch.core.records import FailedFile, ScannedFile, ScannedFolder, Sidecar
+from mmsearch.modalities._texts.sidecar import SUFFIXES, find_sidecars
 
 SYSTEM_FOLDERS = frozenset(
     {
@@ -29,13 +29,13 @@ SYSTEM_FOLDERS = frozenset(
 )
 
 
-_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_NOT_A_FILE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def walk(
     folder: bytes,
     *,
-    claims: Callable[[bytes], bool],
+    can_read: Callable[[bytes], bool],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
@@ -45,22 +45,22 @@ def walk(
 
     Args:
         folder: Absolute.
-        claims: Says by its name whether a file is of a kind that is read.
+        can_read: Says by its name whether a file is of a kind that is read.
         include: Patterns as in .gitignore, without regard to case; a file must match one, if any.
         exclude: Patterns as in .gitignore; what matches is left out, folders with all below them.
         follow_symlinks: Take linked files, and enter linked folders, each real folder once.
         hidden: Take what begins with a dot, and folders that belong to the system.
 
     Returns:
-        An iterable of `SeenFolder`, with paths relative to ``folder``.
+        An iterable of `ScannedFolder`, with paths relative to ``folder``.
 
     Raises:
         UsageError: A pattern that makes no sense.
     """
-    return FolderWalk(folder, claims, include, exclude, follow_symlinks, hidden)
+    return FolderWalk(folder, can_read, include, exclude, follow_symlinks, hidden)
 
 
-def _globs(patterns: Sequence[str]) -> Globs | None:
+def _compile_globs(patterns: Sequence[str]) -> Globs | None:
     try:
         return Globs(patterns) if patterns else None
     except GlobError as error:
@@ -73,7 +73,7 @@ class FolderWalk:
     def __init__(
         self,
         folder: bytes,
-        claims: Callable[[bytes], bool],
+        can_read: Callable[[bytes], bool],
         include: Sequence[str],
         exclude: Sequence[str],
         follow_symlinks: bool,
@@ -81,98 +81,103 @@ class FolderWalk:
     ) -> None:
         self.unreadable: list[FailedFile] = []
         self._folder = folder
-        self._claims = claims
-        self._include = _globs(include)
-        self._exclude = _globs(exclude)
-        self._follow = follow_symlinks
+        self._claims = can_read
+        self._include = _compile_globs(include)
+        self._exclude = _compile_globs(exclude)
+        self._follow_symlinks = follow_symlinks
         self._hidden = hidden
-        self._choice = repr((tuple(include), tuple(exclude), follow_symlinks, hidden)).encode()
-        self._entered: set[tuple[int, int]] = set()
+        self._options_key = repr((tuple(include), tuple(exclude), follow_symlinks, hidden)).encode()
+        self._visited: set[tuple[int, int]] = set()
 
-    def __iter__(self) -> Iterator[SeenFolder]:
+    def __iter__(self) -> Iterator[ScannedFolder]:
         self.unreadable = []
-        self._entered = set()
+        self._visited = set()
         folders = [b""]
         while folders:
             relative = folders.pop()
-            listing = self._list(relative)
+            listing = self._scan_folder(relative)
             if listing is not None:
                 folders.extend(reversed(listing.folders))
-                files = partial(self._files, relative, listing)
-                digest = listing.digest(self._choice)
-                yield SeenFolder(relative, digest, len(listing.facts) // 2, files)
+                files = partial(self._iter_files, relative, listing)
+                digest = listing.digest(self._options_key)
+                yield ScannedFolder(relative, digest, len(listing.sizes_and_times) // 2, files)
 
-    def _list(self, relative: bytes) -> _Listing | None:
+    def _scan_folder(self, relative: bytes) -> _FolderListing | None:
         """One folder; None if it cannot be listed, or is met again.
 
         What is unchanged costs no more than this: nothing here looks at a file longer than it must.
         """
         path = os.path.join(self._folder, relative) if relative else self._folder  # noqa: PTH118
         try:
-            if self._follow and not self._enter(path):
+            if self._follow_symlinks and not self._mark_visited(path):
                 return None
-            with os.scandir(path) as entries, _place(path) as place:
-                return self._read(entries, place, relative)
+            with os.scandir(path) as entries, _open_dir_fd(path) as dir_fd:
+                return self._read_entries(entries, dir_fd, relative)
         except OSError as error:
-            self.unreadable.append(FailedFile(path, reason_of(error)))
+            self.unreadable.append(FailedFile(path, os_error_reason(error)))
             return None
 
-    def _read(
-        self, entries: Iterator[os.DirEntry[bytes]], place: int | None, relative: bytes
-    ) -> _Listing:
+    def _read_entries(
+        self, entries: Iterator[os.DirEntry[bytes]], dir_fd: int | None, relative: bytes
+    ) -> _FolderListing:
         names: list[bytes] = []
-        pairs: list[int] = []
+        sizes_and_times: list[int] = []
         folders: list[bytes] = []
-        claims, follow, look = self._claims, self._follow, os.stat
+        can_read, follow_symlinks, stat = self._claims, self._follow_symlinks, os.stat
         for entry in entries:
             name = entry.name
             try:
-                if entry.is_file(follow_symlinks=follow):
-                    if claims(name) or name.lower().endswith(SUFFIXES):
-                        where = entry.path if place is None else name
-                        facts = look(where, dir_fd=place, follow_symlinks=follow)
-                        pairs += (facts.st_size, stored_mtime_ns(facts))
+                if entry.is_file(follow_symlinks=follow_symlinks):
+                    if can_read(name) or name.lower().endswith(SUFFIXES):
+                        target = entry.path if dir_fd is None else name
+                        file_stat = stat(target, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+                        sizes_and_times += (file_stat.st_size, clamped_mtime_ns(file_stat))
                         names.append(name)
-                elif entry.is_dir(follow_symlinks=follow):
+                elif entry.is_dir(follow_symlinks=follow_symlinks):
                     folder = relative + b"/" + name if relative else name
-                    if self._wants_folder(name, folder):
+                    if self._includes_folder(name, folder):
                         folders.append(folder)
             except OSError as error:
                 # A broken link, or a file that vanished while the folder was listed, is no file.
-                if error.errno not in _NO_FILE:
-                    self.unreadable.append(FailedFile(entry.path, reason_of(error)))
-        return _Listing(b"/".join(names), array("q", pairs), sorted(folders))
+                if error.errno not in _NOT_A_FILE_ERRNOS:
+                    self.unreadable.append(FailedFile(entry.path, os_error_reason(error)))
+        return _FolderListing(b"/".join(names), array("q", sizes_and_times), sorted(folders))
 
-    def _files(self, relative: bytes, listing: _Listing) -> Iterator[SeenFile]:
+    def _iter_files(self, relative: bytes, listing: _FolderListing) -> Iterator[ScannedFile]:
         prefix = relative + b"/" if relative else b""
-        ordered = sorted((name, at) for at, name in enumerate(listing.split()))
-        beside = {
-            name.lower(): (name, at) for name, at in ordered if name.lower().endswith(SUFFIXES)
+        ordered = sorted((name, position) for position, name in enumerate(listing.split()))
+        sidecar_positions = {
+            name.lower(): (name, position)
+            for name, position in ordered
+            if name.lower().endswith(SUFFIXES)
         }
-        for name, at in ordered:
-            if self._wants_file(name, prefix + name):
-                around = sidecars_of(name, beside) if beside else ()
+        for name, position in ordered:
+            if self._includes_file(name, prefix + name):
+                sidecar_names = find_sidecars(name, sidecar_positions) if sidecar_positions else ()
                 sidecars = tuple(
-                    Sidecar(prefix + beside[lower][0], *listing.facts_of(beside[lower][1]))
-                    for lower in around
+                    Sidecar(
+                        prefix + sidecar_positions[lower][0],
+                        *listing.size_and_time(sidecar_positions[lower][1]),
+                    )
+                    for lower in sidecar_names
                 )
-                yield SeenFile(prefix + name, *listing.facts_of(at), sidecars)
+                yield ScannedFile(prefix + name, *listing.size_and_time(position), sidecars)
 
-    def _enter(self, path: bytes) -> bool:
+    def _mark_visited(self, path: bytes) -> bool:
         """Whether a real folder is met for the first time."""
-        facts = os.stat(path)  # noqa: PTH116 - bytes paths need os
-        key = (facts.st_dev, facts.st_ino)
-        if key in self._entered:
+        folder_stat = os.stat(path)  # noqa: PTH116 - bytes paths need os
+        key = (folder_stat.st_dev, folder_stat.st_ino)
+        if key in self._visited:
             return False
-        self._entered.add(key)
+        self._visited.add(key)
         return True
 
-    def _wants_folder(self, name: bytes, relative: bytes) -> bool:
+    def _includes_folder(self, name: bytes, relative: bytes) -> bool:
         if not self._hidden and (name.startswith(b".") or name.lower() in SYSTEM_FOLDERS):
             return False
         return self._exclude is None or not self._exclude.matches(os.fsdecode(relative) + "/")
 
-    def _wants_file(self, name: bytes, relative: bytes) -> bool:
+    def _includes_file(self, name: bytes, relative: bytes) -> bool:
         if not self._claims(name) or (not self._hidden and name.startswith(b".")):
             return False
         if self._exclude is None and self._include is None:
@@ -184,45 +189,45 @@ class FolderWalk:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class _FolderListing:
     """Of one folder: the files that may matter, by name, and the folders that are entered.
 
     Attributes:
         names: Of pictures, and of what may say something of them, with a slash between two; as the
             file system lists them: in one order as long as a folder stays as it is, and sorting
             them would take longer than all else that is done with them.
-        facts: Size and time of each, one after the other.
+        sizes_and_times: Size and time of each, one after the other.
         folders: Relative to where the walk began.
     """
 
     names: bytes
-    facts: array[int]
+    sizes_and_times: array[int]
     folders: list[bytes]
 
     def split(self) -> list[bytes]:
         """The names, one by one."""
-        return self.names.split(b"/") if self.facts else []
+        return self.names.split(b"/") if self.sizes_and_times else []
 
-    def facts_of(self, at: int) -> tuple[int, int]:
+    def size_and_time(self, position: int) -> tuple[int, int]:
         """Size and time of one file."""
-        return self.facts[2 * at], self.facts[2 * at + 1]
+        return self.sizes_and_times[2 * position], self.sizes_and_times[2 * position + 1]
 
-    def digest(self, choice: bytes) -> bytes:
+    def digest(self, options_key: bytes) -> bytes:
         """Of all that the files which the walk gives follow from. No name holds a slash."""
-        found = sha256(choice)
-        found.update(b"/%d/" % len(self.facts) + self.names)
-        found.update(self.facts)
-        return found.digest()
+        hasher = sha256(options_key)
+        hasher.update(b"/%d/" % len(self.sizes_and_times) + self.names)
+        hasher.update(self.sizes_and_times)
+        return hasher.digest()
 
 
 @contextmanager
-def _place(path: bytes) -> Iterator[int | None]:
+def _open_dir_fd(path: bytes) -> Iterator[int | None]:
     """An open folder, below which files are found sooner than by their whole paths."""
     if os.stat not in os.supports_dir_fd:
         yield None
         return
-    place = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    dir_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield place
+        yield dir_fd
     finally:
-        os.close(place)
+        os.close(dir_fd)

@@ -12,8 +12,8 @@ from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text, TextSource
-from mmsearch.modalities._texts.plain import decode, keywords, one_line
-from mmsearch.modalities._texts.xmp import XmpFacts, parse_xmp
+from mmsearch.modalities._texts.normalize import decode, make_keyword_texts, to_single_line
+from mmsearch.modalities._texts.xmp import XmpMetadata, parse_xmp
 
 _XP_TITLE: Final = 0x9C9B
 _XP_COMMENT: Final = 0x9C9C
@@ -21,10 +21,10 @@ _XP_KEYWORDS: Final = 0x9C9E
 _XP_SUBJECT: Final = 0x9C9F
 _XMP_TAG: Final = 700
 
-_PNG_NOTES: Final = {"Description": "description", "Title": "title", "Comment": "description"}
+_PNG_TEXT_KINDS: Final = {"Description": "description", "Title": "title", "Comment": "description"}
 
 # IPTC-IIM, second record: object name, headline, caption.
-_IPTC_NOTES: Final = {5: "title", 105: "title", 120: "description"}
+_IPTC_TEXT_KINDS: Final = {5: "title", 105: "title", 120: "description"}
 _IPTC_KEYWORDS: Final = 25
 
 # What cameras and scanners write where a description belongs.
@@ -72,66 +72,80 @@ def camera(image: Image.Image) -> str | None:
     """Maker and model; the maker only once."""
     maker = _text(_tag(image, ExifTags.Base.Make))
     model = _text(_tag(image, ExifTags.Base.Model))
-    first = maker.split(" ")[0]
-    if model and first and not model.lower().startswith(first.lower()):
+    first_word = maker.split(" ")[0]
+    if model and first_word and not model.lower().startswith(first_word.lower()):
         return f"{maker} {model}"
     return model or maker or None
 
 
-def place(image: Image.Image) -> tuple[float | None, float | None]:
+def gps(image: Image.Image) -> tuple[float | None, float | None]:
     """Degrees north and east; both None unless both are known and on the Earth."""
-    gps = ExifTags.IFD.GPSInfo
-    north = _degrees(
-        _tag(image, ExifTags.GPS.GPSLatitude, gps), _tag(image, ExifTags.GPS.GPSLatitudeRef, gps)
+    gps_ifd = ExifTags.IFD.GPSInfo
+    latitude = _degrees(
+        _tag(image, ExifTags.GPS.GPSLatitude, gps_ifd),
+        _tag(image, ExifTags.GPS.GPSLatitudeRef, gps_ifd),
     )
-    east = _degrees(
-        _tag(image, ExifTags.GPS.GPSLongitude, gps), _tag(image, ExifTags.GPS.GPSLongitudeRef, gps)
+    longitude = _degrees(
+        _tag(image, ExifTags.GPS.GPSLongitude, gps_ifd),
+        _tag(image, ExifTags.GPS.GPSLongitudeRef, gps_ifd),
     )
-    if north is not None and east is not None and abs(north) <= 90 and abs(east) <= 180:
-        return north, east
-    packet = _xmp(image)
-    return packet.latitude, packet.longitude
+    if (
+        latitude is not None
+        and longitude is not None
+        and abs(latitude) <= 90
+        and abs(longitude) <= 180
+    ):
+        return latitude, longitude
+    xmp = _xmp(image)
+    return xmp.latitude, xmp.longitude
 
 
 def texts(image: Image.Image) -> tuple[Text, ...]:
     """What a person wrote into the file: EXIF, IPTC, XMP and the notes of a PNG."""
-    packet = _xmp(image)
-    notes, iptc_words = _iptc(image)
-    found = [
+    xmp = _xmp(image)
+    iptc_texts, iptc_words = _iptc(image)
+    candidates = [
         ("description", _text(_tag(image, ExifTags.Base.ImageDescription))),
         ("title", _text(_tag(image, _XP_TITLE), "utf-16-le")),
         ("title", _text(_tag(image, _XP_SUBJECT), "utf-16-le")),
         ("description", _text(_tag(image, _XP_COMMENT), "utf-16-le")),
         ("description", _user_comment(image)),
-        *notes,
-        *((kind, _text(image.info.get(name))) for name, kind in _PNG_NOTES.items()),
+        *iptc_texts,
+        *((kind, _text(image.info.get(name))) for name, kind in _PNG_TEXT_KINDS.items()),
     ]
     unique: dict[str, Text] = {}
-    for kind, text in found:
+    for kind, text in candidates:
         if any(char.isalpha() for char in text) and text.lower() not in _BOILERPLATE:
             unique.setdefault(text.casefold(), Text(kind, text))
-    for own in packet.texts:
-        if own.kind != "keywords" and own.text.lower() not in _BOILERPLATE:
+    for xmp_text in xmp.texts:
+        if xmp_text.kind != "keywords" and xmp_text.text.lower() not in _BOILERPLATE:
             # XMP knows the language of a text that stands elsewhere without it.
-            same = unique.get(own.text.casefold())
-            if same is None or same.language is None:
-                unique[own.text.casefold()] = own if same is None else replace(own, kind=same.kind)
+            existing = unique.get(xmp_text.text.casefold())
+            if existing is None or existing.language is None:
+                unique[xmp_text.text.casefold()] = (
+                    xmp_text if existing is None else replace(xmp_text, kind=existing.kind)
+                )
     words = [
         *_text(_tag(image, _XP_KEYWORDS), "utf-16-le").split(";"),
         *iptc_words,
-        *(word for own in packet.texts if own.kind == "keywords" for word in own.text.split(";")),
+        *(
+            word
+            for xmp_text in xmp.texts
+            if xmp_text.kind == "keywords"
+            for word in xmp_text.text.split(";")
+        ),
     ]
-    return (*unique.values(), *keywords(words, TextSource.METADATA))
+    return (*unique.values(), *make_keyword_texts(words, TextSource.METADATA))
 
 
-def _tag(image: Image.Image, tag: int, block: int | None = None) -> object:
+def _tag(image: Image.Image, tag: int, ifd: int | None = None) -> object:
     """One EXIF value, or None; the others may be damaged."""
     # Pillow's parser raises whatever a damaged block makes it raise; what it read before, it keeps.
     with suppress(Exception):
         image.getexif()
     with suppress(Exception):
         exif = image.getexif()
-        return (exif if block is None else exif.get_ifd(block)).get(tag)
+        return (exif if ifd is None else exif.get_ifd(ifd)).get(tag)
     return None
 
 
@@ -142,16 +156,16 @@ def _text(value: object, encoding: str = "utf-8") -> str:
         value = value.decode(encoding, "replace")
     if not isinstance(value, str):
         return ""
-    return one_line(value.partition("\0")[0])
+    return to_single_line(value.partition("\0")[0])
 
 
-def _degrees(parts: object, side: object) -> float | None:
+def _degrees(dms: object, hemisphere: object) -> float | None:
     """Degrees, minutes and seconds as EXIF keeps them."""
     # Whatever stands there instead of three fractions makes float() raise what it likes.
     with suppress(Exception):
-        degrees, minutes, seconds = (float(part) for part in parts)  # type: ignore[attr-defined]
+        degrees, minutes, seconds = (float(component) for component in dms)  # type: ignore[attr-defined]
         value = degrees + minutes / 60 + seconds / 3600
-        letter = _text(side).upper()[:1]
+        letter = _text(hemisphere).upper()[:1]
         if math.isfinite(value) and letter in "NSEW":
             return -value if letter in ("S", "W") else value
     return None
@@ -164,12 +178,12 @@ def _user_comment(image: Image.Image) -> str:
         return _text(value)
     name, content = value[:8].rstrip(b"\0 "), value[8:]
     if name == b"UNICODE":
-        little = content[1::2].count(0) >= content[::2].count(0)
-        return _text(content, "utf-16-le" if little else "utf-16-be")
+        is_little_endian = content[1::2].count(0) >= content[::2].count(0)
+        return _text(content, "utf-16-le" if is_little_endian else "utf-16-be")
     return _text(content) if name == b"ASCII" else ""
 
 
-def _xmp(image: Image.Image) -> XmpFacts:
+def _xmp(image: Image.Image) -> XmpMetadata:
     """What an XMP packet in the file says; a damaged one says nothing."""
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or _tag(image, _XMP_TAG)
     if isinstance(packet, str):
@@ -177,7 +191,7 @@ def _xmp(image: Image.Image) -> XmpFacts:
     if isinstance(packet, bytes):
         with suppress(DecodeError):
             return parse_xmp(packet, TextSource.METADATA)
-    return XmpFacts()
+    return XmpMetadata()
 
 
 def _iptc(image: Image.Image) -> tuple[list[tuple[str, str]], list[str]]:
@@ -190,13 +204,15 @@ def _iptc(image: Image.Image) -> tuple[list[tuple[str, str]], list[str]]:
         def texts(number: int) -> list[str]:
             value = block.get((2, number), [])
             parts = value if isinstance(value, list) else [value]
-            return [_text(part, encoding) if encoding else _guessed(part) for part in parts]
+            return [_text(part, encoding) if encoding else _decode_guessed(part) for part in parts]
 
-        notes = [(kind, text) for number, kind in _IPTC_NOTES.items() for text in texts(number)]
+        notes = [
+            (kind, text) for number, kind in _IPTC_TEXT_KINDS.items() for text in texts(number)
+        ]
         return notes, texts(_IPTC_KEYWORDS)
     return [], []
 
 
-def _guessed(value: bytes) -> str:
+def _decode_guessed(value: bytes) -> str:
     """Text of a block that does not say how it is encoded."""
     return _text(decode(value))

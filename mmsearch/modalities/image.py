@@ -29,18 +29,18 @@ from PIL import (
 )
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.files import open_regular, refused_file
+from mmsearch.core.files import decode_error_from_os, open_source_file
 from mmsearch.core.protocols import Modality
-from mmsearch.core.types import Decoded, Picture, Pixels
-from mmsearch.modalities import _colour, _jpeg, _metadata
-from mmsearch.modalities._texts.plain import one_line
+from mmsearch.core.types import DecodedImage, Picture, Pixels
+from mmsearch.modalities import _color, _jpeg, _metadata
+from mmsearch.modalities._texts.normalize import to_single_line
 
-JPEGS: Final = ("JPEG", "MPO")
+JPEG_FORMATS: Final = ("JPEG", "MPO")
 
 DEFAULT_MAX_PIXELS: Final = 300_000_000
 
-BOMB_BYTES: Final = 48_000_000
-BOMB_RATIO: Final = 200
+BOMB_MIN_BYTES: Final = 48_000_000
+BOMB_MIN_RATIO: Final = 200
 """Beyond both, a picture is taken for a bomb; a photograph as PNG unpacks to 2 to 10 times."""
 
 SUFFIXES: Final = frozenset(
@@ -63,7 +63,7 @@ HEIF: Final = "HEIF"
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 
 # How a file of each format begins, to tell a damaged picture from a file that is none.
-_MARKS: Final = {
+_SIGNATURES: Final = {
     "a JPEG": re.compile(rb"\xff\xd8\xff"),
     "a PNG": re.compile(rb"\x89PNG"),
     "a GIF": re.compile(rb"GIF8"),
@@ -73,12 +73,12 @@ _MARKS: Final = {
 }
 
 # What the decoders say on purpose is passed on, unless it speaks to programmers.
-_DECODERS_OWN: Final = (OSError, RuntimeError, SyntaxError, ValueError)
-_JARGON: Final = re.compile(
+_DECODER_ERRORS: Final = (OSError, RuntimeError, SyntaxError, ValueError)
+_JARGON_PATTERN: Final = re.compile(
     r"[<>_'\"=\\\[\]{}]|decoder (error|object)|unpack|argument|byte string|this image|codec|buffer"
 )
-_CUT_SHORT: Final = re.compile("truncated|end of file|not enough image data|read too short")
-_RARE: Final = re.compile("unsupported|not supported|not implemented|unknown")
+_TRUNCATED_PATTERN: Final = re.compile("truncated|end of file|not enough image data|read too short")
+_UNSUPPORTED_PATTERN: Final = re.compile("unsupported|not supported|not implemented|unknown")
 
 
 def build(max_pixels: int = DEFAULT_MAX_PIXELS) -> Modality:
@@ -96,11 +96,11 @@ class ImageModality:
 
     max_pixels: int
 
-    def claims(self, path: bytes) -> bool:
+    def can_read(self, path: bytes) -> bool:
         """Whether the name ends like a picture's."""
         return path[path.rfind(b".") :].lower() in SUFFIXES
 
-    def read(self, path: bytes, edge_px: int) -> Decoded:
+    def read(self, path: bytes, edge_px: int) -> DecodedImage:
         """Pixels and facts of a picture.
 
         Args:
@@ -111,7 +111,7 @@ class ImageModality:
         Raises:
             DecodeError: One clause that says why it cannot be read.
         """
-        with open_regular(path) as file, _plain_reasons(), _no_global_limit:
+        with open_source_file(path) as file, _map_decode_errors(), _pillow_limits_lifted:
             return self._decode(file, edge_px)
 
     def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
@@ -127,30 +127,30 @@ class ImageModality:
         image.save(buffer, file_format, quality=85)
         return buffer.getvalue()
 
-    def _decode(self, file: BufferedReader, edge_px: int) -> Decoded:
+    def _decode(self, file: BufferedReader, edge_px: int) -> DecodedImage:
         head = file.read(12)
         file.seek(0)
         if not head:
             raise DecodeError("the file is empty")
-        with _open(file, head) as image:
+        with _open_image(file, head) as image:
             width, height = image.size
             if width * height > self.max_pixels:
                 raise DecodeError(
                     f"{width * height / 1e6:.1f} megapixels, over the limit of "
                     f"{self.max_pixels / 1e6:g} (raise it with --max-pixels)"
                 )
-            reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
-            if not reduced:
-                _refuse_bomb(image, os.fstat(file.fileno()).st_size)
-            pixels = _pixels(image, file, min(width, height), edge_px)
+            is_reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
+            if not is_reduced:
+                _reject_bomb(image, os.fstat(file.fileno()).st_size)
+            pixels = _decode_pixels(image, file, min(width, height), edge_px)
             # After loading: Pillow turns some formats itself and then takes the mark away.
             orientation = _metadata.orientation(image)
-            pixels = np.ascontiguousarray(_colour.upright(pixels, orientation))
-            if reduced and orientation >= _colour.FIRST_SIDEWAYS:
+            pixels = np.ascontiguousarray(_color.apply_orientation(pixels, orientation))
+            if is_reduced and orientation >= _color.FIRST_SWAPPED_ORIENTATION:
                 width, height = height, width
-            elif not reduced:
+            elif not is_reduced:
                 height, width = pixels.shape[:2]
-            latitude, longitude = _metadata.place(image)
+            latitude, longitude = _metadata.gps(image)
             picture = Picture(
                 width=width,
                 height=height,
@@ -161,41 +161,43 @@ class ImageModality:
                 latitude=latitude,
                 longitude=longitude,
             )
-        return Decoded(picture, pixels)
+        return DecodedImage(picture, pixels)
 
 
-def _pixels(image: Image.Image, file: BufferedReader, short_px: int, edge_px: int) -> Pixels:
+def _decode_pixels(
+    image: Image.Image, file: BufferedReader, short_side_px: int, edge_px: int
+) -> Pixels:
     """Colours as they are stored, not yet upright."""
-    if image.format in JPEGS and image.mode in ("RGB", "L"):
-        pixels = _jpeg.decode(file, short_px, edge_px)
+    if image.format in JPEG_FORMATS and image.mode in ("RGB", "L"):
+        pixels = _jpeg.decode(file, short_side_px, edge_px)
         if pixels is not None:
             return pixels
     image.load()
-    return _colour.to_rgb(image)
+    return _color.to_rgb(image)
 
 
-def _refuse_bomb(image: Image.Image, size: int) -> None:
+def _reject_bomb(image: Image.Image, size: int) -> None:
     """Refuse what grows out of all proportion: pictures of things do not, empty pages do."""
     width, height = image.size
-    unpacked = width * height * max(len(image.getbands()), 1)
-    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
+    unpacked_bytes = width * height * max(len(image.getbands()), 1)
+    if unpacked_bytes > BOMB_MIN_BYTES and unpacked_bytes > BOMB_MIN_RATIO * size:
         raise DecodeError(
-            f"it unpacks to {unpacked / 1e6:,.0f} MB, {unpacked // max(size, 1):,} times its size:"
+            f"it unpacks to {unpacked_bytes / 1e6:,.0f} MB, {unpacked_bytes // max(size, 1):,} times its size:"
             " a decompression bomb, or an empty page"
         )
 
 
-def _open(file: BufferedReader, head: bytes) -> ImageFile.ImageFile:
+def _open_image(file: BufferedReader, head: bytes) -> ImageFile.ImageFile:
     try:
-        return Image.open(file, formats=_formats(head))
+        return Image.open(file, formats=_candidate_formats(head))
     except UnidentifiedImageError as error:
-        for name, mark in _MARKS.items():
-            if mark.match(head):
+        for name, signature in _SIGNATURES.items():
+            if signature.match(head):
                 raise DecodeError(f"{name} that is damaged, or of a rare kind") from error
         raise DecodeError("not a picture in a known format") from error
 
 
-def _formats(head: bytes) -> tuple[str, ...]:
+def _candidate_formats(head: bytes) -> tuple[str, ...]:
     """The formats to try; the HEIF reader is loaded for files that begin like HEIF only."""
     if head[4:8] != b"ftyp" or head[8:12] in _AVIF_BRANDS:
         return FORMATS
@@ -205,7 +207,7 @@ def _formats(head: bytes) -> tuple[str, ...]:
     return (*FORMATS, HEIF)
 
 
-class _NoGlobalLimit:
+class _PillowLimitsLifted:
     """Lift Pillow's own limit of pixels, which is lower than ours, and keep its warnings quiet.
 
     All of that is global to the process and belongs to the program around us: the last of our
@@ -214,34 +216,36 @@ class _NoGlobalLimit:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._inside = 0
-        self._before = ExitStack()
+        self._active_count = 0
+        self._saved_state = ExitStack()
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._inside:
-                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-                self._before.callback(
+            if not self._active_count:
+                self._saved_state.callback(
+                    setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS
+                )
+                self._saved_state.callback(
                     setattr, ImageFile, "LOAD_TRUNCATED_IMAGES", ImageFile.LOAD_TRUNCATED_IMAGES
                 )
-                self._before.enter_context(warnings.catch_warnings())
+                self._saved_state.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
                 Image.MAX_IMAGE_PIXELS = None
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
-            self._inside += 1
+            self._active_count += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._before.close()
+            self._active_count -= 1
+            if not self._active_count:
+                self._saved_state.close()
 
 
-_no_global_limit = _NoGlobalLimit()
+_pillow_limits_lifted = _PillowLimitsLifted()
 
 
 @contextmanager
-def _plain_reasons() -> Iterator[None]:
+def _map_decode_errors() -> Iterator[None]:
     """Whatever a decoder throws becomes one clause that a person understands."""
     try:
         yield
@@ -251,19 +255,19 @@ def _plain_reasons() -> Iterator[None]:
         raise DecodeError("there is not enough memory to decode it") from error
     except OSError as error:
         if error.errno is not None:
-            raise refused_file(error) from error
-        raise DecodeError(_reason(error)) from error
+            raise decode_error_from_os(error) from error
+        raise DecodeError(_describe_error(error)) from error
     except Exception as error:
-        raise DecodeError(_reason(error)) from error
+        raise DecodeError(_describe_error(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    text = one_line(str(error))[:200]
+def _describe_error(error: Exception) -> str:
+    text = to_single_line(str(error))[:200]
     lower = text.lower()
-    if isinstance(error, (EOFError, struct.error)) or _CUT_SHORT.search(lower):
+    if isinstance(error, (EOFError, struct.error)) or _TRUNCATED_PATTERN.search(lower):
         return "the file is truncated"
     if "max_text" in lower:
         return "it holds more text than is safe to unpack"
-    if isinstance(error, _DECODERS_OWN) and not _JARGON.search(lower):
-        return f"it is {'of a rare kind' if _RARE.search(lower) else 'damaged'} ({text})"
+    if isinstance(error, _DECODER_ERRORS) and not _JARGON_PATTERN.search(lower):
+        return f"it is {'of a rare kind' if _UNSUPPORTED_PATTERN.search(lower) else 'damaged'} ({text})"
     return "it is damaged, or of a rare kind"

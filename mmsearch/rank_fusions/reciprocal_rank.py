@@ -11,23 +11,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.protocols import Blend
-from mmsearch.core.text_matches import Evidence
+from mmsearch.core.protocols import RankFusion
+from mmsearch.core.text_matches import HybridCandidates
 
-CONSTANT = 60
+RRF_K = 60
 
 
-def build() -> Blend:
+def build() -> RankFusion:
     """Reciprocal rank fusion."""
-    return ReciprocalRank()
+    return ReciprocalRankFusion()
 
 
-class ReciprocalRank:
-    """See `mmsearch.core.protocols.Blend`."""
+class ReciprocalRankFusion:
+    """See `mmsearch.core.protocols.RankFusion`."""
 
     name = "reciprocal_rank"
 
-    def blend(self, evidence: Evidence) -> NDArray[np.float64]:
+    def fuse(self, candidates: HybridCandidates) -> NDArray[np.float64]:
         """float64 (c,)."""
-        by_text = np.where(evidence.text_ranks > 0, 1.0 / (CONSTANT + evidence.text_ranks), 0.0)
-        return 1.0 / (CONSTANT + evidence.visual_ranks) + by_text
+        text_scores = np.where(
+            candidates.text_ranks > 0, 1.0 / (RRF_K + candidates.text_ranks), 0.0
+        )
+        return 1.0 / (RRF_K + candidates.visual_ranks) + text_scores

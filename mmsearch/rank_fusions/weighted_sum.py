@@ -11,34 +11,34 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.protocols import Blend
-from mmsearch.core.text_matches import Evidence
+from mmsearch.core.protocols import RankFusion
+from mmsearch.core.text_matches import HybridCandidates
 
-TEXT_SHARE = 0.5
+TEXT_WEIGHT = 0.5
 """An equal voice for both; not tuned. What it is worth is in the fusion study of
 benchmarks/RESULTS.md."""
 
 
-def build() -> Blend:
+def build() -> RankFusion:
     """The convex sum."""
-    return ScoreBlend()
+    return WeightedSum()
 
 
-class ScoreBlend:
-    """See `mmsearch.core.protocols.Blend`."""
+class WeightedSum:
+    """See `mmsearch.core.protocols.RankFusion`."""
 
     name = "weighted_sum"
 
-    def __init__(self, text_share: float = TEXT_SHARE) -> None:
-        self._text_share = text_share
+    def __init__(self, text_weight: float = TEXT_WEIGHT) -> None:
+        self._text_weight = text_weight
 
-    def blend(self, evidence: Evidence) -> NDArray[np.float64]:
+    def fuse(self, candidates: HybridCandidates) -> NDArray[np.float64]:
         """float64 (c,), in [0, 1]."""
-        visual = evidence.visual.astype(np.float64)
-        top = visual.max(initial=evidence.visual_floor)
-        spread = max(top - evidence.visual_floor, 1e-6)
-        likeness = np.clip((visual - evidence.visual_floor) / spread, 0.0, 1.0)
-        blended: NDArray[np.float64] = (
-            1.0 - self._text_share
-        ) * likeness + self._text_share * evidence.text
-        return blended
+        visual = candidates.visual_scores.astype(np.float64)
+        max_visual = visual.max(initial=candidates.visual_baseline)
+        visual_range = max(max_visual - candidates.visual_baseline, 1e-6)
+        visual_scores = np.clip((visual - candidates.visual_baseline) / visual_range, 0.0, 1.0)
+        scores: NDArray[np.float64] = (
+            1.0 - self._text_weight
+        ) * visual_scores + self._text_weight * candidates.text_scores
+        return scores

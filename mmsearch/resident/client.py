@@ -11,31 +11,33 @@ from typing import TextIO
 
 from mmsearch.core.settings import Settings
 from mmsearch.resident.protocol import (
-    ENVIRONMENT,
-    TAKEN_UP,
-    Call,
-    Stream,
-    identity_of,
-    is_own_user,
-    is_possible,
+    ACK,
+    FORWARDED_VARIABLES,
+    CommandRequest,
+    StreamInfo,
+    build_compatibility_key,
     is_private,
+    is_same_user,
+    is_supported,
     receive,
     receive_header,
     send,
     socket_path,
 )
 
-TAKEN_UP_WITHIN_S = 0.5
+ACK_TIMEOUT_S = 0.5
 """Of a process that is busy or stands still, no more is expected: the command does it itself."""
 
-ANSWERED_WITHIN_S = 60.0
+REPLY_TIMEOUT_S = 60.0
 """After so many seconds the command does it itself, though the process has taken it up."""
 
-Printed = list[tuple[int, bytes]]
+OutputChunks = list[tuple[int, bytes]]
 """What to write, in this order: a file descriptor (1 or 2), and bytes."""
 
 
-def ask(index: Path, settings: Settings, arguments: Sequence[str]) -> Printed | None:
+def forward_command(
+    index: Path, settings: Settings, arguments: Sequence[str]
+) -> OutputChunks | None:
     """Let the process that serves an index answer.
 
     Args:
@@ -47,40 +49,40 @@ def ask(index: Path, settings: Settings, arguments: Sequence[str]) -> Printed | 
         What the command would have printed; None if it must do the work itself: nobody serves this
         index with the same code and settings, or it did not end well.
     """
-    if not is_possible():
+    if not is_supported():
         return None
     path = socket_path(index)
     if not is_private(path.parent):
         return None
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(TAKEN_UP_WITHIN_S)
+            connection.settimeout(ACK_TIMEOUT_S)
             connection.connect(str(path))
-            if not is_own_user(connection):
+            if not is_same_user(connection):
                 return None
-            send(connection, _call(index, settings, arguments))
-            if receive(connection, 1) != TAKEN_UP:
+            send(connection, _make_request(index, settings, arguments))
+            if receive(connection, 1) != ACK:
                 return None
-            connection.settimeout(ANSWERED_WITHIN_S)
+            connection.settimeout(REPLY_TIMEOUT_S)
             header = receive_header(connection)
-            return [(stream, receive(connection, size)) for stream, size in header["printed"]]
+            return [(fd, receive(connection, size)) for fd, size in header["printed"]]
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
-def _call(index: Path, settings: Settings, arguments: Sequence[str]) -> Call:
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    return Call(
-        identity_of(index, settings),
+def _make_request(index: Path, settings: Settings, arguments: Sequence[str]) -> CommandRequest:
+    environment = {name: os.environ[name] for name in FORWARDED_VARIABLES if name in os.environ}
+    return CommandRequest(
+        build_compatibility_key(index, settings),
         list(arguments),
         os.getcwd(),  # noqa: PTH109 - a string, as it will travel
-        _terminal_size() | environment,
-        _stream(sys.stdout),
-        _stream(sys.stderr),
+        _terminal_size_variables() | environment,
+        _stream_info(sys.stdout),
+        _stream_info(sys.stderr),
     )
 
 
-def _terminal_size() -> dict[str, str]:
+def _terminal_size_variables() -> dict[str, str]:
     """Return the size of the first standard stream that is a terminal: tables are fitted into it.
 
     Some terminals say that they have no columns; these get the size that the command would assume.
@@ -94,5 +96,5 @@ def _terminal_size() -> dict[str, str]:
     return {}
 
 
-def _stream(stream: TextIO) -> Stream:
-    return Stream(stream.isatty(), stream.encoding, stream.errors or "strict")
+def _stream_info(stream: TextIO) -> StreamInfo:
+    return StreamInfo(stream.isatty(), stream.encoding, stream.errors or "strict")

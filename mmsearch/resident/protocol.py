@@ -2,7 +2,7 @@
 
 They meet at a Unix domain socket in the user's runtime folder, which nobody else may enter. A
 message is the length of a header, the header in JSON, and the bytes that it announces. A command
-sends a `Call`; the process says at once that it has taken it up, and later what it printed.
+sends a `CommandRequest`; the process says at once that it has taken it up, and later what it printed.
 
 A command loads this module before it knows whether there is a process: it imports little.
 """
@@ -25,15 +25,15 @@ import platformdirs
 import mmsearch
 from mmsearch.core.settings import Settings
 
-TAKEN_UP = b"\x06"
+ACK = b"\x06"
 """The first byte of an answer (ASCII "acknowledge")."""
 
-LONGEST_PATH = 100
+MAX_SOCKET_PATH_BYTES = 100
 """Bytes of a socket's path; systems allow 103 to 107."""
 
-LARGEST_HEADER = 1 << 20
+MAX_HEADER_BYTES = 1 << 20
 
-ENVIRONMENT = (
+FORWARDED_VARIABLES = (
     "COLORTERM",
     "COLUMNS",
     "FORCE_COLOR",
@@ -49,35 +49,35 @@ ENVIRONMENT = (
 """What decides, beside settings and arguments, how an answer looks."""
 
 
-class Stream(NamedTuple):
+class StreamInfo(NamedTuple):
     """How the standard output or error of a command is set up."""
 
-    terminal: bool
+    is_tty: bool
     encoding: str
     errors: str
 
 
-class Call(NamedTuple):
+class CommandRequest(NamedTuple):
     """What a command wants done.
 
     Attributes:
-        identity: See `identity_of`.
+        compatibility_key: See `build_compatibility_key`.
         arguments: Of the command.
-        folder: Where it runs.
-        environment: Of `ENVIRONMENT`, what is set; the size of a terminal as COLUMNS and LINES.
-        output: Its standard output.
-        error: Its standard error.
+        cwd: Where it runs.
+        environment: Of `FORWARDED_VARIABLES`, what is set; the size of a terminal as COLUMNS and LINES.
+        stdout: Its standard output.
+        stderr: Its standard error.
     """
 
-    identity: dict[str, str]
+    compatibility_key: dict[str, str]
     arguments: list[str]
-    folder: str
+    cwd: str
     environment: dict[str, str]
-    output: Stream
-    error: Stream
+    stdout: StreamInfo
+    stderr: StreamInfo
 
 
-def is_possible() -> bool:
+def is_supported() -> bool:
     """Whether this system has what it takes."""
     return os.name == "posix" and hasattr(socket, "AF_UNIX")
 
@@ -93,7 +93,7 @@ def socket_path(index: Path) -> Path:
         # That a folder for such things is not as it should be helps nobody who asks for pictures.
         warnings.simplefilter("ignore")
         path = platformdirs.user_runtime_path("mmsearch") / f"{digest}.socket"
-    if len(os.fsencode(path)) <= LONGEST_PATH:
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return path
     return Path(f"/tmp/mmsearch-{os.getuid()}/{digest}.socket")  # noqa: S108 - see `is_private`
 
@@ -101,14 +101,14 @@ def socket_path(index: Path) -> Path:
 def is_private(folder: Path) -> bool:
     """Whether a folder is the user's own, and nobody else may enter it."""
     try:
-        facts = folder.lstat()
+        info = folder.lstat()
     except OSError:
         return False
-    mine = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
-    return mine and not facts.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    is_own = stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid()
+    return is_own and not info.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
-def is_own_user(connection: socket.socket) -> bool:
+def is_same_user(connection: socket.socket) -> bool:
     """Whether the other side runs as the same user.
 
     Where the system does not tell, the rights of the folder have to do.
@@ -122,10 +122,10 @@ def is_own_user(connection: socket.socket) -> bool:
     return bool(user == os.getuid())
 
 
-def identity_of(index: Path, settings: Settings) -> dict[str, str]:
+def build_compatibility_key(index: Path, settings: Settings) -> dict[str, str]:
     """What must be the same for an answer to be the same: the code, the index, the settings."""
-    facts = {name: str(value) for name, value in vars(settings).items() if name != "home"}
-    return facts | {
+    fields = {name: str(value) for name, value in vars(settings).items() if name != "home"}
+    return fields | {
         "index": os.path.realpath(index),
         "cache": os.path.realpath(settings.cache),
         "offline": f"{settings.offline} {os.environ.get('HF_HUB_OFFLINE', '')}",
@@ -137,8 +137,8 @@ def identity_of(index: Path, settings: Settings) -> dict[str, str]:
 
 def send(connection: socket.socket, header: object, body: bytes = b"") -> None:
     """Send one message."""
-    head = json.dumps(header).encode()
-    connection.sendall(len(head).to_bytes(4, "big") + head + body)
+    header_bytes = json.dumps(header).encode()
+    connection.sendall(len(header_bytes).to_bytes(4, "big") + header_bytes + body)
 
 
 def receive_header(connection: socket.socket) -> Any:
@@ -149,7 +149,7 @@ def receive_header(connection: socket.socket) -> Any:
         ValueError: That is no message.
     """
     length = int.from_bytes(receive(connection, 4), "big")
-    if length > LARGEST_HEADER:
+    if length > MAX_HEADER_BYTES:
         raise ValueError("no header is so long")
     return json.loads(receive(connection, length))
 
@@ -160,11 +160,11 @@ def receive(connection: socket.socket, count: int) -> bytes:
     Raises:
         EOFError: The other side has gone.
     """
-    parts = []
+    chunks = []
     while count:
-        part = connection.recv(min(count, 1 << 20))
-        if not part:
+        chunk = connection.recv(min(count, 1 << 20))
+        if not chunk:
             raise EOFError
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
+        chunks.append(chunk)
+        count -= len(chunk)
+    return b"".join(chunks)

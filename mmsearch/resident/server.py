@@ -11,36 +11,36 @@ from pathlib import Path
 
 import filelock
 
-from mmsearch.core.errors import NoCallsError, StateError
+from mmsearch.core.errors import LocalSocketError, StateError
 from mmsearch.core.settings import Settings
 from mmsearch.resident.protocol import (
-    TAKEN_UP,
-    Call,
-    Stream,
-    identity_of,
-    is_own_user,
-    is_possible,
+    ACK,
+    CommandRequest,
+    StreamInfo,
+    build_compatibility_key,
     is_private,
+    is_same_user,
+    is_supported,
     receive_header,
     send,
     socket_path,
 )
-from mmsearch.resident.shutdown import StoppedError, signals_raise
+from mmsearch.resident.shutdown import ShutdownSignalError, raise_on_signal
 
-SPEAKS_WITHIN_S = 5.0
+READ_TIMEOUT_S = 5.0
 """A caller that neither says nor takes anything for so long is left."""
 
-Answer = Callable[[Call], list[tuple[int, bytes]] | None]
+CommandHandler = Callable[[CommandRequest], list[tuple[int, bytes]] | None]
 """A call -> what to write to which stream; None: the caller shall do it itself."""
 
 
 def serve(
     index: Path,
     settings: Settings,
-    answer: Answer,
+    handle_request: CommandHandler,
     *,
     idle_s: float | None = None,
-    ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> int | None:
     """Answer calls until a signal comes, or nobody calls for a while.
 
@@ -49,88 +49,96 @@ def serve(
     Args:
         index: The index's folder.
         settings: With which answers are made.
-        answer: Makes them.
+        handle_request: Makes them.
         idle_s: How long to wait for a call before the end; None: for ever.
-        ready: Called when calls are taken.
+        on_ready: Called when calls are taken.
 
     Returns:
         The signal that ended it; None: nobody called.
 
     Raises:
-        NoCallsError: This system has no such sockets, or another process serves the index.
+        LocalSocketError: This system has no such sockets, or another process serves the index.
         StateError: The runtime folder is not the user's own.
     """
-    if not is_possible():
-        raise NoCallsError(
+    if not is_supported():
+        raise LocalSocketError(
             "A process that stays needs Unix domain sockets, which this system does not have.",
             "Queries work without it.",
         )
-    mine = identity_of(index, settings)
+    own_key = build_compatibility_key(index, settings)
     path = socket_path(index)
-    _make_private(path.parent)
-    with _only_one(path, index), _listening(path) as listener, signals_raise() as came:
+    _ensure_private_folder(path.parent)
+    with (
+        _exclusive_lock(path, index),
+        _listen(path) as listener,
+        raise_on_signal() as received_signals,
+    ):
         listener.settimeout(idle_s)
         try:
-            ready()
-            while not came:
-                _next_call(listener, mine, answer)
+            on_ready()
+            while not received_signals:
+                _serve_connection(listener, own_key, handle_request)
         except TimeoutError:
             return None
-        except StoppedError as stopped:
-            return stopped.number
-        return came[0]
+        except ShutdownSignalError as error:
+            return error.signum
+        return received_signals[0]
 
 
 def wait_for_signal() -> int:
     """Stay until a signal comes, and say which; only in the main thread."""
-    with signals_raise():
+    with raise_on_signal():
         try:
             while True:
                 time.sleep(3600)
-        except StoppedError as stopped:
-            return stopped.number
+        except ShutdownSignalError as error:
+            return error.signum
 
 
-def _next_call(listener: socket.socket, mine: dict[str, str], answer: Answer) -> None:
+def _serve_connection(
+    listener: socket.socket, own_key: dict[str, str], handle_request: CommandHandler
+) -> None:
     connection, _ = listener.accept()
     with connection, suppress(ConnectionError, EOFError):
-        connection.settimeout(SPEAKS_WITHIN_S)
+        connection.settimeout(READ_TIMEOUT_S)
         with suppress(TimeoutError):
-            if not is_own_user(connection):
+            if not is_same_user(connection):
                 return
-            call = _read_call(connection)
-            if call is None or call.identity != mine:
+            request = _read_request(connection)
+            if request is None or request.compatibility_key != own_key:
                 return
-            connection.sendall(TAKEN_UP)
-            printed = answer(call)
-            if printed is None:
+            connection.sendall(ACK)
+            chunks = handle_request(request)
+            if chunks is None:
                 return
-            sizes = [(stream, len(content)) for stream, content in printed]
-            send(connection, {"printed": sizes}, b"".join(content for _, content in printed))
+            sizes = [(fd, len(content)) for fd, content in chunks]
+            send(connection, {"printed": sizes}, b"".join(content for _, content in chunks))
 
 
-def _read_call(connection: socket.socket) -> Call | None:
+def _read_request(connection: socket.socket) -> CommandRequest | None:
     try:
-        identity, arguments, folder, environment, output, error = receive_header(connection)
-        return Call(identity, arguments, folder, environment, Stream(*output), Stream(*error))
+        compatibility_key, arguments, cwd, environment, stdout, stderr = receive_header(connection)
+        return CommandRequest(
+            compatibility_key, arguments, cwd, environment, StreamInfo(*stdout), StreamInfo(*stderr)
+        )
     except (ValueError, TypeError):
         return None
 
 
-def _make_private(folder: Path) -> None:
+def _ensure_private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not is_private(folder):
         raise StateError(f"{folder} is open to others.", f"Make it your own: chmod 700 {folder}")
 
 
 @contextmanager
-def _only_one(path: Path, index: Path) -> Iterator[None]:
+def _exclusive_lock(path: Path, index: Path) -> Iterator[None]:
     """The lock is the kernel's: it goes with the process, however that ends."""
     lock = filelock.FileLock(path.with_suffix(".lock"), timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise NoCallsError(
+        raise LocalSocketError(
             f"Another process serves index {index.name!r} already.",
             "Queries use it by themselves.",
         ) from None
@@ -141,15 +149,15 @@ def _only_one(path: Path, index: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
+def _listen(path: Path) -> Iterator[socket.socket]:
     # Whoever holds the lock may take away what a killed process has left.
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
-        before = os.umask(0o177)
+        previous_umask = os.umask(0o177)
         try:
             listener.bind(str(path))
         finally:
-            os.umask(before)
+            os.umask(previous_umask)
         listener.listen()
         try:
             yield listener

@@ -13,82 +13,84 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-ENDS_WITHIN_S = 4.0
+SHUTDOWN_TIMEOUT_S = 4.0
 """Seconds from a signal to the end of the process."""
 
-INPUT_ENDS_WITHIN_S = 10.0
+INPUT_SHUTDOWN_TIMEOUT_S = 10.0
 """Seconds from the end of the input to that of the process: calls that came are answered."""
 
-LOOK_EVERY_S = 0.2
+POLL_INTERVAL_S = 0.2
 
-NOT_FINISHED = 1
+EXIT_UNFINISHED = 1
 """The exit code after SIGTERM if the process had to leave work; after SIGINT it is 130."""
 
-LEFT = b"Something did not end in time and was left; what was committed is safe.\n"
+UNFINISHED_MESSAGE = b"Something did not end in time and was left; what was committed is safe.\n"
 
 
-class StoppedError(BaseException):
+class ShutdownSignalError(BaseException):
     """A signal has come: no answer may take it for a failure of its own."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, signum: int) -> None:
         super().__init__()
-        self.number = number
+        self.signum = signum
 
 
 @contextmanager
-def signals_raise() -> Iterator[list[int]]:
+def raise_on_signal() -> Iterator[list[int]]:
     """Raise StoppedError in the main thread when SIGINT or SIGTERM comes.
 
     Yields:
         The signals that came: C code that calls Python, such as SQLite, may swallow the exception.
     """
-    came: list[int] = []
+    received_signals: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        raise StoppedError(number)
+    def handle_signal(signum: int, frame: FrameType | None) -> None:
+        received_signals.append(signum)
+        raise ShutdownSignalError(signum)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {
+        signum: signal.signal(signum, handle_signal) for signum in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield came
+        yield received_signals
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signum, handler in previous_handlers.items():
+            signal.signal(signum, handler)
 
 
 @contextmanager
-def ends_in_time() -> Iterator[None]:
-    """End the process `ENDS_WITHIN_S` after a signal, also if its threads do not end.
+def enforce_shutdown_timeout() -> Iterator[None]:
+    """End the process `SHUTDOWN_TIMEOUT_S` after a signal, also if its threads do not end.
 
     Only in the main thread, and for signals that have a handler. The main thread may be busy: a
     thread of its own reads what C code writes when a signal comes (`signal.set_wakeup_fd`).
     """
-    numbers, wakes = socket.socketpair()
-    wakes.setblocking(False)
-    before = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(
-        target=_wait_for_signal, args=(numbers,), name="mmsearch-shutdown", daemon=True
+        target=_watch_signals, args=(reader,), name="mmsearch-shutdown", daemon=True
     ).start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(before)
-        wakes.close()
+        signal.set_wakeup_fd(previous_fd)
+        writer.close()
 
 
-def _wait_for_signal(numbers: socket.socket) -> None:
-    with numbers:
-        while received := numbers.recv(64):
-            for number in received:
-                if number in (signal.SIGINT, signal.SIGTERM):
-                    time.sleep(ENDS_WITHIN_S)
-                    end_now(128 + number if number == signal.SIGINT else NOT_FINISHED)
+def _watch_signals(reader: socket.socket) -> None:
+    with reader:
+        while received := reader.recv(64):
+            for signum in received:
+                if signum in (signal.SIGINT, signal.SIGTERM):
+                    time.sleep(SHUTDOWN_TIMEOUT_S)
+                    exit_now(128 + signum if signum == signal.SIGINT else EXIT_UNFINISHED)
 
 
-def end_now(code: int, said: bytes = LEFT) -> None:
+def exit_now(code: int, message: bytes = UNFINISHED_MESSAGE) -> None:
     """End this process and its worker processes, whatever they do."""
     with suppress(OSError):
-        os.write(2, said)
+        os.write(2, message)
     kill_workers()
     os._exit(code)
 
@@ -105,8 +107,8 @@ def kill_workers() -> None:
                 os.kill(worker.pid, signal.SIGKILL)
 
 
-def end_after_input(descriptor: int) -> None:
-    """End the process `INPUT_ENDS_WITHIN_S` after the end of a pipe that it reads.
+def exit_after_input(descriptor: int) -> None:
+    """End the process `INPUT_SHUTDOWN_TIMEOUT_S` after the end of a pipe that it reads.
 
     Args:
         descriptor: Of the pipe; whoever reads it may close it.
@@ -114,18 +116,18 @@ def end_after_input(descriptor: int) -> None:
     if not hasattr(select, "poll"):
         return
     threading.Thread(
-        target=_wait_for_end, args=(os.dup(descriptor),), name="mmsearch-input", daemon=True
+        target=_wait_for_input_end, args=(os.dup(descriptor),), name="mmsearch-input", daemon=True
     ).start()
 
 
-def _wait_for_end(descriptor: int) -> None:
-    hangs_up = select.poll()
+def _wait_for_input_end(descriptor: int) -> None:
+    hangup_poll = select.poll()
     # A hang-up is always told; what can be read is not asked for.
-    hangs_up.register(descriptor, 0)
-    hangs_up.poll()
-    readable = select.poll()
-    readable.register(descriptor, select.POLLIN)
-    while any(event & select.POLLIN for _, event in readable.poll(0)):
-        time.sleep(LOOK_EVERY_S)
-    time.sleep(INPUT_ENDS_WITHIN_S)
-    end_now(NOT_FINISHED)
+    hangup_poll.register(descriptor, 0)
+    hangup_poll.poll()
+    readable_poll = select.poll()
+    readable_poll.register(descriptor, select.POLLIN)
+    while any(event & select.POLLIN for _, event in readable_poll.poll(0)):
+        time.sleep(POLL_INTERVAL_S)
+    time.sleep(INPUT_SHUTDOWN_TIMEOUT_S)
+    exit_now(EXIT_UNFINISHED)

@@ -29,7 +29,7 @@ NULL_PROMPTS: tuple[str, ...] = (
 )
 """Descriptions of nothing in particular."""
 
-LIKELY, POSSIBLE = 0.3, 0.0436
+LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.3, 0.0436
 """From these probabilities on. On the drawings that the starter's were fitted on, fewer than one in
 twenty right first hits fall below the lower one, and one in four of queries without an answer; on
 photographs, first hits above the upper one are mostly right. See benchmarks/RESULTS.md."""
@@ -39,40 +39,40 @@ TEXT_RELIABILITY = 0.9
 
 
 @dataclass(frozen=True)
-class Background:
+class ScoreDistribution:
     """The similarity of one query to pictures that mostly have nothing to do with it.
 
     Attributes:
         mean: Of the sample's cosine similarities.
-        spread: Their standard deviation.
-        floor: Their median.
+        std: Their standard deviation.
+        median: Their median.
     """
 
     mean: float
-    spread: float
-    floor: float
+    std: float
+    median: float
 
     @classmethod
-    def of(cls, scores: NDArray[np.float32]) -> Background:
+    def from_scores(cls, scores: NDArray[np.float32]) -> ScoreDistribution:
         """From the cosine similarities (n,) of a sample; an empty one says nothing."""
-        return cls.each(scores[None])[0]
+        return cls.from_score_rows(scores[None])[0]
 
     @classmethod
-    def each(cls, scores: NDArray[np.float32]) -> list[Background]:
+    def from_score_rows(cls, scores: NDArray[np.float32]) -> list[ScoreDistribution]:
         """From those of q queries, (q, n)."""
         if not scores.shape[1]:
             return [cls(0.0, 1.0, 0.0)] * len(scores)
-        spreads = np.maximum(np.std(scores, axis=1, dtype=np.float64), 1e-3)
+        stds = np.maximum(np.std(scores, axis=1, dtype=np.float64), 1e-3)
         means = np.mean(scores, axis=1, dtype=np.float64)
-        floors = np.median(scores, axis=1)
-        rows = np.stack([means, spreads, floors], axis=1).tolist()
-        return [cls(mean, spread, floor) for mean, spread, floor in rows]
+        medians = np.median(scores, axis=1)
+        rows = np.stack([means, stds, medians], axis=1).tolist()
+        return [cls(mean, std, median) for mean, std, median in rows]
 
 
 def visual_confidence(
     scores: NDArray[np.float32],
     null_scores: NDArray[np.float32],
-    background: Background,
+    background: ScoreDistribution,
     calibration: Calibration,
 ) -> NDArray[np.float64]:
     """Probabilities that pictures show what the query describes.
@@ -86,18 +86,20 @@ def visual_confidence(
     Returns:
         float64 (n,), in (0, 1).
     """
-    above_library = scores.astype(np.float64) - background.mean
+    above_mean = scores.astype(np.float64) - background.mean
     above_null = scores.astype(np.float64) - null_scores
     logit = (
         calibration.bias
-        + calibration.library * above_library / background.spread
-        + calibration.margin * above_library
+        + calibration.library * above_mean / background.std
+        + calibration.margin * above_mean
         + calibration.null * above_null
     )
     return 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
 
 
-def with_text(visual: NDArray[np.float64], text: NDArray[np.float32]) -> NDArray[np.float64]:
+def combine_with_text(
+    visual: NDArray[np.float64], text: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Both kinds of evidence together: it is wrong only if both are.
 
     Args:
@@ -107,8 +109,8 @@ def with_text(visual: NDArray[np.float64], text: NDArray[np.float32]) -> NDArray
     return 1.0 - (1.0 - visual) * (1.0 - TEXT_RELIABILITY * text.astype(np.float64) ** 2)
 
 
-def band(confidence: float) -> Band:
+def to_band(confidence: float) -> Band:
     """A word for a probability."""
-    if confidence >= LIKELY:
+    if confidence >= LIKELY_THRESHOLD:
         return Band.LIKELY
-    return Band.POSSIBLE if confidence >= POSSIBLE else Band.UNLIKELY
+    return Band.POSSIBLE if confidence >= POSSIBLE_THRESHOLD else Band.UNLIKELY

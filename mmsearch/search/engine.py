@@ -13,23 +13,23 @@ import numpy as np
 
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
-from mmsearch.core.protocols import Blend, Encoder, Fusion
+from mmsearch.core.protocols import Encoder, Fusion, RankFusion
 from mmsearch.core.queries import Filters, Mode, Query, Term
-from mmsearch.core.requests import EncodedRequest, Hit, SearchRequest, SearchResult
-from mmsearch.core.types import FusionSpec, Kind, Vectors
-from mmsearch.search.background_sample import Sampler
-from mmsearch.search.confidence import NULL_PROMPTS, band
-from mmsearch.search.error_mapping import each
-from mmsearch.search.hits import Known, make_hits
-from mmsearch.search.index_reader import View, ViewLoader
-from mmsearch.search.latest_snapshot import newest
-from mmsearch.search.plan import Aim, nearest, rank
+from mmsearch.core.requests import EncodedQuery, Hit, SearchRequest, SearchResult
+from mmsearch.core.types import FusionSpec, InputKind, Vectors
+from mmsearch.search.background_sample import BackgroundSample
+from mmsearch.search.confidence import NULL_PROMPTS, to_band
+from mmsearch.search.error_mapping import map_with_errors
+from mmsearch.search.hits import HitContext, make_hits
+from mmsearch.search.index_reader import IndexReader, IndexReaderCache
+from mmsearch.search.latest_snapshot import open_latest_snapshot
+from mmsearch.search.plan import QueryPlan, rank_candidates, retrieve_batch
 from mmsearch.search.query_encoder import QueryEncoder
-from mmsearch.search.query_parser import check_terms, refuse_urls, written
-from mmsearch.search.retrieval import Found, Library
-from mmsearch.search.stored_vectors import Stored
+from mmsearch.search.query_parser import check_terms, format_query, reject_urls
+from mmsearch.search.retrieval import Candidates, SearchScope
+from mmsearch.search.stored_vectors import StoredVectors
 
-JUDGED = 10
+MATCH_DEPTH = 10
 """So many hits are looked at to say whether there is a match, however few are shown."""
 
 
@@ -41,34 +41,34 @@ class SearchEngine:
 
     Args:
         catalog: Open for reading.
-        views: Opens the vectors of a generation.
+        reader_cache: Opens the vectors of a generation.
         encoder: The index's own.
         queries: With the same encoder.
         make_fusion: The fusion of a generation may be another than that of the last one.
-        make_blend: By name.
-        default_blend: In hybrid mode.
+        make_rank_fusion: By name.
+        default_rank_fusion: In hybrid mode.
     """
 
     def __init__(
         self,
         catalog: Reader,
-        views: ViewLoader,
+        reader_cache: IndexReaderCache,
         encoder: Encoder,
-        queries: QueryEncoder,
+        query_encoder: QueryEncoder,
         make_fusion: Callable[[FusionSpec], Fusion],
-        make_blend: Callable[[str], Blend],
-        default_blend: str,
+        make_rank_fusion: Callable[[str], RankFusion],
+        default_rank_fusion: str,
     ) -> None:
         self._catalog = catalog
-        self._views = views
+        self._reader_cache = reader_cache
         self._encoder = encoder
-        self._queries = queries
+        self._query_encoder = query_encoder
         self._make_fusion = make_fusion
-        self._make_blend = make_blend
-        self._default_blend = default_blend
-        self._sampler = Sampler()
+        self._make_rank_fusion = make_rank_fusion
+        self._default_rank_fusion = default_rank_fusion
+        self._background_sample = BackgroundSample()
 
-    def encode(self, requests: Sequence[SearchRequest]) -> list[EncodedRequest | MMSearchError]:
+    def encode(self, requests: Sequence[SearchRequest]) -> list[EncodedQuery | MMSearchError]:
         """Encode what is asked together; the texts in batches.
 
         Returns:
@@ -78,159 +78,196 @@ class SearchEngine:
         Raises:
             EncoderMismatchError: The index was encoded anew, with another encoder.
         """
-        began = time.perf_counter()
-        checked = each(check_request, requests)
+        started = time.perf_counter()
+        checked = map_with_errors(check_request, requests)
         if len(requests) > 1:
             # Whose query it is that cannot be encoded shows when it is encoded by itself.
             with suppress(MMSearchError):
-                self._warm([one.query for one in checked if isinstance(one, SearchRequest)])
-        return each(partial(self._encoded, began), checked)
+                self._prefetch_texts(
+                    [request.query for request in checked if isinstance(request, SearchRequest)]
+                )
+        return map_with_errors(partial(self._encode_one, started), checked)
 
     def answer(
-        self, asked: Sequence[EncodedRequest | MMSearchError]
+        self, encoded_queries: Sequence[EncodedQuery | MMSearchError]
     ) -> list[SearchResult | MMSearchError]:
         """The pictures that fit each query best, all in the newest generation.
 
         Args:
-            asked: As `encode` gave it; an error stays in its place.
+            encoded_queries: As `encode` gave it; an error stays in its place.
 
         Raises:
             EncoderMismatchError: The index was encoded anew, with another encoder.
             MMSearchError: The index cannot be read.
         """
-        self._refuse_strangers(asked)
+        self._check_fingerprints(encoded_queries)
         timings: dict[str, float] = {}
-        opening = partial(self._opened, timings)
-        with newest(self._catalog, self._encoder, opening) as (snapshot, view):
-            with _timed(timings, "search"):
-                found = self._found(asked, snapshot, view)
-            with _timed(timings, "hits"):
-                hits = each(partial(self._judged, self._known(snapshot, found)), found)
-            return each(partial(self._result, snapshot, view.device, timings), hits)
+        open_reader = partial(self._open_reader, timings)
+        with open_latest_snapshot(self._catalog, self._encoder, open_reader) as (snapshot, reader):
+            with _record_time(timings, "search"):
+                states = self._retrieve(encoded_queries, snapshot, reader)
+            with _record_time(timings, "hits"):
+                hits = map_with_errors(
+                    partial(self._make_hits, self._load_hit_context(snapshot, states)), states
+                )
+            return map_with_errors(
+                partial(self._make_result, snapshot, reader.device, timings), hits
+            )
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
-        refuse_urls(terms)
-        return self._queries.vectors(terms, stored=self._queries.stored(terms))
+        reject_urls(terms)
+        return self._query_encoder.vectors(
+            terms, stored_vectors=self._query_encoder.stored_vectors(terms)
+        )
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Free what only pictures of queries need."""
-        self._encoder.release(Kind.IMAGE)
+        self._encoder.release(InputKind.IMAGE)
 
     # --- encoding ---
 
-    def _warm(self, queries: Sequence[Query]) -> None:
+    def _prefetch_texts(self, queries: Sequence[Query]) -> None:
         by_prompts: dict[tuple[str, ...] | None, list[Term]] = defaultdict(list)
         for query in queries:
             if query.mode is not Mode.TEXT:
                 by_prompts[query.prompts].extend(query.terms)
         for prompts, terms in by_prompts.items():
-            self._queries.warm(terms, prompts)
+            self._query_encoder.prefetch(terms, prompts)
 
-    def _encoded(self, began: float, request: SearchRequest) -> EncodedRequest:
-        query, encoder = request.query, self._encoder.spec.fingerprint
+    def _encode_one(self, started: float, request: SearchRequest) -> EncodedQuery:
+        query, fingerprint = request.query, self._encoder.spec.fingerprint
         if query.mode is Mode.TEXT:
-            return EncodedRequest(request, encoder, time.perf_counter() - began)
-        stored = self._queries.stored(query.terms)
-        vectors = self._queries.vectors(query.terms, query.prompts, stored)
-        nothing = self._queries.kept_mean(NULL_PROMPTS) if request.explain else None
-        return EncodedRequest(
+            return EncodedQuery(request, fingerprint, time.perf_counter() - started)
+        stored_vectors = self._query_encoder.stored_vectors(query.terms)
+        vectors = self._query_encoder.vectors(query.terms, query.prompts, stored_vectors)
+        null_vector = self._query_encoder.cached_mean(NULL_PROMPTS) if request.explain else None
+        return EncodedQuery(
             request,
-            encoder,
-            time.perf_counter() - began,
+            fingerprint,
+            time.perf_counter() - started,
             vectors,
-            nothing,
-            self._queries.dropped_tokens(query.terms),
-            {kind.value: self._encoder.device(kind) for kind in _kinds(query, stored)},
+            null_vector,
+            self._query_encoder.dropped_tokens(query.terms),
+            {
+                kind.value: self._encoder.device(kind)
+                for kind in _encoded_kinds(query, stored_vectors)
+            },
         )
 
     # --- answering ---
 
-    def _refuse_strangers(self, asked: Sequence[EncodedRequest | MMSearchError]) -> None:
-        own = self._encoder.spec.fingerprint
-        for one in asked:
-            if isinstance(one, EncodedRequest) and one.encoder != own:
+    def _check_fingerprints(self, encoded_queries: Sequence[EncodedQuery | MMSearchError]) -> None:
+        expected = self._encoder.spec.fingerprint
+        for encoded in encoded_queries:
+            if isinstance(encoded, EncodedQuery) and encoded.encoder != expected:
                 raise EncoderMismatchError(
                     "A query was encoded with another encoder.",
                     "Ask again.",
-                    index=own,
-                    encoder=one.encoder,
+                    index=expected,
+                    encoder=encoded.encoder,
                 )
 
-    def _opened(self, timings: dict[str, float], snapshot: Snapshot) -> View:
-        with _timed(timings, "open"):
-            return self._views.view(snapshot)
+    def _open_reader(self, timings: dict[str, float], snapshot: Snapshot) -> IndexReader:
+        with _record_time(timings, "open"):
+            return self._reader_cache.get(snapshot)
 
-    def _found(
-        self, asked: Sequence[EncodedRequest | MMSearchError], snapshot: Snapshot, view: View
-    ) -> list[_Found | MMSearchError]:
+    def _retrieve(
+        self,
+        encoded_queries: Sequence[EncodedQuery | MMSearchError],
+        snapshot: Snapshot,
+        reader: IndexReader,
+    ) -> list[_QueryState | MMSearchError]:
         fusion = self._make_fusion(snapshot.identity.fusion if snapshot.identity else FusionSpec())
 
         @cache
-        def library(filters: Filters) -> Library:
-            allowed = snapshot.allowed(filters) if filters else None
-            return Library(view, snapshot, fusion, allowed, self._sampler)
+        def make_scope(filters: Filters) -> SearchScope:
+            allowed = snapshot.filter_ids(filters) if filters else None
+            return SearchScope(reader, snapshot, fusion, allowed, self._background_sample)
 
-        def aimed(one: EncodedRequest) -> tuple[EncodedRequest, Aim]:
-            query = one.request.query
-            depth = max(one.request.k, JUDGED)
-            return one, Aim.of(query, one.vectors, library(query.filters), depth)
+        def make_plan(encoded: EncodedQuery) -> tuple[EncodedQuery, QueryPlan]:
+            query = encoded.request.query
+            depth = max(encoded.request.k, MATCH_DEPTH)
+            return encoded, QueryPlan.from_query(
+                query, encoded.vectors, make_scope(query.filters), depth
+            )
 
-        def ranked(pair: tuple[EncodedRequest, Aim]) -> _Found:
-            one, aim = pair
-            blend = one.request.query.blend or self._default_blend
-            return _Found(one, aim, rank(aim, next(near), partial(self._make_blend, blend)))
+        def rank_one(pair: tuple[EncodedQuery, QueryPlan]) -> _QueryState:
+            encoded, plan = pair
+            rank_fusion_name = encoded.request.query.blend or self._default_rank_fusion
+            return _QueryState(
+                encoded,
+                plan,
+                rank_candidates(
+                    plan, next(vector_matches), partial(self._make_rank_fusion, rank_fusion_name)
+                ),
+            )
 
-        aims = each(aimed, asked)
-        near = iter(nearest([pair[1] for pair in aims if not isinstance(pair, MMSearchError)]))
-        return each(ranked, aims)
+        plans = map_with_errors(make_plan, encoded_queries)
+        vector_matches = iter(
+            retrieve_batch([pair[1] for pair in plans if not isinstance(pair, MMSearchError)])
+        )
+        return map_with_errors(rank_one, plans)
 
-    def _known(self, snapshot: Snapshot, found: Sequence[_Found | MMSearchError]) -> Known:
-        queries = [one for one in found if isinstance(one, _Found)]
+    def _load_hit_context(
+        self, snapshot: Snapshot, states: Sequence[_QueryState | MMSearchError]
+    ) -> HitContext:
+        valid_states = [state for state in states if isinstance(state, _QueryState)]
         # The same for all who want to know: one encoder made it.
-        nothing = next((n for q in queries if (n := q.asked.nothing) is not None), None)
-        library = queries[0].aim.library if queries else None
-        return Known.of(snapshot, library, [query.found.ids for query in queries], nothing)
-
-    def _judged(self, known: Known, one: _Found) -> tuple[_Found, list[Hit]]:
-        explained, calibration = one.asked.request.explain, self._encoder.calibration
-        phrases = one.aim.phrases if explained else []
-        return one, make_hits(
-            one.aim.library, one.found, known, phrases, calibration if explained else None
+        null_vector = next(
+            (vector for state in valid_states if (vector := state.encoded.null_vector) is not None),
+            None,
+        )
+        scope = valid_states[0].plan.scope if valid_states else None
+        return HitContext.load(
+            snapshot, scope, [state.candidates.ids for state in valid_states], null_vector
         )
 
-    def _result(
+    def _make_hits(self, context: HitContext, state: _QueryState) -> tuple[_QueryState, list[Hit]]:
+        explain, calibration = state.encoded.request.explain, self._encoder.calibration
+        text_terms = state.plan.text_terms if explain else []
+        return state, make_hits(
+            state.plan.scope,
+            state.candidates,
+            context,
+            text_terms,
+            calibration if explain else None,
+        )
+
+    def _make_result(
         self,
         snapshot: Snapshot,
         device: str,
         timings: Mapping[str, float],
-        judged: tuple[_Found, list[Hit]],
+        state_and_hits: tuple[_QueryState, list[Hit]],
     ) -> SearchResult:
-        (one, hits), request = judged, judged[0].asked.request
-        best = max((hit.confidence for hit in hits[:JUDGED]), default=None)
+        (state, hits), request = state_and_hits, state_and_hits[0].encoded.request
+        top_confidence = max((hit.confidence for hit in hits[:MATCH_DEPTH]), default=None)
         return SearchResult(
-            query=written(request.query.terms),
-            mode=one.aim.mode,
-            hits=[hit for hit in hits[: request.k] if _passes(hit, request)],
-            match=band(best) if request.explain and best is not None else None,
+            query=format_query(request.query.terms),
+            mode=state.plan.mode,
+            hits=[hit for hit in hits[: request.k] if _passes_thresholds(hit, request)],
+            match=to_band(top_confidence)
+            if request.explain and top_confidence is not None
+            else None,
             calibrated=self._encoder.calibration.measured,
             generation=snapshot.generation,
             pictures=snapshot.pictures,
-            passed=one.aim.library.size,
+            passed=state.plan.scope.size,
             encoder=self._encoder.spec.name,
-            timings_s={"encode": one.asked.seconds, **timings},
-            dropped_tokens=one.asked.dropped_tokens,
-            devices={**one.asked.devices, "vector_index": device},
+            timings_s={"encode": state.encoded.seconds, **timings},
+            dropped_tokens=state.encoded.dropped_tokens,
+            devices={**state.encoded.devices, "vector_index": device},
         )
 
 
 @dataclass(frozen=True)
-class _Found:
+class _QueryState:
     """A query's candidates."""
 
-    asked: EncodedRequest
-    aim: Aim
-    found: Found
+    encoded: EncodedQuery
+    plan: QueryPlan
+    candidates: Candidates
 
 
 def check_request(request: SearchRequest) -> SearchRequest:
@@ -241,30 +278,30 @@ def check_request(request: SearchRequest) -> SearchRequest:
         SourceError: It names a picture that would have to be fetched.
     """
     check_terms(request.query.terms)
-    refuse_urls(request.query.terms)
+    reject_urls(request.query.terms)
     if request.k < 1:
         raise InvalidQueryError(f"{request.k} hits were asked for.", "Ask for at least one: -k 10")
-    for name, least in (("score", request.min_score), ("confidence", request.min_confidence)):
-        if least is not None and not np.isfinite(least):
-            raise InvalidQueryError(f"The least {name} is {least}.", "Give a finite number.")
+    for name, minimum in (("score", request.min_score), ("confidence", request.min_confidence)):
+        if minimum is not None and not np.isfinite(minimum):
+            raise InvalidQueryError(f"The least {name} is {minimum}.", "Give a finite number.")
     return request
 
 
-def _kinds(query: Query, stored: Stored) -> list[Kind]:
+def _encoded_kinds(query: Query, stored_vectors: StoredVectors) -> list[InputKind]:
     """What had to be encoded."""
-    encoded = [term for term in query.terms if term not in stored]
-    kinds = {Kind.IMAGE if term.image is not None else Kind.TEXT for term in encoded}
+    encoded = [term for term in query.terms if term not in stored_vectors]
+    kinds = {InputKind.IMAGE if term.image is not None else InputKind.TEXT for term in encoded}
     return sorted(kinds, reverse=True)
 
 
-def _passes(hit: Hit, request: SearchRequest) -> bool:
-    least_score = -np.inf if request.min_score is None else request.min_score
-    least_confidence = 0.0 if request.min_confidence is None else request.min_confidence
-    return hit.score >= least_score and hit.confidence >= least_confidence
+def _passes_thresholds(hit: Hit, request: SearchRequest) -> bool:
+    min_score = -np.inf if request.min_score is None else request.min_score
+    min_confidence = 0.0 if request.min_confidence is None else request.min_confidence
+    return hit.score >= min_score and hit.confidence >= min_confidence
 
 
 @contextmanager
-def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
-    began = time.perf_counter()
+def _record_time(timings: dict[str, float], step: str) -> Iterator[None]:
+    started = time.perf_counter()
     yield
-    timings[step] = time.perf_counter() - began
+    timings[step] = time.perf_counter() - started

@@ -8,30 +8,30 @@ from typing import TypeVar
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-def each(
-    work: Callable[[Item], Made], items: Sequence[Item | MMSearchError]
-) -> list[Made | MMSearchError]:
+def map_with_errors(
+    fn: Callable[[Item], Result], items: Sequence[Item | MMSearchError]
+) -> list[Result | MMSearchError]:
     """What becomes of each.
 
     Args:
-        work: Done for each that has not failed before.
+        fn: Done for each that has not failed before.
         items: What is worked on, or why there is nothing.
 
     Raises:
         EncoderMismatchError: No item is at fault if the encoder is another one; it ends them all.
     """
-    made: list[Made | MMSearchError] = []
+    results: list[Result | MMSearchError] = []
     for item in items:
         if isinstance(item, MMSearchError):
-            made.append(item)
+            results.append(item)
             continue
         try:
-            made.append(work(item))
+            results.append(fn(item))
         except EncoderMismatchError:
             raise
         except MMSearchError as error:
-            made.append(error)
-    return made
+            results.append(error)
+    return results

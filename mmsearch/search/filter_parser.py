@@ -18,30 +18,30 @@ from typing import Literal, cast
 
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import (
-    FIELDS,
-    All,
+    FILTER_FIELDS,
+    AllOf,
     AnyOf,
     Arithmetic,
     Compare,
     Condition,
     Contains,
     FieldName,
-    Missing,
-    Near,
+    GeoCircle,
+    IsMissing,
     Not,
     OneOf,
     Operand,
     Scalar,
 )
 
-MOST_CHARACTERS = 2000
-MOST_DEPTH = 50
-MOST = 2**53
+MAX_CHARACTERS = 2000
+MAX_DEPTH = 50
+MAX_EXACT_INT = 2**53
 """Up to it, integers and floats are compared exactly everywhere."""
 
 _EXAMPLE = "For example: --where \"width > 1000 and taken_at >= '2020-01-01'\""
 _ORIENTATIONS = ("landscape", "portrait", "square")
-_DATES = (
+_DATE_FORMATS = (
     (re.compile(r"\d{4}"), "{}-01-01T00:00:00"),
     (re.compile(r"\d{4}-\d{2}"), "{}-01T00:00:00"),
     (re.compile(r"\d{4}-\d{2}-\d{2}"), "{}T00:00:00"),
@@ -51,16 +51,16 @@ _DATES = (
 # An unfinished text lasts to the end, so that the parser speaks of its quote, not of what is in it.
 _QUOTED = r"""('(?:[^'\\]|\\.)*(?:'|\\?$)|"(?:[^"\\]|\\.)*(?:"|\\?$))"""
 # Outside of quotes, as SQL writes it.
-_SQL_WORDS = re.compile(_QUOTED + r"|\b(AND|OR|NOT|IN|IS|NULL|null)\b")
-_FOREIGN = re.compile(
+_SQL_KEYWORDS = re.compile(_QUOTED + r"|\b(AND|OR|NOT|IN|IS|NULL|null)\b")
+_UNSUPPORTED_SYNTAX = re.compile(
     _QUOTED + r"|(?<![=!<>:])(=)(?!=)|(<>|&&|\|\||\blike\b|\bLIKE\b|;|#|[\0\ud800-\udfff])"
 )
-_HALVES = re.compile("[\ud800-\udfff]")
-_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
-_INSTEAD = {"=": "==", "<>": "!=", "&&": "and", "||": "or", "like": "'part' in camera"}
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_WHITESPACE = str.maketrans("\t\n\v\f\r", " " * 5)
+_REPLACEMENTS = {"=": "==", "<>": "!=", "&&": "and", "||": "or", "like": "'part' in camera"}
 
-Operator = Literal["==", "!=", "<", "<=", ">", ">="]
-_OPERATORS: dict[type[ast.cmpop], Operator] = {
+ComparisonOp = Literal["==", "!=", "<", "<=", ">", ">="]
+_COMPARISON_OPS: dict[type[ast.cmpop], ComparisonOp] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
     ast.Lt: "<",
@@ -69,14 +69,14 @@ _OPERATORS: dict[type[ast.cmpop], Operator] = {
     ast.GtE: ">=",
 }
 
-Operation = Literal["+", "-", "*", "/"]
-_OPERATIONS: dict[type[ast.operator], Operation] = {
+ArithmeticOp = Literal["+", "-", "*", "/"]
+_ARITHMETIC_OPS: dict[type[ast.operator], ArithmeticOp] = {
     ast.Add: "+",
     ast.Sub: "-",
     ast.Mult: "*",
     ast.Div: "/",
 }
-_CALCULATED: dict[Operation, Callable[..., float]] = {
+_ARITHMETIC_FUNCTIONS: dict[ArithmeticOp, Callable[..., float]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -90,46 +90,46 @@ def parse_condition(text: str) -> Condition:
     Raises:
         InvalidQueryError: It cannot be read; the message says where and why.
     """
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > MAX_CHARACTERS:
         raise InvalidQueryError(
-            f"The condition has {len(text):,} characters; {MOST_CHARACTERS:,} are allowed."
+            f"The condition has {len(text):,} characters; {MAX_CHARACTERS:,} are allowed."
         )
-    for found in _FOREIGN.finditer(text):
-        foreign = found[2] or found[3]
-        if foreign:
-            instead = _INSTEAD.get(foreign.lower())
+    for match in _UNSUPPORTED_SYNTAX.finditer(text):
+        token = match[2] or match[3]
+        if token:
+            replacement = _REPLACEMENTS.get(token.lower())
             raise InvalidQueryError(
-                f"The condition has {foreign!r} at character {found.start() + 1}.",
-                f"Write {instead!r} instead." if instead else _EXAMPLE,
+                f"The condition has {token!r} at character {match.start() + 1}.",
+                f"Write {replacement!r} instead." if replacement else _EXAMPLE,
             )
     try:
-        return _condition(_tree(text).body, 0)
+        return _parse_node(_parse_ast(text).body, 0)
     except RecursionError as error:
         raise InvalidQueryError("The condition is nested too deeply.") from error
 
 
-def _tree(text: str) -> ast.Expression:
+def _parse_ast(text: str) -> ast.Expression:
     """What Python's parser makes of it, with the places counted in characters of ``text``."""
-    line = _SQL_WORDS.sub(_as_python, text.translate(_BREAKS))
-    python = line.strip()
-    before = len(line) - len(line.lstrip())
+    line = _SQL_KEYWORDS.sub(_to_python, text.translate(_WHITESPACE))
+    source = line.strip()
+    leading = len(line) - len(line.lstrip())
     try:
         with warnings.catch_warnings():
             # Python advises on strange escapes and numbers; whoever searches wrote no program.
             warnings.simplefilter("ignore")
-            tree = ast.parse(python, mode="eval")
+            tree = ast.parse(source, mode="eval")
     except SyntaxError as error:
-        place = before + error.offset if error.offset else len(text) + 1
+        position = leading + error.offset if error.offset else len(text) + 1
         raise InvalidQueryError(
-            f"The condition cannot be read at character {place}.", _EXAMPLE
+            f"The condition cannot be read at character {position}.", _EXAMPLE
         ) from error
     except (ValueError, MemoryError) as error:
         raise InvalidQueryError("The condition cannot be read.", _EXAMPLE) from error
-    encoded = python.encode()
+    encoded = source.encode()
     for node in ast.walk(tree):
         if isinstance(node, ast.expr):
             # The parser counts bytes of UTF-8.
-            node.col_offset = before + len(encoded[: node.col_offset].decode())
+            node.col_offset = leading + len(encoded[: node.col_offset].decode())
     return tree
 
 
@@ -142,11 +142,11 @@ def parse_date(text: str) -> str:
     Raises:
         InvalidQueryError: It is no such date.
     """
-    plain = text.strip().replace(" ", "T")
-    for pattern, whole in _DATES:
-        if pattern.fullmatch(plain):
+    normalized = text.strip().replace(" ", "T")
+    for pattern, template in _DATE_FORMATS:
+        if pattern.fullmatch(normalized):
             try:
-                return datetime.fromisoformat(whole.format(plain)).isoformat()
+                return datetime.fromisoformat(template.format(normalized)).isoformat()
             except ValueError:
                 break
     raise InvalidQueryError(
@@ -154,7 +154,7 @@ def parse_date(text: str) -> str:
     )
 
 
-def parse_near(text: str) -> Near:
+def parse_near(text: str) -> GeoCircle:
     """``LAT,LON,KM`` as a circle.
 
     Raises:
@@ -170,122 +170,128 @@ def parse_near(text: str) -> Near:
             f"{text[:60]!r} is not a circle on the Earth.",
             "Write degrees north, degrees east and kilometres: --near 48.86,2.35,10",
         )
-    return Near(latitude, longitude, km)
+    return GeoCircle(latitude, longitude, km)
 
 
-def _as_python(found: re.Match[str]) -> str:
-    if found[1]:
-        return found[1]
-    return "None" if found[2].upper() == "NULL" else found[2].lower()
+def _to_python(match: re.Match[str]) -> str:
+    if match[1]:
+        return match[1]
+    return "None" if match[2].upper() == "NULL" else match[2].lower()
 
 
-def _condition(node: ast.expr, depth: int) -> Condition:
-    if depth > MOST_DEPTH:
+def _parse_node(node: ast.expr, depth: int) -> Condition:
+    if depth > MAX_DEPTH:
         raise InvalidQueryError("The condition is nested too deeply.")
     if isinstance(node, ast.BoolOp):
-        parts = tuple(_condition(value, depth + 1) for value in node.values)
-        return All(parts) if isinstance(node.op, ast.And) else AnyOf(parts)
+        conditions = tuple(_parse_node(value, depth + 1) for value in node.values)
+        return AllOf(conditions) if isinstance(node.op, ast.And) else AnyOf(conditions)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return Not(_condition(node.operand, depth + 1))
+        return Not(_parse_node(node.operand, depth + 1))
     if isinstance(node, ast.Compare):
         operands = [node.left, *node.comparators]
         pairs = zip(operands, node.ops, operands[1:], strict=False)
-        parts = tuple(_comparison(left, sign, right) for left, sign, right in pairs)
-        return parts[0] if len(parts) == 1 else All(parts)
-    raise _refused(node, "is not a comparison")
+        conditions = tuple(_parse_comparison(left, op, right) for left, op, right in pairs)
+        return conditions[0] if len(conditions) == 1 else AllOf(conditions)
+    raise _error_at(node, "is not a comparison")
 
 
-def _comparison(left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Condition:
-    if isinstance(sign, ast.In | ast.NotIn):
-        inside = _membership(left, right)
-        return inside if isinstance(sign, ast.In) else Not(inside)
-    named = right if _is_nothing(left) else left if _is_nothing(right) else None
-    if isinstance(named, ast.Name):
-        missing = Missing(_field(named))
-        if isinstance(sign, ast.Is | ast.Eq):
+def _parse_comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> Condition:
+    if isinstance(op, ast.In | ast.NotIn):
+        membership = _parse_membership(left, right)
+        return membership if isinstance(op, ast.In) else Not(membership)
+    field_node = right if _is_none(left) else left if _is_none(right) else None
+    if isinstance(field_node, ast.Name):
+        missing = IsMissing(_field_name(field_node))
+        if isinstance(op, ast.Is | ast.Eq):
             return missing
-        if isinstance(sign, ast.IsNot | ast.NotEq):
+        if isinstance(op, ast.IsNot | ast.NotEq):
             return Not(missing)
-    relation = _OPERATORS.get(type(sign))
-    if relation is None:
-        raise _refused(right, "cannot be compared like this")
-    first, second = _operand(left), _operand(right)
+    comparison_op = _COMPARISON_OPS.get(type(op))
+    if comparison_op is None:
+        raise _error_at(right, "cannot be compared like this")
+    first, second = _parse_operand(left), _parse_operand(right)
     _check_types(left, first, second)
-    return Compare(_dated(left, first, second), relation, _dated(right, second, first))
+    return Compare(
+        _normalize_value(left, first, second), comparison_op, _normalize_value(right, second, first)
+    )
 
 
-def _is_nothing(node: ast.expr) -> bool:
+def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _membership(left: ast.expr, right: ast.expr) -> Condition:
+def _parse_membership(left: ast.expr, right: ast.expr) -> Condition:
     if isinstance(right, ast.Name):
-        name = _field(right)
-        part = _operand(left)
-        if FIELDS[name] is not str or not isinstance(part, str):
-            raise _refused(left, f"cannot be part of {name!r}")
+        name = _field_name(right)
+        part = _parse_operand(left)
+        if FILTER_FIELDS[name] is not str or not isinstance(part, str):
+            raise _error_at(left, f"cannot be part of {name!r}")
         return Contains(name, part)
-    field = _operand(left)
+    field = _parse_operand(left)
     if not isinstance(right, ast.Tuple | ast.List):
-        raise _refused(right, "is neither a field nor a list of values")
+        raise _error_at(right, "is neither a field nor a list of values")
     values = []
     for item in right.elts:
-        value = _operand(item)
+        value = _parse_operand(item)
         _check_types(item, field, value)
-        values.append(_dated(item, value, field))
+        values.append(_normalize_value(item, value, field))
     if isinstance(field, FieldName) and not any(_has_field(value) for value in values):
         return OneOf(field.name, tuple(cast("list[Scalar]", values)))
     return AnyOf(tuple(Compare(field, "==", value) for value in values))
 
 
-def _operand(node: ast.expr, depth: int = 0) -> Operand:
-    if depth > MOST_DEPTH:
+def _parse_operand(node: ast.expr, depth: int = 0) -> Operand:
+    if depth > MAX_DEPTH:
         raise InvalidQueryError("The condition is nested too deeply.")
     if isinstance(node, ast.Name):
-        name = _field(node)
+        name = _field_name(node)
         if name == "tags":
-            raise _refused(node, "is a set of words", "Write: 'beach' in tags")
+            raise _error_at(node, "is a set of words", "Write: 'beach' in tags")
         return FieldName(name)
     if isinstance(node, ast.BinOp):
-        return _calculated(node, depth)
+        return _parse_arithmetic(node, depth)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        number = _number(node.operand, depth + 1)
+        number = _parse_number(node.operand, depth + 1)
         if isinstance(node.op, ast.UAdd):
             return number
-        return Arithmetic(-1, "*", number) if _has_field(number) else _CALCULATED["-"](0, number)
+        return (
+            Arithmetic(-1, "*", number)
+            if _has_field(number)
+            else _ARITHMETIC_FUNCTIONS["-"](0, number)
+        )
     value = node.value if isinstance(node, ast.Constant) else None
     if isinstance(value, str):
-        if not value.isascii() and _HALVES.search(value):
-            raise _refused(node, "is not a text: it has half of a character")
+        if not value.isascii() and _SURROGATES.search(value):
+            raise _error_at(node, "is not a text: it has half of a character")
         return value
     # To Python True is a number, too.
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _bounded(node, value)
-    raise _refused(node, "is neither a field nor a value")
+        return _check_bounds(node, value)
+    raise _error_at(node, "is neither a field nor a value")
 
 
-def _calculated(node: ast.BinOp, depth: int) -> Operand:
-    sign = _OPERATIONS.get(type(node.op))
-    if sign is None:
-        raise _refused(node, "is not a known calculation", "Calculate with +, -, * and /.")
-    left, right = _number(node.left, depth + 1), _number(node.right, depth + 1)
-    if sign == "/" and right == 0:
-        raise _refused(node, "divides by zero", "Divide by another number.")
+def _parse_arithmetic(node: ast.BinOp, depth: int) -> Operand:
+    op = _ARITHMETIC_OPS.get(type(node.op))
+    if op is None:
+        raise _error_at(node, "is not a known calculation", "Calculate with +, -, * and /.")
+    left, right = _parse_number(node.left, depth + 1), _parse_number(node.right, depth + 1)
+    if op == "/" and right == 0:
+        raise _error_at(node, "divides by zero", "Divide by another number.")
     if _has_field(left) or _has_field(right):
-        return Arithmetic(left, sign, right)
-    return _bounded(node, _CALCULATED[sign](left, right))
+        return Arithmetic(left, op, right)
+    return _check_bounds(node, _ARITHMETIC_FUNCTIONS[op](left, right))
 
 
-def _number(node: ast.expr, depth: int) -> Operand:
-    operand = _operand(node, depth)
+def _parse_number(node: ast.expr, depth: int) -> Operand:
+    operand = _parse_operand(node, depth)
     if _is_text(operand):
-        raise _refused(node, "is a text, with which nothing can be calculated")
+        raise _error_at(node, "is a text, with which nothing can be calculated")
     return operand
 
 
-def _bounded(node: ast.expr, number: float) -> float:
-    if not abs(number) < MOST:
-        raise _refused(node, "is too large", f"Numbers are below {MOST:,}.")
+def _check_bounds(node: ast.expr, number: float) -> float:
+    if not abs(number) < MAX_EXACT_INT:
+        raise _error_at(node, "is too large", f"Numbers are below {MAX_EXACT_INT:,}.")
     return number
 
 
@@ -294,28 +300,28 @@ def _has_field(operand: Operand) -> bool:
 
 
 def _is_text(operand: Operand) -> bool:
-    kind = FIELDS[operand.name] if isinstance(operand, FieldName) else type(operand)
+    kind = FILTER_FIELDS[operand.name] if isinstance(operand, FieldName) else type(operand)
     return kind is str
 
 
-def _field(node: ast.Name) -> str:
-    if node.id not in FIELDS:
-        raise _refused(node, "is not a field", f"Fields: {', '.join(FIELDS)}.")
+def _field_name(node: ast.Name) -> str:
+    if node.id not in FILTER_FIELDS:
+        raise _error_at(node, "is not a field", f"Fields: {', '.join(FILTER_FIELDS)}.")
     return node.id
 
 
 def _check_types(node: ast.expr, first: Operand, second: Operand) -> None:
     if not _has_field(first) and not _has_field(second):
-        raise _refused(node, "is compared with no field", f"Fields: {', '.join(FIELDS)}.")
+        raise _error_at(node, "is compared with no field", f"Fields: {', '.join(FILTER_FIELDS)}.")
     if _is_text(first) == _is_text(second):
         return
-    named = first if _has_field(first) else second
-    name = named.name if isinstance(named, FieldName) else "a calculation"
-    wants = "a text in quotes" if _is_text(named) else "a number"
-    raise _refused(node, f"is compared with the wrong kind of value: {name} takes {wants}")
+    field = first if _has_field(first) else second
+    name = field.name if isinstance(field, FieldName) else "a calculation"
+    expected_type = "a text in quotes" if _is_text(field) else "a number"
+    raise _error_at(node, f"is compared with the wrong kind of value: {name} takes {expected_type}")
 
 
-def _dated(node: ast.expr, value: Operand, other: Operand) -> Operand:
+def _normalize_value(node: ast.expr, value: Operand, other: Operand) -> Operand:
     """Values of dates and orientations in the one form in which they are compared."""
     if isinstance(value, FieldName) or not isinstance(other, FieldName):
         return value
@@ -323,17 +329,17 @@ def _dated(node: ast.expr, value: Operand, other: Operand) -> Operand:
         try:
             return parse_date(str(value))
         except InvalidQueryError as error:
-            raise _refused(node, "is not a date", error.hint) from error
+            raise _error_at(node, "is not a date", error.hint) from error
     if other.name == "orientation" and str(value).lower() not in _ORIENTATIONS:
-        raise _refused(node, "is not an orientation", f"Known: {', '.join(_ORIENTATIONS)}.")
+        raise _error_at(node, "is not an orientation", f"Known: {', '.join(_ORIENTATIONS)}.")
     return value
 
 
-def _refused(node: ast.expr, why: str, hint: str = _EXAMPLE) -> InvalidQueryError:
+def _error_at(node: ast.expr, reason: str, hint: str = _EXAMPLE) -> InvalidQueryError:
     try:
-        shown = ast.unparse(node)
+        node_source = ast.unparse(node)
     except (ValueError, RecursionError):
-        shown = "an expression"
+        node_source = "an expression"
     return InvalidQueryError(
-        f"In the condition, {shown[:60]!r} at character {node.col_offset + 1} {why}.", hint
+        f"In the condition, {node_source[:60]!r} at character {node.col_offset + 1} {reason}.", hint
     )

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Snapshot
-from mmsearch.core.records import Record
+from mmsearch.core.records import PictureRecord
 from mmsearch.core.requests import Hit
-from mmsearch.core.text_matches import MatchedText, Phrase
+from mmsearch.core.text_matches import MatchedText, TextTerm
 from mmsearch.core.types import Calibration, Ids
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.search.confidence import band, visual_confidence, with_text
-from mmsearch.search.retrieval import Found, Library
+from mmsearch.search.confidence import combine_with_text, to_band, visual_confidence
+from mmsearch.search.retrieval import Candidates, SearchScope
 
 
 @dataclass(frozen=True)
-class Known:
+class HitContext:
     """What hits are made of, for the candidates of several queries.
 
     Attributes:
@@ -32,85 +32,101 @@ class Known:
     """
 
     ids: Ids
-    records: Mapping[int, Record]
+    records: Mapping[int, PictureRecord]
     null_scores: NDArray[np.float32] | None
 
     @classmethod
-    def of(
+    def load(
         cls,
         snapshot: Snapshot,
-        library: Library | None,
-        candidates: Sequence[Ids],
-        nothing: NDArray[np.float32] | None,
-    ) -> Known:
+        scope: SearchScope | None,
+        candidate_ids: Sequence[Ids],
+        null_vector: NDArray[np.float32] | None,
+    ) -> HitContext:
         """What the catalog and the vectors tell.
 
         Args:
             snapshot: The generation.
-            library: Holds them; None if there are none.
-            candidates: int64 (n,) of each query.
-            nothing: float32 (dim,), mean vector of the prompts.
+            scope: Holds them; None if there are none.
+            candidate_ids: int64 (n,) of each query.
+            null_vector: float32 (dim,), mean vector of the prompts.
         """
-        ids = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *candidates]))
+        ids = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *candidate_ids]))
         records = {record.id: record for record in snapshot.records(ids.tolist())}
-        if library is None or nothing is None:
+        if scope is None or null_vector is None:
             return cls(ids, records, None)
-        query = library.fusion.fuse_query(as_unit_vectors(nothing[None, :]))
-        length = np.float32(np.linalg.norm(nothing))
-        return cls(ids, records, length * library.scores(query, ids))
+        null_query = scope.fusion.fuse_query(as_unit_vectors(null_vector[None, :]))
+        norm = np.float32(np.linalg.norm(null_vector))
+        return cls(ids, records, norm * scope.scores(null_query, ids))
 
 
 def make_hits(
-    library: Library,
-    found: Found,
-    known: Known,
-    phrases: Sequence[Phrase],
+    scope: SearchScope,
+    candidates: Candidates,
+    context: HitContext,
+    text_terms: Sequence[TextTerm],
     calibration: Calibration | None,
 ) -> list[Hit]:
     """The hits of an answer, best first.
 
     Args:
-        library: What was searched.
-        found: The candidates.
-        known: Of them, and maybe of others.
-        phrases: Of the query; none if nobody wants to know which text speaks for a hit.
+        scope: What was searched.
+        candidates: The candidates.
+        context: Of them, and maybe of others.
+        text_terms: Of the query; none if nobody wants to know which text speaks for a hit.
         calibration: Of the encoder; None if nobody wants to know how sure each hit is.
     """
-    sure = _confidence(found, known, calibration)
-    texts: list[MatchedText | None] = [None] * len(found.ids)
-    if phrases and found.text.any():
-        texts = library.snapshot.matched_texts(found.ids.tolist(), phrases)
+    confidences = _confidences(candidates, context, calibration)
+    texts: list[MatchedText | None] = [None] * len(candidates.ids)
+    if text_terms and candidates.text.any():
+        texts = scope.snapshot.matched_texts(candidates.ids.tolist(), text_terms)
     return [
-        _hit(known.records[number], row, found, sure[row], texts[row] if found.text[row] else None)
-        for row, number in enumerate(found.ids.tolist())
+        _make_hit(
+            context.records[image_id],
+            row,
+            candidates,
+            confidences[row],
+            texts[row] if candidates.text[row] else None,
+        )
+        for row, image_id in enumerate(candidates.ids.tolist())
     ]
 
 
-def _confidence(found: Found, known: Known, calibration: Calibration | None) -> list[float]:
-    seen = np.zeros(len(found.ids))
-    visual, background, all_nulls = found.visual, found.background, known.null_scores
-    if not (visual is None or background is None or all_nulls is None or calibration is None):
-        nulls = all_nulls[np.searchsorted(known.ids, found.ids)]
-        seen = visual_confidence(visual, nulls, background, calibration)
-    sure: list[float] = with_text(seen, found.text).tolist()
-    return sure
+def _confidences(
+    candidates: Candidates, context: HitContext, calibration: Calibration | None
+) -> list[float]:
+    visual_confidences = np.zeros(len(candidates.ids))
+    visual, background, all_null_scores = (
+        candidates.visual,
+        candidates.background,
+        context.null_scores,
+    )
+    if not (visual is None or background is None or all_null_scores is None or calibration is None):
+        null_scores = all_null_scores[np.searchsorted(context.ids, candidates.ids)]
+        visual_confidences = visual_confidence(visual, null_scores, background, calibration)
+    confidences: list[float] = combine_with_text(visual_confidences, candidates.text).tolist()
+    return confidences
 
 
-def _hit(
-    record: Record, row: int, found: Found, confidence: float, matched: MatchedText | None
+def _make_hit(
+    record: PictureRecord,
+    row: int,
+    candidates: Candidates,
+    confidence: float,
+    matched: MatchedText | None,
 ) -> Hit:
-    first, *others = (Path(os.fsdecode(path)) for path in record.paths)
+    main_path, *copy_paths = (Path(os.fsdecode(path)) for path in record.paths)
     picture = record.picture
     return Hit(
         id=record.id,
         rank=row + 1,
-        score=float(found.scores[row]),
-        visual=None if found.visual is None else float(found.visual[row]),
-        text=float(found.text[row]),
+        score=float(candidates.scores[row]),
+        visual=None if candidates.visual is None else float(candidates.visual[row]),
+        text=float(candidates.text[row]),
         matched=matched,
         confidence=confidence,
-        band=band(confidence),
-        path=first,
+        band=to_band(confidence),
+        path=main_path,
         width=picture.width,
         height=picture.height,
         format=picture.format,
@@ -121,5 +137,5 @@ def _hit(
         modified_at=record.mtime_ns / 1e9,
         size_bytes=record.size,
         texts=picture.texts,
-        copies=tuple(others),
+        copies=tuple(copy_paths),
     )

@@ -17,12 +17,12 @@ from typing import Any
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, SourceError
-from mmsearch.core.protocols import Executor, ImagePreparation, Modality
+from mmsearch.core.protocols import Executor, ImagePreprocessor, Modality
 from mmsearch.core.requests import TaskFailure
-from mmsearch.core.types import Prepared
+from mmsearch.core.types import ModelInput
 
 
-class PictureReader:
+class SandboxedImageLoader:
     """Reads pictures elsewhere. May be used by several threads.
 
     Args:
@@ -38,17 +38,19 @@ class PictureReader:
         self._find_modalities = find_modalities
         self._make_executor = make_executor
         self._executor: Executor | None = None
-        self._starting = Lock()
+        self._start_lock = Lock()
 
-    def prepared(self, path: Path, prepare: ImagePreparation) -> Prepared:
+    def load(self, path: Path, prepare: ImagePreprocessor) -> ModelInput:
         """A picture of a query, prepared for an encoder.
 
         Raises:
             SourceError: The file cannot be used as a query.
         """
-        file = os.fsencode(path)
+        path_bytes = os.fsencode(path)
         try:
-            prepared: Prepared = self._elsewhere(_Preparing(self._modality(file), file, prepare))
+            prepared: ModelInput = self._run_in_worker(
+                _PrepareTask(self._find_modality(path_bytes), path_bytes, prepare)
+            )
         except DecodeError as error:
             raise SourceError(
                 f"{display_path(path)} cannot be used as a query: {error.message}."
@@ -61,8 +63,8 @@ class PictureReader:
         Raises:
             DecodeError: The file cannot be read.
         """
-        task = _Thumbnail(self._modality(path), path, edge_px, file_format)
-        content: bytes = self._elsewhere(task)
+        task = _ThumbnailTask(self._find_modality(path), path, edge_px, file_format)
+        content: bytes = self._run_in_worker(task)
         return content
 
     def format(self, path: bytes) -> str:
@@ -71,12 +73,12 @@ class PictureReader:
         Raises:
             DecodeError: The file cannot be read.
         """
-        found: str = self._elsewhere(_Format(self._modality(path), path))
-        return found
+        format_name: str = self._run_in_worker(_FormatTask(self._find_modality(path), path))
+        return format_name
 
-    def claims(self, path: bytes) -> bool:
+    def can_read(self, path: bytes) -> bool:
         """Return whether a file is named like a picture."""
-        return any(each.claims(path) for each in self._modalities)
+        return any(modality.can_read(path) for modality in self._modalities)
 
     def close(self) -> None:
         """End the process; the next picture starts another."""
@@ -88,12 +90,15 @@ class PictureReader:
     def _modalities(self) -> tuple[Modality, ...]:
         return self._find_modalities()
 
-    def _modality(self, path: bytes) -> Modality:
+    def _find_modality(self, path: bytes) -> Modality:
         """The one that claims a file; one whose name says nothing is tried as a picture."""
-        return next((each for each in self._modalities if each.claims(path)), self._modalities[0])
+        return next(
+            (modality for modality in self._modalities if modality.can_read(path)),
+            self._modalities[0],
+        )
 
-    def _elsewhere(self, task: Callable[[], Any]) -> Any:
-        with self._starting:
+    def _run_in_worker(self, task: Callable[[], Any]) -> Any:
+        with self._start_lock:
             executor = self._executor = self._executor or self._make_executor()
         ((_, outcome),) = executor.run(_make_worker, [task])
         if isinstance(outcome, TaskFailure):
@@ -102,17 +107,17 @@ class PictureReader:
 
 
 @dataclass(frozen=True)
-class _Preparing:
+class _PrepareTask:
     modality: Modality
     path: bytes
-    prepare: ImagePreparation
+    prepare: ImagePreprocessor
 
-    def __call__(self) -> Prepared:
+    def __call__(self) -> ModelInput:
         return self.prepare(self.modality.read(self.path, self.prepare.edge_px).pixels)
 
 
 @dataclass(frozen=True)
-class _Thumbnail:
+class _ThumbnailTask:
     modality: Modality
     path: bytes
     edge_px: int
@@ -123,7 +128,7 @@ class _Thumbnail:
 
 
 @dataclass(frozen=True)
-class _Format:
+class _FormatTask:
     modality: Modality
     path: bytes
 

@@ -9,149 +9,163 @@ import numpy as np
 
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.ordering import merge, positions_of, stack
+from mmsearch.core.ordering import find_positions, merge_rankings, stack
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.storage.fused_vectors import build_index
 from mmsearch.storage.layout import IndexLayout
 
-FEW_DEAD = 1000
+MAX_OVERFETCH = 1000
 """Up to so many removed pictures, fetching that many more neighbours is cheaper than a filter."""
 
 
 @dataclass(frozen=True)
-class View:
+class IndexReader:
     """Searchable vectors. What changes between generations without new vectors is passed in.
 
     Attributes:
         key: The fusion, and the checksums of the files it was made from.
-        parts: Vector indexes over disjoint ids.
+        leaves: Vector indexes over disjoint ids.
         device: Where the built index runs.
     """
 
     key: tuple[str, ...]
-    parts: tuple[VectorIndex, ...]
+    leaves: tuple[VectorIndex, ...]
     device: str
 
     @property
     def size(self) -> int:
         """How many vectors there are, dead ones too."""
-        return sum(len(part.ids) for part in self.parts)
+        return sum(len(leaf.ids) for leaf in self.leaves)
 
-    def spread(self, count: int) -> Ids:
+    def sample_ids(self, count: int) -> Ids:
         """Ids from all over, dead ones too; ascending.
 
         Args:
             count: How many; fewer if there are fewer.
         """
-        places = np.linspace(0, self.size - 1, min(count, self.size)).astype(np.int64)
-        found, before = [np.empty(0, np.int64)], 0
-        for part in self.parts:
-            here = places[(places >= before) & (places < before + len(part.ids))] - before
-            found.append(part.ids[here])
-            before += len(part.ids)
-        return np.unique(np.concatenate(found))
+        positions = np.linspace(0, self.size - 1, min(count, self.size)).astype(np.int64)
+        sampled, offset = [np.empty(0, np.int64)], 0
+        for leaf in self.leaves:
+            local_positions = (
+                positions[(positions >= offset) & (positions < offset + len(leaf.ids))] - offset
+            )
+            sampled.append(leaf.ids[local_positions])
+            offset += len(leaf.ids)
+        return np.unique(np.concatenate(sampled))
 
-    def search(self, queries: Vectors, k: int, dead: Ids, allowed: Ids | None = None) -> Ranking:
+    def search(
+        self, queries: Vectors, k: int, deleted_ids: Ids, allowed: Ids | None = None
+    ) -> Ranking:
         """The k best living pictures for each query.
 
         Args:
             queries: (q, dim).
             k: Length of the answer.
-            dead: Ids that must not be found.
+            deleted_ids: Ids that must not be found.
             allowed: Ids that may be found, none of them dead; None: all that are not dead.
         """
-        if not self.parts:
+        if not self.leaves:
             return stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)
         if allowed is not None:
-            return self._joined([part.search(queries, k, allowed) for part in self.parts], k)
-        return self._joined([_living(part, queries, k, dead) for part in self.parts], k)
+            return self._merge([leaf.search(queries, k, allowed) for leaf in self.leaves], k)
+        return self._merge([_search_live(leaf, queries, k, deleted_ids) for leaf in self.leaves], k)
 
     def vectors(self, ids: Ids) -> Vectors:
         """float32 (n, dim): those of ids, each of which some part holds, in their order."""
-        dim = self.parts[0].spec.dim if self.parts else 0
-        found = np.empty((len(ids), dim), dtype=np.float32)
-        for part in self.parts:
-            here = np.searchsorted(part.ids, ids) < np.searchsorted(part.ids, ids, side="right")
-            found[here] = part.vectors(ids[here])
-        return found
+        dim = self.leaves[0].spec.dim if self.leaves else 0
+        rows = np.empty((len(ids), dim), dtype=np.float32)
+        for leaf in self.leaves:
+            mask = np.searchsorted(leaf.ids, ids) < np.searchsorted(leaf.ids, ids, side="right")
+            rows[mask] = leaf.vectors(ids[mask])
+        return rows
 
     @staticmethod
-    def _joined(rankings: list[Ranking], k: int) -> Ranking:
-        return rankings[0] if len(rankings) == 1 else merge(rankings, k)
+    def _merge(rankings: list[Ranking], k: int) -> Ranking:
+        return rankings[0] if len(rankings) == 1 else merge_rankings(rankings, k)
 
 
-def _living(part: VectorIndex, queries: Vectors, k: int, dead: Ids) -> Ranking:
-    dead = part.ids[positions_of(part.ids, dead)]
-    if len(dead) > FEW_DEAD:
-        return part.search(queries, k, np.setdiff1d(part.ids, dead, assume_unique=True))
-    ranking = part.search(queries, k + len(dead))
-    hidden = np.isin(ranking.ids, dead)
+def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) -> Ranking:
+    deleted_ids = leaf.ids[find_positions(leaf.ids, deleted_ids)]
+    if len(deleted_ids) > MAX_OVERFETCH:
+        return leaf.search(queries, k, np.setdiff1d(leaf.ids, deleted_ids, assume_unique=True))
+    ranking = leaf.search(queries, k + len(deleted_ids))
+    is_deleted = np.isin(ranking.ids, deleted_ids)
     # A hidden neighbour sorts behind the padding and falls off the end of the page.
-    scores = np.where(hidden, -np.inf, ranking.scores)
+    scores = np.where(is_deleted, -np.inf, ranking.scores)
     order = np.argsort(-scores, axis=1, kind="stable")
-    ids = np.where(hidden, -1, ranking.ids)
+    ids = np.where(is_deleted, -1, ranking.ids)
     return Ranking(
         np.take_along_axis(ids, order, axis=1)[:, :k],
         np.take_along_axis(scores, order, axis=1)[:, :k],
     )
 
 
-class ViewLoader:
+class IndexReaderCache:
     """Opens views, and keeps the last one while its files are those that count."""
 
     def __init__(
         self,
         layout: IndexLayout,
         find_plugin: Callable[[str], VectorIndexPlugin],
-        tail_plugin: str,
+        tail_plugin_name: str,
         device: str,
         make_fusion: Callable[[FusionSpec], Fusion],
     ) -> None:
         self._layout = layout
         self._find_plugin = find_plugin
         self._make_fusion = make_fusion
-        self._tail_plugin = tail_plugin
+        self._tail_plugin_name = tail_plugin_name
         self._device = device
-        self._view: View | None = None
+        self._reader: IndexReader | None = None
 
-    def view(self, snapshot: Snapshot) -> View:
+    def get(self, snapshot: Snapshot) -> IndexReader:
         """The vectors of a generation.
 
         Raises:
             DamagedFileError: A file is missing or is not what the catalog says.
         """
         # Not their names: those come again in another history, as after a restoration.
-        built = [snapshot.built.stamp.sha256] if snapshot.built else []
+        built = [snapshot.built.file_ref.sha256] if snapshot.built else []
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
-        key = (repr(spec), *built, *(segment.stamp.sha256 for segment in snapshot.tail))
-        if self._view is None or self._view.key != key:
+        key = (
+            repr(spec),
+            *built,
+            *(segment.file_ref.sha256 for segment in snapshot.unindexed_segments),
+        )
+        if self._reader is None or self._reader.key != key:
             # Two at once may be more than the memory of a GPU.
-            self._view = None
-            self._view = self._open(key, snapshot)
-        return self._view
+            self._reader = None
+            self._reader = self._open(key, snapshot)
+        return self._reader
 
-    def _open(self, key: tuple[str, ...], snapshot: Snapshot) -> View:
-        parts: list[VectorIndex] = []
+    def _open(self, key: tuple[str, ...], snapshot: Snapshot) -> IndexReader:
+        leaves: list[VectorIndex] = []
         device = "cpu"
         if snapshot.built is not None:
             built = snapshot.built
-            plugin = self._find_plugin(built.spec_name)
-            spec = IndexSpec(built.spec_name, int(built.settings["dim"]), self._device)
-            index = plugin.load(spec, self._layout.path(built.stamp), built.stamp)
+            plugin = self._find_plugin(built.plugin_name)
+            spec = IndexSpec(built.plugin_name, int(built.settings["dim"]), self._device)
+            index = plugin.load(spec, self._layout.path(built.file_ref), built.file_ref)
             if len(index.ids) != built.rows:
                 raise DamagedFileError(
-                    f"{self._layout.path(built.stamp)} holds {len(index.ids)} vectors where "
+                    f"{self._layout.path(built.file_ref)} holds {len(index.ids)} vectors where "
                     f"{built.rows} belong."
                 )
-            parts.append(index)
+            leaves.append(index)
             device = index.device
-        if snapshot.tail:
+        if snapshot.unindexed_segments:
             fusion = self._make_fusion(
                 snapshot.identity.fusion if snapshot.identity else FusionSpec()
             )
-            plugin = self._find_plugin(self._tail_plugin)
-            parts.append(
-                build_index(self._layout, snapshot.tail, fusion, self._tail_plugin, plugin)
+            plugin = self._find_plugin(self._tail_plugin_name)
+            leaves.append(
+                build_index(
+                    self._layout,
+                    snapshot.unindexed_segments,
+                    fusion,
+                    self._tail_plugin_name,
+                    plugin,
+                )
             )
-        return View(key, tuple(parts), device)
+        return IndexReader(key, tuple(leaves), device)

@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError
-from mmsearch.core.files import kind_of, sha256_of, stored_mtime_ns
-from mmsearch.core.records import Record
-from mmsearch.search.image_loader import PictureReader
+from mmsearch.core.files import clamped_mtime_ns, hash_source_file, special_file_kind
+from mmsearch.core.records import PictureRecord
+from mmsearch.search.image_loader import SandboxedImageLoader
 
-REMEMBERED = 10_000
+MAX_CACHED_DIGESTS = 10_000
 """Files whose digests are kept."""
 
-Stamp = tuple[int, int, int, int, int]
+StatKey = tuple[int, int, int, int, int]
 """Device, inode, size, mtime_ns and ctime_ns: a file whose content changes gets another one."""
 
 
 @dataclass(frozen=True)
-class _Seen:
-    stamp: Stamp
+class _CachedFile:
+    stat_key: StatKey
     digest: bytes
     format: str | None = None
 
@@ -38,13 +38,13 @@ class Originals:
         follow_links: Whether a file may lie outside of the folder that was indexed, behind a link.
     """
 
-    def __init__(self, pictures: PictureReader, *, follow_links: bool = False) -> None:
-        self._pictures = pictures
+    def __init__(self, image_loader: SandboxedImageLoader, *, follow_links: bool = False) -> None:
+        self._image_loader = image_loader
         self._follow_links = follow_links
-        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._cache: OrderedDict[bytes, _CachedFile] = OrderedDict()
         self._lock = Lock()
 
-    def path(self, record: Record) -> bytes:
+    def path(self, record: PictureRecord) -> bytes:
         """Return the path of a picture's file, whose content is what was indexed.
 
         Only the first of a picture's paths is looked at: its size and time are the known ones.
@@ -53,9 +53,9 @@ class Originals:
             GoneError: The file is not there, or is not what was indexed.
             ForbiddenError: It lies outside of its folder, or is not named like a picture.
         """
-        return self._found(record)[0]
+        return self._verify(record)[0]
 
-    def path_and_format(self, record: Record) -> tuple[bytes, str]:
+    def path_and_format(self, record: PictureRecord) -> tuple[bytes, str]:
         """Return the path of a picture's file, and its format as its content says, as ``JPEG``.
 
         Raises:
@@ -63,17 +63,17 @@ class Originals:
             ForbiddenError: It lies outside of its folder, or is not named like a picture.
             DecodeError: Its content is no picture that can be read.
         """
-        path, seen = self._found(record)
-        if seen.format is None:
+        path, cached = self._verify(record)
+        if cached.format is None:
             try:
-                seen = replace(seen, format=self._pictures.format(path))
+                cached = replace(cached, format=self._image_loader.format(path))
             except DecodeError as error:
-                raise _unreadable(record, error) from error
-            self._remember(path, seen)
-        return path, seen.format or ""
+                raise _unreadable_error(record, error) from error
+            self._store(path, cached)
+        return path, cached.format or ""
 
-    def thumbnail(self, record: Record, edge_px: int, file_format: str) -> bytes:
-        """Return a picture made small; see `PictureReader.thumbnail`.
+    def thumbnail(self, record: PictureRecord, edge_px: int, file_format: str) -> bytes:
+        """Return a picture made small; see `SandboxedImageLoader.thumbnail`.
 
         Raises:
             GoneError: The file is not there, or is not what was indexed.
@@ -82,67 +82,67 @@ class Originals:
         """
         path = self.path(record)
         try:
-            return self._pictures.thumbnail(path, edge_px, file_format)
+            return self._image_loader.thumbnail(path, edge_px, file_format)
         except DecodeError as error:
-            raise _unreadable(record, error) from error
+            raise _unreadable_error(record, error) from error
 
-    def _found(self, record: Record) -> tuple[bytes, _Seen]:
+    def _verify(self, record: PictureRecord) -> tuple[bytes, _CachedFile]:
         path = record.paths[0]
-        stamp = _stamp(path)
-        if stamp is None or stamp[2:4] != (record.size, record.mtime_ns):
-            raise _gone(record)
-        self._refuse_elsewhere(record, path)
+        stat_key = _read_stat_key(path)
+        if stat_key is None or stat_key[2:4] != (record.size, record.mtime_ns):
+            raise _gone_error(record)
+        self._check_location(record, path)
         with self._lock:
-            seen = self._seen.get(path)
-        if seen is None or seen.stamp != stamp:
+            cached = self._cache.get(path)
+        if cached is None or cached.stat_key != stat_key:
             try:
-                seen = _Seen(stamp, sha256_of(path))
+                cached = _CachedFile(stat_key, hash_source_file(path))
             except DecodeError as error:
-                raise _gone(record) from error
-            if _stamp(path) != stamp:
-                raise _gone(record)
-            self._remember(path, seen)
-        if seen.digest != record.digest:
-            raise _gone(record)
-        return path, seen
+                raise _gone_error(record) from error
+            if _read_stat_key(path) != stat_key:
+                raise _gone_error(record)
+            self._store(path, cached)
+        if cached.digest != record.digest:
+            raise _gone_error(record)
+        return path, cached
 
-    def _refuse_elsewhere(self, record: Record, path: bytes) -> None:
-        if not self._pictures.claims(path):
+    def _check_location(self, record: PictureRecord, path: bytes) -> None:
+        if not self._image_loader.can_read(path):
             raise ForbiddenError(f"The file of picture {record.id} is not named like a picture.")
         if self._follow_links:
             return
-        root, real = os.path.realpath(record.root), os.path.realpath(path)
-        if os.path.commonpath((root, real)) != root:
+        root, real_path = os.path.realpath(record.root), os.path.realpath(path)
+        if os.path.commonpath((root, real_path)) != root:
             raise ForbiddenError(
                 f"The file of picture {record.id} lies outside of its folder, behind a link.",
                 "If you indexed it with --follow-symlinks, set follow_symlinks = true.",
             )
 
-    def _remember(self, path: bytes, seen: _Seen) -> None:
+    def _store(self, path: bytes, cached: _CachedFile) -> None:
         with self._lock:
-            self._seen[path] = seen
-            self._seen.move_to_end(path)
-            if len(self._seen) > REMEMBERED:
-                self._seen.popitem(last=False)
+            self._cache[path] = cached
+            self._cache.move_to_end(path)
+            if len(self._cache) > MAX_CACHED_DIGESTS:
+                self._cache.popitem(last=False)
 
 
-def _stamp(path: bytes) -> Stamp | None:
+def _read_stat_key(path: bytes) -> StatKey | None:
     """Return the stamp of a regular file; None if there is none."""
     try:
-        facts = os.stat(path)  # noqa: PTH116 - bytes paths need os
+        stat = os.stat(path)  # noqa: PTH116 - bytes paths need os
     except (OSError, ValueError):
         return None
-    if kind_of(facts.st_mode) is not None:
+    if special_file_kind(stat.st_mode) is not None:
         return None
-    return facts.st_dev, facts.st_ino, facts.st_size, stored_mtime_ns(facts), facts.st_ctime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, clamped_mtime_ns(stat), stat.st_ctime_ns
 
 
-def _gone(record: Record) -> GoneError:
+def _gone_error(record: PictureRecord) -> GoneError:
     return GoneError(
         f"The file of picture {record.id} is gone or has changed since it was indexed.",
         "Index its folder again.",
     )
 
 
-def _unreadable(record: Record, error: DecodeError) -> DecodeError:
+def _unreadable_error(record: PictureRecord, error: DecodeError) -> DecodeError:
     return DecodeError(f"Picture {record.id} cannot be read: {error.message}.")

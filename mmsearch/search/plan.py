@@ -10,114 +10,127 @@ import numpy as np
 
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.protocols import Blend
+from mmsearch.core.protocols import RankFusion
 from mmsearch.core.queries import Mode, Query
-from mmsearch.core.text_matches import Phrase
+from mmsearch.core.text_matches import TextTerm
 from mmsearch.core.types import Vectors
 from mmsearch.search.retrieval import (
-    DEPTH,
-    Found,
-    Library,
-    Nearest,
-    compose,
+    FUSION_DEPTH,
+    Candidates,
+    SearchScope,
+    VectorMatches,
+    combine_terms,
+    rank_by_texts,
+    rank_by_vectors,
     rank_hybrid,
-    rank_texts,
-    rank_vectors,
 )
 
 
 @dataclass(frozen=True)
-class Aim:
+class QueryPlan:
     """A query, as it is looked for.
 
     Attributes:
-        library: What is searched.
+        scope: What is searched.
         mode: What decides.
-        phrases: Words to look for in texts.
-        query: (1, fused dim), what vectors are compared with; None if words alone decide.
+        text_terms: Words to look for in texts.
+        query_vector: (1, fused dim), what vectors are compared with; None if words alone decide.
         depth: So many candidates are ranked.
     """
 
-    library: Library
+    scope: SearchScope
     mode: Mode
-    phrases: Sequence[Phrase]
-    query: Vectors | None
+    text_terms: Sequence[TextTerm]
+    query_vector: Vectors | None
     depth: int
 
     @classmethod
-    def of(cls, query: Query, vectors: Vectors | None, library: Library, depth: int) -> Aim:
+    def from_query(
+        cls, query: Query, vectors: Vectors | None, scope: SearchScope, depth: int
+    ) -> QueryPlan:
         """What a query looks for.
 
         Args:
-            query: As it was asked.
+            query_vector: As it was asked.
             vectors: (n, dim), a row a term; None if words alone decide.
-            library: What it may find.
+            scope: What it may find.
             depth: Hits that are wanted.
 
         Raises:
             InvalidQueryError: It has no words where words decide, or its terms cancel each other.
         """
-        phrases = _phrases(query)
-        mode = _mode(query, library.snapshot, phrases)
-        depth = min(depth, max(library.size, 1))
+        text_terms = _text_terms(query)
+        mode = _resolve_mode(query, scope.snapshot, text_terms)
+        depth = min(depth, max(scope.size, 1))
         if vectors is None or mode is Mode.TEXT:
-            return cls(library, mode, phrases, None, depth)
-        looked_for = compose(library, vectors, [term.weight for term in query.terms])
-        return cls(library, mode, phrases, looked_for, depth)
+            return cls(scope, mode, text_terms, None, depth)
+        query_vector = combine_terms(scope, vectors, [term.weight for term in query.terms])
+        return cls(scope, mode, text_terms, query_vector, depth)
 
     @property
-    def reach(self) -> int:
+    def num_candidates(self) -> int:
         """So many of the nearest pictures are candidates."""
         if self.mode is not Mode.HYBRID:
             return self.depth
-        return min(max(self.depth, DEPTH), max(self.library.size, 1))
+        return min(max(self.depth, FUSION_DEPTH), max(self.scope.size, 1))
 
 
-def nearest(aims: Sequence[Aim]) -> list[Nearest | None]:
+def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
     """For each, the nearest pictures that its ranking takes; None if vectors do not matter.
 
     Queries over the same pictures are looked for together: a scan then reads the vectors once.
     """
-    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for number, aim in enumerate(aims):
-        if aim.query is not None:
-            alike[id(aim.library), aim.reach].append(number)
-    found: list[Nearest | None] = [None] * len(aims)
-    for numbers in alike.values():
-        first = aims[numbers[0]]
-        queries = np.concatenate([q for n in numbers if (q := aims[n].query) is not None])
-        rankings = first.library.nearest(queries, first.reach)
-        for number, ranking in zip(numbers, rankings, strict=True):
-            found[number] = ranking
-    return found
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, plan in enumerate(plans):
+        if plan.query_vector is not None:
+            groups[id(plan.scope), plan.num_candidates].append(position)
+    matches: list[VectorMatches | None] = [None] * len(plans)
+    for positions in groups.values():
+        first = plans[positions[0]]
+        queries = np.concatenate([q for n in positions if (q := plans[n].query_vector) is not None])
+        batch = first.scope.retrieve_batch(queries, first.num_candidates)
+        for position, ranking in zip(positions, batch, strict=True):
+            matches[position] = ranking
+    return matches
 
 
-def rank(aim: Aim, near: Nearest | None, make_blend: Callable[[], Blend]) -> Found:
+def rank_candidates(
+    plan: QueryPlan,
+    vector_matches: VectorMatches | None,
+    make_rank_fusion: Callable[[], RankFusion],
+) -> Candidates:
     """The candidates of a query in order.
 
     Args:
-        aim: The query.
-        near: As `nearest` gave it.
-        make_blend: Joins both lists in hybrid mode.
+        plan: The query.
+        vector_matches: As `retrieve_batch` gave it.
+        make_rank_fusion: Joins both lists in hybrid mode.
     """
-    if aim.query is None or near is None:
-        return rank_texts(aim.library, aim.phrases, aim.depth)
-    if aim.mode is Mode.VECTOR:
-        return rank_vectors(aim.query, near)
-    return rank_hybrid(aim.library, aim.query, near, aim.phrases, make_blend(), aim.depth)
+    if plan.query_vector is None or vector_matches is None:
+        return rank_by_texts(plan.scope, plan.text_terms, plan.depth)
+    if plan.mode is Mode.VECTOR:
+        return rank_by_vectors(plan.query_vector, vector_matches)
+    return rank_hybrid(
+        plan.scope,
+        plan.query_vector,
+        vector_matches,
+        plan.text_terms,
+        make_rank_fusion(),
+        plan.depth,
+    )
 
 
-def _phrases(query: Query) -> list[Phrase]:
-    return [Phrase(term.text, term.weight) for term in query.terms if term.text]
+def _text_terms(query: Query) -> list[TextTerm]:
+    return [TextTerm(term.text, term.weight) for term in query.terms if term.text]
 
 
-def _mode(query: Query, snapshot: Snapshot, phrases: Sequence[Phrase]) -> Mode:
+def _resolve_mode(query: Query, snapshot: Snapshot, text_terms: Sequence[TextTerm]) -> Mode:
     """What decides, as far as the query has words and the index has texts."""
-    words = any(phrase.weight > 0 for phrase in phrases)
-    if query.mode is Mode.TEXT and not words:
+    has_words = any(text_term.weight > 0 for text_term in text_terms)
+    if query.mode is Mode.TEXT and not has_words:
         raise InvalidQueryError(
             "A query without words cannot be looked for in texts.", "Leave out --mode text."
         )
-    if not words:
+    if not has_words:
         return Mode.VECTOR
     return query.mode or (Mode.HYBRID if snapshot.has_texts else Mode.VECTOR)

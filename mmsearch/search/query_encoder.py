@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.protocols import Encoder, ImagePreparation
+from mmsearch.core.protocols import Encoder, ImagePreprocessor
 from mmsearch.core.queries import Term
-from mmsearch.core.types import Kind, Prepared, Vectors
-from mmsearch.core.vectors import as_unit_vectors, encode_tokens
-from mmsearch.search.stored_vectors import Stored, StoredPictures
-from mmsearch.search.vector_cache import KeptVectors
+from mmsearch.core.types import InputKind, ModelInput, Vectors
+from mmsearch.core.vectors import as_unit_vectors, encode_model_inputs
+from mmsearch.search.stored_vectors import StoredVectorLookup, StoredVectors
+from mmsearch.search.vector_cache import VectorCache
 
-REMEMBERED = 4096
+MAX_CACHED_TEXTS = 4096
 """Texts whose vectors are kept for the next query."""
 
-NO_DIRECTION = 1e-6
+MIN_NORM = 1e-6
 
 
 class QueryEncoder:
@@ -28,7 +28,7 @@ class QueryEncoder:
 
     Args:
         encoder: The index's own.
-        prepare_picture: Reads a picture and prepares it as the encoder wants it.
+        load_image: Reads a picture and prepares it as the encoder wants it.
         kept: What is kept between processes; None: nothing.
         pictures: Those of the index; None: every picture is encoded.
     """
@@ -36,32 +36,34 @@ class QueryEncoder:
     def __init__(
         self,
         encoder: Encoder,
-        prepare_picture: Callable[[Path, ImagePreparation], Prepared],
-        kept: KeptVectors | None = None,
-        pictures: StoredPictures | None = None,
+        load_image: Callable[[Path, ImagePreprocessor], ModelInput],
+        vector_cache: VectorCache | None = None,
+        stored_lookup: StoredVectorLookup | None = None,
     ) -> None:
         self._encoder = encoder
-        self._pictures = pictures
-        self._kept = kept
-        self._prepare_picture = prepare_picture
-        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._stored_lookup = stored_lookup
+        self._vector_cache = vector_cache
+        self._load_image = load_image
+        self._text_cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
-    def stored(self, terms: Sequence[Term]) -> Stored:
-        """The terms that need no encoding; see `StoredPictures.vectors`."""
-        return {} if self._pictures is None else self._pictures.vectors(terms, self._encoder)
+    def stored_vectors(self, terms: Sequence[Term]) -> StoredVectors:
+        """The terms that need no encoding; see `StoredVectorLookup.vectors`."""
+        return (
+            {} if self._stored_lookup is None else self._stored_lookup.vectors(terms, self._encoder)
+        )
 
     def vectors(
         self,
         terms: Sequence[Term],
         prompts: Sequence[str] | None = None,
-        stored: Stored | None = None,
+        stored_vectors: StoredVectors | None = None,
     ) -> Vectors:
         """(n, dim), a row a term.
 
         Args:
             terms: At least one.
             prompts: Phrasings of a text, see `Query.prompts`.
-            stored: What `stored` gave for them; a term that is a picture's id must be there.
+            stored_vectors: What `stored_vectors` gave for them; a term that is a picture's id must be there.
 
         Raises:
             SourceError: A picture cannot be read.
@@ -69,78 +71,91 @@ class QueryEncoder:
         """
         rows = []
         for term in terms:
-            if stored is not None and term in stored:
-                rows.append(stored[term])
+            if stored_vectors is not None and term in stored_vectors:
+                rows.append(stored_vectors[term])
             elif term.image is not None:
-                rows.append(self._image(term.image))
+                rows.append(self._encode_image(term.image))
             else:
-                rows.append(self._phrased(term.text or "", self._prompts(prompts)))
+                rows.append(self._encode_text(term.text or "", self._resolve_prompts(prompts)))
         return np.stack(rows)
 
     def mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 (dim,), not of norm 1: the mean of the vectors of texts."""
-        known = self.remember(texts)
-        mean: NDArray[np.float32] = np.mean([known[text] for text in texts], axis=0)
+        vectors_by_text = self.ensure_encoded(texts)
+        mean: NDArray[np.float32] = np.mean([vectors_by_text[text] for text in texts], axis=0)
         return mean
 
-    def kept_mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def cached_mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """As `mean`, of texts that every query compares with."""
-        return self.mean(texts) if self._kept is None else self._kept.get(texts, self.mean)
+        return (
+            self.mean(texts)
+            if self._vector_cache is None
+            else self._vector_cache.get(texts, self.mean)
+        )
 
-    def warm(self, terms: Iterable[Term], prompts: Sequence[str] | None = None) -> None:
+    def prefetch(self, terms: Iterable[Term], prompts: Sequence[str] | None = None) -> None:
         """Encode the texts of many terms at once; `vectors` then finds them."""
-        phrasings = self._prompts(prompts)
-        self.remember([p.replace("{}", t.text) for t in terms if t.text for p in phrasings])
+        templates = self._resolve_prompts(prompts)
+        self.ensure_encoded(
+            [
+                template.replace("{}", term.text)
+                for term in terms
+                if term.text
+                for template in templates
+            ]
+        )
 
-    def remember(self, texts: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
+    def ensure_encoded(self, texts: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
         """Return float32 (dim,) for each text; those that are not known yet are encoded.
 
         Another thread may drop any of them from memory at any moment: take them from here.
         """
-        known = {}
+        vectors_by_text = {}
         missing = []
         for text in dict.fromkeys(texts):
-            vector = self._texts.get(text)
+            vector = self._text_cache.get(text)
             if vector is None:
                 missing.append(text)
             else:
-                known[text] = vector
+                vectors_by_text[text] = vector
         if missing:
-            tokens = [self._encoder.prepare(Kind.TEXT, text) for text in missing]
-            fresh = dict(zip(missing, encode_tokens(self._encoder, tokens), strict=True))
-            known |= fresh
-            self._texts.update(fresh)
-            while len(self._texts) > max(REMEMBERED, len(texts)):
-                self._texts.popitem(last=False)
-        return known
+            tokens = [self._encoder.prepare(InputKind.TEXT, text) for text in missing]
+            new_vectors = dict(
+                zip(missing, encode_model_inputs(self._encoder, tokens), strict=True)
+            )
+            vectors_by_text |= new_vectors
+            self._text_cache.update(new_vectors)
+            while len(self._text_cache) > max(MAX_CACHED_TEXTS, len(texts)):
+                self._text_cache.popitem(last=False)
+        return vectors_by_text
 
     def dropped_tokens(self, terms: Sequence[Term]) -> int:
         """Tokens beyond what the encoder reads, in all terms together."""
         return sum(self._encoder.dropped_tokens(term.text) for term in terms if term.text)
 
-    def _prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
-        chosen = self._encoder.prompts if prompts is None else prompts
-        if not chosen:
+    def _resolve_prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
+        templates = self._encoder.prompts if prompts is None else prompts
+        if not templates:
             raise InvalidQueryError("The query has no prompt.", "Give one, or leave them all out.")
-        for prompt in chosen:
+        for prompt in templates:
             if prompt.count("{}") != 1:
                 raise InvalidQueryError(
                     f"The prompt {prompt!r} does not have one place for the text.",
                     'Write {} where the text goes: --prompt "a photo of {}"',
                 )
-        return chosen
+        return templates
 
-    def _phrased(self, text: str, prompts: Sequence[str]) -> NDArray[np.float32]:
+    def _encode_text(self, text: str, prompts: Sequence[str]) -> NDArray[np.float32]:
         if len(prompts) == 1:
-            phrased = prompts[0].replace("{}", text)
-            return self.remember([phrased])[phrased]
+            prompted_text = prompts[0].replace("{}", text)
+            return self.ensure_encoded([prompted_text])[prompted_text]
         mean = self.mean([prompt.replace("{}", text) for prompt in prompts])
-        if np.linalg.norm(mean) <= NO_DIRECTION:
+        if np.linalg.norm(mean) <= MIN_NORM:
             mean = self.mean([text])
-        unit: NDArray[np.float32] = as_unit_vectors(mean[None, :])[0]
-        return unit
+        unit_vector: NDArray[np.float32] = as_unit_vectors(mean[None, :])[0]
+        return unit_vector
 
-    def _image(self, path: Path) -> NDArray[np.float32]:
-        prepared = self._prepare_picture(path, self._encoder.image_preparation)
-        vector: NDArray[np.float32] = self._encoder.encode(Kind.IMAGE, [prepared])[0]
+    def _encode_image(self, path: Path) -> NDArray[np.float32]:
+        model_input = self._load_image(path, self._encoder.image_preprocessor)
+        vector: NDArray[np.float32] = self._encoder.encode(InputKind.IMAGE, [model_input])[0]
         return vector

@@ -16,10 +16,10 @@ from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
 from mmsearch.core.queries import Term
 
-MOST_TERMS = 32
-MOST_WEIGHT = 100.0
+MAX_TERMS = 32
+MAX_WEIGHT = 100.0
 
-_HINT = 'Describe a picture: mmsearch query "a red car"'
+_EXAMPLE = 'Describe a picture: mmsearch query "a red car"'
 
 # A sign that touches the next letter belongs to that word; one between spaces joins terms. A number
 # with a colon is a weight unless a digit follows: 16:9 is a format, 10:30 a time.
@@ -40,11 +40,11 @@ def parse_query(text: str) -> tuple[Term, ...]:
         InvalidQueryError: Nothing is asked for, or a weight makes no sense.
     """
     if not text.strip():
-        raise InvalidQueryError("The query is empty.", _HINT)
-    return check_terms(tuple(_terms(text)))
+        raise InvalidQueryError("The query is empty.", _EXAMPLE)
+    return check_terms(tuple(_parse_terms(text)))
 
 
-def refuse_urls(terms: Sequence[Term]) -> None:
+def reject_urls(terms: Sequence[Term]) -> None:
     """Refuse pictures that would have to be fetched.
 
     Raises:
@@ -66,37 +66,37 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
             makes no sense.
     """
     if not terms:
-        raise InvalidQueryError("The query is empty.", _HINT)
+        raise InvalidQueryError("The query is empty.", _EXAMPLE)
     for term in terms:
-        if not 0 < abs(term.weight) <= MOST_WEIGHT:
+        if not 0 < abs(term.weight) <= MAX_WEIGHT:
             raise InvalidQueryError(
-                f"The weight {abs(term.weight):g} is not above 0 and up to {MOST_WEIGHT:g}.",
+                f"The weight {abs(term.weight):g} is not above 0 and up to {MAX_WEIGHT:g}.",
                 'A weight stands before a term: "2:golden retriever + snow"',
             )
-        named = any(place is not None for place in (term.image, term.picture, term.url))
-        if not named and not (term.text or "").strip():
-            raise InvalidQueryError("A term of the query is empty.", _HINT)
+        has_image = any(source is not None for source in (term.image, term.picture, term.url))
+        if not has_image and not (term.text or "").strip():
+            raise InvalidQueryError("A term of the query is empty.", _EXAMPLE)
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
             "The query only says what pictures should not look like.",
             "Say also what they should look like: street -people",
         )
-    if len(terms) > MOST_TERMS:
-        raise InvalidQueryError(f"The query has {len(terms)} terms; {MOST_TERMS} are allowed.")
+    if len(terms) > MAX_TERMS:
+        raise InvalidQueryError(f"The query has {len(terms)} terms; {MAX_TERMS} are allowed.")
     return tuple(terms)
 
 
-def written(terms: Sequence[Term]) -> str:
+def format_query(terms: Sequence[Term]) -> str:
     """Terms as one line, as a person would write them."""
     line = ""
     for term in terms:
         weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
         sign = " - " if term.weight < 0 else " + "
-        line += f"{sign}{weight}{_named(term)}"
+        line += f"{sign}{weight}{_format_term(term)}"
     return line.removeprefix(" + ").strip()
 
 
-def _named(term: Term) -> str:
+def _format_term(term: Term) -> str:
     if term.picture is not None:
         return f"picture {term.picture}"
     if term.url is not None:
@@ -105,7 +105,7 @@ def _named(term: Term) -> str:
 
 
 @dataclass
-class _Open:
+class _PartialTerm:
     """A term whose words are still being read."""
 
     sign: float = 1.0
@@ -117,42 +117,44 @@ class _Open:
             yield Term(" ".join(self.words), weight=self.sign * self.weight)
 
 
-def _terms(text: str) -> Iterator[Term]:
+def _parse_terms(text: str) -> Iterator[Term]:
     """Terms in the order in which they end; a term of one piece does not end the one around it."""
-    around = _Open()
-    for found in _TOKEN.finditer(text):
-        if found["operator"]:
-            yield from around.close()
-            around = _Open(sign=-1.0 if found["operator"] == "-" else 1.0)
+    current = _PartialTerm()
+    for match in _TOKEN.finditer(text):
+        if match["operator"]:
+            yield from current.close()
+            current = _PartialTerm(sign=-1.0 if match["operator"] == "-" else 1.0)
             continue
-        words = _words(found)
+        words = _unquote(match)
         if not words.strip():
-            raise InvalidQueryError("A term of the query is empty.", _HINT)
-        weight = float(found["weight"][:-1]) if found["weight"] else None
+            raise InvalidQueryError("A term of the query is empty.", _EXAMPLE)
+        weight = float(match["weight"][:-1]) if match["weight"] else None
         if _PATH.match(words) or _URL.match(words):
-            sign = around.sign if found["sign"] is None else _sign(found["sign"])
-            inherited = around.weight if weight is None else weight
-            yield _picture(words, sign * inherited)
-        elif found["sign"]:
-            yield Term(words, weight=_sign(found["sign"]) * (1.0 if weight is None else weight))
+            sign = current.sign if match["sign"] is None else _sign_factor(match["sign"])
+            term_weight = current.weight if weight is None else weight
+            yield _image_term(words, sign * term_weight)
+        elif match["sign"]:
+            yield Term(
+                words, weight=_sign_factor(match["sign"]) * (1.0 if weight is None else weight)
+            )
         elif weight is not None:
-            yield from around.close()
-            around = _Open(around.sign, weight, [words])
+            yield from current.close()
+            current = _PartialTerm(current.sign, weight, [words])
         else:
-            around.words.append(words)
-    yield from around.close()
+            current.words.append(words)
+    yield from current.close()
 
 
-def _picture(words: str, weight: float) -> Term:
-    if found := _URL.match(words):
-        return Term(url=words[found.end() :], weight=weight)
+def _image_term(words: str, weight: float) -> Term:
+    if match := _URL.match(words):
+        return Term(url=words[match.end() :], weight=weight)
     return Term(image=expand_user(words.removeprefix("image:")), weight=weight)
 
 
-def _words(found: re.Match[str]) -> str:
-    quoted = found["quoted"]
-    return re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else found["word"]
+def _unquote(match: re.Match[str]) -> str:
+    quoted = match["quoted"]
+    return re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match["word"]
 
 
-def _sign(sign: str) -> float:
+def _sign_factor(sign: str) -> float:
     return -1.0 if sign == "-" else 1.0

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import UnknownNameError
-from mmsearch.core.files import stored_mtime_ns
+from mmsearch.core.files import clamped_mtime_ns
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.queries import Term
-from mmsearch.core.records import FileStamp, SeenFile, surely_same
-from mmsearch.search.latest_snapshot import newest
+from mmsearch.core.records import FileRef, ScannedFile, is_unchanged
+from mmsearch.search.latest_snapshot import open_latest_snapshot
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segments import read_images
+from mmsearch.storage.segments import read_image_vectors
 
-Stored = dict[Term, NDArray[np.float32]]
+StoredVectors = dict[Term, NDArray[np.float32]]
 
 
-class StoredPictures:
+class StoredVectorLookup:
     """Finds the vectors of an index's own pictures. One thread at a time.
 
     Args:
@@ -32,9 +32,9 @@ class StoredPictures:
     def __init__(self, layout: IndexLayout, catalog: Reader) -> None:
         self._layout = layout
         self._catalog = catalog
-        self._verified: set[FileStamp] = set()
+        self._verified: set[FileRef] = set()
 
-    def vectors(self, terms: Sequence[Term], encoder: Encoder) -> Stored:
+    def vectors(self, terms: Sequence[Term], encoder: Encoder) -> StoredVectors:
         """float32 (dim,) for each term that is a picture of the index: by its id, or a file of it.
 
         These are image vectors as the encoder made them, within the precision of float16. A file
@@ -49,38 +49,42 @@ class StoredPictures:
             EncoderMismatchError: The vectors are another encoder's.
             DamagedFileError: A segment is not what the catalog says.
         """
-        pictures = [term for term in terms if term.text is None and term.url is None]
-        if not pictures:
+        image_terms = [term for term in terms if term.text is None and term.url is None]
+        if not image_terms:
             return {}
-        with newest(self._catalog, encoder, lambda of: self._read(of, pictures)) as (_, stored):
-            return stored
+        with open_latest_snapshot(
+            self._catalog, encoder, lambda snapshot: self._read_vectors(snapshot, image_terms)
+        ) as (_, stored_vectors):
+            return stored_vectors
 
-    def _read(self, snapshot: Snapshot, terms: Sequence[Term]) -> Stored:
-        ids = {term: self._id(snapshot, term) for term in terms}
-        found = {term: image_id for term, image_id in ids.items() if image_id is not None}
-        segments = snapshot.segments_of(list(found.values()))
-        missing = [image_id for image_id in found.values() if image_id not in segments]
+    def _read_vectors(self, snapshot: Snapshot, terms: Sequence[Term]) -> StoredVectors:
+        ids = {term: self._find_image_id(snapshot, term) for term in terms}
+        known_ids = {term: image_id for term, image_id in ids.items() if image_id is not None}
+        segments = snapshot.find_segments(list(known_ids.values()))
+        missing = [image_id for image_id in known_ids.values() if image_id not in segments]
         if missing:
             raise UnknownNameError(f"Index {self._layout.name!r} has no picture {missing[0]}.")
-        stored = {}
-        for term, image_id in found.items():
+        stored_vectors = {}
+        for term, image_id in known_ids.items():
             segment = segments[image_id]
-            verified = segment.stamp in self._verified
-            stored[term] = read_images(self._layout, segment, [image_id], verified=verified)[0]
-            self._verified.add(segment.stamp)
-        return stored
+            is_verified = segment.file_ref in self._verified
+            stored_vectors[term] = read_image_vectors(
+                self._layout, segment, [image_id], is_verified=is_verified
+            )[0]
+            self._verified.add(segment.file_ref)
+        return stored_vectors
 
     @staticmethod
-    def _id(snapshot: Snapshot, term: Term) -> int | None:
+    def _find_image_id(snapshot: Snapshot, term: Term) -> int | None:
         if term.image is None:
             return term.picture
         path = os.path.abspath(os.fsencode(term.image))  # noqa: PTH100 - bytes paths need os.path
-        known = snapshot.file_at(path)
-        if known is None or known.image_id is None:
+        file_record = snapshot.find_file(path)
+        if file_record is None or file_record.image_id is None:
             return None
         try:
-            facts = os.stat(path)  # noqa: PTH116
+            stat = os.stat(path)  # noqa: PTH116
         except OSError:
             return None
-        seen = SeenFile(known.path, facts.st_size, stored_mtime_ns(facts))
-        return known.image_id if surely_same(known, seen) else None
+        scanned_file = ScannedFile(file_record.path, stat.st_size, clamped_mtime_ns(stat))
+        return file_record.image_id if is_unchanged(file_record, scanned_file) else None

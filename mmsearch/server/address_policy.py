@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-NEVER = tuple(
+BLOCKED_NETWORKS = tuple(
     map(
         ipaddress.ip_network,
         (
@@ -26,7 +26,7 @@ NEVER = tuple(
     )
 )
 
-UNICAST = ipaddress.IPv6Network("2000::/3")
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 """All that was ever given to anybody; other prefixes have meanings of their own."""
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -44,16 +44,18 @@ def is_public(address: str) -> bool:
     if "%" in address:
         return False
     try:
-        meant = _meant(ipaddress.ip_address(address))
+        ip = _unwrap_ipv4(ipaddress.ip_address(address))
     except ValueError:
         return False
     # An IPv6 network holds no IPv4 address, and the other way round.
-    unusual = any(meant in network for network in NEVER) or meant.is_multicast or meant.is_reserved
-    given = meant.version == 4 or meant in UNICAST
-    return meant.is_global and given and not unusual
+    is_special = (
+        any(ip in network for network in BLOCKED_NETWORKS) or ip.is_multicast or ip.is_reserved
+    )
+    is_allocated = ip.version == 4 or ip in GLOBAL_UNICAST
+    return ip.is_global and is_allocated and not is_special
 
 
-def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+def _unwrap_ipv4(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:
@@ -68,42 +70,42 @@ async def resolve(host: str, port: int) -> list[str]:
         OSError: It has none.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    address_infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in address_infos))
 
 
-class OutOfReachError(Exception):
+class AddressBlockedError(Exception):
     """A name leads where nothing is fetched from."""
 
 
 @dataclass(frozen=True)
-class Reach:
+class AddressPolicy:
     """From where is fetched: by default, from web servers of the internet.
 
     Attributes:
         resolve: The addresses of a host.
-        allows: Whether an address may be connected to.
+        is_allowed: Whether an address may be connected to.
         ports: That may be.
         tls: Whose certificates are trusted; None: those that this machine trusts.
     """
 
     resolve: Callable[[str, int], Awaitable[Sequence[str]]] = resolve
-    allows: Callable[[str], bool] = is_public
+    is_allowed: Callable[[str], bool] = is_public
     ports: frozenset[int] = frozenset({80, 443})
     tls: ssl.SSLContext | None = None
 
-    async def addresses(self, host: str, port: int) -> Sequence[str]:
+    async def resolve_allowed(self, host: str, port: int) -> Sequence[str]:
         """Where to connect for a host: these very addresses, for its name may soon mean others.
 
         Raises:
-            OutOfReachError: It has no address, one of them may not be connected to, or the port
+            AddressBlockedError: It has no address, one of them may not be connected to, or the port
                 may not.
         """
         try:
-            found = await self.resolve(host, port) if port in self.ports else ()
+            resolved = await self.resolve(host, port) if port in self.ports else ()
         # A label that is too long for a name is no OSError.
         except (OSError, UnicodeError) as error:
-            raise OutOfReachError(host) from error
-        if not found or not all(map(self.allows, found)):
-            raise OutOfReachError(host)
-        return found
+            raise AddressBlockedError(host) from error
+        if not resolved or not all(map(self.is_allowed, resolved)):
+            raise AddressBlockedError(host)
+        return resolved

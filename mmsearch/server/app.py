@@ -12,35 +12,35 @@ from starlette.types import ASGIApp
 
 from mmsearch import __version__
 from mmsearch.server.assets import Asset
-from mmsearch.server.deadline import Deadline
-from mmsearch.server.errors import MEDIA_TYPE, tell_problems
-from mmsearch.server.http_semantics import ErrorDocuments, Semantics
-from mmsearch.server.metrics import Timed
+from mmsearch.server.deadline import DeadlineMiddleware
+from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, install_error_handlers
+from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
+from mmsearch.server.metrics import MetricsMiddleware
 from mmsearch.server.routes import health, indexes, page, pictures, search
 from mmsearch.server.schemas import Problem
-from mmsearch.server.search_fast_path import Quick
-from mmsearch.server.security import Guard
-from mmsearch.server.state import Service
+from mmsearch.server.search_fast_path import SearchFastPath
+from mmsearch.server.security import SecurityMiddleware
+from mmsearch.server.state import ServerState
 
 DESCRIPTION = "Find pictures by describing them. Errors are problem documents (RFC 9457)."
 
 
-A_PROBLEM = {
+PROBLEM_RESPONSE = {
     "model": Problem,
-    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 
-TAGS = {
+TAG_DESCRIPTIONS = {
     "search": "Pictures that look like words or pictures, and vectors of both.",
     "pictures": "What is known of a picture, and itself.",
     "indexes": "What an index holds, and jobs that bring it up to date.",
     "operation": "Whether the server works, and how.",
 }
 
-TOKEN = Depends(HTTPBearer(auto_error=False, description="--token"))
+BEARER_AUTH = Depends(HTTPBearer(auto_error=False, description="--token"))
 
 
-def make_app(service: Service) -> FastAPI:
+def make_app(server_state: ServerState) -> FastAPI:
     """The routes over a service, without a guard."""
     app = FastAPI(
         title="mmsearch",
@@ -48,7 +48,9 @@ def make_app(service: Service) -> FastAPI:
         description=DESCRIPTION,
         license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         servers=[{"url": "/", "description": "Where this document is."}],
-        openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        openapi_tags=[
+            {"name": name, "description": text} for name, text in TAG_DESCRIPTIONS.items()
+        ],
         generate_unique_id_function=lambda route: route.name,
         # Their pages load scripts from elsewhere.
         docs_url=None,
@@ -56,34 +58,39 @@ def make_app(service: Service) -> FastAPI:
         # The document is an asset, see below.
         openapi_url=None,
         responses={
-            "4XX": {**A_PROBLEM, "description": "The request cannot be answered as it is."},
-            "5XX": {**A_PROBLEM, "description": "The server cannot answer now."},
+            "4XX": {**PROBLEM_RESPONSE, "description": "The request cannot be answered as it is."},
+            "5XX": {**PROBLEM_RESPONSE, "description": "The server cannot answer now."},
         },
     )
-    app.state.service = service
-    tell_problems(app)
-    for part in (search, pictures, indexes, health, page):
-        app.include_router(part.router, dependencies=[TOKEN])
-    app.include_router(health.open_router)
-    described = cache(lambda: Asset(json.dumps(app.openapi()).encode(), "application/json"))
+    app.state.server_state = server_state
+    install_error_handlers(app)
+    for route_module in (search, pictures, indexes, health, page):
+        app.include_router(route_module.router, dependencies=[BEARER_AUTH])
+    app.include_router(health.public_router)
+    openapi_asset = cache(lambda: Asset(json.dumps(app.openapi()).encode(), "application/json"))
 
-    async def document(request: Request) -> Response:
-        return described().response(request)
+    async def serve_openapi(request: Request) -> Response:
+        return openapi_asset().response(request)
 
-    app.add_route("/openapi.json", document)
+    app.add_route("/openapi.json", serve_openapi)
     return app
 
 
-def guarded(app: FastAPI) -> ASGIApp:
+def wrap_with_middleware(app: FastAPI) -> ASGIApp:
     """An application behind its service's rules, and counted."""
-    service: Service = app.state.service
-    inner: ASGIApp = Deadline(Quick(Semantics(app), service), service.rules.deadline_s)
-    if service.rules.origins:
+    server_state: ServerState = app.state.server_state
+    inner: ASGIApp = DeadlineMiddleware(
+        SearchFastPath(HttpSemanticsMiddleware(app), server_state), server_state.config.deadline_s
+    )
+    if server_state.config.allowed_origins:
         inner = CORSMiddleware(
             inner,
-            allow_origins=service.rules.origins,
+            allow_origins=server_state.config.allowed_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Allow", "Content-Range", "ETag", "Retry-After"],
         )
-    return Timed(Guard(ErrorDocuments(inner), service.rules), service.telemetry)
+    return MetricsMiddleware(
+        SecurityMiddleware(ProblemDetailsMiddleware(inner), server_state.config),
+        server_state.metrics,
+    )

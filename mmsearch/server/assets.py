@@ -15,9 +15,11 @@ from functools import cached_property
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mmsearch.server.ranges import in_part
+from mmsearch.server.byte_ranges import range_response
 
-_CODING = re.compile(r"\s*([\w*-]+)\s*(?:;\s*q\s*=\s*([\d.]+)\s*)?", re.ASCII | re.IGNORECASE)
+_CODING_PATTERN = re.compile(
+    r"\s*([\w*-]+)\s*(?:;\s*q\s*=\s*([\d.]+)\s*)?", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -43,31 +45,31 @@ class Asset:
 
     def response(self, request: Request) -> Response:
         """Return the content in a coding that a request accepts, whole or in part."""
-        content, tag, headers = self.content, self._digest, {"Cache-Control": "no-cache"}
+        content, etag, headers = self.content, self._digest, {"Cache-Control": "no-cache"}
         if self._compressed is not None:
             headers["Vary"] = "Accept-Encoding"
             if accepts_gzip(",".join(request.headers.getlist("accept-encoding"))):
-                content, tag = self._compressed, f"{tag}-gzip"
+                content, etag = self._compressed, f"{etag}-gzip"
                 headers["Content-Encoding"] = "gzip"
-        headers["ETag"] = f'"{tag}"'
+        headers["ETag"] = f'"{etag}"'
         # A part of another coding does not continue what somebody has of this one.
-        fits = request.headers.get("if-range") in (None, headers["ETag"])
-        wanted = request.headers.get("range") if fits else None
-        return in_part(content, wanted, self.media_type, headers)
+        range_applies = request.headers.get("if-range") in (None, headers["ETag"])
+        range_header = request.headers.get("range") if range_applies else None
+        return range_response(content, range_header, self.media_type, headers)
 
 
-def accepts_gzip(accepted: str) -> bool:
+def accepts_gzip(accept_encoding: str) -> bool:
     """Check whether an ``Accept-Encoding`` allows gzip, RFC 9110, section 12.5.3."""
     quality: dict[str, float] = {}
-    for part in accepted.split(","):
-        coding = _CODING.fullmatch(part)
+    for part in accept_encoding.split(","):
+        coding = _CODING_PATTERN.fullmatch(part)
         if coding is not None:
-            quality[coding[1].lower()] = _quality(coding[2])
-    named = quality.get("gzip", quality.get("x-gzip", quality.get("*", 0.0)))
-    return named > 0
+            quality[coding[1].lower()] = _parse_quality(coding[2])
+    gzip_quality = quality.get("gzip", quality.get("x-gzip", quality.get("*", 0.0)))
+    return gzip_quality > 0
 
 
-def _quality(text: str | None) -> float:
+def _parse_quality(text: str | None) -> float:
     try:
         return 1.0 if text is None else float(text)
     except ValueError:

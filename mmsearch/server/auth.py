@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-LASTS_S = 30 * 24 * 3600
+SESSION_LIFETIME_S = 30 * 24 * 3600
 """After so long a browser is asked for the token again."""
 
 
@@ -25,15 +25,15 @@ def cookie_name(connection: HTTPConnection) -> str:
     except ValueError:
         port = None
     name = "mmsearch_session" if port is None else f"mmsearch_session_{port}"
-    return f"__Host-{name}" if is_encrypted(connection) else name
+    return f"__Host-{name}" if is_https(connection) else name
 
 
-def is_encrypted(connection: HTTPConnection) -> bool:
+def is_https(connection: HTTPConnection) -> bool:
     """Whether a request came over TLS, to this server or to a proxy before it."""
     return bool(connection.scope.get("scheme") == "https")
 
 
-def knows_token(token: str | None, connection: HTTPConnection) -> bool:
+def is_authenticated(token: str | None, connection: HTTPConnection) -> bool:
     """Whether a request may be answered.
 
     Args:
@@ -42,34 +42,38 @@ def knows_token(token: str | None, connection: HTTPConnection) -> bool:
     """
     if token is None:
         return True
-    scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and is_token(token, given.strip()):
+    scheme, _, candidate = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token_matches(token, candidate.strip()):
         return True
-    return _is_session(token, connection.cookies.get(cookie_name(connection), ""), time.time())
+    return _is_valid_session(
+        token, connection.cookies.get(cookie_name(connection), ""), time.time()
+    )
 
 
-def is_token(token: str, given: str) -> bool:
+def token_matches(token: str, candidate: str) -> bool:
     """Compare in a time that says nothing about where they differ."""
     # A header's bytes come as Latin-1; a form's text may hold anything.
     return any(
-        hmac.compare_digest(given.encode(encoding, "replace"), token.encode())
+        hmac.compare_digest(candidate.encode(encoding, "replace"), token.encode())
         for encoding in ("latin-1", "utf-8")
     )
 
 
-def new_session(token: str) -> str:
+def create_session(token: str) -> str:
     """What a browser keeps: it cannot be made without the token, nor the token be read from it."""
-    return _session(token, int(time.time()))
+    return _sign_session(token, int(time.time()))
 
 
-def _session(token: str, began: int) -> str:
-    sealed = hmac.new(token.encode(), f"mmsearch session {began}".encode(), hashlib.sha256)
-    return f"{began}.{sealed.hexdigest()}"
+def _sign_session(token: str, created_s: int) -> str:
+    signature = hmac.new(token.encode(), f"mmsearch session {created_s}".encode(), hashlib.sha256)
+    return f"{created_s}.{signature.hexdigest()}"
 
 
-def _is_session(token: str, given: str, now: float) -> bool:
-    began, _, _ = given.partition(".")
-    if not began.isascii() or not began.isdecimal() or len(began) > 12:
+def _is_valid_session(token: str, candidate: str, now_s: float) -> bool:
+    created_s, _, _ = candidate.partition(".")
+    if not created_s.isascii() or not created_s.isdecimal() or len(created_s) > 12:
         return False
-    same = hmac.compare_digest(given.encode(), _session(token, int(began)).encode())
-    return same and now - int(began) < LASTS_S
+    is_signature_valid = hmac.compare_digest(
+        candidate.encode(), _sign_session(token, int(created_s)).encode()
+    )
+    return is_signature_valid and now_s - int(created_s) < SESSION_LIFETIME_S

@@ -19,25 +19,25 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from mmsearch import api
-from mmsearch.core.deadlines import deadline, deadline_s, past_deadline, seconds_left
+from mmsearch.core.deadlines import deadline, deadline_error, deadline_s, seconds_left
 from mmsearch.core.errors import BusyError, MMSearchError
-from mmsearch.core.requests import EncodedRequest, SearchRequest, SearchResult
+from mmsearch.core.requests import EncodedQuery, SearchRequest, SearchResult
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-TOGETHER = 32
+MAX_BATCH = 32
 """Searches that are encoded together, or answered: enough for all processors, and few enough that
 the first does not wait long for the last."""
 
-WAITING = 256
+MAX_QUEUE = 256
 """Calls that may wait; further ones are refused."""
 
-IDLE_S = 300.0
+IDLE_TIMEOUT_S = 300.0
 """When nobody has asked for so long, what pictures of queries need is freed."""
 
 
 @dataclass(frozen=True)
-class _Search:
+class _SearchTask:
     request: SearchRequest
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[SearchResult]
@@ -45,47 +45,52 @@ class _Search:
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _CallTask:
     work: Callable[[api.Index], Any]
     future: Future[Any]
     deadline_s: float
 
 
-_Encoded: TypeAlias = tuple[_Search, EncodedRequest | MMSearchError | None]
+_EncodedSearch: TypeAlias = tuple[_SearchTask, EncodedQuery | MMSearchError | None]
 """With None, the search must be asked by itself."""
 
 
-class Desk:
+class IndexWorker:
     """Answers calls about one index.
 
     Args:
         index: Used by the desk's threads alone from now on, and closed by them.
-        waiting: So many calls may wait.
-        idle_s: When nobody has asked for so long, the index rests; see `mmsearch.Index.rest`.
+        queue_length: So many calls may wait.
+        idle_timeout_s: When nobody has asked for so long, the index rests; see `mmsearch.Index.release`.
     """
 
-    def __init__(self, index: api.Index, waiting: int = WAITING, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, index: api.Index, max_queue: int = MAX_QUEUE, idle_timeout_s: float = IDLE_TIMEOUT_S
+    ) -> None:
         self.name = index.name
         self._index = index
-        self._limit = waiting
-        self._idle_s = idle_s
+        self._max_queue = max_queue
+        self._idle_timeout_s = idle_timeout_s
         lock = threading.Lock()
-        self._to_owner, self._to_encoder = threading.Condition(lock), threading.Condition(lock)
-        self._asks: deque[_Ask] = deque()
-        self._searches: deque[_Search] = deque()
-        self._encoded: list[_Encoded] = []
-        self._encoding = self._answering = self._closed = False
+        self._owner_condition, self._encoder_condition = (
+            threading.Condition(lock),
+            threading.Condition(lock),
+        )
+        self._calls: deque[_CallTask] = deque()
+        self._searches: deque[_SearchTask] = deque()
+        self._encoded: list[_EncodedSearch] = []
+        self._is_encoding = self._is_searching = self._is_closed = False
         self._threads = [
-            threading.Thread(target=self._serve, name=f"mmsearch-{index.name}"),
-            threading.Thread(target=self._encode_ahead, name=f"mmsearch-{index.name}-ahead"),
+            threading.Thread(target=self._run_owner, name=f"mmsearch-{index.name}"),
+            threading.Thread(target=self._run_encoder, name=f"mmsearch-{index.name}-ahead"),
         ]
         for thread in self._threads:
             thread.start()
 
     @property
-    def waiting(self) -> int:
+    def queue_length(self) -> int:
         """Calls that nobody has taken up yet."""
-        return len(self._asks) + len(self._searches)
+        return len(self._calls) + len(self._searches)
 
     async def search(self, request: SearchRequest) -> SearchResult:
         """See `mmsearch.Index.query`.
@@ -96,222 +101,232 @@ class Desk:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[SearchResult] = loop.create_future()
-        with self._to_owner:
-            self._admit()
-            self._searches.append(_Search(request, loop, future, deadline_s()))
-            self._tell()
+        with self._owner_condition:
+            self._check_capacity()
+            self._searches.append(_SearchTask(request, loop, future, deadline_s()))
+            self._notify()
         return await future
 
-    async def ask(self, work: Callable[[api.Index], Answer]) -> Answer:
+    async def run(self, work: Callable[[api.Index], Result]) -> Result:
         """What ``work`` makes of the index.
 
         Raises:
             BusyError: Too many calls wait.
             DeadlineError: The caller's deadline passes first.
         """
-        answer: Answer = await asyncio.wrap_future(self._asked(work))
+        answer: Result = await asyncio.wrap_future(self._submit(work))
         return answer
 
-    def wait_for(self, work: Callable[[api.Index], Answer]) -> Answer:
-        """As `ask`, for callers without an event loop."""
-        future = self._asked(work)
+    def run_blocking(self, work: Callable[[api.Index], Result]) -> Result:
+        """As `run`, for callers without an event loop."""
+        future = self._submit(work)
         try:
-            answer: Answer = future.result(seconds_left())
+            answer: Result = future.result(seconds_left())
         except TimeoutError:
             if future.done():
                 raise
             future.cancel()
-            raise past_deadline() from None
+            raise deadline_error() from None
         return answer
 
     def close(self) -> None:
         """Answer what waits, then close the index."""
-        with self._to_owner:
-            self._closed = True
-            self._tell()
+        with self._owner_condition:
+            self._is_closed = True
+            self._notify()
         for thread in self._threads:
             thread.join()
 
     # --- what callers do, with the lock held ---
 
-    def _asked(self, work: Callable[[api.Index], Any]) -> Future[Any]:
-        ask = _Ask(work, Future(), deadline_s())
-        with self._to_owner:
-            self._admit()
-            self._asks.append(ask)
-            self._tell()
-        return ask.future
+    def _submit(self, work: Callable[[api.Index], Any]) -> Future[Any]:
+        call = _CallTask(work, Future(), deadline_s())
+        with self._owner_condition:
+            self._check_capacity()
+            self._calls.append(call)
+            self._notify()
+        return call.future
 
-    def _admit(self) -> None:
-        if self._closed:
+    def _check_capacity(self) -> None:
+        if self._is_closed:
             raise BusyError("The server is shutting down.", "Ask again in a while.")
-        if self.waiting >= self._limit:
-            raise BusyError(f"{self._limit} queries are waiting already.", "Ask again in a while.")
+        if self.queue_length >= self._max_queue:
+            raise BusyError(
+                f"{self._max_queue} queries are waiting already.", "Ask again in a while."
+            )
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Wake whoever has something to do now, and nobody else: a thread that wakes costs time."""
-        if self._may_own():
-            self._to_owner.notify()
-        if self._may_encode():
-            self._to_encoder.notify()
+        if self._owner_has_work():
+            self._owner_condition.notify()
+        if self._can_encode_ahead():
+            self._encoder_condition.notify()
 
-    def _may_own(self) -> bool:
-        if self._encoded and not self._asks:
+    def _owner_has_work(self) -> bool:
+        if self._encoded and not self._calls:
             return True
-        return not self._encoding and bool(self._asks or self._searches or self._closed)
+        return not self._is_encoding and bool(self._calls or self._searches or self._is_closed)
 
-    def _may_encode(self) -> bool:
-        if self._closed:
+    def _can_encode_ahead(self) -> bool:
+        if self._is_closed:
             return True
-        wanted = bool(self._searches) and len(self._encoded) < TOGETHER
+        has_room = bool(self._searches) and len(self._encoded) < MAX_BATCH
         # What else is asked of the index needs it alone.
-        return wanted and self._answering and not self._asks
+        return has_room and self._is_searching and not self._calls
 
     # --- the thread that owns the index ---
 
-    def _serve(self) -> None:
-        rested = False
+    def _run_owner(self) -> None:
+        is_released = False
         while True:
-            with self._to_owner:
-                idle_s = None if rested or self._encoding else self._idle_s
-                rested = not self._to_owner.wait_for(self._may_own, idle_s)
-                asks, encoded, searches = self._turn()
-                if self._closed and not (asks or encoded or searches):
+            with self._owner_condition:
+                idle_timeout_s = None if is_released or self._is_encoding else self._idle_timeout_s
+                is_released = not self._owner_condition.wait_for(
+                    self._owner_has_work, idle_timeout_s
+                )
+                calls, encoded, searches = self._next_work()
+                if self._is_closed and not (calls or encoded or searches):
                     break
-            if rested:
-                self._index.rest()
-            for ask in asks:
-                _carry_out(ask, self._index)
+            if is_released:
+                self._index.release()
+            for call in calls:
+                _execute(call, self._index)
             if searches:
-                encoded = self._encode(searches)
+                encoded = self._encode_batch(searches)
             if encoded:
-                self._answer(encoded)
+                self._search_batch(encoded)
         self._index.close()
 
-    def _turn(self) -> tuple[list[_Ask], list[_Encoded], list[_Search]]:
+    def _next_work(self) -> tuple[list[_CallTask], list[_EncodedSearch], list[_SearchTask]]:
         """What the owner does next: one of these, or nothing."""
-        if self._asks:
-            asks = list(self._asks)
-            self._asks.clear()
-            return asks, [], []
+        if self._calls:
+            calls = list(self._calls)
+            self._calls.clear()
+            return calls, [], []
         if self._encoded:
-            encoded, self._encoded = self._encoded[:TOGETHER], self._encoded[TOGETHER:]
+            encoded, self._encoded = self._encoded[:MAX_BATCH], self._encoded[MAX_BATCH:]
             return [], encoded, []
-        return [], [], self._pop()
+        return [], [], self._next_batch()
 
-    def _answer(self, encoded: Sequence[_Encoded]) -> None:
-        together = [(search, one) for search, one in encoded if one is not None]
-        alone = [search for search, one in encoded if one is None]
-        with self._to_owner:
-            self._answering = True
-            self._tell()
-        answers: Sequence[SearchResult | MMSearchError] = ()
+    def _search_batch(self, encoded: Sequence[_EncodedSearch]) -> None:
+        batch = [
+            (search, encoded_request)
+            for search, encoded_request in encoded
+            if encoded_request is not None
+        ]
+        unbatched = [search for search, encoded_request in encoded if encoded_request is None]
+        with self._owner_condition:
+            self._is_searching = True
+            self._notify()
+        results: Sequence[SearchResult | MMSearchError] = ()
         try:
-            with deadline(_first_deadline([search for search, _ in together])):
-                answers = self._index.answer([one for _, one in together])
+            with deadline(_earliest_deadline([search for search, _ in batch])):
+                results = self._index.answer([encoded_request for _, encoded_request in batch])
         # Whose fault it is shows when each is asked by itself.
         except BaseException:  # noqa: BLE001
-            alone += [search for search, _ in together]
+            unbatched += [search for search, _ in batch]
         finally:
-            with self._to_owner:
-                self._answering = False
+            with self._owner_condition:
+                self._is_searching = False
         # Not before: who asks again at once is alone, and shall find nobody at work.
-        _deliver([(search, answer) for (search, _), answer in zip(together, answers, strict=False)])
-        if alone:
-            self._answer_each(alone)
+        _resolve([(search, answer) for (search, _), answer in zip(batch, results, strict=False)])
+        if unbatched:
+            self._search_individually(unbatched)
 
-    def _answer_each(self, searches: Sequence[_Search]) -> None:
-        with self._to_owner:
+    def _search_individually(self, searches: Sequence[_SearchTask]) -> None:
+        with self._owner_condition:
             # It may be opened anew, and then nobody else may use it.
-            self._to_owner.wait_for(lambda: not self._encoding)
+            self._owner_condition.wait_for(lambda: not self._is_encoding)
         for search in searches:
             try:
                 with deadline(search.deadline_s):
-                    (answer,) = self._index.query_each([search.request])
+                    (answer,) = self._index.search_many([search.request])
             # Whatever it is belongs to who asked; the desk goes on.
             except BaseException as error:  # noqa: BLE001
-                _deliver([(search, error)])
+                _resolve([(search, error)])
             else:
-                _deliver([(search, answer)])
+                _resolve([(search, answer)])
 
     # --- encoding, in either thread ---
 
-    def _encode_ahead(self) -> None:
+    def _run_encoder(self) -> None:
         while True:
-            with self._to_encoder:
-                self._to_encoder.wait_for(self._may_encode)
-                if self._closed:
+            with self._encoder_condition:
+                self._encoder_condition.wait_for(self._can_encode_ahead)
+                if self._is_closed:
                     return
-                searches = self._pop()
-                self._encoding = True
-            encoded = self._encode(searches)
-            with self._to_encoder:
+                searches = self._next_batch()
+                self._is_encoding = True
+            encoded = self._encode_batch(searches)
+            with self._encoder_condition:
                 self._encoded += encoded
-                self._encoding = False
-                self._to_owner.notify()
+                self._is_encoding = False
+                self._owner_condition.notify()
 
-    def _encode(self, searches: Sequence[_Search]) -> list[_Encoded]:
-        made: Sequence[EncodedRequest | MMSearchError] | None = None
-        with suppress(BaseException), deadline(_first_deadline(searches)):
-            made = self._index.encode([search.request for search in searches])
-        if made is None:
+    def _encode_batch(self, searches: Sequence[_SearchTask]) -> list[_EncodedSearch]:
+        encoded_requests: Sequence[EncodedQuery | MMSearchError] | None = None
+        with suppress(BaseException), deadline(_earliest_deadline(searches)):
+            encoded_requests = self._index.encode([search.request for search in searches])
+        if encoded_requests is None:
             return [(search, None) for search in searches]
-        return list(zip(searches, made, strict=True))
+        return list(zip(searches, encoded_requests, strict=True))
 
-    def _pop(self) -> list[_Search]:
+    def _next_batch(self) -> list[_SearchTask]:
         """Those to be encoded next, of which somebody still waits for the answer.
 
         A picture takes as long as a hundred texts: nobody else waits for it.
         """
-        popped: list[_Search] = []
-        while self._searches and len(popped) < TOGETHER:
-            slow = any(term.image is not None for term in self._searches[0].request.query.terms)
-            if slow and popped:
+        batch: list[_SearchTask] = []
+        while self._searches and len(batch) < MAX_BATCH:
+            has_image = any(
+                term.image is not None for term in self._searches[0].request.query.terms
+            )
+            if has_image and batch:
                 break
             search = self._searches.popleft()
             if not search.future.done():
-                popped.append(search)
-            if slow:
+                batch.append(search)
+            if has_image:
                 break
-        return popped
+        return batch
 
 
-def _first_deadline(searches: Sequence[_Search]) -> float:
+def _earliest_deadline(searches: Sequence[_SearchTask]) -> float:
     return min((search.deadline_s for search in searches), default=math.inf)
 
 
-def _carry_out(ask: _Ask, index: api.Index) -> None:
-    if not ask.future.set_running_or_notify_cancel():
+def _execute(call: _CallTask, index: api.Index) -> None:
+    if not call.future.set_running_or_notify_cancel():
         return
-    if time.monotonic() > ask.deadline_s:
-        ask.future.set_exception(past_deadline())
+    if time.monotonic() > call.deadline_s:
+        call.future.set_exception(deadline_error())
         return
     try:
-        with deadline(ask.deadline_s):
-            answer = ask.work(index)
+        with deadline(call.deadline_s):
+            answer = call.work(index)
     # Whatever it is belongs to who asked; the desk goes on.
     except BaseException as error:  # noqa: BLE001
-        ask.future.set_exception(error)
+        call.future.set_exception(error)
     else:
-        ask.future.set_result(answer)
+        call.future.set_result(answer)
 
 
-def _deliver(answers: Sequence[tuple[_Search, SearchResult | BaseException]]) -> None:
+def _resolve(results: Sequence[tuple[_SearchTask, SearchResult | BaseException]]) -> None:
     """Wake each event loop once for all of its answers."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Search, Any]]] = defaultdict(list)
-    for search, answer in answers:
-        by_loop[search.loop].append((search, answer))
-    for loop, own in by_loop.items():
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_SearchTask, Any]]] = defaultdict(list)
+    for search, result in results:
+        by_loop[search.loop].append((search, result))
+    for loop, loop_results in by_loop.items():
         # A loop that has ended waits for nothing.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_settle, own)
+            loop.call_soon_threadsafe(_set_results, loop_results)
 
 
-def _settle(answers: Sequence[tuple[_Search, SearchResult | BaseException]]) -> None:
-    for search, answer in answers:
+def _set_results(results: Sequence[tuple[_SearchTask, SearchResult | BaseException]]) -> None:
+    for search, result in results:
         if search.future.done():
             continue
-        if isinstance(answer, BaseException):
-            search.future.set_exception(answer)
+        if isinstance(result, BaseException):
+            search.future.set_exception(result)
         else:
-            search.future.set_result(answer)
+            search.future.set_result(result)

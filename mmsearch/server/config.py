@@ -7,35 +7,35 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-DEADLINE_S = 30.0
+DEFAULT_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True)
-class Rules:
+class ServerConfig:
     """What a server allows.
 
     Attributes:
         host: The address it binds.
         token: Who asks must know it; None: whoever reaches the server may ask.
-        origins: Other web sites whose pages may ask.
-        upload_mb: Megabytes of a request's body.
+        allowed_origins: Other web sites whose pages may ask.
+        max_upload_mb: Megabytes of a request's body.
         requests_per_s: For one client, of those that search, encode or change something; 0: as
             many as it likes.
-        at_once: Requests under way; further ones are refused.
+        max_concurrent: Requests under way; further ones are refused.
         deadline_s: Seconds until a request that has no answer yet gets a 503.
-        indexing: Whether known folders may be indexed again.
-        url_queries: Whether pictures of queries are fetched from URLs.
+        allow_indexing: Whether known folders may be indexed again.
+        allow_url_queries: Whether pictures of queries are fetched from URLs.
     """
 
     host: str = "127.0.0.1"
     token: str | None = field(default=None, repr=False)
-    origins: tuple[str, ...] = ()
-    upload_mb: float = 50.0
+    allowed_origins: tuple[str, ...] = ()
+    max_upload_mb: float = 50.0
     requests_per_s: float = 0.0
-    at_once: int = 512
-    deadline_s: float = DEADLINE_S
-    indexing: bool = True
-    url_queries: bool = False
+    max_concurrent: int = 512
+    deadline_s: float = DEFAULT_DEADLINE_S
+    allow_indexing: bool = True
+    allow_url_queries: bool = False
 
 
 def is_loopback(host: str) -> bool:
@@ -48,21 +48,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def token_for(host: str, given: str | None, say: Callable[[str], None]) -> str | None:
+def resolve_token(
+    host: str, configured_token: str | None, on_message: Callable[[str], None]
+) -> str | None:
     """The token of a server: whoever reaches it from elsewhere must know one.
 
     Args:
         host: The address that it binds.
-        given: By who starts it, if anything.
-        say: Receives one that is made up.
+        configured_token: By who starts it, if anything.
+        on_message: Receives one that is made up.
     """
-    if given or is_loopback(host):
-        return given or None
-    token = new_token()
-    say(f"Token: {token}")
+    if configured_token or is_loopback(host):
+        return configured_token or None
+    token = generate_token()
+    on_message(f"Token: {token}")
     return token
 
 
-def new_token() -> str:
+def generate_token() -> str:
     """One that cannot be guessed."""
     return secrets.token_urlsafe(24)

@@ -16,144 +16,146 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from mmsearch.server.errors import problem
-from mmsearch.server.targets import origin_form
+from mmsearch.server.errors import problem_response
+from mmsearch.server.request_target import to_origin_form
 
-MOST_HEADERS = 65_536
+MAX_HEADER_BYTES = 65_536
 """Bytes of a request before its body, or between two parts of it."""
 
-HEADERS_WITHIN_S = 20.0
+HEADERS_TIMEOUT_S = 20.0
 """So long a client may take for all that comes before a body."""
 
-PAUSES_S = 30.0
+STALL_TIMEOUT_S = 30.0
 """So long it may send nothing of a body, or take nothing of an answer."""
 
-MOST_CONNECTIONS = 1000
+MAX_CONNECTIONS = 1000
 """At once, where the system allows so many."""
 
 
 @cache
-def most_connections() -> int:
+def connection_limit() -> int:
     """Connections that may be open: half of the files that this process may open are for others."""
     try:
         import resource  # noqa: PLC0415 - not on Windows, which has no such limit
     except ImportError:
-        return MOST_CONNECTIONS
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if soft < 0 else min(MOST_CONNECTIONS, soft // 2)
+        return MAX_CONNECTIONS
+    soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if soft_limit < 0 else min(MAX_CONNECTIONS, soft_limit // 2)
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """Ends connections whose clients send without end, or let the server wait without end."""
 
-    _outside = 0
-    _due_s = math.inf
-    _stuck_s: float | None = None
-    _fault = "What came is no HTTP/1.1 request, or one that could be read in two ways."
+    _header_bytes = 0
+    _deadline_s = math.inf
+    _stalled_since_s: float | None = None
+    _parse_error = "What came is no HTTP/1.1 request, or one that could be read in two ways."
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected."""
         super().connection_made(transport)
-        self._due_s = self.loop.time() + HEADERS_WITHIN_S
-        if len(self.connections) > most_connections() and not self._make_room():
-            self._refuse(
-                503, f"{most_connections()} connections are open already. Ask again in a while."
+        self._deadline_s = self.loop.time() + HEADERS_TIMEOUT_S
+        if len(self.connections) > connection_limit() and not self._close_idle_connection():
+            self._send_error(
+                503, f"{connection_limit()} connections are open already. Ask again in a while."
             )
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the network."""
-        if self._due_s == math.inf:
-            self._due_s = self.loop.time() + HEADERS_WITHIN_S
-        self._outside += len(data)
+        if self._deadline_s == math.inf:
+            self._deadline_s = self.loop.time() + HEADERS_TIMEOUT_S
+        self._header_bytes += len(data)
         super().data_received(data)
-        if self._outside > MOST_HEADERS and not self.transport.is_closing():
-            if len(getattr(self, "url", b"")) > MOST_HEADERS // 2:
-                self._refuse(414, f"The URL is longer than {MOST_HEADERS // 2:,} bytes.")
+        if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            if len(getattr(self, "url", b"")) > MAX_HEADER_BYTES // 2:
+                self._send_error(414, f"The URL is longer than {MAX_HEADER_BYTES // 2:,} bytes.")
             else:
-                self._refuse(431, f"The headers are larger than {MOST_HEADERS:,} bytes.")
+                self._send_error(431, f"The headers are larger than {MAX_HEADER_BYTES:,} bytes.")
 
     def on_headers_complete(self) -> None:
         """The headers end."""
-        self._outside = 0
-        self._due_s = self.loop.time() + PAUSES_S
+        self._header_bytes = 0
+        self._deadline_s = self.loop.time() + STALL_TIMEOUT_S
         try:
-            self.url = origin_form(self.url, self.headers, self.parser.get_http_version())
+            self.url = to_origin_form(self.url, self.headers, self.parser.get_http_version())
         except ValueError as error:
             # The parser hands every fault on as one of its own, without the sentence.
-            self._fault = str(error)
+            self._parse_error = str(error)
             raise
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
-        self._outside = 0
-        self._due_s = self.loop.time() + PAUSES_S
+        self._header_bytes = 0
+        self._deadline_s = self.loop.time() + STALL_TIMEOUT_S
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request ends."""
-        self._outside = 0
-        self._due_s = math.inf
+        self._header_bytes = 0
+        self._deadline_s = math.inf
         super().on_message_complete()
 
     def resume_writing(self) -> None:
         """The client has taken some of an answer."""
-        self._stuck_s = None
+        self._stalled_since_s = None
         super().resume_writing()
 
     @property
-    def rests(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether all that was asked is answered."""
         cycle: RequestResponseCycle | None = self.cycle
-        answered = cycle is not None and cycle.response_complete and self._due_s == math.inf
-        return answered and not self.transport.is_closing()
+        is_answered = cycle is not None and cycle.response_complete and self._deadline_s == math.inf
+        return is_answered and not self.transport.is_closing()
 
-    def end_if_slow(self) -> None:
+    def close_if_stalled(self) -> None:
         """End the connection if the client has let the server wait for too long."""
         now_s = self.loop.time()
         if self.flow.write_paused or self.transport.is_closing():
-            self._stuck_s = now_s if self._stuck_s is None else self._stuck_s
-            if now_s > self._stuck_s + PAUSES_S:
+            self._stalled_since_s = (
+                now_s if self._stalled_since_s is None else self._stalled_since_s
+            )
+            if now_s > self._stalled_since_s + STALL_TIMEOUT_S:
                 self.transport.abort()
-        elif self._is_not_read():
-            self._due_s = max(self._due_s, now_s + PAUSES_S)
-        elif now_s > self._due_s:
-            self._give_up()
+        elif self._is_reading_paused():
+            self._deadline_s = max(self._deadline_s, now_s + STALL_TIMEOUT_S)
+        elif now_s > self._deadline_s:
+            self._time_out()
 
-    def _is_not_read(self) -> bool:
+    def _is_reading_paused(self) -> bool:
         """Whether the server itself has not asked for more yet."""
         cycle: RequestResponseCycle | None = self.cycle
         return self.flow.read_paused or (
             cycle is not None and not cycle.response_complete and cycle.waiting_for_100_continue
         )
 
-    def _make_room(self) -> bool:
+    def _close_idle_connection(self) -> bool:
         """End a connection that rests, if there is one."""
-        for other in self.connections:
-            if isinstance(other, BoundedProtocol) and other.rests:
-                other.transport.close()
+        for connection in self.connections:
+            if isinstance(connection, LimitedHttpProtocol) and connection.is_idle:
+                connection.transport.close()
                 return True
         return False
 
-    def _give_up(self) -> None:
-        has_begun = self._outside or self.cycle is not None
-        if has_begun:
-            self._refuse(408, "The request did not come in time.")
+    def _time_out(self) -> None:
+        has_started = self._header_bytes or self.cycle is not None
+        if has_started:
+            self._send_error(408, "The request did not come in time.")
         else:
             # Browsers connect before they have anything to ask.
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """What came is no request."""
-        self._refuse(400, self._fault)
+        self._send_error(400, self._parse_error)
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _send_error(self, status: int, detail: str) -> None:
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.response_started and not cycle.response_complete:
             # A second answer would be read as a part of the first.
             self.transport.abort()
             return
-        answer = problem(status, detail, {"Connection": "close"})
-        head = b"".join(b"%s: %s\r\n" % header for header in answer.raw_headers)
-        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + bytes(answer.body))
+        response = problem_response(status, detail, {"Connection": "close"})
+        head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
+        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + bytes(response.body))
         self.transport.close()

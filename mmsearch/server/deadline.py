@@ -10,47 +10,47 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmsearch.core.deadlines import move_deadline, past_deadline
-from mmsearch.server.errors import known_problem, problem
+from mmsearch.core.deadlines import deadline_error, override_deadline
+from mmsearch.server.errors import problem_response, response_for_known_error
 
-LEAST_BYTES_PER_S = 16_384
+MIN_BYTES_PER_S = 16_384
 """A body that comes more slowly is not waited for."""
 
-LOOK_EVERY_S = 0.25
+CHECK_INTERVAL_S = 0.25
 """Seconds between two looks for requests that are late: a timer for each takes 40 microseconds."""
 
 
 @dataclass(eq=False, slots=True)
-class _Request:
+class _PendingRequest:
     task: asyncio.Task[Any]
-    ends_s: float
-    bytes: int = 0
-    is_coming: bool = False
-    is_whole: bool = False
-    has_begun: bool = False
-    is_late: bool = False
+    deadline_s: float
+    received_bytes: int = 0
+    is_receiving: bool = False
+    is_complete: bool = False
+    response_started: bool = False
+    is_expired: bool = False
 
 
-class Deadline:
+class DeadlineMiddleware:
     """An ASGI layer that answers 503 in the place of an answer that takes too long.
 
     The time begins when the whole request is there: a large body may take as long as its size
-    allows at `LEAST_BYTES_PER_S`. It ends when the answer begins: `server.connection_limits` limits
+    allows at `MIN_BYTES_PER_S`. It ends when the answer begins: `server.connection_limits` limits
     how slowly a client may take the rest, and events of jobs come as long as the job runs.
 
     Whatever works for the request knows the deadline (`core.deadlines`), and is cancelled with it.
 
     Args:
         app: Answers. Each request must have a task of its own, as uvicorn makes it.
-        seconds: That a request may take.
+        timeout_s: That a request may take.
     """
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, timeout_s: float) -> None:
         self._app = app
-        self._seconds = seconds
-        self._every_s = min(LOOK_EVERY_S, seconds / 4)
-        self._requests: set[_Request] = set()
-        self._looks_in: asyncio.AbstractEventLoop | None = None
+        self._timeout_s = timeout_s
+        self._check_interval_s = min(CHECK_INTERVAL_S, timeout_s / 4)
+        self._requests: set[_PendingRequest] = set()
+        self._scheduled_loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -59,62 +59,66 @@ class Deadline:
             await self._app(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        request = _Request(task, began_s + self._seconds)
+        started_s = loop.time()
+        request = _PendingRequest(task, started_s + self._timeout_s)
 
-        async def receive_in_time() -> Message:
-            if request.is_whole:
+        async def receive_with_deadline() -> Message:
+            if request.is_complete:
                 return await receive()
-            request.is_coming = True
+            request.is_receiving = True
             message = await receive()
-            request.is_coming = False
-            request.bytes += len(message.get("body", b""))
-            request.is_whole = not message.get("more_body", False)
-            if not request.has_begun:
-                waits_s = request.bytes / LEAST_BYTES_PER_S
-                since_s = loop.time() if request.is_whole else began_s + waits_s
-                request.ends_s = since_s + self._seconds
-                move_deadline(request.ends_s)
+            request.is_receiving = False
+            request.received_bytes += len(message.get("body", b""))
+            request.is_complete = not message.get("more_body", False)
+            if not request.response_started:
+                body_time_s = request.received_bytes / MIN_BYTES_PER_S
+                from_s = loop.time() if request.is_complete else started_s + body_time_s
+                request.deadline_s = from_s + self._timeout_s
+                override_deadline(request.deadline_s)
             return message
 
-        async def send_in_time(message: Message) -> None:
-            request.has_begun = True
-            request.ends_s = math.inf
+        async def send_with_deadline(message: Message) -> None:
+            request.response_started = True
+            request.deadline_s = math.inf
             await send(message)
 
-        cancelled = task.cancelling()
-        move_deadline(request.ends_s)
+        cancel_count = task.cancelling()
+        override_deadline(request.deadline_s)
         self._requests.add(request)
-        self._look_later(loop)
+        self._schedule_check(loop)
         try:
-            await self._app(scope, receive_in_time, send_in_time)
+            await self._app(scope, receive_with_deadline, send_with_deadline)
         except asyncio.CancelledError:
             # Another may have cancelled it, too: that counts.
-            if not request.is_late or task.uncancel() > cancelled:
+            if not request.is_expired or task.uncancel() > cancel_count:
                 raise
         finally:
             self._requests.discard(request)
-        if request.is_late and not request.has_begun:
-            move_deadline(math.inf)
-            answer = _body_is_late() if request.is_coming else known_problem(past_deadline())
-            await answer(scope, receive, send)
+        if request.is_expired and not request.response_started:
+            override_deadline(math.inf)
+            response = (
+                _request_timeout_response()
+                if request.is_receiving
+                else response_for_known_error(deadline_error())
+            )
+            await response(scope, receive, send)
 
-    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._looks_in is not loop:
-            self._looks_in = loop
-            loop.call_later(self._every_s, self._look, loop)
+    def _schedule_check(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._scheduled_loop is not loop:
+            self._scheduled_loop = loop
+            loop.call_later(self._check_interval_s, self._cancel_expired, loop)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _cancel_expired(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel requests that are late; look again as long as there are any."""
         now_s = loop.time()
         for request in self._requests:
-            if now_s > request.ends_s and not request.is_late:
-                request.is_late = True
+            if now_s > request.deadline_s and not request.is_expired:
+                request.is_expired = True
                 request.task.cancel()
-        self._looks_in = None
+        self._scheduled_loop = None
         if self._requests:
-            self._look_later(loop)
+            self._schedule_check(loop)
 
 
-def _body_is_late() -> Response:
-    return problem(408, "The request did not come in time.", {"Connection": "close"})
+def _request_timeout_response() -> Response:
+    return problem_response(408, "The request did not come in time.", {"Connection": "close"})

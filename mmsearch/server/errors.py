@@ -15,15 +15,19 @@ from starlette.routing import Match
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.io_errors import readable_os_error
-from mmsearch.core.validation import place_of, validation_sentence, validation_sentences
+from mmsearch.core.io_errors import to_storage_error
+from mmsearch.core.validation import (
+    error_location,
+    format_validation_error,
+    format_validation_errors,
+)
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def problem(
+def problem_response(
     status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
     """A problem document.
@@ -41,109 +45,118 @@ def problem(
         "detail": display_path(detail),
         **members,
     }
-    waits = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
-    return JSONResponse(document, status, {**waits, **(headers or {})}, media_type=MEDIA_TYPE)
+    retry_headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
+    return JSONResponse(
+        document, status, {**retry_headers, **(headers or {})}, media_type=PROBLEM_MEDIA_TYPE
+    )
 
 
-def tell_problems(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Let every error of an application end as a problem document."""
-    app.add_exception_handler(MMSearchError, _known)
-    for refused in (OSError, MemoryError):
-        app.add_exception_handler(refused, _refused)
-    app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(RequestValidationError, _of_validation)
-    app.add_exception_handler(Exception, _unknown)
+    app.add_exception_handler(MMSearchError, _handle_known_error)
+    for error_type in (OSError, MemoryError):
+        app.add_exception_handler(error_type, _handle_system_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
 
 
-def known_problem(error: MMSearchError) -> Response:
+def response_for_known_error(error: MMSearchError) -> Response:
     """What is wrong, in the error's own sentence."""
-    return problem(error.http_status, str(error), kind=type(error).__name__)
+    return problem_response(error.http_status, str(error), kind=type(error).__name__)
 
 
-def problem_of(error: Exception) -> Response:
+def response_for_error(error: Exception) -> Response:
     """What is wrong, for any error."""
-    known = error if isinstance(error, MMSearchError) else readable_os_error(error)
-    return unknown_problem(error) if known is None else known_problem(known)
+    known_error = error if isinstance(error, MMSearchError) else to_storage_error(error)
+    return (
+        internal_error_response(error)
+        if known_error is None
+        else response_for_known_error(known_error)
+    )
 
 
-def unknown_problem(error: Exception) -> Response:
+def internal_error_response(error: Exception) -> Response:
     """A fault of ours."""
-    return problem(
+    return problem_response(
         500,
         f"Something went wrong that should not: {type(error).__name__}."
         " The server's log says more.",
     )
 
 
-async def _known(request: Request, error: Exception) -> Response:
+async def _handle_known_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, MMSearchError):
         raise error
-    return known_problem(error)
+    return response_for_known_error(error)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    return problem_of(error)
+async def _handle_system_error(request: Request, error: Exception) -> Response:
+    return response_for_error(error)
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _not_allowed(request)
+        return _method_not_allowed(request)
     if request.method == "OPTIONS" and request.scope["path"] == "*":
         # The server as a whole.
         return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(404, f"Nothing is at {request.scope['path'][:200]}.", error.headers)
-    return problem(error.status_code, str(error.detail), error.headers)
+        return problem_response(404, f"Nothing is at {request.scope['path'][:200]}.", error.headers)
+    return problem_response(error.status_code, str(error.detail), error.headers)
 
 
-def _not_allowed(request: Request) -> Response:
+def _method_not_allowed(request: Request) -> Response:
     """Say which methods a path has, in whichever routers its routes are."""
     scope, routes = request.scope, request.app.router.routes
-    known = {
+    route_methods = {
         method
         for method in METHODS
         if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
     }
     # Every GET is answered to HEAD, too, and this is the answer to OPTIONS.
-    known |= {"OPTIONS"} | ({"HEAD"} if "GET" in known else set())
-    allowed = ", ".join(method for method in METHODS if method in known)
+    route_methods |= {"OPTIONS"} | ({"HEAD"} if "GET" in route_methods else set())
+    allow_header = ", ".join(method for method in METHODS if method in route_methods)
     if request.method == "OPTIONS":
-        return Response(status_code=204, headers={"Allow": allowed})
-    return problem(
-        405, f"{request.method} is not answered here; {allowed} are.", {"Allow": allowed}
+        return Response(status_code=204, headers={"Allow": allow_header})
+    return problem_response(
+        405, f"{request.method} is not answered here; {allow_header} are.", {"Allow": allow_header}
     )
 
 
-async def _of_validation(request: Request, error: Exception) -> Response:
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     expected = _expected_media_type(request)
     if expected is not None:
-        return problem(415, f"The body is not {expected}; send it as that.", {"Accept": expected})
-    found = error.errors()
-    return problem(
+        return problem_response(
+            415, f"The body is not {expected}; send it as that.", {"Accept": expected}
+        )
+    validation_errors = error.errors()
+    return problem_response(
         422,
-        f"{validation_sentences(found)}. See /openapi.json.",
+        f"{format_validation_errors(validation_errors)}. See /openapi.json.",
         errors=[
-            {"where": place_of(each), "what": validation_sentence("it", each)} for each in found
+            {"where": error_location(item), "what": format_validation_error("it", item)}
+            for item in validation_errors
         ],
     )
 
 
 def _expected_media_type(request: Request) -> str | None:
     """Return what a route reads, if the request says that its body is something else."""
-    said = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     body = getattr(request.scope.get("route"), "body_field", None)
-    if not said or body is None:
+    if not content_type or body is None:
         return None
     if isinstance(body.field_info, Form):
-        forms = ("multipart/form-data", "application/x-www-form-urlencoded")
-        return None if said in forms else forms[0]
-    is_json = said == "application/json" or said.endswith("+json")
+        form_types = ("multipart/form-data", "application/x-www-form-urlencoded")
+        return None if content_type in form_types else form_types[0]
+    is_json = content_type == "application/json" or content_type.endswith("+json")
     return None if is_json else "application/json"
 
 
-async def _unknown(request: Request, error: Exception) -> Response:
-    return unknown_problem(error)
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+    return internal_error_response(error)

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from mmsearch import __version__
 from mmsearch.core.errors import BusyError, MissingExtraError, SourceError
-from mmsearch.server.address_policy import OutOfReachError, Reach
-from mmsearch.server.http_url import WebAddress, quoted
+from mmsearch.server.address_policy import AddressBlockedError, AddressPolicy
+from mmsearch.server.http_url import HttpUrl, display_url
 
 try:
     import httpcore2
@@ -26,23 +26,23 @@ except ModuleNotFoundError as missing:
         "Install it with: pip install 'mmsearch[urls]'",
     ) from missing
 
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 """Pictures that are fetched at a time."""
 
-WAITS_S = 10.0
+QUEUE_TIMEOUT_S = 10.0
 """So long one waits for its turn."""
 
-DEADLINE_S = 15.0
+FETCH_DEADLINE_S = 15.0
 """From looking up the name to the last byte, redirects included."""
 
-REDIRECTS = 3
+MAX_REDIRECTS = 3
 
-TRIED = 3
+MAX_ADDRESSES = 3
 """Addresses of one name."""
 
 TIMEOUTS_S = {"connect": 4.0, "read": 10.0, "write": 4.0, "pool": 4.0}
 
-HEADERS = (
+REQUEST_HEADERS = (
     ("User-Agent", f"mmsearch/{__version__}"),
     ("Accept", "image/*"),
     # A body that unfolds has no size that can be known before.
@@ -50,11 +50,11 @@ HEADERS = (
     ("Connection", "close"),
 )
 
-FAILURES = (
+FETCH_ERRORS = (
     httpcore2.NetworkError,
     httpcore2.ProtocolError,
     httpcore2.TimeoutException,
-    OutOfReachError,
+    AddressBlockedError,
     TimeoutError,
     ssl.SSLError,
     ValueError,
@@ -62,7 +62,7 @@ FAILURES = (
 """What is told in one sentence."""
 
 
-class _NoPictureError(Exception):
+class _NotAPictureError(Exception):
     """A server answers, but not with what can be a picture."""
 
 
@@ -70,17 +70,19 @@ class _TooLargeError(Exception):
     """More is sent than is taken."""
 
 
-class Vetting(httpcore2.AsyncNetworkBackend):
+class PolicyBackend(httpcore2.AsyncNetworkBackend):
     """Connects only where it may be.
 
     Args:
-        reach: Says where.
-        inner: Connects to addresses.
+        address_policy: Says where.
+        inner_backend: Connects to addresses.
     """
 
-    def __init__(self, reach: Reach, inner: httpcore2.AsyncNetworkBackend) -> None:
-        self._reach = reach
-        self._inner = inner
+    def __init__(
+        self, address_policy: AddressPolicy, inner_backend: httpcore2.AsyncNetworkBackend
+    ) -> None:
+        self._address_policy = address_policy
+        self._inner_backend = inner_backend
 
     async def connect_tcp(
         self,
@@ -93,19 +95,23 @@ class Vetting(httpcore2.AsyncNetworkBackend):
         """A connection to one of the addresses that were looked at.
 
         Raises:
-            OutOfReachError: See `Reach.addresses`.
+            AddressBlockedError: See `AddressPolicy.resolve_allowed`.
             httpcore2.NetworkError: None of them answers.
             httpcore2.TimeoutException: Likewise.
         """
-        *first, last = (await self._reach.addresses(host, port))[:TRIED]
-        for address in first:
+        *other_addresses, last_address = (await self._address_policy.resolve_allowed(host, port))[
+            :MAX_ADDRESSES
+        ]
+        for address in other_addresses:
             try:
-                return await self._inner.connect_tcp(
+                return await self._inner_backend.connect_tcp(
                     address, port, timeout, local_address, socket_options
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
-        return await self._inner.connect_tcp(last, port, timeout, local_address, socket_options)
+        return await self._inner_backend.connect_tcp(
+            last_address, port, timeout, local_address, socket_options
+        )
 
 
 class Fetcher:
@@ -113,28 +119,28 @@ class Fetcher:
 
     Args:
         limit_mb: Megabytes of a picture.
-        reach: From where.
-        at_once: So many at a time.
-        waits_s: So long one waits for its turn, in seconds.
+        address_policy: From where.
+        max_concurrent: So many at a time.
+        queue_timeout_s: So long one waits for its turn, in seconds.
         deadline_s: So long a picture may take then.
     """
 
     def __init__(
         self,
         limit_mb: float,
-        reach: Reach | None = None,
+        address_policy: AddressPolicy | None = None,
         *,
-        at_once: int = AT_ONCE,
-        waits_s: float = WAITS_S,
-        deadline_s: float = DEADLINE_S,
+        max_concurrent: int = MAX_CONCURRENT,
+        queue_timeout_s: float = QUEUE_TIMEOUT_S,
+        deadline_s: float = FETCH_DEADLINE_S,
     ) -> None:
-        reach = reach or Reach()
+        address_policy = address_policy or AddressPolicy()
         self._limit_mb = limit_mb
-        self._tls = reach.tls or httpcore2.default_ssl_context()
-        self._network = Vetting(reach, httpcore2.AnyIOBackend())
-        self._at_once = at_once
-        self._turns = asyncio.Semaphore(at_once)
-        self._waits_s = waits_s
+        self._ssl_context = address_policy.tls or httpcore2.default_ssl_context()
+        self._network_backend = PolicyBackend(address_policy, httpcore2.AnyIOBackend())
+        self._max_concurrent = max_concurrent
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._queue_timeout_s = queue_timeout_s
         self._deadline_s = deadline_s
 
     async def fetch(self, url: str, file: BinaryIO) -> None:
@@ -144,85 +150,95 @@ class Fetcher:
             SourceError: It cannot be had; the sentence says of the cause what may be known.
             BusyError: Too many others are being fetched.
         """
-        shown = quoted(url)
+        shown_url = display_url(url)
         try:
-            address = WebAddress.of(url)
+            parsed_url = HttpUrl.parse(url)
         except ValueError as error:
             raise SourceError(
-                f"{shown} is no URL of a picture.",
+                f"{shown_url} is no URL of a picture.",
                 "Write one of http or https, without a name or a password.",
             ) from error
-        async with self._turn():
+        async with self._slot():
             try:
                 async with asyncio.timeout(self._deadline_s):
-                    await self._follow(address, file)
+                    await self._follow_redirects(parsed_url, file)
             except _TooLargeError as error:
                 raise SourceError(
-                    f"The picture at {shown} is larger than {self._limit_mb:g} MB."
+                    f"The picture at {shown_url} is larger than {self._limit_mb:g} MB."
                 ) from error
-            except _NoPictureError as error:
-                raise SourceError(f"The server at {shown} answers with no picture.") from error
-            except FAILURES as error:
+            except _NotAPictureError as error:
+                raise SourceError(f"The server at {shown_url} answers with no picture.") from error
+            except FETCH_ERRORS as error:
                 raise SourceError(
-                    f"The picture at {shown} cannot be fetched.",
+                    f"The picture at {shown_url} cannot be fetched.",
                     "Only public web servers are asked, which must answer within"
                     f" {self._deadline_s:g} seconds.",
                 ) from error
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _slot(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._waits_s):
-                await self._turns.acquire()
+            async with asyncio.timeout(self._queue_timeout_s):
+                await self._slots.acquire()
         except TimeoutError as error:
             raise BusyError(
-                f"{self._at_once} pictures are being fetched already.", "Ask again in a while."
+                f"{self._max_concurrent} pictures are being fetched already.",
+                "Ask again in a while.",
             ) from error
         try:
             yield
         finally:
-            self._turns.release()
+            self._slots.release()
 
-    async def _follow(self, address: WebAddress, file: BinaryIO) -> None:
-        for _ in range(REDIRECTS + 1):
-            location = await self._asked(address, file)
+    async def _follow_redirects(self, parsed_url: HttpUrl, file: BinaryIO) -> None:
+        for _ in range(MAX_REDIRECTS + 1):
+            location = await self._request(parsed_url, file)
             if location is None:
                 return
-            address = address.redirected(location)
-        raise _NoPictureError
+            parsed_url = parsed_url.join(location)
+        raise _NotAPictureError
 
-    async def _asked(self, address: WebAddress, file: BinaryIO) -> str | None:
+    async def _request(self, parsed_url: HttpUrl, file: BinaryIO) -> str | None:
         """Write the picture; or where the server says that it is."""
         url = httpcore2.URL(
-            scheme=address.scheme, host=address.host, port=address.port, target=address.target
+            scheme=parsed_url.scheme,
+            host=parsed_url.host,
+            port=parsed_url.port,
+            target=parsed_url.target,
         )
         # No connection outlives its request: the next name is looked up anew.
         async with (
             httpcore2.AsyncConnectionPool(
-                self._tls, max_connections=1, network_backend=self._network
+                self._ssl_context, max_connections=1, network_backend=self._network_backend
             ) as pool,
             pool.stream(
                 "GET",
                 url,
-                headers=[("Host", address.authority), *HEADERS],
+                headers=[("Host", parsed_url.authority), *REQUEST_HEADERS],
                 extensions={"timeout": TIMEOUTS_S},
             ) as response,
         ):
-            said = {name.lower(): value for name, value in response.headers}
-            if response.status in (301, 302, 303, 307, 308) and b"location" in said:
-                return said[b"location"].decode("utf-8", "replace")
-            folded = said.get(b"content-encoding", b"identity").strip().lower()
-            if response.status != 200 or folded != b"identity":
-                raise _NoPictureError
-            await self._keep(response, int(said.get(b"content-length", b"0")), file)
+            response_headers = {name.lower(): value for name, value in response.headers}
+            if response.status in (301, 302, 303, 307, 308) and b"location" in response_headers:
+                return response_headers[b"location"].decode("utf-8", "replace")
+            content_encoding = (
+                response_headers.get(b"content-encoding", b"identity").strip().lower()
+            )
+            if response.status != 200 or content_encoding != b"identity":
+                raise _NotAPictureError
+            await self._write_body(
+                response, int(response_headers.get(b"content-length", b"0")), file
+            )
         return None
 
-    async def _keep(self, response: httpcore2.Response, declared: int, file: BinaryIO) -> None:
-        limit, got = int(self._limit_mb * 1e6), 0
-        if declared > limit:
+    async def _write_body(
+        self, response: httpcore2.Response, content_length: int, file: BinaryIO
+    ) -> None:
+        limit_bytes, received_bytes = int(self._limit_mb * 1e6), 0
+        if content_length > limit_bytes:
             raise _TooLargeError
-        async for part in response.aiter_stream():
-            got += len(part)
-            if got > limit:
+        async for chunk in response.aiter_stream():
+            received_bytes += len(chunk)
+            if received_bytes > limit_bytes:
                 raise _TooLargeError
-            file.write(part)
+            file.write(chunk)

@@ -13,26 +13,26 @@ from pathlib import Path
 
 from mmsearch.core.files import create_folder, open_regular_file
 
-BLOCK = 4096
+BLOCK_BYTES = 4096
 """Bytes: files take whole blocks of a disk."""
 
-LEFT = 0.9
+LOW_WATER = 0.9
 """Of the limit is left when files are removed, so that it need not be done for each new one."""
 
-UNCOUNTED = 1 / 16
+RECOUNT_FRACTION = 1 / 16
 """Of the limit may be written before the folder is counted again: others write there, too."""
 
-USED_AGAIN_S = 60.0
+ATIME_UPDATE_INTERVAL_S = 60.0
 """A use is noted if the last one was longer ago."""
 
-UNFINISHED = ".unfinished-"
+TEMP_PREFIX = ".unfinished-"
 """Files that are being written begin so."""
 
-UNFINISHED_S = 3600.0
+TEMP_MAX_AGE_S = 3600.0
 """Nobody is writing to one that is older."""
 
 
-class KeptFiles:
+class FileCache:
     """Files by name. Threads and processes may share the folder.
 
     Nobody locks anything: each file is read or written at once, whoever removes files removes the
@@ -48,25 +48,25 @@ class KeptFiles:
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._folder = folder
-        self._limit = limit_bytes
-        self._counting = threading.Lock()
-        self._counted: int | None = None
-        self._written = 0
+        self._limit_bytes = limit_bytes
+        self._eviction_lock = threading.Lock()
+        self._counted_bytes: int | None = None
+        self._written_bytes = 0
 
     def get(self, name: str) -> bytes | None:
         """The content of a file; None if it is not kept."""
-        if not self._limit:
+        if not self._limit_bytes:
             return None
         path = self._path(name)
         try:
             with open_regular_file(path, follow_links=False) as file:
-                content, facts = file.read(), os.fstat(file.fileno())
+                content, file_stat = file.read(), os.fstat(file.fileno())
         except OSError:
             return None
         now_ns = time.time_ns()
-        if now_ns - facts.st_atime_ns > USED_AGAIN_S * 1e9:
+        if now_ns - file_stat.st_atime_ns > ATIME_UPDATE_INTERVAL_S * 1e9:
             with suppress(OSError):
-                os.utime(path, ns=(now_ns, facts.st_mtime_ns))
+                os.utime(path, ns=(now_ns, file_stat.st_mtime_ns))
         return content
 
     def put(self, name: str, content: bytes) -> None:
@@ -79,66 +79,73 @@ class KeptFiles:
         Raises:
             OSError: It cannot be written.
         """
-        room = _room(len(content))
-        if room > self._limit:
+        disk_bytes = _disk_bytes(len(content))
+        if disk_bytes > self._limit_bytes:
             return
         path = self._path(name)
         create_folder(self._folder)
         create_folder(path.parent)
-        _write(path, content)
-        with self._counting:
-            self._written += room
-            if self._is_due():
-                self._counted, self._written = self._shrunk(), 0
+        _write_atomic(path, content)
+        with self._eviction_lock:
+            self._written_bytes += disk_bytes
+            if self._needs_eviction():
+                self._counted_bytes, self._written_bytes = self._evict(), 0
 
-    def _is_due(self) -> bool:
-        if self._counted is None or self._written > UNCOUNTED * self._limit:
+    def _needs_eviction(self) -> bool:
+        if (
+            self._counted_bytes is None
+            or self._written_bytes > RECOUNT_FRACTION * self._limit_bytes
+        ):
             return True
-        return self._counted + self._written > self._limit
+        return self._counted_bytes + self._written_bytes > self._limit_bytes
 
-    def _shrunk(self) -> int:
+    def _evict(self) -> int:
         """Remove what is too much; the bytes that are left."""
         files = sorted(self._files())
-        left = sum(room for _, room, _ in files)
-        if left <= self._limit:
-            return left
-        written_ns = time.time_ns() - UNFINISHED_S * 1e9
-        for used_ns, room, path in files:
-            if left <= LEFT * self._limit:
+        total_bytes = sum(disk_bytes for _, disk_bytes, _ in files)
+        if total_bytes <= self._limit_bytes:
+            return total_bytes
+        temp_cutoff_ns = time.time_ns() - TEMP_MAX_AGE_S * 1e9
+        for atime_ns, disk_bytes, path in files:
+            if total_bytes <= LOW_WATER * self._limit_bytes:
                 break
-            if path.name.startswith(UNFINISHED) and used_ns > written_ns:
+            if path.name.startswith(TEMP_PREFIX) and atime_ns > temp_cutoff_ns:
                 continue
             # Somebody else was faster, or reads it where that forbids it.
             with suppress(OSError):
                 path.unlink()
-            left -= room
-        return left
+            total_bytes -= disk_bytes
+        return total_bytes
 
     def _files(self) -> Iterator[tuple[int, int, Path]]:
         """When each was used, the room that it takes, and where it is; others are left alone."""
         for path in self._folder.glob("??/*"):
             with suppress(OSError):
-                facts = path.lstat()
-                own = path.name.startswith((path.parent.name, UNFINISHED))
-                if own and stat.S_ISREG(facts.st_mode) and not path.parent.is_symlink():
-                    yield facts.st_atime_ns, _room(facts.st_size), path
+                file_stat = path.lstat()
+                is_cache_file = path.name.startswith((path.parent.name, TEMP_PREFIX))
+                if (
+                    is_cache_file
+                    and stat.S_ISREG(file_stat.st_mode)
+                    and not path.parent.is_symlink()
+                ):
+                    yield file_stat.st_atime_ns, _disk_bytes(file_stat.st_size), path
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name
 
 
-def _room(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
+def _disk_bytes(size: int) -> int:
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_atomic(path: Path, content: bytes) -> None:
     """Whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, delete=False) as file:
-        unfinished = Path(file.name)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMP_PREFIX, delete=False) as file:
+        temp_path = Path(file.name)
         try:
             file.write(content)
             file.close()
-            unfinished.replace(path)
+            temp_path.replace(path)
         except OSError:
-            unfinished.unlink(missing_ok=True)
+            temp_path.unlink(missing_ok=True)
             raise

@@ -16,27 +16,29 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmsearch.server.errors import MEDIA_TYPE, problem
-from mmsearch.server.ranges import canonical_range
+from mmsearch.server.byte_ranges import canonical_range
+from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, problem_response
 
-_OF_CONTENT = frozenset({b"content-length", b"content-type", b"content-encoding", b"content-range"})
+_CONTENT_HEADERS = frozenset(
+    {b"content-length", b"content-type", b"content-encoding", b"content-range"}
+)
 """Headers that describe a body, and go with it."""
 
-_TAG = re.compile(r'(?:W/)?"[^"]*"')
+_ETAG_PATTERN = re.compile(r'(?:W/)?"[^"]*"')
 
-_DETAILS = {
+_ERROR_DETAILS = {
     400: "The headers of the request ask for what this server does not allow.",
     416: "The content ends before the range that the request asks for.",
 }
 
-_Replace = Callable[[int, Headers], Response | None]
+_ResponseReplacer = Callable[[int, Headers], Response | None]
 
 
-class _AnsweredError(Exception):
+class _ResponseSentError(Exception):
     """The answer is complete, and nothing else of what an application makes is needed."""
 
 
-class Semantics:
+class HttpSemanticsMiddleware:
     """Answers HEAD and conditional requests from what an application answers to GET.
 
     Args:
@@ -53,25 +55,30 @@ class Semantics:
             return
         is_head = scope["method"] == "HEAD"
         headers = Headers(scope=scope)
-        get = {
+        get_scope = {
             **scope,
             "method": "GET",
             # Only GET has ranges.
-            "headers": [*_without_range(headers), *([] if is_head else _one_range(headers))],
+            "headers": [
+                *_without_range(headers),
+                *([] if is_head else _canonical_range_header(headers)),
+            ],
         }
 
-        def replace(status: int, answer: Headers) -> Response | None:
-            return _by_conditions(headers, answer) if status in (200, 206) else None
+        def replace(status: int, response_headers: Headers) -> Response | None:
+            return _evaluate_conditions(headers, response_headers) if status in (200, 206) else None
 
         try:
-            await _answer(self._app, get, receive, send, replace, has_body=not is_head)
+            await _send_or_replace(
+                self._app, get_scope, receive, send, replace, has_body=not is_head
+            )
         finally:
             # Requests are counted by their routes.
-            if "route" in get:
-                scope["route"] = get["route"]
+            if "route" in get_scope:
+                scope["route"] = get_scope["route"]
 
 
-class ErrorDocuments:
+class ProblemDetailsMiddleware:
     """Gives every error of an application the form of a problem document; pages stay.
 
     Args:
@@ -88,11 +95,19 @@ class ErrorDocuments:
             return
         has_body = scope["method"] != "HEAD"
         # The same scope, for the route is noted in it.
-        await _answer(self._app, scope, receive, send, _as_problem, has_body=has_body)
+        await _send_or_replace(
+            self._app, scope, receive, send, _problem_for_status, has_body=has_body
+        )
 
 
-async def _answer(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, replace: _Replace, *, has_body: bool
+async def _send_or_replace(
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    replace: _ResponseReplacer,
+    *,
+    has_body: bool,
 ) -> None:
     """Send what an application answers, or what is given in its place."""
 
@@ -101,84 +116,94 @@ async def _answer(
             await send(message)
             return
         status = message["status"]
-        answer = replace(status, Headers(raw=list(message.get("headers", ()))))
-        if answer is None and has_body:
+        replacement = replace(status, Headers(raw=list(message.get("headers", ()))))
+        if replacement is None and has_body:
             await send(message)
             return
-        if answer is not None:
-            message = {**message, "status": answer.status_code, "headers": answer.raw_headers}
+        if replacement is not None:
+            message = {
+                **message,
+                "status": replacement.status_code,
+                "headers": replacement.raw_headers,
+            }
         await send(message)
-        body = answer.body if answer is not None and has_body else b""
+        body = replacement.body if replacement is not None and has_body else b""
         await send({"type": "http.response.body", "body": bytes(body)})
-        raise _AnsweredError
+        raise _ResponseSentError
 
-    with suppress(_AnsweredError):
+    with suppress(_ResponseSentError):
         await app(scope, receive, send_replaced)
 
 
-def _as_problem(status: int, answer: Headers) -> Response | None:
-    media_type = answer.get("content-type", "").split(";")[0]
-    if status < 400 or media_type in (MEDIA_TYPE, "text/html"):
+def _problem_for_status(status: int, response_headers: Headers) -> Response | None:
+    media_type = response_headers.get("content-type", "").split(";")[0]
+    if status < 400 or media_type in (PROBLEM_MEDIA_TYPE, "text/html"):
         return None
-    kept = {
+    kept_headers = {
         name: value
-        for name, value in answer.items()
-        if name.encode() not in _OF_CONTENT or (status == 416 and name == "content-range")
+        for name, value in response_headers.items()
+        if name.encode() not in _CONTENT_HEADERS or (status == 416 and name == "content-range")
     }
-    return problem(status, _DETAILS.get(status, "The request cannot be answered."), kept)
+    return problem_response(
+        status, _ERROR_DETAILS.get(status, "The request cannot be answered."), kept_headers
+    )
 
 
 def _without_range(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
     return (pair for pair in headers.raw if pair[0] != b"range")
 
 
-def _one_range(headers: Headers) -> list[tuple[bytes, bytes]]:
-    wanted = headers.getlist("range")
-    canonical = canonical_range(wanted[0]) if len(wanted) == 1 else None
-    return [] if canonical is None else [(b"range", canonical.encode())]
+def _canonical_range_header(headers: Headers) -> list[tuple[bytes, bytes]]:
+    range_headers = headers.getlist("range")
+    canonical_value = canonical_range(range_headers[0]) if len(range_headers) == 1 else None
+    return [] if canonical_value is None else [(b"range", canonical_value.encode())]
 
 
 # --- conditions, RFC 9110, section 13.2.2 ---
 
 
-def _by_conditions(request: Headers, answer: Headers) -> Response | None:
+def _evaluate_conditions(request_headers: Headers, response_headers: Headers) -> Response | None:
     """Return 412 or 304 if the conditions of a GET request want that, else None."""
-    tag = answer.get("etag")
-    changed_at = _date(answer.get("last-modified"))
-    match = request.getlist("if-match")
-    if match:
-        is_same = _matches(match, tag, weakly=False)
+    etag = response_headers.get("etag")
+    last_modified = _parse_http_date(response_headers.get("last-modified"))
+    if_match = request_headers.getlist("if-match")
+    if if_match:
+        is_match = _etag_matches(if_match, etag, weak=False)
     else:
-        since = _date(request.get("if-unmodified-since"))
-        is_same = since is None or changed_at is None or changed_at <= since
-    if not is_same:
-        return problem(412, "The content is not the one that the request's condition names.")
-    none_match = request.getlist("if-none-match")
-    if none_match:
-        is_known = _matches(none_match, tag, weakly=True)
+        since = _parse_http_date(request_headers.get("if-unmodified-since"))
+        is_match = since is None or last_modified is None or last_modified <= since
+    if not is_match:
+        return problem_response(
+            412, "The content is not the one that the request's condition names."
+        )
+    if_none_match = request_headers.getlist("if-none-match")
+    if if_none_match:
+        is_unchanged = _etag_matches(if_none_match, etag, weak=True)
     else:
-        since = _date(request.get("if-modified-since"))
-        is_known = since is not None and changed_at is not None and changed_at <= since
-    if not is_known:
+        since = _parse_http_date(request_headers.get("if-modified-since"))
+        is_unchanged = since is not None and last_modified is not None and last_modified <= since
+    if not is_unchanged:
         return None
-    unchanged = Response(status_code=304)
-    unchanged.raw_headers = [pair for pair in answer.raw if pair[0] not in _OF_CONTENT]
-    return unchanged
+    not_modified = Response(status_code=304)
+    not_modified.raw_headers = [
+        header for header in response_headers.raw if header[0] not in _CONTENT_HEADERS
+    ]
+    return not_modified
 
 
-def _matches(wanted: list[str], tag: str | None, *, weakly: bool) -> bool:
-    listed = ",".join(wanted)
-    if listed.strip() == "*":
+def _etag_matches(header_values: list[str], etag: str | None, *, weak: bool) -> bool:
+    joined = ",".join(header_values)
+    if joined.strip() == "*":
         return True
-    if tag is None or (not weakly and tag.startswith("W/")):
+    if etag is None or (not weak and etag.startswith("W/")):
         return False
-    tags = _TAG.findall(listed)
-    if not weakly:
-        return tag in tags
-    return tag.removeprefix("W/") in {each.removeprefix("W/") for each in tags}
+    etags = _ETAG_PATTERN.findall(joined)
+    if not weak:
+        return etag in etags
+    return etag.removeprefix("W/") in {candidate.removeprefix("W/") for candidate in etags}
 
 
-def _date(text: str | None) -> datetime | None:
+def _parse_http_date(text: str | None) -> datetime | None:
     """Return the time of an HTTP date; None if it is missing or cannot be read."""
     if text is None:
         return None

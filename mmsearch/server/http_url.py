@@ -10,18 +10,18 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from mmsearch.core.display import display_path
 
-SHOWN = 200
+MAX_DISPLAY_LENGTH = 200
 """Characters of a URL in a sentence."""
 
-PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_HOST = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,252}")
-_KEPT = "%:@!$&'()*+,;=~/"
+_CONTROL_PATTERN = re.compile(r"[\x00-\x1f\x7f]")
+_HOST_PATTERN = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,252}")
+_SAFE_CHARACTERS = "%:@!$&'()*+,;=~/"
 
 
 @dataclass(frozen=True)
-class WebAddress:
+class HttpUrl:
     """Where something is on the web.
 
     Attributes:
@@ -37,43 +37,47 @@ class WebAddress:
     target: str
 
     @classmethod
-    def of(cls, url: str) -> Self:
+    def parse(cls, url: str) -> Self:
         """The parts of a URL.
 
         Raises:
             ValueError: It is not one of http or https, or holds a name or password.
         """
-        if _CONTROL.search(url):
+        if _CONTROL_PATTERN.search(url):
             raise ValueError
         parts = urlsplit(url.strip(" "))
-        port = PORTS.get(parts.scheme) if parts.port is None else parts.port
+        port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
         host = parts.hostname or ""
-        if not port or "@" in parts.netloc or parts.scheme not in PORTS:
+        if not port or "@" in parts.netloc or parts.scheme not in DEFAULT_PORTS:
             raise ValueError
         if "[" in parts.netloc:
             host = str(ipaddress.IPv6Address(host))
         elif not host.isascii():
             host = host.encode("idna").decode()
-        if not _HOST.fullmatch(host) and ":" not in host:
+        if not _HOST_PATTERN.fullmatch(host) and ":" not in host:
             raise ValueError
-        query = f"?{quote(parts.query, safe=_KEPT + '?')}" if parts.query else ""
-        return cls(parts.scheme, host, port, quote(parts.path or "/", safe=_KEPT) + query)
+        query = f"?{quote(parts.query, safe=_SAFE_CHARACTERS + '?')}" if parts.query else ""
+        return cls(
+            parts.scheme, host, port, quote(parts.path or "/", safe=_SAFE_CHARACTERS) + query
+        )
 
     @property
     def authority(self) -> str:
         """Host, and the port if it is not the usual one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
-    def redirected(self, location: str) -> WebAddress:
+    def join(self, location: str) -> HttpUrl:
         """Where a redirect leads.
 
         Raises:
-            ValueError: See `of`.
+            ValueError: See `parse`.
         """
-        return WebAddress.of(urljoin(f"{self.scheme}://{self.authority}{self.target}", location))
+        return HttpUrl.parse(urljoin(f"{self.scheme}://{self.authority}{self.target}", location))
 
 
-def quoted(url: str) -> str:
+def display_url(url: str) -> str:
     """A URL as sentences name it."""
-    return repr(display_path(url if len(url) <= SHOWN else f"{url[:SHOWN]}..."))
+    return repr(
+        display_path(url if len(url) <= MAX_DISPLAY_LENGTH else f"{url[:MAX_DISPLAY_LENGTH]}...")
+    )

@@ -7,58 +7,58 @@ from collections.abc import Callable
 
 from mmsearch import api
 from mmsearch.core.errors import UnknownIndexError
-from mmsearch.server.batcher import WAITING, Desk
+from mmsearch.server.batcher import MAX_QUEUE, IndexWorker
 
 
-class Desks:
+class IndexPool:
     """The desks of all indexes that are served, opened when they are first asked.
 
     Args:
         open_index: An index by name.
         names: What is served now, by name.
-        waiting: See `Desk`.
+        max_queue: See `IndexWorker`.
     """
 
     def __init__(
         self,
         open_index: Callable[[str], api.Index],
         names: Callable[[], list[str]],
-        waiting: int = WAITING,
+        max_queue: int = MAX_QUEUE,
     ) -> None:
         self._open_index = open_index
         self._names = names
-        self._waiting = waiting
-        self._desks: dict[str, Desk] = {}
+        self._max_queue = max_queue
+        self._workers: dict[str, IndexWorker] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
         """The indexes that are served."""
         return self._names()
 
-    def opened(self) -> list[Desk]:
+    def open_workers(self) -> list[IndexWorker]:
         """Those that anyone has asked."""
-        return list(self._desks.values())
+        return list(self._workers.values())
 
-    def desk(self, name: str) -> Desk:
+    def worker(self, name: str) -> IndexWorker:
         """The desk of an index.
 
         Raises:
             UnknownIndexError: It is not served.
         """
         with self._lock:
-            desk = self._desks.get(name)
-            if desk is None:
+            worker = self._workers.get(name)
+            if worker is None:
                 if name not in self._names():
                     raise UnknownIndexError(
                         f"There is no index {name!r} here.", "GET /v1/indexes lists them."
                     )
-                desk = self._desks[name] = Desk(self._open_index(name), self._waiting)
-            return desk
+                worker = self._workers[name] = IndexWorker(self._open_index(name), self._max_queue)
+            return worker
 
     def close(self) -> None:
         """Close them all; none opens again."""
         with self._lock:
             self._names = list
-            opened = self.opened()
-        for desk in opened:
-            desk.close()
+            open_workers = self.open_workers()
+        for worker in open_workers:
+            worker.close()

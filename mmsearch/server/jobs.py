@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from mmsearch import api
 from mmsearch.core.errors import BusyError, StateError, UnknownNameError
-from mmsearch.core.io_errors import readable_os_error
+from mmsearch.core.io_errors import to_storage_error
 from mmsearch.core.records import Root
 from mmsearch.core.requests import IndexReport, Progress
 
-State = Literal["running", "finished", "interrupted", "failed"]
+JobState = Literal["running", "finished", "interrupted", "failed"]
 
-REMEMBERED = 100
+MAX_JOBS = 100
 """Jobs that can be asked about, the running ones among them."""
 
 
@@ -32,8 +32,8 @@ class Job:
     def __init__(self, index: api.Index, root: Root, *, retry_failed: bool) -> None:
         self.id = secrets.token_hex(8)
         self.index = index.name
-        self.state: State = "running"
-        self._opened = index
+        self.state: JobState = "running"
+        self._index = index
         self._root = root
         self._retry_failed = retry_failed
         self._progress = Progress("scan", 0, None)
@@ -51,7 +51,7 @@ class Job:
         """Until it has ended."""
         self._thread.join()
 
-    def answer(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """See `JobAnswer`."""
         progress, report = self._progress, self._report
         return {
@@ -62,26 +62,26 @@ class Job:
             "phase": progress.phase if self.state == "running" else None,
             "done": progress.done,
             "total": progress.total,
-            "report": None if report is None else _counts(report),
+            "report": None if report is None else _report_counts(report),
             "error": self._error,
         }
 
     def _run(self) -> None:
-        state: State = "failed"
+        state: JobState = "failed"
         try:
-            with self._opened as index:
+            with self._index as index:
                 self._report = index.add_folder(
-                    self._root.path, retry_failed=self._retry_failed, progress=self._note
+                    self._root.path, retry_failed=self._retry_failed, progress=self._on_progress
                 )
             state = "finished"
         except KeyboardInterrupt:
             state = "interrupted"
         # A job that fails says so; the server goes on.
         except Exception as error:  # noqa: BLE001
-            self._error = str(readable_os_error(error) or error) or type(error).__name__
+            self._error = str(to_storage_error(error) or error) or type(error).__name__
         self.state = state
 
-    def _note(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress) -> None:
         self._progress = progress
         if self._stop.is_set():
             # What a run knows as the wish to end early.
@@ -99,7 +99,7 @@ class Jobs:
         self._open_index = open_index
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
-        self._closed = False
+        self._is_closed = False
 
     def start(self, index: str, root: Root, *, retry_failed: bool = False) -> Job:
         """Bring an index up to date with a folder.
@@ -109,7 +109,7 @@ class Jobs:
             BusyError: The server is shutting down.
         """
         with self._lock:
-            if self._closed:
+            if self._is_closed:
                 raise BusyError("The server is shutting down.", "Ask again in a while.")
             if any(job.index == index and job.state == "running" for job in self._jobs.values()):
                 raise StateError(
@@ -118,17 +118,20 @@ class Jobs:
                 )
             job = Job(self._open_index(index), root, retry_failed=retry_failed)
             self._jobs[job.id] = job
-            while len(self._jobs) > REMEMBERED:
-                ended = next((one.id for one in self._jobs.values() if one.state != "running"), "")
-                if self._jobs.pop(ended, None) is None:
+            while len(self._jobs) > MAX_JOBS:
+                finished_id = next(
+                    (old_job.id for old_job in self._jobs.values() if old_job.state != "running"),
+                    "",
+                )
+                if self._jobs.pop(finished_id, None) is None:
                     break
         return job
 
-    def of(self, index: str) -> list[Job]:
+    def list_for_index(self, index: str) -> list[Job]:
         """The jobs of an index, oldest first."""
         return [job for job in list(self._jobs.values()) if job.index == index]
 
-    def job(self, index: str, job_id: str) -> Job:
+    def get(self, index: str, job_id: str) -> Job:
         """A job by id.
 
         Raises:
@@ -142,7 +145,7 @@ class Jobs:
     def stop(self) -> None:
         """Interrupt what is under way; jobs that come later are refused."""
         with self._lock:
-            self._closed = True
+            self._is_closed = True
             jobs = list(self._jobs.values())
         for job in jobs:
             job.stop()
@@ -154,7 +157,7 @@ class Jobs:
             job.wait()
 
 
-def _counts(report: IndexReport) -> dict[str, int]:
+def _report_counts(report: IndexReport) -> dict[str, int]:
     return {
         "added": report.added,
         "changed": report.changed,

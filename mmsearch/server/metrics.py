@@ -12,110 +12,110 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.core.requests import SearchResult
-from mmsearch.server.index_pool import Desks
+from mmsearch.server.index_pool import IndexPool
 
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
-class Telemetry:
+class Metrics:
     """The measurements of one server.
 
     Args:
-        desks: How many calls wait there is read when somebody looks.
+        index_pool: How many calls wait there is read when somebody looks.
     """
 
-    def __init__(self, desks: Desks) -> None:
+    def __init__(self, index_pool: IndexPool) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Waiting(desks))
+        self._registry.register(_QueueCollector(index_pool))
         self._requests = Counter(
             "mmsearch_requests", "Requests.", ["method", "route", "status"], registry=self._registry
         )
-        self._seconds = Histogram(
+        self._request_seconds = Histogram(
             "mmsearch_request_seconds",
             "From a request to the end of its answer.",
             ["route"],
             buckets=BUCKETS_S,
             registry=self._registry,
         )
-        self._stages = Histogram(
+        self._stage_seconds = Histogram(
             "mmsearch_search_seconds",
             "Steps of a search, with all that was answered together.",
             ["index", "stage"],
             buckets=BUCKETS_S,
             registry=self._registry,
         )
-        self._pictures: dict[str, int] = {}
-        self._registry.register(_Pictures(self._pictures))
+        self._picture_counts: dict[str, int] = {}
+        self._registry.register(_PictureCountCollector(self._picture_counts))
 
-    def note_search(self, index: str, result: SearchResult) -> None:
+    def observe_search(self, index: str, result: SearchResult) -> None:
         """Count the steps of a search."""
-        self._pictures[index] = result.pictures
+        self._picture_counts[index] = result.pictures
         for stage, seconds in result.timings_s.items():
-            self._stages.labels(index, stage).observe(seconds)
+            self._stage_seconds.labels(index, stage).observe(seconds)
 
-    def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
         self._requests.labels(method, route, status).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._request_seconds.labels(route).observe(seconds)
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """All of it."""
         return generate_latest(self._registry)
 
 
-class _Waiting(Collector):
-    def __init__(self, desks: Desks) -> None:
-        self._desks = desks
+class _QueueCollector(Collector):
+    def __init__(self, index_pool: IndexPool) -> None:
+        self._index_pool = index_pool
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily("mmsearch_waiting", "Calls that wait.", labels=["index"])
-        for desk in self._desks.opened():
-            family.add_metric([desk.name], desk.waiting)
+        for worker in self._index_pool.open_workers():
+            family.add_metric([worker.name], worker.queue_length)
         yield family
 
 
-class _Pictures(Collector):
-    def __init__(self, pictures: dict[str, int]) -> None:
-        self._pictures = pictures
+class _PictureCountCollector(Collector):
+    def __init__(self, picture_counts: dict[str, int]) -> None:
+        self._picture_counts = picture_counts
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily(
             "mmsearch_pictures", "Pictures at the last search.", labels=["index"]
         )
-        for index, count in list(self._pictures.items()):
+        for index, count in list(self._picture_counts.items()):
             family.add_metric([index], count)
         yield family
 
 
-class Timed:
+class MetricsMiddleware:
     """An ASGI layer that counts requests by the route that answered them."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._telemetry = telemetry
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        started_s, status = time.perf_counter(), 500
 
-        async def send_noted(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noted)
+            await self._app(scope, receive, send_observed)
         finally:
             # Paths that no route knows are as many as anyone likes to ask for.
             route = getattr(scope.get("route"), "path", "none")
-            known = scope["method"] in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
-            method = scope["method"] if known else "other"
-            seconds = time.perf_counter() - began
+            is_known_method = scope["method"] in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
+            method = scope["method"] if is_known_method else "other"
+            seconds = time.perf_counter() - started_s
             # What was answered is sent when the event loop turns: counting shall not keep it.
             asyncio.get_running_loop().call_soon(
-                self._telemetry.note_request, method, route, status, seconds
+                self._metrics.observe_request, method, route, status, seconds
             )

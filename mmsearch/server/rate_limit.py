@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 
-CLIENTS = 4096
+MAX_CLIENTS = 4096
 """Clients whose requests are counted."""
 
-ALSO = "also_counts"
+CHARGE_STATE_KEY = "also_counts"
 """Where a request keeps what counts more of its kind."""
 
 
@@ -20,57 +20,57 @@ class RateLimit:
     """Each client may ask so often, and save up one second's worth (a token bucket).
 
     Args:
-        per_s: Requests a second; 0: no limit.
+        requests_per_s: Requests a second; 0: no limit.
         clock: Seconds.
     """
 
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_s
+    def __init__(self, requests_per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._requests_per_s = requests_per_s
         self._clock = clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait_s(self, address: str) -> float:
+    def acquire(self, address: str) -> float:
         """Count a request from an address; how long it comes too early, 0 if it does not."""
-        if not self._per_s:
+        if not self._requests_per_s:
             return 0.0
-        client = counted_as(address)
+        client = client_key(address)
         now = self._clock()
-        most = max(1.0, self._per_s)
-        left, since = self._left.pop(client, (most, now))
-        left = min(most, left + (now - since) * self._per_s)
-        allowed = left >= 1
-        self._left[client] = (left - 1 if allowed else left, now)
-        if len(self._left) > CLIENTS:
-            self._left.popitem(last=False)
-        return 0.0 if allowed else (1 - left) / self._per_s
+        capacity = max(1.0, self._requests_per_s)
+        tokens, updated_s = self._buckets.pop(client, (capacity, now))
+        tokens = min(capacity, tokens + (now - updated_s) * self._requests_per_s)
+        is_allowed = tokens >= 1
+        self._buckets[client] = (tokens - 1 if is_allowed else tokens, now)
+        if len(self._buckets) > MAX_CLIENTS:
+            self._buckets.popitem(last=False)
+        return 0.0 if is_allowed else (1 - tokens) / self._requests_per_s
 
     def add(self, address: str, requests: int) -> None:
         """Count so many more, which came with one that was let through: the next ones wait."""
-        client = counted_as(address)
-        if self._per_s and client in self._left:
-            left, since = self._left[client]
-            self._left[client] = (left - requests, since)
+        client = client_key(address)
+        if self._requests_per_s and client in self._buckets:
+            tokens, updated_s = self._buckets[client]
+            self._buckets[client] = (tokens - requests, updated_s)
 
 
-def counted(request: Request, things: int) -> None:
+def charge(request: Request, request_count: int) -> None:
     """Let a request that asks for several things at once count as so many requests."""
-    also = getattr(request.state, ALSO, None)
-    if also is not None:
-        also(things - 1)
+    add_charge = getattr(request.state, CHARGE_STATE_KEY, None)
+    if add_charge is not None:
+        add_charge(request_count - 1)
 
 
-def counted_as(address: str) -> str:
+def client_key(address: str) -> str:
     """What stands for all addresses that one client can choose among: in IPv6 a network of 64 bits.
 
     Args:
         address: As the server sees it; anything else stands for itself.
     """
     try:
-        known = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if isinstance(known, ipaddress.IPv4Address):
+    if isinstance(ip, ipaddress.IPv4Address):
         return address
-    if known.ipv4_mapped is not None:
-        return str(known.ipv4_mapped)
-    return known.packed[:8].hex(":", 2)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return ip.packed[:8].hex(":", 2)

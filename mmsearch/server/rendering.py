@@ -12,12 +12,12 @@ from typing import Any
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.records import Record
+from mmsearch.core.records import PictureRecord
 from mmsearch.core.requests import Hit, IndexStatus, SearchResult
 from mmsearch.core.types import Picture, Text
 
 
-def search_answer(index: str, result: SearchResult, offset: int, limit: int) -> dict[str, Any]:
+def render_search(index: str, result: SearchResult, offset: int, limit: int) -> dict[str, Any]:
     """A page of an answer; see `SearchAnswer`.
 
     Args:
@@ -27,12 +27,12 @@ def search_answer(index: str, result: SearchResult, offset: int, limit: int) -> 
         limit: Hits of the page.
     """
     page = result.hits[offset : offset + limit]
-    more = len(result.hits) > offset + limit
+    has_more = len(result.hits) > offset + limit
     return {
         "query": display_path(result.query),
         "mode": result.mode,
-        "hits": [hit_answer(index, hit) for hit in page],
-        "next_cursor": cursor_at(offset + limit) if more else None,
+        "hits": [render_hit(index, hit) for hit in page],
+        "next_cursor": encode_cursor(offset + limit) if has_more else None,
         "match": result.match,
         "calibrated": result.calibrated,
         "generation": result.generation,
@@ -44,11 +44,11 @@ def search_answer(index: str, result: SearchResult, offset: int, limit: int) -> 
     }
 
 
-def hit_answer(index: str, hit: Hit) -> dict[str, Any]:
+def render_hit(index: str, hit: Hit) -> dict[str, Any]:
     """See `HitAnswer`."""
     matched = hit.matched
     paths = (hit.path, *hit.copies)
-    return _known(index, hit.id, paths, hit, hit.modified_at, hit.size_bytes) | {
+    return _render_picture_fields(index, hit.id, paths, hit, hit.modified_at, hit.size_bytes) | {
         "rank": hit.rank,
         "score": hit.score,
         "visual": hit.visual,
@@ -66,13 +66,15 @@ def hit_answer(index: str, hit: Hit) -> dict[str, Any]:
     }
 
 
-def picture_answer(index: str, record: Record) -> dict[str, Any]:
+def render_picture(index: str, record: PictureRecord) -> dict[str, Any]:
     """See `PictureAnswer`."""
     modified_at = record.mtime_ns / 1e9
-    return _known(index, record.id, record.paths, record.picture, modified_at, record.size)
+    return _render_picture_fields(
+        index, record.id, record.paths, record.picture, modified_at, record.size
+    )
 
 
-def index_answer(status: IndexStatus) -> dict[str, Any]:
+def render_index(status: IndexStatus) -> dict[str, Any]:
     """See `IndexAnswer`."""
     identity = status.identity
     return {
@@ -83,7 +85,7 @@ def index_answer(status: IndexStatus) -> dict[str, Any]:
         "generation": status.generation,
         "encoder": identity.encoder.name if identity else None,
         "fusion": identity.fusion.name if identity else None,
-        "vector_index": status.built.spec_name if status.built else None,
+        "vector_index": status.built.plugin_name if status.built else None,
         "roots": [root.name for root in status.roots],
         "waiting": status.waiting,
         "bytes_by_part": dict(status.bytes_by_part),
@@ -91,16 +93,16 @@ def index_answer(status: IndexStatus) -> dict[str, Any]:
     }
 
 
-def cursor_at(offset: int) -> str:
+def encode_cursor(offset: int) -> str:
     """A page that begins after so many hits, as clients hand it back."""
     return base64.urlsafe_b64encode(json.dumps({"after": offset}).encode()).decode()
 
 
-def offset_of(cursor: str | None, limit: int) -> int:
+def decode_cursor(cursor: str | None, limit: int) -> int:
     """Where a page begins.
 
     Args:
-        cursor: As `cursor_at` made it; None: the first page.
+        cursor: As `encode_cursor` made it; None: the first page.
         limit: So far answers can be paged through.
 
     Raises:
@@ -109,45 +111,45 @@ def offset_of(cursor: str | None, limit: int) -> int:
     if cursor is None:
         return 0
     try:
-        after = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))["after"]
+        offset = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))["after"]
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
-        after = None
-    if not isinstance(after, int) or isinstance(after, bool) or not 0 < after < limit:
+        offset = None
+    if not isinstance(offset, int) or isinstance(offset, bool) or not 0 < offset < limit:
         raise InvalidQueryError(
             "This server did not make that cursor.",
             "Take next_cursor of an answer, or leave the cursor out.",
         )
-    return after
+    return offset
 
 
-def _known(
+def _render_picture_fields(
     index: str,
     image_id: int,
     paths: Sequence[Path | bytes],
-    facts: Hit | Picture,
+    metadata: Hit | Picture,
     modified_at: float,
     size_bytes: int,
 ) -> dict[str, Any]:
-    first, *others = (display_path(path) for path in paths)
+    first, *copies = (display_path(path) for path in paths)
     return {
         "id": image_id,
         "path": first,
-        "copies": others,
-        "width": facts.width,
-        "height": facts.height,
-        "format": facts.format,
-        "taken_at": facts.taken_at,
-        "camera": facts.camera,
-        "latitude": facts.latitude,
-        "longitude": facts.longitude,
+        "copies": copies,
+        "width": metadata.width,
+        "height": metadata.height,
+        "format": metadata.format,
+        "taken_at": metadata.taken_at,
+        "camera": metadata.camera,
+        "latitude": metadata.latitude,
+        "longitude": metadata.longitude,
         "modified_at": modified_at,
         "size_bytes": size_bytes,
-        "texts": _texts(facts.texts),
-        "links": _links(index, image_id),
+        "texts": _render_texts(metadata.texts),
+        "links": _render_links(index, image_id),
     }
 
 
-def _texts(texts: Sequence[Text]) -> list[dict[str, Any]]:
+def _render_texts(texts: Sequence[Text]) -> list[dict[str, Any]]:
     return [
         {
             "kind": text.kind,
@@ -159,6 +161,10 @@ def _texts(texts: Sequence[Text]) -> list[dict[str, Any]]:
     ]
 
 
-def _links(index: str, image_id: int) -> dict[str, str]:
-    at = f"/v1/indexes/{index}/pictures/{image_id}"
-    return {"self": at, "original": f"{at}/original", "thumbnail": f"{at}/thumbnail"}
+def _render_links(index: str, image_id: int) -> dict[str, str]:
+    picture_url = f"/v1/indexes/{index}/pictures/{image_id}"
+    return {
+        "self": picture_url,
+        "original": f"{picture_url}/original",
+        "thumbnail": f"{picture_url}/thumbnail",
+    }

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-K_LIMIT = 1000
+HITS_LIMIT = 1000
 """So many hits of a query can be paged through."""
 
 PAGE_LIMIT = 200
@@ -17,9 +17,9 @@ TEXT_LIMIT = 2000
 URLS_LIMIT = 4
 """Pictures of a query that are fetched."""
 
-Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
-Urls = Annotated[
-    list[Text],
+BoundedText = Annotated[str, Field(max_length=TEXT_LIMIT)]
+UrlList = Annotated[
+    list[BoundedText],
     Field(
         max_length=URLS_LIMIT,
         description="URLs of pictures that hits should look like, if the server fetches them.",
@@ -27,29 +27,33 @@ Urls = Annotated[
 ]
 
 
-class Asked(BaseModel):
+class StrictModel(BaseModel):
     """Base of what is asked: a misspelt member is an error, not nothing."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class FilterBody(Asked):
+class FilterBody(StrictModel):
     """Which pictures may be found; as the options of `mmsearch query`."""
 
-    path: list[Text] = Field([], max_length=50, description="Patterns as in .gitignore.")
-    after: Text | None = Field(None, description="ISO 8601 date or time.", examples=["2019-05"])
-    before: Text | None = Field(None, description="ISO 8601 date or time.")
+    path: list[BoundedText] = Field([], max_length=50, description="Patterns as in .gitignore.")
+    after: BoundedText | None = Field(
+        None, description="ISO 8601 date or time.", examples=["2019-05"]
+    )
+    before: BoundedText | None = Field(None, description="ISO 8601 date or time.")
     min_width: int | None = Field(None, ge=0, le=2**31)
     min_height: int | None = Field(None, ge=0, le=2**31)
     orientation: Literal["landscape", "portrait", "square"] | None = None
-    format: list[Text] = Field([], max_length=50, examples=[["jpeg"]])
-    camera: list[Text] = Field([], max_length=50)
-    near: Text | None = Field(None, description="LATITUDE,LONGITUDE,KILOMETRES")
-    tag: list[Text] = Field([], max_length=50)
-    where: Text | None = Field(None, description="A condition.", examples=["width > 2*height"])
+    format: list[BoundedText] = Field([], max_length=50, examples=[["jpeg"]])
+    camera: list[BoundedText] = Field([], max_length=50)
+    near: BoundedText | None = Field(None, description="LATITUDE,LONGITUDE,KILOMETRES")
+    tag: list[BoundedText] = Field([], max_length=50)
+    where: BoundedText | None = Field(
+        None, description="A condition.", examples=["width > 2*height"]
+    )
 
 
-class SearchBody(Asked):
+class SearchBody(StrictModel):
     """A query, as `mmsearch query` takes it, and which page of its answer is wanted."""
 
     model_config = ConfigDict(
@@ -62,24 +66,26 @@ class SearchBody(Asked):
         },
     )
 
-    query: Text = Field("", description="A line of the query language; empty for pictures alone.")
-    without: list[Text] = Field(
+    query: BoundedText = Field(
+        "", description="A line of the query language; empty for pictures alone."
+    )
+    without: list[BoundedText] = Field(
         [], alias="not", max_length=20, description="What pictures should not look like."
     )
     like: list[int] = Field(
         [], max_length=20, description="Ids of pictures that hits should look like."
     )
-    like_url: Urls = []
+    like_url: UrlList = []
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None, description="Default: hybrid if the index has texts."
     )
-    blend: Text | None = Field(None, description="How both lists become one in hybrid mode.")
-    prompts: list[Text] | None = Field(
+    blend: BoundedText | None = Field(None, description="How both lists become one in hybrid mode.")
+    prompts: list[BoundedText] | None = Field(
         None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
     filters: FilterBody = FilterBody.model_construct()
     limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Hits of a page.")
-    cursor: Text | None = Field(None, description="Of an earlier answer: the page after it.")
+    cursor: BoundedText | None = Field(None, description="Of an earlier answer: the page after it.")
     min_score: float | None = Field(None, allow_inf_nan=False)
     min_confidence: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     explain: bool = Field(
@@ -90,39 +96,41 @@ class SearchBody(Asked):
 class SearchParams(FilterBody):
     """A query in a URL, with its filters."""
 
-    q: Text = Field("", description="A line of the query language.", examples=["a windmill"])
-    without: list[Text] = Field([], alias="not", max_length=20)
+    q: BoundedText = Field("", description="A line of the query language.", examples=["a windmill"])
+    without: list[BoundedText] = Field([], alias="not", max_length=20)
     like: list[int] = Field([], max_length=20, description="Ids of pictures.")
-    like_url: Urls = []
+    like_url: UrlList = []
     limit: int = Field(20, ge=1, le=PAGE_LIMIT)
-    cursor: Text | None = None
+    cursor: BoundedText | None = None
     mode: Literal["vector", "text", "hybrid"] | None = None
 
-    def body(self) -> SearchBody:
+    def to_search_body(self) -> SearchBody:
         """The same as a body."""
-        given = self.model_dump(by_alias=True)
-        of_search = {"not", "like", "like_url", "limit", "cursor", "mode"}
-        filters = {name: given[name] for name in FilterBody.model_fields}
-        rest = {name: given[name] for name in of_search}
-        return SearchBody.model_validate({"query": self.q, "filters": filters, **rest})
+        values = self.model_dump(by_alias=True)
+        search_fields = {"not", "like", "like_url", "limit", "cursor", "mode"}
+        filters = {name: values[name] for name in FilterBody.model_fields}
+        search_values = {name: values[name] for name in search_fields}
+        return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})
 
 
-class BatchBody(Asked):
+class BatchBody(StrictModel):
     """Several searches."""
 
     searches: list[SearchBody] = Field(min_length=1, max_length=BATCH_LIMIT)
 
 
-class TextsBody(Asked):
+class TextsBody(StrictModel):
     """Texts to encode."""
 
-    texts: list[Text] = Field(min_length=1, max_length=BATCH_LIMIT, examples=[["a windmill"]])
+    texts: list[BoundedText] = Field(
+        min_length=1, max_length=BATCH_LIMIT, examples=[["a windmill"]]
+    )
 
 
-class JobBody(Asked):
+class JobBody(StrictModel):
     """A folder to bring the index up to date with."""
 
-    root: Text = Field(description="The name of a folder that is indexed already.")
+    root: BoundedText = Field(description="The name of a folder that is indexed already.")
     retry_failed: bool = False
 
 

@@ -15,15 +15,15 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.server.errors import problem_of
+from mmsearch.server.errors import response_for_error
 from mmsearch.server.routes import search
 from mmsearch.server.schemas import SearchBody
-from mmsearch.server.state import Service
+from mmsearch.server.state import ServerState
 
-JSON = b"application/json"
+JSON_MEDIA_TYPE = b"application/json"
 
 
-ROUTE = next(
+SEARCH_ROUTE = next(
     route
     for route in search.router.routes
     if isinstance(route, APIRoute) and route.endpoint is search.search
@@ -31,74 +31,74 @@ ROUTE = next(
 """Whose path this takes, and as which it is counted."""
 
 
-class Quick:
+class SearchFastPath:
     """Answers searches by text and ids; leaves everything else.
 
     Args:
         app: Answers the rest.
-        service: What answers.
+        server_state: What answers.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, server_state: ServerState) -> None:
         self._app = app
-        self._service = service
+        self._server_state = server_state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        asked = ROUTE.path_regex.match(scope["path"]) if _is_posted_json(scope) else None
-        if asked is None:
+        path_match = SEARCH_ROUTE.path_regex.match(scope["path"]) if _is_json_post(scope) else None
+        if path_match is None:
             await self._app(scope, receive, send)
             return
-        content = await _whole(receive)
+        content = await _read_body(receive)
         try:
             body = SearchBody.model_validate_json(content)
         except ValidationError:
-            await self._app(scope, _again(content, receive), send)
+            await self._app(scope, _replay_body(content, receive), send)
             return
-        scope["route"] = ROUTE
+        scope["route"] = SEARCH_ROUTE
         try:
-            desk = self._service.desks.desk(asked["name"])
-            answer = await search.answer_search(self._service, desk, body)
+            worker = self._server_state.index_pool.worker(path_match["name"])
+            answer = await search.run_search(self._server_state, worker, body)
         except (MMSearchError, OSError, MemoryError) as error:
-            await problem_of(error)(scope, receive, send)
+            await response_for_error(error)(scope, receive, send)
         except Exception as error:
-            await problem_of(error)(scope, receive, send)
+            await response_for_error(error)(scope, receive, send)
             # The server's log says more.
             raise
         else:
-            await _send(answer, send)
+            await _send_json(answer, send)
 
 
-def _is_posted_json(scope: Scope) -> bool:
+def _is_json_post(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] != "POST":
         return False
     return any(
-        name == b"content-type" and value.split(b";")[0].strip().lower() == JSON
+        name == b"content-type" and value.split(b";")[0].strip().lower() == JSON_MEDIA_TYPE
         for name, value in scope["headers"]
     )
 
 
-async def _whole(receive: Receive) -> bytes:
-    parts = []
+async def _read_body(receive: Receive) -> bytes:
+    chunks = []
     while True:
         message = await receive()
-        parts.append(message.get("body", b""))
+        chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return b"".join(chunks)
 
 
-def _again(content: bytes, receive: Receive) -> Receive:
+def _replay_body(content: bytes, receive: Receive) -> Receive:
     """Give a body that was read already."""
-    left: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+    replayed: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 
-    async def given() -> Message:
-        return left.pop() if left else await receive()
+    async def receive_replayed() -> Message:
+        return replayed.pop() if replayed else await receive()
 
-    return given
+    return receive_replayed
 
 
-async def _send(answer: dict[str, Any], send: Send) -> None:
+async def _send_json(answer: dict[str, Any], send: Send) -> None:
     content = to_json(answer)
-    headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON)]
+    headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON_MEDIA_TYPE)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})

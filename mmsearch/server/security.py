@@ -15,24 +15,24 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmsearch.server.auth import knows_token
-from mmsearch.server.config import Rules, is_loopback
-from mmsearch.server.errors import problem
-from mmsearch.server.rate_limit import ALSO, RateLimit
+from mmsearch.server.auth import is_authenticated
+from mmsearch.server.config import ServerConfig, is_loopback
+from mmsearch.server.errors import problem_response
+from mmsearch.server.rate_limit import CHARGE_STATE_KEY, RateLimit
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 """Say nothing about pictures, and are asked by machines that know no token."""
 
-WAY_IN = frozenset({("GET", "/"), ("POST", "/session")})
+LOGIN_ROUTES = frozenset({("GET", "/"), ("POST", "/session")})
 """Where a browser shows that it knows the token; `/` shows no more than a form until it did."""
 
-STATIC = "/static/"
+STATIC_PREFIX = "/static/"
 """The page's style and scripts, which are the same for everyone."""
 
-SHOWING = re.compile(rf"{STATIC}.*|/v1/indexes(/[^/]+(/(pictures|jobs)(/.*)?)?)?")
+READ_ONLY_PATHS = re.compile(rf"{STATIC_PREFIX}.*|/v1/indexes(/[^/]+(/(pictures|jobs)(/.*)?)?)?")
 """Paths that, with GET, show what is there: a page of hits asks for a picture of each of them."""
 
-HEADERS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -43,29 +43,31 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 
-_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_RAW_SECURITY_HEADERS = [
+    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
+]
 
 
 class _TooLargeError(Exception):
     """The body is larger than allowed."""
 
 
-class Guard:
+class SecurityMiddleware:
     """Refuses what the rules do not allow.
 
     Args:
         app: Answers the rest.
-        rules: What is allowed.
+        config: What is allowed.
         clock: Seconds, for tests.
     """
 
     def __init__(
-        self, app: ASGIApp, rules: Rules, clock: Callable[[], float] = time.monotonic
+        self, app: ASGIApp, config: ServerConfig, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app = app
-        self._rules = rules
-        self._rate = RateLimit(rules.requests_per_s, clock)
-        self._under_way = 0
+        self._config = config
+        self._rate_limit = RateLimit(config.requests_per_s, clock)
+        self._active_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -73,150 +75,160 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = list(message.get("headers", ()))
-                said = {name.lower() for name, _ in own}
-                message["headers"] = own + [pair for pair in _HEADERS if pair[0] not in said]
+                response_headers = list(message.get("headers", ()))
+                present_names = {name.lower() for name, _ in response_headers}
+                message["headers"] = response_headers + [
+                    header for header in _RAW_SECURITY_HEADERS if header[0] not in present_names
+                ]
             await send(message)
 
-        headers = first_values(scope)
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await refusal(scope, receive, send_guarded)
+        headers = first_header_values(scope)
+        error_response = self._error_response(scope, headers)
+        if error_response is not None:
+            await error_response(scope, receive, send_with_headers)
             return
-        self._under_way += 1
+        self._active_requests += 1
         try:
-            await self._limited(scope, headers, receive, send_guarded)
+            await self._limit_body(scope, headers, receive, send_with_headers)
         finally:
-            self._under_way -= 1
+            self._active_requests -= 1
 
-    def _refusal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
-        if not self._is_meant(headers.get(b"host", b"")):
-            return problem(421, "This server does not answer to that name.")
-        if not self._may_come_from(headers):
-            return problem(403, "Pages of other web sites may not ask this server.")
-        if scope["path"] in OPEN_PATHS:
+    def _error_response(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
+        if not self._is_host_allowed(headers.get(b"host", b"")):
+            return problem_response(421, "This server does not answer to that name.")
+        if not self._is_origin_allowed(headers):
+            return problem_response(403, "Pages of other web sites may not ask this server.")
+        if scope["path"] in PUBLIC_PATHS:
             return None
-        stranger = self._stranger(scope)
+        unauthorized = self._unauthorized(scope)
         # Who guesses at the token is counted, whatever the guess asks for.
-        too_often = None if stranger is None and _only_shows(scope) else self._too_often(scope)
-        return too_often or self._too_much() or stranger
+        rate_limited = (
+            None if unauthorized is None and _is_read_only(scope) else self._rate_limited(scope)
+        )
+        return rate_limited or self._overloaded() or unauthorized
 
-    def _too_often(self, scope: Scope) -> Response | None:
+    def _rate_limited(self, scope: Scope) -> Response | None:
         address = scope["client"][0] if scope.get("client") else ""
-        wait_s = self._rate.wait_s(address)
+        wait_s = self._rate_limit.acquire(address)
         if not wait_s:
-            scope.setdefault("state", {})[ALSO] = partial(self._rate.add, address)
+            scope.setdefault("state", {})[CHARGE_STATE_KEY] = partial(self._rate_limit.add, address)
             return None
-        return problem(429, "This client asks too often.", {"Retry-After": str(int(wait_s) + 1)})
+        return problem_response(
+            429, "This client asks too often.", {"Retry-After": str(int(wait_s) + 1)}
+        )
 
-    def _too_much(self) -> Response | None:
-        if self._under_way >= self._rules.at_once:
-            return problem(
-                503, f"{self._rules.at_once} requests are under way. Ask again in a while."
+    def _overloaded(self) -> Response | None:
+        if self._active_requests >= self._config.max_concurrent:
+            return problem_response(
+                503, f"{self._config.max_concurrent} requests are under way. Ask again in a while."
             )
         return None
 
-    def _stranger(self, scope: Scope) -> Response | None:
+    def _unauthorized(self, scope: Scope) -> Response | None:
         method, path = scope["method"], scope["path"]
         connection = HTTPConnection(scope)
-        preflight = method == "OPTIONS" and "access-control-request-method" in connection.headers
-        asks = "GET" if method == "HEAD" else method
-        way_in = (asks, path) in WAY_IN or (asks == "GET" and path.startswith(STATIC))
-        if preflight or way_in or knows_token(self._rules.token, connection):
+        is_preflight = method == "OPTIONS" and "access-control-request-method" in connection.headers
+        effective_method = "GET" if method == "HEAD" else method
+        is_public = (effective_method, path) in LOGIN_ROUTES or (
+            effective_method == "GET" and path.startswith(STATIC_PREFIX)
+        )
+        if is_preflight or is_public or is_authenticated(self._config.token, connection):
             return None
-        return problem(
+        return problem_response(
             401,
             "This server asks for its token.",
             {"WWW-Authenticate": 'Bearer realm="mmsearch"'},
         )
 
-    def _is_meant(self, host: bytes) -> bool:
+    def _is_host_allowed(self, host: bytes) -> bool:
         """A page whose name was made to point here would else read what only this machine may."""
-        if self._rules.token is not None or not is_loopback(self._rules.host):
+        if self._config.token is not None or not is_loopback(self._config.host):
             return True
-        return names_this_machine(host) or _named(host) == self._rules.host
+        return is_loopback_host(host) or _hostname(host) == self._config.host
 
-    def _may_come_from(self, headers: Mapping[bytes, bytes]) -> bool:
+    def _is_origin_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
         """Browsers say where a request comes from, and send some without asking first."""
-        said = headers.get(b"origin")
-        if said is None:
+        origin_header = headers.get(b"origin")
+        if origin_header is None:
             # A link that someone follows is no way to read the answer.
-            elsewhere = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
-            return not elsewhere or headers.get(b"sec-fetch-mode") == b"navigate"
-        origin = said.decode("latin-1")
-        if origin in self._rules.origins:
+            is_cross_site = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
+            return not is_cross_site or headers.get(b"sec-fetch-mode") == b"navigate"
+        origin = origin_header.decode("latin-1")
+        if origin in self._config.allowed_origins:
             return True
         try:
             return urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin-1")
         except ValueError:
             return False
 
-    async def _limited(
+    async def _limit_body(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
-        limit = int(self._rules.upload_mb * 1e6)
-        declared = headers.get(b"content-length", b"0")
+        limit_bytes = int(self._config.max_upload_mb * 1e6)
+        content_length = headers.get(b"content-length", b"0")
         # Python refuses to read numbers of thousands of digits.
-        if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
-            await self._refuse_size(scope, receive, send)
+        if content_length.isdigit() and (
+            len(content_length) > 18 or int(content_length) > limit_bytes
+        ):
+            await self._send_too_large(scope, receive, send)
             return
-        got, refused = 0, False
+        received_bytes, is_rejected = 0, False
 
         async def receive_limited() -> Message:
-            nonlocal got
+            nonlocal received_bytes
             message = await receive()
             if message["type"] == "http.request":
-                got += len(message.get("body", b""))
-                if got > limit:
+                received_bytes += len(message.get("body", b""))
+                if received_bytes > limit_bytes:
                     raise _TooLargeError
             return message
 
         async def send_unless_too_large(message: Message) -> None:
             # Whoever reads a body may take the end of it for an error of the body.
-            nonlocal refused
-            if got <= limit:
+            nonlocal is_rejected
+            if received_bytes <= limit_bytes:
                 await send(message)
-            elif not refused:
-                refused = True
-                await self._refuse_size(scope, receive, send)
+            elif not is_rejected:
+                is_rejected = True
+                await self._send_too_large(scope, receive, send)
 
         try:
             await self._app(scope, receive_limited, send_unless_too_large)
         except _TooLargeError:
-            if not refused:
-                await self._refuse_size(scope, receive, send)
+            if not is_rejected:
+                await self._send_too_large(scope, receive, send)
 
-    async def _refuse_size(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = problem(
+    async def _send_too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error_response = problem_response(
             413,
-            f"The request is larger than {self._rules.upload_mb:g} MB.",
+            f"The request is larger than {self._config.max_upload_mb:g} MB.",
             {"Connection": "close"},
         )
-        await refusal(scope, receive, send)
+        await error_response(scope, receive, send)
 
 
-def first_values(scope: Scope) -> dict[bytes, bytes]:
+def first_header_values(scope: Scope) -> dict[bytes, bytes]:
     """Headers by their names in lower case; of one that comes twice, the first."""
     return dict(reversed(scope["headers"]))
 
 
 @lru_cache(256)
-def names_this_machine(host: bytes) -> bool:
+def is_loopback_host(host: bytes) -> bool:
     """Whether a Host header names an address that only this machine reaches."""
-    return is_loopback(_named(host))
+    return is_loopback(_hostname(host))
 
 
-def _named(host: bytes) -> str:
+def _hostname(host: bytes) -> str:
     try:
         return urlsplit(f"//{host.decode('latin-1')}").hostname or ""
     except ValueError:
         return ""
 
 
-def _only_shows(scope: Scope) -> bool:
+def _is_read_only(scope: Scope) -> bool:
     """Whether a request neither searches nor encodes nor changes anything."""
     if scope["method"] == "OPTIONS":
         return True
-    return scope["method"] in ("GET", "HEAD") and bool(SHOWING.fullmatch(scope["path"]))
+    return scope["method"] in ("GET", "HEAD") and bool(READ_ONLY_PATHS.fullmatch(scope["path"]))

@@ -14,37 +14,37 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mmsearch.core.errors import UsageError
-from mmsearch.server.app import guarded, make_app
-from mmsearch.server.connection_limits import BoundedProtocol
-from mmsearch.server.state import Service
+from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.connection_limits import LimitedHttpProtocol
+from mmsearch.server.state import ServerState
 
-STARTS_WITHIN_S = 30.0
+STARTUP_TIMEOUT_S = 30.0
 
-ENDS_WITHIN_S = 2
+SHUTDOWN_TIMEOUT_S = 2
 """Requests that take longer are cut off when the server ends; see `mmsearch.resident.shutdown`."""
 
-KEEPS_S = 75
+KEEP_ALIVE_S = 75
 """So long a connection may rest between requests: longer than clients keep it (httpx 5 s, nginx
 60 s), for whoever asks just when the other side ends it gets no answer."""
 
-TICKS_A_LOOK = 10
+CHECK_EVERY_TICKS = 10
 """Tenths of a second between two looks for clients that are too slow."""
 
 
 class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
-        if counter % TICKS_A_LOOK == 0:
+        if counter % CHECK_EVERY_TICKS == 0:
             for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedProtocol):
-                    connection.end_if_slow()
+                if isinstance(connection, LimitedHttpProtocol):
+                    connection.close_if_stalled()
         return await super().on_tick(counter)
 
 
-def running(service: Service, port: int) -> AbstractContextManager[str]:
+def serve_in_thread(server_state: ServerState, port: int) -> AbstractContextManager[str]:
     """Answer requests until the context ends; those under way are answered first.
 
     Args:
-        service: Answers them.
+        server_state: Answers them.
         port: 0: any that is free.
 
     Returns:
@@ -53,14 +53,14 @@ def running(service: Service, port: int) -> AbstractContextManager[str]:
     Raises:
         UsageError: The address cannot be bound.
     """
-    return answering(guarded(make_app(service)), service.rules.host, port)
+    return serve_app(wrap_with_middleware(make_app(server_state)), server_state.config.host, port)
 
 
 @contextmanager
-def answering(
+def serve_app(
     app: ASGIApp, host: str, port: int, *, lifespan: Literal["on", "off"] = "off"
 ) -> Iterator[str]:
-    """As `running`, for any application.
+    """As `serve_in_thread`, for any application.
 
     Args:
         app: Answers; a guard stands before it.
@@ -74,7 +74,7 @@ def answering(
     Raises:
         UsageError: The address cannot be bound.
     """
-    listener = _bound(host, port)
+    listener = _bind(host, port)
     server = _Server(
         uvicorn.Config(
             app,
@@ -82,40 +82,40 @@ def answering(
             access_log=False,
             server_header=False,
             lifespan=lifespan,
-            http=BoundedProtocol,
+            http=LimitedHttpProtocol,
             ws="none",
-            timeout_keep_alive=KEEPS_S,
-            timeout_graceful_shutdown=ENDS_WITHIN_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         )
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
+    logging.getLogger("uvicorn.error").addFilter(_is_not_cancellation)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="mmsearch-http"
     )
     thread.start()
     try:
-        shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{listener.getsockname()[1]}"
+        url_host = f"[{host}]" if ":" in host else host
+        yield f"http://{url_host}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
         listener.close()
 
 
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
+def _is_not_cancellation(record: logging.LogRecord) -> bool:
     """Whether a line of the log says more than that requests were cut off when the server ended."""
-    kind = record.exc_info[0] if record.exc_info else None
-    is_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+    error_type = record.exc_info[0] if record.exc_info else None
+    is_cancelled = error_type is not None and issubclass(error_type, asyncio.CancelledError)
     return not (is_cancelled or str(record.msg).startswith("Cancel %s running task"))
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     """Bound here, not in the server's thread: a port that is taken is said at once."""
     try:
-        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+        (family, socket_type, protocol, _, address), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        listener = socket.socket(family, kind, protocol)
+        listener = socket.socket(family, socket_type, protocol)
     except OSError as error:
         raise UsageError(f"{host} is not an address of this machine: {error}.") from error
     try:

@@ -17,139 +17,141 @@ from fastapi import Depends, Request, UploadFile
 
 from mmsearch import api
 from mmsearch.core.errors import DecodeError, ForbiddenError, MMSearchError, UnknownNameError
-from mmsearch.core.records import Record
+from mmsearch.core.records import PictureRecord
 from mmsearch.core.settings import Settings
-from mmsearch.search.image_loader import PictureReader
-from mmsearch.server.address_policy import Reach
-from mmsearch.server.batcher import Desk
-from mmsearch.server.config import Rules
-from mmsearch.server.http_url import quoted
-from mmsearch.server.index_pool import Desks
+from mmsearch.search.image_loader import SandboxedImageLoader
+from mmsearch.server.address_policy import AddressPolicy
+from mmsearch.server.batcher import IndexWorker
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.http_url import display_url
+from mmsearch.server.index_pool import IndexPool
 from mmsearch.server.jobs import Jobs
-from mmsearch.server.metrics import Telemetry
-from mmsearch.server.thumbnails import Thumbnails
+from mmsearch.server.metrics import Metrics
+from mmsearch.server.thumbnails import ThumbnailCache
 
 if TYPE_CHECKING:
     from mmsearch.server.fetch import Fetcher
 
-QUERY_EDGE_PX = 1024
+QUERY_IMAGE_MAX_PX = 1024
 """Pictures from elsewhere are made so small before anything else looks at them."""
 
-THREADS = 32
+MAX_THREADS = 32
 """That may wait for files and decoders at once; further calls wait for one of them."""
 
-Parameters = ParamSpec("Parameters")
-Answer = TypeVar("Answer")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Service:
+class ServerState:
     """Everything that answers.
 
     Attributes:
-        rules: What is allowed.
-        desks: Of the indexes.
+        config: What is allowed.
+        index_pool: Of the indexes.
         jobs: That bring them up to date.
-        pictures: Decodes what comes from elsewhere, and what thumbnails are made of.
+        image_loader: Decodes what comes from elsewhere, and what thumbnails are made of.
         thumbnails: That were made.
-        telemetry: What is measured.
+        metrics: What is measured.
         fetcher: Of pictures at URLs; None: the rules do not allow any.
-        threads: Wait for disks and decoders.
+        thread_pool: Wait for disks and decoders.
     """
 
-    rules: Rules
-    desks: Desks
+    config: ServerConfig
+    index_pool: IndexPool
     jobs: Jobs
-    pictures: PictureReader
-    thumbnails: Thumbnails
-    telemetry: Telemetry
+    image_loader: SandboxedImageLoader
+    thumbnails: ThumbnailCache
+    metrics: Metrics
     fetcher: Fetcher | None = None
-    threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(THREADS, "mmsearch-files")
+    thread_pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(MAX_THREADS, "mmsearch-files")
     )
 
     @classmethod
-    def of(
+    def create(
         cls,
         settings: Settings,
-        rules: Rules,
+        config: ServerConfig,
         names: Callable[[], list[str]],
-        say: Callable[[str], None] = lambda line: None,
-        reach: Reach | None = None,
-    ) -> Service:
+        on_message: Callable[[str], None] = lambda line: None,
+        address_policy: AddressPolicy | None = None,
+    ) -> ServerState:
         """The service over the indexes of a folder.
 
         Args:
             settings: With which indexes are opened.
-            rules: What is allowed.
+            config: What is allowed.
             names: The indexes that are served, by name.
-            say: Receives a line about anything slow that happens once.
-            reach: From where pictures may be fetched; None: from public addresses.
+            on_message: Receives a line about anything slow that happens once.
+            address_policy: From where pictures may be fetched; None: from public addresses.
 
         Raises:
             MissingExtraError: The rules allow URLs, and what fetches is not installed.
         """
-        fetcher = _make_fetcher(rules, reach) if rules.url_queries else None
+        fetcher = _make_fetcher(config, address_policy) if config.allow_url_queries else None
 
         def open_index(name: str) -> api.Index:
-            return api.open_index(name, settings=settings, say=say)
+            return api.open_index(name, settings=settings, on_message=on_message)
 
-        desks = Desks(open_index, names)
-        pictures = api.open_pictures(settings)
-        thumbnails = Thumbnails(
+        index_pool = IndexPool(open_index, names)
+        image_loader = api.open_image_loader(settings)
+        thumbnails = ThumbnailCache(
             settings.cache / "thumbnails",
-            pictures,
+            image_loader,
             settings.thumbnails_mb,
             follow_links=settings.follow_symlinks,
         )
-        jobs, telemetry = Jobs(open_index), Telemetry(desks)
-        return cls(rules, desks, jobs, pictures, thumbnails, telemetry, fetcher)
+        jobs, metrics = Jobs(open_index), Metrics(index_pool)
+        return cls(config, index_pool, jobs, image_loader, thumbnails, metrics, fetcher)
 
     def close(self) -> None:
         """Interrupt jobs, answer what waits, and free files and processes."""
         self.jobs.close()
-        self.desks.close()
-        self.pictures.close()
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.index_pool.close()
+        self.image_loader.close()
+        self.thread_pool.shutdown(wait=False, cancel_futures=True)
 
-    async def in_thread(
-        self, work: Callable[Parameters, Answer], *args: Parameters.args, **more: Parameters.kwargs
-    ) -> Answer:
+    async def run_in_thread(
+        self, work: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs
+    ) -> Result:
         """Return what ``work`` makes, in one of a few threads, with the deadline of the caller.
 
         A caller that is cancelled does not wait for the end; what has not begun is dropped.
         """
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, lambda: context.run(work, *args, **more))
+        return await loop.run_in_executor(
+            self.thread_pool, lambda: context.run(work, *args, **kwargs)
+        )
 
-    async def record(self, desk: Desk, image_id: int) -> Record:
+    async def load_record(self, worker: IndexWorker, image_id: int) -> PictureRecord:
         """What is known of a picture.
 
         Raises:
             UnknownNameError: There is no such picture.
         """
-        record = await desk.ask(lambda index: index.picture(image_id))
+        record = await worker.run(lambda index: index.picture(image_id))
         if record is None:
-            raise UnknownNameError(f"Index {desk.name!r} has no picture {image_id}.")
+            raise UnknownNameError(f"Index {worker.name!r} has no picture {image_id}.")
         return record
 
     @asynccontextmanager
-    async def uploaded(self, upload: UploadFile) -> AsyncIterator[Path]:
+    async def save_upload(self, upload: UploadFile) -> AsyncIterator[Path]:
         """A picture that was sent, decoded elsewhere within limits and made small, as a file.
 
         Raises:
             DecodeError: It cannot be read.
         """
         with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
-            sent = Path(folder) / "sent"
-            with sent.open("wb") as file:
+            upload_path = Path(folder) / "sent"
+            with upload_path.open("wb") as file:
                 while part := await upload.read(1 << 20):
                     file.write(part)
-            yield await self._made_small(sent, "The picture that was sent")
+            yield await self._downscale(upload_path, "The picture that was sent")
 
     @asynccontextmanager
-    async def fetched(self, urls: Iterable[str]) -> AsyncIterator[dict[str, Path]]:
+    async def fetch_images(self, urls: Iterable[str]) -> AsyncIterator[dict[str, Path]]:
         """Pictures at URLs, as those that are sent; each is fetched once.
 
         Raises:
@@ -158,8 +160,8 @@ class Service:
             BusyError: Too many are being fetched.
             DecodeError: One cannot be read.
         """
-        wanted = list(dict.fromkeys(urls))
-        if not wanted:
+        unique_urls = list(dict.fromkeys(urls))
+        if not unique_urls:
             yield {}
             return
         if self.fetcher is None:
@@ -168,60 +170,62 @@ class Service:
                 "Send the picture itself, or start the server with --allow-url-queries.",
             )
         with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
-            places = [Path(folder) / str(number) for number in range(len(wanted))]
+            target_paths = [Path(folder) / str(number) for number in range(len(unique_urls))]
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [
-                        group.create_task(self._fetched(self.fetcher, *pair))
-                        for pair in zip(wanted, places, strict=True)
+                        group.create_task(self._fetch_image(self.fetcher, *pair))
+                        for pair in zip(unique_urls, target_paths, strict=True)
                     ]
-            except* MMSearchError as failed:
-                raise _first(failed) from None
-            yield dict(zip(wanted, (task.result() for task in tasks), strict=True))
+            except* MMSearchError as errors:
+                raise _first_error(errors) from None
+            yield dict(zip(unique_urls, (task.result() for task in tasks), strict=True))
 
-    async def _fetched(self, fetcher: Fetcher, url: str, place: Path) -> Path:
-        with place.open("wb") as file:
+    async def _fetch_image(self, fetcher: Fetcher, url: str, target_path: Path) -> Path:
+        with target_path.open("wb") as file:
             await fetcher.fetch(url, file)
-        return await self._made_small(place, f"The picture at {quoted(url)}")
+        return await self._downscale(target_path, f"The picture at {display_url(url)}")
 
-    async def _made_small(self, place: Path, named: str) -> Path:
-        small = place.with_suffix(".bmp")
+    async def _downscale(self, source_path: Path, description: str) -> Path:
+        bitmap_path = source_path.with_suffix(".bmp")
 
         def decode() -> None:
-            small.write_bytes(self.pictures.thumbnail(os.fsencode(place), QUERY_EDGE_PX, "BMP"))
+            bitmap_path.write_bytes(
+                self.image_loader.thumbnail(os.fsencode(source_path), QUERY_IMAGE_MAX_PX, "BMP")
+            )
 
         try:
-            await self.in_thread(decode)
+            await self.run_in_thread(decode)
         except DecodeError as error:
-            raise DecodeError(f"{named} cannot be read: {error.message}.") from error
-        return small
+            raise DecodeError(f"{description} cannot be read: {error.message}.") from error
+        return bitmap_path
 
 
-def _make_fetcher(rules: Rules, reach: Reach | None) -> Fetcher:
+def _make_fetcher(config: ServerConfig, address_policy: AddressPolicy | None) -> Fetcher:
     from mmsearch.server.fetch import Fetcher  # noqa: PLC0415 - an extra
 
-    return Fetcher(rules.upload_mb, reach)
+    return Fetcher(config.max_upload_mb, address_policy)
 
 
-def _first(failed: BaseExceptionGroup[MMSearchError]) -> BaseException:
-    first = failed.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+def _first_error(errors: BaseExceptionGroup[MMSearchError]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 # Coroutines, for FastAPI sends plain functions through a pool of threads.
 
 
-async def service_of(request: Request) -> Service:
+async def get_server_state(request: Request) -> ServerState:
     """The service that an application was made for."""
-    service: Service = request.app.state.service
-    return service
+    server_state: ServerState = request.app.state.server_state
+    return server_state
 
 
-async def desk_of(request: Request, name: str) -> Desk:
+async def get_worker(request: Request, name: str) -> IndexWorker:
     """The desk of the index that a path names."""
-    service = await service_of(request)
-    return service.desks.desk(name)
+    server_state = await get_server_state(request)
+    return server_state.index_pool.worker(name)
 
 
-TheService = Annotated[Service, Depends(service_of)]
-TheDesk = Annotated[Desk, Depends(desk_of)]
+StateDep = Annotated[ServerState, Depends(get_server_state)]
+WorkerDep = Annotated[IndexWorker, Depends(get_worker)]

@@ -7,10 +7,10 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-from mmsearch.core.records import Record
-from mmsearch.search.image_loader import PictureReader
+from mmsearch.core.records import PictureRecord
+from mmsearch.search.image_loader import SandboxedImageLoader
 from mmsearch.search.originals import Originals
-from mmsearch.server.file_cache import KeptFiles
+from mmsearch.server.file_cache import FileCache
 
 
 class Size(StrEnum):
@@ -24,12 +24,12 @@ class Size(StrEnum):
 EDGES_PX = {Size.SMALL: 160, Size.MEDIUM: 400, Size.LARGE: 1280}
 
 
-class Thumbnails:
+class ThumbnailCache:
     """Makes and keeps them; several threads may ask.
 
     Args:
         folder: Where they are kept; may be deleted at any time.
-        pictures: Decodes, in processes of its own.
+        image_loader: Decodes, in processes of its own.
         limit_mb: Megabytes (2**20) of the disk that they may take; then those that were asked for
             longest ago are dropped. 0: none are kept.
         follow_links: Whether files may lie outside of their folders, behind links.
@@ -39,13 +39,18 @@ class Thumbnails:
     """
 
     def __init__(
-        self, folder: Path, pictures: PictureReader, limit_mb: int, *, follow_links: bool = False
+        self,
+        folder: Path,
+        image_loader: SandboxedImageLoader,
+        limit_mb: int,
+        *,
+        follow_links: bool = False,
     ) -> None:
-        self.originals = Originals(pictures, follow_links=follow_links)
-        self._kept = KeptFiles(folder, limit_mb * 2**20)
-        self._pictures = pictures
+        self.originals = Originals(image_loader, follow_links=follow_links)
+        self._file_cache = FileCache(folder, limit_mb * 2**20)
+        self._image_loader = image_loader
 
-    def get(self, record: Record, size: Size) -> tuple[bytes, str]:
+    def get(self, record: PictureRecord, size: Size) -> tuple[bytes, str]:
         """A WebP, and what names its content: another picture has another.
 
         Raises:
@@ -54,16 +59,16 @@ class Thumbnails:
             DecodeError: It cannot be read.
         """
         self.originals.path(record)
-        tag = hashlib.sha256(b"%d " % EDGES_PX[size] + record.digest).hexdigest()[:40]
-        name = f"{tag}.webp"
-        content = self._kept.get(name)
+        etag = hashlib.sha256(b"%d " % EDGES_PX[size] + record.digest).hexdigest()[:40]
+        name = f"{etag}.webp"
+        content = self._file_cache.get(name)
         if content is None:
             content = self.originals.thumbnail(record, EDGES_PX[size], "WEBP")
             # A disk that is full costs time, not the answer.
             with suppress(OSError):
-                self._kept.put(name, content)
-        return content, tag
+                self._file_cache.put(name, content)
+        return content, etag
 
     def close(self) -> None:
         """End the processes that decode."""
-        self._pictures.close()
+        self._image_loader.close()

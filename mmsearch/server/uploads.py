@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
 
-PICTURE = b"picture"
+PICTURE_FIELD = b"picture"
 """The part of a form that holds a picture."""
 
 
@@ -32,19 +32,19 @@ class UploadRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
-        answer = super().get_route_handler()
+        handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await answer(_UploadRequest(request.scope, request.receive))
+            return await handler(_UploadRequest(request.scope, request.receive))
 
         return handle
 
 
-class _Parser(MultiPartParser):
+class _FormParser(MultiPartParser):
     def on_headers_finished(self) -> None:
         part = self._current_part
         _, options = parse_options_header(part.content_disposition)
-        if options.get(b"name") == PICTURE and b"filename" not in options:
+        if options.get(b"name") == PICTURE_FIELD and b"filename" not in options:
             # Without one the parser takes a part for text of at most 1 MB.
             part.content_disposition = (part.content_disposition or b"") + b'; filename="picture"'
         super().on_headers_finished()
@@ -52,10 +52,10 @@ class _Parser(MultiPartParser):
 
 class _UploadRequest(Request):
     async def form(self, **limits: Any) -> FormData:  # type: ignore[override]
-        kind, _ = parse_options_header(self.headers.get("content-type"))
-        if kind != b"multipart/form-data":
+        content_type, _ = parse_options_header(self.headers.get("content-type"))
+        if content_type != b"multipart/form-data":
             return await super().form(**limits)
         try:
-            return await _Parser(self.headers, self.stream(), **limits).parse()
+            return await _FormParser(self.headers, self.stream(), **limits).parse()
         except MultiPartException as error:
             raise HTTPException(400, f"The form cannot be read: {error.message}") from error

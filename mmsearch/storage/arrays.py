@@ -22,24 +22,24 @@ import xxhash
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.records import FileStamp
-from mmsearch.storage.atomic import REPAIR, Publication, map_file, publishing
+from mmsearch.core.records import FileRef
+from mmsearch.storage.atomic import REPAIR_HINT, AtomicFile, atomic_file, map_file
 
-BLOCK = 65_536
-ALIGNMENT = 64
-_END = struct.Struct("<8sQQ")
+BLOCK_BYTES = 65_536
+ALIGNMENT_BYTES = 64
+_FOOTER = struct.Struct("<8sQQ")
 _MAGIC = b"mmsblk01"
 
 
-class BlocksWriter:
-    """Appends arrays to a file; see `writing_blocks`."""
+class ChecksummedArraysWriter:
+    """Appends arrays to a file; see `write_checksummed_arrays`."""
 
-    def __init__(self, file: Publication) -> None:
+    def __init__(self, file: AtomicFile) -> None:
         self._file = file
         self._arrays: dict[str, dict[str, Any]] = {}
-        self._open: str | None = None
-        self._rest = bytearray()
-        self._sums: list[int] = []
+        self._current_name: str | None = None
+        self._buffer = bytearray()
+        self._checksums: list[int] = []
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
         """Add rows to an array: the one that was added to last, or a new one.
@@ -49,83 +49,83 @@ class BlocksWriter:
             rows: (n, ...), the same dtype and columns in every call.
         """
         rows = np.ascontiguousarray(rows)
-        if name != self._open:
+        if name != self._current_name:
             if name in self._arrays:
                 raise ValueError(f"the array {name!r} has ended")
-            self._write(bytes(-self._file.size % ALIGNMENT))
+            self._write(bytes(-self._file.size % ALIGNMENT_BYTES))
             self._arrays[name] = {
                 "dtype": rows.dtype.str,
                 "shape": [0, *rows.shape[1:]],
                 "offset": self._file.size,
             }
-            self._open = name
+            self._current_name = name
         self._arrays[name]["shape"][0] += len(rows)
         self._write(rows.data.cast("B") if rows.size else b"")
 
     def read(self, name: str) -> NDArray[Any]:
         """What was appended to an array so far, mapped from the file."""
         self._file.flush()
-        return _view(np.memmap(self._file.path, np.uint8, "r"), self._arrays[name])
+        return _array_view(np.memmap(self._file.path, np.uint8, "r"), self._arrays[name])
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
+    def finish(self, metadata: Mapping[str, Any]) -> None:
         """Write the checksums and the description.
 
         Args:
-            facts: Plain values that belong to the arrays.
+            metadata: Plain values that belong to the arrays.
         """
-        if self._rest:
-            self._sums.append(xxhash.xxh3_64_intdigest(self._rest))
-        sums = np.array(self._sums, dtype="<u8").tobytes()
-        place = self._file.size
-        described = json.dumps({"arrays": self._arrays, "facts": dict(facts)}).encode()
-        self._file.write(sums)
-        self._file.write(described)
-        whole = xxhash.xxh3_64_intdigest(sums + described)
-        self._file.write(_END.pack(_MAGIC, place, whole))
+        if self._buffer:
+            self._checksums.append(xxhash.xxh3_64_intdigest(self._buffer))
+        checksums = np.array(self._checksums, dtype="<u8").tobytes()
+        arrays_end = self._file.size
+        description = json.dumps({"arrays": self._arrays, "facts": dict(metadata)}).encode()
+        self._file.write(checksums)
+        self._file.write(description)
+        footer_checksum = xxhash.xxh3_64_intdigest(checksums + description)
+        self._file.write(_FOOTER.pack(_MAGIC, arrays_end, footer_checksum))
 
     def _write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
-        self._rest += data
-        whole = len(self._rest) - len(self._rest) % BLOCK
-        for start in range(0, whole, BLOCK):
-            block = memoryview(self._rest)[start : start + BLOCK]
-            self._sums.append(xxhash.xxh3_64_intdigest(block))
+        self._buffer += data
+        complete_bytes = len(self._buffer) - len(self._buffer) % BLOCK_BYTES
+        for start in range(0, complete_bytes, BLOCK_BYTES):
+            block = memoryview(self._buffer)[start : start + BLOCK_BYTES]
+            self._checksums.append(xxhash.xxh3_64_intdigest(block))
             block.release()
-        del self._rest[:whole]
+        del self._buffer[:complete_bytes]
 
 
 @contextmanager
-def writing_blocks(path: Path) -> Iterator[tuple[BlocksWriter, Publication]]:
-    """A new file of arrays; `BlocksWriter.finish` must be called before the end."""
-    with publishing(path) as file:
-        yield BlocksWriter(file), file
+def write_checksummed_arrays(path: Path) -> Iterator[tuple[ChecksummedArraysWriter, AtomicFile]]:
+    """A new file of arrays; `ChecksummedArraysWriter.finish` must be called before the end."""
+    with atomic_file(path) as file:
+        yield ChecksummedArraysWriter(file), file
 
 
-class BlocksFile:
+class ChecksummedArrays:
     """A file of arrays, mapped into memory.
 
     Args:
         path: The file.
-        stamp: What the catalog says of it: its size is compared, its sha256 is not.
+        file_ref: What the catalog says of it: its size is compared, its sha256 is not.
 
     Attributes:
-        facts: What was written beside the arrays.
+        metadata: What was written beside the arrays.
 
     Raises:
         DamagedFileError: It is missing, has another size, or cannot be such a file.
     """
 
-    def __init__(self, path: Path, stamp: FileStamp) -> None:
+    def __init__(self, path: Path, file_ref: FileRef) -> None:
         self._path = path
-        content = map_file(path, stamp.bytes)
-        place, ending = _ending(path, content)
-        count = -(-place // BLOCK)
-        described = json.loads(ending[8 * count :])
-        self.facts: dict[str, Any] = described["facts"]
-        self._arrays: dict[str, dict[str, Any]] = described["arrays"]
-        self._content = content[:place]
-        self._sums = np.frombuffer(ending, "<u8", count)
-        self._checked = np.zeros(count, dtype=bool)
+        content = map_file(path, file_ref.bytes)
+        arrays_end, footer = _read_footer(path, content)
+        num_blocks = -(-arrays_end // BLOCK_BYTES)
+        description = json.loads(footer[8 * num_blocks :])
+        self.metadata: dict[str, Any] = description["facts"]
+        self._arrays: dict[str, dict[str, Any]] = description["arrays"]
+        self._content = content[:arrays_end]
+        self._checksums = np.frombuffer(footer, "<u8", num_blocks)
+        self._is_verified = np.zeros(num_blocks, dtype=bool)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an array of that name."""
@@ -137,22 +137,22 @@ class BlocksFile:
         Raises:
             DamagedFileError: A block does not match its checksum, or there is no such array.
         """
-        values = self.unchecked(name)
-        begin = self._arrays[name]["offset"]
-        self._check(np.arange(begin // BLOCK, -(-(begin + values.nbytes) // BLOCK)))
+        values = self.array_unverified(name)
+        start = self._arrays[name]["offset"]
+        self._verify(np.arange(start // BLOCK_BYTES, -(-(start + values.nbytes) // BLOCK_BYTES)))
         return values
 
-    def unchecked(self, name: str) -> NDArray[Any]:
-        """An array as it is; what is read of it must be checked by `check_rows` first.
+    def array_unverified(self, name: str) -> NDArray[Any]:
+        """An array as it is; what is read of it must be checked by `verify_rows` first.
 
         Raises:
             DamagedFileError: There is no such array.
         """
         if name not in self._arrays:
-            raise DamagedFileError(f"{self._path} holds no {name!r}.", REPAIR)
-        return _view(self._content, self._arrays[name])
+            raise DamagedFileError(f"{self._path} holds no {name!r}.", REPAIR_HINT)
+        return _array_view(self._content, self._arrays[name])
 
-    def check_rows(self, name: str, rows: NDArray[np.int64]) -> None:
+    def verify_rows(self, name: str, rows: NDArray[np.int64]) -> None:
         """Check the blocks in which some rows of an array lie, unless they were checked before.
 
         Raises:
@@ -160,37 +160,41 @@ class BlocksFile:
         """
         if not len(rows):
             return
-        width = self.unchecked(name).strides[0]
-        begins = self._arrays[name]["offset"] + rows * width
-        first, last = begins // BLOCK, (begins + width - 1) // BLOCK
-        if self._checked[first].all() and self._checked[last].all():
+        row_bytes = self.array_unverified(name).strides[0]
+        starts = self._arrays[name]["offset"] + rows * row_bytes
+        first_blocks, last_blocks = starts // BLOCK_BYTES, (starts + row_bytes - 1) // BLOCK_BYTES
+        if self._is_verified[first_blocks].all() and self._is_verified[last_blocks].all():
             return
-        for step in range(int((last - first).max()) + 1):
-            self._check(np.unique(np.minimum(first + step, last)))
+        for offset in range(int((last_blocks - first_blocks).max()) + 1):
+            self._verify(np.unique(np.minimum(first_blocks + offset, last_blocks)))
 
-    def _check(self, blocks: NDArray[np.int64]) -> None:
-        for block in blocks[~self._checked[blocks]].tolist():
-            content = self._content[block * BLOCK : (block + 1) * BLOCK]
-            if xxhash.xxh3_64_intdigest(content.data) != self._sums[block]:
-                raise DamagedFileError(f"{self._path} does not match its checksum.", REPAIR)
-            self._checked[block] = True
+    def _verify(self, blocks: NDArray[np.int64]) -> None:
+        for block in blocks[~self._is_verified[blocks]].tolist():
+            content = self._content[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+            if xxhash.xxh3_64_intdigest(content.data) != self._checksums[block]:
+                raise DamagedFileError(f"{self._path} does not match its checksum.", REPAIR_HINT)
+            self._is_verified[block] = True
 
 
-def _ending(path: Path, content: NDArray[np.uint8]) -> tuple[int, bytes]:
+def _read_footer(path: Path, content: NDArray[np.uint8]) -> tuple[int, bytes]:
     """Where the arrays end, and the checksums and the description that follow them."""
-    last = content[-_END.size :].tobytes()
-    magic, place, whole = _END.unpack(last) if len(last) == _END.size else (b"", 0, 0)
+    trailer = content[-_FOOTER.size :].tobytes()
+    magic, arrays_end, expected_checksum = (
+        _FOOTER.unpack(trailer) if len(trailer) == _FOOTER.size else (b"", 0, 0)
+    )
     if magic != _MAGIC:
-        raise DamagedFileError(f"{path} is not a file of vectors that this version reads.", REPAIR)
-    ending = content[place : -_END.size].tobytes()
-    if xxhash.xxh3_64_intdigest(ending) != whole:
-        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
-    return place, ending
+        raise DamagedFileError(
+            f"{path} is not a file of vectors that this version reads.", REPAIR_HINT
+        )
+    footer = content[arrays_end : -_FOOTER.size].tobytes()
+    if xxhash.xxh3_64_intdigest(footer) != expected_checksum:
+        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR_HINT)
+    return arrays_end, footer
 
 
-def _view(content: NDArray[np.uint8], described: Mapping[str, Any]) -> NDArray[Any]:
-    dtype, shape = np.dtype(described["dtype"]), tuple(described["shape"])
-    begin = described["offset"]
-    end = begin + math.prod(shape) * dtype.itemsize
-    values: NDArray[Any] = content[begin:end].view(dtype).reshape(shape)
+def _array_view(content: NDArray[np.uint8], description: Mapping[str, Any]) -> NDArray[Any]:
+    dtype, shape = np.dtype(description["dtype"]), tuple(description["shape"])
+    start = description["offset"]
+    end = start + math.prod(shape) * dtype.itemsize
+    values: NDArray[Any] = content[start:end].view(dtype).reshape(shape)
     return values

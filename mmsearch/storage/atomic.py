@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.files import NotRegularError, create_file, not_ours, open_regular_file
-from mmsearch.core.records import FileStamp
-from mmsearch.storage.failpoints import FaultPoint, reach
+from mmsearch.core.files import NotRegularError, create_file, foreign_file_error, open_regular_file
+from mmsearch.core.records import FileRef
+from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 TEMPORARY_SUFFIX = ".tmp"
 
-REPAIR = "The index is damaged: 'mmsearch check' says where, 'mmsearch repair' mends it."
+REPAIR_HINT = "The index is damaged: 'mmsearch check' says where, 'mmsearch repair' mends it."
 
 
-class Publication:
-    """A file that is being written: it counts when its `publishing` ends without an error.
+class AtomicFile:
+    """A file that is being written: it counts when its `atomic_file` ends without an error.
 
     Attributes:
         path: Where its bytes are until then. What was written can be read there after `flush`.
@@ -52,39 +52,39 @@ class Publication:
         """Bytes written so far."""
         return self._size
 
-    def stamp(self, path: Path) -> FileStamp:
+    def file_ref(self, path: Path) -> FileRef:
         """Name, size and sha256 of what was written, as the file ``path``."""
-        return FileStamp(f"{path.parent.name}/{path.name}", self._size, self._digest.hexdigest())
+        return FileRef(f"{path.parent.name}/{path.name}", self._size, self._digest.hexdigest())
 
 
 @contextmanager
-def publishing(path: Path) -> Iterator[Publication]:
+def atomic_file(path: Path) -> Iterator[AtomicFile]:
     """Write a file piece by piece so that it is either whole or absent, also after a power cut.
 
     Args:
         path: Its place; the parent folder's name becomes part of the stamp's name.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary_path = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
-        with create_file(temporary) as file:
-            reach(FaultPoint.FILE_OPENED)
-            yield Publication(temporary, file)
+        with create_file(temporary_path) as file:
+            hit_failpoint(FailPoint.FILE_OPENED)
+            yield AtomicFile(temporary_path, file)
             file.flush()
-            reach(FaultPoint.FILE_WRITTEN)
+            hit_failpoint(FailPoint.FILE_WRITTEN)
             os.fsync(file.fileno())
-        reach(FaultPoint.FILE_SYNCED)
-        temporary.replace(path)
-        reach(FaultPoint.FILE_RENAMED)
+        hit_failpoint(FailPoint.FILE_SYNCED)
+        temporary_path.replace(path)
+        hit_failpoint(FailPoint.FILE_RENAMED)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            temporary_path.unlink()
         raise
-    sync_folder(path.parent)
-    reach(FaultPoint.FILE_PUBLISHED)
+    fsync_folder(path.parent)
+    hit_failpoint(FailPoint.FILE_PUBLISHED)
 
 
-def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp:
-    """Write a whole file as `publishing` does.
+def atomic_write(path: Path, data: bytes | bytearray | memoryview) -> FileRef:
+    """Write a whole file as `atomic_file` does.
 
     Args:
         path: Its place.
@@ -93,15 +93,15 @@ def publish_bytes(path: Path, data: bytes | bytearray | memoryview) -> FileStamp
     Returns:
         Name, size and sha256 of what was written.
     """
-    with publishing(path) as file:
+    with atomic_file(path) as file:
         file.write(data)
-    return file.stamp(path)
+    return file.file_ref(path)
 
 
-def stamp_of(path: Path, content: bytes | memoryview) -> FileStamp:
+def make_file_ref(path: Path, content: bytes | memoryview) -> FileRef:
     """Name, size and sha256 of a file of an index that holds ``content``."""
     name = f"{path.parent.name}/{path.name}"
-    return FileStamp(name, len(content), hashlib.sha256(content).hexdigest())
+    return FileRef(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 def open_index_file(path: Path) -> BufferedReader:
@@ -114,7 +114,7 @@ def open_index_file(path: Path) -> BufferedReader:
     try:
         return open_regular_file(path, follow_links=False)
     except NotRegularError as error:
-        raise not_ours(path, error.kind) from None
+        raise foreign_file_error(path, error.kind) from None
 
 
 def file_sha256(path: Path) -> str:
@@ -127,7 +127,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make renames in a folder durable; a no-op where folders cannot be opened (Windows)."""
     if os.name == "nt":
         return
@@ -151,19 +151,19 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
     Raises:
         DamagedFileError: The file has another size, is missing, or is no regular file.
     """
-    with _of_size(path, size) as file:
+    with _open_checked_size(path, size) as file:
         if not size:
             return np.empty(0, np.uint8)
         content: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="r")
     return content
 
 
-def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
+def map_verified(path: Path, file_ref: FileRef) -> NDArray[np.uint8]:
     """Map a file of the index into memory after its size and checksum were found right.
 
     Args:
         path: The file.
-        stamp: What the catalog says of it.
+        file_ref: What the catalog says of it.
 
     Returns:
         uint8 (bytes,), read-only, backed by the file.
@@ -171,52 +171,54 @@ def read_verified(path: Path, stamp: FileStamp) -> NDArray[np.uint8]:
     Raises:
         DamagedFileError: The file has another size or checksum, or is missing.
     """
-    content = map_file(path, stamp.bytes)
-    if hashlib.sha256(content.data).hexdigest() != stamp.sha256:
-        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
+    content = map_file(path, file_ref.bytes)
+    if hashlib.sha256(content.data).hexdigest() != file_ref.sha256:
+        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR_HINT)
     return content
 
 
-def read_whole(path: Path, stamp: FileStamp) -> bytes:
+def read_verified_bytes(path: Path, file_ref: FileRef) -> bytes:
     """Read a file of the index into memory; its size and checksum are compared.
 
-    Unlike with `read_verified`, a disk that fails raises an error and ends no process.
+    Unlike with `map_verified`, a disk that fails raises an error and ends no process.
 
     Args:
         path: The file.
-        stamp: What the catalog says of it.
+        file_ref: What the catalog says of it.
 
     Raises:
         DamagedFileError: The file has another size or checksum, or is missing.
         OSError: It cannot be read.
     """
-    with _of_size(path, stamp.bytes) as file:
+    with _open_checked_size(path, file_ref.bytes) as file:
         content = file.read()
-    if hashlib.sha256(content).hexdigest() != stamp.sha256:
-        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
+    if hashlib.sha256(content).hexdigest() != file_ref.sha256:
+        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR_HINT)
     return content
 
 
-def verify_file(path: Path, stamp: FileStamp) -> None:
+def verify_file(path: Path, file_ref: FileRef) -> None:
     """Compare the size and the checksum of a file of the index, piece by piece.
 
     Raises:
         DamagedFileError: The file has another size or checksum, or is missing.
         OSError: It cannot be read.
     """
-    with _of_size(path, stamp.bytes) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != stamp.sha256:
-            raise DamagedFileError(f"{path} does not match its checksum.", REPAIR)
+    with _open_checked_size(path, file_ref.bytes) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != file_ref.sha256:
+            raise DamagedFileError(f"{path} does not match its checksum.", REPAIR_HINT)
 
 
 @contextmanager
-def _of_size(path: Path, size: int) -> Iterator[BufferedReader]:
+def _open_checked_size(path: Path, size: int) -> Iterator[BufferedReader]:
     try:
         file = open_index_file(path)
     except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing.", REPAIR, missing=True) from None
+        raise DamagedFileError(f"{path} is missing.", REPAIR_HINT, missing=True) from None
     with file:
-        found = os.fstat(file.fileno()).st_size
-        if found != size:
-            raise DamagedFileError(f"{path} has {found} bytes where {size} belong.", REPAIR)
+        actual_size = os.fstat(file.fileno()).st_size
+        if actual_size != size:
+            raise DamagedFileError(
+                f"{path} has {actual_size} bytes where {size} belong.", REPAIR_HINT
+            )
         yield file

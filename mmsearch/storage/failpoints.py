@@ -11,7 +11,7 @@ import signal
 from enum import StrEnum
 
 
-class FaultPoint(StrEnum):
+class FailPoint(StrEnum):
     """The steps of writing an index, in their order."""
 
     FILE_OPENED = "file_opened"
@@ -28,19 +28,19 @@ class FaultPoint(StrEnum):
     CATALOG_CLOSED = "catalog_closed"
 
 
-def _armed() -> tuple[str, int]:
+def _parse_environment() -> tuple[str, int]:
     point, _, count = os.environ.get("MMSEARCH_FAULT", "").partition(":")
     return point, int(count or 1)
 
 
-_POINT, _LEFT = _armed()
+_ARMED_POINT, _HITS_LEFT = _parse_environment()
 
 
-def reach(point: FaultPoint) -> None:
+def hit_failpoint(point: FailPoint) -> None:
     """Say that a point is reached; the process may not survive it."""
-    global _LEFT  # noqa: PLW0603 - a countdown of this process
-    if point != _POINT:
+    global _HITS_LEFT  # noqa: PLW0603 - a countdown of this process
+    if point != _ARMED_POINT:
         return
-    _LEFT -= 1
-    if not _LEFT:
+    _HITS_LEFT -= 1
+    if not _HITS_LEFT:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,13 +13,13 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_segment
 
 
-def fused_width(fusion: Fusion, dim: int) -> int:
+def fused_dim(fusion: Fusion, dim: int) -> int:
     """Columns of a fused vector."""
     return int(fusion.fuse_query(np.eye(1, dim, dtype=np.float32)).shape[1])
 
 
-def fused_blocks(
-    layout: IndexLayout, segments: Sequence[Segment], fusion: Fusion, left_out: Ids | None = None
+def iter_fused_blocks(
+    layout: IndexLayout, segments: Sequence[Segment], fusion: Fusion, excluded: Ids | None = None
 ) -> Iterator[tuple[Ids, Vectors]]:
     """The ids and the fused vectors of segments, one after another.
 
@@ -27,7 +27,7 @@ def fused_blocks(
         layout: The index.
         segments: Any.
         fusion: Makes one vector of a picture's.
-        left_out: Ids that are not wanted.
+        excluded: Ids that are not wanted.
 
     Raises:
         DamagedFileError: A file is missing, or is not what the catalog says.
@@ -35,10 +35,10 @@ def fused_blocks(
     for segment in segments:
         held = read_segment(layout, segment)
         fused = fusion.fuse(held.images, held.texts)
-        if left_out is None or not len(left_out):
+        if excluded is None or not len(excluded):
             yield held.ids, fused
         else:
-            kept = ~np.isin(held.ids, left_out)
+            kept = ~np.isin(held.ids, excluded)
             yield held.ids[kept], fused[kept]
 
 
@@ -49,7 +49,7 @@ def build_index(
     name: str,
     plugin: VectorIndexPlugin,
 ) -> VectorIndex:
-    """An exact vector index over all rows of segments, in memory; see `fused_blocks`.
+    """An exact vector index over all rows of segments, in memory; see `iter_fused_blocks`.
 
     Args:
         layout: The index.
@@ -58,5 +58,5 @@ def build_index(
         name: Of the plugin.
         plugin: Builds it.
     """
-    spec = IndexSpec(name, fused_width(fusion, segments[0].dim), "cpu")
-    return plugin.build(spec, fused_blocks(layout, segments, fusion))
+    spec = IndexSpec(name, fused_dim(fusion, segments[0].dim), "cpu")
+    return plugin.build(spec, iter_fused_blocks(layout, segments, fusion))

@@ -22,20 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmsearch.core.errors import DamagedFileError, UsageError
-from mmsearch.core.files import create_folder, kind_of, not_ours
-from mmsearch.core.records import FileStamp
-from mmsearch.storage.failpoints import FaultPoint, reach
+from mmsearch.core.files import create_folder, foreign_file_error, special_file_kind
+from mmsearch.core.records import FileRef
+from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CATALOG = "catalog.sqlite"
-_SEGMENTS, _BUILT = "segments", "ann"
-_FOLDERS = (_SEGMENTS, _BUILT, "damaged", "rebuilding")
+_SEGMENTS, _VECTOR_INDEXES = "segments", "ann"
+_FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, "damaged", "rebuilding")
 _LOCK = "lock"
 
 # Numbers have six digits or more; suffixes of vector indexes are those of plugins.
-_VECTOR_FILE = r"(?:segments/[0-9]{6,19}\.npz|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
-_STORED_NAME = re.compile(_VECTOR_FILE)
-_OWN_NAME = re.compile(_VECTOR_FILE + r"(?:\.tmp)?")
+_VECTOR_FILE_PATTERN = r"(?:segments/[0-9]{6,19}\.npz|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
+_VECTOR_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN)
+_INDEX_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN + r"(?:\.tmp)?")
 _CATALOG_FILES = tuple(
     f"catalog.{kind}"
     for kind in (
@@ -45,8 +45,8 @@ _CATALOG_FILES = tuple(
         "seal.tmp",
     )
 )
-_SHOWN_CHARACTERS = 80
-_REPAIR = "'mmsearch repair' makes the catalog again without encoding what it can reuse."
+_MAX_QUOTED_CHARS = 80
+_REPAIR_HINT = "'mmsearch repair' makes the catalog again without encoding what it can reuse."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,13 +61,13 @@ class IndexLayout:
     folder: Path
 
     @classmethod
-    def of(cls, home: Path, name: str) -> IndexLayout:
+    def for_name(cls, home: Path, name: str) -> IndexLayout:
         """The layout of an index by name.
 
         Raises:
             UsageError: The name cannot be a folder's name.
         """
-        if not _NAME.fullmatch(name):
+        if not _INDEX_NAME.fullmatch(name):
             raise UsageError(
                 f"{name!r} cannot be the name of an index.",
                 "Use letters, digits, '.', '_' and '-', beginning with a letter or a digit.",
@@ -103,23 +103,23 @@ class IndexLayout:
         """Whether there is an index here."""
         return os.path.lexists(self.catalog)
 
-    def create(self, *, shared_as_parent: bool = False) -> None:
+    def create(self, *, inherit_permissions: bool = False) -> None:
         """Create the folders of a new index; only its owner may enter them.
 
         A folder that exists keeps its permissions, and the ones within it take them over.
 
         Args:
-            shared_as_parent: Whoever may read the folder above may enter the new one, too.
+            inherit_permissions: Whoever may read the folder above may enter the new one, too.
 
         Raises:
-            DamagedFileError: See `refuse_links`.
+            DamagedFileError: See `reject_links`.
         """
-        self.refuse_links()
-        create_folder(self.folder, shared_as_parent=shared_as_parent)
-        for name in (_SEGMENTS, _BUILT):
-            create_folder(self.folder / name, shared_as_parent=True)
+        self.reject_links()
+        create_folder(self.folder, inherit_permissions=inherit_permissions)
+        for name in (_SEGMENTS, _VECTOR_INDEXES):
+            create_folder(self.folder / name, inherit_permissions=True)
 
-    def refuse_links(self) -> None:
+    def reject_links(self) -> None:
         """Refuse an index in which a link, or anything else that leads away, has a name of ours.
 
         The index's own folder may be a link. Files in segments/ and ann/ are compared when they
@@ -131,42 +131,42 @@ class IndexLayout:
         """
         try:
             with os.scandir(self.folder) as entries:
-                found = {entry.name: entry for entry in entries}
+                entries_by_name = {entry.name: entry for entry in entries}
         except (FileNotFoundError, NotADirectoryError):
             return
-        for name, entry in found.items():
+        for name, entry in entries_by_name.items():
             if name in _FOLDERS:
                 if not entry.is_dir(follow_symlinks=False):
-                    raise not_ours(self.folder / name, _kind(entry))
+                    raise foreign_file_error(self.folder / name, _entry_kind(entry))
             elif name.startswith(("catalog.", _LOCK)) and not entry.is_file(follow_symlinks=False):
-                raise not_ours(self.folder / name, _kind(entry))
+                raise foreign_file_error(self.folder / name, _entry_kind(entry))
 
-    def segment(self, number: int) -> Path:
+    def segment_path(self, number: int) -> Path:
         """The file of a segment."""
         return self.folder / "segments" / f"{number:06d}.npz"
 
-    def built(self, number: int, suffix: str) -> Path:
+    def vector_index_path(self, number: int, suffix: str) -> Path:
         """The file of a built vector index."""
         return self.folder / "ann" / f"{number:06d}.{suffix}"
 
-    def next_built_number(self) -> int:
+    def next_vector_index_number(self) -> int:
         """One more than the highest number in ann/, so that no name is used twice."""
         numbers = [
             int(path.name.partition(".")[0])
             for name, path in self.files()
-            if name.startswith(f"{_BUILT}/")
+            if name.startswith(f"{_VECTOR_INDEXES}/")
         ]
         return max(numbers, default=0) + 1
 
-    def path(self, stamp: FileStamp) -> Path:
+    def path(self, file_ref: FileRef) -> Path:
         """The file that a stamp names.
 
         Raises:
             DamagedFileError: No writer gives a file such a name.
         """
-        if not _STORED_NAME.fullmatch(stamp.name):
-            raise _foreign_name(stamp.name)
-        return self.folder / stamp.name
+        if not _VECTOR_FILE_NAME.fullmatch(file_ref.name):
+            raise _unknown_file_error(file_ref.name)
+        return self.folder / file_ref.name
 
     def files(self) -> list[tuple[str, Path]]:
         """The files of segments/ and ann/ by name, temporary ones too.
@@ -175,9 +175,9 @@ class IndexLayout:
         """
         return [
             (name, path)
-            for folder in (_SEGMENTS, _BUILT)
+            for folder in (_SEGMENTS, _VECTOR_INDEXES)
             for name, path in _regular_files(self.folder / folder)
-            if _OWN_NAME.fullmatch(name)
+            if _INDEX_FILE_NAME.fullmatch(name)
         ]
 
     def catalog_files(self) -> list[Path]:
@@ -188,18 +188,18 @@ class IndexLayout:
         paths = (self.folder / name for name in _CATALOG_FILES)
         return [path for path in paths if _is_regular(path)]
 
-    def sizes(self) -> dict[str, int]:
+    def bytes_by_part(self) -> dict[str, int]:
         """Bytes of the catalog, the segments and the built indexes, also while they are written."""
         parts = {"catalog": self.catalog_files()}
-        for part in (_SEGMENTS, _BUILT):
+        for part in (_SEGMENTS, _VECTOR_INDEXES):
             parts[part] = [path for name, path in self.files() if name.startswith(f"{part}/")]
-        return {part: sum(map(_bytes_of, files)) for part, files in parts.items()}
+        return {part: sum(map(_file_bytes, files)) for part, files in parts.items()}
 
-    def orphans(self, referenced: set[str]) -> list[tuple[str, Path]]:
+    def find_orphans(self, referenced: set[str]) -> list[tuple[str, Path]]:
         """The files of segments/ and ann/ that no row of the catalog points at, by name.
 
         Args:
-            referenced: Names as in `FileStamp.name`.
+            referenced: Names as in `FileRef.name`.
         """
         return [(name, path) for name, path in self.files() if name not in referenced]
 
@@ -207,37 +207,37 @@ class IndexLayout:
         """Delete the orphans. Only the holder of the lock may call this.
 
         Args:
-            referenced: Names as in `FileStamp.name`.
+            referenced: Names as in `FileRef.name`.
 
         Returns:
             The names that were removed.
         """
         removed = []
-        for name, path in self.orphans(referenced):
+        for name, path in self.find_orphans(referenced):
             path.unlink()
-            reach(FaultPoint.ORPHAN_REMOVED)
+            hit_failpoint(FailPoint.ORPHAN_REMOVED)
             removed.append(name)
         return removed
 
 
-def index_names(home: Path) -> list[str]:
+def list_index_names(home: Path) -> list[str]:
     """The indexes of a folder, sorted; none if there is no such folder."""
     return sorted(catalog.parent.name for catalog in home.glob(f"[!.]*/{_CATALOG}"))
 
 
-def stored_stamp(name: object, size: object, sha256: object) -> FileStamp:
+def parse_file_ref(name: object, size: object, sha256: object) -> FileRef:
     """Return what a catalog says of a file of vectors; the catalog may be anybody's.
 
     Raises:
         DamagedFileError: No writer gives a file such a name, or these are no size and no sha256.
     """
-    if not isinstance(name, str) or not _STORED_NAME.fullmatch(name):
-        raise _foreign_name(name)
+    if not isinstance(name, str) or not _VECTOR_FILE_NAME.fullmatch(name):
+        raise _unknown_file_error(name)
     if not isinstance(size, int) or size < 0:
-        raise DamagedFileError(f"The catalog says {size!r} of the size of {name}.", _REPAIR)
+        raise DamagedFileError(f"The catalog says {size!r} of the size of {name}.", _REPAIR_HINT)
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-        raise DamagedFileError(f"The catalog has no sha256 of {name}.", _REPAIR)
-    return FileStamp(name, size, sha256)
+        raise DamagedFileError(f"The catalog has no sha256 of {name}.", _REPAIR_HINT)
+    return FileRef(name, size, sha256)
 
 
 def remove_folder(path: Path) -> None:
@@ -254,16 +254,16 @@ def remove_folder(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _foreign_name(name: object) -> DamagedFileError:
-    shown = repr(name)
-    shown = shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
+def _unknown_file_error(name: object) -> DamagedFileError:
+    quoted = repr(name)
+    quoted = quoted if len(quoted) <= _MAX_QUOTED_CHARS else f"{quoted[:_MAX_QUOTED_CHARS]}..."
     return DamagedFileError(
-        f"The catalog names {shown}, which is not a file of vectors of an index.", _REPAIR
+        f"The catalog names {quoted}, which is not a file of vectors of an index.", _REPAIR_HINT
     )
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
+def _entry_kind(entry: os.DirEntry[str]) -> str:
+    kind = special_file_kind(entry.stat(follow_symlinks=False).st_mode)
     return kind or "a file"
 
 
@@ -289,7 +289,7 @@ def _is_regular(path: Path) -> bool:
     return False
 
 
-def _bytes_of(path: Path) -> int:
+def _file_bytes(path: Path) -> int:
     try:
         return path.lstat().st_size
     except FileNotFoundError:

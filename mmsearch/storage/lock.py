@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from mmsearch.core.errors import IndexLockedError, UsageError
-from mmsearch.core.files import PRIVATE_FILE, create_file, open_regular_file
+from mmsearch.core.files import PRIVATE_FILE_MODE, create_file, open_regular_file
 from mmsearch.storage.layout import IndexLayout
 
-_LONGEST_HOLDER = 10_000
+_MAX_HOLDER_BYTES = 10_000
 """Bytes that are read of what the holder of a lock says of itself."""
 
 
@@ -37,25 +37,25 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
 
     if math.isnan(wait_s):
         raise UsageError(f"The time to wait for another writer is {wait_s}.", "Give seconds.")
-    layout.refuse_links()
+    layout.reject_links()
     # Who may take the lock may stop all others: only the owner.
-    lock = filelock.FileLock(layout.lock, timeout=wait_s, mode=PRIVATE_FILE)
+    lock = filelock.FileLock(layout.lock, timeout=wait_s, mode=PRIVATE_FILE_MODE)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise IndexLockedError(
-            f"Index {layout.name!r} is being written by {_holder(layout)}.",
+            f"Index {layout.name!r} is being written by {_describe_holder(layout)}.",
             "Wait until it has finished, or stop it; queries work meanwhile.",
         ) from None
     try:
-        facts = {
+        holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         # It only serves messages: a full disk must not keep anyone from removing an index.
         with suppress(OSError), create_file(layout.lock_holder) as file:
-            file.write(json.dumps(facts).encode())
+            file.write(json.dumps(holder).encode())
         yield
     finally:
         with suppress(OSError):
@@ -63,10 +63,10 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
-def _holder(layout: IndexLayout) -> str:
+def _describe_holder(layout: IndexLayout) -> str:
     try:
         with open_regular_file(layout.lock_holder, follow_links=False) as file:
-            facts = json.loads(file.read(_LONGEST_HOLDER))
-        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+            holder = json.loads(file.read(_MAX_HOLDER_BYTES))
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

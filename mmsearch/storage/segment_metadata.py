@@ -17,65 +17,69 @@ from numpy.typing import NDArray
 from mmsearch.core.records import EncodedPicture
 from mmsearch.core.types import EncoderSpec, Picture, Text, TextSource
 
-MAX_BYTES = 1_000_000_000
+MAX_UNPACKED_BYTES = 1_000_000_000
 """Unpacked; a segment of half a million pictures has about 200 MB."""
 
 
 @dataclass(frozen=True)
-class SegmentFacts:
+class SegmentMetadata:
     """The encoder, and the pictures in the order of the rows, with the texts of their own files."""
 
     encoder: EncoderSpec
     pictures: Sequence[EncodedPicture]
 
 
-def pack(facts: SegmentFacts) -> NDArray[np.uint8]:
+def pack_metadata(metadata: SegmentMetadata) -> NDArray[np.uint8]:
     """Facts as a segment keeps them."""
     content = {
-        "encoder": asdict(facts.encoder),
-        "pictures": [_plain(item) for item in facts.pictures],
+        "encoder": asdict(metadata.encoder),
+        "pictures": [_picture_to_json(encoded) for encoded in metadata.pictures],
     }
     return np.frombuffer(zlib.compress(json.dumps(content).encode("ascii")), dtype=np.uint8)
 
 
-def unpack(packed: NDArray[np.uint8]) -> SegmentFacts:
-    """What `pack` made.
+def unpack_metadata(packed: NDArray[np.uint8]) -> SegmentMetadata:
+    """What `pack_metadata` made.
 
     Raises:
         ValueError: It is not that.
     """
     reader = zlib.decompressobj()
     try:
-        content = reader.decompress(packed.tobytes(), MAX_BYTES)
+        content = reader.decompress(packed.tobytes(), MAX_UNPACKED_BYTES)
         if not reader.eof:
             raise ValueError("its facts are cut short, or too many")
         stored = json.loads(content)
         encoder = EncoderSpec(**stored["encoder"])
-        return SegmentFacts(encoder, [_picture(item) for item in stored["pictures"]])
+        return SegmentMetadata(
+            encoder, [_picture_from_json(encoded) for encoded in stored["pictures"]]
+        )
     except (zlib.error, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"its facts cannot be read ({error})") from error
 
 
-def _plain(item: EncodedPicture) -> dict[str, Any]:
-    facts = asdict(item.picture)
-    own = [text for text in item.picture.texts if text.source == TextSource.METADATA]
-    facts["texts"] = [[text.kind, text.text, text.language] for text in own]
+def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
+    picture_fields = asdict(encoded.picture)
+    embedded_texts = [text for text in encoded.picture.texts if text.source == TextSource.METADATA]
+    picture_fields["texts"] = [[text.kind, text.text, text.language] for text in embedded_texts]
     return {
-        "id": item.id,
-        "digest": item.digest.hex(),
-        "picture": facts,
-        "texts_digest": item.texts_digest.hex(),
-        "replaces": item.replaces,
+        "id": encoded.id,
+        "digest": encoded.digest.hex(),
+        "picture": picture_fields,
+        "texts_digest": encoded.texts_digest.hex(),
+        "replaces": encoded.replaces,
     }
 
 
-def _picture(stored: dict[str, Any]) -> EncodedPicture:
-    facts = dict(stored["picture"])
-    texts = tuple(Text(k, t, language, TextSource.METADATA) for k, t, language in facts["texts"])
+def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
+    picture_fields = dict(stored["picture"])
+    texts = tuple(
+        Text(k, t, language, TextSource.METADATA) for k, t, language in picture_fields["texts"]
+    )
     return EncodedPicture(
         id=int(stored["id"]),
         digest=bytes.fromhex(stored["digest"]),
-        picture=Picture(**{**facts, "texts": texts}),
+        picture=Picture(**{**picture_fields, "texts": texts}),
         texts_digest=bytes.fromhex(stored["texts_digest"]),
         replaces=stored["replaces"],
     )

@@ -29,21 +29,21 @@ from mmsearch.core.records import Segment
 from mmsearch.core.types import Ids, TextVectors, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.storage.atomic import (
-    REPAIR,
+    REPAIR_HINT,
+    atomic_write,
+    make_file_ref,
     map_file,
+    map_verified,
     open_index_file,
-    publish_bytes,
-    read_verified,
-    read_whole,
-    stamp_of,
+    read_verified_bytes,
 )
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentFacts, pack, unpack
+from mmsearch.storage.segment_metadata import SegmentMetadata, pack_metadata, unpack_metadata
 
-HEADER_BYTES = 1024
+MAX_HEADER_BYTES = 1024
 """An array's header is shorter: it names its type and its shape."""
 
-_UNREADABLE = (
+_ARCHIVE_ERRORS = (
     LookupError,
     ArithmeticError,
     ValueError,
@@ -74,13 +74,16 @@ class SegmentVectors:
     texts: Sequence[TextVectors]
 
 
-def no_texts(dim: int) -> TextVectors:
+def empty_text_vectors(dim: int) -> TextVectors:
     """Of a picture without texts."""
     return TextVectors((), np.empty((0, dim), dtype=np.float32))
 
 
 def write_segment(
-    layout: IndexLayout, number: int, vectors: SegmentVectors, facts: SegmentFacts | None = None
+    layout: IndexLayout,
+    number: int,
+    vectors: SegmentVectors,
+    metadata: SegmentMetadata | None = None,
 ) -> Segment:
     """Write vectors durably; they count once the catalog names the segment.
 
@@ -88,24 +91,26 @@ def write_segment(
         layout: The index.
         number: Of the segment, never used before.
         vectors: At least one picture's.
-        facts: Of the same pictures.
+        metadata: Of the same pictures.
 
     Returns:
         The segment, with its checksum.
     """
     arrays: dict[str, Any] = {"ids": vectors.ids, "image": vectors.images.astype(np.float16)}
-    counts = [len(own.kinds) for own in vectors.texts]
+    counts = [len(text_vectors.kinds) for text_vectors in vectors.texts]
     if any(counts):
-        kinds = [kind.encode() for own in vectors.texts for kind in own.kinds]
-        arrays["text"] = np.concatenate([own.vectors for own in vectors.texts]).astype(np.float16)
+        kinds = [kind.encode() for text_vectors in vectors.texts for kind in text_vectors.kinds]
+        arrays["text"] = np.concatenate(
+            [text_vectors.vectors for text_vectors in vectors.texts]
+        ).astype(np.float16)
         arrays["text_rows"] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         arrays["text_kinds"] = np.array(kinds)
-    if facts is not None:
-        arrays["facts"] = pack(facts)
+    if metadata is not None:
+        arrays["facts"] = pack_metadata(metadata)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    stamp = publish_bytes(layout.segment(number), buffer.getbuffer())
-    return Segment(number, stamp, len(vectors.ids), vectors.images.shape[1])
+    file_ref = atomic_write(layout.segment_path(number), buffer.getbuffer())
+    return Segment(number, file_ref, len(vectors.ids), vectors.images.shape[1])
 
 
 def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
@@ -114,14 +119,14 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
     Raises:
         DamagedFileError: The file is missing, or is not what the catalog says.
     """
-    path = layout.path(segment.stamp)
-    content = read_whole(path, segment.stamp)
-    with _arrays(path, content) as arrays:
-        return _vectors(arrays)
+    path = layout.path(segment.file_ref)
+    content = read_verified_bytes(path, segment.file_ref)
+    with _open_arrays(path, content) as arrays:
+        return _load_vectors(arrays)
 
 
-def read_images(
-    layout: IndexLayout, segment: Segment, ids: Sequence[int], *, verified: bool
+def read_image_vectors(
+    layout: IndexLayout, segment: Segment, ids: Sequence[int], *, is_verified: bool
 ) -> Vectors:
     """The image vectors of some pictures of a segment; those of others are not read.
 
@@ -129,7 +134,7 @@ def read_images(
         layout: The index.
         segment: That holds them.
         ids: Of the pictures.
-        verified: The file was compared with its checksum before.
+        is_verified: The file was compared with its checksum before.
 
     Returns:
         float32 (n, dim), in the order of ``ids``.
@@ -137,31 +142,33 @@ def read_images(
     Raises:
         DamagedFileError: The file is missing, is not what the catalog says, or holds no such id.
     """
-    path, stamp = layout.path(segment.stamp), segment.stamp
-    content = map_file(path, stamp.bytes) if verified else read_verified(path, stamp)
-    with _arrays(path) as arrays:
-        rows = _rows_in_place(content, arrays.zip.getinfo("image.npy"))
-        held = arrays["ids"]
-        if not np.isin(ids, held).all():
+    path, file_ref = layout.path(segment.file_ref), segment.file_ref
+    content = map_file(path, file_ref.bytes) if is_verified else map_verified(path, file_ref)
+    with _open_arrays(path) as arrays:
+        rows = _map_rows(content, arrays.zip.getinfo("image.npy"))
+        segment_ids = arrays["ids"]
+        if not np.isin(ids, segment_ids).all():
             raise ValueError("a picture that belongs to it is not in it")
-        return as_unit_vectors(rows[[int(np.argmax(held == image_id)) for image_id in ids]])
+        return as_unit_vectors(rows[[int(np.argmax(segment_ids == image_id)) for image_id in ids]])
 
 
-def read_with_facts(
+def read_segment_with_metadata(
     layout: IndexLayout, segment: Segment
-) -> tuple[SegmentVectors, SegmentFacts | None]:
+) -> tuple[SegmentVectors, SegmentMetadata | None]:
     """A segment, and what it says of its rows: None for one that an older version wrote.
 
     Raises:
         DamagedFileError: The file is missing, or is not what the catalog says.
     """
-    path = layout.path(segment.stamp)
-    content = read_whole(path, segment.stamp)
-    with _arrays(path, content) as arrays:
-        return _vectors(arrays), unpack(arrays["facts"]) if "facts" in arrays else None
+    path = layout.path(segment.file_ref)
+    content = read_verified_bytes(path, segment.file_ref)
+    with _open_arrays(path, content) as arrays:
+        return _load_vectors(arrays), unpack_metadata(
+            arrays["facts"]
+        ) if "facts" in arrays else None
 
 
-def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
+def recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
     """A segment of which no catalog says anything; its own checksums (CRC-32) are checked.
 
     Raises:
@@ -169,17 +176,17 @@ def recognise_segment(path: Path) -> tuple[Segment, SegmentFacts]:
     """
     with open_index_file(path) as file:
         content = file.read()
-    _refuse_damaged_archive(path, content)
-    with _arrays(path, content) as arrays:
-        vectors = _vectors(arrays)
-        facts = unpack(arrays["facts"])
-        if [item.id for item in facts.pictures] != vectors.ids.tolist():
+    _verify_archive(path, content)
+    with _open_arrays(path, content) as arrays:
+        vectors = _load_vectors(arrays)
+        metadata = unpack_metadata(arrays["facts"])
+        if [item.id for item in metadata.pictures] != vectors.ids.tolist():
             raise ValueError("its facts are of other rows")
     rows, dim = vectors.images.shape
-    return Segment(int(path.stem), stamp_of(path, content), rows, dim), facts
+    return Segment(int(path.stem), make_file_ref(path, content), rows, dim), metadata
 
 
-def _refuse_damaged_archive(path: Path, content: bytes) -> None:
+def _verify_archive(path: Path, content: bytes) -> None:
     """Compare the CRC-32 of every array before a damaged header can ask for all of the memory.
 
     Raises:
@@ -188,14 +195,14 @@ def _refuse_damaged_archive(path: Path, content: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             damaged = archive.testzip()
-    except _UNREADABLE as error:
-        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
+    except _ARCHIVE_ERRORS as error:
+        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR_HINT) from error
     if damaged is not None:
-        raise DamagedFileError(f"{path} is damaged: {damaged} does not match its CRC.", REPAIR)
+        raise DamagedFileError(f"{path} is damaged: {damaged} does not match its CRC.", REPAIR_HINT)
 
 
 @contextmanager
-def _arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
+def _open_arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
     """The arrays of a file, each read when it is asked for; or of its content."""
     try:
         with (
@@ -203,32 +210,32 @@ def _arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
             np.load(source, allow_pickle=False) as arrays,
         ):
             yield arrays
-    except _UNREADABLE as error:
-        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR) from error
+    except _ARCHIVE_ERRORS as error:
+        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR_HINT) from error
 
 
-def _rows_in_place(content: NDArray[np.uint8], member: zipfile.ZipInfo) -> NDArray[np.float16]:
+def _map_rows(content: NDArray[np.uint8], member: zipfile.ZipInfo) -> NDArray[np.float16]:
     """The float16 (n, dim) of a member that is not compressed, where they lie in the file."""
     # The 30 bytes of a local header end with the lengths of two fields (APPNOTE.TXT, 4.3.7).
-    begins = member.header_offset + 30
-    begins += int(content[begins - 4 : begins].view("<u2").sum())
-    header = io.BytesIO(content[begins : begins + HEADER_BYTES].tobytes())
+    start = member.header_offset + 30
+    start += int(content[start - 4 : start].view("<u2").sum())
+    header = io.BytesIO(content[start : start + MAX_HEADER_BYTES].tobytes())
     if member.compress_type != zipfile.ZIP_STORED or npy.read_magic(header) != (1, 0):
         raise ValueError("its vectors are not stored as they should be")
     shape, _, dtype = npy.read_array_header_1_0(header)
-    begins += header.tell()
-    content = content[begins : begins + math.prod(shape) * dtype.itemsize]
+    start += header.tell()
+    content = content[start : start + math.prod(shape) * dtype.itemsize]
     rows: NDArray[np.float16] = content.view(dtype).reshape(shape)
     return rows
 
 
-def _vectors(arrays: Any) -> SegmentVectors:
+def _load_vectors(arrays: Any) -> SegmentVectors:
     ids = arrays["ids"].astype(np.int64)
     images = as_unit_vectors(arrays["image"])
     if len(ids) != len(images):
         raise ValueError(f"it has {len(ids)} ids for {len(images)} vectors")
     if "text" not in arrays:
-        return SegmentVectors(ids, images, [no_texts(images.shape[1])] * len(ids))
+        return SegmentVectors(ids, images, [empty_text_vectors(images.shape[1])] * len(ids))
     vectors = as_unit_vectors(arrays["text"])
     kinds = [kind.decode() for kind in arrays["text_kinds"].tolist()]
     ends = np.searchsorted(arrays["text_rows"], np.arange(len(ids) + 1))

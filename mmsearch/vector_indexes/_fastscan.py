@@ -1,6 +1,6 @@
 """Rows as a few dozen bytes each, scanned by FAISS's fast scan for candidates.
 
-Each dimension that a `QueryMap` keeps becomes 4 bits (product quantisation with one dimension a
+Each dimension that a `QueryAwareProjection` keeps becomes 4 bits (product quantisation with one dimension a
 code), and FAISS scores 32 rows at once from tables in registers; see
 https://github.com/facebookresearch/faiss/wiki/Fast-accumulation-of-PQ-and-AQ-codes-(FastScan).
 Many rows are kept in inverted lists, of which a search visits some.
@@ -17,55 +17,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.types import Vectors
-from mmsearch.storage.arrays import BlocksFile, BlocksWriter
-from mmsearch.vector_indexes._projection import QueryMap
-from mmsearch.vector_indexes._threads import at_most, worth
+from mmsearch.storage.arrays import ChecksummedArrays, ChecksummedArraysWriter
+from mmsearch.vector_indexes._projection import QueryAwareProjection
+from mmsearch.vector_indexes._threads import limit_omp_threads, useful_threads
 
-LISTS_FROM = 4_000_000
+MIN_ROWS_FOR_LISTS = 4_000_000
 """Rows from which on inverted lists pay. Texts need a third of the lists to be visited, and short
 lists cost more to begin than to scan: a million rows are scanned faster without any."""
 
-MOST_LISTS = 8192
+MAX_LISTS = 8192
 """K-means with more takes longer than all the rest."""
 
-POINTS_A_LIST = 40
+TRAINING_ROWS_PER_LIST = 40
 """Rows that k-means sees for each list; FAISS asks for 39 at least."""
 
-TRAINING_ROWS = 65_536
+MIN_TRAINING_ROWS = 65_536
 """Rows that the codes are learned from."""
 
-ROWS_AT_ONCE = 65_536
+ROWS_PER_BLOCK = 65_536
 
 
-def lists_for(count: int) -> int:
+def choose_num_lists(count: int) -> int:
     """How many inverted lists so many rows have: 0, or about their root, in powers of two."""
-    if count < LISTS_FROM:
+    if count < MIN_ROWS_FOR_LISTS:
         return 0
-    return int(min(2 ** round(np.log2(np.sqrt(count))), MOST_LISTS))
+    return int(min(2 ** round(np.log2(np.sqrt(count))), MAX_LISTS))
 
 
-def code_bytes(count: int, dims: int) -> int:
+def estimate_code_bytes(count: int, dims: int) -> int:
     """Memory of the codes of so many rows."""
-    return count * (dims // 2 + (8 if lists_for(count) else 0))
+    return count * (dims // 2 + (8 if choose_num_lists(count) else 0))
 
 
 @dataclass(frozen=True)
-class Codes:
+class FastScanCodes:
     """A compressed copy of rows, which are named by their places.
 
     Attributes:
-        map: To the dimensions that are kept.
-        lists: Inverted lists; 0: none.
+        projection: To the dimensions that are kept.
+        num_lists: Inverted lists; 0: none.
         index: FAISS's own.
-        content: Bytes that it may read instead of a copy, kept alive with it.
+        backing_buffer: Bytes that it may read instead of a copy, kept alive with it.
     """
 
-    map: QueryMap
-    lists: int
+    projection: QueryAwareProjection
+    num_lists: int
     index: Any
-    content: NDArray[np.uint8] | None = None
+    backing_buffer: NDArray[np.uint8] | None = None
 
-    def candidates(
+    def find_candidates(
         self, queries: Vectors, count: int, nprobe: int | None = None
     ) -> NDArray[np.int64]:
         """Places of the rows that seem best.
@@ -78,67 +78,74 @@ class Codes:
         Returns:
             int64 (q, count), best first, padded with -1.
         """
-        parameters, share = None, 1.0
-        if self.lists:
-            nprobe = nprobe or self.lists
-            parameters, share = faiss.SearchParametersIVF(nprobe=nprobe), nprobe / self.lists
-        found: NDArray[np.int64]
-        mapped = self.map.of_queries(queries)
-        nbytes = int(self.index.ntotal * self.map.dims / 2 * share)
-        with at_most(worth(len(queries), nbytes)):
-            _, found = self.index.search(mapped, count, params=parameters)
-        return found
+        parameters, probed_fraction = None, 1.0
+        if self.num_lists:
+            nprobe = nprobe or self.num_lists
+            parameters, probed_fraction = (
+                faiss.SearchParametersIVF(nprobe=nprobe),
+                nprobe / self.num_lists,
+            )
+        positions: NDArray[np.int64]
+        projected = self.projection.project_queries(queries)
+        nbytes = int(self.index.ntotal * self.projection.dims / 2 * probed_fraction)
+        with limit_omp_threads(useful_threads(len(queries), nbytes)):
+            _, positions = self.index.search(projected, count, params=parameters)
+        return positions
 
-    def append_to(self, arrays: BlocksWriter) -> None:
+    def write_to(self, arrays: ChecksummedArraysWriter) -> None:
         """Write it."""
-        arrays.append("map_queries", self.map.queries)
-        arrays.append("map_rows", self.map.rows)
-        arrays.append("map_mean", self.map.mean)
+        arrays.append("map_queries", self.projection.query_matrix)
+        arrays.append("map_rows", self.projection.row_matrix)
+        arrays.append("map_mean", self.projection.mean)
         arrays.append("codes", faiss.serialize_index(self.index))
 
     @classmethod
-    def read(cls, file: BlocksFile, facts: Mapping[str, Any]) -> Codes:
-        """What `append_to` wrote.
+    def read(cls, file: ChecksummedArrays, stats: Mapping[str, Any]) -> FastScanCodes:
+        """What `write_to` wrote.
 
         Raises:
             DamagedFileError: A checksum is wrong.
         """
-        maps = QueryMap(*(file.array(f"map_{part}") for part in ("queries", "rows", "mean")))
-        content = file.array("codes")
+        projection = QueryAwareProjection(
+            *(file.array(f"map_{part}") for part in ("queries", "rows", "mean"))
+        )
+        backing_buffer = file.array("codes")
         # Six times as fast as deserialize_index, which copies twice before it reads.
-        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(content), content.size)
-        return cls(maps, facts["lists"], faiss.read_index(reader), content)
+        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(backing_buffer), backing_buffer.size)
+        return cls(projection, stats["lists"], faiss.read_index(reader), backing_buffer)
 
 
-def encode(
-    rows: NDArray[np.float16], query_map: QueryMap, go_on: Callable[[], None] = lambda: None
-) -> Codes:
+def encode_rows(
+    rows: NDArray[np.float16],
+    projection: QueryAwareProjection,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> FastScanCodes:
     """The codes of all rows.
 
     Args:
         rows: (n, dim); only some are in memory at a time.
-        query_map: To a multiple of 16 dimensions.
-        go_on: See `Training.go_on`.
+        projection: To a multiple of 16 dimensions.
+        check_cancelled: See `TrainingData.check_cancelled`.
     """
-    dims, lists = query_map.dims, lists_for(len(rows))
-    wanted = max(TRAINING_ROWS, lists * POINTS_A_LIST)
-    sample = query_map.of_rows(rows[spread(len(rows), wanted)])
-    kind = f"PQ{dims}x4fs"
-    if lists:
-        kind = f"IVF{lists},{kind}"
-    index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
+    dims, num_lists = projection.dims, choose_num_lists(len(rows))
+    num_training_rows = max(MIN_TRAINING_ROWS, num_lists * TRAINING_ROWS_PER_LIST)
+    sample = projection.project_rows(rows[evenly_spaced_positions(len(rows), num_training_rows)])
+    factory_key = f"PQ{dims}x4fs"
+    if num_lists:
+        factory_key = f"IVF{num_lists},{factory_key}"
+    index = faiss.index_factory(dims, factory_key, faiss.METRIC_INNER_PRODUCT)
     index.train(sample)
-    for part in _parts(rows):
-        go_on()
-        index.add(query_map.of_rows(part))
-    return Codes(query_map, lists, index)
+    for block in _iter_blocks(rows):
+        check_cancelled()
+        index.add(projection.project_rows(block))
+    return FastScanCodes(projection, num_lists, index)
 
 
-def spread(count: int, wanted: int) -> NDArray[np.int64]:
+def evenly_spaced_positions(count: int, size: int) -> NDArray[np.int64]:
     """Places of so many rows of all, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(wanted, count)).astype(np.int64))
+    return np.unique(np.linspace(0, count - 1, min(size, count)).astype(np.int64))
 
 
-def _parts(rows: NDArray[np.float16]) -> Iterator[NDArray[np.float16]]:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield rows[start : start + ROWS_AT_ONCE]
+def _iter_blocks(rows: NDArray[np.float16]) -> Iterator[NDArray[np.float16]]:
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        yield rows[start : start + ROWS_PER_BLOCK]

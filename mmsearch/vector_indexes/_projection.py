@@ -20,47 +20,49 @@ from numpy.typing import NDArray
 from mmsearch.core.types import Vectors
 from mmsearch.core.vectors import as_float32
 
-IMAGE_SHARE = 0.1
+IMAGE_MOMENT_WEIGHT = 0.1
 """How much of the queries' second moment is that of images: pictures are asked for, too."""
 
-FLOOR = 0.02
+EIGENVALUE_FLOOR = 0.02
 """Of the mean eigenvalue, added to all: what no training query asked for may still be asked for."""
 
 
 @dataclass(frozen=True)
-class QueryMap:
+class QueryAwareProjection:
     """Maps for queries and for rows.
 
     Attributes:
-        queries: float32 (dim, m).
-        rows: float32 (dim, m).
+        query_matrix: float32 (dim, m).
+        row_matrix: float32 (dim, m).
         mean: float32 (dim,), taken from rows first.
     """
 
-    queries: NDArray[np.float32]
-    rows: NDArray[np.float32]
+    query_matrix: NDArray[np.float32]
+    row_matrix: NDArray[np.float32]
     mean: NDArray[np.float32]
 
     @property
     def dims(self) -> int:
         """Columns after the map."""
-        return int(self.rows.shape[1])
+        return int(self.row_matrix.shape[1])
 
-    def of_queries(self, queries: Vectors) -> NDArray[np.float32]:
+    def project_queries(self, queries: Vectors) -> NDArray[np.float32]:
         """(q, dim) -> float32 (q, m)."""
-        return np.ascontiguousarray(queries @ self.queries)
+        return np.ascontiguousarray(queries @ self.query_matrix)
 
-    def of_rows(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    def project_rows(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """(n, dim) -> float32 (n, m)."""
-        return np.ascontiguousarray((as_float32(rows) - self.mean) @ self.rows)
+        return np.ascontiguousarray((as_float32(rows) - self.mean) @ self.row_matrix)
 
-    def first(self, dims: int) -> QueryMap:
+    def truncate(self, dims: int) -> QueryAwareProjection:
         """The best map to fewer dimensions: they stand in the order of what they tell."""
-        return QueryMap(self.queries[:, :dims], self.rows[:, :dims], self.mean)
+        return QueryAwareProjection(
+            self.query_matrix[:, :dims], self.row_matrix[:, :dims], self.mean
+        )
 
 
-def learn_map(queries: Vectors, sample: NDArray[np.float32]) -> QueryMap:
-    """The map that keeps all dimensions, most telling first; see `QueryMap.first`.
+def fit_projection(queries: Vectors, sample: NDArray[np.float32]) -> QueryAwareProjection:
+    """The map that keeps all dimensions, most telling first; see `QueryAwareProjection.truncate`.
 
     Args:
         queries: (q, dim), such as will be asked.
@@ -68,17 +70,19 @@ def learn_map(queries: Vectors, sample: NDArray[np.float32]) -> QueryMap:
     """
     mean = sample.mean(axis=0, dtype=np.float64)
     centred = sample - mean.astype(np.float32)
-    spread = (centred.T @ centred).astype(np.float64) / len(sample)
-    asked = (queries.T @ queries).astype(np.float64) / max(len(queries), 1)
-    moment = (1 - IMAGE_SHARE) * asked + IMAGE_SHARE * (spread + np.outer(mean, mean))
-    values, vectors = np.linalg.eigh(moment)
-    values = values + FLOOR * values.mean()
+    covariance = (centred.T @ centred).astype(np.float64) / len(sample)
+    query_moment = (queries.T @ queries).astype(np.float64) / max(len(queries), 1)
+    second_moment = (1 - IMAGE_MOMENT_WEIGHT) * query_moment + IMAGE_MOMENT_WEIGHT * (
+        covariance + np.outer(mean, mean)
+    )
+    values, vectors = np.linalg.eigh(second_moment)
+    values = values + EIGENVALUE_FLOOR * values.mean()
     root = (vectors * np.sqrt(values)) @ vectors.T
-    inverse = (vectors / np.sqrt(values)) @ vectors.T
-    told, basis = np.linalg.eigh(root @ spread @ root)
-    basis = basis[:, np.argsort(-told)]
-    return QueryMap(
-        (inverse @ basis).astype(np.float32),
+    inverse_root = (vectors / np.sqrt(values)) @ vectors.T
+    strengths, basis = np.linalg.eigh(root @ covariance @ root)
+    basis = basis[:, np.argsort(-strengths)]
+    return QueryAwareProjection(
+        (inverse_root @ basis).astype(np.float32),
         (root @ basis).astype(np.float32),
         mean.astype(np.float32),
     )

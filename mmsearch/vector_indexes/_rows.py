@@ -14,26 +14,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.ordering import PRODUCT_ERROR, best, exhaustive, positions_of, row_scores, stack
+from mmsearch.core.ordering import (
+    MATMUL_ERROR,
+    exact_top_k,
+    find_positions,
+    row_scores,
+    stack,
+    top_k,
+)
 from mmsearch.core.types import Ids, Ranking, Vectors
 from mmsearch.core.vectors import as_float32
-from mmsearch.vector_indexes._scan import Found, Scan, over
-from mmsearch.vector_indexes._threads import at_most
+from mmsearch.vector_indexes._scan import ParallelScan, ScoredPositions, fp16_view
+from mmsearch.vector_indexes._threads import limit_omp_threads
 
-Places = NDArray[np.int64]
+RowPositions = NDArray[np.int64]
 """int64 (n,): positions of rows, in the order in which they are stored."""
 
-Propose = Callable[[Places, int], Found]
+CandidateFn = Callable[[RowPositions, int], ScoredPositions]
 """Numbers of queries and a count -> float32 (q, count) scores and int64 (q, count) places of the
 best rows, padded with -1."""
 
-SUBSET_SHARE = 0.03
+MAX_GATHER_FRACTION = 0.03
 """Below this share of allowed rows, gathering them beats a scan that skips the others."""
 
-SPARE = 32
+OVERFETCH = 32
 """Neighbours fetched beyond k, so that those whose scores differ by rounding can be settled."""
 
-QUERIES = 1000
+MAX_QUERIES_PER_BATCH = 1000
 """Queries that are looked for at once: what is found for them must fit into memory. No power of
 two: columns of products would share few lines of the cache, and take long to be turned."""
 
@@ -56,70 +63,74 @@ class StoredRows:
         self,
         ids: Ids,
         rows: NDArray[np.float16],
-        check: Callable[[Places | None], None] = lambda places: None,
+        check: Callable[[RowPositions | None], None] = lambda positions: None,
     ) -> None:
         self.rows = rows
         self.check = check
         self.row_ids = ids
-        self._order: Places | None = None
+        self._order: RowPositions | None = None
         self.ids = ids
         if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
             self._order = np.argsort(ids, kind="stable")
             self.ids = ids[self._order]
-        self._scan = Scan(rows)
+        self._scan = ParallelScan(rows)
 
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.ids)
 
-    def places_of(self, allowed: Ids | None) -> Places | None:
+    def find_positions(self, allowed: Ids | None) -> RowPositions | None:
         """Where the allowed rows lie; None if all are allowed."""
         if allowed is None:
             return None
-        found = positions_of(self.ids, allowed)
-        if len(found) == len(self.ids):
+        matches = find_positions(self.ids, allowed)
+        if len(matches) == len(self.ids):
             return None
-        return found if self._order is None else np.sort(self._order[found])
+        return matches if self._order is None else np.sort(self._order[matches])
 
     def vectors(self, ids: Ids) -> Vectors:
         """float32 (n, dim): the rows of ids, each of which it holds, in their order."""
-        places = np.searchsorted(self.ids, ids)
+        positions = np.searchsorted(self.ids, ids)
         if self._order is not None:
-            places = self._order[places]
-        self.check(places)
-        return as_float32(self.rows[places])
+            positions = self._order[positions]
+        self.check(positions)
+        return as_float32(self.rows[positions])
 
-    def search(self, queries: Vectors, k: int, places: Places | None) -> Ranking:
+    def search(self, queries: Vectors, k: int, positions: RowPositions | None) -> Ranking:
         """The k best rows for each query, exactly; all rows must have been checked.
 
         Args:
             queries: (q, dim).
             k: Length of the answer.
-            places: Only these rows; None: all.
+            positions: Only these rows; None: all.
         """
-        if places is not None and len(places) < SUBSET_SHARE * len(self):
-            return self.among(queries, k, places)
-        propose = in_blocks(partial(self._scan.best, allowed=places), queries, QUERIES)
-        return self.settled(queries, k, propose, len(self) if places is None else len(places))
+        if positions is not None and len(positions) < MAX_GATHER_FRACTION * len(self):
+            return self.search_subset(queries, k, positions)
+        propose = batched_search(
+            partial(self._scan.top_k, allowed=positions), queries, MAX_QUERIES_PER_BATCH
+        )
+        return self.top_k_from_candidates(
+            queries, k, propose, len(self) if positions is None else len(positions)
+        )
 
-    def among(self, queries: Vectors, k: int, places: Places) -> Ranking:
+    def search_subset(self, queries: Vectors, k: int, positions: RowPositions) -> Ranking:
         """The k best of a few rows for each query, exactly."""
-        self.check(places)
-        scan = Scan(self.rows[places])
+        self.check(positions)
+        scan = ParallelScan(self.rows[positions])
 
-        def propose(which: Places, count: int) -> Found:
-            scores, found = scan.best(queries[which], count)
-            return scores, places[found]
+        def propose(query_numbers: RowPositions, count: int) -> ScoredPositions:
+            scores, subset_positions = scan.top_k(queries[query_numbers], count)
+            return scores, positions[subset_positions]
 
-        return self.settled(queries, k, propose, len(places))
+        return self.top_k_from_candidates(queries, k, propose, len(positions))
 
-    def settled(
+    def top_k_from_candidates(
         self,
         queries: Vectors,
         k: int,
-        propose: Propose,
-        available: int,
-        limit: int | None = None,
+        propose: CandidateFn,
+        num_available: int,
+        max_fetch: int | None = None,
     ) -> Ranking:
         """The k best of what is proposed, in the one order that `core.ordering` knows.
 
@@ -127,25 +138,27 @@ class StoredRows:
             queries: (q, dim).
             k: Length of the answer.
             propose: Called again, for a larger count, where equal scores could be cut off.
-            available: Rows that can be proposed.
-            limit: The largest count that ``propose`` takes.
+            num_available: Rows that can be proposed.
+            max_fetch: The largest count that ``propose`` takes.
         """
-        most = available if limit is None else min(available, limit)
-        count = min(most, k + SPARE)
-        everyone = np.arange(len(queries))
+        max_candidates = num_available if max_fetch is None else min(num_available, max_fetch)
+        count = min(max_candidates, k + OVERFETCH)
+        query_numbers = np.arange(len(queries))
         if not len(queries) or not count:
-            return stack([best(self.ids[:0], np.empty(0, np.float32), k)] * len(queries), k)
-        scores, places = propose(everyone, count)
+            return stack([top_k(self.ids[:0], np.empty(0, np.float32), k)] * len(queries), k)
+        scores, positions = propose(query_numbers, count)
         return stack(
             [
-                self._settle(
+                self._rank_one(
                     queries[number],
                     k,
-                    _Proposal(propose, everyone[number : number + 1], available, most),
+                    _CandidateSource(
+                        propose, query_numbers[number : number + 1], num_available, max_candidates
+                    ),
                     scores[number],
-                    places[number],
+                    positions[number],
                 )
-                for number in everyone
+                for number in query_numbers
             ],
             k,
         )
@@ -165,65 +178,70 @@ class StoredRows:
         """
         self.check(np.unique(candidates[candidates >= 0]))
         scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
-        places = np.full((len(queries), count), -1, dtype=np.int64)
-        with at_most(1):
+        positions = np.full((len(queries), count), -1, dtype=np.int64)
+        with limit_omp_threads(1):
             for number, query in enumerate(queries):
-                own = candidates[number][candidates[number] >= 0]
+                valid_candidates = candidates[number][candidates[number] >= 0]
                 # FAISS scores float16 rows several times as fast as they are unpacked.
-                found = min(count, len(own))
-                gathered = self.rows[own]
-                raw, order = over(gathered).search(query[None], found)
-                scores[number, :found], places[number, :found] = raw[0], own[order[0]]
-        return scores, places
+                num_found = min(count, len(valid_candidates))
+                gathered = self.rows[valid_candidates]
+                best_scores, order = fp16_view(gathered).search(query[None], num_found)
+                scores[number, :num_found], positions[number, :num_found] = (
+                    best_scores[0],
+                    valid_candidates[order[0]],
+                )
+        return scores, positions
 
-    def _settle(
+    def _rank_one(
         self,
         query: NDArray[np.float32],
         k: int,
-        proposal: _Proposal,
+        source: _CandidateSource,
         scores: NDArray[np.float32],
-        places: Places,
+        positions: RowPositions,
     ) -> tuple[Ids, NDArray[np.float32]]:
-        while not _complete(scores, k, proposal.available):
-            if len(scores) >= proposal.most:
-                return exhaustive(self.row_ids, self.rows, query, k)
-            scores, places = proposal.more(len(scores) * 4)
-        real = places >= 0
-        places, scores = places[real], scores[real]
+        while not _is_complete(scores, k, source.num_available):
+            if len(scores) >= source.max_candidates:
+                return exact_top_k(self.row_ids, self.rows, query, k)
+            scores, positions = source.fetch_more(len(scores) * 4)
+        is_valid = positions >= 0
+        positions, scores = positions[is_valid], scores[is_valid]
         if len(scores) > k:
-            places = places[scores >= scores[k - 1] - PRODUCT_ERROR]
-        return best(self.row_ids[places], row_scores(self.rows[places], query), k)
+            positions = positions[scores >= scores[k - 1] - MATMUL_ERROR]
+        return top_k(self.row_ids[positions], row_scores(self.rows[positions], query), k)
 
 
-def in_blocks(
-    search: Callable[[Vectors, int], tuple[Any, Any]], queries: Vectors, size: int
-) -> Propose:
+def batched_search(
+    search: Callable[[Vectors, int], tuple[Any, Any]], queries: Vectors, batch_size: int
+) -> CandidateFn:
     """Proposals of a search that takes only so many queries in one call."""
 
-    def propose(which: Places, count: int) -> tuple[Any, Any]:
-        starts = range(0, len(which), size)
-        found = [search(queries[which[start : start + size]], count) for start in starts]
-        scores, places = zip(*found, strict=True)
-        return np.concatenate(scores), np.concatenate(places)
+    def propose(query_numbers: RowPositions, count: int) -> tuple[Any, Any]:
+        starts = range(0, len(query_numbers), batch_size)
+        results = [
+            search(queries[query_numbers[start : start + batch_size]], count) for start in starts
+        ]
+        scores, positions = zip(*results, strict=True)
+        return np.concatenate(scores), np.concatenate(positions)
 
     return propose
 
 
 @dataclass(frozen=True)
-class _Proposal:
+class _CandidateSource:
     """How to get more rows for one query than were proposed first."""
 
-    propose: Propose
-    which: Places
-    available: int
-    most: int
+    propose: CandidateFn
+    query_numbers: RowPositions
+    num_available: int
+    max_candidates: int
 
-    def more(self, count: int) -> tuple[NDArray[np.float32], Places]:
-        scores, places = self.propose(self.which, min(count, self.most))
-        return scores[0], places[0]
+    def fetch_more(self, count: int) -> tuple[NDArray[np.float32], RowPositions]:
+        scores, positions = self.propose(self.query_numbers, min(count, self.max_candidates))
+        return scores[0], positions[0]
 
 
-def _complete(scores: NDArray[np.float32], k: int, available: int) -> bool:
+def _is_complete(scores: NDArray[np.float32], k: int, num_available: int) -> bool:
     """Whether no row that was not proposed can be among the k best."""
     count = len(scores)
-    return count >= available or (count > k and bool(scores[-1] < scores[k - 1] - PRODUCT_ERROR))
+    return count >= num_available or (count > k and bool(scores[-1] < scores[k - 1] - MATMUL_ERROR))

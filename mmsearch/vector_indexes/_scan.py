@@ -18,23 +18,23 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.hardware import processors
-from mmsearch.core.threads import shared
+from mmsearch.core.hardware import available_cpus
+from mmsearch.core.threads import parallel_map
 from mmsearch.core.types import Vectors
-from mmsearch.vector_indexes._products import FEWEST, best_by_products
-from mmsearch.vector_indexes._threads import at_most
+from mmsearch.vector_indexes._gemm import MIN_QUERIES_FOR_GEMM, gemm_top_k
+from mmsearch.vector_indexes._threads import limit_omp_threads
 
-PART_BYTES = 32_000_000
+MIN_BYTES_PER_PART = 32_000_000
 """Of rows that are worth a thread: one query takes a millisecond for them."""
 
-ALIKE = 4
+QUERIES_PER_PASS = 4
 """So many of many queries take no longer than one alone."""
 
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+ScoredPositions = tuple[NDArray[np.float32], NDArray[np.int64]]
 """float32 (q, count) scores and int64 (q, count) places, best first."""
 
 
-class Scan:
+class ParallelScan:
     """Looks at all of some rows, with no more threads than OpenMP may take for the caller.
 
     Args:
@@ -43,9 +43,11 @@ class Scan:
 
     def __init__(self, rows: NDArray[np.float16]) -> None:
         self._rows = rows
-        self._cuts: dict[int, list[_Part]] = {}
+        self._partitions: dict[int, list[_RowRange]] = {}
 
-    def best(self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None = None) -> Found:
+    def top_k(
+        self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None = None
+    ) -> ScoredPositions:
         """The best rows for each query, up to rounding.
 
         Args:
@@ -53,69 +55,79 @@ class Scan:
             count: How many; no more than there are.
             allowed: int64 (m,), ascending: places of those that may be found; None: all.
         """
-        search = partial(_Part.best, queries=queries, count=count, allowed=allowed)
-        return best_of(shared(search, self._parts(len(queries))), count)
+        search = partial(_RowRange.top_k, queries=queries, count=count, allowed=allowed)
+        return merge_top_k(parallel_map(search, self._partition(len(queries))), count)
 
-    def _parts(self, queries: int) -> list[_Part]:
-        most = min(processors(), faiss.omp_get_max_threads(), len(self._rows))
-        worth = max(1, queries // ALIKE) * self._rows.nbytes // PART_BYTES
-        count = max(1, min(most, worth))
-        if count not in self._cuts:
-            bounds = np.linspace(0, len(self._rows), count + 1).astype(int).tolist()
-            self._cuts[count] = [_Part(self._rows[a:b], a) for a, b in pairwise(bounds)]
-        return self._cuts[count]
+    def _partition(self, num_queries: int) -> list[_RowRange]:
+        max_threads = min(available_cpus(), faiss.omp_get_max_threads(), len(self._rows))
+        useful_threads = (
+            max(1, num_queries // QUERIES_PER_PASS) * self._rows.nbytes // MIN_BYTES_PER_PART
+        )
+        num_parts = max(1, min(max_threads, useful_threads))
+        if num_parts not in self._partitions:
+            bounds = np.linspace(0, len(self._rows), num_parts + 1).astype(int).tolist()
+            self._partitions[num_parts] = [
+                _RowRange(self._rows[start:end], start) for start, end in pairwise(bounds)
+            ]
+        return self._partitions[num_parts]
 
 
-class _Part:
+class _RowRange:
     def __init__(self, rows: NDArray[np.float16], start: int) -> None:
         self._rows = rows
         self._start = start
-        self._flat = over(rows)
+        self._flat = fp16_view(rows)
 
-    def best(self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None) -> Found:
-        own = None if allowed is None else self._own(allowed)
-        count = min(count, len(self._rows) if own is None else len(own))
-        with at_most(1):
+    def top_k(
+        self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None
+    ) -> ScoredPositions:
+        local_positions = None if allowed is None else self._to_local_positions(allowed)
+        count = min(count, len(self._rows) if local_positions is None else len(local_positions))
+        with limit_omp_threads(1):
             if not count:
-                scores, places = (np.empty((len(queries), 0), t) for t in (np.float32, np.int64))
-            elif len(queries) >= FEWEST:
-                scores, places = best_by_products(self._rows, queries, count, own)
+                scores, positions = (np.empty((len(queries), 0), t) for t in (np.float32, np.int64))
+            elif len(queries) >= MIN_QUERIES_FOR_GEMM:
+                scores, positions = gemm_top_k(self._rows, queries, count, local_positions)
             else:
-                scores, places = self._flat.search(queries, count, params=self._only(own))
-        return scores, places + self._start
+                scores, positions = self._flat.search(
+                    queries, count, params=self._make_search_params(local_positions)
+                )
+        return scores, positions + self._start
 
-    def _own(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        first, end = np.searchsorted(places, (self._start, self._start + len(self._rows)))
-        return places[first:end] - self._start
+    def _to_local_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        first, end = np.searchsorted(positions, (self._start, self._start + len(self._rows)))
+        return positions[first:end] - self._start
 
-    def _only(self, own: NDArray[np.int64] | None) -> faiss.SearchParameters | None:
-        if own is None:
+    def _make_search_params(
+        self, local_positions: NDArray[np.int64] | None
+    ) -> faiss.SearchParameters | None:
+        if local_positions is None:
             return None
-        allowed = np.zeros(len(self._rows), dtype=bool)
-        allowed[own] = True
-        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        is_allowed = np.zeros(len(self._rows), dtype=bool)
+        is_allowed[local_positions] = True
+        selector = faiss.IDSelectorBitmap(np.packbits(is_allowed, bitorder="little"))
         return faiss.SearchParameters(sel=selector)
 
 
-def best_of(found: list[Found], count: int) -> Found:
+def merge_top_k(results: list[ScoredPositions], count: int) -> ScoredPositions:
     """Several answers to the same queries, of different rows, as one."""
-    if len(found) == 1:
-        return found[0]
-    scores, places = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    if len(results) == 1:
+        return results[0]
+    scores, positions = (np.concatenate(parts, axis=1) for parts in zip(*results, strict=True))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
 
 
-def over(rows: NDArray[np.float16]) -> Any:
+def fp16_view(rows: NDArray[np.float16]) -> Any:
     """A FAISS index that reads rows where they lie, and does not keep them alive."""
     flat = faiss.IndexScalarQuantizer(
         rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
     if len(rows):
         codes = rows.view(np.uint8).reshape(-1)
-        nobody = faiss.MaybeOwnedVectorUInt8().owner
+        no_owner = faiss.MaybeOwnedVectorUInt8().owner
         flat.codes = faiss.MaybeOwnedVectorUInt8.create_view(
-            faiss.swig_ptr(codes), codes.size, nobody
+            faiss.swig_ptr(codes), codes.size, no_owner
         )
         flat.ntotal = len(rows)
     return flat

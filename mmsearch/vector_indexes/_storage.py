@@ -10,11 +10,13 @@ import numpy as np
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.types import Ids, IndexSpec, Vectors
 from mmsearch.core.vectors import check_unit_vectors
-from mmsearch.storage.arrays import BlocksFile, BlocksWriter
-from mmsearch.vector_indexes._rows import Places, StoredRows
+from mmsearch.storage.arrays import ChecksummedArrays, ChecksummedArraysWriter
+from mmsearch.vector_indexes._rows import RowPositions, StoredRows
 
 
-def append_rows(arrays: BlocksWriter, dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> Ids:
+def append_rows(
+    arrays: ChecksummedArraysWriter, dim: int, blocks: Iterable[tuple[Ids, Vectors]]
+) -> Ids:
     """Write blocks of vectors as they come; returns their ids, which `read_rows` needs, too."""
     ids = [np.empty(0, dtype=np.int64)]
     arrays.append("rows", np.empty((0, dim), dtype=np.float16))
@@ -34,28 +36,30 @@ def collect_rows(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> StoredRows:
     return StoredRows(np.concatenate(ids), np.concatenate(rows))
 
 
-def read_rows(file: BlocksFile, spec: IndexSpec, path: Path, *, whole: bool) -> StoredRows:
+def read_rows(
+    file: ChecksummedArrays, spec: IndexSpec, path: Path, *, verify_all: bool
+) -> StoredRows:
     """The rows and ids of a file.
 
     Args:
         file: Opened.
         spec: What it must hold.
         path: For messages.
-        whole: Check all rows now, not each when it is needed.
+        verify_all: Check all rows now, not each when it is needed.
 
     Raises:
         DamagedFileError: It is damaged, or of another index.
     """
-    if file.facts.get("plugin") != spec.name or file.facts.get("dim") != spec.dim:
+    if file.metadata.get("plugin") != spec.name or file.metadata.get("dim") != spec.dim:
         raise DamagedFileError(f"{path} is not a {spec.name} index of {spec.dim} columns.")
     ids = file.array("ids")
-    if whole:
+    if verify_all:
         return StoredRows(ids, file.array("rows"))
 
-    def check(places: Places | None) -> None:
-        if places is None:
+    def check(positions: RowPositions | None) -> None:
+        if positions is None:
             file.array("rows")
         else:
-            file.check_rows("rows", places)
+            file.verify_rows("rows", positions)
 
-    return StoredRows(ids, file.unchecked("rows"), check)
+    return StoredRows(ids, file.array_unverified("rows"), check)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.ordering import exhaustive, positions_of, stack
+from mmsearch.core.ordering import exact_top_k, find_positions, stack
 from mmsearch.core.protocols import VectorIndex
-from mmsearch.core.records import FileStamp
-from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
+from mmsearch.core.records import FileRef
+from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
 from mmsearch.core.vectors import check_unit_vectors
-from mmsearch.storage.atomic import publish_bytes, read_verified
+from mmsearch.storage.atomic import atomic_write, map_verified
 
 SUFFIX = "npz"
 
@@ -29,26 +29,26 @@ def uses_gpu(device: str) -> bool:
 
 
 def build(
-    spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: Training | None = None
+    spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
     """An index over all rows; see `mmsearch.core.protocols.VectorIndexPlugin`."""
-    return ExactIndex(spec, *_sorted(spec.dim, blocks))
+    return ExactIndex(spec, *_sort_by_id(spec.dim, blocks))
 
 
 def write(
     spec: IndexSpec,
     blocks: Iterable[tuple[Ids, Vectors]],
     path: Path,
-    training: Training | None = None,
-) -> FileStamp:
+    training: TrainingData | None = None,
+) -> FileRef:
     """Write ids and rows durably. All of them are held in memory: this is for small collections."""
-    ids, rows = _sorted(spec.dim, blocks)
+    ids, rows = _sort_by_id(spec.dim, blocks)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, ids=ids, vectors=rows)
-    return publish_bytes(path, buffer.getbuffer())
+    return atomic_write(path, buffer.getbuffer())
 
 
-def _sorted(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> tuple[Ids, Vectors]:
+def _sort_by_id(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> tuple[Ids, Vectors]:
     ids, rows = [np.empty(0, dtype=np.int64)], [np.empty((0, dim), dtype=np.float32)]
     for block_ids, vectors in blocks:
         ids.append(block_ids)
@@ -58,13 +58,13 @@ def _sorted(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> tuple[Ids, Vecto
     return all_ids[order], np.concatenate(rows)[order]
 
 
-def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
+def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
     """Read what `write` wrote.
 
     Raises:
         DamagedFileError: It is not that file.
     """
-    content = read_verified(path, stamp)
+    content = map_verified(path, file_ref)
     try:
         with np.load(io.BytesIO(content.tobytes()), allow_pickle=False) as arrays:
             return ExactIndex(spec, arrays["ids"], arrays["vectors"])
@@ -77,7 +77,7 @@ class ExactIndex:
 
     score_tolerance = 1e-5
     device = "cpu"
-    facts = EXACT_FACTS
+    stats = EXACT_STATS
 
     def __init__(self, spec: IndexSpec, ids: Ids, rows: Vectors) -> None:
         self.spec = spec
@@ -89,9 +89,9 @@ class ExactIndex:
         queries = check_unit_vectors(queries, self.spec.dim)
         ids, rows = self.ids, self._rows
         if allowed is not None:
-            places = positions_of(ids, allowed)
-            ids, rows = ids[places], rows[places]
-        return stack([exhaustive(ids, rows, query, k) for query in queries], k)
+            positions = find_positions(ids, allowed)
+            ids, rows = ids[positions], rows[positions]
+        return stack([exact_top_k(ids, rows, query, k) for query in queries], k)
 
     def vectors(self, ids: Ids) -> Vectors:
         """See `mmsearch.core.protocols.VectorIndex.vectors`."""

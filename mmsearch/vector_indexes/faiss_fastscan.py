@@ -17,30 +17,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.protocols import VectorIndex
-from mmsearch.core.records import FileStamp
-from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
+from mmsearch.core.records import FileRef
+from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
 from mmsearch.core.vectors import check_unit_vectors
-from mmsearch.storage.arrays import BlocksFile, writing_blocks
-from mmsearch.vector_indexes._fastscan import Codes
-from mmsearch.vector_indexes._rows import Places, StoredRows
+from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
+from mmsearch.vector_indexes._fastscan import FastScanCodes
+from mmsearch.vector_indexes._rows import RowPositions, StoredRows
 from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
-from mmsearch.vector_indexes._tuning import Tuned, tune
+from mmsearch.vector_indexes._tuning import TuningResult, tune
 
 SUFFIX = "vectors"
 
-FEWEST = 10_000
+MIN_ROWS_FOR_CODES = 10_000
 """Rows below which exact search takes less than a millisecond anyway."""
 
-SHORT, LONG = 20, 1000
+SHORT_PAGE_MAX_K, LONG_PAGE_MAX_K = 20, 1000
 """Pages up to SHORT have one number of candidates, up to LONG another; longer ones are exact."""
 
-LONG_DEPTH, LONG_PROBES = 4096, 4
+LONG_PAGE_DEPTH, LONG_PAGE_PROBE_FACTOR = 4096, 4
 """Candidates of a long page, and how many times more lists it visits."""
 
-FEW_ALLOWED = 5000
+MAX_EXACT_ALLOWED = 5000
 """So many allowed rows are compared one by one."""
 
-MOST_CANDIDATES = 65_536
+MAX_CANDIDATES = 65_536
 """If so many do not hold enough allowed rows, all allowed rows are compared."""
 
 
@@ -50,52 +50,52 @@ def uses_gpu(device: str) -> bool:
 
 
 def build(
-    spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: Training | None = None
+    spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
     """An index in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
     rows = collect_rows(spec.dim, blocks)
-    tuned = _tuned(rows, training)
+    tuned = _tune_if_large(rows, training)
     if tuned is None:
-        return FaissFastScanIndex(spec, rows, None, EXACT_FACTS)
-    return FaissFastScanIndex(spec, rows, tuned.codes, tuned.facts)
+        return FaissFastScanIndex(spec, rows, None, EXACT_STATS)
+    return FaissFastScanIndex(spec, rows, tuned.codes, tuned.stats)
 
 
 def write(
     spec: IndexSpec,
     blocks: Iterable[tuple[Ids, Vectors]],
     path: Path,
-    training: Training | None = None,
-) -> FileStamp:
+    training: TrainingData | None = None,
+) -> FileRef:
     """Write rows as they come, then what is learned from them."""
-    with writing_blocks(path) as (arrays, file):
+    with write_checksummed_arrays(path) as (arrays, file):
         ids = append_rows(arrays, spec.dim, blocks)
-        facts = EXACT_FACTS
+        stats = EXACT_STATS
         if len(ids):
-            tuned = _tuned(StoredRows(ids, arrays.read("rows")), training)
+            tuned = _tune_if_large(StoredRows(ids, arrays.read("rows")), training)
             if tuned is not None:
-                tuned.codes.append_to(arrays)
-                facts = tuned.facts
+                tuned.codes.write_to(arrays)
+                stats = tuned.stats
         arrays.append("ids", ids)
-        arrays.finish({"plugin": spec.name, "dim": spec.dim, "search": dict(facts)})
-    return file.stamp(path)
+        arrays.finish({"plugin": spec.name, "dim": spec.dim, "search": dict(stats)})
+    return file.file_ref(path)
 
 
-def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
+def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
     """Map what `write` wrote. Rows are checked when they are compared.
 
     Raises:
         DamagedFileError: It is not that file.
     """
-    file = BlocksFile(path, stamp)
-    coded = "codes" in file
-    rows = read_rows(file, spec, path, whole=not coded)
-    facts = file.facts["search"]
-    codes = Codes.read(file, facts) if coded else None
+    file = ChecksummedArrays(path, file_ref)
+    has_codes = "codes" in file
+    rows = read_rows(file, spec, path, verify_all=not has_codes)
+    facts = file.metadata["search"]
+    codes = FastScanCodes.read(file, facts) if has_codes else None
     return FaissFastScanIndex(spec, rows, codes, facts)
 
 
-def _tuned(rows: StoredRows, training: Training | None) -> Tuned | None:
-    if training is None or len(rows) < FEWEST:
+def _tune_if_large(rows: StoredRows, training: TrainingData | None) -> TuningResult | None:
+    if training is None or len(rows) < MIN_ROWS_FOR_CODES:
         return None
     return tune(rows, training)
 
@@ -110,72 +110,76 @@ class FaissFastScanIndex:
     device = "cpu"
 
     def __init__(
-        self, spec: IndexSpec, rows: StoredRows, codes: Codes | None, facts: Mapping[str, Any]
+        self,
+        spec: IndexSpec,
+        rows: StoredRows,
+        codes: FastScanCodes | None,
+        stats: Mapping[str, Any],
     ) -> None:
         self.spec = spec
         self.ids = rows.ids
-        self.facts = facts
+        self.stats = stats
         self._rows = rows
         self._codes = codes
 
-    def with_depth(self, depth: int) -> FaissFastScanIndex:
+    def with_candidate_depth(self, depth: int) -> FaissFastScanIndex:
         """The same index with another number of candidates for short pages."""
-        facts = {**self.facts, "depth": depth}
-        return FaissFastScanIndex(self.spec, self._rows, self._codes, facts)
+        stats = {**self.stats, "depth": depth}
+        return FaissFastScanIndex(self.spec, self._rows, self._codes, stats)
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
         """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`."""
         queries = check_unit_vectors(queries, self.spec.dim)
-        places = self._rows.places_of(allowed)
-        if places is not None and len(places) <= max(FEW_ALLOWED, k):
-            return self._rows.among(queries, k, places)
-        candidates = self._candidates(queries, k, places)
+        positions = self._rows.find_positions(allowed)
+        if positions is not None and len(positions) <= max(MAX_EXACT_ALLOWED, k):
+            return self._rows.search_subset(queries, k, positions)
+        candidates = self._find_candidates(queries, k, positions)
         if candidates is None:
-            self._rows.check(places)
-            return self._rows.search(queries, k, places)
+            self._rows.check(positions)
+            return self._rows.search(queries, k, positions)
 
-        def compare(which: Places, count: int) -> tuple[Any, Any]:
-            return self._rows.refine(queries[which], candidates[which], count)
+        def rerank(query_numbers: RowPositions, count: int) -> tuple[Any, Any]:
+            return self._rows.refine(queries[query_numbers], candidates[query_numbers], count)
 
-        return self._rows.settled(queries, k, compare, candidates.shape[1])
+        return self._rows.top_k_from_candidates(queries, k, rerank, candidates.shape[1])
 
     def vectors(self, ids: Ids) -> Vectors:
         """See `mmsearch.core.protocols.VectorIndex.vectors`."""
         return self._rows.vectors(ids)
 
-    def _candidates(
-        self, queries: Vectors, k: int, places: Places | None
+    def _find_candidates(
+        self, queries: Vectors, k: int, positions: RowPositions | None
     ) -> NDArray[np.int64] | None:
         """Places of rows to compare, int64 (q, c), padded with -1; None: all rows."""
         codes, total = self._codes, len(self._rows)
-        if codes is None or k > LONG:
+        if codes is None or k > LONG_PAGE_MAX_K:
             return None
-        depth, nprobe = self.facts["depth"], self.facts["nprobe"]
-        if k > SHORT:
-            depth, nprobe = max(depth, LONG_DEPTH), nprobe * LONG_PROBES
+        depth, nprobe = self.stats["depth"], self.stats["nprobe"]
+        if k > SHORT_PAGE_MAX_K:
+            depth, nprobe = max(depth, LONG_PAGE_DEPTH), nprobe * LONG_PAGE_PROBE_FACTOR
         if depth >= total:
             return None
-        if places is not None:
-            return _among_allowed(codes, queries, depth, places, total)
-        found = codes.candidates(queries, depth, min(nprobe, codes.lists))
-        short = (found[:, k - 1] < 0).nonzero()[0]
-        if len(short):
-            found[short] = codes.candidates(queries[short], depth)
-        return found
+        if positions is not None:
+            return _find_allowed_candidates(codes, queries, depth, positions, total)
+        candidates = codes.find_candidates(queries, depth, min(nprobe, codes.num_lists))
+        incomplete = (candidates[:, k - 1] < 0).nonzero()[0]
+        if len(incomplete):
+            candidates[incomplete] = codes.find_candidates(queries[incomplete], depth)
+        return candidates
 
 
-def _among_allowed(
-    codes: Codes, queries: Vectors, depth: int, places: Places, total: int
+def _find_allowed_candidates(
+    codes: FastScanCodes, queries: Vectors, depth: int, positions: RowPositions, total: int
 ) -> NDArray[np.int64] | None:
     """Candidates among some rows: as many more are fetched as are likely to fall away."""
     is_allowed = np.zeros(total, dtype=bool)
-    is_allowed[places] = True
-    count = int(depth * total / len(places) * 1.25)
-    while count <= min(MOST_CANDIDATES, total):
-        found = codes.candidates(queries, count)
-        kept = is_allowed[found] & (found >= 0)
-        if kept.sum(axis=1).min(initial=depth) >= depth:
-            first = np.argsort(~kept, axis=1, kind="stable")[:, :depth]
-            return np.ascontiguousarray(np.take_along_axis(found, first, axis=1))
+    is_allowed[positions] = True
+    count = int(depth * total / len(positions) * 1.25)
+    while count <= min(MAX_CANDIDATES, total):
+        candidates = codes.find_candidates(queries, count)
+        is_kept = is_allowed[candidates] & (candidates >= 0)
+        if is_kept.sum(axis=1).min(initial=depth) >= depth:
+            kept_first = np.argsort(~is_kept, axis=1, kind="stable")[:, :depth]
+            return np.ascontiguousarray(np.take_along_axis(candidates, kept_first, axis=1))
         count *= 4
     return None

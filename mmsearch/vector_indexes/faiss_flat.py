@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.gpu_memory import in_halves
+from mmsearch.core.gpu_memory import run_halving_on_oom
 from mmsearch.core.protocols import VectorIndex
-from mmsearch.core.records import FileStamp
-from mmsearch.core.types import EXACT_FACTS, Ids, IndexSpec, Ranking, Training, Vectors
+from mmsearch.core.records import FileRef
+from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
 from mmsearch.core.vectors import as_float32, check_unit_vectors
-from mmsearch.storage.arrays import BlocksFile, writing_blocks
-from mmsearch.vector_indexes._rows import StoredRows, in_blocks
+from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
+from mmsearch.vector_indexes._rows import StoredRows, batched_search
 from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
 
 SUFFIX = "vectors"
@@ -29,9 +29,9 @@ SUFFIX = "vectors"
 GPU_MAX_K = 2048
 """Neighbours that a GPU index can return (faiss/gpu/utils/Limits)."""
 
-ROWS_AT_ONCE = 262_144
+ROWS_PER_BLOCK = 262_144
 
-GPU_QUERIES = 256
+GPU_QUERY_BATCH = 256
 """Queries of one call: from about 384 on FAISS's buffers outgrow its temporary memory, and it
 allocates anew each time (faiss/gpu/utils/DistanceUtils.cuh, StandardGpuResources.cpp)."""
 
@@ -42,7 +42,7 @@ def uses_gpu(device: str) -> bool:
 
 
 def build(
-    spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: Training | None = None
+    spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
     """An index over all rows, in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
     return FaissFlatIndex(spec, collect_rows(spec.dim, blocks))
@@ -52,36 +52,38 @@ def write(
     spec: IndexSpec,
     blocks: Iterable[tuple[Ids, Vectors]],
     path: Path,
-    training: Training | None = None,
-) -> FileStamp:
+    training: TrainingData | None = None,
+) -> FileRef:
     """Write an index over all rows as they come."""
-    with writing_blocks(path) as (arrays, file):
+    with write_checksummed_arrays(path) as (arrays, file):
         arrays.append("ids", append_rows(arrays, spec.dim, blocks))
         arrays.finish({"plugin": spec.name, "dim": spec.dim})
-    return file.stamp(path)
+    return file.file_ref(path)
 
 
-def load(spec: IndexSpec, path: Path, stamp: FileStamp) -> VectorIndex:
+def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
     """Map what `write` wrote; all of it is checked, for a search reads all of it.
 
     Raises:
         DamagedFileError: It is not that file.
         DeviceMemoryError: It does not fit into the memory of the GPU.
     """
-    return FaissFlatIndex(spec, read_rows(BlocksFile(path, stamp), spec, path, whole=True))
+    return FaissFlatIndex(
+        spec, read_rows(ChecksummedArrays(path, file_ref), spec, path, verify_all=True)
+    )
 
 
 class FaissFlatIndex:
     """See `mmsearch.core.protocols.VectorIndex`. On a GPU one thread must own it."""
 
     score_tolerance = 1e-3
-    facts = EXACT_FACTS
+    stats = EXACT_STATS
 
     def __init__(self, spec: IndexSpec, rows: StoredRows) -> None:
         self.spec = spec
         self.ids = rows.ids
         self._rows = rows
-        self._gpu = _on_gpu(spec, rows.rows)
+        self._gpu = _copy_to_gpu(spec, rows.rows)
         self.device = "cpu" if self._gpu is None else "cuda"
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
@@ -91,20 +93,20 @@ class FaissFlatIndex:
             DeviceMemoryError: The memory of the GPU does not suffice for one query.
         """
         queries = check_unit_vectors(queries, self.spec.dim)
-        places = self._rows.places_of(allowed)
+        positions = self._rows.find_positions(allowed)
         gpu = self._gpu
         # A GPU index may ignore a selector without a word, so it is never given one.
-        if gpu is None or places is not None:
-            return self._rows.search(queries, k, places)
-        propose = in_blocks(_in_halves(gpu), queries, GPU_QUERIES)
-        return self._rows.settled(queries, k, propose, len(self._rows), GPU_MAX_K)
+        if gpu is None or positions is not None:
+            return self._rows.search(queries, k, positions)
+        propose = batched_search(_make_gpu_search(gpu), queries, GPU_QUERY_BATCH)
+        return self._rows.top_k_from_candidates(queries, k, propose, len(self._rows), GPU_MAX_K)
 
     def vectors(self, ids: Ids) -> Vectors:
         """See `mmsearch.core.protocols.VectorIndex.vectors`."""
         return self._rows.vectors(ids)
 
 
-def _on_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
+def _copy_to_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
     """The rows as a GPU index; None where the CPU is meant or there is no GPU."""
     if not uses_gpu(spec.device):
         if spec.device == "cuda":
@@ -112,31 +114,33 @@ def _on_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
                 "FAISS finds no NVIDIA GPU on this machine.", "Use --device cpu or --device auto."
             )
         return None
-    what = f"the index, {len(rows):,} vectors of {2 * spec.dim:,} bytes,"
-    (index,) = in_halves(lambda _: _copied(spec.dim, rows), 1, device="cuda", what=what)
+    item_name = f"the index, {len(rows):,} vectors of {2 * spec.dim:,} bytes,"
+    (index,) = run_halving_on_oom(
+        lambda _: _build_gpu_index(spec.dim, rows), 1, device="cuda", item_name=item_name
+    )
     return index
 
 
-def _copied(dim: int, rows: NDArray[np.float16]) -> Any:
+def _build_gpu_index(dim: int, rows: NDArray[np.float16]) -> Any:
     config = faiss.GpuIndexFlatConfig()
     config.useFloat16 = True
     index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), dim, config)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        index.add(as_float32(rows[start : start + ROWS_AT_ONCE]))
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        index.add(as_float32(rows[start : start + ROWS_PER_BLOCK]))
     return index
 
 
-def _in_halves(gpu: Any) -> Callable[[Vectors, int], tuple[Any, Any]]:
+def _make_gpu_search(gpu: Any) -> Callable[[Vectors, int], tuple[Any, Any]]:
     """Its search, with fewer queries at once where its memory does not suffice for all."""
 
     def search(queries: Vectors, count: int) -> tuple[Any, Any]:
-        found = in_halves(
+        results = run_halving_on_oom(
             lambda part: gpu.search(queries[part], count),
             len(queries),
             device="cuda",
-            what="the search for one query",
+            item_name="the search for one query",
         )
-        scores, places = zip(*found, strict=True)
-        return np.concatenate(scores), np.concatenate(places)
+        scores, positions = zip(*results, strict=True)
+        return np.concatenate(scores), np.concatenate(positions)
 
     return search

@@ -9,10 +9,10 @@ import pytest
 
 from mmsearch import api
 from mmsearch.core.settings import Settings
-from mmsearch.server.config import Rules
-from mmsearch.server.serve import running
-from mmsearch.server.state import Service
-from tests.browser.seeing import CHROMIUM
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.serve import serve_in_thread
+from mmsearch.server.state import ServerState
+from tests.browser.page_helpers import CHROMIUM
 
 WAIT_MS = 20_000
 
@@ -46,10 +46,12 @@ def serving(home, cache):
     """``with serving() as url``: a server over the photographs."""
 
     @contextmanager
-    def serve(home=home, reach=None, **rules):
+    def serve(home=home, address_policy=None, **config):
         settings = Settings(home=home, cache=cache, model="starter", workers=1)
-        service = Service.of(settings, Rules(**rules), lambda: ["default"], reach=reach)
-        with closing(service), running(service, 0) as url:
+        server_state = ServerState.create(
+            settings, ServerConfig(**config), lambda: ["default"], address_policy=address_policy
+        )
+        with closing(server_state), serve_in_thread(server_state, 0) as url:
             yield url
 
     return serve

@@ -4,9 +4,15 @@ import re
 
 import pytest
 
-from tests.browser.seeing import IN_A_BROWSER, found, keep, pictures_loaded, without_violations
+from tests.browser.page_helpers import (
+    BROWSER_MARKS,
+    assert_accessible,
+    found,
+    save_screenshot,
+    wait_for_pictures,
+)
 
-pytestmark = IN_A_BROWSER
+pytestmark = BROWSER_MARKS
 
 TOKEN = "a token of these tests"  # noqa: S105
 
@@ -28,8 +34,8 @@ def test_the_token_opens_the_page(opened, serving):
     page = opened()
     with serving(token=TOKEN) as url:
         page.goto(f"{url}/?q=a+windmill")
-        without_violations(page)
-        keep(page, "token")
+        assert_accessible(page)
+        save_screenshot(page, "token")
         page.get_by_label("Token of this server").fill("wrong")
         page.keyboard.press("Enter")
         page.get_by_role("alert").get_by_text("That is not the token").wait_for()
@@ -38,7 +44,7 @@ def test_the_token_opens_the_page(opened, serving):
         page.keyboard.press("Enter")
         page.wait_for_url(f"{url}/?q=a+windmill")
         found(page)
-        pictures_loaded(page)
+        wait_for_pictures(page)
         (cookie,) = page.context.cookies()
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         assert TOKEN not in cookie["value"]
@@ -60,7 +66,7 @@ def test_a_folder_is_brought_up_to_date(page, url):
 
 def test_a_server_that_does_not_index_offers_nothing(opened, serving):
     page = opened()
-    with serving(indexing=False) as url:
+    with serving(allow_indexing=False) as url:
         page.goto(url)
         page.locator("#upkeep summary").click()
         page.get_by_text("Folders").wait_for()
@@ -72,20 +78,20 @@ def test_a_server_that_does_not_index_offers_nothing(opened, serving):
 def test_nobody_is_kept_out(opened, url, scheme):
     page = opened(color_scheme=scheme, reduced_motion="reduce")
     page.goto(url)
-    without_violations(page)
+    assert_accessible(page)
     page.goto(f"{url}/?q=a+lighthouse+by+the+sea&not=people")
     found(page)
     if scheme == "dark":
-        keep(page, "nothing-dark")
-    without_violations(page)
+        save_screenshot(page, "nothing-dark")
+    assert_accessible(page)
     page.locator("#upkeep summary").click()
     page.get_by_role("heading", name="Folders").wait_for()
-    without_violations(page)
+    assert_accessible(page)
     page.keyboard.press("Escape")
     page.locator("#hits a").first.click()
     page.get_by_role("dialog").wait_for()
-    pictures_loaded(page)
-    without_violations(page)
+    wait_for_pictures(page)
+    assert_accessible(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -96,17 +102,17 @@ def test_a_phone_needs_no_sideways_scrolling(opened, url, scheme):
     page.goto(f"{url}/?q=a+windmill")
     found(page)
     if scheme == "light":
-        keep(page, "phone-light")
+        save_screenshot(page, "phone-light")
     wide = "document.documentElement.scrollWidth > innerWidth"
     assert not page.evaluate(wide)
-    without_violations(page)
+    assert_accessible(page)
     page.locator("summary", has_text="Narrow down").click()
     assert not page.evaluate(wide)
     page.locator("#hits a").first.click()
     page.get_by_role("dialog").wait_for()
-    pictures_loaded(page)
+    wait_for_pictures(page)
     assert not page.evaluate(wide)
-    without_violations(page)
+    assert_accessible(page)
 
 
 def test_without_scripts_a_search_is_a_form(opened, url):

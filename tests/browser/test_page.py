@@ -10,26 +10,26 @@ import pytest
 
 from mmsearch import api
 from mmsearch.core.settings import Settings
-from tests.browser.seeing import (
-    IN_A_BROWSER,
+from tests.browser.page_helpers import (
+    BROWSER_MARKS,
+    assert_accessible,
+    first_caption,
     found,
     hits,
-    keep,
-    name_of_first,
-    pictures_loaded,
-    type_and_wait,
-    without_violations,
-    words_of,
+    load_words,
+    save_screenshot,
+    type_query,
+    wait_for_pictures,
 )
-from tests.elsewhere import reach, web
+from tests.fake_web import address_policy, run_web_server
 
-pytestmark = IN_A_BROWSER
+pytestmark = BROWSER_MARKS
 
 
 def test_typing_finds_windmills(page, photos):
     page.keyboard.press("/")
-    type_and_wait(page, "a windmill")
-    assert words_of(photos)[f"photos/{name_of_first(page)}"] == "windmill"
+    type_query(page, "a windmill")
+    assert load_words(photos)[f"photos/{first_caption(page)}"] == "windmill"
     assert page.url.endswith("/?q=a+windmill")
     boxes = page.eval_on_selector_all(
         "#hits > li",
@@ -58,7 +58,7 @@ def test_nothing_jumps_when_pictures_come(page, url):
     found(page)
     places = "all => all.map(each => Math.round(each.getBoundingClientRect().top))"
     before = page.eval_on_selector_all("#hits > li", places)
-    pictures_loaded(page)
+    wait_for_pictures(page)
     assert page.eval_on_selector_all("#hits > li", places) == before
 
 
@@ -95,12 +95,12 @@ def test_the_words_that_were_found_are_marked(opened, serving, captioned):
     page = opened()
     with serving(captioned) as url:
         page.goto(url)
-        type_and_wait(page, "a jaguar with strong jaws")
+        type_query(page, "a jaguar with strong jaws")
         page.locator("#hits a").first.click()
         page.get_by_role("heading", name="Why it was found").wait_for()
         marked = page.locator("#matched mark").all_text_contents()
         assert marked == ["Jaguar", "jaguar", "jaw"]
-        keep(page, "details")
+        save_screenshot(page, "details")
         page.goto(f"{url}/?q=a+polar+bear")
         page.locator("#hits a").first.click()
         page.get_by_role("heading", name="Why it was found").wait_for()
@@ -131,7 +131,7 @@ def test_what_others_wrote_runs_nothing(opened, serving, photos, cache, tmp_path
             page.locator("main").wait_for()
             page.goto(f"{url}/?{urlencode({'q': query})}")
             found(page)
-            pictures_loaded(page)
+            wait_for_pictures(page)
             assert page.locator("#q").input_value() == query
             page.locator("#hits a").first.click()
             page.get_by_role("heading", name="Why it was found").wait_for()
@@ -157,13 +157,13 @@ def test_more_like_this(page, url):
 
 
 def test_a_picture_that_is_chosen_and_text_with_it(page, photos):
-    picture = next(path for path, word in words_of(photos).items() if word == "windmill")
+    picture = next(path for path, word in load_words(photos).items() if word == "windmill")
     with page.expect_response(lambda got: got.url.endswith("/search/picture")):
         page.locator("#file").set_input_files(photos / picture)
     alone = found(page)
-    assert name_of_first(page) == Path(picture).name
+    assert first_caption(page) == Path(picture).name
     page.get_by_text(Path(picture).name).first.wait_for()
-    keep(page, "picture")
+    save_screenshot(page, "picture")
     with page.expect_response(lambda got: got.url.endswith("/search/picture")):
         page.locator("#q").fill("snow")
     page.wait_for_function(
@@ -209,9 +209,9 @@ GIVE_URL = """([kind, url, target]) => {
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_a_picture_of_another_site(opened, serving, photos, kind):
-    with web() as outside:
+    with run_web_server() as outside:
         outside.answers["/a%20b.jpg"] = next((photos / "photos").glob("*.jpg")).read_bytes()
-        with serving(reach=reach(outside), url_queries=True) as url:
+        with serving(address_policy=address_policy(outside), allow_url_queries=True) as url:
             page = opened()
             page.goto(url)
             page.locator("#start-hint", has_text="or paste one or its URL").wait_for()
@@ -223,7 +223,7 @@ def test_a_picture_of_another_site(opened, serving, photos, kind):
             ids = found(page)
             assert page.locator("#drop").is_hidden()
             assert page.locator("#chips li").text_content() == "a b.jpg of the webRemove"
-            without_violations(page)
+            assert_accessible(page)
             page.reload()
             assert found(page) == ids
             # It is the server that fetches.
@@ -290,7 +290,7 @@ def test_filters(page, url):
 
 def test_a_shared_address_shows_the_same_in_a_new_tab(page, url, opened):
     page.goto(url)
-    type_and_wait(page, "a bird")
+    type_query(page, "a bird")
     page.locator("summary", has_text="Narrow down").click()
     page.get_by_label("Orientation").select_option("portrait")
     ids = found(page, r"of (?!212)\d+ pictures")
@@ -308,7 +308,7 @@ def test_a_shared_address_shows_the_same_in_a_new_tab(page, url, opened):
 
 def test_back_and_forward(page, url):
     page.goto(url)
-    windmills = type_and_wait(page, "a windmill")
+    windmills = type_query(page, "a windmill")
     page.keyboard.press("Enter")
     page.locator("#q").fill("a dog")
     page.wait_for_url("**/?q=a+dog")
@@ -374,7 +374,7 @@ def test_further_pictures_come_without_scrolling_on_a_tall_screen(page, url):
 
 def test_what_is_not_there_is_said(page, url):
     page.goto(url)
-    type_and_wait(page, "the square root of minus one")
+    type_query(page, "the square root of minus one")
     page.get_by_text("Nothing here looks like that; nearest:").wait_for()
     page.locator("#q").fill("a windmill")
     page.get_by_text("Nothing here looks like that; nearest:").wait_for(state="hidden")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mmsearch.server.app import make_app
-from tests.browser.seeing import CHROMIUM
+from tests.browser.page_helpers import CHROMIUM
 
 HERE = Path(__file__).parent
 TOOLS = HERE / "node_modules" / ".bin"

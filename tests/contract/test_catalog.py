@@ -8,24 +8,24 @@ import pytest
 from mmsearch.catalog.open import open_catalog
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
 from mmsearch.core.records import (
+    CaptionTableTexts,
     FailedFile,
-    FileStamp,
-    KnownFile,
-    KnownFolder,
-    PlacedFile,
-    Record,
+    FileRecord,
+    FileRef,
+    FolderRecord,
+    IndexedFile,
+    PictureRecord,
     ShardCommit,
-    TableTexts,
 )
-from mmsearch.core.texts import encoded_texts, texts_digest
+from mmsearch.core.texts import select_encoded_texts, texts_digest
 from mmsearch.core.types import FusionSpec, Text, TextSource
 from tests.unit.catalog.samples import (
     IDENTITY,
     built,
     digest_of,
     encoded,
+    indexed,
     picture,
-    placed,
     seen,
     segment,
 )
@@ -48,20 +48,20 @@ def root(catalog):
 def state(catalog):
     """All that can be seen of a catalog but times and the generation."""
     with catalog.snapshot() as snapshot:
-        known = range(1, catalog.next_numbers()[0])
+        known = range(1, catalog.next_free_ids()[0])
         return (
             snapshot.records(known),
-            snapshot.dead_ids.tolist(),
+            snapshot.deleted_ids.tolist(),
             snapshot.pictures,
             snapshot.built,
-            snapshot.tail,
+            snapshot.unindexed_segments,
             catalog.roots(),
-            [catalog.known_files(root.id, b"") for root in catalog.roots()],
+            [catalog.list_files_under(root.id, b"") for root in catalog.roots()],
             catalog.failures(),
             catalog.segments(),
             catalog.file_count(),
             catalog.referenced_files(),
-            catalog.next_numbers(),
+            catalog.next_free_ids(),
         )
 
 
@@ -77,9 +77,9 @@ class TestEmpty:
             assert snapshot.identity is None
             assert snapshot.pictures == 0
             assert snapshot.built is None
-            assert list(snapshot.tail) == []
-            assert snapshot.dead_ids.dtype == np.int64
-            assert snapshot.dead_ids.shape == (0,)
+            assert list(snapshot.unindexed_segments) == []
+            assert snapshot.deleted_ids.dtype == np.int64
+            assert snapshot.deleted_ids.shape == (0,)
             assert snapshot.records([]) == []
         assert catalog.identity() is None
         assert catalog.roots() == []
@@ -88,36 +88,36 @@ class TestEmpty:
         assert catalog.last_run() is None
         assert catalog.file_count() == 0
         assert catalog.referenced_files() == set()
-        assert catalog.next_numbers() == (1, 1)
-        assert catalog.known_files(1, b"") == {}
-        assert catalog.images_of([]) == {}
+        assert catalog.next_free_ids() == (1, 1)
+        assert catalog.list_files_under(1, b"") == {}
+        assert catalog.find_image_ids([]) == {}
 
 
 class TestIdentity:
     def test_comes_back_as_it_was_bound(self, catalog):
-        catalog.bind(IDENTITY)
+        catalog.set_identity(IDENTITY)
         assert catalog.identity() == IDENTITY
         assert catalog.identity().encoder.fingerprint == IDENTITY.encoder.fingerprint
         with catalog.snapshot() as snapshot:
             assert snapshot.identity == IDENTITY
 
     def test_fusion_and_index_may_change(self, catalog, root):
-        catalog.bind(IDENTITY)
+        catalog.set_identity(IDENTITY)
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         other = dataclasses.replace(
             IDENTITY, fusion=FusionSpec("concat"), vector_index="faiss_flat"
         )
-        catalog.bind(other)
+        catalog.set_identity(other)
         assert catalog.identity() == other
 
     def test_the_encoder_may_not_once_there_are_vectors(self, catalog, root):
-        catalog.bind(IDENTITY)
+        catalog.set_identity(IDENTITY)
         encoder = dataclasses.replace(IDENTITY.encoder, weights_sha256="cd34")
         other = dataclasses.replace(IDENTITY, encoder=encoder)
-        catalog.bind(other)
+        catalog.set_identity(other)
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         with pytest.raises(EncoderMismatchError):
-            catalog.bind(IDENTITY)
+            catalog.set_identity(IDENTITY)
         assert catalog.identity() == other
 
 
@@ -164,7 +164,7 @@ class TestRoots:
 
         assert rest == b""
         assert [root.path for root in catalog.roots()] == [b"/mnt-other", b"/mnt"]
-        assert sorted(catalog.known_files(wide.id, b"")) == [
+        assert sorted(catalog.list_files_under(wide.id, b"")) == [
             b"deep/two/bad.jpg",
             b"deep/two/c.jpg",
             b"one/x/b.jpg",
@@ -175,7 +175,7 @@ class TestRoots:
                 3:
             ]
             assert snapshot.records([1, 2, 3, 4]) == wider
-            assert snapshot.dead_ids.tolist() == []
+            assert snapshot.deleted_ids.tolist() == []
             assert snapshot.generation == at + 1
         assert catalog.file_count() == count
         assert catalog.failures() == [FailedFile(b"/mnt/deep/two/bad.jpg", "broken")]
@@ -209,7 +209,7 @@ class TestRoots:
         moved = catalog.move_root("photos", b"/new")
 
         assert catalog.roots() == [moved]
-        known = catalog.known_files(moved.id, b"")
+        known = catalog.list_files_under(moved.id, b"")
         assert {path: file.digest for path, file in known.items()} == {
             b"sub/same.jpg": digest_of("now"),
             b"sub/newer.jpg": digest_of("new"),
@@ -217,7 +217,7 @@ class TestRoots:
         }
         with catalog.snapshot() as snapshot:
             dead = {digest_of("old"), digest_of("stale")}
-            assert set(snapshot.dead_ids) == set(catalog.images_of(list(dead)).values())
+            assert set(snapshot.deleted_ids) == set(catalog.find_image_ids(list(dead)).values())
             assert snapshot.pictures == 3
 
 
@@ -230,33 +230,33 @@ class TestCommit:
             checked_ns=9,
             segment=segment(1, 1),
             pictures=[item],
-            placed=[
-                PlacedFile(seen(b"b.jpg", 10, 20), item.digest),
-                PlacedFile(seen(b"a.jpg", 30, 40), item.digest),
+            indexed=[
+                IndexedFile(seen(b"b.jpg", 10, 20), item.digest),
+                IndexedFile(seen(b"a.jpg", 30, 40), item.digest),
             ],
             failed=[(seen(b"bad.jpg", 1, 2), b"digest", "it is cut off")],
         )
         catalog.commit_shard(shard)
 
-        assert catalog.known_files(root.id, b"") == {
-            b"a.jpg": KnownFile(b"a.jpg", 30, 40, 9, item.digest, 1),
-            b"b.jpg": KnownFile(b"b.jpg", 10, 20, 9, item.digest, 1),
-            b"bad.jpg": KnownFile(b"bad.jpg", 1, 2, 9, b"digest", None, "it is cut off"),
+        assert catalog.list_files_under(root.id, b"") == {
+            b"a.jpg": FileRecord(b"a.jpg", 30, 40, 9, item.digest, 1),
+            b"b.jpg": FileRecord(b"b.jpg", 10, 20, 9, item.digest, 1),
+            b"bad.jpg": FileRecord(b"bad.jpg", 1, 2, 9, b"digest", None, "it is cut off"),
         }
         with catalog.snapshot() as snapshot:
             assert snapshot.generation == 1
             assert snapshot.pictures == 1
-            assert list(snapshot.tail) == [segment(1, 1)]
+            assert list(snapshot.unindexed_segments) == [segment(1, 1)]
             paths = (b"/photos/a.jpg", b"/photos/b.jpg")
             assert snapshot.records([1]) == [
-                Record(1, paths, item.picture, 40, 30, b"/photos", item.digest)
+                PictureRecord(1, paths, item.picture, 40, 30, b"/photos", item.digest)
             ]
             assert snapshot.records([1])[0].picture.texts == tuple(Text(*text) for text in texts)
-        assert catalog.images_of([item.digest, b"other"]) == {item.digest: 1}
+        assert catalog.find_image_ids([item.digest, b"other"]) == {item.digest: 1}
         assert catalog.segments() == [segment(1, 1)]
         assert catalog.failures() == [FailedFile(b"/photos/bad.jpg", "it is cut off")]
         assert catalog.file_count() == 2
-        assert catalog.next_numbers() == (2, 2)
+        assert catalog.next_free_ids() == (2, 2)
 
     def test_twice_is_once(self, catalog, root):
         first = encoded(catalog, root, {b"a.jpg": "a", b"b.jpg": "b"})
@@ -265,7 +265,7 @@ class TestCommit:
             catalog,
             root,
             {b"a.jpg": "c", b"d.jpg": "d"},
-            dropped=[b"b.jpg"],
+            removed=[b"b.jpg"],
             failed=[(seen(b"e.jpg"), b"e", "no picture")],
         )
         catalog.commit_shard(second)
@@ -276,47 +276,47 @@ class TestCommit:
 
     def test_a_changed_file_leaves_its_picture(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "old", b"b.jpg": "other"}))
-        old = catalog.images_of([digest_of("old")])[digest_of("old")]
+        old = catalog.find_image_ids([digest_of("old")])[digest_of("old")]
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "new"}))
         with catalog.snapshot() as snapshot:
-            assert snapshot.dead_ids.tolist() == [old]
+            assert snapshot.deleted_ids.tolist() == [old]
             assert snapshot.pictures == 2
             (dead,) = snapshot.records([old])
             assert (dead.paths, dead.size, dead.mtime_ns) == ((), 0, 0)
-        assert catalog.images_of([digest_of("old")]) == {digest_of("old"): old}
+        assert catalog.find_image_ids([digest_of("old")]) == {digest_of("old"): old}
 
     def test_a_dead_picture_comes_back_with_its_content(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        catalog.commit_shard(placed(root, {}, dropped=[b"a.jpg"]))
+        catalog.commit_shard(indexed(root, {}, removed=[b"a.jpg"]))
         with catalog.snapshot() as snapshot:
-            assert (snapshot.pictures, snapshot.dead_ids.tolist()) == (0, [1])
-        catalog.commit_shard(placed(root, {b"again.jpg": "a"}))
+            assert (snapshot.pictures, snapshot.deleted_ids.tolist()) == (0, [1])
+        catalog.commit_shard(indexed(root, {b"again.jpg": "a"}))
         with catalog.snapshot() as snapshot:
-            assert (snapshot.pictures, snapshot.dead_ids.tolist()) == (1, [])
+            assert (snapshot.pictures, snapshot.deleted_ids.tolist()) == (1, [])
             assert snapshot.records([1])[0].paths == (b"/photos/again.jpg",)
 
     def test_a_move_in_one_shard(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        catalog.commit_shard(placed(root, {b"b.jpg": "a"}, dropped=[b"a.jpg", b"never.jpg"]))
-        assert list(catalog.known_files(root.id, b"")) == [b"b.jpg"]
+        catalog.commit_shard(indexed(root, {b"b.jpg": "a"}, removed=[b"a.jpg", b"never.jpg"]))
+        assert list(catalog.list_files_under(root.id, b"")) == [b"b.jpg"]
 
     def test_a_failure_is_not_a_loss(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         bad = [(seen(b"a.jpg"), b"torn", "it is cut off")]
         catalog.commit_shard(ShardCommit(root.id, 3, failed=bad))
         assert catalog.file_count() == 0
-        known = catalog.known_files(root.id, b"")[b"a.jpg"]
+        known = catalog.list_files_under(root.id, b"")[b"a.jpg"]
         assert (known.image_id, known.error, known.checked_ns) == (None, "it is cut off", 3)
-        catalog.commit_shard(placed(root, {b"a.jpg": "a"}))
+        catalog.commit_shard(indexed(root, {b"a.jpg": "a"}))
         assert catalog.failures() == []
-        assert catalog.known_files(root.id, b"")[b"a.jpg"].image_id == 1
+        assert catalog.list_files_under(root.id, b"")[b"a.jpg"].image_id == 1
 
     def test_text_that_is_no_text_is_kept_as_far_as_it_goes(self, catalog, root):
         item = picture(1, "a", ("caption", "caf\udce9"))
         failed = [(seen(b"b"), b"", "caf\udce9 is no picture")]
         catalog.commit_shard(
             ShardCommit(
-                root.id, 1, segment(1, 1), [item], [PlacedFile(seen(b"a"), item.digest)], failed
+                root.id, 1, segment(1, 1), [item], [IndexedFile(seen(b"a"), item.digest)], failed
             )
         )
         with catalog.snapshot() as snapshot:
@@ -326,13 +326,13 @@ class TestCommit:
     @pytest.mark.parametrize(
         "wrong",
         [
-            {"placed": [PlacedFile(seen(b"x"), digest_of("never encoded"))]},
+            {"placed": [IndexedFile(seen(b"x"), digest_of("never encoded"))]},
             {"pictures": [picture(9, "x")]},
             {"segment": segment(2, 2), "pictures": [picture(9, "x")]},
             {"segment": segment(2, 1), "pictures": [picture(1, "x")]},
             {"segment": segment(2, 1), "pictures": [picture(9, "a")]},
-            {"segment": dataclasses.replace(segment(1, 1), stamp=FileStamp("segments/x", 1, "0"))},
-            {"segment": dataclasses.replace(segment(2, 0), stamp=segment(1, 1).stamp)},
+            {"segment": dataclasses.replace(segment(1, 1), file_ref=FileRef("segments/x", 1, "0"))},
+            {"segment": dataclasses.replace(segment(2, 0), file_ref=segment(1, 1).file_ref)},
             {"root_id": 77},
         ],
         ids=[
@@ -349,7 +349,7 @@ class TestCommit:
     def test_a_contradiction_is_refused_whole(self, catalog, root, wrong):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         before, at = state(catalog), generation(catalog)
-        shard = ShardCommit(root.id, 1, dropped=[b"a.jpg"])
+        shard = ShardCommit(root.id, 1, removed=[b"a.jpg"])
         with pytest.raises(ValueError, match=r"."):
             catalog.commit_shard(dataclasses.replace(shard, **wrong))
         assert state(catalog) == before
@@ -361,80 +361,83 @@ class TestKnownFiles:
         inside = [b"2020/a.jpg", b"2020/x/b.jpg", b"2020/\xff", b"2020"]
         outside = [b"2020-x/a.jpg", b"20200/a.jpg", b"2020.jpg", b"2020!", b"1/2020/a.jpg", b"x"]
         catalog.commit_shard(encoded(catalog, root, dict.fromkeys(inside + outside, "same")))
-        assert set(catalog.known_files(root.id, b"2020")) == set(inside)
-        assert set(catalog.known_files(root.id, b"2020/x")) == {b"2020/x/b.jpg"}
-        assert set(catalog.known_files(root.id, b"")) == set(inside + outside)
-        assert catalog.known_files(root.id, b"3") == {}
+        assert set(catalog.list_files_under(root.id, b"2020")) == set(inside)
+        assert set(catalog.list_files_under(root.id, b"2020/x")) == {b"2020/x/b.jpg"}
+        assert set(catalog.list_files_under(root.id, b"")) == set(inside + outside)
+        assert catalog.list_files_under(root.id, b"3") == {}
 
     def test_of_one_root_only(self, catalog, root):
         other, _ = catalog.ensure_root(b"/other")
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        assert catalog.known_files(other.id, b"") == {}
+        assert catalog.list_files_under(other.id, b"") == {}
 
     def test_files_of_folders_that_passed_are_left_out(self, catalog, root):
         paths = [b"a.jpg", b"x/b.jpg", b"x/y/c.jpg", b"x-y/d.jpg"]
         catalog.commit_shard(encoded(catalog, root, dict.fromkeys(paths, "same")))
-        assert set(catalog.known_files(root.id, b"", {b"x"})) == {
+        assert set(catalog.list_files_under(root.id, b"", {b"x"})) == {
             b"a.jpg",
             b"x/y/c.jpg",
             b"x-y/d.jpg",
         }
-        assert set(catalog.known_files(root.id, b"", {b"", b"x/y"})) == {b"x/b.jpg", b"x-y/d.jpg"}
-        assert set(catalog.files_in(root.id, b"")) == {b"a.jpg"}
-        assert set(catalog.files_in(root.id, b"x")) == {b"x/b.jpg"}
-        assert set(catalog.files_in(root.id, b"x/y")) == {b"x/y/c.jpg"}
-        assert catalog.files_in(root.id, b"y") == {}
-        assert catalog.files_in(root.id, b"x") == {
-            b"x/b.jpg": catalog.known_files(root.id, b"")[b"x/b.jpg"]
+        assert set(catalog.list_files_under(root.id, b"", {b"", b"x/y"})) == {
+            b"x/b.jpg",
+            b"x-y/d.jpg",
         }
-        assert catalog.count_files(root.id, b"") == 4
-        assert catalog.count_files(root.id, b"x") == 2
+        assert set(catalog.list_files_in(root.id, b"")) == {b"a.jpg"}
+        assert set(catalog.list_files_in(root.id, b"x")) == {b"x/b.jpg"}
+        assert set(catalog.list_files_in(root.id, b"x/y")) == {b"x/y/c.jpg"}
+        assert catalog.list_files_in(root.id, b"y") == {}
+        assert catalog.list_files_in(root.id, b"x") == {
+            b"x/b.jpg": catalog.list_files_under(root.id, b"")[b"x/b.jpg"]
+        }
+        assert catalog.count_files_under(root.id, b"") == 4
+        assert catalog.count_files_under(root.id, b"x") == 2
 
 
-REMEMBERED = {b"": KnownFolder(b"top", 1, 0), b"x": KnownFolder(b"below", 2, 1)}
+FOLDER_STATES = {b"": FolderRecord(b"top", 1, 0), b"x": FolderRecord(b"below", 2, 1)}
 
 
 class TestKnownFolders:
     def test_they_come_back_and_give_way_to_new_ones(self, catalog, root):
-        assert catalog.known_folders(root.id, b"") == {}
-        catalog.remember_folders(root.id, b"", REMEMBERED)
-        assert catalog.known_folders(root.id, b"") == REMEMBERED
-        assert catalog.known_folders(root.id, b"x") == {b"x": REMEMBERED[b"x"]}
-        other = {b"x/y": KnownFolder(b"new", 0, 1)}
-        catalog.remember_folders(root.id, b"x", other)
-        assert catalog.known_folders(root.id, b"") == {b"": REMEMBERED[b""]} | other
+        assert catalog.load_folder_states(root.id, b"") == {}
+        catalog.save_folder_states(root.id, b"", FOLDER_STATES)
+        assert catalog.load_folder_states(root.id, b"") == FOLDER_STATES
+        assert catalog.load_folder_states(root.id, b"x") == {b"x": FOLDER_STATES[b"x"]}
+        other = {b"x/y": FolderRecord(b"new", 0, 1)}
+        catalog.save_folder_states(root.id, b"x", other)
+        assert catalog.load_folder_states(root.id, b"") == {b"": FOLDER_STATES[b""]} | other
 
     @pytest.mark.parametrize(
         "change",
         [
             lambda catalog, root: encoded(catalog, root, {b"b.jpg": "b"}),
-            lambda catalog, root: ShardCommit(root.id, 3, dropped=[b"a.jpg"]),
+            lambda catalog, root: ShardCommit(root.id, 3, removed=[b"a.jpg"]),
             lambda catalog, root: ShardCommit(root.id, 3, failed=[(seen(b"a.jpg"), b"d", "bad")]),
-            lambda catalog, root: placed(root, {b"a.jpg": "a"}, checked_ns=99),
+            lambda catalog, root: indexed(root, {b"a.jpg": "a"}, checked_ns=99),
         ],
     )
     def test_they_are_forgotten_when_a_file_changes(self, catalog, root, change):
         other, _ = catalog.ensure_root(b"/other")
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         for each in (root, other):
-            catalog.remember_folders(each.id, b"", REMEMBERED)
+            catalog.save_folder_states(each.id, b"", FOLDER_STATES)
         catalog.commit_shard(change(catalog, root))
-        assert catalog.known_folders(root.id, b"") == {}
-        assert catalog.known_folders(other.id, b"") == REMEMBERED
+        assert catalog.load_folder_states(root.id, b"") == {}
+        assert catalog.load_folder_states(other.id, b"") == FOLDER_STATES
 
     def test_they_are_forgotten_when_a_vector_is_lost(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        catalog.remember_folders(root.id, b"", REMEMBERED)
-        catalog.forget_segment(1)
-        assert catalog.known_folders(root.id, b"") == {}
+        catalog.save_folder_states(root.id, b"", FOLDER_STATES)
+        catalog.drop_segment(1)
+        assert catalog.load_folder_states(root.id, b"") == {}
 
     def test_they_go_with_their_root_and_with_those_it_takes_over(self, catalog, root):
         inner, _ = catalog.ensure_root(b"/wide/inner")
         catalog.commit_shard(encoded(catalog, inner, {b"a.jpg": "a"}))
-        catalog.remember_folders(inner.id, b"", REMEMBERED)
+        catalog.save_folder_states(inner.id, b"", FOLDER_STATES)
         wide, _ = catalog.ensure_root(b"/wide")
-        assert catalog.known_folders(inner.id, b"") == {}
-        assert catalog.known_folders(wide.id, b"") == {}
+        assert catalog.load_folder_states(inner.id, b"") == {}
+        assert catalog.load_folder_states(wide.id, b"") == {}
 
 
 class TestRecords:
@@ -444,7 +447,9 @@ class TestRecords:
         ids = np.array([*range(2500, 0, -1), 7, 7])
         with catalog.snapshot() as snapshot:
             assert [record.id for record in snapshot.records(ids)] == ids.tolist()
-        assert len(catalog.images_of([digest_of(f"{number}") for number in range(3000)])) == 2500
+        assert (
+            len(catalog.find_image_ids([digest_of(f"{number}") for number in range(3000)])) == 2500
+        )
 
     def test_an_id_that_never_was(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
@@ -454,7 +459,7 @@ class TestRecords:
     def test_all_places_of_a_content_across_roots(self, catalog, root):
         other, _ = catalog.ensure_root(b"/a")
         catalog.commit_shard(encoded(catalog, root, {b"z.jpg": "a"}))
-        catalog.commit_shard(placed(other, {b"b/c.jpg": "a"}))
+        catalog.commit_shard(indexed(other, {b"b/c.jpg": "a"}))
         with catalog.snapshot() as snapshot:
             assert snapshot.records([1])[0].paths == (b"/a/b/c.jpg", b"/photos/z.jpg")
 
@@ -467,7 +472,7 @@ class TestGenerations:
         with catalog.snapshot() as snapshot:
             assert snapshot.generation == 4
             assert snapshot.built == built(covers=2)
-            assert [part.number for part in snapshot.tail] == [3]
+            assert [part.number for part in snapshot.unindexed_segments] == [3]
             assert snapshot.pictures == 3
 
     def test_a_commit_carries_the_built_index_over(self, catalog, root):
@@ -476,7 +481,7 @@ class TestGenerations:
         catalog.commit_shard(encoded(catalog, root, {b"b": "b"}))
         with catalog.snapshot() as snapshot:
             assert snapshot.built == built(covers=1)
-            assert list(snapshot.tail) == [segment(2, 1)]
+            assert list(snapshot.unindexed_segments) == [segment(2, 1)]
 
     def test_only_the_newest_built_index_is_referenced(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
@@ -494,8 +499,8 @@ class TestGenerations:
             catalog.move_root("photos", b"/elsewhere")
             assert snapshot.generation == 1
             assert snapshot.built is None
-            assert list(snapshot.tail) == [segment(1, 1)]
-            assert snapshot.dead_ids.tolist() == []
+            assert list(snapshot.unindexed_segments) == [segment(1, 1)]
+            assert snapshot.deleted_ids.tolist() == []
             assert snapshot.pictures == 1
             assert snapshot.records([1])[0].paths == (b"/photos/a",)
             with pytest.raises(KeyError):
@@ -534,23 +539,23 @@ def texts_of(catalog, number):
 def place(catalog, root, path, content, *texts, **more):
     catalog.commit_shard(
         ShardCommit(
-            root.id, 3, placed=[PlacedFile(seen(path), digest_of(content), texts, b"key", **more)]
+            root.id, 3, indexed=[IndexedFile(seen(path), digest_of(content), texts, b"key", **more)]
         )
     )
 
 
 class TestTexts:
     @pytest.fixture(autouse=True)
-    def one_picture(self, catalog, root):
-        catalog.bind(IDENTITY)
+    def with_one_picture(self, catalog, root):
+        catalog.set_identity(IDENTITY)
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
 
     def test_a_file_brings_its_texts_and_takes_them_along(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
         place(catalog, root, b"b.jpg", "a", TABLE)
         assert texts_of(catalog, 1) == (CAPTION, NAME, TABLE)
-        assert catalog.known_files(root.id, b"")[b"a.jpg"].texts_key == b"key"
-        catalog.commit_shard(ShardCommit(root.id, 4, dropped=[b"a.jpg"]))
+        assert catalog.list_files_under(root.id, b"")[b"a.jpg"].texts_key == b"key"
+        catalog.commit_shard(ShardCommit(root.id, 4, removed=[b"a.jpg"]))
         assert texts_of(catalog, 1) == (TABLE,)
 
     def test_the_same_texts_again_change_nothing(self, catalog, root):
@@ -560,14 +565,17 @@ class TestTexts:
         assert (state(catalog), generation(catalog)) == before
 
     def test_a_table_is_remembered_until_it_says_something_else(self, catalog, root):
-        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/t.csv", [TABLE]))
+        place(catalog, root, b"a.jpg", "a", NAME, table=CaptionTableTexts(b"/t.csv", [TABLE]))
         place(catalog, root, b"a.jpg", "a", CAPTION)
         assert texts_of(catalog, 1) == (CAPTION, TABLE)
-        place(catalog, root, b"a.jpg", "a", CAPTION, table=TableTexts(b"/t.csv"))
+        place(catalog, root, b"a.jpg", "a", CAPTION, table=CaptionTableTexts(b"/t.csv"))
         assert texts_of(catalog, 1) == (CAPTION,)
 
     def test_each_table_has_its_own_captions(self, catalog, root):
-        one, two = TableTexts(b"/1.csv", [TABLE]), TableTexts(b"/2.csv", [TABLE, OTHER])
+        one, two = (
+            CaptionTableTexts(b"/1.csv", [TABLE]),
+            CaptionTableTexts(b"/2.csv", [TABLE, OTHER]),
+        )
         place(catalog, root, b"a.jpg", "a", NAME, table=two)
         place(catalog, root, b"a.jpg", "a", NAME, table=one)
         assert set(texts_of(catalog, 1)) == {NAME, TABLE, OTHER}
@@ -575,30 +583,32 @@ class TestTexts:
         for table in (two, one, None):
             place(catalog, root, b"a.jpg", "a", NAME, table=table)
             assert (state(catalog), generation(catalog)) == before
-        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/2.csv"))
+        place(catalog, root, b"a.jpg", "a", NAME, table=CaptionTableTexts(b"/2.csv"))
         assert texts_of(catalog, 1) == (NAME, TABLE)
-        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/1.csv"))
+        place(catalog, root, b"a.jpg", "a", NAME, table=CaptionTableTexts(b"/1.csv"))
         assert texts_of(catalog, 1) == (NAME,)
 
     def test_captions_that_are_removed_are_counted(self, catalog, root):
         def removed(path, table, **more):
-            file = PlacedFile(seen(path), digest_of("a"), [NAME], b"key", table, **more)
-            return catalog.commit_shard(ShardCommit(root.id, 3, placed=[file]))
+            file = IndexedFile(seen(path), digest_of("a"), [NAME], b"key", table, **more)
+            return catalog.commit_shard(ShardCommit(root.id, 3, indexed=[file]))
 
-        assert removed(b"a.jpg", TableTexts(b"/1.csv", [TABLE, OTHER])) == 0
-        assert removed(b"a.jpg", TableTexts(b"/2.csv", [OTHER])) == 0
-        assert removed(b"a.jpg", TableTexts(b"/1.csv")) == 1, "the second table says the other"
+        assert removed(b"a.jpg", CaptionTableTexts(b"/1.csv", [TABLE, OTHER])) == 0
+        assert removed(b"a.jpg", CaptionTableTexts(b"/2.csv", [OTHER])) == 0
+        assert removed(b"a.jpg", CaptionTableTexts(b"/1.csv")) == 1, (
+            "the second table says the other"
+        )
         assert removed(b"a.jpg", None) == 0
-        assert removed(b"z.jpg", TableTexts(b"/2.csv"), moved_from=b"a.jpg") == 1
-        assert removed(b"z.jpg", TableTexts(b"/1.csv", [TABLE, OTHER])) == 0
-        assert removed(b"z.jpg", TableTexts(None)) == 2
+        assert removed(b"z.jpg", CaptionTableTexts(b"/2.csv"), moved_from=b"a.jpg") == 1
+        assert removed(b"z.jpg", CaptionTableTexts(b"/1.csv", [TABLE, OTHER])) == 0
+        assert removed(b"z.jpg", CaptionTableTexts(None)) == 2
 
     def test_the_files_with_captions_of_a_table(self, catalog, root):
         for path in (b"a.jpg", b"sub/b.jpg", b"subtle/c.jpg"):
-            place(catalog, root, path, "a", table=TableTexts(b"/1.csv", [TABLE]))
-        place(catalog, root, b"sub/d.jpg", "a", table=TableTexts(b"/2.csv", [TABLE]))
+            place(catalog, root, path, "a", table=CaptionTableTexts(b"/1.csv", [TABLE]))
+        place(catalog, root, b"sub/d.jpg", "a", table=CaptionTableTexts(b"/2.csv", [TABLE]))
         place(catalog, root, b"sub/e.jpg", "a", CAPTION)
-        found = catalog.captioned_files
+        found = catalog.list_captioned_files
         assert found(root.id, b"", b"/1.csv") == {b"a.jpg", b"sub/b.jpg", b"subtle/c.jpg"}
         assert found(root.id, b"sub", b"/1.csv") == {b"sub/b.jpg"}
         assert found(root.id, b"sub", b"/2.csv") == {b"sub/d.jpg"}
@@ -607,17 +617,17 @@ class TestTexts:
     def test_tables_below_a_root_move_with_it(self, catalog, root):
         names = [b"/photos/in/t.csv", b"/photos2/t.csv", b"/photos", b"/tables/t.csv"]
         for number, name in enumerate(names):
-            table = TableTexts(name, [TABLE])
+            table = CaptionTableTexts(name, [TABLE])
             place(catalog, root, b"%d.jpg" % number, "a", table=table)
         catalog.move_root("photos", b"/drive")
         names[0] = b"/drive/in/t.csv"
         for number, name in enumerate(names):
-            assert catalog.captioned_files(root.id, b"", name) == {b"%d.jpg" % number}
+            assert catalog.list_captioned_files(root.id, b"", name) == {b"%d.jpg" % number}
 
     def test_a_moved_file_keeps_what_a_table_said(self, catalog, root):
-        place(catalog, root, b"a.jpg", "a", NAME, table=TableTexts(b"/t.csv", [TABLE]))
-        moved = PlacedFile(seen(b"z.jpg"), digest_of("a"), [CAPTION], moved_from=b"a.jpg")
-        catalog.commit_shard(ShardCommit(root.id, 3, placed=[moved], dropped=[b"a.jpg"]))
+        place(catalog, root, b"a.jpg", "a", NAME, table=CaptionTableTexts(b"/t.csv", [TABLE]))
+        moved = IndexedFile(seen(b"z.jpg"), digest_of("a"), [CAPTION], moved_from=b"a.jpg")
+        catalog.commit_shard(ShardCommit(root.id, 3, indexed=[moved], removed=[b"a.jpg"]))
         assert texts_of(catalog, 1) == (CAPTION, TABLE)
 
     def test_a_file_with_other_content_gives_its_texts_to_that(self, catalog, root):
@@ -634,33 +644,33 @@ class TestTexts:
         assert texts_of(catalog, 1) == ()
 
     def test_pictures_are_retold_if_the_texts_with_vectors_change(self, catalog, root):
-        assert catalog.retold(9) == []
+        assert catalog.stale_texts(9) == []
         place(catalog, root, b"a.jpg", "a", NAME)
-        assert catalog.retold(9) == [], "file names have no vectors"
+        assert catalog.stale_texts(9) == [], "file names have no vectors"
         place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
-        (retold,) = catalog.retold(9)
-        assert (retold.id, retold.digest, retold.segment) == (1, digest_of("a"), 1)
-        assert retold.path == b"/photos/a.jpg"
-        assert retold.picture.texts == (CAPTION, NAME)
+        (stale_texts,) = catalog.stale_texts(9)
+        assert (stale_texts.id, stale_texts.digest, stale_texts.segment) == (1, digest_of("a"), 1)
+        assert stale_texts.path == b"/photos/a.jpg"
+        assert stale_texts.picture.texts == (CAPTION, NAME)
         place(catalog, root, b"a.jpg", "a")
-        assert catalog.retold(9) == [], "as it was encoded"
+        assert catalog.stale_texts(9) == [], "as it was encoded"
 
     def test_other_sources_of_texts_retell_every_picture_that_has_such(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", NAME)
-        catalog.bind(dataclasses.replace(IDENTITY, texts=(TextSource.FILENAME,)))
-        assert [retold.id for retold in catalog.retold(9)] == [1]
+        catalog.set_identity(dataclasses.replace(IDENTITY, texts=(TextSource.FILENAME,)))
+        assert [stale_texts.id for stale_texts in catalog.stale_texts(9)] == [1]
 
     @pytest.mark.parametrize("texts_stay", [True, False])
     def test_a_retold_picture_takes_the_place_of_the_former(self, catalog, root, texts_stay):
         place(catalog, root, b"a.jpg", "a", CAPTION)
         place(catalog, root, b"b.jpg", "a", TABLE)
-        (retold,) = catalog.retold(9)
-        digest = texts_digest(encoded_texts(retold.picture.texts, IDENTITY.texts))
+        (stale_texts,) = catalog.stale_texts(9)
+        digest = texts_digest(select_encoded_texts(stale_texts.picture.texts, IDENTITY.texts))
         item = dataclasses.replace(
             picture(2, "a", ("title", "read again")),
             texts_digest=digest,
             replaces=1,
-            texts_stay=texts_stay,
+            keep_texts=texts_stay,
         )
         shard = ShardCommit(root.id, 5, segment(2, 1), [item])
         catalog.commit_shard(shard)
@@ -670,10 +680,10 @@ class TestTexts:
         own = () if texts_stay else (Text("title", "read again"),)
         assert texts_of(catalog, 2) == (CAPTION, TABLE, *own)
         assert texts_of(catalog, 1) == ()
-        assert catalog.images_of([digest_of("a")]) == {digest_of("a"): 2}
-        assert {f.image_id for f in catalog.known_files(root.id, b"").values()} == {2}
+        assert catalog.find_image_ids([digest_of("a")]) == {digest_of("a"): 2}
+        assert {f.image_id for f in catalog.list_files_under(root.id, b"").values()} == {2}
         with catalog.snapshot() as snapshot:
-            assert snapshot.dead_ids.tolist() == [1]
+            assert snapshot.deleted_ids.tolist() == [1]
             assert snapshot.pictures == 1
         # A title in the picture itself gets a vector too: it was not among those of the digest.
-        assert bool(catalog.retold(9)) == (not texts_stay)
+        assert bool(catalog.stale_texts(9)) == (not texts_stay)

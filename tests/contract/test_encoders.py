@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.core import plugins
-from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.core.vectors import check_unit_vectors
 from tests.clip_checkpoints import tiny_variant
 
@@ -54,9 +54,9 @@ def prepared(encoder, kind, items):
     return [encoder.prepare(kind, item) for item in items]
 
 
-@pytest.fixture(params=list(Kind))
+@pytest.fixture(params=list(InputKind))
 def batch(request, encoder, pictures):
-    items = pictures if request.param == Kind.IMAGE else TEXTS
+    items = pictures if request.param == InputKind.IMAGE else TEXTS
     return request.param, prepared(encoder, request.param, items)
 
 
@@ -82,12 +82,12 @@ def test_different_items_have_different_vectors(encoder, batch):
     assert likeness.max() < 0.99999
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(InputKind))
 def test_nothing_encodes_to_nothing(encoder, kind):
     assert encoder.encode(kind, []).shape == (0, encoder.spec.dim)
 
 
-@pytest.mark.parametrize("released", list(Kind))
+@pytest.mark.parametrize("released", list(InputKind))
 def test_what_was_released_comes_back_the_same(encoder, batch, released):
     kind, items = batch
     before = encoder.encode(kind, items)
@@ -101,50 +101,50 @@ def test_a_long_text_is_cut_and_the_loss_is_counted(encoder):
     words = "many words " * 400
     dropped = encoder.dropped_tokens(words)
     assert dropped > 300
-    tokens = encoder.prepare(Kind.TEXT, words)
+    tokens = encoder.prepare(InputKind.TEXT, words)
     assert len(tokens) == encoder.spec.context_length
-    longer = encoder.prepare(Kind.TEXT, words + "and more")
+    longer = encoder.prepare(InputKind.TEXT, words + "and more")
     np.testing.assert_array_equal(tokens, longer)
 
 
 def test_pictures_of_any_shape_are_prepared_to_one_shape(encoder):
     shapes = {
-        encoder.prepare(Kind.IMAGE, np.zeros((h, w, 3), dtype=np.uint8)).shape
+        encoder.prepare(InputKind.IMAGE, np.zeros((h, w, 3), dtype=np.uint8)).shape
         for h, w in ((1, 1), (1, 900), (900, 1), (50, 60), (400, 300))
     }
     assert len(shapes) == 1
 
 
 def test_the_preparation_travels_to_workers(encoder, pictures):
-    copy = pickle.loads(pickle.dumps(encoder.image_preparation))  # noqa: S301 - our own
-    np.testing.assert_array_equal(copy(pictures[0]), encoder.prepare(Kind.IMAGE, pictures[0]))
-    assert copy.edge_px == encoder.image_preparation.edge_px > 0
+    copy = pickle.loads(pickle.dumps(encoder.image_preprocessor))  # noqa: S301 - our own
+    np.testing.assert_array_equal(copy(pictures[0]), encoder.prepare(InputKind.IMAGE, pictures[0]))
+    assert copy.edge_px == encoder.image_preprocessor.edge_px > 0
 
 
 def test_workers_of_a_long_run_make_the_same_pictures(encoder, pictures):
-    bulk = pickle.loads(pickle.dumps(encoder.bulk_preparation))  # noqa: S301 - our own
+    bulk = pickle.loads(pickle.dumps(encoder.batch_preprocessor))  # noqa: S301 - our own
     for pixels in pictures:
-        alone, many = encoder.prepare(Kind.IMAGE, pixels), bulk(pixels)
+        alone, many = encoder.prepare(InputKind.IMAGE, pixels), bulk(pixels)
         assert many.shape == alone.shape
-        one, other = (encoder.encode(Kind.IMAGE, [prepared])[0] for prepared in (alone, many))
+        one, other = (encoder.encode(InputKind.IMAGE, [prepared])[0] for prepared in (alone, many))
         assert one @ other > 0.999
 
 
 def test_a_second_build_is_the_same_encoder(plugin, options, encoder):
     said = []
     again = plugin[1].build(
-        EncoderOptions(options.variant, "cpu", options.cache, offline=True, say=said.append)
+        EncoderOptions(options.variant, "cpu", options.cache, offline=True, on_message=said.append)
     )
     assert again.spec == encoder.spec
     assert said == []
-    batch = prepared(encoder, Kind.TEXT, TEXTS)
+    batch = prepared(encoder, InputKind.TEXT, TEXTS)
     np.testing.assert_allclose(
-        again.encode(Kind.TEXT, batch), encoder.encode(Kind.TEXT, batch), atol=1e-6
+        again.encode(InputKind.TEXT, batch), encoder.encode(InputKind.TEXT, batch), atol=1e-6
     )
 
 
 def test_it_says_where_it_runs(encoder):
-    for kind in Kind:
+    for kind in InputKind:
         assert "cpu" in encoder.device(kind)
     assert encoder.batch_size >= 1
 
@@ -156,19 +156,19 @@ def test_its_models_are_listed(plugin, options):
 
 
 def test_parts_lie_in_the_space_of_the_vectors(encoder, pictures):
-    images = prepared(encoder, Kind.IMAGE, pictures[:2])
-    texts = prepared(encoder, Kind.TEXT, TEXTS)
-    for kind, batch in ((Kind.IMAGE, images), (Kind.TEXT, texts)):
-        parts = encoder.parts(kind, batch)
-        assert len(parts) == len(batch)
-        for own, item in zip(parts, batch, strict=True):
+    images = prepared(encoder, InputKind.IMAGE, pictures[:2])
+    texts = prepared(encoder, InputKind.TEXT, TEXTS)
+    for kind, batch in ((InputKind.IMAGE, images), (InputKind.TEXT, texts)):
+        token_vectors = encoder.token_vectors(kind, batch)
+        assert len(token_vectors) == len(batch)
+        for own, item in zip(token_vectors, batch, strict=True):
             check_unit_vectors(own, encoder.spec.dim)
-            (alone,) = encoder.parts(kind, [item])
+            (alone,) = encoder.token_vectors(kind, [item])
             np.testing.assert_allclose(alone, own, atol=1e-4)
-    assert len({len(own) for own in encoder.parts(Kind.IMAGE, images)}) == 1
-    tokens = [len(own) for own in encoder.parts(Kind.TEXT, texts)]
+    assert len({len(own) for own in encoder.token_vectors(InputKind.IMAGE, images)}) == 1
+    tokens = [len(own) for own in encoder.token_vectors(InputKind.TEXT, texts)]
     assert tokens[1] > tokens[0] >= 3 > tokens[2] >= 1
-    assert encoder.parts(Kind.TEXT, []) == []
+    assert encoder.token_vectors(InputKind.TEXT, []) == []
 
 
 def test_prompts_have_one_place_for_a_text(encoder):

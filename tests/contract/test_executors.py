@@ -12,9 +12,9 @@ from mmsearch.core import plugins
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, DecodeError
 from mmsearch.core.requests import TaskFailure
-from mmsearch.executors import local, processes
+from mmsearch.executors import processes, threads
 
-BUILDERS = {"local": partial(local.build, 2), "processes": partial(processes.build, 2, 60.0)}
+BUILDERS = {"threads": partial(threads.build, 2), "processes": partial(processes.build, 2, 60.0)}
 
 
 class Doubler:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from mmsearch.core import plugins
 from mmsearch.core.errors import UsageError
-from mmsearch.core.types import ATTENDED, FusionSpec, TextVectors
+from mmsearch.core.types import CROSS_ATTENTION, FusionSpec, TextVectors
 from mmsearch.core.vectors import as_unit_vectors, check_unit_vectors
 
 DIM = 16
-KINDS = ("caption", "keywords", "title", ATTENDED)
+KINDS = ("caption", "keywords", "title", CROSS_ATTENTION)
 
 
 def vectors(n, seed):
@@ -41,14 +41,14 @@ def cases(draw):
     n = draw(st.integers(0, 5))
     seed = draw(st.integers(0, 99))
     images = vectors(n, seed)
-    own = []
+    picture_texts = []
     for row in range(n):
         kinds = draw(st.lists(st.sampled_from(KINDS), max_size=5))
         rows = vectors(len(kinds), seed + row + 1)
         if draw(st.booleans()):  # texts that contradict the picture exactly
             rows = -np.repeat(images[row : row + 1], len(kinds), axis=0)
-        own.append(TextVectors(tuple(kinds), rows))
-    return plugins.load("fusions", spec.name).build(spec), images, own
+        picture_texts.append(TextVectors(tuple(kinds), rows))
+    return plugins.load("fusions", spec.name).build(spec), images, picture_texts
 
 
 def test_name_is_the_file_name(fusion):
@@ -57,8 +57,8 @@ def test_name_is_the_file_name(fusion):
 
 @given(cases())
 def test_fused_vectors_are_unit_vectors_as_wide_as_a_query(case):
-    fusion, images, own = case
-    fused = fusion.fuse(images, own)
+    fusion, images, picture_texts = case
+    fused = fusion.fuse(images, picture_texts)
     query = fusion.fuse_query(vectors(2, 9))
     assert fused.dtype == np.float32
     assert fused.shape == (len(images), query.shape[1])
@@ -79,20 +79,20 @@ def test_a_picture_without_text_has_its_image_vector(case):
 
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_of_texts_does_not_matter(case, random):
-    fusion, images, own = case
-    turned = []
-    for one in own:
+    fusion, images, picture_texts = case
+    shuffled = []
+    for entry in picture_texts:
         # There is one attended vector at most; the others may stand anywhere.
-        order = [i for i, kind in enumerate(one.kinds) if kind != ATTENDED]
+        order = [i for i, kind in enumerate(entry.kinds) if kind != CROSS_ATTENTION]
         random.shuffle(order)
-        turned.append(TextVectors(tuple(one.kinds[i] for i in order), one.vectors[order]))
-    straight = [
-        TextVectors(tuple(one.kinds[i] for i in sorted(keep)), one.vectors[sorted(keep)])
-        for one in own
-        for keep in [[i for i, kind in enumerate(one.kinds) if kind != ATTENDED]]
+        shuffled.append(TextVectors(tuple(entry.kinds[i] for i in order), entry.vectors[order]))
+    ordered = [
+        TextVectors(tuple(entry.kinds[i] for i in sorted(keep)), entry.vectors[sorted(keep)])
+        for entry in picture_texts
+        for keep in [[i for i, kind in enumerate(entry.kinds) if kind != CROSS_ATTENTION]]
     ]
     np.testing.assert_allclose(
-        fusion.fuse(images, straight), fusion.fuse(images, turned), atol=1e-6
+        fusion.fuse(images, ordered), fusion.fuse(images, shuffled), atol=1e-6
     )
 
 
@@ -103,9 +103,9 @@ def test_ten_thousand_texts_count_as_one(fusion):
 
 
 def test_inputs_stay_as_they_were(fusion):
-    images, own = vectors(3, 3), [texts(2, i) for i in range(3)]
+    images, picture_texts = vectors(3, 3), [texts(2, i) for i in range(3)]
     before = images.copy()
-    fusion.fuse(images, own)
+    fusion.fuse(images, picture_texts)
     np.testing.assert_array_equal(images, before)
 
 
@@ -113,13 +113,13 @@ def test_inputs_stay_as_they_were(fusion):
 def test_attended_vectors_are_unit_vectors_between_their_parts(patches, tokens, seed):
     for name in plugins.names("fusions"):
         fusion = plugins.load("fusions", name).build(FusionSpec(name))
-        if fusion.needs_parts:
-            parts = vectors(patches, seed), vectors(tokens, seed + 1)
-            attended = fusion.attend(*parts)
+        if fusion.needs_token_vectors:
+            inputs = vectors(patches, seed), vectors(tokens, seed + 1)
+            attended = fusion.cross_attend(*inputs)
             check_unit_vectors(attended, DIM)
-            assert fusion.attend(parts[0], -parts[0]).shape == (1, DIM)
+            assert fusion.cross_attend(inputs[0], -inputs[0]).shape == (1, DIM)
             np.testing.assert_allclose(
-                fusion.attend(parts[0][::-1], parts[1][::-1]), attended, atol=1e-6
+                fusion.cross_attend(inputs[0][::-1], inputs[1][::-1]), attended, atol=1e-6
             )
 
 
@@ -141,8 +141,10 @@ def test_weights_out_of_range_are_refused(name, spec):
 
 def test_a_text_moves_a_picture_towards_its_query():
     images, query = vectors(1, 3), vectors(1, 4)
-    own = [TextVectors(("caption", ATTENDED), np.repeat(query, 2, axis=0))]
+    picture_texts = [TextVectors(("caption", CROSS_ATTENTION), np.repeat(query, 2, axis=0))]
     for name in plugins.names("fusions"):
         fusion = plugins.load("fusions", name).build(FusionSpec(name, 0.5))
-        gain = (fusion.fuse_query(query) @ fusion.fuse(images, own).T - query @ images.T).item()
+        gain = (
+            fusion.fuse_query(query) @ fusion.fuse(images, picture_texts).T - query @ images.T
+        ).item()
         assert gain > 0.2 if name != "image" else gain == 0

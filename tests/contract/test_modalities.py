@@ -48,11 +48,11 @@ def path(kind, tmp_path):
 
 
 def test_it_claims_its_sample_by_name_alone(modality, path):
-    assert modality.claims(path)
-    assert modality.claims(b"/missing/" + os.path.basename(path).upper())
-    assert not modality.claims(path + b".txt")
-    assert not modality.claims(b"/" + os.path.basename(path) + b"/README")
-    assert not modality.claims(b"")
+    assert modality.can_read(path)
+    assert modality.can_read(b"/missing/" + os.path.basename(path).upper())
+    assert not modality.can_read(path + b".txt")
+    assert not modality.can_read(b"/" + os.path.basename(path) + b"/README")
+    assert not modality.can_read(b"")
 
 
 @pytest.mark.parametrize("edge_px", [0, 1, 100, 480, 5000])
@@ -96,7 +96,7 @@ def test_a_copy_from_another_process_reads_the_same(modality, path):
 def test_a_name_of_any_bytes_is_read(modality, path, tmp_path):
     strange = os.fsencode(tmp_path) + b"/\xff\n " + os.path.basename(path)
     shutil.copyfile(path, strange)
-    assert modality.claims(strange)
+    assert modality.can_read(strange)
     assert modality.read(strange, 0).picture == modality.read(path, 0).picture
 
 

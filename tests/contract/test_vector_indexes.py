@@ -151,10 +151,10 @@ def test_it_comes_back_from_disk_the_same(index, library, tmp_path):
     module = plugins.load("vector_indexes", index.spec.name)
     path = tmp_path / "ann" / f"000001.{module.SUFFIX}"
     path.parent.mkdir()
-    stamp = module.write(index.spec, [library], path)
-    assert stamp.name == f"ann/000001.{module.SUFFIX}"
-    assert stamp.bytes == path.stat().st_size
-    again = module.load(index.spec, path, stamp)
+    file_ref = module.write(index.spec, [library], path)
+    assert file_ref.name == f"ann/000001.{module.SUFFIX}"
+    assert file_ref.bytes == path.stat().st_size
+    again = module.load(index.spec, path, file_ref)
     queries = random_vectors(3, seed=5)
     np.testing.assert_array_equal(again.ids, library[0])
     np.testing.assert_array_equal(again.search(queries, 9).ids, index.search(queries, 9).ids)
@@ -163,26 +163,26 @@ def test_it_comes_back_from_disk_the_same(index, library, tmp_path):
 def test_a_flipped_bit_is_noticed(index, library, tmp_path):
     module = plugins.load("vector_indexes", index.spec.name)
     path = tmp_path / "damaged"
-    stamp = module.write(index.spec, [library], path)
+    file_ref = module.write(index.spec, [library], path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(DamagedFileError, match="checksum"):
-        module.load(index.spec, path, stamp)
+        module.load(index.spec, path, file_ref)
     path.write_bytes(content[:-1])
     with pytest.raises(DamagedFileError, match="bytes"):
-        module.load(index.spec, path, stamp)
+        module.load(index.spec, path, file_ref)
     with pytest.raises(DamagedFileError, match="missing"):
-        module.load(index.spec, tmp_path / "absent", stamp)
+        module.load(index.spec, tmp_path / "absent", file_ref)
 
 
 def test_a_file_of_something_else_is_refused(index, tmp_path):
-    from mmsearch.storage.atomic import publish_bytes
+    from mmsearch.storage.atomic import atomic_write
 
     module = plugins.load("vector_indexes", index.spec.name)
-    stamp = publish_bytes(tmp_path / "other", b"not an index at all")
+    file_ref = atomic_write(tmp_path / "other", b"not an index at all")
     with pytest.raises(DamagedFileError):
-        module.load(index.spec, tmp_path / "other", stamp)
+        module.load(index.spec, tmp_path / "other", file_ref)
 
 
 def test_a_missing_gpu_is_said():

@@ -14,17 +14,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mmsearch.resident.shutdown import LEFT
+from mmsearch.resident.shutdown import UNFINISHED_MESSAGE
 from tests.terminal import COMMAND
 
 pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
 
-ENDS_WITHIN_S = 8.0
+SHUTDOWN_TIMEOUT_S = 8.0
 """Four seconds are promised to the process; a busy machine may take as long again."""
 
-LEFT_LINE = LEFT.decode()
+UNFINISHED_LINE = UNFINISHED_MESSAGE.decode()
 CLOSED_LINE = "Index 'default' is closed.\n"
-LATE = (
+TIMEOUT_DETAIL = (
     "The request took longer than the server allows. Ask for less, or ask again when it is less"
     " busy."
 )
@@ -33,7 +33,16 @@ LATE = (
 @contextmanager
 def blocked(what, environment, home, *options, verb="serve", **pipes):
     """A server in which something does not end."""
-    command = [sys.executable, "-m", "tests.blocking", what, verb, "--home", str(home), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.hanging_command",
+        what,
+        verb,
+        "--home",
+        str(home),
+        *options,
+    ]
     process = subprocess.Popen(
         command,
         env=environment,
@@ -69,12 +78,12 @@ def end(process, number=signal.SIGTERM):
     began = time.monotonic()
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert time.monotonic() - began < ENDS_WITHIN_S
-    assert still_in_session(process.pid) == []
+    assert time.monotonic() - began < SHUTDOWN_TIMEOUT_S
+    assert list_session_pids(process.pid) == []
     return process.returncode, said
 
 
-def still_in_session(session):
+def list_session_pids(session):
     """Processes of a session, but for one that cleans up after others and ends by itself."""
     for _ in range(50):
         found = subprocess.run(
@@ -116,11 +125,11 @@ def test_a_request_is_answered_in_time_and_the_server_ends(environment, photo_in
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "1"
             assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.json()["detail"] == LATE
+            assert answer.json()["detail"] == TIMEOUT_DETAIL
         code, said = end(process)
         # What SQLite and the workers do can be cancelled; a thread that sleeps cannot.
         ends_well = what in ("sql", "decoder")
-        assert (code, said) == ((0, CLOSED_LINE) if ends_well else (1, LEFT_LINE))
+        assert (code, said) == ((0, CLOSED_LINE) if ends_well else (1, UNFINISHED_LINE))
 
 
 def test_a_search_that_is_cancelled_leaves_the_server_to_others(environment, photo_index):
@@ -147,7 +156,7 @@ def test_a_job_without_end_its_events_and_slow_clients_hold_nothing(environment,
         # The deadline is not for events: they come as long as the job runs.
         time.sleep(8)
         assert slow[1].recv(4096).startswith(b"HTTP/1.1 200 OK")
-        assert end(process) == (1, LEFT_LINE)
+        assert end(process) == (1, UNFINISHED_LINE)
         for one in slow:
             one.close()
 
@@ -169,7 +178,7 @@ def test_a_command_does_not_wait_for_a_server_that_is_stuck(mmsearch, environmen
         assert client.get(f"/v1/indexes/default{ASKED['search']}").status_code == 503
         printed = mmsearch("query", "block", "-k", "1", "--home", photo_index)
         assert printed.out.count("\n") >= 1
-        assert end(process) == (1, LEFT_LINE)
+        assert end(process) == (1, UNFINISHED_LINE)
 
 
 def test_nothing_under_way_ends_well(environment, photo_index):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from tests.staying import staying
+from tests.serve_process import run_serve
 from tests.terminal import COMMAND
 
 pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
@@ -29,7 +29,7 @@ BESIDE_ANOTHER = (
 def serving(environment, home, *options, ends=signal.SIGTERM, code=0, beside_another=False):
     """A server: its URL, the token that it made up, and how to end it."""
     command = [COMMAND, "serve", "--home", home, "--port", "0", *options]
-    with staying(command, environment, ends, code) as server:
+    with run_serve(command, environment, ends, code) as server:
         token, line = None, server.line()
         if line.startswith("Token: "):
             token, line = line.split()[1], server.line()

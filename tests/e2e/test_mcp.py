@@ -21,18 +21,18 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-from tests.staying import staying
+from tests.serve_process import run_serve
 
 pytestmark = pytest.mark.e2e
 
 COMMAND = [sys.executable, "-m", "mmsearch", "mcp"]
 PAGE = Path(__file__).parents[2] / "docs" / "assistant.md"
-KNOWN = "as-good-as-any"
-MOST_BYTES = 1_000_000
-ANSWERS_WITHIN_S = 10.0
+TOKEN = "as-good-as-any"  # noqa: S105 - of the test's own server
+MAX_RESULT_BYTES = 1_000_000
+REPLY_TIMEOUT_S = 10.0
 
 
-class Assistant:
+class McpClient:
     """The client, for tests that wait for each answer."""
 
     def __init__(self, portal, client):
@@ -47,15 +47,15 @@ class Assistant:
 
     def call(self, tool, **arguments):
         result = self._portal.call(partial(self._client.call_tool, tool, arguments))
-        assert len(result.model_dump_json()) < MOST_BYTES
+        assert len(result.model_dump_json()) < MAX_RESULT_BYTES
         return result
 
-    def answer(self, tool, **arguments):
+    def call_ok(self, tool, **arguments):
         result = self.call(tool, **arguments)
         assert not result.is_error, result
         return result
 
-    def refusal(self, tool, **arguments):
+    def call_error(self, tool, **arguments):
         result = self.call(tool, **arguments)
         assert result.is_error, result
         (said,) = result.content
@@ -63,11 +63,11 @@ class Assistant:
 
 
 @contextmanager
-def connected(transport, **options):
+def connect(transport, **options):
     with start_blocking_portal() as portal, ExitStack() as stack:
         client = Client(transport, **options)
         stack.enter_context(portal.wrap_async_context_manager(client))
-        yield Assistant(portal, client)
+        yield McpClient(portal, client)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def assistant(environment, photo_index, tmp_path_factory):
         command=COMMAND[0], args=[*COMMAND[1:], "--home", str(photo_index)], env=environment
     )
     said = tmp_path_factory.mktemp("mcp") / "stderr"
-    with said.open("w") as errors, connected(stdio_client(parameters, errors)) as assistant:
+    with said.open("w") as errors, connect(stdio_client(parameters, errors)) as assistant:
         yield assistant
     assert said.read_text() == ""
 
@@ -95,10 +95,10 @@ def words(result):
 
 
 def pictures(result):
-    return [decoded(block) for block in result.content if block.type == "image"]
+    return [decode_image(block) for block in result.content if block.type == "image"]
 
 
-def decoded(block):
+def decode_image(block):
     content = base64.b64decode(block.data)
     with Image.open(io.BytesIO(content)) as picture:
         picture.load()
@@ -123,7 +123,7 @@ def test_the_tools_say_what_they_are_for(assistant):
 
 
 def test_a_windmill_is_found_and_shown(assistant, windmills):
-    result = assistant.answer("search_images", query="a windmill")
+    result = assistant.call_ok("search_images", query="a windmill")
     hits = result.structured_content["hits"]
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert Path(hits[0]["path"]).name in windmills
@@ -138,42 +138,42 @@ def test_a_windmill_is_found_and_shown(assistant, windmills):
 
 
 def test_what_is_not_there_is_said_not_to_be(assistant):
-    result = assistant.answer("search_images", query="the square root of minus one", limit=3)
+    result = assistant.call_ok("search_images", query="the square root of minus one", limit=3)
     assert result.content[0].text.startswith("Nothing here looks like that; nearest:\n")
     assert result.structured_content["match"] == "unlikely"
     assert len(pictures(result)) == 3
 
 
 def test_many_hits_are_told_and_some_of_them_shown(assistant):
-    result = assistant.answer("search_images", query="people", limit=30)
+    result = assistant.call_ok("search_images", query="people", limit=30)
     assert len(result.structured_content["hits"]) == 30
     assert len(pictures(result)) == 12
 
 
 def test_filters_are_arguments(assistant):
-    wide = assistant.answer("search_images", query="a dog", orientation="landscape", limit=5)
+    wide = assistant.call_ok("search_images", query="a dog", orientation="landscape", limit=5)
     assert all(hit["width"] > hit["height"] for hit in wide.structured_content["hits"])
-    some = assistant.answer("search_images", query="a dog", path="6*", limit=30)
+    some = assistant.call_ok("search_images", query="a dog", path="6*", limit=30)
     names = [Path(hit["path"]).name for hit in some.structured_content["hits"]]
     assert some.structured_content["passed"] == len(names) == 11
     assert all(name.startswith("6") for name in names)
-    none = assistant.answer("search_images", query="a dog", camera=["Obscura"], after="1850")
+    none = assistant.call_ok("search_images", query="a dog", camera=["Obscura"], after="1850")
     assert words(none) == "No picture passes the filters.\n0 of 212 pictures."
 
 
 def test_what_is_taken_away_sinks(assistant):
-    first = assistant.answer("search_images", query="a windmill", limit=1)
-    taken = assistant.answer("search_images", query="a field", without=["a windmill"], limit=1)
+    first = assistant.call_ok("search_images", query="a windmill", limit=1)
+    taken = assistant.call_ok("search_images", query="a field", without=["a windmill"], limit=1)
     (mill,), (other,) = (each.structured_content["hits"] for each in (first, taken))
     assert mill["id"] != other["id"]
 
 
 def test_a_picture_is_shown_in_each_size(assistant):
-    found = assistant.answer("search_images", query="a windmill", limit=1)
+    found = assistant.call_ok("search_images", query="a windmill", limit=1)
     (hit,) = found.structured_content["hits"]
     sides = {}
     for size in ("small", "medium", "large"):
-        result = assistant.answer("get_image", image_id=hit["id"], size=size)
+        result = assistant.call_ok("get_image", image_id=hit["id"], size=size)
         assert result.structured_content["path"] == hit["path"]
         (picture,) = pictures(result)
         sides[size] = max(picture.size)
@@ -182,9 +182,9 @@ def test_a_picture_is_shown_in_each_size(assistant):
 
 
 def test_similar_ones_are_others(assistant):
-    found = assistant.answer("search_images", query="a windmill", limit=1)
+    found = assistant.call_ok("search_images", query="a windmill", limit=1)
     (hit,) = found.structured_content["hits"]
-    result = assistant.answer("similar_images", image_id=hit["id"], limit=5)
+    result = assistant.call_ok("similar_images", image_id=hit["id"], limit=5)
     ids = [other["id"] for other in result.structured_content["hits"]]
     assert len(ids) == 5
     assert hit["id"] not in ids
@@ -192,7 +192,7 @@ def test_similar_ones_are_others(assistant):
 
 
 def test_the_index_is_described(assistant, photos):
-    result = assistant.answer("describe_index")
+    result = assistant.call_ok("describe_index")
     assert result.structured_content["pictures"] == 212
     assert result.structured_content["folders"] == [str(photos)]
     assert "212 pictures" in words(result)
@@ -220,7 +220,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_meant_is_told_in_a_sentence(assistant, case):
     tool, arguments, expected = REFUSED[case]
-    said = assistant.refusal(tool, **arguments)
+    said = assistant.call_error(tool, **arguments)
     assert expected in said
     assert "\n" not in said
     assert "Traceback" not in said
@@ -264,7 +264,7 @@ def test_without_the_package_it_says_how_to_get_it(environment):
     assert done.stderr.decode().endswith("Install it with: pip install 'mmsearch[mcp]'\n")
 
 
-def speaking(environment, home):
+def start_stdio_server(environment, home):
     return subprocess.Popen(
         [*COMMAND, "--home", home],
         env=environment,
@@ -276,34 +276,36 @@ def speaking(environment, home):
     )
 
 
-def asked(process, number, method, **params):
+def send_request(process, number, method, **params):
     request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
     process.stdin.write(json.dumps(request) + "\n")
     return json.loads(process.stdout.readline())
 
 
-def greeted(process):
+def initialize(process):
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}}
-    answer = asked(process, 1, "initialize", **hello, clientInfo={"name": "t", "version": "1"})
+    answer = send_request(
+        process, 1, "initialize", **hello, clientInfo={"name": "t", "version": "1"}
+    )
     assert answer["result"]["serverInfo"]["name"] == "mmsearch"
     process.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
 
 
 def test_nothing_but_the_protocol_is_on_standard_output(environment, photo_index):
-    with speaking(environment, photo_index) as process:
-        greeted(process)
-        found = asked(
+    with start_stdio_server(environment, photo_index) as process:
+        initialize(process)
+        found = send_request(
             process, 2, "tools/call", name="search_images", arguments={"query": "dog", "limit": 1}
         )
         assert len(found["result"]["content"]) == 3
-        assert asked(process, 3, "tools/list")["id"] == 3
+        assert send_request(process, 3, "tools/list")["id"] == 3
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_ctrl_c_ends_it_while_it_waits(environment, photo_index):
-    with speaking(environment, photo_index) as process:
-        greeted(process)
+    with start_stdio_server(environment, photo_index) as process:
+        initialize(process)
         process.send_signal(signal.SIGINT)
         # Its input stays open, as an assistant's does.
         assert process.wait(timeout=60) == 130
@@ -334,16 +336,16 @@ def test_the_examples_of_its_page_are_right(environment, photo_index, windmills)
 
 
 @contextmanager
-def listening(environment, home, *options, ends=signal.SIGTERM, code=0):
+def run_http_server(environment, home, *options, stop_signal=signal.SIGTERM, code=0):
     command = [*COMMAND, "--http", "--port", "0", "--home", home, *options]
-    with staying(command, environment, ends, code) as server:
+    with run_serve(command, environment, stop_signal, code) as server:
         line = server.line()
         url = re.fullmatch(r"Index 'default' is open for assistants at (\S+); Ctrl-C .*\n", line)
         assert url, line
         yield url[1]
 
 
-def call_of_search(**arguments):
+def make_search_body(**arguments):
     call = {"name": "search_images", "arguments": arguments}
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}).encode()
 
@@ -356,12 +358,12 @@ LINES = {
     "a long number": b'{"jsonrpc": "2.0", "method": "ping", "id": %s}' % (b"9" * 5000),
     "an unknown method": b'{"jsonrpc": "2.0", "method": "eval", "id": 1}',
     "an empty batch": b"[]",
-    "half a surrogate": call_of_search(query="\ud800"),
-    "a query that is a number": call_of_search(query=5),
-    "a long query": call_of_search(query="x" * 5_000_000),
-    "a limit of 400 digits": call_of_search(query="a dog", limit=10**400),
-    "a file": call_of_search(query="image:/etc/passwd"),
-    "stars": call_of_search(query="a dog", path="*" * 60 + "!"),
+    "half a surrogate": make_search_body(query="\ud800"),
+    "a query that is a number": make_search_body(query=5),
+    "a long query": make_search_body(query="x" * 5_000_000),
+    "a limit of 400 digits": make_search_body(query="a dog", limit=10**400),
+    "a file": make_search_body(query="image:/etc/passwd"),
+    "stars": make_search_body(query="a dog", path="*" * 60 + "!"),
 }
 
 
@@ -375,7 +377,7 @@ def piped(environment, photo_index):
         about["clientInfo"] = {"name": "test", "version": "1"}
         greeting = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": about}
         send(process, json.dumps(greeting).encode())
-        assert answer_to(process, 0)["result"]["serverInfo"]["name"] == "mmsearch"
+        assert read_response(process, 0)["result"]["serverInfo"]["name"] == "mmsearch"
         send(process, b'{"jsonrpc": "2.0", "method": "notifications/initialized"}')
         yield process
         process.stdin.close()
@@ -388,7 +390,7 @@ def send(process, line):
     process.stdin.flush()
 
 
-def answer_to(process, number):
+def read_response(process, number):
     """The answer to a request, after answers to others."""
     while True:
         answer = json.loads(process.stdout.readline())
@@ -401,13 +403,13 @@ def test_no_line_keeps_it_from_answering_the_next(piped, line):
     send(piped, LINES[line])
     began = time.monotonic()
     send(piped, b'{"jsonrpc": "2.0", "id": 2, "method": "ping"}')
-    assert answer_to(piped, 2)["result"] == {}
-    assert time.monotonic() - began < ANSWERS_WITHIN_S
+    assert read_response(piped, 2)["result"] == {}
+    assert time.monotonic() - began < REPLY_TIMEOUT_S
 
 
 @pytest.fixture(scope="module")
 def address(environment, photo_index):
-    with listening(environment, photo_index, "--token", KNOWN) as url:
+    with run_http_server(environment, photo_index, "--token", TOKEN) as url:
         yield url
 
 
@@ -424,13 +426,13 @@ async def over_http(address, token):
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_over_http_it_answers_the_same(assistant, address, mode):
-    with connected(over_http(address, KNOWN), mode=mode) as elsewhere:
+    with connect(over_http(address, TOKEN), mode=mode) as elsewhere:
         assert list(elsewhere.tools()) == list(assistant.tools())
-        there = elsewhere.answer("search_images", query="a windmill", limit=2)
-        here = assistant.answer("search_images", query="a windmill", limit=2)
+        there = elsewhere.call_ok("search_images", query="a windmill", limit=2)
+        here = assistant.call_ok("search_images", query="a windmill", limit=2)
         assert there.structured_content == here.structured_content
         assert there.content == here.content
-        assert "no picture" in elsewhere.refusal("get_image", image_id=10**9)
+        assert "no picture" in elsewhere.call_error("get_image", image_id=10**9)
 
 
 def post(address, **headers):
@@ -440,24 +442,24 @@ def post(address, **headers):
 
 
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("given", [None, "Bearer wrong", f"Basic {KNOWN}", "Bearer"])
+@pytest.mark.parametrize("given", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer"])
 def test_without_the_token_nothing_is_answered(address, given):
     answer = post(address, **({} if given is None else {"Authorization": given}))
     assert answer.status_code == 401
     assert answer.json()["detail"] == "This server asks for its token."
-    assert post(address, Authorization=f"Bearer {KNOWN}").status_code == 200
+    assert post(address, Authorization=f"Bearer {TOKEN}").status_code == 200
 
 
 @pytest.mark.enable_socket
 def test_a_client_with_a_wrong_token_is_told(address):
-    with pytest.raises(ExceptionGroup) as failed, connected(over_http(address, "wrong")):
+    with pytest.raises(ExceptionGroup) as failed, connect(over_http(address, "wrong")):
         pass
     assert failed.group_contains(MCPError)
 
 
 @pytest.mark.enable_socket
 def test_pages_of_others_may_not_ask(environment, photo_index):
-    with listening(environment, photo_index, ends=signal.SIGINT, code=130) as url:
+    with run_http_server(environment, photo_index, stop_signal=signal.SIGINT, code=130) as url:
         assert post(url).status_code == 200
         assert post(url, Origin="https://elsewhere.example").status_code == 403
         # A name that was made to point here.

@@ -12,9 +12,9 @@ from mmsearch.core.types import FusionSpec
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs
 from mmsearch.factories.encoders import make_encoder
-from mmsearch.indexing.tuning_queries import encode_asked, phrases
+from mmsearch.indexing.tuning_queries import encode_queries, synthetic_queries
 from mmsearch.storage.layout import IndexLayout
-from tests.stored import store_vectors
+from tests.index_contents import store_vectors
 
 pytestmark = pytest.mark.e2e
 
@@ -26,14 +26,14 @@ def home(tmp_path_factory):
     """An index of vectors that lie near texts, as pictures do in a shared space."""
     home = tmp_path_factory.mktemp("many")
     encoder = make_encoder("starter", load_settings(), lambda line: None)
-    texts = encode_asked(encoder, phrases(400))
+    texts = encode_queries(encoder, synthetic_queries(400))
     random = np.random.default_rng(1)
     meant = texts[random.integers(0, 400, PICTURES)] + texts[random.integers(0, 400, PICTURES)]
     noise = random.standard_normal(meant.shape) / np.sqrt(meant.shape[1])
     vectors = as_unit_vectors(meant + 0.7 * noise)
-    layout = IndexLayout.of(home, "default")
-    with catalogs.writing(layout, 0, create=True) as catalog:
-        catalog.bind(Identity(encoder.spec, FusionSpec(), "auto", ()))
+    layout = IndexLayout.for_name(home, "default")
+    with catalogs.open_write(layout, 0, create=True) as catalog:
+        catalog.set_identity(Identity(encoder.spec, FusionSpec(), "auto", ()))
         store_vectors(layout, catalog, encoder.spec, vectors[:7000])
         store_vectors(layout, catalog, encoder.spec, vectors[7000:], 7001, 2)
     return home
@@ -42,7 +42,9 @@ def home(tmp_path_factory):
 def found_by_all(home):
     """By query, the ids of the ten that are found."""
     with library.open_index(home=home) as index:
-        return {text: {hit.id for hit in index.search(text)} for text in phrases(540)[500:]}
+        return {
+            text: {hit.id for hit in index.search(text)} for text in synthetic_queries(540)[500:]
+        }
 
 
 def hits(mmsearch, home, *options):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.test_http import serving
-from tests.elsewhere import write_certificate
+from tests.fake_web import write_certificate
 
 pytestmark = [
     pytest.mark.e2e,

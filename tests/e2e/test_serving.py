@@ -15,8 +15,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.e2e.test_http import serving
-from tests.staying import staying
-from tests.terminal import COMMAND, shown_at_a_terminal
+from tests.serve_process import run_serve
+from tests.terminal import COMMAND, run_in_terminal
 
 pytestmark = [
     pytest.mark.e2e,
@@ -25,42 +25,42 @@ pytestmark = [
 
 
 @contextmanager
-def served(environment, home, *options, ends=signal.SIGTERM, code=0):
+def run_socket_server(environment, home, *options, ends=signal.SIGTERM, code=0):
     command = [COMMAND, "serve", "--no-http", "--home", home, *options]
-    with staying(command, environment, ends, code) as resident:
+    with run_serve(command, environment, ends, code) as resident:
         assert resident.line() == "Index 'default' is open for queries; Ctrl-C ends this.\n"
         yield resident.process
 
 
 @pytest.fixture(scope="module")
 def resident(environment, photo_index):
-    with served(environment, photo_index) as process:
+    with run_socket_server(environment, photo_index) as process:
         yield process
 
 
-def both(environment, *arguments, cwd=None, terminal=False):
+def run_both_ways(environment, *arguments, cwd=None, terminal=False):
     """Code, stdout and stderr through the process that stays, and without it."""
-    run = at_a_terminal if terminal else in_pipes
+    run = run_at_terminal if terminal else run_in_pipes
     alone = environment | {"XDG_RUNTIME_DIR": environment["XDG_RUNTIME_DIR"] + "-none"}
     return run(environment, arguments, cwd), run(alone, arguments, cwd)
 
 
-def in_pipes(environment, arguments, cwd):
+def run_in_pipes(environment, arguments, cwd):
     command = [COMMAND, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, cwd=cwd, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
-def at_a_terminal(environment, arguments, cwd):
+def run_at_terminal(environment, arguments, cwd):
     def fold(terminal):
         # So wide that the table folds, and that no other process has it by chance.
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 17, 61, 0, 0))
 
     variables = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
-    return *shown_at_a_terminal(arguments, variables | {"TERM": "xterm-256color"}, cwd, fold), b""
+    return *run_in_terminal(arguments, variables | {"TERM": "xterm-256color"}, cwd, fold), b""
 
 
-def without_times(answer):
+def mask_times(answer):
     return re.sub(rb'"(encode|open|search|hits)": [0-9.e-]+', b"", answer)
 
 
@@ -85,15 +85,15 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_in_a_pipe_it_prints_the_same(environment, resident, photo_index, case):
     verb, *rest = CASES[case]
-    through, alone = both(environment, verb, *rest, "--home", photo_index)
+    through, alone = run_both_ways(environment, verb, *rest, "--home", photo_index)
     assert through[0] == alone[0]
-    assert without_times(through[1]) == without_times(alone[1])
+    assert mask_times(through[1]) == mask_times(alone[1])
     assert through[2] == alone[2]
 
 
 def test_a_picture_beside_the_command_is_looked_for(environment, resident, photo_index, photos):
     picture = sorted((photos / "photos").iterdir())[7]
-    through, alone = both(
+    through, alone = run_both_ways(
         environment, "similar", picture.name, "--home", photo_index, cwd=picture.parent
     )
     assert through == alone
@@ -103,12 +103,10 @@ def test_a_picture_beside_the_command_is_looked_for(environment, resident, photo
 @pytest.mark.parametrize("case", ["lines", "remark", "json", "nonsense"])
 def test_at_a_terminal_it_shows_the_same(environment, resident, photo_index, photos, case):
     verb, *rest = CASES[case]
-    through, alone = both(
+    through, alone = run_both_ways(
         environment, verb, *rest, "--home", photo_index, cwd=photos.parent, terminal=True
     )
-    assert [without_times(part) for part in through[1:]] == [
-        without_times(part) for part in alone[1:]
-    ]
+    assert [mask_times(part) for part in through[1:]] == [mask_times(part) for part in alone[1:]]
     assert through[0] == alone[0]
     if case == "lines":
         assert b"\x1b[" in through[1] or b"\xe2\x94" in through[1]
@@ -146,7 +144,7 @@ def test_what_is_indexed_meanwhile_is_found(mmsearch, environment, photos, tmp_p
     for path in pictures[:5]:
         (folder / path.name).write_bytes(path.read_bytes())
     mmsearch("index", folder, "--home", home, "--model", "starter")
-    with served(environment, home, ends=signal.SIGINT, code=130):
+    with run_socket_server(environment, home, ends=signal.SIGINT, code=130):
         assert len(mmsearch("query", "dog", "--paths", "--home", home).out.splitlines()) == 5
         (folder / pictures[5].name).write_bytes(pictures[5].read_bytes())
         mmsearch("index", folder, "--home", home)

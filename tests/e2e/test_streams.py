@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.e2e.test_http import serving
-from tests.e2e.test_serving import served
-from tests.terminal import COMMAND, shown_at_a_terminal
+from tests.e2e.test_serving import run_socket_server
+from tests.terminal import COMMAND, run_in_terminal
 
 pytestmark = [
     pytest.mark.e2e,
@@ -130,7 +130,7 @@ def test_a_table_at_a_terminal_of_no_size(environment, home):
 
     def shown(**more):
         plain = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES")}
-        return shown_at_a_terminal(
+        return run_in_terminal(
             ["query", "dog", "-k", "2", "--home", home],
             plain | {"TERM": "xterm", "NO_COLOR": "1"} | more,
             prepare=no_size,
@@ -142,12 +142,12 @@ def test_a_table_at_a_terminal_of_no_size(environment, home):
     assert b"2 of 8 pictures: dog" in alone[0][1]
     assert b"/few/" in alone[0][1].replace(b"\r\n", b"")
     assert alone == [alone[0]] * len(sizes)
-    with served(environment, home):
+    with run_socket_server(environment, home):
         assert [shown(**each) for each in sizes] == alone
 
 
 def test_closed_streams_through_a_process_that_stays(environment, shell, home):
-    with served(environment, home):
+    with run_socket_server(environment, home):
         assert shell('"$mmsearch" query dog <&- >&- 2>&-') == (0, b"", b"")
         code, out, said = shell('"$mmsearch" query dog -k 1 2>&-')
         assert (code, out.count(b"\n"), said) == (0, 1, b"")

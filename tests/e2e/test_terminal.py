@@ -3,13 +3,13 @@
 import json
 import subprocess
 
-from tests.terminal import COMMAND, shown_at_a_terminal
+from tests.terminal import COMMAND, run_in_terminal
 
 
 def at_a_terminal(environment, *arguments, cwd=None):
     """The command's output when stdout and stderr are a terminal."""
     variables = environment | {"TERM": "xterm", "NO_COLOR": "1"}
-    code, shown = shown_at_a_terminal(arguments, variables, cwd)
+    code, shown = run_in_terminal(arguments, variables, cwd)
     assert code == 0
     return shown.decode()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mmsearch as library
-from mmsearch.api.watch import LONGEST_WAIT_S, Unrest, watch
+from mmsearch.api.watch import MAX_SETTLE_WAIT_S, SettleTracker, watch
 from mmsearch.core.requests import IndexReport
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
@@ -139,8 +139,8 @@ def test_a_mount_point_without_its_drive(watcher, folder, home):
 def test_a_file_that_arrives_during_the_first_run(folder, home):
     runs = []
 
-    def run(restless):
-        runs.append(restless)
+    def run(unstable_paths):
+        runs.append(unstable_paths)
         if len(runs) == 1:
             (folder / "late.jpg").write_bytes(b"anything")
         return IndexReport(0, 0, 0, 0, 0, 0, (), 0, (), 0.0, 0)
@@ -149,7 +149,13 @@ def test_a_file_that_arrives_during_the_first_run(folder, home):
     stopping = threading.Timer(20, stop.set)
     stopping.start()
     for _ in watch(
-        os.fsencode(folder), run, own=home, settle_s=0.1, poll=False, say=print, stop=stop
+        os.fsencode(folder),
+        run,
+        index_home=home,
+        settle_s=0.1,
+        poll=False,
+        on_message=print,
+        stop=stop,
     ):
         if len(runs) == 2:
             stop.set()
@@ -165,35 +171,35 @@ class World:
         self.now = 0.0
         self.sizes = {}
 
-    def unrest(self, settle_s=2.0):
-        return Unrest(settle_s, lambda: self.now, lambda path: (self.sizes.get(path, 0), 0))
+    def tracker(self, settle_s=2.0):
+        return SettleTracker(settle_s, lambda: self.now, lambda path: (self.sizes.get(path, 0), 0))
 
 
 def test_nothing_is_due_before_anything_happens():
-    assert World().unrest().due() is None
+    assert World().tracker().ready() is None
 
 
 def test_a_file_is_due_when_it_has_rested():
     world = World()
-    unrest = world.unrest()
-    unrest.add(iter(["a"]))
-    assert unrest.due() is None
+    tracker = world.tracker()
+    tracker.add(iter(["a"]))
+    assert tracker.ready() is None
     world.now = 1.0
     world.sizes["a"] = 5
-    assert unrest.due() is None
+    assert tracker.ready() is None
     world.now = 2.5
-    assert unrest.due() is None
+    assert tracker.ready() is None
     world.now = 3.1
-    assert unrest.due() == frozenset()
-    assert unrest.due() is None
+    assert tracker.ready() == frozenset()
+    assert tracker.ready() is None
 
 
 def test_what_never_rests_does_not_hold_up_the_others():
     world = World()
-    unrest = world.unrest()
-    unrest.add(iter(["quiet", "log"]))
-    while (due := unrest.due()) is None:
+    tracker = world.tracker()
+    tracker.add(iter(["quiet", "log"]))
+    while (ready := tracker.ready()) is None:
         world.now += 1.0
         world.sizes["log"] = int(world.now)
-    assert world.now >= LONGEST_WAIT_S
-    assert due == frozenset({b"log"})
+    assert world.now >= MAX_SETTLE_WAIT_S
+    assert ready == frozenset({b"log"})

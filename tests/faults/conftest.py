@@ -14,7 +14,7 @@ import mmsearch as library
 from mmsearch.core.settings import load_settings
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
-from tests.stored import stored_files
+from tests.index_contents import load_stored_files
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 FEW = 24
@@ -56,10 +56,10 @@ def kill_group(process):
 def content_of(home, name="default"):
     """By path: digest and vector, or the reason of failure; straight from the files of an index."""
     layout = IndexLayout(home / name)
-    with catalogs.reading(layout) as catalog:
+    with catalogs.open_read(layout) as catalog:
         return {
             path: (file.digest, file.error, vector)
-            for path, (file, vector) in stored_files(layout, catalog).items()
+            for path, (file, vector) in load_stored_files(layout, catalog).items()
         }
 
 

@@ -13,24 +13,24 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 
-CALLS = (
+TRACED_CALLS = (
     "openat,open,creat,write,pwrite64,ftruncate,fallocate,lseek,rename,renameat,renameat2,unlink,"
     "unlinkat,fsync,fdatasync,close,mkdir,mkdirat,rmdir"
 )
-PIECE = 4096
+BLOCK_BYTES = 4096
 STRACE = ("strace", "-f", "-y", "-xx", "-s", "20000000")
 
 
 @dataclass
-class Call:
+class SystemCall:
     name: str
     arguments: str
     result: int
 
 
-def record(command, log, **more):
+def record(command, log, **options):
     """Run a program; its calls on files, in order of completion."""
-    done = subprocess.run(
+    process = subprocess.run(
         [
             "strace",
             "-f",
@@ -39,39 +39,39 @@ def record(command, log, **more):
             "-s",
             "20000000",
             "-e",
-            f"trace={CALLS}",
+            f"trace={TRACED_CALLS}",
             "-o",
             log,
             *command,
         ],
         capture_output=True,
         check=False,
-        **more,
+        **options,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     return list(parse(log.read_text()))
 
 
 LINE = re.compile(r"(\d+) +(.*)")
-FULL = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?)")
+COMPLETE_CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?)")
 
 
 def parse(text):
-    begun = {}
+    unfinished = {}
     for line in text.splitlines():
-        pid, rest = LINE.fullmatch(line).groups()
-        if rest.endswith("<unfinished ...>"):
-            begun[pid] = rest.removesuffix("<unfinished ...>").rstrip()
+        pid, event = LINE.fullmatch(line).groups()
+        if event.endswith("<unfinished ...>"):
+            unfinished[pid] = event.removesuffix("<unfinished ...>").rstrip()
             continue
-        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", rest)
+        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", event)
         if resumed:
-            rest = begun.pop(pid) + resumed[1]
-        call = FULL.match(rest)
+            event = unfinished.pop(pid) + resumed[1]
+        call = COMPLETE_CALL.match(event)
         if call and call[3] != "?" and not call[3].startswith("-"):
-            yield Call(call[1], call[2], int(call[3]))
+            yield SystemCall(call[1], call[2], int(call[3]))
 
 
-def text_of(quoted):
+def decode_string(quoted):
     return ast.literal_eval("b" + quoted)
 
 
@@ -81,7 +81,7 @@ DESCRIPTOR = re.compile(r"(\d+)<([^>]*)>")
 
 @dataclass
 class Inode:
-    now: bytearray = field(default_factory=bytearray)
+    content: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
     pending: list = field(default_factory=list)
 
@@ -101,15 +101,15 @@ class Disk:
         """True if the disk may have changed."""
         return bool(getattr(self, f"_{call.name}", lambda call: False)(call))
 
-    def cut(self, model, rng):
+    def state_after_cut(self, model, rng):
         """By path: what is there after the power is back."""
         if model == "all":
-            return {name: bytes(inode.now) for name, inode in self.names.items()}
+            return {name: bytes(inode.content) for name, inode in self.names.items()}
         names = dict(self.synced_names)
         if model == "random":
             for change in self.changes[: rng.randint(0, len(self.changes))]:
                 rename(names, *change)
-        found = {}
+        files = {}
         for name, inode in names.items():
             content = bytearray(inode.synced)
             if model == "random":
@@ -117,19 +117,19 @@ class Disk:
                     if rng.random() < 0.5:
                         grow(content, offset + len(piece))
                         content[offset : offset + len(piece)] = piece
-            found[name] = bytes(content)
-        return found
+            files[name] = bytes(content)
+        return files
 
     # --- calls ---
 
-    def _path(self, call, which=0):
-        path = os.path.normpath(text_of(STRING.findall(call.arguments)[which]))
-        inside = path.startswith(self.root + b"/") and not path.endswith((b"-shm", b"lock"))
-        return path if inside else None
+    def _path(self, call, argument_index=0):
+        path = os.path.normpath(decode_string(STRING.findall(call.arguments)[argument_index]))
+        is_traced = path.startswith(self.root + b"/") and not path.endswith((b"-shm", b"lock"))
+        return path if is_traced else None
 
     def _file(self, call):
         number, shown = DESCRIPTOR.search(call.arguments).groups()
-        path = text_of(f'"{shown}"') if "\\x" in shown else shown.encode()
+        path = decode_string(f'"{shown}"') if "\\x" in shown else shown.encode()
         path = path.removesuffix(b" (deleted)")
         return int(number), path
 
@@ -148,15 +148,15 @@ class Disk:
 
     def _write(self, call):
         if call.arguments.startswith("1<"):
-            line = text_of(STRING.search(call.arguments)[0])
+            line = decode_string(STRING.search(call.arguments)[0])
             if line.startswith(b"ACK "):
                 self.acknowledged.append(line[4:])
             return False
         _, path = self._file(call)
         if path not in self.names:
             return False
-        data = text_of(STRING.search(call.arguments)[0])
-        self._put(self.names[path], self.offsets.get(path, 0), data)
+        data = decode_string(STRING.search(call.arguments)[0])
+        self._write_at(self.names[path], self.offsets.get(path, 0), data)
         self.offsets[path] = self.offsets.get(path, 0) + len(data)
         return True
 
@@ -164,8 +164,8 @@ class Disk:
         _, path = self._file(call)
         if path not in self.names:
             return False
-        data = text_of(STRING.search(call.arguments)[0])
-        self._put(self.names[path], int(call.arguments.rsplit(",", 1)[1]), data)
+        data = decode_string(STRING.search(call.arguments)[0])
+        self._write_at(self.names[path], int(call.arguments.rsplit(",", 1)[1]), data)
         return True
 
     def _lseek(self, call):
@@ -204,14 +204,14 @@ class Disk:
         _, path = self._file(call)
         inode = self.names.get(path)
         if inode is not None:
-            inode.synced, inode.pending = bytes(inode.now), []
+            inode.synced, inode.pending = bytes(inode.content), []
             return True
         # A folder: all changes of names in it.
-        mine = [c for c in self.changes if os.path.dirname(c[2] or c[1]) == path]
-        for change in mine:
+        folder_changes = [c for c in self.changes if os.path.dirname(c[2] or c[1]) == path]
+        for change in folder_changes:
             rename(self.synced_names, *change)
-        self.changes = [change for change in self.changes if change not in mine]
-        return bool(mine)
+        self.changes = [change for change in self.changes if change not in folder_changes]
+        return bool(folder_changes)
 
     _fdatasync = _fsync
 
@@ -221,15 +221,15 @@ class Disk:
         self.names[path] = inode
         self.changes.append(("create", path, None, inode))
 
-    def _put(self, inode, offset, data):
-        grow(inode.now, offset + len(data))
-        inode.now[offset : offset + len(data)] = data
-        for start in range(0, len(data), PIECE):
-            inode.pending.append((offset + start, data[start : start + PIECE]))
+    def _write_at(self, inode, offset, data):
+        grow(inode.content, offset + len(data))
+        inode.content[offset : offset + len(data)] = data
+        for start in range(0, len(data), BLOCK_BYTES):
+            inode.pending.append((offset + start, data[start : start + BLOCK_BYTES]))
 
     def _truncate(self, inode, size):
-        grow(inode.now, size)
-        del inode.now[size:]
+        grow(inode.content, size)
+        del inode.content[size:]
         inode.pending = [(o, piece[: size - o]) for o, piece in inode.pending if o < size]
 
 

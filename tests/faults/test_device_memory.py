@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mmsearch.core.errors import DeviceMemoryError
-from mmsearch.core.gpu_memory import in_halves
+from mmsearch.core.gpu_memory import run_halving_on_oom
 from mmsearch.core.requests import IndexRequest
 from mmsearch.storage.layout import IndexLayout
+from tests.index_contents import load_stored_files
 from tests.integration.test_indexer_law import write
-from tests.stored import stored_files
-from tests.toy import ToyEncoder, toy_indexer
+from tests.toy_index import ToyEncoder, toy_indexer
 
 
 class OnGpu(ToyEncoder):
@@ -31,7 +31,9 @@ class OnGpu(ToyEncoder):
                 raise RuntimeError("CUDA out of memory.")
             return ToyEncoder.encode(self, kind, batch[part])
 
-        return np.concatenate(in_halves(run, len(batch), device="cuda", what="one picture"))
+        return np.concatenate(
+            run_halving_on_oom(run, len(batch), device="cuda", item_name="one picture")
+        )
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def run(layout, toys, encoder):
 
 def vectors(layout, toys):
     with toy_indexer(layout) as indexer:
-        return {path: row for path, (_, row) in stored_files(layout, indexer.catalog).items()}
+        return {path: row for path, (_, row) in load_stored_files(layout, indexer.catalog).items()}
 
 
 def test_a_run_on_a_small_gpu_gives_what_a_large_one_gives(tmp_path, toys):

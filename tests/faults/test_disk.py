@@ -72,7 +72,7 @@ from pathlib import Path
 from mmsearch.core.errors import MMSearchError
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.core.requests import IndexRequest
-from tests.toy import toy_indexer
+from tests.toy_index import toy_indexer
 try:
     with toy_indexer(IndexLayout(Path(sys.argv[1])), vector_index="faiss_flat") as indexer:
         indexer.run(IndexRequest(os.fsencode(sys.argv[2])))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mmsearch.core.requests import TaskFailure
 from mmsearch.executors import processes
-from mmsearch.indexing.decode import DecodeTask, MakeDecoder
+from mmsearch.indexing.decode import DecoderFactory, DecodeTask
 from mmsearch.modalities import image
 
 MUTANTS = 2000
@@ -29,7 +29,7 @@ BROKEN = Path(__file__).parents[1] / ".broken_images"
 def decode():
     """Decodes files in worker processes: by path, what came of each."""
     executor = processes.build(2, LIMIT_S, 4096)
-    make = MakeDecoder((image.build(),), EdgeOnly())
+    make = DecoderFactory((image.build(),), EdgeOnly())
 
     def run(paths):
         tasks = []

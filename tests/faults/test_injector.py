@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.injecting import (
+from tests.faults.fault_injection import (
     ERRORS,
     KINDS,
-    SHORT,
+    SHORT_CALL,
     Fault,
-    Place,
-    ToyCommands,
+    Sandbox,
+    ToyCommandServer,
     compile_injector,
 )
 
@@ -38,7 +38,7 @@ class Command:
     """A command, and what it starts from.
 
     Attributes:
-        runner: See `ToyCommands.run`.
+        runner: See `ToyCommandServer.run`.
         arguments: ``{photos}`` and ``{backups}`` are replaced.
         start: The state in which it begins.
         writes: Whether it changes the index.
@@ -121,7 +121,7 @@ def commands(tmp_path_factory):
     library = compile_injector(tmp_path_factory.mktemp("injector"))
     if library is None:
         pytest.skip("there is no C compiler, or this is not Linux: NO CALL WAS MADE TO FAIL")
-    running = ToyCommands(library)
+    running = ToyCommandServer(library)
     yield running
     running.close()
 
@@ -146,7 +146,7 @@ class States:
         self._commands = commands
         self._kept = folder / "kept"
         # Paths are part of an index: every run is in the same place.
-        self.place = Place(folder / "run").make()
+        self.place = Sandbox(folder / "run").make()
         place = self.place
         place.write("a", "b", "c")
         (place.photos / "c.toy.txt").write_text("words of c")
@@ -174,7 +174,7 @@ class States:
         return done
 
     def ask(self, runner, arguments, **more):
-        """Run something; see `ToyCommands.run`."""
+        """Run something; see `ToyCommandServer.run`."""
         given = [self.filled(each) if isinstance(each, str) else each for each in arguments]
         return self._commands.run(runner, given, self.place, **more)
 
@@ -379,7 +379,7 @@ def failed_path(states, fault):
 
 
 def test_a_writer_that_ignores_short_writes_is_noticed(states):
-    short = Fault("write", 1, SHORT, sticky=True)
+    short = Fault("write", 1, SHORT_CALL, sticky=True)
     assert complaints_of(states, "index", short) == []
     assert complaints_of(states, "index", short, "ignores-short-writes") != []
 

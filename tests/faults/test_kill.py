@@ -64,7 +64,7 @@ def finish(mmsearch, photos, home, kept):
         built = index.status().built
         segments = {path.name for path in (folder / "segments").iterdir()}
     assert built.rows == 212
-    assert [path.name for path in (folder / "ann").iterdir()].count(built.stamp.name[4:]) == 1
+    assert [path.name for path in (folder / "ann").iterdir()].count(built.file_ref.name[4:]) == 1
     assert len(segments) == len(set(segments))
 
 

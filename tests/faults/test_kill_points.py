@@ -7,7 +7,7 @@ import time
 import pytest
 
 from mmsearch.factories import catalogs
-from mmsearch.storage.failpoints import FaultPoint
+from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout
 from tests.faults.conftest import (
     COMMAND,
@@ -20,12 +20,12 @@ from tests.faults.conftest import (
 )
 
 TIMES = {
-    FaultPoint.CATALOG_MADE: (1,),
-    FaultPoint.CATALOG_NAMED: (1,),
-    FaultPoint.CATALOG_CLOSED: (1,),
-    FaultPoint.TRANSACTION_BEGUN: (1, 6, 9, 11),
-    FaultPoint.TRANSACTION_READY: (6, 9, 10, 11),
-    FaultPoint.TRANSACTION_COMMITTED: (6, 9, 10, 11),
+    FailPoint.CATALOG_MADE: (1,),
+    FailPoint.CATALOG_NAMED: (1,),
+    FailPoint.CATALOG_CLOSED: (1,),
+    FailPoint.TRANSACTION_BEGUN: (1, 6, 9, 11),
+    FailPoint.TRANSACTION_READY: (6, 9, 10, 11),
+    FailPoint.TRANSACTION_COMMITTED: (6, 9, 10, 11),
 }
 """At which visit of a point to die: with each file that is published, and around each commit."""
 FILES = (1, 2, 3, 4)
@@ -34,25 +34,25 @@ FILES = (1, 2, 3, 4)
 KILLS, HOMES = 100, 20
 
 
-def orphans(home):
+def find_orphans(home):
     layout = IndexLayout(home / "default")
     with catalogs.reading(layout) as catalog:
-        return layout.orphans(catalog.referenced_files())
+        return layout.find_orphans(catalog.referenced_files())
 
 
 def finish(few_photos, home, undisturbed):
     index_in_process(few_photos, home)
     verify(home, undisturbed)
     assert same(content_of(home), undisturbed)
-    assert orphans(home) == []
+    assert find_orphans(home) == []
 
 
 @pytest.mark.parametrize(
     ("point", "visit"),
     [
         (point, visit)
-        for point in FaultPoint
-        if point is not FaultPoint.ORPHAN_REMOVED
+        for point in FailPoint
+        if point is not FailPoint.ORPHAN_REMOVED
         for visit in TIMES.get(point, FILES)
     ],
 )
@@ -64,9 +64,9 @@ def test_death_at_a_step_of_a_commit(point, visit, few_photos, undisturbed, envi
 
 
 def test_death_while_orphans_are_removed(few_photos, undisturbed, environment, tmp_path):
-    run_indexer(few_photos, tmp_path, environment, fault=f"{FaultPoint.FILE_PUBLISHED}:3")
-    assert len(orphans(tmp_path)) == 1
-    done = run_indexer(few_photos, tmp_path, environment, fault=f"{FaultPoint.ORPHAN_REMOVED}:1")
+    run_indexer(few_photos, tmp_path, environment, fault=f"{FailPoint.FILE_PUBLISHED}:3")
+    assert len(find_orphans(tmp_path)) == 1
+    done = run_indexer(few_photos, tmp_path, environment, fault=f"{FailPoint.ORPHAN_REMOVED}:1")
     assert done.returncode == -9
     finish(few_photos, tmp_path, undisturbed)
 

@@ -19,8 +19,8 @@ from mmsearch.core.requests import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
 from tests.faults.power_cut import Disk, record
-from tests.stored import stored_files
-from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
+from tests.index_contents import load_stored_files
+from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine, toy_indexer
 
 HERE = Path(__file__).resolve().parents[2]
 MODELS = ("all", "strict", "random")
@@ -55,7 +55,7 @@ def failures(folder, mutant, models, rng=None):
             continue
         for model in models:
             cuts += 1
-            lay_out(disk, disk.cut(model, rng), image)
+            lay_out(disk, disk.state_after_cut(model, rng), image)
             reason = fault_in(
                 IndexLayout(image), disk.acknowledged, folder / "photos", cuts % FINISHED_EVERY == 0
             )
@@ -98,7 +98,7 @@ def fault_of_content(layout, must):
     if must - set(held):
         return f"{must - set(held)} was acknowledged and is lost"
     for name, vector in held.items():
-        true = ToyEncoder().encode("text", [pixels_of(Path(name).stem.encode())])[0]
+        true = ToyEncoder().encode("text", [seeded_pixels(Path(name).stem.encode())])[0]
         if vector @ true < 0.999:
             return f"{name} has the vector of another picture"
     if held:
@@ -118,7 +118,7 @@ def fault_of_next_run(layout, photos):
 
 def vectors_of(layout):
     with catalogs.reading(layout) as catalog:
-        held = stored_files(layout, catalog)
+        held = load_stored_files(layout, catalog)
     return {os.fsdecode(path): vector for path, (_, vector) in held.items()}
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import COMMAND
-from tests.staying import staying
+from tests.serve_process import run_serve
 
 pytestmark = pytest.mark.enable_socket
 
@@ -136,7 +136,7 @@ def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_pat
         shutil.copy2(path, folder / path.name)
     mmsearch("index", folder, "--home", home, "--model", "starter")
     command = [COMMAND, "serve", "--home", home, "--port", "0"]
-    with staying(command, environment) as server:
+    with run_serve(command, environment) as server:
         url = OPEN.fullmatch(server.line())[1]
         address = ("127.0.0.1", urlsplit(url).port)
         with httpx.Client(base_url=url, timeout=WITHIN_S) as client:

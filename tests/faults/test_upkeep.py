@@ -114,7 +114,7 @@ def test_a_backup_beside_a_writer(few_photos, photos, environment, mmsearch, tmp
         with library.open_index(home=home) as index:
             report = index.backup(kept)
         with library.open_index(kept.name, home=tmp_path) as copy:
-            assert copy.check() == library.CheckReport.of([])
+            assert copy.check() == library.CheckReport.from_findings([])
             assert len(copy.search("a photograph", k=300)) == report.pictures
         taken += 1
     assert taken > 1

@@ -1,8 +1,8 @@
 """A server of toy commands: one process loads mmsearch once and forks for each command.
 
 ``python -m tests.faults.toy_command`` reads requests from stdin and writes answers to stdout, a
-JSON object a line; see `tests.faults.injecting`. The commands are the real ones, with the encoder,
-the pictures and the decoding processes replaced by the toys of `tests.toy`.
+JSON object a line; see `tests.faults.fault_injection`. The commands are the real ones, with the encoder,
+the pictures and the decoding processes replaced by the toys of `tests.toy_index`.
 """
 
 import ctypes
@@ -22,13 +22,13 @@ from pathlib import Path
 import mmsearch
 from mmsearch.cli import main as command
 from mmsearch.core.errors import MMSearchError
-from mmsearch.executors import local, processes
+from mmsearch.executors import processes, threads
 from mmsearch.factories import encoders, indexing, search
 from mmsearch.storage import arrays, atomic
-from tests.over_http import asked
-from tests.toy import ToyEncoder, ToyModality
+from tests.http_client import http_client
+from tests.toy_index import ToyEncoder, ToyModality
 
-LOADED_BEFORE = [
+PRELOADED_MODULES = [
     "cli.app",
     "cli.index",
     "cli.search_command",
@@ -73,7 +73,7 @@ LIBRARIES = [
 ]
 
 TIMEOUT_S = 60
-WATCHED_S = 2.0
+WATCH_DURATION_S = 2.0
 
 
 def say(line):
@@ -82,7 +82,7 @@ def say(line):
     sys.stdout.flush()
 
 
-def use_toys():
+def install_toys():
     """Replace what is slow."""
 
     def make_encoder(model, settings, say):
@@ -92,7 +92,7 @@ def use_toys():
         return (ToyModality(),)
 
     def build(workers, timeout_s, memory_mb=0):
-        return local.build(1)
+        return threads.build(1)
 
     for module in (indexing, encoders):
         module.make_encoder = make_encoder
@@ -115,7 +115,7 @@ def break_writer(mutant):
         atomic.os = type("Os", (), {**vars(os), "fsync": staticmethod(fsync)})
     elif mutant == "ignores-short-writes":
 
-        class Careless(atomic.Publication):
+        class Careless(atomic.AtomicFile):
             def write(self, data):
                 view = memoryview(data).cast("B")
                 self._file.flush()
@@ -124,7 +124,7 @@ def break_writer(mutant):
                 self._digest.update(view)
                 self._size += len(view)
 
-        atomic.Publication = arrays.Publication = Careless
+        atomic.AtomicFile = arrays.AtomicFile = Careless
     elif mutant == "swallows-everything":
         run_command = command.run_command
         command.run_command = lambda app: run_command(app) and 0
@@ -139,7 +139,7 @@ def run_watch(arguments):
     """Run the command line, and interrupt it once it has had time for a run or two."""
 
     def interrupt():
-        time.sleep(WATCHED_S)
+        time.sleep(WATCH_DURATION_S)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
@@ -160,11 +160,11 @@ def run_python(name, *arguments):
 def run_http(requests):
     """Ask a server of the index; print a status, a media type and a body for each request."""
     with ExitStack() as stack:
-        client = stack.enter_context(asked(Path(os.environ["MMSEARCH_HOME"])))
+        client = stack.enter_context(http_client(Path(os.environ["MMSEARCH_HOME"])))
         for method, path, *rest in requests:
-            answer = client.request(method, path, **(rest[0] if rest else {}))
-            kind = answer.headers.get("content-type", "")
-            say(json.dumps([answer.status_code, kind, answer.text]))
+            run_request = client.request(method, path, **(rest[0] if rest else {}))
+            media_type = run_request.headers.get("content-type", "")
+            say(json.dumps([run_request.status_code, media_type, run_request.text]))
     return 0
 
 
@@ -181,11 +181,15 @@ def run_verify(names):
             hits = index.search(name, 3, mode="vector")
             if hits and hits[0].path.name == f"{name}.toy" and hits[0].score > 0.999:
                 found.append(name)
-        said = {
-            weight: [f"{each.part}: {each.message}" for each in findings if each.weight == weight]
+        messages = {
+            weight: [
+                f"{finding.part}: {finding.message}"
+                for finding in findings
+                if finding.weight == weight
+            ]
             for weight in ("damage", "unknown")
         }
-        facts = {"damage": said["damage"], "unknown": said["unknown"], "found": found}
+        facts = {"damage": messages["damage"], "unknown": messages["unknown"], "found": found}
         say(json.dumps(facts | {"held": status.pictures}))
     return 0
 
@@ -199,7 +203,7 @@ RUNNERS = {
 }
 
 
-def child(request, out, err):
+def run_child(request, out, err):
     """Run one command in a process of its own."""
     os.setsid()
     os.dup2(out, 1)
@@ -210,10 +214,10 @@ def child(request, out, err):
     break_writer(request.get("mutant", ""))
     sys.argv = ["mmsearch", *map(str, request["arguments"])]
     runner = RUNNERS[request["runner"]]
-    given = request["arguments"]
-    arm(request)
+    arguments = request["arguments"]
+    arm_injector(request)
     try:
-        code = runner(given) if runner is not run_python else runner(*given)
+        code = runner(arguments) if runner is not run_python else runner(*arguments)
     except BaseException:  # noqa: BLE001 - the test reads it
         traceback.print_exc()
         code = 70
@@ -222,9 +226,9 @@ def child(request, out, err):
     os._exit(code)
 
 
-def arm(request):
+def arm_injector(request):
     fault = request.get("fault") or {"kind": "", "nth": 0, "errno": 0, "sticky": False}
-    SHIM.injector_arm(
+    INJECTOR.injector_arm(
         ":".join(request["prefixes"]).encode(),
         fault["kind"].encode(),
         fault["nth"],
@@ -233,11 +237,11 @@ def arm(request):
     )
 
 
-def answer(request):
+def run_request(request):
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if not pid:
-            child(request, out.fileno(), err.fileno())
+            run_child(request, out.fileno(), err.fileno())
         signal.alarm(TIMEOUT_S)
         timed_out = False
         try:
@@ -256,9 +260,9 @@ def answer(request):
         "timed_out": timed_out,
         "out": read[0],
         "err": read[1],
-        "failed": SHIM.injector_failed(),
-        "failed_path": SHIM.injector_failed_path().decode("utf-8", "replace"),
-        "calls": {kind: SHIM.injector_calls(kind.encode()) for kind in request["kinds"]},
+        "failed": INJECTOR.injector_failed(),
+        "failed_path": INJECTOR.injector_failed_path().decode("utf-8", "replace"),
+        "calls": {kind: INJECTOR.injector_calls(kind.encode()) for kind in request["kinds"]},
     }
 
 
@@ -267,22 +271,22 @@ def on_alarm(number, frame):
 
 
 def main():
-    for name in LOADED_BEFORE:
+    for name in PRELOADED_MODULES:
         importlib.import_module(f"mmsearch.{name}")
     for name in LIBRARIES:
         importlib.import_module(name)
-    use_toys()
+    install_toys()
     signal.signal(signal.SIGALRM, on_alarm)
     gc.freeze()
     for line in sys.stdin:
-        say(json.dumps(answer(json.loads(line))))
+        say(json.dumps(run_request(json.loads(line))))
 
 
 if __name__ == "__main__":
-    SHIM = ctypes.CDLL(os.environ["LD_PRELOAD"])
-    SHIM.injector_calls.restype = SHIM.injector_failed.restype = ctypes.c_long
-    SHIM.injector_failed_path.restype = ctypes.c_char_p
-    SHIM.injector_arm.argtypes = [
+    INJECTOR = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    INJECTOR.injector_calls.restype = INJECTOR.injector_failed.restype = ctypes.c_long
+    INJECTOR.injector_failed_path.restype = ctypes.c_char_p
+    INJECTOR.injector_arm.argtypes = [
         ctypes.c_char_p,
         ctypes.c_char_p,
         ctypes.c_long,

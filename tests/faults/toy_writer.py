@@ -13,41 +13,41 @@ from pathlib import Path
 from mmsearch.catalog import sqlalchemy_engine
 from mmsearch.core.requests import IndexRequest
 from mmsearch.factories import catalogs
-from mmsearch.factories.indexing import index_builder
+from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import make_fusion
 from mmsearch.indexing.staging import compact
 from mmsearch.storage import arrays, atomic
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import ToyEncoder, toy_indexer
+from tests.toy_index import ToyEncoder, toy_indexer
 
 
 def break_protocol(mutant):
     if mutant == "no-fsync":
         atomic.os = type("Os", (), {**vars(os), "fsync": staticmethod(lambda fd: None)})
     elif mutant == "synchronous-normal":
-        connect = sqlalchemy_engine._connect_for_writing
+        connect = sqlalchemy_engine._connect_writable
 
         def careless(path, *, create):
             connection = connect(path, create=create)
             connection.execute("PRAGMA synchronous = NORMAL")
             return connection
 
-        sqlalchemy_engine._connect_for_writing = careless
+        sqlalchemy_engine._connect_writable = careless
     elif mutant == "in-place":
 
         @contextmanager
         def careless_file(path):
             with path.open("wb+") as file:
-                yield atomic.Publication(path, file)
+                yield atomic.AtomicFile(path, file)
 
-        arrays.publishing = careless_file
+        arrays.atomic_file = careless_file
 
 
-def say(**facts):
+def acknowledge(**facts):
     os.write(1, b"ACK " + json.dumps(facts).encode() + b"\n")
 
 
-def write(folder, names):
+def write_toys(folder, names):
     for name in names:
         path = folder / f"{name}.toy"
         path.write_text(name)
@@ -60,29 +60,29 @@ def main(folder):
     photos.mkdir()
 
     def index(gone=()):
-        say(going=[f"{name}.toy" for name in gone])
+        acknowledge(going=[f"{name}.toy" for name in gone])
         with toy_indexer(layout, vector_index="faiss_flat") as indexer:
             commit = indexer.catalog.commit_shard
 
             def acknowledged(shard):
                 removed = commit(shard)
-                say(kept=[os.fsdecode(placed.file.path) for placed in shard.placed])
+                acknowledge(kept=[os.fsdecode(placed.file.path) for placed in shard.indexed])
                 return removed
 
             indexer.catalog.commit_shard = acknowledged
             indexer.run(IndexRequest(os.fsencode(photos)))
 
-    write(photos, ["a", "b", "c"])
+    write_toys(photos, ["a", "b", "c"])
     index()
-    write(photos, ["d", "e"])
+    write_toys(photos, ["d", "e"])
     (photos / "a.toy").unlink()
     index(gone=["a"])
-    with catalogs.writing(layout, 0, create=False) as catalog:
-        bound = catalog.identity()
-        builder = index_builder(layout, catalog, ToyEncoder)
-        compact(layout, catalog, make_fusion(bound.fusion), builder)
-    say(kept=[])
-    write(photos, ["f"])
+    with catalogs.open_write(layout, 0, create=False) as catalog:
+        identity = catalog.identity()
+        builder = make_index_builder(layout, catalog, ToyEncoder)
+        compact(layout, catalog, make_fusion(identity.fusion), builder)
+    acknowledge(kept=[])
+    write_toys(photos, ["f"])
     index()
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.core.errors import DeviceMemoryError
-from mmsearch.core.types import EncoderOptions, IndexSpec, Kind
+from mmsearch.core.types import EncoderOptions, IndexSpec, InputKind
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders import starter
 from mmsearch.vector_indexes import exact, faiss_flat
@@ -54,13 +54,15 @@ def test_pictures_encoded_on_the_gpu_lie_where_the_cpu_puts_them(name, photos, c
     variant = "" if name == "starter" else tiny_variant(tmp_path)
     build = starter.build if name == "starter" else open_clip.build
     cpu, gpu = (build(EncoderOptions(variant, device, cache, True)) for device in ("cpu", "cuda"))
-    assert gpu.device(Kind.IMAGE) == "torch on cuda"
+    assert gpu.device(InputKind.IMAGE) == "torch on cuda"
     assert gpu.spec.fingerprint == cpu.spec.fingerprint
     batch = []
     for path in sorted((photos / "photos").iterdir())[:40]:
         with Image.open(path) as image:
-            batch.append(cpu.prepare(Kind.IMAGE, np.asarray(image.convert("RGB"))))
-    likeness = np.sum(cpu.encode(Kind.IMAGE, batch) * gpu.encode(Kind.IMAGE, batch), axis=1)
+            batch.append(cpu.prepare(InputKind.IMAGE, np.asarray(image.convert("RGB"))))
+    likeness = np.sum(
+        cpu.encode(InputKind.IMAGE, batch) * gpu.encode(InputKind.IMAGE, batch), axis=1
+    )
     assert likeness.min() > 0.99
 
 
@@ -84,19 +86,19 @@ def test_what_does_not_fit_the_gpu_is_encoded_in_parts_or_refused(photos, cache,
 
     encoder = starter.build(EncoderOptions("", "cuda", cache, True))
     with Image.open(min((photos / "photos").iterdir())) as image:
-        batch = [encoder.prepare(Kind.IMAGE, np.asarray(image.convert("RGB")))] * 512
-    encoder.encode(Kind.IMAGE, batch[:1])
+        batch = [encoder.prepare(InputKind.IMAGE, np.asarray(image.convert("RGB")))] * 512
+    encoder.encode(InputKind.IMAGE, batch[:1])
     torch.cuda.empty_cache()
     weights = torch.cuda.memory_reserved()
     torch.cuda.reset_peak_memory_stats()
-    few = encoder.encode(Kind.IMAGE, batch[:16])
+    few = encoder.encode(InputKind.IMAGE, batch[:16])
     allowed_bytes(2 * torch.cuda.max_memory_reserved())
-    many = encoder.encode(Kind.IMAGE, batch)
+    many = encoder.encode(InputKind.IMAGE, batch)
     assert many.shape == (512, encoder.spec.dim)
     assert (many @ few[0]).min() > 0.999
     allowed_bytes(weights)
     with pytest.raises(DeviceMemoryError, match="one picture does not fit"):
-        encoder.encode(Kind.IMAGE, batch[:1])
+        encoder.encode(InputKind.IMAGE, batch[:1])
     assert torch.cuda.memory_reserved() <= weights
     allowed_bytes(80 * 2**30)
-    assert (encoder.encode(Kind.IMAGE, batch[:1]) @ few[0]).min() > 0.999
+    assert (encoder.encode(InputKind.IMAGE, batch[:1]) @ few[0]).min() > 0.999

@@ -3,7 +3,7 @@
 import pytest
 
 import mmsearch
-from tests.over_http import service_over
+from tests.http_client import open_server_state
 
 
 @pytest.fixture
@@ -14,5 +14,5 @@ def index(photo_index):
 
 @pytest.fixture
 def service(photo_index):
-    with service_over(photo_index) as service:
+    with open_server_state(photo_index) as service:
         yield service

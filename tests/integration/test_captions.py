@@ -11,7 +11,7 @@ from mmsearch.core.requests import IndexRequest
 from mmsearch.core.types import FusionSpec, Text
 from mmsearch.indexing.text_collector import CaptionTable
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import toy_engine, toy_indexer
+from tests.toy_index import toy_engine, toy_indexer
 
 NAMES = ("a.toy", "sub/b.toy", "sub/c.toy")
 WORDS = ("a windmill", "a giraffe", "a red boat")

@@ -27,10 +27,10 @@ from mmsearch.core.errors import (
     UsageError,
 )
 from mmsearch.core.queries import Term
-from mmsearch.server.app import guarded, make_app
-from mmsearch.server.config import Rules
-from mmsearch.server.serve import running
-from tests.over_http import service_over
+from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.serve import serve_in_thread
+from tests.http_client import open_server_state
 
 KNOWN = "a-token-of-the-tests"
 UNKNOWN = "another"
@@ -77,14 +77,14 @@ def service(home, environment):
     with pytest.MonkeyPatch.context() as patched:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patched.setenv(name, environment[name])
-        with service_over(home, Rules(token=KNOWN, upload_mb=5)) as service:
+        with open_server_state(home, ServerConfig(token=KNOWN, max_upload_mb=5)) as service:
             yield service
 
 
 @pytest.fixture
 def client(service, socket_enabled):
     """Asks a server in another thread over a socket."""
-    with running(service, 0) as url, mmsearch.Client(url, token=KNOWN) as client:
+    with serve_in_thread(service, 0) as url, mmsearch.Client(url, token=KNOWN) as client:
         yield client
 
 
@@ -94,7 +94,7 @@ def asked(service):
 
     def run(ask, **options):
         async def main():
-            transport = httpx.ASGITransport(guarded(make_app(service)))
+            transport = httpx.ASGITransport(wrap_with_middleware(make_app(service)))
             given = {"token": KNOWN, "transport": transport} | options
             async with mmsearch.AsyncClient("http://127.0.0.1:7788", **given) as client:
                 return await ask(client)
@@ -292,8 +292,8 @@ def test_a_token_is_asked_for(asked):
 
 
 def test_a_server_may_refuse_to_index(home):
-    with service_over(home, Rules(indexing=False)) as service:
-        app = guarded(make_app(service))
+    with open_server_state(home, ServerConfig(allow_indexing=False)) as service:
+        app = wrap_with_middleware(make_app(service))
 
         async def start():
             transport = httpx.ASGITransport(app)
@@ -320,7 +320,7 @@ def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path
     )
     shutil.copy(min((photos / "photos").iterdir()), tmp_path / "car.jpg")
     monkeypatch.chdir(tmp_path)
-    with service_over(home) as service, running(service, 0) as url:
+    with open_server_state(home) as service, serve_in_thread(service, 0) as url:
         printed = [_printed(example.replace("http://127.0.0.1:7788", url)) for example in examples]
     search, more, _, job, waiting, wrong, langchain, llama_index = printed
     assert search.count("\n") == 5
@@ -346,7 +346,11 @@ def test_a_picture_that_has_changed_is_gone(mmsearch, photos, tmp_path, socket_e
     folder.mkdir()
     shutil.copy(min((photos / "photos").iterdir()), folder / "one.jpg")
     mmsearch("index", folder, "--home", home, "--model", "starter")
-    with service_over(home) as service, running(service, 0) as url, Client(url) as client:
+    with (
+        open_server_state(home) as service,
+        serve_in_thread(service, 0) as url,
+        Client(url) as client,
+    ):
         (hit,) = client.search("a dog")
         assert client.original(hit) == (folder / "one.jpg").read_bytes()
         (folder / "one.jpg").unlink()

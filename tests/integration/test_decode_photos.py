@@ -16,8 +16,8 @@ EDGE_PX = 256
 
 @pytest.fixture(scope="module")
 def found(photos):
-    folders = walk(os.fsencode(photos), claims=build().claims)
-    return [file for folder in folders for file in folder.files()]
+    folders = walk(os.fsencode(photos), can_read=build().can_read)
+    return [file for folder in folders for file in folder.list_files()]
 
 
 def test_the_walk_finds_the_photographs_of_the_manifest(photos, found):

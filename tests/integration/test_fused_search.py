@@ -15,7 +15,7 @@ from mmsearch.core.types import FusionSpec, SearchGoals, Text
 from mmsearch.factories.plugins import make_fusion
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import NAMES, STEPS, apply, write
-from tests.toy import ToyEncoder, toy_engine, toy_indexer
+from tests.toy_index import ToyEncoder, toy_engine, toy_indexer
 
 WORDS = ("red boat", "blue boat", "old mill", "a dog by the old mill", "")
 FUSIONS = ("image", "weighted", "concat", "attention")
@@ -34,7 +34,7 @@ def run(layout, photos, encoder=None, fusion="weighted", captions=None):
 def reindex(layout, fusion, encoder=None, *, weight=0.4, again=False):
     with toy_indexer(layout, encoder) as indexer:
         made = make_fusion(FusionSpec(fusion, weight))
-        return indexer.reindex(made, "exact", SearchGoals(), encode_again=again)
+        return indexer.reindex(made, "exact", SearchGoals(), allow_reencode=again)
 
 
 def answers(layout, **more):
@@ -186,7 +186,7 @@ def test_filtered_pages_are_full_and_those_of_a_look_at_every_picture(
         everything = engine.search_line("old boat", 40, mode=mode).hits
         chosen = engine.search_line("old boat", k, mode=mode, filters=filters)
         with engine._catalog.snapshot() as snapshot:
-            passing = set(snapshot.allowed(filters).tolist())
+            passing = set(snapshot.filter_ids(filters).tolist())
     assert chosen.passed == len(passing)
     assert len(chosen.hits) == min(k, len(passing))
     by_look = [hit.id for hit in everything if hit.id in passing]

@@ -14,9 +14,9 @@ import pytest
 from mmsearch import api
 from mmsearch.core.settings import Settings
 from mmsearch.server.app import make_app
-from mmsearch.server.config import Rules
-from mmsearch.server.serve import running
-from mmsearch.server.state import Service
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.serve import serve_in_thread
+from mmsearch.server.state import ServerState
 
 GENERATOR = shutil.which(
     "openapi-python-client", path=Path(sys.prefix) / "generator" / "bin"
@@ -50,8 +50,8 @@ def generated(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def url(photo_index, cache):
     settings = Settings(home=photo_index, cache=cache)
-    service = Service.of(settings, Rules(token=TOKEN), lambda: ["default"])
-    with closing(service), running(service, 0) as url:
+    server_state = ServerState.create(settings, ServerConfig(token=TOKEN), lambda: ["default"])
+    with closing(server_state), serve_in_thread(server_state, 0) as url:
         yield url
 
 

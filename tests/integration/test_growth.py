@@ -10,14 +10,14 @@ from mmsearch.core.requests import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.indexing import build, indexer
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import ToyEncoder, toy_engine, toy_indexer
+from tests.toy_index import ToyEncoder, toy_engine, toy_indexer
 
 
 @pytest.fixture
 def grown(tmp_path, monkeypatch):
     """An index of 40 pictures that counts as a large one."""
-    monkeypatch.setattr(build, "ALWAYS_MERGED", 20)
-    monkeypatch.setattr(indexer, "ALWAYS_MERGED", 20)
+    monkeypatch.setattr(build, "REBUILD_BELOW", 20)
+    monkeypatch.setattr(indexer, "REBUILD_BELOW", 20)
     photos = tmp_path / "photos"
     photos.mkdir()
     layout = IndexLayout(tmp_path / "index")
@@ -38,9 +38,9 @@ def run(layout, photos, encoder=None):
 
 def state(layout):
     """Pictures in the built index, and those beside it."""
-    with catalogs.reading(layout) as catalog, catalog.snapshot() as snapshot:
+    with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
         built = snapshot.built.rows if snapshot.built else 0
-        return built, sum(segment.rows for segment in snapshot.tail)
+        return built, sum(segment.rows for segment in snapshot.unindexed_segments)
 
 
 def all_are_found(layout, numbers):
@@ -122,10 +122,10 @@ def test_a_run_that_fails_leaves_what_there_was(grown):
 
 def test_an_identity_keeps_its_goals_when_it_grows(grown):
     layout, photos = grown
-    with catalogs.writing(layout, 0, create=False) as catalog:
+    with catalogs.open_write(layout, 0, create=False) as catalog:
         bound = catalog.identity()
-        catalog.bind(replace(bound, goals=replace(bound.goals, recall=0.8)))
+        catalog.set_identity(replace(bound, goals=replace(bound.goals, recall=0.8)))
     add(photos, range(40, 50))
     run(layout, photos)
-    with catalogs.reading(layout) as catalog:
+    with catalogs.open_read(layout) as catalog:
         assert catalog.identity().goals.recall == 0.8

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 import mmsearch as library
-from mmsearch.core.reports import Weight
-from mmsearch.core.types import Kind
+from mmsearch.core.reports import Severity
+from mmsearch.core.types import InputKind
 from mmsearch.encoders._torch import TorchTower
-from mmsearch.encoders._two_tower import TowerEncoder
-from mmsearch.server.config import Rules
-from tests.over_http import asked
+from mmsearch.encoders._two_tower import TwoTowerEncoder
+from mmsearch.server.config import ServerConfig
+from tests.http_client import asked
 
 AT = "/v1/indexes/default"
 
@@ -237,12 +237,12 @@ def test_a_gpu_that_is_full_is_said_and_the_server_goes_on(server, index, monkey
         def forward(self, pixels):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    tower, encode, full = TorchTower(Full(), "cpu"), TowerEncoder.encode, [True]
+    tower, encode, full = TorchTower(Full(), "cpu"), TwoTowerEncoder.encode, [True]
 
     def on_gpu(self, kind, batch):
-        return tower.run(batch) if kind == Kind.IMAGE and full else encode(self, kind, batch)
+        return tower.run(batch) if kind == InputKind.IMAGE and full else encode(self, kind, batch)
 
-    monkeypatch.setattr(TowerEncoder, "encode", on_gpu)
+    monkeypatch.setattr(TwoTowerEncoder, "encode", on_gpu)
     picture = index.search("a windmill", k=1)[0].path.read_bytes()
 
     def ask():
@@ -321,7 +321,7 @@ def test_a_job_that_is_stopped_keeps_what_it_has(home, folder, photos):
         assert ended(server, left)["state"] == "finished"
         assert search(server, query="a photograph")["pictures"] == len(list(folder.iterdir()))
     with library.open_index(home=home) as index:
-        assert all(finding.weight is Weight.NOTE for finding in index.check())
+        assert all(finding.weight is Severity.NOTE for finding in index.check())
 
 
 def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
@@ -329,7 +329,7 @@ def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
         answer = server.post(f"{AT}/jobs", json={"root": str(tmp_path)})
         assert (answer.status_code, answer.json()["kind"]) == (404, "UnknownNameError")
         assert server.get(f"{AT}/jobs/none").status_code == 404
-    with asked(home, Rules(indexing=False)) as server:
+    with asked(home, ServerConfig(allow_indexing=False)) as server:
         refused = server.post(f"{AT}/jobs", json={"root": "few"})
         assert refused.json()["detail"] == "This server does not index."
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mmsearch.core.errors import IndexLockedError, SourceError
 from mmsearch.core.requests import IndexRequest
 from mmsearch.storage.layout import IndexLayout
-from tests.stored import stored_files
-from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
+from tests.index_contents import load_stored_files
+from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine, toy_indexer
 
 
 def layout_at(folder: Path) -> IndexLayout:
@@ -31,7 +31,7 @@ def state(layout, photos):
         indexer.catalog.ensure_root(os.fsencode(photos))
         return {
             path: (file.digest, file.error or vector.round(2).tobytes())
-            for path, (file, vector) in stored_files(layout, indexer.catalog).items()
+            for path, (file, vector) in load_stored_files(layout, indexer.catalog).items()
         }
 
 
@@ -215,7 +215,7 @@ def test_a_part_of_a_root_can_be_brought_up_to_date_alone(layout, photos):
 def test_an_interrupted_run_keeps_what_was_committed_and_goes_on(layout, photos):
     class Stopping(ToyEncoder):
         def encode(self, kind, batch):
-            if any((item == pixels_of(b"content 9")).all() for item in batch):
+            if any((item == seeded_pixels(b"content 9")).all() for item in batch):
                 raise KeyboardInterrupt
             return super().encode(kind, batch)
 
@@ -248,9 +248,11 @@ def test_an_encoder_fault_stops_the_run_and_marks_no_picture(layout, photos):
 
 def test_orphans_are_removed_by_the_next_writer(layout, photos):
     run(layout, photos)
-    unfinished = layout.segment(5).with_name("000005.npz.tmp")
-    orphans = [layout.segment(999), layout.built(999, "npz"), unfinished]
-    of_others = [layout.segment(5).with_name(name) for name in ("000005.tmp", "5.npz", "notes.txt")]
+    unfinished = layout.segment_path(5).with_name("000005.npz.tmp")
+    orphans = [layout.segment_path(999), layout.vector_index_path(999, "npz"), unfinished]
+    of_others = [
+        layout.segment_path(5).with_name(name) for name in ("000005.tmp", "5.npz", "notes.txt")
+    ]
     for path in (*orphans, *of_others):
         path.write_bytes(b"left by a crash")
     run(layout, photos)
@@ -287,5 +289,5 @@ def test_every_vector_is_that_of_its_own_file(layout, photos):
     encoder = ToyEncoder()
     for path, (_, vector) in state(layout, photos).items():
         content = (photos / path.decode()).read_bytes()
-        truth = encoder.encode("image", [pixels_of(content)])[0]
+        truth = encoder.encode("image", [seeded_pixels(content)])[0]
         np.testing.assert_allclose(np.frombuffer(vector, dtype=np.float32), truth, atol=0.006)

@@ -12,8 +12,8 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 import mmsearch
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.integrations.langchain import MMSearchRetriever
-from mmsearch.server.app import guarded, make_app
-from mmsearch.server.serve import running
+from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.serve import serve_in_thread
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 
@@ -148,7 +148,7 @@ def test_a_text_can_be_taken_as_it_stands(index, service, text, socket_enabled):
     assert ids(MMSearchRetriever(source=index, k=5, literal=True).invoke(text)) == [
         hit.id for hit in expected
     ]
-    with running(service, 0) as url, mmsearch.Client(url) as client:
+    with serve_in_thread(service, 0) as url, mmsearch.Client(url) as client:
         retriever = MMSearchRetriever(source=client, k=5, literal=True)
         assert ids(retriever.invoke(text)) == [hit.id for hit in expected]
 
@@ -185,7 +185,7 @@ def test_texts_are_the_content(mmsearch, photos, tmp_path):
 
 
 def test_a_server_is_a_source(service, index, socket_enabled):
-    with running(service, 0) as url, mmsearch.Client(url) as client:
+    with serve_in_thread(service, 0) as url, mmsearch.Client(url) as client:
         retriever = MMSearchRetriever(source=client, k=3, filters={"orientation": "portrait"})
         portrait = mmsearch.parse_filters(orientation="portrait")
         expected = [[hit.id for hit in index.search(each, 3, filters=portrait)] for each in QUERIES]
@@ -201,7 +201,7 @@ def test_a_server_is_a_source(service, index, socket_enabled):
 
 def test_an_event_loop_asks_without_threads(service, index):
     async def ask():
-        transport = httpx.ASGITransport(guarded(make_app(service)))
+        transport = httpx.ASGITransport(wrap_with_middleware(make_app(service)))
         async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
             retriever = MMSearchRetriever(source=client, k=3)
             with pytest.raises(UsageError, match="An AsyncClient cannot be waited for"):

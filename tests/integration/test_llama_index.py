@@ -25,8 +25,8 @@ from llama_index.core.vector_stores.utils import node_to_metadata_dict
 import mmsearch
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, SourceError, UsageError
 from mmsearch.integrations.llama_index import MMSearchRetriever
-from mmsearch.server.app import guarded, make_app
-from mmsearch.server.serve import running
+from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.serve import serve_in_thread
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 FUSIONS = ["simple", "reciprocal_rerank", "relative_score", "dist_based_score"]
@@ -366,7 +366,7 @@ def test_an_index_is_asked_beside_the_event_loop_one_at_a_time(index, monkeypatc
 
 def test_a_server_is_a_source(service, index, picture, socket_enabled):
     portrait = mmsearch.parse_filters(orientation="portrait")
-    with running(service, 0) as url, mmsearch.Client(url) as client:
+    with serve_in_thread(service, 0) as url, mmsearch.Client(url) as client:
         retriever = MMSearchRetriever(client, k=3, filters={"orientation": "portrait"})
         expected = hit_ids(index.search("a dog", 3, filters=portrait))
         nodes = retriever.retrieve("a dog")
@@ -393,7 +393,7 @@ def test_a_server_is_a_source(service, index, picture, socket_enabled):
 
 def test_an_event_loop_asks_without_threads(service, index, picture, monkeypatch):
     async def ask():
-        transport = httpx.ASGITransport(guarded(make_app(service)))
+        transport = httpx.ASGITransport(wrap_with_middleware(make_app(service)))
         async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
             retriever = MMSearchRetriever(client, k=3)
             with pytest.raises(UsageError, match=r"An AsyncClient cannot be .* Call aretrieve"):

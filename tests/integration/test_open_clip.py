@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
-from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.encoders import open_clip as plugin
 from tests.clip_checkpoints import save_checkpoint, tiny_variant
 
@@ -52,14 +52,14 @@ def int8_encoder(vit, tmp_path_factory):
 
 
 def test_towers_in_int8_say_the_same(int8_encoder, vit_encoder, photos):
-    assert {int8_encoder.device(kind) for kind in Kind} == {"ONNX Runtime on cpu, int8"}
-    assert {vit_encoder.device(kind) for kind in Kind} == {"ONNX Runtime on cpu"}
+    assert {int8_encoder.device(kind) for kind in InputKind} == {"ONNX Runtime on cpu, int8"}
+    assert {vit_encoder.device(kind) for kind in InputKind} == {"ONNX Runtime on cpu"}
     assert int8_encoder.spec == vit_encoder.spec
     pictures = []
     for path in sorted((photos / "photos").iterdir())[:20]:
         with Image.open(path) as image:
             pictures.append(np.asarray(image.convert("RGB")))
-    for kind, items in ((Kind.TEXT, TEXTS), (Kind.IMAGE, pictures)):
+    for kind, items in ((InputKind.TEXT, TEXTS), (InputKind.IMAGE, pictures)):
         batch = [vit_encoder.prepare(kind, item) for item in items]
         exact, rough = vit_encoder.encode(kind, batch), int8_encoder.encode(kind, batch)
         # A tower is chosen by other texts and pictures, on which 0.995 is asked for. With these
@@ -70,10 +70,10 @@ def test_towers_in_int8_say_the_same(int8_encoder, vit_encoder, photos):
 
 
 def test_float32_can_be_asked_for_afterwards(tiny, tmp_path):
-    assert "int8" in plugin.build(options(tiny, tmp_path)).device(Kind.TEXT)
+    assert "int8" in plugin.build(options(tiny, tmp_path)).device(InputKind.TEXT)
     exact = plugin.build(options(tiny, tmp_path, precision="float32"))
-    exact.encode(Kind.TEXT, [exact.prepare(Kind.TEXT, "a dog")])
-    assert "int8" not in exact.device(Kind.TEXT)
+    exact.encode(InputKind.TEXT, [exact.prepare(InputKind.TEXT, "a dog")])
+    assert "int8" not in exact.device(InputKind.TEXT)
 
 
 def test_both_towers_agree_with_open_clip(vit, vit_encoder, photos):
@@ -90,20 +90,22 @@ def test_both_towers_agree_with_open_clip(vit, vit_encoder, photos):
         pictures = model.encode_image(
             torch.stack([transform(image) for image in images]), normalize=True
         ).numpy()
-    ours = vit_encoder.encode(Kind.TEXT, [vit_encoder.prepare(Kind.TEXT, t) for t in TEXTS])
+    ours = vit_encoder.encode(
+        InputKind.TEXT, [vit_encoder.prepare(InputKind.TEXT, t) for t in TEXTS]
+    )
     np.testing.assert_allclose(ours, texts, atol=1e-5)
-    batch = [vit_encoder.prepare(Kind.IMAGE, np.asarray(image)) for image in images]
+    batch = [vit_encoder.prepare(InputKind.IMAGE, np.asarray(image)) for image in images]
     # Pictures are scaled and cut in one pass, which rounds a little otherwise.
-    np.testing.assert_allclose(vit_encoder.encode(Kind.IMAGE, batch), pictures, atol=1e-4)
+    np.testing.assert_allclose(vit_encoder.encode(InputKind.IMAGE, batch), pictures, atol=1e-4)
     for image in images:
         image.close()
 
 
 def test_padding_that_is_cut_changes_nothing(vit_encoder):
-    batch = [vit_encoder.prepare(Kind.TEXT, text) for text in TEXTS]
-    together = vit_encoder.encode(Kind.TEXT, batch)
+    batch = [vit_encoder.prepare(InputKind.TEXT, text) for text in TEXTS]
+    together = vit_encoder.encode(InputKind.TEXT, batch)
     for text, vector in zip(batch, together, strict=True):
-        np.testing.assert_allclose(vit_encoder.encode(Kind.TEXT, [text])[0], vector, atol=1e-5)
+        np.testing.assert_allclose(vit_encoder.encode(InputKind.TEXT, [text])[0], vector, atol=1e-5)
     assert len(batch[0]) == 5
 
 
@@ -112,7 +114,7 @@ def test_the_difference_from_torch_is_kept(vit, vit_encoder, cache):
     from mmsearch.encoders._onnx.cache import ModelCache
 
     towers = ModelCache(manifest.parent).read().towers
-    assert set(towers) == {Kind.TEXT, Kind.IMAGE}
+    assert set(towers) == {InputKind.TEXT, InputKind.IMAGE}
     assert all(0 <= tower.max_difference < 1e-4 for tower in towers.values())
 
 
@@ -129,13 +131,13 @@ def test_other_weights_under_the_same_name_are_another_encoder(tiny, cache, tmp_
     copy = tmp_path / "model.safetensors"
     shutil.copy(file, copy)
     said = []
-    first = plugin.build(options(f"{config}@{copy}", cache, say=said.append)).spec
+    first = plugin.build(options(f"{config}@{copy}", cache, on_message=said.append)).spec
     assert len(said) == 2
     os.utime(copy, (1, 1))
-    assert plugin.build(options(f"{config}@{copy}", cache, say=said.append)).spec == first
+    assert plugin.build(options(f"{config}@{copy}", cache, on_message=said.append)).spec == first
     assert len(said) == 2
     shutil.copy(save_checkpoint("tiny-test-clip", tmp_path, seed=1), copy)
-    second = plugin.build(options(f"{config}@{copy}", cache, say=said.append)).spec
+    second = plugin.build(options(f"{config}@{copy}", cache, on_message=said.append)).spec
     assert len(said) == 4
     assert second.name == first.name
     assert second.fingerprint != first.fingerprint
@@ -143,18 +145,18 @@ def test_other_weights_under_the_same_name_are_another_encoder(tiny, cache, tmp_
 
 def test_a_damaged_tower_is_compiled_again(tiny, tmp_path):
     said = []
-    built = plugin.build(options(tiny, tmp_path, say=said.append))
-    batch = [built.prepare(Kind.TEXT, "a dog")]
-    truth = built.encode(Kind.TEXT, batch)
+    built = plugin.build(options(tiny, tmp_path, on_message=said.append))
+    batch = [built.prepare(InputKind.TEXT, "a dog")]
+    truth = built.encode(InputKind.TEXT, batch)
     for name in ("text.onnx", "tokenizer.json", "manifest.json"):
         path = next((tmp_path / "models").glob(f"*/{name}"))
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF
         path.write_bytes(content)
         before = len(said)
-        again = plugin.build(options(tiny, tmp_path, say=said.append))
+        again = plugin.build(options(tiny, tmp_path, on_message=said.append))
         np.testing.assert_allclose(
-            again.encode(Kind.TEXT, [again.prepare(Kind.TEXT, "a dog")]), truth, atol=1e-6
+            again.encode(InputKind.TEXT, [again.prepare(InputKind.TEXT, "a dog")]), truth, atol=1e-6
         )
         assert len(said) > before
 
@@ -186,9 +188,9 @@ def test_a_pt_file_of_tensors_is_read(tiny, tmp_path):
     torch.save({"state_dict": load_file(file)}, tmp_path / "tiny.pt")
     one = plugin.build(options(tiny, tmp_path, precision="float32"))
     two = plugin.build(options(f"{config}@{tmp_path / 'tiny.pt'}", tmp_path, precision="float32"))
-    batch = [one.prepare(Kind.TEXT, "a dog")]
+    batch = [one.prepare(InputKind.TEXT, "a dog")]
     np.testing.assert_allclose(
-        one.encode(Kind.TEXT, batch), two.encode(Kind.TEXT, batch), atol=1e-6
+        one.encode(InputKind.TEXT, batch), two.encode(InputKind.TEXT, batch), atol=1e-6
     )
 
 
@@ -236,21 +238,21 @@ def test_what_cannot_be_had_is_said_with_the_ways_out(tmp_path, variant, error, 
 
 def test_the_sentence_of_an_offline_machine_names_the_model_and_both_ways_out(tmp_path):
     with pytest.raises(ModelUnavailableError) as caught:
-        plugin.build(options(plugin.RECOMMENDED, tmp_path))
+        plugin.build(options(plugin.RECOMMENDED_VARIANT, tmp_path))
     text = str(caught.value)
-    assert plugin.RECOMMENDED in text
+    assert plugin.RECOMMENDED_VARIANT in text
     assert "Connect to the internet once" in text
     assert "@FILE" in text
 
 
 def test_offline_the_hub_is_not_asked(tmp_path):
-    assert not plugin.available(options("", tmp_path))
+    assert not plugin.is_available(options("", tmp_path))
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugin, "HUB_ANSWERS_WITHIN_S", 0.2)
+    monkeypatch.setattr(plugin, "HUB_TIMEOUT_S", 0.2)
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: _never())
-    assert not plugin.available(EncoderOptions("", "cpu", tmp_path, offline=False))
+    assert not plugin.is_available(EncoderOptions("", "cpu", tmp_path, offline=False))
 
 
 def _never():

@@ -13,10 +13,10 @@ from PIL import Image
 from mmsearch import api
 from mmsearch.core.settings import Settings
 from mmsearch.server import auth
-from mmsearch.server.app import guarded, make_app
-from mmsearch.server.config import Rules
-from mmsearch.server.serve import running
-from mmsearch.server.state import Service
+from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.serve import serve_in_thread
+from mmsearch.server.state import ServerState
 
 TOKEN = "open sésame"  # noqa: S105 - of these tests alone
 CONTENT_SECURITY = (
@@ -32,7 +32,7 @@ def settings(photo_index, cache):
 
 
 def serving(settings, **rules):
-    return closing(Service.of(settings, Rules(**rules), lambda: ["default"]))
+    return closing(ServerState.create(settings, ServerConfig(**rules), lambda: ["default"]))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def closed(settings):
 
 def ask(service, path, method="GET", **options):
     async def once():
-        transport = httpx.ASGITransport(guarded(make_app(service)))
+        transport = httpx.ASGITransport(wrap_with_middleware(make_app(service)))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://127.0.0.1:7788"
         ) as client:
@@ -276,8 +276,8 @@ def test_two_servers_of_one_host_are_both_remembered(settings):
     with (
         serving(settings, token=TOKEN) as one,
         serving(settings, token=TOKEN[::-1]) as other,
-        running(one, 0) as here,
-        running(other, 0) as there,
+        serve_in_thread(one, 0) as here,
+        serve_in_thread(other, 0) as there,
         httpx.Client() as browser,
     ):
         for url, token in ((here, TOKEN), (there, TOKEN[::-1])):
@@ -322,7 +322,7 @@ def test_a_host_that_is_none_is_no_error(closed, host):
 
 
 def test_sessions_end(closed, monkeypatch):
-    session = auth.new_session(TOKEN)
+    session = auth.create_session(TOKEN)
 
     def status(value):
         cookie = {"Cookie": f"mmsearch_session_7788={value}"}
@@ -338,16 +338,18 @@ def test_sessions_end(closed, monkeypatch):
         f"{began}.{seal[:-1]}",
         f"-{began}.{seal}",
         f"{'9' * 5000}.{seal}",
-        auth.new_session("another"),
+        auth.create_session("another"),
     ):
         assert status(forged) == 401, forged
     now = auth.time.time()
-    monkeypatch.setattr(auth.time, "time", lambda: now + auth.LASTS_S + 1)
+    monkeypatch.setattr(auth.time, "time", lambda: now + auth.SESSION_LIFETIME_S + 1)
     assert status(session) == 401
 
 
 def test_one_index_of_several_is_chosen(settings):
-    with closing(Service.of(settings, Rules(), lambda: ["other", "default"])) as service:
+    with closing(
+        ServerState.create(settings, ServerConfig(), lambda: ["other", "default"])
+    ) as service:
         page = ask(service, "/?q=a+dog&index=default")
         assert len(shown(page)) == 40
         assert "<option selected>default</option>" in page.text

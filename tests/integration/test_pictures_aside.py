@@ -13,16 +13,16 @@ import pytest
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.settings import load_settings
 from mmsearch.executors import processes
-from mmsearch.factories.search import picture_reader
-from mmsearch.search.image_loader import PictureReader
-from tests.toy import ToyEncoder
+from mmsearch.factories.search import make_image_loader
+from mmsearch.search.image_loader import SandboxedImageLoader
+from tests.toy_index import ToyEncoder
 
 
 @dataclass(frozen=True)
-class Treacherous:
+class HostileModality:
     """Reads everything, in its own way."""
 
-    def claims(self, path):
+    def can_read(self, path):
         return path.endswith(b".jpg")
 
     def read(self, path, edge_px):
@@ -39,10 +39,12 @@ class Treacherous:
 
 
 @pytest.fixture(scope="module")
-def reader():
-    reader = PictureReader(lambda: (Treacherous(),), lambda: processes.build(1, 2.0, 1000))
-    yield reader
-    reader.close()
+def loader():
+    loader = SandboxedImageLoader(
+        lambda: (HostileModality(),), lambda: processes.build(1, 2.0, 1000)
+    )
+    yield loader
+    loader.close()
 
 
 @pytest.mark.parametrize(
@@ -55,19 +57,19 @@ def reader():
         ("nameless", "it is damaged"),
     ],
 )
-def test_it_costs_a_sentence(reader, name, reason):
+def test_it_costs_a_sentence(loader, name, reason):
     with pytest.raises(DecodeError, match=reason):
-        reader.thumbnail(name.encode(), 64)
+        loader.thumbnail(name.encode(), 64)
     with pytest.raises(SourceError, match=reason):
-        reader.prepared(Path(name), ToyEncoder().image_preparation)
+        loader.load(Path(name), ToyEncoder().image_preprocessor)
 
 
 def test_a_closed_reader_starts_again(photos):
-    reader = picture_reader(load_settings())
+    loader = make_image_loader(load_settings())
     path = os.fsencode(next(photos.rglob("*.jpg")))
     for _ in range(2):
-        assert reader.thumbnail(path, 64).startswith(b"\xff\xd8\xff")
-        reader.close()
+        assert loader.thumbnail(path, 64).startswith(b"\xff\xd8\xff")
+        loader.close()
 
 
 def test_a_program_that_closes_nothing_ends(photos):
@@ -77,17 +79,17 @@ def test_a_program_that_closes_nothing_ends(photos):
         "from mmsearch.core.settings import load_settings;"
         f"print(len(picture_reader(load_settings()).thumbnail({os.fsencode(path)!r}, 64)))"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert int(done.stdout) > 100
+    assert (completed.returncode, completed.stderr) == (0, b"")
+    assert int(completed.stdout) > 100
 
 
 def test_threads_that_begin_together_share_one_executor():
-    made = []
+    executors = []
 
-    class Echo:
+    class EchoExecutor:
         def run(self, make_worker, tasks):
             yield from ((task, b"content") for task in tasks)
 
@@ -96,10 +98,10 @@ def test_threads_that_begin_together_share_one_executor():
 
     def make_executor():
         time.sleep(0.05)
-        made.append(Echo())
-        return made[-1]
+        executors.append(EchoExecutor())
+        return executors[-1]
 
-    together = PictureReader(lambda: (Treacherous(),), make_executor)
+    loader = SandboxedImageLoader(lambda: (HostileModality(),), make_executor)
     with ThreadPoolExecutor(8) as pool:
-        told = list(pool.map(lambda _: together.thumbnail(b"a.jpg", 64), range(8)))
-    assert (told, len(made)) == ([b"content"] * 8, 1)
+        thumbnails = list(pool.map(lambda _: loader.thumbnail(b"a.jpg", 64), range(8)))
+    assert (thumbnails, len(executors)) == ([b"content"] * 8, 1)

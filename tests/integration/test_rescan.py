@@ -8,9 +8,9 @@ import pytest
 
 from mmsearch.core.requests import IndexRequest
 from mmsearch.core.types import Text
-from mmsearch.factories.indexing import walk_of
+from mmsearch.factories.indexing import walk_request
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import ToyModality, toy_indexer
+from tests.toy_index import ToyModality, toy_indexer
 
 FOLDERS, FILES = 4, 5
 
@@ -39,14 +39,14 @@ def run(layout, folder, *, sources=None, captions=None, **options):
     read = []
     more = {} if sources is None else {"sources": sources}
     with toy_indexer(layout, captions=captions, **more) as indexer:
-        known_files = indexer.catalog.known_files
+        list_files_under = indexer.catalog.list_files_under
 
         def watched(*arguments):
-            found = known_files(*arguments)
+            found = list_files_under(*arguments)
             read.append(len(found))
             return found
 
-        indexer.catalog.known_files = watched
+        indexer.catalog.list_files_under = watched
         report = indexer.run(IndexRequest(os.fsencode(folder), **options))
     return report, sum(read)
 
@@ -133,7 +133,7 @@ def test_a_date_beyond_64_bits_counts_like_any_other(layout, photos, second):
 def test_a_file_that_was_being_written_is_found_once_it_is_at_rest(layout, indexed):
     new = indexed / "2/new.toy"
     write(new, "new", 2)
-    report, _ = run(layout, indexed, unsettled=frozenset({os.fsencode(new)}))
+    report, _ = run(layout, indexed, unstable_paths=frozenset({os.fsencode(new)}))
     assert report.added == 0
     report, _ = run(layout, indexed)
     assert report.added == 1
@@ -156,7 +156,7 @@ def test_a_table_speaks_to_files_in_folders_that_passed(layout, indexed):
 def test_a_lost_segment_is_encoded_again(layout, indexed):
     with toy_indexer(layout) as indexer:
         for segment in indexer.catalog.segments():
-            indexer.catalog.forget_segment(segment.number)
+            indexer.catalog.drop_segment(segment.number)
     report, _ = run(layout, indexed)
     assert report.changed + report.added == FOLDERS * FILES
 
@@ -172,7 +172,7 @@ def test_a_part_of_a_root_is_compared_with_its_own_part(layout, indexed):
 def test_a_run_that_stopped_on_its_way_leaves_no_folder_for_finished(layout, indexed, monkeypatch):
     write(indexed / "1/new.toy", "new", 2)
     with toy_indexer(layout) as indexer:
-        monkeypatch.setattr(type(indexer), "_retell", lambda self: 1 / 0)
+        monkeypatch.setattr(type(indexer), "_refresh_text_vectors", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             indexer.run(IndexRequest(os.fsencode(indexed)))
     monkeypatch.undo()
@@ -189,7 +189,7 @@ def test_patterns_of_a_part_are_not_those_of_the_whole(tmp_path):
 
     def added(folder):
         with toy_indexer(layout) as indexer:
-            real = replace(indexer, walk=lambda request: walk_of(request, (ToyModality(),)))
+            real = replace(indexer, walk=lambda request: walk_request(request, (ToyModality(),)))
             return real.run(IndexRequest(os.fsencode(folder), exclude=("x/b.toy",))).added
 
     assert added(tmp_path / "photos/sub") == 1

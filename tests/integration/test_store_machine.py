@@ -11,18 +11,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mmsearch.core.requests import IndexRequest
 from mmsearch.factories import catalogs
-from mmsearch.factories.indexing import index_builder
-from mmsearch.factories.plugins import make_fusion, vector_index_plugin
+from mmsearch.factories.indexing import make_index_builder
+from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.indexing.staging import compact
 from mmsearch.maintenance.checks import check_vectors
 from mmsearch.storage import failpoints
-from mmsearch.storage.failpoints import FaultPoint
+from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import ToyEncoder, pixels_of, toy_engine, toy_indexer
+from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine, toy_indexer
 
 NAMES = st.sampled_from(["a", "b", "sub/a", "sub/c"])
 CONTENTS = st.sampled_from(["one", "two", "three", "bad"])
-POINTS = st.sampled_from([point for point in FaultPoint if "catalog" not in point])
+POINTS = st.sampled_from([point for point in FailPoint if "catalog" not in point])
 VISITS = st.integers(1, 6)
 
 
@@ -80,9 +80,9 @@ class Store(RuleBasedStateMachine):
 
     @rule()
     def merge(self):
-        with catalogs.writing(self.layout, 0, create=False) as catalog:
+        with catalogs.open_write(self.layout, 0, create=False) as catalog:
             bound = catalog.identity()
-            builder = index_builder(self.layout, catalog, ToyEncoder)
+            builder = make_index_builder(self.layout, catalog, ToyEncoder)
             compact(self.layout, catalog, make_fusion(bound.fusion), builder)
 
     @rule(point=POINTS, visit=VISITS, what=st.sampled_from(["index", "merge"]))
@@ -93,24 +93,24 @@ class Store(RuleBasedStateMachine):
             raise Killed
 
         kill, failpoints.os.kill = failpoints.os.kill, die
-        failpoints._POINT, failpoints._LEFT = point, visit
+        failpoints._ARMED_POINT, failpoints._HITS_LEFT = point, visit
         try:
             getattr(self, what)()
         except Killed:
             self.seen = self.held()
         finally:
             failpoints.os.kill = kill
-            failpoints._POINT, failpoints._LEFT = "", 1
+            failpoints._ARMED_POINT, failpoints._HITS_LEFT = "", 1
 
     # --- what must hold ---
 
     def held(self):
         """By name: the content of which the store has the digest."""
-        with catalogs.reading(self.layout) as catalog:
+        with catalogs.open_read(self.layout) as catalog:
             return {
                 os.fsdecode(path): content_of(file.digest)
                 for root in catalog.roots()
-                for path, file in catalog.known_files(root.id, b"").items()
+                for path, file in catalog.list_files_under(root.id, b"").items()
                 if file.image_id is not None
             }
 
@@ -125,7 +125,7 @@ class Store(RuleBasedStateMachine):
             assert paths == set(self.seen)
             for content in set(self.seen.values()):
                 best = engine.search_text(content, 1).hits[0]
-                true = ToyEncoder().encode("text", [pixels_of(content.encode())])[0]
+                true = ToyEncoder().encode("text", [seeded_pixels(content.encode())])[0]
                 assert abs(best.score - float(true @ true)) < 1e-3
                 assert self.seen[str(best.path.relative_to(self.photos))] == content
 
@@ -133,12 +133,12 @@ class Store(RuleBasedStateMachine):
     def it_is_sound(self):
         if not self.layout.exists():
             return
-        with catalogs.one_state(self.layout) as copy:
-            assert list(copy.findings()) == []
+        with catalogs.open_snapshot(self.layout) as copy:
+            assert list(copy.find_problems()) == []
             bound = copy.identity()
             if bound is not None:
                 fusion = make_fusion(bound.fusion)
-                plugin = vector_index_plugin
+                plugin = load_vector_index_plugin
                 assert list(check_vectors(self.layout, copy, plugin, fusion)) == []
 
 

@@ -11,12 +11,12 @@ from mmsearch import SearchRequest, Term
 from mmsearch.core.errors import DamagedFileError, UnknownNameError
 from mmsearch.core.queries import Query
 from mmsearch.core.requests import IndexRequest
-from mmsearch.core.types import FusionSpec, Kind
-from mmsearch.encoders._two_tower import TowerEncoder
+from mmsearch.core.types import FusionSpec, InputKind
+from mmsearch.encoders._two_tower import TwoTowerEncoder
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segments import read_images, read_segment
+from mmsearch.storage.segments import read_image_vectors, read_segment
 from tests.integration.test_indexer_law import write
-from tests.toy import ToyEncoder, toy_engine, toy_indexer
+from tests.toy_index import ToyEncoder, toy_engine, toy_indexer
 
 TOLERANCE = 1e-3
 """Of a score: float16 keeps eleven bits of each column."""
@@ -26,11 +26,11 @@ FUSIONS = ("image", "weighted", "concat", "attention")
 
 @pytest.fixture(scope="module")
 def folder(photos, tmp_path_factory):
-    made = tmp_path_factory.mktemp("stored") / "some"
-    made.mkdir()
+    target = tmp_path_factory.mktemp("stored") / "some"
+    target.mkdir()
     for path in sorted((photos / "photos").iterdir())[::3]:
-        shutil.copy2(path, made)
-    return made
+        shutil.copy2(path, target)
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def home(folder, environment):
     return home
 
 
-def elsewhere(path, folder):
+def copy_to(path, folder):
     """The same content where the index does not know it: it must be encoded."""
     folder.mkdir(exist_ok=True)
     return shutil.copy(path, folder / path.name)
@@ -64,11 +64,11 @@ def assert_equal(answer, expected):
 def test_every_photograph_finds_by_its_id_what_its_file_finds(home, folder, tmp_path):
     with mmsearch.open_index(home=home) as index:
         for path in sorted(folder.iterdir())[::7]:
-            copy = elsewhere(path, tmp_path / "copies")
+            copy = copy_to(path, tmp_path / "copies")
             expected = index.query(SearchRequest(Query((Term(image=copy),)), 10))
-            (itself, *_) = expected.hits
+            (self_hit, *_) = expected.hits
             assert_equal(
-                index.query(SearchRequest(Query((Term(picture=itself.id),)), 10)), expected
+                index.query(SearchRequest(Query((Term(picture=self_hit.id),)), 10)), expected
             )
 
 
@@ -77,9 +77,7 @@ def test_mixed_with_texts_weights_and_negatives(home, folder, tmp_path, line):
     one, other = sorted(folder.iterdir())[5], sorted(folder.iterdir())[20]
     texts = mmsearch.parse_query(line).terms
     with mmsearch.open_index(home=home) as index:
-        ids = [
-            index.similar(elsewhere(path, tmp_path / "copies"), 1)[0].id for path in (one, other)
-        ]
+        ids = [index.similar(copy_to(path, tmp_path / "copies"), 1)[0].id for path in (one, other)]
         by_file = (
             Term(image=tmp_path / "copies" / one.name, weight=3.0),
             Term(image=tmp_path / "copies" / other.name, weight=-0.5),
@@ -94,7 +92,7 @@ def test_mixed_with_texts_weights_and_negatives(home, folder, tmp_path, line):
 def test_the_vector_is_that_of_the_file(home, folder, tmp_path):
     path = min(folder.iterdir())
     with mmsearch.open_index(home=home) as index:
-        encoded = index.embed([Term(image=elsewhere(path, tmp_path))])
+        encoded = index.embed([Term(image=copy_to(path, tmp_path))])
         hit = index.similar(path, 1)[0]
         assert np.abs(index.embed([Term(picture=hit.id)]) - encoded).max() < TOLERANCE
         assert np.abs(index.embed([Term(image=path)]) - encoded).max() < TOLERANCE
@@ -103,46 +101,48 @@ def test_the_vector_is_that_of_the_file(home, folder, tmp_path):
 @pytest.fixture
 def nothing_is_encoded(monkeypatch):
     """No image tower and no decode worker."""
-    encode = TowerEncoder.encode
+    encode = TwoTowerEncoder.encode
 
-    def refused(self, kind, batch):
-        assert kind != Kind.IMAGE, "a picture is encoded"
+    def fail_on_image(self, kind, batch):
+        assert kind != InputKind.IMAGE, "a picture is encoded"
         return encode(self, kind, batch)
 
-    def decoded(*_):
+    def fail_on_decode(*_):
         raise AssertionError("a picture is decoded")
 
-    monkeypatch.setattr(TowerEncoder, "encode", refused)
-    monkeypatch.setattr("mmsearch.search.image_loader.PictureReader._elsewhere", decoded)
+    monkeypatch.setattr(TwoTowerEncoder, "encode", fail_on_image)
+    monkeypatch.setattr(
+        "mmsearch.search.image_loader.SandboxedImageLoader._run_in_worker", fail_on_decode
+    )
 
 
 @pytest.mark.usefixtures("nothing_is_encoded")
 def test_neither_an_image_tower_nor_a_decoder_nor_a_file_is_needed(home, folder):
     path = sorted(folder.iterdir())[10]
-    away = folder.with_name("away")
+    moved_folder = folder.with_name("away")
     with mmsearch.open_index(home=home) as index:
         result = index.query(SearchRequest(mmsearch.parse_query(images=[path]), 5))
-        itself = result.hits[0]
-        assert (itself.path, itself.score) == (path, pytest.approx(1.0, abs=TOLERANCE))
+        self_hit = result.hits[0]
+        assert (self_hit.path, self_hit.score) == (path, pytest.approx(1.0, abs=TOLERANCE))
         assert set(result.devices) == {"vector_index"}
-        folder.rename(away)
+        folder.rename(moved_folder)
         try:
-            assert index.similar(itself.id, 5) == list(result.hits)
+            assert index.similar(self_hit.id, 5) == list(result.hits)
         finally:
-            away.rename(folder)
+            moved_folder.rename(folder)
 
 
 def test_a_file_that_has_changed_is_encoded(home, folder, tmp_path):
     one, other = sorted(folder.iterdir())[30:32]
-    kept = elsewhere(one, tmp_path)
-    facts = one.stat()
+    backup = copy_to(one, tmp_path)
+    stat = one.stat()
     with mmsearch.open_index(home=home) as index:
         try:
             shutil.copy(other, one)
             assert index.similar(one, 1)[0].path == other
         finally:
-            shutil.copy(kept, one)
-            os.utime(one, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+            shutil.copy(backup, one)
+            os.utime(one, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert index.similar(one, 1)[0].path == one
 
 
@@ -160,13 +160,13 @@ def test_a_picture_that_is_not_there(home, image_id):
 
 @pytest.fixture
 def toys(tmp_path):
-    made = tmp_path / "toys"
-    made.mkdir()
+    target = tmp_path / "toys"
+    target.mkdir()
     for number in range(30):
-        write(made, b"%d.toy" % number, b"content %d" % number, 1 + number)
+        write(target, b"%d.toy" % number, b"content %d" % number, 1 + number)
         if number % 3 == 0:
-            write(made, b"%d.toy.txt" % number, b"boat number %d" % number, 1)
-    return made
+            write(target, b"%d.toy.txt" % number, b"boat number %d" % number, 1)
+    return target
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def run(layout, toys, fusion="image"):
         return indexer.run(IndexRequest(os.fsencode(toys), allow_empty=True))
 
 
-def ask(engine, *terms, k=30):
+def search_terms(engine, *terms, k=30):
     return engine.search(SearchRequest(Query(terms), k))
 
 
@@ -189,26 +189,26 @@ def test_under_each_fusion_it_is_the_picture_without_its_texts(layout, toys, tmp
     encoder = ToyEncoder()
     with toy_engine(layout, encoder) as engine:
         for path in sorted(toys.glob("*.toy"))[:6]:
-            expected = ask(engine, Term(image=elsewhere(path, tmp_path / "copies")))
+            expected = search_terms(engine, Term(image=copy_to(path, tmp_path / "copies")))
             encoded = encoder.encoded
             (image_id,) = [hit.id for hit in expected.hits if hit.path == path]
-            assert_equal(ask(engine, Term(picture=image_id)), expected)
-            assert_equal(ask(engine, Term(image=path)), expected)
+            assert_equal(search_terms(engine, Term(picture=image_id)), expected)
+            assert_equal(search_terms(engine, Term(image=path)), expected)
             assert encoder.encoded == encoded
 
 
 def test_the_id_of_a_picture_that_is_gone_is_none(layout, toys):
     run(layout, toys)
     with toy_engine(layout) as engine:
-        gone = ask(engine, Term(image=toys / "3.toy"), k=1).hits[0].id
+        gone = search_terms(engine, Term(image=toys / "3.toy"), k=1).hits[0].id
         (toys / "3.toy").unlink()
-        assert ask(engine, Term(picture=gone), k=1).hits[0].id == gone
+        assert search_terms(engine, Term(picture=gone), k=1).hits[0].id == gone
     run(layout, toys)
     with (
         toy_engine(layout) as engine,
         pytest.raises(UnknownNameError, match=f"has no picture {gone}"),
     ):
-        ask(engine, Term(picture=gone))
+        search_terms(engine, Term(picture=gone))
 
 
 def test_a_segment_that_is_damaged_is_said(layout, toys):
@@ -218,7 +218,7 @@ def test_a_segment_that_is_damaged_is_said(layout, toys):
         content[len(content) // 2] ^= 1
         segment.write_bytes(content)
     with toy_engine(layout) as engine, pytest.raises(DamagedFileError, match="checksum"):
-        ask(engine, Term(picture=1))
+        search_terms(engine, Term(picture=1))
 
 
 def test_rows_read_in_place_are_those_of_the_whole_segment(layout, toys):
@@ -226,10 +226,10 @@ def test_rows_read_in_place_are_those_of_the_whole_segment(layout, toys):
     with toy_indexer(layout) as indexer:
         segments = indexer.catalog.segments()
     for segment in segments:
-        held = read_segment(layout, segment)
-        for verified in (False, True):
-            ids = held.ids[::-1].tolist()
-            rows = read_images(layout, segment, ids, verified=verified)
-            np.testing.assert_array_equal(rows, held.images[::-1])
+        segment_data = read_segment(layout, segment)
+        for is_verified in (False, True):
+            ids = segment_data.ids[::-1].tolist()
+            rows = read_image_vectors(layout, segment, ids, is_verified=is_verified)
+            np.testing.assert_array_equal(rows, segment_data.images[::-1])
         with pytest.raises(DamagedFileError, match="not in it"):
-            read_images(layout, segment, [10**6], verified=True)
+            read_image_vectors(layout, segment, [10**6], is_verified=True)

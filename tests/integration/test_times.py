@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import mmsearch as library
-from mmsearch.core.files import EARLIEST_NS, LATEST_NS
+from mmsearch.core.files import MAX_MTIME_NS, MIN_MTIME_NS
 from mmsearch.core.queries import Filters
 from mmsearch.indexing import run
 from mmsearch.modalities import _folder
-from tests.over_http import asked
+from tests.http_client import asked
 
 MEMORY = "/dev/shm"  # noqa: S108 - a file system that holds any date
 SECOND = 10**9
@@ -68,7 +68,7 @@ def index(home):
 
 
 def test_a_second_run_reads_none_of_them(index, folder, monkeypatch):
-    monkeypatch.setattr(run, "sha256_of", None)
+    monkeypatch.setattr(run, "hash_source_file", None)
     report = index.add_folder(folder)
     assert (report.unchanged, report.added, report.changed) == (len(DATES), 0, 0)
     assert (report.failed, report.retold) == ((), 0)
@@ -82,8 +82,8 @@ def test_their_dates_are_shown_and_filtered(index, folder):
     shown = {hit.path.name: hit.modified_at for hit in index.search("a photograph", k=50)}
     for name, seconds in DATES.items():
         held = (folder / name).stat().st_mtime_ns
-        assert EARLIEST_NS <= shown[name] * SECOND <= LATEST_NS + 1e3
-        if EARLIEST_NS <= held <= LATEST_NS:
+        assert MIN_MTIME_NS <= shown[name] * SECOND <= MAX_MTIME_NS + 1e3
+        if MIN_MTIME_NS <= held <= MAX_MTIME_NS:
             assert shown[name] == pytest.approx(held / SECOND)
         assert (shown[name] < 0) == (seconds < 0)
     late = names(index, Filters(after="2100-01-01T00:00:00"))
@@ -132,7 +132,7 @@ def test_a_file_system_may_say_any_time(tmp_path, photos, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(_folder.os, "stat", lambda *a, **b: Facts(look(*a, **b)))
-        (seen,) = _folder.walk(os.fsencode(tmp_path), claims=lambda name: True)
-        (file,) = seen.files()
-    assert LATEST_NS - 2**40 < file.mtime_ns <= LATEST_NS
+        (seen,) = _folder.walk(os.fsencode(tmp_path), can_read=lambda name: True)
+        (file,) = seen.list_files()
+    assert MAX_MTIME_NS - 2**40 < file.mtime_ns <= MAX_MTIME_NS
     assert astuple(file)[:2] == (os.path.basename(path).encode(), os.path.getsize(path))

@@ -14,7 +14,7 @@ from mmsearch.core.requests import SearchRequest
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_fused_search import run
 from tests.integration.test_indexer_law import write
-from tests.toy import toy_engine
+from tests.toy_index import toy_engine
 
 WORDS = ("boat", "old mill", "a dog", "nothing like it", "")
 TERMS = st.one_of(
@@ -57,14 +57,14 @@ def layout(tmp_path_factory):
     return layout
 
 
-def said(answer):
+def comparable(answer):
     """All of an answer but how long it took."""
     if isinstance(answer, MMSearchError):
         return type(answer), str(answer)
     return replace(answer, timings_s={})
 
 
-def alone(engine, request):
+def search_alone(engine, request):
     try:
         return engine.search(request)
     except MMSearchError as error:
@@ -75,9 +75,9 @@ def alone(engine, request):
 @given(st.lists(REQUESTS, max_size=8))
 def test_each_is_answered_as_if_it_were_alone(layout, requests):
     with toy_engine(layout) as engine:
-        together = engine.answer(engine.encode(requests))
-        assert [said(answer) for answer in together] == [
-            said(alone(engine, request)) for request in requests
+        batch_results = engine.answer(engine.encode(requests))
+        assert [comparable(answer) for answer in batch_results] == [
+            comparable(search_alone(engine, request)) for request in requests
         ]
 
 
@@ -88,16 +88,16 @@ def test_most_of_those_queries_find_something(layout):
 
 
 def test_vectors_are_read_once_for_all(layout, monkeypatch):
-    from mmsearch.search.index_reader import View
+    from mmsearch.search.index_reader import IndexReader
 
     scans = []
-    search = View.search
+    search = IndexReader.search
 
-    def counted(self, queries, *more):
+    def counting_search(self, queries, *more):
         scans.append(len(queries))
         return search(self, queries, *more)
 
-    monkeypatch.setattr(View, "search", counted)
+    monkeypatch.setattr(IndexReader, "search", counting_search)
     with toy_engine(layout) as engine:
         requests = [SearchRequest(Query((Term(text),)), 5) for text in WORDS[:4]]
         engine.answer(engine.encode(requests))
@@ -126,25 +126,25 @@ def test_photographs_too_through_the_real_encoder(index):
         "a red car in front of a house at night",
     ]
     requests = [SearchRequest(Query((Term(line),)), 10) for line in lines * 20]
-    together = list(index.query_all(requests))
+    batch_results = list(index.iter_search(requests))
     # Forgets the vectors that were made together.
     index.close()
-    for line, one in zip(lines, together, strict=False):
-        by_itself = index.search(Query((Term(line),)), 10)
-        assert [hit.path for hit in one.hits] == [hit.path for hit in by_itself]
+    for line, one in zip(lines, batch_results, strict=False):
+        single_result = index.search(Query((Term(line),)), 10)
+        assert [hit.path for hit in one.hits] == [hit.path for hit in single_result]
         np.testing.assert_allclose(
-            [hit.score for hit in one.hits], [hit.score for hit in by_itself], atol=1e-5
+            [hit.score for hit in one.hits], [hit.score for hit in single_result], atol=1e-5
         )
 
 
 def test_one_that_cannot_be_answered_stops_no_other(index):
     good, bad = SearchRequest(Query((Term("a dog"),))), SearchRequest(Query(()))
-    answers = index.query_all([good, bad, good])
+    answers = index.iter_search([good, bad, good])
     assert next(answers).hits
     with pytest.raises(InvalidQueryError):
         next(answers)
     assert next(answers).hits
-    assert [isinstance(one, MMSearchError) for one in index.query_each([good, bad])] == [
+    assert [isinstance(one, MMSearchError) for one in index.search_many([good, bad])] == [
         False,
         True,
     ]
@@ -154,8 +154,8 @@ def test_an_empty_index_answers_each(tmp_path):
     with mmsearch.open_index(home=tmp_path, model="starter") as index:
         (tmp_path / "none").mkdir()
         index.add_folder(tmp_path / "none", allow_empty=True)
-        found, refused = index.query_each(
+        found, error = index.search_many(
             [SearchRequest(Query((Term("a"),))), SearchRequest(Query(()))]
         )
     assert list(found.hits) == []
-    assert isinstance(refused, InvalidQueryError)
+    assert isinstance(error, InvalidQueryError)

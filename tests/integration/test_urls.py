@@ -12,11 +12,11 @@ import pytest
 
 import mmsearch
 from mmsearch.core.errors import DecodeError, ForbiddenError, MissingExtraError, SourceError
-from mmsearch.server.app import guarded, make_app
-from mmsearch.server.config import Rules
-from mmsearch.server.serve import running
-from tests.elsewhere import PUBLIC, Names, reach, web
-from tests.over_http import asked, service_over
+from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.serve import serve_in_thread
+from tests.fake_web import PUBLIC_HOST, FakeResolver, address_policy, run_web_server
+from tests.http_client import asked, open_server_state
 
 pytestmark = pytest.mark.enable_socket
 
@@ -32,7 +32,7 @@ def content(photos):
 
 @pytest.fixture
 def outside(content):
-    with web() as server:
+    with run_web_server() as server:
         server.answers["/photo.jpg"], server.answers["/é,ß.jpg"] = content
         server.answers["/%C3%A9,%C3%9F.jpg"] = content[1]
         server.answers["/words.jpg"] = b"no picture"
@@ -46,15 +46,17 @@ def url(outside):
 
 @pytest.fixture
 def service(photo_index, outside):
-    rule = reach(outside, names=Names(photos_example=[[PUBLIC]]))
-    with service_over(photo_index, Rules(url_queries=True), reach=rule) as service:
+    rule = address_policy(outside, names=FakeResolver(photos_example=[[PUBLIC_HOST]]))
+    with open_server_state(
+        photo_index, ServerConfig(allow_url_queries=True), address_policy=rule
+    ) as service:
         yield service
 
 
 @pytest.fixture
 def server(photo_index, outside):
-    rule = reach(outside, names=Names(photos_example=[[PUBLIC]]))
-    with asked(photo_index, Rules(url_queries=True), reach=rule) as client:
+    rule = address_policy(outside, names=FakeResolver(photos_example=[[PUBLIC_HOST]]))
+    with asked(photo_index, ServerConfig(allow_url_queries=True), address_policy=rule) as client:
         yield client
 
 
@@ -109,7 +111,7 @@ def test_pictures_of_the_index_and_sent_ones_go_with_it(server, url, content):
 
 def test_a_picture_that_is_named_twice_is_fetched_once(server, outside, url):
     search(server, like_url=[url, url], query=f"-image:{url} + a dog")
-    assert len(outside.asked) == 1
+    assert len(outside.requests) == 1
 
 
 def test_searches_of_a_batch_fetch_too(server, outside, url, content):
@@ -147,7 +149,7 @@ def test_commas_in_an_address_are_of_its_url(server, outside, content):
 
 
 def test_the_client_names_urls(service, outside, url, content):
-    with running(service, 0) as at, mmsearch.Client(at) as client:
+    with serve_in_thread(service, 0) as at, mmsearch.Client(at) as client:
         expected = client.similar(content[0], 5)
         assert client.similar(url, 5) == expected
         assert client.search("", 5, like_url=[url]) == expected
@@ -175,14 +177,14 @@ def test_the_client_that_does_not_wait_names_them_too(service, url, content):
             assert named == expected
             assert await client.similar(url, 3) == await client.similar(content[0], 3)
 
-    with running(service, 0) as at:
+    with serve_in_thread(service, 0) as at:
         asyncio.run(main(at))
 
 
 def test_the_client_is_told_that_a_server_fetches_nothing(photo_index, url):
     with (
-        service_over(photo_index) as service,
-        running(service, 0) as at,
+        open_server_state(photo_index) as service,
+        serve_in_thread(service, 0) as at,
         mmsearch.Client(at) as client,
         pytest.raises(ForbiddenError, match="--allow-url-queries"),
     ):
@@ -196,7 +198,7 @@ def test_the_examples_of_the_document_run(service, outside, content):
     (example,) = re.findall(r"^```\n(curl .*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert example.count("https://photos.example") == 4
     example = example.replace("https://photos.example", outside.url("", "photos.example"))
-    with running(service, 0) as at:
+    with serve_in_thread(service, 0) as at:
         script = example.replace("http://127.0.0.1:7788", at).replace("curl", "curl --fail")
         done = subprocess.run(
             ["sh", "-ec", script], capture_output=True, text=True, check=False, timeout=120
@@ -237,8 +239,8 @@ def test_without_what_fetches_a_server_does_not_start(photo_index, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpcore2", None)
     with (
         pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[urls\]'"),
-        service_over(photo_index, Rules(url_queries=True)),
+        open_server_state(photo_index, ServerConfig(allow_url_queries=True)),
     ):
         pass
-    with service_over(photo_index) as service:
-        assert guarded(make_app(service))
+    with open_server_state(photo_index) as service:
+        assert wrap_with_middleware(make_app(service))

@@ -9,24 +9,24 @@ import pytest
 
 from mmsearch.core.requests import IndexRequest
 from mmsearch.factories.catalogs import reading
-from mmsearch.factories.plugins import make_fusion, vector_index_plugin
-from mmsearch.search.index_reader import ViewLoader
+from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
+from mmsearch.search.index_reader import IndexReaderCache
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import write
-from tests.toy import toy_indexer
+from tests.toy_index import toy_indexer
 
 
 class Plugin:
     """One of the house, that notes which of its indexes are alive when it opens another."""
 
     def __init__(self, name):
-        self.plugin = vector_index_plugin(name)
+        self.plugin = load_vector_index_plugin(name)
         self.opened = []
-        self.alive = []
+        self.live_counts = []
 
-    def load(self, spec, path, stamp):
-        self.alive.append(sum(ref() is not None for ref in self.opened))
-        index = self.plugin.load(spec, path, stamp)
+    def load(self, spec, path, file_ref):
+        self.live_counts.append(sum(ref() is not None for ref in self.opened))
+        index = self.plugin.load(spec, path, file_ref)
         self.opened.append(weakref.ref(index))
         return index
 
@@ -41,7 +41,7 @@ def test_the_vectors_of_two_generations_are_never_held_at_once(layout, tmp_path)
     toys = tmp_path / "toys"
     toys.mkdir()
     plugin = Plugin("exact")
-    loader = ViewLoader(layout, lambda name: plugin, "exact", "cpu", make_fusion)
+    loader = IndexReaderCache(layout, lambda name: plugin, "exact", "cpu", make_fusion)
     gc.disable()
     try:
         for number in range(3):
@@ -49,28 +49,30 @@ def test_the_vectors_of_two_generations_are_never_held_at_once(layout, tmp_path)
             with toy_indexer(layout) as indexer:
                 indexer.run(IndexRequest(os.fsencode(toys)))
             with reading(layout) as catalog, catalog.snapshot() as snapshot:
-                assert loader.view(snapshot).size == number + 1
+                assert loader.get(snapshot).size == number + 1
     finally:
         gc.enable()
-    assert plugin.alive == [0, 0, 0]
+    assert plugin.live_counts == [0, 0, 0]
 
 
 def test_vectors_of_another_history_are_opened_though_their_files_have_the_same_names(tmp_path):
     """As after a restoration and another run."""
     loader, sizes, names = None, [], []
-    for turn, pictures in enumerate((3, 2)):
-        toys = tmp_path / f"toys-{turn}"
+    for history, pictures in enumerate((3, 2)):
+        toys = tmp_path / f"toys-{history}"
         toys.mkdir()
         layout = IndexLayout(tmp_path / "index")
         shutil.rmtree(layout.folder, ignore_errors=True)
         for number in range(pictures):
-            write(toys, b"%d.toy" % number, b"content %d %d" % (turn, number), 1 + number)
+            write(toys, b"%d.toy" % number, b"content %d %d" % (history, number), 1 + number)
         with toy_indexer(layout) as indexer:
             indexer.run(IndexRequest(os.fsencode(toys)))
-        loader = loader or ViewLoader(layout, vector_index_plugin, "exact", "cpu", make_fusion)
+        loader = loader or IndexReaderCache(
+            layout, load_vector_index_plugin, "exact", "cpu", make_fusion
+        )
         with reading(layout) as catalog, catalog.snapshot() as snapshot:
-            view = loader.view(snapshot)
+            view = loader.get(snapshot)
             sizes.append(view.size)
-            names.append((snapshot.generation, snapshot.built.stamp.name))
+            names.append((snapshot.generation, snapshot.built.file_ref.name))
     assert names[0] == names[1]
     assert sizes == [3, 2]

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from starlette.responses import PlainTextResponse
 
-from mmsearch.server.config import Rules
-from mmsearch.server.serve import answering
-from tests.over_http import asked
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.serve import serve_app
+from tests.http_client import asked
 
 AT = "/v1/indexes/default"
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
@@ -145,7 +145,7 @@ def test_a_picture_larger_than_allowed_is_refused_undecoded(server, edge):
 
 
 def test_a_request_larger_than_allowed_is_refused(photo_index):
-    with asked(photo_index, Rules(upload_mb=0.1)) as server:
+    with asked(photo_index, ServerConfig(max_upload_mb=0.1)) as server:
         told = is_problem(
             server.post(f"{AT}/search/picture", files={"picture": os.urandom(200_000)}), 413
         )
@@ -209,7 +209,7 @@ async def reads_all(scope, receive, send):
 def raw(socket_enabled):
     """A connection to a server that answers how many bytes of headers it was given."""
     with (
-        answering(reads_all, "127.0.0.1", 0) as url,
+        serve_app(reads_all, "127.0.0.1", 0) as url,
         socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection,
     ):
         yield connection
@@ -297,7 +297,7 @@ def test_what_is_no_json(server, content):
     ],
 )
 def test_a_batch_is_no_way_around_the_rate(photo_index, path, body):
-    with asked(photo_index, Rules(requests_per_s=3)) as client:
+    with asked(photo_index, ServerConfig(requests_per_s=3)) as client:
         assert client.post(f"{AT}/{path}", json=body).status_code == 200
         told = client.post(f"{AT}/search", json={"query": "a dog"})
         is_problem(told, 429)
@@ -416,7 +416,7 @@ def closed(photo_index, environment):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
-        with asked(photo_index, Rules(host="0.0.0.0", token=TOKEN)) as client:  # noqa: S104
+        with asked(photo_index, ServerConfig(host="0.0.0.0", token=TOKEN)) as client:  # noqa: S104
             yield client
 
 
@@ -452,7 +452,7 @@ def test_other_sites_may_not_read_answers(server):
 
 def test_sites_that_are_allowed_may(photo_index):
     site = "https://photos.example"
-    with asked(photo_index, Rules(origins=(site,))) as server:
+    with asked(photo_index, ServerConfig(allowed_origins=(site,))) as server:
         answer = server.get(AT, headers={"Origin": site})
         assert answer.headers["access-control-allow-origin"] == site
         preflight = server.options(
@@ -473,6 +473,6 @@ def test_a_failure_that_nobody_foresaw_tells_nothing(server, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("the secret of the house")
 
-    monkeypatch.setattr("mmsearch.server.routes.indexes.index_answer", fail)
+    monkeypatch.setattr("mmsearch.server.routes.indexes.render_index", fail)
     told = is_problem(server.get(AT), 500)
     assert "secret" not in json.dumps(told)

@@ -14,8 +14,14 @@ from mmsearch.core.errors import DamagedFileError, MMSearchError, SourceError
 from mmsearch.core.requests import IndexRequest
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
-from tests.crafted import change_catalog, link_away, make_index, run_command, tree
-from tests.toy import toy_indexer
+from tests.crafted_indexes import (
+    change_catalog,
+    make_index,
+    replace_with_symlink,
+    run_command,
+    snapshot_tree,
+)
+from tests.toy_index import toy_indexer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and named pipes are POSIX's")
 
@@ -41,7 +47,7 @@ def photos(sound):
 @pytest.fixture
 def layout(sound, home):
     shutil.copytree(sound / "indexes", home)
-    return IndexLayout.of(home, "default")
+    return IndexLayout.for_name(home, "default")
 
 
 @pytest.fixture
@@ -113,8 +119,8 @@ def test_no_command_follows_a_link_in_an_index(
 ):
     elsewhere = tmp_path / "elsewhere" / name
     elsewhere.parent.mkdir()
-    link_away(layout.folder / name, elsewhere)
-    before = tree(elsewhere.parent)
+    replace_with_symlink(layout.folder / name, elsewhere)
+    before = snapshot_tree(elsewhere.parent)
     if verb == "remove":
         line = ["remove", "default", "--yes", "--home", home]
     elif verb == "restore":
@@ -125,7 +131,7 @@ def test_no_command_follows_a_link_in_an_index(
     shown = "".join(capsys.readouterr())
     assert code == 1, shown
     assert f"{layout.folder / name} is a link" in is_one_sentence(shown)
-    assert tree(elsewhere.parent) == before
+    assert snapshot_tree(elsewhere.parent) == before
 
 
 @pytest.mark.parametrize("folder", ["segments", "ann"])
@@ -136,25 +142,25 @@ def test_no_command_follows_a_linked_file_of_vectors(
     (path,) = (layout.folder / folder).iterdir()
     elsewhere = tmp_path / "elsewhere" / path.name
     elsewhere.parent.mkdir()
-    link_away(path, elsewhere)
-    before = tree(elsewhere.parent)
+    replace_with_symlink(path, elsewhere)
+    before = snapshot_tree(elsewhere.parent)
     code = run_command(monkeypatch, *command_line(verb, home, photos))
     shown = is_one_sentence("".join(capsys.readouterr()))
     if verb in ("check", "backup"):
         assert code == 1
         assert f"{path} is a link" in shown
-    assert tree(elsewhere.parent) == before
+    assert snapshot_tree(elsewhere.parent) == before
 
 
 def test_a_linked_folder_costs_a_stranger_nothing(layout, strangers):
     shutil.rmtree(layout.folder / "ann")
     (layout.folder / "ann").symlink_to(strangers)
-    before = tree(strangers)
-    assert layout.orphans(set()) == [("segments/000001.npz", layout.segment(1))]
+    before = snapshot_tree(strangers)
+    assert layout.find_orphans(set()) == [("segments/000001.npz", layout.segment_path(1))]
     layout.remove_orphans({"segments/000001.npz"})
     with pytest.raises(DamagedFileError, match="is a link"), toy_indexer(layout):
         pass
-    assert tree(strangers) == before
+    assert snapshot_tree(strangers) == before
 
 
 def test_only_names_that_a_writer_gives_are_removed(with_another, strangers):
@@ -313,7 +319,7 @@ def test_names_that_no_writer_gives_are_refused(layout, strangers, table, name):
     if isinstance(name, str):
         name = name.format(strangers=strangers)
     change_catalog(layout, (f"UPDATE {table} SET name = ?", [name]))  # noqa: S608
-    before = tree(strangers)
+    before = snapshot_tree(strangers)
     for act in (
         lambda index: index.status(),
         lambda index: index.backup(strangers.parent / "out"),
@@ -331,7 +337,7 @@ def test_names_that_no_writer_gives_are_refused(layout, strangers, table, name):
     with api.open_index("default", home=layout.folder.parent) as index:
         index.remove()
     assert not layout.folder.exists()
-    assert tree(strangers) == before
+    assert snapshot_tree(strangers) == before
 
 
 @pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb != "repair"])
@@ -341,21 +347,21 @@ def test_every_command_refuses_names_that_lead_away(
 ):
     away = "../../strangers/letter.txt"
     change_catalog(layout, f"UPDATE {table} SET name = '{away}'")  # noqa: S608
-    before = tree(strangers)
+    before = snapshot_tree(strangers)
     code = run_command(monkeypatch, *command_line(verb, home, photos))
     shown = "".join(capsys.readouterr())
     assert code == 1, shown
     assert f"The catalog names '{away}'" in is_one_sentence(shown)
-    assert tree(strangers) == before
+    assert snapshot_tree(strangers) == before
 
 
 @pytest.mark.parametrize("table", ["segments", "built_indexes"])
 def test_a_repair_makes_such_a_catalog_again(layout, home, strangers, table, monkeypatch, capsys):
     change_catalog(layout, f"UPDATE {table} SET name = '../../strangers/letter.txt'")  # noqa: S608
-    before = tree(strangers)
+    before = snapshot_tree(strangers)
     run_command(monkeypatch, "repair", "--home", home)
     is_one_sentence("".join(capsys.readouterr()))
-    assert tree(strangers) == before
+    assert snapshot_tree(strangers) == before
 
 
 @pytest.mark.parametrize("values", ["bytes = -1", "bytes = 'many'", "sha256 = 'x'", "sha256 = 7"])
@@ -402,7 +408,7 @@ def test_sqlite_plays_back_no_journal_of_a_stranger(
 
 
 def test_a_backup_goes_through_no_link(layout, tmp_path, strangers):
-    before = tree(strangers)
+    before = snapshot_tree(strangers)
     (tmp_path / ".copy.unfinished").symlink_to(strangers)
     (tmp_path / "link").symlink_to(strangers / "new")
     with api.open_index("default", home=layout.folder.parent) as index:
@@ -410,11 +416,11 @@ def test_a_backup_goes_through_no_link(layout, tmp_path, strangers):
         with pytest.raises(SourceError, match="exists already"):
             index.backup(tmp_path / "link")
     assert IndexLayout(tmp_path / "copy").exists()
-    assert tree(strangers) == before
+    assert snapshot_tree(strangers) == before
 
 
 def test_what_is_left_of_a_removal_is_deleted_through_no_link(layout, home, strangers):
-    before = tree(strangers)
+    before = snapshot_tree(strangers)
     for name in (".default.removed", ".default.replaced", ".default.restored"):
         (home / name).symlink_to(strangers)
     with api.open_index("default", home=home) as index:
@@ -422,7 +428,7 @@ def test_what_is_left_of_a_removal_is_deleted_through_no_link(layout, home, stra
     api.restore_index(home.parent / "copy", home=home, replace=True)
     with api.open_index("default", home=home) as index:
         index.remove()
-    assert tree(strangers) == before
+    assert snapshot_tree(strangers) == before
 
 
 def test_the_holder_of_a_lock_writes_through_no_link(layout, strangers):
@@ -485,7 +491,7 @@ def test_an_index_is_shared_by_its_folder(home):
     layout = make_index(home)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o2750
     assert stat.S_IMODE((folder / "segments").stat().st_mode) & 0o777 == 0o750
-    for path in (layout.catalog, layout.segment(1), checksum.seal_path(layout.catalog)):
+    for path in (layout.catalog, layout.segment_path(1), checksum.checksum_path(layout.catalog)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
@@ -495,7 +501,7 @@ def test_others_may_write_to_no_index(home):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     layout = make_index(home)
-    for path in (layout.catalog, layout.segment(1), layout.segment(1).parent):
+    for path in (layout.catalog, layout.segment_path(1), layout.segment_path(1).parent):
         assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IWOTH
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from mmsearch.cli import output
-from mmsearch.cli.contact_sheet import write_sheet
+from mmsearch.cli.contact_sheet import write_contact_sheet
 from mmsearch.core.errors import UsageError
 from mmsearch.core.queries import Band, Mode
 from mmsearch.core.requests import Hit, SearchResult
 from mmsearch.core.text_matches import MatchedText
-from tests.crafted import change_catalog, make_index
-from tests.terminal import shown_at_a_terminal
+from tests.crafted_indexes import change_catalog, make_index
+from tests.terminal import run_in_terminal
 
 # Clears the screen, writes the clipboard, a link, a C1 byte, and turns the direction of writing.
 EVIL = "a\x1b[2J\x1b]52;c;aGk=\x07\x1b]8;;http://x/\x1b\\b\x9b31m\u202egnp.exe\u2066\rz\x7f"
@@ -151,21 +151,21 @@ class NoThumbnails:
         return None
 
 
-class Thumbnails:
+class ThumbnailCache:
     def thumbnail(self, hit, edge_px):
         return b"jpeg"
 
 
-@pytest.mark.parametrize("index", [NoThumbnails(), Thumbnails()])
+@pytest.mark.parametrize("index", [NoThumbnails(), ThumbnailCache()])
 def test_a_contact_sheet_runs_nothing_of_a_catalog(tmp_path, index):
     one = hit(f"/photos/{MARKUP}", taken_at="<script>x", width=MARKUP, height=MARKUP)
     answer = result(one)
-    write_sheet(tmp_path / "sheet.html", index, answer)
+    write_contact_sheet(tmp_path / "sheet.html", index, answer)
     page = (tmp_path / "sheet.html").read_text()
     assert "<script" not in page
     assert "<img src=x" not in page
     assert 'href="javascript' not in page
-    assert page.count("<img ") == (1 if isinstance(index, Thumbnails) else 0)
+    assert page.count("<img ") == (1 if isinstance(index, ThumbnailCache) else 0)
     is_harmless(page)
 
 
@@ -180,7 +180,7 @@ def test_the_command_at_a_terminal_shows_no_control_characters(tmp_path, environ
     )
     arguments = {"query": ["query", "a boat"], "check": ["check", "--sources"]}
     line = [*arguments.get(verb, [verb]), "--home", tmp_path / "indexes"]
-    _, shown = shown_at_a_terminal(line, environment)
+    _, shown = run_in_terminal(line, environment)
     text = shown.decode().replace("\r\n", "\n")
     is_harmless(text)
     assert "\\x1b" in text

@@ -10,13 +10,13 @@ import pytest
 from mmsearch import api
 from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError
 from mmsearch.core.settings import load_settings
-from mmsearch.mcp.schemas import PictureArguments
+from mmsearch.mcp.schemas import GetImageArguments
 from mmsearch.mcp.tools import Tools
 from mmsearch.search.originals import Originals
 from mmsearch.server.thumbnails import Size
 from mmsearch.storage.layout import IndexLayout
-from tests.crafted import make_index, name_file, write_picture
-from tests.over_http import asked, service_over
+from tests.crafted_indexes import make_index, point_catalog_at_file, write_picture
+from tests.http_client import asked, open_server_state
 
 AT = "/v1/indexes/default/pictures/1"
 
@@ -33,7 +33,7 @@ def sound(tmp_path_factory):
 @pytest.fixture
 def layout(sound, tmp_path):
     shutil.copytree(sound / "indexes", tmp_path / "indexes")
-    return IndexLayout.of(tmp_path / "indexes", "default")
+    return IndexLayout.for_name(tmp_path / "indexes", "default")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def refused(layout, *statuses):
 def test_a_picture_goes_out_as_what_its_content_is(layout, tmp_path):
     # Its name says JPEG.
     path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / "one.jpg")
-    name_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
+    point_catalog_at_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
     with asked(layout.folder.parent) as server:
         answer = server.get(f"{AT}/original")
         small = server.get(f"{AT}/thumbnail")
@@ -78,20 +78,20 @@ def test_a_picture_goes_out_as_what_its_content_is(layout, tmp_path):
 def test_a_file_that_is_no_picture_never_goes_out(layout, secret, name):
     # The catalog is somebody's own, with the right digest, size and time, and a root above all.
     secret = secret.rename(secret.with_name(name))
-    name_file(layout, secret, digest=digest_of(secret))
+    point_catalog_at_file(layout, secret, digest=digest_of(secret))
     refused(layout, 403 if name == "passwd" else 422)
 
 
 def test_a_file_with_another_content_does_not_go_out(layout, tmp_path):
     path = write_picture(tmp_path / "album" / "private.jpg")
-    name_file(layout, path)
+    point_catalog_at_file(layout, path)
     said = refused(layout, 410)
     assert said[0].startswith("The file of picture 1 is gone or has changed")
 
 
 def test_a_file_that_changes_its_content_and_keeps_its_time_does_not_go_out(layout, tmp_path):
     path = write_picture(tmp_path / "album" / "one.bmp", "red")
-    name_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
+    point_catalog_at_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
     facts = path.stat()
     with asked(layout.folder.parent) as server:
         assert server.get(f"{AT}/original").status_code == 200
@@ -113,7 +113,7 @@ def test_a_link_out_of_a_root_is_followed_if_that_was_chosen(layout, tmp_path, l
     else:
         (root / "sub").symlink_to(real.parent)
         path = root / "sub" / "one.jpg"
-    name_file(layout, path, root=os.fsencode(root), digest=digest_of(real))
+    point_catalog_at_file(layout, path, root=os.fsencode(root), digest=digest_of(real))
     said = refused(layout, 403)
     assert all("lies outside of its folder, behind a link" in each for each in said)
     monkeypatch.setenv("MMSEARCH_FOLLOW_SYMLINKS", "true")
@@ -125,18 +125,18 @@ def test_a_root_may_be_a_link(layout, tmp_path):
     real = write_picture(tmp_path / "disk" / "one.jpg")
     root = tmp_path / "album"
     root.symlink_to(real.parent)
-    name_file(layout, root / "one.jpg", root=os.fsencode(root), digest=digest_of(real))
+    point_catalog_at_file(layout, root / "one.jpg", root=os.fsencode(root), digest=digest_of(real))
     with asked(layout.folder.parent) as server:
         assert server.get(f"{AT}/original").content == real.read_bytes()
 
 
 def test_a_named_pipe_or_a_device_is_not_waited_for(layout, tmp_path):
     path = write_picture(tmp_path / "album" / "one.jpg")
-    name_file(layout, path, digest=digest_of(path))
+    point_catalog_at_file(layout, path, digest=digest_of(path))
     path.unlink()
     os.mkfifo(path)
     refused(layout, 410)
-    name_file(layout, Path("/dev/zero"))
+    point_catalog_at_file(layout, Path("/dev/zero"))
     refused(layout, 410)
 
 
@@ -144,14 +144,14 @@ def test_an_assistant_sees_no_file_that_is_no_picture(layout, secret):
     import anyio
 
     secret = secret.rename(secret.with_suffix(".jpg"))
-    name_file(layout, secret, digest=digest_of(secret))
+    point_catalog_at_file(layout, secret, digest=digest_of(secret))
 
     async def get(service):
-        tools = Tools(service.desks.desk("default"), service.thumbnails)
-        await tools.get(PictureArguments(image_id=1, size=Size.SMALL))
+        tools = Tools(service.index_pool.worker("default"), service.thumbnails)
+        await tools.get(GetImageArguments(image_id=1, size=Size.SMALL))
 
     with (
-        service_over(layout.folder.parent) as service,
+        open_server_state(layout.folder.parent) as service,
         pytest.raises(DecodeError, match="cannot be read"),
     ):
         anyio.run(get, service)
@@ -163,7 +163,7 @@ class Pictures:
     def __init__(self):
         self.decoded = []
 
-    def claims(self, path):
+    def can_read(self, path):
         return path.endswith(b".jpg")
 
     def format(self, path):
@@ -173,25 +173,25 @@ class Pictures:
 
 def test_a_file_is_read_once_as_long_as_it_stays(layout, tmp_path, monkeypatch):
     path = write_picture(tmp_path / "album" / "one.jpg")
-    name_file(layout, path, digest=digest_of(path))
+    point_catalog_at_file(layout, path, digest=digest_of(path))
     with api.open_index("default", home=layout.folder.parent) as index:
         record = index.picture(1)
     assert (record.root, record.digest) == (b"/", digest_of(path))
-    pictures, read = Pictures(), []
-    originals = Originals(pictures)
+    image_loader, read_paths = Pictures(), []
+    originals = Originals(image_loader)
     digest = originals.path.__globals__["sha256_of"]
 
-    def counted(path):
-        read.append(path)
+    def counting_digest(path):
+        read_paths.append(path)
         return digest(path)
 
-    monkeypatch.setitem(originals.path.__globals__, "sha256_of", counted)
+    monkeypatch.setitem(originals.path.__globals__, "sha256_of", counting_digest)
     for _ in range(3):
         assert originals.path_and_format(record) == (os.fsencode(path), "JPEG")
-    assert (len(read), len(pictures.decoded)) == (1, 1)
+    assert (len(read_paths), len(image_loader.decoded)) == (1, 1)
     os.utime(path, ns=(1, record.mtime_ns))
     assert originals.path(record) == os.fsencode(path)
-    assert len(read) == 2
+    assert len(read_paths) == 2
     path.unlink()
     with pytest.raises(GoneError):
         originals.path(record)
@@ -200,7 +200,7 @@ def test_a_file_is_read_once_as_long_as_it_stays(layout, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["run.sh", "run.desktop", "page.html", "one.jpg.exe"])
 def test_a_hit_that_is_not_named_like_a_picture_is_not_opened(layout, tmp_path, name):
     path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / name)
-    name_file(layout, path, digest=digest_of(path))
+    point_catalog_at_file(layout, path, digest=digest_of(path))
     with api.open_index("default", home=layout.folder.parent) as index:
         hit = type("Hit", (), {"id": 1})
         with pytest.raises(ForbiddenError, match="not named like a picture"):

@@ -15,11 +15,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from mmsearch.server.address_policy import Reach
+from mmsearch.server.address_policy import AddressPolicy
 from mmsearch.server.app import make_app
-from mmsearch.server.config import Rules
-from tests.elsewhere import Names
-from tests.over_http import asked
+from mmsearch.server.config import ServerConfig
+from tests.fake_web import FakeResolver
+from tests.http_client import asked
 
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
 
@@ -29,8 +29,15 @@ def client(photo_index, environment):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
-        rules = Rules(host="0.0.0.0", token=TOKEN, indexing=False, url_queries=True)  # noqa: S104
-        with asked(photo_index, rules, reach=Reach(resolve=Names())) as client:
+        rules = ServerConfig(
+            host="0.0.0.0",  # noqa: S104 - the Host header is then not checked
+            token=TOKEN,
+            allow_indexing=False,
+            allow_url_queries=True,
+        )
+        with asked(
+            photo_index, rules, address_policy=AddressPolicy(resolve=FakeResolver())
+        ) as client:
             client.headers["Authorization"] = f"Bearer {TOKEN}"
             yield client
 

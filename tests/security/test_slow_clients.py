@@ -12,21 +12,21 @@ import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from mmsearch.server import connection_limits, serve
-from mmsearch.server.serve import answering
+from mmsearch.server.serve import serve_app
 
 pytestmark = pytest.mark.enable_socket
 
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-WITHIN_S, PAUSES_S = 1.2, 0.8
+WITHIN_S, STALL_TIMEOUT_S = 1.2, 0.8
 MUCH = 30_000_000
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(connection_limits, "HEADERS_WITHIN_S", WITHIN_S)
-    monkeypatch.setattr(connection_limits, "PAUSES_S", PAUSES_S)
-    monkeypatch.setattr(serve, "TICKS_A_LOOK", 1)
+def short_timeouts(monkeypatch):
+    monkeypatch.setattr(connection_limits, "HEADERS_TIMEOUT_S", WITHIN_S)
+    monkeypatch.setattr(connection_limits, "STALL_TIMEOUT_S", STALL_TIMEOUT_S)
+    monkeypatch.setattr(serve, "CHECK_EVERY_TICKS", 1)
 
 
 async def counts(scope, receive, send):
@@ -44,7 +44,7 @@ async def counts(scope, receive, send):
 @contextmanager
 def served(app):
     """How to connect to a server."""
-    with answering(app, "127.0.0.1", 0) as url, ExitStack() as stack:
+    with serve_app(app, "127.0.0.1", 0) as url, ExitStack() as stack:
         at = ("127.0.0.1", urlsplit(url).port)
         yield lambda: stack.enter_context(socket.create_connection(at, timeout=10))
 
@@ -76,7 +76,7 @@ def drip(connection, content):
             connection.sendall(bytes([byte]))
         except ConnectionError:
             return
-        time.sleep(PAUSES_S / 4)
+        time.sleep(STALL_TIMEOUT_S / 4)
     pytest.fail("All of it was taken.")
 
 
@@ -116,17 +116,17 @@ def test_a_body_that_comes_slowly_is_taken():
     with asked(counts) as connection:
         connection.sendall(POST + b"Content-Length: 10\r\n\r\n")
         for _ in range(10):
-            time.sleep(PAUSES_S / 5)
+            time.sleep(STALL_TIMEOUT_S / 5)
             connection.sendall(b"a")
         assert connection.recv(1000).endswith(b"\r\n\r\n10")
 
 
 def test_clients_end_connections_before_the_server_does():
-    assert 2 * httpx.Limits().keepalive_expiry < serve.KEEPS_S
+    assert 2 * httpx.Limits().keepalive_expiry < serve.KEEP_ALIVE_S
 
 
 def test_a_connection_that_rests_for_too_long(monkeypatch):
-    monkeypatch.setattr(serve, "KEEPS_S", PAUSES_S)
+    monkeypatch.setattr(serve, "KEEP_ALIVE_S", STALL_TIMEOUT_S)
     with asked(counts) as connection:
         connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
         assert b" 200 OK" in connection.recv(1000)
@@ -161,7 +161,7 @@ def test_an_answer_that_comes_slowly_is_waited_for():
     async def slowly(scope, receive, send):
         async def parts():
             for _ in range(3):
-                await asyncio.sleep(1.5 * PAUSES_S)
+                await asyncio.sleep(1.5 * STALL_TIMEOUT_S)
                 yield b"a"
 
         await StreamingResponse(parts())(scope, receive, send)
@@ -197,7 +197,7 @@ def test_an_answer_that_is_not_taken(streams):
         while not streams.ended:
             assert time.monotonic() < began + 10
             time.sleep(0.05)
-        assert streams.ended[0] - began >= PAUSES_S
+        assert streams.ended[0] - began >= STALL_TIMEOUT_S
         taken = all_of(connection)
         assert len(taken) < MUCH
         assert not taken.endswith(b"0\r\n\r\n")
@@ -209,19 +209,19 @@ def test_an_answer_that_is_taken_slowly(streams):
         size, began = 0, time.monotonic()
         while part := connection.recv(1 << 20):
             size += len(part)
-            time.sleep(PAUSES_S / 20)
+            time.sleep(STALL_TIMEOUT_S / 20)
         assert size > MUCH
-        assert time.monotonic() - began > PAUSES_S
+        assert time.monotonic() - began > STALL_TIMEOUT_S
 
 
 @pytest.fixture
-def patient(monkeypatch):
-    monkeypatch.setattr(connection_limits, "HEADERS_WITHIN_S", 30)
-    monkeypatch.setattr(connection_limits, "PAUSES_S", 30)
+def long_timeouts(monkeypatch):
+    monkeypatch.setattr(connection_limits, "HEADERS_TIMEOUT_S", 30)
+    monkeypatch.setattr(connection_limits, "STALL_TIMEOUT_S", 30)
 
 
-def test_no_more_connections_than_there_is_room_for(patient, monkeypatch):
-    monkeypatch.setattr(connection_limits, "most_connections", lambda: 3)
+def test_no_more_connections_than_there_is_room_for(long_timeouts, monkeypatch):
+    monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
     with served(counts) as connect:
         *kept, fourth, fifth = [connect() for _ in range(5)]
         for connection in (fourth, fifth):
@@ -234,8 +234,8 @@ def test_no_more_connections_than_there_is_room_for(patient, monkeypatch):
             assert b" 200 OK" in connection.recv(1000)
 
 
-def test_connections_that_rest_make_room(patient, monkeypatch):
-    monkeypatch.setattr(connection_limits, "most_connections", lambda: 3)
+def test_connections_that_rest_make_room(long_timeouts, monkeypatch):
+    monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
     with served(counts) as connect:
         *resting, busy = [connect() for _ in range(3)]
         for connection in resting:
@@ -253,7 +253,7 @@ def test_connections_that_rest_make_room(patient, monkeypatch):
 
 
 def test_room_is_made_again(monkeypatch):
-    monkeypatch.setattr(connection_limits, "most_connections", lambda: 3)
+    monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
     with served(counts) as connect:
         assert [all_of(connection) for connection in [connect() for _ in range(3)]] == [b""] * 3
         another = connect()
@@ -264,11 +264,11 @@ def test_room_is_made_again(monkeypatch):
 def test_as_many_as_the_system_has_files_for():
     resource = pytest.importorskip("resource")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connection_limits.most_connections.cache_clear()
+    connection_limits.connection_limit.cache_clear()
     assert (
         0
-        < connection_limits.most_connections()
-        <= min(connection_limits.MOST_CONNECTIONS, soft // 2)
+        < connection_limits.connection_limit()
+        <= min(connection_limits.MAX_CONNECTIONS, soft // 2)
     )
 
 

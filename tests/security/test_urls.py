@@ -8,11 +8,20 @@ import time
 import pytest
 
 from mmsearch.core.errors import BusyError, SourceError
-from mmsearch.server.address_policy import Reach
-from mmsearch.server.config import Rules
-from mmsearch.server.fetch import REDIRECTS, Fetcher
-from tests.elsewhere import PRIVATE, PUBLIC, Names, reach, redirect, send, web, write_certificate
-from tests.over_http import asked
+from mmsearch.server.address_policy import AddressPolicy
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.fetch import MAX_REDIRECTS, Fetcher
+from tests.fake_web import (
+    PRIVATE_HOST,
+    PUBLIC_HOST,
+    FakeResolver,
+    address_policy,
+    redirect,
+    run_web_server,
+    send,
+    write_certificate,
+)
+from tests.http_client import asked
 from tests.security.test_attacks import png_bomb
 
 pytestmark = pytest.mark.enable_socket
@@ -28,7 +37,7 @@ def photo(photos):
 
 @pytest.fixture
 def outside(photo):
-    with web() as server:
+    with run_web_server() as server:
         server.answers["/photo.jpg"] = photo
         yield server
 
@@ -36,23 +45,23 @@ def outside(photo):
 @pytest.fixture
 def inside(photo):
     """What a machine of the server's own network would answer."""
-    with web(PRIVATE) as server:
+    with run_web_server(PRIVATE_HOST) as server:
         server.answers["/photo.jpg"] = photo
         yield server
 
 
-def fetch(url, reach, limit_mb=1.0, **options):
+def fetch(url, address_policy, limit_mb=1.0, **options):
     async def once():
         file = io.BytesIO()
-        await Fetcher(limit_mb, reach, **options).fetch(url, file)
+        await Fetcher(limit_mb, address_policy, **options).fetch(url, file)
         return file.getvalue()
 
     return asyncio.run(once())
 
 
-def refused(url, reach, **options):
+def refused(url, address_policy, **options):
     with pytest.raises(SourceError) as told:
-        fetch(url, reach, **options)
+        fetch(url, address_policy, **options)
     return str(told.value)
 
 
@@ -81,10 +90,10 @@ NOTATIONS = [
 @pytest.mark.parametrize("host", NOTATIONS)
 def test_no_notation_of_a_private_address_is_connected_to(outside, photo, host):
     url = f"http://{host}:{outside.port}/photo.jpg"
-    assert OUT_OF_REACH in refused(url, Reach(ports=frozenset({outside.port})))
+    assert OUT_OF_REACH in refused(url, AddressPolicy(ports=frozenset({outside.port})))
     assert outside.connections == 0
     # Each of them is this machine, and would be asked if the rule were another.
-    everywhere = Reach(ports=frozenset({outside.port}), allows=lambda address: True)
+    everywhere = AddressPolicy(ports=frozenset({outside.port}), is_allowed=lambda address: True)
     assert fetch(url, everywhere) == photo
 
 
@@ -120,7 +129,7 @@ def test_private_addresses_are_not_asked(url, monkeypatch):
         raise AssertionError(arguments)
 
     monkeypatch.setattr("httpcore2.AnyIOBackend.connect_tcp", connect)
-    assert OUT_OF_REACH in refused(url, Reach())
+    assert OUT_OF_REACH in refused(url, AddressPolicy())
 
 
 @pytest.mark.parametrize(
@@ -155,43 +164,45 @@ def test_private_addresses_are_not_asked(url, monkeypatch):
     ],
 )
 def test_what_is_no_url_of_the_web_is_not_even_looked_up(url):
-    names = Names()
+    names = FakeResolver()
     assert "is no URL of a picture. Write one of http or https" in refused(
-        url, Reach(resolve=names)
+        url, AddressPolicy(resolve=names)
     )
-    assert names.asked == []
+    assert names.requests == []
 
 
 @pytest.mark.parametrize("port", [22, 25, 6379, 8080])
 def test_only_the_usual_ports_are_asked(port):
-    names = Names()
-    assert OUT_OF_REACH in refused(f"http://{PUBLIC}:{port}/", Reach(resolve=names))
-    assert names.asked == []
+    names = FakeResolver()
+    assert OUT_OF_REACH in refused(f"http://{PUBLIC_HOST}:{port}/", AddressPolicy(resolve=names))
+    assert names.requests == []
 
 
 def test_a_name_that_leads_inside(outside, inside):
-    names = Names(inside_example=[[PRIVATE]])
+    names = FakeResolver(inside_example=[[PRIVATE_HOST]])
     url = inside.url("/photo.jpg", "inside.example")
-    assert OUT_OF_REACH in refused(url, reach(outside, inside, names=names))
+    assert OUT_OF_REACH in refused(url, address_policy(outside, inside, names=names))
     assert inside.connections == 0
 
 
-@pytest.mark.parametrize("addresses", [[PUBLIC, PRIVATE], [PRIVATE, PUBLIC], []])
+@pytest.mark.parametrize(
+    "addresses", [[PUBLIC_HOST, PRIVATE_HOST], [PRIVATE_HOST, PUBLIC_HOST], []]
+)
 def test_a_name_one_of_whose_addresses_leads_inside(outside, inside, addresses):
-    names = Names(mixed_example=[addresses])
+    names = FakeResolver(mixed_example=[addresses])
     url = outside.url("/photo.jpg", "mixed.example")
-    assert OUT_OF_REACH in refused(url, reach(outside, inside, names=names))
+    assert OUT_OF_REACH in refused(url, address_policy(outside, inside, names=names))
     assert outside.connections == inside.connections == 0
 
 
 def test_a_name_that_leads_inside_when_it_is_looked_up_again(outside, inside, photo):
     """DNS rebinding."""
     inside.answers["/photo.jpg"] = b"the secret of the house"
-    names = Names(rebound_example=[[PUBLIC], [PRIVATE]])
-    rule = reach(outside, inside, names=names)
+    names = FakeResolver(rebound_example=[[PUBLIC_HOST], [PRIVATE_HOST]])
+    rule = address_policy(outside, inside, names=names)
     assert fetch(outside.url("/photo.jpg", "rebound.example"), rule) == photo
-    assert names.asked == ["rebound.example"]
-    (_, headers), *others = outside.asked
+    assert names.requests == ["rebound.example"]
+    (_, headers), *others = outside.requests
     assert headers["Host"] == f"rebound.example:{outside.port}"
     assert others == []
     assert OUT_OF_REACH in refused(inside.url("/photo.jpg", "rebound.example"), rule)
@@ -201,11 +212,11 @@ def test_a_name_that_leads_inside_when_it_is_looked_up_again(outside, inside, ph
 def test_each_redirect_is_looked_at_anew(outside, inside):
     """Also one to the same name, which means another machine by now."""
     outside.answers["/again"] = redirect(outside.url("/photo.jpg", "rebound.example"))
-    names = Names(rebound_example=[[PUBLIC], [PRIVATE]])
-    rule = reach(outside, inside, names=names)
+    names = FakeResolver(rebound_example=[[PUBLIC_HOST], [PRIVATE_HOST]])
+    rule = address_policy(outside, inside, names=names)
     assert OUT_OF_REACH in refused(outside.url("/again", "rebound.example"), rule)
-    assert names.asked == ["rebound.example"] * 2
-    assert [path for path, _ in outside.asked] == ["/again"]
+    assert names.requests == ["rebound.example"] * 2
+    assert [path for path, _ in outside.requests] == ["/again"]
     assert inside.connections == 0
 
 
@@ -214,17 +225,17 @@ def test_redirects_within_the_web_are_followed(outside, photo, status):
     outside.answers["/first"] = redirect("/a%20b/../second?x=1", status)
     outside.answers["/second"] = redirect(outside.url("/photo.jpg", "photos.example"), status)
     outside.answers["/a%20b/../second"] = outside.answers["/second"]
-    rule = reach(outside, names=Names(photos_example=[[PUBLIC]]))
+    rule = address_policy(outside, names=FakeResolver(photos_example=[[PUBLIC_HOST]]))
     assert fetch(outside.url("/first"), rule) == photo
-    assert len(outside.asked) == 3
-    assert not any("cookie" in map(str.lower, headers) for _, headers in outside.asked)
+    assert len(outside.requests) == 3
+    assert not any("cookie" in map(str.lower, headers) for _, headers in outside.requests)
 
 
 @pytest.mark.parametrize(
     "location",
     [
-        f"http://{PRIVATE}:%d/photo.jpg",
-        f"//{PRIVATE}:%d/photo.jpg",
+        f"http://{PRIVATE_HOST}:%d/photo.jpg",
+        f"//{PRIVATE_HOST}:%d/photo.jpg",
         "http://[::ffff:127.0.0.2]:%d/photo.jpg",
         "http://2130706434:%d/photo.jpg",
         "http://inside.example:%d/photo.jpg",
@@ -238,25 +249,25 @@ def test_redirects_within_the_web_are_followed(outside, photo, status):
 def test_a_redirect_does_not_lead_inside(outside, inside, location):
     encoded = (location % inside.port).encode().decode("latin-1")
     outside.answers["/away"] = redirect(encoded)
-    names = Names(inside_example=[[PRIVATE]])
-    told = refused(outside.url("/away"), reach(outside, inside, names=names))
+    names = FakeResolver(inside_example=[[PRIVATE_HOST]])
+    told = refused(outside.url("/away"), address_policy(outside, inside, names=names))
     # It does not say what is there.
     assert OUT_OF_REACH in told
-    assert PRIVATE not in told
+    assert PRIVATE_HOST not in told
     assert inside.connections == 0
 
 
 def test_redirects_end(outside):
     outside.answers["/loop"] = redirect("/loop")
-    assert "answers with no picture" in refused(outside.url("/loop"), reach(outside))
-    assert len(outside.asked) == REDIRECTS + 1
+    assert "answers with no picture" in refused(outside.url("/loop"), address_policy(outside))
+    assert len(outside.requests) == MAX_REDIRECTS + 1
 
 
 def test_nothing_tells_a_closed_port_from_one_that_may_not_be_asked(outside, inside):
-    with web() as gone:
+    with run_web_server() as gone:
         pass
-    names = Names(inside_example=[[PRIVATE]])
-    rule = reach(outside, inside, gone, names=names)
+    names = FakeResolver(inside_example=[[PRIVATE_HOST]])
+    rule = address_policy(outside, inside, gone, names=names)
     urls = [
         gone.url("/x"),
         inside.url("/x"),
@@ -270,7 +281,7 @@ def test_nothing_tells_a_closed_port_from_one_that_may_not_be_asked(outside, ins
 def test_proxies_of_the_environment_are_not_used(outside, inside, photo, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, inside.url())
-    assert fetch(outside.url("/photo.jpg"), reach(outside, inside)) == photo
+    assert fetch(outside.url("/photo.jpg"), address_policy(outside, inside)) == photo
     assert inside.connections == 0
 
 
@@ -278,8 +289,8 @@ def test_proxies_of_the_environment_are_not_used(outside, inside, photo, monkeyp
 
 
 def test_what_is_sent_says_nothing_of_who_asks(outside, photo):
-    assert fetch(outside.url("/photo.jpg?a=b&c#d"), reach(outside)) == photo
-    ((path, headers),) = outside.asked
+    assert fetch(outside.url("/photo.jpg?a=b&c#d"), address_policy(outside)) == photo
+    ((path, headers),) = outside.requests
     assert path == "/photo.jpg?a=b&c"
     assert headers.keys() == {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection"}
     assert headers["Accept-Encoding"] == "identity"
@@ -290,12 +301,12 @@ def test_an_endless_body(outside):
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
-        while not handler.server.ends.is_set():
+        while not handler.server.stop_event.is_set():
             handler.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
     outside.answers["/endless"] = answer
     url = outside.url("/endless")
-    assert refused(url, reach(outside)) == f"The picture at {url!r} is larger than 1 MB."
+    assert refused(url, address_policy(outside)) == f"The picture at {url!r} is larger than 1 MB."
 
 
 def test_a_body_that_says_that_it_is_too_large_is_not_read(outside):
@@ -303,11 +314,13 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(outside):
         handler.send_response(200)
         handler.send_header("Content-Length", str(10**12))
         handler.end_headers()
-        handler.server.ends.wait(20)
+        handler.server.stop_event.wait(20)
 
     outside.answers["/huge"] = answer
     began = time.monotonic()
-    assert "larger than 1 MB" in refused(outside.url("/huge"), reach(outside), deadline_s=15)
+    assert "larger than 1 MB" in refused(
+        outside.url("/huge"), address_policy(outside), deadline_s=15
+    )
     # Were it read, silence would end it.
     assert time.monotonic() - began < 5
 
@@ -324,25 +337,25 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(outside):
 )
 def test_a_length_that_is_none_or_another(outside, declared, says):
     outside.answers["/odd"] = lambda handler: send(handler, 200, b"1234", Content_Length=declared)
-    assert says in refused(outside.url("/odd"), reach(outside), deadline_s=5)
+    assert says in refused(outside.url("/odd"), address_policy(outside), deadline_s=5)
 
 
 def drip(handler):
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
     handler.end_headers()
-    while not handler.server.ends.wait(0.05):
+    while not handler.server.stop_event.wait(0.05):
         handler.wfile.write(b"x")
 
 
 def drip_headers(handler):
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    while not handler.server.ends.wait(0.05):
+    while not handler.server.stop_event.wait(0.05):
         handler.wfile.write(b"X-More: x\r\n")
 
 
 def drip_redirects(handler):
-    handler.server.ends.wait(0.3)
+    handler.server.stop_event.wait(0.3)
     redirect(f"{handler.path}0")(handler)
 
 
@@ -350,7 +363,7 @@ def drip_redirects(handler):
 def test_one_that_is_slow(outside, answer):
     for path in ("/slow", "/slow0", "/slow00", "/slow000"):
         outside.answers[path] = answer
-    told = refused(outside.url("/slow"), reach(outside), deadline_s=0.5)
+    told = refused(outside.url("/slow"), address_policy(outside), deadline_s=0.5)
     assert told.endswith("which must answer within 0.5 seconds.")
 
 
@@ -358,7 +371,7 @@ def test_a_name_that_is_looked_up_for_ever(outside):
     async def resolve(host, port):
         await asyncio.sleep(60)
 
-    rule = Reach(resolve=resolve, ports=frozenset({outside.port}))
+    rule = AddressPolicy(resolve=resolve, ports=frozenset({outside.port}))
     assert OUT_OF_REACH in refused(outside.url("/"), rule, deadline_s=0.2)
 
 
@@ -367,7 +380,7 @@ def test_what_unfolds_is_not_unfolded(outside, encoding):
     bomb = gzip.compress(bytes(20_000_000))
     assert len(bomb) < 100_000
     outside.answers["/bomb"] = lambda handler: send(handler, 200, bomb, Content_Encoding=encoding)
-    assert "answers with no picture" in refused(outside.url("/bomb"), reach(outside))
+    assert "answers with no picture" in refused(outside.url("/bomb"), address_policy(outside))
 
 
 def test_what_is_folded_for_the_way_only_is_refused_too(outside):
@@ -378,7 +391,7 @@ def test_what_is_folded_for_the_way_only_is_refused_too(outside):
         handler.wfile.write(b"0\r\n\r\n")
 
     outside.answers["/folded"] = answer
-    assert OUT_OF_REACH in refused(outside.url("/folded"), reach(outside))
+    assert OUT_OF_REACH in refused(outside.url("/folded"), address_policy(outside))
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 404, 500, 503])
@@ -386,7 +399,9 @@ def test_what_is_not_there_is_not_told_in_the_words_of_the_server(outside, statu
     body = b"" if status in (204, 304) else b"the secret of the house"
     outside.answers["/gone"] = lambda handler: send(handler, status, body)
     url = outside.url("/gone")
-    assert refused(url, reach(outside)) == f"The server at {url!r} answers with no picture."
+    assert (
+        refused(url, address_policy(outside)) == f"The server at {url!r} answers with no picture."
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,14 +410,16 @@ def test_what_is_not_there_is_not_told_in_the_words_of_the_server(outside, statu
 )
 def test_what_is_no_http(outside, content):
     outside.answers["/other"] = lambda handler: handler.wfile.write(content)
-    assert OUT_OF_REACH in refused(outside.url("/other"), reach(outside))
+    assert OUT_OF_REACH in refused(outside.url("/other"), address_policy(outside))
 
 
 def test_only_so_many_are_fetched_at_a_time(outside):
     outside.answers["/slow"] = drip
 
     async def many():
-        fetcher = Fetcher(1, reach(outside), at_once=2, waits_s=0.2, deadline_s=1)
+        fetcher = Fetcher(
+            1, address_policy(outside), max_concurrent=2, queue_timeout_s=0.2, deadline_s=1
+        )
         urls = [outside.url("/slow")] * 5
         return await asyncio.gather(
             *(fetcher.fetch(url, io.BytesIO()) for url in urls), return_exceptions=True
@@ -421,7 +438,7 @@ def test_only_so_many_are_fetched_at_a_time(outside):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Of photos.example, trusted by nobody else."""
-    return write_certificate(tmp_path_factory.mktemp("tls") / "photos.pem", PRIVATE)
+    return write_certificate(tmp_path_factory.mktemp("tls") / "photos.pem", PRIVATE_HOST)
 
 
 @pytest.fixture
@@ -433,21 +450,21 @@ def secured(certificate, photo):
     context.load_cert_chain(certificate)
     named = []
     context.sni_callback = lambda connection, name, _: named.append(name)
-    with web(tls=context) as server:
+    with run_web_server(tls=context) as server:
         server.answers["/photo.jpg"] = photo
         yield server, named, ssl.create_default_context(cafile=certificate)
 
 
 def test_certificates_are_those_of_the_name_not_of_the_address(secured, photo):
     server, named, trusting = secured
-    names = Names(photos_example=[[PUBLIC]], other_example=[[PUBLIC]])
-    rule = reach(server, names=names, tls=trusting)
+    names = FakeResolver(photos_example=[[PUBLIC_HOST]], other_example=[[PUBLIC_HOST]])
+    rule = address_policy(server, names=names, tls=trusting)
     at = f"https://photos.example:{server.port}/photo.jpg"
     assert fetch(at, rule) == photo
     assert named == ["photos.example"]
     assert OUT_OF_REACH in refused(at.replace("photos.", "other."), rule)
-    assert OUT_OF_REACH in refused(at, reach(server, names=names))
-    assert len(server.asked) == 1
+    assert OUT_OF_REACH in refused(at, address_policy(server, names=names))
+    assert len(server.requests) == 1
 
 
 # --- the whole server ---
@@ -458,8 +475,8 @@ def asked_with(photo_index, environment, monkeypatch):
     for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
         monkeypatch.setenv(name, environment[name])
 
-    def start(reach=None, **rules):
-        return asked(photo_index, Rules(**rules), reach=reach)
+    def start(address_policy=None, **rules):
+        return asked(photo_index, ServerConfig(**rules), address_policy=address_policy)
 
     return start
 
@@ -475,7 +492,7 @@ def ways(url):
 
 def test_nothing_is_fetched_unless_it_is_allowed(asked_with, outside, photo):
     url = outside.url("/photo.jpg")
-    with asked_with(reach(outside)) as server:
+    with asked_with(address_policy(outside)) as server:
         answers = [server.request(method, at, **sent) for method, at, sent in ways(url)]
         batch = server.post(f"{AT}/search/batch", json={"searches": [{"like_url": [url]}]})
         sent = server.post(
@@ -499,7 +516,9 @@ def test_nothing_is_fetched_unless_it_is_allowed(asked_with, outside, photo):
 
 
 def test_nothing_inside_is_fetched_when_it_is_allowed(asked_with, inside):
-    with asked_with(Reach(ports=frozenset({inside.port})), url_queries=True) as server:
+    with asked_with(
+        AddressPolicy(ports=frozenset({inside.port})), allow_url_queries=True
+    ) as server:
         for method, at, sent in ways(inside.url("/photo.jpg")):
             answer = server.request(method, at, **sent)
             assert answer.status_code == 400
@@ -512,7 +531,7 @@ def test_nothing_inside_is_fetched_when_it_is_allowed(asked_with, inside):
     ["image:/etc/passwd", "image:file:///etc/passwd", "image:https:/etc/passwd", "/etc/http"],
 )
 def test_files_are_still_not_named(asked_with, line):
-    with asked_with(Reach(resolve=Names()), url_queries=True) as server:
+    with asked_with(AddressPolicy(resolve=FakeResolver()), allow_url_queries=True) as server:
         answer = server.post(f"{AT}/search", json={"query": line})
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("A query over HTTP cannot name files.")
@@ -522,7 +541,7 @@ def test_what_is_fetched_has_the_limits_of_what_is_sent(asked_with, outside, pho
     outside.answers["/bomb.png"] = png_bomb(20_000)
     outside.answers["/words.jpg"] = b"<html>the secret of the house</html>"
     large = len(photo) / 1e6 - 0.001
-    with asked_with(reach(outside), url_queries=True, upload_mb=large) as server:
+    with asked_with(address_policy(outside), allow_url_queries=True, max_upload_mb=large) as server:
         for path, status, says in (
             ("/bomb.png", 422, "cannot be read"),
             ("/words.jpg", 422, "cannot be read"),
@@ -538,7 +557,7 @@ def test_what_is_fetched_has_the_limits_of_what_is_sent(asked_with, outside, pho
 
 def test_only_so_many_are_fetched_for_a_query(asked_with, outside):
     url = outside.url("/photo.jpg")
-    with asked_with(reach(outside), url_queries=True) as server:
+    with asked_with(address_policy(outside), allow_url_queries=True) as server:
         at = f"{AT}/search"
         assert server.post(at, json={"like_url": [url] * 5}).status_code == 422
         answer = server.post(at, json={"query": " + ".join(f"image:{url}?{n}" for n in range(5))})
@@ -551,7 +570,7 @@ def test_what_was_fetched_is_not_kept(asked_with, outside, tmp_path, monkeypatch
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     outside.answers["/words.jpg"] = b"no picture"
     good, bad = outside.url("/photo.jpg"), outside.url("/words.jpg")
-    with asked_with(reach(outside), url_queries=True) as server:
+    with asked_with(address_policy(outside), allow_url_queries=True) as server:
         for urls, status in (([good], 200), ([bad], 422), ([good, outside.url("/none")], 400)):
             answer = server.post(f"{AT}/search", json={"like_url": urls})
             assert answer.status_code == status

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.server.routes import health
-from mmsearch.server.security import OPEN_PATHS
+from mmsearch.server.security import PUBLIC_PATHS
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "docs/mmsearch.service"
@@ -71,7 +71,7 @@ def test_it_serves_by_the_console_script(steps: Steps) -> None:
 def test_its_health_is_a_route_without_token(steps: Steps) -> None:
     (check,) = told(steps, "HEALTHCHECK")
     port, path = re.findall(r"127\.0\.0\.1:(\d+)(/\w+)", check)[0]
-    assert path in OPEN_PATHS & {route.path for route in health.open_router.routes}  # type: ignore[attr-defined]
+    assert path in PUBLIC_PATHS & {route.path for route in health.public_router.routes}  # type: ignore[attr-defined]
     assert told(steps, "EXPOSE") == [port]
     assert f"default: {port};" in SERVE
 

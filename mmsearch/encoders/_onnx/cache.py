@@ -28,12 +28,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.hardware import processors
-from mmsearch.core.threads import shared
+from mmsearch.core.hardware import available_cpus
+from mmsearch.core.threads import parallel_map
 from mmsearch.core.types import EncoderOptions, EncoderSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.encoders._preprocess import PixelPreparation
-from mmsearch.encoders._tokenizer import TokenizerFacts
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.storage.atomic import file_sha256
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MANIFEST_VERSION = 6
 
-_WORKSHOP = "export-"
+_STAGING_PREFIX = "export-"
 
 
 class TowerName(StrEnum):
@@ -102,26 +102,26 @@ class SourceFile:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> SourceFile:
+    def from_path(cls, path: Path) -> SourceFile:
         """The file as it is now."""
         # Looked at before it is read: a change meanwhile then shows as another time.
-        facts = path.stat()
-        return cls(str(path), facts.st_size, facts.st_mtime_ns, file_sha256(path))
+        file_stat = path.stat()
+        return cls(str(path), file_stat.st_size, file_stat.st_mtime_ns, file_sha256(path))
 
-    def now(self) -> SourceFile | None:
+    def refresh(self) -> SourceFile | None:
         """The file as it is now; None if its content is another.
 
         A file that is gone counts as unchanged: what was compiled from it is still good.
         """
         path = Path(self.path)
         try:
-            facts = path.stat()
-            if (facts.st_size, facts.st_mtime_ns) == (self.bytes, self.mtime_ns):
+            file_stat = path.stat()
+            if (file_stat.st_size, file_stat.st_mtime_ns) == (self.bytes, self.mtime_ns):
                 return self
-            fresh = SourceFile.of(path)
+            current = SourceFile.from_path(path)
         except FileNotFoundError:
             return self
-        return fresh if fresh.sha256 == self.sha256 else None
+        return current if current.sha256 == self.sha256 else None
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ class Manifest:
     """What is known of a compiled model. ``sources`` are the local files that it was made of."""
 
     spec: EncoderSpec
-    preparation: PixelPreparation
-    tokenizer: TokenizerFacts
+    preparation: PixelPreprocessor
+    tokenizer: TokenizerConfig
     tokenizer_file: CachedFile
     towers: Mapping[TowerName, Tower] = field(default_factory=dict)
     sources: tuple[SourceFile, ...] = ()
@@ -157,19 +157,21 @@ class ModelCache:
         return FileLock(self.folder / "lock")
 
     @contextmanager
-    def workshop(self) -> Iterator[Path]:
+    def staging_dir(self) -> Iterator[Path]:
         """A folder for what is not finished; the lock must be held."""
-        for left in self.folder.glob(f"{_WORKSHOP}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=self.folder) as folder:
+        for leftover in self.folder.glob(f"{_STAGING_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_STAGING_PREFIX, dir=self.folder) as folder:
             yield Path(folder)
 
-    def adopt(self, files: Sequence[Path]) -> tuple[CachedFile, ...]:
+    def install(self, files: Sequence[Path]) -> tuple[CachedFile, ...]:
         """Move finished files here.
 
         A process that still reads the old ones keeps them: they are replaced, not written over.
         """
-        return tuple(self.stamp(file.replace(self.folder / file.name).name) for file in files)
+        return tuple(
+            self.describe_file(file.replace(self.folder / file.name).name) for file in files
+        )
 
     def read(self) -> Manifest | None:
         """The manifest; None if there is none that this version can use."""
@@ -179,8 +181,8 @@ class ModelCache:
                 return None
             return Manifest(
                 spec=EncoderSpec(**stored["spec"]),
-                preparation=PixelPreparation.from_facts(stored["preparation"]),
-                tokenizer=TokenizerFacts.from_facts(stored["tokenizer"]),
+                preparation=PixelPreprocessor.from_dict(stored["preparation"]),
+                tokenizer=TokenizerConfig.from_dict(stored["tokenizer"]),
                 tokenizer_file=CachedFile(**stored["tokenizer_file"]),
                 towers={
                     TowerName(name): Tower(
@@ -201,14 +203,14 @@ class ModelCache:
     def write(self, manifest: Manifest) -> None:
         """Make a manifest the one that counts."""
         stored = {"version": MANIFEST_VERSION, **asdict(manifest)}
-        self._replace("manifest.json", json.dumps(stored, indent=2))
+        self._write_atomic("manifest.json", json.dumps(stored, indent=2))
 
     def write_tokenizer(self, tokenizer_json: str) -> CachedFile:
         """Store a tokenizer.json."""
-        self._replace("tokenizer.json", tokenizer_json)
-        return self.stamp("tokenizer.json")
+        self._write_atomic("tokenizer.json", tokenizer_json)
+        return self.describe_file("tokenizer.json")
 
-    def stamp(self, name: str) -> CachedFile:
+    def describe_file(self, name: str) -> CachedFile:
         """Size and checksum of a file of the folder."""
         with (self.folder / name).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -216,22 +218,22 @@ class ModelCache:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             return CachedFile(name, size, xxhash.xxh3_128_hexdigest(content))
 
-    def holds(self, files: Sequence[CachedFile]) -> bool:
+    def verify(self, files: Sequence[CachedFile]) -> bool:
         """Whether files are there and are what they were."""
         with suppress(OSError):
-            return all(self.stamp(file.name) == file for file in files)
+            return all(self.describe_file(file.name) == file for file in files)
         return False
 
-    def places(self, files: Sequence[CachedFile]) -> list[tuple[int, int]]:
+    def file_identities(self, files: Sequence[CachedFile]) -> list[tuple[int, int]]:
         """What tells a file from one that has taken its place; shorter if one is missing."""
-        found = []
+        identities = []
         for file in files:
             with suppress(OSError):
-                facts = (self.folder / file.name).stat()
-                found.append((facts.st_ino, facts.st_mtime_ns))
-        return found
+                file_stat = (self.folder / file.name).stat()
+                identities.append((file_stat.st_ino, file_stat.st_mtime_ns))
+        return identities
 
-    def _replace(self, name: str, text: str) -> None:
+    def _write_atomic(self, name: str, text: str) -> None:
         temporary = self.folder / f"{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.folder / name)
@@ -251,7 +253,7 @@ class CompiledTower:
         path: Its graph.
         precision: See `Tower`.
         optimised: See `Tower`.
-        packed: Copy the weights into an order that makes each call a third faster. Without, they
+        prepacked: Copy the weights into an order that makes each call a third faster. Without, they
             stay where the file is mapped, and a start takes a tenth of the time.
     """
 
@@ -261,13 +263,13 @@ class CompiledTower:
         precision: Precision = Precision.FLOAT32,
         *,
         optimised: bool = False,
-        packed: bool = True,
+        prepacked: bool = True,
     ) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1 if precision is Precision.INT8 else processors()
+        options.intra_op_num_threads = 1 if precision is Precision.INT8 else available_cpus()
         if optimised:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if not packed:
+        if not prepacked:
             options.add_session_config_entry("session.disable_prepacking", "1")
         options.log_severity_level = 3
         # Threads that spin while they wait would take the processors from the decoders.
@@ -282,13 +284,13 @@ class CompiledTower:
                 f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}",
                 "Delete its folder to compile the model again.",
             ) from error
-        self._names = [value.name for value in self._session.get_inputs()]
+        self._input_names = [value.name for value in self._session.get_inputs()]
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> Vectors:
         """The tower's inputs -> float32 (n, dim), unit rows."""
-        outputs = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+        outputs = self._session.run(None, dict(zip(self._input_names, inputs, strict=True)))
         return as_unit_vectors(np.asarray(outputs[0], dtype=np.float32))
 
-    def run_each(self, calls: Sequence[Sequence[NDArray[Any]]]) -> list[Vectors]:
+    def run_many(self, batches: Sequence[Sequence[NDArray[Any]]]) -> list[Vectors]:
         """The inputs of many calls, at once -> for each, float32 (n, dim)."""
-        return shared(self.run, calls)
+        return parallel_map(self.run, batches)

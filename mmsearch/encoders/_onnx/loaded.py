@@ -7,8 +7,8 @@ from typing import Any
 
 from mmsearch.core.types import EncoderSpec
 from mmsearch.encoders._onnx.cache import TowerName
-from mmsearch.encoders._preprocess import PixelPreparation
-from mmsearch.encoders._tokenizer import TokenizerFacts
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._tokenizer import TokenizerConfig
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class LoadedModel:
     """
 
     spec: EncoderSpec
-    preparation: PixelPreparation
-    tokenizer: TokenizerFacts
+    preparation: PixelPreprocessor
+    tokenizer: TokenizerConfig
     tokenizer_json: str
     image_tower: Any
     text_tower: Any
     patch_tower: Any = None
     token_tower: Any = None
 
-    def tower(self, name: TowerName) -> Any:
+    def get_tower(self, name: TowerName) -> Any:
         """The module of that name; None if there is none."""
         return {
             TowerName.IMAGE: self.image_tower,

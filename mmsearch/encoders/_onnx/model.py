@@ -21,14 +21,14 @@ from mmsearch.encoders._onnx.cache import (
     TowerName,
     model_cache,
 )
-from mmsearch.encoders._tokenizer import TextPreparation
+from mmsearch.encoders._tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from mmsearch.encoders._onnx.loaded import LoadedModel
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class ModelSource:
     """How to come by a model.
 
     Attributes:
@@ -56,63 +56,65 @@ class CompiledModel:
     At first these are the text tower and, on a CPU, the image tower.
 
     Args:
-        blueprint: How to come by it.
+        model_source: How to come by it.
         options: Of the encoder.
     """
 
-    def __init__(self, blueprint: Blueprint, options: EncoderOptions) -> None:
-        self._blueprint = blueprint
+    def __init__(self, model_source: ModelSource, options: EncoderOptions) -> None:
+        self._model_source = model_source
         self._options = options
-        self._exact = options.precision == Precision.FLOAT32
-        self._cache = model_cache(blueprint.slug, options)
+        self._float32_only = options.precision == Precision.FLOAT32
+        self._cache = model_cache(model_source.slug, options)
         self._loaded: LoadedModel | None = None
         self._sources: tuple[SourceFile, ...] = ()
         self._fingerprint: str | None = None
-        self.manifest = self._current() or self._compile(self._first_towers())
+        self.manifest = self._read_current_manifest() or self._compile_missing(
+            self._default_towers()
+        )
         self._fingerprint = self.manifest.spec.fingerprint
 
     @cached_property
     def image_device(self) -> str:
         """``cpu``, or the device on which torch encodes pictures."""
-        wanted = self._options.device
-        possible = has_nvidia_gpu() or sys.platform == "darwin"
-        if wanted == "cpu" or (wanted == "auto" and not possible):
+        requested_device = self._options.device
+        has_accelerator = has_nvidia_gpu() or sys.platform == "darwin"
+        if requested_device == "cpu" or (requested_device == "auto" and not has_accelerator):
             return "cpu"
         from mmsearch.encoders._torch import choose_device  # noqa: PLC0415 - costs torch
 
-        return choose_device(wanted)
+        return choose_device(requested_device)
 
-    def text(self) -> TextPreparation:
+    def load_tokenizer(self) -> TextTokenizer:
         """Makes what the text tower takes."""
-        if not self._cache.holds([self.manifest.tokenizer_file]):
-            self.manifest = self._compile((TowerName.TEXT,))
+        if not self._cache.verify([self.manifest.tokenizer_file]):
+            self.manifest = self._compile_missing((TowerName.TEXT,))
         path = self._cache.folder / self.manifest.tokenizer_file.name
-        return TextPreparation.from_file(self.manifest.tokenizer, path)
+        return TextTokenizer.from_file(self.manifest.tokenizer, path)
 
-    def tower(self, name: TowerName, *, packed: bool = True) -> CompiledTower:
+    def open_tower(self, name: TowerName, *, prepacked: bool = True) -> CompiledTower:
         """A tower, opened; see `CompiledTower`.
 
         Raises:
             UsageError: The model has none of that name.
         """
-        known = self.manifest.towers.get(name)
-        before = self._cache.places(known.files) if known else []
-        if not self._has(self.manifest, name):
-            self.manifest = self._compile((name,))
-            before = self._cache.places(self.manifest.towers[name].files)
+        cached_tower = self.manifest.towers.get(name)
+        identities_before = self._cache.file_identities(cached_tower.files) if cached_tower else []
+        if not self._is_cached(self.manifest, name):
+            self.manifest = self._compile_missing((name,))
+            identities_before = self._cache.file_identities(self.manifest.towers[name].files)
         tower = self.manifest.towers[name]
         compiled = CompiledTower(
             self._cache.folder / tower.files[0].name,
             tower.precision,
             optimised=tower.optimised,
-            packed=packed or tower.by_blocks,
+            prepacked=prepacked or tower.by_blocks,
         )
-        if self._cache.places(tower.files) != before:
+        if self._cache.file_identities(tower.files) != identities_before:
             # Another process has compiled it anew meanwhile: graph and weights may be of two.
-            return self.tower(name, packed=packed)
+            return self.open_tower(name, prepacked=prepacked)
         return compiled
 
-    def in_torch(self) -> LoadedModel:
+    def load_torch_model(self) -> LoadedModel:
         """The model itself.
 
         Raises:
@@ -120,36 +122,36 @@ class CompiledModel:
         """
         if self._loaded is None:
             sources = tuple(
-                SourceFile.of(path) for path in self._blueprint.sources if path.exists()
+                SourceFile.from_path(path) for path in self._model_source.sources if path.exists()
             )
-            loaded = self._blueprint.load()
+            loaded = self._model_source.load()
             self._check_unchanged(loaded.spec)
-            if None in [source.now() for source in sources]:
-                raise self._changed()
+            if None in [source.refresh() for source in sources]:
+                raise self._weights_changed_error()
             self._loaded, self._sources = loaded, sources
         return self._loaded
 
     def _check_unchanged(self, spec: EncoderSpec) -> None:
         """Refuse to mix two models in one encoder: their vectors cannot be compared."""
         if self._fingerprint not in (None, spec.fingerprint):
-            raise self._changed()
+            raise self._weights_changed_error()
 
-    def _changed(self) -> ModelUnavailableError:
+    def _weights_changed_error(self) -> ModelUnavailableError:
         return ModelUnavailableError(
-            f"The weights of {self._blueprint.name} are not those that it was opened with.",
+            f"The weights of {self._model_source.name} are not those that it was opened with.",
             f"Start again; if this stays, delete {self._cache.folder} to compile it again.",
         )
 
-    def _first_towers(self) -> tuple[TowerName, ...]:
+    def _default_towers(self) -> tuple[TowerName, ...]:
         on_cpu = self.image_device == "cpu"
         return (TowerName.TEXT, TowerName.IMAGE) if on_cpu else (TowerName.TEXT,)
 
-    def _current(self) -> Manifest | None:
+    def _read_current_manifest(self) -> Manifest | None:
         """The manifest, if it still belongs to the weights."""
         manifest = self._cache.read()
-        if manifest is None or manifest.spec.code_version != self._blueprint.code_version:
+        if manifest is None or manifest.spec.code_version != self._model_source.code_version:
             return None
-        now = [source.now() for source in manifest.sources]
+        now = [source.refresh() for source in manifest.sources]
         sources = tuple(source for source in now if source is not None)
         if len(sources) < len(now):
             return None
@@ -160,23 +162,25 @@ class CompiledModel:
                     self._cache.write(replace(manifest, sources=sources))
         return manifest
 
-    def _compile(self, names: tuple[TowerName, ...]) -> Manifest:
+    def _compile_missing(self, names: tuple[TowerName, ...]) -> Manifest:
         """Compile towers that the cache lacks; one process at a time."""
         with self._cache.lock():
-            manifest = self._current()
-            missing = [name for name in names if not self._has(manifest, name)]
+            manifest = self._read_current_manifest()
+            missing = [name for name in names if not self._is_cached(manifest, name)]
             if manifest is not None and not missing:
                 self._check_unchanged(manifest.spec)
                 return manifest
-            self._options.say(f"Compiling {self._blueprint.name} for ONNX Runtime, once ...")
-            began = time.monotonic()
-            model = self.in_torch()
+            self._options.on_message(
+                f"Compiling {self._model_source.name} for ONNX Runtime, once ..."
+            )
+            started = time.monotonic()
+            model = self.load_torch_model()
             from mmsearch.encoders._onnx.export import compile_tower  # noqa: PLC0415 - costs torch
 
             if manifest is not None and manifest.spec.fingerprint != model.spec.fingerprint:
                 # Compiled from other weights of that name: none of it fits these.
                 manifest, missing = None, list(names)
-            fresh = Manifest(
+            new_manifest = Manifest(
                 spec=model.spec,
                 preparation=model.preparation,
                 tokenizer=model.tokenizer,
@@ -185,31 +189,31 @@ class CompiledModel:
                 sources=self._sources,
             )
             for name in missing:
-                tower = compile_tower(self._cache, name, model, exact=self._exact)
-                fresh = replace(fresh, towers={**fresh.towers, name: tower})
-            self._cache.write(fresh)
-            worst = max(tower.max_difference for tower in fresh.towers.values())
-            self._options.say(
-                f"Compiled in {time.monotonic() - began:.0f} s; "
-                f"the vectors differ from torch's by at most {worst:.1e}.{_in_int8(fresh)}"
+                tower = compile_tower(self._cache, name, model, float32_only=self._float32_only)
+                new_manifest = replace(new_manifest, towers={**new_manifest.towers, name: tower})
+            self._cache.write(new_manifest)
+            worst = max(tower.max_difference for tower in new_manifest.towers.values())
+            self._options.on_message(
+                f"Compiled in {time.monotonic() - started:.0f} s; "
+                f"the vectors differ from torch's by at most {worst:.1e}.{_int8_summary(new_manifest)}"
             )
             if self.image_device == "cpu":
                 self._loaded = None
-            return fresh
+            return new_manifest
 
-    def _has(self, manifest: Manifest | None, name: TowerName) -> bool:
+    def _is_cached(self, manifest: Manifest | None, name: TowerName) -> bool:
         if manifest is None or name not in manifest.towers:
             return False
-        if self._exact and manifest.towers[name].precision is not Precision.FLOAT32:
+        if self._float32_only and manifest.towers[name].precision is not Precision.FLOAT32:
             return False
         files = [manifest.tokenizer_file, *manifest.towers[name].files]
-        return self._cache.holds(files)
+        return self._cache.verify(files)
 
 
-def _in_int8(manifest: Manifest) -> str:
-    smaller = [
+def _int8_summary(manifest: Manifest) -> str:
+    int8_towers = [
         f"{name} (cosine to float32 at least {tower.cosine:.4f})"
         for name, tower in manifest.towers.items()
         if tower.precision is Precision.INT8
     ]
-    return f" In int8: {', '.join(smaller)}." if smaller else ""
+    return f" In int8: {', '.join(int8_towers)}." if int8_towers else ""

@@ -13,11 +13,11 @@ from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
 from mmsearch.encoders._onnx.cache import model_cache
-from mmsearch.encoders._onnx.model import Blueprint
-from mmsearch.encoders._preprocess import PixelPreparation
-from mmsearch.encoders._tokenizer import TokenizerFacts
-from mmsearch.encoders._two_tower import TowerEncoder
-from mmsearch.encoders.starter.alignment import ALIGNMENT, load_alignment
+from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._tokenizer import TokenizerConfig
+from mmsearch.encoders._two_tower import TwoTowerEncoder
+from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, load_alignment
 from mmsearch.storage.atomic import file_sha256
 
 if TYPE_CHECKING:
@@ -42,41 +42,42 @@ def build(options: EncoderOptions) -> Encoder:
     """
     if options.variant:
         raise UnknownNameError(f"The starter model has no variant {options.variant!r}.")
-    blueprint = Blueprint(
-        "starter", _slug(), (), CODE_VERSION, _load, prompts=PROMPTS, calibration=CALIBRATION
+    model_source = ModelSource(
+        "starter", _slug(), (), CODE_VERSION, _load_model, prompts=PROMPTS, calibration=CALIBRATION
     )
-    return TowerEncoder(blueprint, options)
+    return TwoTowerEncoder(model_source, options)
 
 
 def models(options: EncoderOptions) -> list[ModelInfo]:
     """The one model."""
-    cached = model_cache(_slug(), options).read()
+    manifest = model_cache(_slug(), options).read()
     return [
         ModelInfo(
             name="starter",
             summary="built in, small and fast; knows everyday things, not scenes or relations",
-            dim=cached.spec.dim if cached else None,
+            dim=manifest.spec.dim if manifest else None,
             local=True,
-            compiled=cached is not None,
+            compiled=manifest is not None,
         )
     ]
 
 
 def _slug() -> str:
-    if not ALIGNMENT.exists():
+    if not ALIGNMENT_FILE.exists():
         raise ModelUnavailableError(
-            f"The starter model's alignment is missing: {ALIGNMENT}.", "Run scripts/build_starter."
+            f"The starter model's alignment is missing: {ALIGNMENT_FILE}.",
+            "Run scripts/build_starter.",
         )
-    return f"starter-{file_sha256(ALIGNMENT)[:12]}-{CODE_VERSION}"
+    return f"starter-{file_sha256(ALIGNMENT_FILE)[:12]}-{CODE_VERSION}"
 
 
-def _load() -> LoadedModel:
+def _load_model() -> LoadedModel:
     from mmsearch.encoders._onnx.loaded import LoadedModel  # noqa: PLC0415 - to be compiled only
     from mmsearch.encoders.starter import heads  # noqa: PLC0415 - costs torch
 
     image_tower, text_tower = heads.ImageTower(), heads.TextTower()
-    preparation = PixelPreparation(size_px=heads.IMAGE_EDGE_PX, resize_mode="squash")
-    facts = TokenizerFacts(
+    preprocessor = PixelPreprocessor(size_px=heads.IMAGE_EDGE_PX, resize_mode="squash")
+    facts = TokenizerConfig(
         context_length=heads.MAX_TOKENS,
         clean="whitespace",
         pad_id=heads.PAD_TOKEN_ID,
@@ -84,19 +85,19 @@ def _load() -> LoadedModel:
         pads_to_longest=True,
         takes_mask=True,
     )
-    parts = heads.IMAGE_SHA256 + heads.TEXT_SHA256 + file_sha256(ALIGNMENT)
+    digests = heads.IMAGE_SHA256 + heads.TEXT_SHA256 + file_sha256(ALIGNMENT_FILE)
     spec = EncoderSpec(
         name="starter",
         dim=load_alignment().dim,
-        weights_sha256=hashlib.sha256(parts.encode()).hexdigest(),
-        preprocessing=preparation.facts(),
+        weights_sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        preprocessing=preprocessor.to_dict(),
         code_version=CODE_VERSION,
         context_length=facts.context_length,
     )
     tokenizer_json = heads.tokenizer_path().read_text(encoding="utf-8")
     return LoadedModel(
         spec,
-        preparation,
+        preprocessor,
         facts,
         tokenizer_json,
         image_tower,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
 
-ALIGNMENT: Final = Path(__file__).with_name("alignment.npz")
+ALIGNMENT_FILE: Final = Path(__file__).with_name("alignment.npz")
 
 SENTENCE_DIM: Final = 384
 
@@ -69,7 +69,7 @@ def load_alignment(path: Path | None = None) -> Alignment:
         ModelUnavailableError: There is no such file.
         DamagedFileError: It lacks an array.
     """
-    path = path or ALIGNMENT
+    path = path or ALIGNMENT_FILE
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {f.name: stored[f.name] for f in fields(Alignment)}
@@ -81,6 +81,6 @@ def load_alignment(path: Path | None = None) -> Alignment:
         raise DamagedFileError(
             f"The starter encoder's alignment cannot be read: {path}.", "Reinstall mmsearch."
         ) from error
-    wide: dict[str, Any] = {k: v.astype(np.float32) for k, v in arrays.items() if v.ndim}
-    narrow = {k: float(v) for k, v in arrays.items() if not v.ndim}
-    return Alignment(**wide | narrow | {"groups": arrays["groups"].astype(np.int64)})
+    float_arrays: dict[str, Any] = {k: v.astype(np.float32) for k, v in arrays.items() if v.ndim}
+    scalars = {k: float(v) for k, v in arrays.items() if not v.ndim}
+    return Alignment(**float_arrays | scalars | {"groups": arrays["groups"].astype(np.int64)})

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
 from mmsearch.encoders.starter.alignment import Alignment, load_alignment
-from mmsearch.encoders.starter.minilm import WIDTH, MiniLM, translate_names
+from mmsearch.encoders.starter.minilm import HIDDEN_SIZE, MiniLM, rename_tensors
 
 IMAGE_EDGE_PX = 260
 FEATURE_DIM = 1280
@@ -56,13 +56,13 @@ def load_classifier() -> nn.Module:
     path = _weights_file(_IMAGE_PACKAGE, _IMAGE_FILE, IMAGE_SHA256)
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     network: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
-    own = network.state_dict()
-    if [t.shape for t in own.values()] != [t.shape for t in stored.values()]:
+    expected_state = network.state_dict()
+    if [t.shape for t in expected_state.values()] != [t.shape for t in stored.values()]:
         raise ModelUnavailableError(
             f"timm's tf_efficientnet_lite2 does not match the weights in {path}.",
             "Install the timm version named in constraints.txt.",
         )
-    network.load_state_dict(dict(zip(own, stored.values(), strict=True)))
+    network.load_state_dict(dict(zip(expected_state, stored.values(), strict=True)))
     return network.eval()
 
 
@@ -70,7 +70,7 @@ def load_sentence_model() -> MiniLM:
     """all-MiniLM-L6-v2 with its weights, in evaluation mode."""
     path = _weights_file(_TEXT_PACKAGE, _TEXT_FILE, TEXT_SHA256)
     network = MiniLM()
-    network.load_state_dict(translate_names(load_file(path)))
+    network.load_state_dict(rename_tensors(load_file(path)))
     return network.eval()
 
 
@@ -92,23 +92,23 @@ class ClassifierFeatures(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (n, 260, 260, 3) -> float32 (n, 1280), float32 (n, 1000)."""
-        features = self.network.forward_head(self.maps(pictures), pre_logits=True)
+        features = self.network.forward_head(self.feature_maps(pictures), pre_logits=True)
         return features, self.network.classifier(features)
 
-    def maps(self, pictures: Tensor) -> Tensor:
+    def feature_maps(self, pictures: Tensor) -> Tensor:
         """uint8 (n, 260, 260, 3) -> float32 (n, 1280, h, w): features before they are pooled."""
         # The network was trained on (x - 127) / 128, not on ImageNet's mean and deviation.
         pixels = (pictures.permute(0, 3, 1, 2).float() - 127.0) / 128.0
-        maps: Tensor = self.network.forward_features(pixels)
-        return maps
+        feature_maps: Tensor = self.network.forward_features(pixels)
+        return feature_maps
 
     def patches(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, for each place of the feature maps as if it were a picture: n * h * w."""
-        features = self.maps(pictures).permute(0, 2, 3, 1).reshape(-1, FEATURE_DIM)
+        features = self.feature_maps(pictures).permute(0, 2, 3, 1).reshape(-1, FEATURE_DIM)
         return features, self.network.classifier(features)
 
 
-class SharesHead(nn.Module):
+class GroupShareHead(nn.Module):
     """Three parts -> one unit vector: what both heads have in common.
 
     Class logits become shares of the class groups. Each part is brought to length 1 before they are
@@ -120,26 +120,26 @@ class SharesHead(nn.Module):
         group_count = int(alignment.groups.max()) + 1
         self.temperature = temperature
         self.power = power
-        self.groups = _constant(np.eye(group_count, dtype=np.float32)[alignment.groups])
+        self.groups = _frozen_parameter(np.eye(group_count, dtype=np.float32)[alignment.groups])
         learned = 1.0 - alignment.sentence_share
         self.shares_weight = math.sqrt(learned * (1.0 - alignment.extra_share))
         self.extra_weight = math.sqrt(learned * alignment.extra_share)
         self.sentence_weight = math.sqrt(alignment.sentence_share)
 
-    def join(self, logits: Tensor, extra: Tensor, sentences: Tensor) -> Tensor:
+    def combine(self, logits: Tensor, extra: Tensor, sentences: Tensor) -> Tensor:
         """float32 (n, 1000), (n, extra) and (n, 384) -> float32 (n, dim), unit rows."""
         shares = torch.softmax(logits / self.temperature, dim=1) @ self.groups
         # Without the floor, the power's slope at a vanishing share would be infinite.
         shares = normalize((shares + SHARE_FLOOR) ** self.power, dim=1)
-        parts = (
+        components = (
             shares * self.shares_weight,
             normalize(extra, dim=1) * self.extra_weight,
             normalize(sentences, dim=1) * self.sentence_weight,
         )
-        return torch.cat(parts, dim=1)
+        return torch.cat(components, dim=1)
 
 
-class ImageHead(SharesHead):
+class ImageHead(GroupShareHead):
     """Features and class logits of pictures -> unit vectors.
 
     Its sentence part is ConSE (Norouzi et al. 2013, https://arxiv.org/abs/1312.5650): the sum of
@@ -148,20 +148,22 @@ class ImageHead(SharesHead):
 
     def __init__(self, alignment: Alignment) -> None:
         super().__init__(alignment, alignment.temperature, alignment.picture_power)
-        self.feature_map = _constant(alignment.feature_map)
-        self.feature_bias = _constant(alignment.feature_bias)
-        self.class_sentences = _constant(alignment.class_sentences)
+        self.feature_map = _frozen_parameter(alignment.feature_map)
+        self.feature_bias = _frozen_parameter(alignment.feature_bias)
+        self.class_sentences = _frozen_parameter(alignment.class_sentences)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         """float32 (n, 1280), float32 (n, 1000) -> float32 (n, dim), unit rows."""
-        chances = torch.softmax(logits / CONSE_TEMPERATURE, dim=1)
-        least = chances.topk(CONSE_CLASSES, dim=1).values[:, -1:]
-        chances = torch.where(chances >= least, chances, torch.zeros_like(chances))
+        probabilities = torch.softmax(logits / CONSE_TEMPERATURE, dim=1)
+        threshold = probabilities.topk(CONSE_CLASSES, dim=1).values[:, -1:]
+        probabilities = torch.where(
+            probabilities >= threshold, probabilities, torch.zeros_like(probabilities)
+        )
         extra = features @ self.feature_map + self.feature_bias
-        return self.join(logits, extra, chances @ self.class_sentences)
+        return self.combine(logits, extra, probabilities @ self.class_sentences)
 
 
-class TextHead(SharesHead):
+class TextHead(GroupShareHead):
     """Sentence vectors -> unit vectors.
 
     A text is read as a guess which classes a matching picture would show; unrelated texts share no
@@ -170,16 +172,16 @@ class TextHead(SharesHead):
 
     def __init__(self, alignment: Alignment) -> None:
         super().__init__(alignment, 1.0, alignment.word_power)
-        self.word_map = _constant(alignment.word_map)
-        self.word_bias = _constant(alignment.word_bias)
-        self.sentence_map = _constant(alignment.sentence_map)
-        self.sentence_bias = _constant(alignment.sentence_bias)
+        self.word_map = _frozen_parameter(alignment.word_map)
+        self.word_bias = _frozen_parameter(alignment.word_bias)
+        self.sentence_map = _frozen_parameter(alignment.sentence_map)
+        self.sentence_bias = _frozen_parameter(alignment.sentence_bias)
 
     def forward(self, sentences: Tensor) -> Tensor:
         """float32 (n, 384) -> float32 (n, dim), unit rows."""
         logits = sentences @ self.word_map + self.word_bias
         extra = sentences @ self.sentence_map + self.sentence_bias
-        return self.join(logits, extra, sentences)
+        return self.combine(logits, extra, sentences)
 
 
 class ImageTower(nn.Module):
@@ -251,12 +253,12 @@ class TokenTower(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """int64 (n, t), int64 (n, t), 1 = a real token -> float32 (n * t, dim), unit rows."""
-        states = self.tower.sentence_model.states(input_ids, attention_mask)
-        vectors: Tensor = self.tower.head(normalize(states.reshape(-1, WIDTH), dim=1))
+        hidden_states = self.tower.sentence_model.hidden_states(input_ids, attention_mask)
+        vectors: Tensor = self.tower.head(normalize(hidden_states.reshape(-1, HIDDEN_SIZE), dim=1))
         return vectors
 
 
-def _constant(array: NDArray[np.float32]) -> nn.Parameter:
+def _frozen_parameter(array: NDArray[np.float32]) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float32)), requires_grad=False)
 
 
@@ -274,11 +276,11 @@ def _weights_file(package: str, name: str, sha256: str) -> Path:
     if not path.is_file():
         raise ModelUnavailableError(f"{path} is missing.", f"Run: {install} --force-reinstall")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != sha256:
         raise DamagedFileError(
             f"{path} is not the file this version of mmsearch was built with "
-            f"(sha256 {found[:12]}..., expected {sha256[:12]}...).",
+            f"(sha256 {digest[:12]}..., expected {sha256[:12]}...).",
             f"Run: {install} --force-reinstall",
         )
     return path

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
-VOCABULARY = 30522
-POSITIONS = 512
-WIDTH = 384
-LAYERS = 6
-HEADS = 12
-INNER_WIDTH = 1536
+VOCABULARY_SIZE = 30522
+MAX_POSITIONS = 512
+HIDDEN_SIZE = 384
+LAYER_COUNT = 6
+HEAD_COUNT = 12
+INTERMEDIATE_SIZE = 1536
 NORM_EPS = 1e-12
 
 # Large enough to vanish in the softmax, small enough to stay finite in half precision.
-_MASKED = -1e4
+_MASK_VALUE = -1e4
 
-_RENAMED = (
+_TENSOR_NAME_RULES = (
     (r"^embeddings\.(word|position)_embeddings\.", r"\1."),
     (r"^embeddings\.token_type_embeddings\.", "segment."),
     (r"^embeddings\.LayerNorm\.", "norm."),
@@ -38,46 +38,52 @@ _RENAMED = (
 )
 
 
-def translate_names(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+def rename_tensors(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the published weights file under the names used in this module.
 
     The pooler and the position counter are left out: mean pooling uses neither.
     """
-    translated = {}
+    renamed_tensors = {}
     for name, tensor in stored.items():
         if name.startswith("pooler.") or name.endswith("position_ids"):
             continue
         new_name = name
-        for pattern, replacement in _RENAMED:
+        for pattern, replacement in _TENSOR_NAME_RULES:
             new_name = re.sub(pattern, replacement, new_name)
-        translated[new_name] = tensor.float()
-    return translated
+        renamed_tensors[new_name] = tensor.float()
+    return renamed_tensors
 
 
-class Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """One post-norm transformer layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.query = nn.Linear(WIDTH, WIDTH)
-        self.key = nn.Linear(WIDTH, WIDTH)
-        self.value = nn.Linear(WIDTH, WIDTH)
-        self.mix = nn.Linear(WIDTH, WIDTH)
-        self.norm_mix = nn.LayerNorm(WIDTH, eps=NORM_EPS)
-        self.widen = nn.Linear(WIDTH, INNER_WIDTH)
-        self.narrow = nn.Linear(INNER_WIDTH, WIDTH)
-        self.norm_narrow = nn.LayerNorm(WIDTH, eps=NORM_EPS)
+        self.query = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.key = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.value = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.mix = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.norm_mix = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
+        self.widen = nn.Linear(HIDDEN_SIZE, INTERMEDIATE_SIZE)
+        self.narrow = nn.Linear(INTERMEDIATE_SIZE, HIDDEN_SIZE)
+        self.norm_narrow = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
 
-    def forward(self, states: Tensor, penalty: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, attention_bias: Tensor) -> Tensor:
         """float32 (n, t, 384), additive mask (n, 1, 1, t) -> float32 (n, t, 384)."""
         query, key, value = (
-            part(states).unflatten(2, (HEADS, WIDTH // HEADS)).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            projection(hidden_states)
+            .unflatten(2, (HEAD_COUNT, HIDDEN_SIZE // HEAD_COUNT))
+            .transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
         )
-        scores = query @ key.transpose(2, 3) / math.sqrt(WIDTH // HEADS)
-        heard = torch.softmax(scores + penalty, dim=3) @ value
-        states = self.norm_mix(states + self.mix(heard.transpose(1, 2).reshape(states.shape)))
-        output: Tensor = self.norm_narrow(states + self.narrow(gelu(self.widen(states))))
+        scores = query @ key.transpose(2, 3) / math.sqrt(HIDDEN_SIZE // HEAD_COUNT)
+        attended = torch.softmax(scores + attention_bias, dim=3) @ value
+        hidden_states = self.norm_mix(
+            hidden_states + self.mix(attended.transpose(1, 2).reshape(hidden_states.shape))
+        )
+        output: Tensor = self.norm_narrow(
+            hidden_states + self.narrow(gelu(self.widen(hidden_states)))
+        )
         return output
 
 
@@ -86,27 +92,27 @@ class MiniLM(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.word = nn.Embedding(VOCABULARY, WIDTH)
-        self.position = nn.Embedding(POSITIONS, WIDTH)
-        self.segment = nn.Embedding(2, WIDTH)
-        self.norm = nn.LayerNorm(WIDTH, eps=NORM_EPS)
-        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.word = nn.Embedding(VOCABULARY_SIZE, HIDDEN_SIZE)
+        self.position = nn.Embedding(MAX_POSITIONS, HIDDEN_SIZE)
+        self.segment = nn.Embedding(2, HIDDEN_SIZE)
+        self.norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
+        self.layers = nn.ModuleList(TransformerLayer() for _ in range(LAYER_COUNT))
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """int64 (n, t), int64 (n, t) -> float32 (n, t, 384): each token in its context."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         # Only single sentences are encoded, so every token is of segment 0.
         words = self.word(input_ids) + self.position(positions) + self.segment.weight[0]
-        states: Tensor = self.norm(words)
-        real = attention_mask.to(states.dtype)
-        penalty = (1.0 - real)[:, None, None, :] * _MASKED
+        hidden_states: Tensor = self.norm(words)
+        token_mask = attention_mask.to(hidden_states.dtype)
+        attention_bias = (1.0 - token_mask)[:, None, None, :] * _MASK_VALUE
         for layer in self.layers:
-            states = layer(states, penalty)
-        return states
+            hidden_states = layer(hidden_states, attention_bias)
+        return hidden_states
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """int64 (n, t), int64 (n, t) -> float32 (n, 384), unit rows."""
-        states = self.states(input_ids, attention_mask)
-        weight = attention_mask.to(states.dtype)[:, :, None]
-        mean = (states * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        hidden_states = self.hidden_states(input_ids, attention_mask)
+        weight = attention_mask.to(hidden_states.dtype)[:, :, None]
+        mean = (hidden_states * weight).sum(1) / weight.sum(1).clamp(min=1.0)
         return normalize(mean, dim=1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.records import FailedFile, FoundTexts, SeenFile
+from mmsearch.core.records import CollectedTexts, FailedFile, ScannedFile
 from mmsearch.core.types import Text
-from mmsearch.modalities._texts.filename import words_of
+from mmsearch.modalities._texts.filename import make_filename_texts
 from mmsearch.modalities._texts.sidecar import read_sidecar
 
 
-def gather(root: bytes, file: SeenFile) -> FoundTexts:
+def collect_texts(root: bytes, file: ScannedFile) -> CollectedTexts:
     """The texts of one file: those of its sidecars, then the words of its name.
 
     A sidecar that cannot be read is a problem to tell, and costs only its own texts.
@@ -28,4 +28,4 @@ def gather(root: bytes, file: SeenFile) -> FoundTexts:
             texts += read_sidecar(path)
         except DecodeError as error:
             problems.append(FailedFile(path, error.message))
-    return FoundTexts((*texts, *words_of(file.path)), tuple(problems))
+    return CollectedTexts((*texts, *make_filename_texts(file.path)), tuple(problems))

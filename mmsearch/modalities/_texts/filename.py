@@ -8,10 +8,10 @@ import unicodedata
 from typing import Final
 
 from mmsearch.core.types import Text, TextSource
-from mmsearch.modalities._texts.plain import make_text
+from mmsearch.modalities._texts.normalize import make_texts
 
 # What cameras, phones and programs call files by themselves.
-_MADE_BY_MACHINES: Final = re.compile(
+_GENERATED_NAME: Final = re.compile(
     r"""(?ix)
       (?:img|imag|image|dsc|dscn|dscf|dsci|dsc_|pict?|pic|p|photo|mvi|mov|vid|gopr|gp|dji|sam|
          cimg|kimg|hpim|sdc|sl|imgp|img_e|pxl|mvimg|burst|fb_img|wp|screenshot|screen\ shot|
@@ -32,11 +32,13 @@ _GENERIC_FOLDERS: Final = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read as words
 ) | {"new folder", "untitled folder", "camera roll", "my pictures", "neuer ordner"}
 
-_BORDER: Final = re.compile(r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CAMEL_CASE_BOUNDARY: Final = re.compile(
+    r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])"
+)
 _YEAR: Final = re.compile("19\\d\\d|20\\d\\d")
 
 
-def words_of(path: bytes) -> tuple[Text, ...]:
+def make_filename_texts(path: bytes) -> tuple[Text, ...]:
     """One text of the words of a path, or none if only machines had a hand in its names.
 
     Args:
@@ -46,14 +48,14 @@ def words_of(path: bytes) -> tuple[Text, ...]:
     stem = os.path.splitext(name)[0]  # noqa: PTH122 - a name, not a file
     words: list[str] = []
     for part in (*folders, stem):
-        plain = unicodedata.normalize("NFC", part.encode("utf-8", "ignore").decode())
-        generic = part is not stem and plain.strip().lower() in _GENERIC_FOLDERS
-        if not generic and not _MADE_BY_MACHINES.fullmatch(plain.strip()):
-            words += _split(plain)
-    return make_text("filename", " ".join(dict.fromkeys(words)), TextSource.FILENAME)
+        normalized = unicodedata.normalize("NFC", part.encode("utf-8", "ignore").decode())
+        generic = part is not stem and normalized.strip().lower() in _GENERIC_FOLDERS
+        if not generic and not _GENERATED_NAME.fullmatch(normalized.strip()):
+            words += _split_words(normalized)
+    return make_texts("filename", " ".join(dict.fromkeys(words)), TextSource.FILENAME)
 
 
-def _split(name: str) -> list[str]:
+def _split_words(name: str) -> list[str]:
     """Words at separators, digits and capitals; of the numbers only years."""
-    pieces = re.findall(r"[^\W\d_]+|\d+", _BORDER.sub(" ", name))
-    return [p for p in pieces if not p.isdigit() or _YEAR.fullmatch(p)]
+    tokens = re.findall(r"[^\W\d_]+|\d+", _CAMEL_CASE_BOUNDARY.sub(" ", name))
+    return [p for p in tokens if not p.isdigit() or _YEAR.fullmatch(p)]

@@ -20,15 +20,15 @@ from mmsearch.core.errors import MissingExtraError, SourceError
 
 MAX_MEMORY_BYTES: Final = 1 << 30
 MAX_ROW_CHARS: Final = 1_000_000
-MAX_GROWTH: Final = 1000
-FREE_CHARS: Final = 10_000_000
-"""A table may always hold so much text, and beyond that `MAX_GROWTH` times its size."""
+MAX_GROWTH_RATIO: Final = 1000
+BASE_MAX_CHARS: Final = 10_000_000
+"""A table may always hold so much text, and beyond that `MAX_GROWTH_RATIO` times its size."""
 
-_ROW_COST: Final = 64
+_ROW_OVERHEAD_CHARS: Final = 64
 _BATCH_ROWS: Final = 256
-_LISTED_COLUMNS: Final = 20
-_DAMAGED: Final = "is no Parquet file, or a damaged one"
-_MEMORY: Final = f"needs more than {MAX_MEMORY_BYTES >> 30} GiB of memory to be decoded"
+_MAX_LISTED_COLUMNS: Final = 20
+_DAMAGED_REASON: Final = "is no Parquet file, or a damaged one"
+_MEMORY_REASON: Final = f"needs more than {MAX_MEMORY_BYTES >> 30} GiB of memory to be decoded"
 
 Row = dict[str, Any]
 
@@ -59,12 +59,12 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            yield from _rows_of(path, process)
+            yield from _iter_rows(path, process)
         finally:
             process.kill()
 
 
-def _rows_of(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Row]:
+def _iter_rows(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Row]:
     """Yield what a process says; its last line is no row, but a reason, or null if all is read."""
     if process.stdout is None:
         return
@@ -79,7 +79,7 @@ def _rows_of(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Row]:
         else:
             raise SourceError(f"{path} {row}.", "Give it as .csv or .jsonl.")
     # The decoder crashed, or the system ended it.
-    raise SourceError(f"{path} {_DAMAGED}.")
+    raise SourceError(f"{path} {_DAMAGED_REASON}.")
 
 
 # --- in the process ---
@@ -94,13 +94,13 @@ def convert(path: str, columns: Sequence[Sequence[str]]) -> None:
         _limit_memory()
         _print_rows(path, columns)
     except MemoryError:
-        reason = _MEMORY
+        reason = _MEMORY_REASON
     except UnicodeDecodeError:
         reason = "is not UTF-8 text"
     except _LimitError as error:
         reason = str(error)
     except (ArrowException, OSError, ValueError, TypeError, RecursionError):
-        reason = _DAMAGED
+        reason = _DAMAGED_REASON
     print(json.dumps(reason), flush=True)  # noqa: T201 - to the process that asked
 
 
@@ -114,27 +114,31 @@ def _print_rows(path: str, columns: Sequence[Sequence[str]]) -> None:
     # Others reserve more than they use.
     set_memory_pool(system_memory_pool())
     set_cpu_count(1)
-    left = max(FREE_CHARS, MAX_GROWTH * Path(path).stat().st_size)
+    remaining_chars = max(BASE_MAX_CHARS, MAX_GROWTH_RATIO * Path(path).stat().st_size)
     with parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
-        known = [{name for name in names if name.strip().lower() in group} for group in columns]
-        if not known[0] or not known[1]:
-            listed = [name[:60] for name in names[:_LISTED_COLUMNS]]
-            print(json.dumps(dict.fromkeys(listed)))  # noqa: T201
+        matching_columns = [
+            {name for name in names if name.strip().lower() in group} for group in columns
+        ]
+        if not matching_columns[0] or not matching_columns[1]:
+            listed_columns = [name[:60] for name in names[:_MAX_LISTED_COLUMNS]]
+            print(json.dumps(dict.fromkeys(listed_columns)))  # noqa: T201
             return
-        wanted = [name for name in names if any(name in group for group in known)]
-        for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
+        selected_columns = [
+            name for name in names if any(name in group for group in matching_columns)
+        ]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=selected_columns, use_threads=False):
             for row in batch.to_pylist():
-                line = json.dumps(row, default=_plain)
-                left -= len(line) + _ROW_COST
+                line = json.dumps(row, default=_to_text)
+                remaining_chars -= len(line) + _ROW_OVERHEAD_CHARS
                 if len(line) > 12 * MAX_ROW_CHARS:
                     raise _LimitError(f"has a row of more than {MAX_ROW_CHARS:,} characters")
-                if left < 0:
-                    raise _LimitError(f"grows to more than {MAX_GROWTH:,} times its size")
+                if remaining_chars < 0:
+                    raise _LimitError(f"grows to more than {MAX_GROWTH_RATIO:,} times its size")
                 print(line)  # noqa: T201
 
 
-def _plain(value: object) -> str:
+def _to_text(value: object) -> str:
     """Return a value that JSON does not know as text."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
@@ -146,10 +150,10 @@ def _limit_memory() -> None:
 
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + MAX_MEMORY_BYTES
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        if hard != resource.RLIM_INFINITY:
-            limit = min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+        if hard_limit != resource.RLIM_INFINITY:
+            limit = min(limit, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))
 
 
 if __name__ == "__main__":

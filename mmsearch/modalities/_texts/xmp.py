@@ -17,7 +17,7 @@ from defusedxml.ElementTree import XMLParser
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text, TextSource
-from mmsearch.modalities._texts.plain import keywords, make_text
+from mmsearch.modalities._texts.normalize import make_keyword_texts, make_texts
 
 MAX_BYTES: Final = 4_000_000
 MAX_DEPTH: Final = 100
@@ -30,12 +30,12 @@ _DIGIKAM: Final = "{http://www.digikam.org/ns/1.0/}"
 _EXIF: Final = "{http://ns.adobe.com/exif/1.0/}"
 _LANGUAGE: Final = "{http://www.w3.org/XML/1998/namespace}lang"
 
-_TEXTS: Final = (
+_TEXT_PROPERTIES: Final = (
     ("title", _DC + "title"),
     ("title", _PHOTOSHOP + "Headline"),
     ("description", _DC + "description"),
 )
-_LISTS: Final = (
+_KEYWORD_PROPERTIES: Final = (
     (_DC + "subject", re.compile(r"(?!)")),
     (_LIGHTROOM + "hierarchicalSubject", re.compile(r"\|")),
     (_DIGIKAM + "TagsList", re.compile("/")),
@@ -44,7 +44,7 @@ _DEGREES: Final = re.compile(r"(\d+),(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?([NSEW]
 
 
 @dataclass(frozen=True)
-class XmpFacts:
+class XmpMetadata:
     """What a packet says: its texts, and where the picture was taken, in degrees."""
 
     texts: tuple[Text, ...] = ()
@@ -52,7 +52,7 @@ class XmpFacts:
     longitude: float | None = None
 
 
-def parse_xmp(packet: bytes, source: TextSource) -> XmpFacts:
+def parse_xmp(packet: bytes, source: TextSource) -> XmpMetadata:
     """Read a packet.
 
     Args:
@@ -65,26 +65,30 @@ def parse_xmp(packet: bytes, source: TextSource) -> XmpFacts:
     if len(packet) > MAX_BYTES:
         raise DecodeError(f"it holds {len(packet) / 1e6:.1f} MB of XMP")
     try:
-        parser = XMLParser(target=_ShallowBuilder())
+        parser = XMLParser(target=_DepthLimitedBuilder())
         parser.feed(packet.strip(b" \t\r\n\0"))
         root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError) as error:
         raise DecodeError("it holds XMP that is not well-formed") from error
     texts: list[Text] = []
-    for kind, name in _TEXTS:
-        for value, language in _values(root, name):
-            texts += make_text(kind, value, source, language)
+    for kind, name in _TEXT_PROPERTIES:
+        for value, language in _property_values(root, name):
+            texts += make_texts(kind, value, source, language)
     words: list[str] = [
-        path.split(value)[-1] for name, path in _LISTS for value, _ in _values(root, name)
+        path.split(value)[-1]
+        for name, path in _KEYWORD_PROPERTIES
+        for value, _ in _property_values(root, name)
     ]
-    found = (*dict.fromkeys(texts), *keywords(words, source))
-    north = _degrees(root, _EXIF + "GPSLatitude", 90.0)
-    east = _degrees(root, _EXIF + "GPSLongitude", 180.0)
-    both = north is not None and east is not None
-    return XmpFacts(found, north if both else None, east if both else None)
+    all_texts = (*dict.fromkeys(texts), *make_keyword_texts(words, source))
+    latitude = _degrees(root, _EXIF + "GPSLatitude", 90.0)
+    longitude = _degrees(root, _EXIF + "GPSLongitude", 180.0)
+    has_position = latitude is not None and longitude is not None
+    return XmpMetadata(
+        all_texts, latitude if has_position else None, longitude if has_position else None
+    )
 
 
-class _ShallowBuilder(TreeBuilder):
+class _DepthLimitedBuilder(TreeBuilder):
     """Build a tree of a limited depth, for searching a deep one takes quadratic time."""
 
     _depth = 0
@@ -100,7 +104,7 @@ class _ShallowBuilder(TreeBuilder):
         return super().end(tag)
 
 
-def _values(root: Element, name: str) -> Iterator[tuple[str, str | None]]:
+def _property_values(root: Element, name: str) -> Iterator[tuple[str, str | None]]:
     """Each value of a property and its language, whether it is written as element or attribute."""
     for description in root.iter(_RDF + "Description"):
         if name in description.attrib:
@@ -109,16 +113,16 @@ def _values(root: Element, name: str) -> Iterator[tuple[str, str | None]]:
             items: list[Any] = list(element.iter(_RDF + "li"))
             for item in items or [element]:
                 language = item.attrib.get(_LANGUAGE)
-                known = None if language in (None, "x-default") else language
-                yield item.text or "", known
+                language_tag = None if language in (None, "x-default") else language
+                yield item.text or "", language_tag
 
 
-def _degrees(root: Element, name: str, most: float) -> float | None:
+def _degrees(root: Element, name: str, max_degrees: float) -> float | None:
     """A coordinate such as ``48,51.5N``: degrees, minutes and perhaps seconds."""
-    for value, _ in _values(root, name):
-        found = _DEGREES.fullmatch(value.strip())
-        if found:
-            degrees = float(found[1]) + float(found[2]) / 60 + float(found[3] or 0) / 3600
-            if degrees <= most:
-                return -degrees if found[4] in "SW" else degrees
+    for value, _ in _property_values(root, name):
+        match = _DEGREES.fullmatch(value.strip())
+        if match:
+            degrees = float(match[1]) + float(match[2]) / 60 + float(match[3] or 0) / 3600
+            if degrees <= max_degrees:
+                return -degrees if match[4] in "SW" else degrees
     return None

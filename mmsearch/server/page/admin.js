@@ -1,6 +1,6 @@
 // What the index holds, and bringing a folder of it up to date.
 
-import { ask } from "./asking.js";
+import { fetchJson } from "./asking.js";
 
 const element = (id) => document.getElementById(id);
 
@@ -13,7 +13,7 @@ const PHASES = { scan: "Looking at files", encode: "Reading pictures", build: "B
  * @param {boolean} indexing Whether the server brings folders up to date.
  * @param {() => void} changed Called when there may be other pictures.
  */
-export function tendIndex(index, indexing, changed) {
+export function bindIndexPanel(index, indexing, changed) {
   const panel = element("upkeep");
   if (!panel) return;
   const at = `/v1/indexes/${encodeURIComponent(index)}`;
@@ -41,7 +41,7 @@ export function tendIndex(index, indexing, changed) {
   }
 
   async function refresh() {
-    const status = await ask(at);
+    const status = await fetchJson(at);
     element("pictures").textContent = `${status.pictures.toLocaleString("en")} pictures`;
     const run = status.last_run;
     if (run) {
@@ -50,7 +50,7 @@ export function tendIndex(index, indexing, changed) {
     }
   }
 
-  function follow(answer) {
+  function followJob(answer) {
     job = answer.id;
     show(answer);
     const events = new EventSource(`${at}/jobs/${encodeURIComponent(job)}/events`);
@@ -73,18 +73,18 @@ export function tendIndex(index, indexing, changed) {
       if (job !== null) return;
       const body = JSON.stringify({ root: button.dataset.root });
       const headers = { "Content-Type": "application/json" };
-      ask(`${at}/jobs`, { method: "POST", body, headers }).then(follow, told);
+      fetchJson(`${at}/jobs`, { method: "POST", body, headers }).then(followJob, told);
     });
   }
   element("job-stop").addEventListener("click", () => {
-    if (job !== null) ask(`${at}/jobs/${encodeURIComponent(job)}`, { method: "DELETE" }).catch(told);
+    if (job !== null) fetchJson(`${at}/jobs/${encodeURIComponent(job)}`, { method: "DELETE" }).catch(told);
   });
   panel.addEventListener("toggle", () => {
     if (!panel.open || job !== null) return;
     refresh().catch(told);
-    ask(`${at}/jobs`).then((jobs) => {
+    fetchJson(`${at}/jobs`).then((jobs) => {
       const running = jobs.find((each) => each.state === "running");
-      if (running && job === null) follow(running);
+      if (running && job === null) followJob(running);
     }, told);
   });
   document.addEventListener("keydown", (event) => {

@@ -1,13 +1,13 @@
-// The search: fields, address, hits and one open picture, kept in step.
+// The search: formValues, address, hits and one open picture, uploadId in step.
 
-import { ProblemError, ask, fromAddress, isAsking, search, split, toAddress } from "./asking.js";
+import { ProblemError, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./asking.js";
 import { Details } from "./details.js";
-import { nameOf, showGiven, takePictures } from "./giving.js";
+import { fileNameFromUrl, renderChips, bindUpload } from "./giving.js";
 import { Grid } from "./grid.js";
-import { tendIndex } from "./upkeep.js";
+import { bindIndexPanel } from "./upkeep.js";
 
 const TYPING_MS = 200;
-const REMEMBERED = 20;
+const MAX_CACHED_RESULTS = 20;
 
 const element = (id) => document.getElementById(id);
 const form = element("search");
@@ -15,56 +15,56 @@ const index = document.body.dataset.index;
 const limit = Number(document.body.dataset.limit);
 
 const uploads = new Map();
-const remembered = new Map();
-let asked = fromAddress(location.search);
+const resultCache = new Map();
+let searchState = parseLocation(location.search);
 let upload = null;
 let answer = null;
-let shownFor = null;
+let displayedKey = null;
 let controller = new AbortController();
 let timer = 0;
 let typing = false;
 
 const grid = new Grid(element("hits"), (id) => open(id, true));
-const details = new Details({ closed, moved, alike });
+const details = new Details({ onClose, onMove, alike });
 
 /** What decides the hits; the picture that is open does not. */
 function key() {
-  return `${upload?.id ?? ""} ${toAddress({ ...asked, picture: "" })}`;
+  return `${upload?.id ?? ""} ${formatLocation({ ...asked, picture: "" })}`;
 }
 
-function note(push) {
-  const state = { upload: upload?.id ?? null, opened: push && asked.picture !== "" };
-  history[push ? "pushState" : "replaceState"](state, "", toAddress(asked));
-  document.title = asked.q ? `${asked.q} - mmsearch` : "mmsearch";
+function updateHistory(push) {
+  const state = { upload: upload?.id ?? null, opened: push && searchState.picture !== "" };
+  history[push ? "pushState" : "replaceState"](state, "", formatLocation(searchState));
+  document.title = searchState.q ? `${searchState.q} - mmsearch` : "mmsearch";
 }
 
-function fill() {
+function renderForm() {
   for (const field of form.elements) {
-    if (field.name && asked[field.name] !== undefined) field.value = asked[field.name];
+    if (field.name && searchState[field.name] !== undefined) field.value = searchState[field.name];
   }
   if (element("index")) element("index").value = index;
   const given = upload
-    ? [{ source: upload.source, name: upload.name, drop: () => dropPictures([]) }]
-    : split(asked.like).map((id, _, all) => ({
+    ? [{ source: upload.source, name: upload.name, drop: () => removePictures([]) }]
+    : split(searchState.like).map((id, _, all) => ({
         source: `/v1/indexes/${encodeURIComponent(index)}/pictures/${encodeURIComponent(id)}/thumbnail?size=small`,
         name: `like picture ${id}`,
-        drop: () => dropPictures(all.filter((other) => other !== id)),
+        drop: () => removePictures(all.filter((other) => other !== id)),
       }));
-  if (asked.like_url) {
-    given.push({ source: null, name: nameOf(asked.like_url), drop: () => change({ like_url: "" }) });
+  if (searchState.like_url) {
+    given.push({ source: null, name: fileNameFromUrl(searchState.like_url), drop: () => change({ like_url: "" }) });
   }
-  showGiven(given);
+  renderChips(given);
 }
 
 function change(changes, { push = true, picture = upload } = {}) {
-  asked = { ...asked, picture: "", ...changes };
+  searchState = { ...asked, picture: "", ...changes };
   upload = picture;
-  note(push);
-  fill();
-  find();
+  updateHistory(push);
+  renderForm();
+  runSearch();
 }
 
-function dropPictures(left) {
+function removePictures(left) {
   change({ like: left.join(",") }, { picture: null });
   element("q").focus();
 }
@@ -76,47 +76,47 @@ function alike(hit) {
   element("hits").focus();
 }
 
-/** Nothing that was asked before may come and be shown. */
-function forget() {
+/** Nothing that was searchState before may come and be shown. */
+function cancelPending() {
   clearTimeout(timer);
   controller.abort();
   controller = new AbortController();
   element("count").classList.remove("waiting");
 }
 
-async function find() {
-  forget();
+async function runSearch() {
+  cancelPending();
   const { signal } = controller;
-  const wanted = key();
-  if (!isAsking(asked, upload)) {
-    show({ hits: [], next_cursor: null }, wanted);
+  const cacheKey = key();
+  if (!hasQuery(searchState, upload)) {
+    show({ hits: [], next_cursor: null }, cacheKey);
     return;
   }
   element("count").classList.add("waiting");
   try {
-    show(remembered.get(wanted) ?? (await search(index, asked, upload, { limit, signal })), wanted);
+    show(resultCache.get(cacheKey) ?? (await search(index, searchState, upload, { limit, signal })), cacheKey);
   } catch (error) {
-    fail(error, find);
+    showError(error, runSearch);
   }
 }
 
-function show(found, wanted) {
+function show(found, cacheKey) {
   answer = { ...found, hits: [...found.hits] };
-  shownFor = wanted;
-  remember();
+  displayedKey = cacheKey;
+  cacheResults();
   grid.show(answer.hits);
   say();
 }
 
-function remember() {
-  if (!isAsking(asked, upload)) return;
-  remembered.delete(shownFor);
-  remembered.set(shownFor, answer);
-  if (remembered.size > REMEMBERED) remembered.delete(remembered.keys().next().value);
+function cacheResults() {
+  if (!hasQuery(searchState, upload)) return;
+  resultCache.delete(displayedKey);
+  resultCache.set(displayedKey, answer);
+  if (resultCache.size > MAX_CACHED_RESULTS) resultCache.delete(resultCache.keys().next().value);
 }
 
 function say() {
-  const asking = isAsking(asked, upload);
+  const asking = hasQuery(searchState, upload);
   const count = element("count");
   count.classList.remove("waiting");
   const shown = answer.hits.length;
@@ -129,49 +129,49 @@ function say() {
   element("nothing").hidden = !(asking && shown && answer.match === "unlikely" && answer.calibrated);
   element("more").hidden = !answer.next_cursor;
   // An observer reports changes only: on a tall screen the end may still be in view.
-  nearEnd.unobserve(element("more"));
-  if (answer.next_cursor) nearEnd.observe(element("more"));
+  endObserver.unobserve(element("more"));
+  if (answer.next_cursor) endObserver.observe(element("more"));
   element("start").hidden = asking;
 }
 
-function fail(error, again) {
+function showError(error, again) {
   if (error.name === "AbortError") return;
   if (!(error instanceof ProblemError)) throw error;
   element("problem-text").textContent = error.message;
   element("problem").hidden = false;
   element("again").hidden = error.status !== 0 && error.status < 429;
   element("again").onclick = again;
-  if (again === find) {
+  if (again === runSearch) {
     element("count").classList.remove("waiting");
     element("count").textContent = "";
     element("start").hidden = true;
     element("nothing").hidden = true;
     grid.show([]);
     answer = null;
-    shownFor = null;
+    displayedKey = null;
     element("more").hidden = true;
   }
 }
 
-let fetching = null;
+let fetchingKey = null;
 
 async function more(focus) {
-  if (!answer?.next_cursor || fetching === shownFor) return;
-  const wanted = (fetching = shownFor);
+  if (!answer?.next_cursor || fetchingKey === displayedKey) return;
+  const cacheKey = (fetchingKey = displayedKey);
   const before = answer.hits.length;
   const { signal } = controller;
   try {
-    const page = await search(index, asked, upload, { limit, signal, cursor: answer.next_cursor });
-    if (wanted !== shownFor) return;
+    const page = await search(index, searchState, upload, { limit, signal, cursor: answer.next_cursor });
+    if (cacheKey !== displayedKey) return;
     answer.hits.push(...page.hits);
     answer.next_cursor = page.next_cursor;
     grid.append(page.hits);
     say();
     if (focus) grid.focusAt(before);
   } catch (error) {
-    fail(error, () => more(false));
+    showError(error, () => more(false));
   } finally {
-    if (fetching === wanted) fetching = null;
+    if (fetchingKey === cacheKey) fetchingKey = null;
   }
 }
 
@@ -179,73 +179,73 @@ async function open(id, push) {
   const at = answer?.hits.findIndex((hit) => hit.id === id) ?? -1;
   try {
     const path = `/v1/indexes/${encodeURIComponent(index)}/pictures/${id}`;
-    const hit = at < 0 ? await ask(path) : answer.hits[at];
+    const hit = at < 0 ? await fetchJson(path) : answer.hits[at];
     const last = at < 0 || (at + 1 === answer.hits.length && !answer.next_cursor);
-    asked = { ...asked, picture: String(id) };
-    if (push) note(true);
+    searchState = { ...asked, picture: String(id) };
+    if (push) updateHistory(true);
     details.show(hit, { calibrated: answer?.calibrated ?? false, first: at <= 0, last });
   } catch (error) {
-    fail(error, () => open(id, push));
+    showError(error, () => open(id, push));
   }
 }
 
-async function moved(step) {
-  const place = () => answer?.hits.findIndex((hit) => hit.id === details.hit?.id) ?? -1;
-  if (place() < 0) return;
-  if (place() + step === answer.hits.length) await more(false);
-  const next = answer.hits[place() + step];
+async function onMove(step) {
+  const position = () => answer?.hits.findIndex((hit) => hit.id === details.hit?.id) ?? -1;
+  if (position() < 0) return;
+  if (position() + step === answer.hits.length) await more(false);
+  const next = answer.hits[position() + step];
   if (!next) return;
-  const { opened, upload: kept } = history.state ?? {};
+  const { opened, upload: uploadId } = history.state ?? {};
   await open(next.id, false);
-  history.replaceState({ opened, upload: kept ?? null }, "", toAddress(asked));
+  history.replaceState({ opened, upload: uploadId ?? null }, "", formatLocation(searchState));
 }
 
-function closed() {
+function onClose() {
   const id = details.hit.id;
   details.hit = null;
   if (history.state?.opened) {
     history.back();
   } else {
-    asked = { ...asked, picture: "" };
-    note(false);
+    searchState = { ...asked, picture: "" };
+    updateHistory(false);
   }
   grid.focus(id) || element("q").focus();
 }
 
-function restore() {
-  const kept = history.state?.upload ?? null;
-  asked = fromAddress(location.search);
-  upload = uploads.get(kept) ?? null;
+function restoreState() {
+  const uploadId = history.state?.upload ?? null;
+  searchState = parseLocation(location.search);
+  upload = uploads.get(uploadId) ?? null;
   typing = false;
-  document.title = asked.q ? `${asked.q} - mmsearch` : "mmsearch";
-  fill();
-  const found = key() === shownFor ? Promise.resolve(forget()) : find();
-  if (asked.picture) {
-    found.then(() => open(Number(asked.picture), false));
+  document.title = searchState.q ? `${searchState.q} - mmsearch` : "mmsearch";
+  renderForm();
+  const found = key() === displayedKey ? Promise.resolve(cancelPending()) : runSearch();
+  if (searchState.picture) {
+    found.then(() => open(Number(searchState.picture), false));
   } else {
     details.hide();
   }
 }
 
-function fields() {
+function formValues() {
   return Object.fromEntries(new FormData(form).entries());
 }
 
 form.addEventListener("input", (event) => {
   if (!event.target.name) return;
   // The first letter begins a new search, the others go on with it.
-  asked = { ...asked, ...fields(), picture: "" };
-  note(!typing);
+  searchState = { ...asked, ...fields(), picture: "" };
+  updateHistory(!typing);
   typing = true;
   clearTimeout(timer);
-  timer = setTimeout(find, TYPING_MS);
+  timer = setTimeout(runSearch, TYPING_MS);
 });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  change(fields(), { push: !typing });
+  change(formValues(), { push: !typing });
   typing = false;
 });
-element("index")?.addEventListener("change", () => location.assign(`/?${new URLSearchParams(fields())}`));
+element("index")?.addEventListener("change", () => location.assign(`/?${new URLSearchParams(formValues())}`));
 element("clear").addEventListener("click", () => {
   const empty = ["not", "after", "before", "path", "camera", "min_width", "orientation"];
   change(Object.fromEntries(empty.map((name) => [name, ""])));
@@ -266,9 +266,9 @@ document.addEventListener("keydown", (event) => {
     grid.focusAt(0);
   }
 });
-addEventListener("popstate", restore);
+addEventListener("popstate", restoreState);
 
-const nearEnd = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && more(false), {
+const endObserver = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && more(false), {
   rootMargin: "600px",
 });
 
@@ -279,19 +279,19 @@ function given(file) {
   change({ like: "", like_url: "" }, { picture: uploads.get(picture.id) });
 }
 
-function named(url) {
+function searchByUrl(url) {
   details.hide();
   change({ like: "", like_url: url }, { picture: null });
 }
 
-takePictures(given, document.body.dataset.urls === "true" ? named : null);
-tendIndex(index, document.body.dataset.indexing === "true", () => {
-  remembered.clear();
-  if (isAsking(asked, upload)) find();
+bindUpload(given, document.body.dataset.urls === "true" ? searchByUrl : null);
+bindIndexPanel(index, document.body.dataset.indexing === "true", () => {
+  resultCache.clear();
+  if (hasQuery(searchState, upload)) runSearch();
 });
 element("clear").hidden = false;
 element("start-hint").hidden = false;
 
 const rendered = JSON.parse(element("answer").textContent);
 if (rendered && !new URLSearchParams(location.search).has("cursor")) show(rendered, key());
-restore();
+restoreState();

@@ -1,6 +1,6 @@
 // One picture, large, with what is known of it and why it was found.
 
-import { titleOf } from "./grid.js";
+import { hitTitle } from "./grid.js";
 
 const BANDS = {
   likely: "Likely what you asked for",
@@ -14,26 +14,26 @@ const element = (id) => document.getElementById(id);
 export class Details {
   /**
    * @param {object} told What the dialog calls.
-   * @param {() => void} told.closed After it was closed by its user.
+   * @param {() => void} told.closed After it was onClose by its user.
    * @param {(step: number) => void} told.moved For the next picture (1) or the one before (-1).
    * @param {(hit: object) => void} told.alike For pictures like this one.
    */
-  constructor({ closed, moved, alike }) {
+  constructor({ onClose, onMove, alike }) {
     this.dialog = element("details");
     this.hit = null;
     element("close").addEventListener("click", () => this.dialog.close());
-    element("previous").addEventListener("click", () => moved(-1));
-    element("next").addEventListener("click", () => moved(1));
+    element("previous").addEventListener("click", () => onMove(-1));
+    element("next").addEventListener("click", () => onMove(1));
     element("alike").addEventListener("click", () => alike(this.hit));
     this.dialog.addEventListener("close", () => {
-      if (this.hit !== null) closed();
+      if (this.hit !== null) onClose();
     });
     this.dialog.addEventListener("click", (event) => {
       if (event.target === this.dialog) this.dialog.close();
     });
     this.dialog.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (step) moved(step);
+      if (step) onMove(step);
     });
   }
 
@@ -44,15 +44,15 @@ export class Details {
     picture.removeAttribute("src");
     picture.width = hit.width;
     picture.height = hit.height;
-    picture.alt = titleOf(hit);
+    picture.alt = hitTitle(hit);
     picture.src = `${hit.links.thumbnail}?size=large`;
     element("details-title").textContent = hit.path.split("/").at(-1);
     element("original").href = hit.links.original;
     element("previous").disabled = first;
     element("next").disabled = last;
-    describe(element("metadata"), metadata(hit));
+    renderPairs(element("metadata"), metadata(hit));
     this.#explain(hit, calibrated);
-    this.#tell(hit.texts);
+    this.#showTexts(hit.texts);
     if (!this.dialog.open) this.dialog.showModal();
     if (document.activeElement?.disabled) element("close").focus();
   }
@@ -68,7 +68,7 @@ export class Details {
     if (hit.score === undefined) return;
     element("band").textContent = BANDS[hit.band] ?? hit.band;
     const percent = `${Math.round(hit.confidence * 100)} %`;
-    describe(element("scores"), [
+    renderPairs(element("scores"), [
       ["Confidence", calibrated ? percent : `${percent} (this model was not calibrated)`],
       ["Visual score", hit.visual === null ? null : hit.visual.toFixed(3)],
       ["Text score", hit.text ? `${Math.round(hit.text * 100)} %` : null],
@@ -79,7 +79,7 @@ export class Details {
     if (hit.matched) matched.replaceChildren(...marked(hit.matched));
   }
 
-  #tell(texts) {
+  #showTexts(texts) {
     element("texts").hidden = texts.length === 0;
     element("texts-list").replaceChildren(
       ...texts.map((text) => {
@@ -111,32 +111,32 @@ function bytes(count) {
   return count < 1e6 ? `${Math.round(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`;
 }
 
-function describe(list, pairs) {
+function renderPairs(list, pairs) {
   const shown = pairs.filter(([, value]) => value);
   list.replaceChildren(
     ...shown.map(([name, value]) => {
       const row = document.createElement("div");
       const term = document.createElement("dt");
-      const fact = document.createElement("dd");
+      const definition = document.createElement("dd");
       term.textContent = name;
-      fact.textContent = value;
-      row.append(term, fact);
+      definition.textContent = value;
+      row.append(term, definition);
       return row;
     }),
   );
 }
 
-function marked({ text, spans }) {
+function highlightSpans({ text, spans }) {
   // Places count characters; JavaScript's strings count some of them twice.
-  const letters = Array.from(text);
+  const characters = Array.from(text);
   const parts = [];
   let at = 0;
   for (const [from, to] of spans) {
-    parts.push(letters.slice(at, from).join(""));
+    parts.push(characters.slice(at, from).join(""));
     const mark = document.createElement("mark");
-    mark.textContent = letters.slice(from, to).join("");
+    mark.textContent = characters.slice(from, to).join("");
     parts.push(mark);
     at = to;
   }
-  return [...parts, letters.slice(at).join("")];
+  return [...parts, characters.slice(at).join("")];
 }

@@ -1,10 +1,10 @@
 // The pictures that were found, in rows of one height each.
 
-const NARROWEST = 0.55;
-const WIDEST = 3;
+const MIN_ASPECT_RATIO = 0.55;
+const MAX_ASPECT_RATIO = 3;
 
 /** What a picture is called: what is written of it, or the name of its file. */
-export function titleOf(hit) {
+export function hitTitle(hit) {
   const text = hit.texts[0]?.text ?? hit.path.split("/").at(-1);
   return text.length > 120 ? `${text.slice(0, 119)}…` : text;
 }
@@ -21,7 +21,7 @@ export class Grid {
     this.hits = [];
     list.addEventListener("click", (event) => this.#click(event));
     list.addEventListener("keydown", (event) => this.#key(event));
-    list.addEventListener("focusin", (event) => this.#reach(event.target));
+    list.addEventListener("focusin", (event) => this.#makeTabbable(event.target));
   }
 
   /** Show these hits in place of all others. */
@@ -34,9 +34,9 @@ export class Grid {
 
   /** Show these, too. */
   append(hits) {
-    this.list.append(...hits.map(item));
+    this.list.append(...hits.map(createItem));
     this.hits.push(...hits);
-    if (!this.list.querySelector('a[tabindex="0"]')) this.#reach(this.#links()[0]);
+    if (!this.list.querySelector('a[tabindex="0"]')) this.#makeTabbable(this.#links()[0]);
   }
 
   /** Give a hit the focus, if it is shown. */
@@ -55,7 +55,7 @@ export class Grid {
     return [...this.list.querySelectorAll("a")];
   }
 
-  #reach(link) {
+  #makeTabbable(link) {
     if (!link?.matches?.("a")) return;
     for (const other of this.list.querySelectorAll('a[tabindex="0"]')) other.tabIndex = -1;
     link.tabIndex = 0;
@@ -73,7 +73,7 @@ export class Grid {
     const links = this.#links();
     const at = links.indexOf(document.activeElement);
     if (at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
-    const to = {
+    const moves = {
       ArrowRight: () => links[at + 1],
       ArrowLeft: () => links[at - 1],
       ArrowDown: () => beside(links, links[at], 1),
@@ -81,16 +81,16 @@ export class Grid {
       Home: () => links[0],
       End: () => links.at(-1),
     }[event.key];
-    if (!to) return;
+    if (!moves) return;
     event.preventDefault();
-    to()?.focus();
+    moves()?.focus();
   }
 }
 
-function item(hit) {
+function createItem(hit) {
   const entry = document.createElement("li");
   entry.dataset.id = hit.id;
-  const ratio = Math.min(WIDEST, Math.max(NARROWEST, hit.width / hit.height));
+  const ratio = Math.min(MAX_ASPECT_RATIO, Math.max(MIN_ASPECT_RATIO, hit.width / hit.height));
   entry.style.setProperty("--ratio", ratio.toFixed(4));
   const link = document.createElement("a");
   link.href = `${hit.links.thumbnail}?size=large`;
@@ -99,7 +99,7 @@ function item(hit) {
   picture.loading = "lazy";
   picture.decoding = "async";
   // Without a text its name, which stands beside it, is all that can be said.
-  picture.alt = hit.texts.length ? titleOf(hit) : "";
+  picture.alt = hit.texts.length ? hitTitle(hit) : "";
   picture.src = `${hit.links.thumbnail}?size=medium`;
   const caption = document.createElement("span");
   caption.className = "caption";
@@ -111,12 +111,12 @@ function item(hit) {
 
 function beside(links, from, direction) {
   const box = from.getBoundingClientRect();
-  const middle = box.left + box.width / 2;
+  const centerX = box.left + box.width / 2;
   const rows = links.map((link) => ({ link, box: link.getBoundingClientRect() }));
-  const further = rows.filter((each) => direction * (each.box.top - box.top) > 1);
-  if (!further.length) return undefined;
+  const rowsBeyond = rows.filter((each) => direction * (each.box.top - box.top) > 1);
+  if (!rowsBeyond.length) return undefined;
   const next = Math.min(...further.map((each) => Math.abs(each.box.top - box.top)));
-  const row = further.filter((each) => Math.abs(Math.abs(each.box.top - box.top) - next) < 1);
-  const distance = (each) => Math.abs(each.box.left + each.box.width / 2 - middle);
+  const row = rowsBeyond.filter((each) => Math.abs(Math.abs(each.box.top - box.top) - next) < 1);
+  const distance = (each) => Math.abs(each.box.left + each.box.width / 2 - centerX);
   return row.reduce((best, each) => (distance(each) < distance(best) ? each : best)).link;
 }

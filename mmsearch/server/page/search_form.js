@@ -1,8 +1,8 @@
-// What is asked: as fields, as the page's address, and as a request.
+// What is searchState: as fields, as the page's address, and as a request.
 
-const SINGLE = ["q", "like_url", "after", "before", "path", "min_width", "orientation", "camera", "index"];
-const FILTERS = ["after", "before", "path", "min_width", "orientation", "camera"];
-const LISTED = new Set(["path", "camera"]);
+const SINGLE_FIELDS = ["q", "like_url", "after", "before", "path", "min_width", "orientation", "camera", "index"];
+const FILTER_FIELDS = ["after", "before", "path", "min_width", "orientation", "camera"];
+const LIST_FIELDS = new Set(["path", "camera"]);
 
 /** An error whose message is a sentence for people. */
 export class ProblemError extends Error {
@@ -27,26 +27,26 @@ export function split(text) {
  * @param {string} search Its query, with or without "?".
  * @returns {Record<string, string>} A text for each field; "picture" is the one that is open.
  */
-export function fromAddress(search) {
-  const given = new URLSearchParams(search);
-  const asked = { not: given.getAll("not").join(", "), like: given.getAll("like").join(",") };
-  for (const name of [...SINGLE, "picture"]) asked[name] = given.get(name) ?? "";
-  return asked;
+export function parseLocation(search) {
+  const params = new URLSearchParams(search);
+  const searchState = { not: params.getAll("not").join(", "), like: params.getAll("like").join(",") };
+  for (const name of [...SINGLE, "picture"]) searchState[name] = params.get(name) ?? "";
+  return searchState;
 }
 
-/** The address of what is asked; fields that are empty are not in it. */
-export function toAddress(asked) {
+/** The address of what is searchState; fields that are empty are not in it. */
+export function formatLocation(searchState) {
   const address = new URLSearchParams();
   for (const name of ["q", "not", "like", "like_url", ...FILTERS, "index", "picture"]) {
-    if (asked[name]?.trim()) address.set(name, asked[name].trim());
+    if (searchState[name]?.trim()) address.set(name, searchState[name].trim());
   }
   const query = address.toString();
   return query ? `/?${query}` : "/";
 }
 
 /** Whether there is anything to search for. */
-export function isAsking(asked, upload) {
-  return Boolean(upload || asked.q.trim() || asked.like || asked.like_url);
+export function hasQuery(searchState, upload) {
+  return Boolean(upload || searchState.q.trim() || searchState.like || searchState.like_url);
 }
 
 /**
@@ -56,7 +56,7 @@ export function isAsking(asked, upload) {
  * @param {RequestInit} [options] Of fetch.
  * @throws {ProblemError} It does not answer, or says that it cannot.
  */
-export async function ask(path, options) {
+export async function fetchJson(path, options) {
   let response;
   try {
     response = await fetch(path, options);
@@ -69,8 +69,8 @@ export async function ask(path, options) {
     throw new ProblemError("The server asks for its token. Load this page again to give it.", 401);
   }
   if (!response.ok || answer === null) {
-    const said = answer?.detail ?? `The server answered with status ${response.status}.`;
-    throw new ProblemError(said, response.status);
+    const message = answer?.detail ?? `The server answered with status ${response.status}.`;
+    throw new ProblemError(message, response.status);
   }
   return answer;
 }
@@ -79,37 +79,37 @@ export async function ask(path, options) {
  * A page of hits.
  *
  * @param {string} index Its name.
- * @param {Record<string, string>} asked See fromAddress.
+ * @param {Record<string, string>} searchState See parseLocation.
  * @param {{file: Blob} | null} upload A picture that hits shall look like.
  * @param {{cursor?: string, limit: number, signal?: AbortSignal}} page Which page.
  */
-export function search(index, asked, upload, { cursor, limit, signal }) {
-  const at = `/v1/indexes/${encodeURIComponent(index)}/search`;
+export function search(index, searchState, upload, { cursor, limit, signal }) {
+  const searchUrl = `/v1/indexes/${encodeURIComponent(index)}/search`;
   if (upload) {
     const form = new FormData();
     form.set("picture", upload.file, "picture");
-    form.set("query", asked.q);
-    for (const part of split(asked.not)) form.append("not", part);
-    form.set("filters", JSON.stringify(filters(asked)));
+    form.set("query", searchState.q);
+    for (const part of split(searchState.not)) form.append("not", part);
+    form.set("filters", JSON.stringify(filters(searchState)));
     form.set("limit", String(limit));
     if (cursor) form.set("cursor", cursor);
-    return ask(`${at}/picture`, { method: "POST", body: form, signal });
+    return fetchJson(`${searchUrl}/picture`, { method: "POST", body: form, signal });
   }
-  const given = new URLSearchParams({ q: asked.q, limit: String(limit) });
-  for (const part of split(asked.not)) given.append("not", part);
-  for (const part of split(asked.like)) given.append("like", part);
-  if (asked.like_url) given.set("like_url", asked.like_url);
-  for (const name of FILTERS) if (asked[name].trim()) given.set(name, asked[name].trim());
-  if (cursor) given.set("cursor", cursor);
-  return ask(`${at}?${given}`, { signal });
+  const params = new URLSearchParams({ q: searchState.q, limit: String(limit) });
+  for (const part of split(searchState.not)) params.append("not", part);
+  for (const part of split(searchState.like)) params.append("like", part);
+  if (searchState.like_url) params.set("like_url", searchState.like_url);
+  for (const name of FILTER_FIELDS) if (searchState[name].trim()) params.set(name, searchState[name].trim());
+  if (cursor) params.set("cursor", cursor);
+  return fetchJson(`${searchUrl}?${params}`, { signal });
 }
 
-function filters(asked) {
-  const given = FILTERS.filter((name) => asked[name].trim());
-  return Object.fromEntries(given.map((name) => [name, filterValue(name, asked[name].trim())]));
+function filters(searchState) {
+  const params = FILTER_FIELDS.filter((name) => searchState[name].trim());
+  return Object.fromEntries(params.map((name) => [name, filterValue(name, searchState[name].trim())]));
 }
 
 function filterValue(name, text) {
-  if (LISTED.has(name)) return [text];
+  if (LIST_FIELDS.has(name)) return [text];
   return name === "min_width" ? Number(text) : text;
 }

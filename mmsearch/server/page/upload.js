@@ -1,7 +1,7 @@
 // A picture that is chosen, dropped or pasted, or whose URL is.
 
 /** The first URL of a picture elsewhere in a list of them (RFC 2483), or null. */
-function urlIn(list) {
+function firstImageUrl(list) {
   const lines = list.split(/\r?\n/).map((line) => line.trim());
   const found = lines.find((line) => /^https?:\/\/\S+$/i.test(line)) ?? null;
   // What is on this page is its own.
@@ -9,7 +9,7 @@ function urlIn(list) {
 }
 
 /** What a picture elsewhere is called. */
-export function nameOf(url) {
+export function fileNameFromUrl(url) {
   const name = url.replace(/[?#].*/, "").split("/").pop() || "a picture";
   try {
     return `${decodeURIComponent(name)} of the web`;
@@ -24,36 +24,36 @@ export function nameOf(url) {
  * @param {(file: File) => void} given
  * @param {((url: string) => void) | null} named Called for one that is elsewhere; null: such are left alone.
  */
-export function takePictures(given, named) {
+export function bindUpload(given, named) {
   const input = document.getElementById("file");
   const drop = document.getElementById("drop");
-  const take = (files) => {
+  const takeFile = (files) => {
     const file = [...files].find((each) => each.type === "" || each.type.startsWith("image/"));
     if (file) given(file);
     return Boolean(file);
   };
   const takeUrl = (list) => {
-    const url = named && urlIn(list);
+    const url = named && firstImageUrl(list);
     if (url) named(url);
     return Boolean(url);
   };
-  const inField = (event) => event.target.matches?.("input, select, textarea");
-  const isTaken = (event) => {
+  const isInField = (event) => event.target.matches?.("input, select, textarea");
+  const acceptsDrop = (event) => {
     const types = event.dataTransfer?.types ?? [];
-    return types.includes("Files") || (named && types.includes("text/uri-list") && !inField(event));
+    return types.includes("Files") || (named && types.includes("text/uri-list") && !isInField(event));
   };
   document.getElementById("chooser").hidden = false;
   input.addEventListener("change", () => {
-    take(input.files);
+    takeFile(input.files);
     input.value = "";
   });
   document.addEventListener("paste", (event) => {
     const data = event.clipboardData;
-    if (take(data?.files ?? [])) event.preventDefault();
-    else if (!inField(event) && takeUrl(data?.getData("text/plain") ?? "")) event.preventDefault();
+    if (takeFile(data?.files ?? [])) event.preventDefault();
+    else if (!isInField(event) && takeUrl(data?.getData("text/plain") ?? "")) event.preventDefault();
   });
   document.addEventListener("dragover", (event) => {
-    if (!isTaken(event)) return;
+    if (!acceptsDrop(event)) return;
     event.preventDefault();
     drop.hidden = false;
   });
@@ -62,10 +62,10 @@ export function takePictures(given, named) {
   });
   document.addEventListener("drop", (event) => {
     drop.hidden = true;
-    if (!isTaken(event)) return;
+    if (!acceptsDrop(event)) return;
     event.preventDefault();
     const data = event.dataTransfer;
-    if (!take(data.files)) takeUrl(data.getData("text/uri-list"));
+    if (!takeFile(data.files)) takeUrl(data.getData("text/uri-list"));
   });
 }
 
@@ -75,7 +75,7 @@ export function takePictures(given, named) {
  * @param {{source: string | null, name: string, drop: () => void}[]} pictures Source null: it is elsewhere, and nothing
  *   is loaded from there.
  */
-export function showGiven(pictures) {
+export function renderChips(pictures) {
   const list = document.getElementById("chips");
   document.getElementById("given").hidden = pictures.length === 0;
   list.replaceChildren(

@@ -13,37 +13,37 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.validation import validation_sentences
+from mmsearch.core.validation import format_validation_errors
 from mmsearch.server.assets import Asset
 from mmsearch.server.auth import (
-    LASTS_S,
+    SESSION_LIFETIME_S,
     cookie_name,
-    is_encrypted,
-    is_token,
-    knows_token,
-    new_session,
+    create_session,
+    is_authenticated,
+    is_https,
+    token_matches,
 )
-from mmsearch.server.rendering import index_answer
-from mmsearch.server.routes.search import answer_search
+from mmsearch.server.rendering import render_index
+from mmsearch.server.routes.search import run_search
 from mmsearch.server.schemas import SearchBody, SearchParams
-from mmsearch.server.state import TheService
+from mmsearch.server.state import StateDep
 
 router = APIRouter(include_in_schema=False)
 
-HITS = 40
+PAGE_SIZE = 40
 """Of a page of results."""
 
-FOLDER = Path(__file__).parent.parent / "page"
+PAGE_DIR = Path(__file__).parent.parent / "page"
 
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
-STATIC = {
+STATIC_ASSETS = {
     path.name: Asset(path.read_bytes(), MEDIA_TYPES[path.suffix])
-    for path in sorted(FOLDER.iterdir())
+    for path in sorted(PAGE_DIR.iterdir())
     if path.suffix in MEDIA_TYPES
 }
 
-HEADERS = {
+PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "; ".join(
         (
@@ -61,15 +61,15 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
-LISTS = ("not", "like")
+LIST_FIELDS = ("not", "like")
 """Fields that take several values, with commas between them."""
 
-FILTERS = ("after", "before", "path", "min_width", "orientation", "camera")
+FILTER_FIELDS = ("after", "before", "path", "min_width", "orientation", "camera")
 
-FIELDS = ("q", *LISTS, "like_url", *FILTERS, "cursor")
+FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "cursor")
 
 _templates = Environment(
-    loader=FileSystemLoader(FOLDER),
+    loader=FileSystemLoader(PAGE_DIR),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -78,22 +78,22 @@ _templates = Environment(
 
 
 @router.get("/")
-async def page(request: Request, service: TheService) -> HTMLResponse:
+async def page(request: Request, server_state: StateDep) -> HTMLResponse:
     """The search, with the hits of what its URL asks for."""
-    if not knows_token(service.rules.token, request):
-        return _form(request.url.query)
-    names = service.desks.names()
-    wanted = request.query_params.get("index", "")
-    name = wanted if wanted in names or not names else names[0]
+    if not is_authenticated(server_state.config.token, request):
+        return _render_login(request.url.query)
+    names = server_state.index_pool.names()
+    requested_name = request.query_params.get("index", "")
+    name = requested_name if requested_name in names or not names else names[0]
     fields = {field: ", ".join(request.query_params.getlist(field)) for field in FIELDS}
-    shown = {
+    context = {
         "name": name,
         "names": names,
-        "indexing": service.rules.indexing,
-        "urls": service.rules.url_queries,
-        "limit": HITS,
+        "indexing": server_state.config.allow_indexing,
+        "urls": server_state.config.allow_url_queries,
+        "limit": PAGE_SIZE,
         "fields": fields,
-        "filtered": any(fields[field].strip() for field in FILTERS),
+        "filtered": any(fields[field].strip() for field in FILTER_FIELDS),
         "answer": None,
         "problem": None,
         "index": None,
@@ -101,75 +101,77 @@ async def page(request: Request, service: TheService) -> HTMLResponse:
     }
     status = 200
     try:
-        desk = service.desks.desk(name)
-        shown["index"] = index_answer(await desk.ask(lambda index: index.status()))
+        worker = server_state.index_pool.worker(name)
+        context["index"] = render_index(await worker.run(lambda index: index.status()))
         if any(fields[field].strip() for field in ("q", "like", "like_url")):
-            answer = await answer_search(service, desk, _body(fields))
-            kept = {field: text for field, text in fields.items() if text.strip()}
-            further = kept | {"index": name, "cursor": answer["next_cursor"]}
-            shown["answer"] = answer
-            shown["more"] = f"/?{urlencode(further)}" if answer["next_cursor"] else None
+            answer = await run_search(server_state, worker, _parse_search_body(fields))
+            non_empty = {field: text for field, text in fields.items() if text.strip()}
+            next_page_params = non_empty | {"index": name, "cursor": answer["next_cursor"]}
+            context["answer"] = answer
+            context["more"] = f"/?{urlencode(next_page_params)}" if answer["next_cursor"] else None
     except MMSearchError as error:
-        shown["problem"], status = str(error), error.http_status
+        context["problem"], status = str(error), error.http_status
     except ValidationError as error:
-        shown["problem"], status = f"{validation_sentences(error.errors())}.", 422
-    return _rendered("page.html", shown, status)
+        context["problem"], status = f"{format_validation_errors(error.errors())}.", 422
+    return _render("page.html", context, status)
 
 
 @router.post("/session")
 async def begin_session(
     request: Request,
-    service: TheService,
+    server_state: StateDep,
     token: Annotated[str, Form(max_length=1000)] = "",
     search: Annotated[str, Form(max_length=20_000)] = "",
 ) -> Response:
     """Let a browser in whose user knows the token."""
-    expected = service.rules.token
-    if expected is not None and not is_token(expected, token.strip()):
-        return _form(search, "That is not the token of this server.", 401)
-    asked = urlencode(parse_qsl(search))
-    answer = RedirectResponse(f"/?{asked}" if asked else "/", 303, {"Cache-Control": "no-store"})
-    if expected is not None:
+    expected_token = server_state.config.token
+    if expected_token is not None and not token_matches(expected_token, token.strip()):
+        return _render_login(search, "That is not the token of this server.", 401)
+    query_string = urlencode(parse_qsl(search))
+    answer = RedirectResponse(
+        f"/?{query_string}" if query_string else "/", 303, {"Cache-Control": "no-store"}
+    )
+    if expected_token is not None:
         answer.set_cookie(
             cookie_name(request),
-            new_session(expected),
-            max_age=LASTS_S,
+            create_session(expected_token),
+            max_age=SESSION_LIFETIME_S,
             httponly=True,
             samesite="strict",
-            secure=is_encrypted(request),
+            secure=is_https(request),
         )
     return answer
 
 
 @router.get("/static/{name}")
-async def static(request: Request, name: str) -> Response:
+async def serve_static(request: Request, name: str) -> Response:
     """The page's style and scripts."""
-    if name not in STATIC:
+    if name not in STATIC_ASSETS:
         raise HTTPException(404)
-    return STATIC[name].response(request)
+    return STATIC_ASSETS[name].response(request)
 
 
-def _body(fields: dict[str, str]) -> SearchBody:
+def _parse_search_body(fields: dict[str, str]) -> SearchBody:
     """A search from fields; empty ones say nothing.
 
     Raises:
         ValidationError: One holds what it cannot hold.
     """
-    given: dict[str, Any] = {"limit": HITS}
+    values: dict[str, Any] = {"limit": PAGE_SIZE}
     for field, text in fields.items():
-        parts = [part for each in text.split(",") if (part := each.strip())]
-        if parts:
-            given[field] = parts if field in LISTS else text.strip()
+        items = [item for raw_item in text.split(",") if (item := raw_item.strip())]
+        if items:
+            values[field] = items if field in LIST_FIELDS else text.strip()
     # A URL may hold commas: there is one.
     for field in ("path", "camera", "like_url"):
-        if field in given:
-            given[field] = [given[field]]
-    return SearchParams.model_validate(given).body()
+        if field in values:
+            values[field] = [values[field]]
+    return SearchParams.model_validate(values).to_search_body()
 
 
-def _form(search: str, problem: str | None = None, status: int = 200) -> HTMLResponse:
-    return _rendered("token.html", {"search": search, "problem": problem}, status)
+def _render_login(search: str, problem: str | None = None, status: int = 200) -> HTMLResponse:
+    return _render("token.html", {"search": search, "problem": problem}, status)
 
 
-def _rendered(template: str, shown: dict[str, Any], status: int = 200) -> HTMLResponse:
-    return HTMLResponse(_templates.get_template(template).render(shown), status, HEADERS)
+def _render(template: str, context: dict[str, Any], status: int = 200) -> HTMLResponse:
+    return HTMLResponse(_templates.get_template(template).render(context), status, PAGE_HEADERS)

@@ -9,7 +9,7 @@ import mmsearch as library
 from mmsearch.core.errors import UnknownIndexError
 from mmsearch.core.requests import IndexRequest
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import toy_indexer
+from tests.toy_index import toy_indexer
 
 
 @pytest.fixture

@@ -7,49 +7,49 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import compare
-from benchmarks.speed.curves import STEP, STRIDE, Bracket, bracket, geometric
-from benchmarks.speed.truth import recall
+from benchmarks.speed.ground_truth import recall
+from benchmarks.speed.recall_curves import STEP, STRIDE, Bracket, find_bracket, geometric_steps
 
 
 def test_the_settings_around_a_recall_are_found_with_few_trials():
     recalls = np.linspace(0.2, 0.999, 80)
-    asked = []
+    tried = []
 
     def recall_of(place):
-        asked.append(place)
+        tried.append(place)
         return recalls[place]
 
-    found = bracket(recall_of, len(recalls), 0.95)
+    found = find_bracket(recall_of, len(recalls), 0.95)
     assert found.high == found.low + 1 == int(np.argmax(recalls >= 0.95))
     assert (found.low_recall, found.high_recall) == (recalls[found.low], recalls[found.high])
-    assert len(asked) < 15
+    assert len(tried) < 15
     # The dearest settings take seconds a query, and are not tried in vain.
-    assert max(asked) < found.high + STRIDE
+    assert max(tried) < found.high + STRIDE
 
 
 def test_a_recall_below_the_cheapest_setting_is_had_by_it():
-    assert bracket(lambda place: 0.97, 30, 0.95) == Bracket(0, 0, 0.97, 0.97)
-    assert bracket(lambda place: 1.0, 1, 0.95) == Bracket(0, 0, 1.0, 1.0)
+    assert find_bracket(lambda place: 0.97, 30, 0.95) == Bracket(0, 0, 0.97, 0.97)
+    assert find_bracket(lambda place: 1.0, 1, 0.95) == Bracket(0, 0, 1.0, 1.0)
 
 
 def test_a_recall_that_no_setting_reaches_has_no_bracket():
-    assert bracket(lambda place: 0.9, 30, 0.95) is None
+    assert find_bracket(lambda place: 0.9, 30, 0.95) is None
 
 
 def test_the_rate_between_two_settings_is_a_line_of_its_logarithm():
-    own = Bracket(3, 4, 0.90, 0.96)
-    assert own.at(0.90, 1000, 250) == pytest.approx(1000)
-    assert own.at(0.96, 1000, 250) == pytest.approx(250)
-    assert own.at(0.93, 1000, 250) == pytest.approx(math.sqrt(1000 * 250))
-    assert Bracket(3, 3, 0.97, 0.97).at(0.95, 400, 400) == 400
+    interval = Bracket(3, 4, 0.90, 0.96)
+    assert interval.interpolate_rate(0.90, 1000, 250) == pytest.approx(1000)
+    assert interval.interpolate_rate(0.96, 1000, 250) == pytest.approx(250)
+    assert interval.interpolate_rate(0.93, 1000, 250) == pytest.approx(math.sqrt(1000 * 250))
+    assert Bracket(3, 3, 0.97, 0.97).interpolate_rate(0.95, 400, 400) == 400
 
 
 def test_geometric_settings_rise_by_a_share_and_end_where_they_should():
-    numbers = geometric(1, 1000)
+    numbers = geometric_steps(1, 1000)
     assert (numbers[0], numbers[-1]) == (1, 1000)
     assert all(low < high for low, high in pairwise(numbers))
     assert all(high <= max(low + 1, low * STEP + 0.5) for low, high in pairwise(numbers))
-    assert geometric(5, 5) == [5]
+    assert geometric_steps(5, 5) == [5]
 
 
 def test_recall_is_the_share_of_true_neighbours_found():
@@ -61,7 +61,7 @@ def test_recall_is_the_share_of_true_neighbours_found():
 def test_every_contender_runs_once_a_round_and_none_is_always_first():
     order = []
     clock = iter(range(10_000))
-    times = compare.in_turns(
+    times = compare.time_alternating(
         {name: lambda name=name: order.append(name) for name in "abc"}, 4, lambda: next(clock)
     )
     assert [order[i : i + 3] for i in range(0, 15, 3)] == [list("cba"), list("abc")] * 2 + [
@@ -72,7 +72,7 @@ def test_every_contender_runs_once_a_round_and_none_is_always_first():
 
 def test_a_ratio_is_the_median_of_rounds_within_its_interval():
     ours = np.array([1.0, 1, 1, 1, 1, 1, 10])
-    result = compare.against(ours, ours * [2, 2.1, 1.9, 2, 2.2, 1.8, 2])
+    result = compare.compare_times(ours, ours * [2, 2.1, 1.9, 2, 2.2, 1.8, 2])
     assert result.ratio == pytest.approx(2)
     assert result.low <= 2 <= result.high
     assert result.low >= 1.8

@@ -46,12 +46,12 @@ def test_the_calibration_that_ships_is_the_one_that_was_fitted():
 
 def test_few_right_first_hits_are_called_unlikely():
     """What the bounds of the bands promise, on the drawings that they were chosen on."""
-    from mmsearch.search.confidence import POSSIBLE
+    from mmsearch.search.confidence import POSSIBLE_THRESHOLD
 
     trials = {trial["trial"]: trial for trial in stored("confidence")["trials"]}
     unlikely, possible, likely = trials["stamps, drawings only"]["bands"]
     right = [band["hits"] * band["relevant"] for band in (unlikely, possible, likely)]
-    assert possible["from"] == POSSIBLE
+    assert possible["from"] == POSSIBLE_THRESHOLD
     assert right[0] / sum(right) < 1 / 20
 
 
@@ -64,7 +64,7 @@ def test_hybrid_ranking_loses_to_neither_part_by_more_than_its_interval():
 
 def test_misplaced_titles_all_stand_with_another_photograph(quality):
     rows = [{"path": f"{n}.jpg", "source_title": f"title {n}"} for n in range(40)]
-    titles = quality.fusion.titles_of(rows, 0.5, 0.2)
+    titles = quality.fusion.assign_titles(rows, 0.5, 0.2)
     assert len(titles) == 20
     moved = [p for p, title in titles.items() if title != f"title {p.removesuffix('.jpg')}"]
     assert len(moved) == 4

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import synthetic
+from benchmarks.speed.ground_truth import exact_top_k, load_ground_truth, recall
 from benchmarks.speed.synthetic import CHUNK, DIM, KINDS, Collection
-from benchmarks.speed.truth import nearest, recall, truth
 
 ROWS = CHUNK + 300
 
@@ -32,16 +32,16 @@ def test_another_seed_or_kind_has_another_name_and_other_vectors(kind):
     one, other = Collection(kind, 100), Collection(kind, 100, seed=1)
     assert one.name != other.name
     assert abs((one.base() * other.base()).sum(axis=1)).mean() < 0.5
-    assert len({Collection(each, 100).name for each in KINDS}) == len(KINDS)
+    assert len({Collection(other_kind, 100).name for other_kind in KINDS}) == len(KINDS)
 
 
 def test_vectors_are_unit_rows_of_float32(kind):
-    made = Collection(kind, 300)
+    collection = Collection(kind, 300)
     for vectors in (
-        made.base(),
-        made.image_queries(200),
-        made.text_queries(200),
-        made.training_queries(200),
+        collection.base(),
+        collection.image_queries(200),
+        collection.text_queries(200),
+        collection.training_queries(200),
     ):
         assert vectors.dtype == np.float32
         assert vectors.shape[1] == DIM
@@ -49,15 +49,19 @@ def test_vectors_are_unit_rows_of_float32(kind):
 
 
 def test_no_query_of_the_test_is_among_those_of_the_training(kind):
-    made = Collection(kind, 10)
-    assert (made.text_queries(400) @ made.training_queries(2000).T).max() < 0.95
+    collection = Collection(kind, 10)
+    assert (collection.text_queries(400) @ collection.training_queries(2000).T).max() < 0.95
 
 
 def test_texts_lie_apart_from_pictures_and_still_belong_to_them(kind):
-    made = Collection(kind, 4000)
-    pictures, texts, paired = made.base(), made.text_queries(400), made.image_queries(400)
-    offsets = [each.mean(axis=0) for each in (pictures, texts)]
-    centred = [each - each.mean(axis=0) for each in (paired, texts)]
+    collection = Collection(kind, 4000)
+    pictures, texts, paired = (
+        collection.base(),
+        collection.text_queries(400),
+        collection.image_queries(400),
+    )
+    offsets = [vectors.mean(axis=0) for vectors in (pictures, texts)]
+    centred = [vectors - vectors.mean(axis=0) for vectors in (paired, texts)]
     assert np.linalg.norm(offsets[0] - offsets[1]) > 0.25
     own = (centred[0] * centred[1]).sum(axis=1).mean()
     assert own > 0.1
@@ -68,17 +72,20 @@ def test_texts_lie_apart_from_pictures_and_still_belong_to_them(kind):
 
 def test_an_inverted_file_loses_more_on_texts_than_on_pictures(kind):
     faiss = pytest.importorskip("faiss")
-    made = Collection(kind, 20_000)
+    collection = Collection(kind, 20_000)
     index = faiss.index_factory(DIM, "IVF128,Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter = 4
-    index.train(made.base()[:8000])
-    index.add(made.base())
+    index.train(collection.base()[:8000])
+    index.add(collection.base())
     index.nprobe = 32
-    on = {}
-    for name, queries in (("pictures", made.image_queries(200)), ("texts", made.text_queries(200))):
-        true, _ = nearest(made.blocks(), queries, 10)
-        on[name] = recall(index.search(queries, 10)[1], true)
-    assert on["pictures"] - on["texts"] >= 0.15
+    recalls = {}
+    for name, queries in (
+        ("pictures", collection.image_queries(200)),
+        ("texts", collection.text_queries(200)),
+    ):
+        true, _ = exact_top_k(collection.blocks(), queries, 10)
+        recalls[name] = recall(index.search(queries, 10)[1], true)
+    assert recalls["pictures"] - recalls["texts"] >= 0.15
 
 
 def test_only_the_mixed_kind_has_no_directions_that_can_be_thrown_away(kind):
@@ -88,15 +95,15 @@ def test_only_the_mixed_kind_has_no_directions_that_can_be_thrown_away(kind):
 
 
 def test_exact_answers_do_not_depend_on_blocks_and_are_kept(kind, tmp_path, monkeypatch):
-    made = Collection(kind, 3000)
-    queries = made.text_queries(20)
-    products = queries @ made.base().T
+    collection = Collection(kind, 3000)
+    queries = collection.text_queries(20)
+    products = queries @ collection.base().T
     order = np.argsort(-products, axis=1)[:, :10]
     for size in (7, 1000, 5000):
-        ids, scores = nearest(made.blocks(size), queries, 10)
+        ids, scores = exact_top_k(collection.blocks(size), queries, 10)
         np.testing.assert_array_equal(ids, order)
         np.testing.assert_allclose(scores, np.take_along_axis(products, order, axis=1), atol=1e-6)
-    np.testing.assert_array_equal(truth(made, queries, 10, tmp_path), order)
+    np.testing.assert_array_equal(load_ground_truth(collection, queries, 10, tmp_path), order)
     monkeypatch.setattr(synthetic.Collection, "base", None)
-    np.testing.assert_array_equal(truth(made, queries, 10, tmp_path), order)
-    assert truth(made, queries[:5], 10, tmp_path).shape == (5, 10)
+    np.testing.assert_array_equal(load_ground_truth(collection, queries, 10, tmp_path), order)
+    assert load_ground_truth(collection, queries[:5], 10, tmp_path).shape == (5, 10)

@@ -5,13 +5,13 @@ import math
 from datetime import datetime
 
 from mmsearch.core.queries import (
-    All,
+    AllOf,
     AnyOf,
     Arithmetic,
     Compare,
     Contains,
     FieldName,
-    Missing,
+    IsMissing,
     Not,
     OneOf,
 )
@@ -21,7 +21,7 @@ def fold(value):
     return value.casefold() if isinstance(value, str) else value
 
 
-def field(facts, name):
+def field_value(facts, name):
     width, height = facts["width"], facts["height"]
     orientation = "landscape" if width > height else "portrait" if width < height else "square"
     derived = {
@@ -34,8 +34,8 @@ def field(facts, name):
     return derived[name] if name in derived else facts[name]
 
 
-def calculated(facts, operand):
-    left, right = value(facts, operand.left), value(facts, operand.right)
+def evaluate_arithmetic(facts, operand):
+    left, right = evaluate_operand(facts, operand.left), evaluate_operand(facts, operand.right)
     if left is None or right is None or (operand.operator == "/" and right == 0):
         return None
     left, right = float(left), float(right)
@@ -48,32 +48,32 @@ def calculated(facts, operand):
     return None if math.isnan(number) else number
 
 
-def value(facts, operand):
+def evaluate_operand(facts, operand):
     if isinstance(operand, Arithmetic):
-        return calculated(facts, operand)
-    return fold(field(facts, operand.name) if isinstance(operand, FieldName) else operand)
+        return evaluate_arithmetic(facts, operand)
+    return fold(field_value(facts, operand.name) if isinstance(operand, FieldName) else operand)
 
 
-def holds(facts, condition):  # noqa: PLR0911 - a case each
+def matches_condition(facts, condition):  # noqa: PLR0911 - a case each
     match condition:
-        case All(parts):
-            return all(holds(facts, part) for part in parts)
+        case AllOf(parts):
+            return all(matches_condition(facts, part) for part in parts)
         case AnyOf(parts):
-            return any(holds(facts, part) for part in parts)
+            return any(matches_condition(facts, part) for part in parts)
         case Not(inner):
-            return not holds(facts, inner)
-        case Missing(name):
-            return field(facts, name) is None
+            return not matches_condition(facts, inner)
+        case IsMissing(name):
+            return field_value(facts, name) is None
         case Contains("tags", part):
             return fold(part) in facts["tags"]
         case Contains(name, part):
-            own = fold(field(facts, name))
-            return own is not None and fold(part) in own
+            field_text = fold(field_value(facts, name))
+            return field_text is not None and fold(part) in field_text
         case OneOf(name, values):
-            own = fold(field(facts, name))
-            return own is not None and own in {fold(one) for one in values}
+            field_text = fold(field_value(facts, name))
+            return field_text is not None and field_text in {fold(option) for option in values}
         case Compare(left, operator, right):
-            first, second = value(facts, left), value(facts, right)
+            first, second = evaluate_operand(facts, left), evaluate_operand(facts, right)
             if first is None or second is None:
                 return False
             return {
@@ -86,7 +86,7 @@ def holds(facts, condition):  # noqa: PLR0911 - a case each
             }[operator]
 
 
-def kilometres(near, north, east):
+def distance_km(near, north, east):
     """By the spherical law of cosines, not by the haversine formula."""
     a, b = math.radians(near.latitude), math.radians(north)
     between = math.radians(east - near.longitude)
@@ -94,7 +94,7 @@ def kilometres(near, north, east):
     return 6371.0088 * math.acos(max(-1.0, min(1.0, cosine)))
 
 
-def passes(facts, filters):
+def matches_filters(facts, filters):
     """Facts: the columns, ``tags`` (folded) and ``files``: (path, mtime_ns) of each."""
     if not facts["files"]:
         return False
@@ -114,17 +114,17 @@ def passes(facts, filters):
         ),
         filters.min_width is None or facts["width"] >= filters.min_width,
         filters.min_height is None or facts["height"] >= filters.min_height,
-        filters.orientation is None or field(facts, "orientation") == filters.orientation,
+        filters.orientation is None or field_value(facts, "orientation") == filters.orientation,
         not filters.formats or fold(facts["format"]) in {fold(one) for one in filters.formats},
         not filters.cameras
         or any(fold(part) in (fold(facts["camera"]) or "") for part in filters.cameras),
         all(fold(tag) in facts["tags"] for tag in filters.tags),
-        filters.where is None or holds(facts, filters.where),
+        filters.where is None or matches_condition(facts, filters.where),
     ]
     if filters.near is not None:
         north, east = facts["latitude"], facts["longitude"]
         known = north is not None and east is not None
-        checks.append(known and kilometres(filters.near, north, east) <= filters.near.km)
+        checks.append(known and distance_km(filters.near, north, east) <= filters.near.km)
     if filters.paths:
         checks.append(
             any(

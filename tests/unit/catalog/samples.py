@@ -3,12 +3,12 @@
 import hashlib
 
 from mmsearch.core.records import (
-    BuiltIndex,
+    BuiltVectorIndex,
     EncodedPicture,
-    FileStamp,
+    FileRef,
     Identity,
-    PlacedFile,
-    SeenFile,
+    IndexedFile,
+    ScannedFile,
     Segment,
     ShardCommit,
 )
@@ -26,7 +26,7 @@ def digest_of(content):
 
 
 def seen(path, size=100, mtime_ns=7):
-    return SeenFile(path, size, mtime_ns)
+    return ScannedFile(path, size, mtime_ns)
 
 
 def picture(number, content, *texts):
@@ -35,35 +35,35 @@ def picture(number, content, *texts):
 
 
 def segment(number, rows):
-    return Segment(number, FileStamp(f"segments/{number:06d}.npz", 1000, f"{number:064x}"), rows, 8)
+    return Segment(number, FileRef(f"segments/{number:06d}.npz", 1000, f"{number:064x}"), rows, 8)
 
 
 def built(covers, number=1):
-    stamp = FileStamp(f"ann/{number:06d}.faiss", 99, "f" * 64)
-    return BuiltIndex("faiss_flat", stamp, 3, covers, {"recall": 1.0})
+    file_ref = FileRef(f"ann/{number:06d}.faiss", 99, "f" * 64)
+    return BuiltVectorIndex("faiss_flat", file_ref, 3, covers, {"recall": 1.0})
 
 
-def encoded(catalog, root, files, *, checked_ns=1, dropped=(), failed=()):
+def encoded(catalog, root, files, *, checked_ns=1, removed=(), failed=()):
     """A shard whose pictures have never been seen: ``files`` maps paths to contents."""
-    number, segment_number = catalog.next_numbers()
+    number, segment_number = catalog.next_free_ids()
     contents = sorted(set(files.values()))
-    pictures = [picture(number + at, content) for at, content in enumerate(contents)]
+    pictures = [picture(number + position, content) for position, content in enumerate(contents)]
     return ShardCommit(
         root_id=root.id,
         checked_ns=checked_ns,
         segment=segment(segment_number, len(pictures)) if pictures else None,
         pictures=pictures,
-        placed=[PlacedFile(seen(path), digest_of(content)) for path, content in files.items()],
-        dropped=dropped,
+        indexed=[IndexedFile(seen(path), digest_of(content)) for path, content in files.items()],
+        removed=removed,
         failed=failed,
     )
 
 
-def placed(root, files, *, checked_ns=2, dropped=()):
+def indexed(root, files, *, checked_ns=2, removed=()):
     """A shard of known content at other places."""
     return ShardCommit(
         root_id=root.id,
         checked_ns=checked_ns,
-        placed=[PlacedFile(seen(path), digest_of(content)) for path, content in files.items()],
-        dropped=dropped,
+        indexed=[IndexedFile(seen(path), digest_of(content)) for path, content in files.items()],
+        removed=removed,
     )

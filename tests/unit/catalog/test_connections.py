@@ -14,7 +14,7 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 
 from mmsearch.catalog import connection
 from mmsearch.catalog.open import open_catalog
-from mmsearch.catalog.sqlalchemy_engine import reading, writing
+from mmsearch.catalog.sqlalchemy_engine import read_transaction, write_transaction
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, StateError
 from tests.unit.catalog.samples import encoded
 
@@ -22,7 +22,7 @@ NOBODY = 65534
 
 
 def test_every_connection_of_a_writer_is_set_up(catalog):
-    with reading(catalog._engine) as one, reading(catalog._engine) as two:
+    with read_transaction(catalog._engine) as one, read_transaction(catalog._engine) as two:
         for connection in (one, two):
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
@@ -32,7 +32,7 @@ def test_every_connection_of_a_writer_is_set_up(catalog):
 
 def test_a_transaction_that_writes_has_the_write_lock_from_its_beginning(catalog, path):
     other = sqlite3.connect(path, isolation_level=None, timeout=0)
-    with writing(catalog._engine) as connection:
+    with write_transaction(catalog._engine) as connection:
         connection.exec_driver_sql("SELECT 1")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
@@ -134,7 +134,7 @@ def test_a_file_that_was_cut_off(catalog, path):
 def read_all(path):
     catalog = open_catalog(path, read_only=True)
     try:
-        catalog.known_files(1, b"")
+        catalog.list_files_under(1, b"")
         with catalog.snapshot() as snapshot:
             snapshot.records(range(1, 2001))
     finally:
@@ -156,7 +156,7 @@ def test_another_program_that_holds_the_database(catalog, path, monkeypatch):
 
 def test_no_room_left(catalog, path):
     root, _ = catalog.ensure_root(b"/photos")
-    with reading(catalog._engine) as connection:
+    with read_transaction(catalog._engine) as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     shard = encoded(catalog, root, {b"%05d" % number: f"{number}" for number in range(500)})
@@ -164,7 +164,7 @@ def test_no_room_left(catalog, path):
         catalog.commit_shard(shard)
     assert catalog.file_count() == 0
     assert catalog.segments() == []
-    with reading(catalog._engine) as connection:
+    with read_transaction(catalog._engine) as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     catalog.commit_shard(shard)
     assert catalog.file_count() == 500
@@ -178,7 +178,7 @@ def test_a_reader_cannot_write(catalog, path):
 
 
 @contextmanager
-def without_rights():
+def unprivileged():
     """Be an ordinary user, for whom permissions count."""
     if os.geteuid():
         yield
@@ -200,13 +200,13 @@ def read_only_folder():
     shutil.rmtree(folder)
 
 
-def freeze(folder):
+def make_read_only(folder):
     for file in folder.iterdir():
         file.chmod(0o444)
     folder.chmod(0o555)
 
 
-def filled(path):
+def create_filled_catalog(path):
     catalog = open_catalog(path, create=True)
     root, _ = catalog.ensure_root(b"/photos")
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
@@ -217,45 +217,45 @@ def filled(path):
 class TestReadOnlyFolder:
     def test_no_writer_was_left_behind(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
-        filled(path).close()
+        create_filled_catalog(path).close()
         assert sorted(file.name for file in read_only_folder.iterdir()) == [
             "catalog.checksum",
             "catalog.sqlite",
         ]
-        freeze(read_only_folder)
+        make_read_only(read_only_folder)
         self.check(path)
 
     def test_a_reader_was_there_when_it_could_be_written(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
-        filled(path).close()
+        create_filled_catalog(path).close()
         read_only_folder.chmod(0o777)
         self.check(path)
         assert Path(f"{path}-wal").exists()
-        freeze(read_only_folder)
+        make_read_only(read_only_folder)
         self.check(path)
 
     def test_a_writer_of_another_user_is_at_work(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
-        writer = filled(path)
-        freeze(read_only_folder)
+        writer = create_filled_catalog(path)
+        make_read_only(read_only_folder)
         self.check(path)
         writer.close()
 
     def test_commits_in_a_log_that_cannot_be_read_are_not_passed_over(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
-        writer = filled(path)
+        writer = create_filled_catalog(path)
         copies = {name: Path(f"{path}{name}").read_bytes() for name in ("", "-wal")}
         writer.close()
         assert copies["-wal"]
         for name, content in copies.items():
             Path(f"{path}{name}").write_bytes(content)
-        freeze(read_only_folder)
-        with without_rights(), pytest.raises(StateError, match="cannot be opened"):
+        make_read_only(read_only_folder)
+        with unprivileged(), pytest.raises(StateError, match="cannot be opened"):
             open_catalog(path, read_only=True)
 
     @staticmethod
     def check(path):
-        with without_rights():
+        with unprivileged():
             reader = open_catalog(path, read_only=True)
             with reader.snapshot() as snapshot:
                 assert snapshot.records([1])[0].paths == (b"/photos/a",)
@@ -278,7 +278,7 @@ catalog.close()
 
 
 def test_readers_keep_their_generation_while_another_process_writes(path):
-    filled(path).close()
+    create_filled_catalog(path).close()
     reader = open_catalog(path, read_only=True)
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)],
@@ -296,16 +296,16 @@ def test_readers_keep_their_generation_while_another_process_writes(path):
             assert [record.paths for record in old.records([1])] == [(b"/photos/a",)]
         with reader.snapshot() as new:
             assert new.generation == 3
-            assert new.dead_ids.tolist() == [1, 2]
-            assert [part.number for part in new.tail] == [1, 2, 3]
-        assert len(old.tail) == 1
+            assert new.deleted_ids.tolist() == [1, 2]
+            assert [part.number for part in new.unindexed_segments] == [1, 2, 3]
+        assert len(old.unindexed_segments) == 1
         writer.stdin.close()
         assert writer.wait() == 0
     reader.close()
 
 
 def test_a_reader_sees_an_index_that_was_made_anew(path):
-    filled(path).close()
+    create_filled_catalog(path).close()
     reader = open_catalog(path, read_only=True)
     assert reader.file_count() == 1
     for file in path.parent.iterdir():

@@ -15,22 +15,22 @@ from mmsearch.catalog.open import open_catalog
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, InvalidQueryError
 from mmsearch.core.queries import (
-    FIELDS,
-    All,
+    FILTER_FIELDS,
+    AllOf,
     AnyOf,
     Arithmetic,
     Compare,
     Contains,
     FieldName,
     Filters,
-    Missing,
-    Near,
+    GeoCircle,
+    IsMissing,
     Not,
     OneOf,
 )
-from mmsearch.core.records import EncodedPicture, PlacedFile, SeenFile, ShardCommit
+from mmsearch.core.records import EncodedPicture, IndexedFile, ScannedFile, ShardCommit
 from mmsearch.core.types import Picture, Text
-from tests.unit.catalog.filter_oracle import kilometres, passes
+from tests.unit.catalog.filter_oracle import distance_km, matches_filters
 from tests.unit.catalog.samples import IDENTITY, digest_of, segment
 
 CAMERAS = ("Nikon D700", "Canon", "ÉCLAIR 16", "nikon", None)
@@ -58,8 +58,8 @@ facts = st.fixed_dictionaries(
     }
 )
 
-numbers = [name for name, kind in FIELDS.items() if kind is not str]
-words = [name for name, kind in FIELDS.items() if kind is str and name != "tags"]
+numbers = [name for name, kind in FILTER_FIELDS.items() if kind is not str]
+words = [name for name, kind in FILTER_FIELDS.items() if kind is str and name != "tags"]
 number_values = st.sampled_from((*SIZES, 0.5, 1.0, 48.86, -10))
 word_values = st.sampled_from(
     ("jpeg", "nikon", "é", "Landscape", "2020-01-01T00:00:00", "", "%", "_")
@@ -84,13 +84,13 @@ atoms = st.one_of(
     st.builds(Contains, st.just("tags"), st.sampled_from(("beach", "STRASSE", "été", "x"))),
     st.builds(OneOf, st.sampled_from(words), st.lists(word_values, max_size=3).map(tuple)),
     st.builds(OneOf, st.sampled_from(numbers), st.lists(number_values, max_size=3).map(tuple)),
-    st.builds(Missing, st.sampled_from(list(FIELDS))),
+    st.builds(IsMissing, st.sampled_from(list(FILTER_FIELDS))),
 )
 conditions = st.recursive(
     atoms,
     lambda inner: st.one_of(
         st.builds(Not, inner),
-        st.builds(All, st.lists(inner, max_size=3).map(tuple)),
+        st.builds(AllOf, st.lists(inner, max_size=3).map(tuple)),
         st.builds(AnyOf, st.lists(inner, max_size=3).map(tuple)),
     ),
     max_leaves=6,
@@ -110,7 +110,7 @@ filters = st.builds(
     cameras=st.lists(st.sampled_from(("NIKON", "éclair", "")), max_size=2).map(tuple),
     near=st.none()
     | st.builds(
-        Near,
+        GeoCircle,
         st.sampled_from((48.86, -90.0, 90.0, 0.0)),
         st.sampled_from((2.35, 180.0, -180.0, 0.0)),
         st.sampled_from((0.1, 5.7, 50.0, 21000.0)),
@@ -129,7 +129,7 @@ sparse = st.builds(
 
 def fill(catalog, pictures):
     """One picture for each, with ids from 1."""
-    catalog.bind(IDENTITY)
+    catalog.set_identity(IDENTITY)
     root, _ = catalog.ensure_root(b"/photos")
     items, placed = [], []
     for number, own in enumerate(pictures, start=1):
@@ -145,13 +145,13 @@ def fill(catalog, pictures):
         )
         items.append(EncodedPicture(number, digest_of(str(number)), picture))
         for path, mtime_ns in own["files"]:
-            file = SeenFile(b"%d/%b" % (number, path), 10, mtime_ns)
-            placed.append(PlacedFile(file, items[-1].digest))
+            file = ScannedFile(b"%d/%b" % (number, path), 10, mtime_ns)
+            placed.append(IndexedFile(file, items[-1].digest))
     if items:
         catalog.commit_shard(ShardCommit(root.id, 1, segment(1, len(items)), items, placed))
 
 
-def as_seen(number, own):
+def oracle_facts(number, own):
     """The facts as the oracle takes them."""
     latitude, longitude = own["place"]
     return {
@@ -170,46 +170,52 @@ def test_exactly_those_pass_that_a_look_at_each_lets_pass(pictures, wanted):
         for own in pictures:
             if own["place"][0] is not None:
                 # At the very edge the two formulas may round to different sides.
-                assume(abs(kilometres(wanted.near, *own["place"]) - wanted.near.km) > 1e-6)
+                assume(abs(distance_km(wanted.near, *own["place"]) - wanted.near.km) > 1e-6)
     with tempfile.TemporaryDirectory() as folder:
         catalog = open_catalog(Path(folder) / "catalog.sqlite", create=True)
         fill(catalog, pictures)
         with catalog.snapshot() as snapshot:
-            allowed = snapshot.allowed(wanted)
+            allowed = snapshot.filter_ids(wanted)
         catalog.close()
-    expected = [n for n, own in enumerate(pictures, start=1) if passes(as_seen(n, own), wanted)]
+    expected = [
+        n
+        for n, own in enumerate(pictures, start=1)
+        if matches_filters(oracle_facts(n, own), wanted)
+    ]
     assert allowed.dtype == np.int64
     assert allowed.tolist() == expected
 
 
 def test_no_filter_lets_every_living_picture_pass(catalog):
-    living = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
-    living |= {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}
-    fill(catalog, [living, {**living, "files": []}, living])
+    live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
+    live_picture |= {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}
+    fill(catalog, [live_picture, {**live_picture, "files": []}, live_picture])
     with catalog.snapshot() as snapshot:
-        assert snapshot.allowed(Filters()).tolist() == [1, 3]
+        assert snapshot.filter_ids(Filters()).tolist() == [1, 3]
 
 
 def test_a_pattern_that_makes_no_sense_is_refused_by_name(catalog):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="'!'"):
-        snapshot.allowed(Filters(paths=("!",)))
+        snapshot.filter_ids(Filters(paths=("!",)))
 
 
 def test_matching_paths_ends_at_the_deadline(catalog):
-    living = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
-    fill(catalog, [living | {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}])
+    live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
+    fill(
+        catalog, [live_picture | {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}]
+    )
     with catalog.snapshot() as snapshot:
-        assert snapshot.allowed(Filters(paths=("a",))).tolist() == [1]
+        assert snapshot.filter_ids(Filters(paths=("a",))).tolist() == [1]
         with pytest.raises(DeadlineError), deadline(time.monotonic() - 1):
-            snapshot.allowed(Filters(paths=("a",)))
+            snapshot.filter_ids(Filters(paths=("a",)))
 
 
 @pytest.mark.parametrize("name", ["formats", "cameras", "tags"])
 def test_a_list_that_is_too_long_is_refused(catalog, name):
     with catalog.snapshot() as snapshot:
-        assert snapshot.allowed(Filters(**{name: ("a",) * 100})).tolist() == []
+        assert snapshot.filter_ids(Filters(**{name: ("a",) * 100})).tolist() == []
         with pytest.raises(InvalidQueryError, match=f"^The query has 2,000 {name}; 100 are allow"):
-            snapshot.allowed(Filters(**{name: ("a",) * 2000}))
+            snapshot.filter_ids(Filters(**{name: ("a",) * 2000}))
 
 
 PLAIN = {
@@ -234,8 +240,8 @@ def test_the_last_nanosecond_of_a_year_is_not_the_next_year(catalog):
         [{**PLAIN, "files": [(b"a", new_year - 1)]}, {**PLAIN, "files": [(b"b", new_year)]}],
     )
     with catalog.snapshot() as snapshot:
-        assert snapshot.allowed(Filters(after="2020-01-01T00:00:00")).tolist() == [2]
-        assert snapshot.allowed(Filters(before="2020-01-01T00:00:00")).tolist() == [1]
+        assert snapshot.filter_ids(Filters(after="2020-01-01T00:00:00")).tolist() == [2]
+        assert snapshot.filter_ids(Filters(before="2020-01-01T00:00:00")).tolist() == [1]
 
 
 def test_one_file_lies_between_both_dates_not_one_after_and_one_before(catalog):
@@ -243,8 +249,8 @@ def test_one_file_lies_between_both_dates_not_one_after_and_one_before(catalog):
     fill(catalog, [{**PLAIN, "files": files}])
     with catalog.snapshot() as snapshot:
         between = Filters(after="2000-01-01T00:00:00", before="2010-01-01T00:00:00")
-        assert snapshot.allowed(between).tolist() == []
-        assert snapshot.allowed(Filters(after="2000-01-01T00:00:00")).tolist() == [1]
+        assert snapshot.filter_ids(between).tolist() == []
+        assert snapshot.filter_ids(Filters(after="2000-01-01T00:00:00")).tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +259,7 @@ def test_one_file_lies_between_both_dates_not_one_after_and_one_before(catalog):
 )
 def test_values_that_no_database_holds_are_refused(catalog, senseless):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="too large"):
-        snapshot.allowed(senseless)
+        snapshot.filter_ids(senseless)
 
 
 @pytest.mark.parametrize(
@@ -279,5 +285,5 @@ def test_numbers_are_calculated_as_floats(catalog, left, operator, right, passin
         [{**PLAIN, "files": [(b"a", 1)]}, {**PLAIN, "width": 3, "files": [(b"a", 1), (b"b", 1)]}],
     )
     with catalog.snapshot() as snapshot:
-        allowed = snapshot.allowed(Filters(where=Compare(left, operator, right)))
+        allowed = snapshot.filter_ids(Filters(where=Compare(left, operator, right)))
     assert allowed.tolist() == passing

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmsearch.core.records import PlacedFile, ShardCommit
-from mmsearch.core.text_matches import Phrase
+from mmsearch.core.records import IndexedFile, ShardCommit
+from mmsearch.core.text_matches import TextTerm
 from mmsearch.core.types import Text
 from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, seen
 
@@ -20,23 +20,23 @@ TEXTS = [
 
 
 @pytest.fixture
-def told(catalog, root):
+def catalog_with_texts(catalog, root):
     """The catalog with a picture for each of TEXTS, with ids from 1."""
-    catalog.bind(IDENTITY)
+    catalog.set_identity(IDENTITY)
     names = {b"%d.jpg" % n: chr(ord("a") + n) for n in range(len(TEXTS))}
     catalog.commit_shard(encoded(catalog, root, names))
-    placed = [
-        PlacedFile(seen(b"%d.jpg" % n), digest_of(chr(ord("a") + n)), own, texts_key=b"key")
+    indexed = [
+        IndexedFile(seen(b"%d.jpg" % n), digest_of(chr(ord("a") + n)), own, texts_key=b"key")
         for n, own in enumerate(TEXTS)
     ]
-    catalog.commit_shard(ShardCommit(root.id, 2, placed=placed))
+    catalog.commit_shard(ShardCommit(root.id, 2, indexed=indexed))
     return catalog
 
 
-def found(catalog, *phrases, limit=10, allowed=None):
+def search(catalog, *terms, limit=10, allowed=None):
     with catalog.snapshot() as snapshot:
-        asked = [phrase if isinstance(phrase, Phrase) else Phrase(phrase) for phrase in phrases]
-        matches = snapshot.match(asked, limit, allowed)
+        query_terms = [term if isinstance(term, TextTerm) else TextTerm(term) for term in terms]
+        matches = snapshot.match(query_terms, limit, allowed)
     assert (np.diff(matches.scores) <= 0).all()
     assert ((matches.scores > 0) & (matches.scores <= 1)).all()
     return matches.ids.tolist()
@@ -60,39 +60,39 @@ def found(catalog, *phrases, limit=10, allowed=None):
         ("NEAR(dog beach) OR *", {1, 4}),
     ],
 )
-def test_words_are_found_without_regard_to_case_accents_and_endings(told, words, ids):
-    assert set(found(told, words)) == ids
+def test_words_are_found_without_regard_to_case_accents_and_endings(catalog_with_texts, words, ids):
+    assert set(search(catalog_with_texts, words)) == ids
 
 
-def test_all_words_come_before_some(told):
-    assert found(told, "dog beach")[:1] in ([1], [4])
-    assert found(told, "brown dog on the beach")[0] == 1
+def test_all_words_come_before_some(catalog_with_texts):
+    assert search(catalog_with_texts, "dog beach")[:1] in ([1], [4])
+    assert search(catalog_with_texts, "brown dog on the beach")[0] == 1
 
 
-def test_only_pictures_that_are_allowed_and_no_more_than_asked(told):
-    assert found(told, "dog", allowed=np.array([4], dtype=np.int64)) == [4]
-    assert found(told, "dog", allowed=np.empty(0, dtype=np.int64)) == []
-    assert len(found(told, "dog", limit=1)) == 1
+def test_only_pictures_that_are_allowed_and_no_more_than_asked(catalog_with_texts):
+    assert search(catalog_with_texts, "dog", allowed=np.array([4], dtype=np.int64)) == [4]
+    assert search(catalog_with_texts, "dog", allowed=np.empty(0, dtype=np.int64)) == []
+    assert len(search(catalog_with_texts, "dog", limit=1)) == 1
 
 
-def test_what_is_taken_away_counts_against_a_text(told):
-    assert found(told, "dog", Phrase("sleeps", -1.0))[0] == 1
+def test_what_is_taken_away_counts_against_a_text(catalog_with_texts):
+    assert search(catalog_with_texts, "dog", TextTerm("sleeps", -1.0))[0] == 1
 
 
-def test_the_matching_text_comes_with_its_words_marked(told):
-    with told.snapshot() as snapshot:
-        first, second, none = snapshot.matched_texts([4, 2, 5], [Phrase("dogs sea")])
+def test_the_matching_text_comes_with_its_words_marked(catalog_with_texts):
+    with catalog_with_texts.snapshot() as snapshot:
+        first, second, none = snapshot.matched_texts([4, 2, 5], [TextTerm("dogs sea")])
     assert [first.text[a:b] for a, b in first.spans] == ["dog"]
     assert [second.text[a:b] for a, b in second.spans] == ["sea"]
     assert none is None
 
 
-def test_a_file_that_is_gone_takes_its_words_along(told, root):
-    told.commit_shard(ShardCommit(root.id, 3, dropped=[b"0.jpg"]))
-    assert found(told, "brown") == []
+def test_a_file_that_is_gone_takes_its_words_along(catalog_with_texts, root):
+    catalog_with_texts.commit_shard(ShardCommit(root.id, 3, removed=[b"0.jpg"]))
+    assert search(catalog_with_texts, "brown") == []
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.text(max_size=30))
-def test_any_words_are_looked_for(told, words):
-    found(told, words)
+def test_any_words_are_looked_for(catalog_with_texts, words):
+    search(catalog_with_texts, words)

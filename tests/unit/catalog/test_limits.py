@@ -7,14 +7,14 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from mmsearch.catalog import limits
-from mmsearch.catalog.connection import ReadFile, connect
+from mmsearch.catalog import timeouts
+from mmsearch.catalog.connection import ReadPool, connect
 from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.open import open_catalog
 from mmsearch.catalog.reader import open_reader
 from mmsearch.catalog.salvage import DamagedCatalog
 from mmsearch.catalog.schema import SCHEMA_SHA256, expected_statements, migrate, schema_sha256
-from mmsearch.catalog.sqlalchemy_engine import open_engine, reading, rows_of
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection, open_engine, read_transaction
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DamagedFileError, DeadlineError, StateError
 
@@ -51,7 +51,7 @@ def craft(path, script):
         connection.executescript(script)
 
 
-def upgraded(path):
+def upgrade(path):
     engine = open_engine(path, create=False, read_only=False)
     try:
         migrate(engine, path)
@@ -59,11 +59,11 @@ def upgraded(path):
         engine.dispose()
 
 
-def opened(path):
+def openers(path):
     return [
         lambda: open_reader(path),
         lambda: open_catalog(path, read_only=True),
-        lambda: upgraded(path),
+        lambda: upgrade(path),
     ]
 
 
@@ -76,35 +76,35 @@ def test_a_schema_that_is_not_ours_is_refused(catalog, path, case):
     catalog.close()
     script, named = CRAFTED[case]
     craft(path, script)
-    for opening in opened(path):
+    for open_it in openers(path):
         with pytest.raises(DamagedFileError) as caught:
-            opening()
+            open_it()
         assert caught.value.message.startswith(f"{path} holds what mmsearch did not make: {named}")
         assert caught.value.hint
 
 
 def test_an_older_schema_with_something_else_is_not_upgraded(path):
-    from tests.unit.catalog.test_migrations import migrated
+    from tests.unit.catalog.test_migrations import migrate_database
 
-    migrated(path, MIGRATIONS[:2])
+    migrate_database(path, MIGRATIONS[:2])
     craft(path, "CREATE TRIGGER extra AFTER INSERT ON migrations BEGIN DELETE FROM files; END")
     with pytest.raises(DamagedFileError, match="CREATE TRIGGER extra AFTER INSERT ON migrations"):
-        upgraded(path)
+        upgrade(path)
 
 
 def test_a_schema_that_lacks_a_table_is_refused(catalog, path):
     catalog.close()
     craft(path, "DROP TABLE folders")
-    for opening in opened(path):
+    for open_it in openers(path):
         with pytest.raises(DamagedFileError, match="lacks a part of its schema: CREATE TABLE fold"):
-            opening()
+            open_it()
 
 
 def test_statistics_of_sqlite_are_no_strange_part(catalog, root, path):
     catalog.close()
     craft(path, "ANALYZE")
     open_reader(path).close()
-    upgraded(path)
+    upgrade(path)
 
 
 def test_a_file_that_takes_the_place_of_another_is_compared_too(catalog, root, path):
@@ -118,62 +118,67 @@ def test_a_file_that_takes_the_place_of_another_is_compared_too(catalog, root, p
 
 
 def endless_by_reader(path):
-    with closing(ReadFile(path, lambda rows, path: None)) as file, file.reading() as rows:
-        rows.ask(ENDLESS)
+    with closing(ReadPool(path, lambda db, path: None)) as file, file.read_transaction() as db:
+        db.query(ENDLESS)
 
 
 @contextmanager
-def reading_once(path, *, read_only):
+def one_read_transaction(path, *, read_only):
     engine = open_engine(path, create=False, read_only=read_only)
     try:
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             yield connection
     finally:
         engine.dispose()
 
 
 def endless_by_sqlalchemy(path):
-    with reading_once(path, read_only=True) as connection:
+    with one_read_transaction(path, read_only=True) as connection:
         connection.exec_driver_sql(ENDLESS).all()
 
 
 def endless_in_a_snapshot(path):
-    with reading_once(path, read_only=True) as connection:
-        rows_of(connection).ask(ENDLESS)
+    with one_read_transaction(path, read_only=True) as connection:
+        as_read_connection(connection).query(ENDLESS)
 
 
 def endless_by_a_writer(path):
-    with reading_once(path, read_only=False) as connection:
+    with one_read_transaction(path, read_only=False) as connection:
         connection.exec_driver_sql(ENDLESS).all()
 
 
-WAYS = [endless_by_reader, endless_by_sqlalchemy, endless_in_a_snapshot, endless_by_a_writer]
+ENDLESS_RUNNERS = [
+    endless_by_reader,
+    endless_by_sqlalchemy,
+    endless_in_a_snapshot,
+    endless_by_a_writer,
+]
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def short_timeouts(monkeypatch):
     """Limits that a test can wait for."""
     monkeypatch.setattr(connect, "__defaults__", (0.2,))
-    monkeypatch.setattr("mmsearch.catalog.sqlalchemy_engine.MAINTENANCE_S", 0.2)
+    monkeypatch.setattr("mmsearch.catalog.sqlalchemy_engine.MAINTENANCE_TIMEOUT_S", 0.2)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_statement_without_end_is_ended(catalog, path, quick, way):
+@pytest.mark.parametrize("way", ENDLESS_RUNNERS)
+def test_a_statement_without_end_is_ended(catalog, path, short_timeouts, run_endless):
     with pytest.raises(StateError) as caught:
-        way(path)
+        run_endless(path)
     assert caught.value.message == f"Reading {path} took longer than 0 seconds."
     assert caught.value.hint
     assert caught.type is StateError
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_statement_ends_at_the_deadline_of_its_caller(catalog, path, way):
+@pytest.mark.parametrize("way", ENDLESS_RUNNERS)
+def test_a_statement_ends_at_the_deadline_of_its_caller(catalog, path, run_endless):
     with pytest.raises(DeadlineError), deadline(time.monotonic() + 0.2):
-        way(path)
+        run_endless(path)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_statement_without_end_is_interrupted_by_a_signal(catalog, path, way):
+@pytest.mark.parametrize("way", ENDLESS_RUNNERS)
+def test_a_statement_without_end_is_interrupted_by_a_signal(catalog, path, run_endless):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -181,14 +186,14 @@ def test_a_statement_without_end_is_interrupted_by_a_signal(catalog, path, way):
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
         with pytest.raises(KeyboardInterrupt):
-            way(path)
+            run_endless(path)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
 def test_the_next_statement_has_its_own_time(catalog, path, monkeypatch):
-    monkeypatch.setattr(limits, "STEPS", 1000)
+    monkeypatch.setattr(timeouts, "PROGRESS_CHECK_STEPS", 1000)
     with closing(connect(path, "ro", 0.3)) as connection:
         for _ in range(3):
             time.sleep(0.2)
@@ -207,7 +212,7 @@ def test_a_repair_reads_no_view_in_the_place_of_a_table(catalog, root, path, inn
         f"DROP TABLE settings; CREATE VIEW settings (key, value) AS SELECT 'encoder', ({inner})",
     )
     with closing(DamagedCatalog(path)) as damaged:
-        settings = dict(damaged.rows("settings", {"key": "text", "value": "text"}))
+        settings = dict(damaged.read_rows("settings", {"key": "text", "value": "text"}))
         assert "encoder" not in settings
-        assert damaged.incomplete == {"settings"}
-        assert list(damaged.rows("roots", {"path": "blob"})) == [(b"/photos",)]
+        assert damaged.unreadable_tables == {"settings"}
+        assert list(damaged.read_rows("roots", {"path": "blob"})) == [(b"/photos",)]

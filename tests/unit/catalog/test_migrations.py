@@ -30,7 +30,7 @@ def dump(path):
     return [*lines, *ask(path, "PRAGMA user_version")]
 
 
-def migrated(path, steps):
+def migrate_database(path, steps):
     engine = open_engine(path, create=True, read_only=False)
     try:
         migrate(engine, path, steps)
@@ -50,27 +50,27 @@ def test_names_of_steps_are_unique():
 
 
 def test_a_writer_upgrades_an_older_database(path):
-    migrated(path, MIGRATIONS[:1])
+    migrate_database(path, MIGRATIONS[:1])
     assert ask(path, "PRAGMA user_version") == [(1,)]
     catalog = open_catalog(path)
     root, _ = catalog.ensure_root(b"/photos")
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
     with catalog.snapshot() as snapshot:
-        assert snapshot.dead_ids.tolist() == []
+        assert snapshot.deleted_ids.tolist() == []
     catalog.close()
     assert ask(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
 def test_an_upgrade_keeps_what_was_there(catalog, path):
     catalog.commit_shard(encoded(catalog, catalog.ensure_root(b"/photos")[0], {b"a": "a"}))
-    migrated(path, [*MIGRATIONS, ADDED])
+    migrate_database(path, [*MIGRATIONS, ADDED])
     assert ask(path, "SELECT x FROM later") == [(5,)]
     assert ask(path, "SELECT path FROM files") == [(b"a",)]
     assert ask(path, "SELECT count(*) FROM migrations") == [(len(MIGRATIONS) + 1,)]
 
 
 def test_a_reader_refuses_an_older_database_and_leaves_it(path):
-    migrated(path, MIGRATIONS[:1])
+    migrate_database(path, MIGRATIONS[:1])
     with pytest.raises(
         SchemaError, match=r"schema 1, of an older mmsearch; .* a writer upgrades it"
     ):
@@ -80,7 +80,7 @@ def test_a_reader_refuses_an_older_database_and_leaves_it(path):
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_newer_database_is_refused_by_both_versions(path, read_only):
-    migrated(path, [*MIGRATIONS, ADDED])
+    migrate_database(path, [*MIGRATIONS, ADDED])
     before = dump(path)
     newer = len(MIGRATIONS) + 1
     with pytest.raises(SchemaError, match=rf"schema {newer}, of a newer .* {len(MIGRATIONS)}"):
@@ -104,7 +104,7 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(catalog, path, monkeypa
 
 def test_steps_before_a_failing_one_stay(path):
     with pytest.raises(Exception, match=r"syntax error|incomplete input"):
-        migrated(path, [*MIGRATIONS, BROKEN, ADDED])
+        migrate_database(path, [*MIGRATIONS, BROKEN, ADDED])
     assert ask(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 

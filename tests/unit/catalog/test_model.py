@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mmsearch.catalog.open import open_catalog
 from mmsearch.core.records import ShardCommit
-from tests.unit.catalog.samples import digest_of, encoded, placed, seen
+from tests.unit.catalog.samples import digest_of, encoded, indexed, seen
 
 NAMES = st.sampled_from([b"a", b"b", b"x/a", b"x/b", b"x/y/\xff\n", b"x-"])
 CONTENTS = st.sampled_from("ABCDE")
@@ -46,7 +46,7 @@ class CatalogMachine(RuleBasedStateMachine):
         new = {path: c for path, c in files.items() if digest_of(c) not in self.ids}
         old = {path: c for path, c in files.items() if path not in new}
         self.commit(encoded(self.catalog, root, new))
-        self.commit(placed(root, old))
+        self.commit(indexed(root, old))
         for path, content in files.items():
             self.files[absolute(root.path, path)] = content
 
@@ -60,8 +60,8 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule(folder=FOLDERS)
     def drop(self, folder):
         root, rest = self.catalog.ensure_root(folder)
-        known = self.catalog.known_files(root.id, rest)
-        self.commit(ShardCommit(root.id, 6, dropped=list(known)))
+        known = self.catalog.list_files_under(root.id, rest)
+        self.commit(ShardCommit(root.id, 6, removed=list(known)))
         for path in known:
             del self.files[absolute(root.path, path)]
         assert not any(is_below(folder, path) for path in self.files)
@@ -102,11 +102,11 @@ class CatalogMachine(RuleBasedStateMachine):
         failed = sorted(path for path, content in self.files.items() if content is None)
         assert [file.path for file in self.catalog.failures()] == failed
         assert self.catalog.file_count() == sum(map(len, places.values()))
-        assert self.catalog.images_of([digest_of(c) for c in "ABCDE"]) == self.ids
+        assert self.catalog.find_image_ids([digest_of(c) for c in "ABCDE"]) == self.ids
         with self.catalog.snapshot() as snapshot:
             assert snapshot.pictures == len(places)
             dead = sorted(number for digest, number in self.ids.items() if digest not in places)
-            assert snapshot.dead_ids.tolist() == dead
+            assert snapshot.deleted_ids.tolist() == dead
             records = snapshot.records(list(self.ids.values()))
         found = {record.id: list(record.paths) for record in records}
         assert found == {
@@ -153,7 +153,7 @@ def test_any_bytes_are_a_path(paths, inner, wide):
         prefix = root.path
         if wide:
             root, _ = catalog.ensure_root(b"/wide")
-        known = catalog.known_files(root.id, b"")
+        known = catalog.list_files_under(root.id, b"")
         assert {absolute(root.path, path) for path in known} == {
             absolute(prefix, path) for path in paths
         }

@@ -4,30 +4,30 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
-from mmsearch.catalog.connection import Rows
-from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, placed
+from mmsearch.catalog.connection import ReadConnection
+from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, indexed
 
 
 @pytest.fixture
 def statements(catalog, monkeypatch):
     """Statements and parameters that are sent from now on, through SQLAlchemy and without it."""
     sent = []
-    ask = Rows.ask
+    ask = ReadConnection.query
 
-    def listen(rows, statement, values=()):
-        sent.append((statement, values))
-        return ask(rows, statement, values)
+    def listen(db, statement, parameters=()):
+        sent.append((statement, parameters))
+        return ask(db, statement, parameters)
 
-    monkeypatch.setattr(Rows, "ask", listen)
+    monkeypatch.setattr(ReadConnection, "query", listen)
     event.listen(
         catalog._engine,
         "before_cursor_execute",
-        lambda connection, cursor, sql, values, context, many: sent.append((sql, values)),
+        lambda connection, cursor, sql, parameters, context, many: sent.append((sql, parameters)),
     )
     return sent
 
 
-def plan_of(catalog, statement):
+def explain(catalog, statement):
     sql, values = statement
     values = values if isinstance(values, dict) else tuple(values)
     with catalog._engine.connect() as connection:
@@ -36,13 +36,13 @@ def plan_of(catalog, statement):
 
 
 @pytest.mark.parametrize("below", [b"", b"2020"])
-def test_known_files_walks_the_index_of_paths(catalog, root, statements, below):
-    catalog.known_files(root.id, below)
+def test_known_files_walks_the_index_of_paths(catalog, root, statements, subpath):
+    catalog.list_files_under(root.id, subpath)
     (statement,) = [sent for sent in statements if "files" in sent[0]]
-    plan = plan_of(catalog, statement)
+    plan = explain(catalog, statement)
     searches = [step for step in plan if step.startswith("SEARCH files")]
     assert searches
-    assert all("root_id=? AND path" in step for step in searches) or not below
+    assert all("root_id=? AND path" in step for step in searches) or not subpath
     assert not any(step.startswith("SCAN") for step in plan)
 
 
@@ -50,9 +50,9 @@ def test_failures_and_dead_pictures_are_found_without_a_scan(catalog, statements
     catalog.failures()
     catalog.file_count()
     with catalog.snapshot() as snapshot:
-        assert snapshot.dead_ids.tolist() == []
+        assert snapshot.deleted_ids.tolist() == []
         assert snapshot.pictures == 0
-    plans = [plan_of(catalog, sent) for sent in statements if sent[0].startswith("SELECT")]
+    plans = [explain(catalog, sent) for sent in statements if sent[0].startswith("SELECT")]
     steps = [step for plan in plans for step in plan]
     scans = {step.replace("COVERING ", "") for step in steps if step.startswith("SCAN")}
     assert scans == {"SCAN images USING INDEX images_dead", "SCAN segments"}
@@ -65,7 +65,7 @@ def test_records_takes_a_few_statements_for_all(catalog, root, statements):
         snapshot.records(range(1, 1001))
     assert len([sql for sql, _ in statements if sql.startswith("SELECT")]) == 1 + 3
     assert all(len(values) < 999 for _, values in statements)
-    plans = [plan_of(catalog, sent) for sent in list(statements) if "json_each" in sent[0]]
+    plans = [explain(catalog, sent) for sent in list(statements) if "json_each" in sent[0]]
     steps = [step for plan in plans for step in plan]
     assert {step for step in steps if step.startswith("SCAN")} == {
         "SCAN json_each VIRTUAL TABLE INDEX 1:"
@@ -75,14 +75,14 @@ def test_records_takes_a_few_statements_for_all(catalog, root, statements):
 def test_whether_there_are_texts_is_known_without_a_look_at_names_of_files(
     catalog, root, statements
 ):
-    catalog.bind(IDENTITY)
+    catalog.set_identity(IDENTITY)
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
     statements.clear()
     with catalog.snapshot() as snapshot:
         assert not snapshot.has_texts
-        assert snapshot.with_texts(np.array([1])).tolist() == [False]
+        assert snapshot.has_text_mask(np.array([1])).tolist() == [False]
     asked = [sent for sent in statements if "filename" in sent[0]]
-    steps = [step for each in asked for step in plan_of(catalog, each)]
+    steps = [step for each in asked for step in explain(catalog, each)]
     assert [step for step in steps if " texts " in step] == [
         "SEARCH texts USING COVERING INDEX texts_said (source=?)",
         "SEARCH texts USING INDEX texts_image_id (image_id=?)",
@@ -98,8 +98,8 @@ def test_a_commit_takes_a_few_statements_for_all(catalog, root, statements):
 
 def test_a_snapshot_reads_what_is_asked_for(catalog, root, statements):
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
-    catalog.commit_shard(placed(root, {b"b": "a"}))
-    assert list(catalog.images_of([digest_of("a")] * 3).values()) == [1]
+    catalog.commit_shard(indexed(root, {b"b": "a"}))
+    assert list(catalog.find_image_ids([digest_of("a")] * 3).values()) == [1]
     statements.clear()
     with catalog.snapshot() as snapshot:
         assert snapshot.generation == 2

@@ -19,8 +19,8 @@ from mmsearch.core.errors import (
     StorageError,
 )
 from mmsearch.core.queries import Filters
-from mmsearch.core.text_matches import Phrase
-from tests.unit.catalog.samples import IDENTITY, encoded, placed
+from mmsearch.core.text_matches import TextTerm
+from tests.unit.catalog.samples import IDENTITY, encoded, indexed
 
 
 @pytest.fixture
@@ -30,25 +30,25 @@ def reading():
         yield lambda path: stack.enter_context(closing(open_reader(path)))
 
 
-def filled(catalog, root):
-    catalog.bind(IDENTITY)
+def fill_catalog(catalog, root):
+    catalog.set_identity(IDENTITY)
     catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a", b"b.jpg": "b"}))
-    catalog.commit_shard(placed(root, {b"c.jpg": "a"}))
+    catalog.commit_shard(indexed(root, {b"c.jpg": "a"}))
 
 
 def test_both_see_the_same_generation(catalog, root, path, reading):
-    filled(catalog, root)
+    fill_catalog(catalog, root)
     reader = reading(path)
     assert reader.identity() == catalog.identity() == IDENTITY
     with reader.snapshot() as one, catalog.snapshot() as two:
         for name in ("generation", "identity", "pictures", "built", "tail", "has_texts"):
             assert getattr(one, name) == getattr(two, name), name
-        assert one.dead_ids.tolist() == two.dead_ids.tolist()
+        assert one.deleted_ids.tolist() == two.deleted_ids.tolist()
         assert one.records([2, 1, 2]) == two.records([2, 1, 2])
-        assert one.allowed(Filters(min_width=1)).tolist() == [1, 2]
+        assert one.filter_ids(Filters(min_width=1)).tolist() == [1, 2]
         ids = np.array([1, 2])
-        assert one.with_texts(ids).tolist() == two.with_texts(ids).tolist()
-        found = [each.match([Phrase("a", 1.0)], 5, None) for each in (one, two)]
+        assert one.has_text_mask(ids).tolist() == two.has_text_mask(ids).tolist()
+        found = [each.match([TextTerm("a", 1.0)], 5, None) for each in (one, two)]
         assert found[0].ids.tolist() == found[1].ids.tolist()
 
 
@@ -60,7 +60,7 @@ def test_an_index_without_a_run_has_no_identity(catalog, path, reading):
 
 
 def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path, reading):
-    filled(catalog, root)
+    fill_catalog(catalog, root)
     reader = reading(path)
     with reader.snapshot() as old:
         before = old.generation
@@ -73,7 +73,7 @@ def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path, reading):
 def test_one_connection_serves_one_snapshot_after_the_other(
     catalog, root, path, monkeypatch, reading
 ):
-    filled(catalog, root)
+    fill_catalog(catalog, root)
     reader = reading(path)
     opened = []
     monkeypatch.setattr(connection, "connect", lambda *given: opened.append(given))
@@ -92,7 +92,7 @@ def test_what_was_committed_meanwhile_is_seen(catalog, root, path, reading):
 
 
 def test_an_error_between_snapshots_does_no_harm(catalog, root, path, reading):
-    filled(catalog, root)
+    fill_catalog(catalog, root)
     reader = reading(path)
     with pytest.raises(KeyError), reader.snapshot() as snapshot:
         snapshot.records([99])
@@ -101,14 +101,14 @@ def test_an_error_between_snapshots_does_no_harm(catalog, root, path, reading):
 
 
 def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path, reading):
-    filled(catalog, root)
+    fill_catalog(catalog, root)
     reader = reading(path)
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 2
     aside = tmp_path / "aside"
     aside.mkdir()
     with closing(open_catalog(aside / path.name, create=True)) as other:
-        other.bind(IDENTITY)
+        other.set_identity(IDENTITY)
     catalog.close()
     for file in path.parent.glob(path.name + "*"):
         file.unlink()
@@ -126,7 +126,7 @@ def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path, read
 
 
 def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path, reading):
-    filled(catalog, root)
+    fill_catalog(catalog, root)
     catalog.close()
     before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
     with closing(open_catalog(path)) as writer:
@@ -144,21 +144,21 @@ def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path, read
 
 
 def test_a_kept_connection_leaves_writers_alone(catalog, root, path, reading):
-    filled(catalog, root)
+    fill_catalog(catalog, root)
     reader = reading(path)
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 2
     catalog.close()
     assert path.with_name(path.name + "-wal").stat().st_size == 0
     with closing(open_catalog(path)) as writer:
-        writer.shrink()
+        writer.vacuum()
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 2
 
 
-def as_said(opening):
+def error_of(open_it):
     with pytest.raises(MMSearchError) as error:
-        opening()
+        open_it()
     return type(error.value), str(error.value)
 
 
@@ -199,12 +199,12 @@ def older(path):
         (older, SchemaError),
     ],
 )
-def test_both_refuse_the_same_with_the_same_words(path, harm, kind):
+def test_both_refuse_the_same_with_the_same_words(path, damage, kind):
     open_catalog(path, create=True).close()
-    harm(path)
-    said = as_said(lambda: open_reader(path))
+    damage(path)
+    said = error_of(lambda: open_reader(path))
     assert said[0] is kind
-    assert said == as_said(lambda: open_catalog(path, read_only=True))
+    assert said == error_of(lambda: open_catalog(path, read_only=True))
 
 
 def test_damage_that_shows_later_is_said(catalog, root, path, reading):
@@ -226,7 +226,7 @@ def test_a_file_that_vanishes_is_said(catalog, path, reading):
         reader.identity()
 
 
-class JustTaken(list):
+class RacyIdleList(list):
     """Says that something is kept when another thread has just taken it."""
 
     def __len__(self):
@@ -234,13 +234,13 @@ class JustTaken(list):
 
 
 def test_a_kept_connection_may_be_taken_while_all_are_closed(path, catalog):
-    read = connection.ReadFile(path, lambda rows, path: None)
-    read._kept = JustTaken()
-    with read.reading() as rows:
-        assert rows.ask("SELECT 1") == [(1,)]
+    read = connection.ReadPool(path, lambda db, path: None)
+    read._idle = RacyIdleList()
+    with read.read_transaction() as db:
+        assert db.query("SELECT 1") == [(1,)]
     read.close()
 
 
 def test_a_log_may_be_removed_while_it_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: True)
-    assert checksum._beside(tmp_path / "catalog.sqlite", "-wal") is False
+    assert checksum._has_content_beside(tmp_path / "catalog.sqlite", "-wal") is False

@@ -10,55 +10,59 @@ from hypothesis import strategies as st
 
 from mmsearch.cli import search, search_command
 from mmsearch.cli.app import app
-from mmsearch.cli.fast_args import OPTIONS, read
+from mmsearch.cli.fast_args import OPTIONS, parse_args
 
 COMMANDS = typer.main.get_command(app).commands
 
 
 @pytest.mark.parametrize("verb", ["query", "similar"])
 def test_the_options_are_those_of_typer(verb):
-    theirs = {}
+    typer_options = {}
     for parameter in COMMANDS[verb].params:
         if parameter.param_type_name == "option":
             kind = "flag" if parameter.is_flag else "list" if parameter.multiple else "one"
-            theirs |= dict.fromkeys(parameter.opts, (parameter.name, kind))
-    ours = {
-        option: (own.name, "flag" if own.parse is None else "list" if own.repeats else "one")
-        for option, own in OPTIONS[verb].items()
+            typer_options |= dict.fromkeys(parameter.opts, (parameter.name, kind))
+    fast_options = {
+        option: (spec.name, "flag" if spec.parse is None else "list" if spec.multiple else "one")
+        for option, spec in OPTIONS[verb].items()
     }
-    assert ours == theirs
+    assert fast_options == typer_options
 
 
 @pytest.mark.parametrize("verb", ["query", "similar"])
 def test_the_defaults_are_those_of_typer(verb):
     def defaults(function):
         parameters = inspect.signature(function).parameters.values()
-        return {own.name: own.default for own in parameters if own.name != "opened"}
+        return {
+            parameter.name: parameter.default
+            for parameter in parameters
+            if parameter.name != "open_index"
+        }
 
     assert defaults(getattr(search_command, verb)) == defaults(getattr(search, verb))
 
 
-def by_typer(arguments, monkeypatch):
+def parse_with_typer(arguments, monkeypatch):
     """The parameters that typer reads; None if it refuses."""
-    found = []
+    calls = []
     for verb in ("query", "similar"):
-        monkeypatch.setattr(search_command, verb, lambda **values: found.append(values))
+        monkeypatch.setattr(search_command, verb, lambda **values: calls.append(values))
     try:
         app(arguments, standalone_mode=False)
     # It shows help by leaving.
     except (typer.TyperException, SystemExit):
         return None
-    return found[0] if found else None
+    return calls[0] if calls else None
 
 
-def completed(asked):
+def with_defaults(parsed):
     """With the defaults of what was not given."""
-    signature = inspect.signature(getattr(search, asked.verb))
-    values = {own.name: own.default for own in signature.parameters.values()}
-    return values | asked.values
+    signature = inspect.signature(getattr(search, parsed.command))
+    values = {parameter.name: parameter.default for parameter in signature.parameters.values()}
+    return values | parsed.values
 
 
-PLAIN = [
+FAST_PATH_ARGUMENTS = [
     ["query"],
     ["query", "a red car"],
     ["query", "a", "red", "car", "-k", "5"],
@@ -74,12 +78,12 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize("arguments", PLAIN, ids=" ".join)
+@pytest.mark.parametrize("arguments", FAST_PATH_ARGUMENTS, ids=" ".join)
 def test_plain_arguments_are_read(arguments, monkeypatch):
-    assert completed(read(arguments)) == by_typer(arguments, monkeypatch)
+    assert with_defaults(parse_args(arguments)) == parse_with_typer(arguments, monkeypatch)
 
 
-LEFT = [
+TYPER_ONLY_ARGUMENTS = [
     [],
     ["--help"],
     ["status"],
@@ -104,9 +108,9 @@ LEFT = [
 ]
 
 
-@pytest.mark.parametrize("arguments", LEFT, ids=ascii)
+@pytest.mark.parametrize("arguments", TYPER_ONLY_ARGUMENTS, ids=ascii)
 def test_anything_else_is_left_to_typer(arguments):
-    assert read(arguments) is None
+    assert parse_args(arguments) is None
 
 
 WORDS = st.sampled_from(
@@ -121,13 +125,15 @@ WORDS = st.sampled_from(
 @given(st.lists(WORDS, max_size=5))
 def test_whatever_is_read_is_what_typer_reads(words):
     with pytest.MonkeyPatch.context() as monkeypatch:
-        asked = read(["query", *words])
-        if asked is not None:
-            assert completed(asked) == by_typer(["query", *words], monkeypatch)
+        parsed = parse_args(["query", *words])
+        if parsed is not None:
+            assert with_defaults(parsed) == parse_with_typer(["query", *words], monkeypatch)
 
 
 def test_values_have_the_types_of_the_parameters():
-    values = read(["query", "x", "--home", "h", "--image", "a", "-k", "5", "--min-score", "1"])[1]
+    values = parse_args(
+        ["query", "x", "--home", "h", "--image", "a", "-k", "5", "--min-score", "1"]
+    )[1]
     assert values["home"] == Path("h")
     assert values["image"] == [Path("a")]
     assert (values["k"], values["min_score"]) == (5, 1.0)

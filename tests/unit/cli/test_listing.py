@@ -9,13 +9,13 @@ import mmsearch
 from mmsearch.cli.manage import list_all
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import toy_indexer
+from tests.toy_index import toy_indexer
 
 
 @pytest.fixture
 def home(tmp_path):
     for name in ("bad", "good"):
-        layout = IndexLayout.of(tmp_path, name)
+        layout = IndexLayout.for_name(tmp_path, name)
         layout.create()
         with toy_indexer(layout):
             pass

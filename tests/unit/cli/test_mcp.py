@@ -8,40 +8,40 @@ from mmsearch.mcp import http_transport
 
 
 @pytest.fixture
-def rules(monkeypatch):
+def make_config(monkeypatch):
     """The rules under which it would answer."""
-    made = []
+    configs = []
 
-    def answering(server, rules, port):
-        made.append(rules)
+    def fake_serve_http(server, config, port):
+        configs.append(config)
         raise UsageError("Not now.")
 
-    monkeypatch.setattr(http_transport, "answering_http", answering)
+    monkeypatch.setattr(http_transport, "serve_http", fake_serve_http)
 
     def run(host, token=None):
         with pytest.raises(UsageError, match="Not now"):
-            mcp._answer_http(None, "default", host, 0, token)
-        return made.pop()
+            mcp._serve_http(None, "default", host, 0, token)
+        return configs.pop()
 
     return run
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.7"])
-def test_on_this_machine_nobody_has_to(rules, capsys, host):
-    assert rules(host).token is None
+def test_on_this_machine_nobody_has_to(make_config, capsys, host):
+    assert make_config(host).token is None
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("host", ["::", "192.168.1.2", "photos.example"])
-def test_elsewhere_one_is_made_up_and_printed(rules, capsys, host):
-    token = rules(host).token
+def test_elsewhere_one_is_made_up_and_printed(make_config, capsys, host):
+    token = make_config(host).token
     assert len(token) >= 32
     assert capsys.readouterr().err == f"Token: {token}\n"
-    assert rules(host).token != token
+    assert make_config(host).token != token
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::"])
-def test_the_one_that_is_given_counts(rules, capsys, host):
+def test_the_one_that_is_given_counts(make_config, capsys, host):
     given = "as-good-as-any"
-    assert rules(host, given).token is given
+    assert make_config(host, given).token is given
     assert capsys.readouterr().err == ""

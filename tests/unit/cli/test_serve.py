@@ -8,9 +8,9 @@ import pytest
 
 from mmsearch.cli import search_command, serve
 from mmsearch.cli.output import warn
-from mmsearch.resident.protocol import Call, Stream, is_possible
+from mmsearch.resident.protocol import CommandRequest, StreamInfo, is_supported
 
-pytestmark = pytest.mark.skipif(not is_possible(), reason="no Unix domain sockets")
+pytestmark = pytest.mark.skipif(not is_supported(), reason="no Unix domain sockets")
 
 
 class Index:
@@ -21,31 +21,31 @@ class Index:
 
 
 @pytest.fixture
-def call(tmp_path):
-    return Call(
+def command_request(tmp_path):
+    return CommandRequest(
         {},
         ["query", "a dog"],
         str(tmp_path),
         {"COLUMNS": "33", "TZ": "Asia/Tokyo"},
-        Stream(True, "utf-16-le", "strict"),
-        Stream(False, "ascii", "backslashreplace"),
+        StreamInfo(True, "utf-16-le", "strict"),
+        StreamInfo(False, "ascii", "backslashreplace"),
     )
 
 
 @pytest.fixture(autouse=True)
-def back(monkeypatch):
+def restore_cwd(monkeypatch):
     """Each test ends where it began, although the process that stays moves to the root."""
     monkeypatch.chdir(os.getcwd())
 
 
-def test_it_is_where_the_command_is_and_sees_what_it_sees(call, tmp_path, monkeypatch):
+def test_it_is_where_the_command_is_and_sees_what_it_sees(command_request, tmp_path, monkeypatch):
     monkeypatch.setenv("LINES", "5")
     before = (dict(os.environ), sys.stdout, sys.stderr, time.tzname)
     index = Index()
 
-    def query(*, text, opened):
-        with opened("default", None, None) as own:
-            assert own is index
+    def query(*, text, open_index):
+        with open_index("default", None, None) as opened_index:
+            assert opened_index is index
         assert text == ["a dog"]
         assert os.getcwd() == str(tmp_path)
         assert (os.environ["COLUMNS"], "LINES" in os.environ) == ("33", False)
@@ -58,7 +58,7 @@ def test_it_is_where_the_command_is_and_sees_what_it_sees(call, tmp_path, monkey
         warn("end")
 
     monkeypatch.setattr(search_command, "query", query)
-    assert serve._answer(index, call) == [
+    assert serve._run_request(index, command_request) == [
         (2, b"caf\\xe9\n"),
         (1, b"1\0\n\0\xff"),
         (2, b"end\n"),
@@ -69,26 +69,26 @@ def test_it_is_where_the_command_is_and_sees_what_it_sees(call, tmp_path, monkey
 @pytest.mark.parametrize(
     "odd",
     [
-        {"folder": "/no/such/folder"},
-        {"folder": "a\0b"},
+        {"cwd": "/no/such/folder"},
+        {"cwd": "a\0b"},
         {"environment": {"COLUMNS": 5}},
-        {"output": Stream(False, "no encoding", "strict")},
+        {"stdout": StreamInfo(False, "no encoding", "strict")},
         {"arguments": ["status"]},
         {"arguments": ["query", "--nonsense"]},
     ],
 )
-def test_an_odd_call_is_left_to_whoever_calls(call, monkeypatch, odd):
+def test_an_odd_call_is_left_to_whoever_calls(command_request, monkeypatch, odd):
     monkeypatch.setattr(search_command, "query", lambda **values: None)
     before = (dict(os.environ), sys.stdout, sys.stderr)
-    assert serve._answer(Index(), call._replace(**odd)) is None
+    assert serve._run_request(Index(), command_request._replace(**odd)) is None
     assert (dict(os.environ), sys.stdout, sys.stderr) == before
 
 
 @pytest.mark.parametrize("failure", [ValueError("odd"), SystemExit(3), KeyboardInterrupt()])
-def test_what_fails_is_left_to_whoever_calls(call, monkeypatch, failure):
+def test_what_fails_is_left_to_whoever_calls(command_request, monkeypatch, failure):
     def query(**values):
         warn("half of an answer")
         raise failure
 
     monkeypatch.setattr(search_command, "query", query)
-    assert serve._answer(Index(), call) is None
+    assert serve._run_request(Index(), command_request) is None

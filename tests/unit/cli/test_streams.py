@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from mmsearch.cli import output, streams
-from mmsearch.cli.streams import Output, is_lost
+from mmsearch.cli.streams import SafeTextStream, has_failed
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="descriptors of Unix")
 
@@ -31,7 +31,7 @@ def pipe():
 
 def test_what_is_written_arrives_once_and_in_order(pipe):
     reader, writer = pipe
-    stream = Output(writer, stream_like("utf-8"))
+    stream = SafeTextStream(writer, stream_like("utf-8"))
     stream.write("one\n")
     stream.flush()
     stream.buffer.write(b"\xff\0")
@@ -53,7 +53,7 @@ def test_what_is_written_arrives_once_and_in_order(pipe):
 )
 def test_any_text_can_be_written_in_any_encoding(pipe, encoding, errors, expected):
     reader, writer = pipe
-    stream = Output(writer, stream_like(encoding, errors))
+    stream = SafeTextStream(writer, stream_like(encoding, errors))
     stream.write("caf\u00e9 \udce9 \u2026")
     stream.flush()
     assert os.read(reader, 100) == expected
@@ -62,39 +62,39 @@ def test_any_text_can_be_written_in_any_encoding(pipe, encoding, errors, expecte
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_the_first_error_is_kept_and_nothing_is_raised():
     descriptor = os.open("/dev/full", os.O_WRONLY)
-    stream = Output(descriptor, stream_like("utf-8"))
-    assert not is_lost(stream)
+    stream = SafeTextStream(descriptor, stream_like("utf-8"))
+    assert not has_failed(stream)
     for _ in range(3):
         stream.write("a line\n" * 10_000)
         stream.flush()
     os.close(descriptor)
-    assert is_lost(stream)
+    assert has_failed(stream)
     assert stream.error.strerror == "No space left on device"
 
 
 def test_a_reader_that_left_is_no_error_of_the_command(pipe, monkeypatch):
     reader, writer = pipe
     os.close(reader)
-    stream, said = Output(writer, stream_like("utf-8")), io.StringIO()
+    stream, stderr = SafeTextStream(writer, stream_like("utf-8")), io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(sys, "stderr", stderr)
     stream.write("a line\n")
-    assert [streams.finish(code) for code in (0, 3, 1, 2, 130)] == [0, 3, 1, 2, 130]
-    assert is_lost(stream)
-    assert said.getvalue() == ""
+    assert [streams.flush_streams(code) for code in (0, 3, 1, 2, 130)] == [0, 3, 1, 2, 130]
+    assert has_failed(stream)
+    assert stderr.getvalue() == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize(("code", "expected"), [(0, 1), (3, 1), (2, 2), (130, 130), (1, 1)])
 def test_lost_output_is_said_once_at_the_end(monkeypatch, code, expected):
     descriptor = os.open("/dev/full", os.O_WRONLY)
-    said = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", Output(descriptor, stream_like("utf-8")))
-    monkeypatch.setattr(sys, "stderr", said)
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", SafeTextStream(descriptor, stream_like("utf-8")))
+    monkeypatch.setattr(sys, "stderr", stderr)
     sys.stdout.write("a line\n")
-    assert streams.finish(code) == expected
+    assert streams.flush_streams(code) == expected
     os.close(descriptor)
-    assert said.getvalue() == (
+    assert stderr.getvalue() == (
         "Error: Standard output cannot be written: No space left on device. "
         "Send it to another place and run the command again.\n"
     )
@@ -112,7 +112,7 @@ def test_a_pipe_that_does_not_block_gets_all_of_it(pipe):
 
     reading = threading.Thread(target=read)
     reading.start()
-    stream = Output(writer, stream_like("utf-8"))
+    stream = SafeTextStream(writer, stream_like("utf-8"))
     stream.write(content)
     stream.flush()
     reading.join(60)
@@ -123,13 +123,13 @@ def test_a_pipe_that_does_not_block_gets_all_of_it(pipe):
 PROGRAM = """
 import os, sys
 from mmsearch.cli import streams
-streams.prepare()
+streams.install_streams()
 null = os.stat(os.devnull).st_rdev
 report = [sys.stdin.read(), sys.stdout.write("x"), sys.stderr.write("y"), sys.stdout.isatty()]
 report += [os.fstat(number).st_rdev == null for number in range(3)]
 report.append(os.open(os.devnull, os.O_RDONLY) > 2)
 print(report, file=open(sys.argv[1], "w"))
-sys.exit(streams.finish(0))
+sys.exit(streams.flush_streams(0))
 """
 
 
@@ -168,7 +168,7 @@ def test_a_size_that_is_none_is_left_to_the_terminal(monkeypatch, name, value, k
     for stream in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, stream, getattr(sys, stream))
     monkeypatch.setenv(name, value)
-    streams.prepare()
+    streams.install_streams()
     assert (name in os.environ) is kept
 
 

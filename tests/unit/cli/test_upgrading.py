@@ -4,18 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmsearch.cli.index import _refuse_other_fusion
+from mmsearch.cli.index import _check_fusion_unchanged
 from mmsearch.core.errors import SchemaError
 
 
-def refuse():
+def raise_schema_error():
     raise SchemaError("schema 7, of an older mmsearch")
 
 
-OLD = SimpleNamespace(name="old", exists=lambda: True, status=refuse)
+OLD_SCHEMA_INDEX = SimpleNamespace(name="old", exists=lambda: True, status=raise_schema_error)
 
 
 def test_an_older_schema_is_not_read_unless_a_fusion_is_asked_for():
-    _refuse_other_fusion(OLD, None, None)
+    _check_fusion_unchanged(OLD_SCHEMA_INDEX, None, None)
     with pytest.raises(SchemaError):
-        _refuse_other_fusion(OLD, "image", None)
+        _check_fusion_unchanged(OLD_SCHEMA_INDEX, "image", None)

@@ -10,8 +10,8 @@ import pytest
 
 from mmsearch import AsyncClient, Client
 from mmsearch.client import _async, _sync, _transport
-from mmsearch.client._endpoint import Address
-from mmsearch.client._errors import Reply, error_of, wait_s
+from mmsearch.client._endpoint import Endpoint
+from mmsearch.client._errors import Response, retry_delay_s, to_error
 from mmsearch.client._events import JobEvents
 from mmsearch.core.errors import (
     BusyError,
@@ -28,11 +28,20 @@ from mmsearch.core.errors import (
     UnreachableError,
     UsageError,
 )
-from tests.unit.client.served import JOB, KNOWN, URL, Played, answered, hits, page, problem
+from tests.unit.client.fake_server import (
+    JOB,
+    TOKEN,
+    URL,
+    FakeServer,
+    hit_documents,
+    json_response,
+    page_document,
+    problem_response,
+)
 
 
 @pytest.fixture
-def slept(monkeypatch):
+def sleeps(monkeypatch):
     """How long was waited, without waiting."""
     waits = []
 
@@ -44,9 +53,9 @@ def slept(monkeypatch):
     return waits
 
 
-def failure(*replies, ask=lambda client: client.status(), **options):
+def caught_error(*replies, ask=lambda client: client.status(), **options):
     with (
-        Client(URL, transport=Played(*replies).transport, **options) as client,
+        Client(URL, transport=FakeServer(*replies).transport, **options) as client,
         pytest.raises(MMSearchError) as caught,
     ):
         ask(client)
@@ -73,48 +82,50 @@ def failure(*replies, ask=lambda client: client.status(), **options):
 )
 def test_a_problem_is_the_error_that_it_was(status, kind, expected):
     document = {"detail": "It is so. Do this.", "kind": kind, "status": status}
-    error = error_of(Reply(status, json.dumps(document).encode()), URL, with_token=False)
+    error = to_error(Response(status, json.dumps(document).encode()), URL, has_token=False)
     assert type(error) is expected
     assert str(error) == "It is so. Do this."
-    assert error.facts == {"status": status, "kind": kind}
+    assert error.details == {"status": status, "kind": kind}
 
 
 def test_what_is_no_problem_document_is_told_by_its_status():
     for content in (b"<html>", b"[]", b'{"detail": 3}', b"\xff"):
-        error = error_of(Reply(502, content), URL, with_token=False)
+        error = to_error(Response(502, content), URL, has_token=False)
         assert type(error) is ServerError
         assert str(error) == f"The server at {URL} answers with status 502 (Bad Gateway)."
-    assert str(error_of(Reply(599, b""), URL, with_token=False)).endswith("status 599.")
+    assert str(to_error(Response(599, b""), URL, has_token=False)).endswith("status 599.")
 
 
 def test_a_token_is_asked_for():
-    asked = problem(401, "This server asks for its token.")
-    error = failure(asked)
+    asked = problem_response(401, "This server asks for its token.")
+    error = caught_error(asked)
     assert type(error) is UnauthorizedError
     assert str(error) == "This server asks for its token. Give it as token=..."
-    error = failure(asked, token=KNOWN)
+    error = caught_error(asked, token=TOKEN)
     assert str(error) == "This server asks for its token. It does not know the one that was given."
-    assert KNOWN not in repr(Client(URL, token=KNOWN))
-    assert KNOWN not in repr(Address.of(URL, "default", KNOWN, 1))
+    assert TOKEN not in repr(Client(URL, token=TOKEN))
+    assert TOKEN not in repr(Endpoint.parse(URL, "default", TOKEN, 1))
 
 
 def test_nobody_there():
-    error = failure(httpx.ConnectError("[Errno 111] Connection refused"))
+    error = caught_error(httpx.ConnectError("[Errno 111] Connection refused"))
     assert type(error) is UnreachableError
     assert str(error) == (
         f"The server at {URL} cannot be reached: Connection refused."
         " Is `mmsearch serve` running there?"
     )
-    error = failure(httpx.ReadTimeout("timed out"), timeout_s=2.5)
+    error = caught_error(httpx.ReadTimeout("timed out"), timeout_s=2.5)
     assert type(error) is UnreachableError
     assert "it was silent for 2.5 seconds" in str(error)
-    assert "RemoteProtocolError" in str(failure(httpx.RemoteProtocolError("")))
+    assert "RemoteProtocolError" in str(caught_error(httpx.RemoteProtocolError("")))
 
 
 def test_another_server():
-    assert "no JSON" in str(failure(httpx.Response(200, content=b"<html>")))
-    assert "not one that an mmsearch server gives" in str(failure(answered({"it": "works"})))
-    error = failure(httpx.Response(307, headers={"Location": "https://example.org"}))
+    assert "no JSON" in str(caught_error(httpx.Response(200, content=b"<html>")))
+    assert "not one that an mmsearch server gives" in str(
+        caught_error(json_response({"it": "works"}))
+    )
+    error = caught_error(httpx.Response(307, headers={"Location": "https://example.org"}))
     assert str(error) == f"The server at {URL} answers with status 307 (Temporary Redirect)."
 
 
@@ -146,100 +157,110 @@ def test_secrets_belong_into_the_token():
 
 
 def test_no_proxy_stands_before_this_machine():
-    assert not _transport.connection(Address.of("http://[::1]:7788", "a", None, 1))["trust_env"]
-    assert _transport.connection(Address.of("https://example.org", "a", None, 1))["trust_env"]
+    assert not _transport.connection(Endpoint.parse("http://[::1]:7788", "a", None, 1))["trust_env"]
+    assert _transport.connection(Endpoint.parse("https://example.org", "a", None, 1))["trust_env"]
 
 
-def test_a_busy_server_is_asked_again(slept):
-    busy = problem(503, "256 queries are waiting.", "BusyError", Retry_After="3")
-    often = problem(429, "This client asks too often.", Retry_After="1")
-    unsaid = problem(503, "Not yet.")
-    server = Played(busy, often, unsaid, answered(page(hits(1, 1))))
+def test_a_busy_server_is_asked_again(sleeps):
+    busy = problem_response(503, "256 queries are waiting.", "BusyError", Retry_After="3")
+    often = problem_response(429, "This client asks too often.", Retry_After="1")
+    unsaid = problem_response(503, "Not yet.")
+    server = FakeServer(busy, often, unsaid, json_response(page_document(hit_documents(1, 1))))
     with Client(URL, transport=server.transport) as client:
         assert len(client.search("mill")) == 1
-    assert slept == [3.0, 1.0, 2.0]
-    assert len({request.content for request in server.asked}) == 1
+    assert sleeps == [3.0, 1.0, 2.0]
+    assert len({request.content for request in server.requests}) == 1
 
 
-def test_it_is_not_asked_for_ever(slept):
-    busy = problem(503, "256 queries are waiting.", "BusyError", Retry_After="1")
-    server = Played(*[busy] * 9)
+def test_it_is_not_asked_for_ever(sleeps):
+    busy = problem_response(503, "256 queries are waiting.", "BusyError", Retry_After="1")
+    server = FakeServer(*[busy] * 9)
     with (
         Client(URL, transport=server.transport) as client,
         pytest.raises(BusyError, match="256 queries are waiting") as caught,
     ):
         client.status()
-    assert (len(server.asked), slept) == (5, [1.0] * 4)
-    assert caught.value.facts == {"status": 503, "kind": "BusyError"}
+    assert (len(server.requests), sleeps) == (5, [1.0] * 4)
+    assert caught.value.details == {"status": 503, "kind": "BusyError"}
 
 
 def test_asking_again_is_of_no_use():
     busy = BusyError("Busy.")
-    assert wait_s(Reply(503, b"", {"retry-after": "31"}), busy, 0) is None
-    assert wait_s(Reply(503, b"", {"retry-after": "30"}), busy, 0) == 30
-    assert wait_s(Reply(503, b"", {"retry-after": "Wed, 21 Oct"}), busy, 1) == 1.0
-    assert wait_s(Reply(503, b""), busy, 4) is None
-    assert wait_s(Reply(500, b"", {"retry-after": "1"}), busy, 0) is None
-    assert wait_s(Reply(503, b""), ModelUnavailableError("No weights."), 0) is None
+    assert retry_delay_s(Response(503, b"", {"retry-after": "31"}), busy, 0) is None
+    assert retry_delay_s(Response(503, b"", {"retry-after": "30"}), busy, 0) == 30
+    assert retry_delay_s(Response(503, b"", {"retry-after": "Wed, 21 Oct"}), busy, 1) == 1.0
+    assert retry_delay_s(Response(503, b""), busy, 4) is None
+    assert retry_delay_s(Response(500, b"", {"retry-after": "1"}), busy, 0) is None
+    assert retry_delay_s(Response(503, b""), ModelUnavailableError("No weights."), 0) is None
 
 
-def test_both_clients_ask_alike(slept):
-    busy = problem(503, "Busy.", Retry_After="2")
+def test_both_clients_ask_alike(sleeps):
+    busy = problem_response(503, "Busy.", Retry_After="2")
 
     async def ask(server):
         async with AsyncClient(URL, transport=server.transport) as client:
             return await client.search("mill", 300)
 
-    replies = [busy, answered(page(hits(1, 200), "one")), busy, answered(page(hits(201, 100)))]
-    waiting, other = Played(*replies), Played(*replies)
+    replies = [
+        busy,
+        json_response(page_document(hit_documents(1, 200), "one")),
+        busy,
+        json_response(page_document(hit_documents(201, 100))),
+    ]
+    waiting, other = FakeServer(*replies), FakeServer(*replies)
     assert asyncio.run(ask(other)) == Client(URL, transport=waiting.transport).search("mill", 300)
     assert other.bodies == waiting.bodies
-    assert slept == [2.0] * 4
+    assert sleeps == [2.0] * 4
 
 
 def test_a_client_that_is_closed_says_so():
-    client = Client(URL, transport=Played().transport)
+    client = Client(URL, transport=FakeServer().transport)
     client.close()
     with pytest.raises(StateError, match=r"This client is closed\. Open another one\."):
         client.status()
 
 
-def events(*jobs):
-    told = "".join(f"event: job\ndata: {json.dumps(job)}\n\n" for job in jobs)
-    return httpx.Response(200, text=f": hello\n\n{told}")
+def event_stream(*jobs):
+    body = "".join(f"event: job\ndata: {json.dumps(job)}\n\n" for job in jobs)
+    return httpx.Response(200, text=f": hello\n\n{body}")
 
 
-def test_a_job_is_followed_to_its_end(slept):
+def test_a_job_is_followed_to_its_end(sleeps):
     ended = JOB | {"state": "finished", "phase": None, "done": 9, "report": {"added": 6}}
-    replies = [problem(503, "Busy.", Retry_After="1"), events(JOB, JOB | {"done": 5}, ended)]
+    replies = [
+        problem_response(503, "Busy.", Retry_After="1"),
+        event_stream(JOB, JOB | {"done": 5}, ended),
+    ]
 
     async def follow(transport):
         async with AsyncClient(URL, transport=transport) as client:
             return [job async for job in client.follow("ab12")]
 
-    server = Played(*replies)
-    told = list(Client(URL, transport=server.transport).follow("ab12"))
-    assert [(job.state, job.done) for job in told] == [
+    server = FakeServer(*replies)
+    updates = list(Client(URL, transport=server.transport).follow("ab12"))
+    assert [(job.state, job.done) for job in updates] == [
         ("running", 3),
         ("running", 5),
         ("finished", 9),
     ]
-    assert told[-1].report == {"added": 6}
-    assert server.asked[-1].url.path == "/v1/indexes/default/jobs/ab12/events"
-    assert asyncio.run(follow(Played(*replies).transport)) == told
-    assert slept == [1.0, 1.0]
+    assert updates[-1].report == {"added": 6}
+    assert server.requests[-1].url.path == "/v1/indexes/default/jobs/ab12/events"
+    assert asyncio.run(follow(FakeServer(*replies).transport)) == updates
+    assert sleeps == [1.0, 1.0]
 
 
 def test_a_job_that_does_not_end_is_told():
-    error = failure(events(JOB), ask=lambda client: list(client.follow("ab12")))
+    error = caught_error(event_stream(JOB), ask=lambda client: list(client.follow("ab12")))
     assert type(error) is UnreachableError
     assert "stopped telling of a job that has not ended" in str(error)
-    error = failure(problem(404, "No job.", "UnknownNameError"), ask=lambda c: list(c.follow("x")))
+    error = caught_error(
+        problem_response(404, "No job.", "UnknownNameError"), ask=lambda c: list(c.follow("x"))
+    )
     assert str(error) == "No job."
 
 
 def test_an_event_may_have_several_lines():
-    read = JobEvents(Address.of(URL, "default", None, 1)).read
+    read = JobEvents(Endpoint.parse(URL, "default", None, 1)).read
     first, second = json.dumps(JOB).split(" ", 1)
     lines = [": comment", "event: job", f"data: {first}", f"data:{second}", "id: 3"]
     assert [read(line) for line in lines] == [None] * 5

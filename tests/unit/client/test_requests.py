@@ -9,17 +9,26 @@ import pytest
 
 from mmsearch import Client, parse_filters
 from mmsearch.client import RemoteHit, RemoteJob, RemotePicture
-from mmsearch.client._requests import filters_body, search_body
-from mmsearch.client.models import hit_of, job_of, understood, vectors_of
+from mmsearch.client._requests import build_filters_body, build_search_body
+from mmsearch.client.models import parse_answer, parse_hit, parse_job, parse_vectors
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
 from mmsearch.core.queries import Band, Filters
 from mmsearch.core.text_matches import MatchedText
 from mmsearch.core.types import Text
-from tests.unit.client.served import HIT, JOB, KNOWN, URL, Played, answered, hits, page
+from tests.unit.client.fake_server import (
+    HIT,
+    JOB,
+    TOKEN,
+    URL,
+    FakeServer,
+    hit_documents,
+    json_response,
+    page_document,
+)
 
 
 def test_a_hit_is_all_that_was_sent():
-    hit = hit_of(HIT | {"of_a_later_version": 1})
+    hit = parse_hit(HIT | {"of_a_later_version": 1})
     assert hit == RemoteHit(
         id=7,
         path="/photos/a\\xff.jpg",
@@ -50,34 +59,34 @@ def test_a_hit_is_all_that_was_sent():
 )
 def test_what_is_no_hit_is_an_error(answer):
     with pytest.raises(ServerError, match="not one that an mmsearch server gives"):
-        understood(hit_of, answer)
+        parse_answer(parse_hit, answer)
 
 
 def test_a_job_runs_until_it_has_ended():
-    assert job_of(JOB) == RemoteJob(
+    assert parse_job(JOB) == RemoteJob(
         "ab12", "default", "photos", "running", "encode", 3, 9, None, None
     )
-    assert job_of(JOB).running
-    assert not job_of(JOB | {"state": "failed"}).running
+    assert parse_job(JOB).running
+    assert not parse_job(JOB | {"state": "failed"}).running
 
 
 def test_vectors_are_float32_to_the_bit():
     vectors = np.array([[0.1, 0.2, 0.3], [1e-8, -1, 0.7]], dtype=np.float32)
-    read = vectors_of({"dim": 3, "embeddings": vectors.tolist()})
-    assert read.dtype == np.float32
-    np.testing.assert_array_equal(read, vectors)
+    parsed = parse_vectors({"dim": 3, "embeddings": vectors.tolist()})
+    assert parsed.dtype == np.float32
+    np.testing.assert_array_equal(parsed, vectors)
 
 
 def test_filters_are_sent_by_the_servers_names():
-    assert filters_body(None) == {}
-    assert filters_body({"path": ["a/**"], "where": "width > 3"}) == {
+    assert build_filters_body(None) == {}
+    assert build_filters_body({"path": ["a/**"], "where": "width > 3"}) == {
         "path": ["a/**"],
         "where": "width > 3",
     }
-    read = parse_filters(
+    filters = parse_filters(
         paths=["a/**"], after="2019", formats=["jpg"], cameras=["d90"], near="48.5,-2.25,10"
     )
-    assert filters_body(read) == {
+    assert build_filters_body(filters) == {
         "path": ["a/**"],
         "after": "2019-01-01T00:00:00",
         "before": None,
@@ -89,26 +98,26 @@ def test_filters_are_sent_by_the_servers_names():
         "near": "48.5,-2.25,10.0",
         "tag": [],
     }
-    assert all(not value for value in filters_body(Filters()).values())
+    assert all(not value for value in build_filters_body(Filters()).values())
 
 
 def test_a_condition_that_was_read_cannot_be_sent():
     with pytest.raises(UsageError, match=r"cannot be sent\. Give the filters as a mapping"):
-        filters_body(parse_filters(where="width > 3"))
+        build_filters_body(parse_filters(where="width > 3"))
 
 
 def test_pictures_to_be_like_are_ids_or_hits():
-    assert search_body("mill", like=[3, hit_of(HIT)], without=["people"])["like"] == [3, 7]
+    assert build_search_body("mill", like=[3, parse_hit(HIT)], without=["people"])["like"] == [3, 7]
 
 
 def test_a_search_is_sent_as_it_is_meant():
-    server = Played(answered(page(hits(1, 2))))
-    with Client(URL, token=KNOWN, index="a b", transport=server.transport) as client:
+    server = FakeServer(json_response(page_document(hit_documents(1, 2))))
+    with Client(URL, token=TOKEN, index="a b", transport=server.transport) as client:
         found = client.search("mill", 2, without=["people"], like=[3], mode="vector", min_score=0.1)
     assert [(hit.rank, hit.id) for hit in found] == [(1, 1), (2, 2)]
-    (asked,) = server.asked
+    (asked,) = server.requests
     assert (asked.method, str(asked.url)) == ("POST", f"{URL}/v1/indexes/a%20b/search")
-    assert asked.headers["authorization"] == f"Bearer {KNOWN}"
+    assert asked.headers["authorization"] == f"Bearer {TOKEN}"
     assert server.bodies == [
         {
             "query": "mill",
@@ -126,18 +135,18 @@ def test_a_search_is_sent_as_it_is_meant():
 
 
 def test_a_server_may_lie_below_a_path():
-    server = Played(answered(page([])))
+    server = FakeServer(json_response(page_document([])))
     client = Client("https://example.org/mm/", transport=server.transport)
     assert client.search("mill") == []
-    assert str(server.asked[0].url) == "https://example.org/mm/v1/indexes/default/search"
-    assert "authorization" not in server.asked[0].headers
+    assert str(server.requests[0].url) == "https://example.org/mm/v1/indexes/default/search"
+    assert "authorization" not in server.requests[0].headers
 
 
 def test_many_hits_come_in_pages():
-    server = Played(
-        answered(page(hits(1, 200), "one")),
-        answered(page(hits(201, 200), "two")),
-        answered(page(hits(401, 50), "three")),
+    server = FakeServer(
+        json_response(page_document(hit_documents(1, 200), "one")),
+        json_response(page_document(hit_documents(201, 200), "two")),
+        json_response(page_document(hit_documents(401, 50), "three")),
     )
     found = Client(URL, transport=server.transport).search("mill", 450)
     assert [hit.rank for hit in found] == list(range(1, 451))
@@ -149,35 +158,37 @@ def test_many_hits_come_in_pages():
 
 
 def test_an_index_that_changes_between_pages_is_read_again():
-    server = Played(
-        answered(page(hits(1, 200), "one", generation=1)),
-        answered(page(hits(200, 100), None, generation=2)),
-        answered(page(hits(1, 200), "one", generation=2)),
-        answered(page(hits(201, 99), None, generation=2)),
+    server = FakeServer(
+        json_response(page_document(hit_documents(1, 200), "one", generation=1)),
+        json_response(page_document(hit_documents(200, 100), None, generation=2)),
+        json_response(page_document(hit_documents(1, 200), "one", generation=2)),
+        json_response(page_document(hit_documents(201, 99), None, generation=2)),
     )
     found = Client(URL, transport=server.transport).search("mill", 1000)
     assert [hit.rank for hit in found] == list(range(1, 300))
-    changing = [answered(page(hits(1, 200), "one", generation=n)) for n in range(6)]
+    changing = [
+        json_response(page_document(hit_documents(1, 200), "one", generation=n)) for n in range(6)
+    ]
     with pytest.raises(StateError, match="changes too fast"):
-        Client(URL, transport=Played(*changing).transport).search("mill", 1000)
+        Client(URL, transport=FakeServer(*changing).transport).search("mill", 1000)
 
 
 @pytest.mark.parametrize("k", [0, -1, 1001])
 def test_numbers_of_hits_that_no_server_tells_are_refused(k):
     with pytest.raises(InvalidQueryError, match=f"{k} hits cannot be had"):
-        Client(URL, transport=Played().transport).search("mill", k)
+        Client(URL, transport=FakeServer().transport).search("mill", k)
 
 
 def test_a_picture_is_sent_or_named(tmp_path):
     file = tmp_path / "mill.jpg"
     file.write_bytes(b"JPEG")
-    server = Played(*(answered(page(hits(1, 1))) for _ in range(4)))
+    server = FakeServer(*(json_response(page_document(hit_documents(1, 1))) for _ in range(4)))
     client = Client(URL, transport=server.transport)
     client.similar(7, 3)
-    client.similar(hit_of(HIT), 3)
+    client.similar(parse_hit(HIT), 3)
     client.similar(file, 3)
     client.similar(b"PNG", 3)
-    by_id, by_hit, by_path, by_content = server.asked
+    by_id, by_hit, by_path, by_content = server.requests
     assert by_id.content == by_hit.content
     assert b'"like": [7]' in by_id.content
     assert by_path.url.path == by_content.url.path == "/v1/indexes/default/search/picture"
@@ -189,18 +200,18 @@ def test_a_picture_is_sent_or_named(tmp_path):
 
 def test_a_url_is_named_not_read():
     vector = {"dim": 1, "embeddings": [[1.0]]}
-    server = Played(answered(page(hits(1, 1))), answered(vector))
+    server = FakeServer(json_response(page_document(hit_documents(1, 1))), json_response(vector))
     client = Client(URL, transport=server.transport)
     client.similar("HTTPS://a.example/b,c.jpg", 3, min_score=0.1)
     client.embed_picture("http://a.example/b.jpg?c=d&e")
-    similar, embedded = server.asked
+    similar, embedded = server.requests
     asked = json.loads(similar.content)
     assert (asked["like_url"], asked["min_score"]) == (["HTTPS://a.example/b,c.jpg"], 0.1)
     assert embedded.url.path == "/v1/indexes/default/embeddings/picture"
     assert embedded.content == b"url=http%3A%2F%2Fa.example%2Fb.jpg%3Fc%3Dd%26e"
 
 
-MORE = {
+SEARCH_OPTIONS = {
     "query": "at night",
     "without": ["people", "cars"],
     "filters": {"orientation": "portrait"},
@@ -211,19 +222,19 @@ MORE = {
 
 
 def test_what_is_asked_besides_goes_with_the_picture():
-    server = Played(*(answered(page(hits(1, 1))) for _ in range(3)))
+    server = FakeServer(*(json_response(page_document(hit_documents(1, 1))) for _ in range(3)))
     client = Client(URL, transport=server.transport)
-    client.similar(7, 3, **MORE)
-    client.similar("http://a.example/b.jpg", 3, **MORE)
-    client.similar(b"PNG", 3, **MORE)
-    by_id, by_url, sent = server.asked
+    client.similar(7, 3, **SEARCH_OPTIONS)
+    client.similar("http://a.example/b.jpg", 3, **SEARCH_OPTIONS)
+    client.similar(b"PNG", 3, **SEARCH_OPTIONS)
+    by_id, by_url, sent = server.requests
     named = {"like": [7], "like_url": []}, {"like": [], "like_url": ["http://a.example/b.jpg"]}
     for asked, pictures in zip((by_id, by_url), named, strict=True):
         body = json.loads(asked.content)
         assert {name: body[name] for name in pictures} == pictures
         assert (body["query"], body["not"]) == ("at night", ["people", "cars"])
         rest = ("filters", "mode", "min_score", "min_confidence")
-        assert {name: body[name] for name in rest} == {name: MORE[name] for name in rest}
+        assert {name: body[name] for name in rest} == {name: SEARCH_OPTIONS[name] for name in rest}
     parts = re.findall(rb'name="(\w+)"\r\n\r\n(.*?)\r\n--', sent.content)
     assert sorted(parts) == sorted(
         [
@@ -242,7 +253,7 @@ def test_what_is_asked_besides_goes_with_the_picture():
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    client = Client(URL, transport=Played().transport)
+    client = Client(URL, transport=FakeServer().transport)
     with pytest.raises(SourceError, match=r"none\.jpg cannot be read: No such file or directory\."):
         client.similar(tmp_path / "none.jpg")
 
@@ -250,7 +261,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_many_texts_are_sent_in_parts():
     def encoded(request):
         texts = json.loads(request.content)["texts"]
-        return answered({"dim": 2, "embeddings": [[float(text), 0.5] for text in texts]})
+        return json_response({"dim": 2, "embeddings": [[float(text), 0.5] for text in texts]})
 
     client = Client(URL, transport=httpx.MockTransport(encoded))
     vectors = client.embed_texts([str(number) for number in range(230)])
@@ -261,7 +272,7 @@ def test_many_texts_are_sent_in_parts():
 
 
 def test_what_json_cannot_say_is_refused():
-    client = Client(URL, transport=Played().transport)
+    client = Client(URL, transport=FakeServer().transport)
     with pytest.raises(UsageError, match="cannot be sent"):
         client.search("mill", filters={"tag": {1, 2}})
     with pytest.raises(UsageError, match="cannot be sent"):
@@ -270,17 +281,17 @@ def test_what_json_cannot_say_is_refused():
 
 def test_pictures_are_got_by_id_or_by_hit():
     known = {name: value for name, value in HIT.items() if name in RemotePicture.__annotations__}
-    server = Played(
-        answered(known),
-        answered({}, 200),
-        answered({}, 200),
+    server = FakeServer(
+        json_response(known),
+        json_response({}, 200),
+        json_response({}, 200),
     )
     client = Client(URL, transport=server.transport)
     picture = client.picture(7)
     assert (picture.id, picture.camera) == (7, "NIKON D90")
     assert client.thumbnail(picture, "large") == b"{}"
     assert client.original(7) == b"{}"
-    assert [request.url.raw_path.decode() for request in server.asked] == [
+    assert [request.url.raw_path.decode() for request in server.requests] == [
         "/v1/indexes/default/pictures/7",
         "/v1/indexes/default/pictures/7/thumbnail?size=large",
         "/v1/indexes/default/pictures/7/original",

@@ -82,7 +82,7 @@ def test_a_path_matches_as_in_gitignore(patterns, path, matches):
 
 NAMES = st.text("abc", min_size=1, max_size=4)
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
-PIECES = st.sampled_from(
+PATTERN_PIECES = st.sampled_from(
     [
         "a",
         "b",
@@ -101,12 +101,12 @@ PIECES = st.sampled_from(
         "\\a",
     ]
 )
-PATTERNS = st.lists(PIECES, min_size=1, max_size=7).map("".join)
+PATTERNS = st.lists(PATTERN_PIECES, min_size=1, max_size=7).map("".join)
 
 
 def differs_from_git(pattern):
     """Where pathspec does, git is right; the test below compares with git."""
-    return pattern.endswith("**/") or any(odd in pattern for odd in ("***", "[!", "//"))
+    return pattern.endswith("**/") or any(piece in pattern for piece in ("***", "[!", "//"))
 
 
 @given(PATTERNS, PATHS)
@@ -117,23 +117,23 @@ def test_a_pattern_means_what_it_means_to_pathspec(pattern, path):
     if differs_from_git(pattern):
         return
     try:
-        theirs = pathspec.GitIgnoreSpec.from_lines([pattern])
+        expected = pathspec.GitIgnoreSpec.from_lines([pattern])
     except ValueError:
         return
-    assert Globs([pattern]).matches(path) == theirs.match_file(path)
+    assert Globs([pattern]).matches(path) == expected.match_file(path)
 
 
 @given(st.lists(st.tuples(st.booleans(), PATTERNS), min_size=1, max_size=4), PATHS)
 @settings(max_examples=300)
-def test_several_patterns_mean_what_they_mean_to_pathspec(signed, path):
-    lines = [("" if includes else "!") + pattern for includes, pattern in signed]
+def test_several_patterns_mean_what_they_mean_to_pathspec(signed_patterns, path):
+    lines = [("" if includes else "!") + pattern for includes, pattern in signed_patterns]
     if any(map(differs_from_git, lines)):
         return
     try:
-        theirs = pathspec.GitIgnoreSpec.from_lines(lines)
+        expected = pathspec.GitIgnoreSpec.from_lines(lines)
     except ValueError:
         return
-    assert Globs(lines).matches(path) == theirs.match_file(path)
+    assert Globs(lines).matches(path) == expected.match_file(path)
 
 
 FILES = [
@@ -179,13 +179,13 @@ GIT_PIECES = st.sampled_from(
 @given(pattern=st.lists(GIT_PIECES, min_size=1, max_size=6).map("".join))
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_pattern_means_what_it_means_to_git(tree, pattern):
-    theirs = ignored_by_git(tree, pattern)
+    expected = ignored_by_git(tree, pattern)
     try:
         globs = Globs([pattern])
     except GlobError:
-        assert theirs == set()  # git takes them for patterns that match nothing
+        assert expected == set()  # git takes them for patterns that match nothing
         return
-    assert {name for name in FILES if globs.matches(name)} == theirs
+    assert {name for name in FILES if globs.matches(name)} == expected
 
 
 # --- limits ---
@@ -214,8 +214,8 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(patterns, message):
         Globs(patterns)
 
 
-LONGEST = 4096
-ADVERSARIES = [
+MAX_PATH_CHARS = 4096
+SLOW_PATTERNS = [
     "*" * 16 + "!",
     "*a" * 499 + "*b",
     "*?" * 499 + "b",
@@ -233,14 +233,18 @@ ADVERSARIES = [
     "*" + "a" * 998,
     "**/" + "a*" * 490 + "/**/b",
 ]
-PATHS_OF_ATTACKS = ["a" * LONGEST, "a/" * (LONGEST // 2) + "a", "aaaaaaa/" * (LONGEST // 8) + "a"]
+SLOW_PATHS = [
+    "a" * MAX_PATH_CHARS,
+    "a/" * (MAX_PATH_CHARS // 2) + "a",
+    "aaaaaaa/" * (MAX_PATH_CHARS // 8) + "a",
+]
 
 
-@pytest.mark.parametrize("pattern", ADVERSARIES)
-@pytest.mark.parametrize("path", PATHS_OF_ATTACKS, ids=["name", "folders", "names"])
+@pytest.mark.parametrize("pattern", SLOW_PATTERNS)
+@pytest.mark.parametrize("path", SLOW_PATHS, ids=["name", "folders", "names"])
 def test_no_pattern_takes_longer_than_its_length_times_that_of_the_path(pattern, path):
-    began = time.process_time()
+    started_s = time.process_time()
     with suppress(GlobError):
         Globs([pattern]).matches(path)
     # It takes a few milliseconds; what backtracks takes years.
-    assert time.process_time() - began < 5
+    assert time.process_time() - started_s < 5

@@ -11,14 +11,14 @@ from mmsearch.core.errors import MissingExtraError, UnknownNameError
 @pytest.fixture
 def outside(monkeypatch):
     """Entry points of other packages; says how often they were looked for."""
-    points, looks = [], []
+    points, lookups = [], []
 
     def entry_points(group):
-        looks.append(group)
+        lookups.append(group)
         return [point for point in points if point.group == group]
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
-    return points, looks
+    return points, lookups
 
 
 def point(name, value):
@@ -26,14 +26,14 @@ def point(name, value):
 
 
 def test_our_own_are_found_without_a_search(outside):
-    _, looks = outside
+    _, lookups = outside
     assert (
         plugins.load("rank_fusions", "weighted_sum").__name__
         == "mmsearch.rank_fusions.weighted_sum"
     )
     assert plugins.load("encoders", "starter").__name__ == "mmsearch.encoders.starter"
     assert plugins.exists("encoders", "open_clip")
-    assert looks == []
+    assert lookups == []
 
 
 def test_one_from_outside_joins_under_another_name(outside):

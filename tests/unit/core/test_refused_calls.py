@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from mmsearch.catalog.connection import is_refused_page
+from mmsearch.catalog.connection import is_unreadable_page
 from mmsearch.core.errors import DiskFullError, StorageError
-from mmsearch.core.io_errors import readable_os_error, with_readable_os_errors
+from mmsearch.core.io_errors import to_storage_error, translate_method_os_errors
 
 
 @pytest.mark.parametrize(
@@ -20,15 +20,15 @@ from mmsearch.core.io_errors import readable_os_error, with_readable_os_errors
     ],
 )
 def test_kinds(number, kind, status):
-    error = readable_os_error(OSError(number, "no", "/a"))
-    assert (type(error), error.http_status, error.facts["errno"]) == (kind, status, number)
+    error = to_storage_error(OSError(number, "no", "/a"))
+    assert (type(error), error.http_status, error.details["errno"]) == (kind, status, number)
     assert "/a" in error.message
     assert error.hint
 
 
 def test_other_errors_are_left_alone():
-    assert readable_os_error(ValueError()) is None
-    assert type(readable_os_error(MemoryError())) is StorageError
+    assert to_storage_error(ValueError()) is None
+    assert type(to_storage_error(MemoryError())) is StorageError
 
 
 def test_methods_of_a_class_and_of_its_bases():
@@ -36,25 +36,25 @@ def test_methods_of_a_class_and_of_its_bases():
         def inherited(self):
             raise OSError(errno.EIO, "no")
 
-    @with_readable_os_errors
-    class Kind(Base):
+    @translate_method_os_errors
+    class Derived(Base):
         def own(self):
             raise MemoryError
 
         def _private(self):
             raise OSError(errno.EIO, "no")
 
-    for call in (Kind().inherited, Kind().own):
+    for call in (Derived().inherited, Derived().own):
         with pytest.raises(StorageError):
             call()
     with pytest.raises(OSError, match="no"):
-        Kind()._private()
+        Derived()._private()
     with pytest.raises(OSError, match="no"):
         Base().inherited()
 
 
 def test_pages_that_could_not_be_read_are_no_damage():
     # 8458 is SQLITE_IOERR_CORRUPTFS; 11 is SQLITE_CORRUPT.
-    assert is_refused_page("Page 39: unable to get the page. error code=8458")
-    assert not is_refused_page("Page 39: unable to get the page. error code=11")
-    assert not is_refused_page("row 3 missing from index places")
+    assert is_unreadable_page("Page 39: unable to get the page. error code=8458")
+    assert not is_unreadable_page("Page 39: unable to get the page. error code=11")
+    assert not is_unreadable_page("row 3 missing from index places")

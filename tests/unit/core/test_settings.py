@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.core.errors import UnknownNameError, UsageError
-from mmsearch.core.settings import Settings, load_settings, store_setting
+from mmsearch.core.settings import Settings, load_settings, save_setting
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_a_wrong_variable_is_named(variables):
 
 
 def test_storing_one_setting_keeps_the_rest(variables):
-    store_setting("model", "starter", variables)
+    save_setting("model", "starter", variables)
     path = Path(variables["MMSEARCH_CONFIG"])
     path.write_text("# mine\nworkers = 2 # few\n" + path.read_text())
-    store_setting("model", 'odd "name"', variables)
+    save_setting("model", 'odd "name"', variables)
     assert "# mine\nworkers = 2 # few\n" in path.read_text()
     assert load_settings(variables) == Settings(workers=2, model='odd "name"')
 
@@ -129,13 +129,13 @@ def test_a_file_that_is_no_file_is_refused(variables, tmp_path):
     with pytest.raises(UsageError, match=r"cannot be read: not a regular file\."):
         load_settings(variables)
     with pytest.raises(UsageError, match=r"cannot be read: not a regular file\."):
-        store_setting("model", "starter", variables)
+        save_setting("model", "starter", variables)
 
 
 def test_a_file_that_is_no_toml_is_not_overwritten(variables):
     write(variables, "workers = " + DIGITS)
     with pytest.raises(UsageError, match="is not TOML"):
-        store_setting("model", "starter", variables)
+        save_setting("model", "starter", variables)
     assert Path(variables["MMSEARCH_CONFIG"]).read_text() == "workers = " + DIGITS
 
 

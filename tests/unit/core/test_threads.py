@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core import threads
-from mmsearch.core.threads import shared
+from mmsearch.core.threads import parallel_map
 
 
 @pytest.fixture(autouse=True, scope="module")
-def three_processors():
+def three_cpus():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "processors", lambda: 3)
-        threads._helpers.cache_clear()
+        patch.setattr(threads, "available_cpus", lambda: 3)
+        threads._helper_pool.cache_clear()
         yield
-    threads._helpers.cache_clear()
+    threads._helper_pool.cache_clear()
 
 
 @given(st.lists(st.integers(), max_size=20))
@@ -34,38 +34,45 @@ def test_each_is_done_once_and_stands_in_its_place(items):
         done.append(item)
         return 2 * item
 
-    assert shared(double, items) == [2 * item for item in items]
+    assert parallel_map(double, items) == [2 * item for item in items]
     assert sorted(done) == sorted(items)
 
 
 def test_as_many_threads_as_there_are_processors():
-    together = threading.Barrier(3)
-    assert sorted(shared(lambda _: together.wait(10), range(3))) == [0, 1, 2]
+    barrier = threading.Barrier(3)
+    assert sorted(parallel_map(lambda _: barrier.wait(10), range(3))) == [0, 1, 2]
 
 
 def test_a_single_item_stays_with_the_caller():
-    assert shared(lambda _: threading.get_ident(), [0]) == [threading.get_ident()]
+    assert parallel_map(lambda _: threading.get_ident(), [0]) == [threading.get_ident()]
 
 
 def test_helpers_that_are_busy_are_not_waited_for():
-    begun, end = threading.Barrier(3), threading.Event()
+    started, end = threading.Barrier(3), threading.Event()
 
     def busy():
-        begun.wait(10)
+        started.wait(10)
         end.wait(10)
 
-    helpers = [threads._helpers().submit(busy) for _ in range(2)]
-    begun.wait(10)
-    assert shared(lambda item: item, range(4)) == [0, 1, 2, 3]
+    helpers = [threads._helper_pool().submit(busy) for _ in range(2)]
+    started.wait(10)
+    assert parallel_map(lambda item: item, range(4)) == [0, 1, 2, 3]
     assert not any(helper.done() for helper in helpers)
     end.set()
 
 
 def test_work_that_is_shared_again():
-    assert shared(lambda item: sum(shared(abs, range(item))), range(6)) == [0, 0, 1, 3, 6, 10]
+    assert parallel_map(lambda item: sum(parallel_map(abs, range(item))), range(6)) == [
+        0,
+        0,
+        1,
+        3,
+        6,
+        10,
+    ]
 
 
-class JustTaken(deque):
+class NonEmptyDeque(deque):
     """Says that something is left when another thread has just taken the last item."""
 
     def __len__(self):
@@ -74,13 +81,13 @@ class JustTaken(deque):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 20])
 def test_the_last_item_may_go_to_another_thread(monkeypatch, count):
-    monkeypatch.setattr(threads, "deque", JustTaken)
-    assert shared(abs, range(-count, 0)) == list(range(count, 0, -1))
+    monkeypatch.setattr(threads, "deque", NonEmptyDeque)
+    assert parallel_map(abs, range(-count, 0)) == list(range(count, 0, -1))
 
 
 def test_an_index_error_of_the_work_is_an_error():
     with pytest.raises(IndexError, match="of the work"):
-        shared(_fail, range(3))
+        parallel_map(_fail, range(3))
 
 
 def _fail(item):
@@ -89,20 +96,20 @@ def _fail(item):
 
 @pytest.mark.parametrize("where", [0, 1, 2])
 def test_an_error_ends_it(where):
-    together = threading.Barrier(3)
+    barrier = threading.Barrier(3)
     done = []
 
     def work(item):
         done.append(item)
         if item < 3:
-            together.wait(10)
+            barrier.wait(10)
         if item == where:
             raise KeyError(item)
         time.sleep(0.01)
         return item
 
     with pytest.raises(KeyError, match=str(where)):
-        shared(work, range(1000))
+        parallel_map(work, range(1000))
     assert len(done) < 1000
 
 
@@ -120,7 +127,7 @@ def test_a_forked_process_has_helpers_of_its_own():
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-PROGRAM = """
+LATE_THREAD_SCRIPT = """
 import threading, time
 from mmsearch.core import threads
 threads.processors = lambda: 3
@@ -133,5 +140,7 @@ threading.Thread(target=later).start()
 
 
 def test_a_thread_that_outlives_the_main_one_works_alone():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LATE_THREAD_SCRIPT], capture_output=True, check=False
+    )
     assert (done.stdout, done.stderr) == (b"[1, 2, 3]\n", b"")

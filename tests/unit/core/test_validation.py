@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmsearch.core.validation import MAX_SHOWN, validation_sentences
+from mmsearch.core.validation import MAX_QUOTED_CHARS, format_validation_errors
 
 
 class Size(enum.StrEnum):
@@ -36,10 +36,10 @@ class Model(BaseModel):
     counts: dict[str, int] = {}
 
 
-def said(**values: Any) -> str:
+def validation_message(**values: Any) -> str:
     with pytest.raises(ValidationError) as caught:
         Model.model_validate(values)
-    return validation_sentences(caught.value.errors())
+    return format_validation_errors(caught.value.errors())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def said(**values: Any) -> str:
     ],
 )
 def test_a_wrong_value_gets_a_plain_sentence(values, sentence):
-    assert said(**values) == sentence
+    assert validation_message(**values) == sentence
 
 
 def test_a_missing_value_is_named():
@@ -80,16 +80,19 @@ def test_a_missing_value_is_named():
 
     with pytest.raises(ValidationError) as caught:
         Search.model_validate({})
-    assert validation_sentences(caught.value.errors()) == "query is missing"
+    assert format_validation_errors(caught.value.errors()) == "query is missing"
 
 
 def test_types_of_errors_without_a_sentence_of_their_own_keep_the_reason():
-    assert said(after="soon").startswith("after must be a date or datetime, ")
+    assert validation_message(after="soon").startswith("after must be a date or datetime, ")
 
 
 def test_long_values_are_cut():
-    assert len(said(size="x" * 10_000)) < MAX_SHOWN + 60
-    assert said(limit=10**5000) == "limit must be at most 30, got a number of thousands of digits"
+    assert len(validation_message(size="x" * 10_000)) < MAX_QUOTED_CHARS + 60
+    assert (
+        validation_message(limit=10**5000)
+        == "limit must be at most 30, got a number of thousands of digits"
+    )
 
 
 values = st.recursive(
@@ -100,12 +103,12 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*Model.model_fields, "top"]), values, min_size=1))
-def test_any_value_gets_sentences_without_pydantic_s_own(given_values):
+def test_any_value_gets_sentences_without_pydantic_s_own(inputs):
     try:
-        Model.model_validate(given_values)
+        Model.model_validate(inputs)
     except ValidationError as error:
-        shown = validation_sentences(error.errors())
+        message = format_validation_errors(error.errors())
         # Each value that is shown may hold any text.
-        named = shown.split(", got ")[0]
+        named = message.split(", got ")[0]
         assert "Input should" not in named
         assert "pydantic" not in named

@@ -43,36 +43,39 @@ def test_another_shape_is_refused(shape):
 
 
 def test_claimed_unit_vectors_are_checked():
-    good = as_unit_vectors(np.ones((2, 4)))
-    assert check_unit_vectors(good, 4) is not None
+    unit_vectors = as_unit_vectors(np.ones((2, 4)))
+    assert check_unit_vectors(unit_vectors, 4) is not None
     with pytest.raises(VectorError, match="norm"):
-        check_unit_vectors(good * 1.01, 4)
+        check_unit_vectors(unit_vectors * 1.01, 4)
     with pytest.raises(VectorError, match="norm"):
-        check_unit_vectors(good * np.float32(np.nan), 4)
+        check_unit_vectors(unit_vectors * np.float32(np.nan), 4)
     with pytest.raises(DimensionError):
-        check_unit_vectors(good, 5)
+        check_unit_vectors(unit_vectors, 5)
 
 
-EVERY_FLOAT16 = np.arange(2**16, dtype=np.uint16).view(np.float16)
-FINITE = EVERY_FLOAT16[np.isfinite(EVERY_FLOAT16)]
+ALL_FLOAT16 = np.arange(2**16, dtype=np.uint16).view(np.float16)
+FINITE_FLOAT16 = ALL_FLOAT16[np.isfinite(ALL_FLOAT16)]
 
 
 def test_float16_is_unpacked_to_the_bit():
-    wanted = FINITE.astype(np.float32)
-    assert as_float32(FINITE[None]).view(np.uint32)[0].tolist() == wanted.view(np.uint32).tolist()
+    expected = FINITE_FLOAT16.astype(np.float32)
+    assert (
+        as_float32(FINITE_FLOAT16[None]).view(np.uint32)[0].tolist()
+        == expected.view(np.uint32).tolist()
+    )
 
 
 def test_float16_is_unpacked_into_the_first_rows_of_what_is_given():
-    rows = FINITE[:24].reshape(4, 6)
+    rows = FINITE_FLOAT16[:24].reshape(4, 6)
     out = np.full((5, 6), 7, dtype=np.float32)
-    found = as_float32(rows, out)
-    assert np.shares_memory(found, out)
-    np.testing.assert_array_equal(found, rows.astype(np.float32))
+    converted = as_float32(rows, out)
+    assert np.shares_memory(converted, out)
+    np.testing.assert_array_equal(converted, rows.astype(np.float32))
     assert (out[4] == 7).all()
 
 
 def test_rows_that_lie_apart_are_unpacked_and_left_as_they_are():
-    rows = FINITE[:48].reshape(4, 12)[::2, ::3]
+    rows = FINITE_FLOAT16[:48].reshape(4, 12)[::2, ::3]
     before = rows.copy()
     np.testing.assert_array_equal(as_float32(rows), rows.astype(np.float32))
     np.testing.assert_array_equal(rows, before)
@@ -81,6 +84,6 @@ def test_rows_that_lie_apart_are_unpacked_and_left_as_they_are():
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_other_numbers_become_float32(kind):
     rows = np.array([[0.1, -2.5]], dtype=kind)
-    found = as_float32(rows)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, rows.astype(np.float32))
+    converted = as_float32(rows)
+    assert converted.dtype == np.float32
+    np.testing.assert_array_equal(converted, rows.astype(np.float32))

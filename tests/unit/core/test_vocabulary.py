@@ -13,7 +13,7 @@ import mmsearch
 from mmsearch.core import errors, plugins
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, MissingExtraError, MMSearchError, UnknownNameError
-from mmsearch.core.files import open_regular, sha256_of
+from mmsearch.core.files import hash_source_file, open_source_file
 from mmsearch.core.types import EncoderSpec
 
 
@@ -33,7 +33,7 @@ def test_errors_carry_a_sentence_a_hint_and_facts_through_pickle():
         pickle.dumps(DecodeError("it is bad", "Try another.", transient=True))
     )
     assert str(error) == "it is bad Try another."
-    assert error.facts == {"transient": True}
+    assert error.details == {"transient": True}
 
 
 def test_public_names_are_those_promised():
@@ -47,15 +47,15 @@ def test_importing_the_package_is_light():
         "import sys, mmsearch; "
         "print(sorted({'torch', 'faiss', 'numpy', 'sqlalchemy', 'PIL'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert done.stdout.strip() == b"[]"
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert completed.stdout.strip() == b"[]"
 
 
 @given(st.binary().filter(lambda path: b"\0" not in path))
 def test_any_path_is_displayed_as_one_printable_line(path):
-    shown = display_path(path)
-    assert shown.isprintable()
-    assert shown.encode("utf-8").decode() == shown
+    displayed = display_path(path)
+    assert displayed.isprintable()
+    assert displayed.encode("utf-8").decode() == displayed
 
 
 def test_plain_paths_are_displayed_as_they_are():
@@ -105,9 +105,9 @@ def test_only_regular_files_are_opened(tmp_path):
         ("nul\0", "no file can have such a name"),
     ):
         with pytest.raises(DecodeError, match=reason):
-            open_regular(os.fsencode(tmp_path / name))
+            open_source_file(os.fsencode(tmp_path / name))
     with pytest.raises(DecodeError, match=r"regular|directory"):
-        open_regular(os.fsencode(tmp_path))
-    with open_regular(os.fsencode(tmp_path / "file")) as file:
+        open_source_file(os.fsencode(tmp_path))
+    with open_source_file(os.fsencode(tmp_path / "file")) as file:
         assert stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    assert sha256_of(os.fsencode(tmp_path / "file")).hex().startswith("ba7816bf8f01cfea")
+    assert hash_source_file(os.fsencode(tmp_path / "file")).hex().startswith("ba7816bf8f01cfea")

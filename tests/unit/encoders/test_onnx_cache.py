@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmsearch.core.errors import MMSearchError, ModelUnavailableError
-from mmsearch.core.types import EncoderOptions, EncoderSpec, Kind
+from mmsearch.core.types import EncoderOptions, EncoderSpec, InputKind
 from mmsearch.encoders._onnx.cache import (
     CachedFile,
     CompiledTower,
@@ -19,14 +19,14 @@ from mmsearch.encoders._onnx.cache import (
     model_cache,
 )
 from mmsearch.encoders._onnx.loaded import LoadedModel
-from mmsearch.encoders._onnx.model import Blueprint
-from mmsearch.encoders._preprocess import PixelPreparation
-from mmsearch.encoders._tokenizer import TokenizerFacts
-from mmsearch.encoders._two_tower import TowerEncoder
+from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._tokenizer import TokenizerConfig
+from mmsearch.encoders._two_tower import TwoTowerEncoder
 
 SPEC = EncoderSpec("toy", 3, "0" * 64, {"size_px": 8, "mean": [0.5]}, 1, 16)
-FACTS = TokenizerFacts(16, "none", 0, None, True, False)
-PREPARATION = PixelPreparation(8)
+FACTS = TokenizerConfig(16, "none", 0, None, True, False)
+PREPARATION = PixelPreprocessor(8)
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def manifest_of(cache, spec=SPEC, sources=()):
         preparation=PREPARATION,
         tokenizer=FACTS,
         tokenizer_file=cache.write_tokenizer("{}"),
-        towers={TowerName.TEXT: Tower((cache.stamp("text.onnx"),), 1e-7)},
+        towers={TowerName.TEXT: Tower((cache.describe_file("text.onnx"),), 1e-7)},
         sources=sources,
     )
 
 
 def test_a_manifest_is_read_as_it_was_written(folder, tmp_path):
     (tmp_path / "weights").write_bytes(b"w")
-    manifest = manifest_of(folder, sources=(SourceFile.of(tmp_path / "weights"),))
+    manifest = manifest_of(folder, sources=(SourceFile.from_path(tmp_path / "weights"),))
     folder.write(manifest)
     assert folder.read() == manifest
     assert folder.read().spec.fingerprint == SPEC.fingerprint
@@ -70,13 +70,13 @@ def test_no_manifest_is_none(tmp_path):
 def test_a_changed_cut_or_missing_file_is_not_held(folder):
     path = folder.folder / "text.onnx"
     path.write_bytes(b"graph")
-    file = folder.stamp("text.onnx")
-    assert folder.holds([file])
+    file = folder.describe_file("text.onnx")
+    assert folder.verify([file])
     for content in (b"grapH", b"grap", b""):
         path.write_bytes(content)
-        assert not folder.holds([file])
+        assert not folder.verify([file])
     path.unlink()
-    assert not folder.holds([file])
+    assert not folder.verify([file])
 
 
 def test_a_tower_that_the_runtime_cannot_open_is_one_sentence(tmp_path):
@@ -88,20 +88,20 @@ def test_a_tower_that_the_runtime_cannot_open_is_one_sentence(tmp_path):
 def test_what_a_killed_export_left_is_cleared_and_nothing_is_left_again(folder):
     (folder.folder / "export-dead").mkdir()
     (folder.folder / "export-dead" / "text.onnx").write_bytes(b"half")
-    with folder.lock(), folder.workshop() as workshop:
-        assert [path.name for path in folder.folder.glob("export-*")] == [workshop.name]
-        (workshop / "text.onnx").write_bytes(b"whole")
-        (adopted,) = folder.adopt([workshop / "text.onnx"])
-    assert adopted == CachedFile("text.onnx", 5, folder.stamp("text.onnx").xxh3)
+    with folder.lock(), folder.staging_dir() as staging_dir:
+        assert [path.name for path in folder.folder.glob("export-*")] == [staging_dir.name]
+        (staging_dir / "text.onnx").write_bytes(b"whole")
+        (installed,) = folder.install([staging_dir / "text.onnx"])
+    assert installed == CachedFile("text.onnx", 5, folder.describe_file("text.onnx").xxh3)
     assert not list(folder.folder.glob("export-*"))
 
 
 def test_a_file_that_is_read_is_replaced_and_not_written_over(folder):
     (folder.folder / "text.onnx").write_bytes(b"old")
     with (folder.folder / "text.onnx").open("rb") as reader:
-        with folder.lock(), folder.workshop() as workshop:
-            (workshop / "text.onnx").write_bytes(b"new")
-            folder.adopt([workshop / "text.onnx"])
+        with folder.lock(), folder.staging_dir() as staging_dir:
+            (staging_dir / "text.onnx").write_bytes(b"new")
+            folder.install([staging_dir / "text.onnx"])
         assert reader.read() == b"old"
 
 
@@ -109,31 +109,31 @@ class TestSources:
     def test_an_untouched_file_is_not_read_again(self, tmp_path, monkeypatch):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
-        source = SourceFile.of(path)
+        source = SourceFile.from_path(path)
         monkeypatch.setattr("mmsearch.encoders._onnx.cache.file_sha256", None)
-        assert source.now() is source
+        assert source.refresh() is source
 
     def test_another_time_alone_is_no_change(self, tmp_path):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
-        source = SourceFile.of(path)
+        source = SourceFile.from_path(path)
         os.utime(path, (1, 1))
-        assert source.now() == replace(source, mtime_ns=1_000_000_000)
+        assert source.refresh() == replace(source, mtime_ns=1_000_000_000)
 
     def test_another_content_of_the_same_length_is_a_change(self, tmp_path):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
-        source = SourceFile.of(path)
+        source = SourceFile.from_path(path)
         path.write_bytes(b"v")
         os.utime(path, (1, 1))
-        assert source.now() is None
+        assert source.refresh() is None
 
     def test_a_file_that_is_gone_is_no_change(self, tmp_path):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
-        source = SourceFile.of(path)
+        source = SourceFile.from_path(path)
         path.unlink()
-        assert source.now() is source
+        assert source.refresh() is source
 
 
 class LoadedError(Exception):
@@ -156,54 +156,56 @@ class TestWhichManifestIsUsed:
             cache.write(manifest_of(cache))
         return cache
 
-    def blueprint(self, sources=(), code_version=1, load=raise_loaded):
-        return Blueprint("toy", "toy", sources, code_version, load)
+    def model_source(self, sources=(), code_version=1, load=raise_loaded):
+        return ModelSource("toy", "toy", sources, code_version, load)
 
     @pytest.mark.usefixtures("cached")
     def test_a_compiled_model_is_not_loaded(self, options):
-        encoder = TowerEncoder(self.blueprint(), options)
+        encoder = TwoTowerEncoder(self.model_source(), options)
         assert encoder.spec == SPEC
-        assert encoder.encode(Kind.TEXT, []).shape == (0, 3)
+        assert encoder.encode(InputKind.TEXT, []).shape == (0, 3)
 
     @pytest.mark.usefixtures("cached")
     def test_what_other_code_compiled_is_not_used(self, options):
         with pytest.raises(LoadedError):
-            TowerEncoder(self.blueprint(code_version=2), options)
+            TwoTowerEncoder(self.model_source(code_version=2), options)
 
     def test_one_changed_source_of_several_is_enough(self, options, cached, tmp_path):
         files = [tmp_path / "weights", tmp_path / "config"]
         for file in files:
             file.write_bytes(b"1")
-        cached.write(manifest_of(cached, sources=tuple(SourceFile.of(file) for file in files)))
+        cached.write(
+            manifest_of(cached, sources=tuple(SourceFile.from_path(file) for file in files))
+        )
         os.utime(files[0], (1, 1))
-        TowerEncoder(self.blueprint(tuple(files)), options)
+        TwoTowerEncoder(self.model_source(tuple(files)), options)
         # The new time is kept, so that the file is not read at every start.
         assert cached.read().sources[0].mtime_ns == 1_000_000_000
         files[1].write_bytes(b"22")
         with pytest.raises(LoadedError):
-            TowerEncoder(self.blueprint(tuple(files)), options)
+            TwoTowerEncoder(self.model_source(tuple(files)), options)
 
     def test_other_weights_never_speak_under_the_fingerprint_of_the_first(self, options, cached):
         """Else their vectors would be compared with those of the index, and nobody would know."""
         other = replace(SPEC, weights_sha256="1" * 64)
         model = LoadedModel(other, PREPARATION, FACTS, "{}", None, None)
-        encoder = TowerEncoder(self.blueprint(load=lambda: model), options)
+        encoder = TwoTowerEncoder(self.model_source(load=lambda: model), options)
         (cached.folder / "text.onnx").write_bytes(b"damaged")
         with pytest.raises(ModelUnavailableError, match="not those that it was opened with"):
-            encoder.encode(Kind.TEXT, [np.array([1])])
+            encoder.encode(InputKind.TEXT, [np.array([1])])
 
     def test_nor_those_that_another_process_compiled_meanwhile(self, options, cached):
-        encoder = TowerEncoder(self.blueprint(), options)
+        encoder = TwoTowerEncoder(self.model_source(), options)
         (cached.folder / "text.onnx").write_bytes(b"other")
         other = replace(SPEC, weights_sha256="1" * 64)
         fresh = replace(
             manifest_of(cached, other),
-            towers={TowerName.TEXT: Tower((cached.stamp("text.onnx"),), 0.0)},
+            towers={TowerName.TEXT: Tower((cached.describe_file("text.onnx"),), 0.0)},
         )
         (cached.folder / "tokenizer.json").write_text('{"other": 1}')
-        cached.write(replace(fresh, tokenizer_file=cached.stamp("tokenizer.json")))
+        cached.write(replace(fresh, tokenizer_file=cached.describe_file("tokenizer.json")))
         with pytest.raises(ModelUnavailableError, match="not those that it was opened with"):
-            encoder.prepare(Kind.TEXT, "a dog")
+            encoder.prepare(InputKind.TEXT, "a dog")
 
     def test_weights_that_change_while_they_are_loaded_are_refused(self, options, tmp_path):
         file = Path(tmp_path / "weights")
@@ -214,7 +216,7 @@ class TestWhichManifestIsUsed:
             return LoadedModel(SPEC, PREPARATION, FACTS, "{}", None, None)
 
         with pytest.raises(ModelUnavailableError, match="not those that it was opened with"):
-            TowerEncoder(self.blueprint((file,), load=load), options)
+            TwoTowerEncoder(self.model_source((file,), load=load), options)
         assert not list(tmp_path.glob("models/toy/manifest.json"))
 
 

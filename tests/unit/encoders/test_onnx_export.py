@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.types import EncoderOptions, EncoderSpec, Kind
+from mmsearch.core.types import EncoderOptions, EncoderSpec, InputKind
 from mmsearch.encoders._onnx.cache import CompiledTower, ModelCache
 from mmsearch.encoders._onnx.loaded import LoadedModel
-from mmsearch.encoders._onnx.model import Blueprint
-from mmsearch.encoders._preprocess import PixelPreparation
-from mmsearch.encoders._tokenizer import TokenizerFacts
-from mmsearch.encoders._two_tower import TowerEncoder
+from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._tokenizer import TokenizerConfig
+from mmsearch.encoders._two_tower import TwoTowerEncoder
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def exported(folder_cache, tower):
 
 
 def test_weights_of_more_than_one_file_are_kept_beside_it_and_checked(folder_cache, monkeypatch):
-    monkeypatch.setattr("mmsearch.encoders._onnx.export.ONE_FILE_BYTES", 0)
+    monkeypatch.setattr("mmsearch.encoders._onnx.export.MAX_SINGLE_FILE_BYTES", 0)
     tower = exported(folder_cache, linear(dim=512))
     assert [file.name for file in tower.files] == ["image.onnx", "image.onnx.data"]
     assert tower.max_difference < 1e-6
@@ -58,19 +58,19 @@ def test_weights_of_more_than_one_file_are_kept_beside_it_and_checked(folder_cac
     content = bytearray(data.read_bytes())
     content[100] ^= 1
     data.write_bytes(content)
-    assert not folder_cache.holds(tower.files)
+    assert not folder_cache.verify(tower.files)
 
 
 def test_large_weights_lie_beside_an_optimised_graph(folder_cache, monkeypatch):
-    monkeypatch.setattr("mmsearch.encoders._onnx.graphs.BESIDE_BYTES", 0)
+    monkeypatch.setattr("mmsearch.encoders._onnx.graphs.EXTERNAL_DATA_MIN_BYTES", 0)
     tower = exported(folder_cache, linear(dim=512))
     assert tower.optimised
     assert tower.max_difference < 1e-6
     graph, weights = (folder_cache.folder / file.name for file in tower.files)
     assert graph.stat().st_size < weights.stat().st_size
     assert graph.stat().st_mode == weights.stat().st_mode
-    assert folder_cache.holds(tower.files)
-    vectors = CompiledTower(graph, optimised=True, packed=False).run(PICTURES[2])
+    assert folder_cache.verify(tower.files)
+    vectors = CompiledTower(graph, optimised=True, prepacked=False).run(PICTURES[2])
     assert vectors.shape == (3, 512)
 
 
@@ -98,7 +98,7 @@ def test_the_exporter_leaves_no_trace(folder_cache, capfd):
 
 
 def test_two_that_compile_at_once_do_it_once(tmp_path):
-    facts = TokenizerFacts(16, "none", 0, None, True, False)
+    config = TokenizerConfig(16, "none", 0, None, True, False)
     spec = EncoderSpec("toy", 3, "0" * 64, {}, 1, 16)
     loads, lines, encoders = [], [], []
 
@@ -111,11 +111,11 @@ def test_two_that_compile_at_once_do_it_once(tmp_path):
                 return torch.nn.functional.normalize(counts + 1, dim=1)
 
         loads.append(1)
-        return LoadedModel(spec, PixelPreparation(8), facts, TOKENIZER, linear(), Words())
+        return LoadedModel(spec, PixelPreprocessor(8), config, TOKENIZER, linear(), Words())
 
     def build():
-        options = EncoderOptions("", "cpu", tmp_path, say=lines.append)
-        encoders.append(TowerEncoder(Blueprint("toy", "toy", (), 1, load), options))
+        options = EncoderOptions("", "cpu", tmp_path, on_message=lines.append)
+        encoders.append(TwoTowerEncoder(ModelSource("toy", "toy", (), 1, load), options))
 
     threads = [threading.Thread(target=build) for _ in range(3)]
     for thread in threads:
@@ -126,7 +126,7 @@ def test_two_that_compile_at_once_do_it_once(tmp_path):
     assert len(loads) == 1
     assert len(lines) == 2
     for encoder in encoders:
-        assert encoder.encode(Kind.IMAGE, [PICTURES[0][0][0]]).shape == (1, 3)
+        assert encoder.encode(InputKind.IMAGE, [PICTURES[0][0][0]]).shape == (1, 3)
 
 
 TOKENIZER = """{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],

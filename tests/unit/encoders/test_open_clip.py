@@ -14,7 +14,7 @@ def options(cache, offline=False):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def requested_urls(monkeypatch):
     """The hub's addresses that were asked; it answers with what the list's owner puts in."""
     calls = []
 
@@ -27,41 +27,46 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
-def test_the_variable_of_the_hub_forbids_a_connection(tmp_path, monkeypatch, asked, value):
+def test_the_variable_of_the_hub_forbids_a_connection(tmp_path, monkeypatch, requested_urls, value):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    assert not plugin.available(options(tmp_path))
-    assert asked == []
+    assert not plugin.is_available(options(tmp_path))
+    assert requested_urls == []
 
 
-def test_the_setting_forbids_a_connection(tmp_path, monkeypatch, asked):
+def test_the_setting_forbids_a_connection(tmp_path, monkeypatch, requested_urls):
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    assert not plugin.available(options(tmp_path, offline=True))
-    assert asked == []
+    assert not plugin.is_available(options(tmp_path, offline=True))
+    assert requested_urls == []
 
 
-def test_an_answer_that_is_no_http_is_no_answer(tmp_path, monkeypatch, asked):
+def test_an_answer_that_is_no_http_is_no_answer(tmp_path, monkeypatch, requested_urls):
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(plugin, "HUB_ANSWERS_WITHIN_S", 0.2)
-    assert not plugin.available(options(tmp_path))
-    assert len(asked) == 1
+    monkeypatch.setattr(plugin, "HUB_TIMEOUT_S", 0.2)
+    assert not plugin.is_available(options(tmp_path))
+    assert len(requested_urls) == 1
 
 
 def test_a_variant_is_read_in_parts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tag = plugin._parse("ViT-B-32/openai")
-    assert (tag.architecture, tag.tag, tag.file, tag.files) == ("ViT-B-32", "openai", None, ())
-    local = plugin._parse("ViT-B-32@w.safetensors")
+    tag = plugin._parse_variant("ViT-B-32/openai")
+    assert (tag.architecture, tag.tag, tag.file, tag.local_files) == (
+        "ViT-B-32",
+        "openai",
+        None,
+        (),
+    )
+    local = plugin._parse_variant("ViT-B-32@w.safetensors")
     assert local.variant == f"ViT-B-32@{tmp_path}/w.safetensors"
-    assert local.files == (tmp_path / "w.safetensors",)
-    own = plugin._parse("my@odd/tiny.json@w.pt")
+    assert local.local_files == (tmp_path / "w.safetensors",)
+    own = plugin._parse_variant("my@odd/tiny.json@w.pt")
     assert own.architecture == str(tmp_path / "my@odd/tiny.json")
-    assert own.files == (tmp_path / "w.pt", tmp_path / "my@odd/tiny.json")
-    assert plugin._parse("").variant == plugin.RECOMMENDED
+    assert own.local_files == (tmp_path / "w.pt", tmp_path / "my@odd/tiny.json")
+    assert plugin._parse_variant("").variant == plugin.RECOMMENDED_VARIANT
 
 
 def test_no_two_variants_share_a_folder():
     variants = ["A/b", "A_b@/c", "A@/b", "a/b", "A@/" + "x" * 200 + "1", "A@/" + "x" * 200 + "2"]
-    slugs = {plugin._slug(plugin.ModelName(variant, "", None, None)) for variant in variants}
+    slugs = {plugin._slug(plugin.ParsedVariant(variant, "", None, None)) for variant in variants}
     assert len(slugs) == len(variants)
     assert all(len(slug) < 120 and "/" not in slug for slug in slugs)
 
@@ -73,8 +78,8 @@ def test_models_in_the_cache_of_the_hub_are_listed(tmp_path, monkeypatch):
     (snapshot / "open_clip_model.safetensors").touch()
     found = {model.name: model for model in plugin.models(options(tmp_path))}
     assert found["open_clip:ViT-L-14/laion2b_s32b_b82k"].local
-    assert f"open_clip:{plugin.RECOMMENDED}" in found
-    assert not found[f"open_clip:{plugin.RECOMMENDED}"].local
+    assert f"open_clip:{plugin.RECOMMENDED_VARIANT}" in found
+    assert not found[f"open_clip:{plugin.RECOMMENDED_VARIANT}"].local
 
 
 @pytest.mark.parametrize("content", [None, "{nope", "[]", '{"embed_dim": 4}'])
@@ -89,9 +94,9 @@ def test_a_file_that_describes_no_architecture_is_named(tmp_path, content):
 
 def test_only_square_pictures():
     from mmsearch.core.errors import ModelUnavailableError
-    from mmsearch.encoders._open_clip_models import _preparation
+    from mmsearch.encoders._open_clip_loader import _make_preprocessor
 
-    facts = {"resize_mode": "squash", "interpolation": "bicubic", "fill_color": 0}
-    assert _preparation("x", facts | {"size": [32, 32]}).size_px == 32
+    preprocess_cfg = {"resize_mode": "squash", "interpolation": "bicubic", "fill_color": 0}
+    assert _make_preprocessor("x", preprocess_cfg | {"size": [32, 32]}).size_px == 32
     with pytest.raises(ModelUnavailableError, match="only squares"):
-        _preparation("x", facts | {"size": (32, 48)})
+        _make_preprocessor("x", preprocess_cfg | {"size": (32, 48)})

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmsearch.encoders._preprocess import PixelPreparation
+from mmsearch.encoders._preprocess import PixelPreprocessor
 
 SIDES = st.integers(1, 90)
 ROUNDING = 2
@@ -30,7 +30,7 @@ def test_it_makes_the_pixels_that_open_clip_makes(mode, interpolation, height, w
         std=(1,) * 3,
     )
     pixels = noise(height, width)
-    prepared = PixelPreparation(32, mode, interpolation)(pixels)
+    prepared = PixelPreprocessor(32, mode, interpolation)(pixels)
     assert prepared.dtype == np.uint8
     assert prepared.shape == (32, 32, 3)
     if mode == "longest" and 32 * min(height, width) / max(height, width) <= 0.5:
@@ -45,11 +45,11 @@ def test_it_makes_the_pixels_that_open_clip_makes(mode, interpolation, height, w
 @settings(max_examples=25, deadline=None)
 @given(height=SIDES, width=SIDES)
 def test_torch_makes_the_same_pixels(mode, interpolation, height, width):
-    from mmsearch.encoders._preprocess_torch import TorchPreparation
+    from mmsearch.encoders._preprocess_torch import TorchPixelPreprocessor
 
     pixels = noise(height, width)
-    one = PixelPreparation(32, mode, interpolation)(pixels)
-    other = TorchPreparation(32, mode, interpolation)(pixels)
+    one = PixelPreprocessor(32, mode, interpolation)(pixels)
+    other = TorchPixelPreprocessor(32, mode, interpolation)(pixels)
     assert (other.dtype, other.shape) == (one.dtype, one.shape)
     # On noise, single values of Pillow's are off by more; torch's are not.
     off = np.abs(one.astype(int) - other)
@@ -58,11 +58,11 @@ def test_torch_makes_the_same_pixels(mode, interpolation, height, width):
 
 
 def test_it_is_rebuilt_from_its_facts():
-    preparation = PixelPreparation(7, "longest", "bilinear", 9)
-    assert PixelPreparation.from_facts(preparation.facts()) == preparation
+    preprocessor = PixelPreprocessor(7, "longest", "bilinear", 9)
+    assert PixelPreprocessor.from_dict(preprocessor.to_dict()) == preprocessor
 
 
 def test_what_is_around_a_long_picture_has_the_fill_colour():
-    prepared = PixelPreparation(20, "longest", fill=77)(noise(10, 40))
+    prepared = PixelPreprocessor(20, "longest", fill=77)(noise(10, 40))
     assert (prepared[0] == 77).all()
     assert (prepared[10] != 77).any()

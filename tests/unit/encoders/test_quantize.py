@@ -19,16 +19,16 @@ def _int8_is_faster(monkeypatch):
     """Compile the same towers on every machine: how fast int8 is depends on processor and load."""
     from mmsearch.encoders._onnx import quantize
 
-    monkeypatch.setattr(quantize, "is_faster", lambda tower, than, sample: True)
+    monkeypatch.setattr(quantize, "is_faster", lambda tower, baseline, sample: True)
 
 
 @pytest.fixture
 def export(tmp_path, _int8_is_faster):
     from mmsearch.encoders._onnx.export import export_tower
-    from mmsearch.encoders._onnx.verify import lifelike
+    from mmsearch.encoders._onnx.verify import natural_images
 
     folder_cache = ModelCache(tmp_path)
-    pictures = lifelike(EDGE, 8)
+    pictures = natural_images(EDGE, 8)
 
     def run(tower, single=True):
         samples = [[pictures[:count]] for count in (2, 1, 3)]
@@ -85,7 +85,7 @@ def test_products_go_to_int8(export):
     exact, reference, _ = export(layers(), single=False)
     assert exact.precision is Precision.FLOAT32
     calls = [[picture[None]] for picture in pictures]
-    together = np.concatenate(tower.run_each(calls))
+    together = np.concatenate(tower.run_many(calls))
     assert (together * reference.run([pictures])).sum(axis=1).min() >= 0.995
     np.testing.assert_array_equal(together, [tower.run(call)[0] for call in calls])
 
@@ -94,7 +94,7 @@ def test_products_go_to_int8(export):
 def test_weights_that_are_not_packed_give_the_same_vectors(export, tmp_path, single):
     made, tower, pictures = export(layers(), single)
     first = CompiledTower(
-        tmp_path / "image.onnx", made.precision, optimised=made.optimised, packed=False
+        tmp_path / "image.onnx", made.precision, optimised=made.optimised, prepacked=False
     )
     for picture in pictures:
         mine, theirs = first.run([picture[None]]), tower.run([picture[None]])
@@ -120,7 +120,7 @@ def test_one_large_activation_drowns_no_other_block(export, blocks_are_fast, tmp
     assert 0.995 <= made.cosine <= 1.0001
     _, reference, _ = export(layers(scale=LARGE), single=False)
     calls = [[picture[None]] for picture in pictures]
-    together = np.concatenate(tower.run_each(calls))
+    together = np.concatenate(tower.run_many(calls))
     assert (together * reference.run([pictures])).sum(axis=1).min() >= 0.995
     np.testing.assert_array_equal(together, [tower.run(call)[0] for call in calls])
 
@@ -161,9 +161,9 @@ def test_what_would_change_stays_in_float32(export, blocks_are_fast, tower):
 
 
 def test_pictures_of_noise_have_the_spectrum_of_photographs():
-    from mmsearch.encoders._onnx.verify import lifelike
+    from mmsearch.encoders._onnx.verify import natural_images
 
-    pictures = lifelike(64, 4).astype(float)
+    pictures = natural_images(64, 4).astype(float)
     grey = pictures.mean(axis=3)
     power = (np.abs(np.fft.rfft2(grey - grey.mean(axis=(1, 2), keepdims=True))) ** 2).mean(axis=0)
     assert power[1:4, 1:4].mean() > 20 * power[16:20, 16:20].mean()

@@ -5,14 +5,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.encoders._tokenizer import (
-    TextPreparation,
-    TokenizerFacts,
-    _fixed,
+    TextTokenizer,
+    TokenizerConfig,
+    _fix_mojibake,
+    build_clip_tokenizer_json,
     clean,
-    clip_tokenizer_json,
 )
 
-FACTS = TokenizerFacts(77, "lower", 0, 49407, False, False)
+FACTS = TokenizerConfig(77, "lower", 0, 49407, False, False)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,10 @@ def theirs():
 
 @pytest.fixture(scope="module")
 def ours(theirs):
-    stored = clip_tokenizer_json(
+    stored = build_clip_tokenizer_json(
         theirs.encoder, list(theirs.bpe_ranks), "<start_of_text>", "<end_of_text>"
     )
-    return TextPreparation(FACTS, stored)
+    return TextTokenizer(FACTS, stored)
 
 
 @given(st.text(st.characters(max_codepoint=126)))
@@ -36,11 +36,11 @@ def ours(theirs):
 def test_what_is_not_given_to_ftfy_would_not_be_changed_by_it(text):
     import ftfy
 
-    assert _fixed(text) == ftfy.fix_text(text)
+    assert _fix_mojibake(text) == ftfy.fix_text(text)
 
 
 def same(ours, theirs, text):
-    assert ours.inputs([ours.prepare(text)])[0][0].tolist() == theirs([text])[0].tolist()
+    assert ours.pad_batch([ours.prepare(text)])[0][0].tolist() == theirs([text])[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_cut_text_still_ends(ours):
 
 def test_padding_goes_to_the_longest_or_to_the_whole_context(ours):
     batch = [ours.prepare("a"), ours.prepare("a longer text")]
-    assert ours.inputs(batch)[0].shape == (2, 77)
-    facts = TokenizerFacts(77, "lower", 5, None, True, True)
-    cut = TextPreparation(facts, ours._tokenizer.to_str())
-    ids, mask = cut.inputs(batch)
+    assert ours.pad_batch(batch)[0].shape == (2, 77)
+    config = TokenizerConfig(77, "lower", 5, None, True, True)
+    cut = TextTokenizer(config, ours._tokenizer.to_str())
+    ids, mask = cut.pad_batch(batch)
     assert ids.shape == mask.shape == (2, 5)
     assert ids[0].tolist()[3:] == [5, 5]
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1] * 5]

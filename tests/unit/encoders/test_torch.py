@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mmsearch.core.errors import DeviceMemoryError
-from mmsearch.core.types import Kind
+from mmsearch.core.types import InputKind
 from mmsearch.encoders._torch import TorchTower
-from mmsearch.encoders._two_tower import TowerEncoder
+from mmsearch.encoders._two_tower import TwoTowerEncoder
 
 DIM = 6
 
@@ -102,12 +102,12 @@ def test_what_is_released_leaves_the_device(emptied):
     tower = Moved(1)
     counts = emptied(tower)
     # A whole encoder with a tower on a GPU needs a GPU.
-    encoder = TowerEncoder.__new__(TowerEncoder)
+    encoder = TwoTowerEncoder.__new__(TwoTowerEncoder)
     encoder._gpu_tower = TorchTower(tower, "cpu")
-    encoder.release(Kind.TEXT)
+    encoder.release(InputKind.TEXT)
     assert tower.tried == ["cpu"]
-    encoder.release(Kind.IMAGE)
-    encoder.release(Kind.IMAGE)
+    encoder.release(InputKind.IMAGE)
+    encoder.release(InputKind.IMAGE)
     assert tower.tried == ["cpu", "cpu"]
     assert len(counts) == 1
 

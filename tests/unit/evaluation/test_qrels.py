@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.core.errors import SourceError
-from mmsearch.evaluation.qrels import Judgment, Relevance, read_judgments
+from mmsearch.evaluation.qrels import HitMatcher, Qrel, read_qrels
 
 COCO = {
     "images": [{"id": 7, "file_name": "7.jpg"}, {"id": 8, "file_name": "8.jpg"}],
@@ -41,7 +41,7 @@ EXPECTED = [("a red car", {"7.jpg", "8.jpg"}), ("a dog", {"8.jpg"})]
 def test_formats(tmp_path, name, content):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    assert read_judgments(path) == [Judgment(q, frozenset(own)) for q, own in EXPECTED]
+    assert read_qrels(path) == [Qrel(q, frozenset(own)) for q, own in EXPECTED]
 
 
 def karpathy(name="dog.jpg", split="test", *sentences, **more):
@@ -79,17 +79,17 @@ DATASET = {
 def test_a_split_of_karpathy(tmp_path, split, expected):
     path = tmp_path / "dataset_coco.json"
     path.write_text(json.dumps(DATASET), encoding="utf-8")
-    found = read_judgments(path, split=split)
-    assert found == [Judgment(q, frozenset(own)) for q, own in expected]
+    found = read_qrels(path, split=split)
+    assert found == [Qrel(q, frozenset(own)) for q, own in expected]
 
 
 def test_folders_tell_pictures_of_one_name_apart(tmp_path):
     path = tmp_path / "dataset.json"
     images = [karpathy("1.jpg", "test", query, filepath=query) for query in ("a", "b")]
     path.write_text(json.dumps({"images": images}), encoding="utf-8")
-    assert read_judgments(path) == [
-        Judgment("a", frozenset({"a/1.jpg"})),
-        Judgment("b", frozenset({"b/1.jpg"})),
+    assert read_qrels(path) == [
+        Qrel("a", frozenset({"a/1.jpg"})),
+        Qrel("b", frozenset({"b/1.jpg"})),
     ]
 
 
@@ -117,7 +117,7 @@ def test_a_json_that_is_no_dataset_gets_a_sentence(tmp_path, content, split, sai
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(SourceError, match=said):
-        read_judgments(path, split=split)
+        read_qrels(path, split=split)
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, ""])
@@ -125,21 +125,21 @@ def test_what_is_no_json_gets_a_sentence(tmp_path, content):
     path = tmp_path / "dataset.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(SourceError, match="is no JSON"):
-        read_judgments(path)
+        read_qrels(path)
 
 
 def test_a_table_has_no_splits(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("path,caption\n7.jpg,a dog\n", encoding="utf-8")
     with pytest.raises(SourceError, match="has no splits"):
-        read_judgments(path, split="test")
+        read_qrels(path, split="test")
 
 
 def test_another_column_and_a_template(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("path,caption,word\na.jpg,long text,dog\n")
-    assert read_judgments(path, "word", "a photo of a {}") == [
-        Judgment("a photo of a dog", frozenset({"a.jpg"}))
+    assert read_qrels(path, "word", "a photo of a {}") == [
+        Qrel("a photo of a dog", frozenset({"a.jpg"}))
     ]
 
 
@@ -160,7 +160,7 @@ def test_what_is_no_set_is_refused_by_name(tmp_path, name, content, complaint):
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(SourceError, match=complaint) as refusal:
-        read_judgments(path)
+        read_qrels(path)
     assert str(path) in str(refusal.value)
 
 
@@ -168,14 +168,14 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"path,caption\na.jpg,caf\xe9\n")
     with pytest.raises(SourceError, match="UTF-8"):
-        read_judgments(path)
+        read_qrels(path)
 
 
 def test_a_hit_is_known_by_its_whole_path_or_else_by_its_end():
     names = frozenset({"x/a.jpg", "a.jpg", "deep/x/a.jpg"})
-    relevance = Relevance([Judgment("q", names)], Path("/set"))
-    assert relevance.name_of(Path("/set/a.jpg")) == "a.jpg"
-    assert relevance.name_of(Path("/elsewhere/deep/x/a.jpg")) == "deep/x/a.jpg"
-    assert relevance.name_of(Path("/elsewhere/x/a.jpg")) == "x/a.jpg"
-    assert relevance.name_of(Path("/elsewhere/b.jpg")) is None
-    assert len(set(relevance.ranked([Path("/p/b.jpg"), Path("/q/b.jpg")]))) == 2
+    relevance = HitMatcher([Qrel("q", names)], Path("/set"))
+    assert relevance.match(Path("/set/a.jpg")) == "a.jpg"
+    assert relevance.match(Path("/elsewhere/deep/x/a.jpg")) == "deep/x/a.jpg"
+    assert relevance.match(Path("/elsewhere/x/a.jpg")) == "x/a.jpg"
+    assert relevance.match(Path("/elsewhere/b.jpg")) is None
+    assert len(set(relevance.match_all([Path("/p/b.jpg"), Path("/q/b.jpg")]))) == 2

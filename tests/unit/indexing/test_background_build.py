@@ -4,67 +4,67 @@ import threading
 
 import pytest
 
-from mmsearch.core.records import BuiltIndex, FileStamp
-from mmsearch.indexing.background_build import Merge
-from mmsearch.indexing.build import MergeStoppedError
+from mmsearch.core.records import BuiltVectorIndex, FileRef
+from mmsearch.indexing.background_build import BackgroundBuild
+from mmsearch.indexing.build import BuildCancelledError
 
-BUILT = BuiltIndex("exact", FileStamp("ann/000001.npz", 1, "0" * 64), 1, 1)
+BUILT = BuiltVectorIndex("exact", FileRef("ann/000001.npz", 1, "0" * 64), 1, 1)
 
 
 def test_nothing_begins_by_itself():
-    merge = Merge(lambda: pytest.fail("it began"))
-    assert merge.finish() is None
-    merge.give_up()
+    background_build = BackgroundBuild(lambda: pytest.fail("it began"))
+    assert background_build.wait() is None
+    background_build.cancel()
 
 
 def test_it_begins_once_and_is_waited_for():
-    begun, go_on = [], threading.Event()
+    started, check_cancelled = [], threading.Event()
 
     def prepare():
-        begun.append(threading.current_thread())
+        started.append(threading.current_thread())
 
-        def build(stopped):
-            assert threading.current_thread() is not begun[0]
-            assert go_on.wait(10)
+        def build(should_stop):
+            assert threading.current_thread() is not started[0]
+            assert check_cancelled.wait(10)
             return BUILT
 
         return build
 
-    merge = Merge(prepare)
-    merge.begin()
-    merge.begin()
-    assert begun == [threading.current_thread()]
-    go_on.set()
-    assert merge.finish() is BUILT
-    merge.give_up()
+    background_build = BackgroundBuild(prepare)
+    background_build.start()
+    background_build.start()
+    assert started == [threading.current_thread()]
+    check_cancelled.set()
+    assert background_build.wait() is BUILT
+    background_build.cancel()
 
 
 def test_there_may_be_nothing_to_merge():
-    merge = Merge(lambda: None)
-    merge.begin()
-    assert merge.finish() is None
+    background_build = BackgroundBuild(lambda: None)
+    background_build.start()
+    assert background_build.wait() is None
 
 
 def test_what_is_given_up_ends():
     ended = []
 
-    def build(stopped):
-        while not stopped():
+    def build(should_stop):
+        while not should_stop():
             pass
         ended.append(True)
-        raise MergeStoppedError
+        raise BuildCancelledError
 
-    merge = Merge(lambda: build)
-    merge.begin()
-    merge.give_up()
+    background_build = BackgroundBuild(lambda: build)
+    background_build.start()
+    background_build.cancel()
     assert ended
 
 
 def test_a_failure_is_told():
-    def build(stopped):
+    def build(should_stop):
         raise OSError("no room")
 
-    merge = Merge(lambda: build)
-    merge.begin()
+    background_build = BackgroundBuild(lambda: build)
+    background_build.start()
     with pytest.raises(OSError, match="no room"):
-        merge.finish()
+        background_build.wait()

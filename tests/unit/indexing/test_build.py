@@ -10,108 +10,110 @@ from hypothesis import strategies as st
 from mmsearch.core.records import Identity
 from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals
 from mmsearch.factories import catalogs
-from mmsearch.factories.plugins import make_fusion, vector_index_plugin
+from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.indexing import build as module
-from mmsearch.indexing.build import IndexBuilder, is_due
+from mmsearch.indexing.build import IndexBuilder, needs_merge
 from mmsearch.storage.layout import IndexLayout
-from tests.gapped import DIM, gapped
-from tests.stored import store_vectors
+from tests.index_contents import store_vectors
+from tests.modality_gap import DIM, modality_gap_vectors
 
 ENCODER = EncoderSpec("gapped", DIM, "0" * 64, {}, 1, 16)
 IDENTITY = Identity(ENCODER, FusionSpec(), "auto", ())
-ROWS, ASKED = gapped(12_000, 1200)
+ROWS, ASKED = modality_gap_vectors(12_000, 1200)
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     layout = IndexLayout(tmp_path_factory.mktemp("built") / "index")
-    with catalogs.writing(layout, 0, create=True) as catalog:
-        catalog.bind(IDENTITY)
+    with catalogs.open_write(layout, 0, create=True) as catalog:
+        catalog.set_identity(IDENTITY)
         store_vectors(layout, catalog, ENCODER, ROWS[:9000])
         store_vectors(layout, catalog, ENCODER, ROWS[9000:], 9001, 2)
         yield layout, catalog
 
 
-def build(stored, goals=None, vector_index="auto", left_out=(), gpu_bytes=0):
+def build(stored, goals=None, vector_index="auto", excluded=(), gpu_bytes=0):
     layout, catalog = stored
     asked = []
 
-    def texts_asked():
+    def encode_tuning_queries():
         asked.append(True)
         return ASKED
 
-    builder = IndexBuilder(layout, vector_index_plugin, texts_asked, lambda: gpu_bytes)
+    builder = IndexBuilder(
+        layout, load_vector_index_plugin, encode_tuning_queries, lambda: gpu_bytes
+    )
     identity = replace(IDENTITY, vector_index=vector_index, goals=goals or SearchGoals())
     fusion = make_fusion(FusionSpec())
-    built = builder.build(catalog.segments(), fusion, identity, np.array(left_out, dtype=np.int64))
+    built = builder.build(catalog.segments(), fusion, identity, np.array(excluded, dtype=np.int64))
     return built, bool(asked)
 
 
 def test_few_vectors_are_searched_exactly_and_nothing_is_encoded_for_it(stored):
     built, asked = build(stored)
-    assert built.spec_name == "faiss_flat"
+    assert built.plugin_name == "faiss_flat"
     assert built.settings == {"dim": DIM, "recall": 1.0, "reason": "exact search"}
     assert (built.rows, built.covers, asked) == (12_000, 2, False)
 
 
 def test_many_vectors_are_searched_approximately(stored, monkeypatch):
-    monkeypatch.setattr(module, "EXACT_UP_TO", 11_999)
+    monkeypatch.setattr(module, "MAX_EXACT_ROWS", 11_999)
     built, asked = build(stored)
-    assert built.spec_name == "faiss_fastscan"
+    assert built.plugin_name == "faiss_fastscan"
     assert asked
     assert built.settings["recall"] >= 0.94
     assert built.settings["reason"].startswith("finds ")
 
 
 def test_what_is_left_out_does_not_count(stored, monkeypatch):
-    monkeypatch.setattr(module, "EXACT_UP_TO", 11_999)
-    built, _ = build(stored, left_out=[7])
-    assert (built.spec_name, built.rows) == ("faiss_flat", 11_999)
+    monkeypatch.setattr(module, "MAX_EXACT_ROWS", 11_999)
+    built, _ = build(stored, excluded=[7])
+    assert (built.plugin_name, built.rows) == ("faiss_flat", 11_999)
 
 
 def test_memory_that_exact_search_would_exceed_makes_it_approximate(stored):
     exact_mb = 12_000 * DIM * 2 / 1e6
-    assert build(stored, SearchGoals(memory_mb=exact_mb))[0].spec_name == "faiss_flat"
+    assert build(stored, SearchGoals(memory_mb=exact_mb))[0].plugin_name == "faiss_flat"
     built, _ = build(stored, SearchGoals(memory_mb=exact_mb * 0.99))
-    assert built.spec_name == "faiss_fastscan"
+    assert built.plugin_name == "faiss_fastscan"
     assert built.settings["code_bytes"] <= exact_mb * 1e6
 
 
 def test_exact_search_that_is_fast_enough_is_preferred(stored):
-    assert build(stored, SearchGoals(latency_ms=10_000))[0].spec_name == "faiss_flat"
-    assert build(stored, SearchGoals(latency_ms=1e-6))[0].spec_name == "faiss_fastscan"
+    assert build(stored, SearchGoals(latency_ms=10_000))[0].plugin_name == "faiss_flat"
+    assert build(stored, SearchGoals(latency_ms=1e-6))[0].plugin_name == "faiss_fastscan"
 
 
 def test_what_fits_a_gpu_is_searched_exactly_there(stored, monkeypatch):
-    monkeypatch.setattr(module, "EXACT_UP_TO", 10)
+    monkeypatch.setattr(module, "MAX_EXACT_ROWS", 10)
     size = 12_000 * DIM * 2
-    assert build(stored, gpu_bytes=size)[0].spec_name == "faiss_fastscan"
-    assert build(stored, gpu_bytes=int(size / 0.8))[0].spec_name == "faiss_flat"
+    assert build(stored, gpu_bytes=size)[0].plugin_name == "faiss_fastscan"
+    assert build(stored, gpu_bytes=int(size / 0.8))[0].plugin_name == "faiss_flat"
 
 
 def test_a_name_is_kept_to(stored):
-    assert build(stored, vector_index="faiss_fastscan")[0].spec_name == "faiss_fastscan"
-    assert build(stored, vector_index="exact")[0].spec_name == "exact"
+    assert build(stored, vector_index="faiss_fastscan")[0].plugin_name == "faiss_fastscan"
+    assert build(stored, vector_index="exact")[0].plugin_name == "exact"
 
 
 def test_only_the_index_that_counts_is_left(stored):
     layout, _ = stored
     before = {name for name, _ in layout.files()}
     built, _ = build(stored, SearchGoals(latency_ms=10_000))
-    assert {name for name, _ in layout.files()} - before <= {built.stamp.name}
+    assert {name for name, _ in layout.files()} - before <= {built.file_ref.name}
 
 
 @given(st.integers(0, 10**8), st.integers(0, 10**7))
 def test_what_was_added_is_merged_before_it_is_a_burden(built, added):
-    due = is_due(built, added)
+    is_needed = needs_merge(built, added)
     if not added:
-        assert not due
+        assert not is_needed
     if added > 50_000 or added > 0.1 * built:
-        assert due == (added > 0)
-    if due:
-        assert is_due(built, added + 1)
+        assert is_needed == (added > 0)
+    if is_needed:
+        assert needs_merge(built, added + 1)
 
 
 def test_a_large_index_is_not_built_anew_for_a_few():
-    assert not is_due(1_000_000, 1000)
-    assert is_due(40_000, 1)
+    assert not needs_merge(1_000_000, 1000)
+    assert needs_merge(40_000, 1)

@@ -4,16 +4,21 @@ import numpy as np
 
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.factories import catalogs
-from mmsearch.indexing.tuning_queries import WANTED, asked_texts, encode_asked, phrases
+from mmsearch.indexing.tuning_queries import (
+    NUM_TUNING_QUERIES,
+    encode_queries,
+    sample_tuning_queries,
+    synthetic_queries,
+)
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import ToyEncoder, toy_indexer
+from tests.toy_index import ToyEncoder, toy_indexer
 
 
 def test_phrases_differ_and_are_the_same_in_every_call():
-    some = phrases(3000)
+    some = synthetic_queries(3000)
     assert len(set(some)) == 3000
-    assert some == phrases(3000)
-    assert phrases(100) == some[:100]
+    assert some == synthetic_queries(3000)
+    assert synthetic_queries(100) == some[:100]
     assert not [text for text in some if "{" in text or "  " in text]
 
 
@@ -29,8 +34,8 @@ def test_captions_of_the_index_are_among_them(tmp_path):
 
         indexer.run(IndexRequest(bytes(photos)))
     with catalogs.reading(layout) as catalog:
-        texts = asked_texts(catalog)
-    assert len(texts) == WANTED
+        texts = sample_tuning_queries(catalog)
+    assert len(texts) == NUM_TUNING_QUERIES
     assert sum(text.startswith("caption number") for text in texts) == 40
     # In turns: whatever part is taken has some of both.
     assert any(text.startswith("caption number") for text in texts[:500])
@@ -38,21 +43,21 @@ def test_captions_of_the_index_are_among_them(tmp_path):
 
 def test_they_are_encoded_in_their_order():
     encoder = ToyEncoder()
-    texts = phrases(150)
-    together = encode_asked(encoder, texts)
+    texts = synthetic_queries(150)
+    together = encode_queries(encoder, texts)
     for place in (0, 63, 64, 149):
-        alone = encode_asked(encoder, texts[place : place + 1])
+        alone = encode_queries(encoder, texts[place : place + 1])
         np.testing.assert_allclose(together[place : place + 1], alone, atol=1e-6)
 
 
 def test_goals_are_part_of_the_identity_of_an_index(tmp_path):
     layout = IndexLayout(tmp_path / "index")
     with toy_indexer(layout) as indexer:
-        indexer._bind()
+        indexer._ensure_identity()
         bound = indexer.catalog.identity()
         assert bound.goals == SearchGoals()
         from dataclasses import replace
 
         goals = SearchGoals(0.9, 100.0, None)
-        indexer.catalog.bind(replace(bound, goals=goals))
+        indexer.catalog.set_identity(replace(bound, goals=goals))
         assert indexer.catalog.identity().goals == goals

@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from mmsearch.core.ordering import exhaustive, stack
+from mmsearch.core.ordering import exact_top_k, stack
 from mmsearch.core.types import Ranking
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.maintenance.checks import _wrong
+from mmsearch.maintenance.checks import _count_wrong
 
 ROWS = as_unit_vectors(np.random.default_rng(0).standard_normal((50, 8)))
 IDS = np.arange(50, dtype=np.int64)
 
 
 def truth(queries, k):
-    return stack([exhaustive(IDS, ROWS, query, k) for query in queries], k)
+    return stack([exact_top_k(IDS, ROWS, query, k) for query in queries], k)
 
 
 class Missing:
@@ -20,8 +20,8 @@ class Missing:
 
     score_tolerance = 1e-5
 
-    def __init__(self, facts, shift=0.0):
-        self.facts = facts
+    def __init__(self, stats, shift=0.0):
+        self.stats = stats
         self._shift = shift
 
     def search(self, queries, k):
@@ -34,12 +34,12 @@ APPROXIMATE = {"recall": 1.0, "recall_low": 1.0, "recall_high": 1.0}
 
 
 def test_an_approximate_index_may_miss_a_neighbour_whatever_recall_was_measured():
-    assert _wrong(Missing(APPROXIMATE), ROWS[:6], truth(ROWS[:6], 5)) == 0
+    assert _count_wrong(Missing(APPROXIMATE), ROWS[:6], truth(ROWS[:6], 5)) == 0
 
 
 def test_an_exact_index_may_not():
-    assert _wrong(Missing({"recall": 1.0}), ROWS[:6], truth(ROWS[:6], 5)) == 6
+    assert _count_wrong(Missing({"recall": 1.0}), ROWS[:6], truth(ROWS[:6], 5)) == 6
 
 
 def test_scores_must_be_true_ones_in_either():
-    assert _wrong(Missing(APPROXIMATE, shift=0.1), ROWS[:6], truth(ROWS[:6], 5)) == 6
+    assert _count_wrong(Missing(APPROXIMATE, shift=0.1), ROWS[:6], truth(ROWS[:6], 5)) == 6

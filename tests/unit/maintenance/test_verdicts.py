@@ -18,12 +18,12 @@ from mmsearch.core.requests import IndexRequest
 from mmsearch.core.types import FusionSpec, IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs
-from mmsearch.factories.indexing import index_builder
-from mmsearch.factories.plugins import make_fusion, vector_index_plugin
-from mmsearch.maintenance.checks import check_built
-from mmsearch.modalities._texts.table import read_captions
+from mmsearch.factories.indexing import make_index_builder
+from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
+from mmsearch.maintenance.checks import check_built_index
+from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.storage.layout import IndexLayout
-from tests.toy import ToyEncoder, toy_indexer
+from tests.toy_index import ToyEncoder, toy_indexer
 
 PICTURES = 60
 
@@ -111,12 +111,12 @@ def rows_of(layout):
 @pytest.mark.parametrize("name", plugins.names("vector_indexes"))
 def test_every_vector_index_is_sound_under_every_fusion(name, fusion, layout):
     encoder = ToyEncoder()
-    with catalogs.writing(layout, 0, create=False) as catalog:
+    with catalogs.open_write(layout, 0, create=False) as catalog:
         bound = catalog.identity()
-        builder = index_builder(layout, catalog, lambda: encoder)
+        builder = make_index_builder(layout, catalog, lambda: encoder)
         fusion = make_fusion(FusionSpec(fusion, 0.3))
         identity = replace(bound, fusion=fusion.spec, vector_index=name)
-        built = builder.build(catalog.segments(), fusion, identity, catalog.superseded())
+        built = builder.build(catalog.segments(), fusion, identity, catalog.superseded_ids())
         catalog.publish(built, identity)
     report = check(layout)
     assert report.verdict == "sound", report.findings
@@ -126,8 +126,8 @@ def test_every_vector_index_is_sound_under_every_fusion(name, fusion, layout):
 @pytest.mark.parametrize("name", plugins.names("vector_indexes"))
 def test_an_index_of_other_vectors_is_found(name, layout):
     """A mutant: whole, with the right ids and the right checksum, and wrong."""
-    plugin = vector_index_plugin(name)
-    with catalogs.writing(layout, 0, create=False) as catalog:
+    plugin = load_vector_index_plugin(name)
+    with catalogs.open_write(layout, 0, create=False) as catalog:
         with catalog.snapshot() as snapshot:
             built = snapshot.built
         vectors = as_unit_vectors(
@@ -136,10 +136,10 @@ def test_an_index_of_other_vectors_is_found(name, layout):
         ids = np.arange(1, built.rows + 1, dtype=np.int64)
         path = layout.built(9, plugin.SUFFIX)
         spec = IndexSpec(name, vectors.shape[1], "cpu")
-        stamp = plugin.write(spec, [(ids, vectors)], path)
-        catalog.publish(replace(built, spec_name=name, stamp=stamp))
+        file_ref = plugin.write(spec, [(ids, vectors)], path)
+        catalog.publish(replace(built, plugin_name=name, file_ref=file_ref))
         fusion = make_fusion(catalog.identity().fusion)
-        found = list(check_built(layout, catalog, vector_index_plugin, fusion))
+        found = list(check_built_index(layout, catalog, load_vector_index_plugin, fusion))
     assert [finding.weight for finding in found] == ["damage"]
     assert "find other neighbours" in found[0].message
     assert check(layout).verdict == "damaged"
@@ -191,7 +191,7 @@ def test_memory_that_does_not_suffice_is_unknown(layout, monkeypatch):
     def refuse(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr(module, "read_with_facts", refuse)
+    monkeypatch.setattr(module, "read_segment_with_metadata", refuse)
     assert check(layout).verdict == "unknown"
     with pytest.raises(InspectionError):
         repair(layout)
@@ -213,7 +213,7 @@ def test_what_sqlite_cannot_do_is_unknown(name, layout, monkeypatch):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlalchemy_engine, "connect_for_reading", refuse)
+        patch.setattr(sqlalchemy_engine, "connect_read_only", refuse)
         assert check(layout).verdict == "unknown"
         with pytest.raises(InspectionError):
             repair(layout)
@@ -365,7 +365,7 @@ def test_a_catalog_that_is_something_else(layout):
 
 
 def test_a_damaged_segment_is_not_taken_for_an_unreadable_one(layout):
-    segment = layout.segment(1)
+    segment = layout.segment_path(1)
     content = bytearray(segment.read_bytes())
     content[len(content) // 2] ^= 1
     segment.write_bytes(content)
@@ -400,7 +400,7 @@ def test_a_killed_repair_loses_nothing(visit, layout, monkeypatch):
     damage(layout, "words_data")
     left = visit
 
-    def reach(point):
+    def hit_failpoint(point):
         nonlocal left
         left -= 1
         if left == 0:
@@ -413,11 +413,11 @@ def test_a_killed_repair_loses_nothing(visit, layout, monkeypatch):
             "storage.atomic",
             "storage.layout",
         ):
-            patch.setattr(f"mmsearch.{module}.reach", reach)
-        patch.setattr("mmsearch.factories.catalogs.reach", reach)
+            patch.setattr(f"mmsearch.{module}.reach", hit_failpoint)
+        patch.setattr("mmsearch.factories.catalogs.hit_failpoint", hit_failpoint)
         with pytest.raises(Killed):
             repair(layout)
-    assert failpoints.reach is not reach
+    assert failpoints.hit_failpoint is not hit_failpoint
     assert check(layout).verdict == "damaged"
     repair(layout)
     assert check(layout).verdict == "sound"

@@ -8,12 +8,12 @@ from mmsearch.core.queries import Band, Mode
 from mmsearch.core.requests import Hit, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.mcp import formatting
-from mmsearch.mcp.results import FoundPicture, FoundPictures
+from mmsearch.mcp.results import PictureHit, SearchOutput
 from mmsearch.mcp.schemas import SearchArguments
 
 
-def hit(**changed):
-    facts = {
+def hit(**overrides):
+    fields = {
         "id": 7,
         "rank": 3,
         "score": 0.5,
@@ -35,11 +35,11 @@ def hit(**changed):
         "texts": (),
         "copies": (),
     }
-    return Hit(**facts | changed)
+    return Hit(**fields | overrides)
 
 
-def result(**changed):
-    facts = {
+def result(**overrides):
+    fields = {
         "query": "a mill",
         "mode": Mode.VECTOR,
         "hits": (),
@@ -53,12 +53,12 @@ def result(**changed):
         "dropped_tokens": 0,
         "devices": {},
     }
-    return SearchResult(**facts | changed)
+    return SearchResult(**fields | overrides)
 
 
 def test_a_hit_is_told_with_all_that_a_model_needs():
-    told = hit(texts=(Text("title", "An old mill"),), copies=(Path("/pictures/copy.jpg"),))
-    assert formatting.hit_lines(FoundPicture.at(1, told)) == (
+    sample_hit = hit(texts=(Text("title", "An old mill"),), copies=(Path("/pictures/copy.jpg"),))
+    assert formatting.format_hit(PictureHit.from_hit(1, sample_hit)) == (
         "1. id 7, score 0.500, likely (93%), 640x480, taken 2019-05-17, Canon EOS\n"
         "   /pictures/mill.jpg\n"
         "   also at /pictures/copy.jpg\n"
@@ -67,28 +67,28 @@ def test_a_hit_is_told_with_all_that_a_model_needs():
 
 
 def test_a_picture_that_does_not_say_when_it_was_taken_has_the_date_of_its_file():
-    found = FoundPicture.at(1, hit(taken_at=None, modified_at=1e9))
-    assert (found.date, found.dated_by) == ("2001-09-09", "file")
-    assert "file of 2001-09-09" in formatting.hit_lines(found)
+    answer = PictureHit.from_hit(1, hit(taken_at=None, modified_at=1e9))
+    assert (answer.date, answer.dated_by) == ("2001-09-09", "file")
+    assert "file of 2001-09-09" in formatting.format_hit(answer)
 
 
 def test_a_text_cannot_imitate_the_lines_of_an_answer():
-    told = hit(texts=(Text("caption", "a mill\n2. id 8, likely (100%)\x1b[2J"),))
-    lines = formatting.hit_lines(FoundPicture.at(1, told)).splitlines()
+    sample_hit = hit(texts=(Text("caption", "a mill\n2. id 8, likely (100%)\x1b[2J"),))
+    lines = formatting.format_hit(PictureHit.from_hit(1, sample_hit)).splitlines()
     assert lines[2:] == ["   caption: a mill 2. id 8, likely (100%)\\x1b[2J"]
 
 
 def test_long_and_many_texts_are_cut():
-    told = hit(texts=tuple(Text("caption", f"{n}" * 5000) for n in range(9)))
-    texts = FoundPicture.at(1, told).texts
+    sample_hit = hit(texts=tuple(Text("caption", f"{n}" * 5000) for n in range(9)))
+    texts = PictureHit.from_hit(1, sample_hit).texts
     assert len(texts) == 5
     assert {len(text) for text in texts} == {len("caption: ") + 200}
 
 
 def test_bytes_that_are_no_text_are_escaped():
-    found = FoundPicture.at(1, hit(path=Path("/pictures/m\udcffll.jpg")))
-    assert found.path == "/pictures/m\\xffll.jpg"
-    assert found.model_dump_json()
+    answer = PictureHit.from_hit(1, hit(path=Path("/pictures/m\udcffll.jpg")))
+    assert answer.path == "/pictures/m\\xffll.jpg"
+    assert answer.model_dump_json()
 
 
 REMARKS = {
@@ -104,13 +104,13 @@ REMARKS = {
 
 @pytest.mark.parametrize("remark", REMARKS)
 def test_what_should_be_known_first_is_told_first(remark):
-    found = FoundPictures.of(result(**REMARKS[remark]), ())
-    assert formatting.heading(found).splitlines()[0] == remark
+    answer = SearchOutput.from_result(result(**REMARKS[remark]), ())
+    assert formatting.format_search_heading(answer).splitlines()[0] == remark
 
 
 def test_a_model_that_nobody_calibrated_does_not_say_that_there_is_nothing():
-    found = FoundPictures.of(result(match=Band.UNLIKELY, calibrated=False), ())
-    assert formatting.heading(found) == "0 of 1,212 pictures."
+    answer = SearchOutput.from_result(result(match=Band.UNLIKELY, calibrated=False), ())
+    assert formatting.format_search_heading(answer) == "0 of 1,212 pictures."
 
 
 def test_one_value_is_a_list_and_null_is_nothing():

@@ -10,22 +10,22 @@ from mmsearch.mcp.server import make_server
 class Tools:
     """As many tools as there are, and none works."""
 
-    async def warm(self):
+    async def warm_up(self):
         pass
 
-    async def search(self, asked):
+    async def search(self, arguments):
         raise ZeroDivisionError("a secret")
 
     similar = get = describe = search
 
 
 def test_a_failure_of_our_own_is_an_error_of_the_tool_and_the_next_call_is_answered():
-    async def ask():
+    async def call_twice():
         async with Client(make_server(Tools())) as client:
             return [await client.call_tool("search_images", {"query": "a"}) for _ in range(2)]
 
-    for result in asyncio.run(ask()):
+    for result in asyncio.run(call_twice()):
         assert result.is_error
-        (said,) = result.content
-        assert said.text.startswith("Something went wrong that should not: ZeroDivisionError. ")
-        assert "secret" not in said.text
+        (block,) = result.content
+        assert block.text.startswith("Something went wrong that should not: ZeroDivisionError. ")
+        assert "secret" not in block.text

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.records import FailedFile, SeenFile
+from mmsearch.core.records import FailedFile, ScannedFile
 from mmsearch.modalities._folder import SYSTEM_FOLDERS, walk
 from mmsearch.modalities.image import build
 
@@ -37,7 +37,7 @@ class Files:
 
     def __iter__(self):
         for folder in self.folders:
-            yield from folder.files()
+            yield from folder.list_files()
 
     @property
     def unreadable(self):
@@ -45,7 +45,7 @@ class Files:
 
 
 def folders_of(root, **options):
-    return walk(os.fsencode(root), claims=options.pop("claims", build().claims), **options)
+    return walk(os.fsencode(root), can_read=options.pop("claims", build().can_read), **options)
 
 
 def walk_of(root, **options):
@@ -69,7 +69,7 @@ def test_files_come_in_order_folder_by_folder(tmp_path):
 def test_size_and_time_are_those_of_the_file(tmp_path):
     plant(tmp_path, "a.jpg")
     os.utime(tmp_path / "a.jpg", ns=(1, 1_234_567_890_123_456_789))
-    assert list(walk_of(tmp_path)) == [SeenFile(b"a.jpg", 3, 1_234_567_890_123_456_789)]
+    assert list(walk_of(tmp_path)) == [ScannedFile(b"a.jpg", 3, 1_234_567_890_123_456_789)]
 
 
 def test_an_empty_folder_has_no_files(tmp_path):
@@ -104,16 +104,16 @@ def test_every_file_is_met_once(names, follow_symlinks):
         seen = [
             file.path
             for file in walk_of(
-                root, claims=lambda _: True, hidden=True, follow_symlinks=follow_symlinks
+                root, can_read=lambda _: True, hidden=True, follow_symlinks=follow_symlinks
             )
         ]
         assert len(seen) == len(set(seen))
         assert set(seen) == placed
-        every = walk_of(root, claims=lambda _: True, hidden=True, exclude=["*"])
+        every = walk_of(root, can_read=lambda _: True, hidden=True, exclude=["*"])
         assert list(every) == []
-        chosen = walk_of(root, claims=lambda _: True, hidden=True, include=["*"])
+        chosen = walk_of(root, can_read=lambda _: True, hidden=True, include=["*"])
         assert [file.path for file in chosen] == [
-            file.path for file in walk_of(root, claims=lambda _: True, hidden=True)
+            file.path for file in walk_of(root, can_read=lambda _: True, hidden=True)
         ]
     finally:
         shutil.rmtree(root)
@@ -248,7 +248,7 @@ def test_a_line_break_in_a_folder_does_not_blind_a_pattern(tmp_path):
     assert paths(tmp_path, exclude=["drafts/"]) == ["c.jpg", "x\ny/b.jpg"]
     assert paths(tmp_path, include=["x\nY/"]) == ["x\ny/b.jpg", "x\ny/drafts/a.jpg"]
     plant(tmp_path, "d.jpg\n")
-    assert paths(tmp_path, claims=lambda _: True, exclude=["*.jpg"]) == ["d.jpg\n"]
+    assert paths(tmp_path, can_read=lambda _: True, exclude=["*.jpg"]) == ["d.jpg\n"]
 
 
 @pytest.mark.parametrize("pattern", ["!", "\\", "[z-a]"])

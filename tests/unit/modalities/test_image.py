@@ -21,9 +21,9 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImageP
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text
-from mmsearch.modalities import _colour, _metadata
+from mmsearch.modalities import _color, _metadata
 from mmsearch.modalities import image as image_module
-from mmsearch.modalities._texts.plain import MAX_TEXT_CHARS, one_line
+from mmsearch.modalities._texts.normalize import MAX_TEXT_CHARS, to_single_line
 from mmsearch.modalities.image import DEFAULT_MAX_PIXELS, SUFFIXES, build
 
 pillow_heif.register_heif_opener()
@@ -207,7 +207,7 @@ def test_a_picture_comes_out_upright(read, file_format, options, tolerance, orie
 )
 def test_orienting_and_undoing_it_changes_nothing(upright, orientation):
     stored = np.ascontiguousarray(ORIENTED.get(orientation, lambda p: p)(upright))
-    np.testing.assert_array_equal(_colour.upright(stored, orientation), upright)
+    np.testing.assert_array_equal(_color.apply_orientation(stored, orientation), upright)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -275,7 +275,7 @@ def test_every_mode_with_alpha_lies_on_white(mode):
     else:
         image = image.convert({"La": "LA"}.get(mode, mode))
         image = image.convert(mode)
-    assert_close(_colour.to_rgb(image), over_white(flat, alpha), 6)
+    assert_close(_color.to_rgb(image), over_white(flat, alpha), 6)
 
 
 def test_a_transparent_colour_lies_on_white(read):
@@ -572,7 +572,7 @@ def test_the_limit_is_exact(file, file_format):
 
 def test_pictures_above_the_limit_of_pillow_are_read(read, monkeypatch):
     # An empty page of that size is small enough for a test, and refused for that.
-    monkeypatch.setattr(image_module, "BOMB_RATIO", 10**6)
+    monkeypatch.setattr(image_module, "BOMB_MIN_RATIO", 10**6)
     before = Image.MAX_IMAGE_PIXELS
     assert before * 2 < 200_000_000 < DEFAULT_MAX_PIXELS
     with warnings.catch_warnings(record=True, action="always") as caught:
@@ -856,7 +856,7 @@ def test_an_endless_text_is_cut():
 @settings(deadline=None)
 @given(st.text())
 def test_a_text_becomes_one_printable_line(text):
-    line = one_line(text)
+    line = to_single_line(text)
     assert line.isprintable()
     assert line == " ".join(line.split())
 
@@ -877,11 +877,11 @@ def test_texts_of_a_png_before_and_behind_the_pixels(read):
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
 def test_claims_by_suffix_without_regard_to_case(modality, suffix):
-    assert modality.claims(b"/a/b" + suffix)
-    assert modality.claims(b"\xff\n " + suffix.upper())
-    assert not modality.claims(b"/a" + suffix + b"/b")
-    assert not modality.claims(b"/a/b" + suffix + b".txt")
-    assert not modality.claims(b"/a/" + suffix[1:])
+    assert modality.can_read(b"/a/b" + suffix)
+    assert modality.can_read(b"\xff\n " + suffix.upper())
+    assert not modality.can_read(b"/a" + suffix + b"/b")
+    assert not modality.can_read(b"/a/b" + suffix + b".txt")
+    assert not modality.can_read(b"/a/" + suffix[1:])
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (90, 50)])

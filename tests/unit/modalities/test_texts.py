@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import DecodeError, SourceError
-from mmsearch.core.records import SeenFile, Sidecar
+from mmsearch.core.records import ScannedFile, Sidecar
 from mmsearch.core.types import Text, TextSource
-from mmsearch.modalities._texts import gather
-from mmsearch.modalities._texts.filename import words_of
-from mmsearch.modalities._texts.sidecar import MAX_BYTES, read_sidecar, sidecars_of
-from mmsearch.modalities._texts.table import read_captions
+from mmsearch.modalities._texts import collect_texts
+from mmsearch.modalities._texts.caption_table import read_captions
+from mmsearch.modalities._texts.filename import make_filename_texts
+from mmsearch.modalities._texts.sidecar import MAX_BYTES, find_sidecars, read_sidecar
 from mmsearch.modalities._texts.xmp import parse_xmp
 
 XMP = """<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>
@@ -37,7 +37,7 @@ def told(texts):
 class TestSidecars:
     def test_they_bear_the_name_of_the_picture_with_or_without_its_ending(self):
         beside = {b"a.jpg", b"a.txt", b"a.jpg.caption", b"a.xmp", b"ab.txt", b"a.md"}
-        assert sidecars_of(b"A.jpg", beside) == [b"a.jpg.caption", b"a.txt", b"a.xmp"]
+        assert find_sidecars(b"A.jpg", beside) == [b"a.jpg.caption", b"a.txt", b"a.xmp"]
 
     @pytest.mark.parametrize("suffix", ["txt", "caption"])
     def test_a_plain_text_is_a_caption_on_one_line(self, tmp_path, suffix):
@@ -82,8 +82,8 @@ class TestSidecars:
         path.write_bytes(content)
         with pytest.raises(DecodeError):
             read_sidecar(os.fsencode(path))
-        file = SeenFile(b"red_boat.jpg", 1, 1, (Sidecar(os.fsencode(name), 1, 1),))
-        found = gather(os.fsencode(tmp_path), file)
+        file = ScannedFile(b"red_boat.jpg", 1, 1, (Sidecar(os.fsencode(name), 1, 1),))
+        found = collect_texts(os.fsencode(tmp_path), file)
         assert [text.kind for text in found.texts] == ["filename"]
         assert [problem.path for problem in found.problems] == [os.fsencode(path)]
 
@@ -133,18 +133,18 @@ class TestNames:
         ],
     )
     def test_words(self, path, words):
-        assert [text.text for text in words_of(path)] == ([words] if words else [])
+        assert [text.text for text in make_filename_texts(path)] == ([words] if words else [])
 
     @pytest.mark.parametrize("ending", ["!", "", "o"])
     def test_no_name_takes_more_than_linear_time(self, ending):
         began = time.process_time()
-        words_of(b"img1" + b"mpmm" * 60 + b"pmamhs" * 200 + ending.encode())
+        make_filename_texts(b"img1" + b"mpmm" * 60 + b"pmamhs" * 200 + ending.encode())
         # It takes less than a millisecond; what backtracks takes years.
         assert time.process_time() - began < 5
 
     @given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
     def test_any_name_gives_words_or_none(self, path):
-        for text in words_of(path):
+        for text in make_filename_texts(path):
             assert text.text.strip()
             text.text.encode()
 

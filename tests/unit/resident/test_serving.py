@@ -17,10 +17,10 @@ import pytest
 from mmsearch.core.errors import StateError
 from mmsearch.core.settings import Settings
 from mmsearch.resident import client, protocol, server
-from mmsearch.resident.client import ask
-from mmsearch.resident.protocol import identity_of, send, socket_path
+from mmsearch.resident.client import forward_command
+from mmsearch.resident.protocol import build_compatibility_key, send, socket_path
 
-pytestmark = pytest.mark.skipif(not protocol.is_possible(), reason="no Unix domain sockets")
+pytestmark = pytest.mark.skipif(not protocol.is_supported(), reason="no Unix domain sockets")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def serving(index, settings, monkeypatch):
+def start_server(index, settings, monkeypatch):
     """Starts a server in a thread, where signals belong to others; ends with the test."""
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     threads = []
@@ -52,7 +52,7 @@ def serving(index, settings, monkeypatch):
         ready = threading.Event()
 
         def run():
-            server.serve(index, settings, answer, idle_s=1.0, ready=ready.set)
+            server.serve(index, settings, answer, idle_s=1.0, on_ready=ready.set)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -64,90 +64,94 @@ def serving(index, settings, monkeypatch):
         thread.join(20)
 
 
-def test_an_answer_arrives_as_it_was_made(serving, index, settings):
-    calls = []
-    printed = [(2, b"Nothing here looks like that; nearest:\n"), (1, bytes(range(256)) * 10_000)]
+def test_an_answer_arrives_as_it_was_made(start_server, index, settings):
+    requests = []
+    chunks = [(2, b"Nothing here looks like that; nearest:\n"), (1, bytes(range(256)) * 10_000)]
 
-    def answer(call):
-        calls.append(call)
-        return printed
+    def answer(request):
+        requests.append(request)
+        return chunks
 
-    serving(answer)
-    assert ask(index, settings, ["query", "caf\udce9"]) == printed
-    (call,) = calls
-    assert call.arguments == ["query", "caf\udce9"]
-    assert call.folder == os.getcwd()
-    assert (call.output.encoding, call.output.terminal) == (sys.stdout.encoding, False)
+    start_server(answer)
+    assert forward_command(index, settings, ["query", "caf\udce9"]) == chunks
+    (request,) = requests
+    assert request.arguments == ["query", "caf\udce9"]
+    assert request.cwd == os.getcwd()
+    assert (request.stdout.encoding, request.stdout.is_tty) == (sys.stdout.encoding, False)
 
 
 def test_nobody_serves(index, settings):
-    assert ask(index, settings, ["query", "x"]) is None
+    assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_what_is_declined_is_left_to_the_command(serving, index, settings):
-    serving(lambda call: None)
-    assert ask(index, settings, ["query", "x"]) is None
+def test_what_is_declined_is_left_to_the_command(start_server, index, settings):
+    start_server(lambda request: None)
+    assert forward_command(index, settings, ["query", "x"]) is None
 
 
 @pytest.mark.parametrize(
     "other",
     [{"version": "0.0.0"}, {"code": "/elsewhere"}, {"precision": "float32"}, {"python": "2.7"}],
 )
-def test_another_version_or_setting_is_not_answered(serving, index, settings, monkeypatch, other):
-    serving(lambda call: pytest.fail("answered"))
-    different = identity_of(index, settings) | other
-    monkeypatch.setattr(client, "identity_of", lambda index, settings: different)
-    assert ask(index, settings, ["query", "x"]) is None
+def test_another_version_or_setting_is_not_answered(
+    start_server, index, settings, monkeypatch, other
+):
+    start_server(lambda request: pytest.fail("answered"))
+    other_key = build_compatibility_key(index, settings) | other
+    monkeypatch.setattr(client, "build_compatibility_key", lambda index, settings: other_key)
+    assert forward_command(index, settings, ["query", "x"]) is None
 
 
 def test_settings_are_a_part_of_what_must_be_the_same(index, settings, monkeypatch):
-    mine = identity_of(index, settings)
-    assert identity_of(index, replace(settings, home=Path("/other"))) == mine
+    own_key = build_compatibility_key(index, settings)
+    assert build_compatibility_key(index, replace(settings, home=Path("/other"))) == own_key
     for other in ({"device": "cuda"}, {"blend": "x"}, {"cache": Path("/x")}, {"offline": True}):
-        assert identity_of(index, replace(settings, **other)) != mine
+        assert build_compatibility_key(index, replace(settings, **other)) != own_key
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert identity_of(index, settings) != mine
-    assert identity_of(index.parent, settings) != mine
+    assert build_compatibility_key(index, settings) != own_key
+    assert build_compatibility_key(index.parent, settings) != own_key
 
 
-def test_a_socket_of_a_dead_process_is_passed_over_and_replaced(serving, index, settings, runtime):
+def test_a_socket_of_a_dead_process_is_passed_over_and_replaced(
+    start_server, index, settings, runtime
+):
     runtime.mkdir(mode=0o700)
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(socket_path(index)))
-    assert ask(index, settings, ["query", "x"]) is None
-    serving(lambda call: [(1, b"new")])
-    assert ask(index, settings, ["query", "x"]) == [(1, b"new")]
+    with socket.socket(socket.AF_UNIX) as stale_socket:
+        stale_socket.bind(str(socket_path(index)))
+    assert forward_command(index, settings, ["query", "x"]) is None
+    start_server(lambda request: [(1, b"new")])
+    assert forward_command(index, settings, ["query", "x"]) == [(1, b"new")]
 
 
 def test_a_process_that_stands_still_is_passed_over(index, settings, runtime, monkeypatch):
-    monkeypatch.setattr(client, "TAKEN_UP_WITHIN_S", 0.05)
+    monkeypatch.setattr(client, "ACK_TIMEOUT_S", 0.05)
     runtime.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(socket_path(index)))
         listener.listen()
-        assert ask(index, settings, ["query", "x"]) is None
+        assert forward_command(index, settings, ["query", "x"]) is None
 
 
 @pytest.mark.parametrize("said", [b"", b"\x00\x00\x00\x02hi", b"\xff\xff\xff\xff", b"\0\0\0\x02[]"])
-def test_a_caller_who_says_nonsense_harms_nobody(serving, index, settings, said):
-    serving(lambda call: [(1, b"well")])
+def test_a_caller_who_says_nonsense_harms_nobody(start_server, index, settings, said):
+    start_server(lambda request: [(1, b"well")])
     with socket.socket(socket.AF_UNIX) as rude:
         rude.connect(str(socket_path(index)))
         rude.sendall(said)
-    assert ask(index, settings, ["query", "x"]) == [(1, b"well")]
+    assert forward_command(index, settings, ["query", "x"]) == [(1, b"well")]
 
 
-def test_a_caller_who_leaves_early_harms_nobody(serving, index, settings):
-    serving(lambda call: [(1, b"x" * 10_000_000)])
+def test_a_caller_who_leaves_early_harms_nobody(start_server, index, settings):
+    start_server(lambda request: [(1, b"x" * 10_000_000)])
     with socket.socket(socket.AF_UNIX) as hasty:
         hasty.connect(str(socket_path(index)))
-        send(hasty, client._call(index, settings, ["query", "x"]))
+        send(hasty, client._make_request(index, settings, ["query", "x"]))
         hasty.recv(1)
-    assert ask(index, settings, ["query", "y"]) == [(1, b"x" * 10_000_000)]
+    assert forward_command(index, settings, ["query", "y"]) == [(1, b"x" * 10_000_000)]
 
 
-def test_nobody_else_may_enter(serving, index, runtime):
-    serving(lambda call: [])
+def test_nobody_else_may_enter(start_server, index, runtime):
+    start_server(lambda request: [])
     assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
     assert stat.S_IMODE(socket_path(index).stat().st_mode) == 0o600
 
@@ -156,30 +160,30 @@ def test_a_folder_that_others_may_enter_is_not_used(index, settings, runtime):
     runtime.mkdir(mode=0o755)
     runtime.chmod(0o755)
     with pytest.raises(StateError, match="is open to others"):
-        server.serve(index, settings, lambda call: None)
-    assert ask(index, settings, ["query", "x"]) is None
+        server.serve(index, settings, lambda request: None)
+    assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_another_user_is_not_answered(serving, index, settings, monkeypatch):
-    serving(lambda call: pytest.fail("answered"))
-    monkeypatch.setattr(server, "is_own_user", lambda connection: False)
-    assert ask(index, settings, ["query", "x"]) is None
+def test_another_user_is_not_answered(start_server, index, settings, monkeypatch):
+    start_server(lambda request: pytest.fail("answered"))
+    monkeypatch.setattr(server, "is_same_user", lambda connection: False)
+    assert forward_command(index, settings, ["query", "x"]) is None
 
 
 def test_the_other_side_is_known_by_the_kernel():
     one, two = socket.socketpair(socket.AF_UNIX)
     with one, two:
-        assert protocol.is_own_user(one)
+        assert protocol.is_same_user(one)
 
 
-def test_a_second_one_says_so(serving, index, settings):
-    serving(lambda call: None)
+def test_a_second_one_says_so(start_server, index, settings):
+    start_server(lambda request: None)
     with pytest.raises(StateError, match="serves index 'index' already"):
-        server.serve(index, settings, lambda call: None)
+        server.serve(index, settings, lambda request: None)
 
 
 def test_nobody_calls_for_a_while(index, settings):
-    assert server.serve(index, settings, lambda call: None, idle_s=0.01) is None
+    assert server.serve(index, settings, lambda request: None, idle_s=0.01) is None
     assert not socket_path(index).exists()
 
 
@@ -194,19 +198,21 @@ from mmsearch.cli.errors import run_command
 def answer(call):
     run_command(lambda: (print("answering", flush=True), time.sleep(60)))
 index, settings = Path({str(index)!r}), Settings(cache=Path({str(settings.cache)!r}))
-print(serve(index, settings, answer, ready=lambda: print("ready", flush=True)))
+print(serve(index, settings, answer, on_ready=lambda: print("ready", flush=True)))
 """
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as own:
-        assert own.stdout.readline() == "ready\n"
-        asking = threading.Thread(target=ask, args=(index, settings, ["query", "x"]))
-        asking.start()
-        assert own.stdout.readline() == "answering\n"
-        own.send_signal(number)
-        assert own.stdout.readline() == f"{int(number)}\n"
-        assert own.wait(10) == 0
-        asking.join(10)
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        client_thread = threading.Thread(
+            target=forward_command, args=(index, settings, ["query", "x"])
+        )
+        client_thread.start()
+        assert process.stdout.readline() == "answering\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == f"{int(number)}\n"
+        assert process.wait(10) == 0
+        client_thread.join(10)
     assert not socket_path(index).exists()
 
 
@@ -215,30 +221,30 @@ def test_a_path_that_is_too_long_for_a_socket_is_made_short(tmp_path, monkeypatc
     deep.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     path = socket_path(tmp_path)
-    assert len(os.fsencode(path)) <= protocol.LONGEST_PATH
+    assert len(os.fsencode(path)) <= protocol.MAX_SOCKET_PATH_BYTES
     assert path.parent.name == f"mmsearch-{os.getuid()}"
 
 
 def test_a_system_without_such_sockets(index, settings, monkeypatch):
     for module in (client, server):
-        monkeypatch.setattr(module, "is_possible", lambda: False)
+        monkeypatch.setattr(module, "is_supported", lambda: False)
     with pytest.raises(StateError, match="Unix domain sockets, which this system does not have"):
-        server.serve(index, settings, lambda call: None)
-    assert ask(index, settings, ["query", "x"]) is None
+        server.serve(index, settings, lambda request: None)
+    assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_a_busy_process_is_waited_for_a_moment_only(serving, index, settings, monkeypatch):
-    monkeypatch.setattr(client, "TAKEN_UP_WITHIN_S", 0.05)
-    began = threading.Event()
+def test_a_busy_process_is_waited_for_a_moment_only(start_server, index, settings, monkeypatch):
+    monkeypatch.setattr(client, "ACK_TIMEOUT_S", 0.05)
+    started = threading.Event()
 
-    def answer(call):
-        began.set()
+    def answer(request):
+        started.set()
         time.sleep(0.5)
         return [(1, b"late")]
 
-    serving(answer)
-    first = threading.Thread(target=ask, args=(index, settings, ["query", "x"]))
+    start_server(answer)
+    first = threading.Thread(target=forward_command, args=(index, settings, ["query", "x"]))
     first.start()
-    assert began.wait(10)
-    assert ask(index, settings, ["query", "y"]) is None
+    assert started.wait(10)
+    assert forward_command(index, settings, ["query", "y"]) is None
     first.join(10)

@@ -7,65 +7,69 @@ import pytest
 
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.search.background_sample import SAMPLE_ROWS, Sampler
-from mmsearch.search.index_reader import View
+from mmsearch.search.background_sample import SAMPLE_SIZE, BackgroundSample
+from mmsearch.search.index_reader import IndexReader
 from mmsearch.vector_indexes import exact
 
 DIM = 8
 
 
-def part(ids, seed):
+def make_leaf(ids, seed):
     vectors = as_unit_vectors(np.random.default_rng(seed).standard_normal((len(ids), DIM)))
     return exact.build(IndexSpec("exact", DIM, "cpu"), [(np.array(ids, dtype=np.int64), vectors)])
 
 
-def snapshot(view, dead=(), generation=1):
-    dead = np.array(dead, dtype=np.int64)
-    return SimpleNamespace(generation=generation, pictures=view.size - len(dead), dead_ids=dead)
+def snapshot(reader, deleted=(), generation=1):
+    deleted = np.array(deleted, dtype=np.int64)
+    return SimpleNamespace(
+        generation=generation, pictures=reader.size - len(deleted), deleted_ids=deleted
+    )
 
 
 @pytest.fixture
-def view():
-    return View(("name",), (part(range(0, 4000, 2), 1), part(range(1, 3000, 2), 2)), "cpu")
+def reader():
+    return IndexReader(
+        ("name",), (make_leaf(range(0, 4000, 2), 1), make_leaf(range(1, 3000, 2), 2)), "cpu"
+    )
 
 
-def test_a_view_gives_the_vectors_of_all_its_parts(view):
+def test_a_view_gives_the_vectors_of_all_its_parts(reader):
     ids = np.array([2999, 0, 3998, 1, 0])
-    found = view.vectors(ids)
-    for row, number in zip(found, ids, strict=True):
-        holder = view.parts[number % 2]
-        np.testing.assert_array_equal(row, holder.vectors(np.array([number]))[0])
+    vectors = reader.vectors(ids)
+    for row, image_id in zip(vectors, ids, strict=True):
+        leaf = reader.leaves[image_id % 2]
+        np.testing.assert_array_equal(row, leaf.vectors(np.array([image_id]))[0])
 
 
-@pytest.mark.parametrize("parts", [(), (part([], 1), part([5], 2))])
+@pytest.mark.parametrize("parts", [(), (make_leaf([], 1), make_leaf([5], 2))])
 def test_a_view_may_hold_nothing(parts):
-    view = View(("name",), parts, "cpu")
-    assert len(view.vectors(np.empty(0, dtype=np.int64))) == 0
-    assert len(Sampler().vectors(view, snapshot(view))) == view.size
+    reader = IndexReader(("name",), parts, "cpu")
+    assert len(reader.vectors(np.empty(0, dtype=np.int64))) == 0
+    assert len(BackgroundSample().vectors(reader, snapshot(reader))) == reader.size
 
 
-def test_the_sample_is_alive_and_from_all_over(view):
-    dead = np.arange(0, 4000, 4)
-    sample = Sampler().vectors(view, snapshot(view, dead))
-    assert 0.9 * SAMPLE_ROWS <= len(sample) <= 1.1 * SAMPLE_ROWS
-    numbers = [number for each in view.parts for number in each.ids.tolist()]
-    by_vector = {view.vectors(np.array([n]))[0].tobytes(): n for n in numbers}
-    picked = np.array([by_vector[row.tobytes()] for row in sample])
-    assert not np.isin(picked, dead).any()
+def test_the_sample_is_alive_and_from_all_over(reader):
+    deleted = np.arange(0, 4000, 4)
+    sample = BackgroundSample().vectors(reader, snapshot(reader, deleted))
+    assert 0.9 * SAMPLE_SIZE <= len(sample) <= 1.1 * SAMPLE_SIZE
+    image_ids = [image_id for leaf in reader.leaves for image_id in leaf.ids.tolist()]
+    by_vector = {reader.vectors(np.array([n]))[0].tobytes(): n for n in image_ids}
+    sampled_ids = np.array([by_vector[row.tobytes()] for row in sample])
+    assert not np.isin(sampled_ids, deleted).any()
     for start in range(0, 3000, 500):
-        assert ((picked >= start) & (picked < start + 500)).any()
+        assert ((sampled_ids >= start) & (sampled_ids < start + 500)).any()
 
 
 def test_a_small_library_is_its_own_sample():
-    view = View(("name",), (part(range(50), 1),), "cpu")
-    assert len(Sampler().vectors(view, snapshot(view, dead=[3, 4]))) == 48
+    reader = IndexReader(("name",), (make_leaf(range(50), 1),), "cpu")
+    assert len(BackgroundSample().vectors(reader, snapshot(reader, deleted=[3, 4]))) == 48
 
 
-def test_it_is_picked_again_for_another_generation(view):
-    sampler = Sampler()
-    before = sampler.vectors(view, snapshot(view))
-    assert sampler.vectors(view, snapshot(view)) is before
-    dead = snapshot(view, dead=range(0, 4000, 2), generation=2)
-    after = sampler.vectors(view, dead)
+def test_it_is_picked_again_for_another_generation(reader):
+    background_sample = BackgroundSample()
+    before = background_sample.vectors(reader, snapshot(reader))
+    assert background_sample.vectors(reader, snapshot(reader)) is before
+    deleted = snapshot(reader, deleted=range(0, 4000, 2), generation=2)
+    after = background_sample.vectors(reader, deleted)
     assert not np.array_equal(after, before)
-    np.testing.assert_array_equal(after, Sampler().vectors(view, dead))
+    np.testing.assert_array_equal(after, BackgroundSample().vectors(reader, deleted))

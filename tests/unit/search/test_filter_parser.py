@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import (
-    FIELDS,
-    All,
+    FILTER_FIELDS,
+    AllOf,
     AnyOf,
     Arithmetic,
     Compare,
     Contains,
     FieldName,
-    Missing,
-    Near,
+    GeoCircle,
+    IsMissing,
     Not,
     OneOf,
 )
@@ -31,12 +31,12 @@ WIDTH, HEIGHT = FieldName("width"), FieldName("height")
     [
         ("width > 1000", Compare(WIDTH, ">", 1000)),
         ("1000 < width", Compare(1000, "<", WIDTH)),
-        ("1 < width <= 2.5", All((Compare(1, "<", WIDTH), Compare(WIDTH, "<=", 2.5)))),
+        ("1 < width <= 2.5", AllOf((Compare(1, "<", WIDTH), Compare(WIDTH, "<=", 2.5)))),
         ("width > height", Compare(WIDTH, ">", FieldName("height"))),
         ("latitude < -10", Compare(FieldName("latitude"), "<", -10)),
         (
             "width > 1000 and taken_at >= '2020-01-01'",
-            All(
+            AllOf(
                 (
                     Compare(WIDTH, ">", 1000),
                     Compare(FieldName("taken_at"), ">=", "2020-01-01T00:00:00"),
@@ -51,10 +51,10 @@ WIDTH, HEIGHT = FieldName("width"), FieldName("height")
         ("format NOT IN ('JPEG',)", Not(OneOf("format", ("JPEG",)))),
         ("'nikon' in camera", Contains("camera", "nikon")),
         ("'a OR b = c' in tags", Contains("tags", "a OR b = c")),
-        ("camera is None", Missing("camera")),
-        ("camera == NULL", Missing("camera")),
-        ("camera IS NOT NULL", Not(Missing("camera"))),
-        ("None == camera", Missing("camera")),
+        ("camera is None", IsMissing("camera")),
+        ("camera == NULL", IsMissing("camera")),
+        ("camera IS NOT NULL", Not(IsMissing("camera"))),
+        ("None == camera", IsMissing("camera")),
         (r"'it\'s AND = #' in camera", Contains("camera", "it's AND = #")),
         ("'a' not in tags", Not(Contains("tags", "a"))),
         ("\n width\t>\n1 ", Compare(WIDTH, ">", 1)),
@@ -181,7 +181,7 @@ def test_everything_else_is_refused_with_the_reason(text, said):
     | st.lists(
         st.sampled_from(
             [
-                *FIELDS,
+                *FILTER_FIELDS,
                 *[
                     "and",
                     "or",
@@ -213,38 +213,40 @@ def test_no_text_makes_it_fail_otherwise(text):
 
 
 def test_python_gives_no_advice_on_what_was_typed():
-    with warnings.catch_warnings(record=True) as given_advice:
+    with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always")
         parse_condition(r"'\d' in camera or width > 1or height > 1")
-    assert not given_advice
+    assert not caught_warnings
 
 
-def written(condition):
+def format_condition(condition):
     """A condition as it could have been typed."""
 
-    def shown(operand):
+    def format_operand(operand):
         if isinstance(operand, Arithmetic):
-            return f"({shown(operand.left)}) {operand.operator} ({shown(operand.right)})"
+            return f"({format_operand(operand.left)}) {operand.operator} ({format_operand(operand.right)})"
         return operand.name if isinstance(operand, FieldName) else repr(operand)
 
     match condition:
-        case All(parts) | AnyOf(parts):
-            sign = " and " if isinstance(condition, All) else " or "
-            return sign.join(f"({written(part)})" for part in parts)
+        case AllOf(parts) | AnyOf(parts):
+            sign = " and " if isinstance(condition, AllOf) else " or "
+            return sign.join(f"({format_condition(part)})" for part in parts)
         case Not(inner):
-            return f"not ({written(inner)})"
-        case Missing(name):
+            return f"not ({format_condition(inner)})"
+        case IsMissing(name):
             return f"{name} is None"
         case Contains(name, part):
             return f"{part!r} in {name}"
         case OneOf(name, values):
             return f"{name} in {values!r}"
-    return f"{shown(condition.left)} {condition.operator} {shown(condition.right)}"
+    return (
+        f"{format_operand(condition.left)} {condition.operator} {format_operand(condition.right)}"
+    )
 
 
 signs = st.sampled_from(("==", "!=", "<", "<=", ">", ">="))
 numbers = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-1e9, 1e9)
-number_fields = st.sampled_from([name for name, kind in FIELDS.items() if kind is not str])
+number_fields = st.sampled_from([name for name, kind in FILTER_FIELDS.items() if kind is not str])
 calculations = st.recursive(
     st.builds(Arithmetic, number_fields.map(FieldName), st.sampled_from("+-*"), numbers),
     lambda inner: st.one_of(
@@ -280,13 +282,13 @@ atoms = st.one_of(
     st.builds(lambda pair, sign: Compare(pair[1], sign, pair[0]), texts, signs),
     st.builds(Contains, text_fields | st.just("tags"), st.text(max_size=12)),
     some_values.map(lambda pair: OneOf(*pair)),
-    st.builds(Missing, st.sampled_from(list(FIELDS))),
+    st.builds(IsMissing, st.sampled_from(list(FILTER_FIELDS))),
 )
 conditions = st.recursive(
     atoms,
     lambda inner: st.one_of(
         st.builds(Not, inner),
-        st.builds(All, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(AllOf, st.lists(inner, min_size=2, max_size=3).map(tuple)),
         st.builds(AnyOf, st.lists(inner, min_size=2, max_size=3).map(tuple)),
     ),
     max_leaves=6,
@@ -295,7 +297,7 @@ conditions = st.recursive(
 
 @given(conditions)
 def test_what_is_written_is_read_again(condition):
-    assert parse_condition(written(condition)) == condition
+    assert parse_condition(format_condition(condition)) == condition
 
 
 @pytest.mark.parametrize(
@@ -319,7 +321,7 @@ def test_other_dates_are_refused(text):
 
 
 def test_a_circle_on_the_earth():
-    assert parse_near("48.86, 2.35 ,10") == Near(48.86, 2.35, 10.0)
+    assert parse_near("48.86, 2.35 ,10") == GeoCircle(48.86, 2.35, 10.0)
 
 
 @pytest.mark.parametrize(

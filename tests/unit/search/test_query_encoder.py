@@ -9,7 +9,7 @@ from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import Term
 from mmsearch.search import query_encoder
 from mmsearch.search.query_encoder import QueryEncoder
-from tests.toy import ToyEncoder
+from tests.toy_index import ToyEncoder
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def queries():
 
 
 def test_several_phrasings_are_one_vector_of_length_1(queries):
-    phrased = queries.vectors([Term("a dog")], ["{}", "a photo of {}"])
-    assert phrased.shape == (1, ToyEncoder().spec.dim)
-    assert np.linalg.norm(phrased) == pytest.approx(1, abs=1e-5)
+    vectors = queries.vectors([Term("a dog")], ["{}", "a photo of {}"])
+    assert vectors.shape == (1, ToyEncoder().spec.dim)
+    assert np.linalg.norm(vectors) == pytest.approx(1, abs=1e-5)
     mean = queries.mean(["a dog", "a photo of a dog"])
-    np.testing.assert_allclose(phrased[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_allclose(vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
 
 
 @pytest.mark.parametrize("prompts", [["a photo"], ["{}", "{} and {}"]])
@@ -37,41 +37,41 @@ def test_there_must_be_a_phrasing(queries, prompts):
         queries.vectors([Term("a dog")], prompts)
 
 
-class Interrupted(ToyEncoder):
+class ConcurrentEncoder(ToyEncoder):
     """While it encodes, another thread asks for other texts: those drop the older ones."""
 
-    others = ()
+    pending_texts = ()
 
     def encode(self, kind, batch):
-        others, self.others = self.others, ()
-        if others:
-            self.queries.remember(others)
+        pending_texts, self.pending_texts = self.pending_texts, ()
+        if pending_texts:
+            self.queries.ensure_encoded(pending_texts)
         return super().encode(kind, batch)
 
 
 @pytest.fixture
-def crowded(monkeypatch):
-    monkeypatch.setattr(query_encoder, "REMEMBERED", 2)
-    encoder = Interrupted()
+def full_cache(monkeypatch):
+    monkeypatch.setattr(query_encoder, "MAX_CACHED_TEXTS", 2)
+    encoder = ConcurrentEncoder()
     encoder.queries = QueryEncoder(encoder, lambda path, preparation: None)
-    encoder.queries.remember(["a dog", "a cat"])
-    encoder.others = ["a tree", "a boat"]
+    encoder.queries.ensure_encoded(["a dog", "a cat"])
+    encoder.pending_texts = ["a tree", "a boat"]
     return encoder.queries
 
 
-def test_a_text_that_another_thread_drops_meanwhile_is_still_answered(crowded, queries):
+def test_a_text_that_another_thread_drops_meanwhile_is_still_answered(full_cache, queries):
     texts = ["a dog", "a house", "a dog"]
-    np.testing.assert_array_equal(crowded.mean(texts), queries.mean(texts))
+    np.testing.assert_array_equal(full_cache.mean(texts), queries.mean(texts))
 
 
-def test_a_phrasing_that_another_thread_drops_at_once_is_still_answered(crowded, queries):
-    crowded._texts = Forgetful()
+def test_a_phrasing_that_another_thread_drops_at_once_is_still_answered(full_cache, queries):
+    full_cache._text_cache = DroppingCache()
     expected = queries.vectors([Term("a dog")], ["{}"])
-    np.testing.assert_array_equal(crowded.vectors([Term("a dog")], ["{}"]), expected)
+    np.testing.assert_array_equal(full_cache.vectors([Term("a dog")], ["{}"]), expected)
 
 
-class Forgetful(OrderedDict):
-    def update(self, *given):
+class DroppingCache(OrderedDict):
+    def update(self, *args):
         """Another thread drops all that is noted."""
 
 

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.queries import Term
-from mmsearch.search.query_parser import parse_query, written
+from mmsearch.search.query_parser import format_query, parse_query
 
 
 def term(text, weight=1.0):
     return Term(text, weight=weight)
 
 
-def picture(path, weight=1.0):
+def image_term(path, weight=1.0):
     return Term(image=Path(path), weight=weight)
 
 
-def elsewhere(url, weight=1.0):
+def url_term(url, weight=1.0):
     return Term(url=url, weight=weight)
 
 
@@ -38,16 +38,16 @@ def elsewhere(url, weight=1.0):
         ("street -2:people", [term("people", -2), term("street")]),
         ('"rock - paper"', [term("rock - paper")]),
         (r'"a \"red\" car"', [term('a "red" car')]),
-        ("./car.jpg + snow", [picture("car.jpg"), term("snow")]),
-        ("/a/car.jpg - red + blue", [picture("/a/car.jpg"), term("red", -1), term("blue")]),
-        ("image:car.jpg", [picture("car.jpg")]),
-        ('"/a b/car.jpg"', [picture("/a b/car.jpg")]),
-        ("2:./car.jpg", [picture("car.jpg", 2)]),
-        ("image:https://a.example//b.jpg", [elsewhere("https://a.example//b.jpg")]),
-        ("dog -2:image:HTTP://a.example", [elsewhere("HTTP://a.example", -2), term("dog")]),
-        ('"image:http://a.example/b c"', [elsewhere("http://a.example/b c")]),
+        ("./car.jpg + snow", [image_term("car.jpg"), term("snow")]),
+        ("/a/car.jpg - red + blue", [image_term("/a/car.jpg"), term("red", -1), term("blue")]),
+        ("image:car.jpg", [image_term("car.jpg")]),
+        ('"/a b/car.jpg"', [image_term("/a b/car.jpg")]),
+        ("2:./car.jpg", [image_term("car.jpg", 2)]),
+        ("image:https://a.example//b.jpg", [url_term("https://a.example//b.jpg")]),
+        ("dog -2:image:HTTP://a.example", [url_term("HTTP://a.example", -2), term("dog")]),
+        ('"image:http://a.example/b c"', [url_term("http://a.example/b c")]),
         ("https://a.example/b.jpg", [term("https://a.example/b.jpg")]),
-        ("image:ftp://a.example/b", [picture("ftp:/a.example/b")]),
+        ("image:ftp://a.example/b", [image_term("ftp:/a.example/b")]),
         ("a t-shirt", [term("a t-shirt")]),
         ("16:9 at 10:30", [term("16:9 at 10:30")]),
         ("犬 + 雪", [term("犬"), term("雪")]),
@@ -90,13 +90,13 @@ weights = st.sampled_from((1.0, 2.0, 0.5, -1.0, -3.0))
 
 
 urls = st.sampled_from(("http://a.example/", "https://b.example//c,d+e-f?g=%20"))
-written_terms = st.one_of(st.builds(term, words, weights), st.builds(elsewhere, urls, weights))
+formattable_terms = st.one_of(st.builds(term, words, weights), st.builds(url_term, urls, weights))
 
 
-@given(st.lists(written_terms, min_size=1, max_size=5))
+@given(st.lists(formattable_terms, min_size=1, max_size=5))
 def test_what_is_written_is_read_again(terms):
     first = [replace(terms[0], weight=abs(terms[0].weight)), *terms[1:]]
-    assert list(parse_query(written(first))) == first
+    assert list(parse_query(format_query(first))) == first
 
 
 @pytest.mark.parametrize("line", ["image:~nobody-of-this-name/a.jpg", "image:~nobody-of-this-name"])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.address_policy import OutOfReachError, Reach, is_public, resolve
-from mmsearch.server.fetch import TRIED, Vetting
+from mmsearch.server.address_policy import AddressBlockedError, AddressPolicy, is_public, resolve
+from mmsearch.server.fetch import MAX_ADDRESSES, PolicyBackend
 
 PORT = 443
 
@@ -146,7 +146,7 @@ def connect(found, network, **rules):
     async def resolve(host, port):
         return found
 
-    vetting = Vetting(Reach(resolve=resolve, **rules), network)
+    vetting = PolicyBackend(AddressPolicy(resolve=resolve, **rules), network)
     return asyncio.run(vetting.connect_tcp("photos.example", PORT))
 
 
@@ -157,7 +157,7 @@ def test_nothing_that_is_not_public_is_ever_connected_to(found):
         connect(found, network)
         assert network.asked == [(found[0], PORT)]
     else:
-        with pytest.raises(OutOfReachError):
+        with pytest.raises(AddressBlockedError):
             connect(found, network)
         assert network.asked == []
 
@@ -170,12 +170,12 @@ def test_other_addresses_of_a_name_are_tried_but_not_all():
     network = Network(silent=found)
     with pytest.raises(httpcore2.ConnectTimeout):
         connect(found, network)
-    assert [host for host, _ in network.asked] == found[:TRIED]
+    assert [host for host, _ in network.asked] == found[:MAX_ADDRESSES]
 
 
 def test_other_ports_are_not_even_looked_up():
     network = Network()
-    with pytest.raises(OutOfReachError):
+    with pytest.raises(AddressBlockedError):
         connect(["8.8.8.8"], network, ports=frozenset({80}))
     assert network.asked == []
 
@@ -185,8 +185,8 @@ def test_names_that_have_no_address(error):
     async def fail(host, port):
         raise error
 
-    with pytest.raises(OutOfReachError):
-        asyncio.run(Reach(resolve=fail).addresses("x", PORT))
+    with pytest.raises(AddressBlockedError):
+        asyncio.run(AddressPolicy(resolve=fail).resolve_allowed("x", PORT))
 
 
 @pytest.mark.parametrize(

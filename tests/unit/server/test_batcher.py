@@ -12,71 +12,75 @@ from mmsearch.core.deadlines import deadline, seconds_left
 from mmsearch.core.errors import BusyError, DeadlineError, EncoderMismatchError, InvalidQueryError
 from mmsearch.core.queries import Query, Term
 from mmsearch.core.requests import SearchRequest
-from mmsearch.server.batcher import TOGETHER, Desk
+from mmsearch.server.batcher import MAX_BATCH, IndexWorker
 
 
-class ToyIndex:
+class FakeIndex:
     """Notes who does what, and that nobody does what would disturb another."""
 
     name = "toy"
 
     def __init__(self):
         self.encoders, self.owners = set(), set()
-        self.encoded, self.answered, self.alone = [], [], []
+        self.encoded, self.answered, self.individual = [], [], []
         self.closed = False
         self.rests = 0
         self.gate = threading.Event()
         self.gate.set()
-        self.at_work = Counter()
-        self.faults = []
-        self.holds = True
-        self.stranger = False
+        self.active = Counter()
+        self.violations = []
+        self.has_encoder_results = True
+        self.has_other_encoder = False
 
-    def doing(self, what, forbidden):
+    def tracking(self, what, forbidden):
         index = self
 
         class Doing:
             def __enter__(self):
-                index.faults += [(what, other) for other in forbidden if index.at_work[other]]
-                index.at_work[what] += 1
+                index.violations += [(what, other) for other in forbidden if index.active[other]]
+                index.active[what] += 1
 
             def __exit__(self, *error):
-                index.at_work[what] -= 1
+                index.active[what] -= 1
 
         return Doing()
 
     def encode(self, requests):
         self.encoders.add(threading.get_ident())
-        with self.doing("encode", ["encode", "alone"]):
+        with self.tracking("encode", ["encode", "alone"]):
             texts = [text_of(request) for request in requests]
             if "unexpected" in texts:
                 raise ValueError("unexpected")
             self.encoded.append(len(texts))
-            return [bad if text == "bad" else text for text in texts] if self.holds else None
+            return (
+                [bad if text == "bad" else text for text in texts]
+                if self.has_encoder_results
+                else None
+            )
 
     def answer(self, asked):
         self.owners.add(threading.get_ident())
-        with self.doing("answer", ["answer", "alone"]):
+        with self.tracking("answer", ["answer", "alone"]):
             self.answered.append(len(asked))
             assert self.gate.wait(10)
-            if self.stranger:
+            if self.has_other_encoder:
                 raise EncoderMismatchError("another")
             return [one if one is bad else f"found {one}" for one in asked]
 
-    def query_each(self, requests):
+    def search_many(self, requests):
         self.owners.add(threading.get_ident())
-        with self.doing("alone", ["encode", "answer", "alone"]):
-            self.alone.append(len(requests))
+        with self.tracking("alone", ["encode", "answer", "alone"]):
+            self.individual.append(len(requests))
             if text_of(requests[0]) == "unexpected":
                 raise ValueError("unexpected")
             return [f"alone {text_of(request)}" for request in requests]
 
     def look(self):
         self.owners.add(threading.get_ident())
-        with self.doing("alone", ["encode", "answer", "alone"]):
+        with self.tracking("alone", ["encode", "answer", "alone"]):
             return "looked"
 
-    def rest(self):
+    def release(self):
         self.owners.add(threading.get_ident())
         self.rests += 1
 
@@ -92,11 +96,11 @@ def text_of(request):
     return request.query.terms[0].text
 
 
-def ask_for(text):
+def make_request(text):
     return SearchRequest(Query((Term(text),)))
 
 
-async def until(condition):
+async def wait_until(condition):
     for _ in range(1000):
         if condition():
             return
@@ -104,282 +108,282 @@ async def until(condition):
     raise AssertionError("it did not happen")
 
 
-async def while_answering(index, desk, texts):
+async def start_while_busy(index, worker, texts):
     """Searches that come while the owner answers another."""
     index.gate.clear()
-    first = asyncio.create_task(desk.search(ask_for("first")))
-    await until(lambda: index.answered)
-    tasks = [asyncio.create_task(desk.search(ask_for(text))) for text in texts]
+    first = asyncio.create_task(worker.search(make_request("first")))
+    await wait_until(lambda: index.answered)
+    tasks = [asyncio.create_task(worker.search(make_request(text))) for text in texts]
     await asyncio.sleep(0)
     return first, tasks
 
 
 def test_one_thread_owns_the_index_another_encodes_and_each_gets_its_own_answer():
-    index = ToyIndex()
-    desk = Desk(index, waiting=1000)
+    index = FakeIndex()
+    worker = IndexWorker(index, max_queue=1000)
 
-    async def story():
-        searches = [desk.search(ask_for(str(n))) for n in range(500)]
-        looks = [desk.ask(lambda index: index.look()) for _ in range(50)]
+    async def scenario():
+        searches = [worker.search(make_request(str(n))) for n in range(500)]
+        looks = [worker.run(lambda index: index.look()) for _ in range(50)]
         return await asyncio.gather(*searches), await asyncio.gather(*looks)
 
-    answers, looks = asyncio.run(story())
-    desk.close()
+    answers, looks = asyncio.run(scenario())
+    worker.close()
     assert answers == [f"found {n}" for n in range(500)]
     assert looks == ["looked"] * 50
     assert len(index.owners) == 1
     assert len(index.encoders | index.owners) <= 2
     assert threading.get_ident() not in index.encoders | index.owners
-    assert index.faults == []
+    assert index.violations == []
     assert index.closed
 
 
 def test_who_comes_alone_is_encoded_and_answered_by_the_owner():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        return [await desk.search(ask_for(str(n))) for n in range(20)]
+    async def scenario():
+        return [await worker.search(make_request(str(n))) for n in range(20)]
 
-    assert asyncio.run(story()) == [f"found {n}" for n in range(20)]
-    desk.close()
+    assert asyncio.run(scenario()) == [f"found {n}" for n in range(20)]
+    worker.close()
     assert index.encoders <= index.owners
 
 
 def test_what_comes_meanwhile_is_encoded_meanwhile_and_answered_together():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        first, tasks = await while_answering(index, desk, map(str, range(10)))
-        await until(lambda: sum(index.encoded) == 11)
+    async def scenario():
+        first, tasks = await start_while_busy(index, worker, map(str, range(10)))
+        await wait_until(lambda: sum(index.encoded) == 11)
         assert index.answered == [1]
         index.gate.set()
         await asyncio.gather(first, *tasks)
 
-    asyncio.run(story())
-    desk.close()
+    asyncio.run(scenario())
+    worker.close()
     assert index.answered == [1, 10]
     assert len(index.encoders) == 2
 
 
 def test_no_more_are_encoded_ahead_than_can_soon_be_answered():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        first, tasks = await while_answering(index, desk, map(str, range(200)))
-        await until(lambda: sum(index.encoded) > TOGETHER)
+    async def scenario():
+        first, tasks = await start_while_busy(index, worker, map(str, range(200)))
+        await wait_until(lambda: sum(index.encoded) > MAX_BATCH)
         await asyncio.sleep(0.05)
         ahead = sum(index.encoded) - 1
         index.gate.set()
         await asyncio.gather(first, *tasks)
         return ahead
 
-    ahead = asyncio.run(story())
-    desk.close()
-    assert TOGETHER <= ahead < 2 * TOGETHER
-    assert max(index.encoded) <= TOGETHER
-    assert max(index.answered) <= TOGETHER
+    ahead = asyncio.run(scenario())
+    worker.close()
+    assert MAX_BATCH <= ahead < 2 * MAX_BATCH
+    assert max(index.encoded) <= MAX_BATCH
+    assert max(index.answered) <= MAX_BATCH
     assert sum(index.answered) == 201
 
 
 def test_nobody_waits_for_the_picture_of_another_to_be_encoded():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
     texts = ["a", "b", "picture", "picture", "c"]
 
-    async def story():
-        first, _ = await while_answering(index, desk, [])
+    async def scenario():
+        first, _ = await start_while_busy(index, worker, [])
         requests = [
             SearchRequest(Query((Term(image=Path("a.jpg")) if text == "picture" else Term(text),)))
             for text in texts
         ]
         # With somebody else at the desk nothing is encoded ahead.
-        look = asyncio.create_task(desk.ask(lambda index: index.look()))
-        await until(lambda: desk.waiting == 1)
-        tasks = [asyncio.create_task(desk.search(request)) for request in requests]
-        await until(lambda: desk.waiting == 1 + len(texts))
+        look = asyncio.create_task(worker.run(lambda index: index.look()))
+        await wait_until(lambda: worker.queue_length == 1)
+        tasks = [asyncio.create_task(worker.search(request)) for request in requests]
+        await wait_until(lambda: worker.queue_length == 1 + len(texts))
         index.gate.set()
         await asyncio.gather(first, look, *tasks)
 
-    asyncio.run(story())
-    desk.close()
+    asyncio.run(scenario())
+    worker.close()
     assert index.encoded == [1, 2, 1, 1, 1]
 
 
 def test_one_bad_query_spoils_no_other():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        first, tasks = await while_answering(index, desk, ["a", "bad", "b"])
+    async def scenario():
+        first, tasks = await start_while_busy(index, worker, ["a", "bad", "b"])
         index.gate.set()
         await first
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert asyncio.run(story()) == ["found a", bad, "found b"]
-    desk.close()
+    assert asyncio.run(scenario()) == ["found a", bad, "found b"]
+    worker.close()
 
 
 def test_an_unexpected_error_meets_only_who_caused_it():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        first, tasks = await while_answering(index, desk, ["a", "unexpected", "b"])
+    async def scenario():
+        first, tasks = await start_while_busy(index, worker, ["a", "unexpected", "b"])
         index.gate.set()
         await first
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    a, unexpected, b = asyncio.run(story())
+    a, unexpected, b = asyncio.run(scenario())
     assert (a, b) == ("alone a", "alone b")
     assert isinstance(unexpected, ValueError)
-    assert desk.wait_for(lambda index: index.look()) == "looked"
-    desk.close()
-    assert index.faults == []
+    assert worker.run_blocking(lambda index: index.look()) == "looked"
+    worker.close()
+    assert index.violations == []
 
 
 @pytest.mark.parametrize("change", ["stranger", "empty"])
 def test_an_index_that_has_become_another_is_asked_anew_by_its_owner_alone(change):
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        first, tasks = await while_answering(index, desk, map(str, range(40)))
-        index.stranger, index.holds = change == "stranger", change != "empty"
+    async def scenario():
+        first, tasks = await start_while_busy(index, worker, map(str, range(40)))
+        index.has_other_encoder, index.has_encoder_results = change == "stranger", change != "empty"
         index.gate.set()
         return await asyncio.gather(first, *tasks)
 
-    answers = asyncio.run(story())
-    desk.close()
+    answers = asyncio.run(scenario())
+    worker.close()
     assert [answer.split()[1] for answer in answers] == ["first", *map(str, range(40))]
     assert {answer.split()[0] for answer in answers[20:]} == {"alone"}
-    assert index.faults == []
+    assert index.violations == []
 
 
 def test_too_many_are_refused_at_once():
-    index = ToyIndex()
-    desk = Desk(index, waiting=2)
+    index = FakeIndex()
+    worker = IndexWorker(index, waiting=2)
 
-    async def story():
-        first, _ = await while_answering(index, desk, [])
-        looks = [asyncio.create_task(desk.ask(lambda index: index.look())) for _ in range(2)]
-        await until(lambda: desk.waiting == 2)
-        for refused in (desk.ask(lambda index: index.look()), desk.search(ask_for("a"))):
+    async def scenario():
+        first, _ = await start_while_busy(index, worker, [])
+        looks = [asyncio.create_task(worker.run(lambda index: index.look())) for _ in range(2)]
+        await wait_until(lambda: worker.waiting == 2)
+        for refused in (worker.run(lambda index: index.look()), worker.search(make_request("a"))):
             with pytest.raises(BusyError, match="2 queries are waiting already"):
                 await refused
         index.gate.set()
         return await asyncio.gather(first, *looks)
 
-    assert asyncio.run(story()) == ["found first", "looked", "looked"]
-    desk.close()
+    assert asyncio.run(scenario()) == ["found first", "looked", "looked"]
+    worker.close()
 
 
 def test_who_has_left_is_not_answered():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
     done = []
 
-    async def story():
-        first, _ = await while_answering(index, desk, [])
-        left = asyncio.create_task(desk.ask(lambda index: done.append("left")))
-        await until(lambda: desk.waiting == 1)
+    async def scenario():
+        first, _ = await start_while_busy(index, worker, [])
+        left = asyncio.create_task(worker.run(lambda index: done.append("left")))
+        await wait_until(lambda: worker.queue_length == 1)
         # With somebody else at the desk nothing is encoded ahead.
-        search = asyncio.create_task(desk.search(ask_for("left")))
-        await until(lambda: desk.waiting == 2)
+        search = asyncio.create_task(worker.search(make_request("left")))
+        await wait_until(lambda: worker.queue_length == 2)
         left.cancel()
         search.cancel()
         await asyncio.gather(left, search, return_exceptions=True)
         index.gate.set()
         await first
 
-    asyncio.run(story())
-    desk.close()
+    asyncio.run(scenario())
+    worker.close()
     assert done == []
     assert sum(index.encoded) == 1
 
 
 def test_what_waits_is_answered_before_the_end_and_nothing_after():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        first, tasks = await while_answering(index, desk, "abc")
-        closing = threading.Thread(target=desk.close)
+    async def scenario():
+        first, tasks = await start_while_busy(index, worker, "abc")
+        closing = threading.Thread(target=worker.close)
         closing.start()
         index.gate.set()
         answers = await asyncio.gather(first, *tasks)
         closing.join()
         return answers
 
-    assert asyncio.run(story()) == ["found first", "found a", "found b", "found c"]
+    assert asyncio.run(scenario()) == ["found first", "found a", "found b", "found c"]
     assert index.closed
     with pytest.raises(BusyError, match="shutting down"):
-        desk.wait_for(lambda index: 1)
+        worker.run_blocking(lambda index: 1)
 
 
 def test_a_caller_whose_loop_has_ended_stops_no_other():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        await while_answering(index, desk, ["a"])
+    async def scenario():
+        await start_while_busy(index, worker, ["a"])
 
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(story())
+    loop.run_until_complete(scenario())
     loop.close()
     index.gate.set()
-    assert desk.wait_for(lambda index: index.look()) == "looked"
-    desk.close()
+    assert worker.run_blocking(lambda index: index.look()) == "looked"
+    worker.close()
 
 
 def test_a_desk_survives_whatever_is_asked_of_it():
-    desk = Desk(ToyIndex())
+    worker = IndexWorker(FakeIndex())
     with pytest.raises(SystemExit):
-        desk.wait_for(lambda index: (_ for _ in ()).throw(SystemExit(3)))
-    assert desk.wait_for(lambda index: index.name) == "toy"
-    desk.close()
+        worker.run_blocking(lambda index: (_ for _ in ()).throw(SystemExit(3)))
+    assert worker.run_blocking(lambda index: index.name) == "toy"
+    worker.close()
 
 
 def test_an_idle_desk_rests_once_until_somebody_asks():
-    index = ToyIndex()
-    desk = Desk(index, idle_s=0.05)
+    index = FakeIndex()
+    worker = IndexWorker(index, idle_timeout_s=0.05)
 
-    async def story():
-        await until(lambda: index.rests == 1)
+    async def scenario():
+        await wait_until(lambda: index.rests == 1)
         await asyncio.sleep(0.3)
         assert index.rests == 1
-        assert await desk.search(ask_for("a")) == "found a"
-        await until(lambda: index.rests == 2)
+        assert await worker.search(make_request("a")) == "found a"
+        await wait_until(lambda: index.rests == 2)
 
-    asyncio.run(story())
-    desk.close()
+    asyncio.run(scenario())
+    worker.close()
     assert index.closed
 
 
 def test_a_search_that_was_given_up_is_not_encoded():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
 
-    async def story():
-        first, tasks = await while_answering(index, desk, ["encoded"])
-        await until(lambda: len(index.encoded) == 2)
-        given_up = asyncio.create_task(desk.search(ask_for("given up")))
+    async def scenario():
+        first, tasks = await start_while_busy(index, worker, ["encoded"])
+        await wait_until(lambda: len(index.encoded) == 2)
+        given_up = asyncio.create_task(worker.search(make_request("given up")))
         index.gate.set()
         given_up.cancel()
         await asyncio.gather(first, *tasks)
         await asyncio.wait([given_up])
         assert given_up.cancelled()
-        return await desk.search(ask_for("last"))
+        return await worker.search(make_request("last"))
 
-    assert asyncio.run(story()) == "found last"
-    desk.close()
+    assert asyncio.run(scenario()) == "found last"
+    worker.close()
 
 
 def test_a_call_is_not_begun_after_its_deadline_and_knows_it_before():
-    index = ToyIndex()
-    desk = Desk(index)
+    index = FakeIndex()
+    worker = IndexWorker(index)
     begun = []
 
     def slow(_):
@@ -387,36 +391,36 @@ def test_a_call_is_not_begun_after_its_deadline_and_knows_it_before():
         time.sleep(0.3)
 
     with deadline(time.monotonic() + 0.1), pytest.raises(DeadlineError):
-        desk.wait_for(slow)
+        worker.run_blocking(slow)
     with deadline(time.monotonic() + 0.1), pytest.raises(DeadlineError):
-        desk.wait_for(slow)
-    assert desk.wait_for(lambda index: index.look()) == "looked"
-    desk.close()
+        worker.run_blocking(slow)
+    assert worker.run_blocking(lambda index: index.look()) == "looked"
+    worker.close()
     assert len(begun) == 1
     assert 0 < begun[0] <= 0.1
 
 
 def test_a_timeout_of_the_work_is_its_own():
-    desk = Desk(ToyIndex())
+    worker = IndexWorker(FakeIndex())
 
     def late(_):
         raise TimeoutError("its own")
 
     with deadline(time.monotonic() + 5), pytest.raises(TimeoutError, match="its own"):
-        desk.wait_for(late)
-    desk.close()
+        worker.run_blocking(late)
+    worker.close()
 
 
 def test_searches_that_are_answered_together_have_the_first_deadline():
-    index = ToyIndex()
+    index = FakeIndex()
     left = []
     index.answer = lambda asked: left.append(seconds_left()) or asked
-    desk = Desk(index)
+    worker = IndexWorker(index)
 
-    async def story():
+    async def scenario():
         with deadline(time.monotonic() + 5):
-            return await desk.search(ask_for("one"))
+            return await worker.search(make_request("one"))
 
-    assert asyncio.run(story()) == "one"
-    desk.close()
+    assert asyncio.run(scenario()) == "one"
+    worker.close()
     assert 0 < left[0] <= 5

@@ -7,15 +7,15 @@ import time
 import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from mmsearch.core.deadlines import deadline, deadline_s, past_deadline, seconds_left
+from mmsearch.core.deadlines import deadline, deadline_error, deadline_s, seconds_left
 from mmsearch.core.errors import DeadlineError
 from mmsearch.server import deadline as layer
-from mmsearch.server.deadline import Deadline
+from mmsearch.server.deadline import DeadlineMiddleware
 
 SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
 
-def asked(app, seconds=0.1, bodies=((0.0, b"", False),)):
+def run_app(app, seconds=0.1, bodies=((0.0, b"", False),)):
     """Status, headers and body of what an application answers behind a deadline.
 
     Args:
@@ -35,7 +35,7 @@ def asked(app, seconds=0.1, bodies=((0.0, b"", False),)):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Deadline(app, seconds)(SCOPE, receive, send))
+    asyncio.run(DeadlineMiddleware(app, seconds)(SCOPE, receive, send))
     start, *parts = sent
     return start["status"], dict(start["headers"]), b"".join(part["body"] for part in parts)
 
@@ -50,7 +50,7 @@ async def whole(receive):
 
 
 def test_what_is_answered_in_time_is_unchanged():
-    assert asked(PlainTextResponse("done"))[2] == b"done"
+    assert run_app(PlainTextResponse("done"))[2] == b"done"
 
 
 def test_what_waits_too_long_is_cancelled_and_answered():
@@ -62,7 +62,7 @@ def test_what_waits_too_long_is_cancelled_and_answered():
         finally:
             ended.append(True)
 
-    status, headers, body = asked(stuck)
+    status, headers, body = run_app(stuck)
     assert (status, ended) == (503, [True])
     assert headers[b"content-type"] == b"application/problem+json"
     assert headers[b"retry-after"] == b"1"
@@ -76,7 +76,7 @@ def test_an_answer_that_has_begun_may_take_longer():
             await asyncio.sleep(0.1)
             yield b"x"
 
-    assert asked(StreamingResponse(parts()))[2] == b"xxx"
+    assert run_app(StreamingResponse(parts()))[2] == b"xxx"
 
 
 def test_the_time_begins_when_the_request_is_whole():
@@ -85,15 +85,15 @@ def test_the_time_begins_when_the_request_is_whole():
         assert 0.1 < seconds_left() <= 0.3
         await PlainTextResponse(str(got))(scope, receive, send)
 
-    bodies = [(0.2, b"x" * layer.LEAST_BYTES_PER_S, True), (0.2, b"", False)]
-    assert asked(counts, 0.3, bodies)[2] == b"16384"
+    bodies = [(0.2, b"x" * layer.MIN_BYTES_PER_S, True), (0.2, b"", False)]
+    assert run_app(counts, 0.3, bodies)[2] == b"16384"
 
 
 def test_a_body_that_comes_too_slowly_is_not_waited_for():
     async def counts(scope, receive, send):
         await whole(receive)
 
-    status, headers, body = asked(counts, 0.2, [(0.05, b"x", True)] * 100)
+    status, headers, body = run_app(counts, 0.2, [(0.05, b"x", True)] * 100)
     assert (status, headers[b"connection"]) == (408, b"close")
     assert b"The request did not come in time." in body
 
@@ -103,7 +103,7 @@ def test_a_timeout_of_the_application_is_its_own():
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        asked(late)
+        run_app(late)
 
 
 def test_who_works_for_a_request_knows_its_deadline():
@@ -112,7 +112,7 @@ def test_who_works_for_a_request_knows_its_deadline():
         left = await asyncio.to_thread(seconds_left)
         await PlainTextResponse(str(0 < left <= 5))(scope, receive, send)
 
-    assert asked(looks, 5)[2] == b"True"
+    assert run_app(looks, 5)[2] == b"True"
     assert deadline_s() == math.inf
 
 
@@ -123,5 +123,5 @@ def test_the_earlier_of_two_deadlines_counts():
     with deadline(time.monotonic() - 5):
         assert seconds_left() == 0
     assert seconds_left() is None
-    assert isinstance(past_deadline(), DeadlineError)
-    assert past_deadline().http_status == 503
+    assert isinstance(deadline_error(), DeadlineError)
+    assert deadline_error().http_status == 503

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mmsearch.server import file_cache
-from mmsearch.server.file_cache import BLOCK, KeptFiles
+from mmsearch.server.file_cache import BLOCK_BYTES, FileCache
 
 
-def room(folder):
+def used_bytes(folder):
     """As `du` counts it, by whole blocks."""
     sizes = [path.stat().st_size for path in folder.glob("*/*")]
-    return sum(-(-size // BLOCK) * BLOCK for size in sizes)
+    return sum(-(-size // BLOCK_BYTES) * BLOCK_BYTES for size in sizes)
 
 
 def name(number):
@@ -37,7 +37,7 @@ def kept(files, numbers):
 
 
 def test_what_is_kept_is_what_was_put(tmp_path):
-    files = KeptFiles(tmp_path / "made", 10**7)
+    files = FileCache(tmp_path / "made", 10**7)
     assert files.get(name(1)) is None
     for number in range(50):
         files.put(name(number), content(number))
@@ -47,18 +47,18 @@ def test_what_is_kept_is_what_was_put(tmp_path):
 
 
 def test_those_used_longest_ago_are_removed(tmp_path):
-    files = KeptFiles(tmp_path, 10 * BLOCK)
+    files = FileCache(tmp_path, 10 * BLOCK_BYTES)
     for number in range(10):
         files.put(name(number), b"x")
         used(tmp_path, number, 1000 - number)
     assert kept(files, [0, 2]) == [0, 2]
     files.put(name(10), b"x")
     assert kept(files, range(11)) == [0, 2, *range(4, 11)]
-    assert room(tmp_path) == 9 * BLOCK
+    assert used_bytes(tmp_path) == 9 * BLOCK_BYTES
 
 
 def test_a_use_is_noted_whatever_the_file_system_keeps(tmp_path):
-    files = KeptFiles(tmp_path, 10**6)
+    files = FileCache(tmp_path, 10**6)
     files.put(name(1), b"x")
     used(tmp_path, 1, 3600)
     path = tmp_path / name(1)[:2] / name(1)
@@ -69,39 +69,39 @@ def test_a_use_is_noted_whatever_the_file_system_keeps(tmp_path):
 
 
 def test_it_never_takes_more_than_the_limit(tmp_path):
-    limit = 100 * BLOCK
-    files = KeptFiles(tmp_path, limit)
+    limit = 100 * BLOCK_BYTES
+    files = FileCache(tmp_path, limit)
     for number in range(400):
         files.put(name(number), content(number))
-        assert room(tmp_path) <= limit
+        assert used_bytes(tmp_path) <= limit
         assert files.get(name(number)) == content(number)
-    assert room(tmp_path) > limit / 2
+    assert used_bytes(tmp_path) > limit / 2
 
 
 def test_a_limit_that_was_lowered_holds_from_the_next_file_on(tmp_path):
-    files = KeptFiles(tmp_path, 10**7)
+    files = FileCache(tmp_path, 10**7)
     for number in range(60):
         files.put(name(number), b"x")
-    KeptFiles(tmp_path, 20 * BLOCK).put(name(60), b"x")
-    assert room(tmp_path) <= 20 * BLOCK
+    FileCache(tmp_path, 20 * BLOCK_BYTES).put(name(60), b"x")
+    assert used_bytes(tmp_path) <= 20 * BLOCK_BYTES
 
 
-@pytest.mark.parametrize("limit", [0, -1, BLOCK - 1])
+@pytest.mark.parametrize("limit", [0, -1, BLOCK_BYTES - 1])
 def test_what_is_larger_than_the_limit_is_not_kept(tmp_path, limit):
-    files = KeptFiles(tmp_path / "made", limit)
+    files = FileCache(tmp_path / "made", limit)
     files.put(name(1), b"x")
     assert files.get(name(1)) is None
     assert not (tmp_path / "made").exists()
 
 
 def test_with_no_room_nothing_of_an_earlier_program_is_used(tmp_path):
-    KeptFiles(tmp_path, 10**6).put(name(1), content(1))
-    assert KeptFiles(tmp_path, 0).get(name(1)) is None
-    assert KeptFiles(tmp_path, 10**6).get(name(1)) == content(1)
+    FileCache(tmp_path, 10**6).put(name(1), content(1))
+    assert FileCache(tmp_path, 0).get(name(1)) is None
+    assert FileCache(tmp_path, 10**6).get(name(1)) == content(1)
 
 
 def test_a_folder_that_is_deleted_comes_again(tmp_path):
-    files = KeptFiles(tmp_path / "made", 10**6)
+    files = FileCache(tmp_path / "made", 10**6)
     files.put(name(1), b"x")
     for path in sorted((tmp_path / "made").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -111,30 +111,30 @@ def test_a_folder_that_is_deleted_comes_again(tmp_path):
 
 
 def test_what_another_has_removed_or_left_half_written_is_no_harm(tmp_path, monkeypatch):
-    files = KeptFiles(tmp_path, 3 * BLOCK)
+    files = FileCache(tmp_path, 3 * BLOCK_BYTES)
     for number in range(3):
         files.put(name(number), b"x")
         used(tmp_path, number, 500)
     (tmp_path / "00").mkdir(exist_ok=True)
     half = tmp_path / "00" / ".unfinished-x"
-    half.write_bytes(b"x" * 3 * BLOCK)
+    half.write_bytes(b"x" * 3 * BLOCK_BYTES)
     os.utime(half, (0, 0))
-    listed = KeptFiles._files
+    listed = FileCache._files
 
     def then_removed(self):
         found = list(listed(self))
         min(found)[2].unlink()
         return iter(found)
 
-    monkeypatch.setattr(KeptFiles, "_files", then_removed)
+    monkeypatch.setattr(FileCache, "_files", then_removed)
     files.put(name(4), b"y")
     assert files.get(name(4)) == b"y"
     assert not half.exists()
-    assert room(tmp_path) <= 3 * BLOCK
+    assert used_bytes(tmp_path) <= 3 * BLOCK_BYTES
 
 
 def test_what_somebody_is_writing_is_left_alone(tmp_path):
-    files = KeptFiles(tmp_path, 3 * BLOCK)
+    files = FileCache(tmp_path, 3 * BLOCK_BYTES)
     (tmp_path / "00").mkdir()
     half = tmp_path / "00" / ".unfinished-x"
     half.write_bytes(b"x")
@@ -142,7 +142,7 @@ def test_what_somebody_is_writing_is_left_alone(tmp_path):
     for number in range(9):
         files.put(name(number), b"x")
     assert half.exists()
-    assert room(tmp_path) <= 3 * BLOCK
+    assert used_bytes(tmp_path) <= 3 * BLOCK_BYTES
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
@@ -151,17 +151,17 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(file_cache.Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        KeptFiles(tmp_path, 10**6).put(name(1), b"x")
+        FileCache(tmp_path, 10**6).put(name(1), b"x")
     assert list(tmp_path.glob("*/*")) == []
 
 
-LIMIT = 60 * BLOCK
+LIMIT = 60 * BLOCK_BYTES
 WRITERS = 3
 
 
 def churn(folder, seed):
     """Put and get; how often what was got was not what had been put."""
-    files = KeptFiles(folder, LIMIT)
+    files = FileCache(folder, LIMIT)
 
     def one(number):
         number = number * 7919 * (seed + 1) % 300
@@ -178,7 +178,7 @@ def test_processes_and_threads_that_share_a_folder(tmp_path):
     with multiprocessing.get_context("spawn").Pool(WRITERS) as pool:
         wrong = pool.starmap(churn, [(tmp_path, seed) for seed in range(WRITERS)])
     assert wrong == [0] * WRITERS
-    assert LIMIT / 2 < room(tmp_path) <= LIMIT * (1 + WRITERS / 16)
+    assert LIMIT / 2 < used_bytes(tmp_path) <= LIMIT * (1 + WRITERS / 16)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o000])
@@ -186,7 +186,7 @@ def test_only_their_owner_may_read_them(tmp_path, umask):
     folder = tmp_path / "kept"
     before = os.umask(umask)
     try:
-        KeptFiles(folder, 2**20).put("abc", b"x")
+        FileCache(folder, 2**20).put("abc", b"x")
     finally:
         os.umask(before)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "ab")]
@@ -197,7 +197,7 @@ def test_only_their_owner_may_read_them(tmp_path, umask):
 def test_files_of_others_are_not_removed(tmp_path):
     folder, strangers = tmp_path / "kept", tmp_path / "strangers"
     strangers.mkdir()
-    kept = KeptFiles(folder, 3 * 4096)
+    kept = FileCache(folder, 3 * 4096)
     kept.put("aaa", b"x")
     others = [strangers / "zz1", folder / "aa" / "notes.txt", folder / "aa" / "aal"]
     others[0].write_bytes(b"x" * 10_000)

@@ -10,12 +10,12 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, S
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from mmsearch.server.app import guarded, make_app
+from mmsearch.server.app import make_app, wrap_with_middleware
 from mmsearch.server.assets import accepts_gzip
-from mmsearch.server.config import Rules
-from mmsearch.server.http_semantics import ErrorDocuments, Semantics
-from mmsearch.server.routes.page import STATIC
-from mmsearch.server.state import desk_of
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
+from mmsearch.server.routes.page import STATIC_ASSETS
+from mmsearch.server.state import get_worker
 
 CHANGED = "Sat, 01 Aug 2020 10:00:00 GMT"
 EARLIER = "Sat, 01 Aug 2020 09:59:59 GMT"
@@ -61,7 +61,7 @@ def small(tmp_path_factory):
             Route("/wrong", route(lambda: PlainTextResponse("no", 418, {"X-Kept": "1"}))),
         ]
     )
-    client = TestClient(ErrorDocuments(Semantics(app)))
+    client = TestClient(ProblemDetailsMiddleware(HttpSemanticsMiddleware(app)))
     client.seen = seen
     return client
 
@@ -180,15 +180,15 @@ def test_errors_are_documents_and_pages_stay(small):
 
 
 class NoService:
-    rules = Rules(origins=("https://photos.example",))
+    config = ServerConfig(allowed_origins=("https://photos.example",))
 
-    class telemetry:  # noqa: N801
-        note_request = staticmethod(lambda *of: None)
+    class metrics:  # noqa: N801
+        observe_request = staticmethod(lambda *of: None)
 
 
 @pytest.fixture(scope="module")
 def app():
-    return TestClient(guarded(make_app(NoService())), base_url="http://127.0.0.1:7788")
+    return TestClient(wrap_with_middleware(make_app(NoService())), base_url="http://127.0.0.1:7788")
 
 
 PATHS = {
@@ -272,14 +272,14 @@ def test_a_preflight_that_asks_for_too_much_is_a_document(app):
 )
 def test_a_body_of_another_kind(path, sent, expected):
     app_of = make_app(NoService())
-    app_of.dependency_overrides[desk_of] = lambda: None
-    client = TestClient(guarded(app_of), base_url="http://127.0.0.1:7788")
+    app_of.dependency_overrides[get_worker] = lambda: None
+    client = TestClient(wrap_with_middleware(app_of), base_url="http://127.0.0.1:7788")
     answer = client.post(path, content=b"{}", headers={"Content-Type": sent})
     assert (answer.status_code, answer.headers["accept"]) == (415, expected)
     assert answer.json()["detail"] == f"The body is not {expected}; send it as that."
 
 
-@pytest.mark.parametrize("path", [f"/static/{name}" for name in STATIC] + ["/openapi.json"])
+@pytest.mark.parametrize("path", [f"/static/{name}" for name in STATIC_ASSETS] + ["/openapi.json"])
 def test_text_that_is_the_same_for_everyone_is_compressed(app, path):
     plain = app.get(path, headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
@@ -311,7 +311,7 @@ def test_text_that_is_the_same_for_everyone_is_compressed(app, path):
 def test_a_part_of_a_compressed_asset_is_of_its_compressed_bytes(app):
     with app.stream("GET", "/static/app.js", headers={"Accept-Encoding": "gzip"}) as whole:
         packed = b"".join(whole.iter_raw())
-    assert gzip.decompress(packed) == STATIC["app.js"].content
+    assert gzip.decompress(packed) == STATIC_ASSETS["app.js"].content
     asked = {"Accept-Encoding": "gzip", "Range": "bytes=10-19"}
     with app.stream("GET", "/static/app.js", headers=asked) as part:
         assert b"".join(part.iter_raw()) == packed[10:20]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.http_url import SHOWN, WebAddress, quoted
+from mmsearch.server.http_url import MAX_DISPLAY_LENGTH, HttpUrl, display_url
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from mmsearch.server.http_url import SHOWN, WebAddress, quoted
     ],
 )
 def test_parts(url, parts, authority):
-    address = WebAddress.of(url)
+    address = HttpUrl.parse(url)
     assert (address.scheme, address.host, address.port, address.target) == parts
     if authority is not None:
         assert address.authority == authority
@@ -43,8 +43,8 @@ def test_parts(url, parts, authority):
     ],
 )
 def test_redirects(location, url):
-    address = WebAddress.of("http://a.example:81/x/y?z")
-    assert address.redirected(location) == WebAddress.of(url)
+    address = HttpUrl.parse("http://a.example:81/x/y?z")
+    assert address.join(location) == HttpUrl.parse(url)
 
 
 PIECES = (
@@ -74,7 +74,7 @@ pieces = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 @given(st.one_of(st.text(), pieces, pieces.map("http://a.example".__add__)))
 def test_any_text_is_an_address_of_the_web_or_none(url):
     try:
-        address = WebAddress.of(url)
+        address = HttpUrl.parse(url)
     except ValueError:
         return
     assert address.scheme in ("http", "https")
@@ -87,9 +87,9 @@ def test_any_text_is_an_address_of_the_web_or_none(url):
     assert address.target.startswith("/")
     # Read again it is the same.
     again = f"{address.scheme}://{address.authority}{address.target}"
-    assert WebAddress.of(again) == address
+    assert HttpUrl.parse(again) == address
 
 
 def test_long_urls_are_named_by_their_beginning():
-    assert quoted("http://a.example/\r\n'") == '"http://a.example/\\\\r\\\\n\'"'
-    assert len(quoted("http://a.example/" + "a" * 5000)) == SHOWN + len("'...'")
+    assert display_url("http://a.example/\r\n'") == '"http://a.example/\\\\r\\\\n\'"'
+    assert len(display_url("http://a.example/" + "a" * 5000)) == MAX_DISPLAY_LENGTH + len("'...'")

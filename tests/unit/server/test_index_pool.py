@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from mmsearch.core.errors import BusyError, UnknownIndexError
-from mmsearch.server.index_pool import Desks
-from tests.unit.server.test_batcher import ToyIndex
+from mmsearch.server.index_pool import IndexPool
+from tests.unit.server.test_batcher import FakeIndex
 
 
 def test_only_what_is_served_is_opened_and_only_once():
@@ -14,18 +14,18 @@ def test_only_what_is_served_is_opened_and_only_once():
 
     def open_index(name):
         opened.append(name)
-        index = ToyIndex()
+        index = FakeIndex()
         index.name = name
         return index
 
-    desks = Desks(open_index, lambda: ["a"])
-    assert desks.desk("a") is desks.desk("a")
+    index_pool = IndexPool(open_index, lambda: ["a"])
+    assert index_pool.worker("a") is index_pool.worker("a")
     with pytest.raises(UnknownIndexError, match="no index 'b' here"):
-        desks.desk("b")
-    desks.close()
+        index_pool.worker("b")
+    index_pool.close()
     assert opened == ["a"]
     with pytest.raises(BusyError):
-        desks.desk("a").wait_for(lambda index: 1)
+        index_pool.worker("a").run_blocking(lambda index: 1)
 
 
 def test_an_index_that_is_being_opened_is_closed_with_the_others():
@@ -35,12 +35,12 @@ def test_an_index_that_is_being_opened_is_closed_with_the_others():
         closing.start()
         # Long enough for what does not wait.
         closing.join(0.2)
-        index = ToyIndex()
+        index = FakeIndex()
         index.name = name
         return index
 
-    desks = Desks(open_index, lambda: ["a"])
-    closing = threading.Thread(target=desks.close)
-    desk = desks.desk("a")
+    index_pool = IndexPool(open_index, lambda: ["a"])
+    closing = threading.Thread(target=index_pool.close)
+    worker = index_pool.worker("a")
     closing.join()
-    assert not any(thread.is_alive() for thread in desk._threads)
+    assert not any(thread.is_alive() for thread in worker._threads)

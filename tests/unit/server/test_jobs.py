@@ -12,4 +12,4 @@ def test_no_job_begins_after_the_end():
     jobs.close()
     with pytest.raises(BusyError, match="shutting down"):
         jobs.start("a", Root(1, "photos", b"/photos"))
-    assert jobs.of("a") == []
+    assert jobs.list_for_index("a") == []

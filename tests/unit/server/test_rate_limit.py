@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.rate_limit import RateLimit, counted_as
+from mmsearch.server.rate_limit import RateLimit, client_key
 
 
 @given(
@@ -17,7 +17,7 @@ def test_never_more_than_the_rate_allows(per_s, gaps):
     passed = 0
     for gap in gaps:
         now += gap
-        passed += limit.wait_s("a") == 0
+        passed += limit.acquire("a") == 0
     assert passed <= max(1.0, per_s) + per_s * now + 1e-6
 
 
@@ -34,7 +34,7 @@ def test_never_more_than_the_rate_allows(per_s, gaps):
     ],
 )
 def test_addresses_that_one_client_can_choose_count_as_one(address, client):
-    assert counted_as(address) == client
+    assert client_key(address) == client
 
 
 @given(
@@ -47,7 +47,7 @@ def test_what_asks_for_several_things_counts_as_so_many(per_s, asked):
     for gap, things in asked:
         now += gap
         # All before the last one that passes were within the rate.
-        if limit.wait_s("a") == 0:
+        if limit.acquire("a") == 0:
             assert passed <= max(1.0, per_s) + per_s * now + 1e-6
             passed += things
             limit.add("a", things - 1)
@@ -56,22 +56,22 @@ def test_what_asks_for_several_things_counts_as_so_many(per_s, asked):
 def test_how_long_to_wait_after_several_things():
     now = [0.0]
     limit = RateLimit(2, lambda: now[0])
-    assert limit.wait_s("a") == 0
+    assert limit.acquire("a") == 0
     limit.add("a", 9)
-    assert limit.wait_s("a") == pytest.approx(4.5)
-    assert limit.wait_s("b") == 0
+    assert limit.acquire("a") == pytest.approx(4.5)
+    assert limit.acquire("b") == 0
     now[0] = 4.5
-    assert limit.wait_s("a") == 0
+    assert limit.acquire("a") == 0
 
 
 def test_nothing_is_counted_without_a_limit():
     limit = RateLimit(0, lambda: 0.0)
     limit.add("a", 1000)
-    assert limit.wait_s("a") == 0
+    assert limit.acquire("a") == 0
 
 
 def test_a_client_that_changes_its_address_is_counted():
     limit = RateLimit(1, lambda: 0.0)
-    assert limit.wait_s("2001:db8::1") == 0
-    assert limit.wait_s("2001:db8::2") == 1
-    assert limit.wait_s("2001:db8:0:1::1") == 0
+    assert limit.acquire("2001:db8::1") == 0
+    assert limit.acquire("2001:db8::2") == 1
+    assert limit.acquire("2001:db8:0:1::1") == 0

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from mmsearch.server.config import Rules, is_loopback, new_token, token_for
-from mmsearch.server.security import HEADERS, Guard
+from mmsearch.server.config import ServerConfig, generate_token, is_loopback, resolve_token
+from mmsearch.server.security import SECURITY_HEADERS, SecurityMiddleware
 
 TOKEN = "s3cret-ünïcode"  # noqa: S105 - of the test alone
 
 
-async def whole_body(scope, receive, send):
+async def echo_body_size(scope, receive, send):
     size, more = 0, True
     while more:
         message = await receive()
@@ -23,8 +23,8 @@ async def whole_body(scope, receive, send):
     await PlainTextResponse(str(size))(scope, receive, send)
 
 
-def client(rules, host="http://127.0.0.1:7788", **more):
-    return TestClient(Guard(whole_body, rules, **more), base_url=host)
+def client(config, host="http://127.0.0.1:7788", **more):
+    return TestClient(SecurityMiddleware(echo_body_size, config, **more), base_url=host)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_which_addresses_only_this_machine_reaches(host, expected):
 
 
 def test_made_up_tokens_are_long_and_never_the_same():
-    tokens = {new_token() for _ in range(100)}
+    tokens = {generate_token() for _ in range(100)}
     assert len(tokens) == 100
     assert min(map(len, tokens)) >= 32
 
 
 def test_a_token_is_not_shown_with_the_rules():
-    assert TOKEN not in repr(Rules(token=TOKEN))
+    assert TOKEN not in repr(ServerConfig(token=TOKEN))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_token_is_not_shown_with_the_rules():
 )
 def test_the_token(header, status):
     headers = {} if header is None else {"Authorization": header.encode()}
-    answer = client(Rules(token=TOKEN)).get("/v1/indexes", headers=headers)
+    answer = client(ServerConfig(token=TOKEN)).get("/v1/indexes", headers=headers)
     assert answer.status_code == status
     if status == 401:
         assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -80,7 +80,7 @@ def test_the_token(header, status):
 
 
 def test_machines_that_watch_need_no_token():
-    asking = client(Rules(token=TOKEN))
+    asking = client(ServerConfig(token=TOKEN))
     assert asking.get("/healthz").status_code == 200
     assert asking.get("/readyz").status_code == 200
     assert asking.get("/metrics").status_code == 401
@@ -89,17 +89,17 @@ def test_machines_that_watch_need_no_token():
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[bad", ""])
 def test_a_name_that_was_made_to_point_here_is_not_answered(host):
-    answer = client(Rules()).get("/healthz", headers={"Host": host})
+    answer = client(ServerConfig()).get("/healthz", headers={"Host": host})
     assert answer.status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:7788", "127.0.0.1", "[::1]:7788"])
 def test_this_machine_by_any_of_its_names(host):
-    assert client(Rules()).get("/healthz", headers={"Host": host}).status_code == 200
+    assert client(ServerConfig()).get("/healthz", headers={"Host": host}).status_code == 200
 
 
 def test_with_a_token_the_name_does_not_matter():
-    asking = client(Rules(host="0.0.0.0", token=TOKEN))  # noqa: S104
+    asking = client(ServerConfig(host="0.0.0.0", token=TOKEN))  # noqa: S104
     assert asking.get("/healthz", headers={"Host": "photos.example"}).status_code == 200
 
 
@@ -118,14 +118,14 @@ def test_with_a_token_the_name_does_not_matter():
     ],
 )
 def test_pages_of_other_sites(headers, status):
-    asking = client(Rules(origins=("https://photos.example",)))
+    asking = client(ServerConfig(allowed_origins=("https://photos.example",)))
     assert asking.post("/v1/x", headers=headers).status_code == status
 
 
 @given(sizes=st.lists(st.integers(0, 700), max_size=6))
 def test_a_body_passes_whole_or_not_at_all(sizes):
     parts = [b"x" * size for size in sizes]
-    answer = client(Rules(upload_mb=0.001)).post("/v1/x", content=iter(parts))
+    answer = client(ServerConfig(max_upload_mb=0.001)).post("/v1/x", content=iter(parts))
     total = sum(sizes)
     assert answer.status_code == (200 if total <= 1000 else 413)
     if total <= 1000:
@@ -151,19 +151,21 @@ def test_a_body_that_says_it_is_too_large_is_not_read():
         "headers": [(b"host", b"127.0.0.1"), (b"content-length", b"2000")],
         "client": ("127.0.0.1", 5),
     }
-    asyncio.run(Guard(whole_body, Rules(upload_mb=0.001))(scope, receive, send))
+    asyncio.run(
+        SecurityMiddleware(echo_body_size, ServerConfig(max_upload_mb=0.001))(scope, receive, send)
+    )
     assert (sent[0]["status"], received) == (413, [])
 
 
 def test_every_answer_carries_the_headers_of_safety():
-    asking = client(Rules(token=TOKEN))
+    asking = client(ServerConfig(token=TOKEN))
     for answer in (asking.get("/healthz"), asking.get("/v1/indexes")):
-        assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+        assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
         assert "access-control-allow-origin" not in answer.headers
 
 
 def test_requests_beyond_those_that_may_be_under_way():
-    rules = Rules(at_once=1)
+    config = ServerConfig(max_concurrent=1)
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def slow(scope, receive, send):
@@ -188,7 +190,7 @@ def test_requests_beyond_those_that_may_be_under_way():
         return sent[0]["status"], dict(sent[0]["headers"]).get(b"retry-after")
 
     async def story():
-        guard = Guard(slow, rules)
+        guard = SecurityMiddleware(slow, config)
         first = asyncio.create_task(ask(guard))
         await entered.wait()
         assert await ask(guard) == (503, b"1")
@@ -201,7 +203,7 @@ def test_requests_beyond_those_that_may_be_under_way():
 
 def test_a_client_that_asks_too_often_waits():
     now = [0.0]
-    asking = client(Rules(requests_per_s=2), clock=lambda: now[0])
+    asking = client(ServerConfig(requests_per_s=2), clock=lambda: now[0])
     assert [asking.get("/v1/x").status_code for _ in range(3)] == [200, 200, 429]
     refused = asking.get("/v1/x")
     assert refused.headers["retry-after"] == "1"
@@ -224,7 +226,7 @@ def test_a_client_that_asks_too_often_waits():
     ],
 )
 def test_what_only_shows_does_not_count(method, path):
-    asking = client(Rules(requests_per_s=1), clock=lambda: 0.0)
+    asking = client(ServerConfig(requests_per_s=1), clock=lambda: 0.0)
     assert {asking.request(method, path).status_code for _ in range(60)} == {200}
     assert [asking.get("/v1/indexes/default/search").status_code for _ in range(2)] == [200, 429]
     assert asking.request(method, path).status_code == 200
@@ -248,12 +250,12 @@ def test_what_only_shows_does_not_count(method, path):
     ],
 )
 def test_what_searches_encodes_or_changes_something_counts(method, path):
-    asking = client(Rules(requests_per_s=1), clock=lambda: 0.0)
+    asking = client(ServerConfig(requests_per_s=1), clock=lambda: 0.0)
     assert [asking.request(method, path).status_code for _ in range(2)] == [200, 429]
 
 
 def test_who_guesses_at_the_token_is_slowed_down_wherever():
-    asking = client(Rules(token=TOKEN, requests_per_s=2), clock=lambda: 0.0)
+    asking = client(ServerConfig(token=TOKEN, requests_per_s=2), clock=lambda: 0.0)
     link = "/v1/indexes/default/pictures/7/thumbnail"
     guess = {"Authorization": "Bearer guess"}
     assert [asking.get(link, headers=guess).status_code for _ in range(3)] == [401, 401, 429]
@@ -274,7 +276,7 @@ def test_who_guesses_at_the_token_is_slowed_down_wherever():
 )
 def test_whoever_comes_from_elsewhere_must_know_a_token(host, given, made_up):
     said = []
-    token = token_for(host, given, said.append)
+    token = resolve_token(host, given, said.append)
     if made_up:
         assert len(token) >= 32
         assert said == [f"Token: {token}"]

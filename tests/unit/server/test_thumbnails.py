@@ -7,10 +7,10 @@ import os
 import pytest
 
 from mmsearch.core.errors import GoneError
-from mmsearch.core.records import Record
+from mmsearch.core.records import PictureRecord
 from mmsearch.core.types import Picture
-from mmsearch.server.file_cache import KeptFiles
-from mmsearch.server.thumbnails import Size, Thumbnails
+from mmsearch.server.file_cache import FileCache
+from mmsearch.server.thumbnails import Size, ThumbnailCache
 
 
 class Reader:
@@ -18,7 +18,7 @@ class Reader:
 
     made = 0
 
-    def claims(self, path):
+    def can_read(self, path):
         return path.endswith(b".jpg")
 
     def thumbnail(self, path, edge_px, file_format):
@@ -41,7 +41,7 @@ def records(tmp_path):
         picture = Picture(640, 480, "JPEG")
         folder, digest = os.fsencode(tmp_path), hashlib.sha256(content).digest()
         times = (facts.st_mtime_ns, facts.st_size)
-        return Record(number, (os.fsencode(path),), picture, *times, folder, digest)
+        return PictureRecord(number, (os.fsencode(path),), picture, *times, folder, digest)
 
     return [record(number) for number in range(8)]
 
@@ -52,17 +52,17 @@ def folder(tmp_path):
 
 
 def test_each_is_made_once_for_its_size(reader, records, folder):
-    thumbnails = Thumbnails(folder, reader, 100)
+    thumbnails = ThumbnailCache(folder, reader, 100)
     small, tag = thumbnails.get(records[0], Size.SMALL)
     large, other = thumbnails.get(records[0], Size.LARGE)
     assert (small[:1], large[:1]) == (bytes([160]), bytes([1280 % 251]))
     assert tag != other
-    assert Thumbnails(folder, reader, 100).get(records[0], Size.SMALL) == (small, tag)
+    assert ThumbnailCache(folder, reader, 100).get(records[0], Size.SMALL) == (small, tag)
     assert reader.made == 2
 
 
 def test_they_take_no_more_room_than_they_may(reader, records, folder):
-    thumbnails = Thumbnails(folder, reader, 5)
+    thumbnails = ThumbnailCache(folder, reader, 5)
     for record in records:
         thumbnails.get(record, Size.SMALL)
         assert sum(path.stat().st_size for path in folder.rglob("*.webp")) <= 5 * 2**20
@@ -73,7 +73,7 @@ def test_they_take_no_more_room_than_they_may(reader, records, folder):
 
 
 def test_none_are_kept_where_none_may_be(reader, records, folder):
-    thumbnails = Thumbnails(folder, reader, 0)
+    thumbnails = ThumbnailCache(folder, reader, 0)
     assert thumbnails.get(records[0], Size.SMALL) == thumbnails.get(records[0], Size.SMALL)
     assert reader.made == 2
     assert not folder.exists()
@@ -83,13 +83,13 @@ def test_a_full_disk_costs_time_and_no_answer(reader, records, folder, monkeypat
     def full(self, name, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(KeptFiles, "put", full)
-    content, _ = Thumbnails(folder, reader, 100).get(records[0], Size.SMALL)
+    monkeypatch.setattr(FileCache, "put", full)
+    content, _ = ThumbnailCache(folder, reader, 100).get(records[0], Size.SMALL)
     assert len(content) == 2**20
 
 
 def test_what_is_kept_of_a_file_that_is_gone_is_not_shown(reader, records, folder):
-    thumbnails = Thumbnails(folder, reader, 100)
+    thumbnails = ThumbnailCache(folder, reader, 100)
     thumbnails.get(records[0], Size.SMALL)
     os.unlink(records[0].paths[0])
     with pytest.raises(GoneError):

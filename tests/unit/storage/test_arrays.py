@@ -7,40 +7,40 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.storage.arrays import BLOCK, BlocksFile, writing_blocks
+from mmsearch.storage.arrays import BLOCK_BYTES, ChecksummedArrays, write_checksummed_arrays
 
-PARTS = st.lists(st.integers(0, 40), min_size=1, max_size=4)
+CHUNK_LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=4)
 
 
-def write(path, facts=None, **named):
-    with writing_blocks(path) as (file, publication):
-        for name, parts in named.items():
-            for part in parts:
-                file.append(name, part)
-        file.finish(facts or {})
-    return publication.stamp(path)
+def write(path, metadata=None, **chunks_by_name):
+    with write_checksummed_arrays(path) as (writer, atomic):
+        for name, chunks in chunks_by_name.items():
+            for chunk in chunks:
+                writer.append(name, chunk)
+        writer.finish(metadata or {})
+    return atomic.file_ref(path)
 
 
 @given(st.data())
 def test_what_was_appended_comes_back(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("blocks") / "file"
-    named = {}
+    chunks_by_name = {}
     for name in data.draw(st.lists(st.sampled_from("abcd"), unique=True, min_size=1)):
         dtype = data.draw(st.sampled_from(["<f2", "<i8", "|u1", "<f4"]))
         columns = data.draw(st.sampled_from([(), (3,), (700,)]))
-        named[name] = [
+        chunks_by_name[name] = [
             data.draw(arrays.arrays(dtype, (n, *columns), elements=st.just(7), fill=st.just(7)))
-            for n in data.draw(PARTS)
+            for n in data.draw(CHUNK_LENGTHS)
         ]
-    stamp = write(path, {"kind": "toy"}, **named)
-    file = BlocksFile(path, stamp)
-    assert file.facts == {"kind": "toy"}
-    for name, parts in named.items():
-        found = file.array(name)
-        np.testing.assert_array_equal(found, np.concatenate(parts))
-        assert found.dtype == parts[0].dtype
-        assert found.ctypes.data % found.itemsize == 0
-    assert stamp.bytes == path.stat().st_size
+    file_ref = write(path, {"kind": "toy"}, **chunks_by_name)
+    file = ChecksummedArrays(path, file_ref)
+    assert file.metadata == {"kind": "toy"}
+    for name, chunks in chunks_by_name.items():
+        array = file.array(name)
+        np.testing.assert_array_equal(array, np.concatenate(chunks))
+        assert array.dtype == chunks[0].dtype
+        assert array.ctypes.data % array.itemsize == 0
+    assert file_ref.bytes == path.stat().st_size
 
 
 @pytest.fixture
@@ -51,37 +51,37 @@ def file(tmp_path):
     return path, write(path, {}, rows=[rows[:700], rows[700:]], ids=[ids]), rows
 
 
-def flip(path, place):
+def flip(path, offset):
     content = bytearray(path.read_bytes())
-    content[place] ^= 4
+    content[offset] ^= 4
     path.write_bytes(content)
 
 
 @given(st.floats(0, 1))
-def test_any_changed_byte_is_noticed(tmp_path_factory, where):
+def test_any_changed_byte_is_noticed(tmp_path_factory, position):
     path = tmp_path_factory.mktemp("blocks") / "file"
     rows = np.arange(50_000, dtype=np.int64).reshape(-1, 5)
-    stamp = write(path, {}, rows=[rows], more=[rows[:7]])
-    flip(path, int(where * (stamp.bytes - 1)))
+    file_ref = write(path, {}, rows=[rows], more=[rows[:7]])
+    flip(path, int(position * (file_ref.bytes - 1)))
     with pytest.raises(DamagedFileError):
-        read_all(path, stamp)
+        read_all(path, file_ref)
 
 
-def read_all(path, stamp):
-    opened = BlocksFile(path, stamp)
+def read_all(path, file_ref):
+    opened = ChecksummedArrays(path, file_ref)
     opened.array("rows")
     opened.array("more")
 
 
 def test_only_what_is_needed_is_checked(file):
-    path, stamp, rows = file
-    flip(path, 5 * BLOCK)
-    opened = BlocksFile(path, stamp)
-    damaged = 5 * BLOCK // 512
-    opened.check_rows("rows", np.array([0, 1, damaged - 200, damaged + 200]))
-    np.testing.assert_array_equal(opened.unchecked("rows")[:10], rows[:10])
+    path, file_ref, rows = file
+    flip(path, 5 * BLOCK_BYTES)
+    opened = ChecksummedArrays(path, file_ref)
+    damaged_row = 5 * BLOCK_BYTES // 512
+    opened.verify_rows("rows", np.array([0, 1, damaged_row - 200, damaged_row + 200]))
+    np.testing.assert_array_equal(opened.array_unverified("rows")[:10], rows[:10])
     with pytest.raises(DamagedFileError, match="checksum"):
-        opened.check_rows("rows", np.array([3, damaged]))
+        opened.verify_rows("rows", np.array([3, damaged_row]))
     with pytest.raises(DamagedFileError, match="checksum"):
         opened.array("rows")
 
@@ -89,44 +89,44 @@ def test_only_what_is_needed_is_checked(file):
 def test_a_row_across_two_blocks_is_checked_in_both(tmp_path):
     rows = np.zeros((100, 1000), dtype=np.float32)
     path = tmp_path / "file"
-    stamp = write(path, {}, rows=[rows])
-    across = BLOCK // 4000
-    flip(path, BLOCK + 8)
+    file_ref = write(path, {}, rows=[rows])
+    row_across_blocks = BLOCK_BYTES // 4000
+    flip(path, BLOCK_BYTES + 8)
     with pytest.raises(DamagedFileError):
-        BlocksFile(path, stamp).check_rows("rows", np.array([across]))
-    BlocksFile(path, stamp).check_rows("rows", np.array([across - 1]))
+        ChecksummedArrays(path, file_ref).verify_rows("rows", np.array([row_across_blocks]))
+    ChecksummedArrays(path, file_ref).verify_rows("rows", np.array([row_across_blocks - 1]))
 
 
 def test_an_array_that_has_ended_cannot_be_added_to(tmp_path):
-    def come_back():
-        with writing_blocks(tmp_path / "file") as (opened, _):
+    def append_to_ended_array():
+        with write_checksummed_arrays(tmp_path / "file") as (writer, _):
             for name in "aba":
-                opened.append(name, np.zeros(3))
+                writer.append(name, np.zeros(3))
 
     with pytest.raises(ValueError, match="has ended"):
-        come_back()
+        append_to_ended_array()
     assert not list(tmp_path.iterdir())
 
 
 def test_what_was_appended_can_be_read_before_the_end(tmp_path):
-    with writing_blocks(tmp_path / "file") as (opened, _):
-        opened.append("a", np.arange(1000))
-        opened.append("b", np.arange(5))
-        np.testing.assert_array_equal(opened.read("a"), np.arange(1000))
-        opened.append("b", np.arange(5, 9))
-        opened.finish({})
+    with write_checksummed_arrays(tmp_path / "file") as (writer, _):
+        writer.append("a", np.arange(1000))
+        writer.append("b", np.arange(5))
+        np.testing.assert_array_equal(writer.read("a"), np.arange(1000))
+        writer.append("b", np.arange(5, 9))
+        writer.finish({})
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"a file of something else" * 100])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
-    from mmsearch.storage.atomic import publish_bytes
+    from mmsearch.storage.atomic import atomic_write
 
-    stamp = publish_bytes(tmp_path / "other", content)
+    file_ref = atomic_write(tmp_path / "other", content)
     with pytest.raises(DamagedFileError):
-        BlocksFile(tmp_path / "other", stamp)
+        ChecksummedArrays(tmp_path / "other", file_ref)
 
 
 def test_an_array_that_is_not_there_is_said(file):
-    path, stamp, _ = file
+    path, file_ref, _ = file
     with pytest.raises(DamagedFileError, match="no 'codes'"):
-        BlocksFile(path, stamp).array("codes")
+        ChecksummedArrays(path, file_ref).array("codes")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.types import IndexSpec, Training
+from mmsearch.core.types import IndexSpec, TrainingData
 from mmsearch.vector_indexes import _fastscan, _tuning, exact, faiss_fastscan
-from tests.gapped import DIM, gapped
+from tests.modality_gap import DIM, modality_gap_vectors
 
 N = 20_000
-ROWS, TRAINING = gapped(N, 2000)
-_, TEXTS = gapped(1, 60, seed=7)
+ROWS, TRAINING = modality_gap_vectors(N, 2000)
+_, TEXTS = modality_gap_vectors(1, 60, seed=7)
 IDS = np.arange(N, dtype=np.int64) * 2 + 5
 SPEC = IndexSpec("faiss_fastscan", DIM, "cpu")
 
@@ -26,40 +26,40 @@ def truth():
 
 
 @pytest.fixture(scope="module", params=["flat codes", "lists"])
-def written(request, tmp_path_factory):
+def index_file(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("fastscan") / "ann" / "1.vectors"
     path.parent.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "lists":
-            patch.setattr(_fastscan, "LISTS_FROM", 1000)
-        stamp = faiss_fastscan.write(SPEC, blocks(), path, Training(TRAINING))
-    return path, stamp, request.param
+            patch.setattr(_fastscan, "MIN_ROWS_FOR_LISTS", 1000)
+        file_ref = faiss_fastscan.write(SPEC, blocks(), path, TrainingData(TRAINING))
+    return path, file_ref, request.param
 
 
 @pytest.fixture
-def index(written):
-    path, stamp, _ = written
-    return faiss_fastscan.load(SPEC, path, stamp)
+def index(index_file):
+    path, file_ref, _ = index_file
+    return faiss_fastscan.load(SPEC, path, file_ref)
 
 
-def overlap(found, true):
+def mean_recall(found, true):
     pairs = zip(found.ids, true.ids, strict=True)
     return np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs])
 
 
-def test_it_is_approximate_and_says_what_it_is_worth(index, written):
-    facts = index.facts
-    assert bool(facts["lists"]) == (written[2] == "lists")
-    assert 0.95 <= facts["recall"] <= 1
-    assert facts["recall_low"] <= facts["recall"] <= facts["recall_high"]
-    assert facts["depth"] < N / 4
-    assert facts["queries"] == 500
-    assert facts["training_queries"] == 1000
+def test_it_is_approximate_and_says_what_it_is_worth(index, index_file):
+    stats = index.stats
+    assert bool(stats["lists"]) == (index_file[2] == "lists")
+    assert 0.95 <= stats["recall"] <= 1
+    assert stats["recall_low"] <= stats["recall"] <= stats["recall_high"]
+    assert stats["depth"] < N / 4
+    assert stats["queries"] == 500
+    assert stats["training_queries"] == 1000
 
 
 def test_texts_find_their_neighbours_and_queries_unseen_find_as_many(index, truth):
-    assert overlap(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.93
-    assert overlap(index.search(TEXTS, 200), truth.search(TEXTS, 200)) >= 0.93
+    assert mean_recall(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.93
+    assert mean_recall(index.search(TEXTS, 200), truth.search(TEXTS, 200)) >= 0.93
 
 
 def test_what_is_found_has_its_true_score_in_the_one_order(index):
@@ -80,9 +80,9 @@ def test_a_short_page_is_the_beginning_of_a_long_one(index, pages):
 
 
 def test_one_query_or_many_find_the_same(index):
-    together = index.search(TEXTS, 10)
+    all_results = index.search(TEXTS, 10)
     for row, text in enumerate(TEXTS):
-        np.testing.assert_array_equal(index.search(text[None], 10).ids[0], together.ids[row])
+        np.testing.assert_array_equal(index.search(text[None], 10).ids[0], all_results.ids[row])
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.3, 0.05, 0.001])
@@ -90,7 +90,7 @@ def test_only_allowed_ids_are_found_and_pages_are_full(index, truth, share):
     allowed = IDS[np.random.default_rng(2).random(N) < share]
     found = index.search(TEXTS, 10, allowed)
     assert set(found.ids.ravel().tolist()) <= set(allowed.tolist())
-    assert overlap(found, truth.search(TEXTS, 10, allowed)) >= 0.93
+    assert mean_recall(found, truth.search(TEXTS, 10, allowed)) >= 0.93
 
 
 def test_allowed_rows_that_lie_far_from_the_query_are_found_exactly(index, truth):
@@ -107,79 +107,79 @@ def test_more_than_a_thousand_are_found_exactly(index, truth):
 
 def test_blocks_may_come_in_any_order(truth):
     order = np.random.default_rng(3).permutation(N)
-    index = faiss_fastscan.build(SPEC, blocks(order), Training(TRAINING))
+    index = faiss_fastscan.build(SPEC, blocks(order), TrainingData(TRAINING))
     np.testing.assert_array_equal(index.ids, IDS)
-    assert "depth" in index.facts
+    assert "depth" in index.stats
     found = index.search(TEXTS, 10)
-    assert overlap(found, truth.search(TEXTS, 10)) >= 0.93
+    assert mean_recall(found, truth.search(TEXTS, 10)) >= 0.93
     true = ROWS[(found.ids[0] - 5) // 2] @ TEXTS[0]
     np.testing.assert_allclose(found.scores[0], true, atol=1e-3)
 
 
-def test_a_damaged_row_is_noticed_by_the_search_that_needs_it(written, tmp_path):
-    path, stamp, _ = written
-    sound = faiss_fastscan.load(SPEC, path, stamp)
+def test_a_damaged_row_is_noticed_by_the_search_that_needs_it(index_file, tmp_path):
+    path, file_ref, _ = index_file
+    sound = faiss_fastscan.load(SPEC, path, file_ref)
     best = int(sound.search(TEXTS[:1], 1).ids[0, 0] - 5) // 2
     content = bytearray(path.read_bytes())
     content[best * DIM * 2 + 11] ^= 16
     copy = tmp_path / "1.vectors"
     copy.write_bytes(content)
-    index = faiss_fastscan.load(SPEC, copy, stamp)
+    index = faiss_fastscan.load(SPEC, copy, file_ref)
     with pytest.raises(DamagedFileError, match="checksum"):
         index.search(TEXTS[:1], 1)
 
 
-def test_a_damaged_row_is_noticed_by_a_search_that_reads_all(written, tmp_path):
-    path, stamp, _ = written
+def test_a_damaged_row_is_noticed_by_a_search_that_reads_all(index_file, tmp_path):
+    path, file_ref, _ = index_file
     content = bytearray(path.read_bytes())
     content[N * DIM] ^= 16
     copy = tmp_path / "1.vectors"
     copy.write_bytes(content)
     with pytest.raises(DamagedFileError, match="checksum"):
-        faiss_fastscan.load(SPEC, copy, stamp).search(TEXTS[:1], 1500)
+        faiss_fastscan.load(SPEC, copy, file_ref).search(TEXTS[:1], 1500)
 
 
 def test_a_goal_that_codes_cannot_reach_makes_it_exact(truth):
-    tiny = Training(TRAINING, memory_bytes=1000)
-    index = faiss_fastscan.build(SPEC, blocks(), tiny)
-    assert index.facts == {"recall": 1.0}
+    low_memory_training = TrainingData(TRAINING, memory_bytes=1000)
+    index = faiss_fastscan.build(SPEC, blocks(), low_memory_training)
+    assert index.stats == {"recall": 1.0}
     found, true = (one.search(TEXTS, 10) for one in (index, truth))
     np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
 
 
 def test_less_memory_means_fewer_dimensions():
     def dims(memory_bytes):
-        index = faiss_fastscan.build(SPEC, blocks(), Training(TRAINING, 0.9, memory_bytes))
-        return index.facts.get("code_bytes", 0)
+        index = faiss_fastscan.build(SPEC, blocks(), TrainingData(TRAINING, 0.9, memory_bytes))
+        return index.stats.get("code_bytes", 0)
 
     assert 0 < dims(N * 40) <= N * 40
 
 
 def test_a_higher_goal_is_reached(truth):
-    index = faiss_fastscan.build(SPEC, blocks(), Training(TRAINING, 0.995))
-    assert index.facts["recall"] >= 0.985
-    assert overlap(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.98
+    index = faiss_fastscan.build(SPEC, blocks(), TrainingData(TRAINING, 0.995))
+    assert index.stats["recall"] >= 0.985
+    assert mean_recall(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.98
 
 
 def test_many_equal_rows_do_not_spoil_what_is_measured():
     rows = ROWS.copy()
     rows[:3000] = rows[0]
     some = [(IDS, rows)]
-    index = faiss_fastscan.build(SPEC, some, Training(TRAINING))
-    assert index.facts["recall"] >= 0.94
+    index = faiss_fastscan.build(SPEC, some, TrainingData(TRAINING))
+    assert index.stats["recall"] >= 0.94
 
 
 def test_too_few_queries_are_nothing_to_learn_from():
-    assert faiss_fastscan.build(SPEC, blocks(), Training(TRAINING[:3])).facts == {"recall": 1.0}
+    assert faiss_fastscan.build(SPEC, blocks(), TrainingData(TRAINING[:3])).stats == {"recall": 1.0}
 
 
 def test_lists_are_the_root_in_powers_of_two():
-    assert _fastscan.lists_for(1_000_000) == 0
-    assert _fastscan.lists_for(10_000_000) == 4096
-    assert _fastscan.lists_for(10**9) == _fastscan.MOST_LISTS
+    assert _fastscan.choose_num_lists(1_000_000) == 0
+    assert _fastscan.choose_num_lists(10_000_000) == 4096
+    assert _fastscan.choose_num_lists(10**9) == _fastscan.MAX_LISTS
 
 
 def test_depths_and_probes_ascend():
-    assert list(_tuning.DEPTHS) == sorted(_tuning.DEPTHS)
-    assert _tuning._probes(0) == [0]
-    assert _tuning._probes(1024)[-1] == 1024
+    assert list(_tuning.CANDIDATE_DEPTHS) == sorted(_tuning.CANDIDATE_DEPTHS)
+    assert _tuning._nprobe_candidates(0) == [0]
+    assert _tuning._nprobe_candidates(1024)[-1] == 1024

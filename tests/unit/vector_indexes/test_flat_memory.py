@@ -21,10 +21,10 @@ class Gpu:
     def __init__(self, vectors, holds):
         self.vectors = vectors
         self.holds = holds
-        self.tried = []
+        self.batch_sizes = []
 
     def search(self, queries, count):
-        self.tried.append(len(queries))
+        self.batch_sizes.append(len(queries))
         if len(queries) > self.holds:
             raise RuntimeError(FULL)
         scores = queries @ self.vectors.T
@@ -44,24 +44,26 @@ def index(vectors):
 
 
 @pytest.fixture
-def handed_back(monkeypatch):
+def memory_releases(monkeypatch):
     times = []
-    monkeypatch.setattr(gpu_memory, "_hand_back", [lambda: times.append(1)])
+    monkeypatch.setattr(gpu_memory, "_release_callbacks", [lambda: times.append(1)])
     return times
 
 
 @pytest.mark.parametrize("holds", [1, 5, 6])
-def test_queries_that_do_not_fit_are_answered_in_parts(index, vectors, handed_back, holds):
+def test_queries_that_do_not_fit_are_answered_in_parts(index, vectors, memory_releases, holds):
     queries = vectors[:20]
     expected = index.search(queries, 7)
     index._gpu = Gpu(vectors, holds)
     found = index.search(queries, 7)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.scores, expected.scores)
-    assert len(handed_back) == sum(size > holds for size in index._gpu.tried) > 0
+    assert len(memory_releases) == sum(size > holds for size in index._gpu.batch_sizes) > 0
 
 
-def test_a_query_that_does_not_fit_is_said_and_the_next_is_answered(index, vectors, handed_back):
+def test_a_query_that_does_not_fit_is_said_and_the_next_is_answered(
+    index, vectors, memory_releases
+):
     index._gpu = Gpu(vectors, 0)
     with pytest.raises(DeviceMemoryError, match="the search for one query does not fit"):
         index.search(vectors[:3], 7)
@@ -74,14 +76,14 @@ def resources(monkeypatch):
     """A GPU that is short so often before an index fits."""
 
     class Index:
-        short = 0
-        made = 0
+        num_failures = 0
+        num_built = 0
 
         def __init__(self, resources, dim, config):
-            type(self).made += 1
+            type(self).num_built += 1
 
         def add(self, rows):
-            if self.made <= self.short:
+            if self.num_built <= self.num_failures:
                 raise RuntimeError(FULL)
 
     class Config:
@@ -94,17 +96,17 @@ def resources(monkeypatch):
     return Index
 
 
-def test_an_index_is_copied_again_when_memory_was_handed_back(resources, vectors, handed_back):
-    resources.short = 1
+def test_an_index_is_copied_again_when_memory_was_handed_back(resources, vectors, memory_releases):
+    resources.num_failures = 1
     spec = IndexSpec("faiss_flat", 16, "auto")
     index = faiss_flat.build(spec, [(np.arange(300, dtype=np.int64), vectors)])
-    assert (index.device, resources.made, len(handed_back)) == ("cuda", 2, 1)
+    assert (index.device, resources.num_built, len(memory_releases)) == ("cuda", 2, 1)
 
 
-def test_an_index_that_does_not_fit_says_how_large_it_is(resources, vectors, handed_back):
-    resources.short = 9
+def test_an_index_that_does_not_fit_says_how_large_it_is(resources, vectors, memory_releases):
+    resources.num_failures = 9
     with pytest.raises(DeviceMemoryError, match=r"the index, 300 vectors of 32 bytes, does not"):
         faiss_flat.build(
             IndexSpec("faiss_flat", 16, "auto"), [(np.arange(300, dtype=np.int64), vectors)]
         )
-    assert len(handed_back) == 2
+    assert len(memory_releases) == 2

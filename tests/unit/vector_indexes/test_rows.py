@@ -6,22 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core import threads
-from mmsearch.core.ordering import best, row_scores
-from mmsearch.vector_indexes import _products, _scan
-from mmsearch.vector_indexes._products import FEWEST, best_by_products
+from mmsearch.core.ordering import row_scores, top_k
+from mmsearch.vector_indexes import _gemm, _scan
+from mmsearch.vector_indexes._gemm import MIN_QUERIES_FOR_GEMM, gemm_top_k
 from mmsearch.vector_indexes._rows import StoredRows
 
 DIM = 48
 
 
-def unit(count, seed):
+def random_unit_rows(count, seed):
     rows = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.fixture
 def content():
-    rows = unit(20_000, 1).astype(np.float16)
+    rows = random_unit_rows(20_000, 1).astype(np.float16)
     # Equal ones, near each other and far away.
     rows[[5, 6, 15_000]] = rows[5]
     return rows
@@ -29,30 +29,32 @@ def content():
 
 @pytest.fixture
 def queries(content):
-    asked = np.concatenate([unit(FEWEST, 2), content[5:6].astype(np.float32)])
-    return asked / np.linalg.norm(asked, axis=1, keepdims=True)
+    vectors = np.concatenate(
+        [random_unit_rows(MIN_QUERIES_FOR_GEMM, 2), content[5:6].astype(np.float32)]
+    )
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def stored(content):
+def make_stored_rows(content):
     return StoredRows(np.arange(len(content), dtype=np.int64)[::-1] * 2, content)
 
 
 @pytest.fixture
-def cut_in_parts(content, monkeypatch):
-    monkeypatch.setattr(_scan, "PART_BYTES", content.nbytes // 4)
-    monkeypatch.setattr(_scan, "processors", lambda: 3)
+def three_parts(content, monkeypatch):
+    monkeypatch.setattr(_scan, "MIN_BYTES_PER_PART", content.nbytes // 4)
+    monkeypatch.setattr(_scan, "available_cpus", lambda: 3)
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 3)
 
 
 def test_the_same_pictures_and_scores_however_many_are_asked(content, queries, monkeypatch):
-    rows = stored(content)
+    rows = make_stored_rows(content)
     products = []
 
-    def counted(*given):
-        products.append(given)
-        return best_by_products(*given)
+    def counting_gemm(*arguments):
+        products.append(arguments)
+        return gemm_top_k(*arguments)
 
-    monkeypatch.setattr(_scan, "best_by_products", counted)
+    monkeypatch.setattr(_scan, "gemm_top_k", counting_gemm)
     together = rows.search(queries, 20, None)
     assert len(products) == 1
     for number, query in enumerate(queries):
@@ -62,39 +64,39 @@ def test_the_same_pictures_and_scores_however_many_are_asked(content, queries, m
     assert len(products) == 1
 
 
-@pytest.mark.parametrize("asked", [1, FEWEST + 1])
+@pytest.mark.parametrize("asked", [1, MIN_QUERIES_FOR_GEMM + 1])
 @pytest.mark.parametrize("share", [1, 3, 900])
 @pytest.mark.parametrize("k", [1, 20, 7_000, 20_000])
 def test_the_same_however_many_threads_share_the_rows(
-    content, queries, cut_in_parts, asked, share, k
+    content, queries, three_parts, asked, share, k
 ):
     places = None if share == 1 else np.arange(0, len(content), share)
-    rows = stored(content)
-    assert len(rows._scan._parts(asked)) == 3
+    rows = make_stored_rows(content)
+    assert len(rows._scan._partition(asked)) == 3
     found = rows.search(queries[:asked], k, places)
     ids, kept = rows.row_ids[::share], content[::share]
     for number, query in enumerate(queries[:asked]):
-        wanted, scores = best(ids, row_scores(kept, query), k)
+        wanted, scores = top_k(ids, row_scores(kept, query), k)
         np.testing.assert_array_equal(found.ids[number], wanted)
         np.testing.assert_array_equal(found.scores[number], scores)
 
 
-def test_who_may_have_one_thread_takes_no_other(content, queries, cut_in_parts, monkeypatch):
-    rows = stored(content)
+def test_who_may_have_one_thread_takes_no_other(content, queries, three_parts, monkeypatch):
+    rows = make_stored_rows(content)
     shared = rows.search(queries, 5, None)
-    assert len(rows._scan._parts(1)) == 3
+    assert len(rows._scan._partition(1)) == 3
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 1)
-    monkeypatch.setattr(threads, "_helpers", None)
+    monkeypatch.setattr(threads, "_helper_pool", None)
     alone = rows.search(queries, 5, None)
     np.testing.assert_array_equal(alone.ids, shared.ids)
-    assert len(rows._scan._parts(1)) == 1
+    assert len(rows._scan._partition(1)) == 1
 
 
 @pytest.mark.parametrize(("asked", "parts"), [(0, 1), (1, 1), (63, 1), (200, 3), (10_000, 8)])
 def test_threads_are_for_what_takes_its_time(content, monkeypatch, asked, parts):
-    monkeypatch.setattr(_scan, "processors", lambda: 8)
+    monkeypatch.setattr(_scan, "available_cpus", lambda: 8)
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 8)
-    assert len(stored(content)._scan._parts(asked)) == parts
+    assert len(make_stored_rows(content)._scan._partition(asked)) == parts
 
 
 @given(
@@ -109,14 +111,14 @@ def test_threads_are_for_what_takes_its_time(content, monkeypatch, asked, parts)
 )
 @settings(max_examples=150, deadline=None)
 def test_products_find_the_best(rows, asked, block, share, step, distinct, ascending, seed):
-    content = unit(distinct, seed).astype(np.float16)[np.arange(rows) % distinct]
+    content = random_unit_rows(distinct, seed).astype(np.float16)[np.arange(rows) % distinct]
     allowed = np.arange(0, rows, step)
-    queries, count = unit(asked, seed + 1), max(1, int(share * len(allowed)))
+    queries, count = random_unit_rows(asked, seed + 1), max(1, int(share * len(allowed)))
     if ascending:
         content = content[np.argsort(content.astype(np.float32) @ queries[0])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_products, "BLOCK_BYTES", block * 4 * DIM)
-        scores, places = best_by_products(content, queries, count, None if step == 1 else allowed)
+        patch.setattr(_gemm, "BLOCK_BYTES", block * 4 * DIM)
+        scores, places = gemm_top_k(content, queries, count, None if step == 1 else allowed)
     assert scores.shape == places.shape == (asked, count)
     every = queries @ content.astype(np.float32).T
     np.testing.assert_allclose(scores, np.take_along_axis(every, places, axis=1), atol=1e-5)

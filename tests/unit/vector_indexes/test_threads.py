@@ -9,7 +9,7 @@ import pytest
 from mmsearch.core import plugins
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.vector_indexes._threads import BYTES_A_THREAD, at_most, worth
+from mmsearch.vector_indexes._threads import BYTES_PER_THREAD, limit_omp_threads, useful_threads
 
 DIM = 32
 
@@ -35,39 +35,39 @@ def many_threads():
     ],
 )
 def test_no_thread_is_idle(queries, reads, threads):
-    assert worth(queries, int(reads * BYTES_A_THREAD)) == threads
+    assert useful_threads(queries, int(reads * BYTES_PER_THREAD)) == threads
 
 
 @pytest.mark.parametrize(("most", "threads"), [(1, 1), (3, 3), (4, 4), (500, 4)])
 def test_no_more_than_it_may_take(most, threads):
-    with at_most(most):
+    with limit_omp_threads(most):
         assert faiss.omp_get_max_threads() == threads
     assert faiss.omp_get_max_threads() == 4
 
 
 def test_an_error_changes_nothing():
-    with pytest.raises(KeyError), at_most(1):
+    with pytest.raises(KeyError), limit_omp_threads(1):
         raise KeyError
     assert faiss.omp_get_max_threads() == 4
 
 
 def test_other_threads_keep_theirs():
-    inside, looked = threading.Event(), threading.Event()
-    seen = []
+    inside, has_looked = threading.Event(), threading.Event()
+    observed = []
 
     def look():
         faiss.omp_set_num_threads(3)
         inside.wait(10)
-        seen.append(faiss.omp_get_max_threads())
-        looked.set()
+        observed.append(faiss.omp_get_max_threads())
+        has_looked.set()
 
     other = threading.Thread(target=look)
     other.start()
-    with at_most(1):
+    with limit_omp_threads(1):
         inside.set()
-        assert looked.wait(10)
+        assert has_looked.wait(10)
     other.join()
-    assert seen == [3]
+    assert observed == [3]
 
 
 @pytest.mark.parametrize("name", ["faiss_flat", "faiss_fastscan"])
@@ -79,14 +79,14 @@ def test_a_scan_has_no_threads_that_spin(name, share, queries, monkeypatch):
     index = plugins.load("vector_indexes", name).build(
         IndexSpec(name, DIM, "cpu"), [(ids, vectors)]
     )
-    taken = []
+    thread_counts = []
     search = faiss.IndexScalarQuantizer.search
 
-    def noted(self, *given, **named):
-        taken.append(faiss.omp_get_max_threads())
-        return search(self, *given, **named)
+    def recording_search(self, *arguments, **options):
+        thread_counts.append(faiss.omp_get_max_threads())
+        return search(self, *arguments, **options)
 
-    monkeypatch.setattr(faiss.IndexScalarQuantizer, "search", noted)
+    monkeypatch.setattr(faiss.IndexScalarQuantizer, "search", recording_search)
     index.search(vectors[:queries], 10, None if share is None else ids[:: 1000 // share])
-    assert taken
-    assert set(taken) == {1}
+    assert thread_counts
+    assert set(thread_counts) == {1}

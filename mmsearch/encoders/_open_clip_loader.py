@@ -1,0 +1,348 @@
+"""OpenCLIP models in torch. Imported only to compile, or for a GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle  # noqa: TID251 - the error that torch raises for what it refuses to unpickle
+import tempfile
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import open_clip
+import torch
+from huggingface_hub import constants as hub
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
+from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
+from mmsearch.core.types import EncoderSpec
+from mmsearch.encoders._onnx.loaded import LoadedModel
+from mmsearch.encoders._open_clip_towers import (
+    CausalTextTower,
+    ImageTower,
+    make_patch_tower,
+    make_text_tower,
+    make_token_tower,
+)
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._tokenizer import TextTokenizer, TokenizerConfig, build_clip_tokenizer_json
+from mmsearch.storage.atomic import file_sha256
+
+_TOKENIZER_CHECK_TEXTS: Final = (
+    "a photo of a dog",
+    "A RED car, isn't it? they'll say: we've 1234 of them!",
+    "caf\u00e9 na\u00efve \u00fcber \u00c5ngstr\u00f6m",
+    "\u732b\u306e\u5199\u771f \u4e00\u53ea\u72d7",
+    "smile \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 now",
+    "fish &amp; chips &lt;b&gt;",
+    "tabs\tand\nlines   and spaces ",
+    "<start_of_text> snake_case <end_of_text>",
+    "",
+    "a very long text that goes on and on " * 40,
+)
+
+
+def load_pretrained(
+    variant: str,
+    architecture: str,
+    tag: str,
+    code_version: int,
+    *,
+    offline: bool,
+    on_message: Callable[[str], None],
+) -> LoadedModel:
+    """Load a model with the weights of a tag.
+
+    Args:
+        variant: The model's name, as its user gives it.
+        architecture: Of open_clip.
+        tag: Of the architecture.
+        code_version: For the model's fingerprint.
+        offline: Make no connection.
+        on_message: Takes what is worth saying.
+
+    Raises:
+        UnknownNameError: The architecture has no such tag.
+        ModelUnavailableError: The weights are not here and cannot be fetched.
+    """
+    pretrained_cfg = get_pretrained_cfg(architecture, tag)
+    if not pretrained_cfg:
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        raise UnknownNameError(
+            f"open_clip has no weights {tag!r} for {architecture}.",
+            f"Known: {', '.join(tags)}." if tags else "Give a file: open_clip:ARCH@FILE.",
+        )
+    file = _find_weights(variant, pretrained_cfg, offline, on_message)
+    with _safe_loading(offline):
+        return _load_model(variant, architecture, file, pretrained_cfg, code_version)
+
+
+def load_checkpoint(
+    variant: str, architecture: str, file: Path, code_version: int, *, offline: bool
+) -> LoadedModel:
+    """Load a model with the weights of a local checkpoint.
+
+    Args:
+        variant: The model's name, as its user gives it.
+        architecture: Of open_clip, or the path of a JSON file that describes one.
+        file: The checkpoint.
+        code_version: For the model's fingerprint.
+        offline: Make no connection.
+
+    Raises:
+        ModelUnavailableError: The file cannot be read safely, or is not of this architecture.
+        UnknownNameError: The architecture's JSON file cannot be used.
+    """
+    if architecture.endswith(".json"):
+        architecture = _register_architecture(Path(architecture))
+    with _safe_loading(offline):
+        return _load_model(variant, architecture, file, {}, code_version)
+
+
+def list_tags(repositories: Collection[str]) -> list[str]:
+    """Every ``ARCH/TAG`` whose weights are in one of these repositories of the hub."""
+    return [
+        f"{architecture}/{tag}"
+        for architecture, tag in open_clip.list_pretrained()
+        if os.path.split(get_pretrained_cfg(architecture, tag).get("hf_hub", ""))[0] in repositories
+    ]
+
+
+def _register_architecture(config: Path) -> str:
+    """Make open_clip know an architecture under a name that no other one has.
+
+    open_clip knows architectures by file name alone, for the whole process: under its own name,
+    this one could take the place of another.
+    """
+    try:
+        model_config = json.loads(config.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UnknownNameError(
+            f"The architecture file {config} cannot be read: {error}."
+        ) from error
+    required_keys = ("embed_dim", "vision_cfg", "text_cfg")
+    if not isinstance(model_config, dict) or any(key not in model_config for key in required_keys):
+        raise UnknownNameError(
+            f"{config} does not describe an open_clip model.",
+            f"It needs {', '.join(required_keys)}, as open_clip's own files have them.",
+        )
+    content = json.dumps(model_config, sort_keys=True)
+    name = f"{config.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    if name not in open_clip.list_models():
+        with tempfile.TemporaryDirectory() as folder:
+            config_copy = Path(folder) / f"{name}.json"
+            config_copy.write_text(content, encoding="utf-8")
+            open_clip.add_model_config(config_copy)
+    return name
+
+
+def _find_weights(
+    variant: str,
+    pretrained_cfg: Mapping[str, Any],
+    offline: bool,
+    on_message: Callable[[str], None],
+) -> Path:
+    """The weights file, from the hub's cache or the hub."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - not for local files
+
+    repository, name = os.path.split(pretrained_cfg.get("hf_hub", ""))
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    names = [n for name in names for n in (str(Path(name).with_suffix(".safetensors")), name)]
+    for candidate in names if repository else []:
+        cached = try_to_load_from_cache(repository, candidate)
+        if isinstance(cached, str):
+            return Path(cached)
+    if offline:
+        raise _weights_unavailable_error(variant, "the model hub may not be asked (offline)")
+    on_message(f"Fetching the weights of open_clip:{variant}, once ...")
+    try:
+        return Path(download_pretrained(dict(pretrained_cfg)))
+    # The hub's client raises errors of several HTTP libraries.
+    except Exception as error:
+        raise _weights_unavailable_error(variant, "the model hub does not answer") from error
+
+
+def _weights_unavailable_error(variant: str, reason: str) -> ModelUnavailableError:
+    architecture = variant.partition("/")[0]
+    return ModelUnavailableError(
+        f"The weights of open_clip:{variant} are not on this machine, and {reason}.",
+        f"Connect to the internet once, give a local checkpoint with "
+        f"open_clip:{architecture}@FILE, or use the built-in model with --model starter.",
+        model=variant,
+    )
+
+
+def _load_model(
+    variant: str,
+    architecture: str,
+    file: Path,
+    pretrained_cfg: Mapping[str, Any],
+    code_version: int,
+) -> LoadedModel:
+    model = _create_model(variant, architecture, file, pretrained_cfg)
+    preprocess_cfg = open_clip.get_model_preprocess_cfg(model)
+    preprocessor = _make_preprocessor(variant, preprocess_cfg)
+    tokenizer, facts, tokenizer_json = _load_tokenizer(variant, architecture)
+    _check_tokenizer(variant, tokenizer, facts, tokenizer_json)
+    image_tower = ImageTower(model, preprocess_cfg["mean"], preprocess_cfg["std"])
+    with torch.inference_mode():
+        edge_px = preprocessor.size_px
+        dim = image_tower(torch.zeros((1, edge_px, edge_px, 3), dtype=torch.uint8)).shape[1]
+    spec = EncoderSpec(
+        name=f"open_clip:{variant}",
+        dim=int(dim),
+        weights_sha256=file_sha256(file),
+        preprocessing={
+            **preprocessor.to_dict(),
+            "architecture": architecture,
+            "mean": list(preprocess_cfg["mean"]),
+            "std": list(preprocess_cfg["std"]),
+        },
+        code_version=code_version,
+        context_length=facts.context_length,
+    )
+    text_module = make_text_tower(model, tokenizer(list(_TOKENIZER_CHECK_TEXTS)))
+    facts = replace(facts, pads_to_longest=isinstance(text_module, CausalTextTower))
+    patch_module = make_patch_tower(image_tower.eval())
+    return LoadedModel(
+        spec,
+        preprocessor,
+        facts,
+        tokenizer_json,
+        image_tower,
+        text_module,
+        patch_module,
+        make_token_tower(text_module),
+    )
+
+
+def _create_model(
+    variant: str, architecture: str, file: Path, pretrained_cfg: Mapping[str, Any]
+) -> Any:
+    override_keys = ("mean", "std", "interpolation", "resize_mode")
+    try:
+        return open_clip.create_model(
+            architecture,
+            pretrained=str(file),
+            device="cpu",
+            weights_only=True,
+            force_quick_gelu=bool(pretrained_cfg.get("quick_gelu", False)),
+            force_preprocess_cfg={
+                key: pretrained_cfg[key] for key in override_keys if key in pretrained_cfg
+            },
+        ).eval()
+    except pickle.UnpicklingError as error:
+        raise ModelUnavailableError(
+            f"{file} holds more than tensors and is not loaded, since that could run its code.",
+            "Convert it to .safetensors on a machine that trusts it.",
+        ) from error
+    # Foreign checkpoints fail in many ways: keys, shapes, headers, archives.
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        display_name = variant.rpartition("@")[0] or architecture
+        raise ModelUnavailableError(
+            f"{file} cannot be loaded as a checkpoint of {display_name}: "
+            f"{text[0][:200] if text else type(error).__name__}"
+        ) from error
+
+
+def _make_preprocessor(variant: str, preprocess_cfg: Mapping[str, Any]) -> PixelPreprocessor:
+    size = preprocess_cfg["size"]
+    sides = set(size) if isinstance(size, tuple | list) else {size}
+    if len(sides) > 1:
+        raise ModelUnavailableError(
+            f"open_clip:{variant} reads pictures of {size} pixels; only squares are supported.",
+            "Choose another model: mmsearch models list.",
+        )
+    return PixelPreprocessor(
+        size_px=int(sides.pop()),
+        resize_mode=preprocess_cfg["resize_mode"],
+        interpolation=preprocess_cfg["interpolation"],
+        fill=int(preprocess_cfg["fill_color"]),
+    )
+
+
+@contextmanager
+def _safe_loading(offline: bool) -> Iterator[None]:
+    """Forbid torch.load to run code, and the hub to be asked, whatever open_clip passes on."""
+    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    previous, hub_previous = os.environ.get(variable), hub.HF_HUB_OFFLINE
+    os.environ[variable] = "1"
+    hub.HF_HUB_OFFLINE = offline or hub_previous
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hub.HF_HUB_OFFLINE = hub_previous
+        if previous is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = previous
+
+
+def _load_tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerConfig, str]:
+    try:
+        tokenizer = open_clip.get_tokenizer(architecture)
+    except ImportError as error:
+        missing = error.name or "transformers"
+        raise MissingExtraError(
+            f"The tokenizer of open_clip:{variant} needs the Python package {missing!r}, which is "
+            "not installed.",
+            f"Install it with: pip install {missing}",
+        ) from error
+    # transformers fails in many ways when it may not or cannot ask the hub.
+    except Exception as error:
+        raise ModelUnavailableError(
+            f"The tokenizer of open_clip:{variant} is not on this machine and cannot be fetched.",
+            "Connect to the internet once, or use the built-in model with --model starter.",
+            model=variant,
+        ) from error
+    clean_mode = tokenizer.clean_fn.__name__.removeprefix("_clean_")
+    if hasattr(tokenizer, "bpe_ranks"):
+        start, end = (
+            tokenizer.decoder[i] for i in (tokenizer.sot_token_id, tokenizer.eot_token_id)
+        )
+        tokenizer_json = build_clip_tokenizer_json(
+            tokenizer.encoder, list(tokenizer.bpe_ranks), start, end
+        )
+        pad, end_id = 0, tokenizer.eot_token_id
+    else:
+        tokenizer_json = tokenizer.tokenizer.backend_tokenizer.to_str()
+        pad, end_id = tokenizer.tokenizer.pad_token_id, _end_token_id(tokenizer.tokenizer)
+    tokenizer_config = TokenizerConfig(
+        context_length=int(tokenizer.context_length),
+        clean=clean_mode,
+        pad_id=int(pad),
+        end_id=end_id,
+        pads_to_longest=False,
+        takes_mask=False,
+    )
+    return tokenizer, tokenizer_config, tokenizer_json
+
+
+def _end_token_id(tokenizer: Any) -> int | None:
+    """The special token that ends every text, if there is one."""
+    last = tokenizer("a").input_ids[-1]
+    return int(last) if last in tokenizer.all_special_ids else None
+
+
+def _check_tokenizer(
+    variant: str, tokenizer: Any, tokenizer_config: TokenizerConfig, tokenizer_json: str
+) -> None:
+    """Refuse a tokenizer that we cannot reproduce token for token."""
+    reproduced = TextTokenizer(tokenizer_config, tokenizer_json)
+    for prompt in _TOKENIZER_CHECK_TEXTS:
+        expected_ids = tokenizer([prompt])[0].tolist()
+        ids = reproduced.pad_batch([reproduced.prepare(prompt)])[0][0].tolist()
+        if ids != expected_ids:
+            raise ModelUnavailableError(
+                f"The tokenizer of open_clip:{variant} cannot be reproduced: it reads "
+                f"{prompt[:40]!r} in another way.",
+                "Choose another model: mmsearch models list.",
+            )

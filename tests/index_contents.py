@@ -1,0 +1,46 @@
+"""What an index holds, read from its files and written to them, past what is tested."""
+
+import numpy as np
+
+from mmsearch.core.records import EncodedPicture, IndexedFile, ScannedFile, ShardCommit
+from mmsearch.core.types import Picture
+from mmsearch.storage.segment_metadata import SegmentMetadata
+from mmsearch.storage.segments import (
+    SegmentVectors,
+    empty_text_vectors,
+    read_segment,
+    write_segment,
+)
+
+
+def load_stored_files(layout, catalog):
+    """By path below its root: what the catalog says of a file, and the vector of its picture."""
+    rows = {}
+    for segment in catalog.segments():
+        segment_vectors = read_segment(layout, segment)
+        rows |= dict(zip(segment_vectors.ids.tolist(), segment_vectors.images, strict=True))
+    return {
+        path: (file, rows.get(file.image_id))
+        for root in catalog.roots()
+        for path, file in catalog.list_files_under(root.id, b"").items()
+    }
+
+
+def write_pictures(layout, encoder, vectors, first_id=1, number=1):
+    """Write a segment of vectors, as of pictures; it and these are yet to be committed."""
+    ids = np.arange(first_id, first_id + len(vectors), dtype=np.int64)
+    pictures = [
+        EncodedPicture(i, i.to_bytes(32, "big"), Picture(640, 480, "JPEG")) for i in ids.tolist()
+    ]
+    segment_vectors = SegmentVectors(ids, vectors, [empty_text_vectors(encoder.dim)] * len(ids))
+    return write_segment(
+        layout, number, segment_vectors, SegmentMetadata(encoder, pictures)
+    ), pictures
+
+
+def store_vectors(layout, catalog, encoder, vectors, first_id=1, number=1):
+    """Commit vectors as pictures ``/nowhere/ID.jpg``, as a run over a folder would."""
+    segment, pictures = write_pictures(layout, encoder, vectors, first_id, number)
+    root, _ = catalog.ensure_root(b"/nowhere")
+    files = [IndexedFile(ScannedFile(b"%d.jpg" % item.id, 1, 1), item.digest) for item in pictures]
+    catalog.commit_shard(ShardCommit(root.id, 1, segment, pictures, files))

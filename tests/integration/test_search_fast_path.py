@@ -1,0 +1,125 @@
+"""The quick way to a search says what the route says, whatever is asked."""
+
+import json
+
+import pytest
+from starlette.testclient import TestClient
+
+from mmsearch.server.app import make_app
+from mmsearch.server.config import ServerConfig
+from mmsearch.server.search_fast_path import SearchFastPath
+from tests.http_client import open_server_state
+
+AT = "/v1/indexes/default/search"
+ASKED = [
+    {"query": "a windmill"},
+    {"query": "a windmill", "limit": 200, "explain": False},
+    {"query": "2:boat + sea -people", "mode": "vector", "limit": 3},
+    {"query": "windmill", "mode": "text"},
+    {"query": "a boat", "filters": {"orientation": "portrait", "min_width": 100}},
+    {"query": "a boat", "filters": {}},
+    {"like": [3], "not": ["snow"]},
+    {"query": "a boat", "prompts": ["a photo of {}", "a drawing of {}"]},
+    {"query": "naïve café 🚤", "min_score": 0.05, "min_confidence": 0.1},
+    {"query": "a boat", "cursor": "eyJhZnRlciI6IDIwfQ=="},
+    # What cannot be answered.
+    {},
+    {"query": "-people"},
+    {"query": "/etc/passwd"},
+    {"like": [10**6]},
+    {"query": "a", "cursor": "no"},
+    {"query": "a", "mode": "hybrid", "blend": "none such"},
+    {"query": "a", "filters": {"where": "width >"}},
+    {"query": "a", "like_url": ["https://example.org/a.jpg"]},
+    # What is not as it should be.
+    {"query": 1},
+    {"query": "a", "limit": 0},
+    {"query": "a", "unknown": 1},
+    {"query": "a" * 2001},
+    [],
+    None,
+]
+CONTENTS = [json.dumps(body).encode() for body in ASKED]
+CONTENTS += [b"", b"{", b'{"query": "\\ud800"}', b"\xff", b'{"query": "a", "min_score": NaN}']
+
+
+@pytest.fixture(scope="module")
+def ways(photo_index, environment):
+    """The route alone, and the quick way before it, over one service."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patch.setenv(name, environment[name])
+        with open_server_state(photo_index, ServerConfig()) as service:
+            app = make_app(service)
+            passed = []
+
+            async def noted(scope, receive, send):
+                passed.append(scope["path"])
+                await app(scope, receive, send)
+
+            def client(way):
+                return TestClient(way, raise_server_exceptions=False)
+
+            yield client(app), client(SearchFastPath(noted, service)), passed
+
+
+def said(answer):
+    document = answer.json()
+    document.pop("timings_s", None)
+    return answer.status_code, answer.headers["content-type"], document
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8"])
+def test_both_ways_say_the_same(ways, content, media_type):
+    route, quick, _ = ways
+    headers = {"Content-Type": media_type}
+    assert said(quick.post(AT, content=content, headers=headers)) == said(
+        route.post(AT, content=content, headers=headers)
+    )
+
+
+def test_what_can_be_asked_goes_the_quick_way(ways):
+    _, quick, passed = ways
+    passed.clear()
+    assert [quick.post(AT, json=body).status_code for body in ASKED[:10]] == [200] * 10
+    assert quick.post("/v1/indexes/none/search", json={"query": "a"}).status_code == 404
+    assert passed == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", f"{AT}?q=boat", {}),
+        ("PUT", AT, {"Content-Type": "application/json"}),
+        ("POST", AT, {"Content-Type": "text/plain"}),
+        ("POST", AT, {}),
+        ("POST", f"{AT}/", {"Content-Type": "application/json"}),
+        ("POST", "/v1/indexes/a/b/search", {"Content-Type": "application/json"}),
+        ("POST", f"{AT}/batch", {"Content-Type": "application/json"}),
+    ],
+)
+def test_what_is_asked_in_another_way_goes_to_the_routes(ways, method, path, headers):
+    route, quick, passed = ways
+    passed.clear()
+    body = b'{"query": "boat"}' if method != "GET" else None
+    mine = quick.request(method, path, content=body, headers=headers, follow_redirects=False)
+    theirs = route.request(method, path, content=body, headers=headers, follow_redirects=False)
+    assert len(passed) == 1
+    assert mine.status_code == theirs.status_code
+
+
+def test_a_fault_is_said_and_ends_up_in_the_log(ways, monkeypatch):
+    from mmsearch.server.routes import search as module
+
+    async def faulty(*given):
+        raise ZeroDivisionError("secret")
+
+    _, quick, _ = ways
+    monkeypatch.setattr(module, "run_search", faulty)
+    answer = quick.post(AT, json={"query": "a"})
+    assert (answer.status_code, answer.json()["status"]) == (500, 500)
+    assert "ZeroDivisionError" in answer.json()["detail"]
+    assert "secret" not in answer.text
+    with pytest.raises(ZeroDivisionError):
+        TestClient(quick.app).post(AT, json={"query": "a"})

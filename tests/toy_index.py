@@ -1,0 +1,223 @@
+"""A toy modality and a toy encoder: the engine is tested without weights or pictures."""
+
+import hashlib
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.core.errors import DecodeError, MMSearchError
+from mmsearch.core.files import clamped_mtime_ns, decode_error_from_os, open_source_file
+from mmsearch.core.queries import Query, Term
+from mmsearch.core.records import CollectedTexts, ScannedFile, ScannedFolder, Sidecar
+from mmsearch.core.requests import SearchRequest
+from mmsearch.core.texts import DEFAULT_SOURCES
+from mmsearch.core.types import Calibration, DecodedImage, EncoderSpec, FusionSpec, Picture, Text
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.executors import threads
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import make_index_builder
+from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion, make_rank_fusion
+from mmsearch.indexing.decode import DecoderFactory
+from mmsearch.indexing.indexer import Indexer
+from mmsearch.indexing.text_collector import CaptionTable, TextCollector
+from mmsearch.search.engine import SearchEngine
+from mmsearch.search.index_reader import IndexReaderCache
+from mmsearch.search.query_encoder import QueryEncoder
+from mmsearch.search.query_parser import parse_query
+from mmsearch.search.stored_vectors import StoredVectorLookup
+from mmsearch.storage.layout import IndexLayout
+
+EDGE = 4
+
+
+def seeded_pixels(content: bytes) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+    return np.random.default_rng(seed).integers(0, 256, (EDGE, EDGE, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class ToyModality:
+    """Any file is a picture of noise that its content seeds, unless it begins with bad."""
+
+    def can_read(self, path):
+        return path.endswith(b".toy")
+
+    def read(self, path, edge_px):
+        with open_source_file(path) as file:
+            try:
+                content = file.read()
+            except OSError as error:
+                raise decode_error_from_os(error) from error
+        if content.startswith(b"bad"):
+            raise DecodeError("it is bad")
+        return DecodedImage(Picture(EDGE, EDGE, "TOY"), seeded_pixels(content))
+
+    def thumbnail(self, path, edge_px, file_format="JPEG"):
+        raise DecodeError("there are no thumbnails of toys")
+
+
+@dataclass(frozen=True)
+class ToyPreprocess:
+    edge_px: int = EDGE
+
+    def __call__(self, pixels):
+        return pixels
+
+
+class ToyEncoder:
+    """Pixels as a vector; a text is the picture that it seeds."""
+
+    spec = EncoderSpec("toy", EDGE * EDGE * 3, "0" * 64, {}, 1, 16)
+    image_preprocessor = batch_preprocessor = ToyPreprocess()
+    batch_size = 4
+    prompts = ("{}",)
+    calibration = Calibration()
+
+    def __init__(self):
+        self.encoded = 0
+
+    def prepare(self, kind, payload):
+        return seeded_pixels(payload.encode()) if kind == "text" else payload
+
+    def dropped_tokens(self, text):
+        return max(0, len(text.split()) - 16)
+
+    def encode(self, kind, batch):
+        if kind == "image":
+            self.encoded += len(batch)
+        rows = np.array([item.reshape(-1) for item in batch], dtype=np.float32)
+        return as_unit_vectors(rows.reshape(-1, self.spec.dim) - 127.5)
+
+    def token_vectors(self, kind, batch):
+        return [self.encode("text", [item, item[::-1]]) for item in batch]
+
+    def device(self, kind):
+        return "toy"
+
+
+class ToyWalk:
+    def __init__(self, request):
+        self.folder = request.folder
+        self.unreadable = []
+
+    def __iter__(self):
+        for folder, _, names in sorted(os.walk(self.folder)):
+            files = list(self.files(folder, names))
+            path = os.path.relpath(folder, self.folder) if folder != self.folder else b""
+            facts = [
+                (os.path.basename(file.path), file.size, file.mtime_ns)
+                for toy_file in files
+                for file in (toy_file, *toy_file.sidecars)
+            ]
+            digest = hashlib.sha256(repr(facts).encode()).digest()
+            yield ScannedFolder(path, digest, len(files), lambda files=files: iter(files))
+
+    def files(self, folder, names):
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            facts = os.stat(path)
+            if not path.endswith(b".toy"):
+                continue
+            relative = os.path.relpath(path, self.folder)
+            sidecars = ()
+            if os.path.exists(path + b".txt"):
+                sidecar_stat = os.stat(path + b".txt")
+                sidecars = (
+                    Sidecar(
+                        relative + b".txt", sidecar_stat.st_size, clamped_mtime_ns(sidecar_stat)
+                    ),
+                )
+            yield ScannedFile(relative, facts.st_size, clamped_mtime_ns(facts), sidecars)
+
+
+def read_sidecar_texts(root, file):
+    """A toy's sidecar holds its caption."""
+    texts = tuple(
+        Text("caption", Path(os.fsdecode(os.path.join(root, s.path))).read_text(), None, "sidecar")
+        for s in file.sidecars
+    )
+    return CollectedTexts(texts)
+
+
+@contextmanager
+def toy_indexer(
+    layout: IndexLayout,
+    encoder=None,
+    vector_index="exact",
+    *,
+    fusion=FusionSpec(),  # noqa: B008 - frozen
+    sources=DEFAULT_SOURCES,
+    captions=None,
+):
+    """An indexer of toy pictures, under the lock."""
+    encoder = encoder or ToyEncoder()
+    executors = [threads.build(1), threads.build(2), threads.build(2)]
+    with catalogs.open_write(layout, 0, create=True) as catalog:
+        try:
+            identity = catalog.identity()
+            yield Indexer(
+                layout=layout,
+                catalog=catalog,
+                encoder=encoder,
+                fusion=make_fusion(identity.fusion if identity else fusion),
+                vector_index=vector_index,
+                builder=make_index_builder(layout, catalog, lambda: encoder),
+                sources=sources,
+                walk=ToyWalk,
+                make_text_collector=lambda request: TextCollector(
+                    sources, read_sidecar_texts, _as_caption_table(captions)
+                ),
+                make_decoder=DecoderFactory((ToyModality(),), encoder.image_preprocessor),
+                decode_executor=executors[0],
+                shard_executor=executors[1],
+                hash_executor=executors[2],
+            )
+        finally:
+            for executor in executors:
+                executor.close()
+
+
+def _as_caption_table(captions):
+    """What is said by path comes from one table; else it is a table with a name."""
+    is_ready = captions is None or isinstance(captions, CaptionTable)
+    return captions if is_ready else CaptionTable(b"/captions.csv", captions)
+
+
+@contextmanager
+def toy_engine(layout: IndexLayout, encoder=None):
+    """A search engine over an index of toy pictures."""
+    with catalogs.open_read(layout) as catalog:
+        loader = IndexReaderCache(layout, load_vector_index_plugin, "exact", "cpu", make_fusion)
+        encoder = encoder or ToyEncoder()
+        yield ToyEngine(
+            catalog,
+            loader,
+            encoder,
+            QueryEncoder(
+                encoder,
+                lambda path, prepare: prepare(seeded_pixels(path.read_bytes())),
+                stored_lookup=StoredVectorLookup(layout, catalog),
+            ),
+            make_fusion,
+            make_rank_fusion,
+            "weighted_sum",
+        )
+
+
+class ToyEngine(SearchEngine):
+    """Answers one query: a text as it stands, or a line of the query language."""
+
+    def search(self, request):
+        (answer,) = self.answer(self.encode([request]))
+        if isinstance(answer, MMSearchError):
+            raise answer
+        return answer
+
+    def search_text(self, text, k, mode=None, **options):
+        return self.search(SearchRequest(Query((Term(text),), mode=mode), k, **options))
+
+    def search_line(self, line, k, **options):
+        return self.search(SearchRequest(Query(parse_query(line), **options), k))

@@ -1,0 +1,121 @@
+"""The host and path of a request are what RFC 9112 says, or it is refused."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from mmsearch.server.request_target import to_origin_form
+from mmsearch.server.serve import serve_app
+
+HOST = [(b"host", b"photos.example:7788")]
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "version", "path"),
+    [
+        (b"/a?b", HOST, "1.1", b"/a?b"),
+        (b"/a?b", [], "1.0", b"/a?b"),
+        (b"*", HOST, "1.1", b"*"),
+        (b"//evil.example/a", HOST, "1.1", b"//evil.example/a"),
+        (b"/a?u=http://b/c", HOST, "1.1", b"/a?u=http://b/c"),
+        (b"http://photos.example:7788/a?b", HOST, "1.1", b"/a?b"),
+        (b"HTTP://Photos.Example:7788", HOST, "1.1", b"/"),
+        (b"http://photos.example:7788?b", HOST, "1.1", b"/?b"),
+        (b"http://a.example:80/b", [(b"host", b"A.example")], "1.1", b"/b"),
+        (b"http://[::1]:7788/b", [(b"host", b"[::1]:7788")], "1.1", b"/b"),
+        (b"/", [(b"host", b"")], "1.1", b"/"),
+        (b"/", [(b"host", b"127.0.0.1")], "1.1", b"/"),
+    ],
+)
+def test_the_path_and_query_of_a_target(target, headers, version, path):
+    assert to_origin_form(target, headers, version) == path
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "version", "said"),
+    [
+        (b"/", [], "1.1", "no Host header"),
+        (b"/", HOST * 2, "1.1", "several Host headers"),
+        (b"/", HOST * 2, "1.0", "several Host headers"),
+        (b"/", [*HOST, (b"host", b"")], "1.1", "several Host headers"),
+        (b"/", [(b"host", b"a b")], "1.1", "is not a name or address"),
+        (b"/", [(b"host", b"a/b")], "1.1", "is not a name or address"),
+        (b"/", [(b"host", b"a@b")], "1.1", "is not a name or address"),
+        (b"/", [(b"host", b"a:b")], "1.1", "is not a name or address"),
+        (b"/", [(b"host", b"a:1:2")], "1.1", "is not a name or address"),
+        (b"/", [(b"host", b"a, b:1")], "1.1", "is not a name or address"),
+        (b"/", [(b"host", b"[::1")], "1.1", "is not a name or address"),
+        (b"/", [(b"host", b"\xe9.example")], "1.1", "is not a name or address"),
+        (b"http://evil.example/", HOST, "1.1", "another host"),
+        (b"http://photos.example/", HOST, "1.1", "another host"),
+        (b"http://user@photos.example:7788/", HOST, "1.1", "another host"),
+        (b"http:///a", HOST, "1.1", "another host"),
+        (b"http://evil.example/", [], "1.0", "another host"),
+        (b"https://photos.example:7788/", HOST, "1.1", "not one of http"),
+        (b"ftp://photos.example:7788/", HOST, "1.1", "not one of http"),
+    ],
+)
+def test_what_names_no_host_or_two_is_refused(target, headers, version, said):
+    with pytest.raises(ValueError, match=said):
+        to_origin_form(target, headers, version)
+
+
+async def path(scope, receive, send):
+    await PlainTextResponse(f"{scope['method']} {scope['path']}")(scope, receive, send)
+
+
+def answer(request):
+    """The status and the body that a server sends before it ends the connection."""
+    with serve_app(path, "127.0.0.1", 0) as url:
+        at = ("127.0.0.1", urlsplit(url).port)
+        with socket.create_connection(at, timeout=10) as connection:
+            connection.sendall(request)
+            received = b""
+            while part := connection.recv(10_000):
+                received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head, body
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize(
+    ("request_line", "status", "said"),
+    [
+        (b"GET / HTTP/1.1\r\n", 400, "no Host header"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, "several Host headers"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n", 400, "several Host headers"),
+        (b"GET http://evil.example/ HTTP/1.1\r\nHost: a\r\n", 400, "another host"),
+        (b"POST http://b/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n", 400, "another host"),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n", 400, "is not a name or address"),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n", 400, "no HTTP/1.1 request"),
+        (b"FOO / HTTP/1.1\r\nHost: a\r\n", 400, "no HTTP/1.1 request"),
+        (b"GET / HTTP/9\r\nHost: a\r\n", 400, "no HTTP/1.1 request"),
+        (b"GET /" + b"a" * 70_000, 414, "longer than 32,768 bytes"),
+        (b"GET / HTTP/1.1\r\nHost: " + b"a" * 70_000, 431, "larger than 65,536 bytes"),
+    ],
+)
+def test_a_server_says_why_it_refuses_a_request(request_line, status, said):
+    # Those that are too long are refused before they end.
+    end = b"Connection: close\r\n\r\n" if status == 400 else b""
+    found, head, body = answer(request_line + end)
+    assert found == status
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["status"] == status
+    assert said in json.loads(body)["detail"]
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize(
+    ("request_line", "body"),
+    [
+        (b"GET http://a/b?c HTTP/1.1\r\nHost: a\r\n", b"GET /b"),
+        (b"GET http://a HTTP/1.1\r\nHost: a\r\n", b"GET /"),
+        (b"GET /b HTTP/1.0\r\n", b"GET /b"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n", b"OPTIONS *"),
+    ],
+)
+def test_a_server_reads_every_form_of_target(request_line, body):
+    assert answer(request_line + b"Connection: close\r\n\r\n")[::2] == (200, body)
