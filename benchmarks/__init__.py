@@ -1,1 +1,1 @@
-"""What mmsearch is worth, measured."""
+"""Benchmarks of speed and search quality."""

@@ -1,4 +1,4 @@
-"""Measures, prints, writes results/*.json and RESULTS.md; see `scripts/bench`."""
+"""Run benchmarks, print the results, and write results/*.json and RESULTS.md; see `scripts/bench`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ LARGE: dict[str, Any] = {
     "scale": scale,
 }
 ROWS = dict.fromkeys(LARGE, 1_000_000) | {"scale": scale.ROWS}
-"""Parts of a million vectors and more, which take hours on two cores: measured only when they are named."""
+"""Parts with a million vectors or more. They take hours on two cores and run only if named."""
 
 GPU: dict[str, Any] = {
     "gpu_calib": calib,
@@ -79,12 +79,12 @@ Written by `scripts/bench`, which measures all of it again; `scripts/bench --onl
 
 
 def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
-    """One part's results, as JSON has them."""
+    """Run one part and return its results as JSON values."""
     if part in LARGE:
         return LARGE[part].measure(photos, cache, rows=ROWS[part])
     if part in SPEED or part in GPU:
         return PARTS[part].measure(photos, cache)
-    # Sums depend on the number of threads.
+    # Float sums depend on the number of threads.
     torch.set_num_threads(2)
     if part == "fusion":
         return fusion.measure(photos)
@@ -101,7 +101,7 @@ def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
 
 
 def fetch_stamps(folder: Path) -> None:
-    """Fetch the captioned set, unless it is there."""
+    """Fetch the captioned set if it does not exist yet."""
     manifest = folder / "manifest.csv"
     if not manifest.is_file() or "caption_de" not in manifest.read_text(encoding="utf-8"):
         script = ROOT.parent / "scripts/fetch_eval_sets.py"
@@ -109,7 +109,7 @@ def fetch_stamps(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure some parts, and write the page of all."""
+    """Measure the selected parts and write the page with the results of all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "tests/photos")
     parser.add_argument(

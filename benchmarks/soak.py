@@ -1,7 +1,7 @@
-"""Indexes, changes, queries, compacts for N minutes: does memory grow, do files stay open?
+"""Soak test: index, change, query and compact for N minutes to find memory and file leaks.
 
-``python -m benchmarks.soak --minutes 10`` prints a line a minute and, at the end, the growth of the
-second half as a slope; it writes results/soak.json.
+``python -m benchmarks.soak --minutes 10`` prints one line per minute and, at the end, the growth in
+the second half as a slope. It writes results/soak.json.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ QUERIES = ("a dog", "a boat", "-people + street", "something red", "an animal")
 
 
 def resident_mb() -> float:
-    """Memory of this process, in megabytes."""
+    """Return the resident memory of this process, in megabytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def open_files() -> int:
-    """Descriptors of this process."""
+    """Return the number of open file descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -48,7 +48,7 @@ def change_files(folder: Path, photos: list[Path], rng: random.Random) -> None:
 
 
 def run_soak(minutes: float) -> dict[str, object]:
-    """Run; the samples and the slopes of their second half."""
+    """Run the test and return some samples, and the slopes over the second half of all samples."""
     rng = random.Random(8)
     photos = sorted(PHOTOS.glob("*.jpg"))
     samples: list[dict[str, float]] = []
@@ -93,7 +93,7 @@ def run_soak(minutes: float) -> dict[str, object]:
 
 
 def main() -> None:
-    """Parse, soak, print, write."""
+    """Parse the arguments, run the test, and print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     results = run_soak(parser.parse_args().minutes)

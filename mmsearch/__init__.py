@@ -9,12 +9,12 @@
         for hit in index.search("a red car", k=5):
             print(f"{hit.score:.3f}", hit.path)
 
-The names below are loaded on first use: importing mmsearch costs neither torch nor FAISS.
+The names below are loaded on first use: importing mmsearch does not import torch or FAISS.
 """
 
 from importlib import import_module
 
-# As in typing, which a client of a resident process does without.
+# Same as typing.TYPE_CHECKING: the client of a resident process avoids importing typing.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""Rebuilds ``mmsearch/encoders/starter/alignment.npz`` from packages, and shows how good it is.
+"""Rebuild ``mmsearch/encoders/starter/alignment.npz`` from packages and report its quality.
 
-Everything comes from the Debian and npm registries; the towers' weights are Python packages. The
-run is seeded, chooses nothing by the validation sets, and ends with a cross-validation table.
+The training data comes from the Debian and npm registries; the weights of the towers are Python
+packages. The run is seeded, selects nothing on the validation sets, and ends with a
+cross-validation table.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from torch.nn.functional import normalize
 from mmsearch.encoders.starter import heads
 from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, SENTENCE_DIM, Alignment
 
-# Float sums depend on the number of threads; a fixed one makes the result repeatable.
+# Float sums depend on the number of threads; a fixed number makes the result reproducible.
 THREADS = 2
 SEED = 0
 MAX_KEYWORD_COUNT = 150
@@ -50,7 +51,10 @@ WORD_TEMPLATES = (*CAPTION_TEMPLATES, "the {}", "a picture of a {}", "{} photo")
 
 
 def encode_pictures(paths: list[Path], cache_file: Path) -> tuple[Tensor, Tensor]:
-    """Pooled features and logits of pictures, squashed to 260 x 260; kept in `cache_file`."""
+    """Return pooled features and logits of pictures, squashed to 260 x 260.
+
+    They are cached in ``cache_file``.
+    """
     if cache_file.is_file():
         with np.load(cache_file, allow_pickle=False) as stored:
             if len(stored["features"]) == len(paths):
@@ -69,7 +73,7 @@ def encode_pictures(paths: list[Path], cache_file: Path) -> tuple[Tensor, Tensor
 
 
 def encode_texts(texts: list[str]) -> Tensor:
-    """Unit sentence vectors, float32 (n, 384)."""
+    """Return unit sentence vectors, float32 (n, 384)."""
     tokenizer = Tokenizer.from_file(str(heads.tokenizer_path()))
     tokenizer.enable_truncation(heads.MAX_TOKENS)
     tokenizer.enable_padding(pad_id=heads.PAD_TOKEN_ID)
@@ -97,7 +101,10 @@ def load_sources(cache: Path) -> tuple[list[Drawing], WordNet]:
 
 
 def select_non_stamps(features: Tensor, cache: Path) -> NDArray[np.bool_]:
-    """Which drawings are not also a Tux Paint stamp: those are for measuring only."""
+    """Return a mask of the drawings that are not Tux Paint stamps.
+
+    The stamps are for evaluation only.
+    """
     folder = cache / "stamps"
     if not (folder / "manifest.csv").is_file():
         build_stamps(folder, cache)
@@ -107,7 +114,7 @@ def select_non_stamps(features: Tensor, cache: Path) -> NDArray[np.bool_]:
 
 
 def list_captions(drawings: list[Drawing]) -> list[list[str]]:
-    """Each drawing's captions: its title twice, and every keyword that tells it from others."""
+    """Return the captions of each drawing: its title twice, and every distinctive keyword."""
     counts = Counter(keyword for drawing in drawings for keyword in drawing.keywords)
     return [
         [d.title] * (2 if d.title else 0) + [k for k in d.keywords if counts[k] < MAX_KEYWORD_COUNT]
@@ -116,10 +123,10 @@ def list_captions(drawings: list[Drawing]) -> list[list[str]]:
 
 
 def make_concept_texts(concepts: list[Concept]) -> tuple[list[str], Tensor, list[str]]:
-    """Texts of concepts, the classes each means (rows sum to 1), and whose text it is."""
+    """Return the texts of concepts, their class weights (rows sum to 1), and the concept names."""
     texts, rows, owners = [], [], []
     for concept in concepts:
-        if len(concept.classes) > MAX_CONCEPT_CLASSES:  # "entity" says nothing
+        if len(concept.classes) > MAX_CONCEPT_CLASSES:  # such as "entity", which is too general
             continue
         words = [
             template.format(word.lower()) for word in concept.words for template in WORD_TEMPLATES
@@ -134,7 +141,7 @@ def make_concept_texts(concepts: list[Concept]) -> tuple[list[str], Tensor, list
 
 
 def class_vectors() -> Tensor:
-    """The mean sentence vector of what each class is called, float32 (1000, 384), unit rows."""
+    """Return the mean sentence vector of each class's texts, float32 (1000, 384), unit rows."""
     texts = class_texts()
     flat = encode_texts([text for class_names in texts for text in class_names])
     parts = flat.split([len(class_names) for class_names in texts])
@@ -142,12 +149,12 @@ def class_vectors() -> Tensor:
 
 
 def classifier_rows() -> NDArray[np.float32]:
-    """The classifier's weights, float32 (1000, 1280)."""
+    """Return the weights of the classifier, float32 (1000, 1280)."""
     return np.asarray(heads.ClassifierFeatures().network.classifier.weight.detach().numpy())
 
 
 def save(alignment: Alignment, path: Path) -> None:
-    """Write matrices as float16, the rest as float32; the same arrays give the same bytes."""
+    """Write matrices as float16, groups as int16 and the rest as float32, deterministically."""
     arrays = {
         name: np.asarray(value, np.float16 if np.ndim(value) == 2 else np.float32)
         for name, value in asdict(alignment).items()
@@ -158,7 +165,7 @@ def save(alignment: Alignment, path: Path) -> None:
 
 
 def build(cache: Path, output: Path, *, table: bool) -> None:
-    """The whole way from packages to the file."""
+    """Fetch the sources, train the alignment and write the file."""
     settings = TrainingSettings()
     drawings, wordnet = load_sources(cache)
     concepts = load_concepts(wordnet)
@@ -205,7 +212,7 @@ def build(cache: Path, output: Path, *, table: bool) -> None:
 
 
 def _open_square(path: Path) -> NDArray[np.uint8]:
-    """A picture on white, uint8 (260, 260, 3), its sides squashed to equal length."""
+    """Return a picture on white, squashed to a square, uint8 (260, 260, 3)."""
     with Image.open(path) as picture:
         rgba = picture.convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -215,7 +222,7 @@ def _open_square(path: Path) -> NDArray[np.uint8]:
 
 
 def main() -> int:
-    """Read the arguments and build."""
+    """Parse the arguments and run the build."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=user_cache_path("mmsearch") / "starter-build")
     parser.add_argument("--output", type=Path, default=ALIGNMENT_FILE)
@@ -223,7 +230,7 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(THREADS)
-    # Shares near zero become denormal numbers, which are many times slower to compute with.
+    # Shares near zero become denormal numbers, which are many times slower to process.
     torch.set_flush_denormal(True)
     try:
         build(arguments.cache, arguments.output, table=not arguments.no_table)

@@ -1,4 +1,4 @@
-"""Check names and prose for shapes that readers cannot guess (see CONTRIBUTING.md, "Language").
+"""Check names and prose for unclear forms (see CONTRIBUTING.md, "Language").
 
 Usage: check_language.py [FOLDER ...]
 
@@ -43,12 +43,13 @@ FRAGMENT_OPENINGS = frozenset(
     ]
 )
 
-CLAUSE_CONSTANT = re.compile(r"^_?(MOST|LEAST|FEW|MANY|SO)_|_WITHIN_S$|_LASTS_S$|_WAITS_S$")
+CLAUSE_CONSTANT = re.compile(r"^_?(MOST|LEAST|FEW|MANY)_|_WITHIN_S$|_LASTS_S$|_WAITS_S$")
 
-RETIRED_NAMES = frozenset(["told", "retell", "retold", "untold", "in_halves"])
+RETIRED_NAMES = frozenset(["told", "untold", "in_halves"])
 
 RETIRED_WORDS = re.compile(
-    r"\b(shall|anew|whoever|wherefore|is none|are none|leave away|left away|so many|so long a|who asks)\b"
+    r"\b(shall|anew|whoever|wherefore|is none|are none|leave away|left away"
+    r"|so many|so long a|who asks)\b"
     r"|['\"}`] is no [a-z]",
     re.IGNORECASE,
 )
@@ -73,7 +74,7 @@ def check_python(path: Path) -> Iterator[str]:
 
 
 def find_docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield line and text of the docstrings of modules, classes, functions and constants."""
+    """Yield the line and text of each docstring of a module, class, function or constant."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -91,7 +92,7 @@ def find_words(path: Path, first_line: int, text: str) -> Iterator[str]:
 
 
 def main(folders: list[str]) -> int:
-    """Check the files below folders, and the documents beside them."""
+    """Check the Python files in the folders and, if no folder is given, the documents."""
     findings: list[str] = []
     for folder in folders or FOLDERS:
         for path in sorted(Path(folder).rglob("*.py")):

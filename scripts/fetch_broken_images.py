@@ -1,7 +1,8 @@
-"""Public pictures that broke decoders once, or were made to: from source packages, not kept here.
+"""Fetch public pictures that once broke decoders, or were made to break them.
 
-Pillow's source distribution (MIT-CMU), and the Debian sources of libpng with PngSuite, libtiff,
-libjpeg-turbo, libwebp, OpenJPEG and giflib, under their own licences.
+They come from Pillow's source distribution (MIT-CMU) and the Debian sources of libpng with
+PngSuite, libtiff, libjpeg-turbo, libwebp, OpenJPEG and giflib, under their own licences, and are
+not part of this repository.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ SUFFIXES = {
 
 
 def run(command: list[str], folder: Path) -> str:
-    """Run a program; what it printed.
+    """Run a program and return its standard output.
 
     Raises:
-        FetchError: It failed.
+        FetchError: The program failed.
     """
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -34,14 +35,14 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def fetch_pillow(downloads: Path) -> None:
-    """Download the source distribution."""
+    """Download Pillow's source distribution."""
     if not list(downloads.glob("pillow-*.tar.gz")):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         run([*command, "--no-binary", ":all:", "pillow"], downloads)
 
 
 def fetch_debian_sources(downloads: Path) -> None:
-    """Download sources with apt, through a list of its own that leaves the system's alone."""
+    """Download Debian sources with apt, using a separate source list instead of the system's."""
     if all(list(downloads.glob(f"{name}_*.orig.tar.*")) for name in DEBIAN):
         return
     require_program("apt-get", "apt")
@@ -50,7 +51,7 @@ def fetch_debian_sources(downloads: Path) -> None:
          "Created-By: Packages"], downloads,
     )  # fmt: skip
     sources = downloads / "sources.list"
-    # Sources of security updates are not on every mirror, and the pictures are the same.
+    # Not every mirror has the sources of security updates, and their pictures are the same.
     repositories = (line for line in listing.splitlines() if line and "security" not in line)
     lines = sorted({f"deb-src [trusted=yes] {line}" for line in repositories})
     sources.write_text("\n".join(lines) + "\n")
@@ -65,7 +66,7 @@ def fetch_debian_sources(downloads: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> int:
-    """Take the pictures out of an archive, under plain numbers and their own endings."""
+    """Extract the pictures of an archive under numbered names and return their count."""
     count = 0
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -81,7 +82,7 @@ def unpack(archive: Path, folder: Path) -> int:
 
 
 def main() -> int:
-    """Fetch, unpack, say how many."""
+    """Fetch and unpack the pictures, and print their count."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("tests/.broken_images"))
     folder = parser.parse_args().folder.absolute()

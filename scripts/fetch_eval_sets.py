@@ -1,6 +1,6 @@
-"""Builds the captioned Tux Paint stamps: PNG pictures on white and a manifest.csv.
+"""Build the captioned Tux Paint stamps: PNG pictures on white and a manifest.csv.
 
-The stamps are GPL-2 and are therefore fetched, never shipped. Only measuring uses them.
+The stamps are GPL-2 and are therefore fetched, never shipped. Only evaluation uses them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from starter_packages import FetchError, fetch_debian, require_program
 PACKAGE = "tuxpaint-stamps-default"
 SVG_EDGE_PX = 512
 
-# Turned copies of other stamps.
+# Mirrored and flipped copies of other stamps.
 _MIRRORED_COPY = re.compile(r"_(mirror|flip|mirror_flip)$")
 # The first line of a stamp's text is English unless it already names a language: "de.utf8=...".
 _LANGUAGE_LINE = re.compile(r"^([A-Za-z_@]+)(?:\.utf8)?=(.*)$")
 LANGUAGES = ("de", "fr", "es", "ja", "zh_CN")
-"""Other than English, in which captions are kept, too."""
+"""Languages besides English whose captions are kept."""
 
 
 def read_captions(text_file: Path) -> dict[str, str]:
-    """The captions beside a stamp: English as ``caption``, others as ``caption_de``."""
+    """Return the captions of a stamp: English as ``caption``, others as ``caption_de`` etc."""
     captions_by_column = {"caption": ""} | {f"caption_{language}": "" for language in LANGUAGES}
     if not text_file.is_file():
         return captions_by_column
@@ -47,7 +47,7 @@ def read_captions(text_file: Path) -> dict[str, str]:
 
 
 def open_stamp(path: Path) -> Image.Image:
-    """A stamp as RGBA; drawings in SVG are rendered at ``SVG_EDGE_PX``."""
+    """Open a stamp as RGBA; SVG drawings are rendered at ``SVG_EDGE_PX``."""
     if path.suffix == ".svg":
         edge = str(SVG_EDGE_PX)
         command = ["rsvg-convert", "-w", edge, "-h", edge, "--keep-aspect-ratio", str(path)]
@@ -57,7 +57,7 @@ def open_stamp(path: Path) -> Image.Image:
 
 
 def looks_photographic(stamp: Image.Image) -> bool:
-    """Whether a stamp is a cut-out photograph, guessed from its texture.
+    """Return True if a stamp is probably a cut-out photograph, judged by its texture.
 
     In a photograph neighbouring opaque pixels nearly always differ a little (sensor noise); in a
     drawing most are equal. The thresholds separate the two well, not perfectly.
@@ -79,8 +79,8 @@ def build_stamps(folder: Path, cache: Path) -> Path:
     """Write the set into ``folder``.
 
     Returns:
-        The manifest: path, category, source (png or svg), photograph (0 or 1), caption, and
-        caption_de and so on.
+        Path of the manifest, whose columns are path, category, source (png or svg), photograph
+        (0 or 1), caption, and caption_de etc.
     """
     require_program("rsvg-convert", "librsvg2-bin")
     stamps = fetch_debian(PACKAGE, cache) / "usr/share/tuxpaint/stamps"
@@ -115,10 +115,10 @@ def build_stamps(folder: Path, cache: Path) -> Path:
 
 
 def main() -> int:
-    """Fetch, build, say where it is."""
+    """Fetch the stamps, build the set, and print the path of the manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the pictures and manifest.csv go")
-    parser.add_argument("--cache", type=Path, help="where downloads stay (default: FOLDER/.cache)")
+    parser.add_argument("folder", type=Path, help="output folder for the pictures and manifest.csv")
+    parser.add_argument("--cache", type=Path, help="folder for downloads (default: FOLDER/.cache)")
     arguments = parser.parse_args()
     try:
         manifest = build_stamps(arguments.folder, arguments.cache or arguments.folder / ".cache")

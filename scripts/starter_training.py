@@ -1,14 +1,16 @@
-"""Learning the starter's alignment: two frozen towers, small maps between them.
+"""Training of the starter's alignment: small linear maps between two frozen towers.
 
-The start is the zero-shot reading of a text as classes: the sentence vectors of an ImageNet class's
-names and definition are its row, a softmax over scaled cosines with all rows gives a text's shares
-(as ConSE, Norouzi et al. 2013, makes sentence vectors of a picture's shares, but the other way
-round). From there three lessons, each a cross entropy, move the maps together:
+The initial model is a zero-shot classifier of texts: the row of an ImageNet class is the mean
+sentence vector of its names and definition, and a softmax over the scaled cosines with all rows
+gives the class shares of a text. ConSE (Norouzi et al. 2013) does the reverse: it computes the
+sentence vector of a picture from its class shares. Three losses then train the maps jointly:
 
-1. words -> classes: a WordNet word means all ImageNet classes beneath it alike ("bird": 59);
-2. pictures <-> captions: drawings and their titles and keywords, in both directions (InfoNCE,
-   van den Oord et al. 2018, https://arxiv.org/abs/1807.03748);
-3. a pull back to the start, without which a few thousand captions would bend all of language.
+1. words -> classes: a cross entropy in which a WordNet word means all ImageNet classes below it
+   equally ("bird": 59);
+2. pictures <-> captions: a cross entropy between drawings and their titles and keywords, in both
+   directions (InfoNCE, van den Oord et al. 2018, https://arxiv.org/abs/1807.03748);
+3. a penalty on the distance to the initial maps, without which a few thousand captions would
+   distort the whole text space.
 """
 
 from __future__ import annotations
@@ -31,25 +33,26 @@ BoolMask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Hyperparameters, chosen by cross-validation on drawings, but for `sentence_share`.
+    """Hyperparameters, chosen by cross-validation on drawings, except ``sentence_share``.
 
     Attributes:
-        steps: Optimiser steps.
+        steps: Number of optimiser steps.
         learning_rate: Adam's peak learning rate.
-        word_batch_size: Concept texts a step.
-        picture_batch_size: Drawings a step.
-        word_weight: Weight of the words -> classes lesson; without it the captions win.
-        anchor_weight: Weight of the pull of the text map and the class rows to the start.
+        word_batch_size: Concept texts per step.
+        picture_batch_size: Drawings per step.
+        word_weight: Weight of the words -> classes loss; without it the captions dominate.
+        anchor_weight: Weight of the distance of the text map and the class rows to their initial
+            values.
         weight_decay: Weight of the squared extra maps.
-        noise: Noise on features, in standard deviations of each.
-        logit_scale: What cosines with class rows are multiplied by, at the start.
-        temperature: Of the pictures' class softmax.
+        noise: Noise added to features, in standard deviations of each feature.
+        logit_scale: Initial factor on the cosines with class rows.
+        temperature: Temperature of the pictures' class softmax.
         picture_power: See `Alignment`.
         word_power: See `Alignment`.
-        extra: Columns learned from drawings.
+        extra: Number of columns learned from drawings.
         extra_share: See `Alignment`.
-        sentence_share: See `Alignment`; cross-validation on
-            drawings prefers less, but one half found more photographs in the validation sets.
+        sentence_share: See `Alignment`. Cross-validation on drawings prefers a lower value, but
+            0.5 found more photographs in the validation sets.
     """
 
     steps: int = 100
@@ -71,17 +74,19 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything to learn from, already encoded by the frozen towers.
+    """The training data, already encoded by the frozen towers.
 
     Attributes:
-        features: float32 (n, 1280) of the drawings.
-        logits: float32 (n, 1000) of the drawings.
-        captions: For each drawing, positions in `caption_vectors`; a title stands twice.
-        caption_vectors: float32 (m, phrasings, 384): each caption in several phrasings.
-        word_vectors: float32 (w, 384): concept texts.
-        word_classes: float32 (w, 1000): which classes each one means; rows sum to 1.
-        class_vectors: float32 (1000, 384): the mean of what each class is called, unit rows.
-        groups: int64 (1000,): the group of each class.
+        features: Features of the drawings, float32 (n, 1280).
+        logits: Class logits of the drawings, float32 (n, 1000).
+        captions: For each drawing, positions in ``caption_vectors``; a title occurs twice.
+        caption_vectors: Vectors of each caption in several phrasings,
+            float32 (m, phrasings, 384).
+        word_vectors: Vectors of the concept texts, float32 (w, 384).
+        word_classes: Weights of the classes that each concept text means, float32 (w, 1000);
+            rows sum to 1.
+        class_vectors: Mean vector of the texts of each class, float32 (1000, 384), unit rows.
+        groups: Group of each class, int64 (1000,).
     """
 
     features: Tensor
@@ -95,7 +100,7 @@ class TrainingData:
 
 
 class AlignmentModel(nn.Module):
-    """The maps that are learned."""
+    """The trainable maps."""
 
     def __init__(
         self, training_data: TrainingData, pictures: Tensor, settings: TrainingSettings, seed: int
@@ -110,7 +115,7 @@ class AlignmentModel(nn.Module):
         training_features = training_data.features[pictures]
         self.feature_mean = training_features.mean(0)
         self.feature_scale = float((training_features - self.feature_mean).norm(dim=1).mean())
-        # Every short phrase shares a large common part, which says nothing.
+        # All short phrases share a large common component, which carries no information.
         self.sentence_mean = training_data.word_vectors.mean(0)
         self.initial_class_vectors = training_data.class_vectors
         self.text_map = nn.Parameter(torch.eye(SENTENCE_DIM))
@@ -125,27 +130,27 @@ class AlignmentModel(nn.Module):
         )
 
     def word_map(self) -> Tensor:
-        """From sentence vectors to class logits, (384, 1000)."""
+        """Return the matrix from sentence vectors to class logits, (384, 1000)."""
         return self.logit_scale.exp() * self.text_map @ normalize(self.class_vectors, dim=1).T
 
     def class_logits(self, sentences: Tensor) -> Tensor:
-        """Sentence vectors (n, 384) -> class logits (n, 1000)."""
+        """Return the class logits, (n, 1000), of sentence vectors, (n, 384)."""
         return sentences @ self.word_map() + self.class_bias
 
     def text_components(self, sentences: Tensor) -> tuple[Tensor, Tensor]:
-        """Sentence vectors -> unit group shares, unit extra columns."""
+        """Return the unit group shares and unit extra columns of sentence vectors."""
         shares = torch.softmax(self.class_logits(sentences), 1) @ self.groups + SHARE_FLOOR
         extra = (sentences - self.sentence_mean) @ self.sentence_map
         return normalize(shares**self.settings.word_power, dim=1), normalize(extra, dim=1)
 
     def image_components(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits -> unit group shares, unit extra columns."""
+        """Return the unit group shares and unit extra columns of pictures."""
         shares = torch.softmax(logits / self.settings.temperature, 1) @ self.groups + SHARE_FLOOR
         extra = (features - self.feature_mean) / self.feature_scale @ self.feature_map
         return normalize(shares**self.settings.picture_power, dim=1), normalize(extra, dim=1)
 
     def alignment(self) -> Alignment:
-        """What was learned, with means and scales folded in."""
+        """Return the trained alignment, with means and scales folded into the maps."""
         feature_map = self.feature_map / self.feature_scale
         arrays = {
             "word_map": self.word_map(),
@@ -175,11 +180,11 @@ def train(
     """Fit the maps.
 
     Args:
-        training_data: All of it.
-        picture_batch_size: Which drawings may be seen.
-        word_batch_size: Which concept texts may be seen.
+        training_data: The complete training data.
+        pictures: Mask of the drawings to train on, (n,).
+        words: Mask of the concept texts to train on, (w,).
         settings: Hyperparameters.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
     """
     generator = torch.Generator().manual_seed(seed)
     picture_ids = torch.from_numpy(np.flatnonzero(pictures))
@@ -223,7 +228,7 @@ def _caption_loss(
     template_ids = torch.randint(
         training_data.caption_vectors.shape[1], (len(batch_ids),), generator=generator
     )
-    # A keyword such as "bird" is true of many pictures of the batch: none of them is a mistake.
+    # A keyword such as "bird" fits many pictures of the batch, and each of them is a valid target.
     owners: dict[int, list[int]] = defaultdict(list)
     for row, item_captions in enumerate(captions):
         for text in set(item_captions):
@@ -239,7 +244,8 @@ def _caption_loss(
     text = model.text_components(training_data.caption_vectors[torch.tensor(texts), template_ids])
     shares, extra = (text[i] @ image[i].T for i in (0, 1))
     combined = (1.0 - settings.extra_share) * shares + settings.extra_share * extra
-    # The shares alone must find the picture too: photographs have them, but look like no drawing.
+    # The shares alone must find the picture, too: they carry over to photographs, whereas the
+    # extra columns are learned from drawings only.
     loss = torch.zeros(())
     for cosines in (combined, shares):
         scores = cosines * model.caption_logit_scale.exp()

@@ -1,4 +1,4 @@
-"""Cross-validation of the starter's alignment: what it is worth on what it has not seen."""
+"""Cross-validation of the starter's alignment on unseen drawings and words."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MIN_CONFIDENT_PROBABILITY = 0.35
 
 @dataclass(frozen=True)
 class TitledDrawings:
-    """The titled drawings: their titles and the titles' sentence vectors, by position.
+    """Titles of drawings and their sentence vectors, by position.
 
     Attributes:
-        texts: One for each drawing; empty where there is none.
-        vectors: float32 (n, 384); rows without a title mean nothing.
+        texts: Title of each drawing; empty for a drawing without a title.
+        vectors: Sentence vectors, float32 (n, 384); rows without a title are meaningless.
     """
 
     texts: list[str]
@@ -33,7 +33,10 @@ class TitledDrawings:
 
 
 def conse_scores(class_vectors: Tensor, sentences: Tensor, logits: Tensor) -> Tensor:
-    """ConSE (Norouzi et al. 2013) with the ten likeliest classes: cosines (texts, pictures)."""
+    """Return the cosines of ConSE (Norouzi et al. 2013) with the ten likeliest classes.
+
+    The result has the shape (texts, pictures).
+    """
     shares, classes = torch.softmax(logits / CONSE_TEMPERATURE, 1).topk(CONSE_CLASSES, 1)
     pictures = normalize((shares[:, :, None] * class_vectors[classes]).sum(1), dim=1)
     return sentences @ pictures.T
@@ -42,7 +45,7 @@ def conse_scores(class_vectors: Tensor, sentences: Tensor, logits: Tensor) -> Te
 def alignment_scores(
     model: AlignmentModel, sentences: Tensor, features: Tensor, logits: Tensor
 ) -> Tensor:
-    """Cosines of the learnt alignment, (texts, pictures)."""
+    """Return the cosines of the trained alignment, (texts, pictures)."""
     text = model.text_components(sentences)
     image = model.image_components(features, logits)
     weight = model.settings.extra_share
@@ -54,7 +57,7 @@ def alignment_scores(
 
 
 def rank_own_pictures(scores: Tensor, titles: list[str]) -> NDArray[np.int64]:
-    """The rank, from 1, of each title's own picture; equal titles own each other's."""
+    """Return the rank, from 1, of each title's picture; equal titles share their pictures."""
     is_own = torch.tensor([[a == b for b in titles] for a in titles])
     best_own = (
         torch.where(is_own, scores, torch.full_like(scores, -2.0)).max(1, keepdim=True).values
@@ -63,7 +66,7 @@ def rank_own_pictures(scores: Tensor, titles: list[str]) -> NDArray[np.int64]:
 
 
 def word_average_precision(logits: Tensor, targets: Tensor) -> float:
-    """Mean average precision of words at ranking the thousand classes."""
+    """Return the mean average precision of words at ranking the thousand classes."""
     relevant = (targets > 0).float().gather(1, logits.argsort(1, descending=True))
     precision = relevant.cumsum(1) / torch.arange(1, relevant.shape[1] + 1)
     return float(((precision * relevant).sum(1) / relevant.sum(1)).mean())
@@ -93,21 +96,21 @@ def cross_validate(
     is_held_out: NDArray[np.bool_],
     settings: TrainingSettings,
 ) -> None:
-    """Print what is found among drawings and words that were not learned from.
+    """Print the results on drawings and words that were held out from training.
 
-    Two of five folds show what the same kinds of drawing gain; learning from one source only and
-    measuring on the other shows what is left when the pictures look unlike those learned from, as
-    photographs do. The rows marked "sure" keep only drawings that the classifier takes for one
-    class with more than `MIN_CONFIDENT_PROBABILITY`, as it does most photographs: they come nearest to what is wanted,
-    and all settings but the share of sentence vectors were chosen by them, between sources.
-    `words` is the mean average precision of unseen WordNet concepts at ranking the thousand
-    classes.
+    Two of five folds show the quality on drawings of the same kinds. Training on one source and
+    testing on the other shows the quality on pictures that look different from the training data,
+    as photographs do. The rows marked "sure" keep only drawings that the classifier assigns to one
+    class with a probability above `MIN_CONFIDENT_PROBABILITY`, as it does most photographs. They
+    are closest to the intended use, and all settings except the share of sentence vectors were
+    chosen on them, between sources. The column ``words`` is the mean average precision of unseen
+    WordNet concepts at ranking the thousand classes.
 
     Args:
-        training_data: All of it.
-        drawings: In the order of `training_data`.
-        titles: In the order of `training_data`.
-        is_held_out: bool (w,): the concept texts to hold out in every split.
+        training_data: The complete training data.
+        drawings: The drawings, in the order of ``training_data``.
+        titles: The titles, in the order of ``training_data``.
+        is_held_out: Mask of the concept texts to hold out in every split, bool (w,).
         settings: Hyperparameters.
     """
     source = np.array([d.source for d in drawings])

@@ -1,7 +1,7 @@
-"""The words that the starter's alignment is learned from, and the ImageNet classes they mean.
+"""Words that the starter's alignment is trained on, and the ImageNet classes that they mean.
 
-Arrays derived from them may ship: WordNet 3.0 has its own permissive licence, the ImageNet class
-names are those of timm (Apache-2.0).
+Arrays derived from them may be shipped: WordNet 3.0 has its own permissive licence, and the
+ImageNet class names are those of timm (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ GROUP_COUNT = 704
 
 @dataclass(frozen=True)
 class Concept:
-    """A word's meaning, with the ImageNet classes that fall under it.
+    """A meaning of a word, with the ImageNet classes below it.
 
     Attributes:
-        name: WordNet's identifier, as "n02084071".
-        words: Its synonyms.
-        definition: What WordNet says it is.
-        classes: Positions, 0..999, of the classes beneath (for a class: itself).
-        is_class: Whether it is itself one of the thousand.
+        name: WordNet identifier, such as "n02084071".
+        words: Synonyms.
+        definition: WordNet's definition.
+        classes: Positions, 0..999, of the classes at or below the concept.
+        is_class: True if the concept is itself one of the thousand classes.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Concept:
 
 @dataclass(frozen=True)
 class WordNet:
-    """Nouns by name: their synonyms, the nouns right above them, what they mean."""
+    """Synonyms, direct hypernyms and definitions of WordNet's nouns, by name."""
 
     words: dict[str, tuple[str, ...]]
     parents: dict[str, list[str]]
     definitions: dict[str, str]
 
     def ancestors(self, name: str) -> set[str]:
-        """The noun itself and all above it."""
+        """Return the noun itself and all its hypernyms."""
         visited: set[str] = set()
         pending = [name]
         while pending:
@@ -60,10 +60,10 @@ class WordNet:
 
 
 def read_wordnet(data_noun: Path) -> WordNet:
-    """WordNet's nouns.
+    """Read WordNet's nouns.
 
     Args:
-        data_noun: WordNet 3.0's data.noun; the format is described in wndb(5WN).
+        data_noun: Path of WordNet 3.0's data.noun; wndb(5WN) describes the format.
     """
     wordnet = WordNet({}, {}, {})
     for line in data_noun.read_text(encoding="utf-8").splitlines():
@@ -85,7 +85,7 @@ def read_wordnet(data_noun: Path) -> WordNet:
 
 
 def load_concepts(wordnet: WordNet) -> list[Concept]:
-    """The nouns that have ImageNet classes at or beneath them, by name."""
+    """Return the nouns that have ImageNet classes at or below them, sorted by name."""
     classes = {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
     classes_below: dict[str, set[int]] = {}
     for name, position in classes.items():
@@ -104,10 +104,10 @@ def load_concepts(wordnet: WordNet) -> list[Concept]:
 
 
 def class_similarity(wordnet: WordNet) -> NDArray[np.float64]:
-    """How close the thousand classes are in WordNet, float64 (1000, 1000), 0..1.
+    """Return the similarity of the thousand classes in WordNet, float64 (1000, 1000), 0..1.
 
-    Lin's similarity (1998) with the information content of Seco et al. (2004): a noun says the
-    more, the fewer others lie beneath it.
+    It is Lin's similarity (1998) with the information content of Seco et al. (2004): the fewer
+    nouns are below a noun, the more information it carries.
     """
     descendant_counts = Counter(
         ancestor for name in wordnet.words for ancestor in wordnet.ancestors(name)
@@ -131,14 +131,14 @@ def class_similarity(wordnet: WordNet) -> NDArray[np.float64]:
 
 
 def group_classes(rows: NDArray[np.float32], similarity: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Put classes that look and mean alike together, as sixteen terriers.
+    """Group classes that are similar in look and meaning, such as sixteen terriers.
 
     Args:
-        rows: The classifier's weights, float32 (1000, 1280): alike for classes it confuses.
+        rows: Weights of the classifier, float32 (1000, 1280); similar for classes it confuses.
         similarity: See `class_similarity`.
 
     Returns:
-        int64 (1000,): the group of each class, by average linkage.
+        Group of each class by average linkage, int64 (1000,).
     """
     centred = rows - rows.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
@@ -150,7 +150,10 @@ def group_classes(rows: NDArray[np.float32], similarity: NDArray[np.float64]) ->
 
 
 def class_texts() -> list[list[str]]:
-    """For each of the thousand classes: its names, "a photo of a ..." and its definition."""
+    """Return the texts of each of the thousand classes.
+
+    They are its names, "a photo of a ..." for each name, and its definition.
+    """
     info = ImageNetInfo("imagenet-1k")
     texts = []
     for position in range(info.num_classes()):

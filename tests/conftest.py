@@ -1,15 +1,19 @@
-"""What every test stands on: no settings from outside, no model hub, one cache of models."""
+"""Fixtures of all tests: no settings from outside, no model hub, one model cache."""
 
 import os
 import shutil
 import subprocess
 import sys
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 PHOTOS = Path(__file__).parent / "photos"
+
+COMPILED_MODELS = Path(__file__).parents[1] / ".venv" / "test-models"
 
 
 # The same examples in every run, so that a failure is a change's own; to look for new ones:
@@ -26,15 +30,24 @@ def _isolated(variables):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Compile models once per run; the starter once for all that name $MMSEARCH_TEST_MODELS."""
+    """Return the model cache of this run, with the compiled starter of earlier runs.
+
+    The folder of a compiled model is named by its weights and the code version, so that a change of
+    either compiles it again. Concurrent runs may share $MMSEARCH_TEST_MODELS: a model appears there
+    by one rename.
+    """
     cache = tmp_path_factory.mktemp("cache")
-    kept = os.environ.get("MMSEARCH_TEST_MODELS")
-    for compiled in Path(kept).glob("starter-*") if kept else ():
+    shared = Path(os.environ.get("MMSEARCH_TEST_MODELS") or COMPILED_MODELS)
+    for compiled in shared.glob("starter-*"):
         shutil.copytree(compiled, cache / "models" / compiled.name)
     yield cache
-    for compiled in (cache / "models").glob("starter-*") if kept else ():
-        if not Path(kept, compiled.name).exists():
-            shutil.copytree(compiled, Path(kept, compiled.name))
+    for compiled in (cache / "models").glob("starter-*"):
+        if not (shared / compiled.name).exists():
+            staged = shared / f"{uuid.uuid4()}.tmp"
+            shutil.copytree(compiled, staged)
+            with suppress(OSError):  # another run was faster
+                staged.rename(shared / compiled.name)
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""How fast it is on a GPU, as a share of what the GPU can do."""
+"""Speed on a GPU, as a share of the limits of the GPU."""

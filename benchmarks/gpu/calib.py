@@ -1,4 +1,4 @@
-"""What this GPU reaches: the limits that the other parts are a share of."""
+"""Measured limits of this GPU, which the other parts compare their results with."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import torch
 from benchmarks.speed.compare import machine
 
 MATRIX_SIZE, COPY_BYTES, UPLOAD_BYTES = 8192, 2**30, 2**28
-"""Rows and columns of a product; bytes."""
+"""Rows and columns of the matrices, and bytes of a copy on the GPU and of one to the GPU."""
 
 ROUNDS = 11
 
 
 class NoGpuError(Exception):
-    """torch finds no NVIDIA GPU on this machine."""
+    """Error for a machine on which torch finds no NVIDIA GPU."""
 
 
 def check_gpu() -> None:
-    """Raises NoGpuError where torch can use none."""
+    """Raise NoGpuError if torch can use no GPU."""
     if not torch.cuda.is_available():
         raise NoGpuError("torch finds no NVIDIA GPU on this machine: nothing was measured.")
 
 
 def gpu_clock() -> float:
-    """Wall time, once the GPU has done all that it was given; seconds."""
+    """Wait for the GPU to finish all work and return the wall time, in seconds."""
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def median_seconds(work: Callable[[], Any], times: int = 1) -> float:
-    """The median time of a piece of work, done several times a round."""
+    """Return the median time of a call in seconds; each round makes ``times`` calls."""
     durations = []
     for round_number in range(ROUNDS + 1):
         started_s = gpu_clock()
@@ -49,7 +49,7 @@ def median_seconds(work: Callable[[], Any], times: int = 1) -> float:
 
 @cache
 def limits() -> dict[str, float]:
-    """Products in bfloat16 (TFLOP/s), copies in its memory (TB/s), and copies to it (GB/s)."""
+    """Measure bfloat16 products (TFLOP/s), copies on the GPU (TB/s) and copies to it (GB/s)."""
     product = torch.randn((MATRIX_SIZE, MATRIX_SIZE), device="cuda", dtype=torch.bfloat16)
     product_out = torch.empty_like(product)
     product_s = median_seconds(lambda: torch.mm(product, product, out=product_out), times=8)
@@ -61,14 +61,14 @@ def limits() -> dict[str, float]:
     upload_s = median_seconds(lambda: upload_target.copy_(pinned, non_blocking=True))
     return {
         "tflop_per_s": 2 * MATRIX_SIZE**3 / product_s / 1e12,
-        # A copy reads and writes.
+        # A copy reads and writes each byte.
         "memory_tb_per_s": 2 * COPY_BYTES / copy_s / 1e12,
         "to_gpu_gb_per_s": UPLOAD_BYTES / upload_s / 1e9,
     }
 
 
 def device() -> dict[str, Any]:
-    """The GPU, its driver, and the machine around it."""
+    """Describe the GPU, its driver, and the machine."""
     properties = torch.cuda.get_device_properties(0)
     driver = Path("/proc/driver/nvidia/version")
     return machine() | {
@@ -81,13 +81,13 @@ def device() -> dict[str, Any]:
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """The limits."""
+    """Measure the limits."""
     check_gpu()
     return {"machine": device()}
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     machine_facts = results["machine"]
     limit_figures = machine_facts["limits"]
     return f"""\

@@ -1,4 +1,4 @@
-"""JPEGs unpacked by the GPU in batches, beside the processor."""
+"""Batched JPEG decoding on the GPU, compared with the CPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH_SIZE, ROUNDS, EDGE_PX = 64, 7, 224
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Pictures a second."""
+    """Measure pictures per second."""
     check_gpu()
     paths = sorted(photos.rglob("*.jpg"))
     rows = []
@@ -63,7 +63,7 @@ def _read(file: Path) -> Pixels:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     lines = "".join(
         f"| {r['name']} | {1e3 / r['ours_ms']:,.0f} | {1e3 / r['theirs_ms']:,.0f}"
         f" | {r['ratio']:.2f}x [{r['low']:.2f}, {r['high']:.2f}] | {r['off']:.2f} |\n"

@@ -1,4 +1,4 @@
-"""Pictures a second through image towers on a GPU, beside open_clip in float16."""
+"""Pictures per second through image towers on a GPU, compared with open_clip in float16."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.encoders import open_clip as plugin
 
 GFLOP_PER_PICTURE = {"ViT-B-32": 8.82, "ViT-B-16": 35.13, "ViT-L-14": 162.03}
-"""Of one picture (docs/model_profile.csv of open_clip)."""
+"""GFLOP to encode one picture (docs/model_profile.csv of open_clip)."""
 
 BATCHES = (1, 64, 256, 1024)
 JUDGED_BATCH, MIN_SHARE, MIN_SPEEDUP, MIN_COSINE = 1024, 0.45, 1.3, 0.99
@@ -27,7 +27,7 @@ GUARD_PICTURES, ROUNDS, EDGE_PX = 64, 11, 224
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Rates by model and batch."""
+    """Measure rates by model and batch size."""
     check_gpu()
     rows = [line for name in GFLOP_PER_PICTURE for line in _measure_model(name)]
     return {"machine": device(), "rows": rows}
@@ -61,7 +61,8 @@ def _measure_model(name: str) -> list[dict[str, Any]]:
         rows = []
         for batch in BATCHES:
             batch_pictures = pictures[:batch]
-            # Theirs gets pixels that are on the GPU already; ours, bytes as workers hand them over.
+            # open_clip gets pixels that are already on the GPU; mmsearch gets bytes in host memory,
+            # as decode workers deliver them.
             their_pixels = _pixels(pixel_bytes[:batch], mean, std).half()
             result = compare(
                 partial(encoder.encode, InputKind.IMAGE, batch_pictures),
@@ -105,7 +106,7 @@ def _bar(row: dict[str, Any]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     lines = "".join(
         f"| {r['model']} | {r['batch']} | {r['ours_per_s']:,.0f} | {r['theirs_per_s']:,.0f}"
         f" | {r['ratio']:.2f}x [{r['low']:.2f}, {r['high']:.2f}] | {r['share']:.0%}"

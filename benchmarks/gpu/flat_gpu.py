@@ -1,4 +1,4 @@
-"""Exact search on a GPU, as a share of what reading its memory allows."""
+"""Exact search on a GPU, as a share of the limit set by its memory bandwidth and arithmetic."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ MIN_SHARES = {
     (1_000_000, 1024): 0.5,
     (10_000_000, 1024): 0.5,
 }
-"""Shares of the limit that are to be reached, by rows and queries."""
+"""Required shares of the limit, by numbers of rows and queries."""
 
 MEMORY_FACTOR = 3
-"""Times the rows' bytes: the index, the rows of the other, and room to work."""
+"""Required memory as a multiple of the rows' bytes: the index, torch's copy of the rows, and
+workspace."""
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Times of a call by number of vectors and of queries."""
+    """Measure the time of a call by numbers of vectors and queries."""
     check_gpu()
     free, _ = torch.cuda.mem_get_info()
     fitting_sizes = [size for size in SIZES if size * BYTES_PER_ROW * MEMORY_FACTOR < free]
@@ -65,7 +66,11 @@ def _measure_size(size: int) -> list[dict[str, Any]]:
 
 
 def limit_s(size: int, count: int) -> float:
-    """Rows are read once and multiplied; scores in float32 go to memory and come back."""
+    """Return the shortest possible time of a search, in seconds.
+
+    It assumes that rows are read once and multiplied, and that float32 scores are written to memory
+    and read back.
+    """
     gpu_limits = limits()
     read = size * BYTES_PER_ROW / (gpu_limits["memory_tb_per_s"] * 1e12)
     if count == 1:
@@ -75,7 +80,7 @@ def limit_s(size: int, count: int) -> float:
 
 
 def _torch(rows: torch.Tensor, queries: torch.Tensor) -> Any:
-    """Products and the best of each chunk, then of all; the answer in host memory."""
+    """Search with torch: the top k of each chunk, then of all chunks, copied to host memory."""
     queries_gpu = queries.cuda().half()
     scores, positions = [], []
     for start in range(0, len(rows), CHUNK_ROWS):
@@ -87,10 +92,10 @@ def _torch(rows: torch.Tensor, queries: torch.Tensor) -> Any:
 
 
 def _max_score_error(ranking: Ranking, rows: torch.Tensor, queries: Any) -> float:
-    """How far scores are, place by place, from products in float32 with the float16 rows."""
+    """Return the largest difference, rank by rank, from float32 products with the float16 rows."""
     queries_gpu = torch.from_numpy(queries).cuda()
     best = torch.full((len(queries_gpu), K), -torch.inf, device="cuda")
-    # Chunks are small: these products are float32.
+    # The chunks are small because these products are float32.
     for start in range(0, len(rows), CHUNK_ROWS // 8):
         products = queries_gpu @ rows[start : start + CHUNK_ROWS // 8].float().T
         best = torch.topk(torch.hstack([best, products]), K).values
@@ -105,7 +110,7 @@ def _bar(line: dict[str, Any]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     lines = "".join(
         f"| {r['size']:,} | {r['queries']} | {r['ours_ms']:.3g} ms | {r['theirs_ms']:.3g} ms"
         f" | {r['ratio']:.2f}x [{r['low']:.2f}, {r['high']:.2f}] | {r['share']:.0%} | {r['off']:.0e}"

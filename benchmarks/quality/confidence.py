@@ -1,8 +1,8 @@
-"""Whether a search knows that it found nothing.
+"""Confidence benchmark: detection of queries without a relevant picture.
 
-Each query is asked twice: of the whole set, and of the set without its relevant pictures. The
-logistic function of `mmsearch.search.confidence` is fitted on drawings (Tux Paint's, which nothing
-was learned from) and judged on photographs.
+Each query runs twice: on the whole set, and on the set without its relevant pictures. The logistic
+function of `mmsearch.search.confidence` is fitted on drawings (Tux Paint's, which no model was
+trained on) and evaluated on photographs.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class EncodedTrial:
     """The vectors of a trial.
 
     Attributes:
-        pictures: float32 (pictures, dim).
-        queries: float32 (queries, dim).
-        null_vector: float32 (dim,), the mean of the null prompts.
+        pictures: Picture embeddings, float32 (pictures, dim).
+        queries: Query embeddings, float32 (queries, dim).
+        null_vector: Mean of the null prompts, float32 (dim,).
     """
 
     pictures: NDArray[np.float32]
@@ -57,13 +57,13 @@ class EncodedTrial:
 
 @dataclass(frozen=True)
 class TrialHits:
-    """What is known of the hits of each query of a trial, asked of one library.
+    """The hits of each query of a trial in one library.
 
     Attributes:
-        backgrounds: Of each query.
-        scores: float32 (queries, hits), cosine similarities, best first.
-        null_scores: float32 (queries, hits), with the null prompts.
-        relevant: bool (queries, hits).
+        backgrounds: Background of each query.
+        scores: Cosine similarities, float32 (queries, hits), best first.
+        null_scores: Cosine similarities with the null prompts, float32 (queries, hits).
+        relevant: Relevance of each hit, bool (queries, hits).
     """
 
     backgrounds: list[ScoreDistribution]
@@ -72,12 +72,15 @@ class TrialHits:
     relevant: NDArray[np.bool_]
 
     def confidence(self, calibration: Calibration) -> Floats:
-        """Of each hit."""
+        """Return the confidence of each hit."""
         rows = zip(self.scores, self.null_scores, self.backgrounds, strict=True)
         return np.stack([visual_confidence(*row, calibration) for row in rows])
 
     def features(self) -> Floats:
-        """Of first hits, float64 (queries, 3): one, above the library, above the null prompts."""
+        """Return the features of first hits, float64 (queries, 3).
+
+        They are a constant 1, the score above the library, and the score above the null prompts.
+        """
         first = self.scores[:, 0].astype(np.float64)
         means = np.array([background.mean for background in self.backgrounds])
         return np.stack(
@@ -86,7 +89,7 @@ class TrialHits:
 
 
 def retrieve(trial: Trial, encoded: EncodedTrial, *, present: bool) -> TrialHits:
-    """The first hits of all queries, with or without the relevant pictures in the library."""
+    """Return the first hits of all queries, with or without the relevant pictures in the library."""
     backgrounds, scores, nulls, hits = [], [], [], []
     for vector, relevant in zip(encoded.queries, trial.relevant, strict=True):
         is_present = np.ones(len(relevant), bool) if present else ~relevant
@@ -101,7 +104,7 @@ def retrieve(trial: Trial, encoded: EncodedTrial, *, present: bool) -> TrialHits
 
 
 def encode(trial: Trial, encoder: Encoder) -> EncodedTrial:
-    """Everything of a trial, in batches."""
+    """Encode all pictures and queries of a trial, in batches."""
     size = encoder.batch_size
     parts = [
         encoder.encode(
@@ -118,9 +121,9 @@ def encode(trial: Trial, encoder: Encoder) -> EncodedTrial:
 
 
 def fit(library_hits: tuple[TrialHits, TrialHits]) -> Calibration:
-    """Logistic regression of relevance, over the first hits in both libraries.
+    """Fit a logistic regression of relevance to the first hits in both libraries.
 
-    Later hits are left out: where one picture is relevant, they are wrong however well they fit.
+    Later hits are not used: if only one picture is relevant, they are wrong even if they match well.
     """
     features = np.concatenate([trial_hits.features() for trial_hits in library_hits])
     truth = np.concatenate([trial_hits.relevant[:, 0] for trial_hits in library_hits])
@@ -134,7 +137,7 @@ def fit(library_hits: tuple[TrialHits, TrialHits]) -> Calibration:
 
 
 def auc(present: Floats, absent: Floats) -> tuple[float, float, float]:
-    """ROC AUC of a query's best hit, with its 95% bootstrap interval over queries."""
+    """Return the ROC AUC of the best hit of a query, with its 95% bootstrap interval over queries."""
 
     def area(a: Floats, b: Floats) -> float:
         return float(stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)))
@@ -142,7 +145,7 @@ def auc(present: Floats, absent: Floats) -> tuple[float, float, float]:
     generator = np.random.default_rng(0)
     samples = []
     for _ in range(RESAMPLES):
-        # Both libraries are asked the same queries, so they are drawn together.
+        # The same queries run on both libraries, so they are resampled together.
         resampled = generator.integers(0, len(present), len(present))
         samples.append(area(present[resampled], absent[resampled]))
     low, high = np.quantile(samples, [0.025, 0.975])
@@ -150,7 +153,7 @@ def auc(present: Floats, absent: Floats) -> tuple[float, float, float]:
 
 
 def measure(trials: list[Trial], fit_trial: Trial) -> dict[str, Any]:
-    """Fit on drawings, judge on everything."""
+    """Fit on drawings and evaluate on all trials."""
     encoder = mmsearch.open_model("starter")
     drawings = encode(fit_trial, encoder)
     fitted = fit(
@@ -192,12 +195,12 @@ def measure(trials: list[Trial], fit_trial: Trial) -> dict[str, Any]:
 
 
 def auc_found(present: Floats, absent: Floats, found: NDArray[np.bool_]) -> list[float]:
-    """As `auc`, for the queries whose first hit is relevant; and how many those are."""
+    """Return the `auc` of the queries whose first hit is relevant, and the number of these queries."""
     return [*auc(present[found], absent[found]), float(found.sum())]
 
 
 def bands(confidences: Floats, relevant: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """What became of first hits in each band of confidence."""
+    """Return the outcomes of the first hits in each confidence band."""
     first, hit = confidences[:, 0], relevant[:, 0]
     rows = []
     for low, high in pairwise((0.0, POSSIBLE_THRESHOLD, LIKELY_THRESHOLD, 1.01)):
@@ -214,7 +217,7 @@ def bands(confidences: Floats, relevant: NDArray[np.bool_]) -> list[dict[str, fl
 
 
 def page(results: dict[str, Any]) -> str:
-    """As Markdown."""
+    """Return the section of the results as Markdown."""
     lines = [
         "## Knowing that there is nothing\n",
         "Each query is asked of the whole set and of the set without its relevant pictures. ROC AUC "

@@ -1,8 +1,8 @@
-"""The fusion study: what texts are worth, how they are best used, and what wrong ones cost.
+"""Fusion study: the value of texts, the best way to use them, and the cost of wrong texts.
 
-The photographs of tests/photos are searched by their words. Their texts are the titles under which
-their authors published them, given to a share of the photographs (coverage); a share of those
-titles stands with the wrong photograph (misplaced). Everything runs through the public interface.
+The photographs of tests/photos are searched by their words. The texts are the titles under which
+their authors published them. A share of the photographs has a title (coverage), and a share of
+these titles belongs to another photograph (misplaced). Everything runs through the public API.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SHOWN_METRICS = ("Success@1", "Success@10")
 
 @dataclass(frozen=True)
 class System:
-    """A fusion and a way to search.
+    """A fusion and the settings of a search.
 
     Attributes:
-        name: As printed.
-        fusion: Of the index.
-        settings: Of the search.
+        name: Name in the results.
+        fusion: Fusion of the index.
+        settings: Settings of the search.
     """
 
     name: str
@@ -67,19 +67,19 @@ SYSTEMS = (
 
 
 def assign_titles(rows: list[dict[str, str]], coverage: float, misplaced: float) -> dict[str, str]:
-    """Titles by path: some photographs have one, and some of those another's."""
+    """Return titles by path: some photographs get a title, and some of these get a wrong one."""
     order = list(range(len(rows)))
     random.Random(SEED).shuffle(order)
     covered = order[: round(coverage * len(rows))]
     wrong = covered[: round(misplaced * len(covered))]
     titles = {i: rows[i]["source_title"] for i in covered}
-    # Each gets the title of the next: nobody keeps his own.
+    # Each photograph gets the title of the next one, so that none keeps its own.
     shifted = dict(zip(wrong, [titles[i] for i in wrong[1:] + wrong[:1]], strict=True))
     return {rows[i]["path"]: title for i, title in (titles | shifted).items()}
 
 
 def measure(photos: Path) -> dict[str, Any]:
-    """Every system under every condition."""
+    """Measure every system under every condition."""
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     captioned = CaptionedSet(photos / "manifest.csv", "word", "{}")
@@ -134,7 +134,7 @@ def _metric_values(rating: Evaluation) -> dict[str, list[float]]:
 
 
 def _compare_with_parts(ratings: dict[str, Evaluation]) -> dict[str, dict[str, list[float]]]:
-    """Hybrid minus the better of its two parts, by metric, with the paired interval."""
+    """Return hybrid minus the better of its two parts, by metric, with the paired interval."""
     differences: dict[str, dict[str, list[float]]] = {}
     for name, rating in ratings.items():
         fusion, _, mode = name.partition(": ")
@@ -157,7 +157,7 @@ def _format_line(rating: Evaluation) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """As Markdown."""
+    """Return the section of the results as Markdown."""
     lines = [
         "## Texts and fusion\n",
         f"{results['pictures']} photographs of tests/photos, asked for by {results['queries']} "

@@ -1,4 +1,4 @@
-"""What prompts and negative terms do to a query, through the public interface."""
+"""Effect of prompts and negative terms on queries, measured through the public API."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHOWN_METRICS = ("Success@1", "Success@10", "MRR")
 
 @contextmanager
 def open_temporary_index(pictures: Path) -> Iterator[mmsearch.Index]:
-    """An index of a folder, for as long as it is needed."""
+    """Open a temporary index of a folder; it is deleted at the end of the context."""
     with (
         tempfile.TemporaryDirectory() as home,
         mmsearch.open_index("queries", home=home, model="starter") as index,
@@ -51,7 +51,7 @@ def open_temporary_index(pictures: Path) -> Iterator[mmsearch.Index]:
 
 
 def measure(photos: Path, stamps: Path) -> dict[str, Any]:
-    """Prompts on photographs' words and stamps' captions; negatives on photographs."""
+    """Measure prompts on words of photographs and captions of stamps, and negatives on photographs."""
     results: dict[str, Any] = {"prompts": []}
     with open_temporary_index(photos) as index:
         words = CaptionedSet(photos / "manifest.csv", "word")
@@ -92,7 +92,7 @@ def _measure_prompts(
 
 
 def _measure_negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, Any]]:
-    """Ask for "a b" without b: are pictures of a still found, and those of b gone?"""
+    """Search for "a b" without b, and measure that pictures of a are found and those of b are not."""
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         word_of = {Path(row["path"]).name: row["word"] for row in csv.DictReader(stream)}
     generator = random.Random(SEED)
@@ -129,7 +129,7 @@ def _mean_with_interval(values: NDArray[np.bool_]) -> list[float]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """As Markdown."""
+    """Return the section of the results as Markdown."""
     lines = [
         "## Prompts\n",
         "The starter asked by vectors alone, each query put into prompts whose vectors are averaged; "

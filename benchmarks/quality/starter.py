@@ -1,9 +1,9 @@
-"""How well the starter encoder finds pictures by words, against ConSE.
+"""Retrieval quality of the starter encoder, compared with ConSE.
 
 Validation sets: the photographs of tests/photos (by their words; by their descriptions) and the
 Tux Paint stamps that ``scripts/fetch_eval_sets`` builds (each caption must find its own stamp; in
-English, then in languages that the text tower never learned). Open Clip Art is shown beside them
-and is no validation: the alignment was learned from it.
+English, then in languages that the text tower was not trained on). Open Clip Art is also reported,
+but does not validate the model: the alignment was trained on it.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Trial:
-    """Queries over a gallery, and which pictures answer each.
+    """Queries over a gallery, and the relevant pictures of each.
 
     Attributes:
-        name: As printed.
-        pictures: The gallery.
-        queries: The texts.
-        relevant: bool (queries, pictures).
+        name: Name in the results.
+        pictures: Paths of the gallery's pictures.
+        queries: Query texts.
+        relevant: Relevance of each picture to each query, bool (queries, pictures).
     """
 
     name: str
@@ -74,7 +74,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """Share of queries with a hit among the first k, with a bootstrap 95% interval."""
+    """Share of queries with a relevant picture in the top k, with a 95% bootstrap interval."""
 
     trial: str
     model: str
@@ -84,7 +84,7 @@ class Result:
 
 
 def photo_trials(folder: Path) -> list[Trial]:
-    """The photographs, asked for by their bare word and by a phrase."""
+    """Return trials on the photographs, by single words and by phrases."""
     rows = _rows(folder)
     words = [row["word"].lower() for row in rows]
     distinct = sorted(set(words))
@@ -102,7 +102,7 @@ def photo_trials(folder: Path) -> list[Trial]:
 
 
 def stamp_trials(folder: Path) -> list[Trial]:
-    """The stamps that show a thing and whose short caption no other stamp has."""
+    """Return trials on the stamps that show a thing and have a unique short caption."""
     rows = [
         r for r in _rows(folder) if r["caption"] and not _ABSTRACT_CATEGORIES.search(r["category"])
     ]
@@ -136,7 +136,7 @@ def stamp_trials(folder: Path) -> list[Trial]:
 
 
 def clip_art_trial(cache: Path) -> Trial:
-    """Open Clip Art's drawings with a title that no other has."""
+    """Return a trial on Open Clip Art's drawings with unique titles."""
     png = fetch_debian("openclipart-png", cache) / "usr/share/openclipart/png"
     svg = fetch_debian("openclipart-svg", cache) / "usr/share/openclipart/svg"
     drawings = [drawing for drawing in read_openclipart(png, svg) if drawing.title]
@@ -154,13 +154,13 @@ def _caption_trial(
 
 
 def first_hit_ranks(scores: Floats, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The rank, from 1, of each query's first hit; ties count against the hit."""
+    """Return the rank, from 1, of the first relevant picture per query; it loses ties."""
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
     return np.asarray(1 + ((scores >= best) & ~relevant).sum(axis=1))
 
 
 def success_with_interval(ranks: NDArray[np.int64], depth: int) -> tuple[float, float, float]:
-    """Success@depth and its 95% interval over 5,000 bootstrap samples of queries."""
+    """Return success@depth and its 95% interval over 5,000 bootstrap samples of queries."""
     hits = (ranks <= depth).astype(float)
     samples = np.random.default_rng(0).integers(0, len(hits), (5000, len(hits)))
     low, high = np.quantile(hits[samples].mean(axis=1), [0.025, 0.975])
@@ -168,7 +168,7 @@ def success_with_interval(ranks: NDArray[np.int64], depth: int) -> tuple[float, 
 
 
 class Towers:
-    """Both towers with their inner vectors, so that ConSE and the starter share one pass."""
+    """Both towers with their intermediate vectors, so that ConSE and the starter share one pass."""
 
     def __init__(self) -> None:
         self.classifier = heads.ClassifierFeatures().eval()
@@ -179,7 +179,7 @@ class Towers:
 
     @torch.inference_mode()
     def pictures(self, paths: list[Path]) -> tuple[Tensor, Tensor]:
-        """Features and logits of pictures, squashed to a square."""
+        """Return features and logits of pictures, squashed to a square."""
         parts = []
         for start in range(0, len(paths), 32):
             batch = np.stack([_square_pixels(path) for path in paths[start : start + 32]])
@@ -189,7 +189,7 @@ class Towers:
 
     @torch.inference_mode()
     def texts(self, texts: list[str]) -> Tensor:
-        """Sentence vectors."""
+        """Return the sentence vectors of texts."""
         parts = []
         for start in range(0, len(texts), 256):
             tokens = self.tokenizer.encode_batch(texts[start : start + 256])
@@ -200,7 +200,11 @@ class Towers:
 
 
 def conse(towers: Towers) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """ConSE: a picture is the convex sum of its ten likeliest classes' sentence vectors."""
+    """Return the scorer of ConSE.
+
+    ConSE represents a picture by the convex combination of the sentence vectors of its ten
+    likeliest classes.
+    """
     info = ImageNetInfo("imagenet-1k")
     rows = []
     for position in range(info.num_classes()):
@@ -219,7 +223,7 @@ def conse(towers: Towers) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 
 def starter() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The alignment that is shipped."""
+    """Return the scorer of the shipped alignment."""
     alignment = load_alignment()
     image, text = heads.ImageHead(alignment), heads.TextHead(alignment)
 
@@ -232,7 +236,7 @@ def starter() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 @torch.inference_mode()
 def measure(trials: list[Trial]) -> list[dict[str, Any]]:
-    """Every trial with both models."""
+    """Run every trial with both models."""
     towers = Towers()
     models = {"ConSE": conse(towers), "starter": starter()}
     features_by_path: dict[Path, tuple[Tensor, Tensor]] = {}
@@ -260,7 +264,7 @@ def _line(result: Result) -> str:
 
 
 def page(results: list[dict[str, Any]]) -> str:
-    """As Markdown."""
+    """Return the section of the results as Markdown."""
     depths = " | ".join(f"Success@{depth}" for depth in DEPTHS)
     lines = [
         PREFACE,

@@ -1,1 +1,1 @@
-"""How fast it is, beside what it must beat."""
+"""Benchmarks of speed, compared with peers."""

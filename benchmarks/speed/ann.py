@@ -1,4 +1,4 @@
-"""Queries a second at a recall, text against pictures, beside other vector indexes."""
+"""Text-to-image queries per second at equal recall, compared with other vector indexes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ TARGETS = (0.90, 0.95, 0.99)
 JUDGED_RECALL = 0.95
 ROWS, QUERIES, K, ROUNDS = 50_000, 400, 10, 7
 TIMED_QUERIES = 100
-"""Queries of a round; recall is measured on all."""
+"""Number of queries per round; recall is measured on all queries."""
 
 MAX_SLOWDOWN = 1.5
-"""Times slower than the best of the others in one pass: such a peer is not timed in rounds."""
+"""Maximum slowdown, against the fastest peer in one pass, at which a peer is timed in rounds."""
 
 
 class Trial:
-    """One index and the queries of the test; what was seen of a setting is kept."""
+    """An index and the test queries; the results of each setting are cached."""
 
     def __init__(self, index: Contender, queries: Vectors, true: Ids) -> None:
         self.index = index
@@ -47,24 +47,24 @@ class Trial:
         self._measured: dict[int, tuple[float, float]] = {}
 
     def run(self, position: int, count: int) -> Ids:
-        """The first queries, one a call as they come from people, at the setting of a place."""
+        """Run the first queries, one per call as users send them, at the setting at ``position``."""
         self.index.apply_setting(self.index.settings[position])
         return np.concatenate(
             [self.index.search(self._queries[i : i + 1], K) for i in range(count)]
         )
 
     def recall(self, position: int) -> float:
-        """Recall at the setting of a place."""
+        """Return the recall at the setting at ``position``."""
         return self._measure_setting(position)[0]
 
     def rate(self, bracket: Bracket, target: float) -> float:
-        """Queries a second at a recall, from the one pass in which recall was measured."""
+        """Return queries per second at a recall, from the pass that measured recall."""
         return bracket.interpolate_rate(
             target, self._measure_setting(bracket.low)[1], self._measure_setting(bracket.high)[1]
         )
 
     def find_bracket(self, target: float) -> Bracket | None:
-        """The settings around a recall."""
+        """Return the neighbouring settings around a recall, or None if it is not reached."""
         return find_bracket(self.recall, len(self.index.settings), target)
 
     def _measure_setting(self, position: int) -> tuple[float, float]:
@@ -77,7 +77,7 @@ class Trial:
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
-    """Rates at each recall, and the ratio to the best peer."""
+    """Measure the rate at each recall, and the ratio to the best peer."""
     return {
         "rows": rows,
         "queries": QUERIES,
@@ -117,7 +117,10 @@ def _measure_kind(collection: Collection, cache: Path) -> dict[str, Any]:
 
 
 def _measure_target(trials: dict[str, Trial], target: float) -> dict[str, Any]:
-    """All that reach it; those that could be the best peer, and mmsearch, once a round."""
+    """Measure all indexes that reach the target.
+
+    mmsearch and the peers that could be the best are timed once per round.
+    """
     found_brackets = {name: trial.find_bracket(target) for name, trial in trials.items()}
     brackets = {name: bracket for name, bracket in found_brackets.items() if bracket}
     rates = {
@@ -153,7 +156,7 @@ def _measure_target(trials: dict[str, Trial], target: float) -> dict[str, Any]:
 def _time_in_rounds(
     timed: dict[str, tuple[Trial, Bracket]], target: float
 ) -> dict[str, NDArray[np.float64]]:
-    """Queries a second at the target by name, in each round, float64 (rounds,)."""
+    """Return queries per second at the target in each round, float64 (rounds,), by name."""
     runs: dict[str, Callable[[], Any]] = {
         f"{name}:{position}": partial(trial.run, position, TIMED_QUERIES)
         for name, (trial, bracket) in timed.items()
@@ -176,7 +179,7 @@ def _positions(bracket: Bracket) -> list[int]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     sections = []
     for kind, kind_results in results["kinds"].items():
         names = list(

@@ -1,4 +1,4 @@
-"""Time and memory of building a vector index, beside FAISS's own."""
+"""Time and memory of building a vector index, compared with FAISS's indexes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.speed.compare import compare, machine, peak_memory_kib, row, table
 from benchmarks.speed.contenders import num_lists, train_and_add
-from benchmarks.speed.mmsearch_contender import NAME, ours
+from benchmarks.speed.mmsearch_contender import NAME, build_contender
 from benchmarks.speed.synthetic import DIM, Collection
 from mmsearch.core.types import Vectors
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
-    """Centroids by both ways, and whole builds with their memory."""
+    """Measure both k-means methods, and complete builds with their memory."""
     _, sample = next(Collection("gap", rows).blocks(NUM_TRAINING_ROWS))
     objectives = {}
 
@@ -45,7 +45,7 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
 
 
 def train_clustering(sample: Vectors) -> float:
-    """Centroids by FAISS's Clustering; the sum of squares that is left."""
+    """Train centroids by FAISS's Clustering and return the remaining sum of squares."""
     clustering = faiss.Clustering(DIM, CENTROIDS)
     clustering.niter, clustering.seed = KMEANS_ITERATIONS, 0
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(sample)
@@ -54,7 +54,7 @@ def train_clustering(sample: Vectors) -> float:
 
 
 def train_superkmeans(sample: Vectors) -> float:
-    """The same by FAISS's SuperKMeans."""
+    """Train centroids by FAISS's SuperKMeans and return the remaining sum of squares."""
     parameters = faiss.SuperKMeansParameters()
     parameters.niter, parameters.seed = KMEANS_ITERATIONS, 0
     parameters.min_points_per_centroid, parameters.max_points_per_centroid = 1, len(sample)
@@ -70,7 +70,7 @@ def _sum_of_squares(sample: Vectors, centroids: np.ndarray) -> float:
 
 
 def _ours(collection: Collection) -> None:
-    ours(collection.ids, collection.blocks(), collection.training_queries())
+    build_contender(collection.ids, collection.blocks(), collection.training_queries())
 
 
 def _ivf(collection: Collection, codes: str) -> None:
@@ -86,16 +86,16 @@ BUILDS: dict[str, Callable[[Collection], None]] = {
 
 
 def _run_in_process(build_name: str, rows: int) -> dict[str, float]:
-    """Seconds and peak memory of a build that has a process for itself."""
+    """Return the seconds and peak memory of a build in its own process."""
     command = [sys.executable, "-m", "benchmarks.speed.build", build_name, str(rows)]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return dict(json.loads(process.stdout.splitlines()[-1]))
 
 
 def main(build_name: str, rows: int) -> None:
-    """Build once, and print what it took as JSON."""
+    """Build once, and print the time and memory as JSON."""
     collection = Collection("gap", rows)
-    # Making the vectors is no part of the build, nor are the libraries.
+    # Neither the generation of the vectors nor the imports are part of the build.
     collection.training_queries(1)
     started_s, cpu_started_s = time.perf_counter(), time.process_time()
     for _ in collection.blocks():
@@ -117,7 +117,7 @@ def main(build_name: str, rows: int) -> None:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     lines = "".join(
         f"| {build_name} | {figures['wall_s']:.1f} s | {figures['cpu_s']:.1f} s | {figures['peak_mib']:,.0f} MiB"
         f" | {figures['peak_mib'] - figures['before_mib']:,.0f} MiB |\n"

@@ -1,4 +1,4 @@
-"""clip-retrieval, which makes the vectors of whole data sets, with random weights of a model's shape."""
+"""The peer clip-retrieval, which embeds whole data sets, with random weights of a model's shape."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ClipRetrieval:
     """An installed clip-retrieval.
 
     Attributes:
-        python: The interpreter of its environment.
-        output: Where it writes vectors.
-        model: As it names one: an architecture of open_clip and a file of weights.
+        python: Python interpreter of its environment.
+        output: Output folder for the vectors.
+        model: Model name in its syntax: an architecture of open_clip and a file of weights.
     """
 
     python: Path
@@ -37,7 +37,7 @@ class ClipRetrieval:
     model: str
 
     def index(self, folder: Path) -> None:
-        """Make the vectors of a folder's pictures by its command for inference."""
+        """Embed the pictures of a folder with its inference command."""
         shutil.rmtree(self.output, ignore_errors=True)
         command: list[Any] = [self.python, "-m", "clip_retrieval.cli", "inference"]
         command += ["--input_dataset", folder, "--output_folder", self.output]
@@ -47,7 +47,7 @@ class ClipRetrieval:
         subprocess.run(command, env=environment, capture_output=True, check=True)
 
     def load_vectors(self) -> dict[str, NDArray[np.float32]]:
-        """By name of the file: its vector."""
+        """Return the vectors by file name."""
         (vectors,) = (self.output / "img_emb").glob("*.npy")
         (metadata_file,) = (self.output / "metadata").glob("*.parquet")
         command = [self.python, "-c", _READ_SCRIPT, metadata_file]
@@ -60,9 +60,9 @@ def make_clip_retrieval(folder: Path, architecture: str, weights: Path) -> ClipR
     """Install clip-retrieval.
 
     Args:
-        folder: Gets its vectors.
-        architecture: As open_clip names it.
-        weights: Of that.
+        folder: Output folder for the vectors.
+        architecture: Architecture of open_clip.
+        weights: Weights of that architecture.
 
     Raises:
         PeerUnavailableError: pip cannot install it.

@@ -1,4 +1,4 @@
-"""A whole process, from its start to the first hit, beside torch and open_clip."""
+"""Time from process start to the first hit, compared with torch and open_clip."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mmsearch.storage.layout import IndexLayout
 
 SIZES = (1_000, 100_000, 1_000_000)
 RCLIP_SIZES = SIZES[:2]
-"""It reads every vector from its database at every query."""
+"""Index sizes for rclip, which reads every vector from its database for every query."""
 
 ROUNDS, K = 7, 10
 MIN_SPEEDUP, MIN_RCLIP_SPEEDUP = 1 / 0.15, 1.0
@@ -50,8 +50,8 @@ print(*best[np.argsort(-scores[best])])
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Times of a process, of which most is spent before the search."""
-    # As pip does when it installs.
+    """Measure complete processes, which spend most of their time before the search."""
+    # pip compiles the modules when it installs them.
     compileall.compile_dir(Path(mmsearch.__file__).parent, quiet=1)
     beside_torch, beside_rclip = [], []
     with tempfile.TemporaryDirectory() as name:
@@ -77,7 +77,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 
 PictureIds = set[int]
-"""Numbers of the pictures that were found."""
+"""Numbers of the pictures found."""
 
 
 def _row(
@@ -88,7 +88,7 @@ def _row(
 
 
 class _MmsearchCommand:
-    """The installed command, with and without a process that stays."""
+    """The installed command, with and without a resident process."""
 
     def __init__(self, home: Path, cache: Path, folder: Path) -> None:
         self._command = [Path(sys.executable).with_name("mmsearch"), "query", QUERY]
@@ -121,7 +121,7 @@ class _MmsearchCommand:
 
     def _query(self, runtime: str) -> PictureIds:
         lines = _output(self._command, self._environment_for(runtime)).splitlines()
-        # A picture is named by its id, and ids begin with 1.
+        # The file name of a picture is its id, and ids start at 1.
         return {int(Path(line.split("\t")[2]).stem) - 1 for line in lines}
 
     def _environment_for(self, runtime: str) -> dict[str, str]:
@@ -147,7 +147,7 @@ def _output(command: Sequence[Any], environment: dict[str, str]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     return f"""\
 ## From the command to the first hit
 

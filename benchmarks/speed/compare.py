@@ -1,4 +1,4 @@
-"""Ways of doing the same work, in turns, and the ratio of their times."""
+"""Paired timing of alternatives for the same work, and the ratio of their times."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Times of a piece of work, in milliseconds, and theirs divided by ours.
+    """Times per item, in milliseconds, and the ratio of theirs to ours.
 
-    ``low`` and ``high`` enclose the median of the ratios of rounds: a bootstrap interval of 95%.
+    ``low`` and ``high`` are a 95% bootstrap interval of the median ratio of the rounds.
     """
 
     ours_ms: float
@@ -53,14 +53,14 @@ def compare(
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.process_time,
 ) -> Comparison:
-    """Run both in turns, each first in every second round, after a round that does not count.
+    """Run both alternately after a warm-up round; each goes first in every second round.
 
     Args:
-        ours: Does all of the work.
-        theirs: The same.
-        items: Pieces in it; times are of one.
-        rounds: At least 7.
-        clock: Processor time, which other programs disturb least; or wall time.
+        ours: Function that does all of the work with mmsearch.
+        theirs: Function that does the same work with the peer.
+        items: Number of items in the work; times are per item.
+        rounds: Number of rounds, at least 7.
+        clock: CPU time, which other programs disturb least, or wall time.
     """
     times = time_alternating({"ours": ours, "theirs": theirs}, rounds, clock)
     return compare_times(times["ours"] / items, times["theirs"] / items)
@@ -71,10 +71,10 @@ def time_alternating(
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, NDArray[np.float64]]:
-    """Run each once a round, in one order and then in the other; the first round does not count.
+    """Run each once per round, in alternating order; the first round is a warm-up.
 
     Returns:
-        By name, float64 (rounds,): seconds.
+        Seconds of each round, float64 (rounds,), by name.
     """
     return time_alternating_by_clock(contenders, {"": clock}, rounds)[""]
 
@@ -84,7 +84,7 @@ def time_alternating_by_clock(
     clocks: Mapping[str, Callable[[], float]],
     rounds: int = ROUNDS,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """As `time_alternating`, by several clocks at once: by name of the clock, by name."""
+    """Do the same as `time_alternating` with several clocks; results are by clock and by name."""
     times: dict[str, list[list[float]]] = {name: [] for name in contenders}
     for round_number in range(rounds + 1):
         for name in contenders if round_number % 2 else reversed(contenders):
@@ -102,22 +102,22 @@ def time_alternating_by_clock(
 
 
 def child_cpu_time_s() -> float:
-    """Seconds that finished child processes, and theirs, have computed."""
+    """Return the CPU seconds of all finished descendant processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def peak_memory_kib() -> int:
-    """The most memory that this process has had resident, in KiB.
+    """Return the peak resident memory of this process, in KiB.
 
-    Not getrusage: what that says is at least the peak of the process that started this one.
+    getrusage is not suitable: its value is at least the peak of the parent process.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def compare_times(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> Comparison:
-    """The ratios of rounds, from the seconds that each took, float64 (rounds,)."""
+    """Compare the seconds that each took per round, float64 (rounds,)."""
     ratios = theirs_s / ours_s
     low, high = bootstrap_interval(ratios)
     return Comparison(
@@ -131,24 +131,24 @@ def compare_times(ours_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) ->
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """A 95% bootstrap interval of the median."""
+    """Return a 95% bootstrap interval of the median."""
     resampled = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.percentile(np.median(values[resampled], axis=1), [2.5, 97.5])
     return float(low), float(high)
 
 
 def row(name: str, result: Comparison, bar: float | None, guard: str) -> dict[str, Any]:
-    """A line of a table: what was compared, how it ended, what had to be reached, and the guard."""
+    """Return a table row: the name of the comparison, its result, the target, and the guard."""
     return {"name": name, **asdict(result), "bar": bar, "guard": guard}
 
 
 def single_thread() -> threadpool_limits:
-    """Within it, matrix products and searches stay on the thread that asks."""
+    """Return a context in which matrix products and searches use only the calling thread."""
     return threadpool_limits(1)
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured, and with what."""
+    """Describe the machine and the versions of the libraries."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
         "processor": cpu[0].split(":")[1].strip() if cpu else platform.processor(),
@@ -163,7 +163,7 @@ def machine() -> dict[str, Any]:
 
 @cache
 def calibration() -> dict[str, float]:
-    """What one core does: float32 products, and reading of memory; best of some trials."""
+    """Measure float32 products and memory reads on one core; each is the best of several trials."""
     square = np.ones((1024, 1024), dtype=np.float32)
     long = np.ones(2**26, dtype=np.float32)
     with single_thread():
@@ -171,7 +171,7 @@ def calibration() -> dict[str, float]:
         read_s = min(_cpu_seconds(lambda: long @ long) for _ in range(3))
     return {
         "gflop_per_s": round(2 * 1024**3 / product_s / 1e9, 1),
-        # The same array is both factors, and is read once.
+        # The same array is both factors, so it is read only once.
         "read_gb_per_s": round(long.nbytes / read_s / 1e9, 1),
     }
 
@@ -190,7 +190,7 @@ def _version(library: str) -> str | None:
 
 
 def _faiss() -> dict[str, str]:
-    import faiss  # noqa: PLC0415 - costs time that parts without it need not pay
+    import faiss  # noqa: PLC0415 - the import is slow, and some parts do not need it
 
     return {
         "options": faiss.get_compile_options().strip(),
@@ -199,7 +199,7 @@ def _faiss() -> dict[str, str]:
 
 
 def table(rows: Sequence[dict[str, Any]], ours: str, theirs: str) -> str:
-    """Rows as Markdown."""
+    """Return the rows as a Markdown table."""
     head = (
         f"| what | {ours} | {theirs} | faster, 95% interval | bar | guard |\n"
         "|---|--:|--:|--:|--:|---|\n"

@@ -1,4 +1,4 @@
-"""Vector indexes of others, built with usual parameters, with the setting that trades recall for time."""
+"""Vector indexes of peers with common parameters, and the setting that trades recall for speed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mmsearch.core.types import Ids, Vectors
 HNSW_LINKS, EF_CONSTRUCTION = 32, 200
 EF_SEARCH_VALUES = geometric_steps(10, 10_000)
 TRAINING_ROWS_PER_CENTROID = 64
-"""Vectors a centroid is learned from."""
+"""Training vectors per centroid."""
 
 AUTOFAISS_REQUIREMENTS = ("autofaiss==2.18.0", "faiss-cpu==1.15.1", "pyarrow==19.0.1")
 AUTOFAISS_SCRIPT = """
@@ -31,26 +31,26 @@ from autofaiss.external.optimize import get_optimal_index_keys_v2
 print(json.dumps(get_optimal_index_keys_v2(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])[0]))
 """
 AUTOFAISS_MEMORY = "16G"
-"""What autofaiss may use: its own default."""
+"""Memory limit for autofaiss; this is its default."""
 
 
 class Contender(Protocol):
-    """An index that has been built. One thread searches."""
+    """A built index, searched by a single thread."""
 
     @property
     def settings(self) -> Sequence[Any]:
-        """From cheap to dear."""
+        """Settings, from cheap to expensive."""
 
     def apply_setting(self, setting: Any) -> None:
-        """Search like this from now on."""
+        """Use a setting for all further searches."""
 
     def search(self, queries: Vectors, k: int) -> Ids:
-        """float32 (q, dim) -> int64 (q, k)."""
+        """Return the ids of the k best rows, int64 (q, k), for queries, float32 (q, dim)."""
 
 
 @dataclass
 class FaissContender:
-    """An index of FAISS and the name of its setting."""
+    """A FAISS index and the name of its setting."""
 
     index: Any
     parameter: str
@@ -100,12 +100,12 @@ class UsearchContender:
 
 
 def num_lists(rows: int) -> int:
-    """Lists of an inverted file: a power of 2 near four times the root, as FAISS advises."""
+    """Return the number of inverted lists: a power of 2 near 4 sqrt(rows), as FAISS advises."""
     return int(2 ** np.round(np.log2(4 * np.sqrt(rows))))
 
 
 def train_and_add(index: Any, collection: Collection) -> None:
-    """Train on the first rows, as many as centroids need, and add all."""
+    """Train on as many of the first rows as the centroids need, and add all rows."""
     if not index.is_trained:
         num_training_rows = max(TRAINING_ROWS_PER_CENTROID * num_lists(collection.rows), 65_536)
         _, sample = next(collection.blocks(min(collection.rows, num_training_rows)))
@@ -115,25 +115,26 @@ def train_and_add(index: Any, collection: Collection) -> None:
 
 
 def ivf_flat(collection: Collection, cache: Path) -> Contender:
-    """FAISS: an inverted file of float32 rows."""
+    """Build FAISS's inverted file of float32 rows."""
     count = num_lists(collection.rows)
     return _build_faiss(collection, cache, f"IVF{count},Flat", "nprobe", geometric_steps(1, count))
 
 
 def faiss_hnsw(collection: Collection, cache: Path) -> Contender:
-    """FAISS: a graph."""
+    """Build FAISS's HNSW graph."""
     return _build_faiss(
         collection, cache, f"HNSW{HNSW_LINKS}", "efSearch", EF_SEARCH_VALUES, EF_CONSTRUCTION
     )
 
 
 def autofaiss_pick(rows: int) -> str:
-    """What autofaiss would build: its own decision, made in its own environment.
+    """Return the index that autofaiss chooses, as determined in its own environment.
 
-    It needs faiss-cpu, which cannot be installed beside faiss-gpu; its choice is built by ours.
+    autofaiss needs faiss-cpu, which cannot be installed beside faiss-gpu, so the chosen index is
+    built with the FAISS of this environment.
 
     Raises:
-        PeerUnavailableError: It cannot be installed, or does not answer.
+        PeerUnavailableError: autofaiss cannot be installed or does not respond.
     """
     python = ensure_peer_python("autofaiss", AUTOFAISS_REQUIREMENTS)
     command = [python, "-c", AUTOFAISS_SCRIPT, str(rows), str(DIM), AUTOFAISS_MEMORY]
@@ -145,7 +146,7 @@ def autofaiss_pick(rows: int) -> str:
 
 
 def autofaiss(collection: Collection, cache: Path) -> Contender:
-    """What autofaiss picks, with FAISS's defaults, as it builds it."""
+    """Build the index that autofaiss chooses, with FAISS's defaults, as autofaiss does."""
     key = autofaiss_pick(collection.rows)
     if key.startswith("HNSW"):
         return _build_faiss(collection, cache, key, "efSearch", EF_SEARCH_VALUES)
@@ -155,7 +156,7 @@ def autofaiss(collection: Collection, cache: Path) -> Contender:
 
 
 def hnswlib(collection: Collection, cache: Path) -> Contender:
-    """hnswlib: the graph of its authors."""
+    """Build hnswlib's graph, the implementation by the authors of HNSW."""
     try:
         import hnswlib as library  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -175,7 +176,7 @@ def hnswlib(collection: Collection, cache: Path) -> Contender:
 
 
 def usearch(collection: Collection, cache: Path) -> Contender:
-    """usearch: a graph over rows in float16, half the memory traffic."""
+    """Build usearch's graph over float16 rows, which halves the memory traffic."""
     try:
         from usearch.index import Index  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -203,7 +204,7 @@ PEERS: dict[str, Callable[[Collection, Path], Contender]] = {
 
 
 def build_seconds(collection: Collection, cache: Path) -> dict[str, float]:
-    """Processor time that building took, by file; measured when it was built."""
+    """Return the CPU seconds of each build by name, as measured when the index was built."""
     stored = (cache / "peers").glob(f"{collection.name}-*.json")
     return {
         file.stem.removeprefix(f"{collection.name}-"): json.loads(file.read_text())["seconds"]
@@ -236,7 +237,7 @@ def _build_faiss(
 def _build_or_load(
     file: Path, build: Callable[[], None], save: Callable[[], None], load: Callable[[], None]
 ) -> None:
-    """Build once and keep it in the cache folder: a graph takes minutes."""
+    """Build an index once and cache its file, because a graph takes minutes to build."""
     marker = file.with_name(file.name + ".json")
     if marker.is_file():
         load()

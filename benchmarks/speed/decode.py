@@ -1,4 +1,4 @@
-"""File -> pixels for the encoder, beside open_clip's own transform for inference."""
+"""Decoding of files to pixels for the encoder, compared with open_clip's inference transform."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mmsearch.modalities.image import build
 
 @dataclass(frozen=True)
 class JpegSet:
-    """Files of one kind, and what is to be reached on them."""
+    """A kind of JPEG files, and the target to reach on them."""
 
     width: int
     height: int
@@ -33,7 +33,7 @@ class JpegSet:
     bar: float | None = None
     progressive: bool = False
     grain: float = 4
-    """Standard deviation of the noise of a sensor: enlarged photographs alone are too smooth."""
+    """Standard deviation of simulated sensor noise; enlarged photographs alone are too smooth."""
 
 
 SIZES = {
@@ -50,7 +50,7 @@ EDGE_PX = 224
 
 
 def write_jpegs(photos: list[Path], jpeg_set: JpegSet, folder: Path) -> list[Path]:
-    """Photographs at a size, with grain, in quality 90."""
+    """Write photographs at one size, with grain, in quality 90."""
     noise = np.random.default_rng(0)
     paths = []
     for number, path in enumerate(photos[: jpeg_set.files]):
@@ -67,7 +67,7 @@ def write_jpegs(photos: list[Path], jpeg_set: JpegSet, folder: Path) -> list[Pat
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Times a picture, and how far its embedding moves."""
+    """Measure the time per picture and the change of its embedding."""
     torch.set_num_threads(1)
     paths = sorted(photos.rglob("*.jpg"))
     theirs = open_clip.image_transform(EDGE_PX, is_train=False)
@@ -104,7 +104,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 
 def _measure_guards(paths: list[Path]) -> dict[str, str]:
-    """Least cosine between embeddings by our way and by way of the whole picture."""
+    """Return the least cosine between embeddings by mmsearch's decoding and by full decoding."""
     starter = make_encoder("starter", load_settings(), lambda line: None)
     torch.manual_seed(0)
     clip = open_clip.create_model("ViT-B-32").eval()
@@ -114,7 +114,7 @@ def _measure_guards(paths: list[Path]) -> dict[str, str]:
         batch = (torch.from_numpy(np.stack(pictures)).float() - mean) / std
         with torch.inference_mode():
             vectors = clip.encode_image(batch.permute(0, 3, 1, 2), normalize=True).numpy()
-        # Random weights see little difference between pictures: what is common to all is removed.
+        # With random weights all vectors are similar, so their common part is removed.
         return as_unit_vectors(vectors - vectors.mean(axis=0))
 
     guards = {}
@@ -137,7 +137,7 @@ def _measure_guards(paths: list[Path]) -> dict[str, str]:
 
 
 def _prepare_both(prepare: PixelPreprocessor, path: Path) -> tuple[ModelInput, ModelInput]:
-    """An enlarged photograph, prepared by our way, and from the whole picture."""
+    """Prepare an enlarged photograph by mmsearch's decoding and from the full picture."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     size = (image.width * ENLARGEMENT, image.height * ENLARGEMENT)
@@ -151,7 +151,7 @@ def _prepare_both(prepare: PixelPreprocessor, path: Path) -> tuple[ModelInput, M
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     return f"""\
 ## Decoding and scaling
 

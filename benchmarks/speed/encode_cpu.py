@@ -1,4 +1,4 @@
-"""A ViT-B/32 on one core: as it is compiled here, beside torch in float32."""
+"""A compiled ViT-B/32 on one core, compared with torch in float32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXTS = ["a red car", "two dogs playing on a beach", "a church", "people in the 
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Times a picture and a text."""
+    """Measure the time per picture and per text."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = open_clip.create_model(ARCHITECTURE).eval()
@@ -108,7 +108,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 
 def _difference_from_torch(model: Any, padded: torch.Tensor, encoder: Encoder, tokens: Any) -> str:
-    """How far the vectors of texts are from those of torch, where texts are padded."""
+    """Describe the difference between text vectors and those of torch, which pads texts."""
     with torch.inference_mode():
         expected = model.encode_text(padded, normalize=True).numpy()
     max_difference = np.abs(encoder.encode(InputKind.TEXT, tokens) - expected).max()
@@ -116,7 +116,7 @@ def _difference_from_torch(model: Any, padded: torch.Tensor, encoder: Encoder, t
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     return f"""\
 ## Encoding on the processor
 

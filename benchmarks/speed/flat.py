@@ -1,4 +1,4 @@
-"""The exact best of all vectors, on one core."""
+"""Exact search over all vectors, on one core."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mmsearch.vector_indexes import faiss_flat
 
 ROWS, K, LONG_K, ROUNDS = 200_000, 10, 1000, 7
 CALLS_BY_QUERIES = {1: 20, 32: 1, 1024: 1}
-"""Queries of a call, and calls that are timed together."""
+"""Number of calls that are timed together, by number of queries per call."""
 
 MIN_SPEEDUP, MIN_BATCH_SPEEDUP = 1.7, 1.0
 ALLOWED_FRACTIONS = (0.1, 0.01)
@@ -37,7 +37,7 @@ Search = Callable[[], tuple[np.ndarray, Ids]]
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
-    """Times of a call for several numbers of queries, lengths of answers, and filters."""
+    """Measure the time of a call for several numbers of queries, values of k, and filters."""
     collection = Collection("gap", rows)
     base = collection.base()
     queries = collection.text_queries(max(CALLS_BY_QUERIES))
@@ -57,7 +57,7 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
 def _measure_unfiltered(
     index: VectorIndex, flat: Any, base: Vectors, queries: Vectors, k: int, calls: int
 ) -> list[dict[str, Any]]:
-    """One number of queries, beside each peer."""
+    """Compare one number of queries with each peer."""
     peers: dict[str, Callable[[], Any]] = {
         FAISS_NAME: lambda: flat.search(queries, k),
         "numpy": partial(_numpy, base, queries, k),
@@ -73,7 +73,7 @@ def _measure_unfiltered(
 def _measure_filtered(
     index: VectorIndex, flat: Any, base: Vectors, queries: Vectors, share: float
 ) -> list[dict[str, Any]]:
-    """One query among the rows that a filter lets pass, the same for all."""
+    """Compare one query among the rows that pass a filter, which is the same for all peers."""
     is_allowed = np.random.default_rng(0).random(len(base)) < share
     allowed = np.flatnonzero(is_allowed)
     selector = faiss.IDSelectorBitmap(np.packbits(is_allowed, bitorder="little"))
@@ -137,7 +137,7 @@ def _describe_error(
     k: int,
     allowed: Ids | None = None,
 ) -> str:
-    """How far the scores of the answer, place by place, are from the exact ones."""
+    """Describe the largest difference, rank by rank, from the exact scores."""
     found = index.search(queries, k, allowed)
     _, scores = exact_top_k(blocks, queries, k)
     max_error = float(abs(found.scores - scores).max())
@@ -147,7 +147,7 @@ def _describe_error(
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     return f"""\
 ## Exact search, {results["total"]:,} vectors
 

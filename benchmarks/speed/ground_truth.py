@@ -1,4 +1,4 @@
-"""The exact answers that recall is measured by."""
+"""Exact results that recall is measured against."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mmsearch.core.types import Ids, Vectors
 def exact_top_k(
     blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k: int
 ) -> tuple[Ids, NDArray[np.float32]]:
-    """The k best rows by inner product in float32, looking at all of them.
+    """Return the k best rows by inner product in float32, by comparing all rows.
 
     Args:
-        blocks: Ids and vectors, at least k rows in all.
-        queries: float32 (q, dim).
-        k: Length of the answer.
+        blocks: Ids and vectors, at least k rows in total.
+        queries: Queries, float32 (q, dim).
+        k: Number of results per query.
 
     Returns:
-        int64 (q, k) and float32 (q, k), best first.
+        Ids, int64 (q, k), and scores, float32 (q, k), best first.
     """
     ids = np.empty((len(queries), 0), dtype=np.int64)
     scores = np.empty((len(queries), 0), dtype=np.float32)
@@ -42,7 +42,7 @@ def exact_top_k(
 
 
 def load_ground_truth(collection: Collection, queries: Vectors, k: int, cache: Path) -> Ids:
-    """`exact_top_k` of a collection's pictures, int64 (q, k), kept in the cache folder."""
+    """Return `exact_top_k` of a collection, int64 (q, k), cached in the cache folder."""
     query_digest = hashlib.sha256(queries.tobytes()).hexdigest()[:12]
     file = cache / "truth" / f"{collection.name}-{query_digest}-{k}.npy"
     if not file.is_file():
@@ -54,6 +54,6 @@ def load_ground_truth(collection: Collection, queries: Vectors, k: int, cache: P
 
 
 def recall(found_ids: Ids, true_ids: Ids) -> float:
-    """Share of the true neighbours that are among the found, both int64 (q, k)."""
+    """Return the share of the true neighbours that were found; both are int64 (q, k)."""
     hits = (found_ids[:, :, None] == true_ids[:, None, :]).any(axis=1)
     return float(hits.mean())

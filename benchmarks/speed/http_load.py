@@ -1,4 +1,4 @@
-"""Clients of a server that cost next to nothing themselves: sockets, and no more than is needed."""
+"""Minimal HTTP clients on plain sockets, which use almost no CPU time themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class RawClient:
-    """One connection that stays open."""
+    """A client with one persistent connection."""
 
     def __init__(self, address: tuple[str, int], limit: int) -> None:
         self.socket = socket.create_connection(address)
@@ -22,7 +22,7 @@ class RawClient:
         self._body_length = -1
 
     def send(self, text: str) -> None:
-        """Ask."""
+        """Send a query."""
         body = json.dumps({"query": text, "limit": self._limit}).encode()
         self.socket.sendall(
             b"POST /v1/indexes/default/search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -30,7 +30,7 @@ class RawClient:
         )
 
     def receive(self) -> bytes | None:
-        """Wait for a part of the answer; the body of the answer once all of it is there."""
+        """Wait for a part of the response; return its body once it is complete, else None."""
         chunk = self.socket.recv(1 << 18)
         if not chunk:
             raise RuntimeError("the server closed a connection")
@@ -48,20 +48,20 @@ class RawClient:
         return body
 
     def ask(self, text: str) -> bytes:
-        """Ask, and wait for the last byte of the answer."""
+        """Send a query and wait for the complete response."""
         self.send(text)
         while (body := self.receive()) is None:
             pass
         return body
 
     def hits(self, text: str) -> list[dict[str, Any]]:
-        """The hits of an answer."""
+        """Send a query and return its hits."""
         hit_list: list[dict[str, Any]] = json.loads(self.ask(text))["hits"]
         return hit_list
 
 
 def run_load(clients: Sequence[RawClient], texts: Iterable[str]) -> None:
-    """Each client asks one after the other, until all texts were asked."""
+    """Send all texts as queries; each client sends one query at a time."""
     remaining = iter(texts)
     in_flight = 0
     with selectors.DefaultSelector() as selector:
@@ -81,6 +81,6 @@ def run_load(clients: Sequence[RawClient], texts: Iterable[str]) -> None:
 
 
 def process_cpu_s(pid: int) -> float:
-    """Seconds that all threads of a process have taken."""
+    """Return the CPU seconds of all threads of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

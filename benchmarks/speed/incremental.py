@@ -1,4 +1,4 @@
-"""A re-scan of files that are as they were, beside a bare walk that looks at each."""
+"""A re-scan of unchanged files, compared with a bare walk that stats each file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OLD_MTIME_S = 10**9
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Processor time of a whole pass over all files."""
+    """Measure the CPU time of a complete pass over all files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "files"
         _write_files(folder)
@@ -68,7 +68,7 @@ def _indexer(layout: IndexLayout) -> Iterator[Indexer]:
 
 
 def _write_files(folder: Path) -> None:
-    """Files of a few bytes with the names of a camera, two levels deep."""
+    """Write files of a few bytes with camera-style names, two levels deep."""
     for number in range(FILES):
         folder_number, file_number = divmod(number, FILES // FOLDERS)
         path = (
@@ -84,7 +84,7 @@ def _write_files(folder: Path) -> None:
 def _commit_files(indexer: Indexer, request: IndexRequest) -> None:
     """Commit every file as a picture with a random vector, as if it had been encoded."""
     catalog, encoder = indexer.catalog, indexer.encoder.spec
-    indexer._ensure_identity()  # noqa: SLF001 - a run would encode
+    indexer._ensure_identity()  # noqa: SLF001 - the public method would encode the files
     root, _ = catalog.ensure_root(request.folder)
     texts = indexer.make_text_collector(request)
     files = [
@@ -106,7 +106,7 @@ def _commit_files(indexer: Indexer, request: IndexRequest) -> None:
 
 
 def _bare_walk(folder: bytes) -> int:
-    """What must be done at least: list every folder, and look at every file."""
+    """Do the minimum: list every folder and stat every file."""
     folders, files = [folder], 0
     while folders:
         with os.scandir(folders.pop()) as entries:
@@ -120,7 +120,7 @@ def _bare_walk(folder: bytes) -> int:
 
 
 def _describe_changes(folder: Path, run: Any) -> str:
-    """What a run says after one file was changed, one added and one deleted."""
+    """Describe the result of a run after one file was changed, one added and one deleted."""
     subfolder = folder / "2003/07"
     photo = next(Path(__file__).resolve().parents[2].glob("tests/photos/*/*.jpg")).read_bytes()
     (subfolder / "IMG_0003.jpg").write_bytes(photo)
@@ -131,7 +131,7 @@ def _describe_changes(folder: Path, run: Any) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     return f"""\
 ## Files that are as they were
 

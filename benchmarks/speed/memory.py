@@ -1,4 +1,4 @@
-"""How much memory indexing takes, by the number of files."""
+"""Memory of indexing by number of files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FILES_PER_FOLDER = 200
 
 
 class StubEncoder:
-    """Has the shape of an encoder, and gives vectors that are cheap."""
+    """Encoder stub that returns random vectors at almost no cost."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.spec = encoder.spec
@@ -42,13 +42,13 @@ class StubEncoder:
         self._random = np.random.default_rng(0)
 
     def encode(self, kind: InputKind, batch: Sequence[ModelInput]) -> Vectors:
-        """Of noise."""
+        """Return random vectors."""
         rows = self._random.standard_normal((len(batch), self.spec.dim), dtype=np.float32)
         return as_unit_vectors(rows)
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Each size in a process of its own: a peak is a process's."""
+    """Measure each size in its own process, because peak memory is per process."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for size in SIZES:
@@ -67,20 +67,20 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 
 def _write_pictures(folder: Path, size: int) -> None:
-    """Tiny pictures, no two the same."""
+    """Write tiny pictures, each with different content."""
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), "red").save(buffer, "JPEG")
     picture = buffer.getvalue()
     for number in range(size):
         path = folder / f"{number // FILES_PER_FOLDER:04d}/IMG_{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What follows the end of a JPEG belongs to no picture.
+        # Bytes after the end of a JPEG change the file but not the picture.
         path.write_bytes(picture + b"%d" % number)
         os.utime(path, (1e9, 1e9))
 
 
 def _measure_index(folder: Path, home: Path) -> dict[str, float]:
-    """Peaks of this process, in MB: of a first run before the vector index is built, and of all."""
+    """Return the peak memory of this process, in MB, before the index build and in total."""
     settings = replace(load_settings(), model="starter", offline=True, texts="none")
     layout = IndexLayout.for_name(home, "default")
     peaks: dict[str, float] = {}
@@ -106,7 +106,7 @@ def _measure_index(folder: Path, home: Path) -> dict[str, float]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     rows = "".join(
         f"| {r['files']:,} | {r['begun_mb']:.0f} | {r['encoded_mb']:.0f} | {r['built_mb']:.0f} |\n"
         for r in results["rows"]

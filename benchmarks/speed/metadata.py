@@ -1,4 +1,4 @@
-"""What a catalog of many pictures says: records by id, and the pictures that pass a filter."""
+"""Reads from a large catalog: records by id, and the pictures that match a filter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROUNDS = 7
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Processor time of an answer."""
+    """Measure the CPU time of each read."""
     with tempfile.TemporaryDirectory() as name:
         layout = IndexLayout.for_name(Path(name), "default")
         widths = _fill_catalog(layout)
@@ -60,7 +60,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 
 def _fill_catalog(layout: IndexLayout) -> NDArray[np.int64]:
-    """A catalog of pictures with one file each; int64 (n,): their widths."""
+    """Fill a catalog with pictures of one file each and return their widths, int64 (n,)."""
     widths = np.random.default_rng(0).integers(1, WIDTHS + 1, PICTURES)
     with catalogs.open_write(layout, 0, create=True) as catalog:
         catalog.ensure_root(b"/photos")
@@ -90,7 +90,7 @@ def _path(at: int) -> bytes:
 
 
 def _records_one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> list[PictureRecord]:
-    """The same records by a statement a table and id, on sqlite3 itself."""
+    """Return the same records with sqlite3, using one statement per table and id."""
     records = []
     for number in ids:
         (facts,) = connection.execute(
@@ -116,7 +116,7 @@ def _records_one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> l
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     filters = "; ".join(
         f"{f['share']}: {f['found']:,} found in {f['ms']:.0f} ms, recall {f['recall']:g}"
         for f in results["filters"]

@@ -1,4 +1,4 @@
-"""What mmsearch would do with a collection: the contender that the others are compared with."""
+"""The vector index that mmsearch builds for a collection, as the contender that peers must beat."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ DEPTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 
 
 class MmsearchContender:
-    """See `benchmarks.speed.contenders.Contender`.
+    """An index of mmsearch; see `benchmarks.speed.contenders.Contender`.
 
     Attributes:
-        settings: Numbers of candidates, from cheap to dear.
-        tuned: The one that the index chose by itself, on its training queries.
-        bytes_per_vector: Of the codes that are scanned; the float16 rows stay on disk.
+        settings: Numbers of candidates, from cheap to expensive.
+        tuned: Setting that the index chose itself, on its training queries.
+        bytes_per_vector: Bytes per vector of the scanned codes; the float16 rows stay on disk.
     """
 
     def __init__(self, index: FaissFastScanIndex) -> None:
@@ -28,11 +28,11 @@ class MmsearchContender:
         self._index = self._active = index
 
     def apply_setting(self, setting: int) -> None:
-        """Search like this from now on."""
+        """Use a setting for all further searches."""
         self._active = self._index.with_candidate_depth(setting)
 
     def search(self, queries: Vectors, k: int) -> Ids:
-        """float32 (q, dim) -> int64 (q, k)."""
+        """Return the ids of the k best rows, int64 (q, k), for queries, float32 (q, dim)."""
         return self._active.search(queries, k).ids
 
 
@@ -42,9 +42,9 @@ def build_contender(
     """Build the index of a collection.
 
     Args:
-        ids: int64 (n,), of all rows.
+        ids: Ids of all rows, int64 (n,).
         vectors_blocks: Ids and vectors of all rows, in blocks.
-        training_queries: float32 (t, dim): all that it may be tuned on.
+        training_queries: The only queries that it may be tuned on, float32 (t, dim).
     """
     spec = IndexSpec("faiss_fastscan", training_queries.shape[1], "cpu")
     index = faiss_fastscan.build(spec, vectors_blocks, TrainingData(training_queries))

@@ -1,4 +1,4 @@
-"""What an index loses when it is tuned on pictures and asked in words."""
+"""Recall loss of an index that is tuned on image queries and searched with text queries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QueriesAndTruth = dict[str, tuple[Vectors, Ids]]
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
-    """Recall of both sorts of queries at one setting."""
+    """Measure the recall of image and text queries at the same setting."""
     lines = []
     for kind in KINDS:
         collection = Collection(kind, rows)
@@ -53,7 +53,7 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
 
 
 def tune_on(index: Contender, queries: Vectors, true_ids: Ids) -> Any:
-    """The cheapest setting that finds enough for these queries."""
+    """Return the cheapest setting that reaches the target recall for these queries."""
 
     def recall_at(position: int) -> float:
         index.apply_setting(index.settings[position])
@@ -77,7 +77,7 @@ def _measure_setting(
 
 
 def verdict(line: dict[str, Any]) -> str:
-    """What a line is held to, and whether it holds."""
+    """Return the requirement for a line and its outcome."""
     if line["name"] == NAME:
         return (
             f"texts {MIN_RECALL}: {'held' if line['texts']['recall'] >= MIN_RECALL else 'missed'}"
@@ -87,7 +87,7 @@ def verdict(line: dict[str, Any]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     lines = "".join(
         f"| {line['kind']} | {line['name']} | {line['setting']} | {line['pictures']['recall']:.3f}"
         f" | {line['texts']['recall']:.3f} | {line['pictures']['ms']:.2f} | {line['texts']['ms']:.2f}"

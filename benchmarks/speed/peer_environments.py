@@ -1,4 +1,4 @@
-"""Programs to be beaten, each in an environment of its own: their requirements are not ours."""
+"""Separate environments for peers, whose requirements may conflict with those of mmsearch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from platformdirs import user_cache_path
 
 
 class PeerUnavailableError(Exception):
-    """A peer could not be installed; its rows stay empty."""
+    """Error for a peer that could not be installed; its rows stay empty."""
 
 
 def ensure_peer_python(name: str, requirements: Sequence[str]) -> Path:
-    """The interpreter of an environment that holds a peer; made when it is first asked for.
+    """Return the Python interpreter of a peer's environment, and create it on first use.
 
     Args:
-        name: Of its folder in the user's cache.
-        requirements: As pip takes them, with versions.
+        name: Name of the environment's folder in the user's cache.
+        requirements: Requirements for pip, with versions.
 
     Raises:
         PeerUnavailableError: pip cannot install them.

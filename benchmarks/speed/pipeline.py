@@ -1,4 +1,4 @@
-"""A folder of JPEGs -> stored vectors: whole commands, beside rclip and clip-retrieval."""
+"""Commands that turn a folder of JPEGs into stored vectors: mmsearch, rclip and clip-retrieval."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mmsearch.storage.segments import read_segment
 SIZES = {"small": JpegSet(500, 375, 100), "large": JpegSet(1632, 1224, 20)}
 ROUNDS, MIN_SPEEDUP = 7, 1.0
 ROUNDS_BY_PEER = {"clip-retrieval": 3}
-"""It takes several times as long: that much is plain from few."""
+"""Rounds for slow peers. clip-retrieval takes several times as long, which a few rounds show."""
 CLOCKS = {"wall": time.perf_counter, "processor": child_cpu_time_s}
 
 VectorsByName = dict[str, NDArray[np.float32]]
@@ -45,7 +45,7 @@ VectorsByName = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class MmsearchCommand:
-    """The installed command; each precision has a cache of compiled towers of its own."""
+    """The installed command; each precision has its own cache of compiled towers."""
 
     folder: Path
     model: str
@@ -53,11 +53,11 @@ class MmsearchCommand:
 
     @property
     def layout(self) -> IndexLayout:
-        """Of the index that it makes."""
+        """Layout of the index that the command creates."""
         return IndexLayout.for_name(self.folder / f"home-{self.precision}", "default")
 
     def index(self, photos: Path) -> None:
-        """Index a folder afresh."""
+        """Index a folder from scratch."""
         home = self.layout.folder.parent
         shutil.rmtree(home, ignore_errors=True)
         environment = os.environ | {
@@ -70,7 +70,7 @@ class MmsearchCommand:
         subprocess.run(command, env=environment, capture_output=True, check=True)
 
     def load_vectors(self) -> VectorsByName:
-        """By name of the file: its vector."""
+        """Return the vectors by file name."""
         with catalogs.open_read(self.layout) as catalog:
             rows: dict[int | None, NDArray[np.float32]] = {}
             for segment in catalog.segments():
@@ -84,7 +84,7 @@ class MmsearchCommand:
 
 @dataclass(frozen=True)
 class Peer:
-    """A program that makes vectors of the pictures of a folder, and what it has stored."""
+    """A program that embeds the pictures of a folder and stores the vectors."""
 
     name: str
     index: Callable[[], None]
@@ -92,7 +92,7 @@ class Peer:
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Times of a picture, over all of the command."""
+    """Measure the time per picture, over the complete command."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,7 +103,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
             MmsearchCommand(folder, rclip.model, precision) for precision in ("auto", "float32")
         )
         for ours in (auto, float32):
-            # Compiles the model, which happens once.
+            # The first run compiles the model, which happens only once.
             ours.index(pictures)
         rclip_peer = _rclip_peer(rclip, pictures)
         pairs = [(auto, rclip_peer), (float32, rclip_peer)]
@@ -122,12 +122,12 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 
 def _write_photos(photos: Path, folder: Path) -> None:
-    """Photographs of tests/photos as JPEGs of two sizes."""
+    """Write the photographs of tests/photos as JPEGs of two sizes."""
     paths = sorted(photos.rglob("*.jpg"))
     for name, jpeg_set in SIZES.items():
         (folder / name).mkdir(parents=True)
         for path in write_jpegs(paths, jpeg_set, folder / name):
-            # Names that are the same in no two folders: peers tell them by their names.
+            # File names are unique across folders, because peers identify pictures by name.
             path.rename(path.with_name(f"{name}-{path.name}"))
 
 
@@ -165,7 +165,10 @@ def _rows(ours: MmsearchCommand, peer: Peer, pictures: Path) -> list[dict[str, A
 
 
 def _describe_agreement(ours: VectorsByName, theirs: VectorsByName) -> str:
-    """Random weights see little difference between pictures: what is common to all is removed."""
+    """Describe the agreement of vectors after removing their common part.
+
+    With random weights the vectors of all pictures are similar.
+    """
     names = sorted(ours)
     one, other = (
         as_unit_vectors(rows - rows.mean(axis=0))
@@ -177,7 +180,7 @@ def _describe_agreement(ours: VectorsByName, theirs: VectorsByName) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     missing = f"\n\n{results['missing']}" if results["missing"] else ""
     return f"""\
 ## From a folder to stored vectors

@@ -1,4 +1,4 @@
-"""What is left of recall when vectors are made small."""
+"""Recall of compressed vectors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mmsearch.core.types import Ids, Vectors
 
 ROWS, QUERIES, K = 100_000, 400, 10
 CANDIDATES = 200
-"""Rows that are compared again by their float16 vectors."""
+"""Number of rows that are rescored by their float16 vectors."""
 
 NUM_TRAINING_ROWS, OPQ_ITERATIONS = 16_384, 10
-# "np": without the annealing of polysemous codes, which takes minutes and serves another search.
+# "np" omits polysemous training, which takes minutes and serves another kind of search.
 CODES = {
     "float16": "SQfp16",
     "SQ8": "SQ8",
@@ -33,7 +33,7 @@ JUDGED_CODES, MIN_RECALL = "RaBitQ, 4 bits", 0.98
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Recall of text queries, in one pass and compared again."""
+    """Measure the recall of text queries, in one pass and after rescoring."""
     return {
         "machine": machine(),
         "rows": ROWS,
@@ -66,7 +66,7 @@ def _measure_kind(collection: Collection, cache: Path) -> list[dict[str, Any]]:
 
 
 def rerank(base: Vectors, queries: Vectors, candidates: Ids) -> Ids:
-    """The best of each query's candidates by their float16 rows, int64 (q, K)."""
+    """Return the best candidates of each query by their float16 rows, int64 (q, K)."""
     best = []
     for query, positions in zip(queries, candidates, strict=True):
         scores = base[positions].astype(np.float16).astype(np.float32) @ query
@@ -75,7 +75,7 @@ def rerank(base: Vectors, queries: Vectors, candidates: Ids) -> Ids:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     lines = "".join(
         _line(kind, line) for kind, kind_lines in results["kinds"].items() for line in kind_lines
     )

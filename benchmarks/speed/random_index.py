@@ -1,4 +1,4 @@
-"""Indexes of as many pictures as one likes: random vectors, and files that nobody opens."""
+"""Indexes of any size, made of random vectors and of files that are never opened."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ BLOCK = 65_536
 def fill_index(
     layout: IndexLayout, encoder: Encoder, size: int, vectors_path: Path | None = None
 ) -> None:
-    """Make an index of random vectors.
+    """Create an index of random vectors.
 
     Args:
-        layout: The index, which does not exist yet.
-        encoder: It is bound to this one.
-        size: Pictures.
-        vectors_path: Gets the same vectors, float32 (size, dim), as .npy.
+        layout: Layout of the index, which must not exist yet.
+        encoder: Encoder that the index is bound to.
+        size: Number of pictures.
+        vectors_path: Path of a .npy file for the same vectors, float32 (size, dim); None writes
+            no such file.
     """
     fusion = make_fusion(FusionSpec())
     dim, identity = encoder.spec.dim, Identity(encoder.spec, fusion.spec, AUTO, ())

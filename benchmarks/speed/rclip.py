@@ -1,4 +1,4 @@
-"""rclip, the nearest peer on the command line, with random weights of the shape of its model."""
+"""The peer rclip, the most similar command-line tool, with random weights in its model's shape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.speed.peer_environments import ensure_peer_python
 
 VERSION = "3.3.0"
 ARCHITECTURE = "ViT-B-32-256"
-"""As open_clip names it. rclip ships it in ONNX, in float32, and knows no other."""
+"""Name of rclip's only model in open_clip. rclip ships it as ONNX in float32."""
 
 _MODEL_FOLDER = "ViT-B-32-256-datacomp_s34b_b86k"
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
@@ -34,9 +34,9 @@ class Rclip:
     """An installed rclip with a model and a database of its own.
 
     Attributes:
-        python: The interpreter of its environment.
-        data: Its data folder: the model and the database.
-        weights: The same model's weights for `open_clip:ARCH@FILE`.
+        python: Python interpreter of its environment.
+        data: Its data folder, with the model and the database.
+        weights: Weights of the same model for `open_clip:ARCH@FILE`.
     """
 
     python: Path
@@ -45,28 +45,28 @@ class Rclip:
 
     @property
     def model(self) -> str:
-        """The same model as mmsearch names it."""
+        """Name of the same model in mmsearch."""
         return f"open_clip:{ARCHITECTURE}@{self.weights}"
 
     def index(self, folder: Path) -> None:
-        """Index the pictures of a folder, as its first query there does.
+        """Index the pictures of a folder, as the first query there does.
 
-        rclip has no command that only indexes: one query is answered at the end.
+        rclip has no command that only indexes, so it also runs one query at the end.
         """
         self._run(["a", "--top", "1"], folder)
 
     def query(self, text: str, folder: Path, k: int) -> list[Path]:
-        """The pictures of a folder that fit a text best, from what is indexed."""
+        """Return the indexed pictures of a folder that match a text best."""
         output = self._run([text, "--top", str(k), "--filepath-only", "--no-indexing"], folder)
         return [Path(line) for line in output.splitlines()]
 
     def clear_database(self) -> None:
-        """Remove its database: all pictures are new again."""
+        """Remove its database, so that all pictures are new again."""
         for file in self.data.glob("db.sqlite3*"):
             file.unlink()
 
     def fill_index(self, rows: Iterable[tuple[Path, NDArray[np.float32]]]) -> None:
-        """Make a database of pictures and their vectors (512,), which have no files."""
+        """Create a database of pictures without files and their vectors, (512,)."""
         self.clear_database()
         script = "from rclip.db import DB; import sys; DB(sys.argv[1]).close()"
         database = self.data / "db.sqlite3"
@@ -90,10 +90,10 @@ class Rclip:
 
 
 def make_rclip(folder: Path) -> Rclip:
-    """Install rclip, and put random weights of its model where it looks for them.
+    """Install rclip, and store random weights of its model in the place that it reads.
 
     Args:
-        folder: Of its data; gets 1 GB.
+        folder: Its data folder, which takes 1 GB.
 
     Raises:
         PeerUnavailableError: pip cannot install it.
@@ -137,9 +137,9 @@ class _Texts(torch.nn.Module):
 
 
 def _export(tower: torch.nn.Module, sample: torch.Tensor, path: Path) -> None:
-    """By the tracing exporter, as rclip's own files were made."""
+    """Export a tower with the tracing exporter, which rclip's own files were made with."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    # A fused operator that ONNX does not know.
+    # The fast path is a fused operator that ONNX does not support.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.inference_mode(), warnings.catch_warnings():

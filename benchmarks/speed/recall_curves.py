@@ -1,4 +1,4 @@
-"""Speed at a recall: the setting that reaches it, and what lies between two settings."""
+"""Speed at a target recall: search for the setting, and interpolation between two settings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 STEP, STRIDE = 1.1, 8
-"""From one setting to the next, and places by which a search for a recall goes up: about twice."""
+"""Factor from one setting to the next, and positions per step of the search for a recall, which
+about doubles the setting."""
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """Neighbouring settings around a target, by their places in a list from cheap to dear.
+    """Neighbouring settings around a target, as positions in a list from cheap to expensive.
 
     Attributes:
-        low: Falls short of it; the same as ``high`` where the cheapest setting reaches it.
-        high: Reaches it.
+        low: Setting that misses the target; equal to ``high`` if the cheapest setting reaches it.
+        high: Setting that reaches the target.
         low_recall: Recall at ``low``.
         high_recall: Recall at ``high``.
     """
@@ -27,7 +28,7 @@ class Bracket:
     high_recall: float
 
     def interpolate_rate(self, target: float, low_rate: float, high_rate: float) -> float:
-        """Queries a second at the target: the logarithm of the rate is a line in the recall."""
+        """Return queries per second at the target; the log of the rate is linear in the recall."""
         if self.low == self.high or self.low_recall >= self.high_recall:
             return high_rate
         share = (target - self.low_recall) / (self.high_recall - self.low_recall)
@@ -37,15 +38,15 @@ class Bracket:
 def find_bracket(
     recall_of: Callable[[int], float], num_settings: int, target: float
 ) -> Bracket | None:
-    """The settings around a target, by strides from the cheap end and then by halving.
+    """Return the settings around a target, found by strides from the cheap end and then bisection.
 
     Args:
-        recall_of: Recall at the setting of a place; does not fall from one to the next.
-        num_settings: How many there are.
-        target: The recall to be reached.
+        recall_of: Function that returns the recall at a position; it must be non-decreasing.
+        num_settings: Number of settings.
+        target: Recall to reach.
 
     Returns:
-        None if the last setting does not reach it.
+        The neighbouring settings, or None if the last setting does not reach the target.
     """
     low, high = -1, 0
     low_recall, high_recall = 0.0, recall_of(0)
@@ -68,7 +69,7 @@ def find_bracket(
 
 
 def geometric_steps(first: int, last: int, step: float = STEP) -> list[int]:
-    """Whole numbers from ``first`` to ``last``, each about ``step`` times the one before."""
+    """Return integers from ``first`` to ``last``, each about ``step`` times the previous one."""
     numbers = [first]
     while numbers[-1] < last:
         numbers.append(min(last, max(numbers[-1] + 1, round(numbers[-1] * step))))

@@ -1,4 +1,4 @@
-"""Ten million vectors on a small machine: built from blocks, searched from the file."""
+"""Ten million vectors on a small machine: built block by block and searched from the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINING_QUERIES, QUERIES, TIMED_QUERIES, K = 3072, 50, 20, 10
 
 
 def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
-    """Seconds, megabytes and recall of one build. It needs a kilobyte of disk a vector, twice."""
+    """Measure seconds, megabytes and recall of one build; it needs 2 KB of disk per vector."""
     collection = Collection(KIND, rows)
     spec = IndexSpec("faiss_fastscan", 512, "cpu")
     with tempfile.TemporaryDirectory(dir=cache) as name:
@@ -33,10 +33,10 @@ def measure(photos: Path, cache: Path, rows: int = ROWS) -> dict[str, Any]:
         index = faiss_fastscan.load(spec, path, file_ref)
         loaded_s = time.perf_counter() - started_s
         queries = collection.text_queries(QUERIES)
-        # Rows are read from disk, and checked, when a search first needs them.
+        # Rows are read from disk and verified when a search first needs them.
         first_ms = _median_ms(index, queries, K)
         found_ids = index.search(queries, K).ids
-        # More than a thousand are found exactly.
+        # Searches with k above 1000 are exact.
         true_ids = index.search(queries, 1001).ids[:, :K]
         return {
             "rows": rows,
@@ -64,7 +64,7 @@ def _median_ms(index: Any, queries: Vectors, k: int) -> float:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     tuned = results["tuned"]
     return f"""\
 ## {results["rows"]:,} vectors on this machine

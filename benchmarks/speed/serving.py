@@ -1,4 +1,4 @@
-"""A server beside the same search in one's own process, and many clients beside one."""
+"""A server compared with the same search in process, and many clients compared with one."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from mmsearch.storage.layout import IndexLayout
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 NUM_SERVERS = 5
-"""Started one after the other: one is faster than another, as its memory happens to lie."""
+"""Number of servers started in sequence. Their speed varies with their memory layout."""
 
 ROUNDS, QUERIES_PER_ROUND = 3, 100
-"""Rounds of each server, after one that does not count, and queries of a round."""
+"""Rounds per server after a warm-up round, and queries per round."""
 
 NUM_CLIENTS = 64
 QUERIES_BY_CLIENTS = {1: QUERIES_PER_ROUND, NUM_CLIENTS: 20 * NUM_CLIENTS}
-"""Queries of a round, by how many clients ask."""
+"""Queries per round, by number of clients."""
 
 K = 10
 LARGE_INDEX_SIZE = 80_000
-"""Pictures of a photographer."""
+"""Number of pictures, typical of a photographer."""
 
 MIN_LATENCY_RATIO, MIN_THROUGHPUT_RATIO = 1 / 1.2, 5.0
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Wall time; no query is asked twice, for texts are remembered."""
+    """Measure wall time; no query is repeated, because text embeddings are cached."""
     queries_per_server = K + (ROUNDS + 1) * (
         2 * QUERIES_PER_ROUND + QUERIES_BY_CLIENTS[1] + 2 * QUERIES_BY_CLIENTS[NUM_CLIENTS]
     )
@@ -112,11 +112,11 @@ def _measure_index(name: str, home: Path, all_texts: Sequence[str]) -> dict[str,
 
 @dataclass(frozen=True)
 class _LoadResult:
-    """What one round of queries took.
+    """The load of one round of queries.
 
     Attributes:
-        queries_per_s: Queries a second.
-        busy_cores: Processors that the server and its clients kept busy.
+        queries_per_s: Queries per second.
+        busy_cores: Number of CPU cores that the server and its clients kept busy.
     """
 
     queries_per_s: float
@@ -133,7 +133,7 @@ def _throughput(
         [many.queries_per_s / one.queries_per_s for one, many in zip(alone, crowd, strict=True)]
     )
     low, high = bootstrap_interval(ratios)
-    # As many as all processors could answer if none of them ever waited.
+    # This is the rate if all CPU cores were busy all the time.
     most = [available_cpus() * load.queries_per_s / load.busy_cores for load in crowd]
     return {
         "alone_per_s": float(np.median([load.queries_per_s for load in alone])),
@@ -184,9 +184,9 @@ def _count_same(index: library.Index, client: RawClient, texts: list[str]) -> in
 def _time_alternating(
     index: library.Index, client: RawClient, texts: Iterable[str]
 ) -> tuple[float, float]:
-    """Median seconds of a search in this process and of one over HTTP, in turns.
+    """Return the median seconds of a search in process and of one over HTTP, run alternately.
 
-    Neither finds the processors and their caches as its own last search left them.
+    Because they alternate, neither benefits from CPU caches that its own last search warmed up.
     """
     searches = [lambda text: index.search(text, k=K + 1), client.ask]
     times: list[list[float]] = [[], []]
@@ -214,7 +214,7 @@ def _cpu_seconds(servers: Sequence[_ServerProcess]) -> float:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     sizes, count = results["sizes"], results["processors"]
     return f"""\
 ## Served over HTTP

@@ -1,4 +1,4 @@
-"""That FAISS's fast scan runs in vector instructions: builds of it once did not, and no answer changed."""
+"""Guard that FAISS's fast scan uses SIMD: some builds did not, and the results were still correct."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_SPEEDUP = 2.0
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Times of a query at an equal number of lists."""
+    """Measure the time of a query at the same number of lists."""
     collection = Collection("gap", ROWS)
     base, queries = collection.base(), collection.text_queries(QUERIES)
     true_ids = load_ground_truth(collection, queries, K, cache)
@@ -65,7 +65,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
 
 @contextmanager
 def _without_simd() -> Iterator[None]:
-    """Within it, FAISS uses no vector instructions."""
+    """Disable FAISS's SIMD instructions within the context."""
     level = faiss.SIMDConfig.get_level()
     faiss.SIMDConfig.set_level(faiss.SIMDLevel_NONE)
     try:
@@ -75,7 +75,7 @@ def _without_simd() -> Iterator[None]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     return f"""\
 ## Fast scan
 

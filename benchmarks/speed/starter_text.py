@@ -1,4 +1,4 @@
-"""The starter's text tower: as it is compiled here, beside itself in float32."""
+"""The starter's text tower in int8, compared with the same tower in float32."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS, ROUNDS, DEPTH = 50, 15, 10
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
-    """Times a text in each precision, and counts what each finds."""
+    """Measure the time per text and the recall in each precision."""
     with tempfile.TemporaryDirectory() as folder:
         int8, float32 = (_encoder(Path(folder), precision) for precision in ("auto", "float32"))
         tokens = [int8.prepare(InputKind.TEXT, text) for text in synthetic_queries(TEXTS)]
@@ -57,7 +57,7 @@ def _encoder(folder: Path, precision: str) -> Encoder:
 def _compare_recall(
     trial: Trial, pictures: Vectors, int8: Encoder, float32: Encoder
 ) -> dict[str, Any]:
-    """Recall in both precisions, and the interval of the difference over the same queries."""
+    """Return the recall in both precisions, and the paired interval of the difference."""
     int8_hits, float32_hits = (_hit_flags(trial, pictures, encoder) for encoder in (int8, float32))
     resampled = np.random.default_rng(0).integers(0, len(int8_hits), (RESAMPLES, len(int8_hits)))
     low, high = np.quantile((int8_hits - float32_hits)[resampled].mean(axis=1), [0.025, 0.975])
@@ -72,14 +72,14 @@ def _compare_recall(
 
 
 def _hit_flags(trial: Trial, pictures: Vectors, encoder: Encoder) -> NDArray[np.float64]:
-    """Whether each query finds a picture that answers it among the first."""
+    """Return 1 for each query with a relevant picture in the top k, else 0."""
     tokens = [encoder.prepare(InputKind.TEXT, text) for text in trial.queries]
     scores = encoder.encode(InputKind.TEXT, tokens) @ pictures.T
     return (first_hit_ranks(scores, trial.relevant) <= DEPTH).astype(float)
 
 
 def page(results: dict[str, Any]) -> str:
-    """The section of the results."""
+    """Return the section of the results as Markdown."""
     return f"""\
 ## The starter's texts in int8
 

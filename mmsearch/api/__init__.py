@@ -1,6 +1,6 @@
-"""The public interface. The command line uses nothing else.
+"""Public Python API. The command line uses nothing else.
 
-Its names are loaded on first use: help and errors need none of them.
+The names are loaded on first use, because help and error messages do not need them.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Errors that a damaged catalog causes, told as what they are."""
+"""Decorator that reports errors caused by a damaged catalog as damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class HasLayout(Protocol):
-    """An object that works on an index."""
+    """An object with the layout of an index."""
 
     _layout: IndexLayout
 
@@ -27,10 +27,10 @@ Owner = TypeVar("Owner", bound=HasLayout)
 def report_damage(
     method: Callable[Concatenate[Owner, Parameters], Result],
 ) -> Callable[Concatenate[Owner, Parameters], Result]:
-    """Raise a `DamagedFileError` in the place of what a value that no writer leaves has caused.
+    """Raise a `DamagedFileError` in place of an unexpected error that catalog damage causes.
 
-    Such a value may break anything that reads it, so that the catalog is checked after an error
-    that is not ours. If the catalog is sound, the error stays what it is.
+    An invalid value in the catalog can break any code that reads it. The catalog is therefore
+    checked after each unexpected error. If the catalog is intact, the original error is raised.
     """
 
     @wraps(method)

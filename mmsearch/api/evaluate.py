@@ -1,4 +1,4 @@
-"""Rate an index on a captioned set."""
+"""Evaluation of an index on a captioned set."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class CaptionedSet:
 
     Attributes:
         path: The file.
-        query_column: The column whose values are the queries.
-        template: What is asked; ``{}`` is replaced by the query.
-        split: The part of a dataset of Karpathy; None: "test".
+        query_column: Name of the column of queries; None for the default names.
+        template: Text of a query; ``{}`` is replaced by the value of the column.
+        split: Split of a Karpathy dataset; None for "test".
     """
 
     path: Path
@@ -52,13 +52,13 @@ class CaptionedSet:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How queries are answered.
+    """Search options for the queries of an evaluation.
 
     Attributes:
         mode: See `Query.mode`.
         blend: See `Query.blend`.
         prompts: See `Query.prompts`.
-        filters: Which pictures may be found.
+        filters: Filters that restrict the results.
     """
 
     mode: str | None = None
@@ -75,20 +75,20 @@ def evaluate_index(
     progress: Callable[[int, int], None] = lambda done, total: None,
     ties: Ties = Ties.INDEX,
 ) -> Evaluation:
-    """Ask an index all queries of a captioned set.
+    """Evaluate an index on all queries of a captioned set.
 
-    A query is taken as it stands: its signs and numbers are words, not the query language.
+    Queries are plain text: signs and numbers are words, not query language.
 
     Args:
-        index: Holds the set's pictures, and perhaps others.
-        captions: The set.
-        settings: How queries are answered.
-        depth: How many hits of each are looked at.
-        progress: Receives how many queries of how many are answered.
-        ties: How hits with the same score are ordered.
+        index: Index that contains the pictures of the set, and possibly others.
+        captions: The captioned set.
+        settings: Search options; None for the defaults.
+        depth: Number of hits of each query to evaluate.
+        progress: Called with the number of answered queries and the total.
+        ties: Order of hits with the same score.
 
     Raises:
-        UnknownIndexError: Nothing was ever indexed into it.
+        UnknownIndexError: The index does not exist.
         SourceError: The set cannot be read, or none of its pictures was found.
         MissingExtraError: A library for metrics is not installed.
     """
@@ -114,7 +114,7 @@ def evaluate_index(
     relevant_names = {name for judgment in judgments for name in judgment.relevant}
     if not any(name in relevant_names for ranking in ranked for name in ranking):
         raise SourceError(
-            f"None of the pictures that {captions.path} names is in index {index.name!r}.",
-            "Index the folder that holds them, or look at how the file writes their paths.",
+            f"None of the pictures in {captions.path} is in index {index.name!r}.",
+            "Index the folder that contains them, or check the paths in the file.",
         )
     return evaluate(ranked, [judgment.relevant for judgment in judgments], depth, ties)

@@ -1,4 +1,4 @@
-"""The half of an `Index` that is filled, and with it the whole."""
+"""The public `Index` class."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mmsearch.factories.plugins import check_vector_index_name, make_fusion
 from mmsearch.indexing.build import AUTO
 
 WRITER_WAIT_S = 3600.0
-"""A watcher waits for other writers of the index."""
+"""Seconds that a run of `Index.watch` waits for another writer."""
 
 
 @translate_method_os_errors
 class Index(SearchableIndex):
-    """One index. Not for use by several threads at once."""
+    """An index of pictures. Not thread-safe, except as `SearchableIndex.encode` says."""
 
     @report_damage
     def add_folder(
@@ -52,35 +52,37 @@ class Index(SearchableIndex):
     ) -> IndexReport:
         """Bring the index up to date with a folder of pictures.
 
-        Unchanged files are not opened, moved and copied ones not decoded, vanished ones forgotten.
-        Work is committed every few seconds: after an interruption the next call goes on from there.
+        Unchanged files are not opened, moved and copied files are not decoded, and deleted files
+        are removed from the index. Work is committed every few seconds: after an interruption, the
+        next call continues from the last commit.
 
         Args:
-            folder: With all that lies below it.
-            include: Globs; only files that match one are taken.
+            folder: Folder to index, including its subfolders.
+            include: Globs; only files that match one are indexed.
             exclude: Globs; files and folders that match one are left out.
-            follow_symlinks: Enter linked folders, each real folder once.
-            hidden: Take hidden files and folders too.
-            retry_failed: Read files again that failed, though they have not changed.
-            allow_empty: Accept that a folder that had pictures has none now.
+            follow_symlinks: True to enter linked folders, each real folder once.
+            hidden: True to include hidden files and folders.
+            retry_failed: True to retry unchanged files that failed before.
+            allow_empty: True to accept a folder that had pictures and now has none.
             captions: A table of captions: .csv, .tsv, .jsonl or .parquet with columns path and
-                caption. The latest version of a table, which is known by its path, counts: captions
-                that it gave before and gives no more are removed (`IndexReport.captions_removed`).
-                Captions of other tables stay; None leaves all as they are.
-            texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
-                ``filename``, joined by commas, or ``none``; default as the index has it.
-            unstable_paths: Absolute paths of files that are being written; they are left for later.
-            wait_s: How long to wait for another writer, in seconds.
-            progress: Called often, from several threads.
+                caption. A table is identified by its path, and its latest version counts: captions
+                that are no longer in it are removed (`IndexReport.captions_removed`). Captions of
+                other tables are kept. None leaves all captions unchanged.
+            texts: Sources of the texts that are encoded: ``sidecar``, ``metadata``, ``table`` and
+                ``filename``, joined by commas, or ``none``; default: those of the index.
+            unstable_paths: Absolute paths of files that are being written; they are skipped until
+                a later run.
+            wait_s: Seconds to wait for another writer.
+            progress: Called often with the progress, from several threads.
 
         Returns:
-            What was done, with every file that could not be read.
+            A report of the run, with every file that could not be read.
 
         Raises:
             SourceError: The folder or the table of captions cannot be used.
             IndexLockedError: Another process is writing the index.
-            EncoderMismatchError: The index belongs to another encoder.
-            ModelUnavailableError: The encoder's weights cannot be had.
+            EncoderMismatchError: The index was made with a different encoder.
+            ModelUnavailableError: The weights of the encoder are not available.
         """
         from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
@@ -118,20 +120,23 @@ class Index(SearchableIndex):
         poll: bool = False,
         stop: threading.Event | None = None,
     ) -> Iterator[IndexReport]:
-        """Keep the index up to date with a folder: a report for each run, until ``stop`` is set.
+        """Keep the index up to date with a folder until ``stop`` is set.
 
-        A run begins when what has changed has come to rest; files that are still being written are
-        left for the next one. If the folder vanishes, as a drive that is unplugged does, nothing is
-        forgotten: it is waited for.
+        A run starts when the changed files are stable; files that are still being written are left
+        for the next run. If the folder disappears, for example because a drive is unplugged, the
+        index keeps its pictures and the watch waits for the folder.
 
         Args:
-            folder: As `add_folder` takes it.
-            include: As `add_folder` takes it.
-            exclude: As `add_folder` takes it.
-            hidden: As `add_folder` takes it.
-            settle_s: A file is at rest when it has not changed for so many seconds.
-            poll: Look at all files again and again, for file systems that report no changes.
-            stop: Ends it; without, it goes on for ever.
+            folder: See `add_folder`.
+            include: See `add_folder`.
+            exclude: See `add_folder`.
+            hidden: See `add_folder`.
+            settle_s: Seconds without a change after which a file is stable.
+            poll: True to poll all files, for file systems that do not report changes.
+            stop: Event that ends the watch; None to watch without end.
+
+        Returns:
+            An iterator that yields the report of each run.
 
         Raises:
             SourceError: The folder does not exist.
@@ -172,27 +177,31 @@ class Index(SearchableIndex):
         wait_s: float = 0.0,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> ReindexReport:
-        """Fuse the stored vectors otherwise, or build another vector index of them.
+        """Change the fusion, the vector index or the encoder of the index.
 
-        No picture is decoded, unless the fusion needs what is not stored. Queries find the index as
-        it was until the new one is complete.
+        No picture is decoded, unless the encoder changes or the fusion needs vectors that are not
+        stored. Queries use the old state until the new one is complete.
 
         Args:
-            fusion: ``image``, ``weighted``, ``concat`` or ``attention``; default as it is.
-            text_weight: Share of a picture's texts, 0..1; default as it is.
-            kind_weights: How much each kind of text counts among the texts; default as it is.
-            vector_index: Name of a vector index; default as it is.
-            reencode: Read every picture once more, if the fusion needs it.
-            model: Another encoder: every picture is read once more. When that is interrupted, the
-                next call goes on from there.
-            drop_unreadable: With ``model``: go on without pictures that cannot be read now.
-            wait_s: How long to wait for another writer, in seconds.
-            progress: Called often.
+            fusion: ``image``, ``weighted``, ``concat`` or ``attention``; None to keep it.
+            text_weight: Weight of a picture's texts, 0..1; None to keep it.
+            kind_weights: Weight of each kind of text among the texts; None to keep them.
+            vector_index: Name of a vector index; None to keep it.
+            reencode: True to read every picture again if the fusion needs it.
+            model: Name of a new encoder; every picture is read again. After an interruption, the
+                next call continues.
+            drop_unreadable: With ``model``, True to continue without pictures that cannot be read.
+            wait_s: Seconds to wait for another writer.
+            progress: Called often with the progress.
+
+        Returns:
+            A report of the changes.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            UsageError: A weight out of range, or the fusion needs ``reencode``.
-            StateError: It holds no pictures.
+            UnknownIndexError: The index does not exist.
+            UsageError: A weight is out of range, the fusion needs ``reencode``, or ``model`` is
+                combined with another fusion or vector index.
+            StateError: The index is empty.
         """
         from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
@@ -232,29 +241,34 @@ class Index(SearchableIndex):
         wait_s: float = 0.0,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> ReindexReport:
-        """Build the vector index anew, as suits the collection and what searches shall be like.
+        """Rebuild the vector index for a recall, memory or latency target.
 
-        Later builds keep to it. Small collections are searched exactly; large ones approximately,
-        with settings that are tuned on texts, and measured on others (`ReindexReport.search`).
+        Later builds keep these targets. Small collections are searched exactly, large ones
+        approximately. The parameters of an approximate index are tuned on one set of texts and
+        measured on another (`ReindexReport.search`).
 
         Args:
-            recall: Share of the ten nearest that an approximate search shall find.
-            memory_mb: Megabytes that searches may keep in memory; default: as they come.
-            latency_ms: Where exact search takes no longer, it is preferred to an approximate one.
-            wait_s: How long to wait for another writer, in seconds.
-            progress: Called often.
+            recall: Target recall@10 of an approximate search, above 0 and at most 1.
+            memory_mb: Maximum megabytes that searches may keep in memory; None for no limit.
+            latency_ms: Exact search is preferred if it takes at most this many milliseconds; None
+                to decide by the size of the collection.
+            wait_s: Seconds to wait for another writer.
+            progress: Called often with the progress.
+
+        Returns:
+            A report of the build.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            UsageError: A goal is out of range.
-            StateError: It holds no pictures.
+            UnknownIndexError: The index does not exist.
+            UsageError: A target is out of range.
+            StateError: The index is empty.
         """
         from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
 
         goals = SearchGoals(recall, memory_mb, latency_ms)
         _check_goals(goals)
         with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
-            require_identity(catalog)  # Refused before an encoder is chosen.
+            require_identity(catalog)  # Fail before an encoder is chosen.
             with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
                 return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
 
@@ -262,7 +276,7 @@ class Index(SearchableIndex):
 def _reject_combined_change(identity: Identity, fusion: FusionSpec, vector_index: str) -> None:
     if (fusion, vector_index) != (identity.fusion, identity.vector_index):
         raise UsageError(
-            "The encoder and the fusion or the vector index cannot be changed at once.",
+            "The encoder cannot be changed together with the fusion or the vector index.",
             "Change the encoder first, and the rest in a second step.",
         )
 
@@ -271,8 +285,8 @@ def _check_goals(goals: SearchGoals) -> None:
     if not 0 < goals.recall <= 1:
         raise UsageError(
             f"The recall must be above 0 and at most 1, got {goals.recall:g}.",
-            "Give one such as 0.95.",
+            "Use a value such as 0.95.",
         )
     for name, value in (("memory", goals.memory_mb), ("latency", goals.latency_ms)):
         if value is not None and not value > 0:
-            raise UsageError(f"The {name} must be above 0, got {value:g}.", "Give a larger value.")
+            raise UsageError(f"The {name} must be above 0, got {value:g}.", "Use a larger value.")

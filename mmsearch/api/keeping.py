@@ -1,4 +1,4 @@
-"""An index to look after: what it holds, whether it is sound, mending it, copying it."""
+"""Base class of `Index`: status, check, repair, compaction, backup and removal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ StrPath = str | bytes | os.PathLike[str]
 
 
 class BaseIndex:
-    """The half of `Index` that neither indexes nor searches."""
+    """The methods of `Index` that neither index nor search."""
 
     def __init__(
         self, layout: IndexLayout, settings: Settings, on_message: Callable[[str], None]
@@ -42,24 +42,24 @@ class BaseIndex:
 
     @property
     def name(self) -> str:
-        """The index's name."""
+        """Name of the index."""
         return self._layout.name
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """Folder of the index's files."""
         return self._layout.folder
 
     def exists(self) -> bool:
-        """Whether anything was ever indexed into it."""
+        """Return True if the index exists."""
         return self._layout.exists()
 
     @report_damage
     def status(self) -> IndexStatus:
-        """What the index holds.
+        """Return the status of the index: counts, folders, failures and sizes.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
+            UnknownIndexError: The index does not exist.
         """
         catalog = self._reader()
         with catalog.snapshot() as snapshot:
@@ -80,15 +80,20 @@ class BaseIndex:
 
     @report_damage
     def roots(self) -> list[Root]:
-        """The folders that are indexed."""
+        """Return the indexed folders."""
         return self._reader().roots()
 
     @report_damage
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
-        """Say where a folder lies now; nothing is encoded again.
+        """Set the new path of an indexed folder that has moved; nothing is encoded again.
+
+        Args:
+            name: Name of the root.
+            folder: Path at which the folder is now.
+            wait_s: Seconds to wait for another writer.
 
         Raises:
-            UnknownNameError: No root of that name.
+            UnknownNameError: There is no root with that name.
             SourceError: The folder does not exist.
         """
         path = resolve_folder(folder)
@@ -96,12 +101,12 @@ class BaseIndex:
             return catalog.move_root(name, path)
 
     def remove(self) -> None:
-        """Delete the index, a damaged one too; the pictures stay.
+        """Delete the index, even if it is damaged. The pictures are not deleted.
 
         A removal that fails can be repeated until no file of the index is left.
 
         Raises:
-            UnknownIndexError: There is none.
+            UnknownIndexError: The index does not exist.
             IndexLockedError: Another process is writing it.
         """
         from mmsearch.maintenance.backup import (  # noqa: PLC0415 - searches never need it
@@ -114,24 +119,24 @@ class BaseIndex:
         self.close()
         remove(self._layout)
 
-    # --- whether it is sound ---
+    # --- integrity ---
 
     def check(self, *, sources: bool = False, content: bool = False) -> CheckReport:
-        """Compare everything in the index with everything else in it; nothing is changed.
+        """Check the consistency of the index without changing it.
 
-        Works beside a writer, and on a disk that cannot be written: one generation is compared.
-        Whatever could not be read, such as for want of memory, of permission or of open files, is
-        reported as unknown, never as damage.
+        The check reads one generation. It can run beside a writer and on a read-only disk. Parts
+        that cannot be read, for example because of insufficient memory, missing permission or too
+        many open files, are reported as unknown, never as damage.
 
         Args:
-            sources: Also whether the pictures' files are still as they were.
-            content: With ``sources``: read them and compare their digests.
+            sources: True to also check that the pictures' files are unchanged.
+            content: With ``sources``, True to read the files and compare their digests.
 
         Returns:
-            The verdict, what is wrong, and what is worth knowing.
+            The verdict and the findings.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
+            UnknownIndexError: The index does not exist.
         """
         from mmsearch.maintenance.check import check  # noqa: PLC0415 - searches never need it
 
@@ -143,20 +148,21 @@ class BaseIndex:
     def repair(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> RepairReport:
-        """Make again what is derived, put aside what is damaged, encode again what is lost.
+        """Repair the index.
 
-        Only what is proved to be damaged is changed; every row of a damaged catalog that can still
-        be read is carried over.
+        Derived files are rebuilt, damaged files are set aside, and lost vectors are encoded again.
+        Only files with proven damage are changed. Every readable row of a damaged catalog is kept.
 
         Args:
-            wait_s: How long to wait for a writer, in seconds.
-            progress: Called often.
+            wait_s: Seconds to wait for another writer.
+            progress: Called often with the progress.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            InspectionError: Something could not be checked, such as for want of memory, of
-                permission or of open files, or because a newer mmsearch made it.
-            ModelUnavailableError: Pictures must be encoded, and the encoder cannot be had.
+            UnknownIndexError: The index does not exist.
+            InspectionError: A part could not be checked, for example because of insufficient
+                memory, missing permission or too many open files, or because a newer version of
+                mmsearch wrote it.
+            ModelUnavailableError: Pictures must be encoded, and the encoder is not available.
         """
         from mmsearch.maintenance.repair import repair  # noqa: PLC0415 - searches never need it
 
@@ -164,27 +170,27 @@ class BaseIndex:
         self.close()
         return repair(self._layout, self._settings, self._on_message, wait_s, progress)
 
-    # --- its size and its copies ---
+    # --- compaction and copies ---
 
     @report_damage
     def compact(
         self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
     ) -> CompactReport:
-        """Drop vectors of pictures that are gone, merge segments, and shrink the catalog.
+        """Remove vectors of deleted pictures, merge segments, and shrink the catalog.
 
-        Queries go on meanwhile, and a compaction that is killed leaves the index as it was. A
-        picture that was removed and comes back later is then encoded again.
+        Queries continue during a compaction, and a compaction that is killed leaves the index
+        unchanged. A deleted picture that is added again after a compaction is encoded again.
 
         Args:
-            wait_s: How long to wait for another writer, in seconds.
-            progress: Called often.
+            wait_s: Seconds to wait for another writer.
+            progress: Called often with the progress.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
+            UnknownIndexError: The index does not exist.
             DamagedFileError: A segment is damaged.
             StateError: A change of the encoder is not finished.
         """
-        # Searches never need these.
+        # Searches do not need these imports.
         from mmsearch.factories.indexing import make_index_builder  # noqa: PLC0415
         from mmsearch.indexing.staging import compact  # noqa: PLC0415
 
@@ -205,18 +211,18 @@ class BaseIndex:
 
     @report_damage
     def backup(self, destination: StrPath) -> CopyReport:
-        """Copy the index, verified and consistent, also while a writer is at work.
+        """Write a verified and consistent copy of the index, even while a writer is active.
 
-        The copy is an index itself: it can be searched where it lies.
+        The copy is itself an index and can be searched in place.
 
         Args:
-            destination: A folder that does not exist yet, or is empty.
+            destination: Folder for the copy; it must not exist or must be empty.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            SourceError: The destination is not free.
+            UnknownIndexError: The index does not exist.
+            SourceError: The destination exists and is not empty.
             DamagedFileError: A file of the index is damaged.
-            StateError: There is no room, or no permission; nothing is left behind.
+            StateError: Disk space or a permission is missing; the partial copy is removed.
         """
         from mmsearch.maintenance.backup import backup  # noqa: PLC0415 - searches never need it
 
@@ -224,14 +230,14 @@ class BaseIndex:
         return backup(self._layout, self._reader(), folder)
 
     def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
-        """See `mmsearch.restore_index`."""
+        """Restore this index from a backup; see `mmsearch.restore_index`."""
         from mmsearch.maintenance.backup import restore  # noqa: PLC0415 - searches never need it
 
         self.close()
         return restore(self._layout, backup, replace=replace)
 
     def close(self) -> None:
-        """Free files and memory; the index may be used again afterwards."""
+        """Release files and memory. The index can be used again afterwards."""
         self._resources.close()
         self._catalog = None
 
@@ -247,8 +253,8 @@ class BaseIndex:
         self.close()
 
     def _require_existing(self) -> None:
-        """Where there is not even a rest of an index."""
-        # What cannot be looked at may be an index.
+        """Raise UnknownIndexError if there are no files of an index at all."""
+        # A folder that cannot be read may contain an index.
         with suppress(OSError):
             if not self.exists() and not self._layout.files():
                 self._reader()
@@ -260,10 +266,10 @@ class BaseIndex:
 
 
 def resolve_folder(folder: StrPath) -> bytes:
-    """An existing folder as an absolute path.
+    """Return the absolute path of an existing folder.
 
     Raises:
-        SourceError: It is none.
+        SourceError: The path does not exist or is not a folder.
     """
     path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
     display = display_path(path)
@@ -272,5 +278,5 @@ def resolve_folder(folder: StrPath) -> bytes:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise SourceError(f"There is no folder {display}.") from None
     if not stat.S_ISDIR(status.st_mode):
-        raise SourceError(f"{display} is a file, not a folder.", "Name the folder that holds it.")
+        raise SourceError(f"{display} is a file, not a folder.", "Use the folder that contains it.")
     return path

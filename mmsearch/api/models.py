@@ -1,4 +1,4 @@
-"""Encoders by themselves, and which one new indexes use."""
+"""Functions that list and open encoders, and set the default for new indexes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmsearch.factories.encoders import list_available_models, make_encoder
 
 @translate_os_errors()
 def list_models(settings: Settings | None = None) -> list[ModelInfo]:
-    """Every model that the encoders offer, and whether its weights are here."""
+    """Return all available models; each entry says if its weights are stored locally."""
     return list_available_models(settings or load_settings(), lambda line: None)
 
 
@@ -26,17 +26,17 @@ def open_model(
     settings: Settings | None = None,
     on_message: Callable[[str], None] | None = None,
 ) -> Encoder:
-    """An encoder by itself, as `mmsearch.core.protocols.Encoder`.
+    """Open an encoder without an index; see `mmsearch.core.protocols.Encoder`.
 
     Args:
-        name: ``starter``, ``open_clip:ARCH/TAG`` or ``open_clip:ARCH@FILE``.
+        name: Name of the model: ``starter``, ``open_clip:ARCH/TAG`` or ``open_clip:ARCH@FILE``.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        settings: Instead of the settings file and the environment.
-        on_message: Receives a line about anything slow that happens once.
+        settings: Settings to use in place of the settings file and the environment.
+        on_message: Called with a message before slow one-time work.
 
     Raises:
         UnknownNameError: There is no such model.
-        ModelUnavailableError: Its weights cannot be had.
+        ModelUnavailableError: The weights of the model are not available.
     """
     resolved_settings = (settings or load_settings()).with_flags(device=device)
     return make_encoder(name, resolved_settings, on_message or (lambda line: None))
@@ -44,18 +44,18 @@ def open_model(
 
 @translate_os_errors()
 def use_model(name: str, *, on_message: Callable[[str], None] | None = None) -> Path:
-    """Make a model the one of new indexes, after making sure that it can be had.
+    """Make a model the default for new indexes, after checking that it is available.
 
     Args:
-        name: As for `open_model`, or ``auto``.
-        on_message: Receives a line about anything slow that happens once.
+        name: Name of the model, see `open_model`, or ``auto``.
+        on_message: Called with a message before slow one-time work.
 
     Returns:
-        The settings file.
+        Path of the settings file.
 
     Raises:
         UnknownNameError: There is no such model.
-        ModelUnavailableError: Its weights cannot be had.
+        ModelUnavailableError: The weights of the model are not available.
     """
     if name != "auto":
         name = open_model(name, on_message=on_message).spec.name

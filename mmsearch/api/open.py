@@ -1,4 +1,4 @@
-"""Indexes by name."""
+"""Functions that open, restore and list indexes by name."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def open_index(
     settings: Settings | None = None,
     on_message: Callable[[str], None] | None = None,
 ) -> Index:
-    """Open an index by name; it comes into being with the first folder that is added.
+    """Open an index by name. A new index is created when the first folder is added.
 
     Args:
-        name: Letters, digits, ``.``, ``_`` and ``-``.
-        home: Folder of the indexes; default as in `Settings.indexes_home`.
+        name: Name of the index: letters, digits, ``.``, ``_`` and ``-``.
+        home: Folder of the indexes; default: `Settings.indexes_home`.
         model: Encoder of a new index: ``auto``, ``starter``, ``open_clip:ARCH/TAG`` or
-            ``open_clip:ARCH@FILE``. An index that exists has its own for life.
+            ``open_clip:ARCH@FILE``. An existing index keeps its encoder.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        settings: Instead of the settings file and the environment.
-        on_message: Receives a line about anything slow that happens once.
+        settings: Settings to use in place of the settings file and the environment.
+        on_message: Called with a message before slow one-time work.
 
     Raises:
-        UsageError: The name cannot be an index's name.
+        UsageError: The name is not a valid index name.
     """
     resolved_settings = (settings or load_settings()).with_flags(
         home=None if home is None else Path(home), model=model, device=device
@@ -61,17 +61,17 @@ def restore_index(
     home: str | os.PathLike[str] | None = None,
     replace: bool = False,
 ) -> CopyReport:
-    """Make an index from a backup; every file is verified before anything is replaced.
+    """Restore an index from a backup. Every file is verified before anything is replaced.
 
     Args:
-        backup: What `Index.backup` made.
-        name: Of the index.
-        home: Folder of the indexes; default as in `Settings.indexes_home`.
-        replace: Put it in the place of an index of that name.
+        backup: Folder that `Index.backup` wrote.
+        name: Name of the restored index.
+        home: Folder of the indexes; default: `Settings.indexes_home`.
+        replace: True to replace an existing index of that name.
 
     Raises:
-        UsageError: There is such an index, and ``replace`` is not set.
-        SourceError: The folder holds no backup.
+        UsageError: The index exists, and ``replace`` is not set.
+        SourceError: The folder does not contain a backup.
         DamagedFileError: The backup is damaged.
     """
     with open_index(name, home=home) as index:
@@ -84,15 +84,15 @@ def list_indexes(
     *,
     on_error: Callable[[str, MMSearchError], None] | None = None,
 ) -> list[IndexStatus]:
-    """Return the status of each index of a folder, by name.
+    """Return the status of each index in a folder.
 
     Args:
-        home: The folder; None: where indexes are by default.
-        on_error: Gets the name of an index that cannot be read, and the error; the others are
-            returned.
+        home: Folder of the indexes; default: `Settings.indexes_home`.
+        on_error: Called with the name of each index that cannot be read, and the error. Such an
+            index is left out.
 
     Raises:
-        MMSearchError: An index cannot be read, and there is no ``on_error``.
+        MMSearchError: An index cannot be read, and ``on_error`` is not given.
     """
     folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
     statuses = []
@@ -108,10 +108,10 @@ def list_indexes(
 
 
 def open_image_loader(settings: Settings, workers: int = 0) -> SandboxedImageLoader:
-    """Makes thumbnails, for several threads at once; to be closed.
+    """Return a thread-safe image loader for thumbnails; the caller must close it.
 
     Args:
-        settings: Limits of decoding.
-        workers: Processes that decode; 0: one a processor.
+        settings: Settings with the limits of decoding.
+        workers: Number of decoding processes; 0 for one per available CPU.
     """
     return make_image_loader(settings, workers or available_cpus())

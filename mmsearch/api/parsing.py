@@ -1,4 +1,4 @@
-"""Queries and filters from what a person types."""
+"""Parsing of queries and filters that users type."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ def parse_query(
     blend: str | None = None,
     prompts: Sequence[str] | None = None,
 ) -> Query:
-    """A query from a line of the query language, and what is said beside it.
+    """Return a query from a line of the query language and further options.
 
     Args:
-        line: See docs/query-language.md; may be empty if there are pictures.
-        without: What pictures should not look like.
-        images: Pictures that they shall look like.
-        like: Likewise, pictures of the index by their ids.
-        urls: Likewise, by URL; only a server that fetches them can answer.
-        filters: Which pictures may be found.
-        mode: ``vector``, ``text`` or ``hybrid``; None: hybrid if the index has texts.
-        blend: Name of the ranking that joins both in hybrid mode; None: the default.
-        prompts: Phrasings of a text, each with one ``{}``; None: the model's own.
+        line: Query text, see docs/query-language.md; may be empty if there are pictures.
+        without: Descriptions of what the results should not look like.
+        images: Paths of pictures that the results should look like.
+        like: Ids of indexed pictures that the results should look like.
+        urls: URLs of pictures that the results should look like; only a server that fetches URLs
+            can answer such a query.
+        filters: Filters that restrict the results; None for no restriction.
+        mode: ``vector``, ``text`` or ``hybrid``; None for hybrid if the index has texts, else
+            vector.
+        blend: Name of the rank fusion of hybrid mode; None for the default.
+        prompts: Prompt templates, each with one ``{}``; None for those of the model.
 
     Raises:
-        InvalidQueryError: Nothing is asked for, or there is no such mode.
+        InvalidQueryError: The query is empty or invalid, or the mode is unknown.
     """
     pictures = [Term(image=expand_user(image)) for image in images]
     pictures += [Term(picture=image_id) for image_id in like]
@@ -74,23 +76,23 @@ def parse_filters(
     tags: Iterable[str] = (),
     where: str | None = None,
 ) -> Filters:
-    """Filters from texts; see `mmsearch.core.queries.Filters` for what each means.
+    """Return filters parsed from texts; see `mmsearch.core.queries.Filters`.
 
     Args:
-        paths: Patterns as in .gitignore.
-        after: ``2020``, ``2020-06``, ``2020-06-15`` or ``2020-06-15T12:30``.
-        before: Likewise.
-        min_width: Pixels.
-        min_height: Pixels.
+        paths: Path patterns, as in .gitignore.
+        after: Earliest date: ``2020``, ``2020-06``, ``2020-06-15`` or ``2020-06-15T12:30``.
+        before: Date that pictures must be earlier than, in the same format.
+        min_width: Minimum width in pixels.
+        min_height: Minimum height in pixels.
         orientation: ``landscape``, ``portrait`` or ``square``.
-        formats: Such as ``jpeg``; ``jpg`` means the same.
-        cameras: Parts of names.
-        near: ``LAT,LON,KM``.
-        tags: Keywords.
+        formats: Formats such as ``jpeg``; ``jpg`` means the same.
+        cameras: Parts of camera names.
+        near: A circle, ``LAT,LON,KM``.
+        tags: Keywords that a picture must have.
         where: A condition such as ``width > 1000 and 'nikon' in camera``.
 
     Raises:
-        InvalidQueryError: One of them cannot be read.
+        InvalidQueryError: A filter is invalid.
     """
     known_orientations = ("landscape", "portrait", "square")
     if orientation is not None and orientation.lower() not in known_orientations:

@@ -1,4 +1,4 @@
-"""The half of an `Index` that searches."""
+"""Search methods of `Index`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mmsearch.search.originals import Originals
 
 QUERY_BATCH_SIZE = 64
-"""Queries of many that are asked together."""
+"""Number of queries that are searched as one batch."""
 
 
 class SearchableIndex(BaseIndex):
@@ -52,22 +52,22 @@ class SearchableIndex(BaseIndex):
         min_score: float | None = None,
         min_confidence: float | None = None,
     ) -> list[Hit]:
-        """The pictures that fit a description best.
+        """Return the pictures that match a description best.
 
         Args:
-            query: A line of the query language (docs/query-language.md), or its parts.
-            k: How many at most.
-            filters: Which pictures may be found; for a line only.
-            mode: ``vector``, ``text`` or ``hybrid``; for a line only. Default: hybrid if the index
-                has texts.
+            query: A line of the query language (docs/query-language.md), or a parsed query.
+            k: Maximum number of hits.
+            filters: Filters that restrict the results; ignored for a parsed query.
+            mode: ``vector``, ``text`` or ``hybrid``; ignored for a parsed query. Default: hybrid if
+                the index has texts, else vector.
             min_score: Hits with a lower `Hit.score` are left out.
             min_confidence: Hits with a lower `Hit.confidence` are left out.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            InvalidQueryError: The query asks for nothing, or k is below 1.
+            UnknownIndexError: The index does not exist.
+            InvalidQueryError: The query is empty or invalid, or k is below 1.
             SourceError: A picture of the query cannot be read.
-            UnknownNameError: The index has no picture of an id of the query.
+            UnknownNameError: The index has no picture with an id in the query.
         """
         parsed = self._parse_query(query, filters, mode)
         return list(self.query(SearchRequest(parsed, k, min_score, min_confidence)).hits)
@@ -76,19 +76,19 @@ class SearchableIndex(BaseIndex):
     def similar(
         self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
     ) -> list[Hit]:
-        """The pictures that look most like a picture; if it is in the index itself, it is first.
+        """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
-        A picture of the index is not encoded again; asked for by its id, it needs no file.
+        An indexed picture is not encoded again. If it is given by its id, its file is not needed.
 
         Args:
-            image: A file, or a picture of the index by its id (`Hit.id`).
-            k: How many at most.
+            image: Path of a file, or id of an indexed picture (`Hit.id`).
+            k: Maximum number of hits.
             min_score: Hits below this cosine similarity are left out.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
+            UnknownIndexError: The index does not exist.
             SourceError: The file cannot be read as a picture.
-            UnknownNameError: The index has no picture of that id.
+            UnknownNameError: The index has no picture with that id.
         """
         if isinstance(image, int):
             term = Term(picture=image)
@@ -98,27 +98,27 @@ class SearchableIndex(BaseIndex):
 
     @report_damage
     def query(self, request: SearchRequest) -> SearchResult:
-        """As `search`, with timings, devices and the generation that was searched."""
+        """Return the result of a request, with timings, devices and the searched generation."""
         (answer,) = self.search_many([request])
         return _raise_or_return(answer)
 
     def iter_search(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
-        """The answers to many queries, in their order; so many at a time are asked together."""
+        """Return an iterator over the results of many queries, searched in batches, in order."""
         starts = range(0, len(requests), QUERY_BATCH_SIZE)
         answers = (self.search_many(requests[start : start + QUERY_BATCH_SIZE]) for start in starts)
         return map(_raise_or_return, chain.from_iterable(answers))
 
     @report_damage
     def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
-        """Queries asked together: their texts are encoded in batches, and the vectors read once.
+        """Search several queries as one batch: texts are encoded together, vectors read once.
 
         Returns:
-            An answer for each, or the error that says why there is none.
+            The result or the error of each query, in order.
         """
         try:
             return self._search_batch(requests)
         except EncoderMismatchError:
-            # The index has another encoder since it was opened.
+            # The encoder of the index has changed since it was opened.
             self.close()
             return self._search_batch(requests)
 
@@ -126,17 +126,17 @@ class SearchableIndex(BaseIndex):
     def encode(
         self, requests: Sequence[SearchRequest]
     ) -> list[EncodedQuery | MMSearchError] | None:
-        """The first half of `search_many`, for callers with two threads.
+        """Encode queries: the first half of `search_many`, for callers with two threads.
 
-        One thread at a time may encode while another one answers; whatever else is done with an
-        index needs it alone.
+        One thread may encode while another one answers. All other methods need exclusive use of
+        the index.
 
         Returns:
-            None while the index holds nothing that could be searched.
+            The encoded query or the error of each request; None while the index is empty.
 
         Raises:
-            EncoderMismatchError: The index has another encoder since it was opened; `search_many`
-                finds it.
+            EncoderMismatchError: The encoder of the index has changed since it was opened;
+                `search_many` reopens the index in this case.
         """
         engine = self._load_engine()
         return None if engine is None else engine.encode(requests)
@@ -145,11 +145,11 @@ class SearchableIndex(BaseIndex):
     def answer(
         self, encoded: Sequence[EncodedQuery | MMSearchError]
     ) -> list[SearchResult | MMSearchError]:
-        """The second half: the answers to what was encoded.
+        """Answer encoded queries: the second half of `search_many`.
 
         Raises:
-            EncoderMismatchError: As for `encode`.
-            StateError: The index holds nothing any more.
+            EncoderMismatchError: The encoder of the index has changed since it was opened.
+            StateError: The index is empty.
         """
         engine = self._load_engine()
         if engine is None:
@@ -158,19 +158,19 @@ class SearchableIndex(BaseIndex):
 
     @report_damage
     def embed(self, terms: Sequence[Term]) -> Vectors:
-        """The unit vectors of texts and pictures in the index's own space, as queries use them.
+        """Return the unit vectors of texts and pictures, as queries use them.
 
         Args:
-            terms: What to encode; weights change nothing.
+            terms: Texts and pictures to encode; their weights are ignored.
 
         Returns:
-            float32 (n, dim), a row a term.
+            float32 (n, dim), one row for each term, in the embedding space of the index's encoder.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
-            StateError: It holds no pictures yet, and so no encoder was chosen.
+            UnknownIndexError: The index does not exist.
+            StateError: The index is empty, so that it has no encoder yet.
             SourceError: A picture cannot be read.
-            UnknownNameError: The index has no picture of that id.
+            UnknownNameError: The index has no picture with that id.
         """
         engine = self._load_engine()
         if engine is None:
@@ -179,10 +179,10 @@ class SearchableIndex(BaseIndex):
 
     @report_damage
     def picture(self, image_id: int) -> PictureRecord | None:
-        """What is known of a picture by its id (`Hit.id`); None if no such picture can be found.
+        """Return the record of a picture by its id (`Hit.id`); None if there is no such picture.
 
         Raises:
-            UnknownIndexError: Nothing was ever indexed into it.
+            UnknownIndexError: The index does not exist.
         """
         with self._reader().snapshot() as snapshot:
             try:
@@ -206,9 +206,10 @@ class SearchableIndex(BaseIndex):
         return Query(parse_query(query), filters or Filters(), None if mode is None else Mode(mode))
 
     def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
-        """A JPEG of a hit whose long side is at most ``edge_px``; None if it cannot be read.
+        """Return a JPEG thumbnail of a hit whose long side is at most ``edge_px`` pixels.
 
-        Nor if its file is not what was indexed any more, or lies outside of its folder.
+        Return None if the picture cannot be read, or if its file is missing, has changed since it
+        was indexed, or is outside its folder.
         """
         try:
             record = self.picture(hit.id)
@@ -219,12 +220,12 @@ class SearchableIndex(BaseIndex):
             return None
 
     def original(self, hit: Hit) -> Path:
-        """The file of a hit, which holds the picture that was indexed.
+        """Return the path of a hit's file after verifying that its content is unchanged.
 
         Raises:
-            GoneError: The file is not there, or is not what was indexed.
-            ForbiddenError: It lies outside of its folder, or is not named like a picture.
-            DecodeError: Its content is no picture that can be read.
+            GoneError: The file is missing or has changed since it was indexed.
+            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            DecodeError: The content is not a readable picture.
         """
         record = self.picture(hit.id)
         if record is None:
@@ -232,20 +233,20 @@ class SearchableIndex(BaseIndex):
         return Path(os.fsdecode(self._open_originals().path_and_format(record)[0]))
 
     def release(self) -> None:
-        """Free the memory and the processes that only pictures of queries take; texts stay fast."""
+        """Free the memory and the processes that only query pictures need; texts stay fast."""
         if self._engine is not None:
             self._engine.release()
         if self._image_loader is not None:
             self._image_loader.close()
 
     def close(self) -> None:
-        """Free files and memory; the index may be used again afterwards."""
+        """Release files and memory. The index can be used again afterwards."""
         super().close()
         self._engine = None
         self._image_loader = None
 
     def _load_engine(self) -> SearchEngine | None:
-        """None while the index holds nothing that could be searched."""
+        """Return the search engine; None while the index is empty."""
         if self._engine is None:
             catalog = catalogs.open_reader(self._layout)
             identity = catalog.identity()
@@ -282,7 +283,7 @@ def _raise_or_return(answer: SearchResult | MMSearchError) -> SearchResult:
 
 
 def _empty_result(request: SearchRequest) -> SearchResult | MMSearchError:
-    """The answer of an index that holds nothing yet."""
+    """Return the result of a request to an empty index, or its error if it is invalid."""
     try:
         check_request(request)
     except MMSearchError as error:

@@ -1,4 +1,4 @@
-"""Keeping an index fresh: what happens in a folder is indexed when it has come to rest."""
+"""Watching a folder: changed files are indexed once they are stable."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from mmsearch.core.requests import IndexReport
 POLL_INTERVAL_S = 0.5
 RETRY_INTERVAL_S = 5.0
 MAX_SETTLE_WAIT_S = 30.0
-"""After so long a run begins, though some files still change: those are left for the next one."""
+"""Maximum seconds to wait for stable files. A run then starts without the files that still change,
+which are left for the next run."""
 
 Fingerprint = tuple[int, int] | None
 
 
 class SettleTracker:
-    """Files that have changed, and since when each has looked the same.
+    """Tracks changed files and the time since which each is unchanged.
 
     Args:
-        settle_s: A file is at rest when it has looked the same for so long.
-        clock: Seconds, for tests.
-        read_fingerprint: Size and modification time of a file; None if there is none.
+        settle_s: Seconds without a change after which a file is stable.
+        clock: Returns the time in seconds; replaceable for tests.
+        read_fingerprint: Returns the size and modification time of a path, or None if there is no
+            such file; default: `fingerprint`.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class SettleTracker:
         self._first_change: float | None = None
 
     def add(self, paths: Iterator[str]) -> None:
-        """Note files that have just changed."""
+        """Record files that have just changed."""
         now = self._clock()
         for path in paths:
             self._files[path] = (self._read_fingerprint(path), now)
@@ -52,7 +54,7 @@ class SettleTracker:
             self._first_change = now
 
     def ready(self) -> frozenset[bytes] | None:
-        """None while it is too early to index; else the files that still change."""
+        """Return the files that still change when a run is due; None if no run is due."""
         if self._first_change is None:
             return None
         now = self._clock()
@@ -72,7 +74,7 @@ class SettleTracker:
 
 
 def fingerprint(path: str) -> Fingerprint:
-    """Size and modification time; None if there is no such file."""
+    """Return the size and modification time (ns) of a file; None if there is no such file."""
     try:
         facts = os.stat(path)  # noqa: PTH116 - thousands of paths at once
     except (OSError, ValueError):
@@ -90,22 +92,25 @@ def watch(
     on_message: Callable[[str], None],
     stop: threading.Event,
 ) -> Iterator[IndexReport]:
-    """Index a folder, then again whenever it has changed, until ``stop`` is set.
+    """Index a folder now and after each change, until ``stop`` is set.
 
     Args:
-        folder: Absolute.
-        run: Indexes it, without the files that are given.
-        index_home: The folder of the indexes, whose changes do not count.
-        settle_s: A file is indexed when it has not changed for so long.
-        poll: Look at all files again and again, for file systems that report nothing.
-        on_message: Receives a line when the folder cannot be indexed now, and when it can again.
-        stop: Ends it.
+        folder: Absolute path of the folder.
+        run: Indexes the folder without the given files.
+        index_home: Folder of the indexes, in which changes are ignored.
+        settle_s: Seconds without a change after which a file is indexed.
+        poll: True to poll all files, for file systems that do not report changes.
+        on_message: Called with a message when the folder cannot be indexed, and when it can again.
+        stop: Event that ends the watch.
+
+    Yields:
+        The report of each run.
     """
     last_error = ""
     while not stop.is_set():
         try:
             if not os.path.isdir(folder):  # noqa: PTH112 - bytes paths need os.path
-                raise FileNotFoundError(f"{display_path(folder)} is not there.")
+                raise FileNotFoundError(f"{display_path(folder)} does not exist.")
             for report in _watch_until_error(folder, run, index_home, settle_s, poll, stop):
                 if last_error:
                     on_message(f"{display_path(folder)} is indexed again.")
@@ -114,7 +119,7 @@ def watch(
         except (MMSearchError, OSError) as error:
             if str(error) != last_error:
                 last_error = str(error)
-                on_message(f"{last_error} Nothing is forgotten; waiting.")
+                on_message(f"{last_error} The index keeps its pictures. Waiting to retry.")
             stop.wait(RETRY_INTERVAL_S)
 
 
@@ -141,9 +146,9 @@ def _watch_until_error(
     has_run = False
     for changed in changes:
         if not os.path.isdir(folder):  # noqa: PTH112
-            raise FileNotFoundError(f"{display_path(folder)} is not there.")
+            raise FileNotFoundError(f"{display_path(folder)} does not exist.")
         tracker.add(path for _, path in changed)
-        # The watch is set before the first run, which would miss what happens while it lists.
+        # The watch starts before the first run, so that changes during its listing are not missed.
         unstable_paths = tracker.ready() if has_run else frozenset()
         has_run = True
         if unstable_paths is not None:

@@ -1,1 +1,1 @@
-"""Who is picture 42? SQLAlchemy on SQLite."""
+"""Catalog of pictures, files and texts: SQLAlchemy on SQLite."""

@@ -1,10 +1,10 @@
-"""The checksum of a catalog that nobody writes.
+"""The checksum file of a catalog, valid while no writer has it open.
 
-SQLite notices damage to its structure, not to what the rows say. So a writer that ends leaves a
-seal beside the database, with the size and the sha256 of the file, and a writer that begins
-compares it and opens it. A seal that is open says that the last writer was killed, or is at work:
-then the structure alone can be checked. The seal also keeps where the pictures are, for the day on
-which the catalog cannot be read.
+SQLite detects damage to its structure, not to the content of rows. So a closing writer leaves a
+checksum file (``.seal``) beside the database, with the size and the SHA-256 of the database. The
+next writer verifies it and marks it dirty. A dirty checksum file means that the last writer was
+killed or is still at work: then only the structure can be checked. The file also stores the indexed
+folders, so that a repair knows them even if the catalog cannot be read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from mmsearch.catalog.connection import has_content
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.storage.atomic import atomic_write, file_sha256, open_index_file
 
-_REPAIR_HINT = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to mend it."
+_REPAIR_HINT = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to fix it."
 
 
 @dataclass(frozen=True)
 class CatalogChecksum:
-    """What a seal says.
+    """Content of a checksum file.
 
     Attributes:
-        sha256: Of the database; None if the seal is open.
-        size: Bytes of the database.
-        roots: Absolute folders that are indexed.
+        sha256: SHA-256 of the database, in hex; None if it is marked dirty.
+        size: Size of the database in bytes; 0 if it is marked dirty.
+        roots: Absolute paths of the indexed folders.
     """
 
     sha256: str | None
@@ -41,15 +41,15 @@ class CatalogChecksum:
 
 
 def checksum_path(catalog: Path) -> Path:
-    """The file of a catalog's seal."""
+    """Return the path of a catalog's checksum file."""
     return catalog.with_suffix(".seal")
 
 
 def read_checksum(catalog: Path) -> CatalogChecksum | None:
-    """The seal of a catalog; None if it has none.
+    """Read the checksum file of a catalog; return None if it does not exist.
 
     Raises:
-        DamagedFileError: It cannot be read.
+        DamagedFileError: The checksum file is damaged.
     """
     path = checksum_path(catalog)
     try:
@@ -65,10 +65,10 @@ def read_checksum(catalog: Path) -> CatalogChecksum | None:
 
 
 def verify_checksum(catalog: Path) -> bool:
-    """Compare a catalog with its seal; False if the seal is open or missing.
+    """Verify a catalog's checksum; return False if it is marked dirty or has no checksum file.
 
     Raises:
-        DamagedFileError: The catalog is not what was sealed, or the seal cannot be read.
+        DamagedFileError: The catalog does not match, or the checksum file is damaged.
     """
     stored = read_checksum(catalog)
     if stored is None or stored.sha256 is None:
@@ -78,7 +78,7 @@ def verify_checksum(catalog: Path) -> bool:
     size = catalog.stat().st_size
     if size != stored.size or file_sha256(catalog) != stored.sha256:
         if read_checksum(catalog) != stored:
-            return False  # A writer has begun since the seal was read.
+            return False  # A writer has started since the checksum file was read.
         raise DamagedFileError(
             f"{catalog} does not match its checksum in {checksum_path(catalog).name}.", _REPAIR_HINT
         )
@@ -86,16 +86,16 @@ def verify_checksum(catalog: Path) -> bool:
 
 
 def mark_dirty(catalog: Path, roots: Sequence[bytes]) -> None:
-    """Say that a writer is at work, if the seal does not say so already."""
+    """Mark a catalog as being written, and record its roots, unless both are already recorded."""
     dirty = CatalogChecksum(None, 0, tuple(roots))
     if read_checksum(catalog) != dirty:
         _write_checksum(catalog, dirty)
 
 
 def mark_clean(catalog: Path, roots: Sequence[bytes]) -> None:
-    """Seal a database to which no connection is open any more.
+    """Write the checksum of a database that has no open connections.
 
-    Where that cannot be done, as on a full disk, the seal stays open.
+    If this fails, for example on a full disk, the catalog stays marked dirty.
     """
     if _has_content_beside(catalog, "-wal"):
         return

@@ -1,4 +1,4 @@
-"""The time, as the catalog writes it down."""
+"""The current time in the catalog's format."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def now() -> str:
-    """ISO 8601 in UTC, to the second."""
+    """Return the current time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

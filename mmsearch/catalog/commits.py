@@ -1,4 +1,4 @@
-"""What changes together when a shard of work is done."""
+"""Atomic writes of a finished shard: its segment, pictures, files and texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCom
 
 
 def find_image_ids(connection: Connection, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """The ids of those contents that have a vector."""
+    """Return the picture ids of the contents that have a vector, by digest."""
     image_ids: dict[bytes, int] = {}
     for chunk in chunks(list(set(digests))):
         rows = connection.execute(
@@ -37,8 +37,8 @@ def find_image_ids(connection: Connection, digests: Iterable[bytes]) -> dict[byt
 
 
 def next_free_ids(connection: Connection) -> tuple[int, int]:
-    """The first free picture id and the first free segment number."""
-    # SQLite's own table of the highest number that each AUTOINCREMENT column ever had.
+    """Return the first free picture id and the first free segment number."""
+    # sqlite_sequence holds the highest number that each AUTOINCREMENT column ever had.
     rows = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
     last_numbers: dict[str, int] = {row.name: row.seq for row in rows}
     staged = connection.execute(select(func.max(StagedSegmentRow.number))).scalar() or 0
@@ -49,10 +49,10 @@ def next_free_ids(connection: Connection) -> tuple[int, int]:
 
 
 def commit_shard(connection: Connection, shard: ShardCommit) -> int:
-    """Write a shard; a generation follows if that changed anything.
+    """Write a shard, and add a generation if that changed any row.
 
     Returns:
-        How many captions that tables had given to files were removed.
+        Number of captions from tables that were removed.
 
     Raises:
         ValueError: The shard contradicts itself or the catalog; a bug, never the user's fault.
@@ -79,7 +79,7 @@ def _affected_image_ids(connection: Connection, shard: ShardCommit) -> list[int]
 
 
 def _count_changes(connection: Connection) -> int:
-    """Rows written by this connection so far, those that triggers wrote included."""
+    """Return the number of rows this connection has written so far, including by triggers."""
     return int(connection.execute(select(func.total_changes())).scalar_one())
 
 
@@ -91,7 +91,7 @@ def _has_segment(connection: Connection, segment: Segment) -> bool:
     ).first()
     file_ref = segment.file_ref
     if existing is not None and tuple(existing) != (file_ref.name, file_ref.bytes, file_ref.sha256):
-        raise ValueError(f"segment {segment.number} is there already, with another content")
+        raise ValueError(f"segment {segment.number} already exists with different content")
     return existing is not None
 
 
@@ -101,7 +101,7 @@ def add_segment(
     """Write the rows of a segment and of its pictures.
 
     Raises:
-        ValueError: They contradict themselves or the catalog.
+        ValueError: The segment and its pictures contradict each other or the catalog.
     """
     if segment.rows != len(pictures):
         raise ValueError(
@@ -149,7 +149,7 @@ def add_segment(
 
 
 def _release_digests(connection: Connection, replacements: Sequence[EncodedPicture]) -> None:
-    """Free the digests of contents for the rows that take the place of the present ones."""
+    """Mark the replaced rows as superseded and free their digests for the new rows."""
     if replacements:
         connection.execute(
             update(ImageRow)
@@ -188,7 +188,7 @@ def _delete_files(connection: Connection, shard: ShardCommit) -> None:
 
 
 def _upsert_files(connection: Connection, shard: ShardCommit) -> int:
-    """Write files with their texts; returns how many captions of tables were removed."""
+    """Write files with their texts; return the number of captions from tables removed."""
     image_ids = find_image_ids(connection, (placed.digest for placed in shard.indexed))
     rows = []
     for placed in shard.indexed:
@@ -208,7 +208,7 @@ def _upsert_files(connection: Connection, shard: ShardCommit) -> int:
         upsert.on_conflict_do_update(
             index_elements=["root_id", "path"],
             set_={name: new_values[name] for name in columns},
-            # A row that would stay as it is does not count as a change.
+            # An unchanged row must not count as a change.
             where=or_(
                 *(getattr(FileRow, name).is_distinct_from(new_values[name]) for name in columns)
             ),

@@ -1,6 +1,6 @@
-"""The SQLite file by Python's own sqlite3: opening it, reading rows, errors that can be acted on.
+"""Access to the SQLite file with Python's sqlite3: connections, reads, and error translation.
 
-Queries need no more than this: importing SQLAlchemy would take longer than they do.
+Queries avoid SQLAlchemy because importing it takes longer than a query.
 """
 
 from __future__ import annotations
@@ -28,10 +28,8 @@ BUSY_TIMEOUT_S = 10.0
 
 _FileVersion = tuple[int, ...]
 
-_REPAIR_HINT = (
-    "Run 'mmsearch repair': it makes the catalog again without encoding what it can reuse."
-)
-_PERMISSIONS_HINT = "Look at its permissions, and at the disk."
+_REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog; it reuses all the vectors it can."
+_PERMISSIONS_HINT = "Check its permissions and the disk."
 _WAIT_HINT = "Wait until the other program has finished, or stop it."
 _ERRORS_BY_CODE: dict[int, tuple[type[MMSearchError], str, str]] = {
     sqlite3.SQLITE_NOTADB: (DamagedFileError, "{path} is not an SQLite database.", _REPAIR_HINT),
@@ -43,7 +41,7 @@ _ERRORS_BY_CODE: dict[int, tuple[type[MMSearchError], str, str]] = {
     sqlite3.SQLITE_FULL: (
         DiskFullError,
         "There is no room left on the disk of {path}.",
-        "Free some; what was committed is safe.",
+        "Free some space; all committed data is safe.",
     ),
     sqlite3.SQLITE_READONLY: (
         StorageError,
@@ -63,15 +61,15 @@ _NOT_UTF8_MESSAGE = "Could not decode to UTF-8"
 
 
 class ReadConnection:
-    """Reads rows over a connection.
+    """A connection that reads rows and translates SQLite's errors.
 
     Args:
-        connection: Of sqlite3, with ``isolation_level=None``.
-        path: The database, for messages.
+        connection: A sqlite3 connection with ``isolation_level=None``.
+        path: The database, for error messages.
 
     Attributes:
-        connection: The same.
-        path: The same.
+        connection: The sqlite3 connection.
+        path: The database.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -81,25 +79,25 @@ class ReadConnection:
     def query(
         self, statement: str, parameters: Mapping[str, object] | Sequence[object] = ()
     ) -> list[tuple[Any, ...]]:
-        """All rows of a statement.
+        """Run a statement and return all its rows.
 
         Raises:
-            MMSearchError: What SQLite says, where there is something to do about it.
+            MMSearchError: SQLite reports an error that the user can act on.
         """
         with translated_errors(self.path):
             return self.connection.execute(statement, parameters).fetchall()
 
 
 class ReadPool:
-    """A database that is read again and again, each time as it then is.
+    """A connection pool for repeated reads of a database, each of its latest state.
 
-    A connection is kept from one time to the next, as long as the file is the one it was opened on:
-    to open one takes longer than to read what a query needs.
+    One idle connection is kept for reuse while the file stays the same: opening a connection takes
+    longer than reading the rows that a query needs.
 
     Args:
         path: The database.
-        check: Raises an error for a database that mmsearch did not make; called whenever one is
-            opened.
+        check: Called for each new connection; raises an error for a database that mmsearch did
+            not create.
     """
 
     def __init__(self, path: Path, check: Callable[[ReadConnection, Path], None]) -> None:
@@ -109,7 +107,7 @@ class ReadPool:
 
     @contextmanager
     def read_transaction(self) -> Iterator[ReadConnection]:
-        """One transaction that only reads: from its first read on, it sees one state.
+        """Open a read transaction, which sees one state from its first read on.
 
         Raises:
             MMSearchError: The file cannot be read.
@@ -131,13 +129,16 @@ class ReadPool:
             self._idle.append((file_version, connection))
 
     def close(self) -> None:
-        """Close the connection that is kept; the next time opens another."""
+        """Close the idle connection; the next read opens a new one."""
         with suppress(IndexError):
             while True:
                 self._idle.pop()[1].close()
 
     def _open(self) -> tuple[_FileVersion | None, TimeoutConnection, bool]:
-        """Return where the file is if the connection may be kept, that, and whether it is new."""
+        """Return the file version, the connection, and True if the connection is new.
+
+        A connection without a file version (None) must not be reused.
+        """
         file_version = _file_version(self._path)
         with suppress(IndexError):
             opened_version, connection = self._idle.pop()
@@ -152,10 +153,10 @@ class ReadPool:
 
 
 def translate_error(error: BaseException, path: Path) -> MMSearchError | KeyboardInterrupt | None:
-    """What a user can act on in place of SQLite's own error; None if there is no such thing."""
+    """Translate SQLite's error into one that the user can act on; None for other errors."""
     if not isinstance(error, sqlite3.Error):
         return None
-    # sqlite3 raises some errors by itself; those have no code.
+    # Errors raised by Python's sqlite3 module itself have no code.
     if not hasattr(error, "sqlite_errorcode"):
         if _NOT_UTF8_MESSAGE in str(error):
             return DamagedFileError(
@@ -175,10 +176,10 @@ def translate_error(error: BaseException, path: Path) -> MMSearchError | Keyboar
 
 
 def _disk_error(error: sqlite3.Error, path: Path) -> MMSearchError | None:
-    """Return an error if a failing disk, not damage, may be what SQLite calls corruption.
+    """Return an error if a failing disk may be the cause of SQLite's error, not a damaged file.
 
-    When the operating system fails to read (EIO), SQLite says SQLITE_CORRUPT: "vdbe.c" turns its
-    SQLITE_IOERR_CORRUPTFS into that. So all of the database is read and checked once more.
+    When the operating system fails to read (EIO), SQLite reports SQLITE_CORRUPT: "vdbe.c" converts
+    SQLITE_IOERR_CORRUPTFS to it. So this reads and checks the whole database once more.
     """
     try:
         for file in (path, path.with_name(path.name + "-wal")):
@@ -187,7 +188,8 @@ def _disk_error(error: sqlite3.Error, path: Path) -> MMSearchError | None:
     except OSError as disk_error:
         return to_storage_error(disk_error)
     if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT_VTAB:
-        # A full-text table; quick_check does not look into those, and no disk causes this code.
+        # Damage in a full-text table: quick_check skips these, and a failing disk never causes
+        # this code.
         return None
     with suppress(sqlite3.Error), closing(connect(path, "ro")) as connection:
         result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -207,22 +209,22 @@ _PAGE_ERROR = re.compile(r"error code=(\d+)")
 
 
 def is_unreadable_page(line: str) -> bool:
-    """Return whether a line of SQLite's integrity check is about a page that could not be read."""
+    """Return True if a line of SQLite's integrity check reports a page that could not be read."""
     code_match = _PAGE_ERROR.search(line)
     return code_match is not None and int(code_match[1]) & 0xFF != sqlite3.SQLITE_CORRUPT
 
 
 def unconfirmed_damage_error(path: Path) -> StorageError:
-    """Return the error of a database that could not be read, though nothing is wrong with it."""
+    """Return the error for a database that could not be read but shows no damage."""
     return StorageError(
         f"{path} could not be read, though no damage was found: the disk may be failing.",
-        "Run it again, and look at the system's log.",
+        "Run it again, and check the system log.",
     )
 
 
 @contextmanager
 def translated_errors(path: Path) -> Iterator[None]:
-    """Raise what a user can act on in place of SQLite's own errors; see `translate_error`."""
+    """Translate SQLite's errors into errors that the user can act on; see `translate_error`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -232,7 +234,7 @@ def translated_errors(path: Path) -> Iterator[None]:
         raise translated from error
 
 
-# A folder that cannot be written, and a disk without room for the -shm file.
+# Codes for a folder that cannot be written, and for a disk without room for the -shm file.
 _SHARED_MEMORY_ERRORS = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
@@ -242,13 +244,13 @@ _SHARED_MEMORY_ERRORS = {
 
 
 def reject_journal(path: Path) -> None:
-    """Refuse a database with a rollback journal beside it.
+    """Raise an error if a rollback journal exists beside the database.
 
-    A catalog is a WAL database, which has none. SQLite would play back a journal that somebody has
-    put there, and delete the file that it names as its super-journal, wherever that is.
+    A catalog is a WAL database, which has no such journal. SQLite would play back a planted
+    journal and delete the file that it names as its super-journal, wherever that file is.
 
     Raises:
-        DamagedFileError: There is one.
+        DamagedFileError: A rollback journal exists.
     """
     journal = path.with_name(f"{path.name}-journal")
     if os.path.lexists(journal):
@@ -256,17 +258,17 @@ def reject_journal(path: Path) -> None:
 
 
 def connect_read_only(path: Path) -> TimeoutConnection:
-    """Read a WAL database, also one in a folder that cannot be written.
+    """Open a WAL database for reading, even in a folder that cannot be written.
 
-    SQLite needs a -shm file beside a WAL database. Where it can neither use nor make one, the
-    database can still be read as a file that nobody changes, provided that no -wal file holds
-    commits that have not reached it yet.
+    SQLite needs a -shm file beside a WAL database. If it can neither use nor create one, the
+    database can still be opened as immutable, provided that no -wal file holds commits that are
+    not in the database yet.
     """
     return _connect_shared(path) or _connect_immutable(path)
 
 
 def _connect_shared(path: Path) -> TimeoutConnection | None:
-    """None where there can be no writers."""
+    """Open a connection that works beside writers; return None if no -shm file can be used."""
     connection = connect(path, "ro")
     with close_on_error(connection):
         try:
@@ -287,12 +289,12 @@ def _connect_immutable(path: Path) -> TimeoutConnection:
 
 
 def connect(path: Path, mode: str, timeout_s: float = QUERY_TIMEOUT_S) -> TimeoutConnection:
-    """A connection that begins no transaction by itself.
+    """Open a connection that never begins a transaction implicitly.
 
     Args:
         path: The database.
         mode: ``ro``, ``rw`` or ``rwc``, as in SQLite's URIs.
-        timeout_s: Seconds that a statement may take.
+        timeout_s: Timeout of each statement, in seconds.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -305,18 +307,21 @@ def connect(path: Path, mode: str, timeout_s: float = QUERY_TIMEOUT_S) -> Timeou
     with close_on_error(connection):
         connection.set_timeout(timeout_s)
         if mode.startswith("ro"):
-            # Writers need it: their triggers fill FTS5 tables, which SQLite does not call safe.
+            # Writers need a trusted schema: their triggers fill FTS5 tables, which SQLite does not
+            # consider safe.
             connection.execute("PRAGMA trusted_schema = OFF")
         set_defensive(connection, True)
-        # Whether there is room in the folder of temporary files must not matter.
+        # Reads must not depend on free space in the temporary folder.
         connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 
 def set_defensive(connection: sqlite3.Connection, enabled: bool) -> None:
-    """Let SQLite refuse statements that may damage a database, as those on tables inside of FTS5.
+    """Enable or disable SQLite's defensive mode.
 
-    https://www.sqlite.org/c3ref/c_dbconfig_defensive.html. Python 3.11 cannot set it.
+    In this mode SQLite rejects statements that may damage a database, such as writes to FTS5's
+    shadow tables: https://www.sqlite.org/c3ref/c_dbconfig_defensive.html. Python 3.11 cannot set
+    the mode.
     """
     if sys.version_info >= (3, 12):
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, enabled)
@@ -324,7 +329,7 @@ def set_defensive(connection: sqlite3.Connection, enabled: bool) -> None:
 
 @contextmanager
 def close_on_error(connection: sqlite3.Connection) -> Iterator[None]:
-    """Close a connection whose setting up fails."""
+    """Close a connection if its setup fails."""
     try:
         yield
     except BaseException:
@@ -333,7 +338,10 @@ def close_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _file_version(path: Path) -> _FileVersion | None:
-    """What tells a file from another in its place, or in its stead; None if there is none."""
+    """Return device, inode, size and mtime of a file, which show a replacement or a change.
+
+    Return None if the file cannot be found.
+    """
     with suppress(OSError):
         stat_result = path.stat()
         return stat_result.st_dev, stat_result.st_ino, stat_result.st_size, stat_result.st_mtime_ns
@@ -341,7 +349,7 @@ def _file_version(path: Path) -> _FileVersion | None:
 
 
 def has_content(path: Path) -> bool:
-    """Return whether a file is there and not empty."""
+    """Return True if a file exists and is not empty."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:
@@ -349,5 +357,5 @@ def has_content(path: Path) -> bool:
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    """SQLite's result code without the bits that tell the cases of one code apart."""
+    """Return SQLite's primary result code, without the extended bits."""
     return error.sqlite_errorcode & 0xFF

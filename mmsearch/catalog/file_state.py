@@ -1,7 +1,7 @@
-"""What the catalog remembers of files and folders, such as a run compares with the disk.
+"""Stored state of files and folders, which a run compares with the disk.
 
-A row of ``folders`` says that a run has found nothing left to do in a folder. Triggers remove all
-rows of a root when any file of it changes, whoever changes it; a run writes them at its end.
+A row of ``folders`` records that a run has found nothing left to do in a folder. A run writes
+these rows at its end. Triggers remove all rows of a root when a row of any of its files changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmsearch.catalog.tables import FileRow, FolderRow, RootRow, TextRow
 from mmsearch.core.records import FailedFile, FileRecord, FolderRecord
 
 FETCH_ROWS = 10_000
-"""Rows that are held beside what is made of them."""
+"""Rows fetched from the database at a time."""
 
 _FILE_COLUMNS = (
     FileRow.path,
@@ -34,7 +34,7 @@ _FILE_COLUMNS = (
 def list_files_under(
     connection: Connection, root_id: int, subpath: bytes, skip_folders: Container[bytes]
 ) -> dict[bytes, FileRecord]:
-    """The files of a root whose path is ``below`` or beneath it, but for those in some folders."""
+    """Return the files of a root at or under ``subpath``, except those in ``skip_folders``."""
     statement = select(*_FILE_COLUMNS).where(
         *_subtree_conditions(FileRow.root_id, FileRow.path, root_id, subpath)
     )
@@ -48,7 +48,7 @@ def list_files_under(
 
 
 def list_files_in(connection: Connection, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
-    """The files that lie in a folder itself."""
+    """Return the files directly in a folder, not in its subfolders."""
     prefix = folder + b"/" if folder else b""
     relative_path = func.substr(FileRow.path, len(prefix) + 1)
     statement = select(*_FILE_COLUMNS).where(
@@ -63,7 +63,7 @@ def list_files_in(connection: Connection, root_id: int, folder: bytes) -> dict[b
 def list_captioned_files(
     connection: Connection, root_id: int, subpath: bytes, table: bytes
 ) -> frozenset[bytes]:
-    """Return the paths of those `list_files_under` for which captions of a table are stored."""
+    """Return the paths of `list_files_under` that have stored captions from a table."""
     statement = (
         select(FileRow.path)
         .join(TextRow, TextRow.file_id == FileRow.id)
@@ -76,20 +76,20 @@ def list_captioned_files(
 
 
 def count_files_under(connection: Connection, root_id: int, subpath: bytes) -> int:
-    """How many `list_files_under` there are."""
+    """Return the number of files of a root at or under ``subpath``."""
     conditions = _subtree_conditions(FileRow.root_id, FileRow.path, root_id, subpath)
     count = select(func.count()).select_from(FileRow).where(*conditions)
     return int(connection.execute(count).scalar_one())
 
 
 def count_indexed_files(connection: Connection) -> int:
-    """Paths of pictures that can be found."""
+    """Return the number of files whose picture is indexed."""
     statement = select(func.count()).select_from(FileRow).where(FileRow.image_id.is_not(None))
     return int(connection.execute(statement).scalar_one())
 
 
 def failed_files(connection: Connection) -> list[FailedFile]:
-    """The files that could not be read, by path."""
+    """Return the files that could not be read, sorted by path."""
     statement = (
         select(RootRow.path, FileRow.path, FileRow.error)
         .join(RootRow, RootRow.id == FileRow.root_id)
@@ -105,7 +105,7 @@ def failed_files(connection: Connection) -> list[FailedFile]:
 def load_folder_states(
     connection: Connection, root_id: int, subpath: bytes
 ) -> dict[bytes, FolderRecord]:
-    """What runs left, by path."""
+    """Return the folder states that runs stored at or under ``subpath``, by path."""
     conditions = _subtree_conditions(FolderRow.root_id, FolderRow.path, root_id, subpath)
     statement = select(
         FolderRow.path, FolderRow.digest, FolderRow.pictures, FolderRow.failed
@@ -117,7 +117,7 @@ def load_folder_states(
 def save_folder_states(
     connection: Connection, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
 ) -> None:
-    """Put these in the place of all that is remembered of folders at ``below`` or beneath it."""
+    """Replace the stored states of all folders at or under ``subpath``."""
     conditions = _subtree_conditions(FolderRow.root_id, FolderRow.path, root_id, subpath)
     connection.execute(delete(FolderRow).where(*conditions))
     rows = [
@@ -142,6 +142,6 @@ def _subtree_conditions(
 ) -> tuple[ColumnElement[Any], ...]:
     if not subpath:
         return (root_column == root_id,)
-    # b"0" is the byte after b"/": the two bounds enclose what begins with below + b"/".
+    # b"0" is the byte after b"/": the bounds enclose all paths that start with subpath + b"/".
     descendants = (path_column >= subpath + b"/") & (path_column < subpath + b"0")
     return (root_column == root_id, or_(path_column == subpath, descendants))

@@ -1,8 +1,8 @@
-"""Which pictures pass the filters of a query: exactly those, before anything is ranked.
+"""Exact filtering of pictures, before ranking.
 
-A comparison with a value that is missing is false, and its opposite true: every comparison is
-wrapped so that SQL's third truth value never arises. Letters are folded by Python, for SQLite
-folds those of ASCII only.
+A comparison with a missing value is false, and its negation is true: every comparison is wrapped
+so that SQL's third truth value (NULL) never arises. Python folds the case of letters because
+SQLite folds ASCII letters only.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ from mmsearch.core.queries import (
 from mmsearch.core.types import Ids
 
 EARTH_RADIUS_KM = 6371.0088
-"""Mean radius (IUGG)."""
+"""Mean radius of the Earth in kilometres (IUGG)."""
 
 CASEFOLD_FUNCTION = "mmsearch_casefold"
-"""SQL function that folds letters as Python does."""
+"""Name of the SQL function that folds case like Python's `str.casefold`."""
 
 MAX_FILTER_VALUES = 100
-"""Values of one filter."""
+"""Maximum number of values in one filter."""
 
 _DEADLINE_CHECK_PATHS = 16
-"""Comparing the longest path with the most patterns takes 30 ms."""
+"""Paths per deadline check: matching the longest path with the most patterns takes 30 ms."""
 
 SqlCondition = ColumnElement[bool]
 
@@ -74,10 +74,10 @@ _DIALECT = sqlite.dialect(paramstyle="named")
 
 
 def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
-    """The pictures that can be found and pass; int64, ascending.
+    """Return the ids of the live pictures that pass the filters; int64, ascending.
 
     Raises:
-        InvalidQueryError: A pattern or value that makes no sense.
+        InvalidQueryError: A pattern or value is invalid.
     """
     _check_lengths(filters)
     db.connection.create_function(CASEFOLD_FUNCTION, 1, _casefold, deterministic=True)
@@ -97,19 +97,19 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
             ids = np.intersect1d(ids, _ids_matching_paths(db, filters.paths, condition))
     except (OverflowError, UnicodeEncodeError) as error:
         raise InvalidQueryError(
-            "A filter has a number that is too large or half of a character.",
-            "Numbers go up to 2 ** 63 - 1; texts are Unicode.",
+            "A filter contains a number that is too large, or a lone surrogate.",
+            "Use numbers up to 2 ** 63 - 1 and valid Unicode text.",
         ) from error
     return ids
 
 
 def _check_lengths(filters: Filters) -> None:
-    """Refuse lists for which SQLite has no room in one statement."""
+    """Raise an error for lists too long for one SQLite statement."""
     lists = {"formats": filters.formats, "cameras": filters.cameras, "tags": filters.tags}
     for name, values in lists.items():
         if len(values) > MAX_FILTER_VALUES:
             raise InvalidQueryError(
-                f"The query has {len(values):,} {name}; {MAX_FILTER_VALUES} are allowed."
+                f"The query has {len(values):,} {name}; at most {MAX_FILTER_VALUES} are allowed."
             )
 
 
@@ -147,7 +147,7 @@ def _size_conditions(filters: Filters) -> Iterator[SqlCondition]:
         yield filters.orientation == _ORIENTATION
 
 
-# --- parts of pictures ---
+# --- columns ---
 
 
 def _casefolded(column: Any) -> Any:
@@ -171,7 +171,7 @@ _FIELDS: dict[str, Any] = {
     "camera": ImageRow.camera,
     "latitude": ImageRow.latitude,
     "longitude": ImageRow.longitude,
-    # All files of a picture have its content.
+    # All files of a picture have the same content, so min() picks any of their equal sizes.
     "size_bytes": select(func.min(FileRow.size))
     .where(FileRow.image_id == ImageRow.id)
     .scalar_subquery(),
@@ -189,9 +189,10 @@ def _has_tag(tag: str) -> SqlCondition:
 
 
 def _date_condition(after: str | None, before: str | None) -> SqlCondition:
-    """A picture's date: when it was taken, else, in local time, when one of its files was changed.
+    """Return the condition on the date of a picture.
 
-    One and the same file must lie between both dates.
+    The date is when the picture was taken or, if that is unknown, when one of its files was
+    modified, in local time. A single file must meet both bounds.
     """
     modified = func.strftime(
         "%Y-%m-%dT%H:%M:%S", FileRow.mtime_ns // literal(1_000_000_000), "unixepoch", "localtime"
@@ -212,7 +213,10 @@ def _date_condition(after: str | None, before: str | None) -> SqlCondition:
 
 
 def _near_latitude(near: GeoCircle) -> SqlCondition:
-    """Places that are known, and not too far north or south; a little more, for rounding."""
+    """Return the condition that the place is known and in the circle's range of latitudes.
+
+    The range has a small margin for rounding.
+    """
     margin_deg = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
     in_range = ImageRow.latitude.between(near.latitude - margin_deg, near.latitude + margin_deg)
     return and_(in_range, ImageRow.longitude.is_not(None))
@@ -221,7 +225,7 @@ def _near_latitude(near: GeoCircle) -> SqlCondition:
 def _within_radius(
     near: GeoCircle, latitudes: Sequence[float | None], longitudes: Sequence[float | None]
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which places lie in a circle, by the haversine formula."""
+    """Return a bool mask (n,) of the places inside a circle, by the haversine formula."""
     latitude_rad, longitude_rad = np.radians(np.array([latitudes, longitudes], dtype=np.float64))
     center_latitude_rad, center_longitude_rad = (
         math.radians(near.latitude),
@@ -240,12 +244,12 @@ def _within_radius(
 def _ids_matching_paths(
     db: ReadConnection, patterns: Sequence[str], condition: SqlCondition
 ) -> Ids:
-    """Of the pictures that meet a condition, those of which a file's path matches a pattern."""
+    """Return the ids of the pictures that meet a condition and have a file matching a pattern."""
     try:
         globs = Globs(patterns)
     except GlobError as error:
         raise InvalidQueryError(str(error), "Patterns are those of .gitignore.") from error
-    # By another name, for conditions on files are subqueries of their own.
+    # The alias keeps this table apart from the subqueries on files in the condition.
     file_alias = aliased(FileRow)
     statement = select(file_alias.image_id, file_alias.path).join(
         ImageRow, file_alias.image_id == ImageRow.id
@@ -316,7 +320,7 @@ _ARITHMETIC_OPERATORS: dict[str, Any] = {
 
 def _compile_operand(operand: Operand) -> Any:
     if isinstance(operand, Arithmetic):
-        # SQLite calculates integers modulo 2 ** 64 and divides them without remainder.
+        # Floats avoid SQLite's 64-bit integer arithmetic and its integer division.
         left, right = (
             cast(_compile_operand(side), Float) for side in (operand.left, operand.right)
         )

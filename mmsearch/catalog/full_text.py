@@ -1,10 +1,9 @@
-"""Words in the texts of pictures, found with SQLite's FTS5 (https://www.sqlite.org/fts5.html).
+"""Full-text search in the texts of pictures with SQLite's FTS5 (https://www.sqlite.org/fts5.html).
 
-Words are compared without regard to case and diacritics, English ones by their stem. Scripts that
-put no spaces between words are searched by trigrams, and runs shorter than that as substrings.
-A picture's score is the share of the query's words that its texts hold, each word counting by its
-rarity (inverse document frequency); equal shares are told apart by BM25 (Robertson and Zaragoza
-2009, https://doi.org/10.1561/1500000019).
+Matching ignores case and diacritics and stems English words. Scripts without spaces between words
+are searched by trigrams, and words shorter than three characters as substrings. A picture's score
+is the share of the query's words that its texts hold, weighted by inverse document frequency; BM25
+breaks ties (Robertson and Zaragoza 2009, https://doi.org/10.1561/1500000019).
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from mmsearch.core.text_matches import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
 
 MAX_MATCHED_TEXTS = 2000
-"""Texts that are looked at for one phrase, those with the best BM25 first."""
+"""Maximum number of texts considered for one phrase, best BM25 first."""
 
-# What a person says around a thing, in a query; alone, such words are searched all the same.
+# Words around the subject of a query. A query of stop words alone still searches for them.
 STOP_WORDS = frozenset(
     """
     a an and are as at be by for from has in into is it its of on or over that the their there this
@@ -36,7 +35,7 @@ STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
 
-# Scripts that put no spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
+# Scripts without spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
 UNSEGMENTED_SCRIPTS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f]"
@@ -48,11 +47,11 @@ _MARK_START, _MARK_END = "\x02", "\x03"
 
 @dataclass(frozen=True)
 class Token:
-    """One thing to look for in a text.
+    """A token to find in the texts.
 
     Attributes:
-        table: ``words``, ``trigrams``, or ``texts`` for a substring.
-        value: What is looked for.
+        table: Table to search: ``words``, ``trigrams``, or ``texts`` for a substring.
+        value: Word, trigram or substring to find.
     """
 
     table: str
@@ -60,18 +59,18 @@ class Token:
 
     @property
     def fts_query(self) -> str:
-        """As FTS5 writes it: nothing in the value is an operator."""
+        """The value as a quoted FTS5 string, in which nothing is an operator."""
         return '"' + self.value.replace('"', '""') + '"'
 
     @property
     def pattern(self) -> str:
-        """As LIKE writes it."""
+        """The value as a LIKE pattern that matches it as a substring."""
         escaped = re.sub(r"([\\%_])", r"\\\1", self.value)
         return f"%{escaped}%"
 
 
 def tokenize(text: str) -> list[Token]:
-    """The things to look for, each once; without common words unless there are no others."""
+    """Split a text into distinct tokens, without stop words unless there are no other words."""
     tokens: dict[Token, None] = {}
     stop_words: dict[Token, None] = {}
     for word in _WORD.findall(text):
@@ -86,7 +85,11 @@ def tokenize(text: str) -> list[Token]:
 
 
 def _unsegmented_tokens(word: str) -> list[Token]:
-    """A word of such a script as trigrams, or as itself if it is shorter; else nothing."""
+    """Return the trigrams of a word in an unsegmented script.
+
+    A word of fewer than three characters is a token of its own. A word in another script gives an
+    empty list.
+    """
     if not UNSEGMENTED_SCRIPTS.search(word):
         return []
     if len(word) < 3:
@@ -95,11 +98,11 @@ def _unsegmented_tokens(word: str) -> list[Token]:
 
 
 class FullText:
-    """The texts of one snapshot.
+    """Full-text search in one snapshot.
 
     Args:
-        rows: In a transaction.
-        sources: Whose texts are searched.
+        db: A connection in a transaction.
+        sources: Sources of the texts to search.
     """
 
     def __init__(self, db: ReadConnection, sources: frozenset[TextSource]) -> None:
@@ -108,7 +111,7 @@ class FullText:
 
     @cached_property
     def has_texts(self) -> bool:
-        """Whether there is any text but file names."""
+        """True if there is any text other than file names."""
         statement = (
             "SELECT EXISTS (SELECT 1 FROM texts WHERE source <> 'filename'"
             " AND source IN (SELECT value FROM json_each(:sources)))"
@@ -116,8 +119,8 @@ class FullText:
         return bool(self._query(statement)[0][0])
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Bool (n,): which pictures have a text other than their files' names."""
-        # The plus keeps SQLite from looking through all texts of those sources.
+        """Return a bool mask (n,) of the pictures that have a text other than file names."""
+        # The unary plus keeps SQLite from scanning all texts of those sources.
         rows = self._query(
             "SELECT DISTINCT image_id FROM texts WHERE source <> 'filename'"
             " AND +source IN (SELECT value FROM json_each(:sources))"
@@ -127,7 +130,7 @@ class FullText:
         return np.isin(ids, [row[0] for row in rows])
 
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
-        """The pictures whose texts hold most of the words; see `Snapshot.match`."""
+        """Return the pictures whose texts hold most of the words; see `Snapshot.match`."""
         total_weight = sum(term.weight for term in terms if term.weight > 0)
         scores: dict[int, float] = defaultdict(float)
         bm25_scores: dict[int, float] = defaultdict(float)
@@ -147,7 +150,7 @@ class FullText:
     def matched_texts(
         self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
-        """For each picture, the text that holds most of the words; see `Snapshot`."""
+        """Return, for each picture, the text that holds most of the words; see `Snapshot`."""
         tokens = [t for term in terms if term.weight > 0 for t in tokenize(term.text)]
         within = json.dumps([int(image_id) for image_id in ids])
         text_matches = self._find_tokens(list(dict.fromkeys(tokens)), within)
@@ -160,10 +163,10 @@ class FullText:
         highlighted = self._highlight_texts(sorted(best_text_ids.values()), tokens)
         return [highlighted.get(best_text_ids.get(int(image_id), 0)) for image_id in ids]
 
-    # --- the parts of a score ---
+    # --- scoring ---
 
     def _score_by_image(self, text: str, within: str) -> dict[int, tuple[float, float]]:
-        """By picture: the share of a phrase's words that its texts hold, and its best BM25."""
+        """Return, by picture, the share of a phrase's words in its texts and its best BM25."""
         tokens = tokenize(text)
         bm25_scores = self._find_candidates(tokens, within)
         if not bm25_scores:
@@ -184,7 +187,7 @@ class FullText:
         }
 
     def _find_candidates(self, tokens: Sequence[Token], within: str) -> dict[int, float]:
-        """By picture: the BM25 of its best text, higher is better."""
+        """Return, by picture, the BM25 of its best text; higher is better."""
         best: dict[int, float] = {}
         for table in ("words", "trigrams"):
             match_query = " OR ".join(token.fts_query for token in tokens if token.table == table)
@@ -202,7 +205,8 @@ class FullText:
         for token in tokens:
             if token.table == "texts":
                 rows = self._query(
-                    f"SELECT texts.image_id FROM texts {_JOIN_LIVE_IMAGES} WHERE {_LIKE_CONDITION} AND {_TEXT_FILTER}"  # noqa: S608
+                    f"SELECT texts.image_id FROM texts {_JOIN_LIVE_IMAGES}"  # noqa: S608
+                    f" WHERE {_LIKE_CONDITION} AND {_TEXT_FILTER}"
                     f" ORDER BY texts.image_id LIMIT {MAX_MATCHED_TEXTS}",
                     pattern=token.pattern,
                     within=within,
@@ -214,7 +218,7 @@ class FullText:
     def _find_tokens(
         self, tokens: Sequence[Token], within: str
     ) -> Iterator[tuple[int, int, set[Token]]]:
-        """Of each text of some pictures: picture, text, and which tokens it holds."""
+        """Yield the picture id, the text id and the tokens found for each matching text."""
         tokens_by_text: dict[tuple[int, int], set[Token]] = defaultdict(set)
         for token in tokens:
             if token.table == "texts":
@@ -236,7 +240,7 @@ class FullText:
             yield image_id, text_id, matched_tokens
 
     def _idf_weights(self, tokens: Sequence[Token]) -> dict[Token, float]:
-        """Inverse document frequency: log(1 + (N - n + 0.5) / (n + 0.5)) for n of N texts."""
+        """Return inverse document frequencies: log(1 + (N - n + 0.5) / (n + 0.5)), n of N texts."""
         num_texts = self._query("SELECT count(*) FROM texts")[0][0]
         weights = {}
         for token in tokens:
@@ -253,12 +257,12 @@ class FullText:
             )
         return weights
 
-    # --- marks ---
+    # --- highlighting ---
 
     def _highlight_texts(
         self, text_ids: Sequence[int], tokens: Sequence[Token]
     ) -> dict[int, MatchedText]:
-        """Texts with the places of the words in them."""
+        """Return texts by id, with the spans of the tokens in them."""
         ids = json.dumps(list(text_ids))
         rows = self._query(
             "SELECT id, kind, language, text FROM texts"
@@ -309,7 +313,7 @@ _LIKE_CONDITION = "texts.spaceless AND texts.text LIKE :pattern ESCAPE '\\'"
 
 
 def _parse_spans(highlighted: str) -> Iterator[tuple[int, int]]:
-    """Where the marked parts of a text stand once the marks are taken away."""
+    """Yield the spans of the marked parts, as offsets into the text without the marks."""
     position = start = 0
     for char in highlighted:
         if char == _MARK_START:

@@ -1,4 +1,4 @@
-"""States of the index that readers see, and the built index of each."""
+"""Generations: the states of the index that readers see, each with its built vector index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmsearch.core.records import BuiltVectorIndex
 
 
 def add_generation(connection: Connection, built_id: int | None = None) -> int:
-    """Show readers what has changed; without ``built_id`` the built index stays what it is."""
+    """Add a generation and return its number; without ``built_id`` keep the built index."""
     if built_id is None:
         latest_built_id = (
             select(GenerationRow.built_id).order_by(GenerationRow.number.desc()).limit(1)
@@ -22,7 +22,7 @@ def add_generation(connection: Connection, built_id: int | None = None) -> int:
 
 
 def publish(connection: Connection, built: BuiltVectorIndex) -> int:
-    """Record a built index and make it the one of a new generation, whose number is returned."""
+    """Record a built index in a new generation, and return the generation's number."""
     statement = insert(BuiltIndexRow).values(
         plugin=built.plugin_name,
         name=built.file_ref.name,
@@ -36,9 +36,9 @@ def publish(connection: Connection, built: BuiltVectorIndex) -> int:
 
 
 def insert_row(connection: Connection, statement: Insert) -> int:
-    """Run an insertion of one row; returns its integer primary key."""
-    # Not RETURNING in the statement itself: SQLite knows it since 3.35 only.
+    """Insert one row and return its integer primary key."""
+    # Do not use RETURNING: SQLite supports it only since 3.35.
     primary_key = connection.execute(statement).inserted_primary_key
     if primary_key is None:
-        raise TypeError("the statement inserts no row, or many")
+        raise TypeError("the statement does not insert exactly one row")
     return int(primary_key[0])

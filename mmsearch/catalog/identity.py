@@ -1,4 +1,4 @@
-"""What an index is bound to, as rows of the settings table."""
+"""The identity of an index (encoder, fusion, vector index, texts, goals) in the settings table."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError
 
 
 def read_identity(db: ReadConnection) -> Identity | None:
-    """Return what the index is bound to; None before `write_identity`.
+    """Return the identity of the index; None before `write_identity`.
 
     Raises:
-        DamagedFileError: The settings are not those that a writer leaves.
+        DamagedFileError: The settings are invalid.
     """
     stored = db.query("SELECT key, value FROM settings")
     try:
         return _parse_rows(tuple(stored))
     except _PARSE_ERRORS as error:
         raise DamagedFileError(
-            f"The settings in {db.path} cannot be understood ({type(error).__name__}).",
-            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+            f"The settings in {db.path} are invalid ({type(error).__name__}).",
+            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
         ) from error
 
 
-# Every search reads the same rows: to parse and check them again takes 4% of its time.
+# Every search reads the same rows: parsing and checking them each time takes 4% of a search.
 @lru_cache(maxsize=16)
 def _parse_rows(stored: tuple[tuple[Any, ...], ...]) -> Identity | None:
     settings: dict[str, Any] = {key: json.loads(value) for key, value in stored}
@@ -52,7 +52,7 @@ def _parse_identity(settings: Mapping[str, Any]) -> Identity:
     _check_types(encoder, name=str, dim=int, weights_sha256=str, preprocessing=dict)
     _check_types(encoder, code_version=int, context_length=int)
     stored = settings["fusion"]
-    # The first schema kept the name alone.
+    # The first schema stored only the name.
     fusion = FusionSpec(stored) if isinstance(stored, str) else FusionSpec(**stored)
     _check_types(fusion, name=str, text_weight=Real, kind_weights=dict)
     goals = SearchGoals(**settings.get("goals", {}))
@@ -79,12 +79,12 @@ def _check_types(value: object, **expected_types: type | UnionType) -> None:
 def recover_identity(
     stored: Mapping[str, Any], encoder: EncoderSpec, fallback: Identity
 ) -> tuple[Identity, list[str]]:
-    """Return an identity of settings of which some may be lost, and which are.
+    """Recover an identity from incomplete settings; also return the keys of the lost settings.
 
     Args:
-        stored: By key, as `read_identity` reads them.
+        stored: Settings by key, as `read_identity` reads them.
         encoder: The encoder of the index.
-        fallback: What takes the place of the settings that are lost.
+        fallback: Identity that provides the values of lost settings.
     """
     settings = _to_settings(replace(fallback, encoder=encoder))
     lost_keys = []
@@ -100,7 +100,7 @@ def recover_identity(
 
 
 def recover_encoder(stored: Mapping[str, Any]) -> EncoderSpec | None:
-    """Return the encoder of settings of which some may be lost."""
+    """Return the encoder in incomplete settings; None if it is lost."""
     try:
         return _parse_identity({"fusion": "image", "vector_index": "auto", **stored}).encoder
     except _PARSE_ERRORS:
@@ -118,10 +118,10 @@ def _to_settings(identity: Identity) -> dict[str, Any]:
 
 
 def write_identity(connection: Connection, identity: Identity) -> None:
-    """Bind an index that holds no vectors, or change all but the encoder of one that does.
+    """Write the identity of an index; the encoder can only change while it holds no vectors.
 
     Raises:
-        EncoderMismatchError: There are vectors of an encoder with another fingerprint.
+        EncoderMismatchError: The index holds vectors of an encoder with another fingerprint.
     """
     from sqlalchemy import select, update  # noqa: PLC0415 - queries only read
 
@@ -135,9 +135,9 @@ def write_identity(connection: Connection, identity: Identity) -> None:
         and connection.execute(select(SegmentRow.number).limit(1)).first() is not None
     ):
         raise EncoderMismatchError(
-            f"The index holds vectors of {bound.encoder.name}, which vectors of"
-            f" {identity.encoder.name} cannot be compared with.",
-            "Use the encoder of the index, or make another index.",
+            f"The index holds vectors of {bound.encoder.name}, which cannot be compared with"
+            f" vectors of {identity.encoder.name}.",
+            "Use the encoder of the index, or create another index.",
             bound=bound.encoder.name,
             asked=identity.encoder.name,
         )
@@ -147,7 +147,7 @@ def write_identity(connection: Connection, identity: Identity) -> None:
 
 
 def replace_identity(connection: Connection, identity: Identity) -> None:
-    """Write an identity, whatever vectors there are: the caller has replaced them."""
+    """Write an identity without checking the encoder; the caller has replaced the vectors."""
     from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - queries only read
 
     from mmsearch.catalog.tables import SettingRow  # noqa: PLC0415
@@ -164,7 +164,10 @@ def replace_identity(connection: Connection, identity: Identity) -> None:
 
 
 def _mmsearch_version() -> str:
-    """For whoever looks into an old catalog; not from the package's root, which lies above."""
+    """Return the version of mmsearch, which helps to debug old catalogs.
+
+    Do not import it from the package root, which is a higher layer.
+    """
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - writers only
 
     try:

@@ -1,4 +1,4 @@
-"""Whether a catalog agrees with itself, and making again what is derived within it."""
+"""Consistency checks of a catalog, and rebuilding of the data derived within it."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.tables import Base
 from mmsearch.core.errors import DamagedFileError, MMSearchError
 
-# What must select nothing, and what it means if it does.
+# Statements that must return no rows, and the message for the rows that they return.
 _INVARIANTS = (
     (
         "SELECT id FROM images WHERE file_count <>"
         " (SELECT count(*) FROM files WHERE files.image_id = images.id)",
-        "{count} pictures have a wrong count of files",
+        "{count} pictures have a wrong file count",
     ),
     (
         "SELECT number FROM segments WHERE rows <>"
         " (SELECT count(*) FROM images WHERE images.segment = segments.number)",
-        "{count} segments have another number of pictures than of vectors",
+        "{count} segments have a number of pictures that differs from their number of vectors",
     ),
     (
         "SELECT texts.id FROM texts JOIN files ON files.id = texts.file_id"
         " WHERE files.image_id IS NOT texts.image_id",
-        "{count} texts belong to another picture than their file",
+        "{count} texts belong to a different picture than their file",
     ),
     (
         "SELECT tags.id FROM tags JOIN texts ON texts.id = tags.text_id"
         " WHERE tags.image_id <> texts.image_id",
-        "{count} keywords belong to another picture than their text",
+        "{count} keywords belong to a different picture than their text",
     ),
     (
         "SELECT id FROM files WHERE image_id IS NOT NULL AND length(digest) <> 32",
-        "{count} files have a digest that is not valid",
+        "{count} files have an invalid digest",
     ),
     (
         "SELECT images.id FROM files JOIN images ON images.id = files.image_id"
         " WHERE images.digest <> files.digest",
-        "{count} files have another content than their picture",
+        "{count} files have a different digest than their picture",
     ),
 )
 _FULL_TEXT_TABLES: dict[str, str] = {
@@ -59,10 +59,10 @@ _FULL_TEXT_TABLES: dict[str, str] = {
     for statement in step.statements
     if (found := re.match(r"\s*CREATE VIRTUAL TABLE (\w+) USING (fts5 .*)", statement, re.DOTALL))
 }
-"""The definition of each full-text table, by its name."""
+"""Definitions of the full-text tables, by table name."""
 
 _STORAGE_CLASSES = (
-    # Every value that is written as JSON is a text, a list or an object.
+    # Every JSON value that mmsearch writes is a string, a list or an object, stored as text.
     (JSON, ("text",)),
     (Integer, ("integer",)),
     (Float, ("real",)),
@@ -72,16 +72,16 @@ _STORAGE_CLASSES = (
 
 
 def find_problems(db: ReadConnection) -> Iterator[str]:
-    """Yield what is proved to be wrong, a sentence each; nothing is written.
+    """Yield one sentence for each confirmed problem; write nothing.
 
-    Full-text indexes are compared in memory, which takes as much of it as they have bytes.
+    Full-text indexes are compared in memory, which takes as much memory as their size.
 
     Args:
-        db: In one transaction, on a connection that keeps temporary tables in memory.
+        db: A connection in one transaction that keeps temporary tables in memory.
 
     Raises:
-        MMSearchError: Something could not be read, which proves nothing.
-        sqlite3.Error: The same.
+        MMSearchError: Something could not be read, which does not confirm damage.
+        sqlite3.Error: Same as above.
     """
     for check in (
         _check_structure,
@@ -99,17 +99,17 @@ def find_problems(db: ReadConnection) -> Iterator[str]:
             has_problem = True
             yield f"The catalog cannot be read: {error.message}"
         if has_problem:
-            # Each step relies on the one before.
+            # Each check relies on the previous one.
             break
     for table, definition in _FULL_TEXT_TABLES.items():
         try:
             _check_full_text(db, table, definition)
         except DamagedFileError:
-            yield f"The catalog's full-text table {table!r} does not fit its texts."
+            yield f"The catalog's full-text table {table!r} does not match its texts."
 
 
 def rebuild_derived(connection: Connection) -> None:
-    """Make B-tree indexes and full-text tables again from the rows."""
+    """Rebuild B-tree indexes, full-text tables and file counts from the rows."""
     connection.exec_driver_sql("REINDEX")
     for table in _FULL_TEXT_TABLES:
         connection.exec_driver_sql(f"INSERT INTO {table} ({table}) VALUES ('delete-all')")  # noqa: S608 - our names
@@ -136,18 +136,18 @@ def _check_structure(db: ReadConnection) -> Iterator[str]:
 
 
 def _check_values(db: ReadConnection) -> Iterator[str]:
-    """Yield values of another kind than their column's; raise on text that is not UTF-8."""
+    """Yield a problem for each table with values of the wrong type; raise on invalid UTF-8."""
     for table in Base.metadata.sorted_tables:
         mismatch = " OR ".join(f"NOT ({_storage_condition(column)})" for column in table.columns)
         ((count,),) = db.query(f"SELECT count(*) FROM {table.name} WHERE {mismatch}")  # noqa: S608 - our names
         if count:
             yield (
                 f"The catalog contradicts itself: {count} rows of {table.name!r} have values of"
-                " another kind than their columns."
+                " the wrong type."
             )
         for column in table.columns:
             if isinstance(column.type, Text):
-                # Reading a text decodes it.
+                # Reading a text value decodes it, so invalid UTF-8 raises here.
                 with translated_errors(db.path):
                     for _ in db.connection.execute(f"SELECT {column.name} FROM {table.name}"):  # noqa: S608
                         pass
@@ -169,7 +169,7 @@ def _storage_condition(column: Column[object]) -> str:
 
 
 def _check_identity(db: ReadConnection) -> Iterator[str]:
-    """Read the settings of the index: what cannot be understood raises."""
+    """Read the settings of the index, which raises if they are invalid."""
     read_identity(db)
     yield from ()
 
@@ -178,7 +178,7 @@ def _check_foreign_keys(db: ReadConnection) -> Iterator[str]:
     violations = db.query("PRAGMA foreign_key_check")
     for table in sorted({row[0] for row in violations}):
         count = sum(row[0] == table for row in violations)
-        yield f"The catalog's table {table!r} has {count} rows that point at nothing."
+        yield f"The catalog's table {table!r} has {count} rows that refer to missing rows."
 
 
 def _check_invariants(db: ReadConnection) -> Iterator[str]:
@@ -189,16 +189,17 @@ def _check_invariants(db: ReadConnection) -> Iterator[str]:
 
 
 def _check_full_text(db: ReadConnection, table: str, definition: str) -> None:
-    """Run FTS5's own check on a copy of a full-text index in memory: it counts as a write.
+    """Run FTS5's integrity check on an in-memory copy of a full-text index.
 
-    ``trigrams`` holds some of the texts only, so that FTS5 cannot compare it with all of them:
+    A copy is needed because SQLite treats the check as a write. ``trigrams`` holds only some of
+    the texts, so FTS5 cannot compare it with all of them:
     https://www.sqlite.org/fts5.html#the_integrity_check_command.
 
     Raises:
-        DamagedFileError: The index is not of these texts.
+        DamagedFileError: The index does not match the texts.
     """
     copy_table = f"{table}_copy"
-    # FTS5 looks for the texts beside its index.
+    # FTS5 looks for the content table in the schema of its index.
     db.query("CREATE TEMP VIEW texts AS SELECT id, text FROM main.texts")
     set_defensive(db.connection, False)
     try:

@@ -1,8 +1,7 @@
-"""How the schema came to be: small named steps.
+"""Schema migrations: small named steps in plain SQL.
 
-A step is frozen once it is released: the first is written as plain DDL and does not change when
-`mmsearch.catalog.tables` does; a later change of the tables is a further step at the end of
-`MIGRATIONS`.
+A released migration never changes, even if `mmsearch.catalog.tables` does. A change of the tables
+is a new migration at the end of `MIGRATIONS`.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Migration:
-    """A step of the schema.
+    """A migration of the schema.
 
     Attributes:
-        name: Unique, kept in the database.
-        statements: SQL, run in this order in one transaction.
+        name: Unique name, stored in the database.
+        statements: SQL statements, run in this order in one transaction.
     """
 
     name: str
@@ -117,7 +116,7 @@ _FIRST_TABLES = (
     )""",
 )
 
-# An upsert that finds its row fires the UPDATE trigger, not the INSERT one.
+# An upsert of an existing row fires the UPDATE trigger, not the INSERT trigger.
 _FILE_COUNT_TRIGGERS = (
     """
     CREATE TRIGGER files_inserted AFTER INSERT ON files WHEN NEW.image_id IS NOT NULL
@@ -218,7 +217,7 @@ _STAGING_TABLES = (
     "CREATE INDEX images_segment ON images (segment)",
 )
 
-# Whether there is any text but names of files is asked by every query.
+# Every query checks if there is any text other than file names.
 _TEXT_SOURCE_INDEX = ("CREATE INDEX texts_said ON texts (source) WHERE source <> 'filename'",)
 
 _FOLDER_TABLE = (
@@ -248,7 +247,7 @@ _FOLDER_TABLE = (
     END""",
 )
 
-# Captions from before this step are of an unknown table.
+# Captions stored before this migration have an unknown table.
 _CAPTION_TABLES = (
     "ALTER TABLE texts ADD COLUMN table_path BLOB",
     "CREATE INDEX texts_of_tables ON texts (table_path) WHERE table_path IS NOT NULL",

@@ -1,4 +1,4 @@
-"""Opening a catalog: it is made, compared with its seal, and brought to the newest schema."""
+"""Opening of a catalog: creation, checksum verification and schema migration."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
     """Open the catalog of an index.
 
-    A writer (``read_only=False``) must hold the index's lock; it brings an older schema to the
-    newest one. A reader needs no lock and changes nothing: it refuses an older schema. It works
+    A writer (``read_only=False``) must hold the index's lock; it migrates an older schema to the
+    newest one. A reader needs no lock and changes nothing: it rejects an older schema. It works
     beside a writer, and in a folder that cannot be written.
 
     Args:
         path: The database.
-        create: Make it if it is missing; only for a writer.
-        read_only: Open it for reading only.
+        create: Create the catalog if it is missing; only for a writer.
+        read_only: Open the catalog for reading only.
 
     Raises:
-        DamagedFileError: The file is no SQLite database, no catalog, or damaged.
+        DamagedFileError: The file is not an SQLite database, not a catalog, or damaged.
         SchemaError: Its schema is newer than this code, or older and ``read_only`` is set.
-        StateError: It cannot be opened; a missing file is one such case.
+        StateError: The file cannot be opened, for example because it is missing.
     """
     if create and read_only:
-        raise ValueError("a catalog that is only read cannot be created")
+        raise ValueError("a read-only catalog cannot be created")
     if create and not path.exists():
         _create_catalog(path)
     reject_journal(path)
@@ -63,17 +63,17 @@ def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -
 
 
 def open_pinned_catalog(path: Path) -> Catalog:
-    """Open the newest state of a catalog for reading; it stays as it is until it is closed.
+    """Open the newest state of a catalog for reading; this state is fixed until it is closed.
 
-    Writers go on beside it. Nothing is written, and no temporary file is made.
+    Writers may continue meanwhile. Nothing is written, and no temporary file is created.
 
     Args:
         path: The database.
 
     Raises:
-        DamagedFileError: The file is no SQLite database, no catalog, or damaged.
-        SchemaError: Its schema is newer than this code, or older.
-        StateError: It cannot be opened.
+        DamagedFileError: The file is not an SQLite database, not a catalog, or damaged.
+        SchemaError: Its schema is newer or older than this code's.
+        StateError: The file cannot be opened.
     """
     reject_journal(path)
     engine = open_pinned_engine(path)
@@ -87,15 +87,15 @@ def open_pinned_catalog(path: Path) -> Catalog:
 
 
 def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
-    """Compare a catalog with its seal and open that; the seal as it was.
+    """Verify the checksum of a catalog, mark it dirty, and return the previous checksum.
 
     Raises:
-        DamagedFileError: It is not what the last writer left.
+        DamagedFileError: The catalog is not as the last writer left it.
     """
     if not checksum.verify_checksum(path) and count_unreadable_commits(path) > 1:
         raise DamagedFileError(
             f"{path}-wal is damaged: commits in it cannot be read.",
-            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
         )
     previous = checksum.read_checksum(path)
     checksum.mark_dirty(path, previous.roots if previous else ())
@@ -103,11 +103,12 @@ def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
 
 
 def _create_catalog(path: Path) -> None:
-    """Make an empty catalog under another name first: a reader meets a whole one or none."""
+    """Create an empty catalog under a temporary name and rename it: readers never see a part."""
     temporary_path = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
     _remove_database(temporary_path)
     try:
-        # SQLite would let everybody read what it creates; the files beside it take its permissions.
+        # A file created by SQLite would be readable by everybody. The -wal and -shm files take the
+        # permissions of the database.
         create_file(temporary_path).close()
         engine = open_engine(temporary_path, create=False, read_only=False)
         try:
@@ -128,11 +129,15 @@ def _create_catalog(path: Path) -> None:
 
 
 def _check_complete(temporary_path: Path, path: Path) -> None:
-    """On a full disk the -wal file stays behind: the database beside it is not whole."""
+    """Raise an error if a -wal file remains, as on a full disk: the database is incomplete.
+
+    Raises:
+        DiskFullError: A -wal file remains.
+    """
     if temporary_path.with_name(f"{temporary_path.name}-wal").exists():
         raise DiskFullError(
-            f"{path} could not be written whole: its disk is full, or it fails.",
-            "Free some space, look at the system's log, and run again.",
+            f"{path} could not be written completely: the disk is full or failing.",
+            "Free some space, check the system log, and run it again.",
         )
 
 

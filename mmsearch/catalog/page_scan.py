@@ -1,7 +1,7 @@
-"""Rows that stand in the pages of a database file, without the tree that leads to them.
+"""Extraction of rows from the pages of a database file, without using the B-trees.
 
-Where a page high up in the tree of a table is damaged, SQLite reaches none of the pages below it,
-which may all be whole. The format: https://www.sqlite.org/fileformat2.html
+If an interior page of a table's B-tree is damaged, SQLite cannot reach the pages below it, which
+may all be intact. The format: https://www.sqlite.org/fileformat2.html
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SqlValue = int | float | bytes | None
 
 _TABLE_LEAF = 13
 _OTHER_BTREE_PAGES = (2, 5, 10)
-"""Pages of a tree that hold no rows of tables."""
+"""Types of B-tree pages that hold no table rows."""
 
 _FILE_HEADER_BYTES, _PAGE_HEADER_BYTES = 100, 8
 _MIN_PAGE_BYTES, _MAX_PAGE_BYTES, _DEFAULT_PAGE_BYTES = 512, 65536, 4096
@@ -26,15 +26,15 @@ MAX_COLUMNS = 64
 
 
 def scan_pages(path: Path) -> Iterator[tuple[int, list[SqlValue]]]:
-    """Yield the rowid and the columns of every row that a leaf page of any table holds.
+    """Yield the rowid and the columns of every row in the leaf pages of all tables.
 
-    Texts are bytes; the column that is the rowid is None. Rows that were deleted may be among them.
+    Texts are bytes, and None stands for an INTEGER PRIMARY KEY. Deleted rows may be included.
 
     Args:
-        path: The database; what its -wal file holds is not read.
+        path: The database; its -wal file is not read.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The database cannot be read.
     """
     with path.open("rb") as file:
         size = _page_size(file.read(_FILE_HEADER_BYTES))
@@ -66,7 +66,7 @@ def _scan_page(
             end,
             first_pointer + 2 * int.from_bytes(page[header_offset + 3 : header_offset + 5], "big"),
         )
-    # Else the header is damaged; places of cells may follow it all the same.
+    # For any other type the header is damaged, but cell pointers may still follow it.
     for pointer_offset in range(first_pointer, end, 2):
         cell_offset = int.from_bytes(page[pointer_offset : pointer_offset + 2], "big")
         if cell_offset <= pointer_offset:
@@ -80,7 +80,7 @@ def _scan_page(
 
 
 def _read_payload(file: BinaryIO, page: bytes, offset: int, length: int) -> bytes:
-    """Return the bytes of a row; those that do not fit into its page follow in others."""
+    """Return the payload of a row, including its overflow pages."""
     size = len(page)
     local_bytes = length
     if length > size - 35:
@@ -97,7 +97,7 @@ def _read_payload(file: BinaryIO, page: bytes, offset: int, length: int) -> byte
         file.seek((overflow_page - 1) * size)
         overflow_content = file.read(size)
         if overflow_page < 1 or len(overflow_content) < size:
-            raise ValueError("it goes on in a page that is not there")
+            raise ValueError("an overflow page is missing")
         overflow_page = int.from_bytes(overflow_content[:4], "big")
         content += overflow_content[4 : 4 + length - len(content)]
     return content
@@ -112,7 +112,7 @@ def _parse_record(content: bytes) -> list[SqlValue]:
         value, value_offset = _parse_value(content, serial_type, value_offset)
         values.append(value)
     if offset != end or value_offset != len(content) or len(values) > MAX_COLUMNS:
-        raise ValueError("it is no record")
+        raise ValueError("the record is malformed")
     return values
 
 
@@ -127,7 +127,7 @@ def _parse_value(content: bytes, serial_type: int, offset: int) -> tuple[SqlValu
     if serial_type == _TYPE_REAL:
         return float(struct.unpack_from(">d", content, offset)[0]), offset + 8
     if serial_type < _MIN_BLOB_TYPE:
-        raise ValueError("there is no such kind of value")
+        raise ValueError("the serial type is reserved")
     end = offset + (serial_type - _MIN_BLOB_TYPE) // 2
     return content[offset:end], end
 

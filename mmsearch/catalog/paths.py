@@ -1,4 +1,4 @@
-"""Paths of files, as bytes: a folder, and the rest below it."""
+"""Checks and joins of file paths, as bytes: an absolute folder and a path relative to it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from functools import lru_cache
 
 from mmsearch.core.errors import DamagedFileError
 
-_REPAIR_HINT = "'mmsearch repair' makes the catalog again without encoding what it can reuse."
+_REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog; it reuses all the vectors it can."
 
-# A part that is empty, "." or "..", and the byte that no path can hold.
+# An empty, "." or ".." component, or the NUL byte, which no path can contain.
 _UNSAFE_PATH = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)|\0")
 
 
 def join_path(folder: bytes, relative_path: bytes) -> bytes:
-    """The path ``rest`` of a folder; the folder itself for b"".
+    """Join a folder and a relative path; return the folder itself for b"".
 
     Raises:
-        DamagedFileError: The folder is no absolute path, or the rest leads out of it.
+        DamagedFileError: The folder is not an absolute path, or the relative path leads out of it.
     """
     check_root_path(folder)
     if relative_path == b"":
@@ -28,16 +28,16 @@ def join_path(folder: bytes, relative_path: bytes) -> bytes:
 
 
 def is_safe_relative_path(path: object) -> bool:
-    """Return whether this is a path below a root, as runs write it: it cannot lead out of it."""
+    """Return True if this is a normalized path below a root, which cannot lead out of it."""
     return isinstance(path, bytes) and not _UNSAFE_PATH.search(path)
 
 
 def is_root_path(path: object) -> bool:
-    """Return whether this is the path of a folder, absolute and normal, as runs write it."""
+    """Return True if this is an absolute and normalized path of a folder."""
     return isinstance(path, bytes) and _is_normalized(path)
 
 
-# An answer names the same few roots for each of its hits: kept, 5% of a warm search is saved.
+# All hits of a search share a few roots: the cache saves 5% of a warm search.
 @lru_cache(maxsize=256)
 def _is_normalized(path: bytes) -> bool:
     if b"\0" in path:
@@ -46,10 +46,10 @@ def _is_normalized(path: bytes) -> bool:
 
 
 def check_relative_path(path: object) -> None:
-    """Refuse what a catalog gives as a path below a root and no run has written.
+    """Raise an error unless a value read from a catalog is a path below a root.
 
     Raises:
-        DamagedFileError: It leads out of its root, is absolute, or is no path.
+        DamagedFileError: It leads out of its root, is absolute, or is not a path.
     """
     if not is_safe_relative_path(path):
         raise DamagedFileError(
@@ -59,10 +59,10 @@ def check_relative_path(path: object) -> None:
 
 
 def check_root_path(path: object) -> None:
-    """Refuse what a catalog gives as a folder that is indexed and no run has written.
+    """Raise an error unless a value read from a catalog is the path of an indexed folder.
 
     Raises:
-        DamagedFileError: It is not absolute and normal, or is no path.
+        DamagedFileError: It is not absolute and normalized, or is not a path.
     """
     if not is_root_path(path):
         raise DamagedFileError(
@@ -77,7 +77,7 @@ def _abbreviate(path: object) -> str:
 
 
 def relative_to(folder: bytes, path: bytes) -> bytes | None:
-    """What of ``path`` lies below a folder; b"" if it is that folder, None if it is outside."""
+    """Return ``path`` relative to a folder; b"" if it is that folder, None if it is outside."""
     if path == folder:
         return b""
     prefix = folder.rstrip(b"/") + b"/"

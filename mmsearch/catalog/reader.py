@@ -1,4 +1,4 @@
-"""A catalog as queries see it: its newest generation, read without SQLAlchemy."""
+"""Read access to a catalog's newest generation for queries, without SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mmsearch.core.records import Identity
 
 
 def open_reader(path: Path) -> CatalogReader:
-    """Open the catalog of an index for queries, beside a writer or not.
+    """Open the catalog of an index for queries; a writer may work at the same time.
 
     Args:
         path: The database.
 
     Raises:
-        DamagedFileError: The file is no SQLite database, no catalog, or damaged.
-        SchemaError: Its schema is newer or older than this code.
-        StateError: It cannot be opened; a missing file is one such case.
+        DamagedFileError: The file is not an SQLite database, not a catalog, or damaged.
+        SchemaError: Its schema is newer or older than this code's.
+        StateError: The file cannot be opened, for example because it is missing.
     """
     reject_journal(path)
     pool = ReadPool(path, check_readable)
@@ -33,22 +33,22 @@ def open_reader(path: Path) -> CatalogReader:
 
 
 class CatalogReader:
-    """See `mmsearch.core.catalog.Reader`."""
+    """Implementation of `mmsearch.core.catalog.Reader` with Python's sqlite3."""
 
     def __init__(self, pool: ReadPool) -> None:
         self._pool = pool
 
     def identity(self) -> Identity | None:
-        """What the index is bound to; None before its first run."""
+        """Return the identity of the index; None before its first run."""
         with self._pool.read_transaction() as db:
             return read_identity(db)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """Open the newest generation for reading; it stays as it is until it is closed."""
+        """Open the newest generation for reading; it does not change until it is closed."""
         with self._pool.read_transaction() as db:
             yield SqliteSnapshot(db)
 
     def close(self) -> None:
-        """Free the file; the next snapshot opens it again."""
+        """Close the idle connection; the next snapshot opens a new one."""
         self._pool.close()

@@ -1,4 +1,4 @@
-"""The folders that are indexed. No root lies inside another, so a path has one place only."""
+"""The indexed folders (roots). No root lies inside another, so each path belongs to one root."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from mmsearch.core.records import Root
 
 
 def read_roots(connection: Connection) -> list[Root]:
-    """All roots, oldest first.
+    """Return all roots, oldest first.
 
     Raises:
-        DamagedFileError: One is no absolute path.
+        DamagedFileError: The path of a root is not an absolute path.
     """
     rows = connection.execute(select(RootRow.id, RootRow.name, RootRow.path).order_by(RootRow.id))
     roots = [Root(*row) for row in rows]
@@ -41,7 +41,10 @@ def read_roots(connection: Connection) -> list[Root]:
 
 
 def ensure_root(connection: Connection, path: bytes) -> tuple[Root, bytes]:
-    """The root that covers a folder, made if there is none, and the rest of the path below it."""
+    """Return the root that covers a folder, and the folder's path relative to it.
+
+    If no root covers the folder, add it as a root, which absorbs the roots inside it.
+    """
     path = _strip_trailing_slash(path)
     roots = read_roots(connection)
     for root in roots:
@@ -58,11 +61,11 @@ def ensure_root(connection: Connection, path: bytes) -> tuple[Root, bytes]:
 
 
 def move_root(connection: Connection, name: str, path: bytes) -> Root:
-    """Point a root at another folder; roots that lie inside that folder are taken over.
+    """Point a root at another folder and absorb the roots inside that folder.
 
     Raises:
-        UnknownNameError: There is no root of that name.
-        SourceError: Another root covers the folder already.
+        UnknownNameError: No root has that name.
+        SourceError: Another root already covers the folder.
     """
     path = _strip_trailing_slash(path)
     roots = {root.name: root for root in read_roots(connection)}
@@ -73,9 +76,9 @@ def move_root(connection: Connection, name: str, path: bytes) -> Root:
     for other in roots.values():
         if relative_to(other.path, path) is not None:
             raise SourceError(
-                f"{display_path(path)} belongs to the root {other.name!r}"
-                f" ({display_path(other.path)}) already.",
-                f"Choose a folder outside of it, or move {other.name!r} first.",
+                f"{display_path(path)} already belongs to the root {other.name!r}"
+                f" ({display_path(other.path)}).",
+                f"Choose a folder outside it, or move {other.name!r} first.",
             )
     moved = Root(old.id, name, path)
     has_absorbed = _absorb_roots(connection, moved, roots.values())
@@ -87,8 +90,8 @@ def move_root(connection: Connection, name: str, path: bytes) -> Root:
 
 
 def _move_table_paths(connection: Connection, old_folder: bytes, new_folder: bytes) -> None:
-    """Let the tables of captions that lie below a moved root move with it."""
-    # b"0" is the byte after b"/": the two bounds enclose what begins with old + b"/".
+    """Update the stored paths of the caption tables below a moved root."""
+    # b"0" is the byte after b"/": the bounds enclose all paths that start with old_folder + b"/".
     is_inside = (TextRow.table_path > old_folder + b"/") & (TextRow.table_path < old_folder + b"0")
     relative_path = func.substr(TextRow.table_path, len(old_folder) + 1)
     new_path = cast(literal(new_folder, LargeBinary).concat(relative_path), LargeBinary)
@@ -96,19 +99,22 @@ def _move_table_paths(connection: Connection, old_folder: bytes, new_folder: byt
 
 
 def _strip_trailing_slash(path: bytes) -> bytes:
-    """Without the slash that a folder may end in."""
+    """Return a path without trailing slashes."""
     return path.rstrip(b"/") or b"/"
 
 
 def _unique_name(path: bytes, used_names: set[str]) -> str:
-    """The folder's own name, with a number behind it if another root has it."""
+    """Return the folder's name, with a number appended if another root has that name."""
     base_name = display_path(path.rpartition(b"/")[2]) or "root"
     candidates = chain([base_name], (f"{base_name}-{number}" for number in count(2)))
     return next(name for name in candidates if name not in used_names)
 
 
 def _absorb_roots(connection: Connection, outer: Root, others: Iterable[Root]) -> bool:
-    """Make the files of roots that lie inside ``outer`` its own, and forget those roots."""
+    """Move the files of roots inside ``outer`` to it and delete those roots.
+
+    Return True if there was such a root.
+    """
     has_absorbed = False
     for inner in others:
         relative_path = relative_to(outer.path, inner.path)
@@ -121,11 +127,11 @@ def _absorb_roots(connection: Connection, outer: Root, others: Iterable[Root]) -
 
 
 def _absorb_files(connection: Connection, outer: Root, inner: Root, prefix: bytes) -> None:
-    """Where both roots know a path, what was read last stays."""
+    """Move files from an inner root to an outer one; of duplicate paths keep the last read."""
     inner_file, outer_file = aliased(FileRow), aliased(FileRow)
 
     def path_in_outer(path: InstrumentedAttribute[bytes]) -> ColumnElement[bytes]:
-        # In SQLite || makes text of its bytes; the cast gives them back as they are.
+        # SQLite's || returns text; the cast turns it back into the same bytes.
         return cast(literal(prefix, LargeBinary).concat(path), LargeBinary)
 
     stale = (

@@ -1,4 +1,4 @@
-"""When runs began, and how they ended."""
+"""The history of indexing runs: start, end and outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmsearch.core.records import RunRecord
 
 
 def begin_run(connection: Connection) -> int:
-    """Note that a run began; returns its id."""
+    """Record the start of a run and return its id."""
     statement = insert(RunRow).values(started_at=now(), outcome="running", counts={})
     return insert_row(connection, statement)
 
@@ -21,13 +21,13 @@ def begin_run(connection: Connection) -> int:
 def finish_run(
     connection: Connection, run_id: int, outcome: str, counts: Mapping[str, int]
 ) -> None:
-    """Note how a run ended."""
+    """Record the end of a run and its outcome."""
     statement = update(RunRow).where(RunRow.id == run_id)
     connection.execute(statement.values(finished_at=now(), outcome=outcome, counts=dict(counts)))
 
 
 def last_run(connection: Connection) -> RunRecord | None:
-    """The run that began last; its outcome is ``running`` if nothing noted its end."""
+    """Return the latest run; its outcome is ``running`` if no end was recorded."""
     statement = (
         select(RunRow.started_at, RunRow.finished_at, RunRow.outcome, RunRow.counts)
         .order_by(RunRow.id.desc())

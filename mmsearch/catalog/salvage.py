@@ -1,9 +1,9 @@
-"""Every row of a damaged catalog that can still be read, and carrying rows over into a new one.
+"""Recovery of the readable rows of a damaged catalog, and copying them into a new one.
 
-SQLite refuses a damaged page, not the pages around it. So a table is read in the order of its
-rowids, and where SQLite refuses, reading goes on behind the smallest gap that it can be made to
-step over. What it does not reach at all is looked for in the pages themselves, where rows that were
-deleted before may be found again: that is better than to lose those that were not.
+SQLite fails on a damaged page, but not on the pages around it. So tables are read in the order of
+their rowids, and after an error reading continues after the smallest gap that SQLite can skip.
+Rows that SQLite cannot reach at all are searched for in the raw pages. This may bring back deleted
+rows, which is better than losing live ones.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ MAX_ROWID = 2**63 - 1
 BATCH_ROWS = 1000
 
 UNFINISHED_REPAIR_KEY = "unfinished_repair"
-"""The setting that lists the roots, by id, whose folders a repair has yet to look through."""
+"""Key of the setting with the ids of the roots that a repair has yet to scan."""
 
 _DEFAULT_SQL = {"texts_key": "x''", "source": "'metadata'"}
-"""Default values, as SQL, of columns that an older schema does not have."""
+"""Default values, as SQL, of columns missing from older schemas."""
 
 _DEFAULT_VALUES: dict[str, Any] = {
     "texts_key": b"",
@@ -60,7 +60,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "spaceless": 0,
     "table_path": None,
 }
-"""The same as values, for rows that are older than these columns."""
+"""Default values, as Python objects, for rows older than these columns."""
 
 _SEQUENCE_COLUMNS = {"name": "text", "seq": "integer"}
 
@@ -90,16 +90,16 @@ _RUN_COLUMNS = {"started_at": "text", "finished_at": "text?", "outcome": "text",
 
 
 class DamagedCatalog:
-    """Reads the rows of a damaged catalog; to be closed.
+    """Reader of the rows of a damaged catalog; close it after use.
 
     Args:
         path: The database.
 
     Attributes:
-        unreadable_tables: Tables of which rows could not be read so far.
+        unreadable_tables: Names of the tables with rows that could not be read so far.
 
     Raises:
-        InspectionError: It cannot be opened for another reason than damage.
+        InspectionError: The database cannot be opened for a reason other than damage.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,7 +110,7 @@ class DamagedCatalog:
             return
         try:
             self._connection = connect_read_only(path)
-            # Entries of the schema that cannot be understood are passed over.
+            # SQLite then skips schema entries that it cannot parse.
             self._connection.execute("PRAGMA writable_schema = ON")
             self._connection.text_factory = bytes
             self._connection.set_timeout(MAINTENANCE_TIMEOUT_S)
@@ -118,13 +118,13 @@ class DamagedCatalog:
             self._raise_unless_damaged(error)
 
     def read_rows(self, table: str, columns: dict[str, str]) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a table that can be read, in the order of their rowids.
+        """Yield the readable rows of a table: first in rowid order, then those of raw pages.
 
-        Rows with values of another kind are left out.
+        Rows with values of the wrong type are skipped.
 
         Args:
-            table: Its name.
-            columns: By name, what SQLite's typeof must say; ``text?`` is a text or NULL.
+            table: Name of the table.
+            columns: Required result of SQLite's typeof by column; ``text?`` allows NULL.
         """
         rowids_read = _RowidRanges()
         num_incomplete = len(self.unreadable_tables)
@@ -145,7 +145,7 @@ class DamagedCatalog:
         columns: dict[str, str],
         rowids_read: _RowidRanges,
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows that SQLite reaches."""
+        """Yield the rows that SQLite can reach."""
         if not self._is_table(connection, table):
             self.unreadable_tables.add(table)
             return
@@ -178,7 +178,7 @@ class DamagedCatalog:
     def _read_from_pages(
         self, table: str, columns: dict[str, str], rowids_read: _RowidRanges
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a table that SQLite does not reach, by the look of their columns."""
+        """Yield rows that SQLite cannot reach, recognized by the types of their columns."""
         table_model = Base.metadata.tables.get(table)
         model_columns = [] if table_model is None else list(table_model.columns)
         column_types = {
@@ -205,7 +205,7 @@ class DamagedCatalog:
                 yield row
 
     def _is_table(self, connection: sqlite3.Connection, table: str) -> bool:
-        """Return whether a name is a table: a view in a crafted schema may yield rows for ever."""
+        """Return True if a name is a table: a view in a crafted schema may yield endless rows."""
         statement = "SELECT sql FROM sqlite_master WHERE name = ?"
         try:
             definitions = connection.execute(statement, [table]).fetchall()
@@ -215,7 +215,7 @@ class DamagedCatalog:
         return all(sql is None or sql.upper().startswith(b"CREATE TABLE") for (sql,) in definitions)
 
     def _column_names(self, connection: sqlite3.Connection, table: str) -> set[str]:
-        """Return the names of the columns of a table; all it may have, if the schema is lost."""
+        """Return the names of a table's columns; an empty set if the schema cannot be read."""
         try:
             rows = connection.execute(f"PRAGMA table_info({table})").fetchall()
         except sqlite3.Error as error:
@@ -224,7 +224,7 @@ class DamagedCatalog:
         return {name.decode(errors="replace") for _, name, *_ in rows}
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         if self._connection is not None:
             self._connection.close()
 
@@ -254,31 +254,31 @@ class DamagedCatalog:
         return True
 
     def _raise_unless_damaged(self, error: sqlite3.Error) -> None:
-        """Go on after damage only: what cannot be read for another reason is not lost.
+        """Raise an error unless SQLite reports damage; other unreadable data is not lost.
 
         Raises:
-            InspectionError: SQLite says that something else than damage is in the way.
+            InspectionError: SQLite reports an error other than damage.
         """
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        # A table that the damaged schema lacks is SQLITE_ERROR.
+        # SQLITE_ERROR means that the damaged schema lacks the table.
         if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
             raise InspectionError(
-                f"{self._path} cannot be read: {error}.", "Nothing was changed; run it again later."
+                f"{self._path} cannot be read: {error}.", "Nothing was changed. Run it again later."
             ) from error
 
 
 class _RowidRanges:
-    """Rowids of which all rows were read."""
+    """Ranges of rowids whose rows were all read."""
 
     def __init__(self) -> None:
         self._ranges: list[tuple[int, int]] = []
 
     def add(self, after_rowid: int, last_rowid: int) -> None:
-        """Add those above ``after``, up to ``last``."""
+        """Add the rowids above ``after_rowid``, up to and including ``last_rowid``."""
         self._ranges.append((after_rowid, last_rowid))
 
     def __contains__(self, rowid: int) -> bool:
-        """Return whether the row was read, or does not exist."""
+        """Return True if the row was read or does not exist."""
         return any(after_rowid < rowid <= last_rowid for after_rowid, last_rowid in self._ranges)
 
 
@@ -295,7 +295,7 @@ def _is_rowid_alias(column: Column[Any]) -> bool:
 
 
 def _decode_row(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ...] | None:
-    """Return a row with its texts decoded; None if a value is of another kind."""
+    """Return a row with its texts decoded; None if a value has the wrong type."""
     row = []
     value: Any
     for value, column_type in zip(values, columns.values(), strict=True):
@@ -315,7 +315,7 @@ def _decode_row(values: Sequence[Any], columns: dict[str, str]) -> tuple[Any, ..
 
 
 def read_settings(damaged: DamagedCatalog) -> dict[str, Any]:
-    """Return the settings that can be read and are JSON, by key."""
+    """Return the readable settings with valid JSON, by key."""
     settings: dict[str, Any] = {}
     for key, value in damaged.read_rows("settings", {"key": "text", "value": "text"}):
         try:
@@ -326,22 +326,24 @@ def read_settings(damaged: DamagedCatalog) -> dict[str, Any]:
 
 
 def read_staged(damaged: DamagedCatalog) -> set[int]:
-    """Return the numbers of the segments that are staged, as far as they can be read."""
+    """Return the readable numbers of staged segments."""
     return {number for (number,) in damaged.read_rows("staged_segments", {"number": "integer"})}
 
 
 def recover_rows(
     damaged: DamagedCatalog, engine: Engine, recorded_roots: Sequence[bytes]
 ) -> SalvageResult:
-    """Write rows of a damaged catalog into a new one, whose segments and pictures are there.
+    """Copy the readable rows of a damaged catalog into a new one.
+
+    The new catalog must already contain the segments and pictures.
 
     Args:
         damaged: The source.
-        engine: Of the new catalog; may write.
-        recorded_roots: The folders that the seal of the damaged catalog names.
+        engine: Writable engine of the new catalog.
+        recorded_roots: The folders in the checksum file of the damaged catalog.
 
     Raises:
-        InspectionError: The source cannot be read for another reason than damage.
+        InspectionError: The source cannot be read for a reason other than damage.
     """
     with write_transaction(engine) as connection:
         _recover_roots(damaged, connection, recorded_roots)
@@ -350,7 +352,8 @@ def recover_rows(
     num_texts = _recover_texts(damaged, engine)
     with write_transaction(engine) as connection:
         if "texts" in damaged.unreadable_tables:
-            # A run then reads the texts around files again; tables' texts stay.
+            # An empty key makes the next run read the texts beside files again. Caption-table
+            # texts stay.
             connection.execute(update(FileRow).values(texts_key=b""))
         stale_ids = select(ImageRow.id).where(ImageRow.retell == 1, ImageRow.file_count > 0)
         texts.clear_stale(connection, connection.execute(stale_ids).scalars().all())
@@ -374,7 +377,7 @@ def _recover_roots(
 
 
 def _recover_history(damaged: DamagedCatalog, connection: Connection) -> None:
-    """Carry over what runs left, and the highest number that each table ever had."""
+    """Copy the creation date, the runs, and the highest number that each table ever used."""
     for (created_at,) in _read_text_setting(damaged, "created_at"):
         statement = update(SettingRow).where(SettingRow.key == "created_at")
         connection.execute(statement.values(value=created_at))
@@ -410,7 +413,7 @@ def _read_text_setting(damaged: DamagedCatalog, key: str) -> Iterator[tuple[str]
 
 
 def _recover_files(damaged: DamagedCatalog, engine: Engine) -> tuple[int, int]:
-    """Return how many files were carried over, and how many have a content without a vector."""
+    """Copy the files; return how many were copied and how many have content without a vector."""
     num_recovered = num_lost = 0
     for rows in _batches(damaged.read_rows("files", _FILE_COLUMNS)):
         with write_transaction(engine) as connection:
@@ -437,7 +440,10 @@ def _recover_files(damaged: DamagedCatalog, engine: Engine) -> tuple[int, int]:
 
 
 def _recover_texts(damaged: DamagedCatalog, engine: Engine) -> int:
-    """Carry over the texts around files; those within pictures are in the segments."""
+    """Copy the texts of files; texts embedded in pictures are in the segments.
+
+    Return the number of copied texts.
+    """
     num_recovered = 0
     known_sources = {source.value for source in TextSource}
     for rows in _batches(damaged.read_rows("texts", _TEXT_COLUMNS)):
@@ -452,7 +458,7 @@ def _recover_texts(damaged: DamagedCatalog, engine: Engine) -> int:
                 elif files.get(file_id) is not None:
                     new_rows.append((files[file_id], file_id, text, table))
                 elif source == TextSource.TABLE and image_id in images:
-                    # Its file is found again by `reattach_texts`.
+                    # `reattach_texts` finds its file again.
                     new_rows.append((image_id, None, text, table))
             texts.insert_texts(connection, new_rows)
         num_recovered += len(new_rows)
@@ -462,7 +468,7 @@ def _recover_texts(damaged: DamagedCatalog, engine: Engine) -> int:
 def _load_image_ids(
     connection: Connection, table: type[FileRow] | type[ImageRow], ids: Sequence[int]
 ) -> dict[int, Any]:
-    """Return the pictures of files, or of themselves, by the ids of those that exist."""
+    """Return the picture ids of existing rows, by row id."""
     image_column = table.image_id if table is FileRow else ImageRow.id
     image_ids: dict[int, Any] = {}
     for chunk in chunks(sorted(set(ids))):
@@ -472,7 +478,7 @@ def _load_image_ids(
 
 
 def reattach_texts(connection: Connection) -> None:
-    """Give the texts of tables whose files were lost to a file of the same picture, if there is."""
+    """Attach caption-table texts whose files were lost to a file of the same picture, if any."""
     first_file_id = select(func.min(FileRow.id)).where(FileRow.image_id == TextRow.image_id)
     connection.execute(
         update(TextRow)
@@ -482,13 +488,13 @@ def reattach_texts(connection: Connection) -> None:
 
 
 def load_unfinished_roots(connection: Connection) -> list[int]:
-    """Return the ids of the roots whose folders a repair has yet to look through."""
+    """Return the ids of the roots that a repair has yet to scan."""
     statement = select(SettingRow.value).where(SettingRow.key == UNFINISHED_REPAIR_KEY)
     return list(connection.execute(statement).scalar() or ())
 
 
 def save_unfinished_roots(connection: Connection, ids: Sequence[int]) -> None:
-    """Write down the roots whose folders a repair has yet to look through."""
+    """Store the ids of the roots that a repair has yet to scan."""
     connection.execute(delete(SettingRow).where(SettingRow.key == UNFINISHED_REPAIR_KEY))
     if ids:
         connection.execute(insert(SettingRow), {"key": UNFINISHED_REPAIR_KEY, "value": list(ids)})

@@ -1,11 +1,11 @@
-"""Which schema a database has, and bringing it to the newest.
+"""Schema checks and migration of a catalog.
 
-`PRAGMA user_version` holds how many of the `MIGRATIONS` a database has seen, so that opening one
-reads a single number; each is one transaction together with its record. The database's
-`application_id` tells a catalog from any other SQLite file.
+`PRAGMA user_version` holds the number of `MIGRATIONS` applied to a database, so opening one reads
+a single number. Each migration and its record are written in one transaction. The database's
+`application_id` distinguishes a catalog from other SQLite files.
 
-A catalog may come from anyone. A view or a trigger in it could do anything in the place of a table,
-so that a schema is compared with our own, text by text, before anything else is read.
+Catalogs may come from untrusted sources, and a crafted view or trigger could do anything in place
+of a table. So every statement of a schema is compared with ours before anything else is read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
 SCHEMA_SHA256 = "1e3800a903525b76787e63ed71a803873cfa286797bd9382f3a90301a98efaf9"
-"""Digest of the newest schema's statements, sorted, one a line: comparing all takes longer."""
+"""Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(
     {
@@ -39,12 +39,14 @@ _SQLITE_OWN_TABLES = frozenset(
     }
 )
 
-# SQLite looks at the names of a large index sooner than Python; what is left is looked at there.
+# SQLite checks the file names of a large index faster than Python. Python then parses only the
+# rows that fail this check.
 _SIX_DIGITS_GLOB = "[0-9]" * 6
 _INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
     f"SELECT name, bytes, sha256 FROM {table} WHERE typeof(name) <> 'text'"  # noqa: S608 - our names
     f" OR length(name) <> length(CAST(name AS BLOB)) OR name NOT GLOB '{valid_glob}'"
-    f" OR name GLOB '{invalid_glob}' OR typeof(bytes) <> 'integer' OR bytes < 0 OR length(sha256) <> 64"
+    f" OR name GLOB '{invalid_glob}' OR typeof(bytes) <> 'integer' OR bytes < 0"
+    f" OR length(sha256) <> 64"
     for table, valid_glob, invalid_glob in (
         ("segments", f"segments/{_SIX_DIGITS_GLOB}*.npz", "segments/*[^0-9]*.npz"),
         ("staged_segments", f"segments/{_SIX_DIGITS_GLOB}*.npz", "segments/*[^0-9]*.npz"),
@@ -52,15 +54,15 @@ _INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
     )
 )
 
-_REPAIR_HINT = "Run 'mmsearch repair': it makes the catalog again without that."
+_REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog without it."
 
 
 def check_readable(db: ReadConnection, path: Path) -> None:
-    """Make sure that the schema is this code's own.
+    """Raise an error unless the schema is the newest one that this code knows.
 
     Raises:
-        SchemaError: It is newer, or older and thus in need of a writer.
-        DamagedFileError: It is no catalog, or not as mmsearch makes it.
+        SchemaError: The schema is newer, or it is older and a writer must migrate it.
+        DamagedFileError: The file is not a catalog, or its schema was modified.
     """
     statements = _read_statements(db)
     version = _read_version(db, statements, path)
@@ -68,10 +70,10 @@ def check_readable(db: ReadConnection, path: Path) -> None:
     if version > expected:
         raise _newer_schema_error(path, version, expected)
     if version == 0:
-        # A catalog gets its name when it has a schema.
+        # A new catalog is renamed to this path only after its schema was created.
         raise DamagedFileError(
             f"{path} is an empty database.",
-            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
         )
     if version < expected:
         raise SchemaError(
@@ -85,26 +87,26 @@ def check_readable(db: ReadConnection, path: Path) -> None:
 
 
 def check_file_names(db: ReadConnection) -> None:
-    """Make sure that every file of vectors that the catalog names is one of an index.
+    """Raise an error unless all names of vector files in the catalog are valid.
 
     Raises:
-        DamagedFileError: One has a name that no writer gives, as ``../../photo.jpg``.
+        DamagedFileError: A name is not one that a writer creates, for example ``../../photo.jpg``.
     """
     for row in db.query(_INVALID_FILE_NAMES_SQL):
         parse_file_ref(*row)
 
 
 def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None = None) -> None:
-    """Bring a database to the newest schema; a step that fails leaves it as it was.
+    """Migrate a database to the newest schema; a migration that fails is rolled back.
 
     Args:
-        engine: May write.
-        path: The database, for messages.
-        migrations: All steps there are, oldest first; default `MIGRATIONS`.
+        engine: A writable engine.
+        path: The database, for error messages.
+        migrations: All migrations, oldest first; default `MIGRATIONS`.
 
     Raises:
-        SchemaError: The schema is newer than the steps.
-        DamagedFileError: It is an SQLite database, but no catalog, or not as mmsearch makes it.
+        SchemaError: The schema is newer than the migrations.
+        DamagedFileError: The database is not a catalog, or its schema was modified.
     """
     from mmsearch.catalog.sqlalchemy_engine import (  # noqa: PLC0415 - SQLAlchemy
         as_read_connection,
@@ -142,22 +144,22 @@ def _apply_migration(connection: Connection, step: Migration, number: int) -> No
     connection.exec_driver_sql(f"PRAGMA user_version = {number}")
 
 
-# --- is it ours? ---
+# --- comparison with the expected schema ---
 
 
 def _read_statements(db: ReadConnection) -> frozenset[str]:
-    """Return the statements that make up a schema, but for tables that SQLite makes by itself."""
+    """Return the statements of a schema, except those of SQLite's internal tables."""
     found = db.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
     return frozenset(str(sql) for (sql,) in found) - _SQLITE_OWN_TABLES
 
 
 def schema_sha256(statements: Collection[str]) -> str:
-    """Return the digest of a schema, in hex."""
+    """Return the SHA-256 of a schema's statements, in hex."""
     return hashlib.sha256("\n".join(sorted(statements)).encode("utf-8", "replace")).hexdigest()
 
 
 def expected_statements(steps: Sequence[Migration]) -> frozenset[str]:
-    """Return the statements that steps leave in a database made by this SQLite."""
+    """Return the schema that migrations produce in a new database, with this SQLite version."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for step in steps:
             for statement in step.statements:
@@ -166,10 +168,10 @@ def expected_statements(steps: Sequence[Migration]) -> frozenset[str]:
 
 
 def _check_statements(statements: frozenset[str], steps: Sequence[Migration], path: Path) -> None:
-    """Refuse a schema that the steps do not make.
+    """Raise an error unless a schema is exactly the one that the migrations produce.
 
     Raises:
-        DamagedFileError: It has something else, or lacks something.
+        DamagedFileError: The schema has an unexpected statement, or lacks one.
     """
     if steps is MIGRATIONS and schema_sha256(statements) == SCHEMA_SHA256:
         return
@@ -177,26 +179,30 @@ def _check_statements(statements: frozenset[str], steps: Sequence[Migration], pa
     for unexpected in sorted(statements - expected):
         description = unexpected.split("(")[0].split()[:8]
         raise DamagedFileError(
-            f"{path} holds what mmsearch did not make: {' '.join(description)[:120]}.", _REPAIR_HINT
+            f"{path} holds an object that mmsearch did not create: {' '.join(description)[:120]}.",
+            _REPAIR_HINT,
         )
     for missing in sorted(expected - statements):
         raise DamagedFileError(
             f"{path} lacks a part of its schema: {missing.split('(')[0].strip()}.",
-            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
         )
 
 
 def _read_version(db: ReadConnection, statements: frozenset[str], path: Path) -> int:
-    """How many steps the database has seen; 0 for an empty one.
+    """Return the number of migrations applied to the database; 0 if it is empty.
 
-    Not from pragma_user_version: a table of that name would be read in its place.
+    Do not select from pragma_user_version: a crafted table of that name would be read instead.
+
+    Raises:
+        DamagedFileError: The database is not a catalog.
     """
     ((version,),) = db.query("PRAGMA user_version")
     ((application_id,),) = db.query("PRAGMA application_id")
     if application_id == APPLICATION_ID or not (statements or version or application_id):
         return int(version)
     raise DamagedFileError(
-        f"{path} is an SQLite database, but not a catalog of mmsearch.",
+        f"{path} is an SQLite database, but not an mmsearch catalog.",
         "Remove it if nothing else needs it, and index the folder again.",
     )
 

@@ -1,4 +1,4 @@
-"""Segments as rows: of those that readers see, and of those that are staged."""
+"""Rows of the segments that readers see, and of staged segments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHARED_COLUMNS = ("number", "name", "bytes", "sha256", "rows", "dim")
 
 
 def segment_values(segment: Segment) -> dict[str, Any]:
-    """The columns of a segment that both tables have."""
+    """Return a segment's values of the columns that both tables have."""
     file_ref = segment.file_ref
     column_values = (
         segment.number,
@@ -30,7 +30,7 @@ def segment_values(segment: Segment) -> dict[str, Any]:
 def read_segments(
     connection: Connection, table: type[SegmentRow] | type[StagedSegmentRow] = SegmentRow
 ) -> list[Segment]:
-    """The segments of a table, oldest first."""
+    """Return the segments of a table, oldest first."""
     columns = (getattr(table, column) for column in _SHARED_COLUMNS)
     rows = connection.execute(select(*columns).order_by(table.number))
     return [
@@ -40,6 +40,6 @@ def read_segments(
 
 
 def promote_staged(connection: Connection) -> None:
-    """Put the staged segments beside those that readers see."""
+    """Copy the staged segments into the table of segments that readers see."""
     staged = select(*(getattr(StagedSegmentRow, column) for column in _SHARED_COLUMNS))
     connection.execute(insert(SegmentRow).from_select(_SHARED_COLUMNS, staged))

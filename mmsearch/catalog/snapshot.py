@@ -1,4 +1,4 @@
-"""One generation, held still: every read of a snapshot is of one SQLite transaction."""
+"""Snapshots of one generation: all reads of a snapshot use one SQLite transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mmsearch.storage.layout import parse_file_ref
 
 
 def read_built_index(db: ReadConnection) -> BuiltVectorIndex | None:
-    """The built index of the newest generation."""
+    """Return the built index of the newest generation; None if it has none."""
     built_rows = db.query(
         "SELECT plugin, name, bytes, sha256, rows, covers, settings FROM built_indexes"
         " WHERE id = (SELECT built_id FROM generations ORDER BY number DESC LIMIT 1)"
@@ -36,28 +36,28 @@ def read_built_index(db: ReadConnection) -> BuiltVectorIndex | None:
 
 
 class SqliteSnapshot:
-    """One generation of a catalog; what is not asked for is not read.
+    """One generation of a catalog, read lazily.
 
-    For one thread, and only while it is open.
+    It may be used by one thread, and only while it is open.
 
     Args:
-        rows: In a transaction of its own.
+        db: A connection in a transaction of its own.
     """
 
     def __init__(self, db: ReadConnection) -> None:
         self._db = db
-        # SQLite's snapshot begins with the first read: this one.
+        # SQLite's snapshot begins with the first read, which is this one.
         latest = db.query("SELECT max(number) FROM generations")[0][0]
         self.generation: int = latest or 0
 
     @cached_property
     def identity(self) -> Identity | None:
-        """What the index is bound to."""
+        """The identity of the index; None before its first run."""
         return read_identity(self._db)
 
     @cached_property
     def built(self) -> BuiltVectorIndex | None:
-        """The built index that covers the older segments."""
+        """The built index, which covers the older segments; None if there is no built index."""
         return read_built_index(self._db)
 
     @cached_property
@@ -76,17 +76,17 @@ class SqliteSnapshot:
 
     @cached_property
     def deleted_ids(self) -> Ids:
-        """int64, ascending: the pictures that no file holds any more."""
-        # A bound 0 would hide from SQLite that this is what the partial index is about.
+        """Ids of the pictures without files (tombstones); int64, ascending."""
+        # With a bound parameter for 0, SQLite could not use the partial index.
         deleted = self._db.query("SELECT id FROM images WHERE file_count = 0 ORDER BY id")
         return np.array([image_id for (image_id,) in deleted], dtype=np.int64)
 
     @cached_property
     def pictures(self) -> int:
-        """How many pictures can be found.
+        """Number of live pictures.
 
-        Every picture is a row of a segment, so that the sum of the few segments tells their
-        number without a look at each.
+        Every picture is a row of a segment, so the sum over the few segments gives their number
+        without reading each picture.
         """
         rows = self._db.query("SELECT sum(rows) FROM segments")[0][0]
         return int(rows or 0) - len(self.deleted_ids)
@@ -98,25 +98,25 @@ class SqliteSnapshot:
 
     @property
     def has_texts(self) -> bool:
-        """Whether any text can be searched for words, file names aside."""
+        """True if there is any searchable text other than file names."""
         return self._full_text.has_texts
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Bool (n,): which pictures have a text that can be searched, file names aside."""
+        """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
         return self._full_text.has_text_mask(ids)
 
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
-        """The pictures whose texts hold most of the words, ``limit`` at most."""
+        """Return at most ``limit`` pictures whose texts hold most of the words."""
         return self._full_text.match(terms, limit, allowed)
 
     def matched_texts(
         self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
-        """For each picture, the text that holds most of the words; None if no text holds any."""
+        """Return, for each picture, the text that holds most of the words; None if none match."""
         return self._full_text.matched_texts(ids, terms)
 
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
-        """For each of the pictures that can be found, the segment that holds its vectors."""
+        """Return, for each live picture, the segment that holds its vectors."""
         rows = self._db.query(
             "SELECT images.id, number, name, bytes, sha256, rows, dim"
             " FROM images JOIN segments ON segments.number = images.segment"
@@ -129,7 +129,7 @@ class SqliteSnapshot:
         }
 
     def find_file(self, path: bytes) -> FileRecord | None:
-        """What is known of a file by its absolute path; None: it is not in the index."""
+        """Return the record of a file by its absolute path; None if it is not in the index."""
         for root_id, folder in self._db.query("SELECT id, path FROM roots"):
             relative_path = relative_to(folder, path)
             if relative_path is None:
@@ -143,30 +143,30 @@ class SqliteSnapshot:
         return None
 
     def filter_ids(self, filters: Filters) -> Ids:
-        """The pictures that can be found and pass; int64, ascending."""
-        from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - costs SQLAlchemy
+        """Return the ids of the live pictures that pass the filters; int64, ascending."""
+        from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - imports SQLAlchemy
 
         return filter_ids(self._db, filters)
 
     def records(self, ids: Sequence[int]) -> list[PictureRecord]:
-        """Facts of pictures, in three statements for all of them.
+        """Load the records of pictures, with three statements for all of them.
 
         Args:
-            ids: Any, repeated or not.
+            ids: Ids of pictures, in any order; they may repeat.
 
         Returns:
-            Same order and length as ``ids``. A picture that is dead has no path, and 0 as size
-            and modification time.
+            Records in the same order and number as ``ids``. A deleted picture (tombstone) has no
+            paths, and 0 as size and modification time.
 
         Raises:
-            KeyError: An id that never was.
+            KeyError: An id does not exist.
         """
         requested_ids = [int(image_id) for image_id in ids]
         records_by_id = self._load_records(json.dumps(sorted(set(requested_ids))))
         return [records_by_id[image_id] for image_id in requested_ids]
 
     def _load_records(self, ids: str) -> dict[int, PictureRecord]:
-        """By id; the ids as a list in JSON."""
+        """Return the records by id; ``ids`` is a JSON list."""
         texts: dict[int, list[Text]] = {}
         for image_id, kind, text, language, source in self._db.query(
             "SELECT image_id, kind, text, language, source FROM texts"

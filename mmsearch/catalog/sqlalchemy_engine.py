@@ -1,10 +1,10 @@
-"""Connections to the SQLite file: real transactions, durable commits, readable errors.
+"""SQLAlchemy engines for the SQLite file: real transactions, durable commits, readable errors.
 
-Python's sqlite3 begins transactions late and on its own; here its autocommit is switched off
-(`isolation_level = None`) and SQLAlchemy's "begin" event says BEGIN itself, as the SQLAlchemy
-manual advises under "Serializable isolation / Savepoints / Transactional DDL" of its SQLite page.
-So a transaction that only reads is one WAL snapshot from its first read to its end, and one that
-writes takes the write lock at once (BEGIN IMMEDIATE) and never has to upgrade.
+Python's sqlite3 begins transactions late and implicitly. This module disables that
+(`isolation_level = None`) and emits BEGIN in SQLAlchemy's "begin" event, as the SQLAlchemy manual
+advises under "Serializable isolation / Savepoints / Transactional DDL" of its SQLite page. So a
+read transaction is one WAL snapshot from its first read to its end. A write transaction takes the
+write lock at once (BEGIN IMMEDIATE) and never has to upgrade.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _BEGIN_OPTION, _PATH_OPTION = "mmsearch_begin", "mmsearch_path"
 
 
 def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
-    """An engine whose every connection is set up for a catalog.
+    """Create an engine whose connections are configured for a catalog.
 
-    A writer keeps its connection, for the last one to close costs a checkpoint. Readers open one
-    for each snapshot (a fraction of a millisecond) and so never outlive the file they read.
+    A writer keeps its connections, because closing the last one costs a checkpoint. Readers open a
+    connection for each snapshot (a fraction of a millisecond), so none outlives the file it reads.
 
     Args:
         path: The database.
-        create: Make the file if it is missing.
-        read_only: Never write, not even the files beside it.
+        create: Create the file if it is missing.
+        read_only: Never write to the database; open it even in a folder that cannot be written.
     """
 
     def open_connection() -> sqlite3.Connection:
@@ -63,15 +63,15 @@ def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
 
 
 def open_pinned_engine(path: Path) -> Engine:
-    """Return an engine that reads one state of a catalog until it is disposed of.
+    """Create an engine that reads one state of a catalog until it is disposed of.
 
-    Its one connection stays in one transaction, whatever SQLAlchemy begins and ends on it.
+    Its single connection stays in one transaction, whatever SQLAlchemy begins and ends on it.
 
     Args:
         path: The database.
 
     Raises:
-        MMSearchError: It cannot be read.
+        MMSearchError: The database cannot be read.
     """
     with translated_errors(path):
         connection = connect_read_only(path)
@@ -97,7 +97,7 @@ def _configure(engine: Engine, path: Path) -> Engine:
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction that writes: committed at the end, undone by an exception."""
+    """Open a write transaction: commit it at the end, roll it back on an exception."""
     transaction = engine.execution_options(**{_BEGIN_OPTION: "BEGIN IMMEDIATE"}).begin()
     with _release_lock_on_interrupt(), transaction as connection:
         hit_failpoint(FailPoint.TRANSACTION_BEGUN)
@@ -108,17 +108,17 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def read_transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction that only reads: from its first read on, it sees one state."""
+    """Open a read transaction, which sees one state from its first read on."""
     with _release_lock_on_interrupt(), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
 def _release_lock_on_interrupt() -> Iterator[None]:
-    """Leave no lock behind when Ctrl-C comes in the midst of a statement.
+    """Release the locks when Ctrl-C interrupts a statement.
 
-    SQLAlchemy closes the connection then, but SQLite keeps a closed connection, with its locks,
-    until its last statement is forgotten, and the traceback remembers that.
+    SQLAlchemy then closes the connection, but SQLite keeps a closed connection and its locks until
+    its last statement is freed, and the traceback still refers to that statement.
     """
     try:
         yield
@@ -126,34 +126,34 @@ def _release_lock_on_interrupt() -> Iterator[None]:
         clear_frames(interrupt.__traceback__)
         raise
     except AssertionError as error:
-        # What SQLAlchemy makes of an interruption in the midst of a commit.
+        # SQLAlchemy raises this when Ctrl-C interrupts a commit.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
 
 
 def as_read_connection(connection: Connection) -> ReadConnection:
-    """What is read without SQLAlchemy, in the connection's own transaction."""
+    """Return a `ReadConnection` that reads in the connection's own transaction."""
     if not connection.in_transaction():
         connection.begin()
     raw = connection.connection.driver_connection
     if not isinstance(raw, sqlite3.Connection):
-        raise TypeError("not a connection of sqlite3")
+        raise TypeError("not a sqlite3 connection")
     return ReadConnection(raw, connection.get_execution_options()[_PATH_OPTION])
 
 
 def checkpoint_wal(engine: Engine) -> None:
     """Move everything from the -wal file into the database, unless a reader still needs it."""
-    # A disk that fails to read is SQLITE_CORRUPT here: a DatabaseError, no OperationalError.
+    # A failing disk causes SQLITE_CORRUPT here: a DatabaseError, not an OperationalError.
     with _raw_connection(engine) as connection, suppress(sqlite3.DatabaseError):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def vacuum(engine: Engine) -> None:
-    """Write the database again without free pages; killed meanwhile, it stays as it was."""
+    """Rewrite the database without free pages; a kill in between leaves it unchanged."""
     path = engine.get_execution_options()[_PATH_OPTION]
     with translated_errors(path), _raw_connection(engine) as connection:
-        # As large as the database: on disk, not in memory.
+        # The temporary copy is as large as the database, so it must be on disk.
         connection.execute("PRAGMA temp_store = FILE")
         try:
             connection.execute("VACUUM").close()
@@ -165,23 +165,23 @@ def vacuum(engine: Engine) -> None:
 def backup_database(engine: Engine, path: Path) -> None:
     """Copy one state of a database, page by page, with SQLite's backup API.
 
-    https://www.sqlite.org/backup.html: while another connection writes, the copy begins again; it
-    is made in one step here, which holds a read transaction, so it never has to.
+    SQLite restarts a backup when another connection writes (https://www.sqlite.org/backup.html).
+    Here the copy takes a single step, which holds a read transaction, so it never restarts.
 
     Raises:
         MMSearchError: The database cannot be read, or the copy cannot be written.
         OSError: The copy cannot be written.
     """
-    # SQLite would let everybody read what it creates.
+    # A file created by SQLite would be readable by everybody.
     create_file(path).close()
     with _raw_connection(engine) as raw:
         try:
             with closing(sqlite3.connect(path)) as target:
                 raw.backup(target)
-                # The copy has no readers beside it: one file is enough.
+                # The copy has no concurrent readers, so it needs no WAL files.
                 target.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.OperationalError as error:
-            # Damage is no such error: that would be of the source.
+            # This error is about the copy; damage of the source is not an OperationalError.
             raise translate_error(error, path) or error from error
     with path.open("rb+") as file:
         os.fsync(file.fileno())
@@ -189,13 +189,13 @@ def backup_database(engine: Engine, path: Path) -> None:
 
 @contextmanager
 def _raw_connection(engine: Engine) -> Iterator[sqlite3.Connection]:
-    """Yield a connection in no transaction: SQLAlchemy would begin one."""
+    """Yield a sqlite3 connection outside a transaction, which SQLAlchemy would begin."""
     path = engine.get_execution_options()[_PATH_OPTION]
     connection = engine.raw_connection()
     try:
         raw = connection.driver_connection
         if not isinstance(raw, sqlite3.Connection):
-            raise TypeError("not a connection of sqlite3")
+            raise TypeError("not a sqlite3 connection")
         with translated_errors(path):
             yield raw
     finally:
@@ -210,15 +210,15 @@ def _connect_writable(path: Path, *, create: bool) -> sqlite3.Connection:
     connection = connect(path, "rwc" if create else "rw", MAINTENANCE_TIMEOUT_S)
     with close_on_error(connection):
         connection.execute("PRAGMA foreign_keys = ON")
-        # NORMAL would lose commits that were acknowledged when the power goes.
+        # NORMAL could lose acknowledged commits in a power failure.
         connection.execute("PRAGMA synchronous = FULL")
-        # Kept in the file: readers go on while a writer commits.
+        # WAL lets readers continue while a writer commits. The mode is stored in the file.
         connection.execute("PRAGMA journal_mode = WAL")
     return connection
 
 
 def _raise_translated(context: ExceptionContext, path: Path) -> None:
-    """Raise what a user can act on in place of SQLite's own error, where there is such a thing."""
+    """Replace SQLite's error by one that the user can act on, if there is one."""
     original = context.original_exception
     translated = translate_error(original, path)
     if translated is not None:

@@ -1,7 +1,8 @@
-"""Segments that take the place of all others, at once.
+"""Staged segments, which replace all other segments at once.
 
-They are staged one after another, beside those that readers use, and adopted in one transaction:
-so that compaction and another encoder are invisible until they are complete, and may be killed.
+Segments are staged one after another, beside those that readers use, and activated in one
+transaction. So compaction and a change of the encoder are invisible until they are complete, and
+the process may be killed at any time.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from mmsearch.core.records import (
 def stage_segment(
     connection: Connection, segment: Segment, encoder: str, pictures: Sequence[EncodedPicture]
 ) -> None:
-    """Note a segment and whose vectors it holds."""
+    """Record a staged segment and the pictures whose vectors it holds."""
     connection.execute(insert(StagedSegmentRow), {**segment_values(segment), "encoder": encoder})
     rows = [
         {"image_id": item.id, "segment": segment.number, "texts_digest": item.texts_digest}
@@ -59,12 +60,12 @@ def stage_segment(
 
 
 def staged_encoder(connection: Connection) -> str | None:
-    """The fingerprint of the encoder of what is staged; None if nothing is."""
+    """Return the fingerprint of the staged segments' encoder; None if nothing is staged."""
     return connection.execute(select(StagedSegmentRow.encoder).limit(1)).scalar()
 
 
 def discard_staged(connection: Connection) -> None:
-    """Forget what is staged."""
+    """Delete the rows of all staged segments."""
     connection.execute(delete(StagedImageRow))
     connection.execute(delete(StagedSegmentRow))
 
@@ -72,7 +73,7 @@ def discard_staged(connection: Connection) -> None:
 def load_unstaged_pictures(
     connection: Connection, after_id: int, limit: int
 ) -> list[StoredPicture]:
-    """Pictures that can be found and are in no staged segment, with a higher id than ``after``."""
+    """Return live pictures in no staged segment, with an id above ``after_id``, by id."""
     ids = connection.execute(
         _select_unstaged_ids().where(ImageRow.id > after_id).order_by(ImageRow.id).limit(limit)
     )
@@ -85,16 +86,17 @@ def activate_staged(
     new_identity: Identity,
     unreadable: Mapping[int, str],
 ) -> None:
-    """Put the staged segments in the place of all others; pictures in none of them are forgotten.
+    """Replace all segments by the staged ones, and delete the pictures that are not staged.
 
     Args:
-        connection: Of a transaction that writes.
-        built: Of the staged segments; None if there are none.
-        new_identity: The identity from now on.
-        unreadable: Pictures that could not be encoded, and why: their files count as failed.
+        connection: A connection in a write transaction.
+        built: Vector index of the staged segments; None if there is nothing to index.
+        new_identity: The new identity of the index.
+        unreadable: Reasons by id of the pictures that could not be encoded; their files are
+            marked as failed.
 
     Raises:
-        ValueError: A picture that can be found is neither staged nor unreadable; a bug.
+        ValueError: A live picture is neither staged nor unreadable (a bug).
     """
     for number, reason in unreadable.items():
         connection.execute(
@@ -126,7 +128,7 @@ def activate_staged(
 
 
 def drop_segment(connection: Connection, number: int) -> None:
-    """Drop a segment and its pictures; their files count as failed and will be tried again."""
+    """Delete a segment and its pictures; the next run retries their files, marked as failed."""
     ids = load_segment_image_ids(connection, number)
     for chunk in chunks(ids):
         connection.execute(
@@ -141,12 +143,12 @@ def drop_segment(connection: Connection, number: int) -> None:
 
 
 def list_segment_pictures(connection: Connection, segment_number: int) -> list[StoredPicture]:
-    """The pictures of a segment that can be found, by id."""
+    """Return the live pictures of a segment, by id."""
     return texts.load_pictures(connection, load_segment_image_ids(connection, segment_number))
 
 
 def load_segment_image_ids(connection: Connection, number: int) -> Sequence[int]:
-    """The pictures whose vectors stand in a segment; ascending."""
+    """Return the ids of the pictures whose vectors are in a segment; ascending."""
     statement = select(ImageRow.id).where(ImageRow.segment == number).order_by(ImageRow.id)
     return connection.execute(statement).scalars().all()
 
@@ -154,7 +156,7 @@ def load_segment_image_ids(connection: Connection, number: int) -> Sequence[int]
 def restore_segment(
     connection: Connection, segment: Segment, pictures: Sequence[EncodedPicture]
 ) -> None:
-    """Take up a segment of a lost catalog again; of content that is there already, it is newer."""
+    """Add a segment of a lost catalog; its pictures supersede existing ones of equal content."""
     existing_ids = commits.find_image_ids(connection, (item.digest for item in pictures))
     replacements = [replace(item, replaces=existing_ids.get(item.digest)) for item in pictures]
     commits.add_segment(connection, segment, replacements)
@@ -162,12 +164,15 @@ def restore_segment(
 
 
 def drop_built_index(connection: Connection) -> None:
-    """A generation without a built index: readers search the segments until there is one."""
+    """Add a generation without a built index; readers search the segments until there is one."""
     connection.execute(insert(GenerationRow), {"created_at": now(), "built_id": None})
 
 
 def _delete_old_generations(connection: Connection) -> None:
-    """The rows of former generations: their files are gone."""
+    """Delete the rows of earlier generations and of their built indexes.
+
+    The files of these indexes are gone.
+    """
     newest = connection.execute(select(func.max(GenerationRow.number))).scalar()
     connection.execute(
         delete(GenerationRow).where(GenerationRow.number < bindparam("newest")),
@@ -178,7 +183,7 @@ def _delete_old_generations(connection: Connection) -> None:
 
 
 def _failed_file_values(reason: str) -> dict[str, Any]:
-    """Of a file to be read again by the next run."""
+    """Return the column values that mark a file for a retry by the next run."""
     return {"image_id": None, "error": storable(reason), "digest": b""}
 
 

@@ -1,18 +1,17 @@
-"""The tables of a catalog as typed models. `migrations` makes them; a test holds the two equal.
+"""SQLAlchemy models of a catalog's tables; `migrations` creates them, and a test compares both.
 
 ::
 
     roots 1──n files n──1 images n──1 segments          generations n──1 built_indexes
                             1──n texts 1──n tags
 
-`images.file_count` is kept by triggers on ``files``: it is the number of places where a content
-lies, and an image of which no file is left is dead, not gone, so that its vector can be used
-again. A picture whose texts have changed gets a new row of ``images``, with the vectors of the new
-texts; the old one is superseded, and dead for good. Times without a unit in their name are
-ISO 8601 in UTC.
+Triggers on ``files`` maintain `images.file_count`, the number of files with a content. An image
+without files is a tombstone: its row remains, so that its vector can be reused. A picture whose
+texts have changed gets a new row in ``images``, with the vectors of the new texts; the old row is
+superseded and never used again. Times without a unit in their name are ISO 8601 in UTC.
 
-Two full-text tables, ``words`` and ``trigrams``, hold the column ``texts.text`` (FTS5 with external
-content, https://www.sqlite.org/fts5.html) and are kept by triggers; see
+Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over the column
+``texts.text`` (FTS5 with external content, https://www.sqlite.org/fts5.html); see
 `mmsearch.catalog.full_text`.
 """
 
@@ -35,13 +34,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """What all tables have in common: how Python's types are stored."""
+    """Base class of all tables: the mapping from Python types to column types."""
 
     type_annotation_map = {bytes: LargeBinary, str: Text, float: REAL, dict[str, Any]: JSON}  # noqa: RUF012
 
 
 class MigrationRow(Base):
-    """A step that made the schema what it is."""
+    """A migration that was applied to the schema."""
 
     __tablename__ = "migrations"
 
@@ -50,7 +49,7 @@ class MigrationRow(Base):
 
 
 class SettingRow(Base):
-    """One fact about the whole index; see `mmsearch.catalog.identity`."""
+    """A setting of the whole index; see `mmsearch.catalog.identity`."""
 
     __tablename__ = "settings"
 
@@ -59,7 +58,7 @@ class SettingRow(Base):
 
 
 class RootRow(Base):
-    """A folder that is indexed; no root lies inside another."""
+    """An indexed folder; no root lies inside another."""
 
     __tablename__ = "roots"
     __table_args__ = (
@@ -88,10 +87,11 @@ class SegmentRow(Base):
 
 
 class ImageRow(Base):
-    """A content that has a vector. AUTOINCREMENT: an id never means two pictures.
+    """A content that has a vector. AUTOINCREMENT prevents the reuse of ids.
 
-    ``texts_digest`` is of the texts whose vectors stand in the segment, and ``retell`` says that
-    the picture's texts have been touched since. A superseded row's digest is no content's.
+    ``texts_digest`` is the digest of the texts whose vectors are in the segment. ``retell`` is the
+    stale flag: 1 if the picture's texts may have changed since. The digest of a superseded row
+    matches no content.
     """
 
     __tablename__ = "images"
@@ -122,7 +122,7 @@ class ImageRow(Base):
 class TextRow(Base):
     """A text that belongs to a picture, or, with a ``file_id``, to one of its files.
 
-    ``table_path`` is the absolute path of the table of captions that a text came from.
+    ``table_path`` is the absolute path of the caption table that a text came from.
     """
 
     __tablename__ = "texts"
@@ -157,7 +157,7 @@ class TagRow(Base):
 
 
 class FileRow(Base):
-    """A path and what it held when it was read: a picture, or the reason why not."""
+    """A file as it was last read: its picture, or the error that prevented reading it."""
 
     __tablename__ = "files"
     __table_args__ = (
@@ -194,7 +194,7 @@ class FolderRow(Base):
 
 
 class StagedSegmentRow(Base):
-    """A segment that shall take the place of others once every picture is in such a one."""
+    """A staged segment; it replaces others once every picture is in a staged segment."""
 
     __tablename__ = "staged_segments"
 
@@ -208,7 +208,7 @@ class StagedSegmentRow(Base):
 
 
 class StagedImageRow(Base):
-    """A picture whose vectors stand in a staged segment, and the digest of their texts."""
+    """A picture whose vectors are in a staged segment, and the digest of their texts."""
 
     __tablename__ = "staged_images"
 
@@ -218,7 +218,7 @@ class StagedImageRow(Base):
 
 
 class BuiltIndexRow(Base):
-    """A vector index built from the segments up to ``covers``."""
+    """A vector index built from the segments up to number ``covers``."""
 
     __tablename__ = "built_indexes"
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
@@ -234,7 +234,7 @@ class BuiltIndexRow(Base):
 
 
 class GenerationRow(Base):
-    """A state of the index that readers see; the newest counts."""
+    """A state of the index that readers see; readers use the newest one."""
 
     __tablename__ = "generations"
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""The texts of pictures: written with their files, and compared with those that have vectors."""
+"""The texts of pictures: storing them with their files, and finding vectors of outdated texts."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ KEYWORDS_KIND = "keywords"
 
 
 StoredText = tuple[Text, bytes | None]
-"""A text of a file, and the table that it comes from; None: no table, or an unknown one."""
+"""A text of a file, and the path of its caption table; None if it has no or an unknown table."""
 
 
 def insert_texts(
     connection: Connection, rows: Iterable[tuple[int, int | None, Text, bytes | None]]
 ) -> None:
-    """Add texts.
+    """Insert texts, and the tags of keyword texts.
 
     Args:
-        connection: In a transaction.
-        rows: The picture, the file that says it (None: the picture itself), the text, and the
-            path of the table that it comes from (None: no table).
+        connection: A connection in a transaction.
+        rows: The picture id, the file id (None: the text is embedded in the picture), the text,
+            and the path of its caption table (None: no table).
     """
-    # There is one writer, so the next ids are known, and tags can be written with their texts.
+    # With a single writer the next ids are known, so tags can be written with their texts.
     max_id = connection.execute(select(func.max(TextRow.id))).scalar() or 0
     texts, tags = [], []
     for text_id, (image_id, file_id, text, table) in enumerate(rows, start=max_id + 1):
@@ -63,12 +63,12 @@ def insert_texts(
 
 
 def parse_keywords(keywords: str) -> list[str]:
-    """The keywords of a text of that kind, casefolded."""
+    """Return the distinct keywords of a semicolon-separated list, casefolded and sorted."""
     return sorted({keyword.strip().casefold() for keyword in keywords.split(";")} - {""})
 
 
 def delete_embedded_texts(connection: Connection, image_ids: Sequence[int]) -> None:
-    """Remove the texts that pictures' own content holds."""
+    """Delete the texts embedded in the content of pictures."""
     for chunk in chunks(image_ids):
         is_embedded = TextRow.file_id.is_(None) & TextRow.image_id.in_(chunk)
         connection.execute(delete(TextRow).where(is_embedded))
@@ -77,10 +77,10 @@ def delete_embedded_texts(connection: Connection, image_ids: Sequence[int]) -> N
 def update_file_texts(
     connection: Connection, shard: ShardCommit, image_ids: Mapping[bytes, int]
 ) -> int:
-    """Bring the texts of a shard's files up to date; what has not changed is not written.
+    """Update the texts of a shard's files; unchanged texts are not written.
 
     Returns:
-        How many captions of tables were removed.
+        Number of captions from tables that were removed.
     """
     paths = [placed.file.path for placed in shard.indexed]
     failed = [file.path for file, _, _ in shard.failed]
@@ -111,11 +111,11 @@ def update_file_texts(
 
 
 def _merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[StoredText]:
-    """Return the texts that a file will have, as they come back from the database.
+    """Return the new texts of a file, in the form in which the database returns them.
 
     Args:
-        indexed: The file.
-        captions: Those that are stored, of all tables.
+        placed: The file.
+        captions: The stored captions from all tables.
     """
     table_texts = placed.table
     merged: list[StoredText] = [(text, None) for text in placed.texts]
@@ -124,7 +124,7 @@ def _merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[St
     else:
         tables = [stored_text for stored_text in captions if _is_kept(stored_text[1], table_texts)]
         tables += [(text, table_texts.table) for text in table_texts.texts]
-    # In an order that does not depend on which table was given last.
+    # The order must not depend on which table was read last.
     merged += sorted(tables, key=lambda stored_text: stored_text[1] or b"")
     normalized = [
         (
@@ -137,29 +137,34 @@ def _merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[St
 
 
 def _is_kept(table: bytes | None, table_texts: CaptionTableTexts) -> bool:
-    """Return whether a caption of a table stays when another table, or the same one, is read."""
+    """Return True if a stored caption stays when a table is read.
+
+    Args:
+        table: Table of the stored caption; None if it is unknown.
+        table_texts: Captions of the file in the table that is read.
+    """
     if table_texts.table is None:
         return False
-    # Captions of an unknown table stay until any table speaks of the file.
+    # Captions of an unknown table stay until any table has captions of the file.
     return not table_texts.texts if table is None else table != table_texts.table
 
 
 def _count_removed(before: Iterable[StoredText], after: Iterable[StoredText]) -> int:
-    """Count the captions that no table gives any more, whichever table gave them."""
+    """Return the number of captions that are no longer in any table."""
     remaining = {(text.kind, text.text) for text, _ in after if text.source == TextSource.TABLE}
     return len({(text.kind, text.text) for text, _ in before} - remaining)
 
 
 def clear_stale(connection: Connection, image_ids: Sequence[int]) -> None:
-    """Lower the flag of those pictures whose vectors are of the texts they have."""
+    """Clear the stale flag of the pictures whose vectors match their texts."""
     for chunk in chunks(_find_unchanged(connection, image_ids)):
         connection.execute(update(ImageRow).where(ImageRow.id.in_(chunk)).values(retell=0))
 
 
 def load_stale_pictures(connection: Connection, limit: int) -> list[StoredPicture]:
-    """Living pictures whose vectors are of other texts than they have, by id.
+    """Return live pictures whose vectors are of outdated texts, by id.
 
-    Flags that were raised for nothing are lowered on the way.
+    Also clear the stale flags of pictures whose texts turn out to be unchanged.
     """
     statement = (
         select(ImageRow.id)
@@ -171,13 +176,13 @@ def load_stale_pictures(connection: Connection, limit: int) -> list[StoredPictur
 
 
 def superseded_ids(connection: Connection) -> Sequence[int]:
-    """Former ids of pictures, in whose place others stand; ascending."""
+    """Return the ids that newer ids of the same pictures have replaced; ascending."""
     statement = select(ImageRow.id).where(ImageRow.superseded == 1).order_by(ImageRow.id)
     return connection.execute(statement).scalars().all()
 
 
 def load_live_pictures(connection: Connection, after_id: int, limit: int) -> list[StoredPicture]:
-    """Pictures that can be found, with a higher id than ``after``, by id."""
+    """Return live pictures with an id above ``after_id``, by id."""
     statement = (
         select(ImageRow.id)
         .where(ImageRow.id > after_id, ImageRow.file_count > 0)
@@ -188,7 +193,7 @@ def load_live_pictures(connection: Connection, after_id: int, limit: int) -> lis
 
 
 def load_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPicture]:
-    """Living pictures with their texts and one file each, in the order of their ids."""
+    """Return live pictures with their texts and one file each, by id."""
     texts = _load_texts(connection, ids)
     pictures: dict[int, StoredPicture] = {}
     for chunk in chunks(ids):
@@ -232,7 +237,7 @@ def load_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPict
 
 
 def _find_unchanged(connection: Connection, image_ids: Sequence[int]) -> list[int]:
-    """Those whose flag is raised though the digest of their texts is the one that is stored."""
+    """Return the flagged pictures whose texts still have the stored digest."""
     identity = read_identity(as_read_connection(connection))
     sources = identity.texts if identity else ()
     unchanged_ids = []
@@ -269,7 +274,7 @@ def _load_texts(connection: Connection, image_ids: Sequence[int]) -> dict[int, l
 def _load_file_texts(
     connection: Connection, file_ids: Sequence[int]
 ) -> dict[int, list[tuple[int, StoredText]]]:
-    """For each file the picture of each of its texts, and the text."""
+    """Return, by file id, the picture id and the content of each text."""
     texts_by_file: dict[int, list[tuple[int, StoredText]]] = {}
     for chunk in chunks(file_ids):
         rows = connection.execute(

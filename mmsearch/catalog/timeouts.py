@@ -1,8 +1,8 @@
-"""Connections whose statements end: after a time of their own, or at the caller's deadline.
+"""Connections with a timeout for each statement, which also stop at the caller's deadline.
 
-SQLite calls a progress handler after so many steps of its virtual machine
-(https://www.sqlite.org/c3ref/progress_handler.html); one that returns true ends the statement with
-SQLITE_INTERRUPT.
+SQLite calls a progress handler after every N steps of its virtual machine
+(https://www.sqlite.org/c3ref/progress_handler.html); if the handler returns true, the statement
+ends with SQLITE_INTERRUPT.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from mmsearch.core import deadlines
 from mmsearch.core.errors import MMSearchError, StateError
 
 QUERY_TIMEOUT_S = 30.0
-"""Seconds that a statement of a reader may take."""
+"""Timeout of a reader's statement, in seconds."""
 
 MAINTENANCE_TIMEOUT_S = 3600.0
-"""Seconds that a statement of a writer may take, or one of a check: it may read every row."""
+"""Timeout of a statement of a writer or a check, in seconds; it may read every row."""
 
 PROGRESS_CHECK_STEPS = 1_000_000
-"""Steps between two calls of the handler, some tens of milliseconds: it has to wait for Python's
-lock, which others may hold for five."""
+"""Steps between two calls of the handler, some tens of milliseconds. The handler has to wait for
+the GIL, which other threads may hold for five milliseconds."""
 
 _interrupted = threading.local()
 
 
 class TimeoutConnection(sqlite3.Connection):
-    """A connection of sqlite3 whose statements take a limited time each."""
+    """A sqlite3 connection with a timeout for each statement."""
 
     _timeout_s = QUERY_TIMEOUT_S
     _deadline_s = 0.0
 
     def set_timeout(self, timeout_s: float) -> None:
-        """Let each statement take so many seconds."""
+        """Set the timeout of each statement, in seconds."""
         self._timeout_s = timeout_s
         self.set_progress_handler(self._is_expired, PROGRESS_CHECK_STEPS)
 
     def start_timer(self) -> None:
-        """Start the time of a statement."""
+        """Start the timeout of a statement."""
         self._deadline_s = monotonic() + self._timeout_s
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """Run a statement within the limit."""
+        """Run a statement with the timeout."""
         self._deadline_s = monotonic() + self._timeout_s
         return super().execute(*arguments)
 
     def cursor(self, factory: Any = None) -> Any:
-        """Return a cursor that starts the time of each statement."""
+        """Return a cursor that starts the timeout with each statement."""
         return super().cursor(factory or _TimeoutCursor)
 
     def _is_expired(self) -> bool:
@@ -73,13 +73,13 @@ class _TimeoutCursor(sqlite3.Cursor):
 
 
 def interrupt_error(path: object) -> MMSearchError | KeyboardInterrupt:
-    """Return why SQLite has ended a statement of this thread with SQLITE_INTERRUPT.
+    """Return the error for a statement of this thread that ended with SQLITE_INTERRUPT.
 
     Args:
-        path: The database, for messages.
+        path: The database, for error messages.
     """
     if not hasattr(_interrupted, "limit_s"):
-        # A signal's handler raised in the progress handler, from which SQLite lets nothing out.
+        # A signal handler raised inside the progress handler, and SQLite swallowed the exception.
         return KeyboardInterrupt()
     limit_s = _interrupted.limit_s
     del _interrupted.limit_s
@@ -87,5 +87,5 @@ def interrupt_error(path: object) -> MMSearchError | KeyboardInterrupt:
         return deadlines.deadline_error()
     return StateError(
         f"Reading {path} took longer than {limit_s:,.0f} seconds.",
-        "Ask again if its disk was busy; 'mmsearch check' says whether it is damaged.",
+        "Try again if the disk was busy, or run 'mmsearch check' to see if the index is damaged.",
     )

@@ -1,7 +1,7 @@
-"""Commits that SQLite passes over in the -wal file of a writer that was killed.
+"""Detection of commits that SQLite ignores in the -wal file of a killed writer.
 
-SQLite reads that file as far as its running checksum holds, and takes the rest for what is left of
-a transaction that never ended. So one changed byte makes every later commit vanish without a word.
+SQLite reads the -wal file as long as its running checksum matches, and takes the rest for an
+unfinished transaction. So one changed byte silently drops every later commit.
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
@@ -22,14 +22,14 @@ Checksum = tuple[int, int]
 
 
 def count_unreadable_commits(catalog: Path) -> int:
-    """How many commits stand behind the first frame that SQLite will not read.
+    """Return the number of commits after the last frame that SQLite reads.
 
-    None does after a writer was merely killed. One may, after the power went in the midst of a
-    commit that nobody was told of. As each commit is synced before the next one begins, more than
-    one is damage.
+    The number is 0 after a writer was merely killed. It may be 1 after a power failure during a
+    commit that was never acknowledged. Each commit is synced before the next one begins, so a
+    number above 1 means damage.
 
     Args:
-        catalog: The database; no writer may be at work.
+        catalog: The database; no writer may have it open.
     """
     try:
         with open_index_file(catalog.with_name(f"{catalog.name}-wal")) as file:
@@ -59,7 +59,7 @@ def _page_size(catalog: Path) -> int:
 
 
 def _split_frames(content: bytes, page_size: int) -> Iterator[bytes]:
-    """Whole frames; one that was cut short by a kill is none."""
+    """Yield the complete frames; skip a frame that was cut off by a kill."""
     size = _FRAME_HEADER_STRUCT.size + page_size
     for start in range(_HEADER_STRUCT.size, len(content) - size + 1, size):
         yield content[start : start + size]
@@ -68,7 +68,7 @@ def _split_frames(content: bytes, page_size: int) -> Iterator[bytes]:
 def _count_readable(
     frames: Sequence[bytes], salts: Sequence[int], checksum: Checksum, byte_order: str
 ) -> int:
-    """How many frames SQLite reads."""
+    """Return the number of frames that SQLite reads."""
     for count, frame in enumerate(frames):
         fields = _FRAME_HEADER_STRUCT.unpack_from(frame)
         checksum = _update_checksum(
@@ -82,9 +82,10 @@ def _count_readable(
 
 
 def _is_commit(frame: bytes, salts: Sequence[int]) -> bool:
-    """Whether a frame ends a commit of the same age: the file may go on with much older frames.
+    """Return True if a frame ends a commit written since the last reset of the -wal file.
 
-    Those have two other salts, and a changed byte changes one.
+    Older frames may follow in the file. Both of their salts differ, but a changed byte changes
+    only one salt.
     """
     _, pages_after_commit, salt_1, salt_2, _, _ = _FRAME_HEADER_STRUCT.unpack_from(frame)
     return bool(pages_after_commit) and (salt_1 == salts[0] or salt_2 == salts[1])

@@ -1,1 +1,1 @@
-"""The command: parses, calls the public API, renders."""
+"""The command line: parse arguments, call the public API, print the result."""

@@ -1,4 +1,4 @@
-"""The table of verbs."""
+"""The typer application with all commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets: the hits of a query as one picture or one page."""
+"""Contact sheets: the hits of a query as one image or one HTML page."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def write_contact_sheet(path: Path, index: Index, result: SearchResult) -> None:
     """Write the hits with ranks, scores and names.
 
     Args:
-        path: Its ending chooses the form: .html, .png, .jpg or .webp.
-        index: Makes the thumbnails.
-        result: The hits.
+        path: Output file; its suffix selects the format: .html, .png, .jpg or .webp.
+        index: Index that makes the thumbnails.
+        result: The hits to show.
 
     Raises:
-        UsageError: Another ending, or a folder that does not exist.
+        UsageError: The suffix is not supported, or the folder does not exist.
     """
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent} for the contact sheet.")
@@ -93,7 +93,7 @@ def _draw_text(
     width_px: int,
     fill: str = "black",
 ) -> None:
-    """One line, shortened to the width that there is."""
+    """Draw one line of text, shortened to a maximum width."""
     if draw.textlength(text, font=font) > width_px:
         while text and draw.textlength(text + "...", font=font) > width_px:
             text = text[:-1]
@@ -132,7 +132,7 @@ small {{ color: #666; overflow-wrap: anywhere }}
 
 
 def _escape(value: object) -> str:
-    """As text of a page: a catalog may be anybody's, and hold texts where numbers belong."""
+    """Escape a value for HTML; a foreign catalog may hold texts where numbers belong."""
     return html.escape(display_path(str(value)))
 
 

@@ -1,4 +1,7 @@
-"""Errors -> one sentence on stderr and an exit code: 0, 1, 2, 3, 4 or 130. No traceback."""
+"""Conversion of errors to one message on stderr and an exit code: 0, 1, 2, 3, 4 or 130.
+
+A traceback is shown only if $MMSEARCH_TRACEBACK is set.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ EXIT_SKIPPED, EXIT_UNKNOWN, EXIT_INTERRUPTED = 3, 4, 130
 
 
 def run_command(app: Callable[[], object]) -> int:
-    """Run a command.
+    """Run a command and report its errors.
 
     Args:
-        app: Does its work; may return an exit code, as typer's applications do.
+        app: The command; may return an exit code, as typer's applications do.
 
     Returns:
         The exit code.
@@ -42,15 +45,15 @@ def run_command(app: Callable[[], object]) -> int:
 
 
 def _report_usage_error(error: Any) -> int:
-    """Say what is wrong with the command line.
+    """Report a mistake on the command line.
 
     Args:
-        error: Of typer, or of the click below it. Typer gives its class no public name.
+        error: Exception of typer, or of click below it. Typer has no public name for its class.
 
     Returns:
         The exit code.
     """
-    # Without arguments, help was printed.
+    # Without arguments, typer has already printed the help.
     if type(error).__name__ != "NoArgsIsHelpError":
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "mmsearch"
@@ -83,7 +86,7 @@ def _format_usage_error(error: Any) -> str:
 
 
 def _parameter_name(parameter: Any) -> str:
-    """Return the longest name of an option; that of an argument in capitals."""
+    """Return the longest name of an option, or the name of an argument in capitals."""
     if parameter.param_type_name == "option":
         return str(max(parameter.opts, key=len))
     return str(parameter.name).upper()
@@ -93,7 +96,8 @@ def _format_error(error: Exception) -> str:
     if isinstance(error, MMSearchError):
         return display_path(str(error))
     return (
-        f"something went wrong that should not: {type(error).__name__}: "
-        f"{display_path(str(error)[:300])}. 'mmsearch check' says whether the index is "
-        "damaged; MMSEARCH_TRACEBACK=1 shows where it happened."
+        f"something unexpected went wrong: {type(error).__name__}: "
+        f"{display_path(str(error)[:300])}. "
+        "Run 'mmsearch check' to see whether the index is damaged, or set MMSEARCH_TRACEBACK=1 "
+        "to see the traceback."
     )

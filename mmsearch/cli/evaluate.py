@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    captions: Annotated[Path, typer.Argument(help="Captioned set: queries and relevant pictures.")],
+    captions: Annotated[Path, typer.Argument(help="Captioned set: queries and their pictures.")],
     name: IndexName = "default",
     home: Home = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another index, or settings such as mode=vector or prompt='a photo of {}', to "
-            "compare with.",
+            help="Index or setting to compare with, such as mode=vector or prompt='a photo of {}'.",
             metavar="INDEX|SETTING=VALUE",
         ),
     ] = None,
     query_column: Annotated[
         str | None,
-        typer.Option(help="Column of the queries.", metavar="NAME", show_default="query, caption"),
+        typer.Option(
+            help="Column that holds the queries.", metavar="NAME", show_default="query, caption"
+        ),
     ] = None,
     template: Annotated[
-        str, typer.Option(help="What is asked; {} is replaced by the query.", metavar="TEXT")
+        str, typer.Option(help="Text to search for; {} is replaced by the query.", metavar="TEXT")
     ] = "{}",
     split: Annotated[
         str | None,
         typer.Option(
-            help="Part of a dataset of Karpathy: test, val, train, restval or all.",
+            help="Split of a Karpathy dataset: test, val, train, restval or all.",
             metavar="NAME",
             show_default="test",
         ),
@@ -50,38 +51,43 @@ def evaluate(
     mode: Mode = None,
     blend: Annotated[
         str | None,
-        typer.Option(help="weighted_sum or reciprocal_rank, in hybrid mode.", metavar="NAME"),
+        typer.Option(
+            help="How hybrid mode combines results: weighted_sum or reciprocal_rank.",
+            metavar="NAME",
+        ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help='Phrasing of the queries, such as "a photo of {}".', metavar="TEXT"),
+        typer.Option(help='Template for the queries, such as "a photo of {}".', metavar="TEXT"),
     ] = None,
     depth: Annotated[
-        int, typer.Option(help="How many hits of each query are looked at.", metavar="N")
+        int, typer.Option(help="Number of hits to evaluate per query.", metavar="N")
     ] = 1000,
     ties: Annotated[
         str,
         typer.Option(
-            help="Order of hits with the same score: index (as they are found, by id) or trec_eval "
-            "(by path, descending).",
+            help="Order of hits with the same score: index (as searches return them, by id) or "
+            "trec_eval (by path, descending).",
             metavar="ORDER",
         ),
     ] = "index",
     plot: Annotated[
-        Path | None, typer.Option(help="Write a picture of the results.", metavar="FILE.png")
+        Path | None, typer.Option(help="Write a plot of the results.", metavar="FILE.png")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rate an index on a captioned set: success, recall, MRR, nDCG, median rank, 95% intervals.
+    """Evaluate an index on a captioned set: success, recall, MRR, nDCG and median rank.
+
+    Every metric has a 95% confidence interval.
 
     Success@k is the share of queries with a relevant picture among the first k, Recall@k the share
-    of a query's relevant pictures that are among the first k; much literature on COCO and Flickr30k
-    calls the first one recall. Sets are CSV, TSV or JSON Lines (query or caption or class, and
-    path), the caption files of COCO and Flickr30k, or Karpathy's dataset files.
+    of a query's relevant pictures that are among the first k; much of the literature on COCO and
+    Flickr30k calls Success@k recall. Sets are CSV, TSV or JSON Lines (query or caption or class,
+    and path), the caption files of COCO and Flickr30k, or Karpathy's dataset files.
 
     Example: mmsearch eval captions.csv --compare mode=vector --plot success.png
     """
-    # Not above: SciPy and the metrics would be loaded by every command.
+    # Imported here so that other commands do not load SciPy and the metrics.
     from mmsearch.api import evaluate
 
     if plot is not None and plot.suffix.lower() != ".png":
@@ -146,7 +152,8 @@ def _print_tables(
         for metric in results.metrics
     ]
     warn(
-        f"{baseline.queries:,} queries, {baseline.depth:,} hits looked at; {baseline.ties.description}."
+        f"{baseline.queries:,} queries, up to {baseline.depth:,} hits each; "
+        f"{baseline.ties.description}."
     )
     print_table("", ["what", "metric", "value>", "95% interval"], rows)
     differences = [
@@ -181,7 +188,7 @@ def _format_estimate(metric: str, estimate: Estimate, depth: int) -> tuple[str, 
 def _parse_trial(
     text: str, name: str, base_settings: SearchSettings
 ) -> tuple[str, str, SearchSettings]:
-    """What to compare with: another index, or other settings of the same one."""
+    """Return label, index name and settings of a trial: another index, or other settings."""
     setting, separator, value = text.partition("=")
     if not separator:
         return text, text, base_settings
@@ -198,7 +205,7 @@ def _parse_trial(
 
 
 def _make_progress_callback(label: str) -> Callable[[int, int], None]:
-    """Counts queries on stderr if that is a terminal."""
+    """Return a callback that shows the number of finished queries if stderr is a terminal."""
 
     def report_progress(done: int, total: int) -> None:
         if sys.stderr.isatty():

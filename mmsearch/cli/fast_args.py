@@ -1,8 +1,8 @@
-"""Arguments of ``query`` and ``similar``, read without typer, whose import outlasts a search.
+"""Fast parser for ``query`` and ``similar``: importing typer takes longer than a search.
 
-Only what is plainly right is read here. Anything else is left to typer: help, and mistakes, so that
-there is one place that says what is wrong with them. A test holds these tables to the signatures
-that typer reads.
+Only arguments that are clearly valid are parsed here. Everything else is left to typer: help, and
+mistakes, so that one place reports them. A test compares these tables with the signatures that
+typer reads.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _INTEGER_PATTERN = re.compile(r"0|[1-9][0-9]{0,8}")
 _DECIMAL_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _QUOTE = '"'
 
-# No option of ours is spelled with one dash and a word.
+# No option of mmsearch is spelled with one dash and a word.
 _NEGATIVE_TERM_PATTERN = re.compile(r"-[^\W\d_]{2,}.*|-\".*\"")
 
 
 class Option(NamedTuple):
-    """What follows an option.
+    """The parameter of an option, and how to parse its value.
 
     Attributes:
-        name: Of the parameter.
-        parse: A value from its text; ValueError: typer shall look at it. None: nothing follows.
-        multiple: The option may be given again; its values are a list.
+        name: Name of the parameter.
+        parse: Parser of the value; its ValueError leaves the command to typer. None for a flag.
+        multiple: True if the option may be repeated; its values form a list.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Option(NamedTuple):
 
 
 class ParsedCommand(NamedTuple):
-    """A verb and the parameters that were given."""
+    """A command and the parameters that were given."""
 
     command: str
     values: dict[str, Any]
@@ -104,7 +104,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
 
 
 def rewrite_negative_terms(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which ``-people`` stands as ``--not=people``, as far as ``--``."""
+    """Return the arguments with ``-people`` rewritten as ``--not=people``, up to ``--``."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return [
         "--not=" + argument[1:].strip(_QUOTE)
@@ -115,10 +115,10 @@ def rewrite_negative_terms(arguments: Sequence[str]) -> list[str]:
 
 
 def parse_args(arguments: Sequence[str]) -> ParsedCommand | None:
-    """A verb with its parameters; None: typer shall read them.
+    """Return the command with its parameters; None if typer must parse them.
 
     Args:
-        arguments: Of the command, its name left away.
+        arguments: Command-line arguments, without the program name.
     """
     if not arguments or arguments[0] not in OPTIONS:
         return None
@@ -141,11 +141,11 @@ def parse_args(arguments: Sequence[str]) -> ParsedCommand | None:
 
 
 def _parse_options(options: dict[str, Option], arguments: list[str]) -> dict[str, Any]:
-    """By parameter; words that belong to no option by ``""``."""
+    """Return the values by parameter; positional arguments are under ``""``."""
     values: dict[str, Any] = {}
     remaining = iter(arguments)
     for argument in remaining:
-        # No text, as an undecodable byte, is for typer to refuse.
+        # Undecodable bytes raise a ValueError here, so that typer rejects them.
         argument.encode()
         if argument == "-" or not argument.startswith("-"):
             values.setdefault("", []).append(argument)
@@ -153,7 +153,7 @@ def _parse_options(options: dict[str, Option], arguments: list[str]) -> dict[str
         if argument.startswith("--"):
             name, separator, value = argument.partition("=")
         else:
-            # As in -k5.
+            # A value may follow a short option directly, as in -k5.
             name, separator, value = argument[:2], argument[2:], argument[2:]
         option = options.get(name)
         if option is None or (separator and option.parse is None):

@@ -45,7 +45,7 @@ def index(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Encoder of a new index: auto, starter, open_clip:ARCH/TAG, open_clip:ARCH@FILE.",
+            help="Encoder for a new index: auto, starter, open_clip:ARCH/TAG, open_clip:ARCH@FILE.",
             show_default="auto",
         ),
     ] = None,
@@ -53,36 +53,38 @@ def index(
     include: Include = None,
     exclude: Exclude = None,
     follow_symlinks: Annotated[
-        bool, typer.Option("--follow-symlinks", help="Enter linked folders.")
+        bool, typer.Option("--follow-symlinks", help="Follow symbolic links to folders.")
     ] = False,
     hidden: Hidden = False,
     max_pixels: Annotated[
         int | None,
-        typer.Option(help="Refuse larger pictures undecoded.", show_default="300000000"),
+        typer.Option(
+            help="Reject pictures with more pixels without decoding them.", show_default="300000000"
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Decode processes.", show_default="one a processor"),
+        typer.Option(help="Number of decoder processes.", show_default="one per processor"),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Read unchanged files again that failed before.")
+        bool, typer.Option("--retry-failed", help="Retry unchanged files that failed before.")
     ] = False,
     allow_empty: Annotated[
         bool,
-        typer.Option("--allow-empty", help="Accept that a folder that had pictures has none."),
+        typer.Option("--allow-empty", help="Accept an empty folder that had pictures before."),
     ] = False,
     captions: Annotated[
         Path | None,
         typer.Option(
             help="Table of captions: .csv, .tsv, .jsonl or .parquet with columns path, caption. "
-            "Given again, it takes the place of its former version.",
+            "If given again, it replaces its earlier version.",
             metavar="FILE",
         ),
     ] = None,
     texts: Annotated[
         str | None,
         typer.Option(
-            help="Texts that get a vector: some of sidecar,metadata,table,filename; or none.",
+            help="Kinds of texts to encode: some of sidecar,metadata,table,filename; or none.",
             metavar="KINDS",
             show_default="sidecar,metadata,table",
         ),
@@ -90,7 +92,7 @@ def index(
     fusion: Annotated[
         str | None,
         typer.Option(
-            help="Fusion of a new index: image, weighted, concat or attention.",
+            help="Fusion for a new index: image, weighted, concat or attention.",
             metavar="NAME",
             show_default="image",
         ),
@@ -98,7 +100,7 @@ def index(
     text_weight: Annotated[
         float | None,
         typer.Option(
-            help="Share of texts in fused vectors of a new index, 0 to 1.",
+            help="Weight of texts in the fused vectors of a new index, 0 to 1.",
             metavar="X",
             show_default="0.3",
         ),
@@ -107,9 +109,9 @@ def index(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Index a folder of pictures, or bring its index up to date.
+    """Index a folder of pictures, or update its index.
 
-    Unchanged pictures are not read again; interrupted work goes on where it stopped.
+    Unchanged pictures are not read again; interrupted work continues where it stopped.
 
     Example: mmsearch index ./photos --exclude 'drafts/'
     """
@@ -163,7 +165,7 @@ def index(
 def _check_fusion_unchanged(
     target: api.Index, fusion: str | None, text_weight: float | None
 ) -> None:
-    """Indexing leaves a fusion as it is; asking for another one must not be passed over."""
+    """Raise an error if the options differ from the index's fusion, which stays as it is."""
     # An index of an older schema cannot be read before a writer upgrades it.
     is_requested = fusion is not None or text_weight is not None
     identity = target.status().identity if is_requested and target.exists() else None
@@ -173,7 +175,7 @@ def _check_fusion_unchanged(
     is_unchanged = fusion in (None, current.name) and text_weight in (None, current.text_weight)
     if not is_unchanged:
         raise UsageError(
-            f"Index {target.name!r} is fused by {current.name!r} with a text weight of "
+            f"Index {target.name!r} uses fusion {current.name!r} with a text weight of "
             f"{current.text_weight:g}.",
             "Change that with: mmsearch reindex --fusion NAME --text-weight X",
         )
@@ -186,7 +188,7 @@ def _report_interrupted(target: api.Index) -> None:
         picture_count = 0
     warn(
         f"Interrupted: {picture_count:,} pictures are in index {target.name!r}; "
-        "run the same command again to go on from there."
+        "run the same command again to continue."
     )
 
 
@@ -195,14 +197,17 @@ def _format_summary(report: IndexReport, folder: Path, name: str, pictures: int)
     if not counts_text:
         return f"No pictures were found below {display_path(folder)}."
     speed = f" ({report.encoded / report.seconds:.1f} pictures/s)" if report.encoded else ""
-    return f"{counts_text} in {report.seconds:.1f} s{speed}. Index {name!r} holds {pictures:,} pictures."
+    return (
+        f"{counts_text} in {report.seconds:.1f} s{speed}. "
+        f"Index {name!r} holds {pictures:,} pictures."
+    )
 
 
 def _warn_failures(report: IndexReport) -> None:
     for label, files in (
         ("could not be read", report.failed),
         ("folders could not be listed", report.unreadable_folders),
-        ("files of texts could not be read", report.unreadable_texts),
+        ("text files could not be read", report.unreadable_texts),
     ):
         warn_list(
             f"{len(files):,} {label}:",

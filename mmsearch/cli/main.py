@@ -1,4 +1,7 @@
-"""The way in. A query is answered without typer; every other verb is left to it."""
+"""Entry point of the ``mmsearch`` command.
+
+``query`` and ``similar`` are parsed without typer; every other command goes through it.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,25 @@ if TYPE_CHECKING:
 _COMPLETION_VARIABLE = "_MMSEARCH_COMPLETE"
 
 LOCAL_ONLY_OPTIONS = frozenset({"batch", "sheet", "open_", "device"})
-"""What a process that stays does not do for others."""
+"""Options that always run in this process, never in the resident one."""
 
 
 def main() -> None:
-    """Run the command and leave with its exit code."""
+    """Run the command and exit with its exit code."""
     streams.install_streams()
     raise SystemExit(streams.flush_streams(run(sys.argv[1:])))
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command.
+    """Run a command.
 
     Args:
-        argv: Its arguments.
+        argv: Command-line arguments, without the program name.
 
     Returns:
         The exit code.
     """
-    # A shell that completes a line, and Windows, where typer expands wildcards.
+    # Shell completion needs typer, and on Windows typer expands wildcards.
     needs_typer = _COMPLETION_VARIABLE in os.environ or os.name == "nt"
     parsed = None if needs_typer else fast_args.parse_args(argv)
     if parsed is None:
@@ -66,7 +69,7 @@ def _run_search_command(parsed: fast_args.ParsedCommand, argv: Sequence[str]) ->
 def _run_in_resident_process(
     parsed: fast_args.ParsedCommand, argv: Sequence[str]
 ) -> OutputChunks | None:
-    """What a process prints that keeps the index open; None: there is none."""
+    """Return the output of the resident process; None if the command must run in this one."""
     if LOCAL_ONLY_OPTIONS & parsed.values.keys() or "MMSEARCH_TRACEBACK" in os.environ:
         return None
     from mmsearch.core.settings import load_settings

@@ -24,18 +24,18 @@ def check(
     name: IndexName = "default",
     home: Home = None,
     sources: Annotated[
-        bool, typer.Option("--sources", help="Also whether the pictures' files are as they were.")
+        bool, typer.Option("--sources", help="Also check whether picture files have changed.")
     ] = False,
     content: Annotated[
-        bool, typer.Option("--content", help="With --sources: read every file and compare it.")
+        bool, typer.Option("--content", help="With --sources: read and compare every file.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify an index; one line a finding. Nothing is written.
+    """Verify an index and print one line per finding. Nothing is written.
 
-    Exit code 0: sound. 1: damaged, which is proved. 3: sound, but pictures' files have changed.
-    4: unknown, as something could not be checked (no memory, permission denied, too many open
-    files, an index of a newer mmsearch).
+    Exit code 0: sound. 1: damage was found. 3: sound, but picture files have changed. 4: unknown,
+    because something could not be checked (out of memory, permission denied, too many open files,
+    an index of a newer mmsearch).
 
     Example: mmsearch check --sources
     """
@@ -49,16 +49,19 @@ def check(
         output.print_tsv((finding.weight, finding.part, finding.message) for finding in report)
     changed_count = sum(finding.weight is Severity.SOURCE for finding in report)
     if report.verdict is Verdict.DAMAGED:
-        output.warn(f"Index {name!r} is damaged; 'mmsearch repair' mends it.")
+        output.warn(f"Index {name!r} is damaged. Run 'mmsearch repair' to repair it.")
         raise typer.Exit(EXIT_DAMAGED)
     if report.verdict is Verdict.UNKNOWN:
         output.warn(
-            f"Whether index {name!r} is sound is unknown: something could not be checked."
+            f"Index {name!r} could not be checked completely; see the findings."
             " No damage was found."
         )
         raise typer.Exit(EXIT_UNKNOWN)
     if changed_count:
-        output.warn(f"Index {name!r} is sound; {changed_count:,} pictures are not as they were.")
+        output.warn(
+            f"Index {name!r} is sound, but {changed_count:,} picture files or folders are missing"
+            " or have changed."
+        )
         raise typer.Exit(EXIT_SKIPPED)
     output.warn(f"Index {name!r} is sound.")
 
@@ -69,11 +72,11 @@ def repair(
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Mend an index: rebuild what is derived, encode again what is lost.
+    """Repair an index: rebuild derived data and re-encode lost vectors.
 
-    Only what is proved to be damaged is changed, and every row of a damaged catalog that can still
-    be read is carried over. Damaged files are kept in the index's folder 'damaged'. Exit code 4:
-    nothing was changed, as something could not be checked; see 'mmsearch check'.
+    Only data that is proven to be damaged is changed, and every row of a damaged catalog that can
+    still be read is kept. Damaged files are moved to the folder 'damaged' of the index. Exit code
+    4: nothing was changed because something could not be checked; see 'mmsearch check'.
 
     Example: mmsearch repair
     """
@@ -87,9 +90,9 @@ def repair(
     for line in report.not_kept:
         output.warn(f"Not kept: {display_path(line)}")
     for path in report.quarantined:
-        output.warn(f"Put aside: {display_path(path)}")
+        output.warn(f"Quarantined: {display_path(path)}")
     for label, lines in (
-        ("Encoded again", [display_path(path) for path in report.lost]),
+        ("Re-encoded", [display_path(path) for path in report.lost]),
         (
             "Could not be read",
             [f"{display_path(file.path)}: {file.reason}" for file in report.failed],
@@ -106,7 +109,7 @@ def compact(
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Drop vectors of pictures that are gone, merge small segments, shrink the catalog.
+    """Drop vectors of deleted pictures, merge small segments and shrink the catalog.
 
     Example: mmsearch compact
     """
@@ -116,9 +119,9 @@ def compact(
         output.print_json(report)
         return
     output.print_line(
-        f"{report.dropped:,} vectors dropped, {report.segments_before:,} segments now "
-        f"{report.segments_after:,}, {output.human_bytes(report.bytes_before)} now "
-        f"{output.human_bytes(report.bytes_after)}, in {report.seconds:.1f} s."
+        f"{report.dropped:,} vectors dropped; segments: {report.segments_before:,} -> "
+        f"{report.segments_after:,}; size: {output.human_bytes(report.bytes_before)} -> "
+        f"{output.human_bytes(report.bytes_after)}; in {report.seconds:.1f} s."
     )
 
 
@@ -130,9 +133,9 @@ def backup(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy an index, verified and consistent, also while it is being written.
+    """Make a verified, consistent copy of an index, even while it is being written.
 
-    The copy can be searched where it lies: it is an index named like its folder.
+    The copy can be searched in place: it is an index named after its folder.
 
     Example: mmsearch backup /mnt/backup/photos-2026-11-24
     """
@@ -142,15 +145,17 @@ def backup(
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(help="What backup has made.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(help="Folder that 'mmsearch backup' wrote.", show_default=False)
+    ],
     name: IndexName = "default",
     home: Home = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Put it in the place of the index of that name.")
+        bool, typer.Option("--replace", help="Replace the existing index of that name.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make an index from a backup.
+    """Create an index from a backup.
 
     Example: mmsearch restore /mnt/backup/photos-2026-11-24 --index photos
     """
@@ -162,7 +167,7 @@ def _print_copy_report(report: CopyReport, as_json: bool) -> None:
         output.print_json(report)
         return
     output.print_line(
-        f"{report.pictures:,} pictures, {report.files:,} files of vectors, "
+        f"{report.pictures:,} pictures, {report.files:,} vector files, "
         f"{output.human_bytes(report.bytes)} in {display_path(report.folder)}, in "
         f"{report.seconds:.1f} s."
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmsearch.core.requests import IndexStatus
     from mmsearch.core.types import FusionSpec
 
-roots_app = typer.Typer(help="Show the folders that are indexed, or say where one lies now.")
+roots_app = typer.Typer(help="Show the indexed folders, or set the new location of one.")
 
 
 def status(
@@ -79,18 +79,20 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
 
 def _format_fusion(spec: FusionSpec) -> str:
     if spec.name == "image":
-        return "image: texts are searched as words, beside the vectors"
+        return "image: texts are searched as words, separately from the vectors"
     kinds = "".join(f", {kind} {weight:g}" for kind, weight in sorted(spec.kind_weights.items()))
     return f"{spec.name}, text weight {spec.text_weight:g}{kinds}"
 
 
 def _format_vector_index(index_status: IndexStatus) -> str:
     if index_status.built is None:
-        return f"none built yet; {index_status.waiting:,} vectors are compared one by one"
+        return f"not built yet; {index_status.waiting:,} vectors are compared one by one"
     reason = index_status.built.settings.get("reason", "")
     line = f"{index_status.built.plugin_name}, {index_status.built.rows:,} vectors, {reason}"
     return line + (
-        f"; {index_status.waiting:,} newer ones beside it" if index_status.waiting else ""
+        f"; {index_status.waiting:,} newer vectors are not in it yet"
+        if index_status.waiting
+        else ""
     )
 
 
@@ -145,17 +147,17 @@ def _print_indexes(statuses: list[IndexStatus], *, as_json: bool, all_readable: 
 def remove(
     name: Annotated[str, typer.Argument(help="Name of the index.", show_default=False)],
     home: Home = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete an index. The pictures themselves stay.
+    """Delete an index. The pictures are not touched.
 
     Example: mmsearch remove holiday --yes
     """
     with open_index(name, home) as index:
-        # The rest of one whose removal has failed is deleted without asking again.
+        # If an earlier removal failed, the rest is deleted without another question.
         if index.exists() and not yes:
             picture_note = ""
-            # An index that cannot be read can be deleted.
+            # An index that cannot be read can still be deleted.
             with suppress(StateError):
                 picture_note = f" of {index.status().pictures:,} pictures"
             question = f"Delete index {name!r}{picture_note} in {index.folder}?"
@@ -171,7 +173,7 @@ def roots(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the folders that are indexed.
+    """Show the indexed folders.
 
     Example: mmsearch roots
     """
@@ -190,12 +192,12 @@ def roots(
 @roots_app.command("set")
 def set_root(
     root: Annotated[str, typer.Argument(help="Name of the root.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="Where it lies now.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="New location of the folder.", show_default=False)],
     name: IndexName = "default",
     home: Home = None,
     wait: WaitSeconds = 0.0,
 ) -> None:
-    """Say where a folder lies now; nothing is encoded again.
+    """Set the new location of an indexed folder; nothing is re-encoded.
 
     Example: mmsearch roots set photos /mnt/new/photos
     """

@@ -27,32 +27,32 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7789
 
 PREVIEW_WORKERS = 4
-"""Processes that decode, as long as the assistant runs: one that sees twelve needs no more."""
+"""Decoder processes, which run as long as the assistant; 12 previews per answer need no more."""
 
 SHUTDOWN_TIMEOUT_S = 2.0
-"""What takes longer when a signal comes is left as it is: nothing is written that could be lost."""
+"""Seconds to close after a signal; then work is abandoned, as no written data can be lost."""
 
 POLL_INTERVAL_S = 1.0
-"""Where a wait is not interrupted by a signal, it is noticed so much later."""
+"""Maximum delay in seconds to notice a signal on systems where it does not interrupt a wait."""
 
 
 def serve_mcp(
     name: IndexName = "default",
     home: Home = None,
     http: Annotated[
-        bool, typer.Option("--http", help="Answer over HTTP instead of standard input and output.")
+        bool, typer.Option("--http", help="Serve over HTTP instead of standard input and output.")
     ] = False,
     host: Annotated[
         str | None,
         typer.Option(
-            help="With --http: address to listen at; other machines reach 0.0.0.0.",
+            help="With --http: address to listen on; 0.0.0.0 accepts other machines.",
             show_default=DEFAULT_HOST,
         ),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
-            help="With --http: port to listen at; 0: any that is free.",
+            help="With --http: port to listen on; 0 picks a free one.",
             min=0,
             max=65535,
             show_default=str(DEFAULT_PORT),
@@ -61,21 +61,21 @@ def serve_mcp(
     token: Annotated[
         str | None,
         typer.Option(
-            help="With --http: answer only those who know it.",
+            help="With --http: token that clients must send.",
             envvar="MMSEARCH_TOKEN",
-            show_default="none on 127.0.0.1, else made up and printed",
+            show_default="none on 127.0.0.1, else generated and printed",
         ),
     ] = None,
 ) -> None:
-    """Let an assistant search and see your pictures; see docs/assistant.md.
+    """Let an AI assistant search and see your pictures; see docs/assistant.md.
 
-    It speaks the Model Context Protocol: an assistant that does, too, starts this by itself once
-    it is told the command. Nothing is ever changed.
+    The command is a Model Context Protocol server: an assistant that supports the protocol starts
+    it by itself once it is configured. Nothing is ever changed.
 
     Example: mmsearch mcp --index holiday
     """
     if not http and (host is not None or port is not None):
-        raise UsageError("--host and --port say where HTTP is answered.", "Add --http to them.")
+        raise UsageError("--host and --port apply only to HTTP.", "Add --http.")
     if find_spec("mcp") is None:
         raise MissingExtraError(
             "Assistants need the Python package 'mcp', which is not installed.",
@@ -98,7 +98,7 @@ def serve_mcp(
         stack.enter_context(closing(thumbnails))
         index = api.open_index(name, settings=settings, on_message=warn)
         worker = stack.enter_context(closing(IndexWorker(index)))
-        # An index that is not there is said at once, not when the assistant asks.
+        # Report a missing index at once, not at the assistant's first call.
         worker.run_blocking(lambda index: index.status())
         server = make_server(Tools(worker, thumbnails))
         if http:
@@ -120,7 +120,7 @@ def _serve_stdio(server: Server[Any], close: Callable[[], None]) -> None:
         kill_workers()
         if signum == signal.SIGINT:
             warn("Interrupted.")
-        # A thread waits for the next line; nothing but its coming would end it, and Python waits.
+        # A thread blocks until the next line arrives, and a normal exit would wait for it.
         os._exit(128 + signum)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -145,7 +145,7 @@ def _serve_http(server: Server[Any], name: str, host: str, port: int, token: str
     with enforce_shutdown_timeout(), serve_http(server, config, port) as url:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, handle_signal)
-        warn(f"Index {name!r} is open for assistants at {url}{MCP_PATH}; Ctrl-C ends this.")
+        warn(f"Index {name!r} is open for assistants at {url}{MCP_PATH}; Ctrl-C stops it.")
         while not stop_event.wait(POLL_INTERVAL_S):
             pass
     warn(f"Index {name!r} is closed.")

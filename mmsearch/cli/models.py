@@ -1,4 +1,4 @@
-"""``mmsearch models``: which encoders there are, and which one new indexes use."""
+"""``mmsearch models``: list encoders, prepare them, and choose the one for new indexes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def list_all(as_json: AsJson = False) -> None:
 
 @app.command("info")
 def info(model: Model, device: Device = None, as_json: AsJson = False) -> None:
-    """Show what a model is.
+    """Show the details of a model.
 
     Example: mmsearch models info starter
     """
@@ -75,12 +75,12 @@ def info(model: Model, device: Device = None, as_json: AsJson = False) -> None:
 
 @app.command("use")
 def use_model(model: Model) -> None:
-    """Make a model the one of new indexes, after making sure that it can be had.
+    """Use a model for new indexes, after checking that it is available.
 
     Example: mmsearch models use open_clip:ViT-B-32-256/datacomp_s34b_b86k
     """
     path = api.use_model(model, on_message=warn)
-    warn(f"New indexes use {model!r} (kept in {path}). Indexes that exist keep their own.")
+    warn(f"New indexes use {model!r} (saved in {path}). Existing indexes keep their model.")
 
 
 @app.command("compile")

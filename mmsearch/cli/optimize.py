@@ -24,20 +24,22 @@ def optimize(
     home: Home = None,
     recall: Annotated[
         float,
-        typer.Option(help="Share of the ten nearest that a search should find.", metavar="SHARE"),
+        typer.Option(
+            help="Share of the 10 nearest pictures that a search must find.", metavar="SHARE"
+        ),
     ] = 0.95,
     memory: Annotated[
         str | None,
         typer.Option(
-            help="What searches may keep in memory, such as 4GB.",
+            help="Memory limit of searches, such as 4GB.",
             metavar="SIZE",
-            show_default="as it comes",
+            show_default="no limit",
         ),
     ] = None,
     latency: Annotated[
         str | None,
         typer.Option(
-            help="If exact search takes no longer, such as 20ms, it is preferred.",
+            help="Prefer exact search if it takes at most this long, such as 20ms.",
             metavar="TIME",
             show_default="by size",
         ),
@@ -45,11 +47,11 @@ def optimize(
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Build the vector index anew, as suits the collection and what searches shall be like.
+    """Rebuild the vector index for a recall, memory or latency target.
 
-    Up to some hundred thousand pictures are searched exactly; more of them approximately, with
-    settings that are tuned on texts, and measured on other texts. Later runs of 'mmsearch index'
-    keep to it. Queries go on meanwhile.
+    Up to a few hundred thousand pictures are searched exactly. Larger collections are searched
+    approximately, with settings that are tuned on some texts and measured on others. Later runs of
+    'mmsearch index' keep the choice. Queries are answered meanwhile.
 
     Example: mmsearch optimize --recall 0.98 --memory 4GB
     """
@@ -81,10 +83,10 @@ def _format_report(report: ReindexReport) -> list[str]:
 def _format_approximate_search(stats: Mapping[str, Any]) -> list[str]:
     lists = f", {stats['nprobe']} of {stats['lists']:,} lists visited" if stats["lists"] else ""
     return [
-        f"A query takes {stats['query_ms']:.2f} ms here, exactly it would take "
+        f"A query takes {stats['query_ms']:.2f} ms here; exact search would take "
         f"{stats['exact_ms']:.1f} ms.",
-        f"In memory: {human_bytes(stats['code_bytes'])} of codes of {stats['dims']} dimensions"
-        f"{lists}; {stats['depth']} candidates are compared with their vectors on disk.",
+        f"In memory: {human_bytes(stats['code_bytes'])} of codes with {stats['dims']} dimensions"
+        f"{lists}; {stats['depth']} candidates are re-ranked by their vectors on disk.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and opening the index they name."""
+"""Options shared by several commands, and a function to open the index they name."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ Device = Annotated[
     typer.Option(help="auto, cuda, mps or cpu.", metavar="DEVICE", show_default="auto"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what runs where.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Print details such as the model and the generation."),
+]
 WaitSeconds = Annotated[
     float,
     typer.Option("--wait", help="Seconds to wait for another writer.", metavar="SECONDS"),
 ]
 
 Include = Annotated[
-    list[str] | None, typer.Option(help="Take only files that match GLOB.", metavar="GLOB")
+    list[str] | None, typer.Option(help="Index only files that match GLOB.", metavar="GLOB")
 ]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
 ]
-Hidden = Annotated[bool, typer.Option("--hidden", help="Take hidden files too.")]
+Hidden = Annotated[bool, typer.Option("--hidden", help="Index hidden files too.")]
 
 Mode = Annotated[
     str | None,
     typer.Option(
-        help="What decides: vector (the look), text (words of texts) or hybrid (both).",
+        help="Search mode: vector (image content), text (words in texts) or hybrid (both).",
         metavar="MODE",
         show_default="hybrid if there are texts",
     ),
@@ -55,10 +58,10 @@ Before = Annotated[
     str | None, typer.Option(help="Only pictures from before this date.", metavar="DATE")
 ]
 MinWidth = Annotated[
-    int | None, typer.Option(help="Only pictures at least so wide.", metavar="PIXELS")
+    int | None, typer.Option(help="Only pictures at least this wide.", metavar="PIXELS")
 ]
 MinHeight = Annotated[
-    int | None, typer.Option(help="Only pictures at least so high.", metavar="PIXELS")
+    int | None, typer.Option(help="Only pictures at least this high.", metavar="PIXELS")
 ]
 Orientation = Annotated[
     str | None, typer.Option(help="landscape, portrait or square.", metavar="ORIENTATION")
@@ -69,7 +72,7 @@ Format = Annotated[
 ]
 Camera = Annotated[
     list[str] | None,
-    typer.Option(help="Only pictures of cameras whose name holds TEXT.", metavar="TEXT"),
+    typer.Option(help="Only pictures of cameras whose name contains TEXT.", metavar="TEXT"),
 ]
 Near = Annotated[
     str | None,
@@ -81,7 +84,7 @@ Tag = Annotated[
 Where = Annotated[
     str | None,
     typer.Option(
-        help='Only pictures for which a condition holds, such as "width > 1000".',
+        help='Only pictures that meet a condition, such as "width > 1000".',
         metavar="CONDITION",
     ),
 ]
@@ -90,14 +93,14 @@ Where = Annotated[
 def open_index(
     name: str, home: Path | None, *, model: str | None = None, device: str | None = None
 ) -> api.Index:
-    """The index that the options name; anything slow that happens once is said on stderr."""
+    """Open the index that the options name; slow one-time work is reported on stderr."""
     return api.open_index(
         name, home=home, model=model, device=check_device(device), on_message=warn
     )
 
 
 def check_device(device: str | None) -> str | None:
-    """Refuse a device that there is not."""
+    """Return the device if its name is valid, or raise BadParameter."""
     if device is not None and device not in DEVICES:
         raise typer.BadParameter(
             f"must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, got {device!r}",

@@ -1,4 +1,4 @@
-"""How answers look: a table on a terminal, tab-separated lines in a pipe, JSON when asked."""
+"""Output of commands: a table on a terminal, tab-separated lines in a pipe, or JSON."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from mmsearch.core.text_matches import MatchedText
 
 MAX_LISTED_LINES = 20
-"""Lines of a list that are shown unasked."""
+"""Maximum number of lines of a list that are printed."""
 
 MIN_TABLE_COLUMNS = 40
-"""Width of a table at a narrower terminal: in fewer columns a table loses what it holds."""
+"""Minimum width of a table in columns; a narrower one would cut off its content."""
 
 
 def warn(line: str) -> None:
-    """One line for the person, on stderr; what does not print is escaped."""
+    """Write a line to stderr, with unprintable characters escaped."""
     sys.stderr.write(f"{display_path(line)}\n")
     sys.stderr.flush()
 
 
 def warn_list(heading: str, lines: Sequence[str], hint: str) -> None:
-    """A heading and the first of its lines on stderr, and where the rest can be found.
+    """Write a heading and the first lines of a list to stderr, with a hint about the rest.
 
     Args:
-        heading: Left out with the lines if there are none.
-        lines: Any number.
-        hint: Says it after "and 7 more; ".
+        heading: Line above the list; nothing is written if the list is empty.
+        lines: The list.
+        hint: Where to find the rest; it follows "and 7 more; ".
     """
     if not lines:
         return
@@ -51,7 +51,7 @@ def warn_list(heading: str, lines: Sequence[str], hint: str) -> None:
 
 
 def count_changes(report: IndexReport) -> dict[str, int]:
-    """What a run did, by a word for it."""
+    """Return the counts of an indexing run, by label."""
     captions = "caption removed" if report.captions_removed == 1 else "captions removed"
     return {
         "added": report.added,
@@ -62,33 +62,33 @@ def count_changes(report: IndexReport) -> dict[str, int]:
         "unchanged": report.unchanged,
         "skipped": len(report.failed),
         "skipped before": report.still_failed,
-        "with other texts": report.retold,
+        "with updated texts": report.retold,
         captions: report.captions_removed,
     }
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """Those that are not zero, as a list."""
+    """Return the nonzero counts as comma-separated text."""
     return ", ".join(f"{count:,} {label}" for label, count in counts.items() if count)
 
 
 def print_line(line: str) -> None:
-    """One line on stdout; what does not print is escaped."""
+    """Write a line to stdout, with unprintable characters escaped."""
     sys.stdout.write(f"{display_path(line)}\n")
 
 
 def print_json(value: object) -> None:
-    """One JSON object on stdout; bytes of paths that are no text appear as lone surrogates."""
+    """Write a JSON object to stdout; undecodable bytes of paths become lone surrogates."""
     sys.stdout.write(json.dumps(to_jsonable(value), indent=2) + "\n")
 
 
 def print_json_line(value: object) -> None:
-    """One JSON object on one line of stdout."""
+    """Write a JSON object on one line of stdout."""
     sys.stdout.write(json.dumps(to_jsonable(value)) + "\n")
 
 
 def print_tsv(rows: Iterable[Sequence[object]]) -> None:
-    """Tab-separated lines on stdout."""
+    """Write rows to stdout as tab-separated lines."""
     for row in rows:
         sys.stdout.write("\t".join(_format_cell(cell) for cell in row) + "\n")
 
@@ -100,17 +100,17 @@ def _format_cell(cell: object) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere.
+    """Print a table on a terminal, or tab-separated lines elsewhere.
 
     Args:
-        title: Stands above the table; may be empty.
-        columns: Headings; one that ends in ``>`` is aligned to the right.
-        rows: Cells.
+        title: Line above the table on a terminal; may be empty.
+        columns: Headings on a terminal; a column whose heading ends in ``>`` is right-aligned.
+        rows: Cells of each row.
     """
     if not sys.stdout.isatty():
         print_tsv(rows)
         return
-    # Only a terminal needs rich.
+    # Imported here because only a terminal needs rich.
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -145,9 +145,9 @@ def _render_cell(cell: object) -> str | RichText:
 
 
 def print_hits(result: SearchResult) -> None:
-    """Of every hit: rank, score, path, size and date, how sure it is, and what text speaks for it.
+    """Print rank, score, path, size, date, confidence and matching text of every hit.
 
-    On a terminal the words of the query are marked in that text.
+    On a terminal, the words of the query are marked in the text.
     """
     title = f"{len(result.hits)} of {result.pictures:,} pictures: {display_path(result.query)}"
     rows: list[tuple[object, ...]] = [
@@ -162,18 +162,18 @@ def print_hits(result: SearchResult) -> None:
         )
         for hit in result.hits
     ]
-    columns = ["rank>", "score>", "path", "size>", "date", "sure", "text"]
+    columns = ["rank>", "score>", "path", "size>", "date", "confidence", "text"]
     if not any(hit.matched for hit in result.hits) and sys.stdout.isatty():
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     print_table(title, columns, rows)
 
 
 def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The part of a text around its first marked words, and where these stand in it.
+    """Return an excerpt of a text around its first match, and the spans of the matches in it.
 
     Args:
-        matched: The text.
-        length: Characters of the part.
+        matched: The text and its matches.
+        length: Length of the excerpt in characters, without ellipses.
     """
     first = matched.spans[0][0] if matched.spans else 0
     start = max(0, min(first - length // 3, len(matched.text) - length))
@@ -188,12 +188,12 @@ def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[in
 
 
 def print_paths(hits: Iterable[Hit], terminator: bytes) -> None:
-    """The absolute paths as the file system's own bytes, each followed by ``end``.
+    """Write absolute paths as raw bytes of the file system, each followed by a terminator.
 
-    Lines on a terminal are escaped.
+    If the terminator is a newline and stdout is a terminal, paths are escaped instead.
 
     Raises:
-        UsageError: Paths on lines of their own, and one holds a line break.
+        UsageError: A path contains the terminator.
     """
     paths = [os.fsencode(hit.path) for hit in hits]
     if terminator == b"\n" and sys.stdout.isatty():
@@ -202,8 +202,8 @@ def print_paths(hits: Iterable[Hit], terminator: bytes) -> None:
         return
     if any(terminator in path for path in paths):
         raise UsageError(
-            "The name of a picture holds a line break, so that lines cannot be told from names.",
-            "Use --print0: it ends each path with NUL.",
+            "The name of a picture contains a line break, so paths cannot be separated by lines.",
+            "Use --print0, which ends each path with NUL.",
         )
     for path in paths:
         sys.stdout.buffer.write(path + terminator)
@@ -211,19 +211,19 @@ def print_paths(hits: Iterable[Hit], terminator: bytes) -> None:
 
 
 def relative_to_cwd(path: Path) -> Path:
-    """A path as seen from the working folder, if it lies below it."""
+    """Return a path relative to the working directory if it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def hit_date(hit: Hit) -> str:
-    """The day when a picture was taken, else when its file was changed."""
+    """Return the date a picture was taken, or else the date its file was last modified."""
     if hit.taken_at:
         return hit.taken_at[:10]
     return datetime.fromtimestamp(hit.modified_at).astimezone().date().isoformat()
 
 
 def human_bytes(count: int) -> str:
-    """A size for people: ``4.2 MB``."""
+    """Return a size in bytes as text, such as ``4.2 MB``."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -233,7 +233,7 @@ def human_bytes(count: int) -> str:
 
 
 def to_jsonable(value: Any) -> Any:
-    """A value as JSON takes it."""
+    """Return a value converted to types that JSON can represent."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: to_jsonable(getattr(value, field.name))

@@ -1,4 +1,4 @@
-"""A bar on stderr for long work."""
+"""Progress bar on stderr for long-running commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def show_progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr if that is a terminal, else nothing."""
+    """Show a progress bar on stderr if it is a terminal.
+
+    Yields:
+        The callback that updates the bar; it does nothing if there is no terminal.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -19,15 +19,15 @@ def reindex(
     fusion: Annotated[
         str | None,
         typer.Option(
-            help="image, weighted, concat or attention.", metavar="NAME", show_default="as it is"
+            help="image, weighted, concat or attention.", metavar="NAME", show_default="unchanged"
         ),
     ] = None,
     text_weight: Annotated[
         list[str] | None,
         typer.Option(
-            help="Share of the texts, 0 to 1; KIND=X weighs one kind of them.",
+            help="Weight of texts, 0 to 1; KIND=X sets the weight of one kind.",
             metavar="X|KIND=X",
-            show_default="as it is",
+            show_default="unchanged",
         ),
     ] = None,
     vector_index: Annotated[
@@ -35,34 +35,34 @@ def reindex(
         typer.Option(
             help="auto, exact, faiss_flat or faiss_fastscan.",
             metavar="NAME",
-            show_default="as it is",
+            show_default="unchanged",
         ),
     ] = None,
     reencode: Annotated[
         bool,
-        typer.Option("--reencode", help="Read every picture once more, if the fusion needs it."),
+        typer.Option("--reencode", help="Re-encode every picture if the fusion needs it."),
     ] = False,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Another encoder: every picture is read once more; queries go on meanwhile.",
+            help="New encoder; every picture is re-encoded while queries continue.",
             metavar="NAME",
-            show_default="as it is",
+            show_default="unchanged",
         ),
     ] = None,
     drop_unreadable: Annotated[
         bool,
         typer.Option(
-            "--drop-unreadable", help="With --model: go on without pictures that cannot be read."
+            "--drop-unreadable", help="With --model: continue without pictures that cannot be read."
         ),
     ] = False,
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Fuse stored vectors otherwise, build another vector index, or change the encoder.
+    """Change the fusion, the vector index or the encoder of an index.
 
-    Only another encoder, and a fusion that needs --reencode, read the pictures again. What is done
-    of that is kept when it is interrupted: the same command goes on from there.
+    Only a new encoder, or a fusion that needs --reencode, reads the pictures again. Interrupted
+    work is kept: run the same command again to continue.
 
     Example: mmsearch reindex --fusion weighted --text-weight 0.3
     """
@@ -82,10 +82,10 @@ def reindex(
     if as_json:
         print_json(report)
     else:
-        reencoded_note = ", encoded once more" if report.reencoded else ""
+        reencoded_note = ", re-encoded" if report.reencoded else ""
         print_line(
-            f"{report.pictures:,} pictures{reencoded_note}: fusion {report.fusion.name}, text weight "
-            f"{report.fusion.text_weight:g}, vector index {report.vector_index}, in "
+            f"{report.pictures:,} pictures{reencoded_note}: fusion {report.fusion.name}, "
+            f"text weight {report.fusion.text_weight:g}, vector index {report.vector_index}, in "
             f"{report.seconds:.1f} s."
         )
     for file in report.failed:
@@ -95,7 +95,7 @@ def reindex(
 
 
 def _parse_text_weights(values: list[str]) -> tuple[float | None, dict[str, float]]:
-    """The share of the texts, and the weights of kinds."""
+    """Return the overall text weight, or None, and the weights by kind of text."""
     overall_weight, kind_weights = None, {}
     for weight in values:
         kind, separator, value = weight.rpartition("=")

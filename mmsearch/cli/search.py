@@ -30,24 +30,24 @@ from mmsearch.cli.options import (
     check_device,
 )
 
-TopK = Annotated[int, typer.Option("-k", help="How many hits at most.", metavar="N")]
+TopK = Annotated[int, typer.Option("-k", help="Maximum number of hits.", metavar="N")]
 MinScore = Annotated[
     float | None,
     typer.Option(help="Leave out hits with a lower score.", metavar="X"),
 ]
 MinConfidence = Annotated[
     float | None,
-    typer.Option(help="Leave out hits that are less sure than this, 0 to 1.", metavar="P"),
+    typer.Option(help="Leave out hits with a lower confidence, 0 to 1.", metavar="P"),
 ]
 PathsOnly = Annotated[
     bool,
     typer.Option(
         "--paths",
-        help="Print only absolute paths, one a line; escaped on a terminal, exact in a pipe.",
+        help="Print only absolute paths, one per line; escaped on a terminal, exact in a pipe.",
     ),
 ]
 Print0 = Annotated[
-    bool, typer.Option("--print0", "-0", help="Print only absolute paths, each ended by NUL.")
+    bool, typer.Option("--print0", "-0", help="Print only absolute paths, each followed by NUL.")
 ]
 ContactSheet = Annotated[
     Path | None,
@@ -62,14 +62,14 @@ class QueryCommand(TyperCommand):
     """A command whose arguments may be negative terms: ``street -people``."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """As click does, once ``-people`` stands as ``--not people``."""
+        """Parse arguments after rewriting ``-people`` as ``--not=people``."""
         return super().parse_args(ctx, rewrite_negative_terms(args))
 
 
 def query(
     text: Annotated[
         list[str] | None,
-        typer.Argument(help="A description, in the query language.", show_default=False),
+        typer.Argument(help="Description in the query language.", show_default=False),
     ] = None,
     k: TopK = 10,
     name: IndexName = "default",
@@ -77,23 +77,24 @@ def query(
     without: Annotated[
         list[str] | None,
         typer.Option(
-            "--not", help="What pictures should not look like; -WORD says the same.", metavar="TEXT"
+            "--not", help="Rank pictures like TEXT lower (same as -WORD).", metavar="TEXT"
         ),
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(help="A picture that they should look like.", metavar="FILE"),
+        typer.Option(help="Picture that the hits should look like.", metavar="FILE"),
     ] = None,
     mode: Mode = None,
     blend: Annotated[
         str | None,
         typer.Option(
-            help="What joins look and texts: weighted_sum or reciprocal_rank.", metavar="NAME"
+            help="How vector and text results are combined: weighted_sum or reciprocal_rank.",
+            metavar="NAME",
         ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help='Phrasing of the description, such as "a photo of {}".', metavar="TEXT"),
+        typer.Option(help='Template for the description, such as "a photo of {}".', metavar="TEXT"),
     ] = None,
     path: PathGlob = None,
     after: After = None,
@@ -111,7 +112,7 @@ def query(
     batch: Annotated[
         Path | None,
         typer.Option(
-            help="Answer each line of a file, as JSON lines; - reads stdin.", metavar="FILE"
+            help="Answer each line of a file as one JSON line; - reads stdin.", metavar="FILE"
         ),
     ] = None,
     as_json: AsJson = False,
@@ -124,7 +125,7 @@ def query(
 ) -> None:
     """Find pictures by describing them.
 
-    Terms are joined by + and -; a number before a term weighs it; a path is a picture.
+    Join terms with + and -. A number before a term is its weight; a path is a picture.
 
     Example: mmsearch query "2:golden retriever + snow -people" -k 5 --after 2020 --sheet dogs.html
     """
@@ -136,7 +137,7 @@ def query(
 
 
 def similar(
-    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="Picture to compare with.", show_default=False)],
     k: TopK = 10,
     name: IndexName = "default",
     home: Home = None,
@@ -149,7 +150,7 @@ def similar(
     device: Device = None,
     verbose: Verbose = False,
 ) -> None:
-    """Find pictures that look like a picture.
+    """Find pictures similar to a picture.
 
     Example: mmsearch similar ./windmill.jpg
     """

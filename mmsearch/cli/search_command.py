@@ -1,4 +1,4 @@
-"""What ``mmsearch query`` and ``mmsearch similar`` do, once their arguments are read."""
+"""Implementation of ``mmsearch query`` and ``mmsearch similar``, after argument parsing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmsearch.core.queries import Band, Query
 from mmsearch.core.requests import SearchRequest, SearchResult
 
 OpenIndex = Callable[[str, Path | None, str | None], AbstractContextManager[api.Index]]
-"""Name, home, device -> the index; a process that stays has it open already."""
+"""Function that returns the index of a name, home and device; a resident process has it open."""
 
 
 def _open_local_index(
@@ -62,7 +62,7 @@ def query(
     verbose: bool = False,
     open_index: OpenIndex = _open_local_index,
 ) -> None:
-    """Answer a query, or the lines of a file; see `mmsearch.cli.search.query`."""
+    """Answer a query or the lines of a batch file; see `mmsearch.cli.search.query`."""
     filters = api.parse_filters(
         paths=path or (),
         after=after,
@@ -98,7 +98,7 @@ def query(
         result = index.query(request)
         if result.dropped_tokens:
             warn(
-                f"The query is longer than {result.encoder!r} reads; "
+                f"The query is longer than {result.encoder!r} can read; "
                 f"the last {result.dropped_tokens} tokens were left out."
             )
         _print_result(
@@ -122,7 +122,7 @@ def similar(
     verbose: bool = False,
     open_index: OpenIndex = _open_local_index,
 ) -> None:
-    """Look for pictures like one; see `mmsearch.cli.search.similar`."""
+    """Find pictures similar to a picture; see `mmsearch.cli.search.similar`."""
     with open_index(name, home, device) as index:
         result = index.query(SearchRequest(api.parse_query(images=[image]), k, min_score))
         _print_result(
@@ -138,7 +138,7 @@ def _run_batch(
     min_score: float | None,
     min_confidence: float | None,
 ) -> None:
-    """One JSON object a line, in the order of the lines; a line that fails says so in its place."""
+    """Answer each line with one JSON object, in order; a line that fails gets its error."""
     try:
         lines = (sys.stdin.read() if str(batch) == "-" else batch.read_text("utf-8")).splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -172,7 +172,7 @@ def _run_batch(
 
 @dataclass(frozen=True)
 class _OutputOptions:
-    """In which form an answer is wanted."""
+    """Output options of a search."""
 
     as_json: bool
     paths: bool
@@ -200,7 +200,7 @@ def _print_result(index: api.Index, result: SearchResult, options: _OutputOption
     if options.open and result.hits:
         import typer
 
-        # A catalog may be anybody's: what it calls a picture may be a program.
+        # `original` verifies the file: a catalog from someone else could name a program.
         typer.launch(str(options.sheet or index.original(result.hits[0])))
 
 
@@ -212,11 +212,11 @@ def _format_notices(
     elif not result.passed:
         yield "No picture passes the filters."
     elif result.match is None:
-        yield "No text of a picture holds a word of this."
+        yield "No text of any picture contains a word of the query."
     elif not result.hits:
-        yield "No picture reaches the least score or confidence that was asked for."
+        yield "No results above your minimum score or confidence."
     elif result.match is Band.UNLIKELY and result.calibrated:
-        yield "Nothing here looks like that; nearest:"
+        yield "No good matches. Closest results:"
     on_cpu = result.devices.get("vector_index") == "cpu"
     if on_cpu and options.device in (None, "auto") and has_nvidia_gpu():
         yield "This machine has an NVIDIA GPU, but FAISS cannot use it: searching on the CPU."

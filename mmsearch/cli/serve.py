@@ -39,46 +39,46 @@ def serve(
     name: IndexName = "default",
     home: Home = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; other machines reach 0.0.0.0.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="Port to listen at; 0: any that is free.", min=0, max=65535)
+        int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)
     ] = 7788,
     token: Annotated[
         str | None,
         typer.Option(
-            help="Answer only those who know it.",
+            help="Token that clients must send.",
             envvar="MMSEARCH_TOKEN",
-            show_default="none on 127.0.0.1, else made up and printed",
+            show_default="none on 127.0.0.1, else generated and printed",
         ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(help="A web site whose pages may ask, such as https://photos.example."),
+        typer.Option(help="Website whose pages may send requests, such as https://photos.example."),
     ] = None,
     rate: Annotated[
         float,
         typer.Option(
-            help="Requests a second for each client that search, encode or change something; "
+            help="Requests per second for each client that search, encode or change something; "
             "thumbnails do not count.",
             min=0,
-            show_default="as many as they like",
+            show_default="unlimited",
         ),
     ] = 0.0,
     max_upload: Annotated[
-        float, typer.Option(help="Largest request, in megabytes.", min=0.01)
+        float, typer.Option(help="Maximum size of a request in megabytes.", min=0.01)
     ] = 50.0,
     deadline_s: Annotated[
         float,
         typer.Option(
             "--deadline",
-            help="Seconds until a request that has no answer yet gets a 503.",
+            help="Seconds after which a request without an answer gets a 503.",
             metavar="SECONDS",
             min=0.1,
         ),
     ] = DEFAULT_DEADLINE_S,
     no_indexing: Annotated[
-        bool, typer.Option("--no-indexing", help="Never index, whoever asks.")
+        bool, typer.Option("--no-indexing", help="Reject all requests to index.")
     ] = False,
     allow_url_queries: Annotated[
         bool,
@@ -88,12 +88,12 @@ def serve(
         ),
     ] = False,
     no_http: Annotated[
-        bool, typer.Option("--no-http", help="Answer the commands of this user only.")
+        bool, typer.Option("--no-http", help="Serve only commands of this user, not HTTP.")
     ] = False,
     idle: Annotated[
         float | None,
         typer.Option(
-            help="With --no-http: end after so long without a query.",
+            help="With --no-http: stop after this long without a query.",
             metavar="MINUTES",
             min=0.01,
             show_default="never",
@@ -102,13 +102,13 @@ def serve(
 ) -> None:
     """Keep an index open and answer over HTTP; see docs/http-api.md.
 
-    Queries of the command line are answered by it at once, too, and print the same. What is indexed
-    meanwhile is found. Ctrl-C ends it, in five seconds at most.
+    It also answers queries from the command line, faster and with the same output. Pictures that
+    are indexed meanwhile are found. Ctrl-C stops it within five seconds.
 
     Example: mmsearch serve --port 8000
     """
     settings = load_settings().with_flags(home=home)
-    # Calls come from other folders.
+    # Commands come from other working directories.
     settings = replace(
         settings, home=settings.indexes_home().absolute(), cache=settings.cache.absolute()
     )
@@ -118,7 +118,7 @@ def serve(
             partial(_serve_socket_only, name, settings, deadline_s, idle_s)
         )
     elif idle is not None:
-        raise UsageError("A server for HTTP does not end by itself.", "Add --no-http to --idle.")
+        raise UsageError("--idle does not apply to an HTTP server.", "Add --no-http.")
     else:
         config = ServerConfig(
             host=host,
@@ -131,22 +131,24 @@ def serve(
             allow_url_queries=allow_url_queries,
         )
         if allow_url_queries and getproxies().keys() & {"http", "https", "all"}:
-            warn("Pictures are fetched without the proxy: it would choose where to connect.")
+            warn(
+                "Pictures are fetched without the proxy, because it would choose where to connect."
+            )
         stop_signal = _run_until_signal(partial(_serve_http, name, settings, config, port))
-    warn("Nobody asked for a while." if stop_signal is None else f"Index {name!r} is closed.")
+    warn("Idle timeout reached; stopped." if stop_signal is None else f"Index {name!r} is closed.")
     if stop_signal == signal.SIGINT:
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _warm_up(index: api.Index) -> None:
-    """Load what the first query would have to wait for."""
+    """Run a query to load everything that the first real query needs."""
     from mmsearch.core.requests import SearchRequest
 
     index.query(SearchRequest(api.parse_query("a picture")))
 
 
 def _run_until_signal(work: Callable[[], int | None]) -> int | None:
-    """Return the signal that ended the work, if any; the process ends soon after it."""
+    """Return the signal that ended the work, if any; the process ends soon after a signal."""
     from mmsearch.resident.shutdown import (
         ShutdownSignalError,
         enforce_shutdown_timeout,
@@ -184,7 +186,7 @@ def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) 
         with serve_in_thread(state, port) as url:
 
             def handle_request(request: CommandRequest) -> OutputChunks | None:
-                # The command does by itself what takes too long here.
+                # If this takes too long, the command does the work itself.
                 with suppress(DeadlineError), deadline(time.monotonic() + config.deadline_s):
                     return worker.run_blocking(lambda index: _run_request(index, request))
                 return None
@@ -196,10 +198,10 @@ def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) 
                 from mmsearch.resident.server import wait_for_signal
 
                 warn(_format_ready_message(name, f" at {url}"))
-                warn(f"Commands do not go through it: {error}")
+                warn(f"Commands are not forwarded to it: {error}")
                 return wait_for_signal()
             finally:
-                # Who follows a job is told its end.
+                # Clients that follow a job then see it end.
                 state.jobs.stop()
 
 
@@ -222,11 +224,11 @@ def _serve_commands(
 
 
 def _format_ready_message(name: str, location: str) -> str:
-    return f"Index {name!r} is open for queries{location}; Ctrl-C ends this."
+    return f"Index {name!r} is open for queries{location}; Ctrl-C stops it."
 
 
 def _run_request(index: api.Index, request: CommandRequest) -> OutputChunks | None:
-    """What a command prints if it ends well; None, and it does the work and says what is wrong."""
+    """Return the output of a command; None if it failed and the caller must run it itself."""
     from mmsearch.cli import search_command
 
     parsed = fast_args.parse_args(request.arguments)
@@ -238,7 +240,7 @@ def _run_request(index: api.Index, request: CommandRequest) -> OutputChunks | No
     def open_index(*_: object) -> AbstractContextManager[api.Index]:
         return nullcontext(index)
 
-    # A folder that is gone, an encoding that is none: whatever a caller says, this goes on.
+    # The caller's folder may be gone or its encoding unknown; the server must go on.
     try:
         with _command_context(request, chunks):
             exit_code = run_command(partial(search, **parsed.values, open_index=open_index))
@@ -251,10 +253,10 @@ def _run_request(index: api.Index, request: CommandRequest) -> OutputChunks | No
 
 @contextmanager
 def _command_context(request: CommandRequest, chunks: OutputChunks) -> Iterator[None]:
-    """Be where a command is, and see what it sees; what is printed is kept.
+    """Take over the folder, environment and stream properties of a command; capture its output.
 
     Raises:
-        OSError: Its folder cannot be entered.
+        OSError: The command's folder cannot be entered.
     """
     environment, streams = dict(os.environ), (sys.stdout, sys.stderr)
     try:
@@ -273,12 +275,12 @@ def _command_context(request: CommandRequest, chunks: OutputChunks) -> Iterator[
         os.environ.clear()
         os.environ.update(environment)
         time.tzset()
-        # A folder that a process stays in cannot be unmounted.
+        # The file system of a process's working directory cannot be unmounted.
         os.chdir("/")
 
 
 class _CaptureStream(io.RawIOBase):
-    """Keeps what is written, and says of itself what the stream of the command is."""
+    """Stream that captures writes and reports the properties of the command's stream."""
 
     def __init__(self, fd: int, is_tty: bool, chunks: OutputChunks) -> None:
         self._fd = fd

@@ -1,7 +1,7 @@
-"""Standard streams that work whatever they are: closed, full, without a reader, in any encoding.
+"""Standard streams that tolerate closed descriptors, full disks, closed pipes and any encoding.
 
-A command does its work even if its output is lost. It says at the end that output was lost, unless
-the reader of a pipe simply left, as ``head`` does.
+A command completes its work even if its output is lost. At the end it reports the loss, unless the
+reader closed a pipe early, as ``head`` does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _ErrorKeepingFile(io.FileIO):
     error: OSError | None = None
 
     def write(self, content: ReadableBuffer, /) -> int:
-        """Write all bytes; wait where a descriptor does not block."""
+        """Write all bytes, waiting if the descriptor is non-blocking."""
         remaining = memoryview(content).cast("B")
         size = len(remaining)
         while remaining and self.error is None:
@@ -57,11 +57,11 @@ class SafeTextStream(io.TextIOWrapper):
     """Standard output or error. Writing never fails, whatever the encoding or the descriptor."""
 
     def __init__(self, fd: int, template: TextIO | None = None) -> None:
-        """Make the stream.
+        """Create the stream.
 
         Args:
-            fd: Its file descriptor.
-            template: A stream with the same encoding, error handler and buffering; None: UTF-8.
+            fd: File descriptor to write to.
+            template: Stream whose encoding, error handler and buffering are used; None for UTF-8.
         """
         self._descriptor = _ErrorKeepingFile(fd, "wb", closefd=False)
         is_unbuffered = getattr(template, "write_through", False)
@@ -69,7 +69,7 @@ class SafeTextStream(io.TextIOWrapper):
         super().__init__(
             self._descriptor if is_unbuffered else io.BufferedWriter(self._descriptor),
             encoding=template.encoding if template is not None else "utf-8",
-            # Characters that the encoding lacks are escaped, unless the user chose otherwise.
+            # Escape characters that the encoding lacks, unless the user chose another handler.
             errors=errors if errors in ("replace", "ignore") else "backslashreplace",
             newline="\n",
             line_buffering=getattr(template, "line_buffering", True),
@@ -78,21 +78,21 @@ class SafeTextStream(io.TextIOWrapper):
 
     @property
     def error(self) -> OSError | None:
-        """The error of the first write that failed; None: no write failed."""
+        """The error of the first failed write; None if every write succeeded."""
         return self._descriptor.error
 
 
 def install_streams() -> None:
-    """Replace the standard streams by ones that exist and never fail.
+    """Replace the standard streams with ones that exist and never fail.
 
-    A closed descriptor becomes the null device before another file gets its number. Sizes of a
-    terminal in the environment are removed if they are no sizes.
+    A closed descriptor is opened on the null device before another file gets its number. Invalid
+    terminal sizes are removed from the environment.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            # The lowest free number is this one.
+            # `os.open` returns the lowest free descriptor, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     # Python sets a stream to None if its descriptor was closed.
     if sys.stdin is None:
@@ -105,9 +105,9 @@ def install_streams() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep log lines and warnings of libraries off standard error.
+    """Keep log messages and warnings of libraries off standard error.
 
-    $MMSEARCH_TRACEBACK leaves them there. A server still logs its own errors.
+    If $MMSEARCH_TRACEBACK is set, they are shown. A server still logs its own errors.
     """
     import logging
 
@@ -121,12 +121,12 @@ def quiet_libraries() -> None:
 
 
 def has_failed(stream: TextIO) -> bool:
-    """Return whether a write to a stream has failed, so that long work may stop."""
+    """Return True if a write to a stream has failed, so that long work can stop early."""
     return isinstance(stream, SafeTextStream) and stream.error is not None
 
 
 def flush_streams(code: int) -> int:
-    """Write what is left in the streams, and say on stderr if standard output was lost.
+    """Flush the standard streams, and report lost standard output on stderr.
 
     Args:
         code: The exit code of the command.
@@ -138,7 +138,7 @@ def flush_streams(code: int) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         error = stream.error if isinstance(stream, SafeTextStream) else None
-        # The reader of a pipe may leave early.
+        # A reader may close a pipe early, which is not an error.
         if error is None or isinstance(error, BrokenPipeError):
             continue
         failed = True
@@ -151,7 +151,7 @@ def _make_stream(fd: int, stream: TextIO | None) -> TextIO:
     if stream is None:
         return SafeTextStream(os.open(os.devnull, os.O_RDWR))
     if os.name == "nt" and isinstance(stream, io.TextIOWrapper):
-        # A console of Windows is no file descriptor.
+        # A Windows console is not an ordinary file descriptor.
         stream.reconfigure(errors="backslashreplace")
         return stream
     return SafeTextStream(fd, stream)

@@ -30,7 +30,7 @@ def watch(
     name: IndexName = "default",
     home: Home = None,
     model: Annotated[
-        str | None, typer.Option(help="Encoder of a new index.", show_default="auto")
+        str | None, typer.Option(help="Encoder for a new index.", show_default="auto")
     ] = None,
     device: Device = None,
     include: Include = None,
@@ -39,17 +39,19 @@ def watch(
     settle: Annotated[
         float,
         typer.Option(
-            help="Index a file when it has not changed for so long.", metavar="SECONDS", min=0
+            help="Index a file once it has not changed for this long.", metavar="SECONDS", min=0
         ),
     ] = 2.0,
     poll: Annotated[
         bool,
-        typer.Option("--poll", help="For network drives, which do not report what changes."),
+        typer.Option(
+            "--poll", help="Poll for changes, for network drives that do not report them."
+        ),
     ] = False,
 ) -> None:
-    """Keep an index up to date with a folder until it is interrupted.
+    """Keep an index up to date with a folder until interrupted.
 
-    A drive that is unplugged is waited for; its pictures are not forgotten.
+    If a drive is unplugged, the command waits for it and keeps its pictures in the index.
 
     Example: mmsearch watch ~/Pictures
     """

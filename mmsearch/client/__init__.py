@@ -1,7 +1,7 @@
-"""A client of a server (``mmsearch serve``): the methods of an index, over HTTP.
+"""HTTP client for a server (``mmsearch serve``), with the methods of an index.
 
-Answers have types of their own: a path that was sent is for people to read, no file of this
-machine, and a picture comes with links instead.
+The results have their own types: the path in a result is for display, not a file on this machine,
+and a picture has links to its content instead.
 """
 
 from mmsearch.client._async import AsyncClient

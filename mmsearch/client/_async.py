@@ -1,4 +1,4 @@
-"""The client for programs that do other things meanwhile."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class AsyncClient(BaseClient):
-    """As `mmsearch.Client`, whose methods are described there; these are awaited.
+    """The asynchronous counterpart of `mmsearch.Client`, for use in one event loop.
 
-    For use in one event loop. Arguments and errors are the same.
+    The methods have the same arguments and errors, and are documented there.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AsyncClient(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
     ) -> list[RemoteHit]:
-        """The pictures that fit a description best."""
+        """Return the pictures that match a description best."""
         return await self._run(
             self._flows.search(
                 query,
@@ -91,7 +91,7 @@ class AsyncClient(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
     ) -> list[RemoteHit]:
-        """The pictures that look most like a picture; if it is in the index itself, it is first."""
+        """Return the pictures most similar to a picture; an indexed picture itself comes first."""
         return await self._run(
             self._flows.similar(
                 image,
@@ -106,43 +106,43 @@ class AsyncClient(BaseClient):
         )
 
     async def picture(self, image_id: int) -> RemotePicture | None:
-        """What is known of a picture by its id; None if no such picture can be found."""
+        """Return a picture by its id, or None if it does not exist."""
         return await self._run(self._flows.picture(image_id))
 
     async def thumbnail(self, picture: int | RemotePicture, size: str = "medium") -> bytes:
-        """A picture made small, as WebP."""
+        """Return a thumbnail of a picture, as WebP."""
         return await self._run(self._flows.thumbnail(picture, size))
 
     async def original(self, picture: int | RemotePicture) -> bytes:
-        """The content of a picture's file."""
+        """Return the content of a picture's file."""
         return await self._run(self._flows.original(picture))
 
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """The unit vectors of texts in the index's space, as queries use them."""
+        """Return the unit vectors of texts in the index's space, as queries use them."""
         return await self._run(self._flows.embed_texts(texts))
 
     async def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Vectors:
-        """The unit vector of a picture in the index's space."""
+        """Return the unit vector of a picture in the index's space."""
         return await self._run(self._flows.embed_picture(image))
 
     async def status(self) -> RemoteStatus:
-        """What the index holds."""
+        """Return the status of the index."""
         return await self._run(self._flows.status())
 
     async def start_job(self, root: str, *, retry_failed: bool = False) -> RemoteJob:
-        """Bring the index up to date with a folder of the server that it knows already."""
+        """Start a job that updates the index from a folder that it already has on the server."""
         return await self._run(self._flows.start_job(root, retry_failed=retry_failed))
 
     async def job(self, job: str | RemoteJob) -> RemoteJob:
-        """How far a job is."""
+        """Return the current state of a job."""
         return await self._run(self._flows.job(job))
 
     async def stop_job(self, job: str | RemoteJob) -> RemoteJob:
-        """Let a job end early; what it has committed stays."""
+        """Stop a job early; everything that it has committed stays."""
         return await self._run(self._flows.stop_job(job))
 
     async def follow(self, job: str | RemoteJob) -> AsyncIterator[RemoteJob]:
-        """A job whenever it has changed, until it has ended."""
+        """Yield the job each time it changes, until it ends."""
         events = JobEvents(self._endpoint)
         async with AsyncExitStack() as stack:
             streams: list[httpx.Response] = []
@@ -163,7 +163,7 @@ class AsyncClient(BaseClient):
         events.finish()
 
     async def close(self) -> None:
-        """End the connections; the client cannot be used again."""
+        """Close the connections; the client cannot be used afterwards."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Where a server is, and how it is asked."""
+"""Address of an index on a server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An index on a server.
+    """The address of an index on a server.
 
     Attributes:
-        url: The server's, without a slash at its end.
-        index: The index's name.
-        token: What the server wants to know; None: nothing.
-        timeout_s: How long it may be silent.
+        url: URL of the server, without a trailing slash.
+        index: Name of the index.
+        token: Access token; None if the server needs none.
+        timeout_s: Seconds to wait for the server.
     """
 
     url: str
@@ -31,10 +31,10 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str, index: str, token: str | None, timeout_s: float) -> Endpoint:
-        """An address that can be asked.
+        """Return an endpoint after checking the URL and the token.
 
         Raises:
-            UsageError: The URL or the token cannot be one.
+            UsageError: The URL or the token is invalid.
         """
         try:
             url_parts = urlsplit(url)
@@ -46,31 +46,33 @@ class Endpoint:
             is_valid = False
         if not is_valid or url_parts.query or url_parts.fragment:
             raise UsageError(
-                f"{url!r} is no URL of a server.", "Write one such as http://127.0.0.1:7788."
+                f"Invalid server URL {url!r}.", "Use a URL such as http://127.0.0.1:7788."
             )
         if url_parts.username is not None or url_parts.password is not None:
-            raise UsageError("The URL holds a name or a password.", "Give a token as token=...")
+            raise UsageError(
+                "The URL contains a user name or a password.", "Pass a token as token=..."
+            )
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
-            raise UsageError("The token holds characters that no token has.")
+            raise UsageError("The token contains characters that are not allowed in a token.")
         return cls(url.rstrip("/"), index, token, timeout_s)
 
     @property
     def is_local(self) -> bool:
-        """Whether it is this machine: no proxy stands between."""
+        """True if the server runs on this machine, so that no proxy is needed."""
         return urlsplit(self.url).hostname in LOOPBACK_HOSTS
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of every request."""
+        """Headers of every request."""
         token = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         return {"Accept": "application/json, */*", **token}
 
     def path(self, *parts: str | int) -> str:
-        """Of a URL below the index."""
+        """Return the URL path of a resource of the index."""
         return "".join(
             ["/v1/indexes", *(f"/{quote(str(part), safe='')}" for part in (self.index, *parts))]
         )
 
     def unreachable_message(self, reason: str) -> str:
-        """A sentence about a server that does not answer."""
+        """Return the message for a server that does not respond."""
         return f"The server at {self.url} cannot be reached: {reason}."

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457) as the errors that they were on the server."""
+"""Conversion of problem documents (RFC 9457) to the exceptions that the server raised."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mmsearch.core.errors import (
 )
 
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0)
-"""Before each further attempt, where the server says nothing about it."""
+"""Seconds to wait before each retry, unless the server sends a ``Retry-After`` header."""
 
 MAX_RETRY_DELAY_S = 30.0
-"""A server that asks for more patience than that is left alone."""
+"""Longest ``Retry-After`` to wait for, in seconds. The request is not retried if it is longer."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """A response.
+    """An HTTP response.
 
     Attributes:
-        status: HTTP's.
+        status: HTTP status code.
         content: The body.
-        headers: By name in lower case.
+        headers: Header values by name in lower case.
     """
 
     status: int
@@ -40,43 +40,44 @@ class Response:
 
     @property
     def is_success(self) -> bool:
-        """Whether it is what was asked for."""
+        """True if the status is 2xx."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """The body.
+        """Parse the body.
 
         Raises:
-            ServerError: It is no JSON.
+            ServerError: The body is not JSON.
         """
         try:
             return json.loads(self.content)
         except ValueError as error:
             raise ServerError(
-                "The server's answer is no JSON.",
-                "Is it an mmsearch server? Look at the URL.",
+                "The server's response is not JSON.",
+                "Check that the URL is that of an mmsearch server.",
                 status=self.status,
             ) from error
 
 
 def to_error(response: Response, url: str, *, has_token: bool) -> MMSearchError:
-    """The error that a response tells.
+    """Return the exception that an error response describes.
 
     Args:
-        response: A response that was not accepted.
-        url: The server's.
-        has_token: Whether a token was sent.
+        response: A response that is not a success.
+        url: URL of the server.
+        has_token: True if a token was sent.
 
     Returns:
-        Of the class that it has locally, if it is one of `mmsearch.core.errors`; else a
-        `UsageError` for what cannot be meant, and a `ServerError` for the rest.
+        An exception of the same class as on the server if `mmsearch.core.errors` has it, else a
+        `UsageError` for an invalid request (status 400, 413 or 422) and a `ServerError` for any
+        other status.
     """
     document = _parse_problem(response)
     detail = document.get("detail")
     message = detail if isinstance(detail, str) and detail else _default_message(response, url)
     kind = document.get("kind")
     if response.status == 401:
-        hint = "It does not know the one that was given." if has_token else "Give it as token=..."
+        hint = "The token that was sent is wrong." if has_token else "Pass it as token=..."
         return UnauthorizedError(message, hint, status=response.status, kind=kind)
     error_class = vars(errors).get(kind) if isinstance(kind, str) else None
     if isinstance(error_class, type) and issubclass(error_class, MMSearchError):
@@ -87,14 +88,14 @@ def to_error(response: Response, url: str, *, has_token: bool) -> MMSearchError:
 
 
 def retry_delay_s(response: Response, error: MMSearchError, attempt: int) -> float | None:
-    """How long to wait before asking once more; None: it is of no use.
+    """Return the seconds to wait before a retry, or None if the request is not retried.
 
     Args:
-        response: A response that was not accepted.
-        error: What it tells.
-        attempt: How many went before it.
+        response: A response that is not a success.
+        error: The exception that it describes.
+        attempt: Number of attempts before this one.
     """
-    # Weights that cannot be fetched now will not be there in a second.
+    # Weights that cannot be fetched now will not be available in a second.
     if response.status not in (429, 503) or isinstance(error, ModelUnavailableError):
         return None
     if attempt >= len(RETRY_DELAYS_S):
@@ -121,4 +122,4 @@ def _default_message(response: Response, url: str) -> str:
         phrase = f" ({HTTPStatus(response.status).phrase})"
     except ValueError:
         phrase = ""
-    return f"The server at {url} answers with status {response.status}{phrase}."
+    return f"The server at {url} responded with status {response.status}{phrase}."

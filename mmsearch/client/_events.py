@@ -10,10 +10,10 @@ from mmsearch.core.errors import ServerError, UnreachableError
 
 
 class JobEvents:
-    """Reads the events of a job, line by line.
+    """A parser that reads the events of a job line by line.
 
     Args:
-        endpoint: Of the server, to be named in errors.
+        endpoint: Address of the server, for error messages.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -22,13 +22,13 @@ class JobEvents:
         self._is_running = True
 
     def read(self, line: str) -> RemoteJob | None:
-        """A job as it is now, if a line ends an event.
+        """Return the current state of the job if the line ends an event, else None.
 
         Args:
-            line: Without its end.
+            line: The line without its line ending.
 
         Raises:
-            ServerError: What the event says is no job.
+            ServerError: The event does not contain a job.
         """
         if line:
             name, _, value = line.partition(":")
@@ -41,13 +41,13 @@ class JobEvents:
         try:
             answer = json.loads(data)
         except ValueError as error:
-            raise ServerError("An event of the server is no JSON.") from error
+            raise ServerError("The server sent an event that is not JSON.") from error
         job = parse_answer(parse_job, answer)
         self._is_running = job.running
         return job
 
     def finish(self) -> None:
-        """Nothing more comes.
+        """Check at the end of the stream that the job has ended.
 
         Raises:
             UnreachableError: The job has not ended.
@@ -55,7 +55,7 @@ class JobEvents:
         if self._is_running:
             raise UnreachableError(
                 self._endpoint.unreachable_message(
-                    "it stopped telling of a job that has not ended"
+                    "it closed the event stream of a job that has not ended"
                 ),
-                "Ask for the job again, or start it once more: what was committed stays.",
+                "Query the job again, or restart it: everything that was committed is kept.",
             )

@@ -1,7 +1,7 @@
-"""Conversations with a server: what is asked, in which order, and what becomes of the replies.
+"""Request flows: the requests of each client method, their order, and the use of the responses.
 
-A talk is a generator: it yields requests and pauses, is sent the replies, and returns the answer.
-So it is the same for those who block and for those who do not, and needs no network.
+A flow is a generator: it yields requests and pauses, receives responses, and returns the result.
+It does no I/O itself, so the synchronous and the asynchronous client share it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from mmsearch.core.errors import InvalidQueryError, StateError, UnknownNameError
 from mmsearch.core.types import Vectors
 
 MAX_PAGING_ATTEMPTS = 3
-"""How often an answer is read whose index changes from page to page."""
+"""Maximum number of attempts to read all pages of a result while the index is changing."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Nothing is sent for so long.
+    """A delay before the next request.
 
     Attributes:
-        seconds: How long.
+        seconds: Length of the delay, in seconds.
     """
 
     seconds: float
@@ -59,17 +59,17 @@ RequestFlow: TypeAlias = Generator[Request | Pause, Response | None, Result]
 
 
 class IndexFlows:
-    """All that can be asked of one index.
+    """The request flows of one index.
 
     Args:
-        endpoint: Of the index.
+        endpoint: Address of the index.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
     def search(self, query: str, k: int, **options: Any) -> RequestFlow[list[RemoteHit]]:
-        """See `mmsearch.Client.search`; ``more`` is what `build_search_body` takes."""
+        """See `mmsearch.Client.search`; ``options`` are those of `build_search_body`."""
         body = build_search_body(query, **options)
         path = self._endpoint.path("search")
 
@@ -85,7 +85,7 @@ class IndexFlows:
         query: str,
         **options: Any,
     ) -> RequestFlow[list[RemoteHit]]:
-        """See `mmsearch.Client.similar`; ``more`` is what `build_picture_form` takes."""
+        """See `mmsearch.Client.similar`; ``options`` are those of `build_picture_form`."""
         if isinstance(image, int | RemotePicture):
             return self.search(query, k, like=(image,), **options)
         if (url := as_url(image)) is not None:
@@ -105,7 +105,7 @@ class IndexFlows:
     def embed_texts(self, texts: Sequence[str]) -> RequestFlow[Vectors]:
         """See `mmsearch.Client.embed_texts`."""
         if not texts:
-            raise InvalidQueryError("There is no text to encode.", "Give one at least.")
+            raise InvalidQueryError("There is no text to encode.", "Pass at least one text.")
         path = self._endpoint.path("embeddings", "texts")
         blocks = []
         for start in range(0, len(texts), TEXTS_LIMIT):
@@ -171,20 +171,20 @@ class IndexFlows:
         return (yield from self._send_and_parse(request, models.parse_job))
 
     def follow(self, job: str | RemoteJob) -> RequestFlow[Response]:
-        """See `mmsearch.Client.follow`: the beginning of the events."""
+        """Return the response that starts the event stream; see `mmsearch.Client.follow`."""
         return self.send_with_retry(
             Request("GET", self._endpoint.path("jobs", to_job_id(job), "events"))
         )
 
     def send_with_retry(self, request: Request) -> RequestFlow[Response]:
-        """A reply that was accepted; a server that is busy is asked again, a few times.
+        """Return a successful response; retry a few times if the server is busy.
 
         Raises:
-            MMSearchError: What the server says is wrong.
+            MMSearchError: The server responded with an error.
         """
         for attempt in count():
             response = yield request
-            # Only a pause is answered by nothing.
+            # A flow receives None only after a pause.
             assert response is not None  # noqa: S101
             if response.is_success:
                 return response
@@ -211,14 +211,17 @@ class IndexFlows:
             if hits is not None:
                 return hits
         raise StateError(
-            "The index changes too fast for an answer of several pages.",
-            f"Ask again in a while, or for {PAGE_LIMIT} hits at most.",
+            "The index changes too fast to read a result of several pages.",
+            f"Try again later, or use a k of at most {PAGE_LIMIT}.",
         )
 
     def _fetch_pages(
         self, k: int, page_request: Callable[[int, str | None], Request]
     ) -> RequestFlow[list[RemoteHit] | None]:
-        """All pages; None if they are of several generations, between which hits may be lost."""
+        """Return the hits of all pages, or None if the pages are of different generations.
+
+        Hits may be missing between pages of different generations.
+        """
         hits: list[RemoteHit] = []
         cursor, generation = None, None
         while True:
@@ -233,10 +236,10 @@ class IndexFlows:
 
 
 class BaseClient:
-    """What both clients are.
+    """Common base of both clients.
 
     Args:
-        endpoint: Of the index that they ask.
+        endpoint: Address of the index.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -245,12 +248,12 @@ class BaseClient:
 
     @property
     def url(self) -> str:
-        """The server's."""
+        """URL of the server."""
         return self._endpoint.url
 
     @property
     def index(self) -> str:
-        """The index's name."""
+        """Name of the index."""
         return self._endpoint.index
 
     def __repr__(self) -> str:
@@ -258,5 +261,5 @@ class BaseClient:
 
 
 def to_job_id(job: str | RemoteJob) -> str:
-    """A job's id."""
+    """Return the id of a job."""
     return job.id if isinstance(job, RemoteJob) else job

@@ -1,4 +1,4 @@
-"""What is sent to a server, as values."""
+"""Requests to a server, as plain values."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from mmsearch.core.files import expand_user
 from mmsearch.core.queries import Filters
 
 HITS_LIMIT = 1000
-"""So many hits of a query a server tells."""
+"""Maximum number of hits that a server returns for a query."""
 
 PAGE_LIMIT = 200
-"""Hits of one response."""
+"""Maximum number of hits in one response."""
 
 TEXTS_LIMIT = 100
-"""Texts of one request."""
+"""Maximum number of texts in one request."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request.
+    """An HTTP request.
 
     Attributes:
-        method: HTTP's.
-        path: Of the URL, on the server.
-        params: Of the URL.
-        body: Is sent as JSON, if it is not None.
-        form: Is sent beside `picture`, or by itself.
-        picture: Content of a picture file that is sent.
+        method: HTTP method.
+        path: Path of the URL on the server.
+        params: Query parameters of the URL.
+        body: JSON body, or None for a request without one.
+        form: Form fields, sent alone or together with ``picture``.
+        picture: Content of a picture file to upload.
     """
 
     method: str
@@ -45,10 +45,10 @@ class Request:
     picture: bytes | None = field(default=None, repr=False)
 
     def httpx_kwargs(self) -> dict[str, Any]:
-        """As httpx takes it, but for the method and the URL.
+        """Return the keyword arguments for httpx, except the method and the URL.
 
         Raises:
-            UsageError: The body cannot be written as JSON.
+            UsageError: The body cannot be serialized as JSON.
         """
         if self.picture is not None:
             return {"data": dict(self.form), "files": {"picture": ("picture", self.picture)}}
@@ -71,10 +71,10 @@ def build_search_body(
     min_score: float | None = None,
     min_confidence: float | None = None,
 ) -> dict[str, Any]:
-    """A query; see `mmsearch.Client.search`.
+    """Return the JSON body of a search; see `mmsearch.Client.search`.
 
     Raises:
-        UsageError: There is a condition among the filters that is no text.
+        UsageError: The filters contain a parsed condition instead of its text.
     """
     return {
         "query": query,
@@ -89,14 +89,14 @@ def build_search_body(
 
 
 def build_picture_form(query: str, **options: Any) -> dict[str, str | list[str]]:
-    """What goes with a picture that is sent.
+    """Return the form fields that accompany an uploaded picture.
 
     Args:
-        query: May be empty.
-        **more: As `build_search_body` takes it, but for ``like`` and ``like_url``.
+        query: The query text; may be empty.
+        **options: The options of `build_search_body`, except ``like`` and ``like_url``.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: The filters cannot be serialized.
     """
     body = build_search_body(query, **options)
     form = {"query": query, "not": body["not"], "filters": _to_json(body["filters"])}
@@ -105,17 +105,17 @@ def build_picture_form(query: str, **options: Any) -> dict[str, str | list[str]]
 
 
 def build_filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
-    """Filters as a server takes them.
+    """Return filters in the form that the server accepts.
 
     Raises:
-        UsageError: There is a condition among them that is no text.
+        UsageError: The filters contain a parsed condition instead of its text.
     """
     if not isinstance(filters, Filters):
         return dict(filters or {})
     if filters.where is not None:
         raise UsageError(
-            "A condition that was read already cannot be sent.",
-            "Give the filters as a mapping: {'where': 'width > 2*height'}.",
+            "A parsed condition cannot be sent.",
+            "Pass the filters as a mapping: {'where': 'width > 2*height'}.",
         )
     near = filters.near
     return {
@@ -133,19 +133,19 @@ def build_filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str,
 
 
 def picture_id(picture: int | RemotePicture) -> int:
-    """A picture's id."""
+    """Return the id of a picture."""
     return picture.id if isinstance(picture, RemotePicture) else picture
 
 
 def as_url(image: object) -> str | None:
-    """The URL that stands for a picture; None: it is not one."""
+    """Return ``image`` if it is an HTTP URL, else None."""
     if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
         return image
     return None
 
 
 def read_picture(image: bytes | str | os.PathLike[str]) -> bytes:
-    """The content of a picture file.
+    """Return the content of a picture file.
 
     Args:
         image: The content itself, or a path on this machine.
@@ -163,14 +163,14 @@ def read_picture(image: bytes | str | os.PathLike[str]) -> bytes:
 
 
 def check_k(k: int) -> None:
-    """Refuse numbers of hits that no server answers with.
+    """Check that k is a number of hits that a server can return.
 
     Raises:
-        InvalidQueryError: It is one.
+        InvalidQueryError: k is out of range.
     """
     if not 1 <= k <= HITS_LIMIT:
         raise InvalidQueryError(
-            f"{k} hits cannot be had from a server.", f"Ask for 1 to {HITS_LIMIT}."
+            f"A server cannot return {k} hits.", f"Use a k from 1 to {HITS_LIMIT}."
         )
 
 
@@ -179,6 +179,6 @@ def _to_json(value: Mapping[str, Any]) -> str:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"What is asked for cannot be sent: {error}.",
-            "Use texts, plain and finite numbers, and lists of them.",
+            f"The request cannot be serialized: {error}.",
+            "Use strings, finite numbers, and lists of them.",
         ) from error

@@ -1,4 +1,4 @@
-"""The client for programs that wait for their answers."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 class Client(BaseClient):
     """An index on a server (``mmsearch serve``); several threads may use it.
 
-    Errors are those of `mmsearch.Index`, with the server's sentences. Besides, every method raises
-    `UnreachableError` when nobody answers, `UnauthorizedError` for a token that is wrong or
-    missing, and `ServerError` for a server that refuses otherwise. One that is busy (status 429 or
-    503) is asked again, four times at most, before `BusyError` is raised.
+    The methods raise the errors of `mmsearch.Index`, with the server's messages. In addition, every
+    method raises `UnreachableError` if the server does not respond, `UnauthorizedError` if the
+    token is wrong or missing, and `ServerError` for any other error response. If the server is busy
+    (status 429 or 503), a request is retried up to four times before `BusyError` is raised.
 
     Args:
-        url: The server's, such as ``http://127.0.0.1:7788``.
-        token: What the server wants to know, if anything.
-        index: The index's name.
-        timeout_s: So long the server may be silent, in seconds.
-        transport: In the place of the network, for tests and unusual sockets.
+        url: URL of the server, such as ``http://127.0.0.1:7788``.
+        token: Access token, if the server needs one.
+        index: Name of the index.
+        timeout_s: Seconds to wait for the server.
+        transport: Replaces the network, for tests and unusual sockets.
 
     Raises:
-        UsageError: The URL or the token cannot be one.
+        UsageError: The URL or the token is invalid.
         MissingExtraError: httpx is not installed.
     """
 
@@ -78,30 +78,31 @@ class Client(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
     ) -> list[RemoteHit]:
-        """The pictures that fit a description best.
+        """Return the pictures that match a description best.
 
         Args:
-            query: A line of the query language without files; may be empty beside pictures.
-            k: How many at most, 1000 at most; more than 200 take several requests.
-            without: What pictures should not look like.
-            like: Pictures of the index (or their ids) that hits shall look like.
-            like_url: URLs of such pictures, four at most, for a server that fetches them.
-            filters: Which pictures may be found: any of ``path``, ``format``, ``camera`` and
-                ``tag`` (lists of texts), ``after``, ``before``, ``orientation``, ``near`` and
-                ``where`` (texts), ``min_width`` and ``min_height`` (pixels), as the options of
-                ``mmsearch query`` mean them; the server checks them. Or a `mmsearch.Filters`
-                without a condition.
+            query: Query in the query language, without files; may be empty if ``like`` or
+                ``like_url`` is given.
+            k: Maximum number of hits, 1000 at most; more than 200 take several requests.
+            without: Descriptions that pictures should not match.
+            like: Pictures of the index (or their ids) that hits should look like.
+            like_url: URLs of such pictures, four at most, for a server that fetches URLs.
+            filters: Conditions on the pictures: any of ``path``, ``format``, ``camera`` and
+                ``tag`` (lists of strings), ``after``, ``before``, ``orientation``, ``near`` and
+                ``where`` (strings), ``min_width`` and ``min_height`` (pixels), with the same
+                meaning as the options of ``mmsearch query``; the server validates them.
+                Alternatively, a `mmsearch.Filters` without a condition.
             mode: ``vector``, ``text`` or ``hybrid``. Default: hybrid if the index has texts.
-            min_score: Hits with a lower score are left out.
-            min_confidence: Hits with a lower confidence are left out.
+            min_score: Minimum score of a hit.
+            min_confidence: Minimum confidence of a hit.
 
         Raises:
             UnknownIndexError: The server has no such index.
-            InvalidQueryError: The query asks for nothing, or k is out of range.
-            UsageError: A filter or a mode is none.
-            ForbiddenError: The server fetches no URLs.
-            SourceError: A picture at a URL cannot be had.
-            DecodeError: It is no picture.
+            InvalidQueryError: The query is empty, or k is out of range.
+            UsageError: A filter or the mode is invalid.
+            ForbiddenError: The server does not fetch URLs.
+            SourceError: A picture cannot be fetched from its URL.
+            DecodeError: The content at a URL is not a picture.
         """
         return self._run(
             self._flows.search(
@@ -129,27 +130,27 @@ class Client(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
     ) -> list[RemoteHit]:
-        """The pictures that look most like a picture; if it is in the index itself, it is first.
+        """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
         Args:
-            image: A picture of the index or its id; a file of this machine, which is sent, or the
-                content of one as bytes; or the URL of one.
-            k: How many at most, 1000 at most.
-            query: What hits shall show besides, as in `search`.
-            without: As in `search`.
-            filters: As in `search`.
-            mode: As in `search`; without words, ``vector`` alone can be meant.
-            min_score: Hits with a lower score are left out.
-            min_confidence: Hits with a lower confidence are left out.
+            image: A picture of the index or its id; a path on this machine, whose file is uploaded;
+                the content of a file as bytes; or the URL of a picture.
+            k: Maximum number of hits, 1000 at most.
+            query: Additional description that hits should match, as in `search`.
+            without: See `search`.
+            filters: See `search`.
+            mode: See `search`; without a query, only ``vector`` is valid.
+            min_score: Minimum score of a hit.
+            min_confidence: Minimum confidence of a hit.
 
         Raises:
             UnknownIndexError: The server has no such index.
             UnknownNameError: The index has no such picture.
-            SourceError: The file cannot be read, or the picture at the URL not be had.
-            ForbiddenError: The server fetches no URLs.
-            DecodeError: It is no picture.
-            InvalidQueryError: The query cannot be read, or k is out of range.
-            UsageError: A filter or a mode is none.
+            SourceError: The file cannot be read, or the picture cannot be fetched from its URL.
+            ForbiddenError: The server does not fetch URLs.
+            DecodeError: The file is not a picture.
+            InvalidQueryError: The query cannot be parsed, or k is out of range.
+            UsageError: A filter or the mode is invalid.
         """
         return self._run(
             self._flows.similar(
@@ -165,7 +166,7 @@ class Client(BaseClient):
         )
 
     def picture(self, image_id: int) -> RemotePicture | None:
-        """What is known of a picture by its id; None if no such picture can be found.
+        """Return a picture by its id, or None if it does not exist.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -173,62 +174,62 @@ class Client(BaseClient):
         return self._run(self._flows.picture(image_id))
 
     def thumbnail(self, picture: int | RemotePicture, size: str = "medium") -> bytes:
-        """A picture made small, as WebP.
+        """Return a thumbnail of a picture, as WebP.
 
         Args:
-            picture: Of the index, or its id.
+            picture: A picture of the index or its id.
             size: ``small``, ``medium`` or ``large``: the long side has 160, 400 or 1280 pixels.
 
         Raises:
             UnknownNameError: The index has no such picture.
-            GoneError: Its file is gone or has changed since it was indexed.
-            DecodeError: It cannot be read.
+            GoneError: The file was deleted or has changed since it was indexed.
+            DecodeError: The file cannot be decoded.
         """
         return self._run(self._flows.thumbnail(picture, size))
 
     def original(self, picture: int | RemotePicture) -> bytes:
-        """The content of a picture's file.
+        """Return the content of a picture's file.
 
         Args:
-            picture: Of the index, or its id.
+            picture: A picture of the index or its id.
 
         Raises:
             UnknownNameError: The index has no such picture.
-            GoneError: Its file is gone or has changed since it was indexed.
+            GoneError: The file was deleted or has changed since it was indexed.
         """
         return self._run(self._flows.original(picture))
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """The unit vectors of texts in the index's space, as queries use them.
+        """Return the unit vectors of texts in the index's space, as queries use them.
 
         Returns:
-            float32 (n, dim), a row a text.
+            Vectors, float32 (n, dim), one row per text.
 
         Raises:
             InvalidQueryError: There is no text.
-            StateError: The index holds no pictures yet, and so no encoder was chosen.
+            StateError: The index is empty, so it has no encoder yet.
         """
         return self._run(self._flows.embed_texts(texts))
 
     def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Vectors:
-        """The unit vector of a picture in the index's space.
+        """Return the unit vector of a picture in the index's space.
 
         Args:
-            image: A file of this machine, the content of one as bytes, or the URL of one.
+            image: A path on this machine, the content of a file as bytes, or the URL of a picture.
 
         Returns:
-            float32 (1, dim).
+            Vector, float32 (1, dim).
 
         Raises:
-            SourceError: The file cannot be read, or the picture at the URL not be had.
-            ForbiddenError: The server fetches no URLs.
-            DecodeError: It is no picture.
-            StateError: The index holds no pictures yet, and so no encoder was chosen.
+            SourceError: The file cannot be read, or the picture cannot be fetched from its URL.
+            ForbiddenError: The server does not fetch URLs.
+            DecodeError: The file is not a picture.
+            StateError: The index is empty, so it has no encoder yet.
         """
         return self._run(self._flows.embed_picture(image))
 
     def status(self) -> RemoteStatus:
-        """What the index holds.
+        """Return the status of the index.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -236,20 +237,20 @@ class Client(BaseClient):
         return self._run(self._flows.status())
 
     def start_job(self, root: str, *, retry_failed: bool = False) -> RemoteJob:
-        """Bring the index up to date with a folder of the server that it knows already.
+        """Start a job that updates the index from a folder that it already has on the server.
 
         Args:
-            root: The folder's name, one of `RemoteStatus.roots`.
-            retry_failed: Read files again that failed, though they have not changed.
+            root: Name of the folder, one of `RemoteStatus.roots`.
+            retry_failed: Retry files that failed before, even if they have not changed.
 
         Raises:
             UnknownNameError: The index has no such folder.
-            StateError: Another job is at work, or the server does not index.
+            StateError: Another job is running, or the server does not run jobs.
         """
         return self._run(self._flows.start_job(root, retry_failed=retry_failed))
 
     def job(self, job: str | RemoteJob) -> RemoteJob:
-        """How far a job is.
+        """Return the current state of a job.
 
         Raises:
             UnknownNameError: There is no such job.
@@ -257,7 +258,7 @@ class Client(BaseClient):
         return self._run(self._flows.job(job))
 
     def stop_job(self, job: str | RemoteJob) -> RemoteJob:
-        """Let a job end early; what it has committed stays.
+        """Stop a job early; everything that it has committed stays.
 
         Raises:
             UnknownNameError: There is no such job.
@@ -265,11 +266,11 @@ class Client(BaseClient):
         return self._run(self._flows.stop_job(job))
 
     def follow(self, job: str | RemoteJob) -> Iterator[RemoteJob]:
-        """A job whenever it has changed, until it has ended.
+        """Yield the job each time it changes, until it ends.
 
         Raises:
             UnknownNameError: There is no such job.
-            UnreachableError: The server ended before the job.
+            UnreachableError: The server closed the stream before the job ended.
         """
         events = JobEvents(self._endpoint)
         with ExitStack() as stack, map_transport_errors(self._endpoint):
@@ -291,7 +292,7 @@ class Client(BaseClient):
         events.finish()
 
     def close(self) -> None:
-        """End the connections; the client cannot be used again."""
+        """Close the connections; the client cannot be used afterwards."""
         self._http.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Where the client meets httpx, which is an extra."""
+"""Adapter to httpx, which is an optional dependency."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ERRNO_PREFIX = re.compile(r"^\[Errno -?[0-9]+\] ")
 
 
 def import_httpx() -> ModuleType:
-    """The library that speaks HTTP.
+    """Import and return httpx.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: httpx is not installed.
     """
     try:
-        import httpx  # noqa: PLC0415 - an extra, and nothing else needs it
+        import httpx  # noqa: PLC0415 - an optional dependency that only the client needs
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "The client needs the Python package 'httpx', which is not installed.",
@@ -35,55 +35,55 @@ def import_httpx() -> ModuleType:
 
 
 def client_options(endpoint: Endpoint) -> dict[str, Any]:
-    """What both of httpx's clients are made with."""
+    """Return the arguments that both kinds of httpx client are created with."""
     return {
         "base_url": endpoint.url,
         "headers": endpoint.headers,
         "timeout": endpoint.timeout_s,
-        # What goes to this machine is no business of a proxy.
+        # Requests to this machine must not go through a proxy.
         "trust_env": not endpoint.is_local,
     }
 
 
 def events_timeout(endpoint: Endpoint) -> httpx.Timeout:
-    """A job that has nothing to tell may be silent for as long as it likes."""
+    """Return the timeout for an event stream, which may be silent for any length of time."""
     timeout: httpx.Timeout = import_httpx().Timeout(endpoint.timeout_s, read=None)
     return timeout
 
 
 def to_response(response: httpx.Response, content: bytes) -> Response:
-    """A response."""
+    """Convert a response of httpx."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Response(response.status_code, content, headers)
 
 
 def closed_error() -> StateError:
-    """A client that was closed is asked for something."""
-    return StateError("This client is closed.", "Open another one.")
+    """Return the error for a method called on a closed client."""
+    return StateError("This client is closed.", "Create a new one.")
 
 
 @contextmanager
 def map_transport_errors(endpoint: Endpoint) -> Iterator[None]:
-    """Let what the network does be told in a sentence.
+    """Convert the exceptions of httpx to those of mmsearch.
 
     Raises:
-        UnreachableError: Nobody answers, or not in time.
-        UsageError: The URL is none.
+        UnreachableError: The server does not respond, or not in time.
+        UsageError: The URL is invalid.
     """
     http = import_httpx()
     try:
         yield
     except http.TimeoutException as error:
         raise UnreachableError(
-            endpoint.unreachable_message(f"it was silent for {endpoint.timeout_s:g} seconds"),
-            "Try it again, or allow more with timeout_s=...",
+            endpoint.unreachable_message(f"no response for {endpoint.timeout_s:g} seconds"),
+            "Try again, or set a longer timeout with timeout_s=...",
         ) from error
     except http.RequestError as error:
         reason = _ERRNO_PREFIX.sub("", str(error)).rstrip(".") or type(error).__name__
         raise UnreachableError(
-            endpoint.unreachable_message(reason), "Is `mmsearch serve` running there?"
+            endpoint.unreachable_message(reason), "Check that `mmsearch serve` is running there."
         ) from error
     except http.InvalidURL as error:
         raise UsageError(
-            f"{endpoint.url!r} is no URL of a server.", "Write one such as http://127.0.0.1:7788."
+            f"Invalid server URL {endpoint.url!r}.", "Use a URL such as http://127.0.0.1:7788."
         ) from error

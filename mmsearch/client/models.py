@@ -1,4 +1,4 @@
-"""What a server answers, read from its JSON."""
+"""Result types of the client, parsed from the server's JSON."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class RemotePicture:
-    """A picture of an index that is served.
+    """A picture of an index on a server.
 
     Attributes:
-        id: The picture in its index, for as long as neither its content nor its texts change.
-        path: Where its file lies on the server, for people: bytes that are no text are escaped.
-        copies: Other places with the same content, likewise.
-        width: Pixels, upright.
-        height: Pixels, upright.
-        format: ``JPEG``, ``PNG``, ...
-        taken_at: ISO 8601 local time, if the file says.
-        camera: Maker and model, if the file says.
-        latitude: Degrees, north is positive, if the file says.
-        longitude: Degrees, east is positive, if the file says.
-        modified_at: Seconds since the epoch.
-        size_bytes: Of the file.
+        id: Id of the picture in its index; it changes with the content or the texts.
+        path: Path of the file on the server, for display: undecodable bytes are escaped.
+        copies: Other paths with the same content, in the same form.
+        width: Width in pixels, after EXIF rotation.
+        height: Height in pixels, after EXIF rotation.
+        format: File format: ``JPEG``, ``PNG``, ...
+        taken_at: Capture time, ISO 8601 local time; None if unknown.
+        camera: Maker and model of the camera; None if unknown.
+        latitude: Latitude in degrees, north is positive; None if unknown.
+        longitude: Longitude in degrees, east is positive; None if unknown.
+        modified_at: Modification time of the file, in seconds since the epoch.
+        size_bytes: Size of the file in bytes.
         texts: Texts of the picture.
-        links: Paths of URLs on the server: ``self``, ``original`` and ``thumbnail``.
+        links: URL paths on the server: ``self``, ``original`` and ``thumbnail``.
     """
 
     id: int
@@ -55,16 +55,16 @@ class RemotePicture:
 
 @dataclass(frozen=True)
 class RemoteHit(RemotePicture):
-    """One picture of an answer; see `mmsearch.Hit`.
+    """One picture of a search result; see `mmsearch.Hit`.
 
     Attributes:
-        rank: From 1.
-        score: What the order goes by, higher is better.
+        rank: Rank of the hit, from 1.
+        score: Ranking score; higher is better.
         visual: Cosine similarity in [-1, 1]; None in text mode.
-        text: Share of the query's words that the texts hold, in [0, 1].
-        matched: The text that holds most of them.
-        confidence: Probability that the picture shows what was asked for.
-        band: A word for that.
+        text: Share of the query's words that the texts contain, in [0, 1].
+        matched: The text that contains most of the query's words; None if no text matches.
+        confidence: Estimated probability that the picture is relevant.
+        band: Verbal confidence level for ``confidence``.
     """
 
     rank: int
@@ -78,21 +78,21 @@ class RemoteHit(RemotePicture):
 
 @dataclass(frozen=True)
 class RemoteStatus:
-    """What an index that is served holds.
+    """The status of an index on a server.
 
     Attributes:
-        name: Of the index.
-        pictures: Distinct contents that can be found.
-        files: Paths of those pictures.
-        failures: How many files could not be read.
-        generation: Rises with every change.
-        encoder: Its name; None before the first run.
-        fusion: Its name; None before the first run.
-        vector_index: The plugin's name; None if all is searched in segments.
-        roots: Names of the folders that are indexed, as `Client.start_job` takes them.
-        waiting: Pictures in segments that came after the vector index.
-        bytes_by_part: Sizes on disk.
-        last_run: The newest run, as the server tells it.
+        name: Name of the index.
+        pictures: Number of distinct pictures that can be found.
+        files: Number of paths of those pictures.
+        failures: Number of files that could not be read.
+        generation: Generation number; it increases with every change.
+        encoder: Name of the encoder; None before the first run.
+        fusion: Name of the fusion; None before the first run.
+        vector_index: Name of the vector index plugin; None if only segments are searched.
+        roots: Names of the indexed folders, as `Client.start_job` accepts them.
+        waiting: Number of pictures in segments that are not yet in the vector index.
+        bytes_by_part: Size on disk of each part, in bytes.
+        last_run: The latest run, as the server reports it; None before the first run.
     """
 
     name: str
@@ -114,15 +114,16 @@ class RemoteJob:
     """A run of the indexer on the server.
 
     Attributes:
-        id: As `Client.job` takes it.
-        index: The index's name.
+        id: Id of the job, as `Client.job` accepts it.
+        index: Name of the index.
         root: Name of the folder.
         state: ``running``, ``finished``, ``interrupted`` or ``failed``.
-        phase: ``scan``, ``encode``, ``texts`` or ``build`` while it runs.
-        done: Files settled so far.
-        total: Files to settle; None while it is unknown.
-        report: How many files were ``added``, ``unchanged``, ``failed``, ...; None before its end.
-        error: Why it failed.
+        phase: ``scan``, ``encode``, ``texts`` or ``build`` while the job runs.
+        done: Number of files processed so far.
+        total: Number of files to process; None while it is unknown.
+        report: Number of files by outcome, ``added``, ``unchanged``, ``failed``, ...; None before
+            the job ends.
+        error: Error message of a failed job.
     """
 
     id: str
@@ -137,18 +138,18 @@ class RemoteJob:
 
     @property
     def running(self) -> bool:
-        """Whether it is still at work."""
+        """True while the job runs."""
         return self.state == "running"
 
 
 @dataclass(frozen=True)
 class Page:
-    """A part of an answer.
+    """One page of a search result.
 
     Attributes:
-        hits: Best first.
-        next_cursor: Of the page after it; None: there is none.
-        generation: The state of the index that was searched.
+        hits: The hits, best first.
+        next_cursor: Cursor of the next page; None on the last page.
+        generation: Generation of the index that was searched.
     """
 
     hits: tuple[RemoteHit, ...]
@@ -157,32 +158,32 @@ class Page:
 
 
 def parse_answer(parser: Callable[[Any], Answer], payload: Any) -> Answer:
-    """What an answer says.
+    """Parse the payload of a response.
 
     Args:
-        parser: One of the functions below; members that it does not know are passed over.
-        payload: JSON.
+        parser: One of the functions below. It ignores unknown members.
+        payload: The decoded JSON.
 
     Raises:
-        ServerError: It is no such answer.
+        ServerError: The payload does not have the expected form.
     """
     try:
         return parser(payload)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ServerError(
-            "The server's answer is not one that an mmsearch server gives.",
-            "Compare its version with this one's, and look at the URL.",
+            "The response does not have the form that an mmsearch server sends.",
+            "Check the URL, and compare the server's version with the client's.",
         ) from error
 
 
 def parse_page(payload: Any) -> Page:
-    """A page of hits."""
+    """Parse a page of hits."""
     hits = tuple(parse_hit(hit) for hit in payload["hits"])
     return Page(hits, payload["next_cursor"], payload["generation"])
 
 
 def parse_hit(payload: Any) -> RemoteHit:
-    """A picture that was found."""
+    """Parse a hit."""
     matched = payload["matched"]
     return RemoteHit(
         **_picture_fields(payload),
@@ -197,23 +198,23 @@ def parse_hit(payload: Any) -> RemoteHit:
 
 
 def parse_picture(payload: Any) -> RemotePicture:
-    """A picture."""
+    """Parse a picture."""
     return RemotePicture(**_picture_fields(payload))
 
 
 def parse_status(payload: Any) -> RemoteStatus:
-    """What an index holds."""
+    """Parse the status of an index."""
     fields = {name: payload[name] for name in RemoteStatus.__dataclass_fields__}
     return RemoteStatus(**fields | {"roots": tuple(payload["roots"])})
 
 
 def parse_job(payload: Any) -> RemoteJob:
-    """A job."""
+    """Parse a job."""
     return RemoteJob(**{name: payload[name] for name in RemoteJob.__dataclass_fields__})
 
 
 def parse_vectors(payload: Any) -> Vectors:
-    """Embeddings, float32 (n, dim)."""
+    """Parse embeddings, float32 (n, dim)."""
     vectors = np.asarray(payload["embeddings"], dtype=np.float32)
     return vectors.reshape(-1, payload["dim"])
 

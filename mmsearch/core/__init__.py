@@ -1,1 +1,1 @@
-"""The vocabulary that every room shares; knows no plugin and no heavy library."""
+"""Types, protocols and helpers shared by all packages; imports no plugin or heavy library."""

@@ -1,4 +1,4 @@
-"""The seam of the catalog: one generation held still, and what a writer may do."""
+"""Protocols of the catalog: snapshots of a generation, the reader and the writer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mmsearch.core.types import EncoderSpec, Ids
 
 
 class Snapshot(Protocol):
-    """One generation of a catalog, held still while it is open."""
+    """A consistent view of one generation of a catalog while it is open."""
 
     @property
     def generation(self) -> int: ...
@@ -41,58 +41,58 @@ class Snapshot(Protocol):
 
     @property
     def pictures(self) -> int:
-        """Pictures that can be found."""
+        """Number of searchable pictures."""
 
     @property
     def built(self) -> BuiltVectorIndex | None: ...
 
     @property
     def unindexed_segments(self) -> Sequence[Segment]:
-        """Segments that the built index does not hold."""
+        """Segments that the built index does not cover."""
 
     @property
     def deleted_ids(self) -> Ids:
-        """Pictures of which no file is left; ascending."""
+        """Tombstones: ids of pictures without any file left, ascending."""
 
     def records(self, ids: Sequence[int]) -> list[PictureRecord]:
-        """Same order and length as ``ids``; KeyError for an id that never was."""
+        """Return the records of ids, in the same order; KeyError for an id that never existed."""
 
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
-        """For each of the pictures that can be found, the segment that holds its vectors."""
+        """Return the segment with the vectors of each picture that is searchable."""
 
     def find_file(self, path: bytes) -> FileRecord | None:
-        """What is known of a file by its absolute path; None: it is not in the index."""
+        """Return the record of a file by its absolute path; None if it is not in the index."""
 
     def filter_ids(self, filters: Filters) -> Ids:
-        """The pictures that can be found and pass; ascending."""
+        """Return the ids of the searchable pictures that pass the filters, ascending."""
 
     @property
     def has_texts(self) -> bool:
-        """Whether any text can be searched for words, file names aside."""
+        """True if any text other than a file name is in the full-text index."""
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Bool (n,): which pictures have a text that can be searched, file names aside."""
+        """Return a bool (n,) mask of pictures with a searchable text other than a file name."""
 
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
-        """The pictures whose texts hold most of the words, ``limit`` at most.
+        """Return the pictures whose texts contain the largest share of the words.
 
         Args:
-            terms: Of a query.
-            limit: How many at most.
-            filter_ids: Only these; None: all that can be found.
+            terms: The text terms of a query.
+            limit: Maximum number of pictures.
+            allowed: Ids to search; None: all searchable pictures.
         """
 
     def matched_texts(
         self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
-        """For each picture, the text that holds most of the words; None if no text holds any."""
+        """Return each picture's text that contains the most words; None without any match."""
 
 
 class Reader(Protocol):
-    """As much of a catalog as a query needs."""
+    """Read-only part of a catalog, as needed by queries."""
 
     def identity(self) -> Identity | None:
-        """What the index is bound to; None before its first run."""
+        """Return the identity of the index; None before its first run."""
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Open the newest generation for reading."""
@@ -101,55 +101,55 @@ class Reader(Protocol):
 
 
 class Catalog(Reader, Protocol):
-    """Who is picture 42? One writer, many readers. Every write is one transaction."""
+    """The metadata store of an index: one writer, many readers. Every write is one transaction."""
 
     def set_identity(self, identity: Identity) -> None:
-        """Set the identity of an index that has none, or replace the part that may change."""
+        """Set the identity of a new index, or replace the parts that may change."""
 
     def roots(self) -> list[Root]: ...
 
     def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
-        """The root that covers ``path`` and the rest of the path below it (b"" for the root).
+        """Return the root that contains ``path``, and the path below it (b"" for the root itself).
 
-        A new root takes over the files of roots that lie inside it.
+        Create the root if needed. A new root takes over the files of roots inside it.
         """
 
     def move_root(self, name: str, path: bytes) -> Root:
-        """Point a root at another folder. UnknownNameError if there is none of that name."""
+        """Move a root to another folder. UnknownNameError if no root has that name."""
 
     def list_files_under(
         self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
     ) -> dict[bytes, FileRecord]:
-        """The files of a root whose relative path is ``below`` or lies beneath it.
+        """Return the files of a root whose relative path is ``subpath`` or below it.
 
-        Without those that lie in the folders ``passed`` themselves.
+        Files directly in one of ``skip_folders`` are left out.
         """
 
     def list_files_in(self, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
-        """The files of a root that lie in a folder itself, not beneath it."""
+        """Return the files of a root directly in a folder, without those in subfolders."""
 
     def count_files_under(self, root_id: int, subpath: bytes) -> int:
-        """How many files `list_files_under` finds."""
+        """Return the number of files that `list_files_under` returns."""
 
     def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
-        """The folders at ``below`` or beneath it in which a run found nothing left to do."""
+        """Return the up-to-date folders at ``subpath`` or below it."""
 
     def save_folder_states(
         self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
     ) -> None:
-        """Put folders, by path, in the place of all `load_folder_states`.
+        """Replace all folder states that `load_folder_states` returns by these, keyed by path.
 
-        They are forgotten as soon as any file of the root changes.
+        They are deleted as soon as any file of the root changes.
         """
 
     def find_image_ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """The ids of contents that have a vector, alive or not."""
+        """Return the ids of contents that have a vector, including deleted pictures."""
 
     def next_free_ids(self) -> tuple[int, int]:
-        """The first free picture id and the first free segment number."""
+        """Return the first free picture id and the first free segment number."""
 
     def list_captioned_files(self, root_id: int, subpath: bytes, table: bytes) -> frozenset[bytes]:
-        """Return the paths of `list_files_under` for which captions of a table are stored.
+        """Return the paths of `list_files_under` that have captions from a table.
 
         Args:
             root_id: The root of the paths.
@@ -158,114 +158,114 @@ class Catalog(Reader, Protocol):
         """
 
     def commit_shard(self, shard: ShardCommit) -> int:
-        """One transaction, one new generation; committing the same shard twice changes nothing.
+        """Commit a shard in one transaction and create a new generation; idempotent.
 
         Returns:
-            How many captions that tables had given to files were removed.
+            The number of table captions that were removed from files.
         """
 
     def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
-        """Pictures that can be found, whose id is higher than ``after``, by id."""
+        """Return searchable pictures with an id above ``after_id``, ordered by id."""
 
     def stale_texts(self, limit: int) -> list[StoredPicture]:
-        """Those whose vectors are of other texts than they have, by id."""
+        """Return pictures whose encoded texts differ from their current ones, ordered by id."""
 
     def superseded_ids(self) -> Ids:
-        """Former ids of pictures, which will never be found again; ascending."""
+        """Return former ids of pictures, which no search returns any more, ascending."""
 
     def segments(self) -> list[Segment]: ...
 
     def publish(self, built: BuiltVectorIndex, identity: Identity | None = None) -> int:
-        """Make a built index the one that readers use; returns the generation.
+        """Publish a built index to readers; return the new generation.
 
-        With an identity, in the same transaction, also that: vectors fused otherwise.
+        If an identity is given, it is replaced in the same transaction: its fusion has changed.
         """
 
     def failures(self) -> list[FailedFile]: ...
 
     def begin_run(self) -> int:
-        """Note that a run began; returns its id."""
+        """Record the start of a run; return its id."""
 
     def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None: ...
 
     def last_run(self) -> RunRecord | None: ...
 
     def file_count(self) -> int:
-        """Paths of pictures that can be found."""
+        """Return the number of paths of searchable pictures."""
 
     def stage_segment(
         self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
     ) -> None:
-        """Note a segment that readers do not see yet, and whose vectors it holds."""
+        """Record a segment that readers do not see yet, and the pictures in it."""
 
     def staged_encoder(self) -> str | None:
-        """The fingerprint of the encoder of what is staged; None if nothing is."""
+        """Return the fingerprint of the encoder of the staged segments; None without any."""
 
     def list_staged_segments(self) -> list[Segment]:
-        """What is staged, oldest first."""
+        """Return the staged segments, oldest first."""
 
     def discard_staged(self) -> None:
-        """Forget what is staged."""
+        """Discard the staged segments."""
 
     def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
-        """Pictures that can be found and are in no staged segment, by id."""
+        """Return searchable pictures that are in no staged segment, ordered by id."""
 
     def activate_staged(
         self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
     ) -> None:
-        """Put the staged segments in the place of all others, in one transaction.
+        """Replace all segments by the staged ones, in one transaction.
 
-        Pictures in none of them are forgotten; the files of unreadable ones count as failed.
+        Pictures that are in none of them are removed; the files of unreadable ones count as failed.
         """
 
     def segment_image_ids(self, segment_number: int) -> Ids:
-        """The pictures whose vectors stand in a segment; ascending."""
+        """Return the ids of the pictures whose vectors are in a segment, ascending."""
 
     def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
-        """The pictures of a segment that can be found, by id."""
+        """Return the searchable pictures of a segment, ordered by id."""
 
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
-        """Take up a segment of a lost catalog again."""
+        """Add an existing segment whose catalog was lost."""
 
     def drop_segment(self, segment_number: int) -> None:
         """Drop a segment and its pictures, whose files count as failed from then on."""
 
     def drop_built_index(self) -> None:
-        """A generation without a built index."""
+        """Publish a generation without a built index."""
 
     def find_problems(self) -> Iterator[str]:
-        """Yield what is proved to be wrong with the catalog, a sentence each; nothing is written.
+        """Yield one sentence for each proven problem of the catalog, without writing anything.
 
         Raises:
-            MMSearchError: Something could not be read, which proves nothing.
+            MMSearchError: Something could not be read, which does not prove damage.
         """
 
     def recover_rows(self, damaged: Path, recorded_roots: Sequence[bytes]) -> SalvageResult:
-        """Take over every row of a damaged catalog that can be read: roots, files, texts, runs.
+        """Copy every readable row of a damaged catalog: roots, files, texts, runs.
 
-        Segments and their pictures must have been restored before.
+        Segments and their pictures must be restored first.
 
         Raises:
-            InspectionError: It cannot be read for another reason than damage.
+            InspectionError: The catalog cannot be read for a reason other than damage.
         """
 
     def reattach_texts(self) -> None:
-        """Give texts of tables whose files were lost to a file of the same picture."""
+        """Move table texts whose files were lost to another file of the same picture."""
 
     def load_unfinished_roots(self) -> list[int]:
-        """Return the ids of the roots whose folders a repair has yet to look through."""
+        """Return the ids of the roots that an unfinished repair still has to scan."""
 
     def save_unfinished_roots(self, ids: Sequence[int]) -> None:
-        """Write down the roots whose folders a repair has yet to look through."""
+        """Save the ids of the roots that an unfinished repair still has to scan."""
 
     def rebuild_derived(self) -> None:
-        """Make what is derived within the catalog again."""
+        """Rebuild the derived data of the catalog: indexes, full-text tables and counts."""
 
     def vacuum(self) -> None:
-        """Give the room of deleted rows back."""
+        """Release the space of deleted rows."""
 
     def copy_to(self, path: Path) -> None:
-        """Write one state of the catalog to another file, also while a writer works."""
+        """Write a consistent copy of the catalog to another file, even while a writer works."""
 
     def referenced_files(self) -> set[str]:
-        """Names of the files of the index that some row points at."""
+        """Return the names of the index files that the catalog refers to."""

@@ -1,4 +1,7 @@
-"""An index is bound to the encoder that made its vectors, from its first run on."""
+"""Checks that an index and an encoder match.
+
+The first indexing run binds an index to the encoder that made its vectors.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from mmsearch.core.records import Identity
 
 
 def require_identity(catalog: Reader) -> Identity:
-    """What an index is bound to.
+    """Return the identity of an index.
 
     Raises:
-        StateError: Nothing yet.
+        StateError: The index is empty and has no identity yet.
     """
     identity = catalog.identity()
     if identity is None:
@@ -21,7 +24,7 @@ def require_identity(catalog: Reader) -> Identity:
 
 
 def empty_index_error() -> StateError:
-    """Of an index in which there is nothing that could be worked on."""
+    """Return the error for an empty index."""
     return StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
 
 
@@ -29,9 +32,9 @@ def check_encoder(identity: Identity, encoder: Encoder) -> None:
     """Refuse an encoder whose vectors cannot be compared with those of the index.
 
     Raises:
-        EncoderMismatchError: It is another one.
+        EncoderMismatchError: The index was built with another encoder.
     """
-    # Each snapshot reads its identity anew: a fingerprint takes longer than a look at the facts.
+    # Every snapshot has a new identity object, and comparing specs is faster than hashing them.
     if identity.encoder == encoder.spec:
         return
     if identity.encoder.fingerprint == encoder.spec.fingerprint:
@@ -41,10 +44,12 @@ def check_encoder(identity: Identity, encoder: Encoder) -> None:
         message = f"This index was built with {index_spec.name!r}, not with {encoder_spec.name!r}."
         hint = "Leave out --model, or choose another index with --index NAME."
     else:
-        message = f"The weights or the code of {encoder_spec.name!r} are not those this index was built with."
+        message = (
+            f"This index was built with other weights or another version of {encoder_spec.name!r}."
+        )
         hint = (
-            "Encode the pictures again with 'mmsearch reindex --model NAME', or index the folder "
-            "into another index with --index NAME."
+            "Encode the pictures again with 'mmsearch reindex --model NAME', or create another "
+            "index of the folder with --index NAME."
         )
     raise EncoderMismatchError(
         message, hint, index=index_spec.fingerprint, encoder=encoder_spec.fingerprint

@@ -1,8 +1,8 @@
-"""When the work of the current context must end.
+"""Deadline of the current context.
 
-A deadline is a reading of `time.monotonic`, in seconds. It belongs to the context of
-`contextvars`: tasks have that of the task that starts them, other threads only a copy that they
-are given.
+A deadline is a reading of `time.monotonic`, in seconds. It is stored in a `contextvars` context:
+a task inherits the deadline of the task that starts it. Other threads have a deadline only if they
+run in a copy of the context.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ def seconds_left() -> float | None:
 
 
 def is_expired() -> bool:
-    """Return whether the deadline has passed."""
+    """Return True if the deadline has passed."""
     return time.monotonic() > _DEADLINE_S.get()
 
 
 def deadline_error() -> DeadlineError:
-    """Return the error of work that did not end in time."""
+    """Return the error for work that did not finish in time."""
     return DeadlineError(
         "The request took longer than the server allows.",
-        "Ask for less, or ask again when it is less busy.",
+        "Request less, or retry when the server is less busy.",
     )
 
 
 @contextmanager
 def deadline(at_s: float) -> Iterator[None]:
-    """Set the deadline of what runs in this context; an earlier one stays.
+    """Set the deadline within this context; an earlier deadline stays in force.
 
     Args:
         at_s: A reading of `time.monotonic`.
@@ -57,7 +57,7 @@ def deadline(at_s: float) -> Iterator[None]:
 
 
 def override_deadline(at_s: float) -> None:
-    """Set another deadline, until the innermost `deadline` ends.
+    """Replace the deadline, even by a later one, until the innermost `deadline` ends.
 
     Args:
         at_s: A reading of `time.monotonic`.

@@ -1,4 +1,4 @@
-"""Paths and texts as a terminal can show them."""
+"""Paths and texts made safe to print on a terminal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 def display_path(path: bytes | str | Path) -> str:
     """Return a path or another text as one printable line.
 
-    Control characters, those that change the direction of writing, other invisible ones and
-    undecodable bytes are escaped: none of them reaches a terminal.
+    Control characters, characters that change the writing direction, other invisible characters
+    and undecodable bytes are escaped.
     """
     text = os.fsdecode(path)
     if text.isprintable():
@@ -26,5 +26,5 @@ def display_path(path: bytes | str | Path) -> str:
 
 
 def replace_unprintable(text: str) -> str:
-    """Return a text as one printable line of as many characters: U+FFFD stands for the others."""
+    """Return a text of the same length with U+FFFD in place of unprintable characters."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)

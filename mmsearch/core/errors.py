@@ -1,37 +1,37 @@
-"""Every error that mmsearch raises on purpose.
+"""The exceptions of mmsearch, with their exit codes.
 
 ::
 
-    MMSearchError                      a sentence, a hint, an exit code, an HTTP status
-    ├── UsageError               2     the request cannot be meant
+    MMSearchError                      a message, a hint, an exit code, an HTTP status
+    ├── UsageError               2     the request is invalid
     │   ├── InvalidQueryError          empty query, k below one
     │   ├── UnknownIndexError          no index of that name
     │   ├── UnknownNameError           no plugin, model, root or setting of that name
-    │   └── SourceError                the folder or file to index or to query with cannot be used
-    ├── StateError               1     the index is not in a state that allows this
-    │   ├── IndexLockedError           another writer is at work
-    │   ├── EncoderMismatchError       the index belongs to another encoder
-    │   ├── NoCallsError               no calls of the command line can be answered here
-    │   ├── SchemaError                the catalog is of a newer mmsearch
-    │   ├── InspectionError      4     whether the index is damaged could not be found out
+    │   └── SourceError                the folder or file to index or to query with is unusable
+    ├── StateError               1     the state of the index does not allow the request
+    │   ├── IndexLockedError           another writer holds the index
+    │   ├── EncoderMismatchError       the index was built with another encoder
+    │   ├── LocalSocketError           this process cannot serve commands over a local socket
+    │   ├── SchemaError                the catalog was written by a newer mmsearch
+    │   ├── InspectionError      4     the index could not be checked for damage
     │   ├── DamagedFileError           a file of the index does not match its checksum
     │   └── StorageError               the operating system refuses to read, write or allocate
-    │       └── DiskFullError          there is no room left
+    │       └── DiskFullError          the disk or a quota is full
     ├── ModelUnavailableError    1     weights are not on this machine and cannot be fetched
     ├── MissingExtraError        1     an optional library is not installed
-    ├── VectorError              1     an array is not what the seam asks for
+    ├── VectorError              1     an array is not valid for the protocol
     │   ├── DimensionError             wrong number of columns
-    │   └── IndexLimitError            the vector index cannot serve so many neighbours
-    ├── GoneError                1     the file of a picture is not what was indexed
-    ├── BusyError                1     more calls wait than will be answered in reasonable time
-    │   └── DeadlineError              a call took longer than it may
-    ├── DeviceMemoryError        1     the memory of a GPU does not suffice, even for one item
+    │   └── IndexLimitError            the vector index cannot return that many neighbours
+    ├── GoneError                1     the file of a picture is gone or has changed
+    ├── BusyError                1     too many requests are waiting
+    │   └── DeadlineError              a request exceeded its deadline
+    ├── DeviceMemoryError        1     the memory of a GPU is too small, even for one item
     ├── OutputError              1     standard output cannot be written
-    ├── ForbiddenError           1     the rules of a server do not allow it
-    ├── ServerError              1     a server does not answer as it should
-    │   ├── UnreachableError           nobody answers there
-    │   └── UnauthorizedError          it asks for a token, or for another one
-    └── DecodeError              3     ONE picture cannot be read; recorded, the run goes on
+    ├── ForbiddenError           1     the server's rules forbid the request
+    ├── ServerError              1     a server responded with an error or an invalid response
+    │   ├── UnreachableError           the server does not respond
+    │   └── UnauthorizedError          the server requires a valid token
+    └── DecodeError              3     one picture cannot be read; recorded, the run goes on
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class MMSearchError(Exception):
     """An error whose text may be shown to the user as it stands.
 
     Args:
-        message: One sentence: what is wrong with which input.
-        hint: What to do next; may be empty.
-        **facts: The values behind the sentence, for programs.
+        message: One sentence that says what is wrong with which input.
+        hint: The next step; may be empty.
+        **details: The values behind the message, for programs.
     """
 
     exit_code: ClassVar[int] = 1
@@ -62,14 +62,14 @@ class MMSearchError(Exception):
 
 
 class UsageError(MMSearchError):
-    """The request cannot be meant as it was made."""
+    """The request is invalid."""
 
     exit_code = 2
     http_status = 400
 
 
 class InvalidQueryError(UsageError):
-    """The query asks for nothing."""
+    """The query is empty or invalid."""
 
 
 class UnknownIndexError(UsageError):
@@ -85,11 +85,11 @@ class UnknownNameError(UsageError):
 
 
 class SourceError(UsageError):
-    """A folder or a file that was named cannot be used."""
+    """A folder or file given by the user cannot be used."""
 
 
 class StateError(MMSearchError):
-    """The index is not in a state that allows this."""
+    """The state of the index does not allow the request."""
 
     http_status = 409
 
@@ -99,7 +99,7 @@ class IndexLockedError(StateError):
 
 
 class LocalSocketError(StateError):
-    """This process cannot answer calls of the command line."""
+    """This process cannot serve commands over a local socket."""
 
 
 class EncoderMismatchError(StateError):
@@ -118,72 +118,72 @@ class InspectionError(StateError):
 
 
 class DamagedFileError(StateError):
-    """A file of the index is proved to be damaged: by a checksum, or by a contradiction."""
+    """A file of the index is damaged, as a checksum or a contradiction proves."""
 
     http_status = 500
 
 
 class StorageError(StateError):
-    """The operating system refuses to read, to write or to allocate; nothing is proved damaged.
+    """The operating system refuses to read, write or allocate; this proves no damage.
 
-    The fact ``errno`` is the number of its error, where that is known.
+    The detail ``errno`` is the error number, if known.
     """
 
     http_status = 503
 
 
 class DiskFullError(StorageError):
-    """There is no room left on a disk, or in a quota."""
+    """A disk or a disk quota is full."""
 
     http_status = 507
 
 
 class ModelUnavailableError(MMSearchError):
-    """A model's weights are not here and cannot be fetched."""
+    """The weights of a model are not on this machine and cannot be fetched."""
 
     http_status = 503
 
 
 class MissingExtraError(MMSearchError):
-    """A part needs a library that is not installed."""
+    """A feature needs a library that is not installed."""
 
     http_status = 501
 
 
 class VectorError(MMSearchError):
-    """An array is not what the seam asks for."""
+    """An array is not valid for the protocol."""
 
 
 class DimensionError(VectorError):
-    """Vectors of another number of columns than expected."""
+    """Vectors have the wrong number of columns."""
 
     http_status = 400
 
 
 class IndexLimitError(VectorError):
-    """The vector index cannot return so many neighbours."""
+    """The vector index cannot return that many neighbours."""
 
     http_status = 400
 
 
 class GoneError(MMSearchError):
-    """The file of a picture is not what was indexed."""
+    """The file of a picture is gone, or has changed since it was indexed."""
 
     http_status = 410
 
 
 class BusyError(MMSearchError):
-    """More calls wait than will be answered in reasonable time."""
+    """Too many requests are waiting to be answered in a reasonable time."""
 
     http_status = 503
 
 
 class DeadlineError(BusyError):
-    """A call took longer than it may."""
+    """A request exceeded its deadline."""
 
 
 class ForbiddenError(MMSearchError):
-    """The rules of a server do not allow it."""
+    """The rules of the server forbid the request."""
 
     http_status = 403
 
@@ -196,34 +196,34 @@ class OutputError(MMSearchError):
         """Return the error for a failed write."""
         return cls(
             f"Standard output cannot be written: {error.strerror or error}.",
-            "Send it to another place and run the command again.",
+            "Redirect the output elsewhere and run the command again.",
         )
 
 
 class DeviceMemoryError(MMSearchError):
-    """The memory of a device does not suffice, even for one item; others may use it, too.
+    """The memory of a device is too small, even for one item; other processes may use it too.
 
-    The fact ``device`` is its name.
+    The detail ``device`` is its name.
     """
 
     http_status = 503
 
 
 class ServerError(MMSearchError):
-    """A server refuses, or its answer is none.
+    """A server responded with an error or an invalid response.
 
-    The fact ``status`` is that of its response, ``kind`` the name that it gives the error.
+    The detail ``status`` is the HTTP status of the response, ``kind`` the server's error name.
     """
 
     http_status = 502
 
 
 class UnreachableError(ServerError):
-    """Nobody answers there, or not in time."""
+    """The server does not respond, or not in time."""
 
 
 class UnauthorizedError(ServerError):
-    """The server asks for a token, or for another one."""
+    """The server requires a token, or rejects the given one."""
 
     http_status = 401
 
@@ -231,7 +231,7 @@ class UnauthorizedError(ServerError):
 class DecodeError(MMSearchError):
     """One picture cannot be read; the reason is recorded and the run goes on.
 
-    The fact ``transient=True`` says that another attempt may go well on the same file.
+    The detail ``transient=True`` means that a retry may succeed on the same file.
     """
 
     exit_code = 3

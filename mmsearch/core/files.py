@@ -1,4 +1,4 @@
-"""Opening files that nobody vetted, and creating files that only their owner may read."""
+"""Helpers that open untrusted files safely and create private files and folders."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from mmsearch.core.errors import DamagedFileError, DecodeError
 PRIVATE_FILE_MODE, PRIVATE_FOLDER_MODE = 0o600, 0o700
 
 _INHERITED_FILE_MODE, _INHERITED_FOLDER_MODE = 0o064, 0o075
-"""Permissions that a file and a folder take over from the folder they lie in: never for others to
-write."""
+"""Permissions that a file and a folder inherit from the parent folder; never write for others."""
 
 _SPECIAL_FILE_NAMES = {
     stat.S_IFLNK: "a link",
@@ -31,10 +30,10 @@ _SPECIAL_FILE_NAMES = {
 
 
 class NotRegularError(OSError):
-    """A path leads to something else than a regular file.
+    """The error for a path that is not a regular file.
 
     Args:
-        kind: What it is: ``a link``, ``a folder``.
+        kind: Kind of the file, with its article: ``a link``, ``a folder``.
     """
 
     def __init__(self, kind: str) -> None:
@@ -43,10 +42,10 @@ class NotRegularError(OSError):
 
 
 def special_file_kind(mode: int) -> str | None:
-    """Return what a file is that is not a regular one, with its article; None for a regular one.
+    """Return the kind of a special file, with its article; None for a regular file.
 
     Args:
-        mode: Its ``st_mode``.
+        mode: The ``st_mode`` of the file.
     """
     if stat.S_ISREG(mode):
         return None
@@ -54,31 +53,31 @@ def special_file_kind(mode: int) -> str | None:
 
 
 def foreign_file_error(path: Path, kind: str) -> DamagedFileError:
-    """Return the error for something in the folder of an index that no writer has put there.
+    """Return the error for a file in an index folder that mmsearch did not create.
 
     Args:
-        path: Where it is.
-        kind: What it is: ``a link``.
+        path: Path of the file.
+        kind: Kind of the file, with its article: ``a link``.
     """
     return DamagedFileError(
         f"{display_path(path)} is {kind}, which mmsearch never makes there.",
-        "If the index is someone else's, do not trust it; else put the file itself there.",
+        "If the index comes from someone else, do not trust it; if not, put the real file there.",
     )
 
 
 def open_regular_file(path: bytes | Path, *, follow_links: bool = True) -> BufferedReader:
-    """Open a regular file for reading, without waiting for anything.
+    """Open a regular file for reading without blocking.
 
     Args:
-        path: Absolute.
-        follow_links: Whether the last part of the path may be a link.
+        path: Absolute path.
+        follow_links: Allow the last part of the path to be a link.
 
     Raises:
         NotRegularError: It is a folder, a named pipe, a device, a socket, or a link.
         OSError: It cannot be opened.
-        ValueError: No file can have such a name.
+        ValueError: The path is not a valid file name.
     """
-    # A device may act on being opened, so that its kind is looked up before.
+    # Opening a device may trigger an action, so check the kind of the file first.
     _check_regular(os.stat(path, follow_symlinks=follow_links).st_mode)  # noqa: PTH116 - bytes paths
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     flags |= getattr(os, "O_BINARY", 0)
@@ -100,7 +99,7 @@ def _check_regular(mode: int) -> None:
 
 
 MAX_MTIME_NS = 2**63 - 1
-"""2262-04-11: SQLite stores integers of 64 bits."""
+"""Maximum time that the catalog can store, 2262-04-11: SQLite integers have 64 bits."""
 MIN_MTIME_NS = -(2**63)
 _CLAMP_WIDTH_NS = 2**40
 _TRANSIENT_ERRNOS = frozenset(
@@ -125,14 +124,14 @@ _TRANSIENT_ERRNOS = frozenset(
     ]
     if hasattr(errno, name)
 )
-"""Errors of a machine, a disk or a network that may go away, whatever the file holds."""
+"""Errors of the machine, the disk or the network that may pass, unrelated to the file's content."""
 
 
 def open_source_file(path: bytes) -> BufferedReader:
-    """Open a regular file for reading; a FIFO, a device or a folder is refused, not waited for.
+    """Open a regular file for reading; refuse a FIFO, a device or a folder without blocking.
 
     Args:
-        path: Absolute, as the file system's bytes.
+        path: Absolute path, as the file system's bytes.
 
     Raises:
         DecodeError: It cannot be opened, or is not a regular file.
@@ -144,32 +143,32 @@ def open_source_file(path: bytes) -> BufferedReader:
     except OSError as error:
         raise decode_error_from_os(error) from error
     except ValueError as error:
-        raise DecodeError("no file can have such a name") from error
+        raise DecodeError("not a valid file name") from error
 
 
 def clamped_mtime_ns(stat_result: os.stat_result) -> int:
     """Return a file's modification time in nanoseconds since 1970, as the catalog stores it.
 
-    A file system may hold times that 64 bits do not: those after `MAX_MTIME_NS` become one of the last
-    18 minutes before it, those before `MIN_MTIME_NS` one of the first 18 minutes after it. Different
-    times stay different there, so that a changed time still shows.
+    A file system may have times that do not fit in 64 bits. Times after `MAX_MTIME_NS` are mapped
+    to the 18 minutes before it, times before `MIN_MTIME_NS` to the 18 minutes after it. Different
+    times stay different, so a changed time is still detected.
     """
     mtime_ns = stat_result.st_mtime_ns
     if MIN_MTIME_NS <= mtime_ns <= MAX_MTIME_NS:
         return mtime_ns
-    # Whole seconds meet again only after 2**31 of them.
+    # Whole seconds collide only if they differ by a multiple of 2**31.
     offset_ns = mtime_ns % _CLAMP_WIDTH_NS
     return MAX_MTIME_NS - offset_ns if mtime_ns > 0 else MIN_MTIME_NS + offset_ns
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
-    """Return a path whose ``~`` is a home folder; ``~name`` of an unknown user stays as it is."""
-    # The method of Path raises RuntimeError for an unknown user.
+    """Replace a leading ``~`` by a home folder; ``~name`` of an unknown user stays unchanged."""
+    # Path.expanduser raises RuntimeError for an unknown user.
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def hash_source_file(path: bytes) -> bytes:
-    """The digest of a file's content, 32 bytes.
+    """Return the sha256 of a file's content, 32 bytes.
 
     Raises:
         DecodeError: The file cannot be read.
@@ -182,18 +181,18 @@ def hash_source_file(path: bytes) -> bytes:
 
 
 def decode_error_from_os(error: OSError) -> DecodeError:
-    """Return the error of a file that the operating system refused to open or read.
+    """Return the error for a file that the operating system refused to open or read.
 
-    The fact ``transient`` is set if the file itself is not the reason.
+    The detail ``transient`` is True if the file itself is not the cause.
     """
     return DecodeError(os_error_reason(error), transient=error.errno in _TRANSIENT_ERRNOS)
 
 
 def create_file(path: Path) -> BinaryIO:
-    """Create a file for writing and reading in the place of what has the name.
+    """Create a file for writing and reading, and replace an existing one.
 
-    A link of that name is removed, never followed. Only the owner may read the file, and whoever
-    may read the folder that it lies in.
+    A link at that path is removed, never followed. Only the owner and those who may read the parent
+    folder may read the file.
 
     Raises:
         OSError: It cannot be created.
@@ -205,7 +204,7 @@ def create_file(path: Path) -> BinaryIO:
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, mode)
     try:
-        # The umask may have taken away what the folder allows.
+        # The umask may have removed permissions that the folder grants.
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, mode)
         return os.fdopen(descriptor, "wb+")
@@ -215,11 +214,11 @@ def create_file(path: Path) -> BinaryIO:
 
 
 def create_folder(path: Path, *, inherit_permissions: bool = False) -> None:
-    """Create a folder that only its owner may enter, and folders above it, unless they exist.
+    """Create a folder that only its owner may enter, and its parents, unless they exist.
 
     Args:
         path: The folder.
-        inherit_permissions: Whoever may read the folder above may enter it, too.
+        inherit_permissions: Give the folder the permissions of its parent, except write for others.
 
     Raises:
         FileExistsError: Something else has the name.
@@ -238,5 +237,5 @@ def create_folder(path: Path, *, inherit_permissions: bool = False) -> None:
 
 
 def os_error_reason(error: OSError) -> str:
-    """What the operating system says, as one clause."""
+    """Return the operating system's message as a clause in lower case."""
     return (error.strerror or str(error) or type(error).__name__).lower()

@@ -1,8 +1,8 @@
-"""Patterns of paths as in .gitignore, matched in time linear in the path.
+"""Path patterns as in .gitignore, matched in time linear in the length of the path.
 
-A pattern becomes a regular expression whose every star is inside an atomic group: a group takes
-the first place where the text after its star fits, and never gives it back. The first place is
-always good enough, because what follows may stand anywhere after it, so nothing is tried twice.
+A pattern is compiled to a regular expression in which every star is inside an atomic group. The
+group matches at the first position where the text after its star fits, and never backtracks. The
+first position is always sufficient because the rest may match anywhere after it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,27 @@ _POSIX_CLASSES = {
 
 
 class GlobError(ValueError):
-    """A list of patterns that cannot be used; the message is one sentence."""
+    """The error for an invalid list of patterns; the message is one sentence."""
 
 
 class Globs:
-    """Decide which paths a list of patterns matches, as in .gitignore, without regard to case.
+    """A list of path patterns as in .gitignore, matched without regard to case.
 
-    The last pattern that matches a path decides; one that matches the path itself has precedence
-    over one that matches a folder above it. A pattern that begins with ``!`` takes paths out.
+    The last pattern that matches a path decides. A pattern that matches the path itself takes
+    precedence over one that matches a folder above it. A pattern that begins with ``!`` excludes
+    paths.
 
     Args:
-        patterns: At most `MAX_PATTERNS`, of at most `MAX_PATTERN_CHARS` characters each.
+        patterns: At most `MAX_PATTERNS` patterns of at most `MAX_PATTERN_CHARS` characters each.
 
     Raises:
-        GlobError: A pattern can match nothing, or a limit is exceeded.
+        GlobError: A pattern is invalid, or a limit is exceeded.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
         if len(patterns) > MAX_PATTERNS:
             raise GlobError(
-                f"There are {len(patterns):,} patterns of paths; {MAX_PATTERNS} are allowed."
+                f"There are {len(patterns):,} path patterns; at most {MAX_PATTERNS} are allowed."
             )
         compiled_patterns = [_compile_pattern(pattern) for pattern in patterns]
         self._compiled_patterns = [
@@ -59,10 +60,10 @@ class Globs:
         ]
 
     def matches(self, path: str) -> bool:
-        """Return whether the patterns match a path.
+        """Return True if the patterns match a path.
 
         Args:
-            path: Relative, with slashes; one that ends with a slash is a folder.
+            path: Relative path with slashes; a folder ends with a slash.
         """
         normalized_path = "/" + path.lower()
         parent_decision: bool | None = None
@@ -78,13 +79,14 @@ class Globs:
 
 
 def _compile_pattern(pattern: str) -> tuple[re.Pattern[str], bool] | None:
-    """Return the expression of a pattern and whether it takes paths in; None if it says nothing.
+    """Return the expression of a pattern, and True if it includes paths or False if it excludes.
 
-    The expression has a matched group where the pattern matches a path itself.
+    Return None for an empty pattern or a comment. A group of the expression takes part in the match
+    if the pattern matches the path itself, not only a folder above it.
     """
     if len(pattern) > MAX_PATTERN_CHARS:
         raise GlobError(
-            f"A pattern of paths has {len(pattern):,} characters; {MAX_PATTERN_CHARS:,} are "
+            f"A path pattern has {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,} are "
             "allowed."
         )
     pattern_line = _strip_trailing_spaces(pattern.lower())
@@ -101,9 +103,9 @@ def _compile_pattern(pattern: str) -> tuple[re.Pattern[str], bool] | None:
     try:
         segments = list(_parse_segments(body))
     except GlobError as error:
-        raise GlobError(f"The pattern of paths {pattern[:60]!r} {error}.") from None
+        raise GlobError(f"The path pattern {pattern[:60]!r} {error}.") from None
     if not is_anchored:
-        # Only between slashes do two stars cross them.
+        # Two stars match slashes only if they stand between slashes.
         segments = [
             [_DOUBLE_STAR],
             [_STAR if token == _DOUBLE_STAR else token for token in segments[0]],
@@ -118,11 +120,11 @@ def _strip_trailing_spaces(line: str) -> str:
     return line[: len(stripped) + 1] if backslashes % 2 else stripped
 
 
-# --- from a pattern to its tokens ---
+# --- tokenizer ---
 
 
 def _parse_segments(body: str) -> Iterator[list[str]]:
-    """Yield the parts between slashes, each a list of stars and of expressions of one character."""
+    """Yield the segments between slashes, each a list of stars and one-character expressions."""
     segment: list[str] = []
     position = 0
     while position < len(body):
@@ -142,7 +144,7 @@ def _check_not_empty(segment: list[str]) -> list[str]:
 
 
 def _parse_token(body: str, position: int) -> tuple[str, int]:
-    """Return the token that begins at a place, and where the next one begins."""
+    """Return the token at a position, and the position of the next one."""
     character = body[position]
     if character == "*":
         next_position = position + len(body[position:]) - len(body[position:].lstrip("*"))
@@ -159,11 +161,11 @@ def _parse_token(body: str, position: int) -> tuple[str, int]:
 
 
 def _parse_bracket(body: str, position: int) -> tuple[str, int]:
-    """Return the expression of ``[...]``, and where the next token begins.
+    """Return the expression of ``[...]``, and the position of the next token.
 
     Args:
         body: A pattern.
-        position: Where the bracket's content begins.
+        position: Position after the opening bracket.
     """
     is_negated = body[position : position + 1] in ("!", "^")
     position += is_negated
@@ -176,13 +178,11 @@ def _parse_bracket(body: str, position: int) -> tuple[str, int]:
     content = "".join(members)
     if is_negated:
         return f"[^/{content}]", position + 1
-    if not content:
-        raise GlobError("has brackets that hold nothing")
     return f"(?!/)[{content}]", position + 1
 
 
 def _parse_class_member(body: str, position: int) -> tuple[str, int]:
-    """Return what a class holds from a place on: a character, a range or a named class."""
+    """Return a member of a class (character, range or named class), and the next position."""
     if body.startswith("[:", position):
         close = body.find("]", position + 2)
         if close > position + 2 and body[close - 1] == ":":
@@ -194,22 +194,23 @@ def _parse_class_member(body: str, position: int) -> tuple[str, int]:
     if body[position : position + 1] != "-" or body[position + 1 : position + 2] in ("", "]"):
         return re.escape(low), position
     high, position = _parse_character(body, position + 1)
-    return (f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""), position
+    # As in git, the first character of a reversed range still matches itself.
+    return (f"{re.escape(low)}-{re.escape(high)}" if low <= high else re.escape(low)), position
 
 
 def _parse_character(body: str, position: int) -> tuple[str, int]:
-    """Return a character, which a backslash may escape, and where the next one begins."""
+    """Return a character, which a backslash may escape, and the position of the next one."""
     position += body.startswith("\\", position)
     if position >= len(body):
         raise GlobError("has a [ without a ]")
     return body[position], position + 1
 
 
-# --- from tokens to an expression ---
+# --- regular expressions ---
 
 
 def _build_regex(segments: Sequence[Sequence[str]], folders_only: bool) -> str:
-    """Return the expression that matches a slash and then a path, or a folder above it."""
+    """Return the expression that matches a slash followed by a path or by a folder above it."""
     groups: list[list[str]] = [[]]
     for segment in segments:
         if segment == [_DOUBLE_STAR]:
@@ -237,7 +238,7 @@ def _tail_regex(last_group: str, folders_only: bool) -> str:
 
 
 def _name_regex(segment: Sequence[str]) -> str:
-    """Return the expression of one name between slashes."""
+    """Return the expression of one segment between slashes."""
     pieces = [""]
     for token in segment:
         if token in (_STAR, _DOUBLE_STAR):
@@ -248,5 +249,5 @@ def _name_regex(segment: Sequence[str]) -> str:
     if not other_pieces:
         return first_piece + _NAME_END
     middle_regex = "".join(f"(?>[^/]*?{piece})" for piece in other_pieces[:-1])
-    # No star stands for an empty name.
+    # A star does not match an empty name.
     return f"(?=[^/]){first_piece}{middle_regex}(?>[^/]*?{other_pieces[-1]}{_NAME_END})"

@@ -1,7 +1,7 @@
-"""Work on a device whose memory runs out: what is kept for later is handed back, and half is tried.
+"""Handling of out-of-memory errors on a device: free caches, then retry with half the batch.
 
-The parts that share a GPU know nothing of each other, and torch keeps memory that FAISS then lacks.
-So whoever keeps some says here how it is handed back.
+The libraries that share a GPU do not coordinate: memory that torch caches is missing in FAISS.
+Modules that cache device memory therefore register a callback here that frees it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from mmsearch.core.errors import DeviceMemoryError
 Result = TypeVar("Result")
 
 _OOM_PATTERNS = ("out of memory", "alloc_failed", "alloc fail")
-"""Of CUDA, cuBLAS and cuDNN, torch, and FAISS (StandardGpuResources.cpp), in lower case."""
+"""Lower-case parts of the out-of-memory messages of CUDA, cuBLAS, cuDNN, torch and FAISS.
+
+Those of FAISS are in StandardGpuResources.cpp.
+"""
 
 _release_callbacks: list[Callable[[], None]] = []
 
 
 def on_low_memory(release: Callable[[], None]) -> None:
-    """Remember how memory is handed back that one part of the program keeps for later."""
+    """Register a callback that frees cached device memory."""
     _release_callbacks.append(release)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of a library says that the memory of a device does not suffice."""
+    """Return True if a library error means that a device is out of memory."""
     if type(error).__name__ == "OutOfMemoryError":
         return True
     return any(pattern in str(error).lower() for pattern in _OOM_PATTERNS)
@@ -34,21 +37,22 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def run_halving_on_oom(
     run: Callable[[slice], Result], count: int, *, device: str, item_name: str
 ) -> list[Result]:
-    """Work on items, at once or, where that is too much for the device, in smaller parts.
+    """Process items in one batch, or in smaller batches if the device runs out of memory.
 
-    After each failure the memory that anyone keeps is handed back; an item alone is tried twice.
+    After each failure all cached device memory is freed and the batch size is halved; a single item
+    is retried once.
 
     Args:
-        run: Does the work on some of the items, by their places.
-        count: Of the items.
-        device: For people.
-        item_name: One item, for people: ``one picture``.
+        run: Processes the items at a slice of positions.
+        count: Number of items.
+        device: Name of the device, for messages.
+        item_name: Description of one item, for messages: ``one picture``.
 
     Returns:
-        What ``run`` returned, for parts in the order of the items.
+        The results of ``run`` for the batches, in the order of the items.
 
     Raises:
-        DeviceMemoryError: One item does not fit.
+        DeviceMemoryError: A single item does not fit.
     """
     results: list[Result] = []
     num_done, size, retried_single = 0, count, False
@@ -65,8 +69,8 @@ def run_halving_on_oom(
         if size == 1 and retried_single:
             raise DeviceMemoryError(
                 f"The memory of device {device!r} is full: {item_name} does not fit.",
-                "End what else uses it, or use the processor: --device cpu, or MMSEARCH_DEVICE=cpu"
-                " for a server.",
+                "Stop other programs that use it, or use the CPU: --device cpu, or for a server"
+                " MMSEARCH_DEVICE=cpu.",
                 device=device,
             )
         retried_single = size == 1
@@ -75,7 +79,10 @@ def run_halving_on_oom(
 
 
 def _run_or_none(run: Callable[[slice], Result], batch: slice) -> tuple[Result] | None:
-    """None if memory ran out. By then the error is gone, and the frames with what they held."""
+    """Return the result in a tuple, or None if the device is out of memory.
+
+    On return the error is gone, and with it the frames that hold references to device memory.
+    """
     try:
         return (run(batch),)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What this machine is made of, found without loading a library."""
+"""Detection of CPUs and GPUs without loading a library."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 
 def available_cpus() -> int:
-    """Processors that this process may use."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether an NVIDIA driver with a device is loaded, whatever libraries can use it."""
+    """Return True if an NVIDIA driver or device is present, even if no library can use it."""
     return Path("/proc/driver/nvidia/version").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def gpu_memory_bytes() -> int:
-    """Memory of the first NVIDIA GPU, as its driver's nvidia-smi tells; 0 if there is none."""
-    import subprocess  # noqa: PLC0415 - queries ask for processors alone
+    """Return the memory of the first NVIDIA GPU, as nvidia-smi reports it; 0 without a GPU."""
+    import subprocess  # noqa: PLC0415 - queries only need the number of CPUs
 
     command = ["nvidia-smi", "--id=0", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:

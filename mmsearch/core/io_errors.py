@@ -1,4 +1,4 @@
-"""Sentences for what the operating system refuses: no room, no permission, too many open files."""
+"""Messages for operating system errors: disk full, permission denied, too many open files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmsearch.core.errors import DiskFullError, MMSearchError, StorageError
 
 Kind = TypeVar("Kind")
 
-_FREE_SPACE_HINT = "What was committed is safe; free some space and run again."
+_FREE_SPACE_HINT = "Committed data is safe; free some space and run the command again."
 _MESSAGES = {
     errno.ENOSPC: ("The disk is full{where}.", _FREE_SPACE_HINT),
     errno.EDQUOT: ("The disk quota is used up{where}.", _FREE_SPACE_HINT),
@@ -24,28 +24,28 @@ _MESSAGES = {
     ),
     errno.EMFILE: (
         "This process has too many open files{where}.",
-        "Raise its limit, such as by 'ulimit -n 4096'.",
+        "Raise its limit, for example with 'ulimit -n 4096'.",
     ),
     errno.ENFILE: (
         "This machine has too many open files{where}.",
         "Close other programs, or raise the limit fs.file-max.",
     ),
-    errno.ENOMEM: ("The memory of this machine does not suffice{where}.", "Close other programs."),
+    errno.ENOMEM: ("This machine is out of memory{where}.", "Close other programs."),
     errno.EIO: (
         "The disk fails to read or write{where}.",
-        "Look at the system's log; copy what can be read to another disk.",
+        "Check the system log, and copy readable data to another disk.",
     ),
 }
 _DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
-_CHECK_LOG_HINT = "Look at the disk and at the system's log, and try again."
-_PERMISSIONS_HINT = "Look at the permissions of the file and of the folders above it."
+_CHECK_LOG_HINT = "Check the disk and the system log, and try again."
+_PERMISSIONS_HINT = "Check the permissions of the file and of the folders above it."
 
 
 def describe_os_error(error: OSError | MemoryError) -> tuple[str, str]:
-    """Return a sentence that says what the operating system refused, and the next step.
+    """Return a sentence for an operating system error, and one for the next step.
 
     Args:
-        error: Its file name is part of the sentence, where it has one.
+        error: The error. The sentence includes its file name if it has one.
     """
     if isinstance(error, MemoryError):
         return _MESSAGES[errno.ENOMEM][0].format(where=""), _MESSAGES[errno.ENOMEM][1]
@@ -60,10 +60,10 @@ def describe_os_error(error: OSError | MemoryError) -> tuple[str, str]:
 
 
 def to_storage_error(error: BaseException) -> MMSearchError | None:
-    """Return an error that says what the operating system refused; None for other errors.
+    """Return the `StorageError` for an operating system error; None for other errors.
 
     Args:
-        error: An `OSError` or a `MemoryError`; others are none of the operating system's.
+        error: Any error. Only an `OSError` or a `MemoryError` is translated.
     """
     if not isinstance(error, OSError | MemoryError):
         return None
@@ -74,10 +74,10 @@ def to_storage_error(error: BaseException) -> MMSearchError | None:
 
 @contextmanager
 def translate_os_errors() -> Iterator[None]:
-    """Raise a `StorageError` in the place of an `OSError` or a `MemoryError`.
+    """Translate an `OSError` or a `MemoryError` to a `StorageError`.
 
     Raises:
-        StorageError: The operating system refused something; the fact ``errno`` says what.
+        StorageError: The operating system reported an error; the detail ``errno`` is its number.
     """
     try:
         yield
@@ -89,7 +89,7 @@ def translate_os_errors() -> Iterator[None]:
 
 
 def translate_method_os_errors(decorated: type[Kind]) -> type[Kind]:
-    """Let the public methods of a class, inherited ones too, raise `translate_os_errors`."""
+    """Apply `translate_os_errors` to all public methods of a class, including inherited ones."""
     for name in dir(decorated):
         method = getattr(decorated, name)
         if not name.startswith("_") and isinstance(method, FunctionType):

@@ -1,8 +1,8 @@
-"""The law of ranking: best score first, equal scores by lower id, a short page of a long one.
+"""Deterministic top-k ranking: best score first, ties broken by lower id.
 
-A matrix product may give one row slightly different scores in differently shaped calls. Scores that
-decide an order are therefore computed row by row in one fixed way, so that equal vectors score
-equally and the top 5 is a prefix of the top 15.
+A matrix product may give one row slightly different scores in calls of different shapes. Scores
+that determine an order are therefore computed row by row in one fixed way, so that equal vectors
+get equal scores and the top 5 are a prefix of the top 15.
 """
 
 from __future__ import annotations
@@ -16,34 +16,37 @@ from mmsearch.core.types import Ids, Ranking
 from mmsearch.core.vectors import as_float32
 
 MATMUL_ERROR = 1e-5
-"""More than a float32 matrix product of unit vectors can be off by."""
+"""Upper bound of the error of a float32 matrix product of unit vectors."""
 
 MAX_SPAN_PER_ID = 32
-"""Ids of a range: to mark those that are wanted takes as long for so many as to look up one."""
+"""Maximum width of an id range per target for which a bitmap is faster than binary search.
+
+Marking this many ids takes as long as looking up one.
+"""
 
 
 def row_scores(rows: NDArray[np.floating], query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inner products that depend on the row and the query alone.
+    """Return inner products that depend only on the row and the query.
 
     Args:
         rows: (n, dim), any float type.
-        query: float32 (dim,); or (q, 1, dim), several.
+        query: float32 (dim,), or (q, 1, dim) for several queries.
 
     Returns:
-        float32 (n,); or (q, n).
+        float32 (n,), or (q, n) for several queries.
     """
-    # vecdot takes each row by itself, which a matrix product does not.
+    # Unlike a matrix product, vecdot computes each row independently.
     scores: NDArray[np.float32] = np.vecdot(as_float32(rows), query)
     return scores
 
 
 def top_k(ids: Ids, scores: NDArray[np.float32], k: int) -> tuple[Ids, NDArray[np.float32]]:
-    """The k best of one query's candidates, padded.
+    """Return the k best candidates of one query, padded.
 
     Args:
         ids: int64 (n,), unique.
         scores: float32 (n,).
-        k: Length of the answer.
+        k: Length of the result.
 
     Returns:
         int64 (k,) padded with -1, and float32 (k,) padded with -inf.
@@ -63,17 +66,17 @@ def exact_top_k(
     k: int,
     block_rows: int = 65_536,
 ) -> tuple[Ids, NDArray[np.float32]]:
-    """The k best of one query by looking at every row.
+    """Return the k best rows of one query by exhaustive search.
 
     Args:
         ids: int64 (n,).
         rows: (n, dim), any float type.
         query: float32 (dim,).
-        k: Length of the answer.
-        block_rows: Rows that are held as float32 at a time.
+        k: Length of the result.
+        block_rows: Number of rows converted to float32 at a time.
 
     Returns:
-        As `top_k`.
+        Ids and scores, as from `top_k`.
     """
     approximate_scores = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), block_rows):
@@ -88,18 +91,18 @@ def exact_top_k(
 
 
 def stack(rankings: Sequence[tuple[Ids, NDArray[np.float32]]], k: int) -> Ranking:
-    """Rows of single queries as one `Ranking`."""
+    """Combine the results of single queries in one `Ranking`."""
     ids = np.array([row for row, _ in rankings], dtype=np.int64).reshape(-1, k)
     scores = np.array([row for _, row in rankings], dtype=np.float32).reshape(-1, k)
     return Ranking(ids, scores)
 
 
 def merge_rankings(rankings: Sequence[Ranking], k: int) -> Ranking:
-    """Rankings of disjoint sets of vectors, for the same queries, as one.
+    """Merge rankings of the same queries over disjoint sets of vectors.
 
     Args:
-        rankings: At least one.
-        k: Length of the answer; each input holds its own k best.
+        rankings: At least one ranking, each with the k best of its own set.
+        k: Length of the result.
     """
     ids = np.concatenate([ranking.ids for ranking in rankings], axis=1)
     scores = np.concatenate([ranking.scores for ranking in rankings], axis=1)
@@ -111,11 +114,11 @@ def merge_rankings(rankings: Sequence[Ranking], k: int) -> Ranking:
 
 
 def find_positions(ids: Ids, targets: Ids) -> NDArray[np.int64]:
-    """Where the members of ``wanted`` stand in ``ids``; absent ones are left out.
+    """Return the positions in ``ids`` of the members of ``targets``; skip absent ones.
 
     Args:
-        ids: int64 (n,), ascending, each once.
-        targets: int64 (m,), in any order, repeated or not.
+        ids: int64 (n,), ascending, unique.
+        targets: int64 (m,), in any order, with or without duplicates.
 
     Returns:
         int64 (at most n,), ascending.

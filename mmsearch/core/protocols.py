@@ -1,4 +1,4 @@
-"""The seams, on one screen. Their meaning is held by tests/contract/."""
+"""Protocols of all plugins. The tests in tests/contract/ check their behavior."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ Result = TypeVar("Result")
 
 
 class ImagePreprocessor(Protocol):
-    """The CPU half of an image encoder: picklable, needs no torch, runs in decode workers."""
+    """CPU preprocessing of an image encoder: picklable, free of torch, run in decode workers."""
 
     @property
     def edge_px(self) -> int:
-        """A decoder may hand over a reduced picture whose short side is at least this."""
+        """Minimum short side in pixels to which a decoder may reduce a picture."""
 
     def __call__(self, pixels: Pixels) -> ModelInput:
-        """uint8 (h, w, 3) -> what `Encoder.encode` takes for one picture."""
+        """Convert uint8 (h, w, 3) pixels to the input of `Encoder.encode` for one picture."""
 
 
 class Encoder(Protocol):
-    """Pictures and words -> unit vectors of one space. One caller at a time."""
+    """Encoder of pictures and texts as unit vectors in a shared space; not thread-safe."""
 
     @property
     def spec(self) -> EncoderSpec: ...
@@ -60,58 +60,61 @@ class Encoder(Protocol):
 
     @property
     def batch_preprocessor(self) -> ImagePreprocessor:
-        """The same pictures but for rounding, made faster, by what takes a while to load."""
+        """Faster preprocessor for many pictures: slow to load, same output except for rounding."""
 
     @property
     def batch_size(self) -> int:
-        """Pictures that one call of `encode` should be given."""
+        """Recommended number of pictures per call of `encode`."""
 
     def prepare(self, kind: InputKind, payload: Pixels | str) -> ModelInput:
-        """One picture (uint8 (h, w, 3)) or one text -> one array; a long text is cut."""
+        """Convert one picture (uint8 (h, w, 3)) or one text to an array; truncate long texts."""
 
     def dropped_tokens(self, text: str) -> int:
-        """Tokens of ``text`` beyond the context length; 0 if all of it is read."""
+        """Return the number of tokens of ``text`` beyond the context length."""
 
     def encode(self, kind: InputKind, batch: Sequence[ModelInput]) -> Vectors:
-        """Prepared items -> (n, dim); order kept, n = 0 allowed, alone or in a batch the same."""
+        """Encode prepared items as (n, dim) vectors, in order.
+
+        n = 0 is allowed. The vector of an item does not depend on the rest of the batch.
+        """
 
     def token_vectors(self, kind: InputKind, batch: Sequence[ModelInput]) -> list[Vectors]:
-        """Prepared items -> for each, (p, dim) vectors of its patches or of its tokens.
+        """Return (p, dim) vectors of the patches or tokens of each prepared item.
 
         Raises:
-            UnsupportedError: The model has none that lie in the space of its vectors.
+            UsageError: The model has no such vectors in the space of its output.
         """
 
     @property
     def prompts(self) -> Sequence[str]:
-        """Phrasings whose vectors are averaged for a query, each with one ``{}``."""
+        """Prompt templates, each with one ``{}``, whose vectors are averaged for a query."""
 
     @property
     def calibration(self) -> Calibration:
-        """How its similarities become a probability."""
+        """Coefficients that map similarities to a probability."""
 
     def device(self, kind: InputKind) -> str:
-        """Where ``kind`` is encoded, for people: ``onnxruntime on cpu``, ``torch on cuda``."""
+        """Return the runtime and device for ``kind``, for display: ``onnxruntime on cpu``."""
 
     def release(self, kind: InputKind) -> None:
-        """Free the memory that encoding ``kind`` takes; the next call loads it again."""
+        """Free the memory used to encode ``kind``; the next call loads the model again."""
 
 
 class EncoderPlugin(Protocol):
-    """What a module of encoders/ offers."""
+    """Interface of a module in encoders/."""
 
     def build(self, options: EncoderOptions) -> Encoder:
-        """The encoder; ModelUnavailableError or UnknownNameError if it cannot be had."""
+        """Build the encoder; ModelUnavailableError or UnknownNameError if it is not available."""
 
     def models(self, options: EncoderOptions) -> list[ModelInfo]:
-        """The models it could build, best known first."""
+        """Return the models that the plugin can build, best known first."""
 
 
 class Fusion(Protocol):
-    """One picture's vectors -> one vector. Pure.
+    """Fusion of a picture's image and text vectors into one vector; a pure function.
 
-    A picture without text scores as its image vector does, the order of texts does not matter, and
-    whatever the texts are, the result is finite and of norm 1.
+    A picture without texts scores the same as its image vector. The order of texts does not matter.
+    The result is always finite and has norm 1.
     """
 
     @property
@@ -119,90 +122,91 @@ class Fusion(Protocol):
 
     @property
     def needs_token_vectors(self) -> bool:
-        """It reads what `cross_attend` made of a picture's patches and its texts' tokens."""
+        """True if the fusion uses vectors of `cross_attend`, made from patches and tokens."""
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
-        """(n, dim) image vectors and, for each, its texts' vectors -> (n, fused dim)."""
+        """Fuse (n, dim) image vectors with the text vectors of each into (n, fused dim)."""
 
     def fuse_query(self, queries: Vectors) -> Vectors:
-        """(q, dim) query vectors -> (q, fused dim)."""
+        """Map (q, dim) query vectors to (q, fused dim)."""
 
     def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
-        """(p, dim) patches of a picture and (t, dim) tokens of its texts -> (1, dim).
+        """Combine (p, dim) patches of a picture and (t, dim) tokens of its texts into (1, dim).
 
-        Only called if `needs_token_vectors`; the vector is kept as a text of kind `CROSS_ATTENTION`.
+        Only called if `needs_token_vectors`; the vector is stored as a text of the kind
+        `CROSS_ATTENTION`.
         """
 
 
 class FusionPlugin(Protocol):
-    """What a module of fusions/ offers."""
+    """Interface of a module in fusions/."""
 
     def build(self, spec: FusionSpec) -> Fusion:
-        """The fusion; UsageError for a weight out of range."""
+        """Build the fusion; UsageError for a weight out of range."""
 
 
 class VectorIndex(Protocol):
-    """Vectors -> neighbours. Built once, then read."""
+    """Index for nearest neighbour search; read-only once built."""
 
     @property
     def spec(self) -> IndexSpec: ...
 
     @property
     def ids(self) -> Ids:
-        """The ids it holds, ascending."""
+        """Ids of the indexed vectors, ascending."""
 
     @property
     def score_tolerance(self) -> float:
-        """How far a score may be from the true cosine (storage precision)."""
+        """Maximum difference of a score from the true cosine, due to the storage precision."""
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``cuda``."""
+        """Device that runs the search: ``cpu`` or ``cuda``."""
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """Plain values: ``recall``, 1.0 for exact search, else as measured, and how it was tuned.
+        """Statistics as plain values: ``recall`` (1.0 if exact, else measured) and tuning results.
 
-        An approximate index says ``recall_low`` and ``recall_high``, too: a 95% interval.
+        An approximate index adds ``recall_low`` and ``recall_high``, a 95% interval.
         """
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
-        """(q, dim) -> the k best of ``allowed`` (default: all) for each query.
+        """Return the k nearest of ``allowed`` (default: all) for each of (q, dim) queries.
 
-        The answer for k is the beginning of the answer for any larger k; in an approximate index,
-        of any larger k up to 100. Its scores are true ones all the same: a true neighbour may be
-        missing, and then the next one stands in its place.
+        The result for k is a prefix of the result for any larger k; in an approximate index, for
+        any larger k up to 100. The scores of an approximate index are exact too: if it misses a
+        true neighbour, the next one takes its place.
 
         Raises:
-            DimensionError: Queries of another dim.
-            IndexLimitError: k beyond what the index can serve.
+            DimensionError: The queries have another dimension.
+            IndexLimitError: k is larger than the index supports.
         """
 
     def vectors(self, ids: Ids) -> Vectors:
-        """float32 (n, dim): the rows of ids that it holds, as they are stored, in their order."""
+        """Return the stored vectors of ids of the index, float32 (n, dim), in their order."""
 
 
 class RankFusion(Protocol):
-    """Two ranked lists -> one. Pure."""
+    """Fusion of a visual and a text ranking into one; a pure function."""
 
     name: str
 
     def fuse(self, candidates: HybridCandidates) -> NDArray[np.float64]:
-        """float64 (c,): the score of each candidate, higher is better.
+        """Return the score of each candidate, float64 (c,); higher is better.
 
-        Of two candidates that differ in one kind of evidence, the one with more of it does not come
-        behind; where no text matches, the order is the visual one.
+        The score is monotonic: if only one kind of score of a candidate is higher, its fused score
+        is not lower. If no text matches, the order is that of the visual scores.
         """
 
 
 class VectorIndexPlugin(Protocol):
-    """What a module of vector_indexes/ offers."""
+    """Interface of a module in vector_indexes/."""
 
     SUFFIX: str
-    """Of its files."""
+    """Suffix of its files."""
 
     def uses_gpu(self, device: str) -> bool:
-        """Whether an index of this kind would be searched on a GPU; see `IndexSpec.device`."""
+        """Return True if an index of this kind runs on a GPU; see `IndexSpec.device`."""
 
     def build(
         self,
@@ -210,7 +214,7 @@ class VectorIndexPlugin(Protocol):
         blocks: Iterable[tuple[Ids, Vectors]],
         training: TrainingData | None = None,
     ) -> VectorIndex:
-        """Blocks of ids (each once, in any order) and their vectors -> an index in memory."""
+        """Build an index in memory from blocks of unique ids, in any order, and their vectors."""
 
     def write(
         self,
@@ -219,37 +223,37 @@ class VectorIndexPlugin(Protocol):
         path: Path,
         training: TrainingData | None = None,
     ) -> FileRef:
-        """The same, durably to a file; memory does not grow with the number of vectors.
+        """Build an index durably in a file; memory use is independent of the number of vectors.
 
-        Without ``training`` an approximate index is exact.
+        Without ``training``, an approximate index is exact.
         """
 
     def load(self, spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
-        """Read what `write` wrote; DamagedFileError if it is not that."""
+        """Load a file that `write` wrote; DamagedFileError if it is not valid."""
 
 
 class Modality(Protocol):
-    """A kind of file -> pictures. Picklable; runs in decode workers."""
+    """Reader of one kind of file as pictures; picklable, run in decode workers."""
 
     def can_read(self, path: bytes) -> bool:
-        """Whether the name says that this modality reads the file."""
+        """Return True if this modality reads files of that name."""
 
     def read(self, path: bytes, edge_px: int) -> DecodedImage:
-        """Pixels (short side at least ``edge_px`` if the picture has that) and facts.
+        """Return metadata and pixels; the short side has ``edge_px`` at least if the picture does.
 
         Raises:
             DecodeError: The file cannot be read; the message is the reason.
         """
 
     def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
-        """A small file (``JPEG``, ``WEBP``): its long side is at most ``edge_px``.
+        """Return a small image file (``JPEG``, ``WEBP``) with a long side of at most ``edge_px``.
 
-        Raises DecodeError.
+        Raises DecodeError if the file cannot be read.
         """
 
 
 class Walk(Protocol):
-    """The folders below a folder, and that itself, each with its files, as they are met."""
+    """Iterable of a folder and all folders below it, each with its files, in walk order."""
 
     @property
     def unreadable(self) -> Sequence[FailedFile]:
@@ -259,15 +263,15 @@ class Walk(Protocol):
 
 
 class Executor(Protocol):
-    """Tasks -> results, somewhere."""
+    """Runner of tasks, for example in worker processes."""
 
     def run(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
-        """Apply a worker to every task; no task lost or doubled, any order.
+        """Apply a worker to every task exactly once; yield the results in any order.
 
-        ``make_worker`` is called once a process (there a model is loaded). Tasks are drawn only
-        as far ahead as needed. Closing the iterator cancels what has not begun.
+        ``make_worker`` is called once per process, for example to load a model. Tasks are drawn
+        only as far ahead as needed. Closing the iterator cancels tasks that have not started.
         """
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The vocabulary of queries: terms, filters, and how two kinds of evidence are ranked together."""
+"""Query types: modes, terms, filters and filter conditions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 
 class Mode(StrEnum):
-    """What decides the order of an answer."""
+    """Ranking modes: by vectors, by texts, or by both."""
 
     VECTOR = "vector"
     TEXT = "text"
@@ -17,7 +17,7 @@ class Mode(StrEnum):
 
 
 class Band(StrEnum):
-    """How sure it is that a hit shows what was asked for."""
+    """Verbal levels of the confidence that a hit matches the query."""
 
     LIKELY = "likely"
     POSSIBLE = "possible"
@@ -26,17 +26,17 @@ class Band(StrEnum):
 
 @dataclass(frozen=True)
 class Term:
-    """One thing that a picture shall, or shall not, look like.
+    """One part of a query, which a picture should or should not look like.
 
     Exactly one of `text`, `image`, `picture` and `url` is set.
 
     Attributes:
         text: A description.
         image: A picture file.
-        picture: A picture of the index, by its id (`Hit.id`): its stored vector is used, no file.
-        url: Where a picture is, by http or https. A server that fetches it puts its file in the
-            place of the URL; an index refuses it.
-        weight: Its part in the query; below 0, pictures like it sink. Never 0.
+        picture: Id of a picture of the index (`Hit.id`); its stored vector is used, not its file.
+        url: The http or https URL of a picture. A server fetches it and replaces the URL by the
+            downloaded file; an index refuses URLs.
+        weight: Weight of the term; a negative weight ranks similar pictures lower. Never 0.
     """
 
     text: str | None = None
@@ -64,25 +64,25 @@ FILTER_FIELDS: dict[str, type] = {
     "size_bytes": int,
     "tags": str,
 }
-"""What a condition may speak of, and the type of its values; int and float may be compared.
+"""Fields that a condition may use, and their types; int and float can be compared.
 
-``aspect`` is width / height, ``orientation`` is landscape, portrait or square, ``taken_at`` an ISO
-8601 local time, ``tags`` the set of a picture's keywords (only for `Contains`).
+``aspect`` is width / height, ``orientation`` is landscape, portrait or square, ``taken_at`` is an
+ISO 8601 local time, ``tags`` is the set of a picture's keywords (only for `Contains`).
 """
 
 
 @dataclass(frozen=True)
 class FieldName:
-    """The value of a picture's field, one of `FILTER_FIELDS` but ``tags``."""
+    """The value of a field of a picture: any of `FILTER_FIELDS` except ``tags``."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """A number calculated from the numbers of two operands, as floats.
+    """An arithmetic operation on two numeric operands, computed in floats.
 
-    It is missing if an operand is missing, and if the divisor is 0.
+    The result is missing if an operand is missing or if the divisor is 0.
     """
 
     left: Operand
@@ -95,7 +95,7 @@ Operand: TypeAlias = FieldName | Arithmetic | Scalar
 
 @dataclass(frozen=True)
 class Compare:
-    """Two values compared; false if either is missing. Strings compare without regard to case."""
+    """A comparison of two values; false if either is missing. Strings ignore case."""
 
     left: Operand
     operator: Literal["==", "!=", "<", "<=", ">", ">="]
@@ -104,7 +104,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Contains:
-    """A text field holds `substring` (anywhere, without regard to case), or `tags` has the tag."""
+    """True if a string field contains `substring`, ignoring case, or if `tags` has the tag."""
 
     name: str
     substring: str
@@ -112,7 +112,7 @@ class Contains:
 
 @dataclass(frozen=True)
 class OneOf:
-    """A field's value is one of several; false if it is missing."""
+    """True if the value of a field is one of several; false if it is missing."""
 
     name: str
     values: tuple[Scalar, ...]
@@ -120,28 +120,28 @@ class OneOf:
 
 @dataclass(frozen=True)
 class IsMissing:
-    """A field has no value."""
+    """True if a field has no value."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Not:
-    """The opposite: true where `condition` is false, also for want of a value."""
+    """Negation: true if `condition` is false, even if it is false because a value is missing."""
 
     condition: Condition
 
 
 @dataclass(frozen=True)
 class AllOf:
-    """Every one of the conditions."""
+    """Conjunction: true if all conditions are true."""
 
     conditions: tuple[Condition, ...]
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """At least one of the conditions."""
+    """Disjunction: true if at least one condition is true."""
 
     conditions: tuple[Condition, ...]
 
@@ -160,24 +160,24 @@ class GeoCircle:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which pictures may be found at all; what is not set lets every picture pass.
+    """Filters on the pictures of a result; a filter that is not set passes every picture.
 
-    A picture's date is `Picture.taken_at`, or else, in local time, when one of its files was
-    changed. What is asked of a file (its path, its date of change) must be true of one of the
-    picture's files.
+    The date of a picture is `Picture.taken_at`, or else the modification time of one of its files,
+    in local time. A filter on a file property (path, modification time) passes a picture if one of
+    its files passes.
 
     Attributes:
-        paths: Patterns as in .gitignore, without regard to case, on the path relative to its
-            root; one must match.
-        after: ISO 8601; the date is this or later.
-        before: ISO 8601; the date is earlier than this.
-        min_width: Pixels, upright.
-        min_height: Pixels, upright.
+        paths: Case-insensitive .gitignore patterns for the path relative to its root; at least one
+            must match.
+        after: Earliest date, inclusive; ISO 8601.
+        before: Latest date, exclusive; ISO 8601.
+        min_width: Minimum width in pixels, upright.
+        min_height: Minimum height in pixels, upright.
         orientation: ``landscape``, ``portrait`` or ``square``.
-        formats: Any of these, such as ``JPEG``; without regard to case.
-        cameras: The camera's name holds one of these; without regard to case.
-        near: Taken inside this circle.
-        tags: Has all of these keywords; without regard to case.
+        formats: Allowed formats, such as ``JPEG``; case-insensitive.
+        cameras: Strings of which the camera name must contain one; case-insensitive.
+        near: Circle in which the picture must be taken.
+        tags: Keywords that the picture must all have; case-insensitive.
         where: A condition, see `Condition`.
     """
 
@@ -199,15 +199,16 @@ class Filters:
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for.
+    """A search query.
 
     Attributes:
-        terms: At least one with a weight above 0.
-        filters: Which pictures may be found.
-        mode: None: hybrid if the index has texts and the query has words, else vector.
-        blend: Name of the ranking that joins both lists in hybrid mode; None: the default.
-        prompts: Phrasings whose vectors are averaged for a text, each with one ``{}``; None: the
-            encoder's own.
+        terms: The terms; at least one has a weight above 0.
+        filters: Filters that pictures must pass.
+        mode: Ranking mode; None selects hybrid if the index has texts and the query has words,
+            else vector.
+        blend: Name of the rank fusion that merges both lists in hybrid mode; None: the default.
+        prompts: Prompt templates, each with one ``{}``, whose vectors are averaged for a text;
+            None: those of the encoder.
     """
 
     terms: tuple[Term, ...]

@@ -1,4 +1,4 @@
-"""The vocabulary of the catalog: roots, files, segments, generations, and what is committed."""
+"""Records of the catalog: roots, files, pictures, segments, built indexes and commits."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import EncoderSpec, FusionSpec, Picture, SearchGoals, Text, TextSource
 
 MTIME_GRANULARITY_NS = 2_000_000_000
-"""A file changed within this time of being read may change again without a new time stamp: FAT
-keeps two-second times."""
+"""Coarsest resolution of file times: FAT stores them in steps of two seconds.
+
+A file that was read this soon after a change may change again without a new modification time.
+"""
 
 MAX_CLOCK_SKEW_NS = 2 * 86_400 * 1_000_000_000
-"""A file dated further ahead was dated by hand, not by a clock that is ahead or a file system that
-keeps local time: a change gives it another date."""
+"""Maximum time by which a fast clock, or a file system that stores local time, dates a file ahead.
+
+A modification time further in the future was set by hand, so any change replaces it.
+"""
 
 
 @dataclass(frozen=True)
 class Root:
-    """A folder that is indexed; files are kept relative to it.
+    """An indexed folder; the paths of its files are relative to it.
 
     Attributes:
-        id: Given by the catalog.
-        name: Unique, for people.
-        path: Absolute, as the file system's bytes.
+        id: Id assigned by the catalog.
+        name: Unique display name.
+        path: Absolute path, as the file system's bytes.
     """
 
     id: int
@@ -35,7 +39,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A file beside a picture that may say something of it: its path relative to the root."""
+    """A file beside a picture that may hold texts about it; its path is relative to the root."""
 
     path: bytes
     size: int
@@ -44,13 +48,13 @@ class Sidecar:
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file that the walk met.
+    """A file found by the walk.
 
     Attributes:
-        path: Relative to the root, as bytes.
-        size: Bytes.
-        mtime_ns: Modification time.
-        sidecars: The files beside it that may hold texts of it, by path.
+        path: Path relative to the root, as bytes.
+        size: Size in bytes.
+        mtime_ns: Modification time, in nanoseconds.
+        sidecars: Files beside it that may hold its texts, ordered by path.
     """
 
     path: bytes
@@ -61,13 +65,14 @@ class ScannedFile:
 
 @dataclass(frozen=True)
 class ScannedFolder:
-    """A folder that the walk met.
+    """A folder found by the walk.
 
     Attributes:
-        path: Relative to where the walk began, as bytes; b"" for that folder itself.
-        digest: Of all that `list_files` follows from: names, sizes, times, and how the walk chooses.
-        num_files: Files that were looked at.
-        list_files: Lists the files in the folder itself, in order; the same each time.
+        path: Path relative to the start of the walk, as bytes; b"" for the start itself.
+        digest: Digest of everything that determines the result of `list_files`: names, sizes,
+            times and the options of the walk.
+        num_files: Number of files examined.
+        list_files: Lists the files directly in the folder, in the same order each time.
     """
 
     path: bytes
@@ -78,12 +83,12 @@ class ScannedFolder:
 
 @dataclass(frozen=True)
 class FolderRecord:
-    """A folder in whose files a run has found nothing left to do.
+    """A folder whose files are all up to date.
 
     Attributes:
-        digest: Of what the run saw and of what it asked for.
-        pictures: Files in it that have a vector.
-        failed: Files in it that cannot be read.
+        digest: Digest of the folder as the run found it and of the options of the run.
+        pictures: Number of files in the folder that have a vector.
+        failed: Number of files in the folder that cannot be read.
     """
 
     digest: bytes
@@ -93,18 +98,18 @@ class FolderRecord:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file as the catalog remembers it.
+    """A file as recorded in the catalog.
 
     Attributes:
-        path: Relative to its root, as bytes.
-        size: Bytes.
-        mtime_ns: Modification time.
-        checked_ns: When the file was read last; a younger mtime than this proves nothing if
-            the two are nearly equal.
+        path: Path relative to its root, as bytes.
+        size: Size in bytes.
+        mtime_ns: Modification time, in nanoseconds.
+        checked_ns: Time of the last read. A modification time close to it does not prove that
+            the file is unchanged; see `is_unchanged`.
         digest: sha256 of the content.
-        image_id: None if the picture could not be read.
-        error: Why it could not be read.
-        texts_key: Stands for everything around the file that its texts were made of.
+        image_id: Id of the picture; None if it could not be read.
+        error: The reason why it could not be read.
+        texts_key: Fingerprint of everything outside the file that its texts come from.
     """
 
     path: bytes
@@ -119,15 +124,15 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture whose vector stands in a segment.
+    """A picture whose vector is in a segment.
 
     Attributes:
-        id: Never used before.
-        digest: Of its content.
-        picture: What is known of it, with the texts that are in the file itself.
-        texts_digest: Of the texts whose vectors stand in the segment (`texts_digest`).
-        replaces: The picture's former id, whose place it takes with all files and texts.
-        keep_texts: With `replaces`: the texts in the file itself were not read again.
+        id: Id never used before.
+        digest: Digest of its content.
+        picture: Its metadata, with the texts embedded in the file.
+        texts_digest: Digest of the texts whose vectors are in the segment (`texts_digest`).
+        replaces: The former id of the picture. The new id takes over all its files and texts.
+        keep_texts: Used with `replaces`: the texts embedded in the file were not read again.
     """
 
     id: int
@@ -140,12 +145,12 @@ class EncodedPicture:
 
 @dataclass(frozen=True)
 class CaptionTableTexts:
-    """What a table of captions says of a file.
+    """The texts that a caption table gives a file.
 
     Attributes:
-        table: Absolute path of the table, as bytes. What it said of the file before is replaced;
-            what other tables say stays. None: what any table said is removed.
-        texts: May be empty.
+        table: Absolute path of the table, as bytes. Its earlier texts for the file are replaced,
+            those of other tables stay. None removes the texts of all tables.
+        texts: The texts; may be empty.
     """
 
     table: bytes | None
@@ -157,12 +162,12 @@ class IndexedFile:
     """A file whose content has a vector.
 
     Attributes:
-        file: As seen.
-        digest: Of its content.
-        texts: What its sidecars and its name say.
+        file: The file as scanned.
+        digest: Digest of its content.
+        texts: Texts from its sidecars and its name.
         texts_key: See `FileRecord`.
-        table: None leaves what tables said before.
-        moved_from: Its former path, from which it takes what a table said.
+        table: New texts from caption tables; None keeps the existing ones.
+        moved_from: Its former path, whose caption table texts it takes over.
     """
 
     file: ScannedFile
@@ -175,17 +180,17 @@ class IndexedFile:
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture that has vectors, with all that it takes to make them again.
+    """A picture that has vectors, with everything needed to compute them again.
 
     Attributes:
-        id: Of the picture.
-        digest: Of its content.
-        picture: What is known of it, with all its texts, those of its files too.
+        id: Id of the picture.
+        digest: Digest of its content.
+        picture: Its metadata, with all its texts, including those of its files.
         segment: Number of the segment that holds its vectors.
-        path: Absolute, of one of its files.
-        size: Of that file, in bytes.
-        mtime_ns: Of that file.
-        texts_digest: Of the texts whose vectors stand in the segment.
+        path: Absolute path of one of its files.
+        size: Size of that file, in bytes.
+        mtime_ns: Modification time of that file, in nanoseconds.
+        texts_digest: Digest of the texts whose vectors are in the segment.
     """
 
     id: int
@@ -200,7 +205,7 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class FileRef:
-    """A file of the index: its name inside the index folder, its size and its sha256."""
+    """Reference to a file of the index: its name in the index folder, its size and its sha256."""
 
     name: str
     bytes: int
@@ -212,10 +217,10 @@ class Segment:
     """An immutable file of vectors.
 
     Attributes:
-        number: Rises with every segment; never reused.
+        number: Increases with every segment; never reused.
         file_ref: The file.
-        rows: Vectors in it.
-        dim: Columns.
+        rows: Number of vectors.
+        dim: Dimension of the vectors.
     """
 
     number: int
@@ -229,10 +234,10 @@ class BuiltVectorIndex:
     """A vector index built from all segments up to ``covers``.
 
     Attributes:
-        plugin_name: The plugin that reads it.
+        plugin_name: Name of the plugin that reads it.
         file_ref: The file.
-        rows: Vectors in it.
-        covers: Number of the last segment that went into it.
+        rows: Number of vectors.
+        covers: Number of the last segment that it includes.
         settings: Build settings and measured recall, as plain values.
     """
 
@@ -245,14 +250,16 @@ class BuiltVectorIndex:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an index is bound to for life, or until it is re-encoded.
+    """The fixed configuration of an index.
+
+    The encoder stays the same until the index is re-encoded.
 
     Attributes:
-        encoder: Makes all vectors.
-        fusion: Makes one vector of a picture's; may be changed without encoding.
-        vector_index: The plugin that is built; ``auto``: the one that suits the collection.
-        texts: Where texts that get a vector come from.
-        goals: What searches shall be like.
+        encoder: The encoder of all vectors.
+        fusion: The fusion of a picture's vectors into one; may change without re-encoding.
+        vector_index: Name of the vector index plugin; ``auto`` chooses one for the collection.
+        texts: Sources of the texts that get a vector.
+        goals: Targets for searches.
     """
 
     encoder: EncoderSpec
@@ -264,15 +271,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class PictureRecord:
-    """One picture of the catalog, with every place where its content lies.
+    """One picture of the catalog, with the paths of all files that have its content.
 
     Attributes:
-        id: The picture.
-        paths: Absolute, as bytes; never empty for a picture that is alive.
-        picture: What is known of it.
-        mtime_ns: Modification time of the first path.
-        size: Bytes of the file.
-        root: The folder that was indexed, in which the first path lies; b"" without a path.
+        id: Id of the picture.
+        paths: Absolute paths, as bytes; never empty for a searchable picture.
+        picture: Its metadata.
+        mtime_ns: Modification time of the first path, in nanoseconds.
+        size: Size of the file, in bytes.
+        root: The indexed folder that contains the first path; b"" without a path.
         digest: sha256 of the content.
     """
 
@@ -287,13 +294,13 @@ class PictureRecord:
 
 @dataclass(frozen=True)
 class SalvageResult:
-    """What a new catalog has taken over from a damaged one.
+    """Counts of the rows that a new catalog recovered from a damaged one.
 
     Attributes:
-        files: Paths, with what is known of them.
-        texts: Those around files, such as captions of tables.
-        lost_files: Files whose content has no vector any more; they were left out.
-        unreadable_tables: Tables of which rows could not be read.
+        files: Number of recovered file records.
+        texts: Number of recovered texts from outside the files, such as table captions.
+        lost_files: Number of files left out because their content no longer has a vector.
+        unreadable_tables: Catalog tables with rows that could not be read.
     """
 
     files: int
@@ -304,7 +311,7 @@ class SalvageResult:
 
 @dataclass(frozen=True)
 class FailedFile:
-    """A file that could not be read: its absolute path as bytes, and why."""
+    """A file that could not be read: its absolute path as bytes, and the reason."""
 
     path: bytes
     reason: str
@@ -312,7 +319,7 @@ class FailedFile:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run of the indexer, as the catalog remembers it."""
+    """One run of the indexer, as recorded in the catalog."""
 
     started_at: str
     finished_at: str | None
@@ -322,16 +329,16 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class ShardCommit:
-    """What becomes visible together, in one transaction.
+    """Changes that are committed and become visible in one transaction.
 
     Attributes:
-        root_id: The root that all paths below are relative to.
-        segment: The file that holds the vectors of ``pictures``; None if there are none.
-        pictures: New contents, in the order of the segment's rows.
+        root_id: The root that all paths are relative to.
+        segment: The segment with the vectors of ``pictures``; None if ``pictures`` is empty.
+        pictures: New pictures, in the order of the segment's rows.
         indexed: Files whose content has a vector.
-        failed: Files, the digest of their content, and why it cannot be read.
-        removed: Paths that are gone.
-        checked_ns: When the files were read.
+        failed: Files that cannot be read, each with the digest of its content and the reason.
+        removed: Paths that no longer exist.
+        checked_ns: Time at which the files were read.
     """
 
     root_id: int
@@ -345,11 +352,11 @@ class ShardCommit:
 
 @dataclass(frozen=True)
 class CollectedTexts:
-    """What the files around a picture say of it.
+    """The texts found in the files around a picture.
 
     Attributes:
-        texts: In the order of the files; equal ones are not left out.
-        problems: Files that should hold texts and cannot be read.
+        texts: The texts in the order of the files, duplicates included.
+        problems: Text files that cannot be read.
     """
 
     texts: tuple[Text, ...] = ()
@@ -357,7 +364,7 @@ class CollectedTexts:
 
 
 def is_unchanged(known: FileRecord, seen: ScannedFile) -> bool:
-    """Whether size and time say that a file holds what it held when it was read."""
+    """Return True if size and time prove that a file is unchanged since it was read."""
     if (known.size, known.mtime_ns) != (seen.size, seen.mtime_ns):
         return False
     age_ns = known.checked_ns - known.mtime_ns

@@ -1,4 +1,4 @@
-"""The vocabulary of looking after an index: findings, and what was mended, merged or copied."""
+"""Reports of index maintenance: checks, repairs, compactions and copies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmsearch.core.records import FailedFile
 
 
 class Severity(StrEnum):
-    """How much a finding matters."""
+    """Severity of a finding."""
 
     DAMAGE = "damage"
     UNKNOWN = "unknown"
@@ -21,11 +21,11 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check has found.
+    """One finding of a check.
 
     Attributes:
-        weight: Proved damage to the index, a part that could not be checked, a picture whose file
-            is not as it was, or a note.
+        weight: Severity: proven damage to the index, a part that could not be checked, a picture
+            whose file has changed, or a note.
         part: ``catalog``, ``encoder``, ``sources``, or the name of a file of the index.
         message: One sentence.
     """
@@ -36,10 +36,10 @@ class Finding:
 
 
 class Verdict(StrEnum):
-    """What a check says of an index.
+    """Verdict of a check on an index.
 
-    ``DAMAGED`` is proved: by a checksum, by SQLite, or by a contradiction. ``UNKNOWN`` means that
-    nothing wrong was found, and that something could not be checked.
+    ``DAMAGED`` is proven by a checksum, by SQLite, or by a contradiction. ``UNKNOWN`` means that no
+    damage was found, but that something could not be checked.
     """
 
     SOUND = "sound"
@@ -53,7 +53,7 @@ class CheckReport:
 
     Attributes:
         verdict: Sound, damaged or unknown.
-        findings: What is wrong, what could not be checked, and what is worth knowing.
+        findings: Damage, parts that could not be checked, changed source files, and notes.
     """
 
     verdict: Verdict
@@ -61,7 +61,7 @@ class CheckReport:
 
     @classmethod
     def from_findings(cls, findings: Iterable[Finding]) -> CheckReport:
-        """Return the report of some findings, in their order."""
+        """Return the report of the findings, in their order."""
         all_findings = tuple(findings)
         severities = {finding.weight for finding in all_findings}
         if Severity.DAMAGE in severities:
@@ -81,14 +81,14 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What a repair did.
+    """Result of a repair.
 
     Attributes:
-        mended: A sentence for each step.
-        not_kept: A sentence for everything that was in the index and could not be carried over.
-        quarantined: Files that were put aside.
-        lost: Pictures whose vectors had to be made again.
-        failed: Those of them that could not be: they are tried again when the folder is indexed.
+        mended: One sentence for each repair step.
+        not_kept: One sentence for each part of the index that could not be recovered.
+        quarantined: Files that were moved aside.
+        lost: Pictures whose vectors had to be computed again.
+        failed: Lost pictures that could not be encoded; the next indexing run retries them.
         seconds: Wall time.
     """
 
@@ -102,14 +102,14 @@ class RepairReport:
 
 @dataclass(frozen=True)
 class CompactReport:
-    """What a compaction did.
+    """Result of a compaction.
 
     Attributes:
-        dropped: Vectors of pictures that can no longer be found.
-        segments_before: Files of vectors.
-        segments_after: The same, now.
-        bytes_before: Of the whole index.
-        bytes_after: The same, now.
+        dropped: Number of removed vectors, whose pictures are no longer searchable.
+        segments_before: Number of segments before.
+        segments_after: Number of segments after.
+        bytes_before: Size of the whole index before.
+        bytes_after: Size of the whole index after.
         seconds: Wall time.
     """
 
@@ -123,13 +123,13 @@ class CompactReport:
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What a backup or a restoration copied.
+    """Result of a backup or a restore.
 
     Attributes:
-        folder: Where the copy is.
-        pictures: That can be found in it.
-        files: Files of vectors.
-        bytes: Of all files.
+        folder: Folder of the copy.
+        pictures: Number of searchable pictures in it.
+        files: Number of vector files.
+        bytes: Total size of all files.
         seconds: Wall time.
     """
 

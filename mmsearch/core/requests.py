@@ -1,4 +1,4 @@
-"""The vocabulary of work and answers: what is asked of the engine, and what it says."""
+"""Requests to the search engine and the indexer, and their results."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class TaskFailure:
     """A task that its worker could not finish.
 
     Attributes:
-        reason: One clause for a person.
-        crashed: The worker process died or hung, rather than refusing the item.
-        transient: Another attempt may go well though the file does not change.
+        reason: The reason, as one clause to display.
+        crashed: True if the worker process died or hung; False if it refused the item.
+        transient: True if a retry may succeed on the unchanged file.
     """
 
     reason: str
@@ -33,13 +33,13 @@ class TaskFailure:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """Progress of an indexing run.
 
     Attributes:
         phase: ``scan``, ``encode``, ``texts`` or ``build``.
-        done: Files settled so far.
-        total: Files to settle; None while it is unknown.
-        encoded: Pictures encoded so far in this run.
+        done: Number of files processed so far.
+        total: Number of files to process; None while unknown.
+        encoded: Number of pictures encoded so far in this run.
     """
 
     phase: str
@@ -50,18 +50,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class IndexRequest:
-    """What one run of the indexer shall do.
+    """Request for one run of the indexer.
 
     Attributes:
         folder: Absolute path of the folder, as bytes.
         include: Globs on the relative path; empty means every picture format.
         exclude: Globs on the relative path.
         follow_symlinks: Enter linked folders (each real folder once).
-        hidden: Enter hidden folders and take hidden files.
-        retry_failed: Try again what failed, though it has not changed.
-        allow_empty: Accept that a folder that had pictures has none now.
-        captions: A table of captions.
-        unstable_paths: Absolute paths of files that are being written: as if they had not been seen.
+        hidden: Enter hidden folders and include hidden files.
+        retry_failed: Retry files that failed before, even if they have not changed.
+        allow_empty: Accept a folder that had pictures before and has none now.
+        captions: Path of a caption table.
+        unstable_paths: Absolute paths of files that are still being written; the run ignores them.
     """
 
     folder: bytes
@@ -77,23 +77,23 @@ class IndexRequest:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What one run of the indexer did; counts are files.
+    """Result of one run of the indexer; counts are numbers of files.
 
     Attributes:
-        added: New content, encoded.
-        changed: Known path with new content, encoded.
-        unchanged: Not read, or read and found the same.
-        moved: Known content at a new path, its old path gone; not decoded.
-        copied: Known content at one more path; not decoded.
+        added: Files with new content, which was encoded.
+        changed: Files with a known path and new content, which was encoded.
+        unchanged: Files that were not read, or were read and are the same.
+        moved: Files with known content at a new path, whose old path is gone; not decoded.
+        copied: Files with known content at an additional path; not decoded.
         gone: Paths that no longer exist.
         failed: Files that could not be read in this run.
         still_failed: Files that failed before and have not changed.
-        unreadable_folders: Folders that could not be listed; nothing below them was dropped.
+        unreadable_folders: Folders that could not be listed; no file below them was dropped.
         seconds: Wall time.
-        encoded: Pictures that were decoded and encoded.
-        retold: Pictures whose texts had changed and were encoded anew, their pixels not.
-        unreadable_texts: Files of texts that could not be read.
-        captions_removed: Captions that tables gave before and that this run's table does not.
+        encoded: Number of pictures that were decoded and encoded.
+        retold: Number of pictures whose changed texts were re-encoded; their pixels were not.
+        unreadable_texts: Text files that could not be read.
+        captions_removed: Number of earlier table captions that the table of this run lacks.
     """
 
     added: int
@@ -114,16 +114,16 @@ class IndexReport:
 
 @dataclass(frozen=True)
 class ReindexReport:
-    """What a change of fusion or vector index did.
+    """Result of changing the encoder, the fusion or the vector index.
 
     Attributes:
-        pictures: That can be found.
-        fusion: What it is now.
-        vector_index: The plugin's name now.
-        reencoded: Every picture was decoded and encoded once more.
-        failed: Files that could not be read then; their pictures keep their vectors.
+        pictures: Number of searchable pictures.
+        fusion: The new fusion.
+        vector_index: Name of the new vector index plugin.
+        reencoded: True if every picture was decoded and encoded again.
+        failed: Files that could not be read for it; their pictures keep their vectors.
         seconds: Wall time.
-        search: What is known of searches; see `BuiltVectorIndex.settings`.
+        search: Build settings and measured recall; see `BuiltVectorIndex.settings`.
     """
 
     pictures: int
@@ -137,30 +137,30 @@ class ReindexReport:
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture of an answer.
+    """One picture of a search result.
 
     Attributes:
-        id: The picture in its index, for as long as neither its content nor its texts change.
-        rank: From 1.
-        score: What the order goes by, higher is better: the cosine similarity in vector mode, the
-            text score in text mode, the blend's in hybrid mode.
+        id: Id of the picture in its index; valid until its content or its texts change.
+        rank: Rank in the result, from 1.
+        score: Score that determines the order, higher is better: the cosine similarity in vector
+            mode, the text score in text mode, the blended score in hybrid mode.
         visual: Cosine similarity in [-1, 1] of the (fused) vector; None in text mode.
-        text: Share of the query's words that the texts hold, in [0, 1]; 0 if they were not asked.
-        matched: The text that holds most of them.
-        confidence: Probability that the picture shows what was asked for.
-        band: A word for that.
-        path: Absolute. Undecodable bytes are kept as surrogates (`os.fsencode` undoes it).
-        width: Pixels, upright.
-        height: Pixels, upright.
+        text: Share of the query's words found in the texts, in [0, 1]; 0 without a text search.
+        matched: The text that contains most of these words.
+        confidence: Probability that the picture matches the query.
+        band: Verbal level of the confidence.
+        path: Absolute path. Undecodable bytes are kept as surrogates (`os.fsencode` reverses it).
+        width: Width in pixels, upright.
+        height: Height in pixels, upright.
         format: ``JPEG``, ``PNG``, ...
-        taken_at: ISO 8601 local time, if the file says.
-        camera: Maker and model, if the file says.
-        latitude: Degrees, north is positive, if the file says.
-        longitude: Degrees, east is positive, if the file says.
-        modified_at: Seconds since the epoch.
-        size_bytes: Of the file.
+        taken_at: ISO 8601 local time, if recorded in the file.
+        camera: Maker and model, if recorded in the file.
+        latitude: Degrees, north is positive, if recorded in the file.
+        longitude: Degrees, east is positive, if recorded in the file.
+        modified_at: Modification time of the file, in seconds since the epoch.
+        size_bytes: Size of the file.
         texts: Texts of the picture.
-        copies: Other places with the same content.
+        copies: Paths of other files with the same content.
     """
 
     id: int
@@ -187,15 +187,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What shall be answered.
+    """A query and the limits of its result.
 
     Attributes:
-        query: What is looked for.
-        k: How many hits at most.
-        min_score: Hits with a lower `Hit.score` are left out.
-        min_confidence: Hits with a lower `Hit.confidence` are left out.
-        explain: Say of each hit how sure it is and which text speaks for it; without, both are
-            left empty, and no least confidence can be asked for.
+        query: The query.
+        k: Maximum number of hits.
+        min_score: Minimum `Hit.score`; hits below it are left out.
+        min_confidence: Minimum `Hit.confidence`; hits below it are left out.
+        explain: Compute the confidence and the matched text of each hit. If False, both stay
+            empty and `min_confidence` cannot be used.
     """
 
     query: Query
@@ -207,17 +207,17 @@ class SearchRequest:
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """A search whose terms are vectors.
+    """A search request whose terms are encoded.
 
     Attributes:
-        request: What was asked.
-        encoder: Fingerprint of what encoded it.
-        seconds: What that took, with all that was encoded together.
-        vectors: (n, dim), a row a term; None if words alone decide.
-        null_vector: float32 (dim,), mean vector of prompts that describe nothing; None if no hit is to
-            be compared with them.
-        dropped_tokens: Beyond what the encoder reads.
-        devices: Where each kind was encoded.
+        request: The search request.
+        encoder: Fingerprint of the encoder.
+        seconds: Time to encode the whole batch that the request was part of.
+        vectors: (n, dim), one row per term; None in text mode.
+        null_vector: float32 (dim,), mean vector of prompts that describe nothing; None if hits
+            are not compared with it.
+        dropped_tokens: Number of tokens beyond the context length of the encoder.
+        devices: Device on which each kind of input was encoded.
     """
 
     request: SearchRequest
@@ -231,22 +231,22 @@ class EncodedQuery:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A whole answer.
+    """The complete result of a search.
 
     Attributes:
-        query: As a line.
-        mode: What decided the order.
-        hits: Best first.
-        match: Whether anything here seems to be what was asked for: the band of the best hit that
-            was found, whether it was left out or not; None if nothing was searched.
-        calibrated: Whether confidences were fitted for this encoder; else they are a rough guess.
-        generation: The state of the index that was searched.
-        pictures: How many pictures that state holds.
-        passed: How many of them passed the filters.
+        query: The query as one line of text.
+        mode: The ranking mode used.
+        hits: Hits, best first.
+        match: Band of the best hit found, even if the hit was left out; tells if anything matches
+            the query. None if nothing was searched.
+        calibrated: True if confidences are fitted for this encoder; otherwise they are rough.
+        generation: Generation of the index that was searched.
+        pictures: Number of pictures in that generation.
+        passed: Number of pictures that passed the filters.
         encoder: Name of the encoder.
         timings_s: Seconds by step.
-        dropped_tokens: Tokens of the query beyond what the text tower reads.
-        devices: Where each part ran, such as ``{"text": "onnxruntime on cpu"}``.
+        dropped_tokens: Number of query tokens beyond the context length of the text encoder.
+        devices: Device that each part ran on, such as ``{"text": "onnxruntime on cpu"}``.
     """
 
     query: str
@@ -265,21 +265,21 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """What an index holds.
+    """Summary of the contents of an index.
 
     Attributes:
-        name: Of the index.
-        folder: Where its files are.
+        name: Name of the index.
+        folder: Folder of its files.
         identity: Encoder, fusion and vector index; None before the first run.
-        generation: Rises with every change.
-        pictures: Distinct contents that can be found.
-        files: Paths of those pictures.
+        generation: Generation number; increases with every change.
+        pictures: Number of searchable pictures with distinct content.
+        files: Number of paths of those pictures.
         failures: Files that could not be read.
-        roots: Folders that are indexed.
-        built: The vector index that queries use; None if all is searched in segments.
-        waiting: Pictures in segments that came after it.
+        roots: Indexed folders.
+        built: The vector index that queries use; None if queries scan the segments.
+        waiting: Number of pictures in segments newer than the vector index.
         bytes_by_part: Sizes on disk of ``catalog``, ``segments`` and ``ann``.
-        last_run: The newest run.
+        last_run: The most recent run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One frozen Settings: defaults < file < environment < flags; built once, passed down."""
+"""Settings from defaults, the settings file, the environment and flags; the last one set wins."""
 
 from __future__ import annotations
 
@@ -16,47 +16,45 @@ from mmsearch.core.files import expand_user, open_source_file, os_error_reason
 
 ENVIRONMENT_PREFIX = "MMSEARCH_"
 MAX_FILE_BYTES = 10_000
-"""Python's parser of TOML takes quadratic time."""
+"""Maximum size of the settings file: Python's TOML parser takes quadratic time."""
 MAX_NUMBER = 2**53
 
 Toml = TypeVar("Toml", bound=MutableMapping[str, Any])
 Number = TypeVar("Number", int, float)
 
 _EXPECTED_VALUES: dict[type, str] = defaultdict(
-    lambda: "a text",
+    lambda: "a string",
     {bool: "true or false", int: "a whole number from 0", float: "a number from 0"},
 )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set once for all commands.
+    """Settings for all commands.
 
     Attributes:
-        home: Folder of the indexes; None means: ``./indexes`` if it exists, else the user's
-            data folder.
+        home: Folder of the indexes; None: ``./indexes`` if it exists, else the user's data folder.
         model: Encoder for new indexes: ``auto``, ``starter`` or ``open_clip:ARCH/TAG``.
         device: ``auto`` (cuda, then mps, then cpu), ``cuda``, ``mps`` or ``cpu``.
         fusion: Name of the fusion for new indexes.
         text_weight: Share of a picture's texts in its fused vector, 0..1, for new indexes.
-        texts: Where texts that get a vector come from: ``sidecar``, ``metadata``, ``table`` and
+        texts: Sources of the texts that get a vector: ``sidecar``, ``metadata``, ``table`` and
             ``filename``, joined by commas, or ``none``; for new indexes.
-        blend: Name of the ranking that joins pictures found by look and by text.
-        vector_index: Name of the vector index for new indexes; ``auto``: exact search as far as it
-            goes, then an approximate one.
-        max_pixels: Larger pictures are refused before they are decoded.
-        decode_timeout_s: A picture that takes longer to decode is refused.
-        decode_memory_mb: A picture that takes more megabytes of memory is refused; 0: no limit.
-        workers: Decode processes; 0 means one for each processor.
+        blend: Name of the rank fusion that merges visual and text matches.
+        vector_index: Name of the vector index for new indexes; ``auto``: exact search up to a
+            limit, approximate search beyond it.
+        max_pixels: Maximum number of pixels; larger pictures are refused before decoding.
+        decode_timeout_s: Maximum seconds to decode a picture; slower pictures are refused.
+        decode_memory_mb: Maximum megabytes of memory to decode a picture; 0: no limit.
+        workers: Number of decode processes; 0 means one per processor.
         cache: Folder of compiled models and thumbnails.
-        thumbnails_mb: Megabytes of thumbnails that a server keeps there; the least recently used
-            are dropped. 0: none are kept.
-        follow_symlinks: Show pictures that lie outside of the folder that was indexed, behind links
-            in it: thumbnails, originals, contact sheets. For what was indexed with
-            ``--follow-symlinks``.
-        offline: Never ask a model hub.
-        precision: ``auto``: a model computes in int8 on the CPU where its vectors stay the same
-            (cosine 0.995 at least); or ``float32``.
+        thumbnails_mb: Maximum megabytes of thumbnails that a server keeps in the cache; the least
+            recently used are evicted. 0 disables the thumbnail cache.
+        follow_symlinks: Show thumbnails, originals and contact sheets of pictures that links lead
+            to outside the indexed folder. For folders indexed with ``--follow-symlinks``.
+        offline: Never contact a model hub.
+        precision: ``auto``: int8 on the CPU for models whose vectors stay the same (cosine of at
+            least 0.995); or ``float32``.
     """
 
     home: Path | None = None
@@ -78,11 +76,11 @@ class Settings:
     precision: str = "auto"
 
     def with_flags(self, **flags: object) -> Settings:
-        """Settings in which every flag that is not None replaces the value of its name."""
+        """Return a copy in which each flag that is not None replaces the setting of its name."""
         return replace(self, **{k: v for k, v in flags.items() if v is not None})  # type: ignore[arg-type]
 
     def indexes_home(self) -> Path:
-        """The folder that holds the indexes."""
+        """Return the folder of the indexes."""
         if self.home is not None:
             return expand_user(self.home)
         if Path("indexes").is_dir():
@@ -91,7 +89,10 @@ class Settings:
 
 
 def settings_file(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the user's settings are: ``$MMSEARCH_CONFIG``, else the user's config folder."""
+    """Return the path of the settings file.
+
+    It is ``$MMSEARCH_CONFIG``, or else ``settings.toml`` in the user's configuration folder.
+    """
     configured_path = environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     return (
         Path(configured_path)
@@ -101,16 +102,16 @@ def settings_file(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Defaults, then the settings file, then ``MMSEARCH_*`` variables.
+    """Load the defaults, then the settings file, then ``MMSEARCH_*`` variables.
 
     Raises:
-        UsageError: A value is not of its setting's type, or the file is not TOML.
-        UnknownNameError: The file sets something that is no setting.
+        UsageError: A value does not have the type of its setting, or the file is not TOML.
+        UnknownNameError: The file sets an unknown setting.
     """
     values: dict[str, Any] = {}
     path = settings_file(environment)
     if os.path.lexists(path):
-        import tomllib  # noqa: PLC0415 - most have no such file
+        import tomllib  # noqa: PLC0415 - most users have no settings file
 
         stored = _parse_toml(path, tomllib.loads)
         known_names = {setting.name for setting in fields(Settings)}
@@ -134,12 +135,12 @@ def save_setting(name: str, value: str, environment: Mapping[str, str] = os.envi
     """Write one setting to the settings file, keeping everything else in it.
 
     Returns:
-        The file.
+        Path of the settings file.
 
     Raises:
-        UsageError: The file that there is cannot be read.
+        UsageError: The existing file cannot be read.
     """
-    # Only the one command that writes settings needs these.
+    # Only the command that writes settings needs these imports.
     import tomlkit  # noqa: PLC0415
 
     from mmsearch.core.files import create_file, create_folder  # noqa: PLC0415
@@ -156,27 +157,27 @@ def save_setting(name: str, value: str, environment: Mapping[str, str] = os.envi
 
 
 def _parse_toml(path: Path, parse: Callable[[str], Toml]) -> Toml:
-    """Read the settings file, of at most `MAX_FILE_BYTES`."""
+    """Read and parse the settings file, which may have at most `MAX_FILE_BYTES`."""
     try:
         with open_source_file(os.fsencode(path)) as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except (DecodeError, OSError) as error:
         reason = os_error_reason(error) if isinstance(error, OSError) else error.message
         raise UsageError(
-            f"The settings file {path} cannot be read: {reason}.", "Mend it, or remove it."
+            f"The settings file {path} cannot be read: {reason}.", "Fix or remove it."
         ) from error
     if len(content) > MAX_FILE_BYTES:
         raise UsageError(
             f"The settings file {path} is larger than {MAX_FILE_BYTES:,} bytes.",
-            "Mend it, or remove it.",
+            "Fix or remove it.",
         )
     try:
         return parse(content.decode("utf-8-sig"))
-    # ValueError: no TOML, no UTF-8, or a number of thousands of digits.
+    # ValueError: invalid TOML, invalid UTF-8, or a number with thousands of digits.
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if isinstance(error, ValueError) else "too deep"
         raise UsageError(
-            f"The settings file {path} is not TOML: {reason}.", "Mend it, or remove it."
+            f"The settings file {path} is not TOML: {reason}.", "Fix or remove it."
         ) from error
 
 
@@ -199,7 +200,7 @@ def _parse_value(name: str, value: object, origin: str) -> object:
 
 
 def _require_scalar(value: object) -> str:
-    """Return a number or a text as text."""
+    """Return a number or a string as a string."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(value)  # noqa: TRY004 - one error for every value that does not fit
     return str(value)
@@ -218,7 +219,7 @@ def _require_non_negative(number: Number) -> Number:
 
 
 def _quote_value(value: object) -> str:
-    """Return a value as a person may see it: a number of thousands of digits is cut short."""
+    """Return the repr of a value for messages; long values are cut, huge numbers described."""
     try:
         quoted = repr(value)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What speaks for a picture: how much it looks like the query, and what its texts say."""
+"""Text matches of a query, and the candidates of a hybrid ranking."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmsearch.core.types import Ids
 
 @dataclass(frozen=True)
 class MatchedText:
-    """A text of a picture that holds words of the query.
+    """A text of a picture that contains words of the query.
 
     Attributes:
-        kind: As `Text.kind`.
-        language: As `Text.language`.
-        text: All of it.
-        spans: Where the words stand: start and end of each, in characters.
+        kind: Same as `Text.kind`.
+        language: Same as `Text.language`.
+        text: The whole text.
+        spans: Start and end of each matched word, in characters.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class MatchedText:
 
 @dataclass(frozen=True)
 class TextTerm:
-    """Words that the texts of a picture shall hold, or, with a weight below 0, shall not."""
+    """Words that a picture's texts should contain or, with a negative weight, should not."""
 
     text: str
     weight: float = 1.0
@@ -37,12 +37,12 @@ class TextTerm:
 
 @dataclass(frozen=True)
 class TextMatches:
-    """Pictures whose texts hold words of a query.
+    """Pictures whose texts contain words of a query.
 
     Attributes:
         ids: int64 (n,), best first.
         scores: float32 (n,), in (0, 1]: the share of the query's words that the picture's texts
-            hold, rare words counting more.
+            contain; rare words count more.
     """
 
     ids: Ids
@@ -51,16 +51,16 @@ class TextMatches:
 
 @dataclass(frozen=True)
 class HybridCandidates:
-    """Both kinds of evidence for c candidates, in the order of their ids.
+    """Visual and text scores of c candidates, in the order of their ids.
 
     Attributes:
         ids: int64 (c,), ascending.
         visual_scores: float32 (c,), cosine similarity.
-        visual_ranks: int64 (c,), from 1: the place of each among all candidates.
+        visual_ranks: int64 (c,), rank among all candidates, from 1.
         text_scores: float32 (c,), in [0, 1], as `TextMatches.scores`; 0 without a match.
         text_ranks: int64 (c,), from 1; 0 without a match.
-        has_text: bool (c,): whether the picture has texts at all.
-        visual_baseline: The cosine similarity of a picture that has nothing to do with the query.
+        has_text: bool (c,), True if the picture has any text.
+        visual_baseline: Cosine similarity of a picture that is unrelated to the query.
     """
 
     ids: Ids

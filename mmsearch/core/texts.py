@@ -1,4 +1,4 @@
-"""Which texts of a picture are turned into vectors, and how they are told apart."""
+"""Selection and digest of the texts of a picture that are encoded."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ DEFAULT_SOURCES: tuple[TextSource, ...] = (
     TextSource.METADATA,
     TextSource.TABLE,
 )
-"""File names are searched as words only: beside every picture there is one, mostly by chance."""
+"""Default sources of texts that get a vector.
+
+File names are only in the full-text index: every picture has one, and most are arbitrary.
+"""
 
 MAX_ENCODED_TEXTS = 64
-"""Of one picture are turned into vectors; all of them are searched as words."""
+"""Maximum number of texts encoded per picture; the full-text index has all of them."""
 
 
 def full_text_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
-    """The sources whose texts are kept at all: file names too, unless no texts are wanted."""
+    """Return the sources of the full-text index: these and file names; none if empty."""
     return frozenset({*sources, TextSource.FILENAME}) if sources else frozenset()
 
 
 def select_encoded_texts(
     texts: Iterable[Text], sources: Collection[TextSource]
 ) -> tuple[Text, ...]:
-    """The texts of a picture that get a vector, in an order that does not depend on theirs.
+    """Return the texts of a picture that get a vector, in an order independent of the input's.
 
     Args:
         texts: All texts of the picture.
-        sources: Those that feed vectors.
+        sources: Sources of the texts that get a vector.
     """
     unique: dict[tuple[str, str], Text] = {}
     for text in texts:
-        # As the catalog stores it: a lone surrogate is no text.
+        # The catalog cannot store lone surrogates either, so replace them in the same way.
         words = " ".join(text.text.encode("utf-8", "replace").decode().split())
         if text.source in sources and words:
             unique.setdefault((text.kind, words.casefold()), replace(text, text=words))
@@ -44,7 +47,7 @@ def select_encoded_texts(
 
 
 def texts_digest(texts: Iterable[Text]) -> bytes:
-    """16 bytes that tell whether the vectors of a picture's texts are still those of its texts."""
+    """Return a 16-byte digest that changes with the encoded texts; b"" without texts."""
     pairs = [(text.kind, text.text) for text in texts]
     if not pairs:
         return b""

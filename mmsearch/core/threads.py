@@ -1,4 +1,4 @@
-"""Work that is shared among threads: the caller's own, and some that wait for work."""
+"""Parallel map over the calling thread and a pool of helper threads."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Made = TypeVar("Made")
 
 
 def parallel_map(function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-    """What becomes of each item.
+    """Apply a function to every item, in the calling thread and in helper threads.
 
-    The calling thread takes one item after the other; as many others as there are processors for
-    do the same, unless they have work of somebody else. They are worth it if the work lets go of
-    the interpreter's lock.
+    The calling thread takes one item after another. Up to one helper for each further processor
+    does the same, unless it is busy with another call. Helpers save time only if the function
+    releases the GIL.
 
     Args:
-        function: Done for each, in several threads at once.
-        items: Taken in their order.
+        function: Applied to each item, in several threads at once.
+        items: The items, taken in their order.
 
     Returns:
-        In the order of the items. The first error that is met ends the work.
+        The results in the order of the items. The first error stops the work and is raised.
     """
     pending = deque(enumerate(items))
     results: dict[int, Made] = {}
@@ -38,7 +38,7 @@ def parallel_map(function: Callable[[Item], Made], items: Sequence[Item]) -> lis
     def run_pending() -> None:
         try:
             while True:
-                # Not "while left": another thread may take the last item after that look.
+                # Not "while pending": another thread may take the last item after the check.
                 try:
                     index, item = pending.popleft()
                 except IndexError:
@@ -52,7 +52,7 @@ def parallel_map(function: Callable[[Item], Made], items: Sequence[Item]) -> lis
     try:
         run_pending()
     finally:
-        # Those that have not begun would find nothing to do.
+        # Helpers that have not started would find nothing to do.
         started = [helper for helper in helpers if not helper.cancel()]
         errors = [error for helper in started if (error := helper.exception()) is not None]
     if errors:
@@ -62,7 +62,7 @@ def parallel_map(function: Callable[[Item], Made], items: Sequence[Item]) -> lis
 
 def _submit_to_helpers(run_pending: Callable[[], None], count: int) -> list[Future[None]]:
     helpers: list[Future[None]] = []
-    # Once the main thread has ended, there are none.
+    # A pool refuses work once the main thread has ended.
     with suppress(RuntimeError):
         helpers.extend(_helper_pool().submit(run_pending) for _ in range(count))
     return helpers
@@ -70,11 +70,11 @@ def _submit_to_helpers(run_pending: Callable[[], None], count: int) -> list[Futu
 
 @cache
 def _helper_pool() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - one query needs none
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - single queries do not use it
 
     return ThreadPoolExecutor(max(1, available_cpus() - 1), thread_name_prefix="mmsearch-helper")
 
 
 if hasattr(os, "register_at_fork"):
-    # Threads do not come along.
+    # Threads do not survive a fork.
     os.register_at_fork(after_in_child=_helper_pool.cache_clear)

@@ -1,4 +1,4 @@
-"""The vocabulary of vectors, encoders and pictures, as frozen dataclasses."""
+"""Types of vectors, encoders, texts and pictures."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]
-"""float32, C-order (n, dim), rows of norm 1 within 1e-3, finite."""
+"""Unit vectors: float32 (n, dim), C-order, finite, rows of norm 1 within 1e-3."""
 
 Ids: TypeAlias = NDArray[np.int64]
-"""int64 (n,), given by the catalog, never reused."""
+"""Picture ids: int64 (n,), assigned by the catalog, never reused."""
 
 Pixels: TypeAlias = NDArray[np.uint8]
-"""uint8 (height, width, 3), RGB, upright."""
+"""RGB pixels: uint8 (height, width, 3), upright."""
 
 ModelInput: TypeAlias = NDArray[Any]
-"""What `Encoder.prepare` makes of one item: fixed-size pixels, or token ids."""
+"""Result of `Encoder.prepare` for one item: fixed-size pixels, or token ids."""
 
 
 class InputKind(StrEnum):
-    """What an encoder can turn into vectors."""
+    """Kinds of input that an encoder accepts."""
 
     IMAGE = "image"
     TEXT = "text"
@@ -37,12 +37,12 @@ class InputKind(StrEnum):
 
 @dataclass(frozen=True)
 class Ranking:
-    """The neighbours of q queries.
+    """The nearest neighbours of q queries.
 
     Attributes:
         ids: int64 (q, k), best first, padded with -1.
-        scores: float32 (q, k), cosine similarity, descending, padded with -inf; equal scores
-            stand in the order of their ids.
+        scores: float32 (q, k), cosine similarity, descending, padded with -inf; equal scores are
+            ordered by id.
     """
 
     ids: Ids
@@ -51,11 +51,11 @@ class Ranking:
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """Which vector index, and what it must hold.
+    """Specification of a vector index.
 
     Attributes:
-        name: The plugin's name, such as ``faiss_flat``.
-        dim: Columns of a vector.
+        name: Name of the plugin, such as ``faiss_flat``.
+        dim: Dimension of the vectors.
         device: ``cpu``, ``cuda`` or ``auto`` (the GPU if there is one).
     """
 
@@ -65,21 +65,21 @@ class IndexSpec:
 
 
 EXACT_STATS: Mapping[str, Any] = MappingProxyType({"recall": 1.0})
-"""What a vector index says of itself that misses nothing; see `VectorIndex.facts`."""
+"""Statistics of an exact vector index; see `VectorIndex.stats`."""
 
 DEFAULT_RECALL = 0.95
-"""What approximate search shall find, unless something else is asked for."""
+"""Default target recall of approximate search."""
 
 
 @dataclass(frozen=True)
 class SearchGoals:
-    """What searches of an index shall be like; it decides which vector index is built.
+    """Targets for searches, which determine the vector index that is built.
 
     Attributes:
-        recall: Share of the true ten nearest that an approximate search shall find.
-        memory_mb: Megabytes that searches may keep in memory; None: as many as there are.
-        latency_ms: If exact search takes no longer than this, it is preferred; None: the size of
-            the collection decides.
+        recall: Target recall of approximate search: share of the true ten nearest neighbours.
+        memory_mb: Maximum megabytes that searches keep in memory; None: no limit but the machine's.
+        latency_ms: Exact search is preferred if it takes at most this long; None: the size of the
+            collection decides.
     """
 
     recall: float = DEFAULT_RECALL
@@ -89,13 +89,14 @@ class SearchGoals:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an approximate vector index learns from, and what it must reach.
+    """Training queries and targets of an approximate vector index.
 
     Attributes:
-        queries: (q, dim), such as will be asked: vectors of texts, not of pictures.
-        recall: Share of the true ten nearest that a search shall find.
-        memory_bytes: What its searches may keep in memory, rows read from disk aside; None: all.
-        check_cancelled: Called between steps that take seconds; may raise to end it.
+        queries: (q, dim), typical queries: vectors of texts, not of pictures.
+        recall: Target recall: share of the true ten nearest neighbours that a search finds.
+        memory_bytes: Maximum bytes that searches keep in memory, except rows read from disk; None:
+            no limit.
+        check_cancelled: Called between steps that take seconds; may raise to stop the training.
     """
 
     queries: Vectors
@@ -106,15 +107,17 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How an encoder's similarities become a probability; see `mmsearch.search.confidence`.
+    """Coefficients that map an encoder's similarities to a probability.
+
+    See `mmsearch.search.confidence`.
 
     Attributes:
-        bias: Of the logit.
-        library: For each standard deviation that a score lies above the library's mean; what can be
-            said of an encoder whose scores were never looked at.
-        margin: For each unit that it lies above the library's mean.
-        null: For each unit that it lies above the score of prompts that describe nothing.
-        measured: Whether it was fitted for this encoder.
+        bias: Bias of the logit.
+        library: Weight per standard deviation of a score above the mean of the library; usable for
+            an encoder without fitted coefficients.
+        margin: Weight per unit of a score above the mean of the library.
+        null: Weight per unit of a score above the score of prompts that describe nothing.
+        measured: True if the coefficients were fitted for this encoder.
     """
 
     bias: float = -4.0
@@ -126,12 +129,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class FusionSpec:
-    """Which fusion, and how much texts count in it.
+    """Specification of a fusion and its text weights.
 
     Attributes:
-        name: The plugin's name, such as ``weighted``.
-        text_weight: Share of a picture's texts beside its pixels, 0..1.
-        kind_weights: How much each kind of text counts among the texts; 1 for those not named.
+        name: Name of the plugin, such as ``weighted``.
+        text_weight: Weight of a picture's texts relative to its pixels, 0..1.
+        kind_weights: Weight of each kind of text among the texts; 1 for kinds not listed.
     """
 
     name: str = "image"
@@ -141,16 +144,16 @@ class FusionSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What makes two encoders the same: vectors of equal specs may be compared.
+    """Specification of an encoder; vectors of encoders with equal specs are comparable.
 
     Attributes:
-        name: The model's name as a user types it, such as ``starter`` or
+        name: Name of the model as a user types it, such as ``starter`` or
             ``open_clip:ViT-B-32/laion2b_s34b_b79k``.
-        dim: Columns of a vector.
-        weights_sha256: Digest of the weights.
-        preprocessing: How a picture is resized and cropped, as plain values.
-        code_version: Raised when the code computes other vectors from the same weights.
-        context_length: Tokens of a text that are read, special tokens counted.
+        dim: Dimension of the vectors.
+        weights_sha256: sha256 of the weights.
+        preprocessing: Resizing and cropping of pictures, as plain values.
+        code_version: Increased when the code computes different vectors from the same weights.
+        context_length: Maximum number of tokens read from a text, including special tokens.
     """
 
     name: str
@@ -162,22 +165,22 @@ class EncoderSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over everything but the name."""
+        """Digest of everything but the name, 16 hexadecimal digits."""
         content = {key: value for key, value in asdict(self).items() if key != "name"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """What an encoder plugin is told when it is built.
+    """Options for building an encoder.
 
     Attributes:
-        variant: What stands after the colon of the model's name; may be empty.
+        variant: Part of the model name after the colon; may be empty.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         cache: Folder for compiled towers.
-        offline: Never ask a model hub.
-        precision: ``auto``: int8 on the CPU where vectors stay the same; or ``float32``.
-        on_message: Receives one line about anything slow that happens once.
+        offline: Never contact a model hub.
+        precision: ``auto``: int8 on the CPU for models whose vectors stay the same; or ``float32``.
+        on_message: Called with a one-line message before slow one-time work.
     """
 
     variant: str
@@ -190,14 +193,14 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that could be used.
+    """An available model.
 
     Attributes:
-        name: As typed after ``--model``.
-        summary: One line for a person.
-        dim: Columns of its vectors, if known without loading it.
-        local: Its weights are on this machine.
-        compiled: Its towers are compiled in the cache.
+        name: Name as typed after ``--model``.
+        summary: One-line description.
+        dim: Dimension of its vectors, if known without loading it.
+        local: True if its weights are on this machine.
+        compiled: True if the cache has its compiled towers.
     """
 
     name: str
@@ -208,7 +211,7 @@ class ModelInfo:
 
 
 class TextSource(StrEnum):
-    """Where the texts of a picture may be found."""
+    """Sources of the texts of a picture."""
 
     SIDECAR = "sidecar"
     METADATA = "metadata"
@@ -221,11 +224,11 @@ class Text:
     """A text that belongs to a picture.
 
     Attributes:
-        kind: What it is: ``title``, ``description``, ``caption``, ``keywords`` (joined by "; ") or
+        kind: ``title``, ``description``, ``caption``, ``keywords`` (joined by "; ") or
             ``filename``.
-        text: The words.
+        text: The text itself.
         language: BCP 47 tag, if known.
-        source: Where it was found, a `TextSource`.
+        source: Source of the text, a `TextSource`.
     """
 
     kind: str
@@ -235,7 +238,7 @@ class Text:
 
 
 CROSS_ATTENTION = "attended"
-"""The kind of a vector that is made of a picture's patches and its texts' tokens together."""
+"""The kind of a vector computed from a picture's patches and its texts' tokens together."""
 
 
 @dataclass(frozen=True)
@@ -253,14 +256,14 @@ class TextVectors:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of a picture besides its pixels.
+    """Metadata of a picture.
 
     Attributes:
-        width: Pixels, after the EXIF orientation is applied.
-        height: Pixels, after the EXIF orientation is applied.
-        format: ``JPEG``, ``PNG``, ... as the file's own bytes say.
+        width: Width in pixels, after the EXIF orientation is applied.
+        height: Height in pixels, after the EXIF orientation is applied.
+        format: ``JPEG``, ``PNG``, ..., detected from the content of the file.
         taken_at: ISO 8601 local time without zone, as the camera wrote it.
-        texts: Texts found in the file.
+        texts: Texts embedded in the file.
         camera: Maker and model, as the camera wrote them.
         latitude: Degrees, north is positive.
         longitude: Degrees, east is positive.
@@ -278,10 +281,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A picture and its pixels.
+    """The metadata and the pixels of a picture.
 
     Attributes:
-        picture: What is known of it.
+        picture: The metadata.
         pixels: uint8 (h, w, 3), upright; may be smaller than the picture itself.
     """
 

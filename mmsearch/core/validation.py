@@ -1,6 +1,6 @@
-"""Sentences for values that do not pass validation, in place of pydantic's own.
+"""Messages for validation errors, in place of pydantic's own.
 
-The command line, the server, the page, assistants and LangChain check their inputs with pydantic,
+The command line, the server, the web page, MCP and LangChain validate their inputs with pydantic,
 whose error types are listed at https://docs.pydantic.dev/latest/errors/validation_errors/.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_QUOTED_CHARS = 60
-"""Characters of a wrong value that an error repeats."""
+"""Maximum number of characters of an invalid value quoted in a message."""
 
 MESSAGES = {
     "bool_parsing": "must be true or false",
@@ -35,18 +35,18 @@ MESSAGES = {
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
     "string_too_long": "must have at most {max_length} characters",
-    "string_type": "must be a text",
+    "string_type": "must be a string",
 }
-"""A sentence for each type of error; the name of the value comes before it."""
+"""Predicate for each pydantic error type; the name of the value precedes it."""
 
 ERRORS_WITHOUT_VALUE = frozenset({"extra_forbidden", "json_invalid", "missing"})
 
 
 def format_validation_error(name: str, error: Mapping[str, Any]) -> str:
-    """Return what is wrong with a value, as "limit must be a whole number, got 'ten'".
+    """Return the message for one error, such as "limit must be a whole number, got 'ten'".
 
     Args:
-        name: Of the value, as its user writes it.
+        name: Name of the value, as the user writes it.
         error: One of pydantic's ``ValidationError.errors()``.
     """
     message = f"{name} {_describe_requirement(error)}"
@@ -56,12 +56,12 @@ def format_validation_error(name: str, error: Mapping[str, Any]) -> str:
 
 
 def format_validation_errors(errors: Iterable[Mapping[str, Any]]) -> str:
-    """Return what is wrong with several values, each named by its place, as ``filters.tag``."""
+    """Return one message for several errors; each names its location, such as ``filters.tag``."""
     return "; ".join(format_validation_error(error_location(error), error) for error in errors)
 
 
 def error_location(error: Mapping[str, Any]) -> str:
-    """Return where a wrong value is, with dots between the names."""
+    """Return the location of an invalid value as names joined by dots."""
     return ".".join(map(str, error["loc"])) or "it"
 
 
@@ -96,6 +96,6 @@ def _quote_value(value: str | float) -> str:
     try:
         quoted = repr(value)
     except ValueError:
-        # Python writes no number of more than 4,300 digits.
-        return "a number of thousands of digits"
+        # Python refuses to format integers of more than 4,300 digits.
+        return "a number with thousands of digits"
     return quoted if len(quoted) <= MAX_QUOTED_CHARS else f"{quoted[:MAX_QUOTED_CHARS]}..."

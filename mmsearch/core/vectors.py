@@ -1,4 +1,4 @@
-"""The only door by which an array becomes `Vectors`."""
+"""Conversion and validation of arrays as unit vectors (`Vectors`)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ NORM_TOLERANCE = 1e-3
 TEXT_BATCH = 64
 
 _SHIFT_MASK = np.int32(-0x70000001)
-"""A float16, moved 13 bits to the left, without the copies of its sign."""
+"""Mask that clears the sign extension of a float16 whose bits are shifted left by 13."""
 
 _EXPONENT_SCALE = np.float32(2.0**112)
-"""A float32's exponent is counted from -127, a float16's from -15."""
+"""Factor that corrects the exponent bias, which is 127 in float32 and 15 in float16."""
 
 
 def as_float32(rows: NDArray[np.floating], out: NDArray[np.float32] | None = None) -> Vectors:
-    """Finite numbers of any float type as float32.
+    """Convert finite numbers of any float type to float32.
 
-    Float16 is unpacked by its bits, in vectors of whatever length the processor has, where numpy
-    takes one number after the other: five times as fast.
+    Float16 is converted with bit operations that use SIMD, while numpy converts one number at a
+    time. This is five times as fast.
 
     Args:
         rows: (n, dim).
-        out: float32 (m, dim), C-order, m at least n, in whose first rows they are put; None: in an
-            array of their own. Rows that are float32 already are not copied there.
+        out: float32 (m, dim), C-order, m at least n: buffer for the first n rows; None allocates a
+            new array. Only float16 rows are written to it.
     """
     if rows.dtype != np.float16:
         return rows.astype(np.float32, copy=False)
@@ -47,47 +47,47 @@ def as_unit_vectors(array: ArrayLike, dim: int | None = None) -> Vectors:
     """Scale rows to unit length.
 
     Args:
-        array: (n, d) numbers of any float type; n = 0 is allowed.
-        dim: The d that is expected, if it matters.
+        array: (n, d), any float type; n = 0 is allowed.
+        dim: Expected d; None accepts any.
 
     Returns:
         float32, C-order (n, d), every row of norm 1.
 
     Raises:
         DimensionError: d is not ``dim``, or the array is not two-dimensional.
-        VectorError: A row is not finite or has no direction (norm 0).
+        VectorError: A row is zero or not finite.
     """
     rows = np.asarray(array, dtype=np.float32)
     if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
         expected = "(n, d)" if dim is None else f"(n, {dim})"
-        raise DimensionError(f"Vectors of shape {rows.shape} came where {expected} was expected.")
+        raise DimensionError(f"Expected vectors of shape {expected}, got {rows.shape}.")
     norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     is_bad = ~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0)
     if is_bad.any():
         raise VectorError(
             f"Row {int(np.argmax(is_bad))} of {len(rows)} vectors is zero or not finite.",
-            "This is a fault of the encoder that made it.",
+            "This is a bug in the encoder that computed it.",
         )
     return np.ascontiguousarray(rows / norms, dtype=np.float32)
 
 
 def check_unit_vectors(array: NDArray[np.float32], dim: int) -> Vectors:
-    """Accept an array that claims to hold unit vectors, or say why it does not.
+    """Check that the rows of an array are unit vectors.
 
     Args:
         array: float32 (n, dim).
-        dim: The number of columns expected.
+        dim: Expected number of columns.
 
     Returns:
         The same array, C-order.
 
     Raises:
-        DimensionError: Another shape.
-        VectorError: A row whose norm is not 1 within `NORM_TOLERANCE`, or not finite.
+        DimensionError: The array has another shape.
+        VectorError: The norm of a row is not finite or not 1 within `NORM_TOLERANCE`.
     """
     if array.ndim != 2 or array.shape[1] != dim:
         raise DimensionError(
-            f"Vectors of shape {array.shape} came where (n, {dim}) was expected.",
+            f"Expected vectors of shape (n, {dim}), got {array.shape}.",
             expected=dim,
             got=array.shape,
         )
@@ -100,7 +100,7 @@ def check_unit_vectors(array: NDArray[np.float32], dim: int) -> Vectors:
 
 
 def encode_model_inputs(encoder: Encoder, tokens: Sequence[ModelInput]) -> Vectors:
-    """Any number of prepared texts -> (n, dim)."""
+    """Encode any number of prepared texts in batches and return their vectors, (n, dim)."""
     blocks = [
         encoder.encode(InputKind.TEXT, tokens[start : start + TEXT_BATCH])
         for start in range(0, len(tokens), TEXT_BATCH)

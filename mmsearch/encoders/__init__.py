@@ -1,1 +1,1 @@
-"""Pictures and words -> unit vectors of one space."""
+"""Encoders: map pictures and texts to unit vectors in one shared embedding space."""

@@ -1,11 +1,11 @@
-"""OpenCLIP models in torch. Imported only to compile, or for a GPU."""
+"""Load OpenCLIP models in torch; imported only to compile a model or to run it on a GPU."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import pickle  # noqa: TID251 - the error that torch raises for what it refuses to unpickle
+import pickle  # noqa: TID251 - only for the error that torch raises on unsafe files
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -59,23 +59,25 @@ def load_pretrained(
     """Load a model with the weights of a tag.
 
     Args:
-        variant: The model's name, as its user gives it.
-        architecture: Of open_clip.
-        tag: Of the architecture.
-        code_version: For the model's fingerprint.
-        offline: Make no connection.
-        on_message: Takes what is worth saying.
+        variant: The model's name, as the user typed it.
+        architecture: Name of an open_clip architecture.
+        tag: Name of pretrained weights of the architecture.
+        code_version: Version of the loading code; part of the model's fingerprint.
+        offline: Forbid network connections.
+        on_message: Called with progress messages for the user.
 
     Raises:
         UnknownNameError: The architecture has no such tag.
-        ModelUnavailableError: The weights are not here and cannot be fetched.
+        ModelUnavailableError: The weights are not on this machine and cannot be downloaded.
     """
     pretrained_cfg = get_pretrained_cfg(architecture, tag)
     if not pretrained_cfg:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         raise UnknownNameError(
             f"open_clip has no weights {tag!r} for {architecture}.",
-            f"Known: {', '.join(tags)}." if tags else "Give a file: open_clip:ARCH@FILE.",
+            f"Known tags: {', '.join(tags)}."
+            if tags
+            else "Use a local checkpoint: open_clip:ARCH@FILE.",
         )
     file = _find_weights(variant, pretrained_cfg, offline, on_message)
     with _safe_loading(offline):
@@ -88,15 +90,16 @@ def load_checkpoint(
     """Load a model with the weights of a local checkpoint.
 
     Args:
-        variant: The model's name, as its user gives it.
-        architecture: Of open_clip, or the path of a JSON file that describes one.
-        file: The checkpoint.
-        code_version: For the model's fingerprint.
-        offline: Make no connection.
+        variant: The model's name, as the user typed it.
+        architecture: Name of an open_clip architecture, or the path of a JSON file that describes
+            one.
+        file: Path of the checkpoint.
+        code_version: Version of the loading code; part of the model's fingerprint.
+        offline: Forbid network connections.
 
     Raises:
-        ModelUnavailableError: The file cannot be read safely, or is not of this architecture.
-        UnknownNameError: The architecture's JSON file cannot be used.
+        ModelUnavailableError: The file cannot be read safely, or does not fit the architecture.
+        UnknownNameError: The architecture's JSON file cannot be read or is incomplete.
     """
     if architecture.endswith(".json"):
         architecture = _register_architecture(Path(architecture))
@@ -105,7 +108,7 @@ def load_checkpoint(
 
 
 def list_tags(repositories: Collection[str]) -> list[str]:
-    """Every ``ARCH/TAG`` whose weights are in one of these repositories of the hub."""
+    """Return every ``ARCH/TAG`` whose weights are in one of the given hub repositories."""
     return [
         f"{architecture}/{tag}"
         for architecture, tag in open_clip.list_pretrained()
@@ -114,10 +117,10 @@ def list_tags(repositories: Collection[str]) -> list[str]:
 
 
 def _register_architecture(config: Path) -> str:
-    """Make open_clip know an architecture under a name that no other one has.
+    """Register an architecture with open_clip and return the unique name given to it.
 
-    open_clip knows architectures by file name alone, for the whole process: under its own name,
-    this one could take the place of another.
+    open_clip identifies architectures by file name for the whole process, so the file's own name
+    could replace another architecture. The unique name includes a digest of the content.
     """
     try:
         model_config = json.loads(config.read_bytes())
@@ -129,7 +132,7 @@ def _register_architecture(config: Path) -> str:
     if not isinstance(model_config, dict) or any(key not in model_config for key in required_keys):
         raise UnknownNameError(
             f"{config} does not describe an open_clip model.",
-            f"It needs {', '.join(required_keys)}, as open_clip's own files have them.",
+            f"Add the keys {', '.join(required_keys)}, as in open_clip's own files.",
         )
     content = json.dumps(model_config, sort_keys=True)
     name = f"{config.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
@@ -147,8 +150,8 @@ def _find_weights(
     offline: bool,
     on_message: Callable[[str], None],
 ) -> Path:
-    """The weights file, from the hub's cache or the hub."""
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - not for local files
+    """Return the path of the weights file, downloading it if the hub's cache lacks it."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - not needed for local files
 
     repository, name = os.path.split(pretrained_cfg.get("hf_hub", ""))
     names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
@@ -158,13 +161,15 @@ def _find_weights(
         if isinstance(cached, str):
             return Path(cached)
     if offline:
-        raise _weights_unavailable_error(variant, "the model hub may not be asked (offline)")
-    on_message(f"Fetching the weights of open_clip:{variant}, once ...")
+        raise _weights_unavailable_error(variant, "downloads are disabled (offline)")
+    on_message(f"Downloading the weights of open_clip:{variant} (only once) ...")
     try:
         return Path(download_pretrained(dict(pretrained_cfg)))
     # The hub's client raises errors of several HTTP libraries.
     except Exception as error:
-        raise _weights_unavailable_error(variant, "the model hub does not answer") from error
+        raise _weights_unavailable_error(
+            variant, "they could not be downloaded from the model hub"
+        ) from error
 
 
 def _weights_unavailable_error(variant: str, reason: str) -> ModelUnavailableError:
@@ -238,10 +243,10 @@ def _create_model(
         ).eval()
     except pickle.UnpicklingError as error:
         raise ModelUnavailableError(
-            f"{file} holds more than tensors and is not loaded, since that could run its code.",
-            "Convert it to .safetensors on a machine that trusts it.",
+            f"{file} contains more than tensors; it is not loaded because it could run code.",
+            "Convert it to .safetensors on a machine where you trust the file.",
         ) from error
-    # Foreign checkpoints fail in many ways: keys, shapes, headers, archives.
+    # Arbitrary checkpoints fail in many ways: keys, shapes, headers, archives.
     except Exception as error:
         text = str(error).strip().splitlines()
         display_name = variant.rpartition("@")[0] or architecture
@@ -256,7 +261,7 @@ def _make_preprocessor(variant: str, preprocess_cfg: Mapping[str, Any]) -> Pixel
     sides = set(size) if isinstance(size, tuple | list) else {size}
     if len(sides) > 1:
         raise ModelUnavailableError(
-            f"open_clip:{variant} reads pictures of {size} pixels; only squares are supported.",
+            f"open_clip:{variant} expects pictures of {size} pixels; only squares are supported.",
             "Choose another model: mmsearch models list.",
         )
     return PixelPreprocessor(
@@ -269,7 +274,10 @@ def _make_preprocessor(variant: str, preprocess_cfg: Mapping[str, Any]) -> Pixel
 
 @contextmanager
 def _safe_loading(offline: bool) -> Iterator[None]:
-    """Forbid torch.load to run code, and the hub to be asked, whatever open_clip passes on."""
+    """Forbid code execution in torch.load and, if offline, network access.
+
+    Both hold regardless of the arguments that open_clip passes on.
+    """
     variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     previous, hub_previous = os.environ.get(variable), hub.HF_HUB_OFFLINE
     os.environ[variable] = "1"
@@ -296,10 +304,11 @@ def _load_tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerConf
             "not installed.",
             f"Install it with: pip install {missing}",
         ) from error
-    # transformers fails in many ways when it may not or cannot ask the hub.
+    # transformers raises many kinds of errors when the hub is forbidden or unreachable.
     except Exception as error:
         raise ModelUnavailableError(
-            f"The tokenizer of open_clip:{variant} is not on this machine and cannot be fetched.",
+            f"The tokenizer of open_clip:{variant} is not on this machine and "
+            "could not be downloaded.",
             "Connect to the internet once, or use the built-in model with --model starter.",
             model=variant,
         ) from error
@@ -327,7 +336,7 @@ def _load_tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerConf
 
 
 def _end_token_id(tokenizer: Any) -> int | None:
-    """The special token that ends every text, if there is one."""
+    """Return the id of the special token that ends every text, or None without one."""
     last = tokenizer("a").input_ids[-1]
     return int(last) if last in tokenizer.all_special_ids else None
 
@@ -335,14 +344,14 @@ def _end_token_id(tokenizer: Any) -> int | None:
 def _check_tokenizer(
     variant: str, tokenizer: Any, tokenizer_config: TokenizerConfig, tokenizer_json: str
 ) -> None:
-    """Refuse a tokenizer that we cannot reproduce token for token."""
+    """Reject a tokenizer that `TextTokenizer` does not reproduce token for token."""
     reproduced = TextTokenizer(tokenizer_config, tokenizer_json)
     for prompt in _TOKENIZER_CHECK_TEXTS:
         expected_ids = tokenizer([prompt])[0].tolist()
         ids = reproduced.pad_batch([reproduced.prepare(prompt)])[0][0].tolist()
         if ids != expected_ids:
             raise ModelUnavailableError(
-                f"The tokenizer of open_clip:{variant} cannot be reproduced: it reads "
-                f"{prompt[:40]!r} in another way.",
+                f"The tokenizer of open_clip:{variant} cannot be reproduced: it tokenizes "
+                f"{prompt[:40]!r} differently.",
                 "Choose another model: mmsearch models list.",
             )

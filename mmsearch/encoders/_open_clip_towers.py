@@ -1,4 +1,4 @@
-"""OpenCLIP's towers as they are compiled: prepared input -> unit vectors."""
+"""OpenCLIP towers in the form that is compiled: preprocessed input to unit vectors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 TEXT_TOWER_TOLERANCE = 1e-5
+"""Largest absolute difference allowed between `CausalTextTower` and the model's own output."""
 
 
 class ImageTower(nn.Module):
-    """Prepared pictures -> unit vectors; normalisation included."""
+    """An image tower that maps preprocessed pictures to unit vectors and normalises the pixels."""
 
     mean: Tensor
     scale: Tensor
@@ -25,21 +26,21 @@ class ImageTower(nn.Module):
         self.register_buffer("scale", 1 / (torch.tensor(std) * 255))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, s, s, 3) -> float32 (n, dim), unit rows."""
+        """Encode pictures, uint8 (n, s, s, 3), as float32 (n, dim) with unit rows."""
         vectors = self.model(self.normalize_pixels(pictures))
-        # CoCa's tower gives the tokens for its decoder as well.
+        # CoCa's tower also returns the tokens for its decoder.
         vectors = vectors[0] if isinstance(vectors, tuple) else vectors
         return normalize(vectors, dim=-1)
 
     def normalize_pixels(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, s, s, 3) -> float32 (n, 3, s, s), as the model was trained on."""
+        """Convert uint8 (n, s, s, 3) to float32 (n, 3, s, s), normalised as in training."""
         return ((pictures.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
 
 
 class CausalTextTower(nn.Module):
-    """A CLIP text tower: each token sees those before it, and the end of the text is read off.
+    """A CLIP text tower with causal attention, pooled at the end-of-text token.
 
-    What follows the end changes nothing, so padding may be cut to the longest text of a batch.
+    Tokens after the end do not affect the result, so a batch may be padded to its longest text.
     """
 
     attn_mask: Tensor
@@ -57,7 +58,10 @@ class CausalTextTower(nn.Module):
         self.end_id = getattr(model, "text_eos_id", getattr(text, "eos_id", None))
 
     def hidden_states(self, ids: Tensor) -> Tensor:
-        """int64 (n, t) -> float32 (n, t, width): each token in the context of those before it."""
+        """Return the hidden states, float32 (n, t, width), of token ids, int64 (n, t).
+
+        Each token sees only itself and the tokens before it.
+        """
         length = ids.shape[1]
         hidden_states = self.token_embedding(ids) + self.positional_embedding[:length]
         hidden_states = self.transformer(hidden_states, attn_mask=self.attn_mask[:length, :length])
@@ -65,7 +69,7 @@ class CausalTextTower(nn.Module):
         return final
 
     def project(self, hidden_states: Tensor) -> Tensor:
-        """float32 (n, width) -> float32 (n, dim), unit rows."""
+        """Project hidden states, float32 (n, width), to float32 (n, dim) with unit rows."""
         if isinstance(self.text_projection, nn.Linear):
             hidden_states = self.text_projection(hidden_states)
         elif self.text_projection is not None:
@@ -73,7 +77,7 @@ class CausalTextTower(nn.Module):
         return normalize(hidden_states, dim=-1)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """int64 (n, t) -> float32 (n, dim), unit rows."""
+        """Encode token ids, int64 (n, t), as float32 (n, dim) with unit rows."""
         hidden_states = self.hidden_states(ids)
         return self.project(
             text_global_pool(hidden_states, ids, self.pool_type, eos_token_id=self.end_id)
@@ -81,10 +85,10 @@ class CausalTextTower(nn.Module):
 
 
 class TokenTower(nn.Module):
-    """Token ids -> unit vectors of each token, as if the text ended there.
+    """A tower that returns a unit vector for each token, as if the text ended there.
 
     Args:
-        tower: Shares its weights.
+        tower: The text tower; its weights are shared.
     """
 
     def __init__(self, tower: CausalTextTower) -> None:
@@ -92,15 +96,15 @@ class TokenTower(nn.Module):
         self.tower = tower
 
     def forward(self, ids: Tensor) -> Tensor:
-        """int64 (n, t) -> float32 (n * t, dim), unit rows."""
+        """Encode token ids, int64 (n, t), as float32 (n * t, dim) with unit rows."""
         return self.tower.project(self.tower.hidden_states(ids).flatten(0, 1))
 
 
 class PatchTower(nn.Module):
-    """Prepared pictures -> unit vectors of their patches, by a vision transformer's projection.
+    """A tower that returns a unit vector for each patch, using a vision transformer's projection.
 
     Args:
-        tower: Shares its weights.
+        tower: The image tower; its weights are shared.
     """
 
     def __init__(self, tower: ImageTower) -> None:
@@ -108,7 +112,10 @@ class PatchTower(nn.Module):
         self.tower = tower
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, s, s, 3) -> float32 (n * p, dim), unit rows."""
+        """Encode the p patches of pictures, uint8 (n, s, s, 3), as float32 (n * p, dim).
+
+        All rows have unit length.
+        """
         visual = self.tower.model
         previous, visual.output_tokens = visual.output_tokens, True
         try:
@@ -119,26 +126,26 @@ class PatchTower(nn.Module):
 
 
 def make_patch_tower(tower: ImageTower) -> PatchTower | None:
-    """The tower of patches; None if the model's patches are not in the space of its vectors."""
+    """Return the patch tower, or None if patches are not in the model's embedding space."""
     visual = tower.model
     has_projection = isinstance(visual, VisionTransformer) and visual.proj is not None
     return PatchTower(tower) if has_projection and visual.attn_pool is None else None
 
 
 def make_token_tower(tower: CausalTextTower | FullTextTower) -> TokenTower | None:
-    """The tower of tokens; None if the model's tokens are not in the space of its vectors."""
+    """Return the token tower, or None if tokens are not in the model's embedding space."""
     return TokenTower(tower) if isinstance(tower, CausalTextTower) else None
 
 
 class FullTextTower(nn.Module):
-    """Any other text tower, at its full context length."""
+    """A text tower of any other kind; its input is padded to the full context length."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, ids: Tensor) -> Tensor:
-        """int64 (n, context length) -> float32 (n, dim), unit rows."""
+        """Encode token ids, int64 (n, context length), as float32 (n, dim) with unit rows."""
         return normalize(self.model.encode_text(ids), dim=-1)
 
 
@@ -148,17 +155,17 @@ def _pool_type(model: Any) -> str:
 
 
 def make_text_tower(model: Any, ids: Tensor) -> CausalTextTower | FullTextTower:
-    """The text tower whose padding may be cut, if that is right for the model.
+    """Return a `CausalTextTower` if it reproduces the model's text tower, else a `FullTextTower`.
 
     Args:
         model: Any open_clip model.
-        ids: int64 (n, context length): texts to hold it to the model's own tower on.
+        ids: Token ids of the texts to compare both towers on, int64 (n, context length).
     """
     full = FullTextTower(model).eval()
     if not _is_causal(model):
         return full
     causal = CausalTextTower(model).eval()
-    # A tower may have the parts of a causal one and still use them in another way.
+    # A tower may have the parts of a causal one and still use them differently.
     with torch.inference_mode():
         is_equivalent = torch.allclose(causal(ids), full(ids), rtol=0, atol=TEXT_TOWER_TOLERANCE)
     return causal if is_equivalent else full

@@ -1,7 +1,7 @@
-"""The CPU half of an image encoder: resize and crop, without torch.
+"""Image preprocessing on the CPU without torch: resize and crop.
 
-The same pixels as open_clip's own transform for inference makes, up to the point where they become
-floats: those steps are inside the compiled towers, so that a picture travels as bytes.
+The result equals that of open_clip's inference transform up to the conversion to floats. The
+remaining steps are part of the compiled towers, so that pictures are passed on as bytes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from mmsearch.core.types import ModelInput, Pixels
 
 @dataclass(frozen=True)
 class PixelPreprocessor:
-    """See `mmsearch.core.protocols.ImagePreprocessor`.
+    """Resizes and crops with Pillow; see `mmsearch.core.protocols.ImagePreprocessor`.
 
     Attributes:
-        size_px: Edge of the square that the tower sees.
-        resize_mode: ``shortest`` (short side to the size, middle cut out), ``longest`` (long side
-            to the size, the rest filled) or ``squash`` (both sides to the size).
-        interpolation: ``bicubic`` or ``bilinear``.
-        fill: Grey level around a picture in mode ``longest``.
+        size_px: Edge of the tower's square input, in pixels.
+        resize_mode: ``shortest`` (scale the short side to the size, crop the centre), ``longest``
+            (scale the long side to the size, pad the rest) or ``squash`` (scale both sides).
+        interpolation: ``bicubic`` or ``bilinear``; ``random`` means ``bicubic``.
+        fill: Grey level of the padding in mode ``longest``, 0..255.
     """
 
     size_px: int
@@ -34,20 +34,20 @@ class PixelPreprocessor:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The preparation that `values` describes."""
+        """Return the preprocessor that ``values`` describes."""
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for an encoder's spec."""
+        """Return the settings as plain values, for an encoder's spec."""
         return asdict(self)
 
     @property
     def edge_px(self) -> int:
-        """The short side that a picture needs before it is scaled down."""
+        """Minimum short side, in pixels, of the pictures to resize."""
         return self.size_px
 
     def __call__(self, pixels: Pixels) -> ModelInput:
-        """uint8 (h, w, 3) -> uint8 (size, size, 3)."""
+        """Resize a picture, uint8 (h, w, 3), to the tower's input, uint8 (size, size, 3)."""
         height, width = pixels.shape[:2]
         size = self.size_px
         if self.resize_mode == "squash":
@@ -64,15 +64,15 @@ class PixelPreprocessor:
         return self._resize(pixels, ResizeTarget(width, height, left, top, size, size))
 
     def _resize(self, pixels: Pixels, target: ResizeTarget) -> ModelInput:
-        """Scale a picture, but only the part that is wanted."""
+        """Scale only the part of a picture that is kept."""
         height, width = pixels.shape[:2]
         if (width, height) == (target.width, target.height):
             return np.ascontiguousarray(target.crop(pixels))
-        # Only columns are left out beforehand: with a box that begins below the first row, Pillow
-        # 13.0 was seen to be off by up to 17 of 255 levels.
+        # Only columns are cropped before scaling: with a box that starts below the first row,
+        # Pillow 13.0 was measured to be off by up to 17 of 255 levels.
         x_scale = width / target.width
         right = min((target.left + target.crop_width) * x_scale, width)
-        from PIL import Image  # noqa: PLC0415 - a query in words reads no picture
+        from PIL import Image  # noqa: PLC0415 - not needed by text queries
 
         resampling = {
             "bicubic": Image.Resampling.BICUBIC,
@@ -87,7 +87,7 @@ class PixelPreprocessor:
         return np.asarray(image)[target.top : target.top + target.crop_height]
 
     def _pad_to_square(self, pixels: Pixels) -> ModelInput:
-        """A picture in the middle of a square of the fill colour."""
+        """Centre a picture in a square of the fill colour."""
         square = np.full((self.size_px, self.size_px, 3), self.fill, dtype=np.uint8)
         height, width = pixels.shape[:2]
         top, left = (self.size_px - height) // 2, (self.size_px - width) // 2
@@ -97,7 +97,7 @@ class PixelPreprocessor:
 
 @dataclass(frozen=True)
 class ResizeTarget:
-    """A picture scaled to a width and height, and the part of that which is wanted."""
+    """The size to scale a picture to, and the crop to keep of the result, in pixels."""
 
     width: int
     height: int
@@ -107,7 +107,7 @@ class ResizeTarget:
     crop_height: int
 
     def crop(self, pixels: Pixels) -> Pixels:
-        """The part, of pixels of that width and height."""
+        """Return the crop of a picture that already has the target size."""
         return pixels[
             self.top : self.top + self.crop_height, self.left : self.left + self.crop_width
         ]

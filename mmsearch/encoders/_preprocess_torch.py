@@ -1,8 +1,8 @@
-"""The same pixels by torch's kernels, for processes that prepare very many pictures.
+"""Image preprocessing with torch's kernels, for processes that prepare many pictures.
 
-Scaling bytes is two to three times as fast there, where the processor has AVX2. Loading torch takes
-a second or two, and some hundred megabytes a process: only a GPU is fast enough to be kept waiting
-by the other way.
+On processors with AVX2 torch scales bytes two to three times as fast as Pillow. Importing torch
+takes one to two seconds and a few hundred megabytes per process, so this pays off only with a GPU,
+which would otherwise wait for pictures.
 """
 
 from __future__ import annotations
@@ -17,17 +17,23 @@ from mmsearch.core.types import ModelInput, Pixels
 from mmsearch.encoders._preprocess import PixelPreprocessor, ResizeTarget
 
 MAX_SCALED_AREA_RATIO = 4
-"""Times the wanted part; of longer pictures too much would be scaled in vain."""
+"""Maximum ratio of the scaled area to the crop.
+
+For longer pictures Pillow is used, which scales less of the discarded part.
+"""
 
 
 def is_fast_on_this_cpu() -> bool:
-    """Whether torch's kernels for bytes exist for this processor."""
+    """Return True if torch has fast kernels for bytes on this processor."""
     return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 @dataclass(frozen=True)
 class TorchPixelPreprocessor(PixelPreprocessor):
-    """See `PixelPreprocessor`. For a process of its own: torch is held to one thread."""
+    """A `PixelPreprocessor` that resizes with torch.
+
+    It limits torch to one thread for the whole process: use it in worker processes only.
+    """
 
     def _resize(self, pixels: Pixels, target: ResizeTarget) -> ModelInput:
         scaled_area = target.width * target.height
@@ -39,7 +45,7 @@ class TorchPixelPreprocessor(PixelPreprocessor):
             return super()._resize(pixels, target)
         if torch.get_num_threads() > 1:
             torch.set_num_threads(1)
-        # In this order torch sees channels-last, and answers so: cutting is then a plain copy.
+        # This layout is channels-last to torch, and so is the result: the crop is a plain copy.
         batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
         resized = interpolate(
             batch, (target.height, target.width), mode=self._interpolation_mode, antialias=True

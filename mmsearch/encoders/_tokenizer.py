@@ -1,4 +1,4 @@
-"""Words -> token ids, without torch, open_clip or transformers."""
+"""Tokenize texts without torch, open_clip or transformers."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from tokenizers import Tokenizer
 from mmsearch.core.types import ModelInput
 
 TOKEN_CACHE_SIZE = 256
-"""Texts whose tokens are kept."""
+"""Number of texts in the cache of token ids."""
 
 _WHITESPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """How a text becomes the input of a text tower.
+    """Settings that turn a text into the input of a text tower.
 
     Attributes:
-        context_length: Tokens that the tower reads, special ones counted.
-        clean: What is done to the text first: ``none``, ``whitespace``, ``lower`` or
-            ``canonicalize``, as open_clip's cleaning functions of these names.
-        pad_id: Fills a batch.
-        end_id: Closes a text that was cut; None if the cut leaves nothing to close.
-        pads_to_longest: The tower gives the same vector whatever padding follows, so a batch is
-            padded to its longest text only.
-        takes_mask: The tower wants to know which tokens are real.
+        context_length: Maximum number of tokens the tower reads, including special tokens.
+        clean: Text cleaning before tokenization: ``none``, ``whitespace``, ``lower`` or
+            ``canonicalize``, like open_clip's cleaning functions of these names.
+        pad_id: Id of the padding token.
+        end_id: Id of the token that replaces the last one of a truncated text; None if truncated
+            texts need no end token.
+        pads_to_longest: True if padding does not change the tower's vectors, so that a batch is
+            padded only to its longest text.
+        takes_mask: True if the tower takes an attention mask, 1 for real tokens, as second input.
     """
 
     context_length: int
@@ -48,32 +49,32 @@ class TokenizerConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The facts that were stored."""
+        """Return the configuration that ``values`` describes."""
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the configuration as plain values."""
         return asdict(self)
 
 
 class TextTokenizer:
-    """Tokenises and pads for one tower."""
+    """Tokenises and pads texts for one tower."""
 
     def __init__(self, config: TokenizerConfig, tokenizer_json: str) -> None:
         self._config = config
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        # A query's text is prepared, and then asked how much of it was read.
+        # A query's text is tokenised twice: in `prepare` and in `dropped_tokens`.
         self._cached_ids = lru_cache(TOKEN_CACHE_SIZE)(self._tokenize)
 
     @classmethod
     def from_file(cls, config: TokenizerConfig, path: Path) -> Self:
-        """With the tokenizer.json of that path."""
+        """Return a tokenizer that uses the tokenizer.json at ``path``."""
         return cls(config, path.read_text(encoding="utf-8"))
 
     def prepare(self, text: str) -> ModelInput:
-        """A text -> int64 (t,) token ids, t at most the context length."""
+        """Return a text's token ids, int64 (t,), truncated to the context length."""
         ids = list(self._cached_ids(text))
         config = self._config
         if len(ids) > config.context_length:
@@ -83,11 +84,11 @@ class TextTokenizer:
         return np.array(ids, dtype=np.int64)
 
     def dropped_tokens(self, text: str) -> int:
-        """Tokens beyond the context length."""
+        """Return the number of tokens beyond the context length."""
         return max(0, len(self._cached_ids(text)) - self._config.context_length)
 
     def pad_batch(self, batch: Sequence[ModelInput]) -> list[NDArray[np.int64]]:
-        """Token ids of n texts -> the tower's inputs, each int64 (n, t)."""
+        """Pad the token ids of n texts and return the tower's inputs, each int64 (n, t)."""
         longest = max((len(ids) for ids in batch), default=1)
         width = longest if self._config.pads_to_longest else self._config.context_length
         ids = np.full((len(batch), width), self._config.pad_id, dtype=np.int64)
@@ -102,27 +103,27 @@ class TextTokenizer:
 
 
 def clean(text: str, mode: str) -> str:
-    """A text as open_clip cleans it before it is tokenised.
+    """Clean a text as open_clip does before tokenising it.
 
     Args:
-        text: Anything.
+        text: The text; it may contain lone surrogates.
         mode: See `TokenizerConfig.clean`.
     """
-    # A surrogate, as in a file name of undecodable bytes, is no text to any tokenizer.
+    # Tokenizers reject lone surrogates, which stand for undecodable bytes in file names.
     text = text.encode("utf-8", "replace").decode("utf-8")
     if mode == "none":
         return text
     text = html.unescape(html.unescape(_fix_mojibake(text))).strip()
     if mode == "canonicalize":
-        # SigLIP's: no punctuation, lower case (https://arxiv.org/abs/2303.15343).
+        # SigLIP's cleaning removes punctuation and case (https://arxiv.org/abs/2303.15343).
         text = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation)).lower()
     text = _WHITESPACE.sub(" ", text).strip()
     return text.lower() if mode == "lower" else text
 
 
 def _fix_mojibake(text: str) -> str:
-    """As ``ftfy.fix_text``."""
-    # It leaves such a text as it is, and its import takes as long as encoding ten texts.
+    """Return the result of ``ftfy.fix_text``."""
+    # ftfy does not change such texts, and importing it takes as long as encoding ten texts.
     if text.isascii() and text.isprintable() and "&" not in text:
         return text
     import ftfy  # noqa: PLC0415
@@ -134,13 +135,13 @@ def _fix_mojibake(text: str) -> str:
 def build_clip_tokenizer_json(
     vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], start: str, end: str
 ) -> str:
-    """CLIP's byte-pair encoding as a tokenizer.json.
+    """Return CLIP's byte-pair encoding in the format of tokenizer.json.
 
     Args:
-        vocabulary: Token -> id; a token that ends a word ends in ``</w>``.
-        merges: Pairs, best first.
-        start: The token before a text.
-        end: The token after a text.
+        vocabulary: Token ids by token; a token at the end of a word ends in ``</w>``.
+        merges: Pairs of tokens to merge, highest priority first.
+        start: Token that is inserted before a text.
+        end: Token that is appended to a text.
     """
     special_tokens_json = [
         {

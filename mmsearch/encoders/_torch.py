@@ -1,4 +1,4 @@
-"""An image tower on a GPU, through torch."""
+"""Run an image tower on a GPU with torch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from mmsearch.core.types import ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 
 LARGE_BATCH_MIN_FREE_BYTES = 8 * 2**30
+"""Minimum free GPU memory, in bytes, for the large batch size."""
 
 
 def choose_device(requested: str) -> str:
-    """``cuda``, ``mps`` or ``cpu``.
+    """Return the torch device to use: ``cuda``, ``mps`` or ``cpu``.
 
     Args:
-        requested: One of these, or ``auto`` for the first of them that works.
+        requested: One of these, or ``auto`` for the first of them that is available.
 
     Raises:
-        UsageError: torch cannot use what is wanted.
+        UsageError: torch cannot use the requested device.
     """
     with warnings.catch_warnings():
-        # Of a driver that does not fit: `device()` says it in our words.
+        # torch warns about an unsuitable driver; `TwoTowerEncoder.device` reports that itself.
         warnings.simplefilter("ignore")
         available = {
             "cuda": torch.cuda.is_available(),
@@ -45,7 +46,7 @@ def choose_device(requested: str) -> str:
 
 
 def _empty_device_caches() -> None:
-    """Hand back what torch keeps of memory that nothing uses any more."""
+    """Return unused memory in torch's caches to the device."""
     torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
@@ -55,10 +56,10 @@ on_low_memory(_empty_device_caches)
 
 
 class TorchTower:
-    """Runs a tower in half precision where the device has it.
+    """An image tower in torch; on CUDA it runs in half precision.
 
     Raises:
-        DeviceMemoryError: The tower does not fit into the memory of the device.
+        DeviceMemoryError: The tower does not fit into the device's memory.
     """
 
     def __init__(self, tower: torch.nn.Module, device: str) -> None:
@@ -70,23 +71,26 @@ class TorchTower:
             self._precision = torch.bfloat16 if supported else torch.float16
 
     def close(self) -> None:
-        """Take the model off the device: the next tower begins with it."""
+        """Move the model to the CPU and free the device's memory.
+
+        The model object stays usable: the next tower may be built from it.
+        """
         self._tower.to("cpu")
         _empty_device_caches()
 
     @property
     def batch_size(self) -> int:
-        """As many pictures as keep the device busy and fit its free memory."""
+        """Recommended number of pictures per batch, chosen by the device's free memory."""
         if self._device != "cuda":
             return 32
         free, _ = torch.cuda.mem_get_info()
         return 256 if free > LARGE_BATCH_MIN_FREE_BYTES else 64
 
     def run(self, batch: Sequence[ModelInput]) -> Vectors:
-        """Prepared pictures (n), uint8 -> float32 (n, dim), unit rows.
+        """Encode n prepared pictures, uint8 (s, s, 3) each, as float32 (n, dim) with unit rows.
 
         Raises:
-            DeviceMemoryError: The memory of the device does not suffice for one of them.
+            DeviceMemoryError: The device's memory does not suffice for a single picture.
         """
         rows = run_halving_on_oom(
             lambda chunk: self._encode_rows(batch[chunk]),
@@ -97,7 +101,7 @@ class TorchTower:
         return as_unit_vectors(np.concatenate(rows))
 
     def _encode_rows(self, batch: Sequence[ModelInput]) -> NDArray[np.float32]:
-        # Bytes travel to the device; floats are made there.
+        # The pixels are copied as bytes, a quarter of the size, and become floats on the device.
         pixels = torch.from_numpy(np.stack(batch)).to(self._device)
         use_half = self._precision is not torch.float32
         with (
@@ -113,7 +117,7 @@ def _move_to_device(tower: torch.nn.Module, device: str) -> torch.nn.Module:
     try:
         run_halving_on_oom(lambda _: tower.to(device), 1, device=device, item_name="the model")
     except DeviceMemoryError:
-        # Half of it would stay there.
+        # A model that was moved only in part would keep its share of the device's memory.
         tower.to("cpu")
         _empty_device_caches()
         raise

@@ -1,4 +1,4 @@
-"""An encoder made of two towers, whatever model they come from."""
+"""An encoder with an image tower and a text tower, shared by all models."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
     from mmsearch.encoders._torch import TorchTower
 
 CPU_BATCH_SIZE = 32
+"""Pictures per batch on a CPU."""
 
 MAX_SAME_LENGTH = 8
-"""Texts of one length that are given to a tower in int8 together: more were measured to save no
-more, and fewer calls than processors leave some idle."""
+"""Maximum number of texts of equal length in one call of an int8 tower.
+
+Larger groups were measured to be no faster, and fewer calls than processors leave some idle.
+"""
 
 UNPACKED_TEXT_LIMIT = 24
-"""So many are encoded before packing the weights of a text tower has cost less than it saves."""
+"""Number of texts after which prepacking the weights of a text tower saves more than it costs."""
 
 
 class TwoTowerEncoder:
-    """See `mmsearch.core.protocols.Encoder`.
+    """Encoder with an image tower and a text tower; see `mmsearch.core.protocols.Encoder`.
 
-    The first use compiles the text tower, and on a CPU the image tower, and from then on neither
-    needs torch. A GPU's image tower runs in torch. One caller at a time.
+    The first use compiles the text tower and, on a CPU, the image tower; after that neither needs
+    torch. On a GPU the image tower runs in torch. Not thread-safe.
     """
 
     def __init__(self, model_source: ModelSource, options: EncoderOptions) -> None:
@@ -48,10 +51,10 @@ class TwoTowerEncoder:
 
     @property
     def batch_preprocessor(self) -> ImagePreprocessor:
-        """As `image_preprocessor`, for processes that make very many pictures."""
+        """Variant of `image_preprocessor` for processes that prepare many pictures."""
         if self._model.image_device == "cpu":
             return self.image_preprocessor
-        from mmsearch.encoders import _preprocess_torch  # noqa: PLC0415 - costs torch
+        from mmsearch.encoders import _preprocess_torch  # noqa: PLC0415 - imports torch
 
         if not _preprocess_torch.is_fast_on_this_cpu():
             return self.image_preprocessor
@@ -59,31 +62,31 @@ class TwoTowerEncoder:
 
     @property
     def prompts(self) -> Sequence[str]:
-        """Phrasings whose vectors are averaged for a query."""
+        """Prompt templates whose vectors are averaged for a query."""
         return self._model_source.prompts
 
     @property
     def calibration(self) -> Calibration:
-        """How similarities become a probability."""
+        """Parameters that convert similarities to a probability."""
         return self._model_source.calibration
 
     @property
     def batch_size(self) -> int:
-        """Pictures a call of `encode` should be given."""
+        """Recommended number of pictures per call of `encode`."""
         return CPU_BATCH_SIZE if self._model.image_device == "cpu" else self._gpu_tower.batch_size
 
     def prepare(self, kind: InputKind, payload: Pixels | str) -> ModelInput:
-        """One picture or text -> one array."""
+        """Return the model input of one picture or text as one array."""
         if isinstance(payload, str):
             return self._tokenizer.prepare(payload)
         return self.image_preprocessor(payload)
 
     def dropped_tokens(self, text: str) -> int:
-        """Tokens beyond the context length."""
+        """Return the number of tokens beyond the context length."""
         return self._tokenizer.dropped_tokens(text)
 
     def encode(self, kind: InputKind, batch: Sequence[ModelInput]) -> Vectors:
-        """Prepared items -> float32 (n, dim), unit rows."""
+        """Encode n prepared items as float32 (n, dim) with unit rows."""
         if not len(batch):
             return np.empty((0, self.spec.dim), dtype=np.float32)
         if kind == InputKind.IMAGE and self._model.image_device != "cpu":
@@ -109,10 +112,10 @@ class TwoTowerEncoder:
         return Precision.FLOAT32 if tower is None else tower.precision
 
     def _group_for_int8(self, kind: InputKind, batch: Sequence[ModelInput]) -> list[list[int]]:
-        """Which items of a batch a tower in int8 may be given together."""
+        """Group the positions of items that an int8 tower may process in one call."""
         if kind is not InputKind.TEXT or not self._is_text_blockwise:
             return [[position] for position in range(len(batch))]
-        # Texts of one length need no padding, which would cost as much as words.
+        # Texts of equal length need no padding; padding costs as much as real tokens.
         by_length: dict[int, list[int]] = defaultdict(list)
         for position, tokens in enumerate(batch):
             by_length[len(tokens)].append(position)
@@ -121,7 +124,7 @@ class TwoTowerEncoder:
             for same_length in by_length.values()
             for start in range(0, len(same_length), MAX_SAME_LENGTH)
         ]
-        # The longest first, or some processors have nothing left to do while another begins it.
+        # Largest groups first, so that no processor starts one while the others are already idle.
         return sorted(groups, key=lambda group: -len(group) * len(batch[group[0]]))
 
     @property
@@ -130,10 +133,10 @@ class TwoTowerEncoder:
         return tower is not None and tower.by_blocks
 
     def token_vectors(self, kind: InputKind, batch: Sequence[ModelInput]) -> list[Vectors]:
-        """Prepared items -> for each, float32 (p, dim): its patches, or its tokens.
+        """Encode the patches or tokens of prepared items, float32 (p, dim) for each item.
 
         Raises:
-            UsageError: The model has none that lie in the space of its vectors.
+            UsageError: The model's patches or tokens are not in its embedding space.
         """
         if not len(batch):
             return []
@@ -142,24 +145,28 @@ class TwoTowerEncoder:
             return list(rows.reshape(len(batch), -1, self.spec.dim))
         rows = self._token_tower.run(self._tokenizer.pad_batch(batch))
         vectors = rows.reshape(len(batch), -1, self.spec.dim)
-        # The first and the last token only say that a text begins and ends.
+        # The first and last tokens only mark the start and end of a text.
         return [
             item_vectors[1 : len(ids) - 1] if len(ids) > 2 else item_vectors[: len(ids)]
             for item_vectors, ids in zip(vectors, batch, strict=True)
         ]
 
     def device(self, kind: InputKind) -> str:
-        """Where a kind is encoded."""
+        """Return a description of the runtime and device that encode an input kind."""
         if kind == InputKind.TEXT:
             return self._cpu_runtime_name(kind)
         if self._model.image_device != "cpu":
             return f"torch on {self._model.image_device}"
         if self._options.device == "auto" and has_nvidia_gpu():
-            return f"{self._cpu_runtime_name(kind)} (this machine has an NVIDIA GPU that torch cannot use)"
+            return (
+                f"{self._cpu_runtime_name(kind)} "
+                "(this machine has an NVIDIA GPU that torch cannot use)"
+            )
         return self._cpu_runtime_name(kind)
 
     def release(self, kind: InputKind) -> None:
-        """Free its towers; those that are kept open are properties of this object."""
+        """Free the towers of an input kind."""
+        # Open towers are cached properties: removing the attribute releases them.
         towers = {
             InputKind.IMAGE: ("_image_tower", "_patch_tower", "_gpu_tower"),
             InputKind.TEXT: ("_text_tower", "_first_text_tower", "_token_tower"),
@@ -173,7 +180,7 @@ class TwoTowerEncoder:
         is_int8 = self._precision(kind) is Precision.INT8
         return f"ONNX Runtime on cpu{', int8' if is_int8 else ''}"
 
-    # --- parts, made when they are first needed ---
+    # --- parts created on first use ---
 
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
@@ -191,7 +198,7 @@ class TwoTowerEncoder:
 
     @cached_property
     def _first_text_tower(self) -> CompiledTower:
-        """Ready at once, for a query that is alone."""
+        """The text tower without prepacked weights: it opens faster, for a single query."""
         return self._model.open_tower(TowerName.TEXT, prepacked=False)
 
     @cached_property
@@ -208,6 +215,6 @@ class TwoTowerEncoder:
 
     @cached_property
     def _gpu_tower(self) -> TorchTower:
-        from mmsearch.encoders._torch import TorchTower  # noqa: PLC0415 - costs torch
+        from mmsearch.encoders._torch import TorchTower  # noqa: PLC0415 - imports torch
 
         return TorchTower(self._model.load_torch_model().image_tower, self._model.image_device)

@@ -1,8 +1,8 @@
-"""Any OpenCLIP model (https://github.com/mlfoundations/open_clip).
+"""Encoder plugin for OpenCLIP models (https://github.com/mlfoundations/open_clip).
 
-A model is named ``open_clip:ARCH/TAG`` (weights from the hub, fetched once) or
-``open_clip:ARCH@FILE`` (a local checkpoint: .safetensors, or .pt and .bin that hold tensors only).
-ARCH is one of open_clip's architectures, or the path of a JSON file that describes one.
+A model is named ``open_clip:ARCH/TAG`` (weights downloaded once from the hub) or
+``open_clip:ARCH@FILE`` (a local checkpoint: a .safetensors file, or a .pt or .bin file with only
+tensors). ARCH is one of open_clip's architectures, or the path of a JSON file that describes one.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 RECOMMENDED_VARIANT: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 
 CODE_VERSION: Final = 1
-"""Raised when other vectors are computed from the same weights."""
+"""Version of this code; increased when a change alters the vectors of unchanged weights."""
 
 HUB_TIMEOUT_S: Final = 3.0
+"""Timeout, in seconds, for checking that the model hub is reachable."""
 
 _WEIGHTS_FILENAMES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
 class _SuggestedModel:
-    """A model worth naming. ``repository`` is where its weights are on the hub."""
+    """A suggested model. ``repository`` is the hub repository that contains its weights."""
 
     variant: str
     dim: int
@@ -47,41 +48,41 @@ class _SuggestedModel:
     summary: str
 
 
-# Dimensions and repositories as in open_clip's own lists.
+# Dimensions and repositories are copied from open_clip's own lists.
 _SUGGESTED_MODELS: Final = (
     _SuggestedModel(
         RECOMMENDED_VARIANT,
         512,
         "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
-        "recommended: good results at a speed that a laptop's CPU can bear",
+        "recommended: good results, fast enough for a laptop's CPU",
     ),
     _SuggestedModel(
         "ViT-B-32/laion2b_s34b_b79k",
         512,
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-        "the fastest of the usual ones; somewhat weaker",
+        "the fastest of the common models; somewhat less accurate",
     ),
     _SuggestedModel(
         "ViT-B-16/datacomp_xl_s13b_b90k",
         512,
         "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
-        "finer detail, some four times the work of ViT-B-32",
+        "finer detail; about four times the compute of ViT-B-32",
     ),
     _SuggestedModel(
         "ViT-L-14/datacomp_xl_s13b_b90k",
         768,
         "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
-        "strong; wants a GPU",
+        "high accuracy; a GPU is recommended",
     ),
 )
 
 
 def build(options: EncoderOptions) -> Encoder:
-    """The encoder of ``options.variant``.
+    """Return the encoder for ``options.variant``.
 
     Raises:
-        UnknownNameError: No such architecture or tag.
-        ModelUnavailableError: The weights are not here and cannot be fetched.
+        UnknownNameError: The architecture or tag does not exist.
+        ModelUnavailableError: The weights are not on this machine and cannot be downloaded.
     """
     name = _parse_variant(options.variant)
     if name.file is not None and not name.file.is_file() and not _is_compiled(name, options):
@@ -99,9 +100,9 @@ def build(options: EncoderOptions) -> Encoder:
 
 
 def models(options: EncoderOptions) -> list[ModelInfo]:
-    """Models worth naming, and those that are on this machine already.
+    """Return the suggested models and those that are already on this machine.
 
-    Every other ``ARCH/TAG`` of open_clip works as well.
+    Any other ``ARCH/TAG`` of open_clip works as well.
     """
     infos = [
         ModelInfo(
@@ -131,7 +132,7 @@ def _list_compiled(options: EncoderOptions, listed_names: Collection[str]) -> It
 
 
 def _list_downloaded(listed_names: Collection[str]) -> Iterator[ModelInfo]:
-    from huggingface_hub import constants  # noqa: PLC0415 - queries do without
+    from huggingface_hub import constants  # noqa: PLC0415 - not needed by queries
 
     cached = {
         file.parents[2].name.removeprefix("models--").replace("--", "/", 1)
@@ -141,17 +142,17 @@ def _list_downloaded(listed_names: Collection[str]) -> Iterator[ModelInfo]:
     repositories = cached - {model.repository for model in _SUGGESTED_MODELS}
     if not repositories:
         return
-    # Which model a repository holds stands in open_clip's own list only.
-    from mmsearch.encoders._open_clip_loader import list_tags  # noqa: PLC0415 - costs torch
+    # Only open_clip's own list maps a repository to its model.
+    from mmsearch.encoders._open_clip_loader import list_tags  # noqa: PLC0415 - imports torch
 
     for variant in list_tags(repositories):
         if f"open_clip:{variant}" not in listed_names:
-            summary = "its weights are in the hub's cache"
+            summary = "weights are already in the hub's cache"
             yield ModelInfo(f"open_clip:{variant}", summary, None, local=True, compiled=False)
 
 
 def is_available(options: EncoderOptions) -> bool:
-    """Whether the recommended model can be had now: it is here, or the hub answers quickly."""
+    """Return True if the recommended model is on this machine or the hub responds quickly."""
     recommended = _SUGGESTED_MODELS[0]
     if _is_compiled(_parse_variant(recommended.variant), options) or _is_in_hub_cache(
         recommended.repository
@@ -162,7 +163,7 @@ def is_available(options: EncoderOptions) -> bool:
 
 @dataclass(frozen=True)
 class ParsedVariant:
-    """A variant in parts: a tag or a file, never both."""
+    """A parsed model variant; either ``tag`` or ``file`` is set, never both."""
 
     variant: str
     architecture: str
@@ -171,7 +172,7 @@ class ParsedVariant:
 
     @property
     def local_files(self) -> tuple[Path, ...]:
-        """The local files that the model is made of."""
+        """The local files that the model is built from: checkpoint and architecture."""
         config = [Path(self.architecture)] if self.architecture.endswith(".json") else []
         return (*([self.file] if self.file else []), *config)
 
@@ -192,13 +193,13 @@ def _parse_variant(variant: str) -> ParsedVariant:
         ]
         hint = f"Try open_clip:{matching[0]}." if matching else _suggest_names(architecture)
         raise UnknownNameError(
-            f"{variant!r} names no weights: ARCH/TAG or ARCH@FILE is needed.", hint
+            f"{variant!r} does not name any weights: ARCH/TAG or ARCH@FILE is required.", hint
         )
     return ParsedVariant(variant, architecture, tag, None)
 
 
 def _load_model(name: ParsedVariant, options: EncoderOptions) -> LoadedModel:
-    from mmsearch.encoders import _open_clip_loader  # noqa: PLC0415 - costs torch and open_clip
+    from mmsearch.encoders import _open_clip_loader  # noqa: PLC0415 - imports torch
 
     if not name.architecture.endswith(".json") and name.architecture not in list_architectures():
         raise UnknownNameError(
@@ -220,14 +221,14 @@ def _load_model(name: ParsedVariant, options: EncoderOptions) -> LoadedModel:
 
 
 def _is_offline(options: EncoderOptions) -> bool:
-    """Whether no connection may be tried: so say the settings, or the hub's own variable."""
+    """Return True if the options or the hub's own environment variable forbid network access."""
     env_value = os.environ.get("HF_HUB_OFFLINE", "")
     return options.offline or env_value.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def list_architectures() -> list[str]:
-    """The names of open_clip's architectures, found without importing it."""
-    from importlib.util import find_spec  # noqa: PLC0415 - queries do without
+    """Return the names of open_clip's architectures without importing open_clip."""
+    from importlib.util import find_spec  # noqa: PLC0415 - not needed by queries
 
     spec = find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
@@ -237,14 +238,14 @@ def list_architectures() -> list[str]:
 
 
 def _suggest_names(name: str) -> str:
-    import difflib  # noqa: PLC0415 - for a wrong name only
+    import difflib  # noqa: PLC0415 - needed only for an unknown name
 
     matches = difflib.get_close_matches(name, list_architectures(), n=4, cutoff=0.4)
-    return f"Close: {', '.join(matches)}." if matches else "See 'mmsearch models list'."
+    return f"Similar names: {', '.join(matches)}." if matches else "See 'mmsearch models list'."
 
 
 def _slug(name: ParsedVariant) -> str:
-    """A folder name that people can read and no two variants share."""
+    """Return a readable folder name that is unique to the variant."""
     readable_name = re.sub(r"[^A-Za-z0-9.-]+", "_", name.variant)[-80:]
     digest = hashlib.sha256(os.fsencode(name.variant)).hexdigest()[:8]
     return f"open_clip-{readable_name}-{digest}"
@@ -256,7 +257,7 @@ def _is_compiled(name: ParsedVariant, options: EncoderOptions) -> bool:
 
 
 def _is_in_hub_cache(repository: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - queries do without
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - not needed by queries
 
     return any(
         isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHTS_FILENAMES
@@ -264,8 +265,11 @@ def _is_in_hub_cache(repository: str) -> bool:
 
 
 def _is_hub_reachable() -> bool:
-    """Ask the hub, for a few seconds at most: looking up its name knows no time limit."""
-    # Queries do without all of these.
+    """Return True if the hub responds within `HUB_TIMEOUT_S`.
+
+    The request runs in a thread because a DNS lookup cannot be given a timeout.
+    """
+    # Queries need none of these.
     import http.client  # noqa: PLC0415
     import threading  # noqa: PLC0415
     import urllib.error  # noqa: PLC0415

@@ -1,1 +1,1 @@
-"""How good a ranking is: captioned sets -> queries with relevant pictures -> metrics."""
+"""Evaluation of rankings: captioned sets, relevance judgments and metrics."""

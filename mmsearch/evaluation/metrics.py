@@ -1,6 +1,6 @@
-"""Metrics of rankings, with bootstrap intervals, and the comparison of two rankings.
+"""Metrics of rankings with bootstrap intervals, and the comparison of two rankings.
 
-Per-query values come from ir-measures (https://ir-measur.es); intervals and tests from SciPy.
+ir-measures (https://ir-measur.es) computes the per-query values, SciPy the intervals and tests.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SEED = 0
 
 
 class Ties(StrEnum):
-    """How hits with the same score are ordered before they are rated."""
+    """Order of hits with the same score in an evaluated ranking."""
 
     INDEX = "index"
     TREC_EVAL = "trec_eval"
 
     @property
     def description(self) -> str:
-        """The order, in words."""
+        """The order in words, for reports."""
         if self is Ties.INDEX:
             return "ties as the index orders them, by id"
         return "ties as trec_eval orders them, by name, descending"
@@ -54,18 +54,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good the rankings of a set of queries are.
+    """Metrics of the rankings of a set of queries.
 
     Attributes:
-        queries: How many.
-        depth: How many hits of each were looked at.
-        metrics: By name, see `METRICS`. Success@k is the share of queries with a relevant picture
-            among the first k; the literature on COCO and Flickr30k calls it recall. Recall@k is the
-            share of a query's relevant pictures that are among the first k. The two are the same
-            where each query has one relevant picture. The median rank is that of the first relevant
-            picture; depth + 1 if none was found.
-        per_query: float64 (queries,) by metric; "median rank" holds ranks.
-        ties: How hits with the same score were ordered.
+        queries: Number of queries.
+        depth: Number of hits of each query that were evaluated.
+        metrics: Estimates by name, see `METRICS`. Success@k is the share of queries with a relevant
+            picture in the top k; the literature on COCO and Flickr30k calls it recall. Recall@k is
+            the share of a query's relevant pictures that are in the top k. Both are equal if each
+            query has one relevant picture. The median rank is the median over queries of the rank
+            of the first relevant picture, which is depth + 1 if none was found.
+        per_query: Values of each query by metric, float64 (queries,); for "median rank", the ranks.
+        ties: Order of hits with the same score.
     """
 
     queries: int
@@ -75,17 +75,17 @@ class Evaluation:
     ties: Ties = Ties.INDEX
 
     def success_at(self, k: int) -> float:
-        """The share of queries with a relevant picture among the first k."""
+        """Return the share of queries with a relevant picture in the top k."""
         return float((self.per_query["median rank"] <= k).mean())
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second ranking against the first, query by query.
+    """Paired comparison of two rankings by one metric.
 
     Attributes:
         difference: Second minus first, with its 95% interval over queries.
-        p_value: Of a paired permutation test that there is no difference.
+        p_value: P-value of a paired permutation test of no difference.
     """
 
     difference: Estimate
@@ -93,13 +93,13 @@ class Comparison:
 
 
 def order_ties_as_trec_eval(names: Sequence[str], scores: Sequence[float]) -> list[str]:
-    """Return names by score, descending, and those of one score by name, descending.
+    """Return names by descending score; names with the same score are in descending order.
 
     trec_eval keeps scores as float32 and compares names byte by byte.
 
     Args:
-        names: Of hits.
-        scores: Of the same hits.
+        names: Names of hits.
+        scores: Scores of the same hits.
     """
     rounded = np.asarray(scores, dtype=np.float32).tolist()
     pairs = sorted(
@@ -116,20 +116,20 @@ def evaluate(
     depth: int,
     ties: Ties = Ties.INDEX,
 ) -> Evaluation:
-    """Rate rankings.
+    """Evaluate rankings.
 
     Args:
-        ranked: For each query, the names of hits, best first; only ``depth`` of them count.
-        relevant: For each query, the names of its relevant pictures; at least one.
+        ranked: Names of the hits of each query, best first; only the first ``depth`` count.
+        relevant: Names of the relevant pictures of each query, at least one.
         depth: See `Evaluation`.
-        ties: How the rankings order hits of the same score; only recorded.
+        ties: Order of hits with the same score in the rankings; only recorded.
 
     Raises:
-        UsageError: There is no query.
+        UsageError: There are no queries, or ``ranked`` and ``relevant`` differ in length.
         MissingExtraError: ir-measures or SciPy is not installed.
     """
     if not ranked or len(ranked) != len(relevant):
-        raise UsageError("There are no queries to rate.")
+        raise UsageError("There are no queries to evaluate.")
     per_query = _compute_per_query([list(names)[:depth] for names in ranked], relevant)
     per_query["median rank"] = np.array(
         [
@@ -153,10 +153,11 @@ def evaluate(
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
-    """The second against the first, for every metric but the median rank.
+    """Compare the second evaluation with the first, for every metric except the median rank.
 
     Raises:
-        UsageError: They rate different numbers of queries.
+        UsageError: The evaluations have different numbers of queries.
+        MissingExtraError: SciPy is not installed.
     """
     if first.queries != second.queries:
         raise UsageError(
@@ -195,8 +196,8 @@ def _compute_per_query(
         RR: "MRR",
         nDCG @ 10: "nDCG@10",
     }
-    # The order of the rankings counts, and trec_eval would break ties by name: every place has its
-    # own score. It takes names for C strings: pictures are numbered.
+    # trec_eval breaks ties by name, so each rank gets its own score to keep the given order. It
+    # treats names as C strings, so pictures are numbered.
     doc_ids: dict[str, str] = {}
     qrels = {
         str(q): {doc_ids.setdefault(name, str(len(doc_ids))): 1 for name in names}
@@ -244,6 +245,6 @@ def _scipy_stats() -> Any:
 
 def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:
     return MissingExtraError(
-        f"Rating rankings needs the Python package {error.name!r}, which is not installed.",
+        f"Evaluating rankings needs the Python package {error.name!r}, which is not installed.",
         "Install it with: pip install 'mmsearch[eval]'",
     )

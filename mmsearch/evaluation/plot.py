@@ -1,4 +1,4 @@
-"""Evaluations as a picture."""
+"""Plots of evaluations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mmsearch.core.errors import MissingExtraError
 from mmsearch.evaluation.metrics import METRICS, Evaluation
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
+# The palette of Okabe and Ito, which is safe for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -18,9 +18,9 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
     """Write a PNG: metrics with their intervals, and Success@k over k.
 
     Args:
-        evaluations: By name; the same queries.
-        path: The file.
-        title: Stands above.
+        evaluations: Evaluations by name, all of the same queries.
+        path: The PNG file.
+        title: Title of the figure; the number of queries is added.
 
     Raises:
         MissingExtraError: Matplotlib is not installed.
@@ -60,14 +60,14 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
     right.set_xscale("log")
     right.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     right.xaxis.set_minor_formatter(NullFormatter())
-    right.set_xlabel("k, number of hits looked at")
+    right.set_xlabel("k, number of hits")
     right.set_ylabel("Success@k")
     for axes in (left, right):
         axes.set_ylim(0, 1)
         axes.grid(axis="y", color="#dddddd")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    # Below both, where it can hide no point.
+    # Below both plots, where it cannot hide a point.
     handles, labels = left.get_legend_handles_labels()
     columns = min(len(labels), 3)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

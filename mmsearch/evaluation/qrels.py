@@ -1,8 +1,8 @@
-"""Captioned sets: queries, and the pictures that are relevant to each.
+"""Reader of captioned sets: queries and the pictures that are relevant to each.
 
-A picture is named by its path as the set has it. A hit is that picture if it lies there below the
-folder of the set's file, or else if its path ends in these components and no other picture of the
-set does so at greater length.
+A picture is named by its path in the set. A hit is that picture if its path is the named one below
+the folder of the set's file. If no picture matches in this way, a hit is the picture with the
+longest name whose components are the last components of the hit's path.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALL_SPLITS: Final = "all"
 
 @dataclass(frozen=True)
 class Qrel:
-    """A query and the pictures that are relevant to it, as the set names them."""
+    """A query and the names of the pictures that are relevant to it."""
 
     query: str
     relevant: frozenset[str]
@@ -44,27 +44,31 @@ def read_qrels(
 ) -> list[Qrel]:
     """Read a captioned set.
 
-    Known are: CSV, TSV and JSON Lines with columns ``query`` and ``path`` (or ``paths``, joined by
-    "|"), or ``path`` and a caption (each caption asks for its picture), or ``path`` and a class
-    (each class asks for all its pictures); the caption files of COCO (JSON with ``images`` and
-    ``annotations``), of Karpathy's splits (``dataset_coco.json``, ``dataset_flickr30k.json``) and
-    of Flickr30k (``image.jpg#0<TAB>caption``, or its CSV).
+    Supported formats: CSV, TSV and JSON Lines with columns ``query`` and ``path`` (or ``paths``,
+    joined by "|"), or ``path`` and a caption (each caption is a query for its picture), or ``path``
+    and a class (each class is a query for all its pictures); the caption files of COCO (JSON with
+    ``images`` and ``annotations``), of Karpathy's splits (``dataset_coco.json``,
+    ``dataset_flickr30k.json``) and of Flickr30k (``image.jpg#0<TAB>caption``, or its CSV).
 
     Args:
         path: The file.
-        query_column: The column whose values are the queries, if another than those.
-        template: What is asked: ``{}`` is replaced by the query.
-        split: The part of a dataset of Karpathy: "train", "val", "test", "restval" or "all"; None:
+        query_column: Name of the column of queries; None for the names above.
+        template: Text of a query; ``{}`` is replaced by the value of the column.
+        split: Split of a Karpathy dataset: "train", "val", "test", "restval" or "all"; None for
             "test".
 
     Returns:
-        One for each distinct query, in the order in which they come.
+        One `Qrel` for each distinct query, in the order of the file.
 
     Raises:
-        SourceError: It cannot be read, has not the columns that it takes, or not that split.
+        SourceError: The file cannot be read, lacks a required column or the split, or has no query
+            with a relevant picture; or the template does not contain ``{}`` exactly once.
     """
     if template.count("{}") != 1:
-        raise SourceError(f"The template {template!r} has not one place for the query.", "Use {}.")
+        raise SourceError(
+            f"The template {template!r} must contain {{}} exactly once.",
+            "Write {} where the query goes.",
+        )
     relevant: dict[str, set[str]] = defaultdict(set)
     for query, pictures in _read_pairs(path, query_column, split):
         text = " ".join(query.split())
@@ -73,16 +77,16 @@ def read_qrels(
     qrels = [Qrel(query, frozenset(names - {""})) for query, names in relevant.items()]
     qrels = [qrel for qrel in qrels if qrel.relevant]
     if not qrels:
-        raise SourceError(f"{path} holds no query with a relevant picture.")
+        raise SourceError(f"{path} has no query with a relevant picture.")
     return qrels
 
 
 class HitMatcher:
-    """Tells which picture of a set a hit is.
+    """Matches hits with the pictures of a captioned set.
 
     Args:
-        qrels: The set.
-        folder: Of the set's file.
+        qrels: The queries and relevant pictures of the set.
+        folder: Folder of the set's file.
     """
 
     def __init__(self, qrels: Iterable[Qrel], folder: Path) -> None:
@@ -97,7 +101,7 @@ class HitMatcher:
             entries.sort(key=lambda item: -len(item[0]))
 
     def match(self, hit: Path) -> str | None:
-        """The picture's name in the set; None if the set does not speak of it."""
+        """Return the name of a hit in the set; None if the set does not contain it."""
         exact_name = self._by_path.get(str(hit))
         if exact_name is not None:
             return exact_name
@@ -107,7 +111,7 @@ class HitMatcher:
         return None
 
     def match_all(self, hits: Sequence[Path]) -> list[str]:
-        """Return the names of hits, best first; a hit that the set does not know has its path."""
+        """Return the names of hits, in order; a hit that is not in the set gets its path."""
         return [self.match(hit) or str(hit) for hit in hits]
 
 
@@ -123,7 +127,7 @@ def _read_pairs(
         elif split is not None:
             raise SourceError(
                 f"{path} has no splits.",
-                "Leave out --split, or name a dataset of Karpathy (.json).",
+                "Leave out --split, or use a Karpathy dataset (.json).",
             )
         elif path.suffix.lower() in (".jsonl", ".ndjson"):
             yield from _pairs_from_rows(path, _read_json_lines(path), query_column)
@@ -139,7 +143,9 @@ def _read_json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is no JSON.", "JSON Lines files end in .jsonl.") from error
+        raise SourceError(
+            f"{path} is not valid JSON.", "A JSON Lines file must end in .jsonl."
+        ) from error
     images = document.get("images") if isinstance(document, dict) else None
     if isinstance(images, list) and any(
         isinstance(image, dict) and "sentences" in image for image in images
@@ -160,7 +166,7 @@ def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[
                 f"Choose one with --split: {', '.join(sorted(splits))} or {ALL_SPLITS}.",
             )
         files = [str(image["filename"]) for image in images]
-        # The folder of the authors need not be that of the reader.
+        # The authors' folders may differ from the user's, so they are kept only if names repeat.
         are_unique = len(set(files)) == len(files)
         pairs = [
             (str(sentence["raw"]), [name if are_unique else f"{image.get('filepath', '')}/{name}"])
@@ -170,8 +176,8 @@ def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(
-            f"{path} is not a dataset of Karpathy: its images lack filename, split or sentences.",
-            "Look at how the file was made.",
+            f"{path} is not a Karpathy dataset: its images lack filename, split or sentences.",
+            "Check how the file was made.",
         ) from error
     yield from pairs
 
@@ -185,9 +191,9 @@ def _read_coco(path: Path, document: Any) -> Iterator[tuple[str, list[str]]]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(
-            f"{path} is not a caption file of COCO, for it lacks images or annotations, and no "
-            "dataset of Karpathy, for its images have no sentences.",
-            "JSON Lines files end in .jsonl.",
+            f"{path} is neither a COCO caption file, because it lacks images or annotations, nor a "
+            "Karpathy dataset, because its images have no sentences.",
+            "If it is a JSON Lines file, its name must end in .jsonl.",
         ) from error
     yield from pairs
 
@@ -219,7 +225,7 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 except ValueError as error:
                     raise SourceError(f"{path}, line {number} is not JSON.") from error
                 if not isinstance(row, dict):
-                    raise SourceError(f"{path}, line {number} is no JSON object.")
+                    raise SourceError(f"{path}, line {number} is not a JSON object.")
                 yield number, row
 
 

@@ -1,1 +1,1 @@
-"""Tasks -> results, somewhere."""
+"""Executors that run tasks in threads or processes."""

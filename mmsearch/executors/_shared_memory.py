@@ -1,8 +1,8 @@
-"""Memory that a process shares with its workers, so that arrays need not travel through pipes.
+"""Shared memory between a process and its workers, so that arrays need not pass through pipes.
 
-It has no name: the parent opens it, workers map it by way of /proc, and the kernel frees it with
-the last of them, however they end. Where there is no such thing (not on Linux, or without /proc),
-arrays travel with the rest of a result, by pickle.
+The memory is anonymous: the parent creates it, workers map it through /proc, and the kernel frees
+it when the last of these processes ends, even after a crash. Where it is not available (not on
+Linux, or without /proc), arrays are pickled with the rest of a result.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from typing import Any, Final, Self
 import numpy as np
 
 SLOT_BYTES: Final = 1 << 20
-"""Of addresses: memory is taken only where it is written to, 150 kB for a picture of 224 pixels."""
+"""Address space per slot.
+
+Only pages that are written to take memory: 150 kB for a picture of 224 pixels.
+"""
 
 ALIGNMENT: Final = 64
 
 
 @dataclass(frozen=True)
 class ArrayRef:
-    """Stands in a result for an array in shared memory, ``at`` bytes from its beginning."""
+    """Placeholder in a result for an array at ``offset`` bytes into the shared memory."""
 
     offset: int
     shape: tuple[int, ...]
@@ -31,7 +34,7 @@ class ArrayRef:
 
 
 class SharedMemorySlots:
-    """The parent's side. May be used by several threads."""
+    """The parent's side of the shared memory; thread-safe."""
 
     def __init__(self, file: int, count: int) -> None:
         self._file = file
@@ -41,7 +44,7 @@ class SharedMemorySlots:
 
     @classmethod
     def create(cls, count: int) -> Self | None:
-        """Room for the results of ``count`` tasks; None where memory cannot be shared so."""
+        """Create slots for the results of ``count`` tasks; return None if this is not supported."""
         if not hasattr(os, "memfd_create"):
             return None
         file = os.memfd_create("mmsearch-slots")
@@ -54,21 +57,21 @@ class SharedMemorySlots:
 
     @property
     def path(self) -> str:
-        """Where workers find it while it is not closed."""
+        """Path through which workers map the memory until it is closed."""
         return f"/proc/{os.getpid()}/fd/{self._file}"
 
     def acquire(self) -> int | None:
-        """A slot for one task; None if there is none left."""
+        """Return a free slot for one task; None if all are in use."""
         with self._lock:
             return self._free.pop() if self._free else None
 
     def release(self, slot: int) -> None:
-        """Free the slot of a task that has ended, or whose worker has."""
+        """Free the slot of a task that has ended, or whose worker process has ended."""
         with self._lock:
             self._free.append(slot)
 
     def load(self, result: Any) -> Any:
-        """A result of `WorkerMemorySlots.store`, with copies of its arrays."""
+        """Return a result of `WorkerMemorySlots.store` with copies of its arrays."""
         if type(result) is tuple:
             return tuple(self._load_array(item) for item in result)
         return self._load_array(result)
@@ -79,12 +82,12 @@ class SharedMemorySlots:
         return np.ndarray(item.shape, item.dtype, self._memory, item.offset).copy()
 
     def close(self) -> None:
-        """No worker can find it any more; what lies in it can still be read."""
+        """Close the file, so that no worker can open it; results can still be loaded."""
         os.close(self._file)
 
 
 class WorkerMemorySlots:
-    """A worker's side."""
+    """A worker's side of the shared memory."""
 
     def __init__(self, path: str) -> None:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -95,7 +98,7 @@ class WorkerMemorySlots:
 
     @classmethod
     def open(cls, path: str | None) -> Self | None:
-        """None if there are none, or if they cannot be reached."""
+        """Map the slots at a path; return None if there is no path or it cannot be opened."""
         if path is None:
             return None
         try:
@@ -104,7 +107,15 @@ class WorkerMemorySlots:
             return None
 
     def store(self, result: Any, slot: int) -> Any:
-        """Leave an array, or those in a tuple, in a slot as far as they fit."""
+        """Move the arrays of a result into a slot.
+
+        Args:
+            result: An array, a tuple, or anything else, which is returned as it is.
+            slot: Number of the slot.
+
+        Returns:
+            The result with an `ArrayRef` in place of each array that fits into the slot.
+        """
         if type(result) is not tuple:
             return self._store_array(result, slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES)
         offset, items = slot * SLOT_BYTES, []

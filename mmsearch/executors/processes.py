@@ -1,8 +1,9 @@
-"""Tasks in worker processes: a task that crashes or hangs its process costs that task only.
+"""Executor that runs tasks in worker processes; a crash or a hang affects only one task.
 
-The processes come from loky's context, which, unlike multiprocessing's own ways, neither forks a
-process that has threads nor imports the user's main module again; pebble gives each task a time
-limit and replaces a worker that dies. Arrays come back through memory that is shared (`_slots`).
+The processes come from loky's context, which, unlike the start methods of multiprocessing, neither
+forks a process that has threads nor imports the user's main module again. pebble gives each task a
+timeout and replaces a worker that dies. Arrays are returned through shared memory
+(`_shared_memory`).
 """
 
 from __future__ import annotations
@@ -32,27 +33,30 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 QUEUED_TASKS_PER_WORKER = 4
-"""Tasks a worker may have waiting, so that it never idles while results are taken."""
+"""Number of queued tasks per worker, so that workers never idle while results are consumed."""
 
 SLOTS_PER_WORKER = 2 * QUEUED_TASKS_PER_WORKER
-"""As many as two runs at once may have under way; a task that gets none sends arrays by pickle."""
+"""Number of shared memory slots per worker.
+
+It suffices for two concurrent runs. The arrays of a task without a slot are pickled.
+"""
 
 
 def build(workers: int, timeout_s: float, memory_mb: int = 0) -> Executor:
-    """An executor whose tasks may take only so much time and memory.
+    """Return an executor with time and memory limits.
 
     Args:
-        workers: Processes; 0: one a processor.
-        timeout_s: For a task.
-        memory_mb: Megabytes of addresses that a process may take beyond those with which it starts;
-            0: as many as there are. Kept by the kernel on Linux; macOS and Windows do not.
+        workers: Number of processes; 0 for one per CPU.
+        timeout_s: Timeout of a task in seconds.
+        memory_mb: Megabytes of address space that a process may allocate beyond what it has at its
+            start; 0 for no limit. Enforced by the Linux kernel; ignored on macOS and Windows.
     """
     return ProcessExecutor(workers or available_cpus(), timeout_s, memory_mb)
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """A task under way, and where its arrays will lie."""
+    """A submitted task, and the slot for its arrays."""
 
     task: Any
     future: ProcessFuture[Any]
@@ -61,10 +65,10 @@ class _Pending:
 
 
 class ProcessExecutor:
-    """See `mmsearch.core.protocols.Executor`.
+    """Process pool that implements `mmsearch.core.protocols.Executor`.
 
-    The processes start with the first task and stay for later runs of the same ``make_worker``.
-    Several threads may run tasks at once.
+    The processes start with the first task and are reused by later runs with the same
+    ``make_worker``. Several threads may run tasks at once.
     """
 
     def __init__(self, workers: int, timeout_s: float, memory_mb: int = 0) -> None:
@@ -81,10 +85,11 @@ class ProcessExecutor:
     def run(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
-        """Results in the order of the tasks.
+        """Yield each task with its result, in the order of the tasks.
 
         Raises:
-            DeadlineError: The caller's deadline (`core.deadlines`) passes.
+            DeadlineError: The caller's deadline (`core.deadlines`) has passed.
+            CancelledError: The executor is closed.
         """
         pending: deque[_Pending] = deque()
         try:
@@ -95,17 +100,17 @@ class ProcessExecutor:
             while pending:
                 yield self._get_result(pending.popleft())
         finally:
-            # Their slots stay taken: a worker may still write there.
+            # Their slots are not released: a worker may still write to them.
             for unfinished in pending:
                 unfinished.future.cancel()
                 self._in_flight.discard(unfinished.future)
 
     def close(self) -> None:
-        """End the processes, whatever they do; threads that wait for results get CancelledError."""
+        """Kill the processes; threads that wait for results get CancelledError."""
         with self._lock:
             self._closed = True
             self._stop()
-            # A pool that is stopped may leave some of its futures waiting for ever.
+            # A stopped pool may leave some of its futures pending indefinitely.
             for future in list(self._in_flight):
                 future.cancel()
 
@@ -149,23 +154,23 @@ class ProcessExecutor:
             return task, TaskFailure(error.message, transient=bool(error.details.get("transient")))
         except TaskTimeoutError:
             if not pending.future.done():
-                # Its slot stays taken: the worker may still write there.
+                # Its slot is not released: the worker may still write to it.
                 slots = None
                 pending.future.cancel()
                 raise deadline_error() from None
             reason = f"decoding took longer than {self._timeout_s:g} seconds"
             return task, TaskFailure(reason, crashed=True)
         except MemoryError:
-            return task, TaskFailure(f"it takes more than {self._memory_mb} MB of memory")
+            return task, TaskFailure(f"decoding took more than {self._memory_mb} MB of memory")
         except (ProcessExpired, BrokenExecutor) as error:
             if self._closed:
                 raise CancelledError("the executor is closed") from error
             if isinstance(error, BrokenExecutor):
                 raise
-            return task, TaskFailure("the decoder crashed on it", crashed=True)
+            return task, TaskFailure("the decoder crashed", crashed=True)
         finally:
             self._in_flight.discard(pending.future)
-            # Also after a crash or a timeout: pebble ends the process before it says so.
+            # Safe after a crash or a timeout, too: pebble ends the process before it reports them.
             if slots and pending.slot is not None:
                 slots.release(pending.slot)
 
@@ -177,12 +182,12 @@ _worker_slots: WorkerMemorySlots | None
 def _init_worker(
     make_worker: Callable[[], Callable[[Any], Any]], memory_mb: int, slots: str | None
 ) -> None:
-    # One worker a process is what a pool's initializer is for.
+    # The pool's initializer sets up one worker per process; `_run_task` finds it here.
     global _worker, _worker_slots  # noqa: PLW0603
-    # Ctrl-C reaches the whole process group; the parent decides what ends.
+    # Ctrl-C signals the whole process group; the parent decides which processes end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Decoders written in C print warnings of their own, across the progress bar of the parent; what
-    # matters comes back as a result.
+    # Decoders written in C print warnings over the progress bar of the parent; errors are returned
+    # as results.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _worker_slots = WorkerMemorySlots.open(slots)
     _worker = make_worker()
@@ -191,9 +196,9 @@ def _init_worker(
 
 
 def _limit_memory(extra_bytes: int) -> None:
-    """Let allocations fail before they take the memory of the machine from everything else."""
+    """Limit the address space of this process, so that it cannot exhaust the machine's memory."""
     try:
-        import resource  # noqa: PLC0415 - there is none on Windows
+        import resource  # noqa: PLC0415 - not available on Windows
 
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except (ImportError, OSError):

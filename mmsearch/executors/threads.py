@@ -1,4 +1,4 @@
-"""Tasks in threads of this process: for work that waits, or that one device serves in turn."""
+"""Executor that runs tasks in threads, for I/O and for work that shares one device."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ Result = TypeVar("Result")
 
 
 def build(workers: int) -> Executor:
-    """An executor of ``workers`` threads that share one worker."""
+    """Return an executor of ``workers`` threads that share one worker."""
     return ThreadExecutor(workers)
 
 
 class ThreadExecutor:
-    """See `mmsearch.core.protocols.Executor`. At most ``workers`` tasks are under way."""
+    """Thread pool that implements `mmsearch.core.protocols.Executor`.
+
+    At most ``workers`` tasks are submitted at a time.
+    """
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -30,7 +33,7 @@ class ThreadExecutor:
     def run(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
-        """Results in the order of the tasks."""
+        """Yield each task with its result, in the order of the tasks."""
         worker = make_worker()
         pending: deque[tuple[Task, Future[Result]]] = deque()
         try:
@@ -45,7 +48,7 @@ class ThreadExecutor:
                 future.cancel()
 
     def close(self) -> None:
-        """Wait for what is under way and free the threads."""
+        """Cancel queued tasks, wait for the running ones, and end the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def _get_result(self, task: Task, future: Future[Any]) -> tuple[Task, Any]:

@@ -1,1 +1,4 @@
-"""The composition root: settings and names -> working parts. Only this room knows them all."""
+"""Composition root: builds components from settings and plugin names.
+
+It is the only package that imports all of them.
+"""

@@ -1,4 +1,4 @@
-"""The catalog of an index: to be read, to be written, and in what state its last writer left it."""
+"""Opening, verifying, salvaging and replacing the catalog of an index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmsearch.storage.lock import writer_lock
 
 @contextmanager
 def open_read(layout: IndexLayout) -> Iterator[Catalog]:
-    """The catalog of an index, for whoever changes nothing.
+    """Open the catalog of an index for reading.
 
     Raises:
         UnknownIndexError: There is no such index.
@@ -35,7 +35,7 @@ def open_read(layout: IndexLayout) -> Iterator[Catalog]:
 
 
 def open_reader(layout: IndexLayout) -> Reader:
-    """The catalog of an index, for queries.
+    """Open the catalog of an index for queries, without SQLAlchemy.
 
     Raises:
         UnknownIndexError: There is no such index.
@@ -57,11 +57,16 @@ def _require_index(layout: IndexLayout) -> None:
 
 @contextmanager
 def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[Catalog]:
-    """The catalog of an index, under the writer's lock.
+    """Open the catalog of an index for writing, under the writer lock.
+
+    Args:
+        layout: File layout of the index.
+        wait_s: Seconds to wait for the lock.
+        create: Create the index if it does not exist.
 
     Raises:
-        IndexLockedError: Another writer is at work.
-        UnknownIndexError: There is no such index and it shall not be made.
+        IndexLockedError: Another writer is active.
+        UnknownIndexError: There is no such index, and ``create`` is False.
     """
     if not create:
         with open_read(layout):
@@ -73,10 +78,16 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
 
 @contextmanager
 def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalog]:
-    """The catalog of an index, for whoever holds the writer's lock or is alone with a copy.
+    """Open the catalog of an index for writing, without taking the writer lock.
+
+    The caller holds the lock, or is the only user of a copy.
+
+    Args:
+        layout: File layout of the index.
+        create: Create the catalog if it does not exist.
 
     Raises:
-        StateError: There are vectors, and no catalog.
+        StateError: There are vectors but no catalog.
     """
     from mmsearch.catalog.open import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
@@ -84,7 +95,7 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
     if create and not layout.exists() and layout.files():
         raise StateError(
             f"The catalog of index {layout.name!r} is missing, but its vectors are there.",
-            "Run 'mmsearch repair': it makes the catalog again without encoding.",
+            "Run 'mmsearch repair' to rebuild the catalog without encoding.",
         )
     catalog = open_catalog(layout.catalog, create=create)
     try:
@@ -95,11 +106,11 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
 
 @contextmanager
 def open_snapshot(layout: IndexLayout) -> Iterator[Catalog]:
-    """Open the newest state of a catalog for reading; it stays as it is, beside a writer too.
+    """Open a read-only snapshot of the newest state of a catalog; writers do not change it.
 
     Raises:
         DamagedFileError: The catalog is damaged.
-        MMSearchError: It cannot be read, which proves nothing.
+        MMSearchError: The catalog cannot be read; this does not prove damage.
     """
     from mmsearch.catalog.open import open_pinned_catalog  # noqa: PLC0415 - costs SQLAlchemy
 
@@ -112,10 +123,12 @@ def open_snapshot(layout: IndexLayout) -> Iterator[Catalog]:
 
 
 def is_checksum_valid(layout: IndexLayout) -> bool:
-    """Whether a catalog is what its last writer left; False if that one works or was killed.
+    """Return True if a catalog matches its checksum; False if it has no valid one now.
+
+    There is no valid checksum while a writer is active, or after one was killed.
 
     Raises:
-        DamagedFileError: It is not.
+        DamagedFileError: The catalog does not match its checksum, or the checksum file is damaged.
     """
     from mmsearch.catalog.checksum import verify_checksum  # noqa: PLC0415
 
@@ -126,8 +139,8 @@ def is_checksum_valid(layout: IndexLayout) -> bool:
 def count_lost_commits(layout: IndexLayout) -> int:
     """Count the commits of a killed writer that cannot be read.
 
-    After a power cut one may be the commit that was not acknowledged; more than one is damage. No
-    writer may be at work.
+    After a power failure, one of them may be a commit that was never acknowledged; more than one
+    means damage. No writer may be active.
     """
     from mmsearch.catalog.wal import count_unreadable_commits  # noqa: PLC0415
 
@@ -139,10 +152,10 @@ class SalvagedCatalog:
     """The parts of a damaged catalog that can still be read, without the rows of `recover_rows`.
 
     Attributes:
-        settings: By key.
-        encoder: Of the index, if the settings name it.
-        staged: Numbers of segments that wait to take the place of all others.
-        checksum_roots: The folders that the seal names.
+        settings: Settings of the index, by key.
+        encoder: Encoder of the index, if the settings name it.
+        staged: Numbers of the staged segments.
+        checksum_roots: Indexed folders listed in the checksum file.
     """
 
     settings: Mapping[str, Any]
@@ -151,11 +164,11 @@ class SalvagedCatalog:
     checksum_roots: tuple[bytes, ...]
 
     def identity(self, encoder: EncoderSpec, defaults: Identity) -> tuple[Identity, list[str]]:
-        """Return what the index is bound to, and the settings that were lost.
+        """Return the identity of the index, and the names of the settings that were lost.
 
         Args:
             encoder: The encoder of the vectors.
-            defaults: What takes the place of the settings that are lost.
+            defaults: Values for the settings that were lost.
         """
         from mmsearch.catalog.identity import recover_identity  # noqa: PLC0415
 
@@ -166,9 +179,9 @@ def salvage(layout: IndexLayout) -> SalvagedCatalog:
     """Return what can still be read of a damaged catalog.
 
     Raises:
-        InspectionError: It cannot be read for another reason than damage.
+        InspectionError: The catalog cannot be read for a reason other than damage.
     """
-    # Only repairs need these.
+    # Imported here because only repairs need these.
     from mmsearch.catalog.checksum import read_checksum  # noqa: PLC0415
     from mmsearch.catalog.identity import recover_encoder  # noqa: PLC0415
     from mmsearch.catalog.salvage import (  # noqa: PLC0415
@@ -187,22 +200,25 @@ def salvage(layout: IndexLayout) -> SalvagedCatalog:
 
 
 def replace_catalog(layout: IndexLayout, new_layout: IndexLayout) -> None:
-    """Put a new catalog in the place of a damaged one; killed meanwhile, it can be done again.
+    """Replace a damaged catalog by a new one; this can be repeated if it is interrupted.
 
-    The seal of the new one comes first: until its database is there, the old one does not match.
+    The new checksum file is written first: until the new database is in place, the old one does not
+    match it.
 
     Args:
-        layout: The index.
-        new_layout: The new catalog's, closed and sealed.
+        layout: File layout of the index.
+        new_layout: Layout of the new catalog, which is closed and has a checksum.
 
     Raises:
-        StateError: The new one has no seal: there was no room for it.
+        StateError: The new catalog has no checksum, because there was no disk space for it.
     """
     from mmsearch.catalog.checksum import checksum_path, read_checksum  # noqa: PLC0415
 
     seal = read_checksum(new_layout.catalog) if new_layout.catalog.exists() else None
     if seal is None or seal.sha256 is None:
-        raise StateError("The new catalog could not be finished.", "Free some space on the disk.")
+        raise StateError(
+            "The new catalog could not be completed.", "Free disk space and run again."
+        )
     with checksum_path(new_layout.catalog).open("rb") as file:
         atomic_write(checksum_path(layout.catalog), file.read())
     for suffix in ("-wal", "-shm", "-journal"):
@@ -214,7 +230,7 @@ def replace_catalog(layout: IndexLayout, new_layout: IndexLayout) -> None:
 
 
 def is_replacement_unfinished(layout: IndexLayout, new_layout: IndexLayout) -> bool:
-    """Return whether `replace_catalog` was killed before the new database got its place."""
+    """Return True if `replace_catalog` was killed before the new database was in place."""
     from mmsearch.catalog.checksum import checksum_path, read_checksum  # noqa: PLC0415
 
     new_layout.reject_links()
@@ -228,7 +244,7 @@ def is_replacement_unfinished(layout: IndexLayout, new_layout: IndexLayout) -> b
 
 
 def drop_checksum(layout: IndexLayout) -> None:
-    """Let the next writer make a new seal."""
+    """Delete the checksum file; the next writer creates a new one."""
     from mmsearch.catalog.checksum import checksum_path  # noqa: PLC0415
 
     checksum_path(layout.catalog).unlink(missing_ok=True)
@@ -237,5 +253,5 @@ def drop_checksum(layout: IndexLayout) -> None:
 def _other_indexes_hint(layout: IndexLayout) -> str:
     others = list_index_names(layout.folder.parent)
     if others:
-        return f"There are: {', '.join(others)}. Choose one with --index NAME."
+        return f"Existing indexes: {', '.join(others)}. Choose one with --index NAME."
     return "Index a folder first: mmsearch index ./photos"

@@ -1,4 +1,4 @@
-"""Models by name: which one an index has, and its encoder."""
+"""Creation of encoders by model name, and choice of the model of an index."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ PRECISIONS = ("auto", "float32")
 
 
 def load_encoder_plugin(name: str) -> EncoderPlugin:
-    """The module of encoders/ of that name."""
+    """Return the module of encoders/ with a given name."""
     plugin: EncoderPlugin = plugins.load("encoders", name)
     return plugin
 
 
 def make_encoder_options(variant: str, settings: Settings, on_message: OnMessage) -> EncoderOptions:
-    """What an encoder plugin needs to know."""
+    """Return the options of an encoder plugin.
+
+    Raises:
+        UsageError: The precision is unknown.
+    """
     offline = settings.offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     if settings.precision not in PRECISIONS:
         raise UsageError(
@@ -37,7 +41,10 @@ def make_encoder_options(variant: str, settings: Settings, on_message: OnMessage
 
 
 def split_model_name(model: str) -> tuple[str, str]:
-    """``plugin:variant`` in two; a name that is no plugin's is a variant of open_clip."""
+    """Split ``plugin:variant`` into plugin and variant.
+
+    A name without the name of a plugin is a variant of open_clip.
+    """
     plugin, _, variant = model.partition(":")
     if plugins.exists("encoders", plugin):
         return plugin, variant
@@ -45,34 +52,34 @@ def split_model_name(model: str) -> tuple[str, str]:
 
 
 def make_encoder(model: str, settings: Settings, on_message: OnMessage) -> Encoder:
-    """The encoder of that name.
+    """Return the encoder of a model.
 
     Raises:
         UnknownNameError: There is no such model.
-        ModelUnavailableError: Its weights cannot be had.
+        ModelUnavailableError: Its weights are not available.
     """
     plugin, variant = split_model_name(model)
     return load_encoder_plugin(plugin).build(make_encoder_options(variant, settings, on_message))
 
 
 def choose_model(settings: Settings, on_message: OnMessage) -> str:
-    """The model of a new index: the one that is set, or the best that can be had now."""
+    """Return the model of a new index: the configured one, or the best one available now."""
     if settings.model != "auto":
         return settings.model
-    from mmsearch.encoders import open_clip  # noqa: PLC0415 - only a new index asks for it
+    from mmsearch.encoders import open_clip  # noqa: PLC0415 - only a new index needs it
 
     if open_clip.is_available(make_encoder_options("", settings, on_message)):
         return f"open_clip:{open_clip.RECOMMENDED_VARIANT}"
     on_message(
-        f"Using the built-in model 'starter': the recommended open_clip:{open_clip.RECOMMENDED_VARIANT} is "
-        "not on this machine and the model hub does not answer. It finds more; see "
-        "'mmsearch models list'."
+        "Using the built-in model 'starter', because the recommended model "
+        f"open_clip:{open_clip.RECOMMENDED_VARIANT} is not on this machine and the model hub does "
+        "not answer. The recommended model finds more; see 'mmsearch models list'."
     )
     return "starter"
 
 
 def list_available_models(settings: Settings, on_message: OnMessage) -> list[ModelInfo]:
-    """Every model that the encoders offer."""
+    """Return every model that the encoders offer, those of starter first."""
     infos = []
     for name in sorted(plugins.names("encoders"), key=lambda name: name != "starter"):
         infos += load_encoder_plugin(name).models(make_encoder_options("", settings, on_message))
@@ -80,10 +87,10 @@ def list_available_models(settings: Settings, on_message: OnMessage) -> list[Mod
 
 
 def load_index_encoder(identity: Identity, settings: Settings, on_message: OnMessage) -> Encoder:
-    """The encoder that an index is bound to.
+    """Return the encoder of an index.
 
     Raises:
-        EncoderMismatchError: Settings ask for another one, or its weights have changed.
+        EncoderMismatchError: The settings name another model, or its weights have changed.
     """
     name = identity.encoder.name
     if settings.model not in ("auto", name) and split_model_name(

@@ -1,4 +1,4 @@
-"""Everything that indexing takes."""
+"""Creation of the indexer and its components."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.storage.layout import IndexLayout
 
 SHARD_THREADS = 2
-"""While one shard is encoded the next is decoded."""
+"""Number of shards in progress: one is encoded while the next is decoded."""
 
 HASH_THREADS = 4
 
@@ -46,15 +46,15 @@ def make_indexer(
     texts: str | None = None,
     model: str | None = None,
 ) -> Iterator[Indexer]:
-    """Everything that indexing takes; processes and threads are freed at the end.
+    """Create an indexer; its processes and threads end with the context.
 
     Args:
-        layout: The index.
-        catalog: Open for writing.
-        settings: What is not bound yet comes from them.
-        on_message: Receives a line about anything slow that happens once.
-        texts: Another choice of texts than the index has; see `parse_text_sources`.
-        model: Another encoder than the index has, for `Indexer.change_encoder`.
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        settings: Settings; they also decide the identity of a new index.
+        on_message: Called with a message before slow one-time work.
+        texts: Text sources to use instead of those of the index; see `parse_text_sources`.
+        model: Model to use instead of that of the index, for `Indexer.change_encoder`.
     """
     identity = catalog.identity()
     if identity is None:
@@ -77,7 +77,7 @@ def make_indexer(
         stack.callback(hash_executor.close)
         shard_executor = threads.build(SHARD_THREADS)
         stack.callback(shard_executor.close)
-        # Closed first: threads that wait for a decoder must not outlive it.
+        # Closed first, so that no thread keeps waiting for a decoder.
         decode_executor = processes.build(
             settings.workers, settings.decode_timeout_s, settings.decode_memory_mb
         )
@@ -105,13 +105,13 @@ def make_index_builder(
     load_encoder: Callable[[], Encoder],
     device: str = "cpu",
 ) -> IndexBuilder:
-    """Builds vector indexes.
+    """Return the builder of vector indexes.
 
     Args:
-        layout: The index.
-        catalog: Its captions are among the texts that an approximate index is tuned on.
-        load_encoder: The index's own, asked for when there is something to tune.
-        device: Where searches will run; see `Settings.device`.
+        layout: File layout of the index.
+        catalog: Catalog; its captions are among the tuning queries of an approximate index.
+        load_encoder: Returns the index's encoder; called only if an index has to be tuned.
+        device: Device that searches will run on; see `Settings.device`.
     """
 
     def gpu_bytes() -> int:
@@ -126,11 +126,11 @@ def make_index_builder(
 
 
 def walk_request(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
-    """The files of a request."""
+    """Return the walk over the files of a request."""
     claim_functions = [modality.can_read for modality in modalities]
     return walk(
         request.folder,
-        # Asked of every file of a collection: where one modality knows, it is asked itself.
+        # Called for every file of a collection, so a single modality is called directly.
         can_read=claim_functions[0]
         if len(claim_functions) == 1
         else lambda name: any(can_read(name) for can_read in claim_functions),
@@ -142,10 +142,10 @@ def walk_request(request: IndexRequest, modalities: tuple[Modality, ...]) -> Wal
 
 
 def make_text_collector(request: IndexRequest, sources: tuple[TextSource, ...]) -> TextCollector:
-    """Finds the texts of the files of a request.
+    """Return the text collector of a request.
 
     Raises:
-        SourceError: The table of captions cannot be read.
+        SourceError: The caption table cannot be read.
     """
     captions = None
     if request.captions is not None:

@@ -1,4 +1,4 @@
-"""Parts by name: plugins, and what a setting says of them."""
+"""Creation of plugins by name, and parsing of the settings that select them."""
 
 from __future__ import annotations
 
@@ -17,56 +17,58 @@ from mmsearch.indexing.build import AUTO
 
 
 def load_vector_index_plugin(name: str) -> VectorIndexPlugin:
-    """The module of vector_indexes/ of that name."""
+    """Return the module of vector_indexes/ with a given name."""
     plugin: VectorIndexPlugin = plugins.load("vector_indexes", name)
     return plugin
 
 
 def check_vector_index_name(name: str) -> None:
-    """Before any work is done for it.
+    """Check the name of a vector index before any work is done.
 
     Raises:
-        UnknownNameError: Neither a module of vector_indexes/ nor ``auto``.
+        UnknownNameError: The name is neither a module of vector_indexes/ nor ``auto``.
     """
     if name != AUTO:
         plugins.load("vector_indexes", name, extra_names=(AUTO,))
 
 
 def make_fusion(spec: FusionSpec) -> Fusion:
-    """The fusion of that name and with those weights.
+    """Return the fusion with the name and weights of a spec.
 
     Raises:
-        UsageError: A weight out of range.
+        UsageError: A weight is out of range.
     """
     plugin: FusionPlugin = plugins.load("fusions", spec.name)
     return plugin.build(spec)
 
 
 def make_rank_fusion(name: str) -> RankFusion:
-    """The ranking of that name."""
+    """Return the rank fusion with a given name."""
     rank_fusion: RankFusion = plugins.load("rank_fusions", name).build()
     return rank_fusion
 
 
 def parse_text_sources(texts: str) -> tuple[TextSource, ...]:
-    """The sources of a setting such as ``sidecar,metadata``, in one order; none for ``none``.
+    """Return the text sources in a setting such as ``sidecar,metadata``, in a fixed order.
+
+    The setting ``none`` gives an empty tuple.
 
     Raises:
-        UsageError: There is no such source.
+        UsageError: The setting is empty, names an unknown source, or combines ``none`` with others.
     """
     names = {name.strip().lower() for name in texts.split(",")} - {""}
     known_names = [source.value for source in TextSource]
     unknown_names = names - {*known_names, "none"}
     if unknown_names or ("none" in names and len(names) > 1) or not names:
         raise UsageError(
-            f"{texts!r} does not say where texts come from.",
-            f"Name some of {', '.join(known_names)}, or none.",
+            f"Invalid text sources {texts!r}.",
+            f"Use one or more of {', '.join(known_names)}, or none.",
         )
     return tuple(source for source in TextSource if source.value in names)
 
 
 def make_modalities(settings: Settings) -> tuple[Modality, ...]:
-    """Every modality."""
+    """Return all modalities."""
     return tuple(
         plugins.load("modalities", name).build(max_pixels=settings.max_pixels)
         for name in plugins.names("modalities")

@@ -1,4 +1,4 @@
-"""Everything that a query takes."""
+"""Creation of the search engine and its components."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from mmsearch.search.vector_cache import VectorCache
 from mmsearch.storage.layout import IndexLayout
 
 TAIL_VECTOR_INDEX = "exact"
-"""Searches the segments that a built index does not hold yet."""
+"""Vector index that searches the segments added since the last build."""
 
 
 def make_image_loader(settings: Settings, workers: int = 1) -> SandboxedImageLoader:
-    """Reads the pictures of queries, and makes thumbnails; its processes start with the first."""
+    """Return the loader that reads query pictures and makes thumbnails in worker processes.
+
+    The processes start with the first picture.
+    """
 
     def make_executor() -> Executor:
-        from mmsearch.executors import processes  # noqa: PLC0415 - most queries need none
+        from mmsearch.executors import processes  # noqa: PLC0415 - most queries need no processes
 
         return processes.build(workers, settings.decode_timeout_s, settings.decode_memory_mb)
 
@@ -44,7 +47,7 @@ def make_search_engine(
     settings: Settings,
     on_message: OnMessage,
 ) -> SearchEngine:
-    """Everything that a query takes."""
+    """Return the search engine of an index."""
     encoder = load_index_encoder(identity, settings, on_message)
     return SearchEngine(
         catalog,

@@ -1,1 +1,1 @@
-"""One picture's vectors -> one vector."""
+"""Fusions: combine the image vector and the text vectors of a picture into one vector."""

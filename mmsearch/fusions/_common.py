@@ -1,4 +1,4 @@
-"""What the fusions have in common: one vector for all texts of a picture."""
+"""Functions shared by the fusions: weight checks, text means and interpolation."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from mmsearch.core.errors import UsageError
 from mmsearch.core.types import CROSS_ATTENTION, FusionSpec, TextVectors, Vectors
 
 MIN_NORM = 1e-6
-"""Vectors that cancel each other leave less than this: they say nothing."""
+"""Norm at or below which vectors count as having cancelled each other."""
 
 
 def check_weights(spec: FusionSpec) -> FusionSpec:
-    """Refuse weights that no picture could be fused with.
+    """Return a fusion spec after validating its weights.
 
     Raises:
-        UsageError: A share outside 0..1, or a weight that is negative or not finite.
+        UsageError: The text weight is outside 0..1, or a weight of a kind is negative or not
+            finite.
     """
     if not 0.0 <= spec.text_weight <= 1.0:
         raise UsageError(
-            f"A text weight of {spec.text_weight:g} is not between 0 and 1.",
-            "It is the share of the texts beside the picture: --text-weight 0.3",
+            f"The text weight must be between 0 and 1, got {spec.text_weight:g}.",
+            "It is the share of the texts relative to the picture: --text-weight 0.3",
         )
     for kind, weight in spec.kind_weights.items():
         if not (np.isfinite(weight) and weight >= 0):
-            raise UsageError(f"The weight {weight:g} of {kind!r} texts is not 0 or more.")
+            raise UsageError(f"The weight of {kind!r} texts must be 0 or more, got {weight:g}.")
     return spec
 
 
 def mean_text_vectors(images: Vectors, texts: Sequence[TextVectors], spec: FusionSpec) -> Vectors:
-    """One unit vector for the texts of each picture: their weighted mean.
+    """Return the normalized weighted mean of the text vectors of each picture.
 
     Args:
-        images: (n, dim): stands in for the texts of a picture that has none, or whose texts cancel
-            each other or weigh nothing.
-        texts: Of each picture.
-        spec: Weights of kinds.
+        images: (n, dim), image vectors. They replace the mean of a picture without texts, or whose
+            texts cancel each other or have weight 0.
+        texts: Text vectors of each picture.
+        spec: Fusion spec with the weight of each kind of text.
 
     Returns:
-        (n, dim).
+        (n, dim) unit vectors.
     """
     means: NDArray[np.float32] = images.copy()
     for row, picture_texts in enumerate(texts):
@@ -63,13 +64,16 @@ def mean_text_vectors(images: Vectors, texts: Sequence[TextVectors], spec: Fusio
 
 
 def interpolate(images: Vectors, text_vectors: Vectors, text_weight: float) -> Vectors:
-    """Unit vectors between two: (1 - share) * image + share * other, scaled; else the image's."""
+    """Return (1 - text_weight) * image + text_weight * text, normalized.
+
+    A row whose sum is 0 is replaced by its image vector.
+    """
     blended = (1.0 - text_weight) * images.astype(np.float64) + text_weight * text_vectors.astype(
         np.float64
     )
     norms = np.linalg.norm(blended, axis=1, keepdims=True)
     is_zero = norms <= MIN_NORM
     scaled = np.where(is_zero, images, blended / np.where(is_zero, 1.0, norms))
-    # A picture without texts is mixed with itself: it keeps its bits, not just its direction.
+    # The text vector of a picture without texts is its image vector: keep it bit for bit.
     is_same = (images == text_vectors).all(axis=1, keepdims=True)
     return np.ascontiguousarray(np.where(is_same, images, scaled), dtype=np.float32)

@@ -1,9 +1,10 @@
-"""Picture and texts met part by part: every token of the texts looks at every patch.
+"""Attention fusion: every token of the texts attends to every patch of the picture.
 
 With token vectors W_i, patch vectors I_j and alpha = softmax over all (i, j) of W_i.I_j / tau,
-F = sum of alpha_ij (W_i + I_j) / 2, scaled to norm 1, is what the two agree on. It is made while a
-picture is encoded, for the patches are not kept. The fused vector is
-normalise((1 - a) v + a F), with a the text weight, so that another weight needs no encoder.
+F = sum of alpha_ij (W_i + I_j) / 2, scaled to norm 1, represents the content that picture and texts
+share. F is computed while a picture is encoded, because the patches are not stored. The fused
+vector is normalise((1 - a) v + a F), with image vector v and text weight a, so that a change of the
+text weight does not need the encoder.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from mmsearch.core.types import CROSS_ATTENTION, FusionSpec, TextVectors, Vector
 from mmsearch.fusions._common import MIN_NORM, check_weights, interpolate
 
 TEMPERATURE = 0.05
-"""tau: cosines of parts differ by some tenths; this lets the best pairs count a few times more."""
+"""Softmax temperature tau. Cosines of tokens and patches differ by a few tenths; this value gives
+the best pairs several times the weight of others."""
 
 
 def build(spec: FusionSpec) -> Fusion:
-    """The attention.
+    """Return the attention fusion.
 
     Raises:
-        UsageError: A weight out of range.
+        UsageError: A weight is out of range.
     """
     return AttentionFusion(check_weights(spec))
 
 
 class AttentionFusion:
-    """See `mmsearch.core.protocols.Fusion`."""
+    """Attention fusion; see `mmsearch.core.protocols.Fusion`."""
 
     needs_token_vectors = True
 
@@ -38,7 +40,7 @@ class AttentionFusion:
         self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
-        """(n, dim)."""
+        """Return the fused vectors, (n, dim)."""
         attended = images.copy()
         for row, picture_texts in enumerate(texts):
             if CROSS_ATTENTION in picture_texts.kinds:
@@ -46,11 +48,11 @@ class AttentionFusion:
         return interpolate(images, attended, self.spec.text_weight)
 
     def fuse_query(self, queries: Vectors) -> Vectors:
-        """The query vectors."""
+        """Return the query vectors unchanged."""
         return queries
 
     def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
-        """(p, dim) patches and (t, dim) tokens -> (1, dim), F of the formula above."""
+        """Return F of the formula above, (1, dim), for (p, dim) patches and (t, dim) tokens."""
         similarities = tokens.astype(np.float64) @ patches.astype(np.float64).T / TEMPERATURE
         weights = np.exp(similarities - similarities.max())
         weights /= weights.sum()

@@ -1,8 +1,8 @@
-"""Picture and texts side by side: [sqrt(1 - a) v ; sqrt(a) t], searched with the query twice.
+"""Concatenation: [sqrt(1 - a) v ; sqrt(a) t], searched with the query in both halves.
 
 The score is then (1 - a) q.v + a q.t, the weighted mean of the two cosines, with a the text weight,
-v the image vector and t the unit mean of the texts' vectors. A picture without texts has v in both
-halves, so that it scores q.v.
+v the image vector and t the normalized mean of the text vectors. A picture without texts has v in
+both halves, so that its score is q.v.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from mmsearch.fusions._common import check_weights, mean_text_vectors
 
 
 def build(spec: FusionSpec) -> Fusion:
-    """The concatenation.
+    """Return the concatenating fusion.
 
     Raises:
-        UsageError: A weight out of range.
+        UsageError: A weight is out of range.
     """
     return ConcatFusion(check_weights(spec))
 
 
 class ConcatFusion:
-    """See `mmsearch.core.protocols.Fusion`."""
+    """Concatenating fusion; see `mmsearch.core.protocols.Fusion`."""
 
     needs_token_vectors = False
 
@@ -35,15 +35,15 @@ class ConcatFusion:
         self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
-        """(n, 2 dim)."""
+        """Return the fused vectors, (n, 2 dim)."""
         return self._concatenate(images, mean_text_vectors(images, texts, self.spec))
 
     def fuse_query(self, queries: Vectors) -> Vectors:
-        """(q, 2 dim)."""
+        """Return the query vectors, scaled and repeated in both halves, (q, 2 dim)."""
         return self._concatenate(queries, queries)
 
     def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
-        """Never called."""
+        """Raise NotImplementedError: this fusion does not need token vectors."""
         raise NotImplementedError
 
     def _concatenate(self, left: Vectors, right: Vectors) -> Vectors:

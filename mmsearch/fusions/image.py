@@ -1,4 +1,4 @@
-"""The picture alone: its fused vector is its image vector."""
+"""Image-only fusion: the fused vector is the image vector."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mmsearch.fusions._common import check_weights
 
 
 def build(spec: FusionSpec) -> Fusion:
-    """Return the fusion that leaves texts aside.
+    """Return the fusion that ignores texts.
 
     Raises:
-        UsageError: A weight out of range, though it is not used.
+        UsageError: A weight is out of range, even though it is not used.
     """
     return ImageFusion(check_weights(spec))
 
 
 class ImageFusion:
-    """See `mmsearch.core.protocols.Fusion`."""
+    """Image-only fusion; see `mmsearch.core.protocols.Fusion`."""
 
     needs_token_vectors = False
 
@@ -27,13 +27,13 @@ class ImageFusion:
         self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
-        """The image vectors."""
+        """Return the image vectors unchanged."""
         return images
 
     def fuse_query(self, queries: Vectors) -> Vectors:
-        """The query vectors."""
+        """Return the query vectors unchanged."""
         return queries
 
     def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
-        """Never called."""
+        """Raise NotImplementedError: this fusion does not need token vectors."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Picture and texts in one vector of the same width: normalise((1 - a) v + a t).
+"""Weighted sum in one vector of the same dimension: normalise((1 - a) v + a t).
 
-v is the image vector, t the unit mean of the texts' vectors, weighted by kind, and a the text
-weight. Texts are averaged first, so that many of them count no more than one.
+v is the image vector, t the normalized mean of the text vectors, weighted by kind, and a the text
+weight. Texts are averaged first, so that many texts together count as much as one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from mmsearch.fusions._common import check_weights, interpolate, mean_text_vecto
 
 
 def build(spec: FusionSpec) -> Fusion:
-    """The weighted sum.
+    """Return the weighted fusion.
 
     Raises:
-        UsageError: A weight out of range.
+        UsageError: A weight is out of range.
     """
     return WeightedFusion(check_weights(spec))
 
 
 class WeightedFusion:
-    """See `mmsearch.core.protocols.Fusion`."""
+    """Weighted fusion; see `mmsearch.core.protocols.Fusion`."""
 
     needs_token_vectors = False
 
@@ -31,15 +31,15 @@ class WeightedFusion:
         self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
-        """(n, dim)."""
+        """Return the fused vectors, (n, dim)."""
         return interpolate(
             images, mean_text_vectors(images, texts, self.spec), self.spec.text_weight
         )
 
     def fuse_query(self, queries: Vectors) -> Vectors:
-        """The query vectors."""
+        """Return the query vectors unchanged."""
         return queries
 
     def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
-        """Never called."""
+        """Raise NotImplementedError: this fusion does not need token vectors."""
         raise NotImplementedError

@@ -1,1 +1,1 @@
-"""Files in, segments and vector indexes out."""
+"""Indexing: turn files into segments and vector indexes."""

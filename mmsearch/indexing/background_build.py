@@ -1,4 +1,4 @@
-"""The vector index is built anew beside the encoding of new pictures, not after it."""
+"""Background rebuild of the vector index while new pictures are encoded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mmsearch.indexing.build import ShouldStop
 
 
 class BackgroundBuild:
-    """Builds an index in a thread of its own, once it is told to begin.
+    """A vector index build that runs in its own thread once `start` is called.
 
     Args:
-        prepare: Called in the caller's thread when it begins; returns what builds the index, given
-            a way to ask whether to give up. None: there is nothing to merge.
+        prepare: Called by `start` in the caller's thread. Returns the function that builds the
+            index and takes a `ShouldStop` callback, or None if there is nothing to merge.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class BackgroundBuild:
         self._future: Future[BuiltVectorIndex] | None = None
 
     def start(self) -> None:
-        """Begin, unless it has begun before."""
+        """Start the build; later calls do nothing."""
         if self._started:
             return
         self._started = True
@@ -38,10 +38,10 @@ class BackgroundBuild:
             self._future = self._pool.submit(build, self._cancelled.is_set)
 
     def wait(self) -> BuiltVectorIndex | None:
-        """Wait for what has begun; None if nothing has.
+        """Wait for the build and return its result; None if no build was started.
 
         Raises:
-            DamagedFileError: A segment is missing, or is not what the catalog says.
+            DamagedFileError: A segment is missing or does not match the catalog.
         """
         if self._pool is None or self._future is None:
             return None
@@ -49,7 +49,7 @@ class BackgroundBuild:
         return self._future.result()
 
     def cancel(self) -> None:
-        """Stop what has begun, and wait until it has stopped."""
+        """Cancel the build and wait until its thread has ended."""
         self._cancelled.set()
         if self._pool is not None:
             self._pool.shutdown()

@@ -1,4 +1,4 @@
-"""Segments -> one vector index, of the kind that suits the collection."""
+"""Building one vector index from segments, of the type that suits the collection."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ from mmsearch.storage.fused_vectors import fused_dim, iter_fused_blocks
 from mmsearch.storage.layout import IndexLayout
 
 ShouldStop = Callable[[], bool]
-"""Whether to give up."""
+"""Callback that returns True if the build should be cancelled."""
 
 AUTO, EXACT, APPROXIMATE = "auto", "faiss_flat", "faiss_fastscan"
 EXACT_INDEXES = (EXACT, "exact")
-"""Nothing is learned for these."""
+"""Vector indexes that need no training data."""
 
 MAX_EXACT_ROWS = 300_000
-"""Vectors that are searched exactly unless something else is asked for: some ten milliseconds."""
+"""Maximum number of vectors for exact search by default (about ten milliseconds per query)."""
 
 MAX_GPU_FRACTION = 0.85
-"""Of a GPU's memory may be filled with vectors; there, ten million take some milliseconds."""
+"""Maximum share of a GPU's memory to fill with vectors.
+
+A GPU searches ten million vectors in a few milliseconds.
+"""
 
 REBUILD_BELOW = 50_000
-"""An index of so many vectors is built anew whenever it has grown: that takes a second."""
+"""Maximum size of an index that is rebuilt whenever it has grown (takes about a second)."""
 
 MAX_TAIL_FRACTION, MAX_TAIL_ROWS = 0.1, 50_000
-"""A larger index is built anew when so large a part of it, or so many vectors, have been added."""
+"""Thresholds of unindexed vectors above which a larger index is rebuilt: a share and a count."""
 
 
 class BuildCancelledError(Exception):
-    """What was being built is not wanted any more."""
+    """The build was cancelled."""
 
 
 def needs_merge(built_rows: int, tail_rows: int) -> bool:
-    """Whether vectors that were added since an index was built should be merged into it.
+    """Return True if vectors added since an index was built should be merged into it.
 
-    Until they are, they are searched exactly beside it.
+    Until then, they are searched exactly in addition to the index.
 
     Args:
-        built_rows: Vectors in the built index.
-        tail_rows: Vectors that are not.
+        built_rows: Number of vectors in the built index.
+        tail_rows: Number of vectors that are not in it.
     """
     if built_rows + tail_rows <= REBUILD_BELOW:
         return tail_rows > 0
@@ -52,14 +55,15 @@ def needs_merge(built_rows: int, tail_rows: int) -> bool:
 
 @dataclass(frozen=True)
 class IndexBuilder:
-    """Writes built indexes.
+    """Builder that writes vector index files.
 
     Attributes:
-        layout: The index.
-        find_plugin: Finds vector indexes by name.
-        encode_tuning_queries: Vectors of texts such as will be asked; not called for exact search.
-        gpu_bytes: Memory of the GPU on which exact search would run; 0: there is none. Called when
-            the size of a collection decides.
+        layout: File layout of the index.
+        find_plugin: Returns the vector index plugin with a given name.
+        encode_tuning_queries: Returns embeddings of typical query texts, (n, dim). Not called for
+            exact search.
+        gpu_bytes: Returns the memory in bytes of the GPU that would run exact search, or 0 if there
+            is no such GPU. Called when the size of the collection decides the index type.
     """
 
     layout: IndexLayout
@@ -70,23 +74,28 @@ class IndexBuilder:
     def build(
         self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, excluded: Ids
     ) -> BuiltVectorIndex:
-        """Build a vector index and write it; it counts once the catalog names it.
+        """Build a vector index and write it to a file.
+
+        Readers use the index once it is published in the catalog.
 
         Args:
-            segments: At least one.
-            fusion: Makes one vector of a picture's.
-            identity: Says which vector index, and what searches shall be like.
-            excluded: Ids that are not wanted.
+            segments: Segments to index; at least one.
+            fusion: Combines the vectors of a picture into one.
+            identity: Names the vector index and the goals for searches.
+            excluded: Ids to leave out.
 
         Raises:
-            DamagedFileError: A segment is missing, or is not what the catalog says.
+            DamagedFileError: A segment is missing or does not match the catalog.
         """
         return self.prepare(segments, fusion, identity, excluded)(lambda: False)
 
     def prepare(
         self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, excluded: Ids
     ) -> Callable[[ShouldStop], BuiltVectorIndex]:
-        """As `build`, when what is returned is called: the encoder is used before that only."""
+        """Return a function that does the work of `build`.
+
+        The encoder is used only in this call, not by the returned function.
+        """
         rows = sum(segment.rows for segment in segments) - len(excluded)
         dim = fused_dim(fusion, segments[0].dim)
         name, goals = identity.vector_index, identity.goals
@@ -169,26 +178,27 @@ def _raise_if_stopped(should_stop: ShouldStop) -> None:
 
 
 def _fits_memory(rows: int, dim: int, goals: SearchGoals) -> bool:
-    """Whether exact search keeps within the memory that is allowed: it reads every vector."""
+    """Return True if exact search, which reads every vector, fits the memory limit."""
     return goals.memory_mb is None or rows * dim * 2 <= goals.memory_mb * 1_000_000
 
 
 def _is_exact_fast_enough(
     stats: Mapping[str, Any], rows: int, dim: int, goals: SearchGoals
 ) -> bool:
-    """Whether exact search, as it was measured while the approximate one was tuned, suffices."""
+    """Return True if exact search, as measured during tuning, meets the latency goal."""
     if goals.latency_ms is None or not _fits_memory(rows, dim, goals):
         return False
     return bool(stats.get("exact_ms", 0.0) <= goals.latency_ms)
 
 
 def _explain_search(stats: Mapping[str, Any], training: TrainingData | None) -> str:
-    """Why searches are as they are, for people."""
+    """Return a description of the search method for display."""
     if "recall_low" in stats:
         return (
-            f"finds {stats['recall']:.3f} [{stats['recall_low']:.3f}, {stats['recall_high']:.3f}]"
-            f" of the ten nearest of {stats['queries']} texts, {stats['recall_wanted']:g} wanted"
+            f"recall@10 {stats['recall']:.3f}"
+            f" [{stats['recall_low']:.3f}, {stats['recall_high']:.3f}]"
+            f" on {stats['queries']} text queries, target {stats['recall_wanted']:g}"
         )
     if training is not None:
-        return "exact search: too few vectors, or no approximation is good enough"
+        return "exact search: too few vectors, or no approximate index reaches the target"
     return "exact search"

@@ -1,4 +1,4 @@
-"""What is settled and not yet in the catalog, and when it gets there."""
+"""Batching of an indexing run's results into catalog commits."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mmsearch.indexing.encode import EncodedShard
 
 INITIAL_SHARD_SIZE, MIN_SHARD_SIZE, MAX_SHARD_SIZE = 32, 16, 512
 COMMIT_INTERVAL_S = 4.0
-"""A shard is sized so that a commit happens about this often."""
+"""Target time between two commits; the shard size is adapted to it."""
 
 
 class CommitBatcher:
-    """Commits one run, in the order in which files were met.
+    """Collects the results of one run and commits them in the order of the files.
 
     Args:
-        catalog: Open for writing.
-        root_id: Of the files.
+        catalog: Catalog, open for writing.
+        root_id: Id of the files' root.
         on_commit: Called after each commit.
 
     Attributes:
-        indexed: Files whose content has a vector, or has one in the shard of the next commit.
+        indexed: Files whose content has a vector already, or gets one with the next shard.
         failed: Files that cannot be read, with their digests and the reasons.
-        removed: Paths that are forgotten.
-        shard_size: Contents that take the time between two commits.
-        has_committed: Whether there was a commit.
-        captions_removed: Captions that tables had given, and that commits removed.
+        removed: Paths to remove from the catalog.
+        shard_size: Number of contents that can be encoded between two commits.
+        has_committed: True if there was a commit.
+        captions_removed: Number of captions from tables that the commits removed.
     """
 
     def __init__(self, catalog: Catalog, root_id: int, on_commit: Callable[[], None]) -> None:
@@ -44,17 +44,17 @@ class CommitBatcher:
         self.captions_removed = 0
 
     def commit_if_due(self) -> None:
-        """Commit what waits, if the last commit was long ago."""
+        """Commit pending results if `COMMIT_INTERVAL_S` has passed since the last commit."""
         if time.monotonic() - self._committed_at > COMMIT_INTERVAL_S:
             self.commit()
 
     def commit(self) -> None:
-        """Commit what waits, if anything does."""
+        """Commit pending results, if there are any."""
         if self.indexed or self.failed or self.removed:
             self._commit(None)
 
     def commit_shard(self, encoded: EncodedShard, count: int) -> None:
-        """Commit what waits together with a shard of so many contents."""
+        """Commit pending results together with a shard of ``count`` contents."""
         elapsed_s = time.monotonic() - self._committed_at
         self._commit(encoded)
         contents_per_s = count / max(elapsed_s, 1e-3)

@@ -1,4 +1,4 @@
-"""What a decode worker does with one file: read it and prepare it for the encoder."""
+"""Decode worker: reads one file and prepares its picture for the encoder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class DecodeTask:
     """One file whose content was hashed.
 
     Attributes:
-        path: Absolute.
-        size: Bytes when it was hashed.
+        path: Absolute path.
+        size: Size in bytes when it was hashed.
         mtime_ns: Modification time when it was hashed.
     """
 
@@ -29,13 +29,13 @@ class DecodeTask:
 
 @dataclass(frozen=True)
 class DecoderFactory:
-    """Makes the decode worker of a process; travels there by pickle."""
+    """Factory for the decode worker of a process; it is pickled to get there."""
 
     modalities: tuple[Modality, ...]
     prepare: ImagePreprocessor
 
     def __call__(self) -> Callable[[DecodeTask], tuple[Picture, ModelInput]]:
-        """The worker."""
+        """Return the worker."""
         return self._decode
 
     def _decode(self, task: DecodeTask) -> tuple[Picture, ModelInput]:
@@ -44,11 +44,14 @@ class DecoderFactory:
                 decoded = modality.read(task.path, self.prepare.edge_px)
                 _check_unchanged(task)
                 return decoded.picture, self.prepare(decoded.pixels)
-        raise DecodeError("not a kind of file that is indexed")
+        raise DecodeError("this type of file is not indexed")
 
 
 def _check_unchanged(task: DecodeTask) -> None:
-    """A vector must not be filed under the digest of what the file was before."""
+    """Raise if the file has changed since it was hashed.
+
+    Otherwise its vector would be stored under the digest of the old content.
+    """
     try:
         current = os.stat(task.path)  # noqa: PTH116 - bytes paths need os
     except OSError:

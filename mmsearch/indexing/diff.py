@@ -1,7 +1,8 @@
-"""What a run has to do, decided from what was seen and what is known. Pure.
+"""Diff between the files of a folder and the catalog, as pure functions.
 
-First by size and time (`compare`), then, for files in doubt, by content (`ContentResolver`): known content
-at a new path is a move or a copy, and only content that was never seen is decoded.
+Files are compared by size and time first (`compare`), then, where that does not decide, by content
+(`ContentResolver`): known content at a new path is a move or a copy, and only new content is
+decoded.
 """
 
 from __future__ import annotations
@@ -15,36 +16,41 @@ from mmsearch.core.records import FileRecord, ScannedFile, is_unchanged
 
 
 class FileStatus(IntEnum):
-    """What size and time say of a file."""
+    """Status of a file, judged by its size and time."""
 
     UNCHANGED = 0
-    """It need not be opened."""
+    """The file need not be opened."""
     STILL_FAILED = 1
-    """It failed before and has not changed."""
+    """The file failed before and has not changed."""
     NEEDS_READ = 2
-    """It must be read."""
+    """The file must be read."""
     TEXTS_CHANGED = 3
-    """It is the same, but not what its texts were made of."""
+    """The file is unchanged, but the sources of its texts are not."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What size and time say.
+    """Result of comparing files by size and time.
 
     Attributes:
-        statuses: Of each file, one byte, in the order in which they were seen.
-        missing: Known files that were not seen, by path.
+        statuses: Status of each scanned file, one byte each, in scan order.
+        missing: Known files that were not found, by path.
     """
 
     statuses: bytes
     missing: Mapping[bytes, FileRecord]
 
     def count(self, status: FileStatus) -> int:
-        """How many files there are of which that is said."""
+        """Return the number of files with a status."""
         return self.statuses.count(status)
 
     def select(self, status: FileStatus, scanned: Iterable[ScannedFile]) -> Iterator[ScannedFile]:
-        """The files of which that is said, of the same files in the same order."""
+        """Return the files that have a status.
+
+        Args:
+            status: Status to select.
+            scanned: The files that were compared, in the same order.
+        """
         pairs = zip(scanned, self.statuses, strict=True)
         return (file for file, file_status in pairs if file_status == status)
 
@@ -59,10 +65,10 @@ def compare(
     """Compare files by size and time.
 
     Args:
-        records: By path, what the catalog remembers.
-        scanned: What the walk met; every path once.
-        retry_failed: Read files again that failed, though they have not changed.
-        texts_key: Of a file: `FileRecord.texts_key` as it would be now.
+        records: The catalog's file records, by path.
+        scanned: The files that the walk found; every path once.
+        retry_failed: Read failed files again even if they have not changed.
+        texts_key: Returns the `FileRecord.texts_key` that a file would get now.
     """
     missing = dict(records)
     statuses = bytearray()
@@ -81,7 +87,7 @@ def compare(
 
 
 class FileOutcome(StrEnum):
-    """What a file that was read turns out to be."""
+    """Outcome for a file whose content was read."""
 
     UNCHANGED = "unchanged"
     MOVED = "moved"
@@ -93,12 +99,12 @@ class FileOutcome(StrEnum):
 
 @dataclass
 class ContentResolver:
-    """Decides, one file after another, what content means.
+    """Decides the outcome of each file from its content.
 
     Attributes:
-        records: By path, what the catalog remembers.
-        gone: Files that surely no longer exist, by path; moves take from it.
-        retry_failed: Content that failed is tried again.
+        records: The catalog's file records, by path.
+        gone: Files that are known to be deleted, by path; a move removes its old path.
+        retry_failed: Retry content that failed before.
     """
 
     records: Mapping[bytes, FileRecord]
@@ -111,12 +117,12 @@ class ContentResolver:
             self._gone_by_digest[file.digest].append(path)
 
     def outcome(self, file: ScannedFile, digest: bytes, *, has_vector: bool) -> FileOutcome:
-        """What the file is.
+        """Return the outcome of a file.
 
         Args:
-            file: As seen.
-            digest: Of its content.
-            has_vector: Whether content of this digest was encoded already, or is being encoded.
+            file: The file as scanned.
+            digest: Digest of its content.
+            has_vector: True if content with this digest was or is being encoded.
         """
         previous = self.records.get(file.path)
         same = previous is not None and previous.digest == digest
@@ -131,7 +137,7 @@ class ContentResolver:
         return FileOutcome.MOVED if self._gone_by_digest[digest] else FileOutcome.COPIED
 
     def pop_moved(self, digest: bytes) -> bytes:
-        """The old path of a moved file; it no longer counts as gone."""
+        """Return the old path of a moved file and remove it from the deleted files."""
         path = self._gone_by_digest[digest].pop(0)
         del self.gone[path]
         return path

@@ -1,7 +1,7 @@
-"""What one worker does with one shard, the same under every executor.
+"""Shard worker, the same under every executor.
 
-A shard is a few hundred contents. They are decoded in parallel, encoded in batches on the device
-together with their texts, and written as one segment; the driver then commits it.
+A shard holds a few hundred contents. They are decoded in parallel, encoded in batches on the device
+together with their texts, and written as one segment, which the driver then commits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mmsearch.storage.segment_metadata import SegmentMetadata
 from mmsearch.storage.segments import SegmentVectors, write_segment
 
 REENCODE_PAGE_SIZE = 256
-"""Pictures that are encoded again between two commits."""
+"""Number of pictures to re-encode between two commits."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class EncodeTask:
     """New content and one file that holds it.
 
     Attributes:
-        digest: Of the content.
-        source: The file.
-        texts: What is said of it outside the file itself.
-        replaces: The former id of a picture that is encoded again.
-        id: The id that a picture has and keeps, when it is encoded by another encoder.
+        digest: Digest of the content.
+        source: The file to decode.
+        texts: Texts from outside the file itself.
+        replaces: Previous id of a picture that is re-encoded.
+        id: Id to keep, for a picture that is re-encoded with another encoder.
     """
 
     digest: bytes
@@ -54,9 +54,9 @@ class EncodeTask:
 
 
 def reencode_task(item: StoredPicture) -> EncodeTask:
-    """Of a picture that has vectors already.
+    """Return the task of re-encoding a picture that already has vectors.
 
-    What the picture itself says is read again; what stands around it is as it was.
+    Texts inside the file are read again; its other texts are taken over from the catalog.
     """
     external_texts = tuple(
         text for text in item.picture.texts if text.source != TextSource.METADATA
@@ -67,12 +67,12 @@ def reencode_task(item: StoredPicture) -> EncodeTask:
 
 @dataclass(frozen=True)
 class Shard:
-    """The unit of work.
+    """One unit of work.
 
     Attributes:
         segment: Number of the segment to write.
-        first_id: Id of the first content; the others follow.
-        contents: At least one.
+        first_id: Id of the first content; the ids of the others are consecutive.
+        contents: Contents to encode; at least one.
     """
 
     segment: int
@@ -82,12 +82,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class EncodedShard:
-    """What came of a shard.
+    """Result of encoding a shard.
 
     Attributes:
-        segment: None if no content could be read.
-        pictures: In the order of the segment's rows.
-        failed: By digest, why content could not be read.
+        segment: The segment written; None if no content could be read.
+        pictures: The encoded pictures, in the order of the segment's rows.
+        failed: Failures of contents that could not be read, by digest.
     """
 
     segment: Segment | None
@@ -96,7 +96,10 @@ class EncodedShard:
 
 
 class ShardEncoder:
-    """The worker. Threads may share it: decoding overlaps, the device is used by one at a time."""
+    """Worker that encodes shards.
+
+    Threads may share it: they decode in parallel and take turns on the device.
+    """
 
     def __init__(
         self,
@@ -116,7 +119,7 @@ class ShardEncoder:
         self._device_lock = Lock()
 
     def __call__(self, shard: Shard) -> EncodedShard:
-        """Decode, encode, write."""
+        """Decode and encode a shard, and write its segment."""
         ids = {
             content.source: shard.first_id + offset if content.id is None else content.id
             for offset, content in enumerate(shard.contents)
@@ -153,7 +156,7 @@ class ShardEncoder:
 
 
 class _Batcher:
-    """Gathers decoded pictures into batches; keeps pictures and vectors in one order."""
+    """Groups decoded pictures into batches; pictures and vectors keep the same order."""
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""plan -> encode -> commit -> build -> publish. Safe to kill and to run again at any moment."""
+"""Indexing pipeline: plan, encode, commit, build, publish.
+
+The process may be killed at any time and run again.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +32,22 @@ from mmsearch.storage.layout import IndexLayout
 
 @dataclass(frozen=True)
 class Indexer:
-    """Brings an index up to date with a folder. The caller holds the writer's lock.
+    """Indexer that brings an index up to date with a folder. The caller holds the writer lock.
 
     Attributes:
-        layout: Where the index is.
-        catalog: Open for writing.
-        encoder: Must be the index's own.
-        fusion: Must be the index's own.
-        vector_index: Of a new index; see `Identity.vector_index`.
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        encoder: The index's encoder.
+        fusion: The index's fusion.
+        vector_index: Vector index of a new index; see `Identity.vector_index`.
         builder: Builds the vector index at the end.
-        sources: Where texts that get a vector come from.
+        sources: Sources of the texts that are encoded.
         walk: Lists the files of a request.
-        make_text_collector: Finds the texts of the files of a request.
-        make_decoder: Makes decode workers.
-        decode_executor: Runs them.
+        make_text_collector: Returns the text collector of a request.
+        make_decoder: Creates decode workers.
+        decode_executor: Runs decode workers.
         shard_executor: Runs shard workers.
-        hash_executor: Runs the readers that compute digests.
+        hash_executor: Runs the tasks that read files and compute their digests.
     """
 
     layout: IndexLayout
@@ -64,19 +67,19 @@ class Indexer:
     def run(
         self, request: IndexRequest, progress: Callable[[Progress], None] = lambda state: None
     ) -> IndexReport:
-        """Index what is new or changed below a folder, and forget what is gone.
+        """Index new and changed files below a folder, and remove deleted ones.
 
         Args:
             request: The folder and how to walk it.
             progress: Called often, from several threads.
 
         Returns:
-            What was done.
+            The report of the run.
 
         Raises:
-            EncoderMismatchError: The index belongs to another encoder.
-            SourceError: The folder had pictures and has none now, or the table of captions cannot
-                be read.
+            EncoderMismatchError: The index was built with another encoder.
+            SourceError: The folder had pictures and has none now, or the caption table cannot be
+                read.
         """
         texts = self.make_text_collector(request)
         self._ensure_identity()
@@ -117,7 +120,7 @@ class Indexer:
         return replace(run.stats.report(), retold=retold)
 
     def publish(self) -> None:
-        """Build the vector index anew if the present one lacks so many vectors that it pays."""
+        """Rebuild and publish the vector index if enough vectors are missing from it."""
         with self.catalog.snapshot() as snapshot:
             built_rows = snapshot.built.rows if snapshot.built else 0
             tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
@@ -125,7 +128,10 @@ class Indexer:
             self._publish(self.fusion)
 
     def _prepare_background_build(self) -> Callable[[ShouldStop], BuiltVectorIndex] | None:
-        """What builds the index anew of all there is now, if some of it waits beside it."""
+        """Return a function that rebuilds the index from all current segments.
+
+        None if the index is new or small, or all segments are in it.
+        """
         with self.catalog.snapshot() as snapshot:
             tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
             built_rows = snapshot.built.rows if snapshot.built else 0
@@ -144,18 +150,25 @@ class Indexer:
         allow_reencode: bool = False,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> ReindexReport:
-        """Fuse stored vectors otherwise and build the vector index anew; readers see it at once.
+        """Apply another fusion to the stored vectors and rebuild the vector index.
+
+        Readers switch to the new index in one step.
 
         Args:
-            fusion: The new one.
+            fusion: The new fusion.
             vector_index: See `Identity.vector_index`.
-            goals: What searches shall be like.
-            allow_reencode: Decode and encode every picture, if the fusion needs what is not stored.
+            goals: Recall, memory and latency goals for searches.
+            allow_reencode: Decode and encode every picture if the fusion needs vectors that are not
+                stored.
             progress: Called often.
 
+        Returns:
+            The report of the change.
+
         Raises:
-            UsageError: The fusion needs what is not stored, and ``encode_again`` is not set.
-            StateError: There is nothing to fuse.
+            UsageError: The fusion needs vectors that are not stored, and ``allow_reencode`` is not
+                set.
+            StateError: The index is empty.
         """
         started_at = time.monotonic()
         current_identity = require_identity(self.catalog)
@@ -167,9 +180,9 @@ class Indexer:
         )
         if must_reencode and not allow_reencode:
             raise UsageError(
-                f"The fusion {fusion.spec.name!r} looks at parts of pictures and words of texts,"
-                " which an index does not keep.",
-                "Add --reencode: every picture is then read once more.",
+                f"The fusion {fusion.spec.name!r} needs patch and token vectors,"
+                " which the index does not store.",
+                "Add --reencode to read and encode every picture again.",
             )
         self.layout.remove_orphans(self.catalog.referenced_files())
         if must_reencode:
@@ -197,17 +210,21 @@ class Indexer:
         drop_unreadable: bool = False,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> ReindexReport:
-        """Encode every picture with this indexer's encoder, which is not the index's own.
+        """Re-encode every picture with this indexer's encoder, which replaces that of the index.
 
-        What is done is kept when this is interrupted, and the next call goes on from there. Readers
-        find the index as it was until all of it is done.
+        Progress survives an interruption; the next call continues from there. Readers use the old
+        vectors until all pictures are done.
 
         Args:
-            drop_unreadable: Go on without the pictures that cannot be read now.
+            drop_unreadable: Drop the pictures that cannot be read now.
             progress: Called often.
 
+        Returns:
+            The report of the change.
+
         Raises:
-            StateError: There are no pictures, or some cannot be read.
+            StateError: There are no pictures, or some cannot be read and ``drop_unreadable`` is not
+                set.
         """
         started_at = time.monotonic()
         current_identity = require_identity(self.catalog)
@@ -219,8 +236,8 @@ class Indexer:
             raise StateError(
                 f"{len(failed):,} pictures cannot be read now, such as {display_path(first.path)}:"
                 f" {first.reason}.",
-                "The index stays as it was. Run 'mmsearch index' on the folder first, mount what is"
-                " not mounted, or add --drop-unreadable to go on without them.",
+                "The index was not changed. Run 'mmsearch index' on the folder first, mount missing"
+                " drives, or add --drop-unreadable to drop these pictures.",
             )
         progress(Progress("build", 0, None))
         identity = replace(current_identity, encoder=self.encoder.spec, fusion=self.fusion.spec)
@@ -245,7 +262,7 @@ class Indexer:
         )
 
     def reencode_pages(self, pages: Iterable[Sequence[StoredPicture]]) -> list[FailedFile]:
-        """Make the vectors of pictures anew; each page is committed. See `reencode`."""
+        """Re-encode pages of pictures, with a commit after each page. See `reencode`."""
         return reencode(self.catalog, self._shard_encoder(self.fusion), pages)
 
     def _publish(self, fusion: Fusion, identity: Identity | None = None) -> BuiltVectorIndex:
@@ -267,13 +284,13 @@ class Indexer:
         )
 
     def _refresh_text_vectors(self) -> int:
-        """Renew the vectors of texts that have changed; returns of how many pictures."""
+        """Re-encode changed texts and return the number of pictures that have them."""
         count = 0
         if self.fusion.needs_token_vectors:
             encode = self._shard_encoder(self.fusion)
             while page := self.catalog.stale_texts(REENCODE_PAGE_SIZE):
                 if reencode(self.catalog, encode, [page]):
-                    break  # Files that cannot be read now: their pictures stay in the page.
+                    break  # Pictures whose files cannot be read would come back in every page.
                 count += len(page)
         texts = TextEncoder(self.encoder, self.fusion, self.sources)
         return count + refresh_text_vectors(self.layout, self.catalog, texts)
@@ -288,7 +305,7 @@ class Indexer:
         def pages() -> Iterator[list[StoredPicture]]:
             after = done = 0
             while page := self.catalog.list_live_pictures(after, REENCODE_PAGE_SIZE):
-                # What this run has encoded itself has higher ids.
+                # Pictures that this run has re-encoded have higher ids.
                 page = [item for item in page if item.id < max_id]
                 if not page:
                     return

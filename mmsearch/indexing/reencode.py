@@ -1,4 +1,4 @@
-"""Pictures that have vectors are decoded and encoded once more, for what was not kept of them."""
+"""Decoding and encoding of stored pictures again, for vectors that were not stored."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from mmsearch.indexing.encode import Shard, ShardEncoder, reencode_task
 def reencode(
     catalog: Catalog, encode: ShardEncoder, pages: Iterable[Sequence[StoredPicture]]
 ) -> list[FailedFile]:
-    """Encode pictures again; each page is committed and takes the place of the former vectors.
+    """Re-encode pictures; each page is committed and replaces their previous vectors.
 
     Args:
-        catalog: Open for writing.
-        encode: The worker.
-        pages: Pictures, some hundred at a time; a page is drawn when the last one is committed.
+        catalog: Catalog, open for writing.
+        encode: Shard worker.
+        pages: Pages of a few hundred pictures. A page is requested after the previous one is
+            committed.
 
     Returns:
-        Files that could not be read; their pictures keep the vectors that they have.
+        Files that could not be read; their pictures keep their current vectors.
     """
     failed = []
     for page in pages:

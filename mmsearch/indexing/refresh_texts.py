@@ -1,4 +1,4 @@
-"""Pictures whose texts have changed get new vectors for these; their pixels are not looked at."""
+"""Re-encoding of changed texts; the pictures themselves are not decoded."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def refresh_text_vectors(
     texts: TextEncoder,
     on_updated: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Bring the vectors of all texts up to date; each step is committed.
+    """Re-encode all changed texts, with a commit after each page of pictures.
 
     Args:
-        layout: The index.
-        catalog: Open for writing.
-        texts: With the index's own encoder and sources.
-        on_updated: Receives the number of pictures done by each step.
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        texts: Text encoder with the index's own encoder and sources.
+        on_updated: Receives the number of pictures in each committed page.
 
     Returns:
-        How many pictures got new vectors.
+        The number of pictures that got new vectors.
     """
     count = 0
     while stale_texts := catalog.stale_texts(PAGE_SIZE):

@@ -1,4 +1,4 @@
-"""One run over one folder: from the walk to the last commit of vectors."""
+"""One indexing run over one folder, from the walk to the last commit of vectors."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ from mmsearch.indexing.scan import FolderScan
 from mmsearch.indexing.text_collector import TextCollector
 
 NO_DIGEST = b""
-"""The digest of a file whose content could not be read: it is tried again in every run."""
+"""Digest of a file whose content could not be read; every run tries it again."""
 
 HASH_BATCH_SIZE = 64
 
 
 class IndexRun:
-    """Settles the files of one folder.
+    """One run that indexes the files of one folder.
 
     Args:
-        request: What to index.
-        catalog: Open for writing.
+        request: The folder and how to index it.
+        catalog: Catalog, open for writing.
         walk: Lists the files of a request.
-        hash_executor: Runs the readers that compute digests.
+        hash_executor: Runs the tasks that read files and compute their digests.
         shard_executor: Runs shard workers.
-        make_shard_encoder: Given a callback for the number of pictures done, makes the worker.
+        make_shard_encoder: Creates a shard worker; takes a callback for the number of pictures
+            encoded.
         texts: Finds the texts of files.
         progress: Receives the state of the run, from several threads.
-        before_encoding: Called before each shard; the first time nothing else uses the encoder.
+        before_encoding: Called before each shard is encoded. At the first call nothing else uses
+            the encoder.
 
     Attributes:
-        stats: What is done so far.
+        stats: Counts of the run so far.
     """
 
     def __init__(
@@ -78,20 +80,22 @@ class IndexRun:
         self._texts = texts
         self._scan = FolderScan(request, catalog, self._root, self._subfolder, texts, progress)
         self._next_id, self._next_segment = catalog.next_free_ids()
-        # Files of content that is being encoded, by digest; the first one is the one decoded.
+        # Files whose content is being encoded, by digest; the first file of each list is decoded.
         self._pending: dict[bytes, list[tuple[IndexedFile, FileOutcome]]] = {}
         self._failure_by_digest: dict[bytes, str] = {}
-        # Digests committed since the catalog was last asked which content it has.
+        # Digests committed since the last `find_image_ids`.
         self._newly_encoded: set[bytes] = set()
         self._batcher = CommitBatcher(
             catalog, self._root.id, lambda: progress(stats.progress("encode"))
         )
 
     def execute(self) -> None:
-        """Settle every file of the folder.
+        """Index every file of the folder.
 
         Raises:
             SourceError: The folder had pictures and has none now.
+            StorageError: The folder had pictures and cannot be read now.
+            MMSearchError: A shard could not be encoded, or texts could not be read.
         """
         comparison = self._scan.compare(self._walk)
         self.stats.unreadable_folders = tuple(self._walk.unreadable)
@@ -124,17 +128,21 @@ class IndexRun:
         self.stats.captions_removed = self._batcher.captions_removed
 
     def save_folder_state(self, *, changed: bool) -> None:
-        """Let folders in which nothing is left to do pass whole in the next run.
+        """Save the state of folders that are up to date, so that the next run can skip them.
 
         Args:
-            changed: Whether anything else has changed files since the run began.
+            changed: True if anything besides this run's commits has changed files in the catalog
+                since the run began.
         """
         self._scan.save_folder_state(changed=changed or self._batcher.has_committed)
 
-    # --- what there is ---
+    # --- comparison with the folder ---
 
     def _is_gone(self, path: bytes) -> bool:
-        """Only what surely does not exist is gone; an unreadable folder merely hides files."""
+        """Return True if a path certainly is no longer a file.
+
+        Files in a folder that cannot be read may still exist, so they do not count as gone.
+        """
         try:
             return not stat.S_ISREG(os.stat(self._absolute_path(path)).st_mode)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
@@ -149,10 +157,10 @@ class IndexRun:
                 reason = self._walk.unreadable[0].reason
                 raise StorageError(
                     f"{folder} could not be read: {reason}.",
-                    "Nothing was changed. Look at the disk, and run again.",
+                    "Nothing was changed. Check the disk and run again.",
                 )
             raise SourceError(
-                f"{folder} holds no pictures now, but {num_gone:,} are indexed below it.",
+                f"{folder} contains no pictures now, but {num_gone:,} of its pictures are indexed.",
                 "Nothing was changed. If a drive is not mounted, mount it; if the pictures were "
                 "deleted, pass --allow-empty.",
             )
@@ -160,10 +168,10 @@ class IndexRun:
     def _absolute_path(self, path: bytes) -> bytes:
         return os.path.join(self._root.path, path)  # noqa: PTH118 - bytes paths need os
 
-    # --- what to do with it ---
+    # --- indexing of the files ---
 
     def _refresh_texts(self, files: Iterator[ScannedFile]) -> None:
-        """Read the texts of files again that are themselves the same."""
+        """Read the texts of unchanged files again."""
         for file, texts in self._hash_executor.run(lambda: self._collect_texts, files):
             self.stats.outcomes[FileOutcome.UNCHANGED] += 1
             digest = self._scan.records[file.path].digest
@@ -173,7 +181,7 @@ class IndexRun:
     def _iter_new_shards(
         self, files_to_read: Iterator[ScannedFile], resolver: ContentResolver
     ) -> Iterator[Shard]:
-        """Settle known content on the way; yield what must be encoded."""
+        """Yield shards of new content to encode; files with known content are resolved directly."""
         read = self._hash_executor.run(lambda: self._hash_and_collect, files_to_read)
         contents: list[EncodeTask] = []
         while chunk := list(islice(read, HASH_BATCH_SIZE)):
@@ -220,7 +228,7 @@ class IndexRun:
     def _resolve_known(
         self, indexed: IndexedFile, resolver: ContentResolver, *, has_vector: bool
     ) -> bool:
-        """Deal with a file whose content needs no decoding; True if it does need it."""
+        """Resolve a file without decoding it if possible; return True if it must be decoded."""
         file, digest = indexed.file, indexed.digest
         pending = self._pending.get(digest)
         outcome = resolver.outcome(file, digest, has_vector=has_vector or pending is not None)

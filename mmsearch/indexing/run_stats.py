@@ -1,4 +1,4 @@
-"""What one run has done so far, in numbers and names."""
+"""Statistics of one indexing run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mmsearch.indexing.diff import FileOutcome
 
 
 class RunStats:
-    """The count of a run, from its beginning.
+    """Running counts of one indexing run.
 
     Attributes:
-        outcomes: Files by what became of them; those that failed are not among them.
-        failed: Files that could not be read, in the order in which they were met.
-        gone: Files that no longer exist.
-        encoded: Contents that have a vector since the run began.
-        uncommitted: Contents that are encoded, and not yet committed.
-        total: Files to settle; None while that is not known.
+        outcomes: Number of files by outcome, without files that failed in this run.
+        failed: Files that could not be read, in the order in which they failed.
+        gone: Number of files that no longer exist.
+        encoded: Number of contents encoded and committed in this run.
+        uncommitted: Number of contents encoded but not yet committed.
+        total: Number of files to process; None until it is known.
         unreadable_folders: Folders that could not be listed.
-        captions_removed: Captions that a table gave before and gives no more.
+        captions_removed: Number of captions that are no longer in their table.
     """
 
     def __init__(self) -> None:
@@ -38,16 +38,16 @@ class RunStats:
         self._started_at = time.monotonic()
 
     def add_unreadable_texts(self, problems: Sequence[FailedFile]) -> None:
-        """Note sources of texts that could not be read, each once."""
+        """Record text files that could not be read, each path once."""
         self._unreadable_texts.update((problem.path, problem) for problem in problems)
 
     def progress(self, phase: str) -> Progress:
-        """How far the run has come."""
+        """Return the progress of the run in a given phase."""
         done = self.outcomes.total() + len(self.failed) + self.uncommitted
         return Progress(phase, done, self.total, self.encoded + self.uncommitted)
 
     def counts(self) -> Mapping[str, int]:
-        """The report's numbers, for the catalog."""
+        """Return the counts of the report, for the catalog."""
         counts = {outcome.value: self.outcomes[outcome] for outcome in FileOutcome}
         return counts | {
             "gone": self.gone,
@@ -57,7 +57,7 @@ class RunStats:
         }
 
     def report(self) -> IndexReport:
-        """What was done."""
+        """Return the report of the run."""
         return IndexReport(
             added=self.outcomes[FileOutcome.ADDED],
             changed=self.outcomes[FileOutcome.CHANGED],

@@ -1,7 +1,8 @@
-"""What there is below a folder, beside what is known: whole folders first, then file by file.
+"""Scan of a folder and its comparison with the catalog, by subfolder and then by file.
 
-Every file's name, size and time are looked at in every run. A folder in which all of that is as a
-former run left it, with nothing to do, passes whole; only the others are compared by file.
+Every run reads the name, size and time of every file. A subfolder that has not changed since an
+earlier run left nothing to do in it is skipped; only the files of the other subfolders are compared
+one by one.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from mmsearch.indexing.diff import Comparison, FileStatus, compare
 from mmsearch.indexing.text_collector import TextCollector
 
 PROGRESS_INTERVAL_FILES = 1000
-"""Files between two calls for progress."""
+"""Number of files between two progress calls."""
 
 
 class FolderScan:
-    """Compares the files of one run.
+    """Comparison of the files of one run with the catalog.
 
     Args:
-        request: What to index.
-        catalog: Open for writing.
-        root: Covers the folder of the request.
-        subfolder: That folder, relative to the root.
-        texts: Tells when the texts of files must be looked for again.
-        progress: Receives how many files were seen.
+        request: The folder and how to index it.
+        catalog: Catalog, open for writing.
+        root: The root that covers the folder of the request.
+        subfolder: Path of that folder relative to the root.
+        texts: Text collector; its keys show which texts must be read again.
+        progress: Receives the number of files scanned.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class FolderScan:
         progress: Callable[[Progress], None],
     ) -> None:
         self.records: Mapping[bytes, FileRecord] = {}
-        """By path; without files of folders that passed whole."""
+        """File records of the catalog by path, without the files of skipped folders."""
         self._request = request
         self._catalog = catalog
         self._root = root
@@ -53,16 +54,16 @@ class FolderScan:
         self._progress = progress
         self._saved_folders = catalog.load_folder_states(root.id, subfolder)
         self._skipped_folders: dict[bytes, FolderRecord] = {}
-        # All others, by path, with a digest. Their files are made anew each time: those of a large
-        # collection take more memory than all else in a run.
+        # Digest and folder of all others, by path. Their files are listed again each time: a list
+        # for a large collection would take more memory than everything else in a run.
         self._changed_folders: dict[bytes, tuple[bytes, ScannedFolder]] = {}
         self._comparison = Comparison(b"", {})
 
     def compare(self, walk: Walk) -> Comparison:
-        """Compare what is there with what is known; says nothing of folders that passed whole."""
+        """Compare the files of a walk with the catalog, without those of skipped folders."""
         config_key = self._texts.config_key
         if self._request.include or self._request.exclude:
-            # Patterns speak of paths below the folder of the request.
+            # The patterns apply to paths relative to the folder of the request.
             config_key += self._subfolder
         count, last_reported = 0, -PROGRESS_INTERVAL_FILES
         for folder in walk:
@@ -89,26 +90,26 @@ class FolderScan:
 
     @property
     def pictures(self) -> int:
-        """Unchanged pictures in folders that passed whole."""
+        """Number of unchanged pictures in skipped folders."""
         return sum(folder.pictures for folder in self._skipped_folders.values())
 
     @property
     def failed(self) -> int:
-        """Unchanged files in such folders that cannot be read."""
+        """Number of unchanged unreadable files in skipped folders."""
         return sum(folder.failed for folder in self._skipped_folders.values())
 
     def select(self, status: FileStatus) -> Iterator[ScannedFile]:
-        """The files of which the comparison says that."""
+        """Return the files that have a status in the comparison."""
         return self._comparison.select(status, self._iter_files())
 
     def save_folder_state(self, *, changed: bool) -> None:
-        """At the end of a run: note the folders in which nothing is left to do.
+        """Save the state of the folders that are up to date at the end of a run.
 
         Args:
-            changed: Whether the run has changed what is known.
+            changed: True if files in the catalog have changed during the run.
         """
         if self._texts.captions is not None:
-            # What a table says is no part of what a walk sees.
+            # Folder digests do not cover the captions of a table.
             return
         folders = dict(self._skipped_folders)
         for path, (digest, folder) in self._changed_folders.items():
@@ -121,7 +122,7 @@ class FolderScan:
     def _make_folder_record(
         self, path: bytes, digest: bytes, folder: ScannedFolder
     ) -> FolderRecord | None:
-        """A folder as it is remembered; None if a run would find something to do in it."""
+        """Return the state to save for a folder; None if it is not up to date."""
         records = self._catalog.list_files_in(self._root.id, path)
         files = list(self._iter_folder_files(folder))
         comparison = self._compare(records, files, retry_failed=False)
@@ -138,12 +139,12 @@ class FolderScan:
         return not must_retry and self._texts.captions is None
 
     def _iter_files(self) -> Iterator[ScannedFile]:
-        """Of all folders that did not pass, as paths in the root."""
+        """Yield the files of all folders that are not skipped, with paths relative to the root."""
         for _, folder in self._changed_folders.values():
             yield from self._iter_folder_files(folder)
 
     def _iter_folder_files(self, folder: ScannedFolder) -> Iterator[ScannedFile]:
-        """But those that are being written."""
+        """Yield the files of a folder, except those that are being written."""
         prefix = self._subfolder + b"/" if self._subfolder else b""
         for file in folder.list_files():
             if self._is_unstable(file):

@@ -1,6 +1,7 @@
-"""New segments in the place of all others: compaction, and another encoder.
+"""Replacement of all segments, for compaction and for a change of the encoder.
 
-They are staged beside those that readers use, and adopted at once when every picture is in one.
+New segments are staged while readers use the old ones, and activated in one step when every picture
+is in one of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mmsearch.storage.segment_metadata import SegmentMetadata
 from mmsearch.storage.segments import SegmentVectors, read_segment, write_segment
 
 COMPACTED_SEGMENT_ROWS = 65_536
-"""Rows of a segment that compaction writes: 200 MB of 512 columns in memory."""
+"""Number of rows per compacted segment (200 MB in memory at 512 dimensions)."""
 
 
 def stage_encodings(
@@ -36,12 +37,18 @@ def stage_encodings(
     encoder: EncoderSpec,
     progress: Callable[[Progress], None],
 ) -> dict[int, FailedFile]:
-    """Encode every picture that is not staged yet; each page is committed.
+    """Encode every picture that is not staged yet, with a commit after each page.
 
-    What yet another encoder has staged is forgotten.
+    Segments staged for a different encoder are discarded.
+
+    Args:
+        catalog: Catalog, open for writing.
+        encode: Shard worker with the new encoder.
+        encoder: Spec of the new encoder.
+        progress: Called after each page.
 
     Returns:
-        The pictures that could not be read.
+        The files that could not be read, by picture id.
     """
     with catalog.snapshot() as snapshot:
         total = snapshot.pictures
@@ -72,17 +79,20 @@ def compact(
     builder: IndexBuilder,
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> CompactReport:
-    """Drop the vectors of pictures that are gone, merge segments, and shrink the catalog.
+    """Drop the vectors of deleted pictures, merge small segments, and vacuum the catalog.
 
     Args:
-        layout: The index.
-        catalog: Open for writing.
-        fusion: The index's own.
-        builder: Builds the vector index anew.
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        fusion: The index's fusion.
+        builder: Rebuilds the vector index.
         progress: Called often.
 
+    Returns:
+        The report of the compaction.
+
     Raises:
-        DamagedFileError: A segment is not what the catalog says; nothing is changed.
+        DamagedFileError: A segment does not match the catalog. The index was not changed.
         StateError: There are no pictures, or a change of the encoder is not finished.
     """
     started_at = time.monotonic()
@@ -90,7 +100,7 @@ def compact(
     staged_fingerprint = catalog.staged_encoder()
     if staged_fingerprint not in (None, identity.encoder.fingerprint):
         raise StateError(
-            "A change of the encoder has begun and is not finished.",
+            "A change of the encoder is not finished.",
             "Finish it with 'mmsearch reindex --model NAME' first.",
         )
     segments_before, bytes_before = catalog.segments(), sum(layout.bytes_by_part().values())
@@ -114,7 +124,7 @@ def compact(
 
 
 def _has_mergeable_neighbors(segments: Sequence[Segment]) -> bool:
-    """Whether two neighbours would fit into one."""
+    """Return True if any two adjacent segments would fit into one."""
     return any(
         left.rows + right.rows <= COMPACTED_SEGMENT_ROWS for left, right in pairwise(segments)
     )
@@ -144,10 +154,15 @@ def _merge_segments(
 def gather_vectors(
     layout: IndexLayout, segments: Mapping[int, Segment], pictures: Sequence[StoredPicture]
 ) -> SegmentVectors:
-    """The vectors of pictures, in their order, from the segments that hold them.
+    """Read the vectors of pictures from their segments, in the order of the pictures.
+
+    Args:
+        layout: File layout of the index.
+        segments: Segments by number.
+        pictures: Pictures to read; at least one.
 
     Raises:
-        DamagedFileError: A segment is not what the catalog says.
+        DamagedFileError: A segment does not match the catalog.
     """
     images: dict[int, np.ndarray] = {}
     texts = {}
@@ -175,7 +190,17 @@ def commit_staged(
     identity: Identity,
     unreadable: Mapping[int, str],
 ) -> None:
-    """Build the vector index of what is staged, and make both what readers see."""
+    """Build a vector index of the staged segments and activate both in one transaction.
+
+    Args:
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        fusion: Fusion of the new vector index.
+        builder: Builds the vector index.
+        identity: Identity of the index from then on.
+        unreadable: Reasons why pictures could not be read, by picture id; their files count as
+            failed.
+    """
     staged = catalog.list_staged_segments()
     built = None
     if staged:

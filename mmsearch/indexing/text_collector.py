@@ -1,4 +1,4 @@
-"""What is said of a file outside the file itself: beside it, in its name, in a table."""
+"""Collection of texts from outside a picture file: sidecars, file names and caption tables."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from mmsearch.core.texts import full_text_sources
 from mmsearch.core.types import Text, TextSource
 
 COLLECTOR_VERSION = 1
-"""Of the code that finds texts: raised when it finds others, so that they are looked for again."""
+"""Version of text collection; raised when its results change, so that texts are read again."""
 
 
 @dataclass(frozen=True)
 class CaptionTable:
-    """A table of captions that was read.
+    """Contents of a caption table.
 
     Attributes:
-        path: Absolute, as bytes: the table's name. What another version of it said is replaced.
-        captions: By path below the folder that is indexed.
+        path: Absolute path as bytes, which identifies the table: its captions replace those of an
+            earlier version with the same path.
+        captions: Captions by path relative to the indexed folder.
     """
 
     path: bytes
@@ -30,14 +31,14 @@ class CaptionTable:
 
 @dataclass(frozen=True)
 class TextCollector:
-    """Finds the texts of files, and tells when they must be looked for again.
+    """Collector that finds the texts of files and detects which must be read again.
 
     Attributes:
-        sources: Where texts that get a vector come from.
-        read_file_texts: Root folder and file -> what lies around the file.
-        captions: The table of this run, if there is one.
-        captioned_paths: Paths, relative to their root, of files for which captions of that table are
-            stored already.
+        sources: Sources of the texts that are encoded.
+        read_file_texts: Reads the texts around a file, given its root folder and the file.
+        captions: The caption table of this run, if there is one.
+        captioned_paths: Paths, relative to their root, of the files for which captions of that
+            table are stored already.
     """
 
     sources: Sequence[TextSource]
@@ -51,11 +52,11 @@ class TextCollector:
 
     @property
     def config_key(self) -> bytes:
-        """Changes when texts must be looked for again though no file has changed."""
+        """Key that changes when the texts of unchanged files must be read again."""
         return repr((COLLECTOR_VERSION, sorted(self._searched_sources))).encode()
 
     def collect(self, root: bytes, file: ScannedFile) -> CollectedTexts:
-        """The texts of one file but for the table's; safe to call from several threads."""
+        """Return the texts of one file without those of the caption table; thread-safe."""
         if not self._searched_sources:
             return CollectedTexts()
         if TextSource.SIDECAR not in self._searched_sources:
@@ -66,11 +67,11 @@ class TextCollector:
         )
 
     def table_texts(self, file: ScannedFile, subfolder: bytes) -> CaptionTableTexts | None:
-        """What the table says; None leaves what tables said before.
+        """Return the captions of a file in the table; None keeps the stored captions of all tables.
 
         Args:
-            file: Its path is relative to its root.
-            subfolder: The folder that is indexed, relative to the root too.
+            file: The file, with its path relative to its root.
+            subfolder: The indexed folder, relative to the same root.
         """
         if TextSource.TABLE not in self._searched_sources:
             return CaptionTableTexts(None)
@@ -80,7 +81,7 @@ class TextCollector:
         return CaptionTableTexts(self.captions.path, captions)
 
     def key(self, file: ScannedFile) -> bytes:
-        """16 bytes that change when the texts around a file may have."""
+        """Return a 16-byte key that changes whenever the texts around a file may have changed."""
         sidecar_stats = [[s.path.hex(), s.size, s.mtime_ns] for s in file.sidecars]
         fingerprint = [
             COLLECTOR_VERSION,
@@ -91,7 +92,15 @@ class TextCollector:
         return hashlib.sha256(json.dumps(fingerprint).encode()).digest()[:16]
 
     def expected_texts_key(self, file: ScannedFile, subfolder: bytes) -> bytes:
-        """As `key`, but like no key of a file of which the table of this run speaks, or spoke."""
+        """Return the `key` that a file must have for its stored texts to be current.
+
+        The result is b"", which matches no key, for files that are in the caption table of this run
+        or have stored captions of that table: they are always read again.
+
+        Args:
+            file: The file, with its path relative to its root.
+            subfolder: The indexed folder, relative to the same root.
+        """
         if self.captions is None:
             return self.key(file)
         in_table = self._relative_to_folder(file.path, subfolder) in self.captions.captions

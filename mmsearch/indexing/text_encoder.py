@@ -1,4 +1,4 @@
-"""The texts of pictures -> vectors."""
+"""Encoding of the texts of pictures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from mmsearch.core.vectors import encode_model_inputs
 
 
 class TextEncoder:
-    """Encodes those texts of a picture that get a vector.
+    """Encoder for the texts of pictures.
 
     Args:
-        encoder: The index's own.
-        fusion: If it needs parts, a vector of what picture and texts agree on is added.
-        sources: Where texts that get a vector come from.
+        encoder: The index's encoder.
+        fusion: The index's fusion. If it needs token vectors, `encode` adds a vector of the
+            cross-attention between a picture and its texts.
+        sources: Sources of the texts that are encoded.
     """
 
     def __init__(self, encoder: Encoder, fusion: Fusion, sources: Sequence[TextSource]) -> None:
@@ -37,15 +38,15 @@ class TextEncoder:
 
     @property
     def encoder_spec(self) -> EncoderSpec:
-        """What makes the vectors."""
+        """Spec of the encoder."""
         return self._encoder.spec
 
     def select(self, texts: Sequence[Text]) -> tuple[Text, ...]:
-        """The texts of a picture that get a vector."""
+        """Return the texts of a picture that are encoded."""
         return select_encoded_texts(texts, self._sources)
 
     def digest(self, texts: Sequence[Text]) -> bytes:
-        """Of those of a picture's texts that get a vector."""
+        """Return the digest of the texts of a picture that are encoded."""
         return texts_digest(self.select(texts))
 
     def encode(
@@ -54,12 +55,12 @@ class TextEncoder:
         images: Vectors,
         image_inputs: Sequence[ModelInput] | None = None,
     ) -> list[TextVectors]:
-        """Texts of n pictures -> their vectors.
+        """Encode the texts of n pictures.
 
         Args:
             texts_per_image: All texts of each picture.
-            images: (n, dim).
-            image_inputs: The pictures as the encoder takes them; without them nothing attends.
+            images: Image vectors, (n, dim).
+            image_inputs: The pictures as model inputs; None skips cross-attention.
         """
         chosen = [self.select(texts) for texts in texts_per_image]
         text_inputs = [

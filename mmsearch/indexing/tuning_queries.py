@@ -1,8 +1,7 @@
-"""Texts such as people ask for pictures with: what a vector index is tuned on.
+"""Sample queries for tuning a vector index.
 
-Half of them are put together from a small vocabulary of what is in photographs, and half are
-captions of the index itself, as far as it has any. Real queries would be better still, but none are
-kept.
+Up to half of them are captions of the index itself; the others are generated from a small
+vocabulary of things in photographs. Real queries would be better still, but they are not stored.
 """
 
 from __future__ import annotations
@@ -19,18 +18,21 @@ from mmsearch.core.types import InputKind, TextSource, Vectors
 from mmsearch.core.vectors import encode_model_inputs
 
 NUM_TUNING_QUERIES = 3072
-"""Texts: 1024 of them choose and measure, the others teach (`vector_indexes._tuning`)."""
+"""Number of sample queries.
+
+1024 of them select parameters and measure recall, the others train (`vector_indexes._tuning`).
+"""
 
 MAX_CAPTION_CHARS = 200
-"""Characters of a caption that are used: queries are short."""
+"""Maximum characters used of a caption: queries are short."""
 
 PAGE_SIZE = 64
 
 
 def synthetic_queries(count: int) -> list[str]:
-    """So many different descriptions, the same ones in every call."""
+    """Return ``count`` distinct generated descriptions, the same in every call."""
     vocabulary = tomllib.loads(
-        resources.files(__package__).joinpath("asked_words.toml").read_text()
+        resources.files(__package__).joinpath("tuning_vocabulary.toml").read_text()
     )
     templates = vocabulary.pop("shapes")
     random = np.random.default_rng(20)
@@ -43,7 +45,7 @@ def synthetic_queries(count: int) -> list[str]:
 
 
 def sample_tuning_queries(catalog: Catalog) -> list[str]:
-    """Captions from all over an index, and phrases, in turns."""
+    """Return captions from all over an index and synthetic queries, shuffled."""
     captions = list(_sample_captions(catalog, NUM_TUNING_QUERIES // 2))
     queries = synthetic_queries(NUM_TUNING_QUERIES - len(captions))
     order = np.random.default_rng(21).permutation(NUM_TUNING_QUERIES)
@@ -52,12 +54,12 @@ def sample_tuning_queries(catalog: Catalog) -> list[str]:
 
 
 def encode_queries(encoder: Encoder, texts: list[str]) -> Vectors:
-    """(n, dim)."""
+    """Return the embeddings of query texts, (n, dim)."""
     return encode_model_inputs(encoder, [encoder.prepare(InputKind.TEXT, text) for text in texts])
 
 
 def _sample_captions(catalog: Catalog, limit: int) -> Iterator[str]:
-    """At most one of a picture, from pages that are spread over the index."""
+    """Yield distinct captions, at most one per picture, from pages spread over the index."""
     max_id = catalog.next_free_ids()[0]
     pages = max(1, limit // PAGE_SIZE)
     seen: set[str] = set()

@@ -1,1 +1,1 @@
-"""mmsearch as a part of other frameworks, each of which is an extra."""
+"""Retrievers for other frameworks; each needs an optional extra."""

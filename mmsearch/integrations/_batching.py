@@ -1,6 +1,7 @@
-"""What is asked through a framework, as a line of the query language.
+"""Conversion of queries from a framework into queries of an index.
 
-It may have been written by a model, or by anyone: it must not name files of this machine.
+A language model or an untrusted user may have written the query text, so it must not name files of
+this machine.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from mmsearch.core.queries import Filters, Query
 
 
 def escape_query(texts: Sequence[str]) -> str:
-    """A line of the query language that means texts as they stand, whatever signs they hold."""
+    """Return a line of the query language that searches for texts literally."""
     escaped = (text.strip().replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    # Even in quotes, a path would be one without the space.
+    # The leading space matters: even a quoted path would name a file without it.
     return " + ".join(f'" {text}"' for text in escaped if text)
 
 
@@ -28,23 +29,22 @@ def build_query(
     mode: str | None = None,
     hint: str,
 ) -> Query:
-    """The query of an index from a line that names no files; URLs only a server fetches.
+    """Return the query of an index for a line that must not name files or URLs.
 
     Args:
-        query_text: Of the query language.
-        images: Files that the framework itself was given; an index refuses URLs among them.
-        filters: Which pictures may be found.
-        mode: See `mmsearch.Index.search`.
-        hint: What else can be done, for people.
+        query_text: A line of the query language.
+        images: Picture files passed to the framework itself. An index refuses URLs among them,
+            which only a server can fetch.
+        filters: Filters for the pictures to search.
+        mode: Search mode; see `mmsearch.Index.search`.
+        hint: Next step, for the error message.
 
     Raises:
-        InvalidQueryError: The line names a file or a URL, or asks for nothing.
+        InvalidQueryError: The line names a file or a URL, or the query is empty.
     """
     urls = [image for image in images if as_url(image) is not None]
     files = [image for image in images if image not in urls]
     query = parse_query(query_text, images=files, urls=urls, filters=filters, mode=mode)
     if sum(term.text is None for term in query.terms) > len(images):
-        raise InvalidQueryError(
-            "The text of a query cannot name files, nor an index fetch URLs.", hint
-        )
+        raise InvalidQueryError("The text of a query cannot name files or URLs.", hint)
     return query

@@ -1,4 +1,4 @@
-"""What is told of a picture that was found, whatever the framework."""
+"""Metadata and text of hits, shared by all frameworks."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ METADATA_FIELDS = (
     "modified_at",
     "size_bytes",
 )
-"""Members of a hit that become metadata as they are."""
+"""Attributes of a hit that are copied to its metadata unchanged."""
 
 DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption")
-"""Kinds of texts that tell what a picture shows."""
+"""Kinds of texts that describe what a picture shows."""
 
 
 def hit_metadata(hit: Hit | RemoteHit, url: str = "") -> dict[str, Any]:
-    """The members of a hit as JSON knows them.
+    """Return the metadata of a hit as values that JSON can represent.
 
     Args:
-        hit: Of an index or of a server.
-        url: The server's.
+        hit: A hit of an index or of a server.
+        url: URL of the server.
 
     Returns:
-        `METADATA_FIELDS`, ``band``, ``path``, the words of its ``texts`` and of the one that ``matched``;
-        from a server also the URLs ``original`` and ``thumbnail``.
+        The attributes in `METADATA_FIELDS`, ``band``, ``path``, the strings of its ``texts`` and
+        that of the text that ``matched`` (or None); for a server also the URLs ``original`` and
+        ``thumbnail``.
     """
     matched = hit.matched
     metadata: dict[str, Any] = {name: getattr(hit, name) for name in METADATA_FIELDS}
@@ -56,6 +57,9 @@ def hit_metadata(hit: Hit | RemoteHit, url: str = "") -> dict[str, Any]:
 
 
 def hit_text(hit: Hit | RemoteHit) -> str:
-    """What is written of a picture, whatever was asked; without anything, its path."""
+    """Return the descriptive texts of a picture, or its path if it has none.
+
+    The result does not depend on the query.
+    """
     texts = dict.fromkeys(text.text for text in hit.texts if text.kind in DESCRIPTIVE_TEXT_KINDS)
     return "\n".join(texts) or display_path(hit.path)

@@ -1,4 +1,4 @@
-"""Whose turn it is: an index is not for several threads at once, and frameworks use several."""
+"""Locks for indexes: an index is not thread-safe, and frameworks use several threads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _locks_guard = threading.Lock()
 
 
 def index_lock(index: object) -> threading.Lock:
-    """Held by who asks an index.
+    """Return the lock to hold while using an index.
 
-    It belongs to the index, for many retrievers may share one.
+    There is one lock per index, because several retrievers may share an index.
     """
     with _locks_guard:
         return _locks.setdefault(index, threading.Lock())

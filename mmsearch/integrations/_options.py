@@ -1,4 +1,4 @@
-"""Checks of what retrievers are given."""
+"""Checks of the arguments of retrievers."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ def check_source(source: object, filters: object) -> None:
     """Check that a retriever can search a source with filters.
 
     Raises:
-        UsageError: The source is no index or client, or does not take such filters.
+        UsageError: The source is not an index or client, or does not accept these filters.
     """
     if not isinstance(source, Index | Client | AsyncClient):
         raise UsageError(
-            f"A retriever cannot search in a {type(source).__name__}.",
-            "Give an mmsearch.Index, a Client or an AsyncClient as source.",
+            f"A retriever cannot search a {type(source).__name__}.",
+            "Pass an mmsearch.Index, a Client or an AsyncClient as source.",
         )
     if isinstance(source, Index) and not isinstance(filters, Filters | None):
         raise UsageError(
-            "An index takes no mapping as filters.",
-            "Make them with mmsearch.parse_filters(orientation='portrait') and its like.",
+            "An index does not accept a mapping as filters.",
+            "Create the filters with mmsearch.parse_filters, such as orientation='portrait'.",
         )
 
 
 def check_options(k: object, mode: object, min_score: object, min_confidence: object) -> None:
-    """Check the types of what a search takes.
+    """Check the types of search options.
 
     Raises:
-        UsageError: One is of a wrong type, or k is below 1.
+        UsageError: An option has the wrong type, or k is below 1.
     """
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise UsageError(f"k must be a whole number above 0, got {k!r}.", "Give one such as 10.")
+        raise UsageError(f"k must be a whole number above 0, got {k!r}.", "Pass one such as 10.")
     if not isinstance(mode, str | None):
-        raise UsageError(f"mode must be a text, got {mode!r}.", "Give vector, text or hybrid.")
+        raise UsageError(f"mode must be a text, got {mode!r}.", "Use vector, text or hybrid.")
     for name, value in (("min_score", min_score), ("min_confidence", min_confidence)):
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
-            raise UsageError(f"{name} must be a number, got {value!r}.", "Give one, or None.")
+            raise UsageError(f"{name} must be a number, got {value!r}.", "Pass a number or None.")
 
 
 def check_text(text: object) -> None:
-    """Check that a query is a text.
+    """Check that a query is a string.
 
     Raises:
-        InvalidQueryError: It is of another type.
+        InvalidQueryError: The query has another type.
     """
     if not isinstance(text, str):
         raise InvalidQueryError(
-            f"A query is a text, not a {type(text).__name__}.", "Describe a picture in words."
+            f"A query must be a text, not a {type(text).__name__}.", "Describe a picture in words."
         )

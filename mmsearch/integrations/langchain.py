@@ -1,4 +1,4 @@
-"""Pictures as the documents of a LangChain retriever.
+"""LangChain retriever that returns pictures as documents.
 
 ::
 
@@ -41,31 +41,32 @@ except ModuleNotFoundError as missing:
 
 
 CALL_OPTIONS = ("k", "filters", "mode", "min_score", "min_confidence", "literal")
-"""What a call may change: ``retriever.invoke("a red car", k=3)``."""
+"""Options that a call may override: ``retriever.invoke("a red car", k=3)``."""
 
 
 class MMSearchRetriever(BaseRetriever):
-    """Finds pictures by describing them.
+    """Retrieves pictures that match a description.
 
-    A document's content is the text that speaks for its picture; without one, what is written of
-    the picture; without that, its path. Its metadata are the members of the hit, and with a client
-    the URLs ``original`` and ``thumbnail``.
+    The content of a document is the text that matched the query; without one, the descriptive texts
+    of the picture; without these, its path. Its metadata are the attributes of the hit and, with a
+    client, the URLs ``original`` and ``thumbnail``.
 
     Attributes:
-        source: A `mmsearch.Index`, which is asked by one thread after the other; a
-            `mmsearch.Client`; or a `mmsearch.AsyncClient`, for ``ainvoke`` and its like alone.
-        k: How many documents at most.
-        filters: As the source's ``search`` takes them.
-        mode: ``vector``, ``text`` or ``hybrid``; None: as the index has texts or not.
-        min_score: Hits with a lower score are left out.
-        min_confidence: Hits with a lower confidence are left out.
-        literal: Take a text as the words that it is, whatever signs it holds: for questions that
-            people or models write without knowing the query language.
+        source: A `mmsearch.Index`, which one thread at a time uses; a `mmsearch.Client`; or a
+            `mmsearch.AsyncClient`, for ``ainvoke`` and the other asynchronous methods only.
+        k: Maximum number of documents.
+        filters: Filters as for the source's ``search``.
+        mode: ``vector``, ``text`` or ``hybrid``; None to choose by whether the index has texts.
+        min_score: Minimum score of hits.
+        min_confidence: Minimum confidence of hits.
+        literal: True to search for the text literally, without the syntax of the query language:
+            for questions by people or models that do not know it.
 
-    All of them but ``source`` can also be given to ``invoke`` and its like, for one call.
+    All of them except ``source`` can also be passed to ``invoke`` and similar methods, for one
+    call.
 
     Raises:
-        UsageError: An argument is unknown or of a wrong type.
+        UsageError: An argument is unknown or has the wrong type.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -84,7 +85,7 @@ class MMSearchRetriever(BaseRetriever):
         except ValidationError as error:
             raise UsageError(
                 f"{format_validation_errors(error.errors())}.",
-                f"A retriever takes {', '.join(('source', *CALL_OPTIONS))}.",
+                f"A retriever accepts {', '.join(('source', *CALL_OPTIONS))}.",
             ) from error
 
     @model_validator(mode="after")
@@ -104,16 +105,16 @@ class MMSearchRetriever(BaseRetriever):
         return await self._with_overrides(overrides)._asearch(query)  # noqa: SLF001 - of this class
 
     def _with_overrides(self, overrides: Mapping[str, Any]) -> Self:
-        """Return the retriever with other options, for one call."""
-        # LangChain's own argument comes along.
+        """Return a retriever with the options of one call."""
+        # LangChain also passes an argument of its own, verbose.
         options = {name: value for name, value in overrides.items() if name != "verbose"}
         if not options:
             return self
         unknown = sorted(options.keys() - set(CALL_OPTIONS))
         if unknown:
             raise UsageError(
-                f"A call of the retriever takes no {', '.join(unknown)}.",
-                f"It takes {', '.join(CALL_OPTIONS)}.",
+                f"A call of the retriever does not accept {', '.join(unknown)}.",
+                f"It accepts {', '.join(CALL_OPTIONS)}.",
             )
         current = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**current | options)
@@ -126,7 +127,7 @@ class MMSearchRetriever(BaseRetriever):
     def _search(self, query: str) -> list[Document]:
         if isinstance(self.source, AsyncClient):
             raise UsageError(
-                "An AsyncClient cannot be waited for.", "Call ainvoke(), or give a Client."
+                "An AsyncClient cannot be used synchronously.", "Call ainvoke(), or pass a Client."
             )
         if isinstance(self.source, Client):
             return self._to_documents(self._search_remote(self.source, query))
@@ -134,7 +135,7 @@ class MMSearchRetriever(BaseRetriever):
             self._query_text(query),
             filters=self.filters,
             mode=self.mode,
-            hint="Ask the index itself: index.similar(FILE).",
+            hint="To search by a file, call index.similar(FILE).",
         )
         with index_lock(self.source):
             return self._to_documents(
@@ -147,7 +148,7 @@ class MMSearchRetriever(BaseRetriever):
             )
 
     def _search_remote(self, client: Client | AsyncClient, query: str) -> Any:
-        """The hits, or what is awaited for them."""
+        """Return the hits, or an awaitable of them for an AsyncClient."""
         return client.search(
             self._query_text(query),
             self.k,
@@ -167,11 +168,11 @@ class MMSearchRetriever(BaseRetriever):
 
 
 def to_document(hit: Hit | RemoteHit, url: str = "") -> Document:
-    """A hit as a document.
+    """Return a hit as a document.
 
     Args:
-        hit: Of an index or of a server.
-        url: The server's.
+        hit: A hit of an index or of a server.
+        url: URL of the server.
     """
     content = hit_text(hit) if hit.matched is None else hit.matched.text
     return Document(id=str(hit.id), page_content=content, metadata=hit_metadata(hit, url))

@@ -1,4 +1,4 @@
-"""Pictures as the nodes of a LlamaIndex retriever.
+"""LlamaIndex retriever that returns pictures as nodes.
 
 ::
 
@@ -40,33 +40,33 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 LLM_METADATA_KEYS = ("path", "original", "texts", "taken_at", "camera", "latitude", "longitude")
-"""Metadata that a language model reads, as far as it is known; all else is for programs."""
+"""Metadata keys shown to a language model if they have a value; all others are for programs."""
 
 
 class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
-    """Finds pictures by describing them, by a picture, or by both.
+    """Retrieves pictures that match a description, a picture, or both.
 
-    A query's text is a line of the query language that names no files; the ``image_path`` of a
-    `QueryBundle` is a picture file of this machine. URLs of pictures are for servers that fetch
-    them, in both. A bundle's ``custom_embedding_strs`` stand in the place of its text and are taken
-    as they are; its ``embedding``, which is of another space, is not used.
+    The text of a query is a line of the query language that must not name files; the ``image_path``
+    of a `QueryBundle` is a picture file of this machine. Both may be URLs of pictures if the source
+    is a server that fetches them. The ``custom_embedding_strs`` of a bundle replace its text and
+    are searched literally; its ``embedding`` is of another embedding space and is not used.
 
     Args:
-        source: A `mmsearch.Index`, which is asked by one thread after the other; a
-            `mmsearch.Client`; or a `mmsearch.AsyncClient`, for ``aretrieve`` and its like alone.
-        k: How many nodes at most.
-        filters: As the source's ``search`` takes them.
-        mode: ``vector``, ``text`` or ``hybrid``; None: as the index has texts or not.
-        min_score: Hits with a lower score are left out.
-        min_confidence: Hits with a lower confidence are left out.
-        literal: Take a text as the words that it is, whatever signs it holds: for questions that
-            people or models write without knowing the query language.
-        callback_manager: LlamaIndex's.
-        verbose: LlamaIndex's.
+        source: A `mmsearch.Index`, which one thread at a time uses; a `mmsearch.Client`; or a
+            `mmsearch.AsyncClient`, for ``aretrieve`` and the other asynchronous methods only.
+        k: Maximum number of nodes.
+        filters: Filters as for the source's ``search``.
+        mode: ``vector``, ``text`` or ``hybrid``; None to choose by whether the index has texts.
+        min_score: Minimum score of hits.
+        min_confidence: Minimum confidence of hits.
+        literal: True to search for the text literally, without the syntax of the query language:
+            for questions by people or models that do not know it.
+        callback_manager: Passed to LlamaIndex.
+        verbose: Passed to LlamaIndex.
 
     Raises:
-        UsageError: The source is none, does not take such filters, or an argument is of a wrong
-            type.
+        UsageError: The source is not an index or client, it does not accept these filters, or an
+            argument has the wrong type.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         """Return the nodes of a query.
 
         Raises:
-            InvalidQueryError: It is neither a text nor a bundle, or asks for nothing.
+            InvalidQueryError: The query is neither a string nor a bundle, or it is empty.
         """
         _check_query(str_or_query_bundle)
         return super().retrieve(str_or_query_bundle)
@@ -110,7 +110,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if isinstance(self.source, AsyncClient):
             raise UsageError(
-                "An AsyncClient cannot be waited for.", "Call aretrieve(), or give a Client."
+                "An AsyncClient cannot be used synchronously.",
+                "Call aretrieve(), or pass a Client.",
             )
         if isinstance(self.source, Client):
             return self._to_nodes(self._search_remote(self.source, query_bundle))
@@ -140,7 +141,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
             images=images,
             filters=self.filters,
             mode=self.mode,
-            hint="Give a picture as the image_path of a QueryBundle.",
+            hint="Pass a picture as the image_path of a QueryBundle.",
         )
         with index_lock(index):
             return index.search(
@@ -148,7 +149,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
             )
 
     def _search_remote(self, client: Client | AsyncClient, bundle: QueryBundle) -> Any:
-        """The hits, or what is awaited for them."""
+        """Return the hits, or an awaitable of them for an AsyncClient."""
         options: dict[str, Any] = {
             "filters": self.filters,
             "mode": self.mode,
@@ -171,11 +172,11 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
 
 
 def to_node(hit: Hit | RemoteHit, url: str = "") -> ImageNode:
-    """A hit as a node; its id and its hash are the same whatever was asked.
+    """Return a hit as a node; its id and hash do not depend on the query.
 
     Args:
-        hit: Of an index or of a server.
-        url: The server's.
+        hit: A hit of an index or of a server.
+        url: URL of the server.
     """
     hit_fields = hit_metadata(hit, url)
     metadata = hit_fields | {"texts": "\n".join(hit_fields["texts"])}
@@ -193,8 +194,8 @@ def to_node(hit: Hit | RemoteHit, url: str = "") -> ImageNode:
     return ImageNode(
         id_=str(uuid5(NAMESPACE_URL, uri)),
         text=hit_text(hit),
-        # The blocks of an image node hold its metadata and the picture, but never its text: so the
-        # metadata tell what is written, and the text need not say it twice.
+        # The blocks of an image node contain its metadata and the picture, but never its text. The
+        # metadata therefore include the texts, and the template does not repeat them.
         text_template="{metadata_str}",
         image_mimetype=f"image/{hit.format.lower()}" if hit.format else None,
         metadata=metadata,
@@ -214,12 +215,12 @@ def _text_only(bundle: QueryBundle) -> QueryBundle:
 
 def _picture_only(bundle: QueryBundle) -> QueryBundle:
     if bundle.image_path is None:
-        raise InvalidQueryError("There is no picture to search by.", "Give the path of one.")
+        raise InvalidQueryError("The query has no picture.", "Pass its path as image_path.")
     return QueryBundle("", image_path=bundle.image_path)
 
 
 def _encodable_path(path: Path) -> str | None:
-    """A path as a text; None for one whose bytes are none, for a node cannot hold it."""
+    """Return a path as a string, or None if it is not valid Unicode, which a node cannot hold."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

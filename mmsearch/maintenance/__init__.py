@@ -1,1 +1,1 @@
-"""Check, repair, copy and compact an index."""
+"""Maintenance of an index: check, repair, backup and restore."""

@@ -1,4 +1,4 @@
-"""Copies of an index: to another folder, and from there into the place of an index."""
+"""Backup, restore and removal of an index."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from mmsearch.storage.lock import writer_lock
 
 
 def backup(layout: IndexLayout, catalog: Catalog, folder: Path) -> CopyReport:
-    """See `mmsearch.api.keeping.BaseIndex.backup`."""
+    """Copy an index to a folder. See `mmsearch.api.keeping.BaseIndex.backup`."""
     if os.path.lexists(folder) and not _is_empty_folder(folder):
-        raise SourceError(f"{display_path(folder)} exists already.", "Name a folder that does not.")
+        raise SourceError(
+            f"{display_path(folder)} exists already.", "Choose a new or an empty folder."
+        )
     with _created_parents(folder):
         return copy_index(layout, catalog, IndexLayout(folder), catalogs.open_locked)
 
 
 def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
-    """See `mmsearch.restore_index`."""
+    """Restore an index from a backup. See `mmsearch.restore_index`."""
     source = IndexLayout(folder)
     if not source.exists():
-        raise SourceError(f"{display_path(folder)} holds no backup of an index.")
-    # An index's folder may be a link: what it leads to is replaced, not the link.
+        raise SourceError(f"{display_path(folder)} contains no backup of an index.")
+    # The index folder may be a symlink: its target is replaced, not the link.
     target = Path(os.path.realpath(layout.folder))
     replaced = target.with_name(f".{layout.name}.replaced")
     if replaced.exists() and not target.exists():
-        replaced.rename(target)  # A restoration was killed between its two renames.
+        replaced.rename(target)  # A restore was killed between its two renames.
     if layout.exists() and not replace:
         raise UsageError(
-            f"There is an index {layout.name!r} already.",
+            f"An index named {layout.name!r} exists already.",
             "Restore under another name with --index NAME, or add --replace.",
         )
     catalogs.is_checksum_valid(source)
@@ -63,13 +65,13 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
 
 
 def remove(layout: IndexLayout) -> None:
-    """See `mmsearch.api.keeping.BaseIndex.remove`."""
+    """Remove an index. See `mmsearch.api.keeping.BaseIndex.remove`."""
     target = Path(os.path.realpath(layout.folder))
     trash = _trash_path(layout)
     if target.exists():
         with writer_lock(layout):
             remove_folder(trash)
-            # Another name at once: whatever happens then, there is no half of an index.
+            # The rename is atomic, so an interrupted removal leaves no partial index behind.
             target.rename(trash)
     remove_folder(trash)
     if layout.folder.is_symlink():
@@ -77,7 +79,7 @@ def remove(layout: IndexLayout) -> None:
 
 
 def is_partially_removed(layout: IndexLayout) -> bool:
-    """Return whether an index is gone, and a removal that failed has left some of its files."""
+    """Return True if a failed removal has left files of an index that no longer exists."""
     return not layout.folder.exists() and os.path.lexists(_trash_path(layout))
 
 
@@ -87,7 +89,7 @@ def _trash_path(layout: IndexLayout) -> Path:
 
 
 def _swap_folders(target: Path, staging: Path, replaced: Path) -> None:
-    """Put a folder in the place of another, or leave both as they are."""
+    """Replace a folder by another; after an error both are as they were."""
     remove_folder(replaced)
     target.rename(replaced)
     try:
@@ -108,7 +110,7 @@ def _is_empty_folder(folder: Path) -> bool:
 
 @contextmanager
 def _created_parents(folder: Path) -> Iterator[None]:
-    """Make the folders above one; those that were made are removed again after an error."""
+    """Create the parents of a folder, and remove those that were created after an error."""
     missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

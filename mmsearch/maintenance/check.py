@@ -1,4 +1,4 @@
-"""Whether an index agrees with itself: catalog, seal, vectors, encoder."""
+"""Consistency check of an index: catalog, checksum, vectors and encoder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mmsearch.storage.lock import writer_lock
 
 CATALOG = "catalog"
 
-MISSING_CATALOG_MESSAGE = "The catalog is missing, though there are vectors."
+MISSING_CATALOG_MESSAGE = "The catalog is missing, but its vectors are there."
 LOST_COMMITS_MESSAGE = "Commits in its -wal file cannot be read."
 LOST_LAST_COMMIT_MESSAGE = (
     "The last commit in its -wal file cannot be read: it is damaged, or the power failed before"
-    " that commit was acknowledged. 'mmsearch repair' brings back what can be."
+    " that commit was acknowledged. Run 'mmsearch repair' to recover what can be read."
 )
 
 
@@ -38,7 +38,7 @@ def check(
     sources: bool,
     content: bool,
 ) -> CheckReport:
-    """See `mmsearch.api.keeping.BaseIndex.check`."""
+    """Check an index for damage. See `mmsearch.api.keeping.BaseIndex.check`."""
     findings = check_catalog(layout)
     if CheckReport.from_findings(findings).verdict is Verdict.SOUND:
         findings += _catch_errors(_check_contents(layout, settings, on_message, sources, content))
@@ -47,11 +47,11 @@ def check(
 
 
 def check_catalog(layout: IndexLayout, *, compare_checksum: bool = True) -> list[Finding]:
-    """Return what is wrong with the catalog, or could not be checked; nothing is written.
+    """Return the damage to the catalog, and what could not be checked; nothing is written.
 
     Args:
-        layout: The index.
-        compare_checksum: Compare the catalog with its seal, too.
+        layout: File layout of the index.
+        compare_checksum: Also compare the catalog with its checksum.
     """
     findings: list[Finding] = []
     try:
@@ -64,9 +64,9 @@ def check_catalog(layout: IndexLayout, *, compare_checksum: bool = True) -> list
         with catalogs.open_snapshot(layout):
             pass
     except SchemaError as error:
-        # Another version may seal its catalogs otherwise.
+        # Another version may compute checksums differently.
         return [finding_from_error(CATALOG, error)]
-    except Exception:  # noqa: BLE001, S110 - the steps below find it again
+    except Exception:  # noqa: BLE001, S110 - the checks below report it
         pass
     if compare_checksum:
         findings += _catch_errors(_check_catalog_checksum(layout))
@@ -83,8 +83,8 @@ def _check_catalog_checksum(layout: IndexLayout) -> Iterator[Finding]:
     if catalogs.is_checksum_valid(layout):
         return
     message = (
-        "A writer is at work, or the last one was killed: the catalog cannot be "
-        "compared with a checksum, only with itself."
+        "A writer is active, or the last one was killed: the catalog has no valid checksum now. "
+        "Only its internal consistency was checked."
     )
     yield Finding(Severity.NOTE, CATALOG, message)
     num_lost = _count_lost_commits(layout)
@@ -101,7 +101,7 @@ def _count_lost_commits(layout: IndexLayout) -> int:
     except IndexLockedError:
         return 0
     except OSError:
-        # Nobody writes where it is forbidden.
+        # The lock cannot be taken in a read-only folder, and nobody can write there.
         return catalogs.count_lost_commits(layout)
 
 
@@ -125,16 +125,16 @@ def _check_contents(
         try:
             load_index_encoder(identity, settings, on_message)
         except MMSearchError as error:
-            message = f"The index cannot be searched or filled here: {error.message}"
+            message = f"The index cannot be searched or extended on this machine: {error.message}"
             yield Finding(Severity.NOTE, "encoder", message)
     if sources:
-        # Reading pictures takes long, and a state that is held makes a writer's files grow.
+        # Reading pictures takes long, and an open snapshot lets the writer's -wal file grow.
         with catalogs.open_read(layout) as catalog:
             yield from check_sources(catalog, content=content)
 
 
 def _catch_errors(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Yield findings, and one for the error that ends them, if one does."""
+    """Yield findings, and a finding for the exception that ends them, if there is one."""
     try:
         yield from findings
     except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing by itself
@@ -142,7 +142,7 @@ def _catch_errors(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _drop_outdated(layout: IndexLayout, findings: list[Finding]) -> list[Finding]:
-    """Leave out what a writer has replaced since the catalog was read."""
+    """Return the findings without those that a writer has outdated since the catalog was read."""
     try:
         with catalogs.open_read(layout) as catalog:
             referenced = catalog.referenced_files()

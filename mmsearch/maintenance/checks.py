@@ -1,4 +1,4 @@
-"""Is the index what it says it is? Files, catalog, vectors and searches, one finding a fault."""
+"""Checks of segments, the vector index and source files; each problem yields one finding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_segment_with_metadata
 
 NUM_SAMPLES = 64
-"""Rows with which the built index is asked, spread over all of it."""
+"""Number of the vector index's own rows to search for, spread over all of it."""
 NUM_NEIGHBORS = 10
 
 
@@ -33,13 +33,14 @@ def check_vectors(
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
 ) -> Iterator[Finding]:
-    """Segments and the built index, against the catalog and against each other.
+    """Check segments and the vector index against the catalog and against each other.
 
     Args:
-        layout: The index.
-        catalog: A state of it that nobody changes meanwhile.
-        find_plugin: Finds vector indexes by name.
-        fusion: The index's own; None: it cannot be had, and the two are not compared.
+        layout: File layout of the index.
+        catalog: Snapshot of the catalog that does not change during the check.
+        find_plugin: Returns the vector index plugin with a given name.
+        fusion: The index's fusion. None if it is not available; then the vector index is not
+            compared with the segments.
     """
     is_sound = True
     for _, finding in _iter_segment_findings(layout, catalog):
@@ -49,7 +50,7 @@ def check_vectors(
 
 
 def check_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, Finding]:
-    """Return what is wrong with segments, or could not be checked, by their numbers."""
+    """Return the first finding for each damaged or unreadable segment, by segment number."""
     findings: dict[int, Finding] = {}
     for number, finding in _iter_segment_findings(layout, catalog):
         findings.setdefault(number, finding)
@@ -70,13 +71,14 @@ def check_built_index(
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the built index, or could not be checked.
+    """Yield the damage to the vector index, and what could not be checked.
 
     Args:
-        layout: The index.
-        catalog: A state of it that nobody changes meanwhile.
-        find_plugin: Finds vector indexes by name.
-        fusion: The index's own; None: the segments are not sound, and nothing to compare with.
+        layout: File layout of the index.
+        catalog: Snapshot of the catalog that does not change during the check.
+        find_plugin: Returns the vector index plugin with a given name.
+        fusion: The index's fusion. None skips the comparison with the segments, for example when
+            they are damaged.
     """
     with catalog.snapshot() as snapshot:
         built = snapshot.built
@@ -86,11 +88,11 @@ def check_built_index(
 
 
 def make_findings(part: str, messages: Iterable[str]) -> Iterator[Finding]:
-    """Yield damage for each message, and a finding for the error that ends them, if one does.
+    """Yield a damage finding for each message, and a finding for the exception that ends them.
 
     Args:
         part: See `Finding.part`.
-        messages: Of proved damage, a sentence each; may raise anything.
+        messages: Sentences, each about proven damage. The iterator may raise any exception.
     """
     try:
         for message in messages:
@@ -100,7 +102,7 @@ def make_findings(part: str, messages: Iterable[str]) -> Iterator[Finding]:
 
 
 def finding_from_error(part: str, error: Exception) -> Finding:
-    """Return the finding that an error stands for: damage only if the error proves damage."""
+    """Return the finding for an error; its severity is damage only if the error proves damage."""
     if isinstance(error, DamagedFileError):
         return Finding(Severity.DAMAGE, part, error.message)
     if isinstance(error, MMSearchError):
@@ -115,11 +117,11 @@ def finding_from_error(part: str, error: Exception) -> Finding:
 def _check_segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
     vectors, metadata = read_segment_with_metadata(layout, segment)
     if (len(vectors.ids), vectors.images.shape[1]) != (segment.rows, segment.dim):
-        yield f"It holds {vectors.images.shape} vectors where the catalog says {segment.rows}."
+        yield f"It holds {vectors.images.shape} vectors, but the catalog lists {segment.rows}."
     if not np.array_equal(vectors.ids, catalog.segment_image_ids(segment.number)):
-        yield "Its rows are not the pictures that the catalog says."
+        yield "Its rows are not the pictures that the catalog lists."
     elif metadata is not None and [item.id for item in metadata.pictures] != vectors.ids.tolist():
-        yield "What it says of its rows is of other pictures."
+        yield "The pictures in its metadata are not those of its rows."
 
 
 def _check_built_file(
@@ -129,16 +131,16 @@ def _check_built_file(
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
 ) -> Iterator[str]:
-    # A vector index checks only what a search reads of it.
+    # Loading a vector index verifies only the parts that a search reads.
     verify_file(layout.path(built.file_ref), built.file_ref)
     dim = built.settings.get("dim")
     if not isinstance(dim, int) or dim < 1:
-        yield "The catalog does not say how many columns its vectors have."
+        yield "The catalog does not record the dimension of its vectors."
         return
     spec = IndexSpec(built.plugin_name, dim, "cpu")
     index = find_plugin(built.plugin_name).load(spec, layout.path(built.file_ref), built.file_ref)
     if len(index.ids) != built.rows:
-        yield f"It holds {len(index.ids):,} vectors where the catalog says {built.rows:,}."
+        yield f"It holds {len(index.ids):,} vectors, but the catalog lists {built.rows:,}."
     if fusion is not None:
         yield from _compare_with_segments(layout, catalog, built.covers, index, fusion)
 
@@ -146,7 +148,10 @@ def _check_built_file(
 def _compare_with_segments(
     layout: IndexLayout, catalog: Catalog, covers: int, index: VectorIndex, fusion: Fusion
 ) -> Iterator[str]:
-    """Counts, ids, and searches for some of its own rows, compared with exact ones."""
+    """Yield the differences between a vector index and the segments it covers.
+
+    Compares the ids, and searches for a sample of the rows with exact search.
+    """
     covered = [segment for segment in catalog.segments() if segment.number <= covers]
     sample_rows = np.unique(
         np.linspace(0, len(index.ids) - 1, min(NUM_SAMPLES, len(index.ids))).astype(int)
@@ -163,7 +168,7 @@ def _compare_with_segments(
         yield "It holds pictures that are in no segment."
     missing = np.setdiff1d(np.setdiff1d(ids, catalog.superseded_ids()), index.ids)
     if len(missing):
-        yield f"It lacks {len(missing):,} pictures of the segments."
+        yield f"It lacks {len(missing):,} pictures that are in segments."
         return
     if not sample_vectors:
         return
@@ -172,11 +177,11 @@ def _compare_with_segments(
     blocks = iter_fused_blocks(layout, covered, fusion, np.setdiff1d(ids, index.ids))
     num_wrong = _count_wrong(index, queries, _exact_neighbors(blocks, queries, k))
     if num_wrong:
-        yield f"{num_wrong} of {len(queries)} sample searches find other neighbours than the segments."
+        yield f"{num_wrong} of {len(queries)} sample searches do not match exact search."
 
 
 def _exact_neighbors(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k: int) -> Ranking:
-    """Return the true neighbours: of the rows that an index is built of, before it stores them."""
+    """Return the exact top-k, computed from the source rows instead of the index's stored ones."""
     running_top = [stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)]
     for ids, vectors in blocks:
         block_top = stack([exact_top_k(ids, vectors, query, k) for query in queries], k)
@@ -185,10 +190,10 @@ def _exact_neighbors(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k:
 
 
 def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
-    """How many searches find something else than the true neighbours.
+    """Return the number of searches whose results differ from the true neighbours.
 
-    An approximate search may miss some, but not a picture that is asked for by itself, and what it
-    finds must have its true score.
+    An approximate search may miss neighbours. It must find the row whose vector is the query,
+    though, and return true scores.
     """
     k = truth.ids.shape[1]
     results = index.search(queries, k)
@@ -210,18 +215,18 @@ def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
 def check_sources(
     catalog: Catalog, *, content: bool = False, root_id: int | None = None
 ) -> Iterator[Finding]:
-    """Whether the files of pictures are still what they were.
+    """Yield a finding for each picture file that is missing or no longer what was indexed.
 
     Args:
-        catalog: Open for reading.
+        catalog: Catalog, open for reading.
         content: Read every file and compare its digest, not only its size and time.
-        root_id: The id of the one root whose files are compared; None: all.
+        root_id: Id of the only root to check; None checks all roots.
     """
     for root in catalog.roots():
         if root_id not in (None, root.id):
             continue
         if not os.path.isdir(root.path):  # noqa: PTH112 - bytes paths need os.path
-            message = f"Folder {display_path(root.path)} is not there."
+            message = f"Folder {display_path(root.path)} does not exist."
             yield Finding(Severity.SOURCE, "sources", message)
             continue
         for path, record in sorted(catalog.list_files_under(root.id, b"").items()):
@@ -243,7 +248,7 @@ def _check_source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -
         if (file_stat.st_size, clamped_mtime_ns(file_stat)) != (size, mtime_ns):
             return "has changed since it was indexed"
         if digest is not None and hash_source_file(path) != digest:
-            return "has another content than when it was indexed, and the same time"
+            return "has other content than when it was indexed, but the same size and time"
     except OSError as error:
         return f"cannot be read: {os_error_reason(error)}"
     except MMSearchError as error:
@@ -252,7 +257,7 @@ def _check_source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -
 
 
 def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding]:
-    """Files that belong to no generation."""
+    """Yield a note if there are files that belong to no generation."""
     orphans = layout.find_orphans(referenced)
     if orphans:
         message = f"{len(orphans)} files belong to no generation; the next writer removes them."

@@ -1,4 +1,4 @@
-"""A whole index, copied while a writer may be at work: backup and restoration."""
+"""Copying of a whole index while a writer may be active, for backup and restore."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ def copy_index(
     target: IndexLayout,
     open_writer: Callable[[IndexLayout], AbstractContextManager[Catalog]],
 ) -> CopyReport:
-    """Copy one generation; every file is verified on the way, and nothing is seen half done.
+    """Copy one generation; every file is verified, and the copy appears atomically.
 
     Args:
-        source: The index.
+        source: The index to copy.
         catalog: Its catalog, open for reading.
-        target: Where the copy shall be; it must not exist, or be an empty folder.
-        open_writer: Opens the copy's catalog.
+        target: Destination; must not exist, or be an empty folder.
+        open_writer: Opens the catalog of the copy for writing.
+
+    Returns:
+        The report of the copy.
 
     Raises:
-        DamagedFileError: A file of the source is not what its catalog says.
+        DamagedFileError: A file of the source does not match its catalog.
     """
     started_at = time.monotonic()
-    # Beside the target, so that the last step is one rename.
+    # Staged in the same parent folder, so that the last step is one rename.
     staging = IndexLayout(target.folder.with_name(f".{target.name}.unfinished"))
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
@@ -42,7 +45,7 @@ def copy_index(
             files, pictures = _copy_files(source, catalog, staging, open_writer)
             break
         except DamagedFileError as error:
-            # A compaction may have taken the file away after the catalog was copied.
+            # A compaction may have removed the file after the catalog was copied.
             if attempt == MAX_ATTEMPTS or not error.details.get("missing"):
                 _remove_quietly(staging)
                 raise
@@ -62,7 +65,7 @@ def copy_index(
 
 
 def _remove_quietly(layout: IndexLayout) -> None:
-    # Why the copy failed is worth more than that its rest could not be deleted.
+    # An error here must not hide the error that made the copy fail.
     with suppress(OSError):
         remove_folder(layout.folder)
 

@@ -1,4 +1,4 @@
-"""The steps of a repair, in their order: catalog, segments, built index."""
+"""Repair of an index, in this order: catalog, folders, segments, vector index."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def repair(
     wait_s: float,
     progress: Callable[[Progress], None],
 ) -> RepairReport:
-    """See `mmsearch.api.keeping.BaseIndex.repair`."""
+    """Repair an index. See `mmsearch.api.keeping.BaseIndex.repair`."""
     started_at = time.monotonic()
     with translate_os_errors():
         with _inspection_errors():
@@ -68,7 +68,7 @@ def repair(
 
 
 class _Repair:
-    """What one repair has done so far. The caller holds the writer's lock."""
+    """One repair and its results so far. The caller holds the writer lock."""
 
     def __init__(
         self,
@@ -89,21 +89,22 @@ class _Repair:
         self._progress = progress
 
     def catalog(self) -> None:
-        """Mend the catalog in its place, or make a new one of it and of the segments.
+        """Repair the catalog in place, or rebuild it from its readable rows and the segments.
 
         Raises:
-            InspectionError: Whether it is damaged could not be found out.
+            InspectionError: The catalog could not be checked for damage.
+            StateError: There are no vectors to rebuild it from, or no space for the new catalog.
         """
         if catalogs.is_replacement_unfinished(self._layout, self._rebuilt):
             catalogs.replace_catalog(self._layout, self._rebuilt)
-            self.repaired.append("A repair that was interrupted is finished.")
+            self.repaired.append("Finished a repair that was interrupted earlier.")
         remove_folder(self._rebuilt.folder)
         reason = self._reason_to_rebuild()
         if reason:
             self._rebuild(reason)
 
     def _reason_to_rebuild(self) -> str:
-        """Return why a new catalog is needed; "" if it is sound, or could be mended."""
+        """Return the reason to rebuild the catalog; "" if it is sound or was repaired in place."""
         findings = self._catalog_damage()
         with _inspection_errors():
             if not self._layout.exists():
@@ -124,14 +125,14 @@ class _Repair:
             catalog.rebuild_derived()
         findings = self._catalog_damage()
         if not findings:
-            self.repaired.append("The catalog's indexes were damaged and are made again.")
+            self.repaired.append("The catalog's indexes were damaged and have been rebuilt.")
         return findings[0].message if findings else ""
 
     def _catalog_damage(self) -> list[Finding]:
         return _proven_damage(check_catalog(self._layout, compare_checksum=False))
 
     def _rebuild(self, reason: str) -> None:
-        """Make another catalog of what can be read of this one and of the segments."""
+        """Rebuild the catalog from its readable rows and the segments."""
         survey = survey_segments(self._layout)
         salvage = catalogs.salvage(self._layout)
         encoder = salvage.encoder
@@ -140,7 +141,7 @@ class _Repair:
             encoder = survey.encoders[0]
         if encoder is None:
             raise StateError(
-                f"{reason} There are no vectors from which it could be made again.",
+                f"{reason} There are no vectors to rebuild it from.",
                 "Remove the index with 'mmsearch remove' and index the folder again.",
             )
         identity, lost = salvage.identity(encoder, self._default_identity(encoder))
@@ -164,22 +165,22 @@ class _Repair:
         for path in (*survey.damaged, *other):
             self.quarantine.move(path)
         self.repaired.append(
-            f"{reason} It was made again; {count:,} vectors, {carried_over.files:,} files and"
-            f" {carried_over.texts:,} texts around them were kept."
+            f"{reason} It has been rebuilt with {count:,} vectors, {carried_over.files:,} files and"
+            f" {carried_over.texts:,} texts of these files."
         )
         self._report_losses(carried_over, lost, identity)
         if lost_commits:
             self.losses.append(
-                "Captions that a table gave in the last commits may be missing: index with that"
-                " table again."
+                "Captions from a table that were added in the last commits may be missing. Index"
+                " with that table again."
             )
         if not roots:
             self.repaired.append(
-                "Which folders were indexed is not known: index them again, nothing is encoded."
+                "The list of indexed folders is lost. Index them again; nothing has to be encoded."
             )
 
     def _default_identity(self, encoder: EncoderSpec) -> Identity:
-        """Return the identity of an index of which nothing is known but the encoder."""
+        """Return the identity of an index of which only the encoder is known."""
         spec = FusionSpec(self._settings.fusion, self._settings.text_weight)
         sources = parse_text_sources(self._settings.texts)
         return Identity(encoder, spec, self._settings.vector_index, sources)
@@ -189,13 +190,13 @@ class _Repair:
     ) -> None:
         if carried_over.unreadable_tables:
             tables = ", ".join(repr(table) for table in carried_over.unreadable_tables)
-            self.losses.append(f"Rows of the catalog's tables {tables} could not all be read.")
+            self.losses.append(f"Some rows of the catalog's tables {tables} could not be read.")
         if {"texts", "files"} & set(carried_over.unreadable_tables):
             self.losses.append(
-                "Captions that only a table gave may be missing: index with that table again."
+                "Captions from tables may be missing. Index with these tables again."
             )
         if carried_over.lost_files:
-            self.losses.append(f"{carried_over.lost_files:,} files have no vector any more.")
+            self.losses.append(f"{carried_over.lost_files:,} files no longer have a vector.")
         if lost_settings:
             current = {
                 "fusion": identity.fusion.name,
@@ -204,12 +205,14 @@ class _Repair:
                 "goals": f"recall {identity.goals.recall:g}",
             }
             choices = ", ".join(f"{key} ({current[key]})" for key in lost_settings)
-            self.losses.append(f"Choices of the index, now as in the settings: {choices}.")
+            self.losses.append(
+                f"Some options of the index were lost and are now set from the settings: {choices}."
+            )
 
     def folders(self, catalog: Catalog) -> None:
-        """Look through folders of which rows were lost; content that has a vector is not encoded.
+        """Scan the folders of which rows were lost; content that has a vector is not encoded.
 
-        What is left to do is in the catalog, so that a repair that was killed goes on.
+        The catalog stores which folders are left, so that a repair that was killed can continue.
         """
         unfinished = catalog.load_unfinished_roots()
         roots = {root.id: root.path for root in catalog.roots()}
@@ -221,28 +224,30 @@ class _Repair:
 
     def _rescan_folder(self, catalog: Catalog, root: bytes) -> bool:
         if not os.path.isdir(root):  # noqa: PTH112 - bytes paths need os.path
-            self.repaired.append(f"Folder {display_path(root)} is not there; index it when it is.")
+            self.repaired.append(
+                f"Folder {display_path(root)} does not exist. Index it when it is available again."
+            )
             return False
-        # The folder is one that the index names, which may be anybody's.
-        self._on_message(f"Looking through {display_path(root)} again; Ctrl-C ends that.")
+        # The path comes from the index, which may not be trustworthy: show it before it is read.
+        self._on_message(f"Scanning {display_path(root)} again. Press Ctrl-C to stop.")
         with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
             report = indexer.run(IndexRequest(root), self._progress)
         self.failed += report.failed
         self.repaired.append(
-            f"Folder {display_path(root)} was looked through again: {report.encoded:,} pictures"
+            f"Folder {display_path(root)} has been scanned again; {report.encoded:,} pictures"
             " had to be encoded."
         )
         return True
 
     def segments(self, catalog: Catalog) -> None:
-        """Encode again what stood in damaged segments."""
+        """Re-encode the pictures of damaged segments."""
         for file_ref in (segment.file_ref for segment in catalog.list_staged_segments()):
             try:
                 verify_file(self._layout.path(file_ref), file_ref)
             except DamagedFileError:
                 catalog.discard_staged()
                 self.repaired.append(
-                    "A change of the encoder has lost a file and must begin again."
+                    "A file of an unfinished encoder change is lost or damaged. Start it again."
                 )
                 break
         damaged = check_segments(self._layout, catalog)
@@ -261,7 +266,7 @@ class _Repair:
                 )
 
     def built(self, catalog: Catalog) -> None:
-        """Build the vector index again if it is damaged or lags behind."""
+        """Rebuild the vector index if it is damaged, or if too many vectors are missing from it."""
         identity = catalog.identity()
         if identity is None or not catalog.segments():
             return
@@ -272,7 +277,7 @@ class _Repair:
         if built is not None and _proven_damage(damage):
             self.quarantine.move(self._layout.path(built.file_ref))
             catalog.drop_built_index()
-            self.repaired.append("The vector index was damaged and is built again.")
+            self.repaired.append("The vector index was damaged and has been rebuilt.")
             stale = True
         if stale:
             builder = make_index_builder(
@@ -294,10 +299,10 @@ def _inspection_errors() -> Iterator[None]:
 
 
 def _proven_damage(findings: Iterable[Finding]) -> list[Finding]:
-    """Return proved damage.
+    """Return the findings of proven damage.
 
     Raises:
-        InspectionError: Something could not be checked.
+        InspectionError: A part could not be checked.
     """
     all_findings = list(findings)
     for finding in all_findings:

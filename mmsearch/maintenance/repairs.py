@@ -1,4 +1,4 @@
-"""Mending: what is derived is made again, what is damaged is put aside, what is lost encoded."""
+"""Repair steps: rebuild derived data, quarantine damaged files, and re-encode lost pictures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from mmsearch.storage.segments import recover_segment
 
 @dataclass(frozen=True)
 class SegmentSurvey:
-    """What the files of segments say of themselves.
+    """Summary of the segment files, read without a catalog.
 
     Attributes:
-        encoders: Of all segments, the one with the most vectors first. There are two while a
-            change of the encoder is not finished.
-        damaged: Files that are proved to be damaged.
+        encoders: Encoders of all segments, the one with the most vectors first. There are two while
+            a change of the encoder is not finished.
+        damaged: Files with proven damage.
     """
 
     encoders: tuple[EncoderSpec, ...]
@@ -42,10 +42,13 @@ class SegmentSurvey:
 
 
 class Quarantine:
-    """A folder of its own for each repair; nothing is ever deleted from it.
+    """Folder for the damaged files of one repair; its files are never deleted.
 
     Args:
-        layout: The index.
+        layout: File layout of the index.
+
+    Attributes:
+        files: Quarantined files.
     """
 
     def __init__(self, layout: IndexLayout) -> None:
@@ -54,7 +57,7 @@ class Quarantine:
         self.files: list[Path] = []
 
     def copy(self, path: Path) -> None:
-        """Keep a copy of a file."""
+        """Copy a file into quarantine."""
         self._create_folder()
         self.files.append(Path(shutil.copy2(path, self._folder)))
 
@@ -63,17 +66,17 @@ class Quarantine:
         create_folder(self._folder, inherit_permissions=True)
 
     def move(self, path: Path) -> None:
-        """Move a file there, if it exists."""
+        """Move a file into quarantine, if it exists."""
         if os.path.lexists(path):
             self._create_folder()
             self.files.append(path.rename(self._folder / path.name))
 
 
 def survey_segments(layout: IndexLayout) -> SegmentSurvey:
-    """Read every file of segments/, of which no catalog says anything; nothing is changed.
+    """Read every file of segments/ without the help of a catalog; nothing is changed.
 
     Raises:
-        InspectionError: A file cannot be read for another reason than damage.
+        InspectionError: A file cannot be read for a reason other than damage.
     """
     rows: Counter[str] = Counter()
     specs: dict[str, EncoderSpec] = {}
@@ -96,13 +99,13 @@ def restore_segments(
     """Fill an empty catalog from the segments of an encoder.
 
     Args:
-        layout: The index.
-        catalog: Of the new catalog.
-        encoder: Of the index.
-        staged: Numbers of segments that wait to take the place of all others.
+        layout: File layout of the index.
+        catalog: The new catalog.
+        encoder: Encoder of the index.
+        staged: Numbers of the staged segments.
 
     Returns:
-        How many vectors were recovered, and the files of another encoder.
+        The number of recovered vectors, and the segment files of other encoders.
     """
     recovered = 0
     foreign: list[Path] = []
@@ -134,9 +137,9 @@ def _recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
 
 
 def find_stale_roots(catalog: Catalog) -> list[int]:
-    """Return the ids of the roots that have files which are not as the catalog says.
+    """Return the ids of the roots with files that do not match the catalog.
 
-    A folder that is not there says nothing of its files.
+    Roots whose folder does not exist are left out: their files cannot be compared.
     """
     return [
         root.id
@@ -151,15 +154,16 @@ def reencode_segment(
     number: int,
     reencode_pages: Callable[[Iterable[Sequence[StoredPicture]]], list[FailedFile]],
 ) -> tuple[list[bytes], list[FailedFile]]:
-    """Encode the living pictures of a damaged segment again, then drop it.
+    """Re-encode the live pictures of a damaged segment, then drop the segment.
 
     Args:
-        catalog: Open for writing.
-        number: Of the segment.
-        reencode_pages: Commits new vectors of pages of pictures.
+        catalog: Catalog, open for writing.
+        number: Number of the segment.
+        reencode_pages: Re-encodes pages of pictures, commits the new vectors, and returns the files
+            that could not be read.
 
     Returns:
-        The pictures that were lost, by path, and those that cannot be encoded now.
+        The paths of the segment's live pictures, and the files that could not be read.
     """
     lost = catalog.list_segment_pictures(number)
     failed = reencode_pages(
@@ -173,7 +177,7 @@ def reencode_segment(
 def rebuild_if_stale(
     catalog: Catalog, builder: IndexBuilder, fusion: Fusion, identity: Identity
 ) -> None:
-    """Build the vector index of all segments if it is missing or lags far behind."""
+    """Rebuild the vector index if it is missing, or if too many vectors are missing from it."""
     with catalog.snapshot() as snapshot:
         built_rows = snapshot.built.rows if snapshot.built else 0
         tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)

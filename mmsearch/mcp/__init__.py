@@ -1,1 +1,1 @@
-"""What an assistant asks of an index, over the Model Context Protocol."""
+"""Model Context Protocol server: tools that let an assistant search an index."""

@@ -1,4 +1,4 @@
-"""What an assistant is answered, for models: the half of each answer that is read."""
+"""Answers of the tools as text for a language model."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from mmsearch.mcp.results import (
 
 
 def format_search_heading(output: SearchOutput) -> str:
-    """What stands above the pictures of a search."""
+    """Return the heading above the hits of a search."""
     return "\n".join(
         [*_format_notices(output), f"{len(output.hits)} of {output.pictures:,} pictures."]
     )
 
 
 def format_similar_heading(output: SearchOutput, image_id: int) -> str:
-    """What stands above the pictures that look like one."""
+    """Return the heading above the pictures that are similar to one."""
     return (
-        f"{len(output.hits)} of {output.pictures:,} pictures, those most like picture {image_id}."
+        f"{len(output.hits)} of {output.pictures:,} pictures, "
+        f"the most similar to picture {image_id}."
     )
 
 
 def format_hit(hit: PictureHit) -> str:
-    """A picture that was found."""
+    """Return the text about a hit."""
     match_label = f"{hit.band} ({hit.confidence:.0%})"
     return f"{hit.rank}. {_format_details(hit, f'score {hit.score:.3f}', match_label)}"
 
 
 def format_picture(picture: PictureInfo) -> str:
-    """A picture that was asked for."""
+    """Return the text about a picture."""
     return _format_details(picture)
 
 
 def format_index(index: IndexInfo) -> str:
-    """An index."""
+    """Return the text about an index."""
     lines = [
         f"Index {index.name!r}: {index.pictures:,} pictures in {index.files:,} files, "
-        f"compared by {index.encoder or 'no model yet'}.",
+        f"encoded by {index.encoder or 'no model yet'}.",
         *(f"Folder: {folder}" for folder in index.folders),
     ]
     if index.unreadable:
@@ -55,7 +56,7 @@ def format_index(index: IndexInfo) -> str:
 def _format_notices(output: SearchOutput) -> Iterator[str]:
     if output.dropped_tokens:
         yield (
-            f"The query is longer than the model reads; "
+            f"The query is longer than the model can read; "
             f"the last {output.dropped_tokens} tokens were left out."
         )
     if not output.pictures:
@@ -63,13 +64,13 @@ def _format_notices(output: SearchOutput) -> Iterator[str]:
     elif not output.passed:
         yield "No picture passes the filters."
     elif output.match is None:
-        yield "No text of a picture holds a word of this."
+        yield "No text of any picture contains a word of the query."
     elif output.match is Band.UNLIKELY and output.calibrated:
-        yield "Nothing here looks like that; nearest:"
+        yield "No good matches. Closest results:"
 
 
 def _format_details(picture: PictureInfo, *extra: str) -> str:
-    date_label = "taken" if picture.dated_by == "camera" else "file of"
+    date_label = "taken" if picture.dated_by == "camera" else "file dated"
     details = [f"id {picture.id}", *extra, f"{picture.width}x{picture.height}"]
     details.append(f"{date_label} {picture.date}")
     if picture.camera:

@@ -1,4 +1,4 @@
-"""An assistant elsewhere asks over HTTP (the protocol's "streamable HTTP")."""
+"""HTTP transport for remote assistants (the protocol's "streamable HTTP")."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ MCP_PATH = "/mcp"
 
 
 def serve_http(server: Server[Any], config: ServerConfig, port: int) -> AbstractContextManager[str]:
-    """Answer over HTTP until the context ends; it yields the address, without `MCP_PATH`.
+    """Serve over HTTP until the context ends; the context yields the URL without `MCP_PATH`.
 
     Args:
-        server: Answers.
-        config: What is allowed.
-        port: 0: any that is free.
+        server: The protocol server that answers requests.
+        config: Host, token and limits.
+        port: Port to listen on; 0 picks a free one.
 
     Raises:
         UsageError: The address cannot be bound.
     """
     app = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
-        # Nothing is remembered between calls: clients go on when this is started again.
+        # Without sessions, clients can continue when the server is restarted.
         stateless_http=True,
         json_response=True,
-        # The guard looks at Host and Origin, and knows when they do not matter.
+        # `SecurityMiddleware` checks Host and Origin, and knows when they do not matter.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     return serve_app(

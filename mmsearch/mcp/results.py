@@ -1,4 +1,4 @@
-"""What an assistant is answered, for programs: the structured half of each answer."""
+"""Answers of the tools as structured data for programs."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from mmsearch.core.requests import Hit, IndexStatus, SearchResult
 from mmsearch.core.types import Text
 
 MAX_TEXTS = 5
-"""Texts of a picture that are told; a folder of tables may give it any number."""
+"""Maximum texts per picture in an answer; caption tables may give it any number."""
 
 MAX_TEXT_CHARS = 200
-"""Characters of each."""
+"""Maximum characters per text."""
 
 MAX_COPIES = 5
 MAX_FOLDERS = 50
 
 
 class PictureInfo(BaseModel):
-    """A picture of the index."""
+    """A picture in the index."""
 
-    id: int = Field(description="For get_image and similar_images.")
-    path: str = Field(description="Of the file; bytes that are no text are escaped.")
+    id: int = Field(description="Id for get_image and similar_images.")
+    path: str = Field(description="Path of the file; undecodable bytes are escaped.")
     width: int
     height: int
-    date: str = Field(description="The day when it was taken, or its file was changed.")
-    dated_by: str = Field(description="camera: it was taken then; file: its file was changed then.")
+    date: str = Field(description="Date it was taken, or its file was modified.")
+    dated_by: str = Field(description="camera: date it was taken; file: date of its file.")
     camera: str | None
-    texts: list[str] = Field(description="What is written about it, each with its kind.")
-    copies: list[str] = Field(description="Other places with the same content.")
+    texts: list[str] = Field(description="Texts about the picture, each with its kind.")
+    copies: list[str] = Field(description="Other paths with the same content.")
 
     @classmethod
     def from_record(cls, record: PictureRecord) -> Self:
-        """What the catalog says of a picture."""
+        """Make an entry from a catalog record."""
         first, *others = record.paths
         picture = record.picture
         date, dated_by = _date_with_source(picture.taken_at, record.mtime_ns / 1e9)
@@ -57,16 +57,16 @@ class PictureInfo(BaseModel):
 
 
 class PictureHit(PictureInfo):
-    """A picture that was found."""
+    """A picture found by a search."""
 
-    rank: int = Field(description="From 1, best first.")
-    score: float = Field(description="What the order goes by.")
-    confidence: float = Field(description="Probability that it shows what was asked for.")
-    band: Band = Field(description="A word for that.")
+    rank: int = Field(description="Rank from 1, best first.")
+    score: float = Field(description="Score that sorts the hits.")
+    confidence: float = Field(description="Probability that it matches the query.")
+    band: Band = Field(description="Confidence as a word.")
 
     @classmethod
     def from_hit(cls, rank: int, hit: Hit) -> Self:
-        """A hit at its place in an answer."""
+        """Make an entry from a hit and its rank."""
         date, dated_by = _date_with_source(hit.taken_at, hit.modified_at)
         return cls(
             rank=rank,
@@ -89,15 +89,15 @@ class SearchOutput(BaseModel):
     """The answer of a search."""
 
     hits: list[PictureHit]
-    match: Band | None = Field(description="The band of the best hit: is it here at all?")
-    calibrated: bool = Field(description="Whether confidences were fitted for this model.")
-    pictures: int = Field(description="That the index holds.")
-    passed: int = Field(description="That pass the filters.")
-    dropped_tokens: int = Field(description="Of the query, beyond what the model reads.")
+    match: Band | None = Field(description="Band of the best hit: is there any match?")
+    calibrated: bool = Field(description="True if confidences were fitted for this model.")
+    pictures: int = Field(description="Pictures in the index.")
+    passed: int = Field(description="Pictures that pass the filters.")
+    dropped_tokens: int = Field(description="Query tokens beyond the limit of the model.")
 
     @classmethod
     def from_result(cls, result: SearchResult, hits: Sequence[Hit]) -> Self:
-        """An answer of which some hits are told."""
+        """Make an answer from a search result and the hits to return."""
         return cls(
             hits=[PictureHit.from_hit(rank, hit) for rank, hit in enumerate(hits, 1)],
             match=result.match,
@@ -109,19 +109,19 @@ class SearchOutput(BaseModel):
 
 
 class IndexInfo(BaseModel):
-    """What an index holds."""
+    """Contents of an index."""
 
     name: str
-    pictures: int = Field(description="Distinct contents that can be found.")
+    pictures: int = Field(description="Distinct pictures that can be found.")
     files: int = Field(description="Paths of those pictures.")
     unreadable: int = Field(description="Files that could not be read.")
-    folders: list[str] = Field(description="That are indexed.")
-    encoder: str | None = Field(description="The model that compares pictures and words.")
-    indexed_at: str | None = Field(description="When the last run began.")
+    folders: list[str] = Field(description="Indexed folders.")
+    encoder: str | None = Field(description="Model that compares pictures and words.")
+    indexed_at: str | None = Field(description="Start of the last indexing run.")
 
     @classmethod
     def from_status(cls, status: IndexStatus) -> Self:
-        """A status in short."""
+        """Make a summary of an index status."""
         identity, run = status.identity, status.last_run
         return cls(
             name=status.name,
@@ -141,7 +141,7 @@ def _date_with_source(taken_at: str | None, modified_at: float) -> tuple[str, st
 
 
 def _format_texts(texts: Sequence[Text]) -> list[str]:
-    """In one line each: what a file says of itself may imitate the lines of an answer."""
+    """Return each text on one line: texts in files could imitate the lines of an answer."""
     formatted = []
     for text in texts[:MAX_TEXTS]:
         line = display_path(" ".join(text.text.split()))

@@ -1,4 +1,4 @@
-"""What an assistant may ask, as the schemas of its tools describe it."""
+"""Arguments of the tools; their schemas describe them to the assistant."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mmsearch.server.schemas import BoundedText, StrictModel
 from mmsearch.server.thumbnails import Size
 
 MAX_HITS = 30
-"""A model reads every hit; who wants more of them asks more precisely."""
+"""Maximum hits per answer: a model reads every hit, and can refine its query for others."""
 
 MAX_LIST_ITEMS = 20
 
 
 def _as_list(value: Any) -> Any:
-    """Models leave the brackets of a single value away, and say null for nothing."""
+    """Return a list: models omit the brackets of a single value, and send null for no value."""
     if value is None:
         return []
     return [value] if isinstance(value, str) else value
@@ -26,18 +26,20 @@ TextList = Annotated[list[BoundedText], Field(max_length=MAX_LIST_ITEMS), Before
 ImageId = Annotated[
     int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
 ]
-Limit = Annotated[int, Field(ge=1, le=MAX_HITS, description="Pictures at most.")]
+Limit = Annotated[int, Field(ge=1, le=MAX_HITS, description="Maximum number of pictures.")]
 
 
 class SearchArguments(StrictModel):
-    """What ``search_images`` takes."""
+    """Arguments of ``search_images``."""
 
     query: BoundedText = Field(
         description="What the pictures show, in English.",
         examples=["a windmill", "2:dog + snow", "street -people"],
     )
     limit: Limit = 8
-    without: TextList = Field([], description="What the pictures should not show; one thing each.")
+    without: TextList = Field(
+        [], description="What the pictures should not show; one thing per entry."
+    )
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None,
         description="vector: by look; text: by the words of captions, keywords and file names; "
@@ -48,7 +50,7 @@ class SearchArguments(StrictModel):
         description="Taken on this date or later: 2019, 2019-05 or 2019-05-17.",
         examples=["2019-05"],
     )
-    before: BoundedText | None = Field(None, description="Taken earlier than this date.")
+    before: BoundedText | None = Field(None, description="Taken before this date.")
     path: TextList = Field(
         [],
         description="Patterns as in .gitignore for the path inside the indexed folder; "
@@ -56,19 +58,19 @@ class SearchArguments(StrictModel):
         examples=[["holiday/**"]],
     )
     camera: TextList = Field([], description="Parts of a camera's name; one must match.")
-    tag: TextList = Field([], description="Keywords of the picture; it has all of them.")
+    tag: TextList = Field([], description="Keywords that the picture must all have.")
     orientation: Literal["landscape", "portrait", "square"] | None = None
 
 
 class SimilarArguments(StrictModel):
-    """What ``similar_images`` takes."""
+    """Arguments of ``similar_images``."""
 
     image_id: ImageId
     limit: Limit = 8
 
 
 class GetImageArguments(StrictModel):
-    """What ``get_image`` takes."""
+    """Arguments of ``get_image``."""
 
     image_id: ImageId
     size: Size = Field(
@@ -79,4 +81,4 @@ class GetImageArguments(StrictModel):
 
 
 class NoArguments(StrictModel):
-    """What ``describe_index`` takes."""
+    """The empty arguments of ``describe_index``."""

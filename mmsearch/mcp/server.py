@@ -1,4 +1,4 @@
-"""The tools as the Model Context Protocol says them."""
+"""Model Context Protocol server that offers the tools."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READ_ONLY_ANNOTATIONS = types.ToolAnnotations(
 
 
 def make_server(tools: Tools) -> Server[Any]:
-    """A server of the protocol, for any transport."""
+    """Return a protocol server for any transport."""
     tools_by_name = {tool.name: tool for tool in list_tool_specs(tools)}
     tool_list = types.ListToolsResult(tools=[_to_mcp_tool(tool) for tool in tools_by_name.values()])
 
@@ -48,7 +48,7 @@ def make_server(tools: Tools) -> Server[Any]:
             )
         except MMSearchError as error:
             return _error_result(str(error))
-        # Whatever it is, the assistant reads of it, and the next call is answered.
+        # Report any other error to the assistant, so that the next call is answered.
         except Exception as error:
             if os.environ.get("MMSEARCH_TRACEBACK"):
                 raise
@@ -56,13 +56,14 @@ def make_server(tools: Tools) -> Server[Any]:
             if os_error is not None:
                 return _error_result(str(os_error))
             return _error_result(
-                f"Something went wrong that should not: {type(error).__name__}. 'mmsearch check' "
-                "says whether the index is damaged; MMSEARCH_TRACEBACK=1 shows where it happened."
+                f"Something unexpected went wrong: {type(error).__name__}. Run 'mmsearch check' to "
+                "see whether the index is damaged, or set MMSEARCH_TRACEBACK=1 to see the "
+                "traceback."
             )
 
     @asynccontextmanager
     async def lifespan(server: Server[Any]) -> AsyncIterator[None]:
-        # Kept, for the loop itself forgets a task that nobody waits for.
+        # Keep a reference: the event loop only holds weak references to tasks.
         warmup_task = asyncio.create_task(tools.warm_up())
         yield
         warmup_task.cancel()

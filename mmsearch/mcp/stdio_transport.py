@@ -1,4 +1,4 @@
-"""An assistant that has started this process asks by its pipes."""
+"""Standard input and output transport for an assistant that started this process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmsearch.core.errors import OutputError
 
 
 def serve_stdio(server: Server[Any]) -> None:
-    """Answer on standard output what is asked on standard input, until either of them ends.
+    """Answer requests from standard input on standard output until either is closed.
 
-    Meanwhile whatever else is written to standard output goes to standard error.
+    Meanwhile, anything else written to standard output goes to standard error.
 
     Raises:
         OutputError: Standard output cannot be written.
@@ -31,7 +31,7 @@ def serve_stdio(server: Server[Any]) -> None:
         if os_errors is None or other is not None:
             raise
         error = _first_error(os_errors)
-        # An assistant that ends closes its pipes.
+        # An assistant closes its pipes when it ends.
         if not isinstance(error, BrokenPipeError):
             raise OutputError.from_os_error(error) from error
 

@@ -1,4 +1,4 @@
-"""How each tool of an assistant is answered. Nothing here knows the protocol."""
+"""Implementation of the assistant's tools, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.thumbnails import Size, ThumbnailCache
 
 MAX_PREVIEWS = 12
-"""Hits of an answer that are shown, too; of the others it is told where they are."""
+"""Maximum hits of an answer that have a preview; the others have only a path."""
 
 MAX_IMAGE_BYTES = 400_000
-"""Of all pictures of an answer together: clients refuse answers of more than a megabyte."""
+"""Maximum total bytes of the images in an answer; clients refuse answers over a megabyte."""
 
 ContentBlock = str | bytes
-"""Words, or a WebP."""
+"""Text, or the bytes of a WebP image."""
 
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool says.
+    """Result of a tool.
 
     Attributes:
-        blocks: Words and pictures, in the order in which they are read.
-        structured: The same for programs.
+        blocks: Texts and images, in reading order.
+        structured: The same result for programs.
     """
 
     blocks: Sequence[ContentBlock]
@@ -48,11 +48,11 @@ class ToolResult:
 
 
 class Tools:
-    """Answers over one index.
+    """Tools over one index.
 
     Args:
-        worker: Of the index.
-        thumbnails: Makes pictures small.
+        worker: Worker of the index.
+        thumbnails: Cache that makes the thumbnails.
     """
 
     def __init__(self, worker: IndexWorker, thumbnails: ThumbnailCache) -> None:
@@ -60,13 +60,13 @@ class Tools:
         self._thumbnails = thumbnails
 
     async def warm_up(self) -> None:
-        """Load what the first search would have to wait for."""
-        # What is wrong is said to whoever asks; here nobody does.
+        """Run a search to load everything that the first real search needs."""
+        # A real search reports the error to its caller; a warm-up has no caller.
         with suppress(MMSearchError):
             await self._worker.search(SearchRequest(api.parse_query("a picture")))
 
     async def search(self, arguments: SearchArguments) -> ToolResult:
-        """The pictures that fit a description best.
+        """Return the pictures that fit a description best.
 
         Raises:
             InvalidQueryError: The query or a filter cannot be read, or the query names a file.
@@ -84,17 +84,17 @@ class Tools:
                 orientation=arguments.orientation,
             ),
         )
-        # Who asks may be elsewhere, and would learn which files there are outside the collection.
+        # A remote caller could find out which files exist outside the collection.
         if any(term.text is None for term in query.terms):
             raise InvalidQueryError(
-                "A query of this tool has words only; a path or a URL cannot be a part of it.",
+                "This tool searches for words only; a query cannot contain a path or a URL.",
                 "Use similar_images with the id of a picture.",
             )
         result = await self._worker.search(SearchRequest(query, arguments.limit))
         return await self._make_search_result(result, result.hits, formatting.format_search_heading)
 
     async def similar(self, arguments: SimilarArguments) -> ToolResult:
-        """The pictures that look most like one of the index, without that one.
+        """Return the pictures most similar to one in the index, without that one.
 
         Raises:
             UnknownNameError: There is no such picture.
@@ -112,12 +112,12 @@ class Tools:
         )
 
     async def get(self, arguments: GetImageArguments) -> ToolResult:
-        """A picture, and what is known of it.
+        """Return a picture and what is known about it.
 
         Raises:
             UnknownNameError: There is no such picture.
-            GoneError: Its file is not what was indexed.
-            DecodeError: It cannot be read.
+            GoneError: Its file is missing or differs from what was indexed.
+            DecodeError: The picture cannot be decoded.
         """
         record = await self._load_record(arguments.image_id)
         content = await self._make_thumbnail(record, arguments.size)
@@ -125,11 +125,11 @@ class Tools:
         text = formatting.format_picture(info)
         if len(content) > MAX_IMAGE_BYTES:
             content = await self._make_thumbnail(record, Size.MEDIUM)
-            text += "\n   Shown at 400 pixels: larger it is too much for an answer."
+            text += "\n   Shown at 400 pixels: the larger image exceeds the answer limit."
         return ToolResult((text, content), info)
 
     async def describe(self, arguments: NoArguments) -> ToolResult:
-        """What the index holds."""
+        """Return a summary of the index."""
         info = IndexInfo.from_status(await self._worker.run(lambda index: index.status()))
         return ToolResult((formatting.format_index(info),), info)
 
@@ -138,7 +138,7 @@ class Tools:
         if record is None:
             raise UnknownNameError(
                 f"Index {self._worker.name!r} has no picture {image_id}.",
-                "Take an id from an answer of search_images.",
+                "Use an id from an answer of search_images.",
             )
         return record
 
@@ -167,9 +167,9 @@ class Tools:
         return ToolResult(blocks, output)
 
     async def _preview(self, record: PictureRecord | None) -> ContentBlock:
-        """Small, or why there is none: one file that is gone must not cost the whole answer."""
+        """Return a small image, or why it is missing: one lost file must not fail the answer."""
         if record is None:
-            return "   No preview: it has left the index meanwhile."
+            return "   No preview: The picture was removed from the index."
         try:
             return await self._make_thumbnail(record, Size.SMALL)
         except MMSearchError as error:

@@ -1,1 +1,1 @@
-"""A kind of file -> pictures: pixels, facts, thumbnails."""
+"""Modalities: read files as pictures, with pixels, metadata and thumbnails."""

@@ -1,4 +1,4 @@
-"""Any mode of Pillow -> upright 8-bit RGB."""
+"""Convert Pillow images of any mode to upright 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from mmsearch.core.types import Pixels
 
 FIRST_SWAPPED_ORIENTATION: Final = 5
-"""EXIF orientations from here on exchange width and height."""
+"""First of the EXIF orientations (5 to 8) that swap width and height."""
 
 _SAMPLE_FORMAT_TAG: Final = 339
 
@@ -28,16 +28,16 @@ _ORIENTATION_TRANSFORMS: Final[dict[int, Callable[[Pixels], Pixels]]] = {
 
 
 def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation (1 to 8; anything else means upright); a view."""
+    """Return an upright view of the pixels (orientation 1 to 8; other values mean upright)."""
     transform = _ORIENTATION_TRANSFORMS.get(orientation)
     return pixels if transform is None else transform(pixels)
 
 
 def to_rgb(image: Image.Image) -> Pixels:
-    """Pixels as uint8 (h, w, 3); transparent ones over white.
+    """Return the pixels as uint8 (h, w, 3), with transparency blended over white.
 
     Args:
-        image: Loaded, of any mode.
+        image: A loaded image of any mode.
     """
     mode = image.mode
     if mode.startswith(("I", "F")):
@@ -52,7 +52,7 @@ def to_rgb(image: Image.Image) -> Pixels:
 
 
 def _high_depth_to_8bit(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey of more than 8 bits as 8 bits; what Pillow leaves undone of a TIFF's tags is done."""
+    """Convert grey values of more than 8 bits to 8 bits, applying TIFF tags that Pillow ignores."""
     values = np.asarray(image)
     transparent = values == image.info.get("transparency")
     white_is_zero = False
@@ -69,10 +69,11 @@ def _high_depth_to_8bit(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _scale_to_8bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey scaled by the range that its values show.
+    """Scale grey values to 8 bits, guessing their range from the values.
 
-    Whole numbers are 16-bit where they fit 16 bits. Floats are read as 0 to 1 where they hardly go
-    beyond it, else as 8-bit or 16-bit values, else stretched from their least to their greatest.
+    Unsigned integers of up to 16 bits are scaled by the range of their type. Other values above 255
+    are read as 16-bit if they fit; floats up to 2 as the range 0 to 1; the rest as 8-bit values.
+    Values below 0 or above 65535 are stretched from their minimum to their maximum.
     """
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return _to_uint8(values / (np.iinfo(values.dtype).max / 255))

@@ -1,4 +1,4 @@
-"""The files below a folder, in order, as they are met."""
+"""Walk a folder tree and list its files in order."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ SYSTEM_FOLDERS = frozenset(
         b"lost+found",
     }
 )
+"""Lower-case names of folders that are skipped like hidden ones."""
 
 
 _NOT_A_FILE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -44,18 +45,19 @@ def walk(
     """List the files of a folder and of all folders below it.
 
     Args:
-        folder: Absolute.
-        can_read: Says by its name whether a file is of a kind that is read.
-        include: Patterns as in .gitignore, without regard to case; a file must match one, if any.
-        exclude: Patterns as in .gitignore; what matches is left out, folders with all below them.
-        follow_symlinks: Take linked files, and enter linked folders, each real folder once.
-        hidden: Take what begins with a dot, and folders that belong to the system.
+        folder: Absolute path of the folder.
+        can_read: Returns True if a file of this name can be read.
+        include: Case-insensitive .gitignore patterns; if given, a file must match one of them.
+        exclude: Case-insensitive .gitignore patterns of files and whole folders to skip.
+        follow_symlinks: Follow symbolic links to files and folders; each real folder is visited
+            once.
+        hidden: Include names that begin with a dot, and system folders.
 
     Returns:
         An iterable of `ScannedFolder`, with paths relative to ``folder``.
 
     Raises:
-        UsageError: A pattern that makes no sense.
+        UsageError: A pattern is invalid.
     """
     return FolderWalk(folder, can_read, include, exclude, follow_symlinks, hidden)
 
@@ -64,11 +66,14 @@ def _compile_globs(patterns: Sequence[str]) -> Globs | None:
     try:
         return Globs(patterns) if patterns else None
     except GlobError as error:
-        raise UsageError(str(error), "Patterns are those of .gitignore.") from error
+        raise UsageError(str(error), "Use the pattern syntax of .gitignore.") from error
 
 
 class FolderWalk:
-    """See `mmsearch.core.protocols.Walk`. Holds one listing a level, not the whole tree."""
+    """A walk of one folder tree; see `mmsearch.core.protocols.Walk`.
+
+    It never holds the whole tree in memory, only one listing and the folders still to visit.
+    """
 
     def __init__(
         self,
@@ -103,9 +108,9 @@ class FolderWalk:
                 yield ScannedFolder(relative, digest, len(listing.sizes_and_times) // 2, files)
 
     def _scan_folder(self, relative: bytes) -> _FolderListing | None:
-        """One folder; None if it cannot be listed, or is met again.
+        """Return the listing of one folder, or None if it cannot be listed or was visited before.
 
-        What is unchanged costs no more than this: nothing here looks at a file longer than it must.
+        An unchanged folder needs only this listing, so the work per file is kept minimal.
         """
         path = os.path.join(self._folder, relative) if relative else self._folder  # noqa: PTH118
         try:
@@ -138,7 +143,7 @@ class FolderWalk:
                     if self._includes_folder(name, folder):
                         folders.append(folder)
             except OSError as error:
-                # A broken link, or a file that vanished while the folder was listed, is no file.
+                # Broken links, and files deleted while the folder is listed, are skipped.
                 if error.errno not in _NOT_A_FILE_ERRNOS:
                     self.unreadable.append(FailedFile(entry.path, os_error_reason(error)))
         return _FolderListing(b"/".join(names), array("q", sizes_and_times), sorted(folders))
@@ -164,7 +169,7 @@ class FolderWalk:
                 yield ScannedFile(prefix + name, *listing.size_and_time(position), sidecars)
 
     def _mark_visited(self, path: bytes) -> bool:
-        """Whether a real folder is met for the first time."""
+        """Return True if the real folder is visited for the first time."""
         folder_stat = os.stat(path)  # noqa: PTH116 - bytes paths need os
         key = (folder_stat.st_dev, folder_stat.st_ino)
         if key in self._visited:
@@ -190,14 +195,15 @@ class FolderWalk:
 
 @dataclass(frozen=True)
 class _FolderListing:
-    """Of one folder: the files that may matter, by name, and the folders that are entered.
+    """The relevant files of one folder and the subfolders to visit.
 
     Attributes:
-        names: Of pictures, and of what may say something of them, with a slash between two; as the
-            file system lists them: in one order as long as a folder stays as it is, and sorting
-            them would take longer than all else that is done with them.
-        sizes_and_times: Size and time of each, one after the other.
-        folders: Relative to where the walk began.
+        names: Names of pictures and sidecars, joined by slashes in the order of the file system.
+            That order is stable while the folder is unchanged, and sorting would take longer than
+            everything else that is done with the names.
+        sizes_and_times: Size in bytes and modification time in nanoseconds of each file,
+            alternating.
+        folders: Paths of the subfolders relative to the root of the walk, sorted.
     """
 
     names: bytes
@@ -205,15 +211,16 @@ class _FolderListing:
     folders: list[bytes]
 
     def split(self) -> list[bytes]:
-        """The names, one by one."""
+        """Return the names as a list."""
         return self.names.split(b"/") if self.sizes_and_times else []
 
     def size_and_time(self, position: int) -> tuple[int, int]:
-        """Size and time of one file."""
+        """Return the size and modification time of one file."""
         return self.sizes_and_times[2 * position], self.sizes_and_times[2 * position + 1]
 
     def digest(self, options_key: bytes) -> bytes:
-        """Of all that the files which the walk gives follow from. No name holds a slash."""
+        """Return a digest of the walk options and of all names, sizes and times."""
+        # The slashes are unambiguous: no file name contains one.
         hasher = sha256(options_key)
         hasher.update(b"/%d/" % len(self.sizes_and_times) + self.names)
         hasher.update(self.sizes_and_times)
@@ -222,7 +229,10 @@ class _FolderListing:
 
 @contextmanager
 def _open_dir_fd(path: bytes) -> Iterator[int | None]:
-    """An open folder, below which files are found sooner than by their whole paths."""
+    """Open a folder for lookups relative to it, which are faster than lookups of full paths.
+
+    Yields None on systems that do not support this.
+    """
     if os.stat not in os.supports_dir_fd:
         yield None
         return

@@ -1,4 +1,4 @@
-"""JPEGs by libjpeg-turbo without a detour: bytes -> RGB, at a fraction of the size."""
+"""Decode JPEGs directly with libjpeg-turbo, optionally at a fraction of their size."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import simplejpeg
 from mmsearch.core.types import Pixels
 
 MIN_REDUCTION = 2
-"""Fractions between a half and the whole look worse than what is then scaled, and gain nothing."""
+"""Smallest factor by which a JPEG is reduced.
+
+Smaller factors look worse than scaling the full picture, and save no time.
+"""
 
 
 def decode(file: BufferedReader, short_side_px: int, edge_px: int) -> Pixels | None:
-    """Pixels of a JPEG as it is stored, not yet upright.
+    """Return the pixels of a JPEG as stored, before its orientation is applied.
 
     Args:
-        file: Of a JPEG, anywhere in it.
-        short_side_px: Its short side.
-        edge_px: It is reduced by 2, 4 or 8, as far as the short side stays at least this; 0: not.
+        file: An open JPEG file, at any position.
+        short_side_px: Short side of the picture.
+        edge_px: Minimum short side of the result: the picture is reduced by the largest factor (2,
+            8/3, 4 or 8) that keeps it. 0 means no reduction.
 
     Returns:
-        None for what is damaged or unusual: Pillow knows better what to say of it.
+        The pixels, or None for a damaged or unusual file: Pillow reports the error better.
     """
     file.seek(0)
     min_side_px = edge_px if short_side_px >= MIN_REDUCTION * edge_px else 0

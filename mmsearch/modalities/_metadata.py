@@ -1,4 +1,4 @@
-"""What a picture's own metadata says. Damaged metadata says nothing; it never costs the picture."""
+"""Read the metadata of a picture. Damaged metadata is ignored and never fails the picture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PNG_TEXT_KINDS: Final = {"Description": "description", "Title": "title", "Comme
 _IPTC_TEXT_KINDS: Final = {5: "title", 105: "title", 120: "description"}
 _IPTC_KEYWORDS: Final = 25
 
-# What cameras and scanners write where a description belongs.
+# Texts that cameras and scanners write into description fields by default.
 _BOILERPLATE: Final = frozenset(
     {
         "olympus digital camera",
@@ -50,13 +50,13 @@ _BOILERPLATE: Final = frozenset(
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     value = _tag(image, ExifTags.Base.Orientation)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def taken_at(image: Image.Image) -> str | None:
-    """When the picture was taken, ISO 8601 local time without zone."""
+    """Return the time the picture was taken, as ISO 8601 local time without time zone."""
     for value in (
         _tag(image, ExifTags.Base.DateTimeOriginal, ExifTags.IFD.Exif),
         _tag(image, ExifTags.Base.DateTimeDigitized, ExifTags.IFD.Exif),
@@ -69,7 +69,7 @@ def taken_at(image: Image.Image) -> str | None:
 
 
 def camera(image: Image.Image) -> str | None:
-    """Maker and model; the maker only once."""
+    """Return the camera's maker and model, without repeating the maker."""
     maker = _text(_tag(image, ExifTags.Base.Make))
     model = _text(_tag(image, ExifTags.Base.Model))
     first_word = maker.split(" ")[0]
@@ -79,7 +79,7 @@ def camera(image: Image.Image) -> str | None:
 
 
 def gps(image: Image.Image) -> tuple[float | None, float | None]:
-    """Degrees north and east; both None unless both are known and on the Earth."""
+    """Return latitude and longitude in degrees, or None for both unless both are valid."""
     gps_ifd = ExifTags.IFD.GPSInfo
     latitude = _degrees(
         _tag(image, ExifTags.GPS.GPSLatitude, gps_ifd),
@@ -101,7 +101,7 @@ def gps(image: Image.Image) -> tuple[float | None, float | None]:
 
 
 def texts(image: Image.Image) -> tuple[Text, ...]:
-    """What a person wrote into the file: EXIF, IPTC, XMP and the notes of a PNG."""
+    """Return the texts written into the file by people: EXIF, IPTC, XMP and PNG text chunks."""
     xmp = _xmp(image)
     iptc_texts, iptc_words = _iptc(image)
     candidates = [
@@ -119,7 +119,7 @@ def texts(image: Image.Image) -> tuple[Text, ...]:
             unique.setdefault(text.casefold(), Text(kind, text))
     for xmp_text in xmp.texts:
         if xmp_text.kind != "keywords" and xmp_text.text.lower() not in _BOILERPLATE:
-            # XMP knows the language of a text that stands elsewhere without it.
+            # XMP states the language of a text that other fields repeat without it.
             existing = unique.get(xmp_text.text.casefold())
             if existing is None or existing.language is None:
                 unique[xmp_text.text.casefold()] = (
@@ -139,8 +139,9 @@ def texts(image: Image.Image) -> tuple[Text, ...]:
 
 
 def _tag(image: Image.Image, tag: int, ifd: int | None = None) -> object:
-    """One EXIF value, or None; the others may be damaged."""
-    # Pillow's parser raises whatever a damaged block makes it raise; what it read before, it keeps.
+    """Return one EXIF value, or None; other values may be damaged."""
+    # Pillow's parser raises many kinds of errors on a damaged block, but keeps the values it has
+    # already read.
     with suppress(Exception):
         image.getexif()
     with suppress(Exception):
@@ -160,8 +161,8 @@ def _text(value: object, encoding: str = "utf-8") -> str:
 
 
 def _degrees(dms: object, hemisphere: object) -> float | None:
-    """Degrees, minutes and seconds as EXIF keeps them."""
-    # Whatever stands there instead of three fractions makes float() raise what it likes.
+    """Return the coordinate that EXIF stores as degrees, minutes and seconds."""
+    # A damaged value makes float() raise many kinds of errors.
     with suppress(Exception):
         degrees, minutes, seconds = (float(component) for component in dms)  # type: ignore[attr-defined]
         value = degrees + minutes / 60 + seconds / 3600
@@ -172,7 +173,7 @@ def _degrees(dms: object, hemisphere: object) -> float | None:
 
 
 def _user_comment(image: Image.Image) -> str:
-    """The EXIF comment, which says itself how it is encoded."""
+    """Return the EXIF user comment, whose first 8 bytes name its encoding."""
     value = _tag(image, ExifTags.Base.UserComment, ExifTags.IFD.Exif)
     if not isinstance(value, bytes):
         return _text(value)
@@ -184,7 +185,7 @@ def _user_comment(image: Image.Image) -> str:
 
 
 def _xmp(image: Image.Image) -> XmpMetadata:
-    """What an XMP packet in the file says; a damaged one says nothing."""
+    """Return the XMP metadata in the file; a damaged packet is ignored."""
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or _tag(image, _XMP_TAG)
     if isinstance(packet, str):
         packet = packet.encode("utf-8", "replace")
@@ -195,8 +196,8 @@ def _xmp(image: Image.Image) -> XmpMetadata:
 
 
 def _iptc(image: Image.Image) -> tuple[list[tuple[str, str]], list[str]]:
-    """IPTC texts by kind, and keywords; a damaged block says nothing."""
-    # The reader raises whatever a damaged block makes it raise.
+    """Return IPTC texts with their kind, and keywords; a damaged block is ignored."""
+    # The reader raises many kinds of errors on a damaged block.
     with suppress(Exception):
         block = IptcImagePlugin.getiptcinfo(cast("ImageFile.ImageFile", image)) or {}
         encoding = "utf-8" if block.get((1, 90)) == b"\x1b%G" else None
@@ -214,5 +215,5 @@ def _iptc(image: Image.Image) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _decode_guessed(value: bytes) -> str:
-    """Text of a block that does not say how it is encoded."""
+    """Decode a text of unknown encoding."""
     return _text(decode(value))

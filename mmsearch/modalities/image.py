@@ -1,7 +1,7 @@
-"""Still pictures: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, HEIC/HEIF and AVIF, by Pillow.
+"""Still pictures: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, HEIC/HEIF and AVIF.
 
-What comes out is upright (EXIF orientation applied), RGB, 8 bits a channel, on white where the
-picture is transparent.
+Pictures are decoded with Pillow to RGB with 8 bits per channel. The EXIF orientation is applied,
+and transparent pixels are blended over white.
 """
 
 from __future__ import annotations
@@ -36,19 +36,25 @@ from mmsearch.modalities import _color, _jpeg, _metadata
 from mmsearch.modalities._texts.normalize import to_single_line
 
 JPEG_FORMATS: Final = ("JPEG", "MPO")
+"""Pillow's names of the formats that libjpeg-turbo decodes."""
 
 DEFAULT_MAX_PIXELS: Final = 300_000_000
+"""Default limit of a picture's width times height."""
 
 BOMB_MIN_BYTES: Final = 48_000_000
 BOMB_MIN_RATIO: Final = 200
-"""Beyond both, a picture is taken for a bomb; a photograph as PNG unpacks to 2 to 10 times."""
+"""Limits on the decoded size and its ratio to the file size.
+
+A picture above both is rejected as a decompression bomb. A photograph stored as PNG decodes to
+2 to 10 times its size.
+"""
 
 SUFFIXES: Final = frozenset(
     b".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .hif .avif".split()
 )
 
-# Pillow knows some forty formats, among them ones that start other programs: only these are tried.
-# Files of the MPO format, which some cameras write, come in through JPEG.
+# Pillow supports some forty formats, some of which start other programs; only these are tried.
+# Pillow opens MPO files, which some cameras write, through JPEG.
 FORMATS: Final = (
     "JPEG",
     "PNG",
@@ -62,7 +68,7 @@ HEIF: Final = "HEIF"
 
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 
-# How a file of each format begins, to tell a damaged picture from a file that is none.
+# Signatures of the formats, to distinguish damaged pictures from other files.
 _SIGNATURES: Final = {
     "a JPEG": re.compile(rb"\xff\xd8\xff"),
     "a PNG": re.compile(rb"\x89PNG"),
@@ -72,7 +78,7 @@ _SIGNATURES: Final = {
     "a HEIF or AVIF": re.compile(rb"....ftyp(?:hei|hev|mif|msf|avi)", re.DOTALL),
 }
 
-# What the decoders say on purpose is passed on, unless it speaks to programmers.
+# Messages of these decoder errors are passed on unless they contain programmers' jargon.
 _DECODER_ERRORS: Final = (OSError, RuntimeError, SyntaxError, ValueError)
 _JARGON_PATTERN: Final = re.compile(
     r"[<>_'\"=\\\[\]{}]|decoder (error|object)|unpack|argument|byte string|this image|codec|buffer"
@@ -82,43 +88,43 @@ _UNSUPPORTED_PATTERN: Final = re.compile("unsupported|not supported|not implemen
 
 
 def build(max_pixels: int = DEFAULT_MAX_PIXELS) -> Modality:
-    """The modality of still pictures.
+    """Return the modality of still pictures.
 
     Args:
-        max_pixels: Larger pictures are refused before they are decoded.
+        max_pixels: Limit of width times height; larger pictures are rejected before decoding.
     """
     return ImageModality(max_pixels)
 
 
 @dataclass(frozen=True)
 class ImageModality:
-    """See `mmsearch.core.protocols.Modality`."""
+    """Reads still pictures; see `mmsearch.core.protocols.Modality`."""
 
     max_pixels: int
 
     def can_read(self, path: bytes) -> bool:
-        """Whether the name ends like a picture's."""
+        """Return True if the file name has the suffix of a supported format."""
         return path[path.rfind(b".") :].lower() in SUFFIXES
 
     def read(self, path: bytes, edge_px: int) -> DecodedImage:
-        """Pixels and facts of a picture.
+        """Decode a picture and read its metadata.
 
         Args:
-            path: Absolute.
-            edge_px: A JPEG may be decoded at a fraction of its size whose short side is still at
-                least this; 0 decodes all of it.
+            path: Absolute path of the file.
+            edge_px: Minimum short side in pixels: a JPEG may be decoded at a fraction of its size
+                that is still at least this large. 0 decodes the full size.
 
         Raises:
-            DecodeError: One clause that says why it cannot be read.
+            DecodeError: The picture cannot be read; the message is a clause with the reason.
         """
         with open_source_file(path) as file, _map_decode_errors(), _pillow_limits_lifted:
             return self._decode(file, edge_px)
 
     def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
-        """The picture made small, as a file: its long side is at most ``edge_px``.
+        """Return an encoded thumbnail whose long side is at most ``edge_px`` pixels.
 
         Raises:
-            DecodeError: One clause that says why it cannot be read.
+            DecodeError: The picture cannot be read; the message is a clause with the reason.
         """
         decoded = self.read(path, edge_px)
         image = Image.fromarray(decoded.pixels)
@@ -143,7 +149,7 @@ class ImageModality:
             if not is_reduced:
                 _reject_bomb(image, os.fstat(file.fileno()).st_size)
             pixels = _decode_pixels(image, file, min(width, height), edge_px)
-            # After loading: Pillow turns some formats itself and then takes the mark away.
+            # After loading, because Pillow rotates some formats itself and then removes the tag.
             orientation = _metadata.orientation(image)
             pixels = np.ascontiguousarray(_color.apply_orientation(pixels, orientation))
             if is_reduced and orientation >= _color.FIRST_SWAPPED_ORIENTATION:
@@ -167,7 +173,7 @@ class ImageModality:
 def _decode_pixels(
     image: Image.Image, file: BufferedReader, short_side_px: int, edge_px: int
 ) -> Pixels:
-    """Colours as they are stored, not yet upright."""
+    """Return the RGB pixels as stored, before the orientation is applied."""
     if image.format in JPEG_FORMATS and image.mode in ("RGB", "L"):
         pixels = _jpeg.decode(file, short_side_px, edge_px)
         if pixels is not None:
@@ -177,13 +183,17 @@ def _decode_pixels(
 
 
 def _reject_bomb(image: Image.Image, size: int) -> None:
-    """Refuse what grows out of all proportion: pictures of things do not, empty pages do."""
+    """Reject a picture whose decoded size is out of proportion to its file size.
+
+    Photographs never reach the limits; blank pages can.
+    """
     width, height = image.size
     unpacked_bytes = width * height * max(len(image.getbands()), 1)
     if unpacked_bytes > BOMB_MIN_BYTES and unpacked_bytes > BOMB_MIN_RATIO * size:
         raise DecodeError(
-            f"it unpacks to {unpacked_bytes / 1e6:,.0f} MB, {unpacked_bytes // max(size, 1):,} times its size:"
-            " a decompression bomb, or an empty page"
+            f"it unpacks to {unpacked_bytes / 1e6:,.0f} MB, "
+            f"{unpacked_bytes // max(size, 1):,} times its size: "
+            "a decompression bomb or a blank page"
         )
 
 
@@ -193,25 +203,26 @@ def _open_image(file: BufferedReader, head: bytes) -> ImageFile.ImageFile:
     except UnidentifiedImageError as error:
         for name, signature in _SIGNATURES.items():
             if signature.match(head):
-                raise DecodeError(f"{name} that is damaged, or of a rare kind") from error
+                raise DecodeError(f"{name} that is damaged or of an unsupported kind") from error
         raise DecodeError("not a picture in a known format") from error
 
 
 def _candidate_formats(head: bytes) -> tuple[str, ...]:
-    """The formats to try; the HEIF reader is loaded for files that begin like HEIF only."""
+    """Return the formats to try; the HEIF reader is loaded only for files that look like HEIF."""
     if head[4:8] != b"ftyp" or head[8:12] in _AVIF_BRANDS:
         return FORMATS
-    import pillow_heif  # noqa: PLC0415 - 30 ms that few files need
+    import pillow_heif  # noqa: PLC0415 - takes 30 ms and few files need it
 
     pillow_heif.register_heif_opener()
     return (*FORMATS, HEIF)
 
 
 class _PillowLimitsLifted:
-    """Lift Pillow's own limit of pixels, which is lower than ours, and keep its warnings quiet.
+    """Context manager that lifts Pillow's pixel limit and suppresses its warnings.
 
-    All of that is global to the process and belongs to the program around us: the last of our
-    threads to leave puts back what the first one found.
+    Pillow's limit is lower than `ImageModality.max_pixels`. These settings are global to the
+    process and belong to the host program: the first thread to enter saves them, and the last one
+    to leave restores them.
     """
 
     def __init__(self) -> None:
@@ -246,7 +257,7 @@ _pillow_limits_lifted = _PillowLimitsLifted()
 
 @contextmanager
 def _map_decode_errors() -> Iterator[None]:
-    """Whatever a decoder throws becomes one clause that a person understands."""
+    """Turn any exception of a decoder into a `DecodeError` with a readable clause."""
     try:
         yield
     except DecodeError:
@@ -269,5 +280,9 @@ def _describe_error(error: Exception) -> str:
     if "max_text" in lower:
         return "it holds more text than is safe to unpack"
     if isinstance(error, _DECODER_ERRORS) and not _JARGON_PATTERN.search(lower):
-        return f"it is {'of a rare kind' if _UNSUPPORTED_PATTERN.search(lower) else 'damaged'} ({text})"
-    return "it is damaged, or of a rare kind"
+        return (
+            f"it is "
+            f"{'of an unsupported kind' if _UNSUPPORTED_PATTERN.search(lower) else 'damaged'}"
+            f" ({text})"
+        )
+    return "it is damaged or of an unsupported kind"

@@ -1,1 +1,1 @@
-"""Two ranked lists -> one."""
+"""Rank fusions: combine the visual and the text ranking of a query into one."""

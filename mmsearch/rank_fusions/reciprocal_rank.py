@@ -1,9 +1,10 @@
-"""Reciprocal rank fusion: what stands high in either list stands high.
+"""Reciprocal rank fusion: a picture that ranks high in either list ranks high.
 
-A picture's score is the sum of 1 / (60 + rank) over the lists it stands in (Cormack, Clarke and
-Büttcher 2009, https://doi.org/10.1145/1571941.1572114, whose constant 60 is). All pictures stand in
-the visual list. The text list holds those whose texts match: a picture without texts stands in the
-order in which the visual list has it, and is passed only by what a matching text speaks for.
+The score of a picture is the sum of 1 / (60 + rank) over the lists that contain it (Cormack, Clarke
+and Büttcher 2009, https://doi.org/10.1145/1571941.1572114, who also chose the constant 60). The
+visual list contains all pictures, the text list only those whose texts match. Pictures without
+texts therefore keep the order of the visual list, and only a picture with a matching text can move
+ahead of them.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ RRF_K = 60
 
 
 def build() -> RankFusion:
-    """Reciprocal rank fusion."""
+    """Return the reciprocal rank fusion."""
     return ReciprocalRankFusion()
 
 
 class ReciprocalRankFusion:
-    """See `mmsearch.core.protocols.RankFusion`."""
+    """Reciprocal rank fusion; see `mmsearch.core.protocols.RankFusion`."""
 
     name = "reciprocal_rank"
 
     def fuse(self, candidates: HybridCandidates) -> NDArray[np.float64]:
-        """float64 (c,)."""
+        """Return the scores of the candidates, float64 (c,)."""
         text_scores = np.where(
             candidates.text_ranks > 0, 1.0 / (RRF_K + candidates.text_ranks), 0.0
         )

@@ -1,9 +1,9 @@
-"""A convex sum of how much a picture looks like the query and how much its texts say so.
+"""Convex combination of the visual score and the text score of a picture.
 
-The visual part is the cosine similarity, moved so that an unrelated picture has 0 and the most
-similar one has 1. The text part is the share of the query's words that the texts hold. A text that
-holds none of them says nothing against a picture, and neither does having no text: both keep the
-order of the visual list, and are passed only by what a matching text speaks for.
+The visual score is the cosine similarity, scaled so that an unrelated picture has 0 and the most
+similar one has 1. The text score is the share of the query's words that the texts contain. A text
+without any of the words does not lower the score, and neither does a missing text: such pictures
+keep the order of the visual list, and only a picture with a matching text can move ahead of them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from mmsearch.core.protocols import RankFusion
 from mmsearch.core.text_matches import HybridCandidates
 
 TEXT_WEIGHT = 0.5
-"""An equal voice for both; not tuned. What it is worth is in the fusion study of
-benchmarks/RESULTS.md."""
+"""Weight of the text score: equal to that of the visual score, not tuned. The fusion study in
+benchmarks/RESULTS.md has the results."""
 
 
 def build() -> RankFusion:
-    """The convex sum."""
+    """Return the weighted sum."""
     return WeightedSum()
 
 
 class WeightedSum:
-    """See `mmsearch.core.protocols.RankFusion`."""
+    """Weighted sum; see `mmsearch.core.protocols.RankFusion`."""
 
     name = "weighted_sum"
 
@@ -33,7 +33,7 @@ class WeightedSum:
         self._text_weight = text_weight
 
     def fuse(self, candidates: HybridCandidates) -> NDArray[np.float64]:
-        """float64 (c,), in [0, 1]."""
+        """Return the scores of the candidates, float64 (c,), in [0, 1]."""
         visual = candidates.visual_scores.astype(np.float64)
         max_visual = visual.max(initial=candidates.visual_baseline)
         visual_range = max(max_visual - candidates.visual_baseline, 1e-6)

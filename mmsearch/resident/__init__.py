@@ -1,1 +1,1 @@
-"""A process that keeps an index open, and commands that let it answer for them."""
+"""Resident process that keeps an index open, and the client through which commands use it."""

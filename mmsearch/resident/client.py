@@ -1,4 +1,4 @@
-"""The side of the command: it asks the process that serves an index, if there is one."""
+"""Client of the resident process that serves an index."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from mmsearch.resident.protocol import (
 )
 
 ACK_TIMEOUT_S = 0.5
-"""Of a process that is busy or stands still, no more is expected: the command does it itself."""
+"""Seconds to wait for the process to accept a command before the command runs locally."""
 
 REPLY_TIMEOUT_S = 60.0
-"""After so many seconds the command does it itself, though the process has taken it up."""
+"""Seconds to wait for the output of an accepted command before the command runs locally."""
 
 OutputChunks = list[tuple[int, bytes]]
-"""What to write, in this order: a file descriptor (1 or 2), and bytes."""
+"""Writes to replay in order: a file descriptor (1 or 2) and the bytes of each."""
 
 
 def forward_command(
     index: Path, settings: Settings, arguments: Sequence[str]
 ) -> OutputChunks | None:
-    """Let the process that serves an index answer.
+    """Forward a command to the process that serves its index.
 
     Args:
-        index: The index's folder.
-        settings: Of the command.
-        arguments: Of the command.
+        index: Folder of the index.
+        settings: Settings of the command.
+        arguments: Arguments of the command.
 
     Returns:
-        What the command would have printed; None if it must do the work itself: nobody serves this
-        index with the same code and settings, or it did not end well.
+        The output of the command; None if it must run locally, because no process serves this index
+        with the same code and settings, or because the command failed there.
     """
     if not is_supported():
         return None
@@ -75,7 +75,7 @@ def _make_request(index: Path, settings: Settings, arguments: Sequence[str]) -> 
     return CommandRequest(
         build_compatibility_key(index, settings),
         list(arguments),
-        os.getcwd(),  # noqa: PTH109 - a string, as it will travel
+        os.getcwd(),  # noqa: PTH109 - sent as a string
         _terminal_size_variables() | environment,
         _stream_info(sys.stdout),
         _stream_info(sys.stderr),
@@ -83,9 +83,9 @@ def _make_request(index: Path, settings: Settings, arguments: Sequence[str]) -> 
 
 
 def _terminal_size_variables() -> dict[str, str]:
-    """Return the size of the first standard stream that is a terminal: tables are fitted into it.
+    """Return the size of the first standard stream that is a terminal, so that tables fit it.
 
-    Some terminals say that they have no columns; these get the size that the command would assume.
+    Some terminals report zero columns; they get the size that the command would assume.
     """
     for stream in (0, 1, 2):
         try:

@@ -1,10 +1,10 @@
-"""Where a command and a resident process meet, and what they say.
+"""Socket path and wire protocol between a command and a resident process.
 
-They meet at a Unix domain socket in the user's runtime folder, which nobody else may enter. A
+The socket is a Unix domain socket in the user's runtime folder, which nobody else may enter. A
 message is the length of a header, the header in JSON, and the bytes that it announces. A command
-sends a `CommandRequest`; the process says at once that it has taken it up, and later what it printed.
+sends a `CommandRequest`; the process acknowledges it at once and sends the output later.
 
-A command loads this module before it knows whether there is a process: it imports little.
+A command loads this module before it knows whether there is a process, so it imports little.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import mmsearch
 from mmsearch.core.settings import Settings
 
 ACK = b"\x06"
-"""The first byte of an answer (ASCII "acknowledge")."""
+"""First byte of an answer (ASCII "acknowledge")."""
 
 MAX_SOCKET_PATH_BYTES = 100
-"""Bytes of a socket's path; systems allow 103 to 107."""
+"""Maximum length of a socket path in bytes; systems allow 103 to 107."""
 
 MAX_HEADER_BYTES = 1 << 20
 
@@ -46,11 +46,11 @@ FORWARDED_VARIABLES = (
     "TZ",
     "UNICODE_VERSION",
 )
-"""What decides, beside settings and arguments, how an answer looks."""
+"""Environment variables that affect the output, besides settings and arguments."""
 
 
 class StreamInfo(NamedTuple):
-    """How the standard output or error of a command is set up."""
+    """Properties of the standard output or standard error of a command."""
 
     is_tty: bool
     encoding: str
@@ -58,15 +58,16 @@ class StreamInfo(NamedTuple):
 
 
 class CommandRequest(NamedTuple):
-    """What a command wants done.
+    """A command to run.
 
     Attributes:
         compatibility_key: See `build_compatibility_key`.
-        arguments: Of the command.
-        cwd: Where it runs.
-        environment: Of `FORWARDED_VARIABLES`, what is set; the size of a terminal as COLUMNS and LINES.
-        stdout: Its standard output.
-        stderr: Its standard error.
+        arguments: Arguments of the command.
+        cwd: Working directory of the command.
+        environment: Those of `FORWARDED_VARIABLES` that are set; COLUMNS and LINES hold the size
+            of the terminal.
+        stdout: Properties of its standard output.
+        stderr: Properties of its standard error.
     """
 
     compatibility_key: dict[str, str]
@@ -78,19 +79,19 @@ class CommandRequest(NamedTuple):
 
 
 def is_supported() -> bool:
-    """Whether this system has what it takes."""
+    """Return True if this system supports Unix domain sockets."""
     return os.name == "posix" and hasattr(socket, "AF_UNIX")
 
 
 def socket_path(index: Path) -> Path:
-    """Where the process that serves an index listens.
+    """Return the path of the socket of the process that serves an index.
 
     Args:
-        index: The index's folder.
+        index: Folder of the index.
     """
     digest = hashlib.blake2b(os.fsencode(os.path.realpath(index)), digest_size=8).hexdigest()
     with warnings.catch_warnings():
-        # That a folder for such things is not as it should be helps nobody who asks for pictures.
+        # A warning about the runtime folder does not help the user of a search.
         warnings.simplefilter("ignore")
         path = platformdirs.user_runtime_path("mmsearch") / f"{digest}.socket"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
@@ -99,7 +100,7 @@ def socket_path(index: Path) -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether a folder is the user's own, and nobody else may enter it."""
+    """Return True if a folder belongs to the user and nobody else has access to it."""
     try:
         info = folder.lstat()
     except OSError:
@@ -109,9 +110,9 @@ def is_private(folder: Path) -> bool:
 
 
 def is_same_user(connection: socket.socket) -> bool:
-    """Whether the other side runs as the same user.
+    """Return True if the peer runs as the same user.
 
-    Where the system does not tell, the rights of the folder have to do.
+    If the system cannot tell, return True and rely on the permissions of the folder.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return True
@@ -123,7 +124,7 @@ def is_same_user(connection: socket.socket) -> bool:
 
 
 def build_compatibility_key(index: Path, settings: Settings) -> dict[str, str]:
-    """What must be the same for an answer to be the same: the code, the index, the settings."""
+    """Return what both processes must share for equal answers: code, index and settings."""
     fields = {name: str(value) for name, value in vars(settings).items() if name != "home"}
     return fields | {
         "index": os.path.realpath(index),
@@ -142,23 +143,23 @@ def send(connection: socket.socket, header: object, body: bytes = b"") -> None:
 
 
 def receive_header(connection: socket.socket) -> Any:
-    """The header of the next message.
+    """Receive the header of the next message.
 
     Raises:
-        EOFError: The other side has gone.
-        ValueError: That is no message.
+        EOFError: The peer closed the connection.
+        ValueError: The message is malformed.
     """
     length = int.from_bytes(receive(connection, 4), "big")
     if length > MAX_HEADER_BYTES:
-        raise ValueError("no header is so long")
+        raise ValueError("header too long")
     return json.loads(receive(connection, length))
 
 
 def receive(connection: socket.socket, count: int) -> bytes:
-    """So many bytes.
+    """Receive exactly `count` bytes.
 
     Raises:
-        EOFError: The other side has gone.
+        EOFError: The peer closed the connection.
     """
     chunks = []
     while count:

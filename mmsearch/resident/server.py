@@ -1,4 +1,4 @@
-"""The side of the process that stays: one call after the other, of its own user only."""
+"""Server side of the resident process: one call at a time, from its own user only."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from mmsearch.resident.protocol import (
 from mmsearch.resident.shutdown import ShutdownSignalError, raise_on_signal
 
 READ_TIMEOUT_S = 5.0
-"""A caller that neither says nor takes anything for so long is left."""
+"""Seconds without progress in sending or receiving after which a caller is dropped."""
 
 CommandHandler = Callable[[CommandRequest], list[tuple[int, bytes]] | None]
-"""A call -> what to write to which stream; None: the caller shall do it itself."""
+"""Function that runs a command and returns its output; None if the caller must run it."""
 
 
 def serve(
@@ -42,27 +42,28 @@ def serve(
     idle_s: float | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> int | None:
-    """Answer calls until a signal comes, or nobody calls for a while.
+    """Answer calls until a signal arrives or the idle timeout passes.
 
-    Only in the main thread, for signals are its own.
+    Call it in the main thread only, because only that thread receives signals.
 
     Args:
-        index: The index's folder.
-        settings: With which answers are made.
-        handle_request: Makes them.
-        idle_s: How long to wait for a call before the end; None: for ever.
-        on_ready: Called when calls are taken.
+        index: Folder of the index.
+        settings: Settings of the process; commands with other settings are not answered.
+        handle_request: Function that answers a call.
+        idle_s: Idle timeout in seconds; None to wait without limit.
+        on_ready: Called once calls are accepted.
 
     Returns:
-        The signal that ended it; None: nobody called.
+        The signal that ended it; None after the idle timeout.
 
     Raises:
-        LocalSocketError: This system has no such sockets, or another process serves the index.
-        StateError: The runtime folder is not the user's own.
+        LocalSocketError: The system lacks Unix domain sockets, or another process serves the
+            index.
+        StateError: Other users have access to the runtime folder.
     """
     if not is_supported():
         raise LocalSocketError(
-            "A process that stays needs Unix domain sockets, which this system does not have.",
+            "A resident process needs Unix domain sockets, which this system does not have.",
             "Queries work without it.",
         )
     own_key = build_compatibility_key(index, settings)
@@ -86,7 +87,7 @@ def serve(
 
 
 def wait_for_signal() -> int:
-    """Stay until a signal comes, and say which; only in the main thread."""
+    """Block until a signal arrives and return it; use it in the main thread only."""
     with raise_on_signal():
         try:
             while True:
@@ -128,19 +129,21 @@ def _read_request(connection: socket.socket) -> CommandRequest | None:
 def _ensure_private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not is_private(folder):
-        raise StateError(f"{folder} is open to others.", f"Make it your own: chmod 700 {folder}")
+        raise StateError(
+            f"{folder} is accessible to other users.", f"Restrict it with: chmod 700 {folder}"
+        )
 
 
 @contextmanager
 def _exclusive_lock(path: Path, index: Path) -> Iterator[None]:
-    """The lock is the kernel's: it goes with the process, however that ends."""
+    """Hold the lock of an index; the kernel releases it however the process ends."""
     lock = filelock.FileLock(path.with_suffix(".lock"), timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise LocalSocketError(
-            f"Another process serves index {index.name!r} already.",
-            "Queries use it by themselves.",
+            f"Another process already serves index {index.name!r}.",
+            "Queries use it automatically.",
         ) from None
     try:
         yield
@@ -150,7 +153,7 @@ def _exclusive_lock(path: Path, index: Path) -> Iterator[None]:
 
 @contextmanager
 def _listen(path: Path) -> Iterator[socket.socket]:
-    # Whoever holds the lock may take away what a killed process has left.
+    # The holder of the lock may remove the socket that a killed process has left.
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         previous_umask = os.umask(0o177)

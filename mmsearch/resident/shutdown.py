@@ -1,4 +1,4 @@
-"""The end of a process that stays: a signal ends it in time, whatever its threads do."""
+"""Shutdown of a long-running process: a signal ends it in time, whatever its threads do."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SHUTDOWN_TIMEOUT_S = 4.0
 """Seconds from a signal to the end of the process."""
 
 INPUT_SHUTDOWN_TIMEOUT_S = 10.0
-"""Seconds from the end of the input to that of the process: calls that came are answered."""
+"""Seconds from the end of the input to the end of the process, to answer received calls."""
 
 POLL_INTERVAL_S = 0.2
 
 EXIT_UNFINISHED = 1
-"""The exit code after SIGTERM if the process had to leave work; after SIGINT it is 130."""
+"""Exit code after SIGTERM if the process had to abandon work; after SIGINT it is 130."""
 
 UNFINISHED_MESSAGE = b"Something did not end in time and was left; what was committed is safe.\n"
 
 
 class ShutdownSignalError(BaseException):
-    """A signal has come: no answer may take it for a failure of its own."""
+    """Raised on a signal; a BaseException, so that no handler takes it for an ordinary error."""
 
     def __init__(self, signum: int) -> None:
         super().__init__()
@@ -37,10 +37,11 @@ class ShutdownSignalError(BaseException):
 
 @contextmanager
 def raise_on_signal() -> Iterator[list[int]]:
-    """Raise StoppedError in the main thread when SIGINT or SIGTERM comes.
+    """Raise ShutdownSignalError in the main thread when SIGINT or SIGTERM arrives.
 
     Yields:
-        The signals that came: C code that calls Python, such as SQLite, may swallow the exception.
+        The signals received so far: C code that calls Python, such as SQLite, may swallow the
+        exception.
     """
     received_signals: list[int] = []
 
@@ -60,10 +61,10 @@ def raise_on_signal() -> Iterator[list[int]]:
 
 @contextmanager
 def enforce_shutdown_timeout() -> Iterator[None]:
-    """End the process `SHUTDOWN_TIMEOUT_S` after a signal, also if its threads do not end.
+    """End the process `SHUTDOWN_TIMEOUT_S` after a signal, even if its threads do not end.
 
-    Only in the main thread, and for signals that have a handler. The main thread may be busy: a
-    thread of its own reads what C code writes when a signal comes (`signal.set_wakeup_fd`).
+    Use it in the main thread only, for signals that have a handler. The main thread may be busy, so
+    a separate thread reads what C code writes when a signal arrives (`signal.set_wakeup_fd`).
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -88,7 +89,7 @@ def _watch_signals(reader: socket.socket) -> None:
 
 
 def exit_now(code: int, message: bytes = UNFINISHED_MESSAGE) -> None:
-    """End this process and its worker processes, whatever they do."""
+    """End this process and its worker processes at once, with a message on stderr."""
     with suppress(OSError):
         os.write(2, message)
     kill_workers()
@@ -100,7 +101,7 @@ def kill_workers() -> None:
     processes = sys.modules.get("multiprocessing.process")
     if processes is None:
         return
-    # Another thread may start or end one meanwhile.
+    # Another thread may start or end a worker meanwhile.
     with suppress(RuntimeError):
         for worker in processes.active_children():
             with suppress(OSError):
@@ -108,10 +109,10 @@ def kill_workers() -> None:
 
 
 def exit_after_input(descriptor: int) -> None:
-    """End the process `INPUT_SHUTDOWN_TIMEOUT_S` after the end of a pipe that it reads.
+    """End the process `INPUT_SHUTDOWN_TIMEOUT_S` after the pipe that it reads ends.
 
     Args:
-        descriptor: Of the pipe; whoever reads it may close it.
+        descriptor: File descriptor of the pipe; the reader may close it.
     """
     if not hasattr(select, "poll"):
         return
@@ -122,7 +123,7 @@ def exit_after_input(descriptor: int) -> None:
 
 def _wait_for_input_end(descriptor: int) -> None:
     hangup_poll = select.poll()
-    # A hang-up is always told; what can be read is not asked for.
+    # `poll` always reports a hang-up; readable data is not requested here.
     hangup_poll.register(descriptor, 0)
     hangup_poll.poll()
     readable_poll = select.poll()

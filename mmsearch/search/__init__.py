@@ -1,1 +1,1 @@
-"""A query in, ranked pictures out."""
+"""Search: encode a query, retrieve candidates and rank them."""

@@ -1,4 +1,4 @@
-"""Pictures of all kinds, with which every query is compared to tell what is usual here."""
+"""Sample of the library that each query is compared with to find its usual similarity."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from mmsearch.core.types import Ids, Vectors
 from mmsearch.search.index_reader import IndexReader
 
 SAMPLE_SIZE = 1000
-"""Pictures of the library that a query is compared with."""
+"""Maximum number of pictures in the sample."""
 
 
 class BackgroundSample:
-    """Picks the sample of a generation, and keeps it for the next query."""
+    """Draws the sample of a generation and caches it for later queries."""
 
     def __init__(self) -> None:
         self._cached: tuple[tuple[object, ...], Vectors] | None = None
 
     def vectors(self, reader: IndexReader, snapshot: Snapshot) -> Vectors:
-        """float32 (n, dim): living pictures from all over the index; n is `SAMPLE_SIZE` at most.
+        """Return the vectors of the sample, float32 (n, dim), without deleted pictures.
+
+        The pictures are spread evenly over the index.
 
         Args:
-            reader: Of the generation.
-            snapshot: Of the same.
+            reader: Reader of the generation.
+            snapshot: Snapshot of the same generation.
         """
         key = (reader.key, snapshot.generation)
         if self._cached is None or self._cached[0] != key:

@@ -1,10 +1,10 @@
-"""How sure it is that a hit shows what was asked for.
+"""Confidence of a hit: the probability that it shows what the query describes.
 
-A cosine similarity alone does not tell: 0.3 may be the best that a query ever reaches, and noise
-for another. So a hit is compared with two backgrounds: how similar the query is to a sample of the
-library (its mean and spread), and how similar the hit is to prompts that describe nothing. A
-logistic function of both, fitted for each encoder on queries with and without a relevant picture,
-makes a probability of them.
+A cosine similarity is not a confidence: 0.3 may be the highest score of one query and noise for
+another. A hit is therefore compared with two baselines: the similarity of the query to a sample of
+the library (mean and standard deviation), and the similarity of the hit to prompts that describe
+nothing. A logistic function of both gives the probability. It is fitted for each encoder on queries
+with and without a relevant picture.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ NULL_PROMPTS: tuple[str, ...] = (
     "an unknown object",
     "untitled",
 )
-"""Descriptions of nothing in particular."""
+"""Prompts that describe nothing in particular."""
 
 LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.3, 0.0436
-"""From these probabilities on. On the drawings that the starter's were fitted on, fewer than one in
-twenty right first hits fall below the lower one, and one in four of queries without an answer; on
-photographs, first hits above the upper one are mostly right. See benchmarks/RESULTS.md."""
+"""Minimum probabilities of the bands. The starter encoder's calibration was fitted on drawings:
+there, fewer than one in twenty correct first hits fall below the lower threshold, and one in four
+first hits of queries without an answer. On photographs, most first hits above the upper threshold
+are correct. See benchmarks/RESULTS.md."""
 
 TEXT_RELIABILITY = 0.9
-"""What a text that holds all words of a query is believed."""
+"""Probability that a hit is relevant if its texts contain all words of the query."""
 
 
 @dataclass(frozen=True)
 class ScoreDistribution:
-    """The similarity of one query to pictures that mostly have nothing to do with it.
+    """Similarity of one query to a sample of the library, most of which is unrelated to it.
 
     Attributes:
-        mean: Of the sample's cosine similarities.
-        std: Their standard deviation.
-        median: Their median.
+        mean: Mean of the cosine similarities.
+        std: Standard deviation of the cosine similarities.
+        median: Median of the cosine similarities.
     """
 
     mean: float
@@ -54,12 +55,12 @@ class ScoreDistribution:
 
     @classmethod
     def from_scores(cls, scores: NDArray[np.float32]) -> ScoreDistribution:
-        """From the cosine similarities (n,) of a sample; an empty one says nothing."""
+        """Return the distribution of cosine similarities (n,); a neutral one if n is 0."""
         return cls.from_score_rows(scores[None])[0]
 
     @classmethod
     def from_score_rows(cls, scores: NDArray[np.float32]) -> list[ScoreDistribution]:
-        """From those of q queries, (q, n)."""
+        """Return the distribution of each row of (q, n): one row for each query."""
         if not scores.shape[1]:
             return [cls(0.0, 1.0, 0.0)] * len(scores)
         stds = np.maximum(np.std(scores, axis=1, dtype=np.float64), 1e-3)
@@ -75,13 +76,13 @@ def visual_confidence(
     background: ScoreDistribution,
     calibration: Calibration,
 ) -> NDArray[np.float64]:
-    """Probabilities that pictures show what the query describes.
+    """Return the probability of each picture that it shows what the query describes.
 
     Args:
-        scores: float32 (n,), cosine similarity of each with the query.
-        null_scores: float32 (n,), its mean cosine similarity with `NULL_PROMPTS`.
-        background: Of the query.
-        calibration: Of the encoder.
+        scores: float32 (n,), cosine similarity of each picture with the query.
+        null_scores: float32 (n,), mean cosine similarity of each picture with `NULL_PROMPTS`.
+        background: Similarity of the query to a sample of the library.
+        calibration: Calibration of the encoder.
 
     Returns:
         float64 (n,), in (0, 1).
@@ -100,17 +101,17 @@ def visual_confidence(
 def combine_with_text(
     visual: NDArray[np.float64], text: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Both kinds of evidence together: it is wrong only if both are.
+    """Combine visual and text confidence: a hit is wrong only if both are wrong.
 
     Args:
         visual: float64 (n,), from `visual_confidence`.
-        text: float32 (n,), the share of the query's words that a picture's texts hold.
+        text: float32 (n,), share of the query's words that the texts of each picture contain.
     """
     return 1.0 - (1.0 - visual) * (1.0 - TEXT_RELIABILITY * text.astype(np.float64) ** 2)
 
 
 def to_band(confidence: float) -> Band:
-    """A word for a probability."""
+    """Return the band of a probability."""
     if confidence >= LIKELY_THRESHOLD:
         return Band.LIKELY
     return Band.POSSIBLE if confidence >= POSSIBLE_THRESHOLD else Band.UNLIKELY

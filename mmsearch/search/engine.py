@@ -1,4 +1,4 @@
-"""query -> vectors -> search -> blend -> records -> hits, all on one generation."""
+"""Search engine: encodes queries, retrieves and ranks candidates, and builds hits."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ from mmsearch.search.retrieval import Candidates, SearchScope
 from mmsearch.search.stored_vectors import StoredVectors
 
 MATCH_DEPTH = 10
-"""So many hits are looked at to say whether there is a match, however few are shown."""
+"""Number of hits that decide if there is a match, even if fewer are returned."""
 
 
 class SearchEngine:
     """Answers queries.
 
-    A query is encoded, then answered. One thread at a time may encode, and one, the same or
-    another, may answer: a vector index on a GPU allows no more.
+    A query is first encoded, then answered from one generation. Only one thread at a time may
+    encode, and only one thread, the same or a different one, may answer: a vector index on a GPU
+    does not allow more.
 
     Args:
-        catalog: Open for reading.
+        catalog: Catalog, open for reading.
         reader_cache: Opens the vectors of a generation.
-        encoder: The index's own.
-        queries: With the same encoder.
-        make_fusion: The fusion of a generation may be another than that of the last one.
-        make_rank_fusion: By name.
-        default_rank_fusion: In hybrid mode.
+        encoder: Encoder of the index.
+        query_encoder: Encodes queries with the same encoder.
+        make_fusion: Creates the fusion of a generation, which may differ from the previous one.
+        make_rank_fusion: Creates a rank fusion by its name.
+        default_rank_fusion: Name of the rank fusion of hybrid queries that do not name one.
     """
 
     def __init__(
@@ -69,19 +70,19 @@ class SearchEngine:
         self._background_sample = BackgroundSample()
 
     def encode(self, requests: Sequence[SearchRequest]) -> list[EncodedQuery | MMSearchError]:
-        """Encode what is asked together; the texts in batches.
+        """Encode several queries; their texts are encoded in batches.
 
         Returns:
-            In the place of a query that asks for nothing, or names a picture that cannot be read or
-            is not there, the error that says so.
+            An encoded query or an error for each request, in order. A query that is empty, or that
+            names a picture that is missing or cannot be read, gives an error.
 
         Raises:
-            EncoderMismatchError: The index was encoded anew, with another encoder.
+            EncoderMismatchError: The index was re-encoded with a different encoder.
         """
         started = time.perf_counter()
         checked = map_with_errors(check_request, requests)
         if len(requests) > 1:
-            # Whose query it is that cannot be encoded shows when it is encoded by itself.
+            # A query that cannot be encoded raises again below, where the error is assigned to it.
             with suppress(MMSearchError):
                 self._prefetch_texts(
                     [request.query for request in checked if isinstance(request, SearchRequest)]
@@ -91,13 +92,13 @@ class SearchEngine:
     def answer(
         self, encoded_queries: Sequence[EncodedQuery | MMSearchError]
     ) -> list[SearchResult | MMSearchError]:
-        """The pictures that fit each query best, all in the newest generation.
+        """Return the best hits of each query, all from one snapshot of the latest generation.
 
         Args:
-            encoded_queries: As `encode` gave it; an error stays in its place.
+            encoded_queries: Result of `encode`; errors are returned unchanged, in their places.
 
         Raises:
-            EncoderMismatchError: The index was encoded anew, with another encoder.
+            EncoderMismatchError: The index was re-encoded with a different encoder.
             MMSearchError: The index cannot be read.
         """
         self._check_fingerprints(encoded_queries)
@@ -115,14 +116,14 @@ class SearchEngine:
             )
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
-        """float32 (n, dim), a unit row a term; see `QueryEncoder.vectors`."""
+        """Return unit vectors of terms, float32 (n, dim); see `QueryEncoder.vectors`."""
         reject_urls(terms)
         return self._query_encoder.vectors(
             terms, stored_vectors=self._query_encoder.stored_vectors(terms)
         )
 
     def release(self) -> None:
-        """Free what only pictures of queries need."""
+        """Free the resources that only query pictures need."""
         self._encoder.release(InputKind.IMAGE)
 
     # --- encoding ---
@@ -162,8 +163,8 @@ class SearchEngine:
         for encoded in encoded_queries:
             if isinstance(encoded, EncodedQuery) and encoded.encoder != expected:
                 raise EncoderMismatchError(
-                    "A query was encoded with another encoder.",
-                    "Ask again.",
+                    "A query was encoded with a different encoder.",
+                    "Send the query again.",
                     index=expected,
                     encoder=encoded.encoder,
                 )
@@ -213,7 +214,7 @@ class SearchEngine:
         self, snapshot: Snapshot, states: Sequence[_QueryState | MMSearchError]
     ) -> HitContext:
         valid_states = [state for state in states if isinstance(state, _QueryState)]
-        # The same for all who want to know: one encoder made it.
+        # It is the same for all queries that have one, because they share the encoder.
         null_vector = next(
             (vector for state in valid_states if (vector := state.encoded.null_vector) is not None),
             None,
@@ -263,7 +264,7 @@ class SearchEngine:
 
 @dataclass(frozen=True)
 class _QueryState:
-    """A query's candidates."""
+    """An encoded query with its plan and its candidates."""
 
     encoded: EncodedQuery
     plan: QueryPlan
@@ -271,24 +272,26 @@ class _QueryState:
 
 
 def check_request(request: SearchRequest) -> SearchRequest:
-    """Refuse a query that cannot be answered, whatever the index holds.
+    """Return a request after checking everything that does not depend on the index.
 
     Raises:
-        InvalidQueryError: It asks for nothing, k is below 1, or a least value is not finite.
-        SourceError: It names a picture that would have to be fetched.
+        InvalidQueryError: The terms are invalid, k is below 1, or a minimum is not finite.
+        SourceError: The query names a picture by its URL.
     """
     check_terms(request.query.terms)
     reject_urls(request.query.terms)
     if request.k < 1:
-        raise InvalidQueryError(f"{request.k} hits were asked for.", "Ask for at least one: -k 10")
+        raise InvalidQueryError(
+            f"k must be at least 1, got {request.k}.", "Ask for at least one hit: -k 10"
+        )
     for name, minimum in (("score", request.min_score), ("confidence", request.min_confidence)):
         if minimum is not None and not np.isfinite(minimum):
-            raise InvalidQueryError(f"The least {name} is {minimum}.", "Give a finite number.")
+            raise InvalidQueryError(f"The minimum {name} is {minimum}.", "Use a finite number.")
     return request
 
 
 def _encoded_kinds(query: Query, stored_vectors: StoredVectors) -> list[InputKind]:
-    """What had to be encoded."""
+    """Return the kinds of input that were encoded for a query."""
     encoded = [term for term in query.terms if term not in stored_vectors]
     kinds = {InputKind.IMAGE if term.image is not None else InputKind.TEXT for term in encoded}
     return sorted(kinds, reverse=True)

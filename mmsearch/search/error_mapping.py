@@ -1,4 +1,4 @@
-"""Many items at once: an error stays in the place of what failed."""
+"""Mapping a function over items, with errors kept as results."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Result = TypeVar("Result")
 def map_with_errors(
     fn: Callable[[Item], Result], items: Sequence[Item | MMSearchError]
 ) -> list[Result | MMSearchError]:
-    """What becomes of each.
+    """Return the result of ``fn`` for each item, or the error that it raised.
 
     Args:
-        fn: Done for each that has not failed before.
-        items: What is worked on, or why there is nothing.
+        fn: Called for each item that is not an error.
+        items: Items to map; errors are returned unchanged, in their places.
 
     Raises:
-        EncoderMismatchError: No item is at fault if the encoder is another one; it ends them all.
+        EncoderMismatchError: The encoder does not match. This affects all items, so it is raised.
     """
     results: list[Result | MMSearchError] = []
     for item in items:

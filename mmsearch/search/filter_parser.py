@@ -1,8 +1,8 @@
-"""Conditions on pictures, as a person types them. Pure.
+"""Parser of filter conditions that users type. Pure.
 
-A condition is written like an expression of Python and read by Python's own parser, of whose tree
-only comparisons, ``and``, ``or``, ``not``, ``in`` and the four operations of arithmetic are let
-through. Nothing is evaluated but operations on two numbers.
+A condition is written like a Python expression and parsed by Python's own parser. Only comparisons,
+``and``, ``or``, ``not``, ``in`` and the four arithmetic operations are accepted from the syntax
+tree. Nothing is evaluated except operations on two numbers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mmsearch.core.queries import (
 MAX_CHARACTERS = 2000
 MAX_DEPTH = 50
 MAX_EXACT_INT = 2**53
-"""Up to it, integers and floats are compared exactly everywhere."""
+"""Limit of numbers: below it, integers and floats compare exactly everywhere."""
 
 _EXAMPLE = "For example: --where \"width > 1000 and taken_at >= '2020-01-01'\""
 _ORIENTATIONS = ("landscape", "portrait", "square")
@@ -48,9 +48,9 @@ _DATE_FORMATS = (
     (re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}"), "{}:00"),
     (re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}"), "{}"),
 )
-# An unfinished text lasts to the end, so that the parser speaks of its quote, not of what is in it.
+# An unclosed string extends to the end, so that the error is about its quote, not its content.
 _QUOTED = r"""('(?:[^'\\]|\\.)*(?:'|\\?$)|"(?:[^"\\]|\\.)*(?:"|\\?$))"""
-# Outside of quotes, as SQL writes it.
+# Keywords as SQL writes them, outside quotes.
 _SQL_KEYWORDS = re.compile(_QUOTED + r"|\b(AND|OR|NOT|IN|IS|NULL|null)\b")
 _UNSUPPORTED_SYNTAX = re.compile(
     _QUOTED + r"|(?<![=!<>:])(=)(?!=)|(<>|&&|\|\||\blike\b|\bLIKE\b|;|#|[\0\ud800-\udfff])"
@@ -85,10 +85,10 @@ _ARITHMETIC_FUNCTIONS: dict[ArithmeticOp, Callable[..., float]] = {
 
 
 def parse_condition(text: str) -> Condition:
-    """A condition such as ``width > 1000 and taken_at >= '2020-01-01'``.
+    """Parse a condition such as ``width > 1000 and taken_at >= '2020-01-01'``.
 
     Raises:
-        InvalidQueryError: It cannot be read; the message says where and why.
+        InvalidQueryError: The condition is invalid; the message says where and why.
     """
     if len(text) > MAX_CHARACTERS:
         raise InvalidQueryError(
@@ -109,13 +109,13 @@ def parse_condition(text: str) -> Condition:
 
 
 def _parse_ast(text: str) -> ast.Expression:
-    """What Python's parser makes of it, with the places counted in characters of ``text``."""
+    """Return the syntax tree of a condition, with offsets in characters of ``text``."""
     line = _SQL_KEYWORDS.sub(_to_python, text.translate(_WHITESPACE))
     source = line.strip()
     leading = len(line) - len(line.lstrip())
     try:
         with warnings.catch_warnings():
-            # Python advises on strange escapes and numbers; whoever searches wrote no program.
+            # Python warns about unusual escapes and numbers; the warnings would confuse a user.
             warnings.simplefilter("ignore")
             tree = ast.parse(source, mode="eval")
     except SyntaxError as error:
@@ -128,19 +128,19 @@ def _parse_ast(text: str) -> ast.Expression:
     encoded = source.encode()
     for node in ast.walk(tree):
         if isinstance(node, ast.expr):
-            # The parser counts bytes of UTF-8.
+            # The parser counts bytes of UTF-8, not characters.
             node.col_offset = leading + len(encoded[: node.col_offset].decode())
     return tree
 
 
 def parse_date(text: str) -> str:
-    """The beginning of a date or time, ISO 8601 to the second, to compare with `taken_at`.
+    """Return the start of a date or time, in ISO 8601 to the second, to compare with `taken_at`.
 
     Args:
         text: ``2020``, ``2020-06``, ``2020-06-15`` or ``2020-06-15T12:30[:00]``.
 
     Raises:
-        InvalidQueryError: It is no such date.
+        InvalidQueryError: The text is not such a date.
     """
     normalized = text.strip().replace(" ", "T")
     for pattern, template in _DATE_FORMATS:
@@ -155,16 +155,17 @@ def parse_date(text: str) -> str:
 
 
 def parse_near(text: str) -> GeoCircle:
-    """``LAT,LON,KM`` as a circle.
+    """Parse ``LAT,LON,KM`` into a circle.
 
     Raises:
-        InvalidQueryError: It is no place on the Earth, or the radius is not above 0.
+        InvalidQueryError: The text is malformed, the position is not on the Earth, or the radius is
+            not above 0.
     """
     try:
         latitude, longitude, km = (float(part) for part in text.split(","))
     except ValueError:
         latitude = longitude = km = math.nan
-    # Python reads 4_8 as 48.
+    # float() accepts 4_8 as 48.
     if "_" in text or not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < km < math.inf):
         raise InvalidQueryError(
             f"{text[:60]!r} is not a circle on the Earth.",
@@ -262,9 +263,9 @@ def _parse_operand(node: ast.expr, depth: int = 0) -> Operand:
     value = node.value if isinstance(node, ast.Constant) else None
     if isinstance(value, str):
         if not value.isascii() and _SURROGATES.search(value):
-            raise _error_at(node, "is not a text: it has half of a character")
+            raise _error_at(node, "contains a lone surrogate")
         return value
-    # To Python True is a number, too.
+    # bool is a subclass of int.
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _check_bounds(node, value)
     raise _error_at(node, "is neither a field nor a value")
@@ -273,7 +274,7 @@ def _parse_operand(node: ast.expr, depth: int = 0) -> Operand:
 def _parse_arithmetic(node: ast.BinOp, depth: int) -> Operand:
     op = _ARITHMETIC_OPS.get(type(node.op))
     if op is None:
-        raise _error_at(node, "is not a known calculation", "Calculate with +, -, * and /.")
+        raise _error_at(node, "uses an unsupported operation", "Use +, -, * or /.")
     left, right = _parse_number(node.left, depth + 1), _parse_number(node.right, depth + 1)
     if op == "/" and right == 0:
         raise _error_at(node, "divides by zero", "Divide by another number.")
@@ -285,7 +286,7 @@ def _parse_arithmetic(node: ast.BinOp, depth: int) -> Operand:
 def _parse_number(node: ast.expr, depth: int) -> Operand:
     operand = _parse_operand(node, depth)
     if _is_text(operand):
-        raise _error_at(node, "is a text, with which nothing can be calculated")
+        raise _error_at(node, "is text and cannot be used in arithmetic")
     return operand
 
 
@@ -312,7 +313,9 @@ def _field_name(node: ast.Name) -> str:
 
 def _check_types(node: ast.expr, first: Operand, second: Operand) -> None:
     if not _has_field(first) and not _has_field(second):
-        raise _error_at(node, "is compared with no field", f"Fields: {', '.join(FILTER_FIELDS)}.")
+        raise _error_at(
+            node, "is not compared with a field", f"Fields: {', '.join(FILTER_FIELDS)}."
+        )
     if _is_text(first) == _is_text(second):
         return
     field = first if _has_field(first) else second
@@ -322,7 +325,11 @@ def _check_types(node: ast.expr, first: Operand, second: Operand) -> None:
 
 
 def _normalize_value(node: ast.expr, value: Operand, other: Operand) -> Operand:
-    """Values of dates and orientations in the one form in which they are compared."""
+    """Return a value in the form in which it is compared: dates are normalized.
+
+    Raises:
+        InvalidQueryError: The value is not a valid date or orientation.
+    """
     if isinstance(value, FieldName) or not isinstance(other, FieldName):
         return value
     if other.name == "taken_at":

@@ -1,4 +1,4 @@
-"""Candidates -> hits: what is known of each, why it was found, and how sure that is."""
+"""Build hits from candidates: the record, the matched text and the confidence of each."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mmsearch.search.retrieval import Candidates, SearchScope
 
 @dataclass(frozen=True)
 class HitContext:
-    """What hits are made of, for the candidates of several queries.
+    """Data shared by the hits of several queries.
 
     Attributes:
-        ids: int64 (n,), ascending.
-        records: By id.
-        null_scores: float32 (n,): mean cosine similarity with prompts that describe nothing; None
-            if no query wants to know how sure its hits are.
+        ids: int64 (n,), ascending: ids of all candidates.
+        records: Record of each picture, by id.
+        null_scores: float32 (n,): mean cosine similarity of each picture with `NULL_PROMPTS`; None
+            if no query asks for confidences.
     """
 
     ids: Ids
@@ -43,13 +43,14 @@ class HitContext:
         candidate_ids: Sequence[Ids],
         null_vector: NDArray[np.float32] | None,
     ) -> HitContext:
-        """What the catalog and the vectors tell.
+        """Load the records and the null scores of all candidates.
 
         Args:
-            snapshot: The generation.
-            scope: Holds them; None if there are none.
-            candidate_ids: int64 (n,) of each query.
-            null_vector: float32 (dim,), mean vector of the prompts.
+            snapshot: Snapshot of the generation that was searched.
+            scope: Scope that holds the vectors of the candidates; None if no query succeeded.
+            candidate_ids: Candidates of each query, int64 (n,).
+            null_vector: float32 (dim,), mean vector of `NULL_PROMPTS`; None if no query asks for
+                confidences.
         """
         ids = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *candidate_ids]))
         records = {record.id: record for record in snapshot.records(ids.tolist())}
@@ -67,14 +68,14 @@ def make_hits(
     text_terms: Sequence[TextTerm],
     calibration: Calibration | None,
 ) -> list[Hit]:
-    """The hits of an answer, best first.
+    """Return the hits of a query, best first.
 
     Args:
-        scope: What was searched.
-        candidates: The candidates.
-        context: Of them, and maybe of others.
-        text_terms: Of the query; none if nobody wants to know which text speaks for a hit.
-        calibration: Of the encoder; None if nobody wants to know how sure each hit is.
+        scope: The scope that was searched.
+        candidates: The candidates, best first.
+        context: Records and null scores of these candidates, and possibly of others.
+        text_terms: Text terms of the query; empty to leave out the matched texts.
+        calibration: Calibration of the encoder; None to leave out the visual confidence.
     """
     confidences = _confidences(candidates, context, calibration)
     texts: list[MatchedText | None] = [None] * len(candidates.ids)

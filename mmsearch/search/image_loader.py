@@ -1,7 +1,7 @@
-"""Pictures that are looked at outside a run of the indexer: those of queries, and thumbnails.
+"""Decoding of pictures outside an indexing run: query pictures and thumbnails.
 
-They were never indexed, or may have changed since. So they are decoded in a process of their own,
-as in a run: a decoder that crashes or hangs does not take the asking program with it.
+The pictures were never indexed or may have changed since. They are therefore decoded in a separate
+process, as in an indexing run, so that a decoder that crashes or hangs does not affect the caller.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mmsearch.core.types import ModelInput
 
 
 class SandboxedImageLoader:
-    """Reads pictures elsewhere. May be used by several threads.
+    """Decodes pictures in worker processes. Thread-safe.
 
     Args:
-        find_modalities: Finds every one; called for the first picture.
-        make_executor: Called for the first picture, too.
+        find_modalities: Returns all modalities; called for the first picture.
+        make_executor: Creates the executor; called for the first picture.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SandboxedImageLoader:
         self._start_lock = Lock()
 
     def load(self, path: Path, prepare: ImagePreprocessor) -> ModelInput:
-        """A picture of a query, prepared for an encoder.
+        """Return a query picture, preprocessed for an encoder.
 
         Raises:
             SourceError: The file cannot be used as a query.
@@ -58,7 +58,7 @@ class SandboxedImageLoader:
         return prepared
 
     def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
-        """A picture made small: its long side is at most ``edge_px``.
+        """Return a thumbnail of a picture whose long side is at most ``edge_px`` pixels.
 
         Raises:
             DecodeError: The file cannot be read.
@@ -68,7 +68,7 @@ class SandboxedImageLoader:
         return content
 
     def format(self, path: bytes) -> str:
-        """Return the format of a picture as its content says, as ``JPEG``: all of it is decoded.
+        """Return the format of a picture's content, such as ``JPEG``, after decoding all of it.
 
         Raises:
             DecodeError: The file cannot be read.
@@ -77,11 +77,11 @@ class SandboxedImageLoader:
         return format_name
 
     def can_read(self, path: bytes) -> bool:
-        """Return whether a file is named like a picture."""
+        """Return True if the name of a file is that of a picture."""
         return any(modality.can_read(path) for modality in self._modalities)
 
     def close(self) -> None:
-        """End the process; the next picture starts another."""
+        """Stop the worker processes; the next picture starts new ones."""
         if self._executor is not None:
             self._executor.close()
             self._executor = None
@@ -91,7 +91,7 @@ class SandboxedImageLoader:
         return self._find_modalities()
 
     def _find_modality(self, path: bytes) -> Modality:
-        """The one that claims a file; one whose name says nothing is tried as a picture."""
+        """Return the modality that can read a file, by its name; the first one if none matches."""
         return next(
             (modality for modality in self._modalities if modality.can_read(path)),
             self._modalities[0],

@@ -1,4 +1,4 @@
-"""The vectors of one generation: the built index, and the segments that came after it."""
+"""Reader of the vectors of one generation: the built index and the unindexed segments."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from mmsearch.storage.fused_vectors import build_index
 from mmsearch.storage.layout import IndexLayout
 
 MAX_OVERFETCH = 1000
-"""Up to so many removed pictures, fetching that many more neighbours is cheaper than a filter."""
+"""Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""
 
 
 @dataclass(frozen=True)
 class IndexReader:
-    """Searchable vectors. What changes between generations without new vectors is passed in.
+    """Searchable vectors of a generation.
+
+    Deleted and allowed ids change between generations without new vectors, so callers pass them.
 
     Attributes:
-        key: The fusion, and the checksums of the files it was made from.
+        key: The fusion, and the checksums of the files that were opened.
         leaves: Vector indexes over disjoint ids.
-        device: Where the built index runs.
+        device: Device that searches the built index.
     """
 
     key: tuple[str, ...]
@@ -35,14 +37,14 @@ class IndexReader:
 
     @property
     def size(self) -> int:
-        """How many vectors there are, dead ones too."""
+        """Number of vectors, including deleted ones."""
         return sum(len(leaf.ids) for leaf in self.leaves)
 
     def sample_ids(self, count: int) -> Ids:
-        """Ids from all over, dead ones too; ascending.
+        """Return ids spread evenly over the index, ascending, including deleted ones.
 
         Args:
-            count: How many; fewer if there are fewer.
+            count: Number of ids; fewer are returned if the index is smaller.
         """
         positions = np.linspace(0, self.size - 1, min(count, self.size)).astype(np.int64)
         sampled, offset = [np.empty(0, np.int64)], 0
@@ -57,13 +59,14 @@ class IndexReader:
     def search(
         self, queries: Vectors, k: int, deleted_ids: Ids, allowed: Ids | None = None
     ) -> Ranking:
-        """The k best living pictures for each query.
+        """Return the top k pictures of each query.
 
         Args:
             queries: (q, dim).
-            k: Length of the answer.
-            deleted_ids: Ids that must not be found.
-            allowed: Ids that may be found, none of them dead; None: all that are not dead.
+            k: Number of results for each query.
+            deleted_ids: Ids to exclude.
+            allowed: Ids that may be returned, without deleted ones; None for all except
+                ``deleted_ids``.
         """
         if not self.leaves:
             return stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)
@@ -72,7 +75,7 @@ class IndexReader:
         return self._merge([_search_live(leaf, queries, k, deleted_ids) for leaf in self.leaves], k)
 
     def vectors(self, ids: Ids) -> Vectors:
-        """float32 (n, dim): those of ids, each of which some part holds, in their order."""
+        """Return the vectors of ids in their order, float32 (n, dim). A leaf must hold each id."""
         dim = self.leaves[0].spec.dim if self.leaves else 0
         rows = np.empty((len(ids), dim), dtype=np.float32)
         for leaf in self.leaves:
@@ -91,7 +94,7 @@ def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) 
         return leaf.search(queries, k, np.setdiff1d(leaf.ids, deleted_ids, assume_unique=True))
     ranking = leaf.search(queries, k + len(deleted_ids))
     is_deleted = np.isin(ranking.ids, deleted_ids)
-    # A hidden neighbour sorts behind the padding and falls off the end of the page.
+    # A deleted neighbour sorts last, with the padding, so that the cut to k removes it.
     scores = np.where(is_deleted, -np.inf, ranking.scores)
     order = np.argsort(-scores, axis=1, kind="stable")
     ids = np.where(is_deleted, -1, ranking.ids)
@@ -102,7 +105,7 @@ def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) 
 
 
 class IndexReaderCache:
-    """Opens views, and keeps the last one while its files are those that count."""
+    """Opens index readers, and keeps the last one until the fusion or the files change."""
 
     def __init__(
         self,
@@ -120,12 +123,12 @@ class IndexReaderCache:
         self._reader: IndexReader | None = None
 
     def get(self, snapshot: Snapshot) -> IndexReader:
-        """The vectors of a generation.
+        """Return the reader of a generation.
 
         Raises:
-            DamagedFileError: A file is missing or is not what the catalog says.
+            DamagedFileError: A file is missing or does not match the catalog.
         """
-        # Not their names: those come again in another history, as after a restoration.
+        # Checksums, not file names: names can repeat with other content, such as after a restore.
         built = [snapshot.built.file_ref.sha256] if snapshot.built else []
         spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
         key = (
@@ -134,7 +137,7 @@ class IndexReaderCache:
             *(segment.file_ref.sha256 for segment in snapshot.unindexed_segments),
         )
         if self._reader is None or self._reader.key != key:
-            # Two at once may be more than the memory of a GPU.
+            # Free the old reader first: both together may exceed the memory of a GPU.
             self._reader = None
             self._reader = self._open(key, snapshot)
         return self._reader
@@ -149,8 +152,8 @@ class IndexReaderCache:
             index = plugin.load(spec, self._layout.path(built.file_ref), built.file_ref)
             if len(index.ids) != built.rows:
                 raise DamagedFileError(
-                    f"{self._layout.path(built.file_ref)} holds {len(index.ids)} vectors where "
-                    f"{built.rows} belong."
+                    f"{self._layout.path(built.file_ref)} holds {len(index.ids)} vectors, but the "
+                    f"catalog lists {built.rows}."
                 )
             leaves.append(index)
             device = index.device

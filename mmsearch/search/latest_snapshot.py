@@ -1,4 +1,4 @@
-"""What belongs to the newest generation, while a writer may make another."""
+"""Opening of files of the latest generation while a writer may replace it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mmsearch.core.protocols import Encoder
 Resource = TypeVar("Resource")
 
 MAX_ATTEMPTS = 5
-"""So often the newest generation is looked for: a writer may replace one while it is opened."""
+"""Maximum number of attempts: a writer may replace the generation while it is being opened."""
 
 
 @contextmanager
 def open_latest_snapshot(
     catalog: Reader, encoder: Encoder, open_resource: Callable[[Snapshot], Resource]
 ) -> Iterator[tuple[Snapshot, Resource]]:
-    """The newest generation, held still, and what was opened of its files.
+    """Yield a snapshot of the latest generation and the resource opened from its files.
 
     Args:
-        catalog: Open for reading.
-        encoder: What is opened must be its vectors.
-        open_resource: Opens files that belong to a generation.
+        catalog: Catalog, open for reading.
+        encoder: Encoder that the vectors of the index must come from.
+        open_resource: Opens files of the given snapshot.
 
     Raises:
-        EncoderMismatchError: The vectors are another encoder's.
-        DamagedFileError: A file is not what the catalog says.
+        EncoderMismatchError: The vectors come from a different encoder.
+        DamagedFileError: A file does not match the catalog.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         with catalog.snapshot() as snapshot:
@@ -39,7 +39,7 @@ def open_latest_snapshot(
             try:
                 resource = open_resource(snapshot)
             except DamagedFileError as error:
-                # A writer may have replaced the file between the two steps.
+                # A writer may have replaced the file after the snapshot was taken.
                 if attempt == MAX_ATTEMPTS or not error.details.get("missing"):
                     raise
                 continue

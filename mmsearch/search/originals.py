@@ -1,7 +1,7 @@
-"""The files of an index's pictures, before they are shown or handed out.
+"""Verified access to the files of indexed pictures, before they are displayed or served.
 
-A catalog may be anybody's: it can name any file of this machine as a picture. So a file is used
-only if it is what the catalog says it is, and it goes out only if its content is a picture.
+A catalog is untrusted: it can name any file of this machine as a picture. A file is therefore used
+only if it matches the catalog, and it is served only if its content is a picture.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mmsearch.core.records import PictureRecord
 from mmsearch.search.image_loader import SandboxedImageLoader
 
 MAX_CACHED_DIGESTS = 10_000
-"""Files whose digests are kept."""
+"""Maximum number of files whose digests are cached."""
 
 StatKey = tuple[int, int, int, int, int]
-"""Device, inode, size, mtime_ns and ctime_ns: a file whose content changes gets another one."""
+"""Device, inode, size, mtime_ns and ctime_ns of a file. It changes when the content changes."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class _CachedFile:
 
 
 class Originals:
-    """Finds the files of pictures. May be used by several threads.
+    """Finds and verifies the files of pictures. Thread-safe.
 
     Args:
-        pictures: Decodes them, in processes of its own.
-        follow_links: Whether a file may lie outside of the folder that was indexed, behind a link.
+        image_loader: Decodes the pictures in separate processes.
+        follow_links: True to allow files outside the indexed folder, behind a symbolic link.
     """
 
     def __init__(self, image_loader: SandboxedImageLoader, *, follow_links: bool = False) -> None:
@@ -45,23 +45,24 @@ class Originals:
         self._lock = Lock()
 
     def path(self, record: PictureRecord) -> bytes:
-        """Return the path of a picture's file, whose content is what was indexed.
+        """Return the path of a picture's file after verifying that its content is unchanged.
 
-        Only the first of a picture's paths is looked at: its size and time are the known ones.
+        Only the first path of a picture is checked: the record holds its size and modification
+        time.
 
         Raises:
-            GoneError: The file is not there, or is not what was indexed.
-            ForbiddenError: It lies outside of its folder, or is not named like a picture.
+            GoneError: The file is missing or has changed since it was indexed.
+            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
         """
         return self._verify(record)[0]
 
     def path_and_format(self, record: PictureRecord) -> tuple[bytes, str]:
-        """Return the path of a picture's file, and its format as its content says, as ``JPEG``.
+        """Return the path of a picture's file and the format of its content, such as ``JPEG``.
 
         Raises:
-            GoneError: The file is not there, or is not what was indexed.
-            ForbiddenError: It lies outside of its folder, or is not named like a picture.
-            DecodeError: Its content is no picture that can be read.
+            GoneError: The file is missing or has changed since it was indexed.
+            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            DecodeError: The content is not a readable picture.
         """
         path, cached = self._verify(record)
         if cached.format is None:
@@ -73,12 +74,12 @@ class Originals:
         return path, cached.format or ""
 
     def thumbnail(self, record: PictureRecord, edge_px: int, file_format: str) -> bytes:
-        """Return a picture made small; see `SandboxedImageLoader.thumbnail`.
+        """Return a thumbnail of a picture; see `SandboxedImageLoader.thumbnail`.
 
         Raises:
-            GoneError: The file is not there, or is not what was indexed.
-            ForbiddenError: It lies outside of its folder, or is not named like a picture.
-            DecodeError: Its content is no picture that can be read.
+            GoneError: The file is missing or has changed since it was indexed.
+            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            DecodeError: The content is not a readable picture.
         """
         path = self.path(record)
         try:
@@ -114,7 +115,7 @@ class Originals:
         root, real_path = os.path.realpath(record.root), os.path.realpath(path)
         if os.path.commonpath((root, real_path)) != root:
             raise ForbiddenError(
-                f"The file of picture {record.id} lies outside of its folder, behind a link.",
+                f"The file of picture {record.id} is outside its folder, behind a link.",
                 "If you indexed it with --follow-symlinks, set follow_symlinks = true.",
             )
 
@@ -127,7 +128,7 @@ class Originals:
 
 
 def _read_stat_key(path: bytes) -> StatKey | None:
-    """Return the stamp of a regular file; None if there is none."""
+    """Return the stat key of a file; None if it is missing or not a regular file."""
     try:
         stat = os.stat(path)  # noqa: PTH116 - bytes paths need os
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What one query looks for in one generation, and what is nearest to many queries at once."""
+"""Query plans, and batched retrieval of the nearest vectors."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from mmsearch.search.retrieval import (
 
 @dataclass(frozen=True)
 class QueryPlan:
-    """A query, as it is looked for.
+    """The plan of one query on one generation.
 
     Attributes:
-        scope: What is searched.
-        mode: What decides.
-        text_terms: Words to look for in texts.
-        query_vector: (1, fused dim), what vectors are compared with; None if words alone decide.
-        depth: So many candidates are ranked.
+        scope: The pictures to search.
+        mode: Search mode: vectors, texts or both.
+        text_terms: Words to find in texts.
+        query_vector: (1, fused dim), vector to compare with stored vectors; None in text mode.
+        depth: Number of candidates to rank.
     """
 
     scope: SearchScope
@@ -48,16 +48,16 @@ class QueryPlan:
     def from_query(
         cls, query: Query, vectors: Vectors | None, scope: SearchScope, depth: int
     ) -> QueryPlan:
-        """What a query looks for.
+        """Return the plan of a query.
 
         Args:
-            query_vector: As it was asked.
-            vectors: (n, dim), a row a term; None if words alone decide.
-            scope: What it may find.
-            depth: Hits that are wanted.
+            query: The query.
+            vectors: (n, dim), one row for each term; None in text mode.
+            scope: The pictures to search.
+            depth: Number of hits to rank; reduced to the size of the scope.
 
         Raises:
-            InvalidQueryError: It has no words where words decide, or its terms cancel each other.
+            InvalidQueryError: A text query has no words, or the terms cancel each other.
         """
         text_terms = _text_terms(query)
         mode = _resolve_mode(query, scope.snapshot, text_terms)
@@ -69,16 +69,16 @@ class QueryPlan:
 
     @property
     def num_candidates(self) -> int:
-        """So many of the nearest pictures are candidates."""
+        """Number of nearest pictures to retrieve as candidates."""
         if self.mode is not Mode.HYBRID:
             return self.depth
         return min(max(self.depth, FUSION_DEPTH), max(self.scope.size, 1))
 
 
 def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
-    """For each, the nearest pictures that its ranking takes; None if vectors do not matter.
+    """Return the nearest pictures of each plan; None for a plan without a query vector.
 
-    Queries over the same pictures are looked for together: a scan then reads the vectors once.
+    Queries with the same scope are searched as one batch, so that a scan reads the vectors once.
     """
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for position, plan in enumerate(plans):
@@ -99,12 +99,12 @@ def rank_candidates(
     vector_matches: VectorMatches | None,
     make_rank_fusion: Callable[[], RankFusion],
 ) -> Candidates:
-    """The candidates of a query in order.
+    """Return the candidates of a query, best first.
 
     Args:
-        plan: The query.
-        vector_matches: As `retrieve_batch` gave it.
-        make_rank_fusion: Joins both lists in hybrid mode.
+        plan: The plan of the query.
+        vector_matches: Result of `retrieve_batch` for this plan.
+        make_rank_fusion: Creates the rank fusion; only called in hybrid mode.
     """
     if plan.query_vector is None or vector_matches is None:
         return rank_by_texts(plan.scope, plan.text_terms, plan.depth)
@@ -125,11 +125,11 @@ def _text_terms(query: Query) -> list[TextTerm]:
 
 
 def _resolve_mode(query: Query, snapshot: Snapshot, text_terms: Sequence[TextTerm]) -> Mode:
-    """What decides, as far as the query has words and the index has texts."""
+    """Return the mode of a query, given its words and the texts of the index."""
     has_words = any(text_term.weight > 0 for text_term in text_terms)
     if query.mode is Mode.TEXT and not has_words:
         raise InvalidQueryError(
-            "A query without words cannot be looked for in texts.", "Leave out --mode text."
+            "A query without words cannot be searched in texts.", "Leave out --mode text."
         )
     if not has_words:
         return Mode.VECTOR

@@ -1,4 +1,4 @@
-"""The terms of queries -> vectors."""
+"""Encoding of query terms into vectors."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mmsearch.search.stored_vectors import StoredVectorLookup, StoredVectors
 from mmsearch.search.vector_cache import VectorCache
 
 MAX_CACHED_TEXTS = 4096
-"""Texts whose vectors are kept for the next query."""
+"""Maximum number of texts whose vectors are cached."""
 
 MIN_NORM = 1e-6
 
 
 class QueryEncoder:
-    """Encodes texts and pictures of queries. One thread at a time.
+    """Encodes texts and pictures of queries. Only one thread at a time may encode.
 
     Args:
-        encoder: The index's own.
-        load_image: Reads a picture and prepares it as the encoder wants it.
-        kept: What is kept between processes; None: nothing.
-        pictures: Those of the index; None: every picture is encoded.
+        encoder: Encoder of the index.
+        load_image: Reads a picture and preprocesses it for the encoder.
+        vector_cache: Cache of vectors shared between processes; None for no such cache.
+        stored_lookup: Lookup of the vectors of indexed pictures; None to encode every picture.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class QueryEncoder:
         self._text_cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     def stored_vectors(self, terms: Sequence[Term]) -> StoredVectors:
-        """The terms that need no encoding; see `StoredVectorLookup.vectors`."""
+        """Return the stored vectors of terms; see `StoredVectorLookup.vectors`."""
         return (
             {} if self._stored_lookup is None else self._stored_lookup.vectors(terms, self._encoder)
         )
@@ -58,16 +58,18 @@ class QueryEncoder:
         prompts: Sequence[str] | None = None,
         stored_vectors: StoredVectors | None = None,
     ) -> Vectors:
-        """(n, dim), a row a term.
+        """Return the vectors of terms, (n, dim), one row for each term.
 
         Args:
-            terms: At least one.
-            prompts: Phrasings of a text, see `Query.prompts`.
-            stored_vectors: What `stored_vectors` gave for them; a term that is a picture's id must be there.
+            terms: At least one term.
+            prompts: Prompt templates, see `Query.prompts`; None for those of the encoder.
+            stored_vectors: Result of `stored_vectors` for these terms. It must contain each term
+                that is a picture's id.
 
         Raises:
             SourceError: A picture cannot be read.
-            InvalidQueryError: There is no phrasing, or one has no place for the text.
+            InvalidQueryError: The list of prompts is empty, or a prompt does not contain ``{}``
+                exactly once.
         """
         rows = []
         for term in terms:
@@ -80,13 +82,13 @@ class QueryEncoder:
         return np.stack(rows)
 
     def mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 (dim,), not of norm 1: the mean of the vectors of texts."""
+        """Return the mean of the vectors of texts, float32 (dim,), not normalized."""
         vectors_by_text = self.ensure_encoded(texts)
         mean: NDArray[np.float32] = np.mean([vectors_by_text[text] for text in texts], axis=0)
         return mean
 
     def cached_mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """As `mean`, of texts that every query compares with."""
+        """Return `mean` of texts that many queries need, from the vector cache if possible."""
         return (
             self.mean(texts)
             if self._vector_cache is None
@@ -94,7 +96,7 @@ class QueryEncoder:
         )
 
     def prefetch(self, terms: Iterable[Term], prompts: Sequence[str] | None = None) -> None:
-        """Encode the texts of many terms at once; `vectors` then finds them."""
+        """Encode the texts of many terms in one batch, for later calls of `vectors`."""
         templates = self._resolve_prompts(prompts)
         self.ensure_encoded(
             [
@@ -106,9 +108,9 @@ class QueryEncoder:
         )
 
     def ensure_encoded(self, texts: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
-        """Return float32 (dim,) for each text; those that are not known yet are encoded.
+        """Return a float32 (dim,) vector for each text; texts that are not cached are encoded.
 
-        Another thread may drop any of them from memory at any moment: take them from here.
+        Use the returned vectors: another thread may evict any of them from the cache at any time.
         """
         vectors_by_text = {}
         missing = []
@@ -130,17 +132,19 @@ class QueryEncoder:
         return vectors_by_text
 
     def dropped_tokens(self, terms: Sequence[Term]) -> int:
-        """Tokens beyond what the encoder reads, in all terms together."""
+        """Return the number of tokens beyond the encoder's limit, summed over all terms."""
         return sum(self._encoder.dropped_tokens(term.text) for term in terms if term.text)
 
     def _resolve_prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
         templates = self._encoder.prompts if prompts is None else prompts
         if not templates:
-            raise InvalidQueryError("The query has no prompt.", "Give one, or leave them all out.")
+            raise InvalidQueryError(
+                "The query has no prompt.", "Give at least one prompt, or leave out the list."
+            )
         for prompt in templates:
             if prompt.count("{}") != 1:
                 raise InvalidQueryError(
-                    f"The prompt {prompt!r} does not have one place for the text.",
+                    f"The prompt {prompt!r} must contain {{}} exactly once.",
                     'Write {} where the text goes: --prompt "a photo of {}"',
                 )
         return templates

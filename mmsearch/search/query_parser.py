@@ -1,8 +1,8 @@
-"""The query language: a line of text -> terms. Pure. docs/query-language.md is its grammar.
+"""Parser of the query language. Pure. The grammar is in docs/query-language.md.
 
-A term is words, a "quoted phrase", or a picture's path or URL, with a weight before it (``2:dog``)
-if it shall count more or less. Terms are joined by `` + `` and `` - ``; ``-word`` and
-``-"some words"`` are short for a term that is taken away.
+A term is words, a "quoted phrase", or the path or URL of a picture. A weight before it (``2:dog``)
+makes it count more or less. Terms are joined by `` + `` and `` - ``; ``-word`` and
+``-"some words"`` are short forms of a negative term.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MAX_WEIGHT = 100.0
 
 _EXAMPLE = 'Describe a picture: mmsearch query "a red car"'
 
-# A sign that touches the next letter belongs to that word; one between spaces joins terms. A number
-# with a colon is a weight unless a digit follows: 16:9 is a format, 10:30 a time.
+# A sign directly before a word belongs to that word; a sign between spaces joins terms. A number
+# with a colon is a weight unless a digit follows: 16:9 is an aspect ratio, 10:30 is a time.
 _TOKEN = re.compile(
     r"""(?P<operator>[+-])(?=\s|$)
       | (?P<sign>[+-])?(?P<weight>\d+(?:\.\d+)?:(?=[^\s\d]))?
@@ -34,10 +34,10 @@ _PATH = re.compile(r"(?:image:|\.{1,2}[/\\]|/|~/|[A-Za-z]:[/\\])(?=.)")
 
 
 def parse_query(text: str) -> tuple[Term, ...]:
-    """The terms of a query.
+    """Parse a line of the query language into terms.
 
     Raises:
-        InvalidQueryError: Nothing is asked for, or a weight makes no sense.
+        InvalidQueryError: The query is empty, or its terms are invalid; see `check_terms`.
     """
     if not text.strip():
         raise InvalidQueryError("The query is empty.", _EXAMPLE)
@@ -45,33 +45,33 @@ def parse_query(text: str) -> tuple[Term, ...]:
 
 
 def reject_urls(terms: Sequence[Term]) -> None:
-    """Refuse pictures that would have to be fetched.
+    """Reject terms that name a picture by its URL.
 
     Raises:
-        SourceError: One is elsewhere.
+        SourceError: A term has a URL.
     """
     for term in terms:
         if term.url is not None:
             raise SourceError(
-                f"{display_path(term.url)} is not fetched: only a server does that.",
-                "Name a file, or ask `mmsearch serve --allow-url-queries`.",
+                f"{display_path(term.url)} cannot be fetched: only a server fetches URLs.",
+                "Use a local file, or send the query to `mmsearch serve --allow-url-queries`.",
             )
 
 
 def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Refuse terms that describe nothing.
+    """Return the terms of a query after validating them.
 
     Raises:
-        InvalidQueryError: There are none, only such that are taken away, or too many; or a weight
-            makes no sense.
+        InvalidQueryError: There are no terms, only negative ones, or too many; a term is empty; or
+            a weight is out of range.
     """
     if not terms:
         raise InvalidQueryError("The query is empty.", _EXAMPLE)
     for term in terms:
         if not 0 < abs(term.weight) <= MAX_WEIGHT:
             raise InvalidQueryError(
-                f"The weight {abs(term.weight):g} is not above 0 and up to {MAX_WEIGHT:g}.",
-                'A weight stands before a term: "2:golden retriever + snow"',
+                f"The weight must be above 0 and at most {MAX_WEIGHT:g}, got {abs(term.weight):g}.",
+                'Write a weight before a term: "2:golden retriever + snow"',
             )
         has_image = any(source is not None for source in (term.image, term.picture, term.url))
         if not has_image and not (term.text or "").strip():
@@ -79,7 +79,7 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
             "The query only says what pictures should not look like.",
-            "Say also what they should look like: street -people",
+            "Also say what they should look like: street -people",
         )
     if len(terms) > MAX_TERMS:
         raise InvalidQueryError(f"The query has {len(terms)} terms; {MAX_TERMS} are allowed.")
@@ -87,7 +87,7 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def format_query(terms: Sequence[Term]) -> str:
-    """Terms as one line, as a person would write them."""
+    """Return terms as one line, as a person would write them."""
     line = ""
     for term in terms:
         weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
@@ -106,7 +106,7 @@ def _format_term(term: Term) -> str:
 
 @dataclass
 class _PartialTerm:
-    """A term whose words are still being read."""
+    """A term whose words are still being collected."""
 
     sign: float = 1.0
     weight: float = 1.0
@@ -118,7 +118,10 @@ class _PartialTerm:
 
 
 def _parse_terms(text: str) -> Iterator[Term]:
-    """Terms in the order in which they end; a term of one piece does not end the one around it."""
+    """Yield terms in the order in which they end.
+
+    A picture or a word with its own sign does not end the term around it.
+    """
     current = _PartialTerm()
     for match in _TOKEN.finditer(text):
         if match["operator"]:

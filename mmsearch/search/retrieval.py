@@ -1,4 +1,4 @@
-"""One query's candidates in order: by vectors, by texts, or by both."""
+"""Ranking of the candidates of a query: by vectors, by texts, or by both."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from mmsearch.search.confidence import ScoreDistribution
 from mmsearch.search.index_reader import IndexReader
 
 FUSION_DEPTH = 1000
-"""Candidates that each list brings to a blend. Fixed, so that the top 5 begins the top 15."""
+"""Number of candidates from each list in hybrid mode; more only if k is higher. Fixed, so that the
+top 5 is a prefix of the top 15."""
 
 NEGATIVE_WEIGHT = 0.75
-"""Of what a positive term counts; more, and pictures win that are merely unlike what is not wanted.
-Chosen by the study of negative terms in benchmarks/RESULTS.md."""
+"""Weight of a negative term relative to a positive one. Higher values favour pictures that are only
+dissimilar to the negative term. Chosen by the study of negative terms in benchmarks/RESULTS.md."""
 
 MIN_NORM = 1e-6
 
 
 @dataclass(frozen=True)
 class VectorMatches:
-    """The pictures nearest to a query, best first, and what is usual for it.
+    """The pictures nearest to a query, best first, and its background distribution.
 
     Attributes:
-        ids: int64 (n,).
+        ids: int64 (n,), ids of the pictures.
         scores: float32 (n,), cosine similarities.
-        background: Of the query.
+        background: Similarity of the query to a sample of the library.
     """
 
     ids: Ids
@@ -49,11 +50,11 @@ class SearchScope:
     """The pictures of one generation that a query may find.
 
     Attributes:
-        reader: Their vectors.
-        snapshot: Their records.
-        fusion: That of the generation.
-        allowed: Ids that pass the filters; None: all.
-        background_sample: Picks pictures of all kinds.
+        reader: Reader of their vectors.
+        snapshot: Snapshot that holds their records.
+        fusion: Fusion of the generation.
+        allowed: Ids that pass the filters; None for all.
+        background_sample: Draws a sample of the library.
     """
 
     reader: IndexReader
@@ -64,11 +65,11 @@ class SearchScope:
 
     @property
     def size(self) -> int:
-        """Pictures that may be found."""
+        """Number of pictures that may be found."""
         return self.snapshot.pictures if self.allowed is None else len(self.allowed)
 
     def retrieve_batch(self, queries: Vectors, k: int) -> list[VectorMatches]:
-        """For each of (q, dim), the k best pictures, without padding."""
+        """Return the top k pictures of each of (q, dim) queries, without padding."""
         ranking = self.reader.search(queries, k, self.snapshot.deleted_ids, self.allowed)
         rows = zip(ranking.ids, ranking.scores, self.score_distributions(queries), strict=True)
         return [
@@ -77,31 +78,31 @@ class SearchScope:
         ]
 
     def scores(self, query_vector: Vectors, ids: Ids) -> NDArray[np.float32]:
-        """float32 (n,): cosine similarities of pictures with (1, dim), in their order."""
+        """Return the cosine similarities of ids with (1, dim), in their order, float32 (n,)."""
         if not len(ids):
             return np.empty(0, dtype=np.float32)
         return row_scores(self.reader.vectors(ids), query_vector[0])
 
     def score_distributions(self, queries: Vectors) -> list[ScoreDistribution]:
-        """What the similarity of each of (q, dim) is to pictures of all kinds."""
+        """Return the similarity of each of (q, dim) queries to a sample of the library."""
         sample = self.background_sample.vectors(self.reader, self.snapshot)
         if not len(sample):
             return ScoreDistribution.from_score_rows(np.empty((len(queries), 0), np.float32))
-        # A matrix product would wait for threads.
+        # A matrix product would wait for the threads of the BLAS library.
         return ScoreDistribution.from_score_rows(row_scores(sample, queries[:, None, :]))
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates, best first.
+    """Candidates of one query, best first.
 
     Attributes:
-        ids: int64 (n,).
-        scores: float64 (n,), what the order goes by.
+        ids: int64 (n,), ids of the pictures.
+        scores: float64 (n,), scores that determine the order.
         text: float32 (n,), text scores.
-        visual: float32 (n,), cosine similarities; None if only texts were asked.
-        query_vector: (1, dim), what vectors were compared with; None likewise.
-        background: Of that; None likewise.
+        visual: float32 (n,), cosine similarities; None in text mode.
+        query_vector: (1, dim), vector that stored vectors were compared with; None in text mode.
+        background: Similarity of the query to a sample of the library; None in text mode.
     """
 
     ids: Ids
@@ -113,16 +114,17 @@ class Candidates:
 
 
 def combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float]) -> Vectors:
-    """One query vector of several terms.
+    """Combine the vectors of several terms into one query vector.
 
-    Texts and pictures lie apart in a shared space, so that the similarities of a picture term
-    differ more between pictures than those of a text term, and would decide alone. Each term is
-    therefore divided by the spread of its similarities to a sample of the library.
+    Text and image vectors occupy different regions of the shared space: the similarities of a
+    picture term vary more between pictures than those of a text term and would dominate the sum.
+    Each term is therefore divided by the standard deviation of its similarities to a sample of the
+    library.
 
     Args:
-        scope: What is searched.
-        vectors: (n, dim), a row a term.
-        weights: Of each; a negative one takes away.
+        scope: The pictures to search.
+        vectors: (n, dim), one row for each term.
+        weights: Weight of each term; a negative weight subtracts the term.
 
     Returns:
         (1, fused dim).
@@ -140,13 +142,14 @@ def combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float]
     combined = scaled_weights @ term_vectors.astype(np.float64)
     if np.linalg.norm(combined) <= MIN_NORM * np.abs(scaled_weights).sum():
         raise InvalidQueryError(
-            "The terms of the query cancel each other.", "Take away something else than is added."
+            "The terms of the query cancel each other.",
+            "Subtract something other than what you add.",
         )
     return as_unit_vectors(combined[None, :])
 
 
 def rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Candidates:
-    """By cosine similarity alone."""
+    """Return candidates ranked by cosine similarity alone."""
     ids, scores = vector_matches.ids, vector_matches.scores
     text_scores = np.zeros(len(ids), dtype=np.float32)
     return Candidates(
@@ -155,7 +158,7 @@ def rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Can
 
 
 def rank_by_texts(scope: SearchScope, text_terms: Sequence[TextTerm], k: int) -> Candidates:
-    """By the words of texts alone."""
+    """Return the top k candidates ranked by their text scores alone."""
     matches = scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
     ids, scores = matches.ids[:k], matches.scores[:k]
     return Candidates(ids, scores.astype(np.float64), scores)
@@ -169,7 +172,7 @@ def rank_hybrid(
     rank_fusion: RankFusion,
     k: int,
 ) -> Candidates:
-    """By both, as a blend has it."""
+    """Return the top k candidates of both lists, ranked by a rank fusion."""
     matches = scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
     candidates = _merge_candidates(scope, query_vector, vector_matches, matches)
     scores = rank_fusion.fuse(candidates)

@@ -1,4 +1,4 @@
-"""Pictures of queries that the index holds: their stored vectors, so that nothing is encoded."""
+"""Lookup of stored vectors: a query picture that is in the index is not encoded again."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ StoredVectors = dict[Term, NDArray[np.float32]]
 
 
 class StoredVectorLookup:
-    """Finds the vectors of an index's own pictures. One thread at a time.
+    """Finds the stored vectors of pictures in the index. Not thread-safe.
 
     Args:
-        layout: The index.
-        catalog: Open for reading.
+        layout: Layout of the index.
+        catalog: Catalog, open for reading.
     """
 
     def __init__(self, layout: IndexLayout, catalog: Reader) -> None:
@@ -35,19 +35,20 @@ class StoredVectorLookup:
         self._verified: set[FileRef] = set()
 
     def vectors(self, terms: Sequence[Term], encoder: Encoder) -> StoredVectors:
-        """float32 (dim,) for each term that is a picture of the index: by its id, or a file of it.
+        """Return a float32 (dim,) vector for each term that names an indexed picture.
 
-        These are image vectors as the encoder made them, within the precision of float16. A file
-        counts if size and time say that it still holds what was indexed; others are left out.
+        A term names a picture by its id or by the path of its file. The vectors are the encoder's
+        image vectors, within the precision of float16. A file is used only if its size and
+        modification time are unchanged since it was indexed; other files are left out.
 
         Args:
-            terms: Of a query.
-            encoder: That the other terms are encoded with.
+            terms: Terms of a query.
+            encoder: Encoder of the other terms.
 
         Raises:
-            UnknownNameError: There is no picture of such an id.
-            EncoderMismatchError: The vectors are another encoder's.
-            DamagedFileError: A segment is not what the catalog says.
+            UnknownNameError: The index has no picture with the id of a term.
+            EncoderMismatchError: The stored vectors come from a different encoder.
+            DamagedFileError: A segment does not match the catalog.
         """
         image_terms = [term for term in terms if term.text is None and term.url is None]
         if not image_terms:

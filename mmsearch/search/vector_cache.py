@@ -1,4 +1,4 @@
-"""Vectors that every query needs and that depend on the encoder alone, kept between processes."""
+"""Cache on disk for vectors that every query needs and that depend only on the encoder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class VectorCache:
-    """A folder of small files, each named after what its vector was made of.
+    """A folder of small files, each named by a hash of its vector's inputs.
 
-    What is damaged or cannot be written is made again: the folder only saves time.
+    The folder only saves time: a vector whose file is damaged or cannot be written is computed
+    again.
 
     Args:
-        folder: Made when it is first needed.
-        encoder: Whose vectors they are.
+        folder: Folder of the cache; created on the first write.
+        encoder: Encoder that the vectors come from.
     """
 
     def __init__(self, folder: Path, encoder: Encoder) -> None:
@@ -37,7 +38,7 @@ class VectorCache:
     def get(
         self, texts: Sequence[str], compute: Callable[[Sequence[str]], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """float32 (dim,): what ``make`` makes of the texts, or has made of them before."""
+        """Return the float32 (dim,) result of ``compute(texts)``, from the cache if possible."""
         key = tuple(texts)
         if key not in self._loaded:
             path = self._folder / self._file_name(texts)
@@ -49,7 +50,7 @@ class VectorCache:
         return self._loaded[key]
 
     def _file_name(self, texts: Sequence[str]) -> str:
-        # In int8 the same model has slightly other vectors.
+        # The device is part of the key: int8 gives slightly different vectors for the same model.
         key_parts = [self._encoder.spec.fingerprint, self._encoder.device(InputKind.TEXT), *texts]
         return hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:32]
 

@@ -1,1 +1,1 @@
-"""An index over HTTP."""
+"""HTTP server for indexes."""

@@ -1,4 +1,4 @@
-"""Which addresses a server may connect to when it fetches what others name."""
+"""Policy for the addresses that a server may connect to when it fetches untrusted URLs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BLOCKED_NETWORKS = tuple(
     map(
         ipaddress.ip_network,
         (
-            # Made of an IPv4 address that a relay would reach: 6to4, its relays, and Teredo.
+            # Addresses that relays translate to an embedded IPv4 address: 6to4, its relays, Teredo.
             "2002::/16",
             "192.88.99.0/24",
             "2001::/32",
-            # Not all versions of Python know that nobody lives there.
+            # Reserved networks that not all versions of Python know as such.
             "192.0.0.0/24",
             "2001:db8::/32",
             "3fff::/20",
@@ -27,19 +27,19 @@ BLOCKED_NETWORKS = tuple(
 )
 
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""All that was ever given to anybody; other prefixes have meanings of their own."""
+"""All IPv6 addresses allocated so far; other prefixes have special meanings."""
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""IPv4 as networks without it see it (RFC 6052)."""
+"""IPv4 addresses as IPv6-only networks see them (RFC 6052)."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the internet, which every machine reaches alike.
+    """Return True if an address is a public address of the internet.
 
-    What stands for an IPv4 address is public if that one is.
+    An IPv6 address that represents an IPv4 address is public if the IPv4 address is.
 
     Args:
-        address: IPv4 or IPv6 in its usual notation.
+        address: IPv4 or IPv6 address in its usual notation.
     """
     if "%" in address:
         return False
@@ -47,7 +47,7 @@ def is_public(address: str) -> bool:
         ip = _unwrap_ipv4(ipaddress.ip_address(address))
     except ValueError:
         return False
-    # An IPv6 network holds no IPv4 address, and the other way round.
+    # `in` is False for an address and a network of different IP versions.
     is_special = (
         any(ip in network for network in BLOCKED_NETWORKS) or ip.is_multicast or ip.is_reserved
     )
@@ -64,10 +64,10 @@ def _unwrap_ipv4(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Addres
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a name, or of an address in any notation.
+    """Return the addresses of a host name, or of an address in any notation.
 
     Raises:
-        OSError: It has none.
+        OSError: The host has no address.
     """
     loop = asyncio.get_running_loop()
     address_infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -75,18 +75,18 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class AddressBlockedError(Exception):
-    """A name leads where nothing is fetched from."""
+    """Raised for a host or port that the policy does not allow."""
 
 
 @dataclass(frozen=True)
 class AddressPolicy:
-    """From where is fetched: by default, from web servers of the internet.
+    """Rules for connections; by default, only public web servers are allowed.
 
     Attributes:
-        resolve: The addresses of a host.
-        is_allowed: Whether an address may be connected to.
-        ports: That may be.
-        tls: Whose certificates are trusted; None: those that this machine trusts.
+        resolve: Returns the addresses of a host and port.
+        is_allowed: Returns True if the server may connect to an address.
+        ports: Allowed ports.
+        tls: Context with the trusted certificates; None for those that this machine trusts.
     """
 
     resolve: Callable[[str, int], Awaitable[Sequence[str]]] = resolve
@@ -95,15 +95,17 @@ class AddressPolicy:
     tls: ssl.SSLContext | None = None
 
     async def resolve_allowed(self, host: str, port: int) -> Sequence[str]:
-        """Where to connect for a host: these very addresses, for its name may soon mean others.
+        """Resolve a host once and return its addresses if all of them are allowed.
+
+        Callers must connect to these addresses, because the name may soon resolve to others.
 
         Raises:
-            AddressBlockedError: It has no address, one of them may not be connected to, or the port
-                may not.
+            AddressBlockedError: The host has no address, or one of its addresses or the port is
+                not allowed.
         """
         try:
             resolved = await self.resolve(host, port) if port in self.ports else ()
-        # A label that is too long for a name is no OSError.
+        # A label that is too long for a name raises UnicodeError.
         except (OSError, UnicodeError) as error:
             raise AddressBlockedError(host) from error
         if not resolved or not all(map(self.is_allowed, resolved)):

@@ -1,4 +1,4 @@
-"""The application: routes, the quick way to the one that is asked most, and a guard before all."""
+"""The ASGI application: routes, the fast path for searches, and middleware."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ PROBLEM_RESPONSE = {
 }
 
 TAG_DESCRIPTIONS = {
-    "search": "Pictures that look like words or pictures, and vectors of both.",
-    "pictures": "What is known of a picture, and itself.",
-    "indexes": "What an index holds, and jobs that bring it up to date.",
-    "operation": "Whether the server works, and how.",
+    "search": "Search by text or by pictures, and embeddings of both.",
+    "pictures": "Metadata, original and thumbnail of a picture.",
+    "indexes": "Contents of an index, and jobs that update it.",
+    "operation": "Health checks and metrics.",
 }
 
 BEARER_AUTH = Depends(HTTPBearer(auto_error=False, description="--token"))
 
 
 def make_app(server_state: ServerState) -> FastAPI:
-    """The routes over a service, without a guard."""
+    """Return the application with all routes, without the middleware."""
     app = FastAPI(
         title="mmsearch",
         version=__version__,
         description=DESCRIPTION,
         license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
-        servers=[{"url": "/", "description": "Where this document is."}],
+        servers=[{"url": "/", "description": "The server of this document."}],
         openapi_tags=[
             {"name": name, "description": text} for name, text in TAG_DESCRIPTIONS.items()
         ],
         generate_unique_id_function=lambda route: route.name,
-        # Their pages load scripts from elsewhere.
+        # These pages load scripts from other sites.
         docs_url=None,
         redoc_url=None,
-        # The document is an asset, see below.
+        # A route below serves the document as a static asset.
         openapi_url=None,
         responses={
-            "4XX": {**PROBLEM_RESPONSE, "description": "The request cannot be answered as it is."},
+            "4XX": {**PROBLEM_RESPONSE, "description": "The request is invalid or not allowed."},
             "5XX": {**PROBLEM_RESPONSE, "description": "The server cannot answer now."},
         },
     )
@@ -77,7 +77,7 @@ def make_app(server_state: ServerState) -> FastAPI:
 
 
 def wrap_with_middleware(app: FastAPI) -> ASGIApp:
-    """An application behind its service's rules, and counted."""
+    """Return an application with all middleware: limits, security checks and metrics."""
     server_state: ServerState = app.state.server_state
     inner: ASGIApp = DeadlineMiddleware(
         SearchFastPath(HttpSemanticsMiddleware(app), server_state), server_state.config.deadline_s

@@ -1,7 +1,7 @@
-"""Answers that are the same for everyone: compressed, with a tag, whole or in part.
+"""Static assets: compressed, with an ETag, whole or in part.
 
-Only they are compressed. An answer to a query holds a stranger's words beside what the server
-keeps, and its size would tell of both.
+Only static assets are compressed. An answer to a query contains a client's words next to data of
+the server, and its compressed size would reveal whether they match (as in the BREACH attack).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _CODING_PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class Asset:
-    """A content that never changes while the server runs.
+    """Content that never changes while the server runs.
 
     Attributes:
-        content: As it is without compression.
-        media_type: Of the content.
+        content: The uncompressed content.
+        media_type: Media type of the content.
     """
 
     content: bytes
@@ -44,7 +44,7 @@ class Asset:
         return hashlib.sha256(self.content).hexdigest()[:32]
 
     def response(self, request: Request) -> Response:
-        """Return the content in a coding that a request accepts, whole or in part."""
+        """Return the content in a coding that the request accepts, whole or in part."""
         content, etag, headers = self.content, self._digest, {"Cache-Control": "no-cache"}
         if self._compressed is not None:
             headers["Vary"] = "Accept-Encoding"
@@ -52,14 +52,14 @@ class Asset:
                 content, etag = self._compressed, f"{etag}-gzip"
                 headers["Content-Encoding"] = "gzip"
         headers["ETag"] = f'"{etag}"'
-        # A part of another coding does not continue what somebody has of this one.
+        # A range of one coding cannot complete a partial download in another one.
         range_applies = request.headers.get("if-range") in (None, headers["ETag"])
         range_header = request.headers.get("range") if range_applies else None
         return range_response(content, range_header, self.media_type, headers)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Check whether an ``Accept-Encoding`` allows gzip, RFC 9110, section 12.5.3."""
+    """Return True if an ``Accept-Encoding`` header allows gzip (RFC 9110, section 12.5.3)."""
     quality: dict[str, float] = {}
     for part in accept_encoding.split(","):
         coding = _CODING_PATTERN.fullmatch(part)

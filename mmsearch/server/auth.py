@@ -1,4 +1,4 @@
-"""Who knows the token: by a header, or by a cookie that a browser was given for it."""
+"""Authentication by the server's token: a bearer header, or a signed session cookie."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 SESSION_LIFETIME_S = 30 * 24 * 3600
-"""After so long a browser is asked for the token again."""
+"""Seconds until a session expires and the browser has to send the token again."""
 
 
 def cookie_name(connection: HTTPConnection) -> str:
-    """What the cookie of a server is called, at the address that a browser asks.
+    """Return the name of the session cookie for the address that the browser uses.
 
-    Cookies know no ports, so that servers of one host would overwrite each other's: the name has
-    the port that the browser sees, which a proxy passes on with the name. With TLS its prefix keeps
-    other hosts of the domain, and pages without TLS, from setting it (RFC 6265bis, 4.1.3.2).
+    Cookies are not separated by port, so servers on one host would overwrite each other's cookies:
+    the name contains the port that the browser sees, which a proxy passes on in the Host header.
+    With TLS, its prefix prevents other hosts of the domain and pages without TLS from setting it
+    (RFC 6265bis, 4.1.3.2).
     """
     try:
         port = urlsplit(f"//{connection.headers.get('host', '')}").port
@@ -29,15 +30,15 @@ def cookie_name(connection: HTTPConnection) -> str:
 
 
 def is_https(connection: HTTPConnection) -> bool:
-    """Whether a request came over TLS, to this server or to a proxy before it."""
+    """Return True if a request came over TLS, to this server or to a proxy in front of it."""
     return bool(connection.scope.get("scheme") == "https")
 
 
 def is_authenticated(token: str | None, connection: HTTPConnection) -> bool:
-    """Whether a request may be answered.
+    """Return True if a request carries the token or a valid session.
 
     Args:
-        token: Of the server; None: whoever reaches it may ask.
+        token: Token of the server; None if every client may send requests.
         connection: The request.
     """
     if token is None:
@@ -51,8 +52,8 @@ def is_authenticated(token: str | None, connection: HTTPConnection) -> bool:
 
 
 def token_matches(token: str, candidate: str) -> bool:
-    """Compare in a time that says nothing about where they differ."""
-    # A header's bytes come as Latin-1; a form's text may hold anything.
+    """Compare two tokens in constant time."""
+    # Header bytes are decoded as Latin-1; text of a form may hold any character.
     return any(
         hmac.compare_digest(candidate.encode(encoding, "replace"), token.encode())
         for encoding in ("latin-1", "utf-8")
@@ -60,7 +61,10 @@ def token_matches(token: str, candidate: str) -> bool:
 
 
 def create_session(token: str) -> str:
-    """What a browser keeps: it cannot be made without the token, nor the token be read from it."""
+    """Return a session cookie value.
+
+    It is signed with the token, so nobody can forge it without the token or read the token from it.
+    """
     return _sign_session(token, int(time.time()))
 
 

@@ -1,8 +1,8 @@
-"""A desk: one thread that owns an open index; everyone else hands in calls and waits.
+"""Index worker: one thread owns an open index and answers the queued calls of all other threads.
 
-A vector index on a GPU allows one thread, and so does a connection to SQLite. Searches that come
-while that thread answers others are encoded meanwhile by a second one, which does nothing else, and
-are then answered together: the vectors are read once for all of them.
+A vector index on a GPU allows only one thread, and so does a connection to SQLite. While the owner
+thread searches, a second thread encodes the searches that arrive meanwhile. They are then answered
+as one batch, which reads the vectors once for all of them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mmsearch.core.requests import EncodedQuery, SearchRequest, SearchResult
 Result = TypeVar("Result")
 
 MAX_BATCH = 32
-"""Searches that are encoded together, or answered: enough for all processors, and few enough that
-the first does not wait long for the last."""
+"""Maximum number of searches per batch: enough to use all processors, few enough that the first
+does not wait long for the last."""
 
 MAX_QUEUE = 256
-"""Calls that may wait; further ones are refused."""
+"""Maximum number of waiting calls; further ones are refused."""
 
 IDLE_TIMEOUT_S = 300.0
-"""When nobody has asked for so long, what pictures of queries need is freed."""
+"""Idle seconds after which the image encoder and decoders are released."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class _CallTask:
 
 
 _EncodedSearch: TypeAlias = tuple[_SearchTask, EncodedQuery | MMSearchError | None]
-"""With None, the search must be asked by itself."""
+"""A search and its encoded query; with None, the search has to run outside a batch."""
 
 
 class IndexWorker:
-    """Answers calls about one index.
+    """Answers searches and other calls on one index, in threads of its own.
 
     Args:
-        index: Used by the desk's threads alone from now on, and closed by them.
-        queue_length: So many calls may wait.
-        idle_timeout_s: When nobody has asked for so long, the index rests; see `mmsearch.Index.release`.
+        index: The index. From now on only the worker's threads use it, and they close it.
+        max_queue: Maximum number of waiting calls.
+        idle_timeout_s: Idle seconds after which the worker calls `mmsearch.Index.release`.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class IndexWorker:
 
     @property
     def queue_length(self) -> int:
-        """Calls that nobody has taken up yet."""
+        """Number of waiting calls."""
         return len(self._calls) + len(self._searches)
 
     async def search(self, request: SearchRequest) -> SearchResult:
-        """See `mmsearch.Index.query`.
+        """Search the index; see `mmsearch.Index.query`.
 
         Raises:
-            BusyError: Too many calls wait.
+            BusyError: Too many calls are waiting.
             DeadlineError: The caller's deadline (`core.deadlines`) passes first.
         """
         loop = asyncio.get_running_loop()
@@ -108,17 +108,17 @@ class IndexWorker:
         return await future
 
     async def run(self, work: Callable[[api.Index], Result]) -> Result:
-        """What ``work`` makes of the index.
+        """Call ``work`` with the index in the owner thread, and return its result.
 
         Raises:
-            BusyError: Too many calls wait.
+            BusyError: Too many calls are waiting.
             DeadlineError: The caller's deadline passes first.
         """
         answer: Result = await asyncio.wrap_future(self._submit(work))
         return answer
 
     def run_blocking(self, work: Callable[[api.Index], Result]) -> Result:
-        """As `run`, for callers without an event loop."""
+        """Call ``work`` with the index, like `run`, for callers without an event loop."""
         future = self._submit(work)
         try:
             answer: Result = future.result(seconds_left())
@@ -130,14 +130,14 @@ class IndexWorker:
         return answer
 
     def close(self) -> None:
-        """Answer what waits, then close the index."""
+        """Answer waiting calls, then close the index."""
         with self._owner_condition:
             self._is_closed = True
             self._notify()
         for thread in self._threads:
             thread.join()
 
-    # --- what callers do, with the lock held ---
+    # --- the queue; _check_capacity and _notify need the lock ---
 
     def _submit(self, work: Callable[[api.Index], Any]) -> Future[Any]:
         call = _CallTask(work, Future(), deadline_s())
@@ -149,14 +149,12 @@ class IndexWorker:
 
     def _check_capacity(self) -> None:
         if self._is_closed:
-            raise BusyError("The server is shutting down.", "Ask again in a while.")
+            raise BusyError("The server is shutting down.", "Try again later.")
         if self.queue_length >= self._max_queue:
-            raise BusyError(
-                f"{self._max_queue} queries are waiting already.", "Ask again in a while."
-            )
+            raise BusyError(f"{self._max_queue} queries are already waiting.", "Try again later.")
 
     def _notify(self) -> None:
-        """Wake whoever has something to do now, and nobody else: a thread that wakes costs time."""
+        """Wake only the threads that have work now, because waking a thread takes time."""
         if self._owner_has_work():
             self._owner_condition.notify()
         if self._can_encode_ahead():
@@ -171,7 +169,7 @@ class IndexWorker:
         if self._is_closed:
             return True
         has_room = bool(self._searches) and len(self._encoded) < MAX_BATCH
-        # What else is asked of the index needs it alone.
+        # Other calls need the index exclusively.
         return has_room and self._is_searching and not self._calls
 
     # --- the thread that owns the index ---
@@ -198,7 +196,7 @@ class IndexWorker:
         self._index.close()
 
     def _next_work(self) -> tuple[list[_CallTask], list[_EncodedSearch], list[_SearchTask]]:
-        """What the owner does next: one of these, or nothing."""
+        """Return the next work of the owner: calls, encoded searches, or searches to encode."""
         if self._calls:
             calls = list(self._calls)
             self._calls.clear()
@@ -222,26 +220,26 @@ class IndexWorker:
         try:
             with deadline(_earliest_deadline([search for search, _ in batch])):
                 results = self._index.answer([encoded_request for _, encoded_request in batch])
-        # Whose fault it is shows when each is asked by itself.
+        # Running each search on its own shows which one failed.
         except BaseException:  # noqa: BLE001
             unbatched += [search for search, _ in batch]
         finally:
             with self._owner_condition:
                 self._is_searching = False
-        # Not before: who asks again at once is alone, and shall find nobody at work.
+        # Resolve only now: a client that searches again at once must not find the owner searching.
         _resolve([(search, answer) for (search, _), answer in zip(batch, results, strict=False)])
         if unbatched:
             self._search_individually(unbatched)
 
     def _search_individually(self, searches: Sequence[_SearchTask]) -> None:
         with self._owner_condition:
-            # It may be opened anew, and then nobody else may use it.
+            # A search may reopen the index, and no other thread may use it then.
             self._owner_condition.wait_for(lambda: not self._is_encoding)
         for search in searches:
             try:
                 with deadline(search.deadline_s):
                     (answer,) = self._index.search_many([search.request])
-            # Whatever it is belongs to who asked; the desk goes on.
+            # Every error belongs to the caller; the worker continues.
             except BaseException as error:  # noqa: BLE001
                 _resolve([(search, error)])
             else:
@@ -272,9 +270,10 @@ class IndexWorker:
         return list(zip(searches, encoded_requests, strict=True))
 
     def _next_batch(self) -> list[_SearchTask]:
-        """Those to be encoded next, of which somebody still waits for the answer.
+        """Take the next searches to encode; skip those whose caller no longer waits.
 
-        A picture takes as long as a hundred texts: nobody else waits for it.
+        A search with a picture is a batch of its own, because encoding a picture takes as long as
+        encoding a hundred texts.
         """
         batch: list[_SearchTask] = []
         while self._searches and len(batch) < MAX_BATCH:
@@ -304,7 +303,7 @@ def _execute(call: _CallTask, index: api.Index) -> None:
     try:
         with deadline(call.deadline_s):
             answer = call.work(index)
-    # Whatever it is belongs to who asked; the desk goes on.
+    # Every error belongs to the caller; the worker continues.
     except BaseException as error:  # noqa: BLE001
         call.future.set_exception(error)
     else:
@@ -312,12 +311,12 @@ def _execute(call: _CallTask, index: api.Index) -> None:
 
 
 def _resolve(results: Sequence[tuple[_SearchTask, SearchResult | BaseException]]) -> None:
-    """Wake each event loop once for all of its answers."""
+    """Set the results of searches, waking each event loop only once."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_SearchTask, Any]]] = defaultdict(list)
     for search, result in results:
         by_loop[search.loop].append((search, result))
     for loop, loop_results in by_loop.items():
-        # A loop that has ended waits for nothing.
+        # A closed event loop raises RuntimeError; nothing waits for its results.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_set_results, loop_results)
 

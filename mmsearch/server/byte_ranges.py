@@ -1,7 +1,7 @@
-"""Parts of an answer, RFC 9110, section 14.
+"""Range requests (RFC 9110, section 14).
 
-One range of bytes is answered. A ``Range`` that asks for several, in another unit, or in no valid
-form is ignored: the answer is then the whole.
+Only a single range of bytes is supported. A ``Range`` header with several ranges, another unit or
+invalid syntax is ignored, and the answer is the whole content.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mmsearch.server.errors import problem_response
 _UNIT = "bytes="
 _SINGLE_RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
 _MAX_DIGITS = 18
-"""Larger numbers count as this many nines: no content has so many bytes."""
+"""Maximum number of digits of a position; longer ones become 18 nines, beyond any content."""
 
 
 def canonical_range(value: str) -> str | None:
-    """Return a ``Range`` in its shortest form, such as ``bytes=0-99``; None if it is ignored."""
+    """Return a ``Range`` in its shortest form, such as ``bytes=0-99``, or None to ignore it."""
     if value[: len(_UNIT)].lower() != _UNIT:
         return None
     parts = [part.strip(" \t") for part in value[len(_UNIT) :].split(",")]
@@ -42,13 +42,13 @@ def _clamp_digits(digits: str) -> str:
 def range_response(
     content: bytes, range_header: str | None, media_type: str, headers: Mapping[str, str]
 ) -> Response:
-    """Return the part that is wanted: 206, or 416 if the content ends before it; else the whole.
+    """Return the requested part (206), an error if it is beyond the end (416), or the whole (200).
 
     Args:
-        content: The whole.
-        range_header: The value of ``Range``, if any.
-        media_type: Of the content.
-        headers: Of the answer.
+        content: The whole content.
+        range_header: Value of the ``Range`` header, or None.
+        media_type: Media type of the content.
+        headers: Further headers of the answer.
     """
     headers = {**headers, "Accept-Ranges": "bytes"}
     canonical = canonical_range(range_header or "")
@@ -63,7 +63,7 @@ def range_response(
     if start >= end:
         return problem_response(
             416,
-            f"The content has {len(content):,} bytes, and ends before the range that is asked for.",
+            f"The content has {len(content):,} bytes and ends before the requested range.",
             {**headers, "Content-Range": f"bytes */{len(content)}"},
         )
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"

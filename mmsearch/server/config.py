@@ -1,4 +1,4 @@
-"""What a server allows."""
+"""Server configuration: address, token and limits."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ DEFAULT_DEADLINE_S = 30.0
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What a server allows.
+    """Address, token and limits of a server.
 
     Attributes:
-        host: The address it binds.
-        token: Who asks must know it; None: whoever reaches the server may ask.
-        allowed_origins: Other web sites whose pages may ask.
-        max_upload_mb: Megabytes of a request's body.
-        requests_per_s: For one client, of those that search, encode or change something; 0: as
-            many as it likes.
-        max_concurrent: Requests under way; further ones are refused.
-        deadline_s: Seconds until a request that has no answer yet gets a 503.
-        allow_indexing: Whether known folders may be indexed again.
-        allow_url_queries: Whether pictures of queries are fetched from URLs.
+        host: Address to bind.
+        token: Token that requests must carry; None if no token is needed.
+        allowed_origins: Origins of other web sites whose pages may send requests.
+        max_upload_mb: Maximum size of a request body, in megabytes.
+        requests_per_s: Rate limit per client for requests that search, encode or change
+            something; 0 for no limit.
+        max_concurrent: Maximum number of concurrent requests; further ones are refused.
+        deadline_s: Seconds after which a request without an answer gets a 503.
+        allow_indexing: True if clients may start jobs that index known folders again.
+        allow_url_queries: True if queries may name pictures by URL, which the server fetches.
     """
 
     host: str = "127.0.0.1"
@@ -39,7 +39,7 @@ class ServerConfig:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what is bound there."""
+    """Return True if only this machine can reach an address."""
     if host == "localhost":
         return True
     try:
@@ -51,12 +51,12 @@ def is_loopback(host: str) -> bool:
 def resolve_token(
     host: str, configured_token: str | None, on_message: Callable[[str], None]
 ) -> str | None:
-    """The token of a server: whoever reaches it from elsewhere must know one.
+    """Return the token of a server, and generate one if other machines can reach it.
 
     Args:
-        host: The address that it binds.
-        configured_token: By who starts it, if anything.
-        on_message: Receives one that is made up.
+        host: Address that the server binds.
+        configured_token: Token that the user configured, if any.
+        on_message: Called with a line that shows a generated token.
     """
     if configured_token or is_loopback(host):
         return configured_token or None
@@ -66,5 +66,5 @@ def resolve_token(
 
 
 def generate_token() -> str:
-    """One that cannot be guessed."""
+    """Return a random token that cannot be guessed."""
     return secrets.token_urlsafe(24)

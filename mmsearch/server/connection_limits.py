@@ -1,7 +1,7 @@
-"""Reading requests from connections: llhttp's parser, with limits to size, time and number.
+"""HTTP protocol of the server: uvicorn with limits on header size, time and connections.
 
-The parser takes and keeps as many headers as anybody sends, and uvicorn waits for as long as
-anybody keeps a connection: neither may cost others their answers.
+The llhttp parser keeps any number of headers, and uvicorn waits for a slow client without limit.
+With these limits, such clients cannot exhaust the server's memory and connections.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from mmsearch.server.errors import problem_response
 from mmsearch.server.request_target import to_origin_form
 
 MAX_HEADER_BYTES = 65_536
-"""Bytes of a request before its body, or between two parts of it."""
+"""Maximum number of bytes before a request's body, or between two chunks of it."""
 
 HEADERS_TIMEOUT_S = 20.0
-"""So long a client may take for all that comes before a body."""
+"""Seconds that a client may take to send the request line and headers."""
 
 STALL_TIMEOUT_S = 30.0
-"""So long it may send nothing of a body, or take nothing of an answer."""
+"""Seconds that a client may pause while it sends a body or reads an answer."""
 
 MAX_CONNECTIONS = 1000
-"""At once, where the system allows so many."""
+"""Maximum number of open connections, if the system allows that number."""
 
 
 @cache
 def connection_limit() -> int:
-    """Connections that may be open: half of the files that this process may open are for others."""
+    """Return the maximum number of open connections.
+
+    Connections may use at most half of the files that this process may open.
+    """
     try:
         import resource  # noqa: PLC0415 - not on Windows, which has no such limit
     except ImportError:
@@ -44,24 +47,24 @@ def connection_limit() -> int:
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Ends connections whose clients send without end, or let the server wait without end."""
+    """HTTP protocol that closes connections of clients that send too much or are too slow."""
 
     _header_bytes = 0
     _deadline_s = math.inf
     _stalled_since_s: float | None = None
-    _parse_error = "What came is no HTTP/1.1 request, or one that could be read in two ways."
+    _parse_error = "The request is not valid HTTP/1.1, or it is ambiguous."
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody has connected."""
+        """Start the header timeout; refuse the connection if too many are open."""
         super().connection_made(transport)
         self._deadline_s = self.loop.time() + HEADERS_TIMEOUT_S
         if len(self.connections) > connection_limit() and not self._close_idle_connection():
             self._send_error(
-                503, f"{connection_limit()} connections are open already. Ask again in a while."
+                503, f"{connection_limit()} connections are already open. Try again later."
             )
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the network."""
+        """Parse received bytes, and enforce the header size limit."""
         if self._deadline_s == math.inf:
             self._deadline_s = self.loop.time() + HEADERS_TIMEOUT_S
         self._header_bytes += len(data)
@@ -73,43 +76,43 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self._send_error(431, f"The headers are larger than {MAX_HEADER_BYTES:,} bytes.")
 
     def on_headers_complete(self) -> None:
-        """The headers end."""
+        """Check the request target, and start the body timeout."""
         self._header_bytes = 0
         self._deadline_s = self.loop.time() + STALL_TIMEOUT_S
         try:
             self.url = to_origin_form(self.url, self.headers, self.parser.get_http_version())
         except ValueError as error:
-            # The parser hands every fault on as one of its own, without the sentence.
+            # The parser replaces the exception by one of its own, without this message.
             self._parse_error = str(error)
             raise
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Restart the body timeout."""
         self._header_bytes = 0
         self._deadline_s = self.loop.time() + STALL_TIMEOUT_S
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request ends."""
+        """Stop the timeout at the end of the request."""
         self._header_bytes = 0
         self._deadline_s = math.inf
         super().on_message_complete()
 
     def resume_writing(self) -> None:
-        """The client has taken some of an answer."""
+        """Reset the stall timer, because the client has read a part of the answer."""
         self._stalled_since_s = None
         super().resume_writing()
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that was asked is answered."""
+        """True if all received requests are answered."""
         cycle: RequestResponseCycle | None = self.cycle
         is_answered = cycle is not None and cycle.response_complete and self._deadline_s == math.inf
         return is_answered and not self.transport.is_closing()
 
     def close_if_stalled(self) -> None:
-        """End the connection if the client has let the server wait for too long."""
+        """Close the connection if the client has exceeded a timeout."""
         now_s = self.loop.time()
         if self.flow.write_paused or self.transport.is_closing():
             self._stalled_since_s = (
@@ -123,14 +126,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._time_out()
 
     def _is_reading_paused(self) -> bool:
-        """Whether the server itself has not asked for more yet."""
+        """Return True if the client waits for the server to read more of the request."""
         cycle: RequestResponseCycle | None = self.cycle
         return self.flow.read_paused or (
             cycle is not None and not cycle.response_complete and cycle.waiting_for_100_continue
         )
 
     def _close_idle_connection(self) -> bool:
-        """End a connection that rests, if there is one."""
+        """Close an idle connection, and return True if there was one."""
         for connection in self.connections:
             if isinstance(connection, LimitedHttpProtocol) and connection.is_idle:
                 connection.transport.close()
@@ -140,19 +143,19 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _time_out(self) -> None:
         has_started = self._header_bytes or self.cycle is not None
         if has_started:
-            self._send_error(408, "The request did not come in time.")
+            self._send_error(408, "The request did not arrive in time.")
         else:
-            # Browsers connect before they have anything to ask.
+            # Browsers open connections in advance, before they have a request.
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no request."""
+        """Answer an invalid request with the message of its error."""
         self._send_error(400, self._parse_error)
 
     def _send_error(self, status: int, detail: str) -> None:
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.response_started and not cycle.response_complete:
-            # A second answer would be read as a part of the first.
+            # The client would read a second answer as a part of the first.
             self.transport.abort()
             return
         response = problem_response(status, detail, {"Connection": "close"})

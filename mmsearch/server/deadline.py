@@ -1,4 +1,4 @@
-"""The time that a request may take until its answer begins."""
+"""Deadline for the time from a request to the start of its answer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mmsearch.core.deadlines import deadline_error, override_deadline
 from mmsearch.server.errors import problem_response, response_for_known_error
 
 MIN_BYTES_PER_S = 16_384
-"""A body that comes more slowly is not waited for."""
+"""Minimum rate of a request body in bytes per second; slower ones time out."""
 
 CHECK_INTERVAL_S = 0.25
-"""Seconds between two looks for requests that are late: a timer for each takes 40 microseconds."""
+"""Seconds between two checks for expired requests; a timer per request costs 40 microseconds."""
 
 
 @dataclass(eq=False, slots=True)
@@ -32,17 +32,17 @@ class _PendingRequest:
 
 
 class DeadlineMiddleware:
-    """An ASGI layer that answers 503 in the place of an answer that takes too long.
+    """ASGI middleware that answers 503 if an answer takes too long.
 
-    The time begins when the whole request is there: a large body may take as long as its size
-    allows at `MIN_BYTES_PER_S`. It ends when the answer begins: `server.connection_limits` limits
-    how slowly a client may take the rest, and events of jobs come as long as the job runs.
+    The time starts when the whole request has arrived: a large body may take as long as its size
+    allows at `MIN_BYTES_PER_S`. It ends when the answer starts: `server.connection_limits` limits
+    how slowly a client may read the rest, and job events are sent for as long as the job runs.
 
-    Whatever works for the request knows the deadline (`core.deadlines`), and is cancelled with it.
+    Work done for the request can read the deadline (`core.deadlines`) and is cancelled with it.
 
     Args:
-        app: Answers. Each request must have a task of its own, as uvicorn makes it.
-        timeout_s: That a request may take.
+        app: The application. Each request must run in its own task, as it does in uvicorn.
+        timeout_s: Seconds that a request may take.
     """
 
     def __init__(self, app: ASGIApp, timeout_s: float) -> None:
@@ -53,7 +53,7 @@ class DeadlineMiddleware:
         self._scheduled_loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer a request, or send 503 (or 408) when its deadline passes."""
         task = asyncio.current_task()
         if scope["type"] != "http" or task is None:
             await self._app(scope, receive, send)
@@ -89,7 +89,7 @@ class DeadlineMiddleware:
         try:
             await self._app(scope, receive_with_deadline, send_with_deadline)
         except asyncio.CancelledError:
-            # Another may have cancelled it, too: that counts.
+            # A cancellation by anyone else takes precedence.
             if not request.is_expired or task.uncancel() > cancel_count:
                 raise
         finally:
@@ -109,7 +109,7 @@ class DeadlineMiddleware:
             loop.call_later(self._check_interval_s, self._cancel_expired, loop)
 
     def _cancel_expired(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Cancel requests that are late; look again as long as there are any."""
+        """Cancel expired requests, and schedule the next check while requests are pending."""
         now_s = loop.time()
         for request in self._requests:
             if now_s > request.deadline_s and not request.is_expired:
@@ -121,4 +121,4 @@ class DeadlineMiddleware:
 
 
 def _request_timeout_response() -> Response:
-    return problem_response(408, "The request did not come in time.", {"Connection": "close"})
+    return problem_response(408, "The request did not arrive in time.", {"Connection": "close"})

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, with the sentences of the command line."""
+"""Errors as RFC 9457 problem documents, with the same sentences as the command line."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def problem_response(
     status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    """A problem document.
+    """Return a problem document as a response.
 
     Args:
-        status: Of the response.
+        status: HTTP status of the response.
         detail: A sentence: what is wrong with which input, and what to do next.
-        headers: Of the response.
+        headers: Further headers of the response.
         **members: Further members of the document.
     """
     document = {
@@ -52,7 +52,7 @@ def problem_response(
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Let every error of an application end as a problem document."""
+    """Make an application answer every error with a problem document."""
     app.add_exception_handler(MMSearchError, _handle_known_error)
     for error_type in (OSError, MemoryError):
         app.add_exception_handler(error_type, _handle_system_error)
@@ -62,12 +62,12 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def response_for_known_error(error: MMSearchError) -> Response:
-    """What is wrong, in the error's own sentence."""
+    """Return the problem document of a known error, with the error's own message."""
     return problem_response(error.http_status, str(error), kind=type(error).__name__)
 
 
 def response_for_error(error: Exception) -> Response:
-    """What is wrong, for any error."""
+    """Return the problem document of any error."""
     known_error = error if isinstance(error, MMSearchError) else to_storage_error(error)
     return (
         internal_error_response(error)
@@ -77,11 +77,11 @@ def response_for_error(error: Exception) -> Response:
 
 
 def internal_error_response(error: Exception) -> Response:
-    """A fault of ours."""
+    """Return the problem document of an unexpected error, with status 500."""
     return problem_response(
         500,
-        f"Something went wrong that should not: {type(error).__name__}."
-        " The server's log says more.",
+        f"Something unexpected went wrong: {type(error).__name__}."
+        " See the server's log for details.",
     )
 
 
@@ -101,28 +101,30 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return _method_not_allowed(request)
     if request.method == "OPTIONS" and request.scope["path"] == "*":
-        # The server as a whole.
+        # "OPTIONS *" asks about the server as a whole.
         return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem_response(404, f"Nothing is at {request.scope['path'][:200]}.", error.headers)
+        return problem_response(
+            404, f"There is nothing at {request.scope['path'][:200]}.", error.headers
+        )
     return problem_response(error.status_code, str(error.detail), error.headers)
 
 
 def _method_not_allowed(request: Request) -> Response:
-    """Say which methods a path has, in whichever routers its routes are."""
+    """Return 405, or 204 for OPTIONS, with the methods of all routes that match the path."""
     scope, routes = request.scope, request.app.router.routes
     route_methods = {
         method
         for method in METHODS
         if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
     }
-    # Every GET is answered to HEAD, too, and this is the answer to OPTIONS.
+    # Every GET route answers HEAD as well, and OPTIONS is answered below.
     route_methods |= {"OPTIONS"} | ({"HEAD"} if "GET" in route_methods else set())
     allow_header = ", ".join(method for method in METHODS if method in route_methods)
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": allow_header})
     return problem_response(
-        405, f"{request.method} is not answered here; {allow_header} are.", {"Allow": allow_header}
+        405, f"{request.method} is not allowed here. Use {allow_header}.", {"Allow": allow_header}
     )
 
 
@@ -132,7 +134,7 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
     expected = _expected_media_type(request)
     if expected is not None:
         return problem_response(
-            415, f"The body is not {expected}; send it as that.", {"Accept": expected}
+            415, f"The body is not {expected}. Send it in that format.", {"Accept": expected}
         )
     validation_errors = error.errors()
     return problem_response(
@@ -146,7 +148,7 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
 
 
 def _expected_media_type(request: Request) -> str | None:
-    """Return what a route reads, if the request says that its body is something else."""
+    """Return the media type that a route reads if the request declares another one, else None."""
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     body = getattr(request.scope.get("route"), "body_field", None)
     if not content_type or body is None:

@@ -1,8 +1,8 @@
-"""Pictures are fetched from URLs that whoever asks may choose, and who asks is not trusted.
+"""Fetcher of pictures from untrusted URLs, guarded against server-side request forgery (SSRF).
 
-A name is resolved once for each request, every address of it is looked at, and the connection goes
-to one of those. Errors say nothing of what is inside the network of the server: a place that does
-not answer and one that may not be asked are told in one sentence.
+Each request resolves the host name once, checks all its addresses and connects to one of them.
+Errors reveal nothing about the server's network: the message is the same for a host that does not
+answer and for one that is not allowed.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 MAX_CONCURRENT = 8
-"""Pictures that are fetched at a time."""
+"""Maximum number of pictures fetched at the same time."""
 
 QUEUE_TIMEOUT_S = 10.0
-"""So long one waits for its turn."""
+"""Seconds that a fetch may wait for its turn."""
 
 FETCH_DEADLINE_S = 15.0
-"""From looking up the name to the last byte, redirects included."""
+"""Seconds from resolving the name to the last byte, including redirects."""
 
 MAX_REDIRECTS = 3
 
 MAX_ADDRESSES = 3
-"""Addresses of one name."""
+"""Maximum number of addresses tried for one name."""
 
 TIMEOUTS_S = {"connect": 4.0, "read": 10.0, "write": 4.0, "pool": 4.0}
 
 REQUEST_HEADERS = (
     ("User-Agent", f"mmsearch/{__version__}"),
     ("Accept", "image/*"),
-    # A body that unfolds has no size that can be known before.
+    # The decompressed size of a compressed body is not known in advance.
     ("Accept-Encoding", "identity"),
     ("Connection", "close"),
 )
@@ -59,23 +59,23 @@ FETCH_ERRORS = (
     ssl.SSLError,
     ValueError,
 )
-"""What is told in one sentence."""
+"""Errors reported with the same message, so that it reveals nothing about the network."""
 
 
 class _NotAPictureError(Exception):
-    """A server answers, but not with what can be a picture."""
+    """Raised when the answer of a server cannot be a picture."""
 
 
 class _TooLargeError(Exception):
-    """More is sent than is taken."""
+    """Raised when a server sends more than the limit."""
 
 
 class PolicyBackend(httpcore2.AsyncNetworkBackend):
-    """Connects only where it may be.
+    """Network backend that connects only to allowed addresses.
 
     Args:
-        address_policy: Says where.
-        inner_backend: Connects to addresses.
+        address_policy: Resolves hosts to allowed addresses.
+        inner_backend: Opens the connections.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class PolicyBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """A connection to one of the addresses that were looked at.
+        """Connect to one of the checked addresses of a host.
 
         Raises:
             AddressBlockedError: See `AddressPolicy.resolve_allowed`.
-            httpcore2.NetworkError: None of them answers.
-            httpcore2.TimeoutException: Likewise.
+            httpcore2.NetworkError: No address accepts the connection.
+            httpcore2.TimeoutException: No address answers in time.
         """
         *other_addresses, last_address = (await self._address_policy.resolve_allowed(host, port))[
             :MAX_ADDRESSES
@@ -115,14 +115,14 @@ class PolicyBackend(httpcore2.AsyncNetworkBackend):
 
 
 class Fetcher:
-    """Fetches pictures, for one event loop.
+    """Fetches pictures from URLs, for one event loop.
 
     Args:
-        limit_mb: Megabytes of a picture.
-        address_policy: From where.
-        max_concurrent: So many at a time.
-        queue_timeout_s: So long one waits for its turn, in seconds.
-        deadline_s: So long a picture may take then.
+        limit_mb: Maximum size of a picture in megabytes.
+        address_policy: Addresses that may be connected to; None for public web servers.
+        max_concurrent: Maximum number of pictures fetched at the same time.
+        queue_timeout_s: Seconds that a fetch may wait for its turn.
+        deadline_s: Seconds that a fetch may take after that.
     """
 
     def __init__(
@@ -144,19 +144,20 @@ class Fetcher:
         self._deadline_s = deadline_s
 
     async def fetch(self, url: str, file: BinaryIO) -> None:
-        """Write what is at a URL to a file. Whether it is a picture is not looked at.
+        """Write the content at a URL to a file, without checking that it is a picture.
 
         Raises:
-            SourceError: It cannot be had; the sentence says of the cause what may be known.
-            BusyError: Too many others are being fetched.
+            SourceError: The content cannot be fetched. The message does not reveal details of the
+                network.
+            BusyError: Too many other pictures are being fetched.
         """
         shown_url = display_url(url)
         try:
             parsed_url = HttpUrl.parse(url)
         except ValueError as error:
             raise SourceError(
-                f"{shown_url} is no URL of a picture.",
-                "Write one of http or https, without a name or a password.",
+                f"{shown_url} is not a URL of a picture.",
+                "Use an http or https URL without a user name or password.",
             ) from error
         async with self._slot():
             try:
@@ -167,11 +168,11 @@ class Fetcher:
                     f"The picture at {shown_url} is larger than {self._limit_mb:g} MB."
                 ) from error
             except _NotAPictureError as error:
-                raise SourceError(f"The server at {shown_url} answers with no picture.") from error
+                raise SourceError(f"The server at {shown_url} did not return a picture.") from error
             except FETCH_ERRORS as error:
                 raise SourceError(
                     f"The picture at {shown_url} cannot be fetched.",
-                    "Only public web servers are asked, which must answer within"
+                    "Only public web servers are allowed, and they must answer within"
                     f" {self._deadline_s:g} seconds.",
                 ) from error
 
@@ -182,8 +183,8 @@ class Fetcher:
                 await self._slots.acquire()
         except TimeoutError as error:
             raise BusyError(
-                f"{self._max_concurrent} pictures are being fetched already.",
-                "Ask again in a while.",
+                f"{self._max_concurrent} pictures are already being fetched.",
+                "Try again later.",
             ) from error
         try:
             yield
@@ -199,14 +200,14 @@ class Fetcher:
         raise _NotAPictureError
 
     async def _request(self, parsed_url: HttpUrl, file: BinaryIO) -> str | None:
-        """Write the picture; or where the server says that it is."""
+        """Write the picture, or return the location of a redirect."""
         url = httpcore2.URL(
             scheme=parsed_url.scheme,
             host=parsed_url.host,
             port=parsed_url.port,
             target=parsed_url.target,
         )
-        # No connection outlives its request: the next name is looked up anew.
+        # No connection outlives its request, so every request resolves its host name again.
         async with (
             httpcore2.AsyncConnectionPool(
                 self._ssl_context, max_connections=1, network_backend=self._network_backend

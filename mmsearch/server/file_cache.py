@@ -1,4 +1,4 @@
-"""Small files that are kept on disk up to a limit: those that were used longest ago go first."""
+"""Disk cache of small files with a size limit and LRU eviction."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from pathlib import Path
 from mmsearch.core.files import create_folder, open_regular_file
 
 BLOCK_BYTES = 4096
-"""Bytes: files take whole blocks of a disk."""
+"""Block size of a disk in bytes; a file takes whole blocks."""
 
 LOW_WATER = 0.9
-"""Of the limit is left when files are removed, so that it need not be done for each new one."""
+"""Share of the limit that eviction leaves, so that not every new file causes an eviction."""
 
 RECOUNT_FRACTION = 1 / 16
-"""Of the limit may be written before the folder is counted again: others write there, too."""
+"""Share of the limit that may be written before sizes are recounted: other processes write too."""
 
 ATIME_UPDATE_INTERVAL_S = 60.0
-"""A use is noted if the last one was longer ago."""
+"""Seconds after which a use updates the access time again."""
 
 TEMP_PREFIX = ".unfinished-"
-"""Files that are being written begin so."""
+"""Prefix of the names of files that are being written."""
 
 TEMP_MAX_AGE_S = 3600.0
-"""Nobody is writing to one that is older."""
+"""Seconds after which a temporary file counts as abandoned."""
 
 
 class FileCache:
-    """Files by name. Threads and processes may share the folder.
+    """Cache of files by name. Threads and processes may share the folder.
 
-    Nobody locks anything: each file is read or written at once, whoever removes files removes the
-    same ones, and anything in the folder may be deleted at any time. When a file was used is its
-    access time, which is set here, for file systems keep none or a rough one.
+    There are no file locks: files are written atomically, concurrent evictions remove the same
+    files, and anything in the folder may be deleted at any time. The cache sets the access time of
+    a file at each use, because file systems update it rarely or not at all.
 
     Args:
-        folder: Holds nothing else.
-        limit_bytes: Room that all files together may take on the disk; while processes write at
-            the same time, each may exceed it by a sixteenth. 0: nothing is kept, and what an
-            earlier program left there is not used.
+        folder: Folder that contains nothing else.
+        limit_bytes: Maximum disk space of all files together; each concurrent process may exceed
+            it by a sixteenth. 0 turns the cache off: no file is written, and existing files are
+            not read.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -54,7 +54,7 @@ class FileCache:
         self._written_bytes = 0
 
     def get(self, name: str) -> bytes | None:
-        """The content of a file; None if it is not kept."""
+        """Return the content of a file, or None if it is not cached."""
         if not self._limit_bytes:
             return None
         path = self._path(name)
@@ -70,14 +70,14 @@ class FileCache:
         return content
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep a file, and remove others if it must be.
+        """Store a file, and evict others if the limit is exceeded.
 
         Args:
-            name: Of a file; its first two characters name the folder that it is put in.
-            content: Whole.
+            name: File name; its first two characters are the name of its subfolder.
+            content: The complete content.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         disk_bytes = _disk_bytes(len(content))
         if disk_bytes > self._limit_bytes:
@@ -100,7 +100,7 @@ class FileCache:
         return self._counted_bytes + self._written_bytes > self._limit_bytes
 
     def _evict(self) -> int:
-        """Remove what is too much; the bytes that are left."""
+        """Evict files beyond the limit, and return the bytes that remain."""
         files = sorted(self._files())
         total_bytes = sum(disk_bytes for _, disk_bytes, _ in files)
         if total_bytes <= self._limit_bytes:
@@ -111,14 +111,14 @@ class FileCache:
                 break
             if path.name.startswith(TEMP_PREFIX) and atime_ns > temp_cutoff_ns:
                 continue
-            # Somebody else was faster, or reads it where that forbids it.
+            # Another process may have removed it, or keep it open where that prevents removal.
             with suppress(OSError):
                 path.unlink()
             total_bytes -= disk_bytes
         return total_bytes
 
     def _files(self) -> Iterator[tuple[int, int, Path]]:
-        """When each was used, the room that it takes, and where it is; others are left alone."""
+        """Yield access time (ns), disk bytes and path of each cache file; skip other files."""
         for path in self._folder.glob("??/*"):
             with suppress(OSError):
                 file_stat = path.lstat()
@@ -139,7 +139,7 @@ def _disk_bytes(size: int) -> int:
 
 
 def _write_atomic(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
+    """Write a file completely or not at all."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMP_PREFIX, delete=False) as file:
         temp_path = Path(file.name)
         try:

@@ -1,7 +1,7 @@
-"""What RFC 9110 asks of every answer, whatever route gives it.
+"""Middleware for the HTTP semantics (RFC 9110) that all routes share.
 
-Routes answer GET with an ETag or a date of change. HEAD, conditional requests, the syntax of ranges
-and the form of errors are the same for all of them, and are here.
+Routes answer GET with an ETag or a modification date. This module implements HEAD, conditional
+requests, the syntax of ranges and the format of errors for all of them.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, problem_response
 _CONTENT_HEADERS = frozenset(
     {b"content-length", b"content-type", b"content-encoding", b"content-range"}
 )
-"""Headers that describe a body, and go with it."""
+"""Headers that describe a body, and are dropped together with it."""
 
 _ETAG_PATTERN = re.compile(r'(?:W/)?"[^"]*"')
 
 _ERROR_DETAILS = {
-    400: "The headers of the request ask for what this server does not allow.",
-    416: "The content ends before the range that the request asks for.",
+    400: "The request headers ask for something that this server does not allow.",
+    416: "The content ends before the requested range.",
 }
 
 _ResponseReplacer = Callable[[int, Headers], Response | None]
 
 
 class _ResponseSentError(Exception):
-    """The answer is complete, and nothing else of what an application makes is needed."""
+    """Raised when the answer is complete, to stop the application from producing more."""
 
 
 class HttpSemanticsMiddleware:
-    """Answers HEAD and conditional requests from what an application answers to GET.
+    """ASGI middleware that answers HEAD and conditional requests from the answers to GET.
 
     Args:
-        app: Answers GET and the other methods.
+        app: The application that answers GET and the other methods.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,7 +58,7 @@ class HttpSemanticsMiddleware:
         get_scope = {
             **scope,
             "method": "GET",
-            # Only GET has ranges.
+            # Only GET supports ranges.
             "headers": [
                 *_without_range(headers),
                 *([] if is_head else _canonical_range_header(headers)),
@@ -73,16 +73,16 @@ class HttpSemanticsMiddleware:
                 self._app, get_scope, receive, send, replace, has_body=not is_head
             )
         finally:
-            # Requests are counted by their routes.
+            # Metrics count requests by route, which is read from the outer scope.
             if "route" in get_scope:
                 scope["route"] = get_scope["route"]
 
 
 class ProblemDetailsMiddleware:
-    """Gives every error of an application the form of a problem document; pages stay.
+    """ASGI middleware that turns every error except HTML pages into a problem document.
 
     Args:
-        app: Answers.
+        app: The application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -94,7 +94,7 @@ class ProblemDetailsMiddleware:
             await self._app(scope, receive, send)
             return
         has_body = scope["method"] != "HEAD"
-        # The same scope, for the route is noted in it.
+        # Pass on the same scope: the application stores the route in it.
         await _send_or_replace(
             self._app, scope, receive, send, _problem_for_status, has_body=has_body
         )
@@ -109,7 +109,7 @@ async def _send_or_replace(
     *,
     has_body: bool,
 ) -> None:
-    """Send what an application answers, or what is given in its place."""
+    """Send the answer of an application, or the replacement that ``replace`` returns for it."""
 
     async def send_replaced(message: Message) -> None:
         if message["type"] != "http.response.start":
@@ -145,7 +145,7 @@ def _problem_for_status(status: int, response_headers: Headers) -> Response | No
         if name.encode() not in _CONTENT_HEADERS or (status == 416 and name == "content-range")
     }
     return problem_response(
-        status, _ERROR_DETAILS.get(status, "The request cannot be answered."), kept_headers
+        status, _ERROR_DETAILS.get(status, "The server cannot answer this request."), kept_headers
     )
 
 
@@ -163,7 +163,7 @@ def _canonical_range_header(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 def _evaluate_conditions(request_headers: Headers, response_headers: Headers) -> Response | None:
-    """Return 412 or 304 if the conditions of a GET request want that, else None."""
+    """Return 412 or 304 if the conditions of a GET request require it, else None."""
     etag = response_headers.get("etag")
     last_modified = _parse_http_date(response_headers.get("last-modified"))
     if_match = request_headers.getlist("if-match")
@@ -173,9 +173,7 @@ def _evaluate_conditions(request_headers: Headers, response_headers: Headers) ->
         since = _parse_http_date(request_headers.get("if-unmodified-since"))
         is_match = since is None or last_modified is None or last_modified <= since
     if not is_match:
-        return problem_response(
-            412, "The content is not the one that the request's condition names."
-        )
+        return problem_response(412, "The content does not match the request's condition.")
     if_none_match = request_headers.getlist("if-none-match")
     if if_none_match:
         is_unchanged = _etag_matches(if_none_match, etag, weak=True)
@@ -204,7 +202,7 @@ def _etag_matches(header_values: list[str], etag: str | None, *, weak: bool) -> 
 
 
 def _parse_http_date(text: str | None) -> datetime | None:
-    """Return the time of an HTTP date; None if it is missing or cannot be read."""
+    """Return the time of an HTTP date, or None if it is missing or invalid."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""URLs that others name, taken apart once: nothing else reads them in another way."""
+"""Parser of untrusted http URLs; all checks use its result, so no URL is parsed in two ways."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from mmsearch.core.display import display_path
 
 MAX_DISPLAY_LENGTH = 200
-"""Characters of a URL in a sentence."""
+"""Maximum number of characters of a URL in a message."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -22,12 +22,12 @@ _SAFE_CHARACTERS = "%:@!$&'()*+,;=~/"
 
 @dataclass(frozen=True)
 class HttpUrl:
-    """Where something is on the web.
+    """A parsed http or https URL.
 
     Attributes:
         scheme: ``http`` or ``https``.
-        host: In ASCII, an IPv6 address without brackets.
-        port: Said or usual.
+        host: Host name in ASCII, or an IP address; IPv6 without brackets.
+        port: Explicit port, or the default of the scheme.
         target: Path and query, in ASCII.
     """
 
@@ -38,10 +38,10 @@ class HttpUrl:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """The parts of a URL.
+        """Parse a URL.
 
         Raises:
-            ValueError: It is not one of http or https, or holds a name or password.
+            ValueError: The URL is not a valid http or https URL, or has a user name or password.
         """
         if _CONTROL_PATTERN.search(url):
             raise ValueError
@@ -63,12 +63,12 @@ class HttpUrl:
 
     @property
     def authority(self) -> str:
-        """Host, and the port if it is not the usual one."""
+        """Host, with the port if it is not the default one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     def join(self, location: str) -> HttpUrl:
-        """Where a redirect leads.
+        """Return the target of a redirect from this URL.
 
         Raises:
             ValueError: See `parse`.
@@ -77,7 +77,7 @@ class HttpUrl:
 
 
 def display_url(url: str) -> str:
-    """A URL as sentences name it."""
+    """Return a URL for a message: quoted, escaped and shortened."""
     return repr(
         display_path(url if len(url) <= MAX_DISPLAY_LENGTH else f"{url[:MAX_DISPLAY_LENGTH]}...")
     )

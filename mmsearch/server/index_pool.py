@@ -1,4 +1,4 @@
-"""The desks of a server, by the names of their indexes."""
+"""Pool of index workers, by index name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mmsearch.server.batcher import MAX_QUEUE, IndexWorker
 
 
 class IndexPool:
-    """The desks of all indexes that are served, opened when they are first asked.
+    """Workers of all served indexes, each opened on the first request for its index.
 
     Args:
-        open_index: An index by name.
-        names: What is served now, by name.
-        max_queue: See `IndexWorker`.
+        open_index: Opens an index by name.
+        names: Returns the names of the indexes that are served now.
+        max_queue: Maximum number of waiting calls per index; see `IndexWorker`.
     """
 
     def __init__(
@@ -32,18 +32,18 @@ class IndexPool:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """The indexes that are served."""
+        """Return the names of the served indexes."""
         return self._names()
 
     def open_workers(self) -> list[IndexWorker]:
-        """Those that anyone has asked."""
+        """Return the workers opened so far."""
         return list(self._workers.values())
 
     def worker(self, name: str) -> IndexWorker:
-        """The desk of an index.
+        """Return the worker of an index, and open it if needed.
 
         Raises:
-            UnknownIndexError: It is not served.
+            UnknownIndexError: The index is not served.
         """
         with self._lock:
             worker = self._workers.get(name)
@@ -56,7 +56,7 @@ class IndexPool:
             return worker
 
     def close(self) -> None:
-        """Close them all; none opens again."""
+        """Close all workers; no worker can be opened afterwards."""
         with self._lock:
             self._names = list
             open_workers = self.open_workers()

@@ -1,4 +1,4 @@
-"""Indexing that was asked for over HTTP: one run at a time for each index, each in a thread."""
+"""Indexing jobs started over HTTP: at most one at a time per index, each in its own thread."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mmsearch.core.requests import IndexReport, Progress
 JobState = Literal["running", "finished", "interrupted", "failed"]
 
 MAX_JOBS = 100
-"""Jobs that can be asked about, the running ones among them."""
+"""Maximum number of jobs that are remembered, including running ones."""
 
 
 class Job:
-    """One run over one folder.
+    """One indexing run over one folder.
 
     Args:
-        index: Opened for it alone, and closed at its end.
-        root: The folder.
+        index: An index opened for this job only; the job closes it at its end.
+        root: The folder to index.
         retry_failed: See `mmsearch.Index.add_folder`.
     """
 
@@ -44,15 +44,15 @@ class Job:
         self._thread.start()
 
     def stop(self) -> None:
-        """Interrupt it; what was committed stays."""
+        """Interrupt the job; committed work is kept."""
         self._stop.set()
 
     def wait(self) -> None:
-        """Until it has ended."""
+        """Wait until the job has ended."""
         self._thread.join()
 
     def to_dict(self) -> dict[str, Any]:
-        """See `JobAnswer`."""
+        """Return the state of the job as JSON; see `JobAnswer`."""
         progress, report = self._progress, self._report
         return {
             "id": self.id,
@@ -76,7 +76,7 @@ class Job:
             state = "finished"
         except KeyboardInterrupt:
             state = "interrupted"
-        # A job that fails says so; the server goes on.
+        # A failed job reports its error; the server keeps running.
         except Exception as error:  # noqa: BLE001
             self._error = str(to_storage_error(error) or error) or type(error).__name__
         self.state = state
@@ -84,7 +84,7 @@ class Job:
     def _on_progress(self, progress: Progress) -> None:
         self._progress = progress
         if self._stop.is_set():
-            # What a run knows as the wish to end early.
+            # A run ends early, and keeps its work, on KeyboardInterrupt.
             raise KeyboardInterrupt
 
 
@@ -92,7 +92,7 @@ class Jobs:
     """All jobs of a server.
 
     Args:
-        open_index: An index by name.
+        open_index: Opens an index by name.
     """
 
     def __init__(self, open_index: Callable[[str], api.Index]) -> None:
@@ -102,18 +102,18 @@ class Jobs:
         self._is_closed = False
 
     def start(self, index: str, root: Root, *, retry_failed: bool = False) -> Job:
-        """Bring an index up to date with a folder.
+        """Start a job that updates an index from a folder.
 
         Raises:
-            StateError: Another job is at work on it.
+            StateError: Another job is running on the index.
             BusyError: The server is shutting down.
         """
         with self._lock:
             if self._is_closed:
-                raise BusyError("The server is shutting down.", "Ask again in a while.")
+                raise BusyError("The server is shutting down.", "Try again later.")
             if any(job.index == index and job.state == "running" for job in self._jobs.values()):
                 raise StateError(
-                    f"Index {index!r} is being brought up to date already.",
+                    f"A job is already running on index {index!r}.",
                     "Wait for that job, or stop it.",
                 )
             job = Job(self._open_index(index), root, retry_failed=retry_failed)
@@ -128,14 +128,14 @@ class Jobs:
         return job
 
     def list_for_index(self, index: str) -> list[Job]:
-        """The jobs of an index, oldest first."""
+        """Return the jobs of an index, oldest first."""
         return [job for job in list(self._jobs.values()) if job.index == index]
 
     def get(self, index: str, job_id: str) -> Job:
-        """A job by id.
+        """Return a job by its id.
 
         Raises:
-            UnknownNameError: There is none.
+            UnknownNameError: The index has no such job.
         """
         job = self._jobs.get(job_id)
         if job is None or job.index != index:
@@ -143,7 +143,7 @@ class Jobs:
         return job
 
     def stop(self) -> None:
-        """Interrupt what is under way; jobs that come later are refused."""
+        """Interrupt running jobs; new ones are refused from now on."""
         with self._lock:
             self._is_closed = True
             jobs = list(self._jobs.values())
@@ -151,7 +151,7 @@ class Jobs:
             job.stop()
 
     def close(self) -> None:
-        """Interrupt what is under way, and wait for its end."""
+        """Interrupt running jobs and wait until they have ended."""
         self.stop()
         for job in list(self._jobs.values()):
             job.wait()

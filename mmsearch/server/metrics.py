@@ -1,4 +1,4 @@
-"""What an operator watches, in Prometheus' text format."""
+"""Prometheus metrics of a server."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class Metrics:
-    """The measurements of one server.
+    """Metrics of one server.
 
     Args:
-        index_pool: How many calls wait there is read when somebody looks.
+        index_pool: Workers whose queue lengths are read at each scrape.
     """
 
     def __init__(self, index_pool: IndexPool) -> None:
@@ -32,14 +32,14 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "mmsearch_request_seconds",
-            "From a request to the end of its answer.",
+            "Seconds from a request to the end of its answer.",
             ["route"],
             buckets=BUCKETS_S,
             registry=self._registry,
         )
         self._stage_seconds = Histogram(
             "mmsearch_search_seconds",
-            "Steps of a search, with all that was answered together.",
+            "Seconds that each stage of a search takes for its whole batch.",
             ["index", "stage"],
             buckets=BUCKETS_S,
             registry=self._registry,
@@ -48,18 +48,18 @@ class Metrics:
         self._registry.register(_PictureCountCollector(self._picture_counts))
 
     def observe_search(self, index: str, result: SearchResult) -> None:
-        """Count the steps of a search."""
+        """Record the stage timings of a search."""
         self._picture_counts[index] = result.pictures
         for stage, seconds in result.timings_s.items():
             self._stage_seconds.labels(index, stage).observe(seconds)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
+        """Record a request."""
         self._requests.labels(method, route, status).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def render(self) -> bytes:
-        """All of it."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -68,7 +68,9 @@ class _QueueCollector(Collector):
         self._index_pool = index_pool
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily("mmsearch_waiting", "Calls that wait.", labels=["index"])
+        family = GaugeMetricFamily(
+            "mmsearch_waiting", "Calls waiting in the queue.", labels=["index"]
+        )
         for worker in self._index_pool.open_workers():
             family.add_metric([worker.name], worker.queue_length)
         yield family
@@ -80,7 +82,7 @@ class _PictureCountCollector(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily(
-            "mmsearch_pictures", "Pictures at the last search.", labels=["index"]
+            "mmsearch_pictures", "Pictures in the index at its last search.", labels=["index"]
         )
         for index, count in list(self._picture_counts.items()):
             family.add_metric([index], count)
@@ -88,14 +90,14 @@ class _PictureCountCollector(Collector):
 
 
 class MetricsMiddleware:
-    """An ASGI layer that counts requests by the route that answered them."""
+    """ASGI middleware that counts requests by the route that answered them."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer a request and record it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -110,12 +112,12 @@ class MetricsMiddleware:
         try:
             await self._app(scope, receive, send_observed)
         finally:
-            # Paths that no route knows are as many as anyone likes to ask for.
+            # Clients can request any number of unknown paths; they all share one label.
             route = getattr(scope.get("route"), "path", "none")
             is_known_method = scope["method"] in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
             method = scope["method"] if is_known_method else "other"
             seconds = time.perf_counter() - started_s
-            # What was answered is sent when the event loop turns: counting shall not keep it.
+            # The answer is sent in the next turn of the event loop; counting must not delay it.
             asyncio.get_running_loop().call_soon(
                 self._metrics.observe_request, method, route, status, seconds
             )

@@ -1,4 +1,4 @@
-"""How often each client may ask."""
+"""Rate limit per client."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable
 from starlette.requests import Request
 
 MAX_CLIENTS = 4096
-"""Clients whose requests are counted."""
+"""Maximum number of clients whose requests are counted."""
 
 CHARGE_STATE_KEY = "also_counts"
-"""Where a request keeps what counts more of its kind."""
+"""Key in a request's state of the function that charges further requests to its client."""
 
 
 class RateLimit:
-    """Each client may ask so often, and save up one second's worth (a token bucket).
+    """Token bucket per client with a capacity of one second's requests, but at least one.
 
     Args:
-        requests_per_s: Requests a second; 0: no limit.
-        clock: Seconds.
+        requests_per_s: Maximum rate in requests per second; 0 for no limit.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, requests_per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +30,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def acquire(self, address: str) -> float:
-        """Count a request from an address; how long it comes too early, 0 if it does not."""
+        """Count a request from an address; return the seconds to wait, or 0 if it is allowed."""
         if not self._requests_per_s:
             return 0.0
         client = client_key(address)
@@ -45,7 +45,7 @@ class RateLimit:
         return 0.0 if is_allowed else (1 - tokens) / self._requests_per_s
 
     def add(self, address: str, requests: int) -> None:
-        """Count so many more, which came with one that was let through: the next ones wait."""
+        """Charge further requests to the client of an allowed request; later requests wait."""
         client = client_key(address)
         if self._requests_per_s and client in self._buckets:
             tokens, updated_s = self._buckets[client]
@@ -53,17 +53,17 @@ class RateLimit:
 
 
 def charge(request: Request, request_count: int) -> None:
-    """Let a request that asks for several things at once count as so many requests."""
+    """Charge a batch request as ``request_count`` requests."""
     add_charge = getattr(request.state, CHARGE_STATE_KEY, None)
     if add_charge is not None:
         add_charge(request_count - 1)
 
 
 def client_key(address: str) -> str:
-    """What stands for all addresses that one client can choose among: in IPv6 a network of 64 bits.
+    """Return the key of all addresses that one client can use: for IPv6, its /64 network.
 
     Args:
-        address: As the server sees it; anything else stands for itself.
+        address: Client address; text that is not an IP address is returned unchanged.
     """
     try:
         ip = ipaddress.ip_address(address)

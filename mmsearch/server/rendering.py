@@ -1,4 +1,4 @@
-"""Records and hits as HTTP says them."""
+"""Records, hits and indexes as JSON objects for HTTP answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mmsearch.core.types import Picture, Text
 
 
 def render_search(index: str, result: SearchResult, offset: int, limit: int) -> dict[str, Any]:
-    """A page of an answer; see `SearchAnswer`.
+    """Return one page of a search result; see `SearchAnswer`.
 
     Args:
-        index: Its name.
-        result: With one hit more than the page, if there is a further page.
-        offset: Hits before the page.
-        limit: Hits of the page.
+        index: Name of the index.
+        result: The search result, with at least one hit beyond the page if there is a next page.
+        offset: Number of hits before the page.
+        limit: Maximum number of hits on the page.
     """
     page = result.hits[offset : offset + limit]
     has_more = len(result.hits) > offset + limit
@@ -45,7 +45,7 @@ def render_search(index: str, result: SearchResult, offset: int, limit: int) -> 
 
 
 def render_hit(index: str, hit: Hit) -> dict[str, Any]:
-    """See `HitAnswer`."""
+    """Return a hit as JSON; see `HitAnswer`."""
     matched = hit.matched
     paths = (hit.path, *hit.copies)
     return _render_picture_fields(index, hit.id, paths, hit, hit.modified_at, hit.size_bytes) | {
@@ -67,7 +67,7 @@ def render_hit(index: str, hit: Hit) -> dict[str, Any]:
 
 
 def render_picture(index: str, record: PictureRecord) -> dict[str, Any]:
-    """See `PictureAnswer`."""
+    """Return a picture as JSON; see `PictureAnswer`."""
     modified_at = record.mtime_ns / 1e9
     return _render_picture_fields(
         index, record.id, record.paths, record.picture, modified_at, record.size
@@ -75,7 +75,7 @@ def render_picture(index: str, record: PictureRecord) -> dict[str, Any]:
 
 
 def render_index(status: IndexStatus) -> dict[str, Any]:
-    """See `IndexAnswer`."""
+    """Return the status of an index as JSON; see `IndexAnswer`."""
     identity = status.identity
     return {
         "name": status.name,
@@ -94,19 +94,19 @@ def render_index(status: IndexStatus) -> dict[str, Any]:
 
 
 def encode_cursor(offset: int) -> str:
-    """A page that begins after so many hits, as clients hand it back."""
+    """Return the cursor of the page that begins after ``offset`` hits."""
     return base64.urlsafe_b64encode(json.dumps({"after": offset}).encode()).decode()
 
 
 def decode_cursor(cursor: str | None, limit: int) -> int:
-    """Where a page begins.
+    """Return the number of hits before the page that a cursor names.
 
     Args:
-        cursor: As `encode_cursor` made it; None: the first page.
-        limit: So far answers can be paged through.
+        cursor: Made by `encode_cursor`; None for the first page.
+        limit: Maximum number of hits that can be paged through.
 
     Raises:
-        InvalidQueryError: It is no such cursor.
+        InvalidQueryError: The cursor is not valid.
     """
     if cursor is None:
         return 0
@@ -116,8 +116,8 @@ def decode_cursor(cursor: str | None, limit: int) -> int:
         offset = None
     if not isinstance(offset, int) or isinstance(offset, bool) or not 0 < offset < limit:
         raise InvalidQueryError(
-            "This server did not make that cursor.",
-            "Take next_cursor of an answer, or leave the cursor out.",
+            "Invalid cursor.",
+            "Use next_cursor of an earlier answer, or omit the cursor.",
         )
     return offset
 

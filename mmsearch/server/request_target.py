@@ -1,4 +1,4 @@
-"""Which host and path a request names, RFC 9112, section 3.2."""
+"""Host and path of a request target (RFC 9112, section 3.2)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ _ABSOLUTE_PATTERN = re.compile(rb"([a-z][a-z0-9+.-]*)://([^/?#]*)(.*)", re.IGNOR
 
 
 def to_origin_form(target: bytes, headers: Iterable[tuple[bytes, bytes]], version: str) -> bytes:
-    """Return the path and query of a request's target.
+    """Return the path and query of a request target.
 
     Args:
-        target: As the request line has it.
-        headers: Of the request, with names in lower case.
-        version: Of HTTP, such as ``1.1``.
+        target: Target in the request line.
+        headers: Headers of the request, with names in lower case.
+        version: HTTP version, such as ``1.1``.
 
     Raises:
-        ValueError: The request names no host, several, or what is no host; a sentence.
+        ValueError: The request has no host, several hosts or an invalid one. The message is a
+            sentence for the client.
     """
     hosts = [value.strip() for name, value in headers if name == b"host"]
     if len(hosts) > 1:
@@ -34,9 +35,9 @@ def to_origin_form(target: bytes, headers: Iterable[tuple[bytes, bytes]], versio
         return target
     scheme, host, path_and_query = absolute.groups()
     if scheme.lower() != b"http":
-        raise ValueError("The request's URL is not one of http.")
+        raise ValueError("The request's URL is not an http URL.")
     if not hosts or _without_default_port(host) != _without_default_port(hosts[0]):
-        raise ValueError("The request's URL names another host than its Host header.")
+        raise ValueError("The request's URL and its Host header name different hosts.")
     return path_and_query if path_and_query.startswith(b"/") else b"/" + path_and_query
 
 

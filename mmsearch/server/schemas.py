@@ -1,4 +1,4 @@
-"""What is asked and answered over HTTP, as OpenAPI describes it."""
+"""Schemas of HTTP requests and answers, which also generate the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 HITS_LIMIT = 1000
-"""So many hits of a query can be paged through."""
+"""Maximum number of hits of a query that can be paged through."""
 
 PAGE_LIMIT = 200
 BATCH_LIMIT = 100
 TEXT_LIMIT = 2000
-"""Characters of a query."""
+"""Maximum number of characters in a query."""
 
 URLS_LIMIT = 4
-"""Pictures of a query that are fetched."""
+"""Maximum number of pictures fetched for a query."""
 
 BoundedText = Annotated[str, Field(max_length=TEXT_LIMIT)]
 UrlList = Annotated[
@@ -28,13 +28,13 @@ UrlList = Annotated[
 
 
 class StrictModel(BaseModel):
-    """Base of what is asked: a misspelt member is an error, not nothing."""
+    """Base class of request bodies; unknown members are errors, so misspelt ones are noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class FilterBody(StrictModel):
-    """Which pictures may be found; as the options of `mmsearch query`."""
+    """Filters of a search, the same as the options of `mmsearch query`."""
 
     path: list[BoundedText] = Field([], max_length=50, description="Patterns as in .gitignore.")
     after: BoundedText | None = Field(
@@ -49,12 +49,12 @@ class FilterBody(StrictModel):
     near: BoundedText | None = Field(None, description="LATITUDE,LONGITUDE,KILOMETRES")
     tag: list[BoundedText] = Field([], max_length=50)
     where: BoundedText | None = Field(
-        None, description="A condition.", examples=["width > 2*height"]
+        None, description="A filter expression.", examples=["width > 2*height"]
     )
 
 
 class SearchBody(StrictModel):
-    """A query, as `mmsearch query` takes it, and which page of its answer is wanted."""
+    """A query, as for `mmsearch query`, and the page of results to return."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -67,10 +67,13 @@ class SearchBody(StrictModel):
     )
 
     query: BoundedText = Field(
-        "", description="A line of the query language; empty for pictures alone."
+        "", description="A query in the query language; empty to search by pictures only."
     )
     without: list[BoundedText] = Field(
-        [], alias="not", max_length=20, description="What pictures should not look like."
+        [],
+        alias="not",
+        max_length=20,
+        description="Descriptions of what hits should not look like.",
     )
     like: list[int] = Field(
         [], max_length=20, description="Ids of pictures that hits should look like."
@@ -79,24 +82,30 @@ class SearchBody(StrictModel):
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None, description="Default: hybrid if the index has texts."
     )
-    blend: BoundedText | None = Field(None, description="How both lists become one in hybrid mode.")
+    blend: BoundedText | None = Field(
+        None, description="Method that merges both result lists in hybrid mode."
+    )
     prompts: list[BoundedText] | None = Field(
         None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
     filters: FilterBody = FilterBody.model_construct()
-    limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Hits of a page.")
-    cursor: BoundedText | None = Field(None, description="Of an earlier answer: the page after it.")
+    limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Maximum number of hits per page.")
+    cursor: BoundedText | None = Field(
+        None, description="The next_cursor of an earlier answer, for its next page."
+    )
     min_score: float | None = Field(None, allow_inf_nan=False)
     min_confidence: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     explain: bool = Field(
-        True, description="Say how sure each hit is, and which text speaks for it."
+        True, description="Return the confidence of each hit and the text that matches best."
     )
 
 
 class SearchParams(FilterBody):
-    """A query in a URL, with its filters."""
+    """A query with filters, as URL parameters."""
 
-    q: BoundedText = Field("", description="A line of the query language.", examples=["a windmill"])
+    q: BoundedText = Field(
+        "", description="A query in the query language.", examples=["a windmill"]
+    )
     without: list[BoundedText] = Field([], alias="not", max_length=20)
     like: list[int] = Field([], max_length=20, description="Ids of pictures.")
     like_url: UrlList = []
@@ -105,7 +114,7 @@ class SearchParams(FilterBody):
     mode: Literal["vector", "text", "hybrid"] | None = None
 
     def to_search_body(self) -> SearchBody:
-        """The same as a body."""
+        """Return the same search as a request body."""
         values = self.model_dump(by_alias=True)
         search_fields = {"not", "like", "like_url", "limit", "cursor", "mode"}
         filters = {name: values[name] for name in FilterBody.model_fields}
@@ -114,7 +123,7 @@ class SearchParams(FilterBody):
 
 
 class BatchBody(StrictModel):
-    """Several searches."""
+    """A batch of searches."""
 
     searches: list[SearchBody] = Field(min_length=1, max_length=BATCH_LIMIT)
 
@@ -128,9 +137,9 @@ class TextsBody(StrictModel):
 
 
 class JobBody(StrictModel):
-    """A folder to bring the index up to date with."""
+    """An indexing job for one folder of the index."""
 
-    root: BoundedText = Field(description="The name of a folder that is indexed already.")
+    root: BoundedText = Field(description="Name of a folder that is already indexed.")
     retry_failed: bool = False
 
 
@@ -144,20 +153,20 @@ class TextOf(BaseModel):
 
 
 class Matched(BaseModel):
-    """The text that speaks for a hit."""
+    """The text of a hit that contains most of the query's words."""
 
     text: str
     kind: str
     language: str | None
-    spans: list[tuple[int, int]] = Field(description="Where the query's words are in it.")
+    spans: list[tuple[int, int]] = Field(description="Positions of the query's words in the text.")
 
 
 class PictureAnswer(BaseModel):
     """A picture of an index."""
 
     id: int
-    path: str = Field(description="For people: bytes that are no text are escaped.")
-    copies: list[str] = Field(description="Other places with the same content.")
+    path: str = Field(description="Path for display: bytes that are not valid text are escaped.")
+    copies: list[str] = Field(description="Paths of other files with the same content.")
     width: int
     height: int
     format: str
@@ -168,40 +177,44 @@ class PictureAnswer(BaseModel):
     modified_at: float = Field(description="Seconds since 1970.")
     size_bytes: int
     texts: list[TextOf]
-    links: dict[str, str] = Field(description="self, original and thumbnail.")
+    links: dict[str, str] = Field(description="URLs named self, original and thumbnail.")
 
 
 class HitAnswer(PictureAnswer):
-    """A picture that was found, and why."""
+    """A picture that was found, with its scores and matching text."""
 
-    rank: int = Field(description="From 1, across pages.")
-    score: float = Field(description="What the order goes by.")
+    rank: int = Field(description="Rank of the hit, from 1, across pages.")
+    score: float = Field(description="Score that hits are ordered by.")
     visual: float | None = Field(description="Cosine similarity.")
-    text: float = Field(description="Share of the query's words that its texts hold.")
+    text: float = Field(description="Share of the query's words that its texts contain.")
     matched: Matched | None
-    confidence: float = Field(description="Probability that it shows what was asked for.")
+    confidence: float = Field(description="Probability that the picture matches the query.")
     band: str = Field(description="likely, possible or unlikely.")
 
 
 class SearchAnswer(BaseModel):
-    """A page of an answer."""
+    """A page of search results."""
 
     query: str
     mode: str
     hits: list[HitAnswer]
-    next_cursor: str | None = Field(description="For the page after this one; null: none.")
-    match: str | None = Field(description="The band of the best hit: is it here at all?")
-    calibrated: bool = Field(description="Whether confidences were fitted for this encoder.")
-    generation: int = Field(description="State of the index.")
-    pictures: int = Field(description="That the index holds.")
-    passed: int = Field(description="That pass the filters.")
+    next_cursor: str | None = Field(description="Cursor of the next page; null on the last page.")
+    match: str | None = Field(
+        description="Band of the best hit: shows whether the index has a match."
+    )
+    calibrated: bool = Field(description="True if confidences are calibrated for this encoder.")
+    generation: int = Field(description="Generation of the index that was searched.")
+    pictures: int = Field(description="Number of pictures in the index.")
+    passed: int = Field(description="Number of pictures that pass the filters.")
     encoder: str
-    dropped_tokens: int = Field(description="Of the query, beyond what the encoder reads.")
+    dropped_tokens: int = Field(
+        description="Query tokens beyond the encoder's limit, which were ignored."
+    )
     timings_s: dict[str, float]
 
 
 class Problem(BaseModel):
-    """An error, RFC 9457."""
+    """An error as a problem document (RFC 9457)."""
 
     type: str
     title: str
@@ -210,22 +223,24 @@ class Problem(BaseModel):
 
 
 class BatchAnswer(BaseModel):
-    """An answer or a problem for each search, in their order."""
+    """An answer or a problem for each search, in the order of the request."""
 
     answers: list[SearchAnswer | Problem]
 
 
 class EmbeddingsAnswer(BaseModel):
-    """Unit vectors in the space of the index's encoder."""
+    """Unit vectors in the embedding space of the index's encoder."""
 
     encoder: str
-    fingerprint: str = Field(description="Vectors of one fingerprint may be compared.")
+    fingerprint: str = Field(
+        description="Encoder fingerprint; only vectors with the same one are comparable."
+    )
     dim: int
     embeddings: list[list[float]]
 
 
 class IndexAnswer(BaseModel):
-    """What an index holds."""
+    """Contents and status of an index."""
 
     name: str
     pictures: int
@@ -235,14 +250,14 @@ class IndexAnswer(BaseModel):
     encoder: str | None
     fusion: str | None
     vector_index: str | None
-    roots: list[str] = Field(description="Names of the folders that are indexed.")
-    waiting: int = Field(description="Pictures beside the built vector index.")
+    roots: list[str] = Field(description="Names of the indexed folders.")
+    waiting: int = Field(description="Pictures that are not yet in the built vector index.")
     bytes_by_part: dict[str, int]
     last_run: dict[str, Any] | None
 
 
 class IndexesAnswer(BaseModel):
-    """Names of indexes."""
+    """Names of the served indexes."""
 
     indexes: list[str]
 
@@ -256,6 +271,6 @@ class JobAnswer(BaseModel):
     state: Literal["running", "finished", "interrupted", "failed"]
     phase: str | None
     done: int
-    total: int | None = Field(description="Null while it is not known.")
+    total: int | None = Field(description="Files to process; null while unknown.")
     report: dict[str, int] | None
     error: str | None

@@ -1,8 +1,8 @@
-"""The search that programs ask, answered before the layers of FastAPI.
+"""Fast path for POST search requests, which skips the layers of FastAPI.
 
-Those cost as much as everything else that a server adds to a search. What comes here is what the
-route `mmsearch.server.routes.search.search` takes, as it is described there; whatever is not as it
-should be is left to that route, which says so.
+These layers cost as much as everything else that the server adds to a search. The fast path accepts
+the same bodies as the route `mmsearch.server.routes.search.search`. It passes invalid requests on
+to that route, which reports the error.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ SEARCH_ROUTE = next(
     for route in search.router.routes
     if isinstance(route, APIRoute) and route.endpoint is search.search
 )
-"""Whose path this takes, and as which it is counted."""
+"""Route that the fast path replaces; metrics count its requests under this route."""
 
 
 class SearchFastPath:
-    """Answers searches by text and ids; leaves everything else.
+    """ASGI middleware that answers JSON searches and passes all other requests on.
 
     Args:
-        app: Answers the rest.
-        server_state: What answers.
+        app: The application that answers all other requests.
+        server_state: State of the server, with the indexes to search.
     """
 
     def __init__(self, app: ASGIApp, server_state: ServerState) -> None:
@@ -44,7 +44,7 @@ class SearchFastPath:
         self._server_state = server_state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer a request."""
         path_match = SEARCH_ROUTE.path_regex.match(scope["path"]) if _is_json_post(scope) else None
         if path_match is None:
             await self._app(scope, receive, send)
@@ -63,7 +63,7 @@ class SearchFastPath:
             await response_for_error(error)(scope, receive, send)
         except Exception as error:
             await response_for_error(error)(scope, receive, send)
-            # The server's log says more.
+            # uvicorn logs the traceback.
             raise
         else:
             await _send_json(answer, send)
@@ -88,7 +88,7 @@ async def _read_body(receive: Receive) -> bytes:
 
 
 def _replay_body(content: bytes, receive: Receive) -> Receive:
-    """Give a body that was read already."""
+    """Return a receive function that yields a body that has already been read."""
     replayed: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 
     async def receive_replayed() -> Message:

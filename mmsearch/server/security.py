@@ -1,6 +1,7 @@
-"""What happens to a request before anything looks at what it wants.
+"""ASGI middleware that checks the token, Host and Origin headers, body size and rate of requests.
 
-A plain ASGI layer: it sees bodies as they come, so that too large ones are never held.
+It works at the ASGI level, where bodies arrive in chunks, so it never holds bodies that are too
+large.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from mmsearch.server.errors import problem_response
 from mmsearch.server.rate_limit import CHARGE_STATE_KEY, RateLimit
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
-"""Say nothing about pictures, and are asked by machines that know no token."""
+"""Health checks that need no token; they reveal nothing about pictures."""
 
 LOGIN_ROUTES = frozenset({("GET", "/"), ("POST", "/session")})
-"""Where a browser shows that it knows the token; `/` shows no more than a form until it did."""
+"""Routes of the login, which need no token; `/` shows only the login form until then."""
 
 STATIC_PREFIX = "/static/"
-"""The page's style and scripts, which are the same for everyone."""
+"""Prefix of the page's style sheet and scripts, which are the same for everyone."""
 
 READ_ONLY_PATHS = re.compile(rf"{STATIC_PREFIX}.*|/v1/indexes(/[^/]+(/(pictures|jobs)(/.*)?)?)?")
-"""Paths that, with GET, show what is there: a page of hits asks for a picture of each of them."""
+"""Paths that GET may read without rate limit: a page of hits requests a picture for each hit."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -39,7 +40,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    # Nothing that is answered is a page that may load or run anything; a page says its own.
+    # Answers must not load or run anything; HTML pages set a policy of their own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 
@@ -49,16 +50,16 @@ _RAW_SECURITY_HEADERS = [
 
 
 class _TooLargeError(Exception):
-    """The body is larger than allowed."""
+    """Raised when a body is larger than allowed."""
 
 
 class SecurityMiddleware:
-    """Refuses what the rules do not allow.
+    """ASGI middleware that refuses requests that the configuration does not allow.
 
     Args:
-        app: Answers the rest.
-        config: What is allowed.
-        clock: Seconds, for tests.
+        app: The application that answers allowed requests.
+        config: Token, allowed origins and limits.
+        clock: Returns the time in seconds; tests replace it.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class SecurityMiddleware:
         self._active_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -97,13 +98,17 @@ class SecurityMiddleware:
 
     def _error_response(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
         if not self._is_host_allowed(headers.get(b"host", b"")):
-            return problem_response(421, "This server does not answer to that name.")
+            return problem_response(
+                421, "Host header not allowed. Use the address that the server printed."
+            )
         if not self._is_origin_allowed(headers):
-            return problem_response(403, "Pages of other web sites may not ask this server.")
+            return problem_response(
+                403, "Origin not allowed. Allow it with --allow-origin when starting the server."
+            )
         if scope["path"] in PUBLIC_PATHS:
             return None
         unauthorized = self._unauthorized(scope)
-        # Who guesses at the token is counted, whatever the guess asks for.
+        # Requests without a valid token always count, to slow down attempts to guess it.
         rate_limited = (
             None if unauthorized is None and _is_read_only(scope) else self._rate_limited(scope)
         )
@@ -116,13 +121,15 @@ class SecurityMiddleware:
             scope.setdefault("state", {})[CHARGE_STATE_KEY] = partial(self._rate_limit.add, address)
             return None
         return problem_response(
-            429, "This client asks too often.", {"Retry-After": str(int(wait_s) + 1)}
+            429,
+            "Too many requests from this client. Try again later.",
+            {"Retry-After": str(int(wait_s) + 1)},
         )
 
     def _overloaded(self) -> Response | None:
         if self._active_requests >= self._config.max_concurrent:
             return problem_response(
-                503, f"{self._config.max_concurrent} requests are under way. Ask again in a while."
+                503, f"{self._config.max_concurrent} requests are already running. Try again later."
             )
         return None
 
@@ -138,21 +145,29 @@ class SecurityMiddleware:
             return None
         return problem_response(
             401,
-            "This server asks for its token.",
+            "This server requires a token.",
             {"WWW-Authenticate": 'Bearer realm="mmsearch"'},
         )
 
     def _is_host_allowed(self, host: bytes) -> bool:
-        """A page whose name was made to point here would else read what only this machine may."""
+        """Return True if the Host header names this server, which prevents DNS rebinding attacks.
+
+        Otherwise a web page whose domain resolves to this machine could read answers that only
+        this machine may get. A server with a token, or one that other machines can reach, allows
+        every Host header.
+        """
         if self._config.token is not None or not is_loopback(self._config.host):
             return True
         return is_loopback_host(host) or _hostname(host) == self._config.host
 
     def _is_origin_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Browsers say where a request comes from, and send some without asking first."""
+        """Return True if the page that sends a request may do so.
+
+        Browsers send the page's origin, and send some requests without a CORS preflight.
+        """
         origin_header = headers.get(b"origin")
         if origin_header is None:
-            # A link that someone follows is no way to read the answer.
+            # Following a link is allowed: the linking page cannot read the answer.
             is_cross_site = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
             return not is_cross_site or headers.get(b"sec-fetch-mode") == b"navigate"
         origin = origin_header.decode("latin-1")
@@ -168,7 +183,7 @@ class SecurityMiddleware:
     ) -> None:
         limit_bytes = int(self._config.max_upload_mb * 1e6)
         content_length = headers.get(b"content-length", b"0")
-        # Python refuses to read numbers of thousands of digits.
+        # Python refuses to parse numbers of thousands of digits.
         if content_length.isdigit() and (
             len(content_length) > 18 or int(content_length) > limit_bytes
         ):
@@ -186,7 +201,7 @@ class SecurityMiddleware:
             return message
 
         async def send_unless_too_large(message: Message) -> None:
-            # Whoever reads a body may take the end of it for an error of the body.
+            # The application may report the truncated body as an error of its own; send 413.
             nonlocal is_rejected
             if received_bytes <= limit_bytes:
                 await send(message)
@@ -210,13 +225,13 @@ class SecurityMiddleware:
 
 
 def first_header_values(scope: Scope) -> dict[bytes, bytes]:
-    """Headers by their names in lower case; of one that comes twice, the first."""
+    """Return headers by lower-case name; for repeated headers, the first value."""
     return dict(reversed(scope["headers"]))
 
 
 @lru_cache(256)
 def is_loopback_host(host: bytes) -> bool:
-    """Whether a Host header names an address that only this machine reaches."""
+    """Return True if a Host header names an address that only this machine can reach."""
     return is_loopback(_hostname(host))
 
 
@@ -228,7 +243,7 @@ def _hostname(host: bytes) -> str:
 
 
 def _is_read_only(scope: Scope) -> bool:
-    """Whether a request neither searches nor encodes nor changes anything."""
+    """Return True if a request does not search, encode or change anything."""
     if scope["method"] == "OPTIONS":
         return True
     return scope["method"] in ("GET", "HEAD") and bool(READ_ONLY_PATHS.fullmatch(scope["path"]))

@@ -1,4 +1,4 @@
-"""A server in a thread of its own, for as long as something else wants it."""
+"""HTTP server that runs in a thread of its own, as a context manager."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mmsearch.server.state import ServerState
 STARTUP_TIMEOUT_S = 30.0
 
 SHUTDOWN_TIMEOUT_S = 2
-"""Requests that take longer are cut off when the server ends; see `mmsearch.resident.shutdown`."""
+"""Seconds that running requests may take during shutdown; see `mmsearch.resident.shutdown`."""
 
 KEEP_ALIVE_S = 75
-"""So long a connection may rest between requests: longer than clients keep it (httpx 5 s, nginx
-60 s), for whoever asks just when the other side ends it gets no answer."""
+"""Keep-alive timeout in seconds: longer than that of clients (httpx 5 s, nginx 60 s), because a
+request sent while the server closes the connection gets no answer."""
 
 CHECK_EVERY_TICKS = 10
-"""Tenths of a second between two looks for clients that are too slow."""
+"""Number of server ticks (0.1 s) between two checks for clients that are too slow."""
 
 
 class _Server(uvicorn.Server):
@@ -41,11 +41,11 @@ class _Server(uvicorn.Server):
 
 
 def serve_in_thread(server_state: ServerState, port: int) -> AbstractContextManager[str]:
-    """Answer requests until the context ends; those under way are answered first.
+    """Serve requests until the context ends; running requests are completed first.
 
     Args:
-        server_state: Answers them.
-        port: 0: any that is free.
+        server_state: State of the server.
+        port: Port to bind; 0 for any free port.
 
     Returns:
         A context that yields the server's address, as a URL.
@@ -60,13 +60,13 @@ def serve_in_thread(server_state: ServerState, port: int) -> AbstractContextMana
 def serve_app(
     app: ASGIApp, host: str, port: int, *, lifespan: Literal["on", "off"] = "off"
 ) -> Iterator[str]:
-    """As `serve_in_thread`, for any application.
+    """Serve an ASGI application until the context ends, as `serve_in_thread` does.
 
     Args:
-        app: Answers; a guard stands before it.
+        app: The application, with its security middleware.
         host: The address to bind.
-        port: 0: any that is free.
-        lifespan: Whether it wants to know when the server starts and ends.
+        port: Port to bind; 0 for any free port.
+        lifespan: "on" if the application handles the ASGI lifespan events, else "off".
 
     Yields:
         The server's address, as a URL.
@@ -103,14 +103,17 @@ def serve_app(
 
 
 def _is_not_cancellation(record: logging.LogRecord) -> bool:
-    """Whether a line of the log says more than that requests were cut off when the server ended."""
+    """Return False for log records of requests that were cancelled during shutdown."""
     error_type = record.exc_info[0] if record.exc_info else None
     is_cancelled = error_type is not None and issubclass(error_type, asyncio.CancelledError)
     return not (is_cancelled or str(record.msg).startswith("Cancel %s running task"))
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Bound here, not in the server's thread: a port that is taken is said at once."""
+    """Return a bound socket.
+
+    It is bound here, not in the server's thread, so that a port in use is reported at once.
+    """
     try:
         (family, socket_type, protocol, _, address), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,4 +1,4 @@
-"""What the routes of a server share."""
+"""State that the routes of a server share."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from mmsearch.server.fetch import Fetcher
 
 QUERY_IMAGE_MAX_PX = 1024
-"""Pictures from elsewhere are made so small before anything else looks at them."""
+"""Maximum side, in pixels, of untrusted query pictures, which are downscaled before encoding."""
 
 MAX_THREADS = 32
-"""That may wait for files and decoders at once; further calls wait for one of them."""
+"""Maximum number of threads that wait for files and decoders; further calls are queued."""
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
@@ -44,17 +44,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ServerState:
-    """Everything that answers.
+    """Shared state of a server: configuration, indexes, jobs, caches and metrics.
 
     Attributes:
-        config: What is allowed.
-        index_pool: Of the indexes.
-        jobs: That bring them up to date.
-        image_loader: Decodes what comes from elsewhere, and what thumbnails are made of.
-        thumbnails: That were made.
-        metrics: What is measured.
-        fetcher: Of pictures at URLs; None: the rules do not allow any.
-        thread_pool: Wait for disks and decoders.
+        config: Address, token and limits.
+        index_pool: Workers of the indexes.
+        jobs: Indexing jobs.
+        image_loader: Decodes uploaded and fetched pictures, and the originals of thumbnails.
+        thumbnails: Cache of thumbnails.
+        metrics: Metrics of the server.
+        fetcher: Fetches pictures from URLs; None if that is not allowed.
+        thread_pool: Threads that wait for disks and decoders.
     """
 
     config: ServerConfig
@@ -77,17 +77,17 @@ class ServerState:
         on_message: Callable[[str], None] = lambda line: None,
         address_policy: AddressPolicy | None = None,
     ) -> ServerState:
-        """The service over the indexes of a folder.
+        """Create the state of a server over the indexes of a folder.
 
         Args:
-            settings: With which indexes are opened.
-            config: What is allowed.
-            names: The indexes that are served, by name.
-            on_message: Receives a line about anything slow that happens once.
-            address_policy: From where pictures may be fetched; None: from public addresses.
+            settings: Settings for opening indexes.
+            config: Address, token and limits.
+            names: Returns the names of the served indexes.
+            on_message: Called with a message before slow one-time work.
+            address_policy: Addresses that pictures may be fetched from; None for public ones.
 
         Raises:
-            MissingExtraError: The rules allow URLs, and what fetches is not installed.
+            MissingExtraError: URL queries are allowed, but the package that fetches is missing.
         """
         fetcher = _make_fetcher(config, address_policy) if config.allow_url_queries else None
 
@@ -106,7 +106,7 @@ class ServerState:
         return cls(config, index_pool, jobs, image_loader, thumbnails, metrics, fetcher)
 
     def close(self) -> None:
-        """Interrupt jobs, answer what waits, and free files and processes."""
+        """Interrupt jobs, answer waiting calls, and release files and processes."""
         self.jobs.close()
         self.index_pool.close()
         self.image_loader.close()
@@ -115,9 +115,9 @@ class ServerState:
     async def run_in_thread(
         self, work: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs
     ) -> Result:
-        """Return what ``work`` makes, in one of a few threads, with the deadline of the caller.
+        """Run ``work`` in the thread pool with the caller's deadline, and return its result.
 
-        A caller that is cancelled does not wait for the end; what has not begun is dropped.
+        A cancelled caller does not wait for the end; work that has not started is dropped.
         """
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
@@ -126,10 +126,10 @@ class ServerState:
         )
 
     async def load_record(self, worker: IndexWorker, image_id: int) -> PictureRecord:
-        """What is known of a picture.
+        """Return the record of a picture.
 
         Raises:
-            UnknownNameError: There is no such picture.
+            UnknownNameError: The index has no such picture.
         """
         record = await worker.run(lambda index: index.picture(image_id))
         if record is None:
@@ -138,27 +138,27 @@ class ServerState:
 
     @asynccontextmanager
     async def save_upload(self, upload: UploadFile) -> AsyncIterator[Path]:
-        """A picture that was sent, decoded elsewhere within limits and made small, as a file.
+        """Yield the path of an uploaded picture, decoded in a sandboxed process and downscaled.
 
         Raises:
-            DecodeError: It cannot be read.
+            DecodeError: The picture cannot be read.
         """
         with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
             upload_path = Path(folder) / "sent"
             with upload_path.open("wb") as file:
                 while part := await upload.read(1 << 20):
                     file.write(part)
-            yield await self._downscale(upload_path, "The picture that was sent")
+            yield await self._downscale(upload_path, "The uploaded picture")
 
     @asynccontextmanager
     async def fetch_images(self, urls: Iterable[str]) -> AsyncIterator[dict[str, Path]]:
-        """Pictures at URLs, as those that are sent; each is fetched once.
+        """Fetch and downscale pictures, each URL once, and yield their paths by URL.
 
         Raises:
-            ForbiddenError: The rules do not allow it.
-            SourceError: One cannot be had.
-            BusyError: Too many are being fetched.
-            DecodeError: One cannot be read.
+            ForbiddenError: The server does not allow pictures from URLs.
+            SourceError: A picture cannot be fetched.
+            BusyError: Too many pictures are being fetched.
+            DecodeError: A picture cannot be read.
         """
         unique_urls = list(dict.fromkeys(urls))
         if not unique_urls:
@@ -166,7 +166,7 @@ class ServerState:
             return
         if self.fetcher is None:
             raise ForbiddenError(
-                "This server fetches no pictures from URLs.",
+                "This server does not fetch pictures from URLs.",
                 "Send the picture itself, or start the server with --allow-url-queries.",
             )
         with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
@@ -212,17 +212,17 @@ def _first_error(errors: BaseExceptionGroup[MMSearchError]) -> BaseException:
     return _first_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-# Coroutines, for FastAPI sends plain functions through a pool of threads.
+# These are coroutines because FastAPI runs plain functions in a thread pool.
 
 
 async def get_server_state(request: Request) -> ServerState:
-    """The service that an application was made for."""
+    """Return the server state of the application."""
     server_state: ServerState = request.app.state.server_state
     return server_state
 
 
 async def get_worker(request: Request, name: str) -> IndexWorker:
-    """The desk of the index that a path names."""
+    """Return the worker of the index named in the path."""
     server_state = await get_server_state(request)
     return server_state.index_pool.worker(name)
 

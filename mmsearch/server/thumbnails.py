@@ -1,4 +1,4 @@
-"""Small pictures, made once and kept on disk."""
+"""Thumbnails, cached on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmsearch.server.file_cache import FileCache
 
 
 class Size(StrEnum):
-    """How large a thumbnail is; its long side in pixels is in `EDGES_PX`."""
+    """Size of a thumbnail; `EDGES_PX` maps it to the long side in pixels."""
 
     SMALL = "small"
     MEDIUM = "medium"
@@ -25,17 +25,17 @@ EDGES_PX = {Size.SMALL: 160, Size.MEDIUM: 400, Size.LARGE: 1280}
 
 
 class ThumbnailCache:
-    """Makes and keeps them; several threads may ask.
+    """Creates and caches thumbnails; safe for use from several threads.
 
     Args:
-        folder: Where they are kept; may be deleted at any time.
-        image_loader: Decodes, in processes of its own.
-        limit_mb: Megabytes (2**20) of the disk that they may take; then those that were asked for
-            longest ago are dropped. 0: none are kept.
-        follow_links: Whether files may lie outside of their folders, behind links.
+        folder: Folder of the cache; it may be deleted at any time.
+        image_loader: Decodes pictures in separate processes.
+        limit_mb: Maximum disk space in megabytes (2**20 bytes); beyond it, the least recently used
+            thumbnails are evicted. 0 turns the cache off.
+        follow_links: True if symbolic links may lead to files outside of the indexed folders.
 
     Attributes:
-        originals: The files of which they are made.
+        originals: The original files that thumbnails are made from.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class ThumbnailCache:
         self._image_loader = image_loader
 
     def get(self, record: PictureRecord, size: Size) -> tuple[bytes, str]:
-        """A WebP, and what names its content: another picture has another.
+        """Return a WebP thumbnail and its ETag, which depends on the content and the size.
 
         Raises:
-            GoneError: The picture's file is not what was indexed.
-            ForbiddenError: That lies outside of its folder, or is not named like a picture.
-            DecodeError: It cannot be read.
+            GoneError: The picture's file is not the one that was indexed.
+            ForbiddenError: The file is outside of its folder, or not named like a picture.
+            DecodeError: The file cannot be read.
         """
         self.originals.path(record)
         etag = hashlib.sha256(b"%d " % EDGES_PX[size] + record.digest).hexdigest()[:40]
@@ -64,11 +64,11 @@ class ThumbnailCache:
         content = self._file_cache.get(name)
         if content is None:
             content = self.originals.thumbnail(record, EDGES_PX[size], "WEBP")
-            # A disk that is full costs time, not the answer.
+            # On a full disk the thumbnail is still returned, only not cached.
             with suppress(OSError):
                 self._file_cache.put(name, content)
         return content, etag
 
     def close(self) -> None:
-        """End the processes that decode."""
+        """Stop the decoder processes."""
         self._image_loader.close()

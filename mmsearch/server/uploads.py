@@ -1,4 +1,4 @@
-"""Pictures that are sent in forms."""
+"""Picture uploads in forms."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 PICTURE_FIELD = b"picture"
-"""The part of a form that holds a picture."""
+"""Name of the form field that contains a picture."""
 
 
 class Upload(UploadFile):
-    """A file that is sent, described for clients of OpenAPI 3.0 and 3.1."""
+    """An uploaded file, described for both OpenAPI 3.0 and 3.1 clients."""
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -28,10 +28,10 @@ class Upload(UploadFile):
 
 
 class UploadRoute(APIRoute):
-    """A route whose form may hold a picture without the name of a file, RFC 7578, section 4.2."""
+    """A route that accepts a picture without a file name in its form (RFC 7578, section 4.2)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the handler of requests."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -45,7 +45,7 @@ class _FormParser(MultiPartParser):
         part = self._current_part
         _, options = parse_options_header(part.content_disposition)
         if options.get(b"name") == PICTURE_FIELD and b"filename" not in options:
-            # Without one the parser takes a part for text of at most 1 MB.
+            # Without a file name the parser treats the part as text of at most 1 MB.
             part.content_disposition = (part.content_disposition or b"") + b'; filename="picture"'
         super().on_headers_finished()
 

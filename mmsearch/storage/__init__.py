@@ -1,1 +1,1 @@
-"""The files of an index: layout, atomic writes, checksums, locks."""
+"""Files of an index: layout, atomic writes, checksums, locks."""

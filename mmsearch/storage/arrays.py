@@ -1,10 +1,10 @@
-"""Files of named arrays that are mapped into memory and checked piece by piece.
+"""Memory-mapped files of named arrays, with a checksum for each block.
 
-A file of vectors may be larger than what one search reads of it. So every block of 64 KiB has a
-checksum of its own (XXH3, https://xxhash.com), and a block is checked when it is needed for the
-first time. Arrays lie one after another, each at a multiple of 64 bytes; then come the checksums of
-all blocks before them, then a description in JSON, and at the very end where that begins and the
-checksum of both.
+A search may read only a small part of a vector file. Every block of 64 KiB therefore has its own
+checksum (XXH3, https://xxhash.com), which is verified when the block is first used. The file
+contains the arrays, each aligned to 64 bytes, then the checksums of all array blocks, then a
+description in JSON, then a footer with the end of the arrays and a checksum of the checksums and
+the description.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAGIC = b"mmsblk01"
 
 
 class ChecksummedArraysWriter:
-    """Appends arrays to a file; see `write_checksummed_arrays`."""
+    """Writer that appends arrays to a file; see `write_checksummed_arrays`."""
 
     def __init__(self, file: AtomicFile) -> None:
         self._file = file
@@ -42,11 +42,11 @@ class ChecksummedArraysWriter:
         self._checksums: list[int] = []
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
-        """Add rows to an array: the one that was added to last, or a new one.
+        """Append rows to the current array, or start a new array.
 
         Args:
-            name: Of the array.
-            rows: (n, ...), the same dtype and columns in every call.
+            name: Name of the array.
+            rows: (n, ...), with the same dtype and columns in every call for the array.
         """
         rows = np.ascontiguousarray(rows)
         if name != self._current_name:
@@ -63,7 +63,7 @@ class ChecksummedArraysWriter:
         self._write(rows.data.cast("B") if rows.size else b"")
 
     def read(self, name: str) -> NDArray[Any]:
-        """What was appended to an array so far, mapped from the file."""
+        """Return the rows appended to an array so far, mapped from the file."""
         self._file.flush()
         return _array_view(np.memmap(self._file.path, np.uint8, "r"), self._arrays[name])
 
@@ -71,7 +71,7 @@ class ChecksummedArraysWriter:
         """Write the checksums and the description.
 
         Args:
-            metadata: Plain values that belong to the arrays.
+            metadata: Plain values to store with the arrays.
         """
         if self._buffer:
             self._checksums.append(xxhash.xxh3_64_intdigest(self._buffer))
@@ -96,7 +96,7 @@ class ChecksummedArraysWriter:
 
 @contextmanager
 def write_checksummed_arrays(path: Path) -> Iterator[tuple[ChecksummedArraysWriter, AtomicFile]]:
-    """A new file of arrays; `ChecksummedArraysWriter.finish` must be called before the end."""
+    """Create a file of arrays; the body must call `ChecksummedArraysWriter.finish` at its end."""
     with atomic_file(path) as file:
         yield ChecksummedArraysWriter(file), file
 
@@ -106,13 +106,13 @@ class ChecksummedArrays:
 
     Args:
         path: The file.
-        file_ref: What the catalog says of it: its size is compared, its sha256 is not.
+        file_ref: Its reference in the catalog; the size is verified, the sha256 is not.
 
     Attributes:
-        metadata: What was written beside the arrays.
+        metadata: The values stored with the arrays.
 
     Raises:
-        DamagedFileError: It is missing, has another size, or cannot be such a file.
+        DamagedFileError: The file is missing, has another size, or is not a file of arrays.
     """
 
     def __init__(self, path: Path, file_ref: FileRef) -> None:
@@ -128,14 +128,14 @@ class ChecksummedArrays:
         self._is_verified = np.zeros(num_blocks, dtype=bool)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is an array of that name."""
+        """Return True if an array of that name exists."""
         return name in self._arrays
 
     def array(self, name: str) -> NDArray[Any]:
-        """An array after its bytes were found right; read-only, backed by the file.
+        """Return an array after verifying its blocks; read-only, backed by the file.
 
         Raises:
-            DamagedFileError: A block does not match its checksum, or there is no such array.
+            DamagedFileError: A block does not match its checksum, or the array does not exist.
         """
         values = self.array_unverified(name)
         start = self._arrays[name]["offset"]
@@ -143,20 +143,20 @@ class ChecksummedArrays:
         return values
 
     def array_unverified(self, name: str) -> NDArray[Any]:
-        """An array as it is; what is read of it must be checked by `verify_rows` first.
+        """Return an array without verification; call `verify_rows` before reading rows of it.
 
         Raises:
-            DamagedFileError: There is no such array.
+            DamagedFileError: The array does not exist.
         """
         if name not in self._arrays:
-            raise DamagedFileError(f"{self._path} holds no {name!r}.", REPAIR_HINT)
+            raise DamagedFileError(f"{self._path} has no array {name!r}.", REPAIR_HINT)
         return _array_view(self._content, self._arrays[name])
 
     def verify_rows(self, name: str, rows: NDArray[np.int64]) -> None:
-        """Check the blocks in which some rows of an array lie, unless they were checked before.
+        """Verify the blocks that contain some rows of an array, unless verified before.
 
         Raises:
-            DamagedFileError: One does not match its checksum.
+            DamagedFileError: A block does not match its checksum.
         """
         if not len(rows):
             return
@@ -177,14 +177,14 @@ class ChecksummedArrays:
 
 
 def _read_footer(path: Path, content: NDArray[np.uint8]) -> tuple[int, bytes]:
-    """Where the arrays end, and the checksums and the description that follow them."""
+    """Return the end of the arrays, and the checksums and description that follow them."""
     trailer = content[-_FOOTER.size :].tobytes()
     magic, arrays_end, expected_checksum = (
         _FOOTER.unpack(trailer) if len(trailer) == _FOOTER.size else (b"", 0, 0)
     )
     if magic != _MAGIC:
         raise DamagedFileError(
-            f"{path} is not a file of vectors that this version reads.", REPAIR_HINT
+            f"{path} is not a vector file that this version can read.", REPAIR_HINT
         )
     footer = content[arrays_end : -_FOOTER.size].tobytes()
     if xxhash.xxh3_64_intdigest(footer) != expected_checksum:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and are what they were when they are read again."""
+"""Atomic and durable writes, and verified reads, of the files of an index."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 TEMPORARY_SUFFIX = ".tmp"
 
-REPAIR_HINT = "The index is damaged: 'mmsearch check' says where, 'mmsearch repair' mends it."
+REPAIR_HINT = (
+    "Run 'mmsearch check' to list all damage of the index, and 'mmsearch repair' to repair it."
+)
 
 
 class AtomicFile:
-    """A file that is being written: it counts when its `atomic_file` ends without an error.
+    """A file that is being written; it is published when `atomic_file` ends without an error.
 
     Attributes:
-        path: Where its bytes are until then. What was written can be read there after `flush`.
+        path: Temporary path. Written bytes can be read there after `flush`.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -44,25 +46,25 @@ class AtomicFile:
         self._size += len(view)
 
     def flush(self) -> None:
-        """Let what was written be read under `path`."""
+        """Flush buffers so that all written bytes can be read at `path`."""
         self._file.flush()
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
+        """Number of bytes written so far."""
         return self._size
 
     def file_ref(self, path: Path) -> FileRef:
-        """Name, size and sha256 of what was written, as the file ``path``."""
+        """Return the reference (name, size, sha256) of the written content as the file ``path``."""
         return FileRef(f"{path.parent.name}/{path.name}", self._size, self._digest.hexdigest())
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[AtomicFile]:
-    """Write a file piece by piece so that it is either whole or absent, also after a power cut.
+    """Write a file piece by piece so that it is complete or absent, even after a power failure.
 
     Args:
-        path: Its place; the parent folder's name becomes part of the stamp's name.
+        path: Final path.
     """
     temporary_path = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
@@ -84,14 +86,14 @@ def atomic_file(path: Path) -> Iterator[AtomicFile]:
 
 
 def atomic_write(path: Path, data: bytes | bytearray | memoryview) -> FileRef:
-    """Write a whole file as `atomic_file` does.
+    """Write a whole file with `atomic_file`.
 
     Args:
-        path: Its place.
+        path: Final path; the name of its parent folder is part of the name in the reference.
         data: The content.
 
     Returns:
-        Name, size and sha256 of what was written.
+        The reference to the file: its name, size and sha256.
     """
     with atomic_file(path) as file:
         file.write(data)
@@ -99,7 +101,7 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview) -> FileRef:
 
 
 def make_file_ref(path: Path, content: bytes | memoryview) -> FileRef:
-    """Name, size and sha256 of a file of an index that holds ``content``."""
+    """Return the reference (name, size, sha256) of an index file with this content."""
     name = f"{path.parent.name}/{path.name}"
     return FileRef(name, len(content), hashlib.sha256(content).hexdigest())
 
@@ -108,7 +110,7 @@ def open_index_file(path: Path) -> BufferedReader:
     """Open a file of an index for reading.
 
     Raises:
-        DamagedFileError: It is a link, or no regular file.
+        DamagedFileError: It is a link, or not a regular file.
         OSError: It cannot be opened.
     """
     try:
@@ -118,17 +120,17 @@ def open_index_file(path: Path) -> BufferedReader:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file of an index, in hexadecimal digits.
+    """Return the sha256 of a file of an index, in hexadecimal digits.
 
     Raises:
-        DamagedFileError: It is a link, or no regular file.
+        DamagedFileError: It is a link, or not a regular file.
     """
     with open_index_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make renames in a folder durable; a no-op where folders cannot be opened (Windows)."""
+    """Make renames in a folder durable; a no-op on Windows, which cannot open folders."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -143,13 +145,13 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
 
     Args:
         path: The file.
-        size: Bytes that it must have.
+        size: Expected size in bytes.
 
     Returns:
         uint8 (bytes,), read-only, backed by the file.
 
     Raises:
-        DamagedFileError: The file has another size, is missing, or is no regular file.
+        DamagedFileError: The file has another size, is missing, or is not a regular file.
     """
     with _open_checked_size(path, size) as file:
         if not size:
@@ -159,11 +161,11 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
 
 
 def map_verified(path: Path, file_ref: FileRef) -> NDArray[np.uint8]:
-    """Map a file of the index into memory after its size and checksum were found right.
+    """Map a file of the index into memory after verifying its size and checksum.
 
     Args:
         path: The file.
-        file_ref: What the catalog says of it.
+        file_ref: Its name, size and sha256 as recorded in the catalog.
 
     Returns:
         uint8 (bytes,), read-only, backed by the file.
@@ -178,13 +180,13 @@ def map_verified(path: Path, file_ref: FileRef) -> NDArray[np.uint8]:
 
 
 def read_verified_bytes(path: Path, file_ref: FileRef) -> bytes:
-    """Read a file of the index into memory; its size and checksum are compared.
+    """Read a file of the index into memory, and verify its size and checksum.
 
-    Unlike with `map_verified`, a disk that fails raises an error and ends no process.
+    Unlike `map_verified`, a failing disk raises an error instead of killing the process.
 
     Args:
         path: The file.
-        file_ref: What the catalog says of it.
+        file_ref: Its name, size and sha256 as recorded in the catalog.
 
     Raises:
         DamagedFileError: The file has another size or checksum, or is missing.
@@ -198,7 +200,7 @@ def read_verified_bytes(path: Path, file_ref: FileRef) -> bytes:
 
 
 def verify_file(path: Path, file_ref: FileRef) -> None:
-    """Compare the size and the checksum of a file of the index, piece by piece.
+    """Verify the size and the checksum of a file of the index, reading it piece by piece.
 
     Raises:
         DamagedFileError: The file has another size or checksum, or is missing.
@@ -219,6 +221,6 @@ def _open_checked_size(path: Path, size: int) -> Iterator[BufferedReader]:
         actual_size = os.fstat(file.fileno()).st_size
         if actual_size != size:
             raise DamagedFileError(
-                f"{path} has {actual_size} bytes where {size} belong.", REPAIR_HINT
+                f"{path} has {actual_size} bytes instead of {size}.", REPAIR_HINT
             )
         yield file

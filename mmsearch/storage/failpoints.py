@@ -1,7 +1,7 @@
-"""Named moments of a commit at which a test can kill the process.
+"""Named points of a commit at which a test can kill the process.
 
 ``MMSEARCH_FAULT=file_renamed:3`` sends SIGKILL to the process when it reaches that point for the
-third time. Without the variable a point costs one comparison.
+third time. Without the variable, a failpoint costs one comparison.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class FailPoint(StrEnum):
-    """The steps of writing an index, in their order."""
+    """Steps of writing an index, in their order."""
 
     FILE_OPENED = "file_opened"
     FILE_WRITTEN = "file_written"
@@ -37,8 +37,8 @@ _ARMED_POINT, _HITS_LEFT = _parse_environment()
 
 
 def hit_failpoint(point: FailPoint) -> None:
-    """Say that a point is reached; the process may not survive it."""
-    global _HITS_LEFT  # noqa: PLW0603 - a countdown of this process
+    """Kill the process if this is the armed failpoint and its last remaining hit."""
+    global _HITS_LEFT  # noqa: PLW0603 - a countdown per process
     if point != _ARMED_POINT:
         return
     _HITS_LEFT -= 1

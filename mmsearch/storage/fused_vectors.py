@@ -1,4 +1,4 @@
-"""The fused vectors of segments, and an exact index over them in memory."""
+"""Fused vectors of segments, and an exact in-memory index over them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mmsearch.storage.segments import read_segment
 
 
 def fused_dim(fusion: Fusion, dim: int) -> int:
-    """Columns of a fused vector."""
+    """Return the dimension of fused vectors."""
     return int(fusion.fuse_query(np.eye(1, dim, dtype=np.float32)).shape[1])
 
 
 def iter_fused_blocks(
     layout: IndexLayout, segments: Sequence[Segment], fusion: Fusion, excluded: Ids | None = None
 ) -> Iterator[tuple[Ids, Vectors]]:
-    """The ids and the fused vectors of segments, one after another.
+    """Yield the ids and the fused vectors of each segment.
 
     Args:
         layout: The index.
-        segments: Any.
-        fusion: Makes one vector of a picture's.
-        excluded: Ids that are not wanted.
+        segments: The segments to read, in any order.
+        fusion: The fusion of a picture's vectors into one.
+        excluded: Ids to leave out.
 
     Raises:
-        DamagedFileError: A file is missing, or is not what the catalog says.
+        DamagedFileError: A file is missing or does not match the catalog.
     """
     for segment in segments:
         held = read_segment(layout, segment)
@@ -49,14 +49,14 @@ def build_index(
     name: str,
     plugin: VectorIndexPlugin,
 ) -> VectorIndex:
-    """An exact vector index over all rows of segments, in memory; see `iter_fused_blocks`.
+    """Build an exact in-memory index over all rows of segments; see `iter_fused_blocks`.
 
     Args:
         layout: The index.
-        segments: At least one.
-        fusion: Makes one vector of a picture's.
-        name: Of the plugin.
-        plugin: Builds it.
+        segments: The segments, at least one.
+        fusion: The fusion of a picture's vectors into one.
+        name: Name of the plugin.
+        plugin: The plugin that builds the index.
     """
     spec = IndexSpec(name, fused_dim(fusion, segments[0].dim), "cpu")
     return plugin.build(spec, iter_fused_blocks(layout, segments, fusion))

@@ -1,14 +1,14 @@
-"""The name of every file of an index.
+"""Names of the files of an index.
 
 ::
 
     <home>/<name>/
-      catalog.sqlite        metadata, and which files count
-      catalog.seal          the catalog's checksum while nobody writes
+      catalog.sqlite        metadata, and the list of valid files
+      catalog.seal          checksum of the catalog while no writer is active
       segments/000001.npz   immutable vectors
       ann/000001.faiss      a vector index built from segments; derived
-      damaged/              what a repair has put aside
-      lock, lock.holder     one writer at a time
+      damaged/              files that a repair moved aside
+      lock, lock.holder     writer lock, and a description of its holder
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SEGMENTS, _VECTOR_INDEXES = "segments", "ann"
 _FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, "damaged", "rebuilding")
 _LOCK = "lock"
 
-# Numbers have six digits or more; suffixes of vector indexes are those of plugins.
+# Numbers have at least six digits; plugins define the suffixes of vector indexes.
 _VECTOR_FILE_PATTERN = r"(?:segments/[0-9]{6,19}\.npz|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
 _VECTOR_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN)
 _INDEX_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN + r"(?:\.tmp)?")
@@ -46,26 +46,26 @@ _CATALOG_FILES = tuple(
     )
 )
 _MAX_QUOTED_CHARS = 80
-_REPAIR_HINT = "'mmsearch repair' makes the catalog again without encoding what it can reuse."
+_REPAIR_HINT = "Run 'mmsearch repair': it rebuilds the catalog and reuses the intact vectors."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class IndexLayout:
-    """Where the files of one index are.
+    """Paths of the files of one index.
 
     Attributes:
-        folder: The index's own folder.
+        folder: The folder of the index.
     """
 
     folder: Path
 
     @classmethod
     def for_name(cls, home: Path, name: str) -> IndexLayout:
-        """The layout of an index by name.
+        """Return the layout of an index by name.
 
         Raises:
-            UsageError: The name cannot be a folder's name.
+            UsageError: The name is not a valid index name.
         """
         if not _INDEX_NAME.fullmatch(name):
             raise UsageError(
@@ -76,7 +76,7 @@ class IndexLayout:
 
     @property
     def name(self) -> str:
-        """The index's name."""
+        """The name of the index."""
         return self.folder.name
 
     @property
@@ -86,30 +86,31 @@ class IndexLayout:
 
     @property
     def damaged(self) -> Path:
-        """The folder of what a repair has put aside."""
+        """The folder of files that a repair moved aside."""
         return self.folder / "damaged"
 
     @property
     def lock(self) -> Path:
-        """The file that the one writer locks."""
+        """The lock file of the writer."""
         return self.folder / "lock"
 
     @property
     def lock_holder(self) -> Path:
-        """Who holds the lock, for messages."""
+        """The file that describes the holder of the lock, for messages."""
         return self.folder / "lock.holder"
 
     def exists(self) -> bool:
-        """Whether there is an index here."""
+        """Return True if the index exists."""
         return os.path.lexists(self.catalog)
 
     def create(self, *, inherit_permissions: bool = False) -> None:
         """Create the folders of a new index; only its owner may enter them.
 
-        A folder that exists keeps its permissions, and the ones within it take them over.
+        An existing folder keeps its permissions, and the folders in it inherit them.
 
         Args:
-            inherit_permissions: Whoever may read the folder above may enter the new one, too.
+            inherit_permissions: Give the new folder the permissions of its parent, except write
+                for others.
 
         Raises:
             DamagedFileError: See `reject_links`.
@@ -120,13 +121,13 @@ class IndexLayout:
             create_folder(self.folder / name, inherit_permissions=True)
 
     def reject_links(self) -> None:
-        """Refuse an index in which a link, or anything else that leads away, has a name of ours.
+        """Refuse an index in which a link or special file has one of the names of its files.
 
-        The index's own folder may be a link. Files in segments/ and ann/ are compared when they
-        are opened.
+        The folder of the index itself may be a link. Files in segments/ and ann/ are checked when
+        they are opened.
 
         Raises:
-            DamagedFileError: One of its own names is a link, a device, a folder in the place of a
+            DamagedFileError: An entry of the index is a link, a device, a folder in place of a
                 file, and so on.
         """
         try:
@@ -142,15 +143,15 @@ class IndexLayout:
                 raise foreign_file_error(self.folder / name, _entry_kind(entry))
 
     def segment_path(self, number: int) -> Path:
-        """The file of a segment."""
+        """Return the path of a segment."""
         return self.folder / "segments" / f"{number:06d}.npz"
 
     def vector_index_path(self, number: int, suffix: str) -> Path:
-        """The file of a built vector index."""
+        """Return the path of a built vector index."""
         return self.folder / "ann" / f"{number:06d}.{suffix}"
 
     def next_vector_index_number(self) -> int:
-        """One more than the highest number in ann/, so that no name is used twice."""
+        """Return one more than the highest number in ann/, so that no name is used twice."""
         numbers = [
             int(path.name.partition(".")[0])
             for name, path in self.files()
@@ -159,19 +160,19 @@ class IndexLayout:
         return max(numbers, default=0) + 1
 
     def path(self, file_ref: FileRef) -> Path:
-        """The file that a stamp names.
+        """Return the path of a referenced file.
 
         Raises:
-            DamagedFileError: No writer gives a file such a name.
+            DamagedFileError: The name is not one that mmsearch gives to its files.
         """
         if not _VECTOR_FILE_NAME.fullmatch(file_ref.name):
             raise _unknown_file_error(file_ref.name)
         return self.folder / file_ref.name
 
     def files(self) -> list[tuple[str, Path]]:
-        """The files of segments/ and ann/ by name, temporary ones too.
+        """Return names and paths of the files in segments/ and ann/, including temporary ones.
 
-        Files with names that no writer gives, links, and what lies in linked folders are left out.
+        Files with foreign names, links, and files in linked folders are left out.
         """
         return [
             (name, path)
@@ -181,7 +182,7 @@ class IndexLayout:
         ]
 
     def catalog_files(self) -> list[Path]:
-        """The files of the catalog that exist: the database, what SQLite keeps beside it, the seal.
+        """Return the existing files of the catalog: the database, SQLite's own files, the seal.
 
         Links are left out.
         """
@@ -189,17 +190,17 @@ class IndexLayout:
         return [path for path in paths if _is_regular(path)]
 
     def bytes_by_part(self) -> dict[str, int]:
-        """Bytes of the catalog, the segments and the built indexes, also while they are written."""
+        """Return the sizes of catalog, segments and built indexes; safe while they are written."""
         parts = {"catalog": self.catalog_files()}
         for part in (_SEGMENTS, _VECTOR_INDEXES):
             parts[part] = [path for name, path in self.files() if name.startswith(f"{part}/")]
         return {part: sum(map(_file_bytes, files)) for part, files in parts.items()}
 
     def find_orphans(self, referenced: set[str]) -> list[tuple[str, Path]]:
-        """The files of segments/ and ann/ that no row of the catalog points at, by name.
+        """Return names and paths of files in segments/ and ann/ that the catalog does not use.
 
         Args:
-            referenced: Names as in `FileRef.name`.
+            referenced: Names of the files in use, as in `FileRef.name`.
         """
         return [(name, path) for name, path in self.files() if name not in referenced]
 
@@ -207,10 +208,10 @@ class IndexLayout:
         """Delete the orphans. Only the holder of the lock may call this.
 
         Args:
-            referenced: Names as in `FileRef.name`.
+            referenced: Names of the files in use, as in `FileRef.name`.
 
         Returns:
-            The names that were removed.
+            The names of the removed files.
         """
         removed = []
         for name, path in self.find_orphans(referenced):
@@ -221,32 +222,32 @@ class IndexLayout:
 
 
 def list_index_names(home: Path) -> list[str]:
-    """The indexes of a folder, sorted; none if there is no such folder."""
+    """Return the sorted names of the indexes in a folder; empty if it does not exist."""
     return sorted(catalog.parent.name for catalog in home.glob(f"[!.]*/{_CATALOG}"))
 
 
 def parse_file_ref(name: object, size: object, sha256: object) -> FileRef:
-    """Return what a catalog says of a file of vectors; the catalog may be anybody's.
+    """Validate a reference to a vector file from an untrusted catalog, and return it.
 
     Raises:
-        DamagedFileError: No writer gives a file such a name, or these are no size and no sha256.
+        DamagedFileError: The name, the size or the sha256 is not valid.
     """
     if not isinstance(name, str) or not _VECTOR_FILE_NAME.fullmatch(name):
         raise _unknown_file_error(name)
     if not isinstance(size, int) or size < 0:
-        raise DamagedFileError(f"The catalog says {size!r} of the size of {name}.", _REPAIR_HINT)
+        raise DamagedFileError(f"The catalog has the size {size!r} for {name}.", _REPAIR_HINT)
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-        raise DamagedFileError(f"The catalog has no sha256 of {name}.", _REPAIR_HINT)
+        raise DamagedFileError(f"The catalog has no valid sha256 for {name}.", _REPAIR_HINT)
     return FileRef(name, size, sha256)
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder with all that it holds, if it exists; a link in its place is deleted itself.
+    """Delete a folder and its contents, if it exists; of a link, only the link is deleted.
 
     Raises:
         OSError: It cannot be deleted.
     """
-    import shutil  # noqa: PLC0415 - queries do without it
+    import shutil  # noqa: PLC0415 - queries do not need it
 
     if _is_folder(path):
         shutil.rmtree(path)
@@ -258,7 +259,7 @@ def _unknown_file_error(name: object) -> DamagedFileError:
     quoted = repr(name)
     quoted = quoted if len(quoted) <= _MAX_QUOTED_CHARS else f"{quoted[:_MAX_QUOTED_CHARS]}..."
     return DamagedFileError(
-        f"The catalog names {quoted}, which is not a file of vectors of an index.", _REPAIR_HINT
+        f"The catalog refers to {quoted}, which is not a vector file of an index.", _REPAIR_HINT
     )
 
 
@@ -268,7 +269,7 @@ def _entry_kind(entry: os.DirEntry[str]) -> str:
 
 
 def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The files of a folder by the names that stamps give them, sorted; no links."""
+    """Yield names, as in `FileRef.name`, and paths of the files of a folder, sorted; no links."""
     if not _is_folder(folder):
         return
     with os.scandir(folder) as entries:
@@ -293,5 +294,5 @@ def _file_bytes(path: Path) -> int:
     try:
         return path.lstat().st_size
     except FileNotFoundError:
-        # A writer has renamed or removed it since it was listed.
+        # A writer renamed or removed the file after it was listed.
         return 0

@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""Writer lock of an index."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from mmsearch.core.files import PRIVATE_FILE_MODE, create_file, open_regular_fil
 from mmsearch.storage.layout import IndexLayout
 
 _MAX_HOLDER_BYTES = 10_000
-"""Bytes that are read of what the holder of a lock says of itself."""
+"""Maximum number of bytes read from the file that describes the holder of a lock."""
 
 
 @contextmanager
 def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
-    """Be the one writer of an index.
+    """Hold the writer lock of an index.
 
-    The lock is the kernel's (flock): it goes with the process, however that ends.
+    The kernel holds the lock (flock) and releases it when the process ends, even after a crash.
 
     Args:
         layout: The index.
-        wait_s: How long to wait for another writer.
+        wait_s: Maximum seconds to wait for another writer.
 
     Raises:
-        DamagedFileError: The folder of the index holds links.
-        IndexLockedError: Another writer holds it; the message says which.
-        UsageError: The time to wait is not a number.
+        DamagedFileError: The folder of the index contains links.
+        IndexLockedError: Another writer holds the lock; the message names it.
+        UsageError: ``wait_s`` is not a number.
     """
     import filelock  # noqa: PLC0415 - only writers need it
 
     if math.isnan(wait_s):
         raise UsageError(f"The time to wait for another writer is {wait_s}.", "Give seconds.")
     layout.reject_links()
-    # Who may take the lock may stop all others: only the owner.
+    # Anyone who can take the lock can block all writers, so only the owner may.
     lock = filelock.FileLock(layout.lock, timeout=wait_s, mode=PRIVATE_FILE_MODE)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise IndexLockedError(
             f"Index {layout.name!r} is being written by {_describe_holder(layout)}.",
-            "Wait until it has finished, or stop it; queries work meanwhile.",
+            "Wait until it finishes, or stop it; queries still work.",
         ) from None
     try:
         holder = {
@@ -53,7 +53,7 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        # It only serves messages: a full disk must not keep anyone from removing an index.
+        # The file is only for messages: a full disk must not prevent the removal of an index.
         with suppress(OSError), create_file(layout.lock_holder) as file:
             file.write(json.dumps(holder).encode())
         yield

@@ -1,6 +1,6 @@
-"""What a segment says of its own rows, so that a lost catalog can be made again from segments.
+"""Metadata of the rows of a segment, from which a lost catalog can be rebuilt.
 
-Kept beside the vectors as zlib-compressed JSON in the field ``facts``, uint8 (b,).
+It is stored with the vectors as zlib-compressed JSON in the array ``facts``, uint8 (b,).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from mmsearch.core.records import EncodedPicture
 from mmsearch.core.types import EncoderSpec, Picture, Text, TextSource
 
 MAX_UNPACKED_BYTES = 1_000_000_000
-"""Unpacked; a segment of half a million pictures has about 200 MB."""
+"""Maximum size of unpacked metadata; a segment of half a million pictures has about 200 MB."""
 
 
 @dataclass(frozen=True)
 class SegmentMetadata:
-    """The encoder, and the pictures in the order of the rows, with the texts of their own files."""
+    """The encoder, and the pictures in row order, with the texts embedded in their files."""
 
     encoder: EncoderSpec
     pictures: Sequence[EncodedPicture]
 
 
 def pack_metadata(metadata: SegmentMetadata) -> NDArray[np.uint8]:
-    """Facts as a segment keeps them."""
+    """Serialize and compress metadata for storage in a segment."""
     content = {
         "encoder": asdict(metadata.encoder),
         "pictures": [_picture_to_json(encoded) for encoded in metadata.pictures],
@@ -39,23 +39,23 @@ def pack_metadata(metadata: SegmentMetadata) -> NDArray[np.uint8]:
 
 
 def unpack_metadata(packed: NDArray[np.uint8]) -> SegmentMetadata:
-    """What `pack_metadata` made.
+    """Decompress and parse metadata from `pack_metadata`.
 
     Raises:
-        ValueError: It is not that.
+        ValueError: The data is not valid metadata.
     """
     reader = zlib.decompressobj()
     try:
         content = reader.decompress(packed.tobytes(), MAX_UNPACKED_BYTES)
         if not reader.eof:
-            raise ValueError("its facts are cut short, or too many")
+            raise ValueError("its metadata is truncated or too large")
         stored = json.loads(content)
         encoder = EncoderSpec(**stored["encoder"])
         return SegmentMetadata(
             encoder, [_picture_from_json(encoded) for encoded in stored["pictures"]]
         )
     except (zlib.error, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"its facts cannot be read ({error})") from error
+        raise ValueError(f"its metadata cannot be read ({error})") from error
 
 
 def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:

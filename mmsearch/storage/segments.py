@@ -1,10 +1,10 @@
-"""Immutable files of vectors: the truth from which every vector index is built.
+"""Segments: immutable files of vectors, from which every vector index is built.
 
-A segment is an uncompressed .npz with ``ids`` int64 (n,) and ``image`` float16 (n, dim), and, where
-pictures have texts, ``text`` float16 (m, dim), ``text_rows`` int64 (m,), ascending: the row of the
-picture that each belongs to, and ``text_kinds`` bytes (m,). ``facts`` say what the rows are; see
-`storage.segment_metadata`. Fused vectors are not kept: they are made from these when they are
-needed, so that another fusion needs no encoder.
+A segment is an uncompressed .npz file with ``ids`` int64 (n,) and ``image`` float16 (n, dim). If
+pictures have texts, it also has ``text`` float16 (m, dim), ``text_rows`` int64 (m,), ascending,
+with the row of the picture of each text, and ``text_kinds`` bytes (m,). ``facts`` is the metadata
+of the rows; see `storage.segment_metadata`. Fused vectors are not stored but computed when needed,
+so that a change of fusion does not require encoding.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segment_metadata import SegmentMetadata, pack_metadata, unpack_metadata
 
 MAX_HEADER_BYTES = 1024
-"""An array's header is shorter: it names its type and its shape."""
+"""Maximum bytes read for the header of an array, which contains only its dtype and shape."""
 
 _ARCHIVE_ERRORS = (
     LookupError,
@@ -56,17 +56,17 @@ _ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What damage makes of reading an archive from memory; never what a disk or the memory refuses."""
+"""Errors that damage causes when an archive is read from memory; not disk or memory errors."""
 
 
 @dataclass(frozen=True)
 class SegmentVectors:
-    """What a segment holds.
+    """The vectors of a segment.
 
     Attributes:
         ids: int64 (n,), ascending.
-        images: (n, dim).
-        texts: For each picture, the vectors of its texts.
+        images: Image vectors, (n, dim).
+        texts: Text vectors of each picture.
     """
 
     ids: Ids
@@ -75,7 +75,7 @@ class SegmentVectors:
 
 
 def empty_text_vectors(dim: int) -> TextVectors:
-    """Of a picture without texts."""
+    """Return the text vectors of a picture without texts."""
     return TextVectors((), np.empty((0, dim), dtype=np.float32))
 
 
@@ -85,13 +85,13 @@ def write_segment(
     vectors: SegmentVectors,
     metadata: SegmentMetadata | None = None,
 ) -> Segment:
-    """Write vectors durably; they count once the catalog names the segment.
+    """Write a segment durably; it takes effect once the catalog refers to it.
 
     Args:
         layout: The index.
-        number: Of the segment, never used before.
-        vectors: At least one picture's.
-        metadata: Of the same pictures.
+        number: Number of the segment, never used before.
+        vectors: Vectors of at least one picture.
+        metadata: Metadata of the same pictures.
 
     Returns:
         The segment, with its checksum.
@@ -114,10 +114,10 @@ def write_segment(
 
 
 def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
-    """The vectors of a segment, rows of norm 1.
+    """Return the vectors of a segment, as rows of norm 1.
 
     Raises:
-        DamagedFileError: The file is missing, or is not what the catalog says.
+        DamagedFileError: The file is missing or does not match the catalog.
     """
     path = layout.path(segment.file_ref)
     content = read_verified_bytes(path, segment.file_ref)
@@ -128,19 +128,19 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
 def read_image_vectors(
     layout: IndexLayout, segment: Segment, ids: Sequence[int], *, is_verified: bool
 ) -> Vectors:
-    """The image vectors of some pictures of a segment; those of others are not read.
+    """Return the image vectors of some pictures of a segment without reading the others.
 
     Args:
         layout: The index.
-        segment: That holds them.
-        ids: Of the pictures.
-        is_verified: The file was compared with its checksum before.
+        segment: The segment that contains the pictures.
+        ids: Ids of the pictures.
+        is_verified: True if the checksum of the file was verified before.
 
     Returns:
         float32 (n, dim), in the order of ``ids``.
 
     Raises:
-        DamagedFileError: The file is missing, is not what the catalog says, or holds no such id.
+        DamagedFileError: The file is missing, does not match the catalog, or lacks an id.
     """
     path, file_ref = layout.path(segment.file_ref), segment.file_ref
     content = map_file(path, file_ref.bytes) if is_verified else map_verified(path, file_ref)
@@ -148,17 +148,17 @@ def read_image_vectors(
         rows = _map_rows(content, arrays.zip.getinfo("image.npy"))
         segment_ids = arrays["ids"]
         if not np.isin(ids, segment_ids).all():
-            raise ValueError("a picture that belongs to it is not in it")
+            raise ValueError("it lacks a picture that the catalog lists")
         return as_unit_vectors(rows[[int(np.argmax(segment_ids == image_id)) for image_id in ids]])
 
 
 def read_segment_with_metadata(
     layout: IndexLayout, segment: Segment
 ) -> tuple[SegmentVectors, SegmentMetadata | None]:
-    """A segment, and what it says of its rows: None for one that an older version wrote.
+    """Return the vectors and the metadata of a segment; None if an older version wrote it.
 
     Raises:
-        DamagedFileError: The file is missing, or is not what the catalog says.
+        DamagedFileError: The file is missing or does not match the catalog.
     """
     path = layout.path(segment.file_ref)
     content = read_verified_bytes(path, segment.file_ref)
@@ -169,10 +169,10 @@ def read_segment_with_metadata(
 
 
 def recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
-    """A segment of which no catalog says anything; its own checksums (CRC-32) are checked.
+    """Recover a segment without a catalog; verify the checksums (CRC-32) in the file.
 
     Raises:
-        DamagedFileError: It is damaged, or says nothing of its rows.
+        DamagedFileError: The file is damaged or has no metadata of its rows.
     """
     with open_index_file(path) as file:
         content = file.read()
@@ -181,16 +181,16 @@ def recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
         vectors = _load_vectors(arrays)
         metadata = unpack_metadata(arrays["facts"])
         if [item.id for item in metadata.pictures] != vectors.ids.tolist():
-            raise ValueError("its facts are of other rows")
+            raise ValueError("its metadata describes other rows")
     rows, dim = vectors.images.shape
     return Segment(int(path.stem), make_file_ref(path, content), rows, dim), metadata
 
 
 def _verify_archive(path: Path, content: bytes) -> None:
-    """Compare the CRC-32 of every array before a damaged header can ask for all of the memory.
+    """Verify the CRC-32 of every array, because a damaged header could exhaust the memory.
 
     Raises:
-        DamagedFileError: One is another, or it is no archive.
+        DamagedFileError: A CRC does not match, or the content is not an archive.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -203,7 +203,7 @@ def _verify_archive(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _open_arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
-    """The arrays of a file, each read when it is asked for; or of its content."""
+    """Open the arrays of a file, or of its content; each array is read on access."""
     try:
         with (
             open_index_file(path) if content is None else io.BytesIO(content) as source,
@@ -215,13 +215,13 @@ def _open_arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
 
 
 def _map_rows(content: NDArray[np.uint8], member: zipfile.ZipInfo) -> NDArray[np.float16]:
-    """The float16 (n, dim) of a member that is not compressed, where they lie in the file."""
-    # The 30 bytes of a local header end with the lengths of two fields (APPNOTE.TXT, 4.3.7).
+    """Return a view of the float16 (n, dim) rows of an uncompressed member of the archive."""
+    # The 30-byte local header ends with the lengths of two fields (APPNOTE.TXT, 4.3.7).
     start = member.header_offset + 30
     start += int(content[start - 4 : start].view("<u2").sum())
     header = io.BytesIO(content[start : start + MAX_HEADER_BYTES].tobytes())
     if member.compress_type != zipfile.ZIP_STORED or npy.read_magic(header) != (1, 0):
-        raise ValueError("its vectors are not stored as they should be")
+        raise ValueError("its vectors are stored in an unexpected format")
     shape, _, dtype = npy.read_array_header_1_0(header)
     start += header.tell()
     content = content[start : start + math.prod(shape) * dtype.itemsize]

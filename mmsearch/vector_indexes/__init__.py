@@ -1,1 +1,1 @@
-"""Vectors -> neighbours."""
+"""Vector indexes: nearest-neighbour search over embeddings."""

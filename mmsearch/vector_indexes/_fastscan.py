@@ -1,9 +1,9 @@
-"""Rows as a few dozen bytes each, scanned by FAISS's fast scan for candidates.
+"""Compressed rows of a few dozen bytes each, which FAISS's fast scan searches for candidates.
 
-Each dimension that a `QueryAwareProjection` keeps becomes 4 bits (product quantisation with one dimension a
-code), and FAISS scores 32 rows at once from tables in registers; see
+Each dimension that a `QueryAwareProjection` keeps becomes 4 bits (product quantisation with one
+dimension per code), and FAISS scores 32 rows at once from tables in registers; see
 https://github.com/facebookresearch/faiss/wiki/Fast-accumulation-of-PQ-and-AQ-codes-(FastScan).
-Many rows are kept in inverted lists, of which a search visits some.
+Large collections are split into inverted lists, and a search visits some of them.
 """
 
 from __future__ import annotations
@@ -22,42 +22,45 @@ from mmsearch.vector_indexes._projection import QueryAwareProjection
 from mmsearch.vector_indexes._threads import limit_omp_threads, useful_threads
 
 MIN_ROWS_FOR_LISTS = 4_000_000
-"""Rows from which on inverted lists pay. Texts need a third of the lists to be visited, and short
-lists cost more to begin than to scan: a million rows are scanned faster without any."""
+"""Minimum number of rows for inverted lists. Text queries must visit a third of the lists, and
+a short list costs more to start than to scan: a million rows are scanned faster without lists."""
 
 MAX_LISTS = 8192
-"""K-means with more takes longer than all the rest."""
+"""Maximum number of inverted lists. With more, k-means takes longer than the rest of the build."""
 
 TRAINING_ROWS_PER_LIST = 40
-"""Rows that k-means sees for each list; FAISS asks for 39 at least."""
+"""Training rows for k-means per list. FAISS requires at least 39."""
 
 MIN_TRAINING_ROWS = 65_536
-"""Rows that the codes are learned from."""
+"""Minimum number of rows that the codes are trained on."""
 
 ROWS_PER_BLOCK = 65_536
 
 
 def choose_num_lists(count: int) -> int:
-    """How many inverted lists so many rows have: 0, or about their root, in powers of two."""
+    """Return the number of inverted lists for ``count`` rows.
+
+    It is 0 for small collections, else the power of two nearest to the square root of ``count``.
+    """
     if count < MIN_ROWS_FOR_LISTS:
         return 0
     return int(min(2 ** round(np.log2(np.sqrt(count))), MAX_LISTS))
 
 
 def estimate_code_bytes(count: int, dims: int) -> int:
-    """Memory of the codes of so many rows."""
+    """Return the memory that the codes of ``count`` rows take, in bytes."""
     return count * (dims // 2 + (8 if choose_num_lists(count) else 0))
 
 
 @dataclass(frozen=True)
 class FastScanCodes:
-    """A compressed copy of rows, which are named by their places.
+    """A compressed copy of rows, which are identified by their positions.
 
     Attributes:
-        projection: To the dimensions that are kept.
-        num_lists: Inverted lists; 0: none.
-        index: FAISS's own.
-        backing_buffer: Bytes that it may read instead of a copy, kept alive with it.
+        projection: Projection to the dimensions that are kept.
+        num_lists: Number of inverted lists; 0 if there are no lists.
+        index: The FAISS index.
+        backing_buffer: Buffer that ``index`` may read in place; kept alive with it.
     """
 
     projection: QueryAwareProjection
@@ -68,15 +71,15 @@ class FastScanCodes:
     def find_candidates(
         self, queries: Vectors, count: int, nprobe: int | None = None
     ) -> NDArray[np.int64]:
-        """Places of the rows that seem best.
+        """Return the positions of the rows with the best approximate scores.
 
         Args:
-            queries: (q, dim).
-            count: How many.
-            nprobe: Lists to visit; None: all.
+            queries: The queries, (q, dim).
+            count: Number of candidates per query.
+            nprobe: Number of lists to visit; None visits all.
 
         Returns:
-            int64 (q, count), best first, padded with -1.
+            Positions, int64 (q, count), best first, padded with -1.
         """
         parameters, probed_fraction = None, 1.0
         if self.num_lists:
@@ -93,7 +96,7 @@ class FastScanCodes:
         return positions
 
     def write_to(self, arrays: ChecksummedArraysWriter) -> None:
-        """Write it."""
+        """Append the codes and the projection to a file."""
         arrays.append("map_queries", self.projection.query_matrix)
         arrays.append("map_rows", self.projection.row_matrix)
         arrays.append("map_mean", self.projection.mean)
@@ -101,7 +104,7 @@ class FastScanCodes:
 
     @classmethod
     def read(cls, file: ChecksummedArrays, stats: Mapping[str, Any]) -> FastScanCodes:
-        """What `write_to` wrote.
+        """Read what `write_to` wrote.
 
         Raises:
             DamagedFileError: A checksum is wrong.
@@ -110,7 +113,7 @@ class FastScanCodes:
             *(file.array(f"map_{part}") for part in ("queries", "rows", "mean"))
         )
         backing_buffer = file.array("codes")
-        # Six times as fast as deserialize_index, which copies twice before it reads.
+        # This is six times as fast as deserialize_index, which copies twice before it reads.
         reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(backing_buffer), backing_buffer.size)
         return cls(projection, stats["lists"], faiss.read_index(reader), backing_buffer)
 
@@ -120,11 +123,11 @@ def encode_rows(
     projection: QueryAwareProjection,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> FastScanCodes:
-    """The codes of all rows.
+    """Encode all rows.
 
     Args:
-        rows: (n, dim); only some are in memory at a time.
-        projection: To a multiple of 16 dimensions.
+        rows: The rows, (n, dim). Only a block of them is in memory at a time.
+        projection: Projection to a multiple of 16 dimensions.
         check_cancelled: See `TrainingData.check_cancelled`.
     """
     dims, num_lists = projection.dims, choose_num_lists(len(rows))
@@ -142,7 +145,7 @@ def encode_rows(
 
 
 def evenly_spaced_positions(count: int, size: int) -> NDArray[np.int64]:
-    """Places of so many rows of all, evenly spread."""
+    """Return up to ``size`` distinct positions, evenly spaced among ``count`` rows."""
     return np.unique(np.linspace(0, count - 1, min(size, count)).astype(np.int64))
 
 

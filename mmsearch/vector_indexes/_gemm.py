@@ -1,7 +1,7 @@
-"""Inner products of many queries with float16 rows, by matrix products.
+"""Inner products of many queries with float16 rows, computed by matrix products.
 
-A scan by FAISS unpacks each row anew for each query, in a chain of sums that wait for each other.
-Here a block of rows is unpacked once, into the processor's cache, and compared with all queries.
+A FAISS scan unpacks each row again for each query, and each of its sums waits for the last one.
+This module unpacks a block of rows once, into the CPU cache, and compares it with all queries.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from mmsearch.core.types import Vectors
 from mmsearch.core.vectors import as_float32
 
 MIN_QUERIES_FOR_GEMM = 12
-"""From so many queries on, this is faster than a scan."""
+"""Minimum number of queries for which a matrix product is faster than a scan."""
 
 BLOCK_BYTES = 4_000_000
-"""Of unpacked rows and their products: few enough to stay in the cache, enough for BLAS."""
+"""Size of a block of unpacked rows and their products, in bytes: small enough to stay in the cache,
+large enough for BLAS to be efficient."""
 
 
 def gemm_top_k(
@@ -26,16 +27,16 @@ def gemm_top_k(
     count: int,
     allowed: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The best rows of each query, up to rounding, in the calling thread.
+    """Return the best rows for each query, up to rounding, computed in the calling thread.
 
     Args:
-        rows: float16 (n, dim), finite.
-        queries: float32 (q, dim).
-        count: At least 1, and no more than there are rows that may be found.
-        allowed: int64 (m,): places of those that may be found; None: all.
+        rows: The rows, float16 (n, dim), finite.
+        queries: The queries, float32 (q, dim).
+        count: Number of rows per query: at least 1, at most the number of allowed rows.
+        allowed: Positions of the rows that may be found, int64 (m,); None allows all.
 
     Returns:
-        float32 (q, count) scores and int64 (q, count) places, best first.
+        Scores, float32 (q, count), and positions, int64 (q, count), best first.
     """
     total = len(rows) if allowed is None else len(allowed)
     block_rows = max(1, BLOCK_BYTES // (4 * (queries.shape[1] + len(queries))))
@@ -57,7 +58,10 @@ def gemm_top_k(
 
 
 def _make_product_transform(queries: Vectors) -> faiss.LinearTransform:
-    """Rows times queries, by FAISS: numpy takes more threads than its caller may want."""
+    """Return a FAISS transform that multiplies rows by queries.
+
+    numpy may use more threads than the caller wants.
+    """
     count, dim = queries.shape
     transform = faiss.LinearTransform(dim, count, False)
     faiss.copy_array_to_vector(queries.ravel(), transform.A)

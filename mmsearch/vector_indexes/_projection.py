@@ -1,13 +1,13 @@
-"""A linear map to fewer dimensions that keeps what queries can tell apart.
+"""Query-aware linear dimensionality reduction.
 
-Text queries lie elsewhere than images (the modality gap), so a map that keeps the variance of the
-images keeps the wrong dimensions. Wanted are A and B, dim x m, so that (qA).(xB) is near q.x for
-the queries q that come and the images x that are there. The mean of the squared difference is least
-if A B^T is the truncated singular value decomposition of S C^(1/2), with S^2 the second moment of
-the queries and C the covariance of the images. This is the objective of LeanVec-OOD (Tepper et al.,
-"LeanVec: Searching vectors faster by making them fit", arXiv 2312.16335) with maps that need not be
-orthonormal, which has a closed solution. What all images have in common, their mean, does not
-change an order and is taken away.
+Text embeddings lie in another region than image embeddings (the modality gap), so a projection that
+preserves the variance of the images keeps the wrong dimensions. This module finds A and B, dim x m,
+such that (qA).(xB) is close to q.x for the expected queries q and the stored images x. The mean
+squared difference is minimal if A B^T follows from the truncated singular value decomposition of
+S C^(1/2), with S^2 the second moment of the queries and C the covariance of the images. This is the
+objective of LeanVec-OOD (Tepper et al., "LeanVec: Searching vectors faster by making them fit",
+arXiv 2312.16335) with matrices that need not be orthonormal, which has a closed-form solution. The
+mean of the images does not affect the order of the results and is subtracted.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from mmsearch.core.types import Vectors
 from mmsearch.core.vectors import as_float32
 
 IMAGE_MOMENT_WEIGHT = 0.1
-"""How much of the queries' second moment is that of images: pictures are asked for, too."""
+"""Weight of the images in the second moment of the queries, because images are queries, too."""
 
 EIGENVALUE_FLOOR = 0.02
-"""Of the mean eigenvalue, added to all: what no training query asked for may still be asked for."""
+"""Share of the mean eigenvalue added to every eigenvalue, so that directions that no training query
+uses are not lost."""
 
 
 @dataclass(frozen=True)
 class QueryAwareProjection:
-    """Maps for queries and for rows.
+    """A pair of linear projections, one for queries and one for rows.
 
     Attributes:
-        query_matrix: float32 (dim, m).
-        row_matrix: float32 (dim, m).
-        mean: float32 (dim,), taken from rows first.
+        query_matrix: Projection of queries, float32 (dim, m).
+        row_matrix: Projection of rows, float32 (dim, m).
+        mean: Mean of the rows, float32 (dim,), subtracted from a row before it is projected.
     """
 
     query_matrix: NDArray[np.float32]
@@ -43,30 +44,32 @@ class QueryAwareProjection:
 
     @property
     def dims(self) -> int:
-        """Columns after the map."""
+        """Number of dimensions after the projection."""
         return int(self.row_matrix.shape[1])
 
     def project_queries(self, queries: Vectors) -> NDArray[np.float32]:
-        """(q, dim) -> float32 (q, m)."""
+        """Project queries, (q, dim), to float32 (q, m)."""
         return np.ascontiguousarray(queries @ self.query_matrix)
 
     def project_rows(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(n, dim) -> float32 (n, m)."""
+        """Project rows, (n, dim), to float32 (n, m)."""
         return np.ascontiguousarray((as_float32(rows) - self.mean) @ self.row_matrix)
 
     def truncate(self, dims: int) -> QueryAwareProjection:
-        """The best map to fewer dimensions: they stand in the order of what they tell."""
+        """Return the best projection to ``dims`` dimensions; dimensions are sorted by strength."""
         return QueryAwareProjection(
             self.query_matrix[:, :dims], self.row_matrix[:, :dims], self.mean
         )
 
 
 def fit_projection(queries: Vectors, sample: NDArray[np.float32]) -> QueryAwareProjection:
-    """The map that keeps all dimensions, most telling first; see `QueryAwareProjection.truncate`.
+    """Fit a projection that keeps all dimensions, strongest first.
+
+    `QueryAwareProjection.truncate` reduces it to fewer dimensions.
 
     Args:
-        queries: (q, dim), such as will be asked.
-        sample: (n, dim) of the rows that will be searched.
+        queries: Queries like those to expect, (q, dim).
+        sample: Sample of the rows to search, (n, dim).
     """
     mean = sample.mean(axis=0, dtype=np.float64)
     centred = sample - mean.astype(np.float32)

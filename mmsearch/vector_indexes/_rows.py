@@ -1,7 +1,7 @@
 """Float16 rows in memory or mapped from a file, and exact search among them.
 
-A scan proposes, and the order is settled by `core.ordering` on the same rows: a scan knows scores
-up to rounding only, and breaks ties as it likes.
+A scan finds candidates, and `core.ordering` then ranks them by the same rows. The scores of a scan
+are exact only up to rounding, and it breaks ties arbitrarily.
 """
 
 from __future__ import annotations
@@ -28,35 +28,37 @@ from mmsearch.vector_indexes._scan import ParallelScan, ScoredPositions, fp16_vi
 from mmsearch.vector_indexes._threads import limit_omp_threads
 
 RowPositions = NDArray[np.int64]
-"""int64 (n,): positions of rows, in the order in which they are stored."""
+"""Positions of rows in storage order, int64 (n,)."""
 
 CandidateFn = Callable[[RowPositions, int], ScoredPositions]
-"""Numbers of queries and a count -> float32 (q, count) scores and int64 (q, count) places of the
-best rows, padded with -1."""
+"""Function of query numbers and a count that returns the scores, float32 (q, count), and the
+positions, int64 (q, count), of the best rows, padded with -1."""
 
 MAX_GATHER_FRACTION = 0.03
-"""Below this share of allowed rows, gathering them beats a scan that skips the others."""
+"""Maximum share of allowed rows for which gathering them is faster than a scan that skips the
+others."""
 
 OVERFETCH = 32
-"""Neighbours fetched beyond k, so that those whose scores differ by rounding can be settled."""
+"""Neighbours fetched beyond k, so that scores that differ by rounding can be ranked exactly."""
 
 MAX_QUERIES_PER_BATCH = 1000
-"""Queries that are looked for at once: what is found for them must fit into memory. No power of
-two: columns of products would share few lines of the cache, and take long to be turned."""
+"""Maximum number of queries searched at once, because their results must fit into memory. With a
+power of two, the columns of products would map to few cache lines and the transpose would be
+slow."""
 
 
 class StoredRows:
     """Rows and their ids, in any order.
 
     Args:
-        ids: int64 (n,), each once.
-        rows: float16 (n, dim), C-order; must outlive this object.
-        check: Called with the places of rows before they are used; with None for all.
+        ids: Unique ids of the rows, int64 (n,).
+        rows: The rows, float16 (n, dim), C-order; must outlive this object.
+        check: Called with the positions of rows before they are used, or with None for all rows.
 
     Attributes:
-        ids: Ascending.
-        row_ids: As given.
-        rows: As given.
+        ids: The ids in ascending order.
+        row_ids: The ids in the order of ``rows``.
+        rows: The rows as given.
     """
 
     def __init__(
@@ -76,11 +78,11 @@ class StoredRows:
         self._scan = ParallelScan(rows)
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return len(self.ids)
 
     def find_positions(self, allowed: Ids | None) -> RowPositions | None:
-        """Where the allowed rows lie; None if all are allowed."""
+        """Return the positions of the allowed rows, or None if all rows are allowed."""
         if allowed is None:
             return None
         matches = find_positions(self.ids, allowed)
@@ -89,7 +91,7 @@ class StoredRows:
         return matches if self._order is None else np.sort(self._order[matches])
 
     def vectors(self, ids: Ids) -> Vectors:
-        """float32 (n, dim): the rows of ids, each of which it holds, in their order."""
+        """Return the rows of ``ids``, float32 (n, dim), in the same order; every id must exist."""
         positions = np.searchsorted(self.ids, ids)
         if self._order is not None:
             positions = self._order[positions]
@@ -97,12 +99,12 @@ class StoredRows:
         return as_float32(self.rows[positions])
 
     def search(self, queries: Vectors, k: int, positions: RowPositions | None) -> Ranking:
-        """The k best rows for each query, exactly; all rows must have been checked.
+        """Return the exact k best rows for each query; all rows must have been checked.
 
         Args:
-            queries: (q, dim).
-            k: Length of the answer.
-            positions: Only these rows; None: all.
+            queries: The queries, (q, dim).
+            k: Number of results per query.
+            positions: Positions of the rows to search; None searches all rows.
         """
         if positions is not None and len(positions) < MAX_GATHER_FRACTION * len(self):
             return self.search_subset(queries, k, positions)
@@ -114,7 +116,7 @@ class StoredRows:
         )
 
     def search_subset(self, queries: Vectors, k: int, positions: RowPositions) -> Ranking:
-        """The k best of a few rows for each query, exactly."""
+        """Return the exact k best of a few rows for each query."""
         self.check(positions)
         scan = ParallelScan(self.rows[positions])
 
@@ -132,14 +134,15 @@ class StoredRows:
         num_available: int,
         max_fetch: int | None = None,
     ) -> Ranking:
-        """The k best of what is proposed, in the one order that `core.ordering` knows.
+        """Return the k best candidates for each query, in the order that `core.ordering` defines.
 
         Args:
-            queries: (q, dim).
-            k: Length of the answer.
-            propose: Called again, for a larger count, where equal scores could be cut off.
-            num_available: Rows that can be proposed.
-            max_fetch: The largest count that ``propose`` takes.
+            queries: The queries, (q, dim).
+            k: Number of results per query.
+            propose: Returns candidates. It is called again with a larger count where equal scores
+                could be cut off.
+            num_available: Number of rows that ``propose`` can return.
+            max_fetch: Largest count that ``propose`` accepts; None if there is no limit.
         """
         max_candidates = num_available if max_fetch is None else min(num_available, max_fetch)
         count = min(max_candidates, k + OVERFETCH)
@@ -166,15 +169,16 @@ class StoredRows:
     def refine(
         self, queries: Vectors, candidates: NDArray[np.int64], count: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The best ``count`` of each query's candidates by their rows.
+        """Return the best ``count`` candidates of each query, scored by the stored rows.
 
         Args:
-            queries: (q, dim).
-            candidates: int64 (q, c), places of rows, padded with -1.
-            count: At most c.
+            queries: The queries, (q, dim).
+            candidates: Positions of rows, int64 (q, c), padded with -1.
+            count: Number of rows per query, at most c.
 
         Returns:
-            float32 (q, count) scores and int64 (q, count) places, padded with -inf and -1.
+            Scores, float32 (q, count), padded with -inf, and positions, int64 (q, count), padded
+            with -1.
         """
         self.check(np.unique(candidates[candidates >= 0]))
         scores = np.full((len(queries), count), -np.inf, dtype=np.float32)
@@ -182,7 +186,7 @@ class StoredRows:
         with limit_omp_threads(1):
             for number, query in enumerate(queries):
                 valid_candidates = candidates[number][candidates[number] >= 0]
-                # FAISS scores float16 rows several times as fast as they are unpacked.
+                # FAISS scores float16 rows several times faster than numpy can unpack them.
                 num_found = min(count, len(valid_candidates))
                 gathered = self.rows[valid_candidates]
                 best_scores, order = fp16_view(gathered).search(query[None], num_found)
@@ -214,7 +218,7 @@ class StoredRows:
 def batched_search(
     search: Callable[[Vectors, int], tuple[Any, Any]], queries: Vectors, batch_size: int
 ) -> CandidateFn:
-    """Proposals of a search that takes only so many queries in one call."""
+    """Return a candidate function that calls ``search`` with at most ``batch_size`` queries."""
 
     def propose(query_numbers: RowPositions, count: int) -> tuple[Any, Any]:
         starts = range(0, len(query_numbers), batch_size)
@@ -229,7 +233,7 @@ def batched_search(
 
 @dataclass(frozen=True)
 class _CandidateSource:
-    """How to get more rows for one query than were proposed first."""
+    """A source of more candidates for one query than the first call returned."""
 
     propose: CandidateFn
     query_numbers: RowPositions
@@ -242,6 +246,6 @@ class _CandidateSource:
 
 
 def _is_complete(scores: NDArray[np.float32], k: int, num_available: int) -> bool:
-    """Whether no row that was not proposed can be among the k best."""
+    """Return True if the k best rows are certain to be among the candidates."""
     count = len(scores)
     return count >= num_available or (count > k and bool(scores[-1] < scores[k - 1] - MATMUL_ERROR))

@@ -1,11 +1,11 @@
-"""Exact search among many float16 rows: each thread searches a part of them.
+"""Exact search among many float16 rows, in which each thread searches a part of the rows.
 
-FAISS reads the rows where they lie (IndexScalarQuantizer, QT_fp16, over a view): half the memory
-traffic of float32, and no copy. Many queries are compared by matrix products (`_products`).
+FAISS reads the rows in place (IndexScalarQuantizer, QT_fp16, over a view): half the memory traffic
+of float32, and no copy. Large batches of queries are compared by matrix products (`_gemm`).
 See https://github.com/facebookresearch/faiss/wiki/Faiss-indexes.
 
-The threads are not OpenMP's: those share out queries, of which there may be one, and spin for
-milliseconds when they have nothing left to do.
+The threads are not OpenMP's. Those are split by query, of which there may be only one, and spin for
+milliseconds when they have no work left.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mmsearch.vector_indexes._gemm import MIN_QUERIES_FOR_GEMM, gemm_top_k
 from mmsearch.vector_indexes._threads import limit_omp_threads
 
 MIN_BYTES_PER_PART = 32_000_000
-"""Of rows that are worth a thread: one query takes a millisecond for them."""
+"""Minimum bytes of rows per thread. A scan of them takes about a millisecond for one query."""
 
 QUERIES_PER_PASS = 4
-"""So many of many queries take no longer than one alone."""
+"""Number of queries in a batch that together take as long as a single query alone."""
 
 ScoredPositions = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""float32 (q, count) scores and int64 (q, count) places, best first."""
+"""Scores, float32 (q, count), and positions, int64 (q, count), best first."""
 
 
 class ParallelScan:
-    """Looks at all of some rows, with no more threads than OpenMP may take for the caller.
+    """A full scan of rows that uses at most as many threads as OpenMP may use for the caller.
 
     Args:
-        rows: float16 (n, dim), C-order; kept.
+        rows: The rows, float16 (n, dim), C-order; kept alive by this object.
     """
 
     def __init__(self, rows: NDArray[np.float16]) -> None:
@@ -48,12 +48,12 @@ class ParallelScan:
     def top_k(
         self, queries: Vectors, count: int, allowed: NDArray[np.int64] | None = None
     ) -> ScoredPositions:
-        """The best rows for each query, up to rounding.
+        """Return the best rows for each query, up to rounding.
 
         Args:
-            queries: float32 (q, dim).
-            count: How many; no more than there are.
-            allowed: int64 (m,), ascending: places of those that may be found; None: all.
+            queries: The queries, float32 (q, dim).
+            count: Number of rows per query; at most the number of rows that may be found.
+            allowed: Ascending positions of the rows that may be found, int64 (m,); None allows all.
         """
         search = partial(_RowRange.top_k, queries=queries, count=count, allowed=allowed)
         return merge_top_k(parallel_map(search, self._partition(len(queries))), count)
@@ -110,7 +110,7 @@ class _RowRange:
 
 
 def merge_top_k(results: list[ScoredPositions], count: int) -> ScoredPositions:
-    """Several answers to the same queries, of different rows, as one."""
+    """Merge the results of the same queries on different rows."""
     if len(results) == 1:
         return results[0]
     scores, positions = (np.concatenate(parts, axis=1) for parts in zip(*results, strict=True))
@@ -119,7 +119,7 @@ def merge_top_k(results: list[ScoredPositions], count: int) -> ScoredPositions:
 
 
 def fp16_view(rows: NDArray[np.float16]) -> Any:
-    """A FAISS index that reads rows where they lie, and does not keep them alive."""
+    """Return a FAISS index that reads the rows in place and does not keep them alive."""
     flat = faiss.IndexScalarQuantizer(
         rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )

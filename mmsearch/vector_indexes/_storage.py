@@ -1,4 +1,4 @@
-"""Vectors into float16 rows of a file or of memory, and rows out of a file."""
+"""Float16 storage of vectors, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from mmsearch.vector_indexes._rows import RowPositions, StoredRows
 def append_rows(
     arrays: ChecksummedArraysWriter, dim: int, blocks: Iterable[tuple[Ids, Vectors]]
 ) -> Ids:
-    """Write blocks of vectors as they come; returns their ids, which `read_rows` needs, too."""
+    """Write blocks of vectors as they arrive and return their ids.
+
+    The caller must write the ids to the same file, because `read_rows` needs them.
+    """
     ids = [np.empty(0, dtype=np.int64)]
     arrays.append("rows", np.empty((0, dim), dtype=np.float16))
     for block_ids, vectors in blocks:
@@ -27,7 +30,7 @@ def append_rows(
 
 
 def collect_rows(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> StoredRows:
-    """Blocks of vectors in memory."""
+    """Collect blocks of vectors in memory."""
     ids = [np.empty(0, dtype=np.int64)]
     rows = [np.empty((0, dim), dtype=np.float16)]
     for block_ids, vectors in blocks:
@@ -39,16 +42,16 @@ def collect_rows(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> StoredRows:
 def read_rows(
     file: ChecksummedArrays, spec: IndexSpec, path: Path, *, verify_all: bool
 ) -> StoredRows:
-    """The rows and ids of a file.
+    """Return the rows and ids of a file.
 
     Args:
-        file: Opened.
-        spec: What it must hold.
-        path: For messages.
-        verify_all: Check all rows now, not each when it is needed.
+        file: The open file.
+        spec: Index specification that the file must match.
+        path: Path of the file, for error messages.
+        verify_all: Verify the checksums of all rows now instead of each when it is read.
 
     Raises:
-        DamagedFileError: It is damaged, or of another index.
+        DamagedFileError: The file is damaged or belongs to another index.
     """
     if file.metadata.get("plugin") != spec.name or file.metadata.get("dim") != spec.dim:
         raise DamagedFileError(f"{path} is not a {spec.name} index of {spec.dim} columns.")

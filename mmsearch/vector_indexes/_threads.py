@@ -1,4 +1,4 @@
-"""How many threads FAISS takes for a search."""
+"""Number of threads that FAISS uses for a search."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from contextlib import contextmanager
 import faiss
 
 BYTES_PER_THREAD = 128_000_000
-"""A thread reads them in about 4 ms: so long OpenMP's threads spin when nothing is left to do, and
-keep a processor from whoever has work for it."""
+"""Bytes of rows that justify one more thread. A thread reads them in about 4 ms, which is how long
+an idle OpenMP thread spins and keeps a CPU from other work."""
 
 
 def useful_threads(queries: int, nbytes: int) -> int:
-    """So many threads are worth their while where each query is work for one.
+    """Return the number of threads that speed up a search in which each query runs on one thread.
 
-    Those without work would be waited for all the same, and would then wait for more: where the
-    processors are busy, both take far longer than the search.
+    FAISS waits for idle threads, too, and they then spin. On busy CPUs both take far longer than
+    the search itself.
 
     Args:
-        queries: How many are searched for.
-        nbytes: What is read for each.
+        queries: Number of queries.
+        nbytes: Bytes read per query.
     """
     return max(1, min(queries, queries * nbytes // BYTES_PER_THREAD))
 
 
 @contextmanager
 def limit_omp_threads(threads: int) -> Iterator[None]:
-    """Let FAISS take no more threads, and no more than it may anyway."""
-    # OpenMP keeps this number for each calling thread.
+    """Limit FAISS to at most ``threads`` threads, without raising the current limit."""
+    # OpenMP stores this limit per calling thread.
     previous = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(min(threads, previous))
     try:

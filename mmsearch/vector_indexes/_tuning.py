@@ -1,8 +1,8 @@
-"""How many dimensions, lists and candidates it takes to find what text queries ask for.
+"""Choice of dimensions, lists and candidates for a recall target on text queries.
 
-Nothing is tuned on vectors of images: for those, settings suffice that lose half of what a text
-asks for. Of the training queries some teach the map, others choose, and others again say what the
-choice is worth.
+Nothing is tuned on image embeddings: settings that suffice for them lose half of the true
+neighbours of a text. The training queries are split in three: one part fits the projection, one
+selects the settings, and one measures the recall of the selected settings.
 """
 
 from __future__ import annotations
@@ -28,39 +28,41 @@ from mmsearch.vector_indexes._projection import QueryAwareProjection, fit_projec
 from mmsearch.vector_indexes._rows import StoredRows
 
 RECALL_K = 10
-"""Recall is that of the ten nearest."""
+"""Number of nearest neighbours that recall is measured on."""
 
 MAX_HELD_OUT_QUERIES = 512
-"""Queries, at most, that choose, and as many that measure; never more than a quarter each."""
+"""Maximum number of queries that select the settings, and of those that measure recall. Each part
+has at most a quarter of the training queries."""
 
 MAX_TIED_NEIGHBOURS = 64
-"""Neighbours that are looked at for equal scores."""
+"""Neighbours fetched to find those that tie with the last of the true neighbours."""
 
 PROJECTION_ROWS, PROJECTION_QUERIES = 65_536, 128
-"""Rows that the map is learned from and tried on, and queries that it is tried with."""
+"""Number of rows that the projection is fitted to and tested on, and of queries that test it."""
 
 CANDIDATE_DIMS = (32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512)
 CANDIDATE_DEPTHS = (256, 512, 1024, 2048, 4096)
-"""Candidates that are compared exactly. Fewer save a tenth of a millisecond, and queries that are
-not like those of the tuning lose most by it."""
+"""Numbers of candidates to rescore exactly. Fewer save a tenth of a millisecond, but queries that
+differ from the training queries lose the most recall."""
 
 SAMPLE_CANDIDATES = 128
-"""Of a sample of the rows, while dimensions are chosen."""
+"""Candidates per query in the sample of rows on which the number of dimensions is chosen."""
 
 PROJECTION_ERROR_SHARE = 0.5
-"""Of what may be missed, so much is left to the map: the rest goes to codes and lists."""
+"""Share of the permitted recall loss that the projection may use. The rest is for the codes and
+lists."""
 
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """Codes, and how to search them.
+    """Codes and the settings to search them with.
 
     Attributes:
-        codes: Of all rows.
-        nprobe: Lists to visit.
-        depth: Candidates to compare exactly.
+        codes: Codes of all rows.
+        nprobe: Number of lists to visit.
+        depth: Number of candidates to rescore exactly.
         stats: See `mmsearch.core.protocols.VectorIndex.stats`.
     """
 
@@ -71,14 +73,15 @@ class TuningResult:
 
 
 def tune(rows: StoredRows, training: TrainingData) -> TuningResult | None:
-    """Codes that reach the recall that is wanted, at the least time.
+    """Return codes and settings that reach the target recall in the shortest time.
 
     Args:
-        rows: Some tens of thousands at least.
-        training: What is asked, and what is wanted.
+        rows: The rows to index, at least some tens of thousands.
+        training: Training queries, target recall and memory limit.
 
     Returns:
-        None if nothing reaches it within the memory that is allowed: exact search does.
+        The codes and settings, or None if no settings reach the target within the memory limit.
+        The caller then uses exact search.
     """
     num_held_out = min(MAX_HELD_OUT_QUERIES, len(training.queries) // 4)
     fit_queries = training.queries[2 * num_held_out :]
@@ -137,7 +140,10 @@ def _candidate_dims(
     queries: Vectors,
     recall: float,
 ) -> Sequence[int]:
-    """Numbers of dimensions to try, the fewest first that keep enough on a sample of the rows."""
+    """Return the numbers of dimensions to try, ascending.
+
+    The first is the smallest that keeps enough recall on a sample of the rows.
+    """
     min_recall = 1 - (1 - recall) * PROJECTION_ERROR_SHARE
     true_scores = queries @ sample.T
     kth_scores = -np.partition(-true_scores, RECALL_K - 1, axis=1)[:, RECALL_K - 1]
@@ -158,7 +164,7 @@ def _candidate_dims(
 def _choose_settings(
     codes: FastScanCodes, rows: StoredRows, queries: Vectors, truth: Sequence[Ids], recall: float
 ) -> tuple[int, int] | None:
-    """Lists and candidates that reach a recall in the least time; None if none do."""
+    """Return nprobe and depth that reach a recall in the shortest time; None if no pair does."""
     best: tuple[float, int, int] | None = None
     depths = [depth for depth in CANDIDATE_DEPTHS if depth < len(rows)]
     for nprobe in _nprobe_candidates(codes.num_lists):
@@ -176,7 +182,7 @@ def _choose_settings(
 
 
 def _nprobe_candidates(num_lists: int) -> list[int]:
-    """Numbers of lists to try."""
+    """Return the numbers of lists to try."""
     if not num_lists:
         return [0]
     return sorted(
@@ -185,8 +191,8 @@ def _nprobe_candidates(num_lists: int) -> list[int]:
 
 
 def _true_neighbours(rows: StoredRows, queries: Vectors) -> list[Ids]:
-    """The true neighbours of each query: more than ten if several are equally near."""
-    # Rows were just written: they need no check.
+    """Return the true neighbours of each query: more than ten if several tie for the last place."""
+    # The rows were just written, so they need no checksum verification.
     exact = rows.search(queries, MAX_TIED_NEIGHBOURS, None)
     return [
         ids[scores >= scores[RECALL_K - 1] - MATMUL_ERROR / 10]
@@ -197,7 +203,7 @@ def _true_neighbours(rows: StoredRows, queries: Vectors) -> list[Ids]:
 def _match_true_neighbours(
     rows: StoredRows, candidates: NDArray[np.int64], truth: Sequence[Ids]
 ) -> NDArray[np.bool_]:
-    """Bool (q, c): which candidates are true neighbours."""
+    """Return a boolean mask of the candidates that are true neighbours, (q, c)."""
     return np.array(
         [
             np.isin(rows.row_ids[positions], true_ids) & (positions >= 0)
@@ -207,14 +213,14 @@ def _match_true_neighbours(
 
 
 def _recall_per_query(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The recall of each query."""
+    """Return the recall of each query."""
     return np.asarray(hits.sum(axis=1).clip(max=RECALL_K) / RECALL_K)
 
 
 def _median_query_seconds(
     codes: FastScanCodes, rows: StoredRows, queries: Vectors, nprobe: int, depth: int
 ) -> float:
-    """Median time of a query by itself."""
+    """Return the median time of a single query, in seconds."""
     return _median_seconds(
         lambda query: rows.refine(query, codes.find_candidates(query, depth, nprobe), RECALL_K),
         queries[:50],
@@ -235,7 +241,7 @@ def _median_seconds(search: Callable[[Vectors], Any], queries: Vectors) -> float
 
 
 def _bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """A 95% bootstrap interval of the mean."""
+    """Return a 95% bootstrap interval of the mean."""
     resampled = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.percentile(values[resampled].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)

@@ -1,6 +1,6 @@
-"""Exact search in numpy: the oracle that every other vector index is held to, and the tail's index.
+"""Exact search in numpy: the reference for every other vector index, and the index of the tail.
 
-Holds float32 rows in memory and compares a query with all of them.
+It holds float32 rows in memory and compares a query with all of them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SUFFIX = "npz"
 
 
 def uses_gpu(device: str) -> bool:
-    """Never."""
+    """Return False: this index never uses a GPU."""
     return False
 
 
 def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
-    """An index over all rows; see `mmsearch.core.protocols.VectorIndexPlugin`."""
+    """Build an index over all rows; see `mmsearch.core.protocols.VectorIndexPlugin`."""
     return ExactIndex(spec, *_sort_by_id(spec.dim, blocks))
 
 
@@ -41,7 +41,10 @@ def write(
     path: Path,
     training: TrainingData | None = None,
 ) -> FileRef:
-    """Write ids and rows durably. All of them are held in memory: this is for small collections."""
+    """Write ids and rows durably.
+
+    All of them are held in memory, so this is for small collections.
+    """
     ids, rows = _sort_by_id(spec.dim, blocks)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, ids=ids, vectors=rows)
@@ -62,7 +65,7 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
     """Read what `write` wrote.
 
     Raises:
-        DamagedFileError: It is not that file.
+        DamagedFileError: The file is damaged or is not the file that ``file_ref`` describes.
     """
     content = map_verified(path, file_ref)
     try:
@@ -73,7 +76,10 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
 
 
 class ExactIndex:
-    """See `mmsearch.core.protocols.VectorIndex`. Safe to search from many threads."""
+    """An exact index; see `mmsearch.core.protocols.VectorIndex`.
+
+    Several threads may search it at the same time.
+    """
 
     score_tolerance = 1e-5
     device = "cpu"
@@ -85,7 +91,7 @@ class ExactIndex:
         self._rows = rows
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
-        """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`."""
+        """Return the k best rows per query; see `mmsearch.core.protocols.VectorIndex.search`."""
         queries = check_unit_vectors(queries, self.spec.dim)
         ids, rows = self.ids, self._rows
         if allowed is not None:
@@ -94,5 +100,5 @@ class ExactIndex:
         return stack([exact_top_k(ids, rows, query, k) for query in queries], k)
 
     def vectors(self, ids: Ids) -> Vectors:
-        """See `mmsearch.core.protocols.VectorIndex.vectors`."""
+        """Return the rows of ids; see `mmsearch.core.protocols.VectorIndex.vectors`."""
         return self._rows[np.searchsorted(self.ids, ids)].astype(np.float32)

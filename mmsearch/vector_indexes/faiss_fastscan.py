@@ -1,10 +1,10 @@
 """Approximate search that keeps its recall for text queries.
 
-Three steps: a linear map to the dimensions that queries can tell apart (`_query_map`), a scan of
-4-bit codes of the mapped rows for candidates (`_codes`), and exact comparison of the candidates
-with float16 rows that stay on disk (`_rows`). `_tuning` chooses how much of each it takes to reach
-a recall. Collections of a few thousand rows, and those that no setting is good enough for, are
-searched exactly.
+A search has three steps: a query-aware linear projection to fewer dimensions (`_projection`), a
+scan of the 4-bit codes of the projected rows for candidates (`_fastscan`), and exact comparison of
+the candidates with float16 rows that stay on disk (`_rows`). `_tuning` chooses the settings that
+reach a target recall. Collections of a few thousand rows, and those for which no settings reach the
+target, are searched exactly.
 """
 
 from __future__ import annotations
@@ -29,30 +29,32 @@ from mmsearch.vector_indexes._tuning import TuningResult, tune
 SUFFIX = "vectors"
 
 MIN_ROWS_FOR_CODES = 10_000
-"""Rows below which exact search takes less than a millisecond anyway."""
+"""Minimum number of rows for codes. With fewer, exact search takes less than a millisecond."""
 
 SHORT_PAGE_MAX_K, LONG_PAGE_MAX_K = 20, 1000
-"""Pages up to SHORT have one number of candidates, up to LONG another; longer ones are exact."""
+"""Largest k that is searched with the short-page settings, and with the long-page settings. Any
+larger k is searched exactly."""
 
 LONG_PAGE_DEPTH, LONG_PAGE_PROBE_FACTOR = 4096, 4
-"""Candidates of a long page, and how many times more lists it visits."""
+"""Minimum number of candidates for a long page, and the factor on the number of lists it visits."""
 
 MAX_EXACT_ALLOWED = 5000
-"""So many allowed rows are compared one by one."""
+"""Maximum number of allowed rows that are compared exactly without a scan of the codes."""
 
 MAX_CANDIDATES = 65_536
-"""If so many do not hold enough allowed rows, all allowed rows are compared."""
+"""Maximum number of candidates fetched to find enough allowed rows. If they do not suffice, all
+allowed rows are compared."""
 
 
 def uses_gpu(device: str) -> bool:
-    """Never: FAISS has no fast scan there."""
+    """Return False: FAISS has no fast scan on GPUs."""
     return False
 
 
 def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
-    """An index in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
+    """Build an index in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
     rows = collect_rows(spec.dim, blocks)
     tuned = _tune_if_large(rows, training)
     if tuned is None:
@@ -66,7 +68,7 @@ def write(
     path: Path,
     training: TrainingData | None = None,
 ) -> FileRef:
-    """Write rows as they come, then what is learned from them."""
+    """Write rows as they arrive, then the codes and settings fitted to them."""
     with write_checksummed_arrays(path) as (arrays, file):
         ids = append_rows(arrays, spec.dim, blocks)
         stats = EXACT_STATS
@@ -81,10 +83,10 @@ def write(
 
 
 def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
-    """Map what `write` wrote. Rows are checked when they are compared.
+    """Map the file that `write` wrote; the checksum of a row is verified when it is compared.
 
     Raises:
-        DamagedFileError: It is not that file.
+        DamagedFileError: The file is damaged or is not the file that ``file_ref`` describes.
     """
     file = ChecksummedArrays(path, file_ref)
     has_codes = "codes" in file
@@ -101,9 +103,9 @@ def _tune_if_large(rows: StoredRows, training: TrainingData | None) -> TuningRes
 
 
 class FaissFastScanIndex:
-    """See `mmsearch.core.protocols.VectorIndex`. Safe to search from many threads.
+    """An approximate index; see `mmsearch.core.protocols.VectorIndex`.
 
-    Without codes it is exact.
+    Without codes it is exact. Several threads may search it at the same time.
     """
 
     score_tolerance = 1e-3
@@ -123,12 +125,12 @@ class FaissFastScanIndex:
         self._codes = codes
 
     def with_candidate_depth(self, depth: int) -> FaissFastScanIndex:
-        """The same index with another number of candidates for short pages."""
+        """Return the same index with another number of candidates for short pages."""
         stats = {**self.stats, "depth": depth}
         return FaissFastScanIndex(self.spec, self._rows, self._codes, stats)
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
-        """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`."""
+        """Return the k best rows per query; see `mmsearch.core.protocols.VectorIndex.search`."""
         queries = check_unit_vectors(queries, self.spec.dim)
         positions = self._rows.find_positions(allowed)
         if positions is not None and len(positions) <= max(MAX_EXACT_ALLOWED, k):
@@ -144,13 +146,13 @@ class FaissFastScanIndex:
         return self._rows.top_k_from_candidates(queries, k, rerank, candidates.shape[1])
 
     def vectors(self, ids: Ids) -> Vectors:
-        """See `mmsearch.core.protocols.VectorIndex.vectors`."""
+        """Return the rows of ids; see `mmsearch.core.protocols.VectorIndex.vectors`."""
         return self._rows.vectors(ids)
 
     def _find_candidates(
         self, queries: Vectors, k: int, positions: RowPositions | None
     ) -> NDArray[np.int64] | None:
-        """Places of rows to compare, int64 (q, c), padded with -1; None: all rows."""
+        """Return positions of rows to compare, int64 (q, c), padded with -1; None for all rows."""
         codes, total = self._codes, len(self._rows)
         if codes is None or k > LONG_PAGE_MAX_K:
             return None
@@ -171,7 +173,10 @@ class FaissFastScanIndex:
 def _find_allowed_candidates(
     codes: FastScanCodes, queries: Vectors, depth: int, positions: RowPositions, total: int
 ) -> NDArray[np.int64] | None:
-    """Candidates among some rows: as many more are fetched as are likely to fall away."""
+    """Return ``depth`` candidates per query among the allowed rows; None if too few are found.
+
+    More candidates are fetched than needed, because those that are not allowed are dropped.
+    """
     is_allowed = np.zeros(total, dtype=bool)
     is_allowed[positions] = True
     count = int(depth * total / len(positions) * 1.25)

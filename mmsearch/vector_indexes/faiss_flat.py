@@ -1,6 +1,6 @@
-"""Exact search by FAISS: inner product over float16 rows, on the GPU where there is one.
+"""Exact search by FAISS: inner product over float16 rows, on the GPU if there is one.
 
-On the CPU the rows are read where they lie in the file; on a GPU they are copied to a
+On the CPU the rows are read in place from the mapped file; on a GPU they are copied to a
 GpuIndexFlatIP with float16 storage. See `_rows`.
 """
 
@@ -27,24 +27,24 @@ from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_row
 SUFFIX = "vectors"
 
 GPU_MAX_K = 2048
-"""Neighbours that a GPU index can return (faiss/gpu/utils/Limits)."""
+"""Maximum number of neighbours that a GPU index can return (faiss/gpu/utils/Limits)."""
 
 ROWS_PER_BLOCK = 262_144
 
 GPU_QUERY_BATCH = 256
-"""Queries of one call: from about 384 on FAISS's buffers outgrow its temporary memory, and it
-allocates anew each time (faiss/gpu/utils/DistanceUtils.cuh, StandardGpuResources.cpp)."""
+"""Queries per call. From about 384 on, FAISS's buffers exceed its temporary memory, and every call
+allocates memory (faiss/gpu/utils/DistanceUtils.cuh, StandardGpuResources.cpp)."""
 
 
 def uses_gpu(device: str) -> bool:
-    """Whether FAISS finds an NVIDIA GPU, and it may be used."""
+    """Return True if FAISS finds an NVIDIA GPU and ``device`` allows its use."""
     return device in ("auto", "cuda") and faiss.get_num_gpus() > 0
 
 
 def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
-    """An index over all rows, in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
+    """Build an index over all rows in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
     return FaissFlatIndex(spec, collect_rows(spec.dim, blocks))
 
 
@@ -54,7 +54,7 @@ def write(
     path: Path,
     training: TrainingData | None = None,
 ) -> FileRef:
-    """Write an index over all rows as they come."""
+    """Write an index over all rows as they arrive."""
     with write_checksummed_arrays(path) as (arrays, file):
         arrays.append("ids", append_rows(arrays, spec.dim, blocks))
         arrays.finish({"plugin": spec.name, "dim": spec.dim})
@@ -62,11 +62,11 @@ def write(
 
 
 def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
-    """Map what `write` wrote; all of it is checked, for a search reads all of it.
+    """Map the file that `write` wrote and verify all of it, because every search reads all of it.
 
     Raises:
-        DamagedFileError: It is not that file.
-        DeviceMemoryError: It does not fit into the memory of the GPU.
+        DamagedFileError: The file is damaged or is not the file that ``file_ref`` describes.
+        DeviceMemoryError: The rows do not fit into the memory of the GPU.
     """
     return FaissFlatIndex(
         spec, read_rows(ChecksummedArrays(path, file_ref), spec, path, verify_all=True)
@@ -74,7 +74,10 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
 
 
 class FaissFlatIndex:
-    """See `mmsearch.core.protocols.VectorIndex`. On a GPU one thread must own it."""
+    """An exact index; see `mmsearch.core.protocols.VectorIndex`.
+
+    On a GPU it must be used from a single thread.
+    """
 
     score_tolerance = 1e-3
     stats = EXACT_STATS
@@ -87,27 +90,31 @@ class FaissFlatIndex:
         self.device = "cpu" if self._gpu is None else "cuda"
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
-        """The k best rows for each query; see `mmsearch.core.protocols.VectorIndex.search`.
+        """Return the k best rows per query; see `mmsearch.core.protocols.VectorIndex.search`.
 
         Raises:
-            DeviceMemoryError: The memory of the GPU does not suffice for one query.
+            DeviceMemoryError: The GPU has too little memory for one query.
         """
         queries = check_unit_vectors(queries, self.spec.dim)
         positions = self._rows.find_positions(allowed)
         gpu = self._gpu
-        # A GPU index may ignore a selector without a word, so it is never given one.
+        # A GPU index may silently ignore a selector, so it never gets one.
         if gpu is None or positions is not None:
             return self._rows.search(queries, k, positions)
         propose = batched_search(_make_gpu_search(gpu), queries, GPU_QUERY_BATCH)
         return self._rows.top_k_from_candidates(queries, k, propose, len(self._rows), GPU_MAX_K)
 
     def vectors(self, ids: Ids) -> Vectors:
-        """See `mmsearch.core.protocols.VectorIndex.vectors`."""
+        """Return the rows of ids; see `mmsearch.core.protocols.VectorIndex.vectors`."""
         return self._rows.vectors(ids)
 
 
 def _copy_to_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
-    """The rows as a GPU index; None where the CPU is meant or there is no GPU."""
+    """Copy the rows to a GPU index; return None if the CPU is selected or there is no GPU.
+
+    Raises:
+        UsageError: ``spec.device`` is ``cuda`` and FAISS finds no GPU.
+    """
     if not uses_gpu(spec.device):
         if spec.device == "cuda":
             raise UsageError(
@@ -131,7 +138,7 @@ def _build_gpu_index(dim: int, rows: NDArray[np.float16]) -> Any:
 
 
 def _make_gpu_search(gpu: Any) -> Callable[[Vectors, int], tuple[Any, Any]]:
-    """Its search, with fewer queries at once where its memory does not suffice for all."""
+    """Return a search function that halves the batch of queries if GPU memory runs out."""
 
     def search(queries: Vectors, count: int) -> tuple[Any, Any]:
         results = run_halving_on_oom(

@@ -58,8 +58,8 @@ def test_the_token_opens_the_page(opened, serving):
 def test_a_folder_is_brought_up_to_date(page, url):
     page.goto(f"{url}/?q=a+dog")
     page.locator("#upkeep summary").click()
-    page.get_by_role("button", name=re.compile("Bring .* up to date")).click()
-    page.get_by_text("Up to date: nothing had changed.").wait_for(timeout=60_000)
+    page.get_by_role("button", name=re.compile("^Update ")).click()
+    page.get_by_text("Up to date: no changes.").wait_for(timeout=60_000)
     page.keyboard.press("Escape")
     assert page.locator("#upkeep").get_attribute("open") is None
 

@@ -153,7 +153,7 @@ def test_more_like_this(page, url):
     page.wait_for_function("id => document.querySelector('#hits li').dataset.id === id", arg=ids[0])
     page.get_by_role("button", name=f"Remove like picture {ids[0]}").click()
     page.wait_for_url("**/")
-    page.get_by_text("Describe what you look for").wait_for()
+    page.get_by_text("Describe what you are looking for").wait_for()
 
 
 def test_a_picture_that_is_chosen_and_text_with_it(page, photos):
@@ -222,13 +222,13 @@ def test_a_picture_of_another_site(opened, serving, photos, kind):
                 assert page.evaluate(GIVE_URL, [kind, f"{there}\r\n", "body"])
             ids = found(page)
             assert page.locator("#drop").is_hidden()
-            assert page.locator("#chips li").text_content() == "a b.jpg of the webRemove"
+            assert page.locator("#chips li").text_content() == "a b.jpg from the webRemove"
             assert_accessible(page)
             page.reload()
             assert found(page) == ids
             # It is the server that fetches.
             assert {headers["User-Agent"][:8] for _, headers in outside.asked} == {"mmsearch"}
-            page.get_by_role("button", name="Remove a b.jpg of the web").click()
+            page.get_by_role("button", name="Remove a b.jpg from the web").click()
             page.wait_for_function("() => !document.querySelector('#hits > li')")
             assert "like_url" not in page.url
             for text in (f"{url}/a.jpg", "file:///etc/passwd", "a dog"):
@@ -249,7 +249,7 @@ def test_a_file_that_is_no_picture_is_said(opened, url, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     page.locator("#file").set_input_files(broken)
-    page.get_by_role("alert").get_by_text("The picture that was sent cannot be read").wait_for()
+    page.get_by_role("alert").get_by_text("The uploaded picture cannot be read").wait_for()
     assert all("422" in each or "400" in each for each in page.complaints)
     page.complaints.clear()
 
@@ -278,12 +278,12 @@ def test_filters(page, url):
     found(page, "No picture passes")
     page.get_by_label("Folder").fill("photos")
     found(page, r"of (?!212)\d+ pictures")
-    page.get_by_label("Smallest width").fill("300")
+    page.get_by_label("Minimum width").fill("300")
     found(page)
     page.get_by_label("Taken after").fill("not a date")
     page.get_by_role("alert").get_by_text("not a date").wait_for()
     page.complaints.clear()
-    page.get_by_role("button", name="Clear these").click()
+    page.get_by_role("button", name="Clear filters").click()
     found(page, "of 212 pictures")
     assert page.url.endswith("/?q=an+animal")
 
@@ -375,6 +375,6 @@ def test_further_pictures_come_without_scrolling_on_a_tall_screen(page, url):
 def test_what_is_not_there_is_said(page, url):
     page.goto(url)
     type_query(page, "the square root of minus one")
-    page.get_by_text("Nothing here looks like that; nearest:").wait_for()
+    page.get_by_text("No good matches. Closest results:").wait_for()
     page.locator("#q").fill("a windmill")
-    page.get_by_text("Nothing here looks like that; nearest:").wait_for(state="hidden")
+    page.get_by_text("No good matches. Closest results:").wait_for(state="hidden")

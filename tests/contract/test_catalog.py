@@ -326,7 +326,7 @@ class TestCommit:
     @pytest.mark.parametrize(
         "wrong",
         [
-            {"placed": [IndexedFile(seen(b"x"), digest_of("never encoded"))]},
+            {"indexed": [IndexedFile(seen(b"x"), digest_of("never encoded"))]},
             {"pictures": [picture(9, "x")]},
             {"segment": segment(2, 2), "pictures": [picture(9, "x")]},
             {"segment": segment(2, 1), "pictures": [picture(1, "x")]},

@@ -68,7 +68,7 @@ def test_paths_can_be_piped(mmsearch, photo_index):
 def test_a_least_score_leaves_hits_out(mmsearch, photo_index):
     done = mmsearch("query", "a dog", "--min-score", "0.999", "--home", photo_index)
     assert done.out == ""
-    assert "No picture reaches" in done.err
+    assert "No results above" in done.err
 
 
 def test_a_contact_sheet_shows_the_hits(mmsearch, photo_index, tmp_path):

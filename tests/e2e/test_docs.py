@@ -1,14 +1,18 @@
-"""What the documents say of the command is what the command is."""
+"""Tests that the documents agree with the command."""
 
+import doctest
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_cli_reference_is_current(tmp_path, environment):
+def test_cli_reference_is_current(tmp_path, environment):
     written = tmp_path / "cli.md"
     program = ["-m", "typer", "mmsearch.cli.app", "utils", "docs", "--name", "mmsearch"]
     subprocess.run(
@@ -21,7 +25,7 @@ def test_the_cli_reference_is_current(tmp_path, environment):
     assert current == written.read_text(encoding="utf-8"), "run scripts/docs"
 
 
-def test_every_option_that_the_readme_names_exists():
+def test_options_in_readme_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     for line in re.findall(r"^mmsearch .*|`mmsearch [^`]*`", readme, re.MULTILINE):
@@ -29,7 +33,42 @@ def test_every_option_that_the_readme_names_exists():
             assert f"`{option}" in reference or f", {option}" in reference, (option, line)
 
 
-def test_every_file_that_the_documents_link_to_exists():
-    for document in ROOT.glob("*.md"):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (ROOT / target).exists(), (document.name, target)
+@pytest.mark.parametrize("document", ["README.md", "docs/tutorial.md"])
+def test_commands_of_a_document_print_what_it_shows(document, environment, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "tests" / "photos")
+    environment = environment | {
+        "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
+        "MMSEARCH_HOME": str(tmp_path / "indexes"),
+    }
+    text = (ROOT / document).read_text(encoding="utf-8")
+    steps = [
+        step
+        for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for step in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    ]
+    assert steps
+    for command, shown in steps:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        printed = done.stdout + done.stderr
+        assert done.returncode == 0, (command, printed)
+        if not doctest.OutputChecker().check_output(
+            shown, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        ):
+            pytest.fail(f"$ {command}\nshown:\n{shown}\nprinted:\n{printed}")
+
+
+def test_linked_files_exist():
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(
+            r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")
+        ):
+            assert (document.parent / target).exists(), (document.name, target)

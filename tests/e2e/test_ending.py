@@ -25,7 +25,7 @@ SHUTDOWN_TIMEOUT_S = 8.0
 UNFINISHED_LINE = UNFINISHED_MESSAGE.decode()
 CLOSED_LINE = "Index 'default' is closed.\n"
 TIMEOUT_DETAIL = (
-    "The request took longer than the server allows. Ask for less, or ask again when it is less"
+    "The request took longer than the server allows. Request less, or retry when the server is less"
     " busy."
 )
 
@@ -225,7 +225,7 @@ def crafted(folder, photo_index):
             " SELECT 'encoder', sum(x) FROM n"
         )
     # Writers compare a catalog with its seal before they read it.
-    (folder / "default" / "catalog.checksum").unlink()
+    (folder / "default" / "catalog.seal").unlink()
     return folder
 
 
@@ -236,8 +236,8 @@ def test_a_crafted_catalog_is_refused_in_one_sentence(mmsearch, photo_index, tmp
     told = mmsearch(*verb, *more, "--home", home, code=1)
     assert told.out == ""
     assert told.err.splitlines()[-1] == (
-        f"Error: {home}/default/catalog.sqlite holds what mmsearch did not make: CREATE VIEW"
-        " settings. Run 'mmsearch repair': it makes the catalog again without that."
+        f"Error: {home}/default/catalog.sqlite holds an object that mmsearch did not create:"
+        " CREATE VIEW settings. Run 'mmsearch repair' to rebuild the catalog without it."
     )
 
 

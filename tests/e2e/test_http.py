@@ -18,10 +18,10 @@ from tests.terminal import COMMAND
 pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
 
 
-OPEN = r"Index 'default' is open for queries at (http://\S+); Ctrl-C ends this\.\n"
+OPEN = r"Index 'default' is open for queries at (http://\S+); Ctrl-C stops it\.\n"
 BESIDE_ANOTHER = (
-    "Commands do not go through it: Another process serves index 'default' already. "
-    "Queries use it by themselves.\n"
+    "Commands are not forwarded to it: Another process already serves index 'default'. "
+    "Queries use it automatically.\n"
 )
 
 
@@ -81,7 +81,7 @@ def test_a_port_that_is_taken_is_said_at_once(mmsearch, photo_index):
     ("options", "said"),
     [
         (["--host", "no.such.host.invalid"], "is not an address of this machine"),
-        (["--idle", "5"], "A server for HTTP does not end by itself. Add --no-http to --idle."),
+        (["--idle", "5"], "--idle does not apply to an HTTP server. Add --no-http."),
     ],
 )
 def test_what_cannot_be_served(mmsearch, photo_index, options, said):
@@ -110,7 +110,7 @@ def test_pictures_are_fetched_only_if_it_is_allowed(environment, photo_index):
     bare = {k: v for k, v in environment.items() if not k.lower().endswith("_proxy")}
     for options, status, says in (
         ([], 403, "start the server with --allow-url-queries"),
-        (["--allow-url-queries"], 400, "Only public web servers are asked"),
+        (["--allow-url-queries"], 400, "Only public web servers are allowed"),
     ):
         with serving(bare, photo_index, *options) as server:
             at = f"{server.url}/v1/indexes/default/search"
@@ -139,6 +139,6 @@ def test_who_has_a_proxy_is_told_that_it_is_not_used(environment, photo_index):
 def test_the_command_line_fetches_nothing(mmsearch, photo_index):
     told = mmsearch("query", "image:https://a.example/b.jpg", "--home", photo_index, code=2)
     assert told.err == (
-        "Error: https://a.example/b.jpg is not fetched: only a server does that."
-        " Name a file, or ask `mmsearch serve --allow-url-queries`.\n"
+        "Error: https://a.example/b.jpg cannot be fetched: only a server fetches URLs."
+        " Use a local file, or send the query to `mmsearch serve --allow-url-queries`.\n"
     )

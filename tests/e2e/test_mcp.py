@@ -139,7 +139,7 @@ def test_a_windmill_is_found_and_shown(assistant, windmills):
 
 def test_what_is_not_there_is_said_not_to_be(assistant):
     result = assistant.call_ok("search_images", query="the square root of minus one", limit=3)
-    assert result.content[0].text.startswith("Nothing here looks like that; nearest:\n")
+    assert result.content[0].text.startswith("No good matches. Closest results:\n")
     assert result.structured_content["match"] == "unlikely"
     assert len(pictures(result)) == 3
 
@@ -446,7 +446,7 @@ def post(address, **headers):
 def test_without_the_token_nothing_is_answered(address, given):
     answer = post(address, **({} if given is None else {"Authorization": given}))
     assert answer.status_code == 401
-    assert answer.json()["detail"] == "This server asks for its token."
+    assert answer.json()["detail"] == "This server requires a token."
     assert post(address, Authorization=f"Bearer {TOKEN}").status_code == 200
 
 

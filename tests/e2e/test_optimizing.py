@@ -61,13 +61,13 @@ def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch
 
     done = mmsearch("optimize", "--home", home, "--latency", "0.0001ms", "--recall", "0.9")
     assert "vector index faiss_fastscan" in done.out
-    assert "of the ten nearest of 512 texts, 0.9 wanted." in done.out
-    assert "exactly it would take" in done.out
+    assert "on 512 text queries, target 0.9." in done.out
+    assert "exact search would take" in done.out
     found = hits(mmsearch, home)
     shares = [len(own & nearest[text]) / 10 for text, own in found_by_all(home).items()]
     assert 0.8 <= np.mean(shares) < 1
     assert hits(mmsearch, home, "-k", "5") == found[:5]
-    assert "faiss_fastscan, 12,000 vectors, finds " in mmsearch("status", "--home", home).out
+    assert "faiss_fastscan, 12,000 vectors, recall@10 " in mmsearch("status", "--home", home).out
     mmsearch("check", "--home", home)
 
     told = json.loads(mmsearch("optimize", "--home", home, "--json", "--memory", "100MB").out)

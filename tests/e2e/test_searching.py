@@ -130,7 +130,7 @@ def test_filters_are_exact(mmsearch, home, collection):
 
 def test_nothing_like_that_is_said(mmsearch, home):
     done = mmsearch("query", "a quantum physicist in a courtroom", "-k2", "--home", home)
-    assert "Nothing here looks like that; nearest:" in done.err
+    assert "No good matches. Closest results:" in done.err
     assert len(done.out.splitlines()) == 2
     sure = mmsearch("query", "a red car", "--min-confidence", "0.9", "--paths", "--home", home)
     assert sure.out == ""
@@ -190,7 +190,7 @@ def test_a_captioned_set_is_rated_and_compared(mmsearch, home, collection, tmp_p
     assert answer["ties"] == "index"
     done = mmsearch("eval", path, "--query-column", "word", "--home", home)
     assert [line.split("\t")[1] for line in done.out.splitlines()] == METRICS_IN_ORDER
-    assert "1,000 hits looked at; ties as the index orders them, by id." in done.err
+    assert "up to 1,000 hits each; ties as the index orders them, by id." in done.err
     options = ("--query-column", "word", "--ties", "trec_eval")
     done = mmsearch("eval", path, *options, "--home", home)
     assert "ties as trec_eval orders them, by name, descending." in done.err
@@ -210,4 +210,4 @@ def test_a_table_of_captions_that_is_none_stops_before_anything(mmsearch, collec
     table = tmp_path / "captions.csv"
     table.write_text("a,b\n1,2\n")
     done = mmsearch("index", folder, "--captions", table, "--home", tmp_path, code=2)
-    assert "no column of paths" in done.err
+    assert "a path column and a caption column are required" in done.err

@@ -28,7 +28,7 @@ pytestmark = [
 def run_socket_server(environment, home, *options, ends=signal.SIGTERM, code=0):
     command = [COMMAND, "serve", "--no-http", "--home", home, *options]
     with run_serve(command, environment, ends, code) as resident:
-        assert resident.line() == "Index 'default' is open for queries; Ctrl-C ends this.\n"
+        assert resident.line() == "Index 'default' is open for queries; Ctrl-C stops it.\n"
         yield resident.process
 
 
@@ -158,7 +158,7 @@ def test_what_is_indexed_meanwhile_is_found(mmsearch, environment, photos, tmp_p
 def test_a_second_one_and_one_without_an_index_say_so(mmsearch, resident, photo_index, tmp_path):
     done = mmsearch("serve", "--no-http", "--home", photo_index, code=1)
     assert done.err == (
-        "Error: Another process serves index 'default' already. Queries use it by themselves.\n"
+        "Error: Another process already serves index 'default'. Queries use it automatically.\n"
     )
     done = mmsearch("serve", "--port", "0", "--home", tmp_path, code=2)
     assert done.err.startswith("Error: There is no index named 'default'")
@@ -179,7 +179,7 @@ def test_it_ends_when_nobody_asks(mmsearch, photo_index, tmp_path):
     tmp_path.chmod(0o700)
     elsewhere = {"XDG_RUNTIME_DIR": str(tmp_path)}
     done = mmsearch("serve", "--no-http", "--home", photo_index, "--idle", "0.01", env=elsewhere)
-    assert done.err.endswith("Nobody asked for a while.\n")
+    assert done.err.endswith("Idle timeout reached; stopped.\n")
 
 
 def test_a_command_that_asks_loads_next_to_nothing(environment, resident, photo_index):

@@ -23,7 +23,7 @@ pytestmark = [
 
 LOST = (
     b"Error: Standard output cannot be written: No space left on device. "
-    b"Send it to another place and run the command again.\n"
+    b"Redirect the output elsewhere and run the command again.\n"
 )
 
 

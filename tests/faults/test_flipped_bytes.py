@@ -109,7 +109,7 @@ def test_a_repair_brings_them_back(where, killed, few_photos, tmp_path, mmsearch
     assert same({path: row for path, row in found.items() if path in held}, held)
 
 
-@pytest.mark.parametrize("part", ["catalog.sqlite", "catalog.checksum", "segments", "ann"])
+@pytest.mark.parametrize("part", ["catalog.sqlite", "catalog.seal", "segments", "ann"])
 def test_a_repair_mends_it(part, sound, few_photos, tmp_path, mmsearch):
     home, right = sound
     copy = tmp_path / "home"

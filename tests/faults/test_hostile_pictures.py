@@ -267,7 +267,7 @@ def test_a_task_that_takes_too_much_memory_costs_itself_only():
         executor.close()
     assert [outcomes[n] for n in (1000, 2000, 3000)] == [1000, 2000, 3000]
     for greedy in (3_000_000_000, 9_000_000_000):
-        assert outcomes[greedy] == TaskFailure("it takes more than 500 MB of memory")
+        assert outcomes[greedy] == TaskFailure("decoding took more than 500 MB of memory")
 
 
 def test_the_run_goes_on_and_says_why(photos, tmp_path, mmsearch):

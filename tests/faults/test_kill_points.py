@@ -36,7 +36,7 @@ KILLS, HOMES = 100, 20
 
 def find_orphans(home):
     layout = IndexLayout(home / "default")
-    with catalogs.reading(layout) as catalog:
+    with catalogs.open_read(layout) as catalog:
         return layout.find_orphans(catalog.referenced_files())
 
 

@@ -117,7 +117,7 @@ def fault_of_next_run(layout, photos):
 
 
 def vectors_of(layout):
-    with catalogs.reading(layout) as catalog:
+    with catalogs.open_read(layout) as catalog:
         held = load_stored_files(layout, catalog)
     return {os.fsdecode(path): vector for path, (_, vector) in held.items()}
 

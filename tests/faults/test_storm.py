@@ -20,7 +20,7 @@ pytestmark = pytest.mark.enable_socket
 CLIENTS, REQUESTS, SEED = 64, 6, 1
 WITHIN_S = 40
 FEW = 8
-OPEN = re.compile(r"Index 'default' is open for queries at (http://\S+); Ctrl-C ends this\.\n")
+OPEN = re.compile(r"Index 'default' is open for queries at (http://\S+); Ctrl-C stops it\.\n")
 
 NONSENSE = (
     b"GET / HTTP/1.1\r\n\r\n",

@@ -152,7 +152,7 @@ def test_a_killed_change_of_the_encoder_goes_on(indexed, environment, mmsearch, 
     )
     assert done.returncode == -9
     assert same(content_of(indexed), before)
-    assert "has begun" in mmsearch("compact", "--home", indexed, code=1).err
+    assert "is not finished" in mmsearch("compact", "--home", indexed, code=1).err
     mmsearch("reindex", "--model", model, "--home", indexed)
     mmsearch("check", "--home", indexed)
     after = content_of(indexed)

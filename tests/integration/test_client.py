@@ -195,7 +195,7 @@ def test_a_picture_goes_with_words_and_all_else_of_a_search(client, asked, local
     assert [hit.id for hit in sure] == [hit.id for hit in sent if hit.confidence >= middle]
     least = client.similar(file, 10, min_score=sent[4].score, **more)
     assert [hit.id for hit in least] == [hit.id for hit in sent[:5]]
-    with pytest.raises(InvalidQueryError, match="without words cannot be looked for in texts"):
+    with pytest.raises(InvalidQueryError, match="without words cannot be searched in texts"):
         client.similar(file, mode="text")
     with pytest.raises(UsageError):
         client.similar(file, mode="smell")
@@ -272,7 +272,7 @@ def test_errors_are_those_of_the_index(asked, local):
         asked(lambda client: client.search("a dog"), index="other")
     with pytest.raises(UnknownNameError, match="has no picture 1000000"):
         asked(lambda client: client.similar(10**6))
-    with pytest.raises(DecodeError, match="The picture that was sent cannot be read"):
+    with pytest.raises(DecodeError, match="The uploaded picture cannot be read"):
         asked(lambda client: client.similar(b"no picture"))
     with pytest.raises(UsageError, match=r"filters\.min_height must be at least 0, got -1"):
         asked(lambda client: client.search("a dog", filters={"min_height": -1}))
@@ -285,7 +285,7 @@ def test_errors_are_those_of_the_index(asked, local):
 
 
 def test_a_token_is_asked_for(asked):
-    with pytest.raises(UnauthorizedError, match=r"asks for its token\. Give it as token="):
+    with pytest.raises(UnauthorizedError, match=r"requires a token\. Pass it as token="):
         asked(lambda client: client.status(), token=None)
     with pytest.raises(UnauthorizedError, match="does not know the one"):
         asked(lambda client: client.status(), token=UNKNOWN)
@@ -300,7 +300,7 @@ def test_a_server_may_refuse_to_index(home):
             async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
                 await client.start_job("photos")
 
-        with pytest.raises(StateError, match="This server does not index"):
+        with pytest.raises(StateError, match="Indexing is turned off on this server"):
             asyncio.run(start())
 
 

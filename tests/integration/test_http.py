@@ -17,7 +17,7 @@ from mmsearch.core.types import InputKind
 from mmsearch.encoders._torch import TorchTower
 from mmsearch.encoders._two_tower import TwoTowerEncoder
 from mmsearch.server.config import ServerConfig
-from tests.http_client import asked
+from tests.http_client import http_client
 
 AT = "/v1/indexes/default"
 
@@ -27,7 +27,7 @@ def server(photo_index, environment):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
-        with asked(photo_index) as client:
+        with http_client(photo_index) as client:
             yield client
 
 
@@ -86,7 +86,7 @@ def test_pages_join_to_the_whole(server, index):
 def test_a_cursor_that_nobody_made(server, cursor):
     answer = server.post(f"{AT}/search", json={"query": "a dog", "cursor": cursor})
     assert answer.status_code == 400
-    assert answer.json()["detail"].startswith("This server did not make that cursor.")
+    assert answer.json()["detail"].startswith("Invalid cursor.")
 
 
 def test_pictures_like_one_of_the_index(server, index):
@@ -124,7 +124,7 @@ def test_a_picture_with_words(server, index):
 def test_what_is_sent_and_is_no_picture(server, content):
     answer = server.post(f"{AT}/search/picture", files={"picture": content})
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith("The picture that was sent cannot be read: ")
+    assert answer.json()["detail"].startswith("The uploaded picture cannot be read: ")
 
 
 def test_batches_answer_in_order_and_say_what_is_wrong_in_its_place(server, index):
@@ -179,7 +179,7 @@ def test_thumbnails(server, index, size, edge):
 def test_thumbnails_are_kept_as_a_setting_says(photo_index, monkeypatch, tmp_path, megabytes, kept):
     monkeypatch.setenv("MMSEARCH_CACHE", str(tmp_path))
     monkeypatch.setenv("MMSEARCH_THUMBNAILS_MB", megabytes)
-    with asked(photo_index) as server:
+    with http_client(photo_index) as server:
         assert server.get(f"{AT}/pictures/1/thumbnail").status_code == 200
     assert len(list((tmp_path / "thumbnails").rglob("*.webp"))) == kept
 
@@ -190,11 +190,11 @@ def test_originals_whole_and_in_parts(server, index):
     answer = server.get(f"{AT}/pictures/{hit.id}/original")
     assert (answer.content, answer.headers["content-type"]) == (content, "image/jpeg")
     small = server.get(f"{AT}/pictures/{hit.id}/thumbnail")
-    asked = {"Range": "bytes=10-19", "If-Range": small.headers["etag"]}
-    part = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=asked)
+    http_client = {"Range": "bytes=10-19", "If-Range": small.headers["etag"]}
+    part = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=http_client)
     assert (part.status_code, part.content) == (206, small.content[10:20])
-    asked["If-Range"] = '"another"'
-    whole = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=asked)
+    http_client["If-Range"] = '"another"'
+    whole = server.get(f"{AT}/pictures/{hit.id}/thumbnail", headers=http_client)
     assert (whole.status_code, whole.content) == (200, small.content)
     part = server.get(f"{AT}/pictures/{hit.id}/original", headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, content[10:20])
@@ -294,7 +294,7 @@ def ended(server, job, seconds=60):
 
 
 def test_a_job_finds_what_is_new_and_queries_see_it(home, folder, photos):
-    with asked(home) as server:
+    with http_client(home) as server:
         assert search(server, query="a photograph")["pictures"] == 5
         shutil.copy(sorted((photos / "photos").iterdir())[5], folder)
         started = server.post(f"{AT}/jobs", json={"root": "few"})
@@ -311,7 +311,7 @@ def test_a_job_finds_what_is_new_and_queries_see_it(home, folder, photos):
 def test_a_job_that_is_stopped_keeps_what_it_has(home, folder, photos):
     for path in sorted((photos / "photos").iterdir())[5:]:
         shutil.copy(path, folder)
-    with asked(home) as server:
+    with http_client(home) as server:
         job = server.post(f"{AT}/jobs", json={"root": "few"}).json()
         second = server.post(f"{AT}/jobs", json={"root": "few"})
         assert second.status_code == 409
@@ -325,17 +325,17 @@ def test_a_job_that_is_stopped_keeps_what_it_has(home, folder, photos):
 
 
 def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
-    with asked(home) as server:
+    with http_client(home) as server:
         answer = server.post(f"{AT}/jobs", json={"root": str(tmp_path)})
         assert (answer.status_code, answer.json()["kind"]) == (404, "UnknownNameError")
         assert server.get(f"{AT}/jobs/none").status_code == 404
-    with asked(home, ServerConfig(allow_indexing=False)) as server:
+    with http_client(home, ServerConfig(allow_indexing=False)) as server:
         refused = server.post(f"{AT}/jobs", json={"root": "few"})
-        assert refused.json()["detail"] == "This server does not index."
+        assert refused.json()["detail"] == "Indexing is turned off on this server."
 
 
 def test_pictures_like_one_whose_file_is_out_of_reach(home, folder):
-    with asked(home) as server:
+    with http_client(home) as server:
         before = search(server, query="a photograph")["hits"][0]
         expected = search(server, like=[before["id"]])["hits"]
         folder.rename(folder.with_name("unplugged"))
@@ -354,7 +354,7 @@ def test_pictures_like_one_that_is_not_there(server, image_id):
 
 
 def test_a_picture_whose_file_is_no_longer_what_was_indexed_is_not_served(home, folder):
-    with asked(home) as server:
+    with http_client(home) as server:
         hit = search(server, query="a photograph")["hits"][0]
         path = folder / hit["path"].rsplit("/", 1)[1]
         path.write_bytes(b"a secret")

@@ -55,15 +55,15 @@ def test_a_call_may_change_what_is_asked(index):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"source": "x"}, "A retriever cannot search in a str. Give an mmsearch.Index"),
-        ({"source": None}, "A retriever cannot search in a NoneType."),
-        ({}, "source is missing. A retriever takes source, k, "),
-        ({"top_k": 3}, "top_k is unknown. A retriever takes source, k, "),
+        ({"source": "x"}, "A retriever cannot search a str. Pass an mmsearch.Index"),
+        ({"source": None}, "A retriever cannot search a NoneType."),
+        ({}, "source is missing. A retriever accepts source, k, "),
+        ({"top_k": 3}, "top_k is unknown. A retriever accepts source, k, "),
         ({"k": "many"}, "k must be a whole number, got '"),
         ({"k": 0}, "k must be a whole number above 0, got 0."),
         ({"mode": 5}, "mode must be a text, got 5. "),
         ({"min_score": "high"}, "min_score must be a number, got 'high'. "),
-        ({"filters": {"orientation": "portrait"}}, "An index takes no mapping as filters."),
+        ({"filters": {"orientation": "portrait"}}, "An index does not accept a mapping as filters"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(index, arguments, said):
@@ -77,8 +77,8 @@ def test_wrong_arguments_get_a_sentence(index, arguments, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"top_k": 3}, "A call of the retriever takes no top_k. It takes k, filters, mode, "),
-        ({"source": 1}, "A call of the retriever takes no source."),
+        ({"top_k": 3}, "A call of the retriever does not accept top_k. It accepts k, filters, "),
+        ({"source": 1}, "A call of the retriever does not accept source."),
         ({"k": 0}, "k must be a whole number above 0, got 0."),
         ({"k": "x"}, "k must be a whole number, got '"),
     ],
@@ -94,7 +94,7 @@ def test_wrong_arguments_of_a_call_get_a_sentence(index, changes, said):
 @pytest.mark.parametrize("query", [5, None, ["a dog"], {"q": "a dog"}, b"a dog"])
 def test_a_query_is_a_text(index, query):
     for literal in (False, True):
-        with pytest.raises(InvalidQueryError, match="A query is a text, not a "):
+        with pytest.raises(InvalidQueryError, match="A query must be a text, not a "):
             MMSearchRetriever(source=index, literal=literal).invoke(query)
 
 
@@ -204,7 +204,7 @@ def test_an_event_loop_asks_without_threads(service, index):
         transport = httpx.ASGITransport(wrap_with_middleware(make_app(service)))
         async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
             retriever = MMSearchRetriever(source=client, k=3)
-            with pytest.raises(UsageError, match="An AsyncClient cannot be waited for"):
+            with pytest.raises(UsageError, match="An AsyncClient cannot be used synchronously"):
                 retriever.invoke("a dog")
             return await retriever.abatch(QUERIES)
 

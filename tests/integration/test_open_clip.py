@@ -225,8 +225,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(vit, tiny, cache, tmp_p
     ("variant", "error", "sentence"),
     [
         ("ViT-B-32/laion2b_s34b_b79k", ModelUnavailableError, "or use the built-in model"),
-        ("ViT-B-23/laion2b_s34b_b79k", UnknownNameError, "Close: .*ViT-B-32"),
-        ("ViT-B-32/no_such_tag", UnknownNameError, "Known: .*laion2b_s34b_b79k"),
+        ("ViT-B-23/laion2b_s34b_b79k", UnknownNameError, "Similar names: .*ViT-B-32"),
+        ("ViT-B-32/no_such_tag", UnknownNameError, "Known tags: .*laion2b_s34b_b79k"),
         ("ViT-B-32", UnknownNameError, "Try open_clip:ViT-B-32/"),
         ("ViT-B-32@/nowhere/file.safetensors", ModelUnavailableError, "no checkpoint file"),
     ],

@@ -171,12 +171,12 @@ def test_static_files_are_those_of_the_page_and_no_others(service):
         assert file.headers["content-type"].split(";")[0] == media_type
         again = ask(service, f"/static/{name}", headers={"If-None-Match": file.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
-    for name in ("page.html", "..%2fguard.py", "%2e%2e/guard.py", "nothing.js"):
+    for name in ("page.html", "..%2fsecurity.py", "%2e%2e/security.py", "nothing.js"):
         assert ask(service, f"/static/{name}").status_code == 404
 
 
 def test_scripts_import_only_what_is_served(service):
-    for name in ("app.js", "grid.js", "details.js", "upkeep.js", "giving.js", "asking.js"):
+    for name in ("app.js", "grid.js", "details.js", "admin.js", "upload.js", "search_form.js"):
         script = ask(service, f"/static/{name}").text
         for other in re.findall(r'from "\./([^"]+)"', script):
             assert ask(service, f"/static/{other}").status_code == 200

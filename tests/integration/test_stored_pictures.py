@@ -231,5 +231,5 @@ def test_rows_read_in_place_are_those_of_the_whole_segment(layout, toys):
             ids = segment_data.ids[::-1].tolist()
             rows = read_image_vectors(layout, segment, ids, is_verified=is_verified)
             np.testing.assert_array_equal(rows, segment_data.images[::-1])
-        with pytest.raises(DamagedFileError, match="not in it"):
+        with pytest.raises(DamagedFileError, match="lacks a picture"):
             read_image_vectors(layout, segment, [10**6], is_verified=True)

@@ -14,7 +14,7 @@ from mmsearch.core.files import MAX_MTIME_NS, MIN_MTIME_NS
 from mmsearch.core.queries import Filters
 from mmsearch.indexing import run
 from mmsearch.modalities import _folder
-from tests.http_client import asked
+from tests.http_client import http_client
 
 MEMORY = "/dev/shm"  # noqa: S108 - a file system that holds any date
 SECOND = 10**9
@@ -109,7 +109,7 @@ def test_the_command_shows_them(home, folder, mmsearch, tmp_path):
 
 
 def test_a_server_hands_them_out(home, folder):
-    with asked(home) as server:
+    with http_client(home) as server:
         answer = server.get("/v1/indexes/default/search", params={"q": "a photograph", "limit": 50})
         hits = answer.json()["hits"]
         assert len(hits) == len(DATES)

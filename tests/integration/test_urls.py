@@ -16,7 +16,7 @@ from mmsearch.server.app import make_app, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
 from mmsearch.server.serve import serve_in_thread
 from tests.fake_web import PUBLIC_HOST, FakeResolver, address_policy, run_web_server
-from tests.http_client import asked, open_server_state
+from tests.http_client import http_client, open_server_state
 
 pytestmark = pytest.mark.enable_socket
 
@@ -56,7 +56,9 @@ def service(photo_index, outside):
 @pytest.fixture
 def server(photo_index, outside):
     rule = address_policy(outside, names=FakeResolver(photos_example=[[PUBLIC_HOST]]))
-    with asked(photo_index, ServerConfig(allow_url_queries=True), address_policy=rule) as client:
+    with http_client(
+        photo_index, ServerConfig(allow_url_queries=True), address_policy=rule
+    ) as client:
         yield client
 
 
@@ -129,7 +131,7 @@ def test_vectors_are_those_of_the_same_picture_sent(server, url, content):
     for wrong in ({}, {"data": {"url": url}, "files": {"picture": content[0]}}):
         answer = server.post(at, **wrong)
         assert answer.status_code == 400
-        assert answer.json()["detail"].startswith("One picture is encoded at a time.")
+        assert answer.json()["detail"].startswith("The request needs exactly one picture.")
 
 
 def test_the_page_shows_the_same(server, url, content):
@@ -159,7 +161,7 @@ def test_the_client_names_urls(service, outside, url, content):
         assert beside == client.similar(content[0], 5, **more) != expected
         assert np.array_equal(client.embed_picture(url), client.embed_picture(content[0]))
         with pytest.raises(
-            SourceError, match=r"^The server at 'http://.*' answers with no picture"
+            SourceError, match=r"^The server at 'http://.*' did not return a picture"
         ):
             client.similar(outside.url("/none"))
         with pytest.raises(
@@ -212,7 +214,7 @@ def test_the_examples_of_the_document_run(service, outside, content):
 def test_an_index_fetches_nothing(photo_index, url, mode):
     with (
         mmsearch.open_index(home=photo_index) as index,
-        pytest.raises(SourceError, match="is not fetched: only a server does that"),
+        pytest.raises(SourceError, match="cannot be fetched: only a server fetches URLs"),
     ):
         index.search(f"a dog + image:{url}", mode=mode)
 
@@ -222,14 +224,14 @@ def test_an_index_that_holds_nothing_fetches_nothing(tmp_path, url):
     empty.mkdir()
     with mmsearch.open_index(home=tmp_path / "home", model="starter") as index:
         index.add_folder(empty)
-        with pytest.raises(SourceError, match="is not fetched: only a server does that"):
+        with pytest.raises(SourceError, match="cannot be fetched: only a server fetches URLs"):
             index.search(f"a dog + image:{url}")
 
 
 def test_an_index_encodes_no_url(photo_index, url):
     with (
         mmsearch.open_index(home=photo_index) as index,
-        pytest.raises(SourceError, match="is not fetched: only a server does that"),
+        pytest.raises(SourceError, match="cannot be fetched: only a server fetches URLs"),
     ):
         index.embed([mmsearch.Term("a dog"), mmsearch.Term(url=url)])
 

@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from mmsearch.core.requests import IndexRequest
-from mmsearch.factories.catalogs import reading
+from mmsearch.factories.catalogs import open_read
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.search.index_reader import IndexReaderCache
 from mmsearch.storage.layout import IndexLayout
@@ -48,7 +48,7 @@ def test_the_vectors_of_two_generations_are_never_held_at_once(layout, tmp_path)
             write(toys, b"%d.toy" % number, b"content %d" % number, 1 + number)
             with toy_indexer(layout) as indexer:
                 indexer.run(IndexRequest(os.fsencode(toys)))
-            with reading(layout) as catalog, catalog.snapshot() as snapshot:
+            with open_read(layout) as catalog, catalog.snapshot() as snapshot:
                 assert loader.get(snapshot).size == number + 1
     finally:
         gc.enable()
@@ -70,7 +70,7 @@ def test_vectors_of_another_history_are_opened_though_their_files_have_the_same_
         loader = loader or IndexReaderCache(
             layout, load_vector_index_plugin, "exact", "cpu", make_fusion
         )
-        with reading(layout) as catalog, catalog.snapshot() as snapshot:
+        with open_read(layout) as catalog, catalog.snapshot() as snapshot:
             view = loader.get(snapshot)
             sizes.append(view.size)
             names.append((snapshot.generation, snapshot.built.file_ref.name))

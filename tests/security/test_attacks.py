@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 
 from mmsearch.server.config import ServerConfig
 from mmsearch.server.serve import serve_app
-from tests.http_client import asked
+from tests.http_client import http_client
 
 AT = "/v1/indexes/default"
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
@@ -27,7 +27,7 @@ def server(photo_index, environment):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
-        with asked(photo_index) as client:
+        with http_client(photo_index) as client:
             yield client
 
 
@@ -76,7 +76,7 @@ def test_no_name_of_an_index_is_a_path(server, name):
 def test_indexes_that_are_not_served_are_not_opened(photo_index, tmp_path):
     (tmp_path / "default").symlink_to(photo_index / "default")
     (tmp_path / "private").symlink_to(photo_index / "default")
-    with asked(tmp_path) as server:
+    with http_client(tmp_path) as server:
         assert server.get(AT).status_code == 200
         is_problem(server.get("/v1/indexes/private"), 404)
         assert server.get("/v1/indexes").json() == {"indexes": ["default"]}
@@ -145,7 +145,7 @@ def test_a_picture_larger_than_allowed_is_refused_undecoded(server, edge):
 
 
 def test_a_request_larger_than_allowed_is_refused(photo_index):
-    with asked(photo_index, ServerConfig(max_upload_mb=0.1)) as server:
+    with http_client(photo_index, ServerConfig(max_upload_mb=0.1)) as server:
         told = is_problem(
             server.post(f"{AT}/search/picture", files={"picture": os.urandom(200_000)}), 413
         )
@@ -297,7 +297,7 @@ def test_what_is_no_json(server, content):
     ],
 )
 def test_a_batch_is_no_way_around_the_rate(photo_index, path, body):
-    with asked(photo_index, ServerConfig(requests_per_s=3)) as client:
+    with http_client(photo_index, ServerConfig(requests_per_s=3)) as client:
         assert client.post(f"{AT}/{path}", json=body).status_code == 200
         told = client.post(f"{AT}/search", json={"query": "a dog"})
         is_problem(told, 429)
@@ -416,7 +416,7 @@ def closed(photo_index, environment):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
-        with asked(photo_index, ServerConfig(host="0.0.0.0", token=TOKEN)) as client:  # noqa: S104
+        with http_client(photo_index, ServerConfig(host="0.0.0.0", token=TOKEN)) as client:  # noqa: S104
             yield client
 
 
@@ -452,7 +452,7 @@ def test_other_sites_may_not_read_answers(server):
 
 def test_sites_that_are_allowed_may(photo_index):
     site = "https://photos.example"
-    with asked(photo_index, ServerConfig(allowed_origins=(site,))) as server:
+    with http_client(photo_index, ServerConfig(allowed_origins=(site,))) as server:
         answer = server.get(AT, headers={"Origin": site})
         assert answer.headers["access-control-allow-origin"] == site
         preflight = server.options(

@@ -16,7 +16,7 @@ from mmsearch.search.originals import Originals
 from mmsearch.server.thumbnails import Size
 from mmsearch.storage.layout import IndexLayout
 from tests.crafted_indexes import make_index, point_catalog_at_file, write_picture
-from tests.http_client import asked, open_server_state
+from tests.http_client import http_client, open_server_state
 
 AT = "/v1/indexes/default/pictures/1"
 
@@ -51,7 +51,7 @@ def digest_of(path):
 def refused(layout, *statuses):
     """What the server says of the picture, whole and small, is an error; the errors."""
     said = []
-    with asked(layout.folder.parent) as server:
+    with http_client(layout.folder.parent) as server:
         for part in ("original", "thumbnail"):
             answer = server.get(f"{AT}/{part}")
             assert answer.status_code in statuses, answer.text
@@ -65,7 +65,7 @@ def test_a_picture_goes_out_as_what_its_content_is(layout, tmp_path):
     # Its name says JPEG.
     path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / "one.jpg")
     point_catalog_at_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
-    with asked(layout.folder.parent) as server:
+    with http_client(layout.folder.parent) as server:
         answer = server.get(f"{AT}/original")
         small = server.get(f"{AT}/thumbnail")
     assert answer.content == path.read_bytes()
@@ -93,7 +93,7 @@ def test_a_file_that_changes_its_content_and_keeps_its_time_does_not_go_out(layo
     path = write_picture(tmp_path / "album" / "one.bmp", "red")
     point_catalog_at_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
     facts = path.stat()
-    with asked(layout.folder.parent) as server:
+    with http_client(layout.folder.parent) as server:
         assert server.get(f"{AT}/original").status_code == 200
         write_picture(path, "blue")
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
@@ -115,9 +115,9 @@ def test_a_link_out_of_a_root_is_followed_if_that_was_chosen(layout, tmp_path, l
         path = root / "sub" / "one.jpg"
     point_catalog_at_file(layout, path, root=os.fsencode(root), digest=digest_of(real))
     said = refused(layout, 403)
-    assert all("lies outside of its folder, behind a link" in each for each in said)
+    assert all("is outside its folder, behind a link" in each for each in said)
     monkeypatch.setenv("MMSEARCH_FOLLOW_SYMLINKS", "true")
-    with asked(layout.folder.parent) as server:
+    with http_client(layout.folder.parent) as server:
         assert server.get(f"{AT}/original").content == real.read_bytes()
 
 
@@ -126,7 +126,7 @@ def test_a_root_may_be_a_link(layout, tmp_path):
     root = tmp_path / "album"
     root.symlink_to(real.parent)
     point_catalog_at_file(layout, root / "one.jpg", root=os.fsencode(root), digest=digest_of(real))
-    with asked(layout.folder.parent) as server:
+    with http_client(layout.folder.parent) as server:
         assert server.get(f"{AT}/original").content == real.read_bytes()
 
 

@@ -19,7 +19,7 @@ from mmsearch.server.address_policy import AddressPolicy
 from mmsearch.server.app import make_app
 from mmsearch.server.config import ServerConfig
 from tests.fake_web import FakeResolver
-from tests.http_client import asked
+from tests.http_client import http_client
 
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
 
@@ -35,7 +35,7 @@ def client(photo_index, environment):
             allow_indexing=False,
             allow_url_queries=True,
         )
-        with asked(
+        with http_client(
             photo_index, rules, address_policy=AddressPolicy(resolve=FakeResolver())
         ) as client:
             client.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -152,8 +152,8 @@ def test_examples_of_bodies_are_answered(client, path, body):
 
 @pytest.mark.parametrize(("name", "example"), IN_URLS)
 def test_examples_of_parameters_are_answered(client, name, example):
-    asked = {"q": "a windmill", name: example}
-    answer = client.get("/v1/indexes/default/search", params=asked)
+    http_client = {"q": "a windmill", name: example}
+    answer = client.get("/v1/indexes/default/search", params=http_client)
     assert answer.status_code == 200, answer.text
 
 

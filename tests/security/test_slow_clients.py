@@ -67,7 +67,7 @@ def is_too_slow(answer):
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 "), answer
     assert b"application/problem+json" in head
-    assert json.loads(body)["detail"] == "The request did not come in time."
+    assert json.loads(body)["detail"] == "The request did not arrive in time."
 
 
 def drip(connection, content):
@@ -228,7 +228,7 @@ def test_no_more_connections_than_there_is_room_for(long_timeouts, monkeypatch):
             head, _, body = all_of(connection).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 1" in head.lower()
-            assert json.loads(body)["detail"].startswith("3 connections are open already.")
+            assert json.loads(body)["detail"].startswith("3 connections are already open.")
         for connection in kept:
             connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
             assert b" 200 OK" in connection.recv(1000)

@@ -21,13 +21,13 @@ from tests.fake_web import (
     send,
     write_certificate,
 )
-from tests.http_client import asked
+from tests.http_client import http_client
 from tests.security.test_attacks import png_bomb
 
 pytestmark = pytest.mark.enable_socket
 
 AT = "/v1/indexes/default"
-OUT_OF_REACH = "cannot be fetched. Only public web servers are asked"
+OUT_OF_REACH = "cannot be fetched. Only public web servers are allowed"
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_private_addresses_are_not_asked(url, monkeypatch):
 )
 def test_what_is_no_url_of_the_web_is_not_even_looked_up(url):
     names = FakeResolver()
-    assert "is no URL of a picture. Write one of http or https" in refused(
+    assert "is not a URL of a picture. Use an http or https URL" in refused(
         url, AddressPolicy(resolve=names)
     )
     assert names.requests == []
@@ -259,7 +259,7 @@ def test_a_redirect_does_not_lead_inside(outside, inside, location):
 
 def test_redirects_end(outside):
     outside.answers["/loop"] = redirect("/loop")
-    assert "answers with no picture" in refused(outside.url("/loop"), address_policy(outside))
+    assert "did not return a picture" in refused(outside.url("/loop"), address_policy(outside))
     assert len(outside.requests) == MAX_REDIRECTS + 1
 
 
@@ -380,7 +380,7 @@ def test_what_unfolds_is_not_unfolded(outside, encoding):
     bomb = gzip.compress(bytes(20_000_000))
     assert len(bomb) < 100_000
     outside.answers["/bomb"] = lambda handler: send(handler, 200, bomb, Content_Encoding=encoding)
-    assert "answers with no picture" in refused(outside.url("/bomb"), address_policy(outside))
+    assert "did not return a picture" in refused(outside.url("/bomb"), address_policy(outside))
 
 
 def test_what_is_folded_for_the_way_only_is_refused_too(outside):
@@ -400,7 +400,7 @@ def test_what_is_not_there_is_not_told_in_the_words_of_the_server(outside, statu
     outside.answers["/gone"] = lambda handler: send(handler, status, body)
     url = outside.url("/gone")
     assert (
-        refused(url, address_policy(outside)) == f"The server at {url!r} answers with no picture."
+        refused(url, address_policy(outside)) == f"The server at {url!r} did not return a picture."
     )
 
 
@@ -429,7 +429,7 @@ def test_only_so_many_are_fetched_at_a_time(outside):
     assert [type(outcome) for outcome in outcomes].count(BusyError) == 3
     assert [type(outcome) for outcome in outcomes].count(SourceError) == 2
     assert outside.connections == 2
-    assert str(outcomes[-1]).startswith("2 pictures are being fetched already.")
+    assert str(outcomes[-1]).startswith("2 pictures are already being fetched.")
 
 
 # --- with TLS ---
@@ -476,7 +476,7 @@ def asked_with(photo_index, environment, monkeypatch):
         monkeypatch.setenv(name, environment[name])
 
     def start(address_policy=None, **rules):
-        return asked(photo_index, ServerConfig(**rules), address_policy=address_policy)
+        return http_client(photo_index, ServerConfig(**rules), address_policy=address_policy)
 
     return start
 
@@ -505,7 +505,7 @@ def test_nothing_is_fetched_unless_it_is_allowed(asked_with, outside, photo):
         told = answer.json()
         assert told["kind"] == "ForbiddenError"
         assert told["detail"] == (
-            "This server fetches no pictures from URLs."
+            "This server does not fetch pictures from URLs."
             " Send the picture itself, or start the server with --allow-url-queries."
         )
     (told,) = batch.json()["answers"]

@@ -1,1 +1,1 @@
-"""Export to ONNX, quantise, verify, cache and run."""
+"""ONNX models: export, quantisation, verification, cache and inference."""

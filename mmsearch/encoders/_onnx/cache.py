@@ -1,10 +1,9 @@
-"""Towers compiled to ONNX: the cache that keeps them, and running them without torch.
+"""Cache of towers compiled to ONNX, and their inference without torch.
 
-One folder a model: ``manifest.json``, ``tokenizer.json`` and the towers' files. Nothing is used
-before its checksum is found right; what is damaged is compiled again. The checksum (XXH3) finds
-what disks and programs do to a file by accident, not what somebody does on purpose: whoever can
-write here can write the manifest as well. It is reckoned of all bytes at every start, in
-milliseconds.
+Each model has one folder with ``manifest.json``, ``tokenizer.json`` and the towers' files. Files
+are verified before use, and damaged ones are compiled again. The checksum (XXH3) detects accidental
+damage, not tampering: anyone who can write to the folder can also write the manifest. It covers all
+bytes and is computed at every start, in milliseconds.
 """
 
 from __future__ import annotations
@@ -40,12 +39,13 @@ if TYPE_CHECKING:
     import filelock
 
 MANIFEST_VERSION = 6
+"""Version of the manifest format; manifests of other versions are ignored."""
 
 _STAGING_PREFIX = "export-"
 
 
 class TowerName(StrEnum):
-    """The towers that a model may have."""
+    """Names of the towers that a model may have."""
 
     IMAGE = "image"
     TEXT = "text"
@@ -54,7 +54,7 @@ class TowerName(StrEnum):
 
 
 class Precision(StrEnum):
-    """What a tower computes with."""
+    """Numeric precision of a tower."""
 
     FLOAT32 = "float32"
     INT8 = "int8"
@@ -62,7 +62,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class CachedFile:
-    """A file of a model's folder."""
+    """A file in a model's folder: name, size in bytes and XXH3-128 checksum."""
 
     name: str
     bytes: int
@@ -74,14 +74,15 @@ class Tower:
     """A compiled tower.
 
     Attributes:
-        files: The .onnx file first, then its external data if it has any.
-        max_difference: In float32, the largest absolute difference from torch over the vectors of
-            the samples.
-        precision: What it computes with.
-        cosine: The least one between its vectors and those in float32.
-        optimised: Its graph is as ONNX Runtime would make it: nothing is left to do at a start.
-        by_blocks: In int8 with a scale for each block: it is fast only with its weights packed,
-            see `CompiledTower`, and a call may hold several texts of one length.
+        files: The .onnx file, followed by its external data file if it has one.
+        max_difference: Largest absolute difference between the float32 tower and torch over the
+            vectors of the samples.
+        precision: Numeric precision of the tower.
+        cosine: Lowest cosine between its vectors and those of the float32 tower.
+        optimised: True if the stored graph is already optimised by ONNX Runtime, so that a start
+            can skip this step.
+        by_blocks: True for int8 with one scale per block. Such a tower is fast only with prepacked
+            weights, see `CompiledTower`, and one call may take several texts of equal length.
     """
 
     files: tuple[CachedFile, ...]
@@ -94,7 +95,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A local file that a model was made of, as it was then."""
+    """A local file that a model was built from, with its state at that time."""
 
     path: str
     bytes: int
@@ -103,15 +104,15 @@ class SourceFile:
 
     @classmethod
     def from_path(cls, path: Path) -> SourceFile:
-        """The file as it is now."""
-        # Looked at before it is read: a change meanwhile then shows as another time.
+        """Return the current state of the file."""
+        # The stat comes before the read, so that a change in between shows as a different time.
         file_stat = path.stat()
         return cls(str(path), file_stat.st_size, file_stat.st_mtime_ns, file_sha256(path))
 
     def refresh(self) -> SourceFile | None:
-        """The file as it is now; None if its content is another.
+        """Return the current state of the file, or None if its content has changed.
 
-        A file that is gone counts as unchanged: what was compiled from it is still good.
+        A deleted file counts as unchanged: the towers compiled from it are still valid.
         """
         path = Path(self.path)
         try:
@@ -126,7 +127,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a compiled model. ``sources`` are the local files that it was made of."""
+    """Description of a compiled model. ``sources`` are the local files that it was built from."""
 
     spec: EncoderSpec
     preparation: PixelPreprocessor
@@ -137,44 +138,44 @@ class Manifest:
 
 
 class ModelCache:
-    """The folder of one model."""
+    """The cache folder of one model."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def lock(self) -> filelock.BaseFileLock:
-        """Held while the folder is written; a second process waits and then finds the work done.
+        """Return the lock to hold while writing to the folder.
 
-        Whoever holds it may take it again.
+        A second process waits for it and then finds the work done. The lock is reentrant.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         return self._lock
 
     @cached_property
     def _lock(self) -> filelock.BaseFileLock:
-        from filelock import FileLock  # noqa: PLC0415 - what is compiled is read without a lock
+        from filelock import FileLock  # noqa: PLC0415 - reading takes no lock
 
         return FileLock(self.folder / "lock")
 
     @contextmanager
     def staging_dir(self) -> Iterator[Path]:
-        """A folder for what is not finished; the lock must be held."""
+        """Yield a temporary folder for unfinished files; the lock must be held."""
         for leftover in self.folder.glob(f"{_STAGING_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=_STAGING_PREFIX, dir=self.folder) as folder:
             yield Path(folder)
 
     def install(self, files: Sequence[Path]) -> tuple[CachedFile, ...]:
-        """Move finished files here.
+        """Move finished files into the folder.
 
-        A process that still reads the old ones keeps them: they are replaced, not written over.
+        Files are replaced, not overwritten, so a process that has the old ones open keeps them.
         """
         return tuple(
             self.describe_file(file.replace(self.folder / file.name).name) for file in files
         )
 
     def read(self) -> Manifest | None:
-        """The manifest; None if there is none that this version can use."""
+        """Return the manifest, or None if it is missing, unreadable or of another version."""
         try:
             stored = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
             if stored.pop("version") != MANIFEST_VERSION:
@@ -201,31 +202,34 @@ class ModelCache:
             return None
 
     def write(self, manifest: Manifest) -> None:
-        """Make a manifest the one that counts."""
+        """Replace the manifest atomically."""
         stored = {"version": MANIFEST_VERSION, **asdict(manifest)}
         self._write_atomic("manifest.json", json.dumps(stored, indent=2))
 
     def write_tokenizer(self, tokenizer_json: str) -> CachedFile:
-        """Store a tokenizer.json."""
+        """Write tokenizer.json atomically and return its size and checksum."""
         self._write_atomic("tokenizer.json", tokenizer_json)
         return self.describe_file("tokenizer.json")
 
     def describe_file(self, name: str) -> CachedFile:
-        """Size and checksum of a file of the folder."""
+        """Return the size and checksum of a file in the folder."""
         with (self.folder / name).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            # An empty file cannot be mapped.
+            # An empty file cannot be memory-mapped.
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             return CachedFile(name, size, xxhash.xxh3_128_hexdigest(content))
 
     def verify(self, files: Sequence[CachedFile]) -> bool:
-        """Whether files are there and are what they were."""
+        """Return True if all files exist and match their size and checksum."""
         with suppress(OSError):
             return all(self.describe_file(file.name) == file for file in files)
         return False
 
     def file_identities(self, files: Sequence[CachedFile]) -> list[tuple[int, int]]:
-        """What tells a file from one that has taken its place; shorter if one is missing."""
+        """Return the inode and modification time of each file, to detect replaced files.
+
+        Missing files are skipped.
+        """
         identities = []
         for file in files:
             with suppress(OSError):
@@ -240,21 +244,21 @@ class ModelCache:
 
 
 def model_cache(slug: str, options: EncoderOptions) -> ModelCache:
-    """The cache folder of a model."""
+    """Return the cache of the model with this folder name."""
     return ModelCache(options.cache / "models" / slug)
 
 
 class CompiledTower:
-    """A tower in ONNX Runtime, on the CPU.
+    """A tower that runs in ONNX Runtime on the CPU.
 
-    In float32 all processors work on one call; in int8 each works on a call of its own.
+    In float32 all processors share one call; in int8 each processor runs its own call.
 
     Args:
-        path: Its graph.
+        path: Path of the ONNX graph.
         precision: See `Tower`.
         optimised: See `Tower`.
-        prepacked: Copy the weights into an order that makes each call a third faster. Without, they
-            stay where the file is mapped, and a start takes a tenth of the time.
+        prepacked: Copy the weights into a layout that makes each call a third faster. If False,
+            they are used from the memory-mapped file, and a start takes a tenth of the time.
     """
 
     def __init__(
@@ -272,25 +276,25 @@ class CompiledTower:
         if not prepacked:
             options.add_session_config_entry("session.disable_prepacking", "1")
         options.log_severity_level = 3
-        # Threads that spin while they wait would take the processors from the decoders.
+        # Spinning threads would take CPU time from the image decoders.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-        # ONNX Runtime's own errors have no common class of their own.
+        # ONNX Runtime's errors have no common base class below Exception.
         except Exception as error:
             raise MMSearchError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}",
-                "Delete its folder to compile the model again.",
+                "Delete the folder of this file to compile the model again.",
             ) from error
         self._input_names = [value.name for value in self._session.get_inputs()]
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> Vectors:
-        """The tower's inputs -> float32 (n, dim), unit rows."""
+        """Run the tower on one batch of inputs and return float32 (n, dim) with unit rows."""
         outputs = self._session.run(None, dict(zip(self._input_names, inputs, strict=True)))
         return as_unit_vectors(np.asarray(outputs[0], dtype=np.float32))
 
     def run_many(self, batches: Sequence[Sequence[NDArray[Any]]]) -> list[Vectors]:
-        """The inputs of many calls, at once -> for each, float32 (n, dim)."""
+        """Run several calls in parallel and return float32 (n, dim) for each."""
         return parallel_map(self.run, batches)

@@ -1,4 +1,4 @@
-"""torch -> ONNX, checked against torch. Imported only to compile."""
+"""Export torch towers to ONNX and verify them; imported only to compile."""
 
 from __future__ import annotations
 
@@ -28,32 +28,35 @@ from mmsearch.encoders._onnx.verify import (
 from mmsearch.encoders._tokenizer import TextTokenizer
 
 MAX_DIFFERENCE = 1e-3
-"""Of any column of a unit vector; beyond it a compiled tower is refused."""
+"""Largest difference from torch in any column of a unit vector; above it export fails."""
 
 MAX_SINGLE_FILE_BYTES = 1_800_000_000
-"""ONNX files are limited to 2 GiB; larger weights go into a file beside it."""
+"""Maximum size of weights stored in the ONNX file itself, in bytes.
+
+ONNX files are limited to 2 GiB, so larger weights are written to an external data file.
+"""
 
 
 def compile_tower(
     cache: ModelCache, name: TowerName, model: LoadedModel, *, float32_only: bool
 ) -> Tower:
-    """Compile a tower of a model, in int8 where that changes nothing.
+    """Compile a tower of a model, in int8 if the vectors stay accurate.
 
     Args:
-        cache: The model's; its lock must be held.
-        name: Of the tower.
-        model: Has it.
-        float32_only: It stays in float32.
+        cache: Cache of the model; its lock must be held.
+        name: Name of the tower.
+        model: The model that contains the tower.
+        float32_only: Keep the tower in float32.
 
     Raises:
         UsageError: The model has no such tower.
-        MMSearchError: The compiled tower differs from torch.
+        MMSearchError: The compiled tower differs from torch by more than `MAX_DIFFERENCE`.
     """
     tower = model.get_tower(name)
     if tower is None:
         raise UsageError(
-            f"{model.spec.name} gives no vectors of parts of pictures and words of texts.",
-            "Choose another fusion than attention, or another model.",
+            f"{model.spec.name} has no vectors for image patches and text tokens.",
+            "Use a fusion other than attention, or another model.",
         )
     single_inputs: list[Inputs] = []
     if name in (TowerName.IMAGE, TowerName.IMAGE_PATCHES):
@@ -80,22 +83,23 @@ def export_tower(
     dynamic_axes: Sequence[int],
     single_inputs: Sequence[Sequence[NDArray[Any]]] = (),
 ) -> Tower:
-    """Compile a tower and hold it to torch.
+    """Compile a tower and verify it against torch.
 
     Args:
-        cache: Where it goes, as soon as it is found right; its lock must be held.
-        name: Of the file.
-        get_tower: Inputs -> float32 (n, dim), unit rows; n may be a multiple of the inputs'.
-        samples: Inputs to compare on, of different shapes; the first one is traced.
-        dynamic_axes: Axes of every input that may change.
-        single_inputs: Inputs of one item each, on which a tower in int8 must say the same; none: it
-            stays in float32.
+        cache: Cache that receives the tower after verification; its lock must be held.
+        name: File name without suffix.
+        tower: Module that maps the inputs to float32 (n, dim) with unit rows; n may be a multiple
+            of the number of input items.
+        samples: Inputs of different shapes to compare on; the first one is traced.
+        dynamic_axes: Axes of variable length in every input.
+        single_inputs: Inputs of one item each, on which an int8 tower must agree with float32. If
+            empty, the tower stays in float32.
 
     Returns:
-        What was made, and how it was held to torch.
+        The compiled tower, with the results of the verification.
 
     Raises:
-        MMSearchError: The compiled tower differs from torch.
+        MMSearchError: The compiled tower differs from torch by more than `MAX_DIFFERENCE`.
     """
     weight_bytes = sum(p.numel() * p.element_size() for p in tower.state_dict().values())
     example_inputs = tuple(torch.from_numpy(array) for array in samples[0])
@@ -160,9 +164,9 @@ def _max_difference(
 
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """Keep the exporter's chatter from the user; everything is put back afterwards."""
+    """Suppress the exporter's output and restore the logging configuration afterwards."""
     disabled = logging.root.manager.disable
-    # To import ONNX Runtime's quantiser is to be given a root handler.
+    # Importing ONNX Runtime's quantiser installs a handler on the root logger.
     level, handlers = logging.root.level, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:

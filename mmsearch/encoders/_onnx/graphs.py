@@ -1,4 +1,4 @@
-"""ONNX graphs as files: optimised once, their weights beside them. Imported only to compile."""
+"""Optimise ONNX files and move their weights to external data; imported only to compile."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import onnx
 import onnxruntime
 
 EXTERNAL_DATA_MIN_BYTES = 1_000_000
-"""Larger weights lie in a file beside the graph: it is mapped into memory instead of being read."""
+"""Size of a graph's file above which its weights move to an external data file.
+
+That file is memory-mapped instead of being read.
+"""
 
 _MIN_EXTERNAL_TENSOR_BYTES = 1024
 
 
 def convolution_share(path: Path) -> float:
-    """The share of a graph's weights that convolutions have."""
+    """Return the share of a graph's weights that belongs to convolutions, 0..1."""
     graph = onnx.load(path, load_external_data=False).graph
     weight_sizes = {weight.name: math.prod(weight.dims) for weight in graph.initializer}
     conv_inputs = {n for node in graph.node if node.op_type == "Conv" for n in node.input}
@@ -26,9 +29,9 @@ def convolution_share(path: Path) -> float:
 
 
 def optimize_graph(source: Path, target: Path) -> Path:
-    """Write a graph as this version of ONNX Runtime would make it of ``source`` at every start.
+    """Write the optimised graph that this ONNX Runtime would build from ``source`` at every start.
 
-    Layouts that suit one processor only, as convolutions have, are left out.
+    Layouts that depend on the processor, such as those of convolutions, are not applied.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -39,10 +42,10 @@ def optimize_graph(source: Path, target: Path) -> Path:
 
 
 def externalize_weights(path: Path) -> list[Path]:
-    """Lay large weights of a graph into a second file.
+    """Move the weights of a large graph to an external data file.
 
     Returns:
-        The graph's file, then that of the weights if it has one.
+        The graph's file, followed by the file of the weights if there is one.
     """
     weights_file = Path(f"{path}.data")
     if not weights_file.exists() and path.stat().st_size > EXTERNAL_DATA_MIN_BYTES:
@@ -53,6 +56,6 @@ def externalize_weights(path: Path) -> list[Path]:
             location=weights_file.name,
             size_threshold=_MIN_EXTERNAL_TENSOR_BYTES,
         )
-        # onnx lets nobody else read it.
+        # onnx creates the file readable by its owner only.
         weights_file.chmod(path.stat().st_mode)
     return [file for file in (path, weights_file) if file.exists()]

@@ -1,4 +1,4 @@
-"""A model in torch, to be compiled, or for a GPU."""
+"""A model loaded in torch, for compilation or for a GPU."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from mmsearch.encoders._tokenizer import TokenizerConfig
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in torch.
+    """A model loaded in torch.
 
     Attributes:
-        spec: What it is.
-        preparation: Makes its pictures.
-        tokenizer: How a text becomes its input.
-        tokenizer_json: For the `tokenizers` library.
-        image_tower: Module: uint8 (n, s, s, 3) -> float32 (n, dim), unit rows.
-        text_tower: Module: int64 (n, t) ids, and a mask if the tokenizer says so -> the same.
-        patch_tower: As the image tower, but -> float32 (n * p, dim), the p patches of each picture
-            in the space of the vectors; None if the model has none.
-        token_tower: As the text tower, but -> float32 (n * t, dim); None likewise.
+        spec: Description of the encoder: name, dimension and digest of the weights.
+        preparation: Preprocessor of its pictures.
+        tokenizer: Configuration of its tokenizer.
+        tokenizer_json: Definition of the tokenizer for the `tokenizers` library.
+        image_tower: Module that maps uint8 (n, s, s, 3) to float32 (n, dim) with unit rows.
+        text_tower: Module that maps int64 (n, t) token ids, and a mask if the tokenizer's
+            ``takes_mask`` is set, to float32 (n, dim) with unit rows.
+        patch_tower: Like the image tower, but returns float32 (n * p, dim): the p patches of each
+            picture in the embedding space. None if the model does not support this.
+        token_tower: Like the text tower, but returns float32 (n * t, dim): the tokens of each text
+            in the embedding space. None if the model does not support this.
     """
 
     spec: EncoderSpec
@@ -37,7 +39,7 @@ class LoadedModel:
     token_tower: Any = None
 
     def get_tower(self, name: TowerName) -> Any:
-        """The module of that name; None if there is none."""
+        """Return the tower with this name, or None if the model lacks it."""
         return {
             TowerName.IMAGE: self.image_tower,
             TowerName.TEXT: self.text_tower,

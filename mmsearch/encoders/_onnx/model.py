@@ -1,4 +1,4 @@
-"""A model: how to come by it, and its towers, compiled to ONNX when they are first needed."""
+"""Models: where they come from, and their towers, compiled to ONNX on first use."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """How to come by a model.
+    """The identity of a model and the function that loads it.
 
     Attributes:
-        name: As a user types it.
+        name: Name of the model as the user types it.
         slug: Name of its folder in the cache.
-        sources: The local files that it must keep matching, if any.
-        code_version: Of the code that loads it; what older code compiled is not used.
-        load: Loads it in torch.
+        sources: Local files that the model is built from; if one changes, the model is recompiled.
+        code_version: Version of the loading code; towers compiled by another version are not used.
+        load: Function that loads the model in torch.
         prompts: See `Encoder.prompts`.
         calibration: See `Encoder.calibration`.
     """
@@ -51,13 +51,13 @@ class ModelSource:
 
 
 class CompiledModel:
-    """A model as its cache has it; what the cache lacks is compiled, and only that takes torch.
+    """A model in the cache of compiled towers; missing towers are compiled, which needs torch.
 
-    At first these are the text tower and, on a CPU, the image tower.
+    The constructor compiles the text tower and, on a CPU, the image tower if they are missing.
 
     Args:
-        model_source: How to come by it.
-        options: Of the encoder.
+        model_source: Source of the model.
+        options: Options of the encoder.
     """
 
     def __init__(self, model_source: ModelSource, options: EncoderOptions) -> None:
@@ -75,27 +75,27 @@ class CompiledModel:
 
     @cached_property
     def image_device(self) -> str:
-        """``cpu``, or the device on which torch encodes pictures."""
+        """Device that encodes pictures: ``cpu``, or the name of a torch device."""
         requested_device = self._options.device
         has_accelerator = has_nvidia_gpu() or sys.platform == "darwin"
         if requested_device == "cpu" or (requested_device == "auto" and not has_accelerator):
             return "cpu"
-        from mmsearch.encoders._torch import choose_device  # noqa: PLC0415 - costs torch
+        from mmsearch.encoders._torch import choose_device  # noqa: PLC0415 - imports torch
 
         return choose_device(requested_device)
 
     def load_tokenizer(self) -> TextTokenizer:
-        """Makes what the text tower takes."""
+        """Return the tokenizer of the text tower."""
         if not self._cache.verify([self.manifest.tokenizer_file]):
             self.manifest = self._compile_missing((TowerName.TEXT,))
         path = self._cache.folder / self.manifest.tokenizer_file.name
         return TextTokenizer.from_file(self.manifest.tokenizer, path)
 
     def open_tower(self, name: TowerName, *, prepacked: bool = True) -> CompiledTower:
-        """A tower, opened; see `CompiledTower`.
+        """Open a tower, compiling it first if necessary; see `CompiledTower`.
 
         Raises:
-            UsageError: The model has none of that name.
+            UsageError: The model has no such tower.
         """
         cached_tower = self.manifest.towers.get(name)
         identities_before = self._cache.file_identities(cached_tower.files) if cached_tower else []
@@ -110,15 +110,15 @@ class CompiledModel:
             prepacked=prepacked or tower.by_blocks,
         )
         if self._cache.file_identities(tower.files) != identities_before:
-            # Another process has compiled it anew meanwhile: graph and weights may be of two.
+            # Another process has recompiled the tower: graph and weights may not match.
             return self.open_tower(name, prepacked=prepacked)
         return compiled
 
     def load_torch_model(self) -> LoadedModel:
-        """The model itself.
+        """Return the model loaded in torch.
 
         Raises:
-            ModelUnavailableError: Its weights cannot be had, or are not those it was opened with.
+            ModelUnavailableError: The weights are unavailable or have changed since it was opened.
         """
         if self._loaded is None:
             sources = tuple(
@@ -132,14 +132,14 @@ class CompiledModel:
         return self._loaded
 
     def _check_unchanged(self, spec: EncoderSpec) -> None:
-        """Refuse to mix two models in one encoder: their vectors cannot be compared."""
+        """Raise if the weights have changed: vectors of two models cannot be compared."""
         if self._fingerprint not in (None, spec.fingerprint):
             raise self._weights_changed_error()
 
     def _weights_changed_error(self) -> ModelUnavailableError:
         return ModelUnavailableError(
-            f"The weights of {self._model_source.name} are not those that it was opened with.",
-            f"Start again; if this stays, delete {self._cache.folder} to compile it again.",
+            f"The weights of {self._model_source.name} have changed since it was opened.",
+            f"Restart; if the error persists, delete {self._cache.folder} to compile it again.",
         )
 
     def _default_towers(self) -> tuple[TowerName, ...]:
@@ -147,7 +147,7 @@ class CompiledModel:
         return (TowerName.TEXT, TowerName.IMAGE) if on_cpu else (TowerName.TEXT,)
 
     def _read_current_manifest(self) -> Manifest | None:
-        """The manifest, if it still belongs to the weights."""
+        """Return the manifest, or None if its code version or its source files do not match."""
         manifest = self._cache.read()
         if manifest is None or manifest.spec.code_version != self._model_source.code_version:
             return None
@@ -156,14 +156,14 @@ class CompiledModel:
         if len(sources) < len(now):
             return None
         if sources != manifest.sources:
-            # The same content under another time: kept, so that it is not read again every time.
+            # Only times have changed: they are stored, so that the files are not read every time.
             with self._cache.lock():
                 if self._cache.read() == manifest:
                     self._cache.write(replace(manifest, sources=sources))
         return manifest
 
     def _compile_missing(self, names: tuple[TowerName, ...]) -> Manifest:
-        """Compile towers that the cache lacks; one process at a time."""
+        """Compile the towers that the cache lacks, in one process at a time."""
         with self._cache.lock():
             manifest = self._read_current_manifest()
             missing = [name for name in names if not self._is_cached(manifest, name)]
@@ -171,14 +171,14 @@ class CompiledModel:
                 self._check_unchanged(manifest.spec)
                 return manifest
             self._options.on_message(
-                f"Compiling {self._model_source.name} for ONNX Runtime, once ..."
+                f"Compiling {self._model_source.name} for ONNX Runtime (only once) ..."
             )
             started = time.monotonic()
             model = self.load_torch_model()
-            from mmsearch.encoders._onnx.export import compile_tower  # noqa: PLC0415 - costs torch
+            from mmsearch.encoders._onnx.export import compile_tower  # noqa: PLC0415 - imports torch
 
             if manifest is not None and manifest.spec.fingerprint != model.spec.fingerprint:
-                # Compiled from other weights of that name: none of it fits these.
+                # The cached towers were compiled from other weights and cannot be used.
                 manifest, missing = None, list(names)
             new_manifest = Manifest(
                 spec=model.spec,
@@ -195,7 +195,8 @@ class CompiledModel:
             worst = max(tower.max_difference for tower in new_manifest.towers.values())
             self._options.on_message(
                 f"Compiled in {time.monotonic() - started:.0f} s; "
-                f"the vectors differ from torch's by at most {worst:.1e}.{_int8_summary(new_manifest)}"
+                f"the vectors differ from torch's by at most {worst:.1e}."
+                f"{_int8_summary(new_manifest)}"
             )
             if self.image_device == "cpu":
                 self._loaded = None

@@ -1,11 +1,11 @@
-"""Towers in int8: weights once, activations as they come. Imported only to compile.
+"""Quantization of towers to int8; imported only to compile.
 
-It is kept only where the vectors stay what they were. Two ways are tried. A column of weights has a
-scale of its own, and activations one for a whole call: the smallest and fastest, but one large
-activation drowns the others. Or each block of 32 weights or activations has a scale of its own
-(MatMulNBits, https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). A vector
-must not depend on what else is in a batch: a tower of the first kind is given one picture or text
-at a time.
+Weights are quantized once, activations dynamically. A quantized tower is kept only if its vectors
+stay accurate. Two schemes are tried. Per-channel: one scale per column of weights and one for all
+activations of a call. It is the smallest and fastest, but one large activation reduces the accuracy
+of the others. Block-wise: one scale per block of 32 weights or activations (MatMulNBits,
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). A vector must not
+depend on the other items of a batch, so a per-channel tower gets one picture or text per call.
 """
 
 from __future__ import annotations
@@ -23,28 +23,34 @@ from mmsearch.encoders._onnx.cache import CompiledTower, Precision
 from mmsearch.encoders._onnx.graphs import convolution_share, optimize_graph
 
 MIN_COSINE = 0.995
-"""Between the vectors of a sample; below it a tower stays in float32."""
+"""Lowest cosine allowed between the int8 and float32 vectors of a sample.
+
+Below it the tower stays in float32.
+"""
 
 MAX_CONVOLUTION_SHARE = 0.2
-"""Share of a tower's weights: convolutions in int8 were measured slower than in float32."""
+"""Maximum share of convolutions in a tower's weights; above it the tower stays in float32.
+
+Convolutions were measured to be slower in int8 than in float32.
+"""
 
 BLOCK_SIZE = 32
-"""Weights or activations that share a scale."""
+"""Number of weights or activations that share a scale."""
 
 INT8_ACCURACY_LEVEL = 4
-"""ONNX Runtime's level of accuracy at which activations are int8, too."""
+"""ONNX Runtime's accuracy level at which activations are int8 as well."""
 
 TIMING_RUNS = 7
-"""Of which the fastest counts, where a tower in int8 must be faster than in float32."""
+"""Timed runs per tower; the fastest of them is compared."""
 
 
 @dataclass(frozen=True)
 class QuantizedTower:
-    """A tower in int8 that says the same as in float32.
+    """An int8 tower whose vectors agree with the float32 tower.
 
     Attributes:
-        path: Its file, optimised for this version of ONNX Runtime.
-        cosine: The least one between vectors of both.
+        path: The tower's file, optimised by this version of ONNX Runtime.
+        cosine: Lowest cosine between the int8 and float32 vectors of a sample.
         by_blocks: See `Tower`.
     """
 
@@ -54,14 +60,14 @@ class QuantizedTower:
 
 
 def quantize_tower(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> QuantizedTower | None:
-    """Make a tower in int8 beside one in float32.
+    """Quantize a float32 tower to int8, next to its file.
 
     Args:
-        path: A tower in float32, in one file.
+        path: A float32 tower in a single file.
         samples: Inputs of one picture or text each.
 
     Returns:
-        None if no tower in int8 says the same as float32, or is faster.
+        The first candidate that is accurate (and, if block-wise, faster than float32), or None.
     """
     if convolution_share(path) > MAX_CONVOLUTION_SHARE:
         return None
@@ -74,7 +80,7 @@ def quantize_tower(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> Qua
             for s, expected_vector in zip(samples, expected, strict=True)
         ]
         is_accurate = all(cosine >= MIN_COSINE for cosine in cosines)
-        # Where a processor has no products of int8, blocks are unpacked one by one.
+        # Processors without int8 products unpack the blocks one by one, which can be slower.
         if is_accurate and (not by_blocks or is_faster(tower, reference, samples[0])):
             return QuantizedTower(candidate, float(min(cosines)), by_blocks)
     return None
@@ -83,14 +89,14 @@ def quantize_tower(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> Qua
 def is_faster(
     tower: CompiledTower, baseline: CompiledTower, sample: Sequence[NDArray[Any]]
 ) -> bool:
-    """Whether a tower takes less time than another for one call."""
+    """Return True if one call of ``tower`` takes less time than one of ``baseline``."""
     return _min_call_seconds(tower, sample) < _min_call_seconds(baseline, sample)
 
 
 def _int8_candidates(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Towers in int8, the smallest result first, and whether each is made by blocks."""
+    """Yield int8 towers, smallest first, each with True if it is quantized block-wise."""
     unoptimized, optimized = path.with_suffix(".rough"), path.with_suffix(".int8")
-    # Gather holds the table of a text's tokens.
+    # Gather contains the token embedding table of a text tower.
     for op_types in (("MatMul", "Gemm", "Gather"), ("MatMul", "Gemm")):
         _quantize_per_channel(path, unoptimized, op_types)
         yield optimize_graph(unoptimized, optimized), False
@@ -114,7 +120,7 @@ def _quantize_blockwise(source: Path, target: Path) -> None:
         MatMulNBitsQuantizer,
     )
 
-    # Symmetric ones were measured to give NaN in ONNX Runtime 1.32.
+    # Symmetric quantization was measured to return NaN in ONNX Runtime 1.32.
     quantizer = MatMulNBitsQuantizer(
         str(source),
         bits=8,

@@ -1,4 +1,4 @@
-"""What compiled towers are compared on: inputs of different shapes, and of one item each."""
+"""Sample inputs for the verification of compiled towers: batches and single items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmsearch.encoders._tokenizer import TextTokenizer
 
 Inputs = list[NDArray[Any]]
-"""Of one call of a tower."""
+"""Input arrays of one call of a tower."""
 
 _SAMPLE_TEXTS = (
     "a photo of a red car in front of a house",
@@ -46,22 +46,22 @@ _EXTRA_SAMPLE_TEXTS = (
 )
 
 SAMPLE_IMAGE_COUNT = 16
-"""Pictures on which a tower in int8 is held to float32."""
+"""Number of natural pictures on which an int8 tower is compared with float32."""
 
 
 def sample_image_batches(edge_px: int) -> list[Inputs]:
-    """Batches of 2, 1 and 3 pictures, uint8 (n, edge, edge, 3)."""
+    """Return batches of 2, 1 and 3 pictures, uint8 (n, edge, edge, 3)."""
     rng = np.random.default_rng(0)
     shapes = ((n, edge_px, edge_px, 3) for n in (2, 1, 3))
     batches = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
-    # Half of each picture is one colour, as no noise is.
+    # The lower half of each picture is a single colour, which noise never is.
     for batch in batches:
         batch[:, edge_px // 2 :] = 200
     return [[batch] for batch in batches]
 
 
 def single_image_samples(edge_px: int) -> list[Inputs]:
-    """Pictures such as there are, and one that is half noise."""
+    """Return single pictures: natural ones, and one that is half noise."""
     batches = sample_image_batches(edge_px)
     return [
         *([picture[None]] for picture in natural_images(edge_px, SAMPLE_IMAGE_COUNT)),
@@ -70,7 +70,7 @@ def single_image_samples(edge_px: int) -> list[Inputs]:
 
 
 def sample_text_batches(tokenizer: TextTokenizer) -> list[Inputs]:
-    """Batches of 3, 1, 1 and 1 texts, of which the last is too long."""
+    """Return batches of 3, 1, 1 and 1 texts; the last text exceeds the context length."""
     return [
         list(tokenizer.pad_batch([tokenizer.prepare(sample) for sample in samples]))
         for samples in (
@@ -83,7 +83,7 @@ def sample_text_batches(tokenizer: TextTokenizer) -> list[Inputs]:
 
 
 def single_text_samples(tokenizer: TextTokenizer) -> list[Inputs]:
-    """Texts such as are asked, one a call."""
+    """Return typical queries and captions, one per call."""
     return [
         list(tokenizer.pad_batch([tokenizer.prepare(sample)]))
         for sample in (*_SAMPLE_TEXTS, *_EXTRA_SAMPLE_TEXTS)
@@ -91,7 +91,10 @@ def single_text_samples(tokenizer: TextTokenizer) -> list[Inputs]:
 
 
 def natural_images(edge_px: int, count: int) -> NDArray[np.uint8]:
-    """uint8 (count, edge, edge, 3): noise with the spectrum of photographs (1/f), of many moods."""
+    """Return noise with the 1/f spectrum of photographs, uint8 (count, edge, edge, 3).
+
+    Brightness and contrast vary between the pictures.
+    """
     random = np.random.default_rng(0)
     rows, columns = np.fft.fftfreq(edge_px)[:, None], np.fft.rfftfreq(edge_px)[None]
     amplitude = 1 / np.maximum(np.hypot(rows, columns), 1 / edge_px)

@@ -1,7 +1,7 @@
-"""The built-in model: it needs no model hub, since its weights come as ordinary packages.
+"""The built-in model. Its weights are installed as Python packages, so it needs no model hub.
 
-An image classifier and a sentence encoder, both frozen, and a small learned alignment between them;
-see `mmsearch.encoders.starter.heads` and ``scripts/build_starter``.
+It combines a frozen image classifier, a frozen sentence encoder and a small learned alignment; see
+`mmsearch.encoders.starter.heads` and ``scripts/build_starter``.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
     from mmsearch.encoders._onnx.loaded import LoadedModel
 
 CODE_VERSION: Final = 1
+"""Version of this code; increased when a change alters the vectors of unchanged weights."""
+
 END_TOKEN_ID: Final = 102
-"""[SEP], which ends a text of BERT's."""
+"""Id of BERT's [SEP] token, which ends a text."""
 
 PROMPTS: Final = ("{}",)
-"""Others find no more; see benchmarks/RESULTS.md."""
+"""Prompt templates; other prompts do not improve the results, see benchmarks/RESULTS.md."""
+
 CALIBRATION: Final = Calibration(-4.162, library=0.0, margin=9.809, null=1.515, measured=True)
-"""Fitted by ``benchmarks/quality/confidence.py`` on drawings that nothing was learned from."""
+"""Calibration fitted by ``benchmarks/quality/confidence.py`` on drawings not used in training."""
 
 
 def build(options: EncoderOptions) -> Encoder:
-    """The starter encoder.
+    """Return the starter encoder.
 
     Raises:
-        UnknownNameError: There are no variants of it.
+        UnknownNameError: A variant is given; the model has none.
         ModelUnavailableError: A package with its weights is missing.
     """
     if options.variant:
@@ -49,12 +52,12 @@ def build(options: EncoderOptions) -> Encoder:
 
 
 def models(options: EncoderOptions) -> list[ModelInfo]:
-    """The one model."""
+    """Return the only model of this plugin."""
     manifest = model_cache(_slug(), options).read()
     return [
         ModelInfo(
             name="starter",
-            summary="built in, small and fast; knows everyday things, not scenes or relations",
+            summary="built in, small and fast; knows everyday objects, not scenes or relations",
             dim=manifest.spec.dim if manifest else None,
             local=True,
             compiled=manifest is not None,
@@ -72,8 +75,8 @@ def _slug() -> str:
 
 
 def _load_model() -> LoadedModel:
-    from mmsearch.encoders._onnx.loaded import LoadedModel  # noqa: PLC0415 - to be compiled only
-    from mmsearch.encoders.starter import heads  # noqa: PLC0415 - costs torch
+    from mmsearch.encoders._onnx.loaded import LoadedModel  # noqa: PLC0415 - only to compile
+    from mmsearch.encoders.starter import heads  # noqa: PLC0415 - imports torch
 
     image_tower, text_tower = heads.ImageTower(), heads.TextTower()
     preprocessor = PixelPreprocessor(size_px=heads.IMAGE_EDGE_PX, resize_mode="squash")

@@ -1,4 +1,4 @@
-"""The starter's learned arrays: what carries both towers into one space."""
+"""The starter's learned arrays, which map both towers into one embedding space."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from numpy.typing import NDArray
 from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
 
 ALIGNMENT_FILE: Final = Path(__file__).with_name("alignment.npz")
+"""Path of the alignment that is part of the package."""
 
 SENTENCE_DIM: Final = 384
+"""Dimension of a sentence vector."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The learned arrays that carry both towers into one space.
+    """The learned arrays that map both towers into one embedding space.
 
-    Its first columns stand for groups of ImageNet classes that look and mean alike, the next ones
-    for directions that were learned from captioned drawings; the last ones are sentence vectors.
+    The first columns of the space represent groups of ImageNet classes of similar look and meaning,
+    the next ones directions learned from captioned drawings, and the last ones sentence vectors.
 
     Attributes:
-        groups: int64 (1000,): the column of each ImageNet class, from 0 without gaps.
-        word_map: float32 (384, 1000): from sentence vectors to class logits.
+        groups: int64 (1000,): column of each ImageNet class, numbered from 0 without gaps.
+        word_map: float32 (384, 1000): maps sentence vectors to class logits.
         word_bias: float32 (1000,): added to those logits.
-        feature_map: float32 (1280, extra): from pooled image features to the last columns.
-        feature_bias: float32 (extra,).
-        sentence_map: float32 (384, extra): from sentence vectors to the last columns.
-        sentence_bias: float32 (extra,).
-        temperature: Divides a picture's class logits before the softmax.
-        picture_power: Flattens a picture's shares of the groups (below 1).
-        word_power: Flattens a text's shares of the groups (below 1).
-        extra_share: How much the learned directions decide beside the groups, 0..1.
-        class_sentences: float32 (1000, 384), unit rows: what each class is called.
-        sentence_share: How much of a score the sentence vectors decide, 0..1.
+        feature_map: float32 (1280, extra): maps pooled image features to the learned directions.
+        feature_bias: float32 (extra,): added to those of pictures.
+        sentence_map: float32 (384, extra): maps sentence vectors to the learned directions.
+        sentence_bias: float32 (extra,): added to those of texts.
+        temperature: Divisor of a picture's class logits before the softmax.
+        picture_power: Exponent below 1 that flattens a picture's group shares.
+        word_power: Exponent below 1 that flattens a text's group shares.
+        extra_share: Weight of the learned directions relative to the groups, 0..1.
+        class_sentences: float32 (1000, 384), unit rows: sentence vectors of the class names.
+        sentence_share: Share of the sentence vectors in a score, 0..1.
     """
 
     groups: NDArray[np.int64]
@@ -55,7 +57,7 @@ class Alignment:
 
     @property
     def dim(self) -> int:
-        """Columns of the shared space."""
+        """Dimension of the shared embedding space."""
         return int(self.groups.max()) + 1 + int(self.feature_map.shape[1]) + SENTENCE_DIM
 
 
@@ -63,11 +65,11 @@ def load_alignment(path: Path | None = None) -> Alignment:
     """Read an alignment file.
 
     Args:
-        path: Another file than the package's own.
+        path: File to read; by default the one in the package.
 
     Raises:
-        ModelUnavailableError: There is no such file.
-        DamagedFileError: It lacks an array.
+        ModelUnavailableError: The file does not exist.
+        DamagedFileError: The file is damaged or lacks an array.
     """
     path = path or ALIGNMENT_FILE
     try:

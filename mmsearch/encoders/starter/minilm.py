@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2 as a plain torch module: BERT, mean pooling, unit length.
+"""all-MiniLM-L6-v2 as a plain torch module: BERT, mean pooling and normalisation.
 
-BERT as in Devlin et al. 2018 (https://arxiv.org/abs/1810.04805), written with matmul and softmax
-only, so that it exports to ONNX with any batch and any sequence length.
+BERT follows Devlin et al. 2018 (https://arxiv.org/abs/1810.04805). Attention uses only matmul and
+softmax, so that the module exports to ONNX with any batch size and sequence length.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _TENSOR_NAME_RULES = (
 
 
 def rename_tensors(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the published weights file under the names used in this module.
+    """Rename the tensors of the published weights file to the names used in this module.
 
-    The pooler and the position counter are left out: mean pooling uses neither.
+    The pooler and the position ids are dropped because this module does not use them.
     """
     renamed_tensors = {}
     for name, tensor in stored.items():
@@ -69,7 +69,7 @@ class TransformerLayer(nn.Module):
         self.norm_narrow = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
 
     def forward(self, hidden_states: Tensor, attention_bias: Tensor) -> Tensor:
-        """float32 (n, t, 384), additive mask (n, 1, 1, t) -> float32 (n, t, 384)."""
+        """Apply the layer to float32 (n, t, 384) with an additive mask (n, 1, 1, t)."""
         query, key, value = (
             projection(hidden_states)
             .unflatten(2, (HEAD_COUNT, HIDDEN_SIZE // HEAD_COUNT))
@@ -88,7 +88,7 @@ class TransformerLayer(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """Token ids -> unit sentence vectors."""
+    """The sentence encoder, which maps token ids to unit vectors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,9 +99,9 @@ class MiniLM(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer() for _ in range(LAYER_COUNT))
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 (n, t), int64 (n, t) -> float32 (n, t, 384): each token in its context."""
+        """Return the hidden states, float32 (n, t, 384), of token ids and mask, int64 (n, t)."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        # Only single sentences are encoded, so every token is of segment 0.
+        # Only single sentences are encoded, so every token belongs to segment 0.
         words = self.word(input_ids) + self.position(positions) + self.segment.weight[0]
         hidden_states: Tensor = self.norm(words)
         token_mask = attention_mask.to(hidden_states.dtype)
@@ -111,7 +111,7 @@ class MiniLM(nn.Module):
         return hidden_states
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 (n, t), int64 (n, t) -> float32 (n, 384), unit rows."""
+        """Encode token ids and mask, int64 (n, t), as float32 (n, 384) with unit rows."""
         hidden_states = self.hidden_states(input_ids, attention_mask)
         weight = attention_mask.to(hidden_states.dtype)[:, :, None]
         mean = (hidden_states * weight).sum(1) / weight.sum(1).clamp(min=1.0)

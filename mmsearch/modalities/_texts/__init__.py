@@ -1,4 +1,4 @@
-"""What is said of a picture outside its own file: sidecars, its name, a table of captions."""
+"""Texts of a picture from outside its file: sidecars, its path and caption tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmsearch.modalities._texts.sidecar import read_sidecar
 
 
 def collect_texts(root: bytes, file: ScannedFile) -> CollectedTexts:
-    """The texts of one file: those of its sidecars, then the words of its name.
+    """Return the texts of one file: those of its sidecars, then the words of its path.
 
-    A sidecar that cannot be read is a problem to tell, and costs only its own texts.
+    A sidecar that cannot be read is reported as a problem and skipped.
 
     Args:
         root: Absolute path of the file's root.
-        file: With its sidecars.
+        file: The file, with its sidecars.
     """
     texts: list[Text] = []
     problems: list[FailedFile] = []

@@ -1,4 +1,4 @@
-"""A table of captions: CSV, JSON Lines or Parquet, with any number of rows for a picture."""
+"""Read caption tables: CSV, JSON Lines or Parquet, with any number of rows per picture."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ Row = Mapping[str, Any]
 
 
 def read_captions(path: Path, folder: bytes) -> dict[bytes, tuple[Text, ...]]:
-    """The captions of the pictures below a folder.
+    """Return the captions of the pictures below a folder.
 
-    A column ``path`` (or file, filename, image) names the picture: absolute, or relative to the
-    table's own folder, or else to ``folder``. Columns caption, text, description, title, keywords
-    and tags hold texts; a column language says which they are in. Rows of pictures elsewhere, and
-    empty texts, are left out.
+    A column ``path`` (or file, filename, image) names the picture. The path is absolute, or
+    relative to the table's own folder or to ``folder``. The columns caption, text, description,
+    title, keywords and tags contain texts; the column language contains their language. Pictures
+    outside ``folder`` and empty texts are skipped.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
-        folder: Absolute.
+        path: Path of a .csv, .tsv, .jsonl or .parquet file.
+        folder: Absolute path of the folder.
 
     Returns:
-        By path relative to ``folder``.
+        The texts by path relative to ``folder``.
 
     Raises:
-        SourceError: The table cannot be read, or has not the columns that it takes.
-        MissingExtraError: Parquet is read by a library that is not installed.
+        SourceError: The table cannot be read or lacks a required column.
+        MissingExtraError: pyarrow, which reads Parquet, is not installed.
     """
     captions: dict[bytes, dict[Text, None]] = defaultdict(dict)
     for number, row in _iter_rows(path):
@@ -74,9 +74,9 @@ def _check_columns(path: Path, row: int, names: Collection[str]) -> None:
         name in names for name in _TEXT_COLUMNS
     ):
         raise SourceError(
-            f"{path}, row {row}: there is no column of paths and one of captions; the "
+            f"{path}, row {row}: a path column and a caption column are required; the "
             f"columns are {', '.join(name for name in names if name) or 'none'}.",
-            "Name them path and caption.",
+            "Name the columns path and caption.",
         )
 
 
@@ -92,7 +92,7 @@ def _parse_texts(kind: str, value: Any, language: str | None) -> Iterator[Text]:
 
 
 def _relative_path(path_text: str, table: Path, folder: bytes) -> bytes | None:
-    """The path of a picture below the folder; None if it lies elsewhere."""
+    """Return the path of a picture relative to the folder, or None if it is outside."""
     table_folder = os.fsencode(table.absolute().parent)
     name = os.fsencode(path_text.replace("\\", "/") if os.sep == "\\" else path_text)
     for base in (table_folder, folder):
@@ -104,7 +104,7 @@ def _relative_path(path_text: str, table: Path, folder: bytes) -> bytes | None:
 
 
 def _iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Rows as they come, with their number in the file."""
+    """Yield the rows with their row or line numbers."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -117,7 +117,7 @@ def _iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
             yield from _iter_csv(path)
         else:
             raise SourceError(
-                f"{path} is not a table of captions in a known form.",
+                f"{path} is not a caption table in a supported format.",
                 "Give a .csv, .tsv, .jsonl or .parquet file.",
             )
     except UnicodeDecodeError as error:
@@ -136,10 +136,11 @@ def _iter_csv(path: Path) -> Iterator[tuple[int, Row]]:
         lines = _LimitedLines(file, path)
         reader = csv.DictReader(lines, delimiter=delimiter)
         try:
-            # A table without rows removes all of its captions: it must at least be a table.
+            # An empty table would remove all captions of its pictures, so a header is required.
             if not reader.fieldnames:
                 raise SourceError(
-                    f"{path} has no header.", "Write path,caption into its first line."
+                    f"{path} has no header.",
+                    "Add a header as the first line, such as path,caption.",
                 )
             _check_columns(path, 1, _normalize_names(reader.fieldnames))
             for row in reader:
@@ -150,7 +151,7 @@ def _iter_csv(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 class _LimitedLines:
-    """Yield the lines of a file, and refuse a row that is too long before it is read whole."""
+    """Iterable over the lines of a file that rejects a long row before reading all of it."""
 
     def __init__(self, file: TextIO, path: Path) -> None:
         self._file = file
@@ -159,7 +160,7 @@ class _LimitedLines:
         self._row_chars = 0
 
     def start_row(self) -> None:
-        """Count the characters of the next row."""
+        """Start to count the characters of the next row."""
         self._row_chars = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -170,7 +171,7 @@ class _LimitedLines:
                 raise SourceError(
                     f"{self._path}, line {self._line_number}: a row has more than "
                     f"{MAX_ROW_CHARS:,} characters.",
-                    "Is a quote or a line break missing?",
+                    "Check for a missing quote or line break.",
                 )
             yield line
 
@@ -187,5 +188,5 @@ def _iter_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
             except (ValueError, RecursionError) as error:
                 raise SourceError(f"{path}, line {number} is not JSON.") from error
             if not isinstance(row, dict):
-                raise SourceError(f"{path}, line {number} is no JSON object.")
+                raise SourceError(f"{path}, line {number} is not a JSON object.")
             yield number, row

@@ -1,4 +1,4 @@
-"""The words of a file's name and of its folders' names."""
+"""Extract words from the names of a file and its folders."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 from mmsearch.core.types import Text, TextSource
 from mmsearch.modalities._texts.normalize import make_texts
 
-# What cameras, phones and programs call files by themselves.
+# Names that cameras, phones and programs generate.
 _GENERATED_NAME: Final = re.compile(
     r"""(?ix)
       (?:img|imag|image|dsc|dscn|dscf|dsci|dsc_|pict?|pic|p|photo|mvi|mov|vid|gopr|gp|dji|sam|
          cimg|kimg|hpim|sdc|sl|imgp|img_e|pxl|mvimg|burst|fb_img|wp|screenshot|screen\ shot|
          bildschirmfoto|capture|scan|signal|whatsapp\ image|received|untitled|unnamed)
-      # Only one alternative fits at any place: with two, some names would take years to refuse.
+      # The alternatives are mutually exclusive, which avoids catastrophic backtracking.
       [\s_.-]*\d(?:[\s_.,()\d:~hmsp-]|at|am|wa|portrait|burst|cover|edit)*
     | [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
     | (?=[a-f]*\d)[0-9a-f]{8,}
@@ -29,7 +29,7 @@ _GENERIC_FOLDERS: Final = frozenset(
     photos photo pictures picture pics images image img imgs bilder fotos foto dcim camera export
     exports new untitled desktop downloads download documents home users mnt media data tmp misc
     other stuff originals raw jpg jpeg png files library albums album gallery
-    """.split()  # noqa: SIM905 - a list of words is read as words
+    """.split()  # noqa: SIM905 - easier to read than a list
 ) | {"new folder", "untitled folder", "camera roll", "my pictures", "neuer ordner"}
 
 _CAMEL_CASE_BOUNDARY: Final = re.compile(
@@ -39,10 +39,10 @@ _YEAR: Final = re.compile("19\\d\\d|20\\d\\d")
 
 
 def make_filename_texts(path: bytes) -> tuple[Text, ...]:
-    """One text of the words of a path, or none if only machines had a hand in its names.
+    """Return one text with the words of a path, or none if all names are generated or generic.
 
     Args:
-        path: Relative to its root, as the file system's bytes.
+        path: Path relative to its root, as bytes of the file system.
     """
     *folders, name = os.fsdecode(path).split("/")
     stem = os.path.splitext(name)[0]  # noqa: PTH122 - a name, not a file
@@ -56,6 +56,6 @@ def make_filename_texts(path: bytes) -> tuple[Text, ...]:
 
 
 def _split_words(name: str) -> list[str]:
-    """Words at separators, digits and capitals; of the numbers only years."""
+    """Split a name at separators, digits and capitals; the only numbers kept are years."""
     tokens = re.findall(r"[^\W\d_]+|\d+", _CAMEL_CASE_BOUNDARY.sub(" ", name))
     return [p for p in tokens if not p.isdigit() or _YEAR.fullmatch(p)]

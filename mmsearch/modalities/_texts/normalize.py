@@ -1,4 +1,4 @@
-"""Texts as people and programs write them, brought into one form."""
+"""Normalize texts written by people and programs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Iterable
 from mmsearch.core.types import Text, TextSource
 
 MAX_TEXT_CHARS = 10_000
+"""Maximum length of a text, in characters."""
 
 
 def to_single_line(text: str) -> str:
-    """Text without control characters and with single spaces, cut at `MAX_TEXT_CHARS`."""
-    # Many spaces may become one, but not without limit: looking at a character takes time.
+    """Remove control characters, collapse spaces and truncate at `MAX_TEXT_CHARS`."""
+    # The input is limited as well, because every character takes time; many may be spaces.
     head = text[: 10 * MAX_TEXT_CHARS]
     printable = "".join(char if char.isprintable() else " " for char in head)
     return " ".join(printable.split())[:MAX_TEXT_CHARS].rstrip()
 
 
 def decode(content: bytes) -> str:
-    """Bytes of a text file: UTF-16 or UTF-8 as its mark says, UTF-8, or else Latin-1."""
+    """Decode a text file: UTF-16 or UTF-8 by its byte order mark, else UTF-8, else Latin-1."""
     for bom, encoding in (
         (codecs.BOM_UTF8, "utf-8-sig"),
         (codecs.BOM_UTF16_LE, "utf-16"),
@@ -36,7 +37,7 @@ def decode(content: bytes) -> str:
 def make_texts(
     kind: str, words: str, source: TextSource, language: str | None = None
 ) -> tuple[Text, ...]:
-    """One text, or none if it holds no letter of any script."""
+    """Return one text, or none if it contains no letter of any script."""
     line = to_single_line(words)
     if not any(char.isalpha() for char in line):
         return ()
@@ -44,7 +45,7 @@ def make_texts(
 
 
 def make_keyword_texts(words: Iterable[str], source: TextSource) -> tuple[Text, ...]:
-    """All keywords as one text, each once without regard to case."""
+    """Return all keywords as one text, without duplicates that differ only in case."""
     unique: dict[str, str] = {}
     for word in words:
         line = to_single_line(word).replace(";", ",").strip()

@@ -1,8 +1,8 @@
-"""Parquet as JSON Lines, converted in a process of its own with a limit of memory.
+"""Read Parquet as JSON Lines from a subprocess with a memory limit.
 
-A few bytes of Parquet can stand for gigabytes: pages are compressed, and one run repeats a value
-or a length millions of times. The decoder is C++ and cannot be told when to stop, so the process
-that runs it is limited instead.
+A few bytes of Parquet can expand to gigabytes: pages are compressed, and one run repeats a value
+or a length millions of times. The C++ decoder offers no limit, so the process that runs it is
+limited instead.
 """
 
 from __future__ import annotations
@@ -19,15 +19,22 @@ from typing import Any, Final
 from mmsearch.core.errors import MissingExtraError, SourceError
 
 MAX_MEMORY_BYTES: Final = 1 << 30
+"""Memory limit for decoding, in bytes, in addition to the subprocess's size at its start."""
+
 MAX_ROW_CHARS: Final = 1_000_000
+"""Maximum length of a row, in characters."""
+
 MAX_GROWTH_RATIO: Final = 1000
 BASE_MAX_CHARS: Final = 10_000_000
-"""A table may always hold so much text, and beyond that `MAX_GROWTH_RATIO` times its size."""
+"""Text that a table of any size may contain, in characters.
+
+Larger tables may contain up to `MAX_GROWTH_RATIO` times the size of their file.
+"""
 
 _ROW_OVERHEAD_CHARS: Final = 64
 _BATCH_ROWS: Final = 256
 _MAX_LISTED_COLUMNS: Final = 20
-_DAMAGED_REASON: Final = "is no Parquet file, or a damaged one"
+_DAMAGED_REASON: Final = "is not a Parquet file, or is damaged"
 _MEMORY_REASON: Final = f"needs more than {MAX_MEMORY_BYTES >> 30} GiB of memory to be decoded"
 
 Row = dict[str, Any]
@@ -38,9 +45,9 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
 
     Args:
         path: A Parquet file.
-        columns: Groups of names in lower case; only columns of these names are decoded. Where the
-            table has none of the first group, or none of the second, it yields one row with the
-            names of its first columns and no values.
+        columns: Groups of column names in lower case; only these columns are decoded. If the table
+            lacks all columns of the first or of the second group, a single row with the names of
+            its first columns and no values is yielded.
 
     Raises:
         SourceError: The table is damaged, or exceeds a limit.
@@ -53,7 +60,7 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
             "Install it with: pip install 'mmsearch[parquet]'",
         )
     path.open("rb").close()
-    # -P: a folder that the command runs in gives no modules.
+    # -P: never import modules from the current folder.
     command = [sys.executable, "-P", "-m", __name__, str(path.absolute()), json.dumps(columns)]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -65,10 +72,13 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
 
 
 def _iter_rows(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Row]:
-    """Yield what a process says; its last line is no row, but a reason, or null if all is read."""
+    """Yield the rows that the subprocess prints.
+
+    Its last line is null, or a string with the reason why it stopped early.
+    """
     if process.stdout is None:
         return
-    # Escapes take up to 12 bytes for a character.
+    # JSON escapes take up to 12 bytes per character.
     limit = 12 * MAX_ROW_CHARS + 1
     while (line := process.stdout.readline(limit)).endswith(b"\n"):
         row = json.loads(line)
@@ -77,17 +87,17 @@ def _iter_rows(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Row]:
         elif row is None:
             return
         else:
-            raise SourceError(f"{path} {row}.", "Give it as .csv or .jsonl.")
-    # The decoder crashed, or the system ended it.
+            raise SourceError(f"{path} {row}.", "Convert it to .csv or .jsonl.")
+    # The decoder crashed or was killed.
     raise SourceError(f"{path} {_DAMAGED_REASON}.")
 
 
-# --- in the process ---
+# --- in the subprocess ---
 
 
 def convert(path: str, columns: Sequence[Sequence[str]]) -> None:
-    """Print a Parquet file as JSON Lines, and at last null, or the reason why it ends early."""
-    from pyarrow import ArrowException  # noqa: PLC0415 - large, and rarely needed
+    """Print a Parquet file as JSON Lines, ending with null or the reason for stopping early."""
+    from pyarrow import ArrowException  # noqa: PLC0415 - large and rarely needed
 
     reason: str | None = None
     try:
@@ -101,17 +111,17 @@ def convert(path: str, columns: Sequence[Sequence[str]]) -> None:
         reason = str(error)
     except (ArrowException, OSError, ValueError, TypeError, RecursionError):
         reason = _DAMAGED_REASON
-    print(json.dumps(reason), flush=True)  # noqa: T201 - to the process that asked
+    print(json.dumps(reason), flush=True)  # noqa: T201 - read by the parent process
 
 
 class _LimitError(Exception):
-    """The table exceeds a limit; the message is a clause."""
+    """A table exceeds a limit; the message is a clause."""
 
 
 def _print_rows(path: str, columns: Sequence[Sequence[str]]) -> None:
     from pyarrow import parquet, set_cpu_count, set_memory_pool, system_memory_pool  # noqa: PLC0415
 
-    # Others reserve more than they use.
+    # Other memory pools reserve more than they use, which would count towards the limit.
     set_memory_pool(system_memory_pool())
     set_cpu_count(1)
     remaining_chars = max(BASE_MAX_CHARS, MAX_GROWTH_RATIO * Path(path).stat().st_size)
@@ -139,14 +149,14 @@ def _print_rows(path: str, columns: Sequence[Sequence[str]]) -> None:
 
 
 def _to_text(value: object) -> str:
-    """Return a value that JSON does not know as text."""
+    """Convert a value that JSON cannot represent to text."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _limit_memory() -> None:
-    """Let allocations fail beyond the limit; what the libraries take by themselves is free."""
+    """Make allocations beyond the limit fail; memory already in use does not count."""
     with suppress(ImportError, OSError):
-        import resource  # noqa: PLC0415 - there is none on Windows
+        import resource  # noqa: PLC0415 - not available on Windows
 
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + MAX_MEMORY_BYTES

@@ -1,4 +1,4 @@
-"""Files beside a picture that say something of it: x.txt, x.caption, x.json, x.xmp."""
+"""Read sidecars, the files with texts beside a picture: x.txt, x.caption, x.json, x.xmp."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from mmsearch.modalities._texts.normalize import decode, make_keyword_texts, mak
 from mmsearch.modalities._texts.xmp import parse_xmp
 
 SUFFIXES: Final = (b".caption", b".json", b".txt", b".xmp")
+"""File name suffixes of sidecars."""
 
 MAX_BYTES: Final = 1_000_000
+"""Maximum size of a sidecar, in bytes."""
 
-# Field of a JSON object -> kind of text.
+# Kinds of text by field of a JSON object.
 _TEXT_FIELDS: Final = {
     "caption": "caption",
     "captions": "caption",
@@ -29,20 +31,23 @@ _TEXT_FIELDS: Final = {
     "title": "title",
 }
 _KEYWORD_FIELDS: Final = ("keywords", "tags")
-# What export programs write as a title: the picture's own file name.
+# Export programs often write the picture's file name as its title.
 _FILE_NAME: Final = re.compile(r"\S+\.[A-Za-z0-9]{2,5}")
 _KEYWORD_SEPARATOR: Final = re.compile("[,;]")
 
 
 def find_sidecars(picture: bytes, folder_names: Container[bytes]) -> list[bytes]:
-    """The names of a picture's sidecars: its own name, or that without its ending, and a suffix.
+    """Return the names of a picture's sidecars.
+
+    A sidecar is named like the picture, with or without the picture's own suffix, plus one of
+    `SUFFIXES`.
 
     Args:
-        picture: File name.
-        folder_names: Lower-cased names of the files of the same folder.
+        picture: File name of the picture.
+        folder_names: Lower-cased names of the files in the same folder.
 
     Returns:
-        Lower-cased names, sorted.
+        The lower-cased names, sorted.
     """
     stem = os.path.splitext(picture)[0]  # noqa: PTH122 - bytes
     candidates = {(base + suffix).lower() for base in (picture, stem) for suffix in SUFFIXES}
@@ -50,10 +55,10 @@ def find_sidecars(picture: bytes, folder_names: Container[bytes]) -> list[bytes]
 
 
 def read_sidecar(path: bytes) -> tuple[Text, ...]:
-    """The texts of a sidecar; none if it says nothing of the kind.
+    """Return the texts of a sidecar, if it contains any.
 
     Raises:
-        DecodeError: It cannot be read; the message is the reason.
+        DecodeError: The sidecar cannot be read; the message is the reason.
     """
     try:
         with open_source_file(path) as file:
@@ -94,7 +99,7 @@ def _parse_json(content: str) -> Iterator[Text]:
 
 
 def _iter_strings(value: Any) -> Iterator[str]:
-    """A string, or those of a list."""
+    """Yield the value if it is a string, or the strings of a list."""
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, str):
             yield item

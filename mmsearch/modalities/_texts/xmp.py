@@ -1,7 +1,7 @@
-"""XMP packets: what photo programs write into pictures and beside them.
+"""Read XMP packets, the metadata that photo programs write into pictures and sidecars.
 
-The fields are those of ISO 16684-1 (dc:, exif:) and of the programs that are most in use
-(photoshop:, lr:, digiKam:). Entities are refused, so that no packet can grow while it is read.
+The fields are those of ISO 16684-1 (dc:, exif:) and of the most common programs (photoshop:, lr:,
+digiKam:). XML entities are rejected, so that no packet can expand while it is parsed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from mmsearch.core.types import Text, TextSource
 from mmsearch.modalities._texts.normalize import make_keyword_texts, make_texts
 
 MAX_BYTES: Final = 4_000_000
+"""Maximum size of a packet, in bytes."""
+
 MAX_DEPTH: Final = 100
+"""Maximum nesting depth of the XML elements."""
 
 _RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DC: Final = "{http://purl.org/dc/elements/1.1/}"
@@ -45,7 +48,7 @@ _DEGREES: Final = re.compile(r"(\d+),(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?([NSEW]
 
 @dataclass(frozen=True)
 class XmpMetadata:
-    """What a packet says: its texts, and where the picture was taken, in degrees."""
+    """The content of a packet: texts, and the position of the picture in degrees."""
 
     texts: tuple[Text, ...] = ()
     latitude: float | None = None
@@ -53,14 +56,14 @@ class XmpMetadata:
 
 
 def parse_xmp(packet: bytes, source: TextSource) -> XmpMetadata:
-    """Read a packet.
+    """Parse a packet.
 
     Args:
-        packet: UTF-8 or UTF-16 with a mark.
-        source: Of its texts.
+        packet: XML in UTF-8, or in UTF-16 with a byte order mark.
+        source: Source to record for the texts.
 
     Raises:
-        DecodeError: It is too large, no XML, or XML that is not safe to read.
+        DecodeError: The packet is too large, not well-formed or unsafe to parse.
     """
     if len(packet) > MAX_BYTES:
         raise DecodeError(f"it holds {len(packet) / 1e6:.1f} MB of XMP")
@@ -89,7 +92,7 @@ def parse_xmp(packet: bytes, source: TextSource) -> XmpMetadata:
 
 
 class _DepthLimitedBuilder(TreeBuilder):
-    """Build a tree of a limited depth, for searching a deep one takes quadratic time."""
+    """A tree builder with a depth limit, because searching a deep tree takes quadratic time."""
 
     _depth = 0
 
@@ -105,7 +108,7 @@ class _DepthLimitedBuilder(TreeBuilder):
 
 
 def _property_values(root: Element, name: str) -> Iterator[tuple[str, str | None]]:
-    """Each value of a property and its language, whether it is written as element or attribute."""
+    """Yield the values of a property, stored as element or attribute, with their language."""
     for description in root.iter(_RDF + "Description"):
         if name in description.attrib:
             yield description.attrib[name], None
@@ -118,7 +121,7 @@ def _property_values(root: Element, name: str) -> Iterator[tuple[str, str | None
 
 
 def _degrees(root: Element, name: str, max_degrees: float) -> float | None:
-    """A coordinate such as ``48,51.5N``: degrees, minutes and perhaps seconds."""
+    """Return a coordinate such as ``48,51.5N``: degrees, minutes and optional seconds."""
     for value, _ in _property_values(root, name):
         match = _DEGREES.fullmatch(value.strip())
         if match:

@@ -1,17 +1,17 @@
-// What the index holds, and bringing a folder of it up to date.
+// The index panel: status of the index, and updating its folders.
 
-import { fetchJson } from "./asking.js";
+import { fetchJson } from "./search_form.js";
 
 const element = (id) => document.getElementById(id);
 
-const PHASES = { scan: "Looking at files", encode: "Reading pictures", build: "Building" };
+const PHASES = { scan: "Scanning files", encode: "Encoding pictures", build: "Building the vector index" };
 
 /**
- * Bring the status of an index to life.
+ * Attach the event handlers of the index panel.
  *
- * @param {string} index Its name.
- * @param {boolean} indexing Whether the server brings folders up to date.
- * @param {() => void} changed Called when there may be other pictures.
+ * @param {string} index Name of the index.
+ * @param {boolean} indexing True if the server allows indexing.
+ * @param {() => void} changed Called when the pictures may have changed.
  */
 export function bindIndexPanel(index, indexing, changed) {
   const panel = element("upkeep");
@@ -23,7 +23,7 @@ export function bindIndexPanel(index, indexing, changed) {
   function show(answer) {
     const running = answer.state === "running";
     element("job").hidden = !running;
-    // Disabled for good they would lose the focus of whoever pressed one.
+    // The disabled attribute would remove the focus from the button that was pressed.
     for (const button of buttons) button.ariaDisabled = String(running);
     const bar = element("job-bar");
     if (answer.total) {
@@ -33,7 +33,7 @@ export function bindIndexPanel(index, indexing, changed) {
       bar.removeAttribute("value");
     }
     if (running) {
-      say(PHASES[answer.phase] ?? "Under way");
+      say(PHASES[answer.phase] ?? "Running");
     } else {
       job = null;
       say(outcome(answer));
@@ -62,7 +62,7 @@ export function bindIndexPanel(index, indexing, changed) {
       refresh().then(changed, (error) => say(error.message));
     });
     events.addEventListener("error", () => {
-      if (job !== null) say("The server does not say how far it is.");
+      if (job !== null) say("No progress from the server. Check that mmsearch serve is running.");
     });
   }
 
@@ -98,14 +98,14 @@ export function bindIndexPanel(index, indexing, changed) {
 }
 
 function say(text) {
-  // Readers of the screen would say it again each time.
+  // Screen readers would announce the same text again.
   if (element("job-said").textContent !== text) element("job-said").textContent = text;
 }
 
 function outcome({ state, report, error }) {
   if (state === "failed") return error;
-  if (state === "interrupted") return "Stopped; what was done is kept.";
+  if (state === "interrupted") return "Stopped. Finished work is kept.";
   const counts = ["added", "changed", "moved", "copied", "gone", "failed"];
   const said = counts.filter((name) => report[name]).map((name) => `${report[name]} ${name}`);
-  return `Up to date: ${said.join(", ") || "nothing had changed"}.`;
+  return `Up to date: ${said.join(", ") || "no changes"}.`;
 }

@@ -1,10 +1,10 @@
-// The search: formValues, address, hits and one open picture, uploadId in step.
+// The search page: keeps the form, the address, the hits and the open picture in sync.
 
-import { ProblemError, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./asking.js";
+import { ProblemError, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./search_form.js";
 import { Details } from "./details.js";
-import { fileNameFromUrl, renderChips, bindUpload } from "./giving.js";
+import { fileNameFromUrl, renderChips, bindUpload } from "./upload.js";
 import { Grid } from "./grid.js";
-import { bindIndexPanel } from "./upkeep.js";
+import { bindIndexPanel } from "./admin.js";
 
 const TYPING_MS = 200;
 const MAX_CACHED_RESULTS = 20;
@@ -27,9 +27,9 @@ let typing = false;
 const grid = new Grid(element("hits"), (id) => open(id, true));
 const details = new Details({ onClose, onMove, alike });
 
-/** What decides the hits; the picture that is open does not. */
+/** Return the cache key of the hits, which does not depend on the open picture. */
 function key() {
-  return `${upload?.id ?? ""} ${formatLocation({ ...asked, picture: "" })}`;
+  return `${upload?.id ?? ""} ${formatLocation({ ...searchState, picture: "" })}`;
 }
 
 function updateHistory(push) {
@@ -57,7 +57,7 @@ function renderForm() {
 }
 
 function change(changes, { push = true, picture = upload } = {}) {
-  searchState = { ...asked, picture: "", ...changes };
+  searchState = { ...searchState, picture: "", ...changes };
   upload = picture;
   updateHistory(push);
   renderForm();
@@ -76,7 +76,7 @@ function alike(hit) {
   element("hits").focus();
 }
 
-/** Nothing that was searchState before may come and be shown. */
+/** Cancel the pending search, so that its late answer is not shown. */
 function cancelPending() {
   clearTimeout(timer);
   controller.abort();
@@ -123,12 +123,12 @@ function say() {
   count.textContent = !asking
     ? ""
     : shown === 0
-      ? "No picture passes"
+      ? "No picture passes the filters"
       : `${shown} of ${answer.passed} pictures, best match first`;
   element("problem").hidden = true;
   element("nothing").hidden = !(asking && shown && answer.match === "unlikely" && answer.calibrated);
   element("more").hidden = !answer.next_cursor;
-  // An observer reports changes only: on a tall screen the end may still be in view.
+  // An observer reports only changes; on a tall screen the end may still be visible.
   endObserver.unobserve(element("more"));
   if (answer.next_cursor) endObserver.observe(element("more"));
   element("start").hidden = asking;
@@ -181,7 +181,7 @@ async function open(id, push) {
     const path = `/v1/indexes/${encodeURIComponent(index)}/pictures/${id}`;
     const hit = at < 0 ? await fetchJson(path) : answer.hits[at];
     const last = at < 0 || (at + 1 === answer.hits.length && !answer.next_cursor);
-    searchState = { ...asked, picture: String(id) };
+    searchState = { ...searchState, picture: String(id) };
     if (push) updateHistory(true);
     details.show(hit, { calibrated: answer?.calibrated ?? false, first: at <= 0, last });
   } catch (error) {
@@ -206,7 +206,7 @@ function onClose() {
   if (history.state?.opened) {
     history.back();
   } else {
-    searchState = { ...asked, picture: "" };
+    searchState = { ...searchState, picture: "" };
     updateHistory(false);
   }
   grid.focus(id) || element("q").focus();
@@ -233,8 +233,8 @@ function formValues() {
 
 form.addEventListener("input", (event) => {
   if (!event.target.name) return;
-  // The first letter begins a new search, the others go on with it.
-  searchState = { ...asked, ...fields(), picture: "" };
+  // The first keystroke adds a history entry; further ones replace it.
+  searchState = { ...searchState, ...formValues(), picture: "" };
   updateHistory(!typing);
   typing = true;
   clearTimeout(timer);

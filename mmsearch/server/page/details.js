@@ -1,4 +1,4 @@
-// One picture, large, with what is known of it and why it was found.
+// Dialog with a large picture, its metadata and why it was found.
 
 import { hitTitle } from "./grid.js";
 
@@ -13,10 +13,10 @@ const element = (id) => document.getElementById(id);
 /** The dialog of one picture. */
 export class Details {
   /**
-   * @param {object} told What the dialog calls.
-   * @param {() => void} told.closed After it was onClose by its user.
-   * @param {(step: number) => void} told.moved For the next picture (1) or the one before (-1).
-   * @param {(hit: object) => void} told.alike For pictures like this one.
+   * @param {object} callbacks Functions that the dialog calls.
+   * @param {() => void} callbacks.onClose Called after the user closes the dialog.
+   * @param {(step: number) => void} callbacks.onMove Called to show the next (1) or previous (-1) picture.
+   * @param {(hit: object) => void} callbacks.alike Called to search for similar pictures.
    */
   constructor({ onClose, onMove, alike }) {
     this.dialog = element("details");
@@ -37,7 +37,7 @@ export class Details {
     });
   }
 
-  /** Show a picture; `calibrated` says whether its confidence can be trusted. */
+  /** Show a picture; `calibrated` is true if its confidence is calibrated. */
   show(hit, { calibrated, first, last }) {
     this.hit = hit;
     const picture = element("details-picture");
@@ -57,7 +57,7 @@ export class Details {
     if (document.activeElement?.disabled) element("close").focus();
   }
 
-  /** Close it without a word to anyone. */
+  /** Close the dialog without calling onClose. */
   hide() {
     this.hit = null;
     if (this.dialog.open) this.dialog.close();
@@ -69,14 +69,14 @@ export class Details {
     element("band").textContent = BANDS[hit.band] ?? hit.band;
     const percent = `${Math.round(hit.confidence * 100)} %`;
     renderPairs(element("scores"), [
-      ["Confidence", calibrated ? percent : `${percent} (this model was not calibrated)`],
+      ["Confidence", calibrated ? percent : `${percent} (model not calibrated)`],
       ["Visual score", hit.visual === null ? null : hit.visual.toFixed(3)],
       ["Text score", hit.text ? `${Math.round(hit.text * 100)} %` : null],
       ["Score", `${hit.score.toFixed(3)}, rank ${hit.rank}`],
     ]);
     const matched = element("matched");
     matched.hidden = hit.matched === null;
-    if (hit.matched) matched.replaceChildren(...marked(hit.matched));
+    if (hit.matched) matched.replaceChildren(...highlightSpans(hit.matched));
   }
 
   #showTexts(texts) {
@@ -127,7 +127,7 @@ function renderPairs(list, pairs) {
 }
 
 function highlightSpans({ text, spans }) {
-  // Places count characters; JavaScript's strings count some of them twice.
+  // Spans count code points, while JavaScript strings count UTF-16 units.
   const characters = Array.from(text);
   const parts = [];
   let at = 0;

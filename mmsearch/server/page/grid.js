@@ -1,19 +1,19 @@
-// The pictures that were found, in rows of one height each.
+// Grid of hits, in rows of equal height.
 
 const MIN_ASPECT_RATIO = 0.55;
 const MAX_ASPECT_RATIO = 3;
 
-/** What a picture is called: what is written of it, or the name of its file. */
+/** Return the title of a hit: its first text, or the name of its file. */
 export function hitTitle(hit) {
   const text = hit.texts[0]?.text ?? hit.path.split("/").at(-1);
   return text.length > 120 ? `${text.slice(0, 119)}…` : text;
 }
 
-/** A list of hits that arrows move in. */
+/** A list of hits with arrow-key navigation. */
 export class Grid {
   /**
-   * @param {HTMLUListElement} list Holds the hits.
-   * @param {(id: number) => void} open Called for the hit that was chosen.
+   * @param {HTMLUListElement} list Element for the hits.
+   * @param {(id: number) => void} open Called with the id of the chosen hit.
    */
   constructor(list, open) {
     this.list = list;
@@ -24,7 +24,7 @@ export class Grid {
     list.addEventListener("focusin", (event) => this.#makeTabbable(event.target));
   }
 
-  /** Show these hits in place of all others. */
+  /** Replace all hits. */
   show(hits) {
     this.hits = [];
     this.list.replaceChildren();
@@ -32,21 +32,21 @@ export class Grid {
     this.append(hits);
   }
 
-  /** Show these, too. */
+  /** Append hits. */
   append(hits) {
     this.list.append(...hits.map(createItem));
     this.hits.push(...hits);
     if (!this.list.querySelector('a[tabindex="0"]')) this.#makeTabbable(this.#links()[0]);
   }
 
-  /** Give a hit the focus, if it is shown. */
+  /** Focus a hit; return true if it is shown. */
   focus(id) {
     const link = this.list.querySelector(`li[data-id="${CSS.escape(String(id))}"] > a`);
     link?.focus();
     return Boolean(link);
   }
 
-  /** Give the first hit from a rank on the focus. */
+  /** Focus the hit at a position, from 0. */
   focusAt(place) {
     this.#links()[place]?.focus();
   }
@@ -63,7 +63,7 @@ export class Grid {
 
   #click(event) {
     const chosen = event.target.closest("li");
-    // With these a browser opens a link elsewhere.
+    // With these keys a browser opens the link in a new tab or window.
     if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     this.open(Number(chosen.dataset.id));
@@ -98,7 +98,7 @@ function createItem(hit) {
   const picture = new Image(hit.width, hit.height);
   picture.loading = "lazy";
   picture.decoding = "async";
-  // Without a text its name, which stands beside it, is all that can be said.
+  // Without a text, the only title is the file name, which the caption already shows.
   picture.alt = hit.texts.length ? hitTitle(hit) : "";
   picture.src = `${hit.links.thumbnail}?size=medium`;
   const caption = document.createElement("span");
@@ -115,7 +115,7 @@ function beside(links, from, direction) {
   const rows = links.map((link) => ({ link, box: link.getBoundingClientRect() }));
   const rowsBeyond = rows.filter((each) => direction * (each.box.top - box.top) > 1);
   if (!rowsBeyond.length) return undefined;
-  const next = Math.min(...further.map((each) => Math.abs(each.box.top - box.top)));
+  const next = Math.min(...rowsBeyond.map((each) => Math.abs(each.box.top - box.top)));
   const row = rowsBeyond.filter((each) => Math.abs(Math.abs(each.box.top - box.top) - next) < 1);
   const distance = (each) => Math.abs(each.box.left + each.box.width / 2 - centerX);
   return row.reduce((best, each) => (distance(each) < distance(best) ? each : best)).link;

@@ -1,14 +1,14 @@
-// What is searchState: as fields, as the page's address, and as a request.
+// Search state: conversion between form fields, the page's address and requests.
 
 const SINGLE_FIELDS = ["q", "like_url", "after", "before", "path", "min_width", "orientation", "camera", "index"];
 const FILTER_FIELDS = ["after", "before", "path", "min_width", "orientation", "camera"];
 const LIST_FIELDS = new Set(["path", "camera"]);
 
-/** An error whose message is a sentence for people. */
+/** An error whose message is shown to the user. */
 export class ProblemError extends Error {
   /**
-   * @param {string} message What is wrong, and what to do.
-   * @param {number} status Of the response; 0: there was none.
+   * @param {string} message The problem and the next step.
+   * @param {number} status HTTP status of the response; 0 if there was none.
    */
   constructor(message, status) {
     super(message);
@@ -16,45 +16,45 @@ export class ProblemError extends Error {
   }
 }
 
-/** The parts between commas, without those that are empty. */
+/** Split a text at commas, and drop empty parts. */
 export function split(text) {
   return text.split(",").map((part) => part.trim()).filter(Boolean);
 }
 
 /**
- * What an address asks for.
+ * Parse the query string of an address into the search state.
  *
- * @param {string} search Its query, with or without "?".
- * @returns {Record<string, string>} A text for each field; "picture" is the one that is open.
+ * @param {string} search Query string, with or without "?".
+ * @returns {Record<string, string>} A text for each field; "picture" is the id of the open picture.
  */
 export function parseLocation(search) {
   const params = new URLSearchParams(search);
   const searchState = { not: params.getAll("not").join(", "), like: params.getAll("like").join(",") };
-  for (const name of [...SINGLE, "picture"]) searchState[name] = params.get(name) ?? "";
+  for (const name of [...SINGLE_FIELDS, "picture"]) searchState[name] = params.get(name) ?? "";
   return searchState;
 }
 
-/** The address of what is searchState; fields that are empty are not in it. */
+/** Return the address of a search state, without empty fields. */
 export function formatLocation(searchState) {
   const address = new URLSearchParams();
-  for (const name of ["q", "not", "like", "like_url", ...FILTERS, "index", "picture"]) {
+  for (const name of ["q", "not", "like", "like_url", ...FILTER_FIELDS, "index", "picture"]) {
     if (searchState[name]?.trim()) address.set(name, searchState[name].trim());
   }
   const query = address.toString();
   return query ? `/?${query}` : "/";
 }
 
-/** Whether there is anything to search for. */
+/** Return true if there is anything to search for. */
 export function hasQuery(searchState, upload) {
   return Boolean(upload || searchState.q.trim() || searchState.like || searchState.like_url);
 }
 
 /**
- * Ask the server, and give its answer as an object.
+ * Send a request, and return the parsed JSON answer.
  *
- * @param {string} path Of the request.
- * @param {RequestInit} [options] Of fetch.
- * @throws {ProblemError} It does not answer, or says that it cannot.
+ * @param {string} path Path of the request.
+ * @param {RequestInit} [options] Options of fetch.
+ * @throws {ProblemError} The server does not answer, or answers with an error.
  */
 export async function fetchJson(path, options) {
   let response;
@@ -62,11 +62,11 @@ export async function fetchJson(path, options) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ProblemError("The server does not answer. See whether mmsearch serve is running.", 0);
+    throw new ProblemError("The server does not answer. Check that mmsearch serve is running.", 0);
   }
   const answer = await response.json().catch(() => null);
   if (response.status === 401) {
-    throw new ProblemError("The server asks for its token. Load this page again to give it.", 401);
+    throw new ProblemError("The server requires a token. Reload this page to enter it.", 401);
   }
   if (!response.ok || answer === null) {
     const message = answer?.detail ?? `The server answered with status ${response.status}.`;
@@ -76,12 +76,12 @@ export async function fetchJson(path, options) {
 }
 
 /**
- * A page of hits.
+ * Search, and return one page of hits.
  *
- * @param {string} index Its name.
+ * @param {string} index Name of the index.
  * @param {Record<string, string>} searchState See parseLocation.
- * @param {{file: Blob} | null} upload A picture that hits shall look like.
- * @param {{cursor?: string, limit: number, signal?: AbortSignal}} page Which page.
+ * @param {{file: Blob} | null} upload A picture to search by.
+ * @param {{cursor?: string, limit: number, signal?: AbortSignal}} page Position and size of the page.
  */
 export function search(index, searchState, upload, { cursor, limit, signal }) {
   const searchUrl = `/v1/indexes/${encodeURIComponent(index)}/search`;

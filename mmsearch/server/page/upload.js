@@ -1,28 +1,28 @@
-// A picture that is chosen, dropped or pasted, or whose URL is.
+// Pictures, or URLs of pictures, that the user chooses, drops or pastes.
 
-/** The first URL of a picture elsewhere in a list of them (RFC 2483), or null. */
+/** Return the first URL of another site in a URI list (RFC 2483), or null. */
 function firstImageUrl(list) {
   const lines = list.split(/\r?\n/).map((line) => line.trim());
   const found = lines.find((line) => /^https?:\/\/\S+$/i.test(line)) ?? null;
-  // What is on this page is its own.
+  // Ignore pictures that were dragged from this page.
   return found?.startsWith(`${location.origin}/`) ? null : found;
 }
 
-/** What a picture elsewhere is called. */
+/** Return a display name for the picture at a URL. */
 export function fileNameFromUrl(url) {
   const name = url.replace(/[?#].*/, "").split("/").pop() || "a picture";
   try {
-    return `${decodeURIComponent(name)} of the web`;
+    return `${decodeURIComponent(name)} from the web`;
   } catch {
-    return `${name} of the web`;
+    return `${name} from the web`;
   }
 }
 
 /**
- * Call back for each picture that is given to the page.
+ * Call a function for each picture that the user gives to the page.
  *
- * @param {(file: File) => void} given
- * @param {((url: string) => void) | null} named Called for one that is elsewhere; null: such are left alone.
+ * @param {(file: File) => void} given Called for a picture file.
+ * @param {((url: string) => void) | null} named Called for the URL of a picture; null to ignore URLs.
  */
 export function bindUpload(given, named) {
   const input = document.getElementById("file");
@@ -70,10 +70,10 @@ export function bindUpload(given, named) {
 }
 
 /**
- * The picture that hits shall look like, with a button that takes it away.
+ * Show the pictures to search by, each with a button that removes it.
  *
- * @param {{source: string | null, name: string, drop: () => void}[]} pictures Source null: it is elsewhere, and nothing
- *   is loaded from there.
+ * @param {{source: string | null, name: string, drop: () => void}[]} pictures A source of null means that the
+ *   picture is on another site, from which nothing is loaded.
  */
 export function renderChips(pictures) {
   const list = document.getElementById("chips");

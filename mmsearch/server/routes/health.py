@@ -1,4 +1,4 @@
-"""What machines ask that look after a server."""
+"""Health checks and metrics for monitoring systems."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mmsearch.server.state import StateDep
 router = APIRouter(tags=["operation"])
 
 public_router = APIRouter(tags=["operation"])
-"""Asks for no token."""
+"""Routes that need no token."""
 
 NO_AUTH: dict[str, list[str]] = {"security": []}
 
 
 @public_router.get("/healthz", response_model=dict[str, bool], openapi_extra=NO_AUTH)
 async def healthz() -> JSONResponse:
-    """Whether the process answers at all."""
+    """Check that the process is running."""
     return JSONResponse({"ok": True})
 
 
 @public_router.get("/readyz", response_model=dict[str, bool], openapi_extra=NO_AUTH)
 async def readyz(server_state: StateDep) -> JSONResponse:
-    """Whether queries will be answered."""
+    """Check that the server can answer queries."""
     try:
         for name in server_state.index_pool.names()[:1]:
             await server_state.index_pool.worker(name).run(lambda index: index.exists())
@@ -40,7 +40,7 @@ async def readyz(server_state: StateDep) -> JSONResponse:
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}},
 )
 async def metrics(server_state: StateDep) -> Response:
-    """Latencies by step, requests, what waits, and how many pictures there are."""
+    """Return metrics: requests, latencies by stage, queue lengths and numbers of pictures."""
     return Response(
         server_state.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

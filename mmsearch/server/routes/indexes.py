@@ -1,4 +1,4 @@
-"""Indexes, and the jobs that bring them up to date."""
+"""Routes of indexes and their indexing jobs."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ POLL_INTERVAL_S = 0.2
 
 EVENT_STREAM_RESPONSE = {
     "content": {"text/event-stream": {}},
-    "description": "An event `get` for each change.",
+    "description": "A `job` event for each change.",
 }
 
 
 @router.get("/v1/indexes", response_model=IndexesAnswer)
 async def list_indexes(server_state: StateDep) -> JSONResponse:
-    """The indexes that are served."""
+    """List the served indexes."""
     return JSONResponse({"indexes": server_state.index_pool.names()})
 
 
 @router.get("/v1/indexes/{name}", response_model=IndexAnswer)
 async def get_index(worker: WorkerDep) -> JSONResponse:
-    """What an index holds."""
+    """Return the contents and status of an index."""
     return JSONResponse(render_index(await worker.run(lambda index: index.status())))
 
 
 @router.get("/v1/indexes/{name}/jobs", response_model=list[JobAnswer])
 async def list_jobs(server_state: StateDep, worker: WorkerDep) -> JSONResponse:
-    """The jobs of an index, oldest first."""
+    """List the jobs of an index, oldest first."""
     return JSONResponse([job.to_dict() for job in server_state.jobs.list_for_index(worker.name)])
 
 
 @router.post("/v1/indexes/{name}/jobs", response_model=JobAnswer, status_code=202)
 async def start_job(server_state: StateDep, worker: WorkerDep, body: JobBody) -> JSONResponse:
-    """Bring an index up to date with a folder that it knows already."""
+    """Start a job that updates an index from a folder that is already indexed."""
     if not server_state.config.allow_indexing:
-        raise StateError("This server does not index.")
+        raise StateError("Indexing is turned off on this server.")
     roots = await worker.run(lambda index: index.roots())
     root = next((candidate for candidate in roots if candidate.name == body.root), None)
     if root is None:
@@ -61,13 +61,13 @@ async def start_job(server_state: StateDep, worker: WorkerDep, body: JobBody) ->
 
 @router.get("/v1/indexes/{name}/jobs/{job_id}", response_model=JobAnswer)
 async def get_job(server_state: StateDep, worker: WorkerDep, job_id: str) -> JSONResponse:
-    """How far a job is."""
+    """Return the state and progress of a job."""
     return JSONResponse(server_state.jobs.get(worker.name, job_id).to_dict())
 
 
 @router.delete("/v1/indexes/{name}/jobs/{job_id}", response_model=JobAnswer, status_code=202)
 async def stop_job(server_state: StateDep, worker: WorkerDep, job_id: str) -> JSONResponse:
-    """Stop a job; what it has committed stays."""
+    """Stop a job; committed work is kept."""
     job = server_state.jobs.get(worker.name, job_id)
     job.stop()
     return JSONResponse(job.to_dict(), 202)

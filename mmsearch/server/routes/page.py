@@ -1,4 +1,4 @@
-"""The page for people, and the form that lets their browsers in."""
+"""Routes of the web page and its login form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mmsearch.server.state import StateDep
 router = APIRouter(include_in_schema=False)
 
 PAGE_SIZE = 40
-"""Of a page of results."""
+"""Number of hits per page of results."""
 
 PAGE_DIR = Path(__file__).parent.parent / "page"
 
@@ -57,12 +57,12 @@ PAGE_HEADERS = {
             "frame-ancestors 'none'",
         )
     ),
-    # Without any referrer browsers hide where a form comes from, and the guard must know it.
+    # With no-referrer, browsers send no origin with a form, and the origin check needs it.
     "Referrer-Policy": "same-origin",
 }
 
 LIST_FIELDS = ("not", "like")
-"""Fields that take several values, with commas between them."""
+"""Fields that take several values, separated by commas."""
 
 FILTER_FIELDS = ("after", "before", "path", "min_width", "orientation", "camera")
 
@@ -79,7 +79,7 @@ _templates = Environment(
 
 @router.get("/")
 async def page(request: Request, server_state: StateDep) -> HTMLResponse:
-    """The search, with the hits of what its URL asks for."""
+    """Return the search page with the hits for the query in its URL, or the login form."""
     if not is_authenticated(server_state.config.token, request):
         return _render_login(request.url.query)
     names = server_state.index_pool.names()
@@ -123,7 +123,7 @@ async def begin_session(
     token: Annotated[str, Form(max_length=1000)] = "",
     search: Annotated[str, Form(max_length=20_000)] = "",
 ) -> Response:
-    """Let a browser in whose user knows the token."""
+    """Log a browser in: check the token and set the session cookie."""
     expected_token = server_state.config.token
     if expected_token is not None and not token_matches(expected_token, token.strip()):
         return _render_login(search, "That is not the token of this server.", 401)
@@ -145,24 +145,24 @@ async def begin_session(
 
 @router.get("/static/{name}")
 async def serve_static(request: Request, name: str) -> Response:
-    """The page's style and scripts."""
+    """Return a static file of the page."""
     if name not in STATIC_ASSETS:
         raise HTTPException(404)
     return STATIC_ASSETS[name].response(request)
 
 
 def _parse_search_body(fields: dict[str, str]) -> SearchBody:
-    """A search from fields; empty ones say nothing.
+    """Return the search of form fields; empty fields are ignored.
 
     Raises:
-        ValidationError: One holds what it cannot hold.
+        ValidationError: A field has an invalid value.
     """
     values: dict[str, Any] = {"limit": PAGE_SIZE}
     for field, text in fields.items():
         items = [item for raw_item in text.split(",") if (item := raw_item.strip())]
         if items:
             values[field] = items if field in LIST_FIELDS else text.strip()
-    # A URL may hold commas: there is one.
+    # These fields take one value here and are not split: a URL may contain commas.
     for field in ("path", "camera", "like_url"):
         if field in values:
             values[field] = [values[field]]

@@ -1,4 +1,4 @@
-"""Pictures of an index: what is known of them, and themselves."""
+"""Routes of single pictures: metadata, original and thumbnail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PICTURE_RESPONSE = {"content": {"image/*": {}}, "description": "The picture."}
 
 @router.get("/v1/indexes/{name}/pictures/{image_id}", response_model=PictureAnswer)
 async def get_picture(server_state: StateDep, worker: WorkerDep, image_id: ImageId) -> JSONResponse:
-    """What is known of a picture."""
+    """Return the metadata of a picture."""
     return JSONResponse(
         render_picture(worker.name, await server_state.load_record(worker, image_id))
     )
@@ -42,9 +42,9 @@ async def get_picture(server_state: StateDep, worker: WorkerDep, image_id: Image
     responses={200: PICTURE_RESPONSE},
 )
 async def get_original(server_state: StateDep, worker: WorkerDep, image_id: ImageId) -> Response:
-    """The file itself, whole or in part (Range)."""
+    """Return the original file, whole or in part (Range)."""
     record = await server_state.load_record(worker, image_id)
-    # A catalog may be anybody's, and name any file: what goes out is a picture by its content.
+    # An untrusted catalog can name any file; only files whose content is a picture are sent.
     path, image_format = await server_state.run_in_thread(
         server_state.thumbnails.originals.path_and_format, record
     )
@@ -70,19 +70,20 @@ async def get_thumbnail(
     range_header: Annotated[str | None, Header(alias="Range")] = None,
     if_range: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The picture made small, whole or in part (Range)."""
+    """Return a thumbnail of the picture, whole or in part (Range)."""
     record = await server_state.load_record(worker, image_id)
     content, etag = await server_state.run_in_thread(server_state.thumbnails.get, record, size)
     headers = {"ETag": f'"{etag}"', "Cache-Control": "private, max-age=3600"}
-    # A part of another picture would not fit to what somebody has of this one.
+    # A range of a changed thumbnail cannot complete a partial download of the old one.
     range_applies = if_range in (None, f'"{etag}"')
     return range_response(content, range_header if range_applies else None, "image/webp", headers)
 
 
 def _http_stat(record: PictureRecord) -> os.stat_result:
-    """Return size and time for HTTP's headers, which have no dates after the year 9999.
+    """Return a stat result with size and modification time for the HTTP headers.
 
-    A file system may have such dates; those of the catalog are earlier.
+    They come from the catalog, because HTTP has no dates after the year 9999, which a file system
+    may have; dates in the catalog are earlier.
     """
     modified_at = record.mtime_ns / 1e9
     integer_fields = (stat.S_IFREG | 0o400, 0, 0, 1, 0, 0, record.size, 0, int(modified_at), 0)

@@ -1,4 +1,4 @@
-"""Searching and encoding."""
+"""Routes for searching and for computing embeddings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Picture = Annotated[Upload, PICTURE_FILE]
 
 @router.post("/v1/indexes/{name}/search", response_model=SearchAnswer)
 async def search(server_state: StateDep, worker: WorkerDep, body: SearchBody) -> JSONResponse:
-    """Search by text, by pictures of the index or of the web, or by both."""
+    """Search by text, by pictures of the index or of the web, or by a combination."""
     return JSONResponse(await run_search(server_state, worker, body))
 
 
@@ -60,7 +60,7 @@ async def search_by_url(
     worker: WorkerDep,
     params: Annotated[SearchParams, QueryParams()],
 ) -> JSONResponse:
-    """The same by a URL, with the most usual filters."""
+    """Search with URL parameters, including filters."""
     return JSONResponse(await run_search(server_state, worker, params.to_search_body()))
 
 
@@ -68,7 +68,7 @@ async def search_by_url(
 async def search_batch(
     request: Request, server_state: StateDep, worker: WorkerDep, body: BatchBody
 ) -> JSONResponse:
-    """Several searches; one that cannot be answered says so in its place."""
+    """Run several searches; a failed one has a problem in place of its answer."""
     charge(request, len(body.searches))
 
     async def search_one(search: SearchBody) -> dict[str, Any]:
@@ -91,11 +91,13 @@ async def search_by_picture(
     worker: WorkerDep,
     picture: Picture,
     *,
-    query: Annotated[BoundedText, Form(description="Text to go with it.")] = "",
+    query: Annotated[BoundedText, Form(description="Query text to combine with the picture.")] = "",
     without: Annotated[list[BoundedText], Form(alias="not", max_length=20)] = [],  # noqa: B006
     filters: Annotated[
         Json[FilterBody] | None,
-        Form(description="As in a search, in JSON.", examples=['{"orientation": "portrait"}']),
+        Form(
+            description="Filters as in a search, as JSON.", examples=['{"orientation": "portrait"}']
+        ),
     ] = None,
     mode: Annotated[Literal["vector", "text", "hybrid"] | None, Form()] = None,
     min_score: Annotated[float | None, Form(allow_inf_nan=False)] = None,
@@ -103,7 +105,7 @@ async def search_by_picture(
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[BoundedText | None, Form()] = None,
 ) -> JSONResponse:
-    """Search by a picture that is sent, with or without text."""
+    """Search by an uploaded picture, with or without text."""
     body = SearchBody.model_validate(
         {
             "query": query,
@@ -118,14 +120,14 @@ async def search_by_picture(
     )
     async with server_state.save_upload(picture) as path:
         answer = await run_search(server_state, worker, body, [path])
-    # Where it lay meanwhile is nobody's business.
+    # Do not reveal the path of the temporary file.
     query_text = answer["query"].replace(display_path(path), "(picture)")
     return JSONResponse(answer | {"query": query_text})
 
 
 @router.post("/v1/indexes/{name}/embeddings/texts", response_model=EmbeddingsAnswer)
 async def embed_texts(request: Request, worker: WorkerDep, body: TextsBody) -> JSONResponse:
-    """The vectors of texts, as queries use them."""
+    """Return the embeddings of texts, computed as for queries."""
     charge(request, len(body.texts))
     return JSONResponse(await _embed(worker, [Term(text) for text in body.texts]))
 
@@ -136,15 +138,17 @@ async def embed_picture(
     worker: WorkerDep,
     picture: Annotated[Upload | None, PICTURE_FILE] = None,
     url: Annotated[
-        BoundedText | None, Form(description="Of a picture, in place of one sent.")
+        BoundedText | None, Form(description="URL of a picture, instead of an upload.")
     ] = None,
 ) -> JSONResponse:
-    """The vector of a picture that is sent, or that is at a URL if the server fetches it."""
+    """Return the embedding of an uploaded picture, or of one at a URL if the server allows it."""
     if picture is not None and url is None:
         async with server_state.save_upload(picture) as path:
             return JSONResponse(await _embed(worker, [Term(image=path)]))
     if url is None or picture is not None:
-        raise InvalidQueryError("One picture is encoded at a time.", "Send it, or name its URL.")
+        raise InvalidQueryError(
+            "The request needs exactly one picture.", "Upload it, or give its URL."
+        )
     async with server_state.fetch_images([url]) as files:
         return JSONResponse(await _embed(worker, [Term(image=files[url])]))
 
@@ -155,16 +159,16 @@ async def run_search(
     body: SearchBody,
     picture_paths: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """A page of hits; see `SearchAnswer`.
+    """Run a search, and return one page of hits; see `SearchAnswer`.
 
     Args:
-        server_state: Of the server.
-        worker: Of the index.
-        to_search_body: What is asked.
-        picture_paths: Files that hits shall look like, besides what the query names.
+        server_state: State of the server.
+        worker: Worker of the index.
+        body: The search request.
+        picture_paths: Files of pictures to search by, in addition to those in the query.
 
     Raises:
-        MMSearchError: It cannot be answered; the sentence says why.
+        MMSearchError: The search is invalid or fails.
     """
     offset = decode_cursor(body.cursor, HITS_LIMIT)
     limit = min(body.limit, HITS_LIMIT - offset)
@@ -182,13 +186,13 @@ async def run_search(
     )
     if any(term.image is not None and term.image not in images for term in query.terms):
         raise InvalidQueryError(
-            "A query over HTTP cannot name files.", "Send the picture, or say its id in 'like'."
+            "A query over HTTP cannot name files.", "Upload the picture, or give its id in 'like'."
         )
     if not body.explain and body.min_confidence is not None:
         raise InvalidQueryError(
-            "A least confidence was asked for, but no explanation.", "Leave one of them out."
+            "min_confidence cannot be used when explain is false.", "Omit one of them."
         )
-    # One more than the page tells whether there is a further one.
+    # One hit beyond the page shows if there is a next page.
     k = min(offset + limit + 1, HITS_LIMIT)
     request = SearchRequest(query, k, body.min_score, body.min_confidence, body.explain)
     if any(term.url is not None for term in query.terms):
@@ -218,16 +222,16 @@ def _render_page(
 async def _fetch_query_pictures(
     server_state: ServerState, query: Query
 ) -> AsyncIterator[tuple[Query, dict[Path, str]]]:
-    """A query with files in the place of URLs, and which URL each was.
+    """Fetch the pictures of a query; yield it with files instead of URLs, and the URL of each file.
 
     Raises:
-        InvalidQueryError: It names too many.
+        InvalidQueryError: The query names too many URLs.
         MMSearchError: See `ServerState.fetch_images`.
     """
     urls = [term.url for term in query.terms if term.url is not None]
     if len(urls) > URLS_LIMIT:
         raise InvalidQueryError(
-            f"The query names {len(urls)} pictures by URL; {URLS_LIMIT} are fetched at most."
+            f"The query names {len(urls)} pictures by URL; the maximum is {URLS_LIMIT}."
         )
     async with server_state.fetch_images(urls) as files:
         terms = [
@@ -238,7 +242,7 @@ async def _fetch_query_pictures(
 
 
 def _parse_filters(body: FilterBody) -> Filters | None:
-    # Most searches have none.
+    # Skip parsing for searches without filters, which are the most common.
     if not body.model_fields_set:
         return None
     return api.parse_filters(

@@ -219,7 +219,7 @@ class TestReadOnlyFolder:
         path = read_only_folder / "catalog.sqlite"
         create_filled_catalog(path).close()
         assert sorted(file.name for file in read_only_folder.iterdir()) == [
-            "catalog.checksum",
+            "catalog.seal",
             "catalog.sqlite",
         ]
         make_read_only(read_only_folder)

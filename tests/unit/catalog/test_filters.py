@@ -214,7 +214,9 @@ def test_matching_paths_ends_at_the_deadline(catalog):
 def test_a_list_that_is_too_long_is_refused(catalog, name):
     with catalog.snapshot() as snapshot:
         assert snapshot.filter_ids(Filters(**{name: ("a",) * 100})).tolist() == []
-        with pytest.raises(InvalidQueryError, match=f"^The query has 2,000 {name}; 100 are allow"):
+        with pytest.raises(
+            InvalidQueryError, match=f"^The query has 2,000 {name}; at most 100 are allow"
+        ):
             snapshot.filter_ids(Filters(**{name: ("a",) * 2000}))
 
 

@@ -79,7 +79,9 @@ def test_a_schema_that_is_not_ours_is_refused(catalog, path, case):
     for open_it in openers(path):
         with pytest.raises(DamagedFileError) as caught:
             open_it()
-        assert caught.value.message.startswith(f"{path} holds what mmsearch did not make: {named}")
+        assert caught.value.message.startswith(
+            f"{path} holds an object that mmsearch did not create: {named}"
+        )
         assert caught.value.hint
 
 
@@ -162,7 +164,7 @@ def short_timeouts(monkeypatch):
     monkeypatch.setattr("mmsearch.catalog.sqlalchemy_engine.MAINTENANCE_TIMEOUT_S", 0.2)
 
 
-@pytest.mark.parametrize("way", ENDLESS_RUNNERS)
+@pytest.mark.parametrize("run_endless", ENDLESS_RUNNERS)
 def test_a_statement_without_end_is_ended(catalog, path, short_timeouts, run_endless):
     with pytest.raises(StateError) as caught:
         run_endless(path)
@@ -171,13 +173,13 @@ def test_a_statement_without_end_is_ended(catalog, path, short_timeouts, run_end
     assert caught.type is StateError
 
 
-@pytest.mark.parametrize("way", ENDLESS_RUNNERS)
+@pytest.mark.parametrize("run_endless", ENDLESS_RUNNERS)
 def test_a_statement_ends_at_the_deadline_of_its_caller(catalog, path, run_endless):
     with pytest.raises(DeadlineError), deadline(time.monotonic() + 0.2):
         run_endless(path)
 
 
-@pytest.mark.parametrize("way", ENDLESS_RUNNERS)
+@pytest.mark.parametrize("run_endless", ENDLESS_RUNNERS)
 def test_a_statement_without_end_is_interrupted_by_a_signal(catalog, path, run_endless):
     def stop(*_):
         raise KeyboardInterrupt

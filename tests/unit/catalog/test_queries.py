@@ -35,7 +35,7 @@ def explain(catalog, statement):
     return [row[3] for row in rows]
 
 
-@pytest.mark.parametrize("below", [b"", b"2020"])
+@pytest.mark.parametrize("subpath", [b"", b"2020"])
 def test_known_files_walks_the_index_of_paths(catalog, root, statements, subpath):
     catalog.list_files_under(root.id, subpath)
     (statement,) = [sent for sent in statements if "files" in sent[0]]

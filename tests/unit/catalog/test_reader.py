@@ -190,7 +190,7 @@ def older(path):
 
 
 @pytest.mark.parametrize(
-    ("harm", "kind"),
+    ("damage", "kind"),
     [
         (missing, StorageError),
         (no_database, DamagedFileError),

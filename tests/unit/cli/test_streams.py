@@ -96,7 +96,7 @@ def test_lost_output_is_said_once_at_the_end(monkeypatch, code, expected):
     os.close(descriptor)
     assert stderr.getvalue() == (
         "Error: Standard output cannot be written: No space left on device. "
-        "Send it to another place and run the command again.\n"
+        "Redirect the output elsewhere and run the command again.\n"
     )
 
 

@@ -92,17 +92,17 @@ def test_what_is_no_problem_document_is_told_by_its_status():
     for content in (b"<html>", b"[]", b'{"detail": 3}', b"\xff"):
         error = to_error(Response(502, content), URL, has_token=False)
         assert type(error) is ServerError
-        assert str(error) == f"The server at {URL} answers with status 502 (Bad Gateway)."
+        assert str(error) == f"The server at {URL} responded with status 502 (Bad Gateway)."
     assert str(to_error(Response(599, b""), URL, has_token=False)).endswith("status 599.")
 
 
 def test_a_token_is_asked_for():
-    asked = problem_response(401, "This server asks for its token.")
+    asked = problem_response(401, "This server requires a token.")
     error = caught_error(asked)
     assert type(error) is UnauthorizedError
-    assert str(error) == "This server asks for its token. Give it as token=..."
+    assert str(error) == "This server requires a token. Pass it as token=..."
     error = caught_error(asked, token=TOKEN)
-    assert str(error) == "This server asks for its token. It does not know the one that was given."
+    assert str(error) == "This server requires a token. The token that was sent is wrong."
     assert TOKEN not in repr(Client(URL, token=TOKEN))
     assert TOKEN not in repr(Endpoint.parse(URL, "default", TOKEN, 1))
 
@@ -112,21 +112,21 @@ def test_nobody_there():
     assert type(error) is UnreachableError
     assert str(error) == (
         f"The server at {URL} cannot be reached: Connection refused."
-        " Is `mmsearch serve` running there?"
+        " Check that `mmsearch serve` is running there."
     )
     error = caught_error(httpx.ReadTimeout("timed out"), timeout_s=2.5)
     assert type(error) is UnreachableError
-    assert "it was silent for 2.5 seconds" in str(error)
+    assert "no response for 2.5 seconds" in str(error)
     assert "RemoteProtocolError" in str(caught_error(httpx.RemoteProtocolError("")))
 
 
 def test_another_server():
-    assert "no JSON" in str(caught_error(httpx.Response(200, content=b"<html>")))
-    assert "not one that an mmsearch server gives" in str(
+    assert "not JSON" in str(caught_error(httpx.Response(200, content=b"<html>")))
+    assert "the form that an mmsearch server sends" in str(
         caught_error(json_response({"it": "works"}))
     )
     error = caught_error(httpx.Response(307, headers={"Location": "https://example.org"}))
-    assert str(error) == f"The server at {URL} answers with status 307 (Temporary Redirect)."
+    assert str(error) == f"The server at {URL} responded with status 307 (Temporary Redirect)."
 
 
 @pytest.mark.parametrize(
@@ -143,27 +143,31 @@ def test_another_server():
     ],
 )
 def test_what_is_no_url_is_refused(url):
-    with pytest.raises(UsageError, match="is no URL of a server"):
+    with pytest.raises(UsageError, match="Invalid server URL"):
         Client(url)
 
 
 def test_secrets_belong_into_the_token():
-    with pytest.raises(UsageError, match="holds a name or a password") as caught:
+    with pytest.raises(UsageError, match="contains a user name or a password") as caught:
         Client("http://me:secret@127.0.0.1")
     assert "secret" not in str(caught.value)
     for token in ("", " ", "a\nb", "ä"):
-        with pytest.raises(UsageError, match="no token has"):
+        with pytest.raises(UsageError, match="not allowed in a token"):
             Client(URL, token=token)
 
 
 def test_no_proxy_stands_before_this_machine():
-    assert not _transport.connection(Endpoint.parse("http://[::1]:7788", "a", None, 1))["trust_env"]
-    assert _transport.connection(Endpoint.parse("https://example.org", "a", None, 1))["trust_env"]
+    assert not _transport.client_options(Endpoint.parse("http://[::1]:7788", "a", None, 1))[
+        "trust_env"
+    ]
+    assert _transport.client_options(Endpoint.parse("https://example.org", "a", None, 1))[
+        "trust_env"
+    ]
 
 
 def test_a_busy_server_is_asked_again(sleeps):
     busy = problem_response(503, "256 queries are waiting.", "BusyError", Retry_After="3")
-    often = problem_response(429, "This client asks too often.", Retry_After="1")
+    often = problem_response(429, "Too many requests from this client.", Retry_After="1")
     unsaid = problem_response(503, "Not yet.")
     server = FakeServer(busy, often, unsaid, json_response(page_document(hit_documents(1, 1))))
     with Client(URL, transport=server.transport) as client:
@@ -216,7 +220,7 @@ def test_both_clients_ask_alike(sleeps):
 def test_a_client_that_is_closed_says_so():
     client = Client(URL, transport=FakeServer().transport)
     client.close()
-    with pytest.raises(StateError, match=r"This client is closed\. Open another one\."):
+    with pytest.raises(StateError, match=r"This client is closed\. Create a new one\."):
         client.status()
 
 
@@ -252,7 +256,7 @@ def test_a_job_is_followed_to_its_end(sleeps):
 def test_a_job_that_does_not_end_is_told():
     error = caught_error(event_stream(JOB), ask=lambda client: list(client.follow("ab12")))
     assert type(error) is UnreachableError
-    assert "stopped telling of a job that has not ended" in str(error)
+    assert "closed the event stream of a job that has not ended" in str(error)
     error = caught_error(
         problem_response(404, "No job.", "UnknownNameError"), ask=lambda c: list(c.follow("x"))
     )
@@ -266,7 +270,7 @@ def test_an_event_may_have_several_lines():
     assert [read(line) for line in lines] == [None] * 5
     assert read("").id == "ab12"
     assert read("") is None
-    with pytest.raises(ServerError, match="no JSON"):
+    with pytest.raises(ServerError, match="not JSON"):
         assert [read(line) for line in ("data: {", "")]
 
 

@@ -52,6 +52,9 @@ from mmsearch.core.globs import MAX_PATTERN_CHARS, MAX_PATTERNS, GlobError, Glob
         (["[a-c]"], "b", True),
         (["[A-C]"], "b", True),
         (["[c-ab]"], "b", True),
+        (["[c-a]"], "c", True),
+        (["[c-a]"], "a", False),
+        (["[!c-a]"], "c", False),
         ([r"[\]]"], "]", True),
         (["[[:digit:]]"], "7", True),
         ([r"\*"], "*", True),
@@ -194,19 +197,18 @@ def test_a_pattern_means_what_it_means_to_git(tree, pattern):
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (["a"] * (MAX_PATTERNS + 1), "There are 101 patterns of paths; 100 are allowed."),
+        (["a"] * (MAX_PATTERNS + 1), "There are 101 path patterns; at most 100 are allowed."),
         (
             ["a" * (MAX_PATTERN_CHARS + 1)],
-            "A pattern of paths has 1,001 characters; 1,000 are allowed.",
+            "A path pattern has 1,001 characters; at most 1,000 are allowed.",
         ),
-        (["a\\"], r"The pattern of paths 'a\\' ends with a backslash."),
-        (["!"], "The pattern of paths '!' has an empty name."),
-        (["a//b"], "The pattern of paths 'a//b' has an empty name."),
-        (["b", "[c-a]"], "The pattern of paths '[c-a]' has brackets that hold nothing."),
-        (["[a"], "The pattern of paths '[a' has a [ without a ]."),
-        (["["], "The pattern of paths '[' has a [ without a ]."),
-        (["[!]"], "The pattern of paths '[!]' has a [ without a ]."),
-        (["[[:x:]]"], "The pattern of paths '[[:x:]]' has the unknown class 'x'."),
+        (["a\\"], r"The path pattern 'a\\' ends with a backslash."),
+        (["!"], "The path pattern '!' has an empty name."),
+        (["a//b"], "The path pattern 'a//b' has an empty name."),
+        (["[a"], "The path pattern '[a' has a [ without a ]."),
+        (["["], "The path pattern '[' has a [ without a ]."),
+        (["[!]"], "The path pattern '[!]' has a [ without a ]."),
+        (["[[:x:]]"], "The path pattern '[[:x:]]' has the unknown class 'x'."),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(patterns, message):

@@ -134,7 +134,7 @@ threads.processors = lambda: 3
 def later():
     threading.main_thread().join()
     time.sleep(0.2)
-    print(threads.shared(abs, [-1, -2, -3]), flush=True)
+    print(threads.parallel_map(abs, [-1, -2, -3]), flush=True)
 threading.Thread(target=later).start()
 """
 

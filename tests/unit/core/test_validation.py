@@ -54,7 +54,7 @@ def validation_message(**values: Any) -> str:
         ({"port": 100}, "port must be below 100, got 100"),
         ({"score": "high"}, "score must be a number, got 'high'"),
         ({"score": float("inf")}, "score must be a finite number, got inf"),
-        ({"query": 5}, "query must be a text, got 5"),
+        ({"query": 5}, "query must be a string, got 5"),
         ({"query": ""}, "query must have at least 1 character, got ''"),
         ({"query": "abcd"}, "query must have at most 3 characters, got 'abcd'"),
         ({"size": "huge"}, "size must be 'small' or 'large', got 'huge'"),
@@ -64,7 +64,7 @@ def validation_message(**values: Any) -> str:
         ({"filters": {"tags": []}}, "filters.tags must have at least 1 entry"),
         ({"filters": {"tags": list("abc")}}, "filters.tags must have at most 2 entries"),
         ({"filters": {"tags": "a"}}, "filters.tags must be a list, got 'a'"),
-        ({"filters": {"tags": [1]}}, "filters.tags.0 must be a text, got 1"),
+        ({"filters": {"tags": [1]}}, "filters.tags.0 must be a string, got 1"),
         ({"counts": []}, "counts must be an object"),
         ({"top": 1}, "top is unknown"),
         ({"limit": "x", "top": 1}, "limit must be a whole number, got 'x'; top is unknown"),
@@ -91,7 +91,7 @@ def test_long_values_are_cut():
     assert len(validation_message(size="x" * 10_000)) < MAX_QUOTED_CHARS + 60
     assert (
         validation_message(limit=10**5000)
-        == "limit must be at most 30, got a number of thousands of digits"
+        == "limit must be at most 30, got a number with thousands of digits"
     )
 
 

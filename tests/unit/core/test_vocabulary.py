@@ -102,7 +102,7 @@ def test_only_regular_files_are_opened(tmp_path):
     for name, reason in (
         ("fifo.jpg", "not a regular file"),
         ("absent", "no such file"),
-        ("nul\0", "no file can have such a name"),
+        ("nul\0", "not a valid file name"),
     ):
         with pytest.raises(DecodeError, match=reason):
             open_source_file(os.fsencode(tmp_path / name))

@@ -191,7 +191,7 @@ class TestWhichManifestIsUsed:
         model = LoadedModel(other, PREPARATION, FACTS, "{}", None, None)
         encoder = TwoTowerEncoder(self.model_source(load=lambda: model), options)
         (cached.folder / "text.onnx").write_bytes(b"damaged")
-        with pytest.raises(ModelUnavailableError, match="not those that it was opened with"):
+        with pytest.raises(ModelUnavailableError, match="have changed since it was opened"):
             encoder.encode(InputKind.TEXT, [np.array([1])])
 
     def test_nor_those_that_another_process_compiled_meanwhile(self, options, cached):
@@ -204,7 +204,7 @@ class TestWhichManifestIsUsed:
         )
         (cached.folder / "tokenizer.json").write_text('{"other": 1}')
         cached.write(replace(fresh, tokenizer_file=cached.describe_file("tokenizer.json")))
-        with pytest.raises(ModelUnavailableError, match="not those that it was opened with"):
+        with pytest.raises(ModelUnavailableError, match="have changed since it was opened"):
             encoder.prepare(InputKind.TEXT, "a dog")
 
     def test_weights_that_change_while_they_are_loaded_are_refused(self, options, tmp_path):
@@ -215,7 +215,7 @@ class TestWhichManifestIsUsed:
             file.write_bytes(b"22")
             return LoadedModel(SPEC, PREPARATION, FACTS, "{}", None, None)
 
-        with pytest.raises(ModelUnavailableError, match="not those that it was opened with"):
+        with pytest.raises(ModelUnavailableError, match="have changed since it was opened"):
             TwoTowerEncoder(self.model_source((file,), load=load), options)
         assert not list(tmp_path.glob("models/toy/manifest.json"))
 

@@ -102,14 +102,14 @@ def test_folders_tell_pictures_of_one_name_apart(tmp_path):
             r"has no split 'dev'\. Choose one with --split: test, train, val or all\.",
         ),
         (COCO, "test", "has no splits. Leave out --split."),
-        ({"images": [{"sentences": []}]}, None, "is not a dataset of Karpathy"),
-        ({"images": [karpathy(), 5]}, None, "is not a dataset of Karpathy"),
-        ({"images": [karpathy() | {"sentences": 7}]}, None, "is not a dataset of Karpathy"),
-        ({"images": [karpathy() | {"sentences": [{}]}]}, None, "is not a dataset of Karpathy"),
-        ({"images": [karpathy("a.jpg", "test")]}, None, "holds no query"),
-        ({"images": 5}, None, "is not a caption file of COCO"),
-        ({"images": [5, None]}, None, "is not a caption file of COCO"),
-        ([1], None, "is not a caption file of COCO"),
+        ({"images": [{"sentences": []}]}, None, "is not a Karpathy dataset"),
+        ({"images": [karpathy(), 5]}, None, "is not a Karpathy dataset"),
+        ({"images": [karpathy() | {"sentences": 7}]}, None, "is not a Karpathy dataset"),
+        ({"images": [karpathy() | {"sentences": [{}]}]}, None, "is not a Karpathy dataset"),
+        ({"images": [karpathy("a.jpg", "test")]}, None, "has no query"),
+        ({"images": 5}, None, "is neither a COCO caption file"),
+        ({"images": [5, None]}, None, "is neither a COCO caption file"),
+        ([1], None, "is neither a COCO caption file"),
         ("x", "test", "has no splits"),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_json_that_is_no_dataset_gets_a_sentence(tmp_path, content, split, sai
 def test_what_is_no_json_gets_a_sentence(tmp_path, content):
     path = tmp_path / "dataset.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(SourceError, match="is no JSON"):
+    with pytest.raises(SourceError, match="is not valid JSON"):
         read_qrels(path)
 
 
@@ -150,9 +150,9 @@ def test_another_column_and_a_template(tmp_path):
         ("a.csv", "caption\na dog\n", "no column of paths"),
         ("a.csv", "path,caption\n", "no query"),
         ("a.csv", "", "no query"),
-        ("a.json", "[1, 2]", "not a caption file of COCO"),
+        ("a.json", "[1, 2]", "neither a COCO caption file"),
         ("a.jsonl", "{broken", "line 1 is not JSON"),
-        ("a.jsonl", "[1]", "no JSON object"),
+        ("a.jsonl", "[1]", "not a JSON object"),
         ("a.token", "7.jpg#0\ta car\nbroken\n", "line 2"),
     ],
 )

@@ -33,7 +33,7 @@ def test_captions_of_the_index_are_among_them(tmp_path):
         from mmsearch.core.requests import IndexRequest
 
         indexer.run(IndexRequest(bytes(photos)))
-    with catalogs.reading(layout) as catalog:
+    with catalogs.open_read(layout) as catalog:
         texts = sample_tuning_queries(catalog)
     assert len(texts) == NUM_TUNING_QUERIES
     assert sum(text.startswith("caption number") for text in texts) == 40

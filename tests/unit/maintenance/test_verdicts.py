@@ -134,16 +134,16 @@ def test_an_index_of_other_vectors_is_found(name, layout):
             np.random.default_rng(0).standard_normal((built.rows, built.settings["dim"]))
         )
         ids = np.arange(1, built.rows + 1, dtype=np.int64)
-        path = layout.built(9, plugin.SUFFIX)
+        path = layout.vector_index_path(9, plugin.SUFFIX)
         spec = IndexSpec(name, vectors.shape[1], "cpu")
         file_ref = plugin.write(spec, [(ids, vectors)], path)
         catalog.publish(replace(built, plugin_name=name, file_ref=file_ref))
         fusion = make_fusion(catalog.identity().fusion)
         found = list(check_built_index(layout, catalog, load_vector_index_plugin, fusion))
     assert [finding.weight for finding in found] == ["damage"]
-    assert "find other neighbours" in found[0].message
+    assert "do not match exact search" in found[0].message
     assert check(layout).verdict == "damaged"
-    assert repair(layout).mended == ("The vector index was damaged and is built again.",)
+    assert repair(layout).mended == ("The vector index was damaged and has been rebuilt.",)
     assert check(layout).verdict == "sound"
 
 
@@ -158,7 +158,7 @@ REFUSED = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, 
     [
         *(("000001.npz", number) for number in (*REFUSED, errno.ENOMEM)),
         ("000001.vectors", errno.EMFILE),
-        ("catalog.checksum", errno.EIO),
+        ("catalog.seal", errno.EIO),
         ("catalog.sqlite", errno.EACCES),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_damaged_root_of_a_table_costs_nothing_below_it(table, bytes_lost, lay
     before["files"], after["files"] = ([row[:9] for row in r["files"]] for r in (before, after))
     assert after == before, report.not_kept
     if table not in ("images", "segments", "words_data"):
-        assert "could not all be read" in report.not_kept[0]
+        assert "Some rows of the catalog's tables" in report.not_kept[0]
 
 
 def test_a_changed_byte_costs_nothing_at_all(layout):
@@ -413,7 +413,7 @@ def test_a_killed_repair_loses_nothing(visit, layout, monkeypatch):
             "storage.atomic",
             "storage.layout",
         ):
-            patch.setattr(f"mmsearch.{module}.reach", hit_failpoint)
+            patch.setattr(f"mmsearch.{module}.hit_failpoint", hit_failpoint)
         patch.setattr("mmsearch.factories.catalogs.hit_failpoint", hit_failpoint)
         with pytest.raises(Killed):
             repair(layout)

@@ -69,7 +69,7 @@ def test_a_hit_is_told_with_all_that_a_model_needs():
 def test_a_picture_that_does_not_say_when_it_was_taken_has_the_date_of_its_file():
     answer = PictureHit.from_hit(1, hit(taken_at=None, modified_at=1e9))
     assert (answer.date, answer.dated_by) == ("2001-09-09", "file")
-    assert "file of 2001-09-09" in formatting.format_hit(answer)
+    assert "file dated 2001-09-09" in formatting.format_hit(answer)
 
 
 def test_a_text_cannot_imitate_the_lines_of_an_answer():
@@ -92,11 +92,11 @@ def test_bytes_that_are_no_text_are_escaped():
 
 
 REMARKS = {
-    "Nothing here looks like that; nearest:": {"match": Band.UNLIKELY},
+    "No good matches. Closest results:": {"match": Band.UNLIKELY},
     "This index holds no pictures yet.": {"pictures": 0, "passed": 0, "match": None},
     "No picture passes the filters.": {"passed": 0, "match": None},
-    "No text of a picture holds a word of this.": {"match": None},
-    "The query is longer than the model reads; the last 9 tokens were left out.": {
+    "No text of any picture contains a word of the query.": {"match": None},
+    "The query is longer than the model can read; the last 9 tokens were left out.": {
         "dropped_tokens": 9
     },
 }

@@ -27,5 +27,5 @@ def test_a_failure_of_our_own_is_an_error_of_the_tool_and_the_next_call_is_answe
     for result in asyncio.run(call_twice()):
         assert result.is_error
         (block,) = result.content
-        assert block.text.startswith("Something went wrong that should not: ZeroDivisionError. ")
+        assert block.text.startswith("Something unexpected went wrong: ZeroDivisionError. ")
         assert "secret" not in block.text

@@ -74,7 +74,7 @@ def test_a_picture_that_is_gone_costs_its_own_preview_only(run_search):
     answer = run_search([1, 2, MISSING, UNWRITABLE], {Size.SMALL: 10}, gone={1})
     assert block_types(answer) == [str, str, str, str, bytes, str, str, str, str]
     assert answer.blocks[2] == "   No preview: The file of picture 1 is gone."
-    assert answer.blocks[6] == "   No preview: it has left the index meanwhile."
+    assert answer.blocks[6] == "   No preview: The picture was removed from the index."
     assert answer.blocks[8] == "   No preview: No space left on device."
     assert [picture_hit.id for picture_hit in answer.structured.hits] == [1, 2, MISSING, UNWRITABLE]
 
@@ -97,7 +97,7 @@ def test_a_picture_that_is_too_large_for_an_answer_is_shown_smaller():
     arguments = GetImageArguments(image_id=1, size=Size.LARGE)
     answer = asyncio.run(Tools(IndexWorker([]), ThumbnailCache(sizes)).get(arguments))
     text, content = answer.blocks
-    assert text.endswith("Shown at 400 pixels: larger it is too much for an answer.")
+    assert text.endswith("Shown at 400 pixels: the larger image exceeds the answer limit.")
     assert len(content) == 10
 
 

@@ -45,7 +45,7 @@ class Files:
 
 
 def folders_of(root, **options):
-    return walk(os.fsencode(root), can_read=options.pop("claims", build().can_read), **options)
+    return walk(os.fsencode(root), can_read=options.pop("can_read", build().can_read), **options)
 
 
 def walk_of(root, **options):

@@ -658,7 +658,7 @@ def test_formats_that_nobody_asked_for_are_refused(refusal):
 )
 def test_a_known_beginning_with_rubbish_behind_is_called_damaged(refusal, head, name):
     reason = refusal(head + bytes(range(7, 120)))
-    assert reason in (f"{name} that is damaged, or of a rare kind", "the file is truncated")
+    assert reason in (f"{name} that is damaged or of an unsupported kind", "the file is truncated")
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(modality, tmp_path):
@@ -717,7 +717,7 @@ def test_a_fault_inside_a_decoder_is_no_riddle(modality, file, monkeypatch, faul
     monkeypatch.setattr(ImageFile.ImageFile, "load", failing)
     with pytest.raises(DecodeError) as caught:
         modality.read(file(encoded(Image.fromarray(scene()), "PNG")), 0)
-    assert str(caught.value) == "it is damaged, or of a rare kind"
+    assert str(caught.value) == "it is damaged or of an unsupported kind"
 
 
 def test_a_text_bomb_is_refused(refusal):

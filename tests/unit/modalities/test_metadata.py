@@ -110,7 +110,7 @@ def test_a_place_south_and_west():
         gps[ExifTags.GPS.GPSLatitude] = (33.0, 30.0, 0.0)
         gps[ExifTags.GPS.GPSLongitude] = (70.0, 39.0, 36.0)
 
-    north, east = _metadata.gps_position(with_exif(fill))
+    north, east = _metadata.gps(with_exif(fill))
     assert (north, east) == (pytest.approx(-33.5), pytest.approx(-70.66))
 
 
@@ -121,7 +121,7 @@ def test_a_place_that_is_not_on_the_earth_is_none():
         gps[ExifTags.GPS.GPSLatitude] = (133.0, 0.0, 0.0)
         gps[ExifTags.GPS.GPSLongitude] = (70.0, 0.0, 0.0)
 
-    assert _metadata.gps_position(with_exif(fill)) == (None, None)
+    assert _metadata.gps(with_exif(fill)) == (None, None)
 
 
 @given(st.binary(max_size=80))
@@ -129,5 +129,5 @@ def test_damaged_metadata_says_nothing_and_costs_nothing(junk):
     image = opened(saved(exif=b"Exif\0\0" + junk, xmp=junk))
     _metadata.texts(image)
     _metadata.camera(image)
-    _metadata.gps_position(image)
+    _metadata.gps(image)
     assert 1 <= _metadata.orientation(image) <= 8

@@ -294,14 +294,14 @@ class TestTables:
     @pytest.mark.parametrize(
         ("name", "content", "complaint"),
         [
-            ("c.csv", b"name,words\na,b\n", "no column of paths"),
-            ("c.csv", b"name,words\n", "no column of paths"),
+            ("c.csv", b"name,words\na,b\n", "a path column and a caption column are required"),
+            ("c.csv", b"name,words\n", "a path column and a caption column are required"),
             ("c.csv", b"", "has no header"),
             ("c.csv", b"path,caption\na.jpg,caf\xe9\n", "UTF-8"),
             ("c.jsonl", b"{", "line 1 is not JSON"),
-            ("c.jsonl", b"3", "no JSON object"),
-            ("c.parquet", b"PAR1", "no Parquet file"),
-            ("c.xls", b"", "not a table of captions"),
+            ("c.jsonl", b"3", "not a JSON object"),
+            ("c.parquet", b"PAR1", "not a Parquet file"),
+            ("c.xls", b"", "not a caption table"),
         ],
     )
     def test_what_is_no_table_is_refused_by_name(self, photos, name, content, complaint):

@@ -66,7 +66,7 @@ def start_server(index, settings, monkeypatch):
 
 def test_an_answer_arrives_as_it_was_made(start_server, index, settings):
     requests = []
-    chunks = [(2, b"Nothing here looks like that; nearest:\n"), (1, bytes(range(256)) * 10_000)]
+    chunks = [(2, b"No good matches. Closest results:\n"), (1, bytes(range(256)) * 10_000)]
 
     def answer(request):
         requests.append(request)
@@ -159,7 +159,7 @@ def test_nobody_else_may_enter(start_server, index, runtime):
 def test_a_folder_that_others_may_enter_is_not_used(index, settings, runtime):
     runtime.mkdir(mode=0o755)
     runtime.chmod(0o755)
-    with pytest.raises(StateError, match="is open to others"):
+    with pytest.raises(StateError, match="is accessible to other users"):
         server.serve(index, settings, lambda request: None)
     assert forward_command(index, settings, ["query", "x"]) is None
 
@@ -178,7 +178,7 @@ def test_the_other_side_is_known_by_the_kernel():
 
 def test_a_second_one_says_so(start_server, index, settings):
     start_server(lambda request: None)
-    with pytest.raises(StateError, match="serves index 'index' already"):
+    with pytest.raises(StateError, match="already serves index 'index'"):
         server.serve(index, settings, lambda request: None)
 
 

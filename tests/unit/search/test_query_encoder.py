@@ -27,7 +27,7 @@ def test_several_phrasings_are_one_vector_of_length_1(queries):
 
 @pytest.mark.parametrize("prompts", [["a photo"], ["{}", "{} and {}"]])
 def test_a_phrasing_has_one_place(queries, prompts):
-    with pytest.raises(InvalidQueryError, match="does not have one place for the text"):
+    with pytest.raises(InvalidQueryError, match=r"must contain {} exactly once"):
         queries.vectors([Term("a dog")], prompts)
 
 

@@ -66,8 +66,8 @@ def test_lines_and_their_terms(line, terms):
         ('""', "empty"),
         ("-people", "only says"),
         ("- people - cars", "only says"),
-        ("0:dog", "weight 0"),
-        ("1000:dog", "weight 1000"),
+        ("0:dog", "got 0"),
+        ("1000:dog", "got 1000"),
         (" + ".join(["dog"] * 33), "33 terms"),
     ],
 )

@@ -264,14 +264,14 @@ def test_an_index_that_has_become_another_is_asked_anew_by_its_owner_alone(chang
 
 def test_too_many_are_refused_at_once():
     index = FakeIndex()
-    worker = IndexWorker(index, waiting=2)
+    worker = IndexWorker(index, max_queue=2)
 
     async def scenario():
         first, _ = await start_while_busy(index, worker, [])
         looks = [asyncio.create_task(worker.run(lambda index: index.look())) for _ in range(2)]
-        await wait_until(lambda: worker.waiting == 2)
+        await wait_until(lambda: worker.queue_length == 2)
         for refused in (worker.run(lambda index: index.look()), worker.search(make_request("a"))):
-            with pytest.raises(BusyError, match="2 queries are waiting already"):
+            with pytest.raises(BusyError, match="2 queries are already waiting"):
                 await refused
         index.gate.set()
         return await asyncio.gather(first, *looks)

@@ -95,7 +95,7 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for():
 
     status, headers, body = run_app(counts, 0.2, [(0.05, b"x", True)] * 100)
     assert (status, headers[b"connection"]) == (408, b"close")
-    assert b"The request did not come in time." in body
+    assert b"The request did not arrive in time." in body
 
 
 def test_a_timeout_of_the_application_is_its_own():

@@ -231,7 +231,7 @@ def test_a_path_says_which_methods_it_has(app, path, methods):
         answer = app.request(method, path, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed), method
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["detail"] == f"{method} is not answered here; {allowed} are."
+        assert answer.json()["detail"] == f"{method} is not allowed here. Use {allowed}."
 
 
 def test_a_server_says_which_methods_it_has(app):
@@ -251,7 +251,7 @@ def test_a_server_says_which_methods_it_has(app):
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
 def test_what_is_not_there_is_a_document(app, method):
     answer = app.request(method, "/docs")
-    assert (answer.status_code, answer.json()["detail"]) == (404, "Nothing is at /docs.")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "There is nothing at /docs.")
     assert app.head("/docs").status_code == 404
 
 
@@ -276,7 +276,7 @@ def test_a_body_of_another_kind(path, sent, expected):
     client = TestClient(wrap_with_middleware(app_of), base_url="http://127.0.0.1:7788")
     answer = client.post(path, content=b"{}", headers={"Content-Type": sent})
     assert (answer.status_code, answer.headers["accept"]) == (415, expected)
-    assert answer.json()["detail"] == f"The body is not {expected}; send it as that."
+    assert answer.json()["detail"] == f"The body is not {expected}. Send it in that format."
 
 
 @pytest.mark.parametrize("path", [f"/static/{name}" for name in STATIC_ASSETS] + ["/openapi.json"])

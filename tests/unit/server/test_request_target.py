@@ -54,8 +54,8 @@ def test_the_path_and_query_of_a_target(target, headers, version, path):
         (b"http://user@photos.example:7788/", HOST, "1.1", "another host"),
         (b"http:///a", HOST, "1.1", "another host"),
         (b"http://evil.example/", [], "1.0", "another host"),
-        (b"https://photos.example:7788/", HOST, "1.1", "not one of http"),
-        (b"ftp://photos.example:7788/", HOST, "1.1", "not one of http"),
+        (b"https://photos.example:7788/", HOST, "1.1", "not an http URL"),
+        (b"ftp://photos.example:7788/", HOST, "1.1", "not an http URL"),
     ],
 )
 def test_what_names_no_host_or_two_is_refused(target, headers, version, said):

@@ -76,7 +76,7 @@ def test_the_token(header, status):
     if status == 401:
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["detail"] == "This server asks for its token."
+        assert answer.json()["detail"] == "This server requires a token."
 
 
 def test_machines_that_watch_need_no_token():

@@ -128,5 +128,5 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
 
 def test_an_array_that_is_not_there_is_said(file):
     path, file_ref, _ = file
-    with pytest.raises(DamagedFileError, match="no 'codes'"):
+    with pytest.raises(DamagedFileError, match="no array 'codes'"):
         ChecksummedArrays(path, file_ref).array("codes")

@@ -104,9 +104,9 @@ def test_a_worker_that_finds_none_does_without():
 def test_nothing_is_left_of_a_parent_that_was_killed():
     script = (
         "import os, signal\n"
-        "from mmsearch.executors._shared_memory import Slots, WorkerSlots\n"
-        "slots = Slots.make(2)\n"
-        "assert WorkerSlots.open(slots.path) is not None\n"
+        "from mmsearch.executors._shared_memory import SharedMemorySlots, WorkerMemorySlots\n"
+        "slots = SharedMemorySlots.create(2)\n"
+        "assert WorkerMemorySlots.open(slots.path) is not None\n"
         "print(slots.path, os.readlink(slots.path), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
