@@ -1,4 +1,4 @@
-"""Run benchmarks, print the results, and write results/*.json and RESULTS.md; see `scripts/bench`."""
+"""Run benchmarks, print the results, write results/*.json and RESULTS.md; see `scripts/bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Local checkpoints with random weights: true architectures for truth, a tiny one for speed."""
+"""Local checkpoints with random weights, of real architectures and of a tiny, fast one."""
 
 import json
 from pathlib import Path
@@ -17,14 +17,14 @@ TINY = {
 
 
 def save_checkpoint(architecture: str, folder: Path, seed: int = 0) -> Path:
-    """Random weights of an architecture as a .safetensors file."""
+    """Save random weights of an architecture as a .safetensors file; return its path."""
     import open_clip
     import torch
     from safetensors.torch import save_file
 
     torch.manual_seed(seed)
     model = open_clip.create_model(architecture, pretrained=None)
-    # As trained models have it: random text towers say nearly the same of every text otherwise.
+    # Larger weights, as in trained models: else a random text tower encodes all texts alike.
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.data.mul_(1.5)
@@ -34,7 +34,7 @@ def save_checkpoint(architecture: str, folder: Path, seed: int = 0) -> Path:
 
 
 def tiny_variant(folder: Path, seed: int = 0) -> str:
-    """A tiny architecture and its checkpoint, as the variant of an open_clip model's name."""
+    """Make a tiny architecture and its checkpoint; return their open_clip variant name."""
     import open_clip
 
     config = folder / "tiny-test-clip.json"

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: no settings from outside, no model hub, one model cache."""
+"""Fixtures of all tests: isolated settings, no model hub, one model cache."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ PHOTOS = Path(__file__).parent / "photos"
 COMPILED_MODELS = Path(__file__).parents[1] / ".venv" / "test-models"
 
 
-# The same examples in every run, so that a failure is a change's own; to look for new ones:
+# Every run has the same examples, so that a failure is due to a change. To find new ones:
 # HYPOTHESIS_PROFILE=explore scripts/test --randomly-seed=default
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", print_blob=True, deadline=None)

@@ -1,4 +1,4 @@
-"""Indexes as somebody might hand them over: sound ones, changed past what writes them."""
+"""Indexes that an attacker might hand over: sound ones whose files are changed directly."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ TOYS = ("one", "two", "three")
 
 
 def make_index(home, name="default"):
-    """A sound index of toy pictures in ``home``, with a built vector index."""
+    """Make a sound index of toy pictures in ``home``, with a built vector index."""
     photos = home.parent / "photos"
     photos.mkdir(exist_ok=True)
     for toy in TOYS:
@@ -31,7 +31,7 @@ def make_index(home, name="default"):
 
 
 def change_catalog(layout, *statements):
-    """Change rows of a catalog, and seal it again as if nothing had happened.
+    """Change rows of a catalog and renew its seal.
 
     ``statements`` are texts, or pairs of a text and its values.
     """
@@ -44,7 +44,7 @@ def change_catalog(layout, *statements):
 
 
 def point_catalog_at_file(layout, path, image_id=1, root=b"/", digest=None):
-    """Let a catalog say that a file of this machine is a picture of its own."""
+    """Change a catalog so that it lists a file of this machine as one of its pictures."""
     file_stat = path.stat()
     relative_path = os.fsencode(path).removeprefix(root.rstrip(b"/") + b"/")
     values = [relative_path, file_stat.st_size, file_stat.st_mtime_ns, image_id]
@@ -60,7 +60,7 @@ def point_catalog_at_file(layout, path, image_id=1, root=b"/", digest=None):
 
 
 def replace_with_symlink(path, target):
-    """Put a link in the place of a file or a folder, to a copy of it elsewhere."""
+    """Replace a file or a folder by a link to a copy of it elsewhere."""
     if path.is_dir():
         shutil.copytree(path, target)
         shutil.rmtree(path)
@@ -73,7 +73,7 @@ def replace_with_symlink(path, target):
 
 
 def snapshot_tree(folder):
-    """What lies below a folder: names, links, contents and times of change."""
+    """Return mode, modification time and content of each entry below a folder, by path."""
     entries = {}
     for parent, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -92,7 +92,7 @@ def snapshot_tree(folder):
 
 
 def run_command(monkeypatch, *arguments):
-    """Run the command in this process; its exit code. What it does to logging is undone."""
+    """Run the command in this process; return its exit code and restore logging."""
     argv = [str(argument) for argument in arguments]
     monkeypatch.setattr(sys, "argv", ["mmsearch", *argv])
     handlers, disabled = list(logging.root.handlers), logging.root.manager.disable
@@ -104,7 +104,7 @@ def run_command(monkeypatch, *arguments):
 
 
 def write_picture(path, colour="red"):
-    """A small picture in the format of its ending."""
+    """Write a small picture in the format of the file's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 24), colour).save(path)
     return path

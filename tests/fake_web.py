@@ -1,4 +1,4 @@
-"""Web servers of other people, on this machine, and a resolver whose names lead to them."""
+"""Local web servers in the role of public ones, and a resolver that leads to them."""
 
 import ipaddress
 import socket
@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mmsearch.server.address_policy import AddressPolicy
 
 PUBLIC_HOST, PRIVATE_HOST = "127.0.0.1", "127.0.0.2"
-"""Where tests say that the internet is, and where nobody may go."""
+"""Addresses that stand for the public internet and for a private network."""
 
 
 class WebServer(ThreadingHTTPServer):
-    """Answers as it is told, and keeps what it was asked."""
+    """Web server with configured answers that records its requests."""
 
     daemon_threads = False
     request_queue_size = 64
@@ -31,7 +31,7 @@ class WebServer(ThreadingHTTPServer):
     def get_request(self):
         connection, address = super().get_request()
         self.connections += 1
-        # Else a dead client would keep a thread.
+        # Otherwise a dead client would keep a thread.
         connection.settimeout(20)
         if self._tls_context is not None:
             connection = self._tls_context.wrap_socket(
@@ -40,7 +40,7 @@ class WebServer(ThreadingHTTPServer):
         return connection, address
 
     def handle_error(self, request, client_address):
-        """A client that hangs up early is what most of these tests are about."""
+        """Ignore errors of clients that hang up early, which many tests cause."""
 
     def url(self, path="/", host=None):
         return f"http://{host or self.server_address[0]}:{self.port}{path}"
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def send(handler, status, content=b"", **headers):
-    """A whole response."""
+    """Send a whole response."""
     handler.send_response(status)
     for name, value in ({"Content_Length": str(len(content))} | headers).items():
         handler.send_header(name.replace("_", "-"), value)
@@ -79,7 +79,7 @@ def redirect(location, status=302):
 
 @contextmanager
 def run_web_server(host=PUBLIC_HOST, tls=None):
-    """A server, for as long as it is asked."""
+    """Run a server for the duration of the context."""
     server = WebServer(host, tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -93,7 +93,7 @@ def run_web_server(host=PUBLIC_HOST, tls=None):
 
 
 class FakeResolver:
-    """Resolves: a name has the addresses that it is told, one list after the other."""
+    """Resolver that gives each name its configured address lists, one after the other."""
 
     def __init__(self, **addresses_by_name):
         self.addresses_by_name = {
@@ -112,7 +112,7 @@ class FakeResolver:
 
 
 def address_policy(*servers, names=None, **more):
-    """The internet is at 127.0.0.1, and at the ports of the servers."""
+    """Make a policy that allows only 127.0.0.1, at the ports of the servers."""
     return AddressPolicy(
         resolve=names or FakeResolver(),
         is_allowed=lambda address: address == PUBLIC_HOST,
@@ -122,7 +122,7 @@ def address_policy(*servers, names=None, **more):
 
 
 def write_certificate(file, address):
-    """One of photos.example and an address, with its key, trusted by nobody else."""
+    """Write a self-signed certificate for photos.example and an address, with its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

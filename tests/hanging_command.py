@@ -1,6 +1,6 @@
-"""The command, with something in it that does not end.
+"""The command with an operation that never ends.
 
-``python -m tests.hanging_command WHAT mmsearch's arguments``: a query for "block" never gets its answer.
+``python -m tests.hanging_command OPERATION ARGUMENTS``: a query for "block" gets no answer.
 """
 
 import os
@@ -16,7 +16,7 @@ ENDLESS_SQL = (
 
 
 def in_search():
-    """The thread that owns the index sleeps."""
+    """Block the thread that owns the index."""
     from mmsearch.search.engine import SearchEngine
 
     answer = SearchEngine.answer
@@ -30,7 +30,7 @@ def in_search():
 
 
 def in_sql():
-    """A filter of SQLite has no end."""
+    """Make a filter in SQLite endless."""
     from mmsearch.catalog.snapshot import SqliteSnapshot
 
     def filter_ids(self, filters):
@@ -40,7 +40,7 @@ def in_sql():
 
 
 def in_encoder():
-    """A text is never encoded."""
+    """Block the encoding of a text."""
     from mmsearch.search.query_encoder import QueryEncoder
 
     vectors = QueryEncoder.vectors
@@ -54,28 +54,28 @@ def in_encoder():
 
 
 def in_start():
-    """What is loaded before the first answer, as a model that is compiled."""
+    """Block the start, as a model that is being compiled does."""
     from mmsearch.search.query_encoder import QueryEncoder
 
     QueryEncoder.vectors = lambda *_, **__: time.sleep(600)
 
 
 def in_decoder():
-    """No picture is ever decoded for a thumbnail, in a worker process."""
+    """Block the decoding of pictures for thumbnails, in a worker process."""
     from mmsearch.search import image_loader
 
     image_loader._ThumbnailTask = lambda *_: partial(time.sleep, 600)
 
 
 def in_job():
-    """Indexing has no end."""
+    """Block indexing."""
     from mmsearch.api import Index
 
     Index.add_folder = lambda *_, **__: time.sleep(600)
 
 
 def in_nothing():
-    """All is as it is."""
+    """Block nothing."""
 
 
 if __name__ == "__main__":

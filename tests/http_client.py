@@ -12,7 +12,7 @@ from mmsearch.server.state import ServerState
 
 @contextmanager
 def open_server_state(home, config=None, names=("default",), address_policy=None):
-    """All that answers for indexes of a home."""
+    """Yield the server state for the indexes of a home."""
     settings = load_settings().with_flags(home=home)
     server_state = ServerState.create(
         settings, config or ServerConfig(), lambda: list(names), address_policy=address_policy
@@ -23,7 +23,7 @@ def open_server_state(home, config=None, names=("default",), address_policy=None
 
 @contextmanager
 def http_client(home, config=None, names=("default",), address_policy=None):
-    """A client of a server, as a browser on this machine is."""
+    """Yield a client that connects like a browser on this machine."""
     with (
         open_server_state(home, config, names, address_policy) as server_state,
         TestClient(

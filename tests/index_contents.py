@@ -1,4 +1,4 @@
-"""What an index holds, read from its files and written to them, past what is tested."""
+"""Content of an index, read from and written to its files without the code under test."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from mmsearch.storage.segments import (
 
 
 def load_stored_files(layout, catalog):
-    """By path below its root: what the catalog says of a file, and the vector of its picture."""
+    """Return the catalog entry and the vector of each file, by path below its root."""
     rows = {}
     for segment in catalog.segments():
         segment_vectors = read_segment(layout, segment)
@@ -27,7 +27,7 @@ def load_stored_files(layout, catalog):
 
 
 def write_pictures(layout, encoder, vectors, first_id=1, number=1):
-    """Write a segment of vectors, as of pictures; it and these are yet to be committed."""
+    """Write a segment of picture vectors; return it and the pictures, not yet committed."""
     ids = np.arange(first_id, first_id + len(vectors), dtype=np.int64)
     pictures = [
         EncodedPicture(i, i.to_bytes(32, "big"), Picture(640, 480, "JPEG")) for i in ids.tolist()

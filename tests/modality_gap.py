@@ -1,4 +1,4 @@
-"""Vectors with a modality gap: texts lie where no picture does, and look at few of its traits."""
+"""Vectors with a modality gap: texts lie apart from pictures and share few of their traits."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ DIM, SHARED = 96, 16
 
 
 def modality_gap_vectors(n, queries, seed=0, dim=DIM):
-    """(n, dim) pictures and (queries, dim) texts of one space, different ones for each seed."""
+    """Return (n, dim) pictures and (queries, dim) texts of one space, which depend on the seed."""
     basis = np.linalg.qr(np.random.default_rng(99).standard_normal((dim, dim)))[0]
     shared_basis, picture_detail, text_detail, offsets = np.split(
         basis[: 2 * SHARED + 34], [SHARED, SHARED + 16, SHARED + 32]

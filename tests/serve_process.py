@@ -1,4 +1,4 @@
-"""A command that serves an index until it is told to end."""
+"""A command that serves an index until it is stopped."""
 
 import signal
 import subprocess
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 class ServerProcess:
-    """One that runs."""
+    """A running server."""
 
     def __init__(self, command, environment, stop_signal):
-        # Unbuffered, for what a line's buffer has read besides, communicate() does not give back.
+        # Unbuffered: communicate() would not return what a line buffer has already read.
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -22,11 +22,11 @@ class ServerProcess:
         self._is_signaled = False
 
     def line(self):
-        """The next line that it says."""
+        """Return the next line of its stderr."""
         return self.process.stderr.readline().decode()
 
     def end(self):
-        """Tell it to end, once."""
+        """Signal it to stop, once."""
         if not self._is_signaled:
             self._is_signaled = True
             self.process.send_signal(self._stop_signal)
@@ -34,7 +34,7 @@ class ServerProcess:
 
 @contextmanager
 def run_serve(command, environment, stop_signal=signal.SIGTERM, code=0):
-    """One that says no more than its lines were read, and ends with a code."""
+    """Run a server; assert that it leaves no unread output and ends with a code."""
     server = ServerProcess(command, environment, stop_signal)
     try:
         yield server

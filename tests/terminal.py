@@ -1,4 +1,4 @@
-"""The installed command at a terminal of its own."""
+"""The installed command at a pseudo-terminal."""
 
 import os
 import pty
@@ -10,9 +10,9 @@ COMMAND = Path(sys.executable).with_name("mmsearch")
 
 
 def run_in_terminal(arguments, environment, cwd=None, prepare=lambda terminal: None):
-    """Its exit code, and what a person sees: standard output and error together, as bytes.
+    """Run the command; return its exit code, and its stdout and stderr together, as bytes.
 
-    ``prepare`` sets up the terminal before the command has it.
+    ``prepare`` sets up the terminal before the command starts.
     """
     controller, terminal = pty.openpty()
     prepare(terminal)

@@ -1,4 +1,4 @@
-"""A toy modality and a toy encoder: the engine is tested without weights or pictures."""
+"""A toy modality and a toy encoder, to test the engine without weights or pictures."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def seeded_pixels(content: bytes) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ToyModality:
-    """Any file is a picture of noise that its content seeds, unless it begins with bad."""
+    """Reads a file as a picture of noise that its content seeds, unless it begins with bad."""
 
     def can_read(self, path):
         return path.endswith(b".toy")
@@ -68,7 +68,7 @@ class ToyPreprocess:
 
 
 class ToyEncoder:
-    """Pixels as a vector; a text is the picture that it seeds."""
+    """Encodes pixels as a vector, and a text as the picture that it seeds."""
 
     spec = EncoderSpec("toy", EDGE * EDGE * 3, "0" * 64, {}, 1, 16)
     image_preprocessor = batch_preprocessor = ToyPreprocess()
@@ -134,7 +134,7 @@ class ToyWalk:
 
 
 def read_sidecar_texts(root, file):
-    """A toy's sidecar holds its caption."""
+    """Read the caption of a toy from its sidecar."""
     texts = tuple(
         Text("caption", Path(os.fsdecode(os.path.join(root, s.path))).read_text(), None, "sidecar")
         for s in file.sidecars
@@ -152,7 +152,7 @@ def toy_indexer(
     sources=DEFAULT_SOURCES,
     captions=None,
 ):
-    """An indexer of toy pictures, under the lock."""
+    """Yield an indexer of toy pictures that holds the lock."""
     encoder = encoder or ToyEncoder()
     executors = [threads.build(1), threads.build(2), threads.build(2)]
     with catalogs.open_write(layout, 0, create=True) as catalog:
@@ -181,14 +181,14 @@ def toy_indexer(
 
 
 def _as_caption_table(captions):
-    """What is said by path comes from one table; else it is a table with a name."""
+    """Return captions as a table: wrap a mapping; keep None and finished tables."""
     is_ready = captions is None or isinstance(captions, CaptionTable)
     return captions if is_ready else CaptionTable(b"/captions.csv", captions)
 
 
 @contextmanager
 def toy_engine(layout: IndexLayout, encoder=None):
-    """A search engine over an index of toy pictures."""
+    """Yield a search engine over an index of toy pictures."""
     with catalogs.open_read(layout) as catalog:
         loader = IndexReaderCache(layout, load_vector_index_plugin, "exact", "cpu", make_fusion)
         encoder = encoder or ToyEncoder()
@@ -208,7 +208,7 @@ def toy_engine(layout: IndexLayout, encoder=None):
 
 
 class ToyEngine(SearchEngine):
-    """Answers one query: a text as it stands, or a line of the query language."""
+    """Answers one query: a literal text or a line of the query language."""
 
     def search(self, request):
         (answer,) = self.answer(self.encode([request]))

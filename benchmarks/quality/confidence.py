@@ -89,7 +89,7 @@ class TrialHits:
 
 
 def retrieve(trial: Trial, encoded: EncodedTrial, *, present: bool) -> TrialHits:
-    """Return the first hits of all queries, with or without the relevant pictures in the library."""
+    """Return the first hits of all queries, with or without relevant pictures in the library."""
     backgrounds, scores, nulls, hits = [], [], [], []
     for vector, relevant in zip(encoded.queries, trial.relevant, strict=True):
         is_present = np.ones(len(relevant), bool) if present else ~relevant
@@ -123,7 +123,8 @@ def encode(trial: Trial, encoder: Encoder) -> EncodedTrial:
 def fit(library_hits: tuple[TrialHits, TrialHits]) -> Calibration:
     """Fit a logistic regression of relevance to the first hits in both libraries.
 
-    Later hits are not used: if only one picture is relevant, they are wrong even if they match well.
+    Later hits are not used: if only one picture is relevant, they are wrong even if they match
+    well.
     """
     features = np.concatenate([trial_hits.features() for trial_hits in library_hits])
     truth = np.concatenate([trial_hits.relevant[:, 0] for trial_hits in library_hits])
@@ -137,7 +138,7 @@ def fit(library_hits: tuple[TrialHits, TrialHits]) -> Calibration:
 
 
 def auc(present: Floats, absent: Floats) -> tuple[float, float, float]:
-    """Return the ROC AUC of the best hit of a query, with its 95% bootstrap interval over queries."""
+    """Return the ROC AUC of a query's best hit, with its 95% bootstrap interval over queries."""
 
     def area(a: Floats, b: Floats) -> float:
         return float(stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)))
@@ -195,7 +196,7 @@ def measure(trials: list[Trial], fit_trial: Trial) -> dict[str, Any]:
 
 
 def auc_found(present: Floats, absent: Floats, found: NDArray[np.bool_]) -> list[float]:
-    """Return the `auc` of the queries whose first hit is relevant, and the number of these queries."""
+    """Return the `auc` of the queries whose first hit is relevant, and their number."""
     return [*auc(present[found], absent[found]), float(found.sum())]
 
 

@@ -51,7 +51,7 @@ def open_temporary_index(pictures: Path) -> Iterator[mmsearch.Index]:
 
 
 def measure(photos: Path, stamps: Path) -> dict[str, Any]:
-    """Measure prompts on words of photographs and captions of stamps, and negatives on photographs."""
+    """Measure prompts on photographs and captions of stamps, and negative terms on photographs."""
     results: dict[str, Any] = {"prompts": []}
     with open_temporary_index(photos) as index:
         words = CaptionedSet(photos / "manifest.csv", "word")
@@ -92,7 +92,7 @@ def _measure_prompts(
 
 
 def _measure_negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, Any]]:
-    """Search for "a b" without b, and measure that pictures of a are found and those of b are not."""
+    """Measure how often "a and b" without b finds pictures of a, and pictures of b."""
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         word_of = {Path(row["path"]).name: row["word"] for row in csv.DictReader(stream)}
     generator = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""Guard that FAISS's fast scan uses SIMD: some builds did not, and the results were still correct."""
+"""Guard that FAISS's fast scan uses SIMD: some builds did not, yet the results were correct."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def check_options(k: object, mode: object, min_score: object, min_confidence: ob
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise UsageError(f"k must be a whole number above 0, got {k!r}.", "Pass one such as 10.")
     if not isinstance(mode, str | None):
-        raise UsageError(f"mode must be a text, got {mode!r}.", "Use vector, text or hybrid.")
+        raise UsageError(f"mode must be a string, got {mode!r}.", "Use vector, text or hybrid.")
     for name, value in (("min_score", min_score), ("min_confidence", min_confidence)):
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
             raise UsageError(f"{name} must be a number, got {value!r}.", "Pass a number or None.")
@@ -49,5 +49,6 @@ def check_text(text: object) -> None:
     """
     if not isinstance(text, str):
         raise InvalidQueryError(
-            f"A query must be a text, not a {type(text).__name__}.", "Describe a picture in words."
+            f"A query must be a string, not a {type(text).__name__}.",
+            "Describe a picture in words.",
         )

@@ -1,4 +1,4 @@
-"""A real browser, and servers for it."""
+"""Fixtures of browser tests: a real browser and servers for it."""
 
 import csv
 import shutil
@@ -19,13 +19,13 @@ WAIT_MS = 20_000
 
 @pytest.fixture(scope="module")
 def home(photo_index, tmp_path_factory):
-    """An index of these tests alone: they bring it up to date."""
+    """Home of an index for these tests alone, which update it."""
     return Path(shutil.copytree(photo_index, tmp_path_factory.mktemp("browser") / "home"))
 
 
 @pytest.fixture(scope="module")
 def captioned(photos, cache, tmp_path_factory):
-    """The home of an index of some photographs with what is written of them."""
+    """Home of an index of some photographs with captions."""
     folder = tmp_path_factory.mktemp("holidays", numbered=False)
     with (photos / "manifest.csv").open(encoding="utf-8") as file:
         for row in list(csv.DictReader(file))[::6]:
@@ -43,7 +43,7 @@ def captioned(photos, cache, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def serving(home, cache):
-    """``with serving() as url``: a server over the photographs."""
+    """Context manager ``serving()`` that runs a server over the photographs; yields its URL."""
 
     @contextmanager
     def serve(home=home, address_policy=None, **config):
@@ -68,7 +68,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # As root, in containers, Chromium runs without its sandbox or not at all.
+        # In containers, as root, Chromium runs only without its sandbox.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -76,7 +76,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Make pages; at the end none of them has complained."""
+    """Function that opens pages; the fixture asserts that none has reported an error."""
     complaints, contexts = [], []
 
     def make(**options):

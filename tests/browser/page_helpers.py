@@ -1,4 +1,4 @@
-"""What is seen in a page, and what it takes to see it."""
+"""Helpers of browser tests that read, operate and check the page."""
 
 import io
 import os
@@ -39,7 +39,7 @@ def hits(page):
 
 
 def found(page, says=r"\d+ of \d+ pictures"):
-    """Wait until an answer is there."""
+    """Wait for an answer; return the ids of its hits."""
     page.wait_for_function(
         """says => {
             const count = document.getElementById("count");
@@ -75,7 +75,7 @@ def wait_for_pictures(page):
 
 
 def save_screenshot(page, name):
-    """A picture of the page for the documents, if they are asked for."""
+    """Save a screenshot for the documents if $MMSEARCH_SCREENSHOTS_TO is set."""
     if SCREENSHOTS is not None:
         wait_for_pictures(page)
         page.wait_for_timeout(300)
@@ -86,7 +86,7 @@ def save_screenshot(page, name):
 
 def assert_accessible(page):
     script = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
-    # Playwright's own world: the page's policy lets no script in.
+    # Playwright evaluates the script, because the page's policy blocks script tags.
     page.evaluate(script + "; undefined")
     report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     violations = [

@@ -1,4 +1,4 @@
-"""Whom the page lets in, whom it keeps out, and what it says when it cannot."""
+"""Access to the page: sign-in, accessibility, phones, no scripts, unreachable server."""
 
 import re
 
@@ -17,7 +17,7 @@ pytestmark = BROWSER_MARKS
 TOKEN = "a token of these tests"  # noqa: S105
 
 
-def test_a_server_that_is_gone_is_said(opened, serving):
+def test_page_with_server_down_shows_error_and_retry_button(opened, serving):
     page = opened()
     with serving() as url:
         page.goto(f"{url}/?q=a+dog")
@@ -30,7 +30,7 @@ def test_a_server_that_is_gone_is_said(opened, serving):
     page.complaints.clear()
 
 
-def test_the_token_opens_the_page(opened, serving):
+def test_page_token_sign_in_sets_cookie_and_opens_search(opened, serving):
     page = opened()
     with serving(token=TOKEN) as url:
         page.goto(f"{url}/?q=a+windmill")
@@ -55,7 +55,7 @@ def test_the_token_opens_the_page(opened, serving):
         page.close()
 
 
-def test_a_folder_is_brought_up_to_date(page, url):
+def test_page_update_button_updates_folder(page, url):
     page.goto(f"{url}/?q=a+dog")
     page.locator("#upkeep summary").click()
     page.get_by_role("button", name=re.compile("^Update ")).click()
@@ -64,7 +64,7 @@ def test_a_folder_is_brought_up_to_date(page, url):
     assert page.locator("#upkeep").get_attribute("open") is None
 
 
-def test_a_server_that_does_not_index_offers_nothing(opened, serving):
+def test_page_hides_update_button_if_indexing_is_not_allowed(opened, serving):
     page = opened()
     with serving(allow_indexing=False) as url:
         page.goto(url)
@@ -75,7 +75,7 @@ def test_a_server_that_does_not_index_offers_nothing(opened, serving):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nobody_is_kept_out(opened, url, scheme):
+def test_page_is_accessible_in_both_color_schemes(opened, url, scheme):
     page = opened(color_scheme=scheme, reduced_motion="reduce")
     page.goto(url)
     assert_accessible(page)
@@ -95,7 +95,7 @@ def test_nobody_is_kept_out(opened, url, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(opened, url, scheme):
+def test_page_on_phone_is_accessible_without_horizontal_scrolling(opened, url, scheme):
     page = opened(
         viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True, is_mobile=True
     )
@@ -115,7 +115,7 @@ def test_a_phone_needs_no_sideways_scrolling(opened, url, scheme):
     assert_accessible(page)
 
 
-def test_without_scripts_a_search_is_a_form(opened, url):
+def test_page_without_javascript_searches_by_form(opened, url):
     page = opened(java_script_enabled=False)
     page.goto(url)
     page.get_by_label("What the picture shows").fill("a windmill")

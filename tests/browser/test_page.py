@@ -26,7 +26,7 @@ from tests.fake_web import address_policy, run_web_server
 pytestmark = BROWSER_MARKS
 
 
-def test_typing_finds_windmills(page, photos):
+def test_page_typed_query_shows_matching_hits_in_aligned_rows(page, photos):
     page.keyboard.press("/")
     type_query(page, "a windmill")
     assert load_words(photos)[f"photos/{first_caption(page)}"] == "windmill"
@@ -44,7 +44,7 @@ def test_typing_finds_windmills(page, photos):
     assert max(box[1] for box in first_row) - min(box[1] for box in first_row) < 2
 
 
-def test_what_was_typed_before_is_not_asked_for(page):
+def test_page_fast_typing_sends_one_request(page):
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "/search" in request.url else 0)
     page.locator("#q").press_sequentially("a red boat", delay=20)
@@ -53,7 +53,7 @@ def test_what_was_typed_before_is_not_asked_for(page):
     assert "q=a+red+boat" in asked[0]
 
 
-def test_nothing_jumps_when_pictures_come(page, url):
+def test_page_layout_stays_fixed_while_pictures_load(page, url):
     page.goto(f"{url}/?q=a+dog")
     found(page)
     places = "all => all.map(each => Math.round(each.getBoundingClientRect().top))"
@@ -62,7 +62,7 @@ def test_nothing_jumps_when_pictures_come(page, url):
     assert page.eval_on_selector_all("#hits > li", places) == before
 
 
-def test_details_by_keyboard(page, url):
+def test_page_keyboard_opens_steps_through_and_closes_details(page, url):
     page.goto(f"{url}/?q=a+windmill")
     ids = found(page)
     page.locator("#q").focus()
@@ -91,7 +91,7 @@ def test_details_by_keyboard(page, url):
     assert page.evaluate("document.activeElement.closest('li').dataset.id") == ids[1]
 
 
-def test_the_words_that_were_found_are_marked(opened, serving, captioned):
+def test_details_mark_matched_words_of_caption(opened, serving, captioned):
     page = opened()
     with serving(captioned) as url:
         page.goto(url)
@@ -104,7 +104,7 @@ def test_the_words_that_were_found_are_marked(opened, serving, captioned):
         page.goto(f"{url}/?q=a+polar+bear")
         page.locator("#hits a").first.click()
         page.get_by_role("heading", name="Why it was found").wait_for()
-        # Characters that JavaScript counts twice stand before it.
+        # Characters that JavaScript counts twice precede it.
         assert page.locator("#matched mark").first.text_content() == "Polar"
         page.close()
 
@@ -112,7 +112,9 @@ def test_the_words_that_were_found_are_marked(opened, serving, captioned):
 ATTACK = "<img src=x onerror=attacked()><script>attacked()</script>\"'><svg onload=attacked()>"
 
 
-def test_what_others_wrote_runs_nothing(opened, serving, photos, cache, tmp_path):
+def test_page_markup_in_names_captions_and_query_runs_no_script(
+    opened, serving, photos, cache, tmp_path
+):
     folder = tmp_path / "<svg onload=attacked()>"
     folder.mkdir()
     for path in sorted((photos / "photos").iterdir())[:3]:
@@ -137,13 +139,13 @@ def test_what_others_wrote_runs_nothing(opened, serving, photos, cache, tmp_path
             page.get_by_role("heading", name="Why it was found").wait_for()
             assert "<script>attacked()" in page.locator("#matched").text_content()
         assert page.locator("main script, main svg[onload], main [onerror]").count() == 0
-        # The function can be called, so that none of this passes for want of it.
+        # The function can be called: the test does not pass because it is missing.
         page.evaluate("attacked()")
         page.close()
     assert len(attacks) == 1
 
 
-def test_more_like_this(page, url):
+def test_more_like_this_button_searches_by_picture(page, url):
     page.goto(f"{url}/?q=a+windmill")
     ids = found(page)
     page.locator("#hits a").first.click()
@@ -156,7 +158,7 @@ def test_more_like_this(page, url):
     page.get_by_text("Describe what you are looking for").wait_for()
 
 
-def test_a_picture_that_is_chosen_and_text_with_it(page, photos):
+def test_page_chosen_picture_is_searched_with_text_and_filter(page, photos):
     picture = next(path for path, word in load_words(photos).items() if word == "windmill")
     with page.expect_response(lambda got: got.url.endswith("/search/picture")):
         page.locator("#file").set_input_files(photos / picture)
@@ -171,12 +173,12 @@ def test_a_picture_that_is_chosen_and_text_with_it(page, photos):
     )
     assert found(page) != alone
     page.locator("summary", has_text="Narrow down").click()
-    with page.expect_response(lambda got: got.url.endswith("/search/picture")) as told:
+    with page.expect_response(lambda got: got.url.endswith("/search/picture")) as response_info:
         page.locator("#orientation").select_option("portrait")
-    assert told.value.json()["passed"] < 212
+    assert response_info.value.json()["passed"] < 212
 
 
-def test_a_picture_that_is_dropped_or_pasted(page, photos):
+def test_page_dropped_or_pasted_picture_is_searched(page, photos):
     give = """([kind, bytes]) => {
         const data = new DataTransfer();
         const file = new File([new Uint8Array(bytes)], "given.jpg", {type: "image/jpeg"});
@@ -208,7 +210,7 @@ GIVE_URL = """([kind, url, target]) => {
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_a_picture_of_another_site(opened, serving, photos, kind):
+def test_page_dropped_or_pasted_url_is_fetched_by_server(opened, serving, photos, kind):
     with run_web_server() as outside:
         outside.answers["/a%20b.jpg"] = next((photos / "photos").glob("*.jpg")).read_bytes()
         with serving(address_policy=address_policy(outside), allow_url_queries=True) as url:
@@ -226,8 +228,8 @@ def test_a_picture_of_another_site(opened, serving, photos, kind):
             assert_accessible(page)
             page.reload()
             assert found(page) == ids
-            # It is the server that fetches.
-            assert {headers["User-Agent"][:8] for _, headers in outside.asked} == {"mmsearch"}
+            # The server fetches the picture, not the browser.
+            assert {headers["User-Agent"][:8] for _, headers in outside.requests} == {"mmsearch"}
             page.get_by_role("button", name="Remove a b.jpg from the web").click()
             page.wait_for_function("() => !document.querySelector('#hits > li')")
             assert "like_url" not in page.url
@@ -236,14 +238,14 @@ def test_a_picture_of_another_site(opened, serving, photos, kind):
             assert not page.evaluate(GIVE_URL, [kind, there, "#q"])
 
 
-def test_a_picture_of_another_site_is_left_alone_where_none_is_fetched(page):
+def test_page_ignores_given_url_if_url_queries_are_disabled(page):
     for kind in ("dragover", "drop", "paste"):
         assert not page.evaluate(GIVE_URL, [kind, "http://photos.example/a.jpg", "body"])
     assert page.locator("#drop").is_hidden()
     assert "like_url" not in page.url
 
 
-def test_a_file_that_is_no_picture_is_said(opened, url, tmp_path):
+def test_page_uploaded_non_picture_shows_error(opened, url, tmp_path):
     page = opened()
     page.goto(url)
     broken = tmp_path / "broken.jpg"
@@ -254,7 +256,7 @@ def test_a_file_that_is_no_picture_is_said(opened, url, tmp_path):
     page.complaints.clear()
 
 
-def test_without(page, url):
+def test_page_without_field_changes_hits(page, url):
     page.goto(f"{url}/?q=water")
     before = found(page)
     page.locator("summary", has_text="Narrow down").click()
@@ -265,7 +267,7 @@ def test_without(page, url):
     assert found(page) != before
 
 
-def test_filters(page, url):
+def test_page_filters_restrict_hits_and_can_be_cleared(page, url):
     page.goto(f"{url}/?q=an+animal")
     found(page)
     page.locator("summary", has_text="Narrow down").click()
@@ -288,7 +290,7 @@ def test_filters(page, url):
     assert page.url.endswith("/?q=an+animal")
 
 
-def test_a_shared_address_shows_the_same_in_a_new_tab(page, url, opened):
+def test_page_url_in_new_tab_restores_query_filters_and_details(page, url, opened):
     page.goto(url)
     type_query(page, "a bird")
     page.locator("summary", has_text="Narrow down").click()
@@ -306,7 +308,7 @@ def test_a_shared_address_shows_the_same_in_a_new_tab(page, url, opened):
     other.wait_for_url("**/?q=a+bird&orientation=portrait")
 
 
-def test_back_and_forward(page, url):
+def test_page_back_and_forward_restore_earlier_searches(page, url):
     page.goto(url)
     windmills = type_query(page, "a windmill")
     page.keyboard.press("Enter")
@@ -330,7 +332,7 @@ def test_back_and_forward(page, url):
     )
 
 
-def test_an_answer_that_comes_late_is_not_shown(page, url):
+def test_page_late_answer_to_earlier_query_is_ignored(page, url):
     from playwright.sync_api import Error
 
     held = []
@@ -352,7 +354,7 @@ def test_an_answer_that_comes_late_is_not_shown(page, url):
     assert found(page) == windmills
 
 
-def test_further_pictures_come_as_one_scrolls(page, url):
+def test_page_scrolling_loads_further_pictures_up_to_all(page, url):
     page.goto(f"{url}/?q=a+tree")
     found(page, "^40 of 212")
     for shown in (80, 120, 160, 200, 212):
@@ -366,13 +368,13 @@ def test_further_pictures_come_as_one_scrolls(page, url):
     assert page.locator("#more").is_hidden()
 
 
-def test_further_pictures_come_without_scrolling_on_a_tall_screen(page, url):
+def test_page_tall_screen_loads_further_pictures_without_scrolling(page, url):
     page.set_viewport_size({"width": 1280, "height": 6_000})
     page.goto(f"{url}/?q=a+tree")
     found(page, r"^1[2-9]\d of 212")
 
 
-def test_what_is_not_there_is_said(page, url):
+def test_page_query_without_good_match_shows_closest_results(page, url):
     page.goto(url)
     type_query(page, "the square root of minus one")
     page.get_by_text("No good matches. Closest results:").wait_for()

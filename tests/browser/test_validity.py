@@ -1,4 +1,4 @@
-"""The page is valid HTML and accessible in each of its states, as other people's validators see it.
+"""The page is valid HTML and accessible in each of its states, according to external validators.
 
 html-validate, pa11y (with axe and HTML CodeSniffer) and redocly come from npm.
 """
@@ -60,15 +60,15 @@ ENTRANCE = {
         ],
     ),
 }
-# As the document is in a browser: written by the browser, with styles that scripts have set.
+# Rules for documents that a browser has serialized, with styles that scripts have set.
 OF_BROWSERS = {"attribute-boolean-style": "off", "attribute-empty-style": "off"}
 OF_BROWSERS |= {"no-inline-style": "off"}
 COVERING = "upkeep"
-"""An open menu: axe cannot measure the contrast of what lies beneath it, and asks for a look."""
+"""State with an open menu: axe cannot measure contrast beneath it and requests a review."""
 
 
 def html_errors(folder, documents, rules):
-    """What html-validate says about each of some documents, by its name."""
+    """Return the errors that html-validate reports, by document name."""
     folder.mkdir(exist_ok=True)
     config = folder / "rules.json"
     config.write_text(
@@ -96,7 +96,7 @@ def html_errors(folder, documents, rules):
 
 
 def seen(pages):
-    """The HTML of pages after their actions; pa11y has no issue with any."""
+    """Return the HTML of pages after their actions; assert that pa11y finds no issue."""
     done = subprocess.run(
         ["node", "pa11y.mjs"],
         cwd=HERE,
@@ -119,7 +119,7 @@ def seen(pages):
 
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 390)])
-def test_every_state_of_the_page(serving, tmp_path, dark, width):
+def test_page_states_in_browser_are_valid_and_accessible(serving, tmp_path, dark, width):
     with serving() as url, serving(token=TOKEN) as closed:
         pages = {
             name: {"url": at + path, "actions": actions, "dark": dark, "width": width}
@@ -128,7 +128,7 @@ def test_every_state_of_the_page(serving, tmp_path, dark, width):
         }
         documents = seen(pages)
     assert html_errors(tmp_path / "html", documents, OF_BROWSERS) == {}
-    # The states are what they are called.
+    # The pages are in the states that their names say.
     assert re.search(r'<dialog id="details"[^>]* open', documents["details"])
     assert documents["results"].count("<li data-id") == 40
     assert documents["none passes"].count("<li data-id") == 0
@@ -136,7 +136,7 @@ def test_every_state_of_the_page(serving, tmp_path, dark, width):
     assert 'id="problem"' in documents["wrong token"]
 
 
-def test_what_the_server_writes(serving, tmp_path):
+def test_server_pages_are_valid_html(serving, tmp_path):
     paths = {"start": "/", "results": "/?q=a+windmill", "problem": "/?q=a+dog&after=soon"}
     with serving() as url, serving(token=TOKEN) as closed:
         documents = {name: httpx.get(url + path).text for name, path in paths.items()}
@@ -147,19 +147,19 @@ def test_what_the_server_writes(serving, tmp_path):
         assert document.count('<meta name="description" content="Find pictures') == 1, name
 
 
-def test_contact_sheets(mmsearch, photo_index, tmp_path):
+def test_contact_sheets_are_valid_and_accessible(mmsearch, photo_index, tmp_path):
     documents, pages = {}, {}
     for name, query in {"one": "a windmill", "hostile": "\"a <b> & 'c'\""}.items():
         sheet = tmp_path / f"{name}.html"
         mmsearch("query", query, "-k", "6", "--sheet", sheet, "--home", photo_index)
         documents[name] = sheet.read_text(encoding="utf-8")
         pages[name] = {"url": sheet.as_uri(), "actions": [], "dark": False, "width": 1280}
-    # Styles stand in the sheet, which is one file.
+    # A sheet is one file that contains its styles.
     assert html_errors(tmp_path / "html", documents, {}) == {}
     seen(pages)
 
 
-def test_a_fault_is_noticed(tmp_path):
+def test_validators_report_faulty_page(tmp_path):
     faulty = '<!DOCTYPE html><html lang="en"><head><title>a</title></head><body><img></body></html>'
     assert {rule for rule, *_ in html_errors(tmp_path / "html", {"a": faulty}, {})["a"]} == {
         "element-required-attributes",
@@ -171,7 +171,7 @@ def test_a_fault_is_noticed(tmp_path):
         seen({"a": {"url": page.as_uri(), "actions": [], "dark": False, "width": 1280}})
 
 
-def test_redocly_accepts_the_document(tmp_path):
+def test_redocly_lint_reports_no_problem_in_openapi_document(tmp_path):
     document = tmp_path / "openapi.json"
     document.write_text(json.dumps(make_app(None).openapi()))
     done = subprocess.run(
@@ -181,5 +181,5 @@ def test_redocly_accepts_the_document(tmp_path):
         check=False,
         env=os.environ | {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"},
     )
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["totals"]["errors"], told["problems"]) == (0, 0, [])
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["totals"]["errors"], report["problems"]) == (0, 0, [])

@@ -1,4 +1,4 @@
-"""Every catalog, held to its seam."""
+"""Contract tests that run on every catalog."""
 
 import dataclasses
 
@@ -46,7 +46,7 @@ def root(catalog):
 
 
 def state(catalog):
-    """All that can be seen of a catalog but times and the generation."""
+    """Return the observable state of a catalog, except times and the generation."""
     with catalog.snapshot() as snapshot:
         known = range(1, catalog.next_free_ids()[0])
         return (
@@ -70,8 +70,8 @@ def generation(catalog):
         return snapshot.generation
 
 
-class TestEmpty:
-    def test_nothing_is_there(self, catalog):
+class TestEmptyCatalog:
+    def test_empty_catalog_returns_no_records(self, catalog):
         with catalog.snapshot() as snapshot:
             assert snapshot.generation == 0
             assert snapshot.identity is None
@@ -94,14 +94,14 @@ class TestEmpty:
 
 
 class TestIdentity:
-    def test_comes_back_as_it_was_bound(self, catalog):
+    def test_identity_is_returned_as_set(self, catalog):
         catalog.set_identity(IDENTITY)
         assert catalog.identity() == IDENTITY
         assert catalog.identity().encoder.fingerprint == IDENTITY.encoder.fingerprint
         with catalog.snapshot() as snapshot:
             assert snapshot.identity == IDENTITY
 
-    def test_fusion_and_index_may_change(self, catalog, root):
+    def test_identity_fusion_and_vector_index_can_change_after_commit(self, catalog, root):
         catalog.set_identity(IDENTITY)
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         other = dataclasses.replace(
@@ -110,7 +110,7 @@ class TestIdentity:
         catalog.set_identity(other)
         assert catalog.identity() == other
 
-    def test_the_encoder_may_not_once_there_are_vectors(self, catalog, root):
+    def test_identity_other_encoder_after_commit_raises_encoder_mismatch(self, catalog, root):
         catalog.set_identity(IDENTITY)
         encoder = dataclasses.replace(IDENTITY.encoder, weights_sha256="cd34")
         other = dataclasses.replace(IDENTITY, encoder=encoder)
@@ -122,23 +122,23 @@ class TestIdentity:
 
 
 class TestRoots:
-    def test_a_folder_becomes_a_root_of_its_name(self, catalog):
+    def test_ensure_root_new_folder_creates_root_with_folder_name(self, catalog):
         root, rest = catalog.ensure_root(b"/home/ada/photos")
         assert (root.name, root.path, rest) == ("photos", b"/home/ada/photos", b"")
         assert catalog.roots() == [root]
         assert catalog.ensure_root(b"/home/ada/photos/") == (root, b"")
 
-    def test_what_lies_below_is_covered(self, catalog, root):
+    def test_ensure_root_subfolder_returns_existing_root_and_rest(self, catalog, root):
         assert catalog.ensure_root(b"/photos/2020/may") == (root, b"2020/may")
         assert catalog.ensure_root(b"/photos-2")[0] != root
         assert len(catalog.roots()) == 2
 
-    def test_names_are_made_unique(self, catalog):
+    def test_ensure_root_equal_folder_names_get_unique_root_names(self, catalog):
         paths = [b"/a/photos", b"/b/photos", b"/c/photos", b"/d/caf\xe9", b"/e/two\nlines"]
         names = [catalog.ensure_root(path)[0].name for path in paths]
         assert names == ["photos", "photos-2", "photos-3", "caf\\xe9", "two\\nlines"]
 
-    def test_the_whole_file_system_is_a_root_too(self, catalog):
+    def test_ensure_root_of_whole_file_system_is_named_root(self, catalog):
         root, _ = catalog.ensure_root(b"/")
         assert (root.name, root.path) == ("root", b"/")
         catalog.commit_shard(encoded(catalog, root, {b"a/b.jpg": "b"}))
@@ -146,7 +146,7 @@ class TestRoots:
         with catalog.snapshot() as snapshot:
             assert snapshot.records([1])[0].paths == (b"/a/b.jpg",)
 
-    def test_a_wider_root_takes_over_the_files_of_narrower_ones(self, catalog):
+    def test_ensure_root_parent_folder_absorbs_files_of_inner_roots(self, catalog):
         one, _ = catalog.ensure_root(b"/mnt/one")
         two, _ = catalog.ensure_root(b"/mnt/deep/two")
         other, _ = catalog.ensure_root(b"/mnt-other")
@@ -180,7 +180,7 @@ class TestRoots:
         assert catalog.file_count() == count
         assert catalog.failures() == [FailedFile(b"/mnt/deep/two/bad.jpg", "broken")]
 
-    def test_a_moved_root_takes_its_files_along(self, catalog, root):
+    def test_move_root_changes_paths_of_its_files(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         moved = catalog.move_root("photos", b"/backup/photos/")
         assert (moved.id, moved.name, moved.path) == (root.id, "photos", b"/backup/photos")
@@ -188,18 +188,18 @@ class TestRoots:
         with catalog.snapshot() as snapshot:
             assert snapshot.records([1])[0].paths == (b"/backup/photos/a.jpg",)
 
-    def test_only_a_known_root_can_be_moved(self, catalog, root):
+    def test_move_root_unknown_name_raises_unknown_name_error(self, catalog, root):
         with pytest.raises(UnknownNameError, match="photos"):
             catalog.move_root("pictures", b"/elsewhere")
 
-    def test_a_root_does_not_move_into_another(self, catalog, root):
+    def test_move_root_into_other_root_raises_source_error(self, catalog, root):
         other, _ = catalog.ensure_root(b"/other")
         for path in (b"/other", b"/other/below"):
             with pytest.raises(SourceError, match="other"):
                 catalog.move_root("photos", path)
         assert catalog.roots() == [root, other]
 
-    def test_a_root_moved_around_another_takes_it_over(self, catalog, root):
+    def test_move_root_to_parent_of_other_root_merges_newest_files(self, catalog, root):
         inner, _ = catalog.ensure_root(b"/new/sub")
         files = {b"sub/same.jpg": "old", b"sub/newer.jpg": "new", b"top.jpg": "top"}
         catalog.commit_shard(encoded(catalog, root, files, checked_ns=5))
@@ -222,7 +222,7 @@ class TestRoots:
 
 
 class TestCommit:
-    def test_what_was_committed_is_there(self, catalog, root):
+    def test_commit_shard_stores_files_pictures_failures_and_segment(self, catalog, root):
         texts = [("caption", "a red car", "en"), ("keywords", "car\0red")]
         item = picture(1, "a", *texts)
         shard = ShardCommit(
@@ -258,7 +258,7 @@ class TestCommit:
         assert catalog.file_count() == 2
         assert catalog.next_free_ids() == (2, 2)
 
-    def test_twice_is_once(self, catalog, root):
+    def test_commit_shard_repeated_changes_nothing(self, catalog, root):
         first = encoded(catalog, root, {b"a.jpg": "a", b"b.jpg": "b"})
         catalog.commit_shard(first)
         second = encoded(
@@ -274,7 +274,7 @@ class TestCommit:
         assert state(catalog) == once
         assert generation(catalog) == at
 
-    def test_a_changed_file_leaves_its_picture(self, catalog, root):
+    def test_commit_shard_changed_file_marks_old_picture_deleted(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "old", b"b.jpg": "other"}))
         old = catalog.find_image_ids([digest_of("old")])[digest_of("old")]
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "new"}))
@@ -285,7 +285,7 @@ class TestCommit:
             assert (dead.paths, dead.size, dead.mtime_ns) == ((), 0, 0)
         assert catalog.find_image_ids([digest_of("old")]) == {digest_of("old"): old}
 
-    def test_a_dead_picture_comes_back_with_its_content(self, catalog, root):
+    def test_commit_shard_content_of_deleted_picture_restores_it(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         catalog.commit_shard(indexed(root, {}, removed=[b"a.jpg"]))
         with catalog.snapshot() as snapshot:
@@ -295,12 +295,12 @@ class TestCommit:
             assert (snapshot.pictures, snapshot.deleted_ids.tolist()) == (1, [])
             assert snapshot.records([1])[0].paths == (b"/photos/again.jpg",)
 
-    def test_a_move_in_one_shard(self, catalog, root):
+    def test_commit_shard_moved_file_replaces_old_path(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         catalog.commit_shard(indexed(root, {b"b.jpg": "a"}, removed=[b"a.jpg", b"never.jpg"]))
         assert list(catalog.list_files_under(root.id, b"")) == [b"b.jpg"]
 
-    def test_a_failure_is_not_a_loss(self, catalog, root):
+    def test_commit_shard_failed_file_is_recorded_until_indexed_again(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         bad = [(seen(b"a.jpg"), b"torn", "it is cut off")]
         catalog.commit_shard(ShardCommit(root.id, 3, failed=bad))
@@ -311,7 +311,7 @@ class TestCommit:
         assert catalog.failures() == []
         assert catalog.list_files_under(root.id, b"")[b"a.jpg"].image_id == 1
 
-    def test_text_that_is_no_text_is_kept_as_far_as_it_goes(self, catalog, root):
+    def test_commit_shard_undecodable_text_is_stored_with_replacement(self, catalog, root):
         item = picture(1, "a", ("caption", "caf\udce9"))
         failed = [(seen(b"b"), b"", "caf\udce9 is no picture")]
         catalog.commit_shard(
@@ -346,7 +346,7 @@ class TestCommit:
             "no root",
         ],
     )
-    def test_a_contradiction_is_refused_whole(self, catalog, root, wrong):
+    def test_commit_shard_inconsistent_raises_error_and_changes_nothing(self, catalog, root, wrong):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         before, at = state(catalog), generation(catalog)
         shard = ShardCommit(root.id, 1, removed=[b"a.jpg"])
@@ -357,7 +357,7 @@ class TestCommit:
 
 
 class TestKnownFiles:
-    def test_below_is_a_folder_not_a_prefix(self, catalog, root):
+    def test_list_files_under_matches_folder_not_path_prefix(self, catalog, root):
         inside = [b"2020/a.jpg", b"2020/x/b.jpg", b"2020/\xff", b"2020"]
         outside = [b"2020-x/a.jpg", b"20200/a.jpg", b"2020.jpg", b"2020!", b"1/2020/a.jpg", b"x"]
         catalog.commit_shard(encoded(catalog, root, dict.fromkeys(inside + outside, "same")))
@@ -366,12 +366,12 @@ class TestKnownFiles:
         assert set(catalog.list_files_under(root.id, b"")) == set(inside + outside)
         assert catalog.list_files_under(root.id, b"3") == {}
 
-    def test_of_one_root_only(self, catalog, root):
+    def test_list_files_under_returns_files_of_given_root_only(self, catalog, root):
         other, _ = catalog.ensure_root(b"/other")
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         assert catalog.list_files_under(other.id, b"") == {}
 
-    def test_files_of_folders_that_passed_are_left_out(self, catalog, root):
+    def test_list_files_under_omits_files_of_skipped_folders(self, catalog, root):
         paths = [b"a.jpg", b"x/b.jpg", b"x/y/c.jpg", b"x-y/d.jpg"]
         catalog.commit_shard(encoded(catalog, root, dict.fromkeys(paths, "same")))
         assert set(catalog.list_files_under(root.id, b"", {b"x"})) == {
@@ -397,8 +397,8 @@ class TestKnownFiles:
 FOLDER_STATES = {b"": FolderRecord(b"top", 1, 0), b"x": FolderRecord(b"below", 2, 1)}
 
 
-class TestKnownFolders:
-    def test_they_come_back_and_give_way_to_new_ones(self, catalog, root):
+class TestFolderStates:
+    def test_folder_states_are_loaded_as_saved_and_replaced_below_folder(self, catalog, root):
         assert catalog.load_folder_states(root.id, b"") == {}
         catalog.save_folder_states(root.id, b"", FOLDER_STATES)
         assert catalog.load_folder_states(root.id, b"") == FOLDER_STATES
@@ -416,7 +416,7 @@ class TestKnownFolders:
             lambda catalog, root: indexed(root, {b"a.jpg": "a"}, checked_ns=99),
         ],
     )
-    def test_they_are_forgotten_when_a_file_changes(self, catalog, root, change):
+    def test_folder_states_are_cleared_for_root_when_file_changes(self, catalog, root, change):
         other, _ = catalog.ensure_root(b"/other")
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         for each in (root, other):
@@ -425,13 +425,13 @@ class TestKnownFolders:
         assert catalog.load_folder_states(root.id, b"") == {}
         assert catalog.load_folder_states(other.id, b"") == FOLDER_STATES
 
-    def test_they_are_forgotten_when_a_vector_is_lost(self, catalog, root):
+    def test_folder_states_are_cleared_when_segment_is_dropped(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         catalog.save_folder_states(root.id, b"", FOLDER_STATES)
         catalog.drop_segment(1)
         assert catalog.load_folder_states(root.id, b"") == {}
 
-    def test_they_go_with_their_root_and_with_those_it_takes_over(self, catalog, root):
+    def test_folder_states_of_absorbed_root_are_cleared(self, catalog, root):
         inner, _ = catalog.ensure_root(b"/wide/inner")
         catalog.commit_shard(encoded(catalog, inner, {b"a.jpg": "a"}))
         catalog.save_folder_states(inner.id, b"", FOLDER_STATES)
@@ -441,7 +441,7 @@ class TestKnownFolders:
 
 
 class TestRecords:
-    def test_order_and_length_of_the_ids(self, catalog, root):
+    def test_records_are_returned_in_order_of_ids_with_duplicates(self, catalog, root):
         files = {b"%04d.jpg" % number: f"{number}" for number in range(2500)}
         catalog.commit_shard(encoded(catalog, root, files))
         ids = np.array([*range(2500, 0, -1), 7, 7])
@@ -451,12 +451,12 @@ class TestRecords:
             len(catalog.find_image_ids([digest_of(f"{number}") for number in range(3000)])) == 2500
         )
 
-    def test_an_id_that_never_was(self, catalog, root):
+    def test_records_unknown_id_raises_key_error(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         with catalog.snapshot() as snapshot, pytest.raises(KeyError, match="2"):
             snapshot.records([1, 2])
 
-    def test_all_places_of_a_content_across_roots(self, catalog, root):
+    def test_records_list_paths_of_same_content_across_roots(self, catalog, root):
         other, _ = catalog.ensure_root(b"/a")
         catalog.commit_shard(encoded(catalog, root, {b"z.jpg": "a"}))
         catalog.commit_shard(indexed(other, {b"b/c.jpg": "a"}))
@@ -465,7 +465,7 @@ class TestRecords:
 
 
 class TestGenerations:
-    def test_the_built_index_covers_the_older_segments(self, catalog, root):
+    def test_publish_built_index_leaves_newer_segments_unindexed(self, catalog, root):
         for name in "abc":
             catalog.commit_shard(encoded(catalog, root, {name.encode(): name}))
         assert catalog.publish(built(covers=2)) == 4
@@ -475,7 +475,7 @@ class TestGenerations:
             assert [part.number for part in snapshot.unindexed_segments] == [3]
             assert snapshot.pictures == 3
 
-    def test_a_commit_carries_the_built_index_over(self, catalog, root):
+    def test_commit_shard_keeps_built_index_in_new_generation(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
         catalog.publish(built(covers=1))
         catalog.commit_shard(encoded(catalog, root, {b"b": "b"}))
@@ -483,13 +483,13 @@ class TestGenerations:
             assert snapshot.built == built(covers=1)
             assert list(snapshot.unindexed_segments) == [segment(2, 1)]
 
-    def test_only_the_newest_built_index_is_referenced(self, catalog, root):
+    def test_referenced_files_include_only_newest_built_index(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
         catalog.publish(built(covers=1, number=1))
         catalog.publish(built(covers=1, number=2))
         assert catalog.referenced_files() == {"segments/000001.npz", "ann/000002.faiss"}
 
-    def test_a_snapshot_stays_as_it_is(self, catalog, root):
+    def test_snapshot_is_unchanged_by_later_commits(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
         with catalog.snapshot() as snapshot:
             catalog.commit_shard(
@@ -509,7 +509,7 @@ class TestGenerations:
 
 
 class TestRuns:
-    def test_a_run_ends_as_it_is_told(self, catalog):
+    def test_run_is_running_until_finished_with_outcome_and_counts(self, catalog):
         first = catalog.begin_run()
         run = catalog.last_run()
         assert (run.finished_at, run.outcome, run.counts) == (None, "running", {})
@@ -520,7 +520,7 @@ class TestRuns:
         assert catalog.begin_run() > first
         assert catalog.last_run().outcome == "running"
 
-    def test_runs_make_no_generation(self, catalog):
+    def test_run_does_not_create_generation(self, catalog):
         catalog.finish_run(catalog.begin_run(), "done", {})
         assert generation(catalog) == 0
 
@@ -550,7 +550,7 @@ class TestTexts:
         catalog.set_identity(IDENTITY)
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
 
-    def test_a_file_brings_its_texts_and_takes_them_along(self, catalog, root):
+    def test_texts_of_file_are_added_and_removed_with_it(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
         place(catalog, root, b"b.jpg", "a", TABLE)
         assert texts_of(catalog, 1) == (CAPTION, NAME, TABLE)
@@ -558,20 +558,20 @@ class TestTexts:
         catalog.commit_shard(ShardCommit(root.id, 4, removed=[b"a.jpg"]))
         assert texts_of(catalog, 1) == (TABLE,)
 
-    def test_the_same_texts_again_change_nothing(self, catalog, root):
+    def test_texts_committed_again_unchanged_change_nothing(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
         before = state(catalog), generation(catalog)
         place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
         assert (state(catalog), generation(catalog)) == before
 
-    def test_a_table_is_remembered_until_it_says_something_else(self, catalog, root):
+    def test_table_captions_are_kept_until_table_changes(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", NAME, table=CaptionTableTexts(b"/t.csv", [TABLE]))
         place(catalog, root, b"a.jpg", "a", CAPTION)
         assert texts_of(catalog, 1) == (CAPTION, TABLE)
         place(catalog, root, b"a.jpg", "a", CAPTION, table=CaptionTableTexts(b"/t.csv"))
         assert texts_of(catalog, 1) == (CAPTION,)
 
-    def test_each_table_has_its_own_captions(self, catalog, root):
+    def test_table_captions_are_stored_separately_for_each_table(self, catalog, root):
         one, two = (
             CaptionTableTexts(b"/1.csv", [TABLE]),
             CaptionTableTexts(b"/2.csv", [TABLE, OTHER]),
@@ -588,7 +588,7 @@ class TestTexts:
         place(catalog, root, b"a.jpg", "a", NAME, table=CaptionTableTexts(b"/1.csv"))
         assert texts_of(catalog, 1) == (NAME,)
 
-    def test_captions_that_are_removed_are_counted(self, catalog, root):
+    def test_commit_shard_returns_number_of_removed_captions(self, catalog, root):
         def removed(path, table, **more):
             file = IndexedFile(seen(path), digest_of("a"), [NAME], b"key", table, **more)
             return catalog.commit_shard(ShardCommit(root.id, 3, indexed=[file]))
@@ -603,7 +603,7 @@ class TestTexts:
         assert removed(b"z.jpg", CaptionTableTexts(b"/1.csv", [TABLE, OTHER])) == 0
         assert removed(b"z.jpg", CaptionTableTexts(None)) == 2
 
-    def test_the_files_with_captions_of_a_table(self, catalog, root):
+    def test_list_captioned_files_returns_files_of_table_below_folder(self, catalog, root):
         for path in (b"a.jpg", b"sub/b.jpg", b"subtle/c.jpg"):
             place(catalog, root, path, "a", table=CaptionTableTexts(b"/1.csv", [TABLE]))
         place(catalog, root, b"sub/d.jpg", "a", table=CaptionTableTexts(b"/2.csv", [TABLE]))
@@ -614,7 +614,7 @@ class TestTexts:
         assert found(root.id, b"sub", b"/2.csv") == {b"sub/d.jpg"}
         assert found(root.id, b"", b"/3.csv") == found(root.id + 1, b"", b"/1.csv") == frozenset()
 
-    def test_tables_below_a_root_move_with_it(self, catalog, root):
+    def test_move_root_moves_paths_of_tables_below_it(self, catalog, root):
         names = [b"/photos/in/t.csv", b"/photos2/t.csv", b"/photos", b"/tables/t.csv"]
         for number, name in enumerate(names):
             table = CaptionTableTexts(name, [TABLE])
@@ -624,26 +624,26 @@ class TestTexts:
         for number, name in enumerate(names):
             assert catalog.list_captioned_files(root.id, b"", name) == {b"%d.jpg" % number}
 
-    def test_a_moved_file_keeps_what_a_table_said(self, catalog, root):
+    def test_table_captions_follow_moved_file(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", NAME, table=CaptionTableTexts(b"/t.csv", [TABLE]))
         moved = IndexedFile(seen(b"z.jpg"), digest_of("a"), [CAPTION], moved_from=b"a.jpg")
         catalog.commit_shard(ShardCommit(root.id, 3, indexed=[moved], removed=[b"a.jpg"]))
         assert texts_of(catalog, 1) == (CAPTION, TABLE)
 
-    def test_a_file_with_other_content_gives_its_texts_to_that(self, catalog, root):
+    def test_texts_of_changed_file_move_to_picture_of_new_content(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", CAPTION)
         catalog.commit_shard(encoded(catalog, root, {b"b.jpg": "b"}))
         place(catalog, root, b"a.jpg", "b", CAPTION)
         assert texts_of(catalog, 1) == ()
         assert texts_of(catalog, 2) == (CAPTION,)
 
-    def test_a_file_that_cannot_be_read_any_more_says_nothing(self, catalog, root):
+    def test_texts_of_file_that_fails_are_removed(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", CAPTION)
         failed = [(seen(b"a.jpg"), digest_of("x"), "it is cut off")]
         catalog.commit_shard(ShardCommit(root.id, 3, failed=failed))
         assert texts_of(catalog, 1) == ()
 
-    def test_pictures_are_retold_if_the_texts_with_vectors_change(self, catalog, root):
+    def test_stale_texts_lists_picture_when_encoded_texts_change(self, catalog, root):
         assert catalog.stale_texts(9) == []
         place(catalog, root, b"a.jpg", "a", NAME)
         assert catalog.stale_texts(9) == [], "file names have no vectors"
@@ -655,13 +655,15 @@ class TestTexts:
         place(catalog, root, b"a.jpg", "a")
         assert catalog.stale_texts(9) == [], "as it was encoded"
 
-    def test_other_sources_of_texts_retell_every_picture_that_has_such(self, catalog, root):
+    def test_stale_texts_lists_pictures_when_encoded_sources_change(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", NAME)
         catalog.set_identity(dataclasses.replace(IDENTITY, texts=(TextSource.FILENAME,)))
         assert [stale_texts.id for stale_texts in catalog.stale_texts(9)] == [1]
 
     @pytest.mark.parametrize("texts_stay", [True, False])
-    def test_a_retold_picture_takes_the_place_of_the_former(self, catalog, root, texts_stay):
+    def test_commit_shard_replacement_picture_takes_over_files_and_texts(
+        self, catalog, root, texts_stay
+    ):
         place(catalog, root, b"a.jpg", "a", CAPTION)
         place(catalog, root, b"b.jpg", "a", TABLE)
         (stale_texts,) = catalog.stale_texts(9)
@@ -685,5 +687,5 @@ class TestTexts:
         with catalog.snapshot() as snapshot:
             assert snapshot.deleted_ids.tolist() == [1]
             assert snapshot.pictures == 1
-        # A title in the picture itself gets a vector too: it was not among those of the digest.
+        # The title in the picture gets a vector too, but the digest does not cover it.
         assert bool(catalog.stale_texts(9)) == (not texts_stay)

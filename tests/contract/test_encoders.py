@@ -1,4 +1,4 @@
-"""Every encoder, held to its seam by value."""
+"""Contract tests that run on every encoder and check its vectors."""
 
 import pickle
 
@@ -60,14 +60,14 @@ def batch(request, encoder, pictures):
     return request.param, prepared(encoder, request.param, items)
 
 
-def test_vectors_are_unit_vectors_of_the_promised_width(encoder, batch):
+def test_encoder_returns_float32_unit_vectors_of_spec_dim(encoder, batch):
     vectors = encoder.encode(*batch)
     assert vectors.dtype == np.float32
     assert vectors.shape == (len(batch[1]), encoder.spec.dim)
     check_unit_vectors(vectors, encoder.spec.dim)
 
 
-def test_a_vector_is_the_same_alone_and_in_a_batch_and_keeps_its_place(encoder, batch):
+def test_encoder_vector_is_independent_of_batch_and_order(encoder, batch):
     kind, items = batch
     together = encoder.encode(kind, items)
     backwards = encoder.encode(kind, items[::-1])[::-1]
@@ -76,19 +76,19 @@ def test_a_vector_is_the_same_alone_and_in_a_batch_and_keeps_its_place(encoder, 
         assert (1 - np.sum(together * other, axis=1)).max() < 1e-4
 
 
-def test_different_items_have_different_vectors(encoder, batch):
+def test_encoder_different_items_have_different_vectors(encoder, batch):
     vectors = encoder.encode(*batch)
     likeness = vectors @ vectors.T - 2 * np.eye(len(vectors))
     assert likeness.max() < 0.99999
 
 
 @pytest.mark.parametrize("kind", list(InputKind))
-def test_nothing_encodes_to_nothing(encoder, kind):
+def test_encoder_empty_batch_returns_no_vectors(encoder, kind):
     assert encoder.encode(kind, []).shape == (0, encoder.spec.dim)
 
 
 @pytest.mark.parametrize("released", list(InputKind))
-def test_what_was_released_comes_back_the_same(encoder, batch, released):
+def test_encoder_after_release_returns_same_vectors(encoder, batch, released):
     kind, items = batch
     before = encoder.encode(kind, items)
     encoder.release(released)
@@ -96,7 +96,7 @@ def test_what_was_released_comes_back_the_same(encoder, batch, released):
     assert np.array_equal(encoder.encode(kind, items), before)
 
 
-def test_a_long_text_is_cut_and_the_loss_is_counted(encoder):
+def test_encoder_long_text_is_truncated_and_dropped_tokens_counted(encoder):
     assert encoder.dropped_tokens("a red car") == 0
     words = "many words " * 400
     dropped = encoder.dropped_tokens(words)
@@ -107,7 +107,7 @@ def test_a_long_text_is_cut_and_the_loss_is_counted(encoder):
     np.testing.assert_array_equal(tokens, longer)
 
 
-def test_pictures_of_any_shape_are_prepared_to_one_shape(encoder):
+def test_encoder_prepares_pictures_of_any_shape_to_one_shape(encoder):
     shapes = {
         encoder.prepare(InputKind.IMAGE, np.zeros((h, w, 3), dtype=np.uint8)).shape
         for h, w in ((1, 1), (1, 900), (900, 1), (50, 60), (400, 300))
@@ -115,13 +115,13 @@ def test_pictures_of_any_shape_are_prepared_to_one_shape(encoder):
     assert len(shapes) == 1
 
 
-def test_the_preparation_travels_to_workers(encoder, pictures):
+def test_image_preprocessor_after_pickling_returns_same_pixels(encoder, pictures):
     copy = pickle.loads(pickle.dumps(encoder.image_preprocessor))  # noqa: S301 - our own
     np.testing.assert_array_equal(copy(pictures[0]), encoder.prepare(InputKind.IMAGE, pictures[0]))
     assert copy.edge_px == encoder.image_preprocessor.edge_px > 0
 
 
-def test_workers_of_a_long_run_make_the_same_pictures(encoder, pictures):
+def test_batch_preprocessor_gives_nearly_same_vectors_as_prepare(encoder, pictures):
     bulk = pickle.loads(pickle.dumps(encoder.batch_preprocessor))  # noqa: S301 - our own
     for pixels in pictures:
         alone, many = encoder.prepare(InputKind.IMAGE, pixels), bulk(pixels)
@@ -130,7 +130,7 @@ def test_workers_of_a_long_run_make_the_same_pictures(encoder, pictures):
         assert one @ other > 0.999
 
 
-def test_a_second_build_is_the_same_encoder(plugin, options, encoder):
+def test_encoder_built_again_has_same_spec_and_vectors_without_messages(plugin, options, encoder):
     said = []
     again = plugin[1].build(
         EncoderOptions(options.variant, "cpu", options.cache, offline=True, on_message=said.append)
@@ -143,19 +143,19 @@ def test_a_second_build_is_the_same_encoder(plugin, options, encoder):
     )
 
 
-def test_it_says_where_it_runs(encoder):
+def test_encoder_reports_device_and_positive_batch_size(encoder):
     for kind in InputKind:
         assert "cpu" in encoder.device(kind)
     assert encoder.batch_size >= 1
 
 
-def test_its_models_are_listed(plugin, options):
+def test_encoder_plugin_lists_models_with_name_and_summary(plugin, options):
     found = plugin[1].models(options)
     assert found
     assert all(model.name.startswith(plugin[0]) and model.summary for model in found)
 
 
-def test_parts_lie_in_the_space_of_the_vectors(encoder, pictures):
+def test_encoder_token_vectors_are_unit_vectors_independent_of_batch(encoder, pictures):
     images = prepared(encoder, InputKind.IMAGE, pictures[:2])
     texts = prepared(encoder, InputKind.TEXT, TEXTS)
     for kind, batch in ((InputKind.IMAGE, images), (InputKind.TEXT, texts)):
@@ -171,6 +171,6 @@ def test_parts_lie_in_the_space_of_the_vectors(encoder, pictures):
     assert encoder.token_vectors(InputKind.TEXT, []) == []
 
 
-def test_prompts_have_one_place_for_a_text(encoder):
+def test_encoder_prompts_each_have_exactly_one_placeholder(encoder):
     assert encoder.prompts
     assert all(prompt.count("{}") == 1 for prompt in encoder.prompts)

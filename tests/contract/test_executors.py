@@ -1,4 +1,4 @@
-"""Every executor, held to its seam."""
+"""Contract tests that run on every executor."""
 
 import os
 import time
@@ -62,27 +62,27 @@ def executor(request):
     executor.close()
 
 
-def test_no_task_is_lost_or_doubled(executor):
+def test_executor_returns_each_task_exactly_once(executor):
     results = list(executor.run(make_doubler, range(50, 150)))
     assert sorted(task for task, _ in results) == list(range(50, 150))
     assert all(result == task * 2 for task, result in results)
 
 
-def test_no_task_gives_no_result(executor):
+def test_executor_without_tasks_returns_no_results(executor):
     assert list(executor.run(make_doubler, [])) == []
 
 
-def test_a_refused_item_is_a_failure_with_its_reason(executor):
+def test_executor_decode_error_becomes_task_failure_with_reason(executor):
     results = dict(executor.run(make_doubler, [12, 13, 14]))
     assert results == {12: 24, 13: TaskFailure("thirteen is refused"), 14: 28}
 
 
-def test_a_fault_of_the_program_is_not_taken_for_a_bad_item(executor):
+def test_executor_programming_error_is_raised(executor):
     with pytest.raises(ZeroDivisionError):
         list(executor.run(make_doubler, [1, 666, 2]))
 
 
-def test_tasks_are_drawn_only_as_far_ahead_as_needed(executor):
+def test_executor_draws_few_tasks_ahead_of_results(executor):
     drawn = []
 
     def tasks():
@@ -97,19 +97,19 @@ def test_tasks_are_drawn_only_as_far_ahead_as_needed(executor):
     assert len(drawn) < 30
 
 
-def test_a_second_run_works_after_an_abandoned_one(executor):
+def test_executor_run_after_abandoned_run_returns_results(executor):
     stream = executor.run(make_doubler, range(100, 200))
     next(stream)
     stream.close()
     assert dict(executor.run(make_doubler, [4, 5])) == {4: 8, 5: 10}
 
 
-def test_the_worker_is_made_once_a_process(executor):
+def test_executor_makes_one_worker_per_process(executor):
     results = [result for _, result in executor.run(make_identity, range(40))]
     assert len(set(results)) == len({pid for pid, _ in results})
 
 
-def test_a_crashing_and_a_hanging_task_cost_only_themselves():
+def test_process_executor_crash_or_hang_fails_only_that_task():
     executor = processes.build(2, 3.0)
     try:
         tasks = ["a", "crash", "b", "hang", "c", "d", "crash", "e"]
@@ -125,7 +125,7 @@ def test_a_crashing_and_a_hanging_task_cost_only_themselves():
             assert result == task
 
 
-def test_a_caller_does_not_wait_beyond_its_deadline_and_the_next_one_gets_the_process():
+def test_process_executor_deadline_raises_error_and_frees_process():
     executor = processes.build(1, 600.0)
     try:
         assert list(executor.run(make_hostile, ["a"])) == [("a", "a")]
@@ -137,7 +137,7 @@ def test_a_caller_does_not_wait_beyond_its_deadline_and_the_next_one_gets_the_pr
         executor.close()
 
 
-def test_closing_releases_a_thread_that_waits_for_results():
+def test_process_executor_close_cancels_thread_waiting_for_results():
     from concurrent.futures import CancelledError, ThreadPoolExecutor
 
     executor = processes.build(2, 600.0)
@@ -150,7 +150,7 @@ def test_closing_releases_a_thread_that_waits_for_results():
 
 
 class Painter:
-    """A picture of one colour; what it says of itself comes along."""
+    """Returns a label and a picture of one colour."""
 
     def __call__(self, task):
         if task == "crash":
@@ -166,7 +166,7 @@ def make_painter():
 SHAPES = [(4, 4, 3), (224, 224, 3), (1, 77), (0, 5), (700, 800, 3)]
 
 
-def test_arrays_come_back_as_they_were_made(executor):
+def test_executor_returns_arrays_with_same_shape_dtype_and_values(executor):
     tasks = [
         (number, SHAPES[number % len(SHAPES)], "<f4" if number % 2 else "u1")
         for number in range(60)
@@ -180,7 +180,7 @@ def test_arrays_come_back_as_they_were_made(executor):
         assert pixels.flags.writeable
 
 
-def test_arrays_of_two_runs_at_once_do_not_mix(executor):
+def test_executor_arrays_of_concurrent_runs_do_not_mix(executor):
     def run(first):
         tasks = [(number, (64, 64, 3), "u1") for number in range(first, first + 100)]
         return all((item[1] == task[0]).all() for task, item in executor.run(make_painter, tasks))
@@ -189,7 +189,7 @@ def test_arrays_of_two_runs_at_once_do_not_mix(executor):
         assert all(threads.map(run, (0, 100)))
 
 
-def test_an_array_is_its_owners_when_other_runs_have_ended_or_were_abandoned(executor):
+def test_executor_kept_arrays_are_unchanged_by_later_and_abandoned_runs(executor):
     def paint(first, count):
         return executor.run(make_painter, [(n, (9, 9), "u1") for n in range(first, first + count)])
 
@@ -201,7 +201,7 @@ def test_an_array_is_its_owners_when_other_runs_have_ended_or_were_abandoned(exe
     assert [int(pixels[0, 0]) for pixels in kept + again] == list(range(40))
 
 
-def test_a_crash_among_pictures_costs_only_itself():
+def test_process_executor_crash_leaves_other_arrays_intact():
     executor = processes.build(2, 60.0)
     tasks = [(n, (224, 224, 3), "u1") if n % 10 else "crash" for n in range(1, 41)]
     try:
@@ -215,7 +215,7 @@ def test_a_crash_among_pictures_costs_only_itself():
             assert (result[1] == task[0]).all()
 
 
-def test_pictures_come_back_without_shared_memory_too(monkeypatch):
+def test_process_executor_without_shared_memory_returns_arrays(monkeypatch):
     monkeypatch.delattr(os, "memfd_create", raising=False)
     executor = processes.build(2, 60.0)
     tasks = [(n, (30, 30, 3), "u1") for n in range(20)]

@@ -1,4 +1,4 @@
-"""Every fusion, held to its seam."""
+"""Contract tests that run on every fusion."""
 
 import math
 
@@ -31,7 +31,7 @@ def fusion(request):
 
 @st.composite
 def cases(draw):
-    """A fusion with any weights, pictures, and for each any texts."""
+    """Draw a fusion with any weights, pictures, and any texts for each picture."""
     weight = st.floats(0, 1)
     spec = FusionSpec(
         draw(st.sampled_from(plugins.names("fusions"))),
@@ -51,12 +51,12 @@ def cases(draw):
     return plugins.load("fusions", spec.name).build(spec), images, picture_texts
 
 
-def test_name_is_the_file_name(fusion):
+def test_fusion_spec_name_is_plugin_name(fusion):
     assert fusion.spec.name in plugins.names("fusions")
 
 
 @given(cases())
-def test_fused_vectors_are_unit_vectors_as_wide_as_a_query(case):
+def test_fusion_vectors_are_unit_vectors_of_query_width(case):
     fusion, images, picture_texts = case
     fused = fusion.fuse(images, picture_texts)
     query = fusion.fuse_query(vectors(2, 9))
@@ -67,7 +67,7 @@ def test_fused_vectors_are_unit_vectors_as_wide_as_a_query(case):
 
 
 @given(cases())
-def test_a_picture_without_text_has_its_image_vector(case):
+def test_fusion_picture_without_text_scores_as_its_image_vector(case):
     fusion, images, _ = case
     queries = vectors(4, 2)
     fused = fusion.fuse(images, [texts(0, 0)] * len(images))
@@ -78,11 +78,11 @@ def test_a_picture_without_text_has_its_image_vector(case):
 
 
 @given(cases(), st.randoms(use_true_random=False))
-def test_the_order_of_texts_does_not_matter(case, random):
+def test_fusion_result_is_independent_of_text_order(case, random):
     fusion, images, picture_texts = case
     shuffled = []
     for entry in picture_texts:
-        # There is one attended vector at most; the others may stand anywhere.
+        # A picture has at most one attended vector; the other texts can be in any order.
         order = [i for i, kind in enumerate(entry.kinds) if kind != CROSS_ATTENTION]
         random.shuffle(order)
         shuffled.append(TextVectors(tuple(entry.kinds[i] for i in order), entry.vectors[order]))
@@ -96,13 +96,13 @@ def test_the_order_of_texts_does_not_matter(case, random):
     )
 
 
-def test_ten_thousand_texts_count_as_one(fusion):
+def test_fusion_repeated_text_counts_once(fusion):
     images, one = vectors(1, 3), texts(1, 4)
     many = TextVectors(one.kinds * 10_000, np.repeat(one.vectors, 10_000, axis=0))
     np.testing.assert_allclose(fusion.fuse(images, [many]), fusion.fuse(images, [one]), atol=1e-5)
 
 
-def test_inputs_stay_as_they_were(fusion):
+def test_fusion_leaves_image_vectors_unchanged(fusion):
     images, picture_texts = vectors(3, 3), [texts(2, i) for i in range(3)]
     before = images.copy()
     fusion.fuse(images, picture_texts)
@@ -110,7 +110,7 @@ def test_inputs_stay_as_they_were(fusion):
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
-def test_attended_vectors_are_unit_vectors_between_their_parts(patches, tokens, seed):
+def test_cross_attend_returns_unit_vector_independent_of_token_order(patches, tokens, seed):
     for name in plugins.names("fusions"):
         fusion = plugins.load("fusions", name).build(FusionSpec(name))
         if fusion.needs_token_vectors:
@@ -134,12 +134,12 @@ def test_attended_vectors_are_unit_vectors_between_their_parts(patches, tokens, 
         {"kind_weights": {"title": math.inf}},
     ],
 )
-def test_weights_out_of_range_are_refused(name, spec):
+def test_fusion_weight_out_of_range_raises_usage_error(name, spec):
     with pytest.raises(UsageError):
         plugins.load("fusions", name).build(FusionSpec(name, **spec))
 
 
-def test_a_text_moves_a_picture_towards_its_query():
+def test_fusion_matching_text_raises_score_of_picture():
     images, query = vectors(1, 3), vectors(1, 4)
     picture_texts = [TextVectors(("caption", CROSS_ATTENTION), np.repeat(query, 2, axis=0))]
     for name in plugins.names("fusions"):

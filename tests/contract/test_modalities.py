@@ -1,4 +1,4 @@
-"""Every modality, held to its seam."""
+"""Contract tests that run on every modality."""
 
 import io
 import os
@@ -23,10 +23,10 @@ def sample_picture(path):
 
 
 SAMPLES = {"image": ("sample.jpg", sample_picture)}
-"""By plugin: the name of a file that it reads, and what writes one."""
+"""Maps a plugin to the name of a sample file and the function that writes it."""
 
 
-def test_every_modality_has_a_sample():
+def test_modality_samples_cover_every_plugin():
     assert sorted(SAMPLES) == plugins.names("modalities")
 
 
@@ -47,7 +47,7 @@ def path(kind, tmp_path):
     return os.fsencode(tmp_path / name)
 
 
-def test_it_claims_its_sample_by_name_alone(modality, path):
+def test_modality_can_read_decides_by_name_alone(modality, path):
     assert modality.can_read(path)
     assert modality.can_read(b"/missing/" + os.path.basename(path).upper())
     assert not modality.can_read(path + b".txt")
@@ -56,7 +56,7 @@ def test_it_claims_its_sample_by_name_alone(modality, path):
 
 
 @pytest.mark.parametrize("edge_px", [0, 1, 100, 480, 5000])
-def test_pixels_are_what_the_vocabulary_says(modality, path, edge_px):
+def test_modality_read_returns_contiguous_rgb_of_requested_size(modality, path, edge_px):
     decoded = modality.read(path, edge_px)
     pixels = decoded.pixels
     assert pixels.dtype == np.uint8
@@ -66,7 +66,7 @@ def test_pixels_are_what_the_vocabulary_says(modality, path, edge_px):
     assert min(pixels.shape[:2]) >= min(edge_px or HEIGHT, WIDTH, HEIGHT)
 
 
-def test_facts_do_not_depend_on_the_size_asked_for(modality, path):
+def test_modality_read_facts_are_independent_of_requested_size(modality, path):
     facts = {modality.read(path, edge_px).picture for edge_px in (0, 1, 100, 5000)}
     assert len(facts) == 1
     (picture,) = facts
@@ -75,32 +75,32 @@ def test_facts_do_not_depend_on_the_size_asked_for(modality, path):
     assert picture.format
 
 
-def test_reading_twice_gives_the_same(modality, path):
+def test_modality_read_twice_returns_same_result(modality, path):
     first, second = modality.read(path, 100), modality.read(path, 100)
     assert first.picture == second.picture
     np.testing.assert_array_equal(first.pixels, second.pixels)
 
 
-def test_a_thumbnail_is_a_small_jpeg(modality, path):
+def test_modality_thumbnail_is_jpeg_of_requested_size(modality, path):
     for edge_px in (1, 64, 5000):
         with Image.open(io.BytesIO(modality.thumbnail(path, edge_px))) as small:
             assert small.format == "JPEG"
             assert max(small.size) == min(edge_px, WIDTH)
 
 
-def test_a_copy_from_another_process_reads_the_same(modality, path):
+def test_modality_after_pickling_reads_same_pixels(modality, path):
     copy = pickle.loads(pickle.dumps(modality))  # noqa: S301
     np.testing.assert_array_equal(copy.read(path, 100).pixels, modality.read(path, 100).pixels)
 
 
-def test_a_name_of_any_bytes_is_read(modality, path, tmp_path):
+def test_modality_reads_file_with_undecodable_name(modality, path, tmp_path):
     strange = os.fsencode(tmp_path) + b"/\xff\n " + os.path.basename(path)
     shutil.copyfile(path, strange)
     assert modality.can_read(strange)
     assert modality.read(strange, 0).picture == modality.read(path, 0).picture
 
 
-def test_the_limit_of_pixels_is_kept(kind, path):
+def test_modality_picture_above_pixel_limit_raises_decode_error(kind, path):
     limited = plugins.load("modalities", kind).build(max_pixels=WIDTH * HEIGHT - 1)
     for read in (limited.read, limited.thumbnail):
         with pytest.raises(DecodeError, match="--max-pixels"):
@@ -108,7 +108,9 @@ def test_the_limit_of_pixels_is_kept(kind, path):
 
 
 @pytest.mark.parametrize("trouble", ["missing", "folder", "fifo", "empty", "nonsense"])
-def test_what_cannot_be_read_is_one_clear_clause(modality, path, trouble):
+def test_modality_unreadable_file_raises_decode_error_with_printable_reason(
+    modality, path, trouble
+):
     os.unlink(path)
     if trouble == "folder":
         os.mkdir(path)

@@ -1,4 +1,4 @@
-"""Every ranking that joins looks and texts, held to its seam."""
+"""Contract tests that run on every fusion of visual and text rankings."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def rank_fusion(request):
 
 
 def ranks_of(values):
-    """From 1, the largest first, ties by position."""
+    """Return ranks from 1, the largest value first, ties in order of position."""
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[np.lexsort((np.arange(len(values)), -values))] = np.arange(1, len(values) + 1)
     return ranks
@@ -34,7 +34,7 @@ candidates = st.lists(st.tuples(similarities, shares), max_size=12)
 
 
 @given(candidates)
-def test_scores_are_finite_and_not_negative(rank_fusion, pairs):
+def test_rank_fusion_scores_are_finite_and_not_negative(rank_fusion, pairs):
     scores = rank_fusion.fuse(make_candidates([v for v, _ in pairs], [t for _, t in pairs]))
     assert scores.shape == (len(pairs),)
     assert scores.dtype == np.float64
@@ -43,14 +43,14 @@ def test_scores_are_finite_and_not_negative(rank_fusion, pairs):
 
 
 @given(st.lists(similarities, max_size=12))
-def test_without_a_matching_text_the_order_is_the_visual_one(rank_fusion, visual):
+def test_rank_fusion_without_matching_text_keeps_visual_order(rank_fusion, visual):
     scores = rank_fusion.fuse(make_candidates(visual, [0.0] * len(visual)))
     visual_order = np.argsort(ranks_of(np.array(visual, dtype=np.float32)))
     assert (np.diff(scores[visual_order]) <= 1e-12).all()
 
 
 @given(candidates.filter(lambda pairs: len(pairs) >= 2))
-def test_more_of_both_never_comes_behind(rank_fusion, pairs):
+def test_rank_fusion_better_in_both_scores_never_ranks_lower(rank_fusion, pairs):
     visual, text = (np.array(column, dtype=np.float32) for column in zip(*pairs, strict=True))
     scores = rank_fusion.fuse(make_candidates(visual, text))
     for better in range(len(pairs)):
@@ -59,12 +59,12 @@ def test_more_of_both_never_comes_behind(rank_fusion, pairs):
                 assert scores[better] >= scores[worse]
 
 
-def test_a_picture_without_texts_loses_nothing_to_one_whose_texts_do_not_match(rank_fusion):
+def test_rank_fusion_zero_text_scores_keep_strict_visual_order(rank_fusion):
     no_text_matches = make_candidates([0.5, 0.4, 0.3], [0.0, 0.0, 0.0])
     scores = rank_fusion.fuse(no_text_matches)
     assert scores[0] > scores[1] > scores[2]
 
 
-def test_a_matching_text_lifts_a_picture(rank_fusion):
+def test_rank_fusion_matching_text_lifts_picture_to_first(rank_fusion):
     scores = rank_fusion.fuse(make_candidates([0.5, 0.45, 0.2], [0.0, 1.0, 0.0]))
     assert scores.argmax() == 1

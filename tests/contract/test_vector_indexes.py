@@ -1,4 +1,4 @@
-"""Every vector index, held to its seam by value against a plain numpy computation."""
+"""Contract tests that compare every vector index with a plain numpy computation."""
 
 import numpy as np
 import pytest
@@ -37,12 +37,12 @@ def index(request, library):
     return make(request.param, *library)
 
 
-def test_both_known_plugins_are_found():
+def test_vector_index_plugins_include_exact_and_faiss_flat():
     assert {"exact", "faiss_flat"} <= set(PLUGINS)
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-def test_blocks_may_come_in_any_order(name, library):
+def test_vector_index_built_from_shuffled_blocks_is_identical(name, library):
     ids, vectors = library
     order = np.random.default_rng(5).permutation(len(ids))
     shuffled = make(name, ids[order], vectors[order])
@@ -57,7 +57,7 @@ def test_blocks_may_come_in_any_order(name, library):
 
 
 @pytest.mark.parametrize("k", [1, 10, 500, 3000, 4000])
-def test_neighbours_are_the_true_ones(index, library, k):
+def test_vector_index_search_matches_numpy_top_k(index, library, k):
     queries = random_vectors(7, seed=1)
     ranking = index.search(queries, k)
     assert ranking.ids.dtype == np.int64
@@ -80,14 +80,14 @@ def test_neighbours_are_the_true_ones(index, library, k):
     assert (ranking.scores[:, found:] == -np.inf).all()
 
 
-def test_scores_descend_and_equal_scores_stand_by_id(index, library):
+def test_vector_index_search_orders_by_score_then_id(index, library):
     query = library[1][100:101]
     ranking = index.search(query, 60)
     assert (np.diff(ranking.scores[0]) <= 0).all()
     np.testing.assert_array_equal(ranking.ids[0], library[0][100:160])
 
 
-def test_a_short_page_is_the_beginning_of_a_long_one(index, library):
+def test_vector_index_search_small_k_returns_prefix_of_large_k(index, library):
     queries = np.vstack([random_vectors(5, seed=2), library[1][100:101]])
     long = index.search(queries, 90).ids
     for k in (1, 5, 15, 40):
@@ -95,7 +95,7 @@ def test_a_short_page_is_the_beginning_of_a_long_one(index, library):
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.5, 0.99, 1.0])
-def test_only_allowed_ids_are_found(index, library, share):
+def test_vector_index_search_with_filter_returns_best_allowed_ids(index, library, share):
     ids, vectors = library
     mask = np.random.default_rng(3).random(len(ids)) < share
     mask[5] = True
@@ -110,7 +110,7 @@ def test_only_allowed_ids_are_found(index, library, share):
     assert (ranking.ids[:, found:] == -1).all()
 
 
-def test_vectors_are_those_that_were_stored(index, library):
+def test_vector_index_vectors_match_stored_vectors_and_scores(index, library):
     ids, vectors = library
     places = np.array([2999, 0, 150, 42])
     stored = index.vectors(ids[places])
@@ -124,30 +124,30 @@ def test_vectors_are_those_that_were_stored(index, library):
     assert index.vectors(ids[:0]).shape == (0, DIM)
 
 
-def test_no_id_allowed_finds_nothing(index):
+def test_vector_index_search_with_empty_filter_finds_nothing(index):
     ranking = index.search(random_vectors(2), 3, np.empty(0, dtype=np.int64))
     assert (ranking.ids == -1).all()
 
 
-def test_no_query_gives_an_empty_ranking(index):
+def test_vector_index_search_without_queries_returns_empty_ranking(index):
     assert index.search(random_vectors(0), 3).ids.shape == (0, 3)
 
 
-def test_a_query_of_another_dim_is_refused(index):
+def test_vector_index_query_of_other_dim_raises_dimension_error(index):
     with pytest.raises(DimensionError):
         index.search(random_vectors(1, dim=DIM + 1), 3)
 
 
 @pytest.mark.parametrize("name", PLUGINS)
 @pytest.mark.parametrize("n", [0, 1])
-def test_tiny_libraries(name, n):
+def test_vector_index_of_zero_or_one_vectors_pads_ranking(name, n):
     index = make(name, np.arange(n, dtype=np.int64), random_vectors(n))
     ranking = index.search(random_vectors(2, seed=9), 3)
     assert (ranking.ids[:, n:] == -1).all()
     assert (ranking.ids[:, :n] == 0).all()
 
 
-def test_it_comes_back_from_disk_the_same(index, library, tmp_path):
+def test_vector_index_loaded_from_file_searches_same(index, library, tmp_path):
     module = plugins.load("vector_indexes", index.spec.name)
     path = tmp_path / "ann" / f"000001.{module.SUFFIX}"
     path.parent.mkdir()
@@ -160,7 +160,7 @@ def test_it_comes_back_from_disk_the_same(index, library, tmp_path):
     np.testing.assert_array_equal(again.search(queries, 9).ids, index.search(queries, 9).ids)
 
 
-def test_a_flipped_bit_is_noticed(index, library, tmp_path):
+def test_vector_index_load_damaged_or_missing_file_raises_error(index, library, tmp_path):
     module = plugins.load("vector_indexes", index.spec.name)
     path = tmp_path / "damaged"
     file_ref = module.write(index.spec, [library], path)
@@ -176,7 +176,7 @@ def test_a_flipped_bit_is_noticed(index, library, tmp_path):
         module.load(index.spec, tmp_path / "absent", file_ref)
 
 
-def test_a_file_of_something_else_is_refused(index, tmp_path):
+def test_vector_index_load_foreign_file_raises_damaged_file_error(index, tmp_path):
     from mmsearch.storage.atomic import atomic_write
 
     module = plugins.load("vector_indexes", index.spec.name)
@@ -185,7 +185,7 @@ def test_a_file_of_something_else_is_refused(index, tmp_path):
         module.load(index.spec, tmp_path / "other", file_ref)
 
 
-def test_a_missing_gpu_is_said():
+def test_faiss_flat_on_cuda_without_gpu_raises_usage_error():
     faiss = pytest.importorskip("faiss")
     if faiss.get_num_gpus():
         pytest.skip("only meaningful on a machine without a GPU")
@@ -196,7 +196,7 @@ def test_a_missing_gpu_is_said():
 @pytest.mark.parametrize("name", PLUGINS)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_library_gives_what_sorting_gives(name, data):
+def test_vector_index_any_library_matches_sorted_scores(name, data):
     n = data.draw(st.integers(1, 40))
     distinct = data.draw(st.integers(1, n))
     rows = random_vectors(distinct, seed=data.draw(st.integers(0, 999)))

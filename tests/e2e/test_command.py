@@ -17,7 +17,7 @@ def words(photos):
         return {row["path"].rsplit("/", 1)[1]: row["word"].lower() for row in csv.DictReader(file)}
 
 
-def test_it_finds_photographs_by_their_description(mmsearch, photo_index, photos):
+def test_query_by_description_returns_ranked_matching_photographs(mmsearch, photo_index, photos):
     word_of = words(photos)
     windmills = [name for name, word in word_of.items() if word == "windmill"]
     done = mmsearch("query", "a windmill", "--home", photo_index, "-k", len(windmills))
@@ -27,13 +27,13 @@ def test_it_finds_photographs_by_their_description(mmsearch, photo_index, photos
     assert done.err == ""
 
 
-def test_a_second_run_decodes_nothing(mmsearch, photo_index, photos):
+def test_index_unchanged_folder_second_run_encodes_nothing(mmsearch, photo_index, photos):
     done = mmsearch("index", photos, "--home", photo_index, "--json")
     report = json.loads(done.out)["report"]
     assert (report["unchanged"], report["encoded"], report["failed"]) == (212, 0, [])
 
 
-def test_json_holds_everything_a_program_needs(mmsearch, photo_index):
+def test_query_json_output_has_all_answer_and_hit_fields(mmsearch, photo_index):
     answer = json.loads(mmsearch("query", "a dog", "-k3", "--json", "--home", photo_index).out)
     assert answer["query"] == "a dog"
     assert answer["encoder"] == "starter"
@@ -49,7 +49,7 @@ def test_json_holds_everything_a_program_needs(mmsearch, photo_index):
         assert {"id", "score", "taken_at", "texts"} <= set(hit)
 
 
-def test_a_short_page_is_the_beginning_of_a_long_one(mmsearch, photo_index):
+def test_query_smaller_k_returns_prefix_of_larger_k(mmsearch, photo_index):
     short, long = (
         mmsearch("query", "an animal", "-k", k, "--paths", "--home", photo_index).out.splitlines()
         for k in (5, 15)
@@ -58,20 +58,20 @@ def test_a_short_page_is_the_beginning_of_a_long_one(mmsearch, photo_index):
     assert short == long[:5]
 
 
-def test_paths_can_be_piped(mmsearch, photo_index):
+def test_query_paths_and_nul_output_list_existing_files(mmsearch, photo_index):
     paths = mmsearch("query", "a boat", "-k4", "--paths", "--home", photo_index).out
     assert all(Path(line).is_file() for line in paths.splitlines())
     nul = mmsearch("query", "a boat", "-k4", "-0", "--home", photo_index).out
     assert nul.split("\0")[:-1] == paths.splitlines()
 
 
-def test_a_least_score_leaves_hits_out(mmsearch, photo_index):
+def test_query_min_score_above_all_hits_prints_no_results(mmsearch, photo_index):
     done = mmsearch("query", "a dog", "--min-score", "0.999", "--home", photo_index)
     assert done.out == ""
     assert "No results above" in done.err
 
 
-def test_a_contact_sheet_shows_the_hits(mmsearch, photo_index, tmp_path):
+def test_query_sheet_png_and_html_show_hits_and_pdf_is_refused(mmsearch, photo_index, tmp_path):
     for name in ("sheet.png", "sheet.html"):
         mmsearch("query", "a horse", "-k7", "--sheet", tmp_path / name, "--home", photo_index)
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -83,7 +83,7 @@ def test_a_contact_sheet_shows_the_hits(mmsearch, photo_index, tmp_path):
     assert ".html, .png" in done.err
 
 
-def test_a_picture_finds_itself_first(mmsearch, photo_index, photos):
+def test_similar_indexed_picture_returns_itself_first(mmsearch, photo_index, photos):
     picture = sorted((photos / "photos").iterdir())[17]
     hits = json.loads(mmsearch("similar", picture, "--json", "--home", photo_index).out)["hits"]
     assert hits[0]["path"] == str(picture)
@@ -91,13 +91,13 @@ def test_a_picture_finds_itself_first(mmsearch, photo_index, photos):
     assert hits[1]["score"] < 0.999
 
 
-def test_verbose_says_what_runs_where(mmsearch, photo_index):
+def test_query_verbose_prints_model_and_device(mmsearch, photo_index):
     done = mmsearch("query", "a dog", "-v", "--home", photo_index)
     assert "starter" in done.err
     assert "cpu" in done.err
 
 
-def test_status_list_and_roots_describe_the_index(mmsearch, photo_index, photos):
+def test_status_list_and_roots_print_index_facts(mmsearch, photo_index, photos):
     status = json.loads(mmsearch("status", "--json", "--home", photo_index).out)
     assert (status["pictures"], status["files"], status["failures"]) == (212, 212, [])
     assert status["identity"]["encoder"]["name"] == "starter"
@@ -111,7 +111,7 @@ def test_status_list_and_roots_describe_the_index(mmsearch, photo_index, photos)
     assert mmsearch("roots", "--home", photo_index).out.split() == ["photos", str(photos)]
 
 
-def test_a_query_loads_no_training_library(photo_index, environment):
+def test_search_in_python_imports_no_training_library(photo_index, environment):
     import subprocess
 
     program = (
@@ -127,7 +127,7 @@ def test_a_query_loads_no_training_library(photo_index, environment):
     assert done.stdout.strip() == "[]"
 
 
-def test_a_collection_that_moved_needs_no_encoding(mmsearch, photos, tmp_path):
+def test_roots_set_after_folder_move_encodes_nothing(mmsearch, photos, tmp_path):
     home, old, new = tmp_path / "home", tmp_path / "old", tmp_path / "new"
     old.mkdir()
     for picture in sorted((photos / "photos").iterdir())[:6]:
@@ -141,7 +141,7 @@ def test_a_collection_that_moved_needs_no_encoding(mmsearch, photos, tmp_path):
     assert {str(Path(path).parent) for path in paths} == {str(new)}
 
 
-def test_bad_files_are_listed_and_the_rest_is_indexed(mmsearch, photos, tmp_path):
+def test_index_unreadable_files_are_listed_and_others_indexed(mmsearch, photos, tmp_path):
     folder, home = tmp_path / "folder", tmp_path / "home"
     folder.mkdir()
     good = min((photos / "photos").iterdir())
@@ -163,7 +163,7 @@ def test_bad_files_are_listed_and_the_rest_is_indexed(mmsearch, photos, tmp_path
     assert "1 changed" in mmsearch("index", folder, "--home", home).out
 
 
-def test_an_index_is_removed_only_when_confirmed(mmsearch, photos, tmp_path):
+def test_remove_deletes_index_only_if_confirmed(mmsearch, photos, tmp_path):
     home = tmp_path / "home"
     (tmp_path / "few").mkdir()
     shutil.copy(min((photos / "photos").iterdir()), tmp_path / "few")
@@ -193,7 +193,7 @@ def test_an_index_is_removed_only_when_confirmed(mmsearch, photos, tmp_path):
         (["remove", "nowhere", "--yes"], 2, "no index named"),
     ],
 )
-def test_wrong_use_is_answered_with_one_sentence(
+def test_command_invalid_arguments_exit_2_with_short_message(
     mmsearch, photo_index, tmp_path, arguments, code, sentence
 ):
     where = [] if arguments[0] == "models" else ["--home", photo_index]
@@ -204,7 +204,7 @@ def test_wrong_use_is_answered_with_one_sentence(
     assert len(done.err.strip().splitlines()) <= 8
 
 
-def test_an_empty_folder_and_an_empty_index_are_said(mmsearch, tmp_path):
+def test_index_and_query_without_pictures_print_no_pictures_message(mmsearch, tmp_path):
     (tmp_path / "empty").mkdir()
     home = tmp_path / "home"
     done = mmsearch("index", tmp_path / "empty", "--home", home, "--model", "starter")
@@ -215,13 +215,13 @@ def test_an_empty_folder_and_an_empty_index_are_said(mmsearch, tmp_path):
     assert answer["hits"] == []
 
 
-def test_a_query_longer_than_the_model_reads_is_said_and_cut(mmsearch, photo_index):
+def test_query_over_token_limit_is_truncated_with_warning(mmsearch, photo_index):
     done = mmsearch("query", "a very " * 400 + "red car", "--home", photo_index)
     assert "tokens were left out" in done.err
     assert len(done.out.splitlines()) == 10
 
 
-def test_every_verb_has_help_with_an_example(mmsearch):
+def test_help_of_verbs_shows_example_and_version_is_printed(mmsearch):
     for verb in ("index", "query", "similar", "status", "list", "remove"):
         assert "Example: mmsearch" in mmsearch(verb, "--help").out
     for verb in ("list", "info", "use", "compile"):
@@ -229,7 +229,7 @@ def test_every_verb_has_help_with_an_example(mmsearch):
     assert mmsearch("--version").out.startswith("mmsearch 0.")
 
 
-def test_python_m_is_the_same_command(environment):
+def test_python_m_mmsearch_prints_version(environment):
     import subprocess
 
     done = subprocess.run(
@@ -241,7 +241,7 @@ def test_python_m_is_the_same_command(environment):
     assert done.stdout.startswith(b"mmsearch 0.")
 
 
-def test_a_precision_that_is_none(mmsearch, photo_index):
+def test_query_unknown_precision_setting_exits_2(mmsearch, photo_index):
     done = mmsearch(
         "query", "a dog", "--home", photo_index, env={"MMSEARCH_PRECISION": "float8"}, code=2
     )

@@ -34,7 +34,7 @@ def test_options_in_readme_exist():
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/tutorial.md"])
-def test_commands_of_a_document_print_what_it_shows(document, environment, photos, tmp_path):
+def test_console_blocks_print_the_output_they_show(document, environment, photos, tmp_path):
     shutil.copytree(photos, tmp_path / "tests" / "photos")
     environment = environment | {
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
@@ -47,10 +47,9 @@ def test_commands_of_a_document_print_what_it_shows(document, environment, photo
         for step in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
     ]
     assert steps
-    for command, shown in steps:
+    for command, expected in steps:
         done = subprocess.run(
-            command,
-            shell=True,
+            ["sh", "-c", command],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -61,9 +60,9 @@ def test_commands_of_a_document_print_what_it_shows(document, environment, photo
         printed = done.stdout + done.stderr
         assert done.returncode == 0, (command, printed)
         if not doctest.OutputChecker().check_output(
-            shown, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            expected, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         ):
-            pytest.fail(f"$ {command}\nshown:\n{shown}\nprinted:\n{printed}")
+            pytest.fail(f"$ {command}\nexpected:\n{expected}\nprinted:\n{printed}")
 
 
 def test_linked_files_exist():

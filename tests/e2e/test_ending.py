@@ -20,7 +20,7 @@ from tests.terminal import COMMAND
 pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
 
 SHUTDOWN_TIMEOUT_S = 8.0
-"""Four seconds are promised to the process; a busy machine may take as long again."""
+"""The promised limit is four seconds; a busy machine may need twice as long."""
 
 UNFINISHED_LINE = UNFINISHED_MESSAGE.decode()
 CLOSED_LINE = "Index 'default' is closed.\n"
@@ -32,7 +32,7 @@ TIMEOUT_DETAIL = (
 
 @contextmanager
 def blocked(what, environment, home, *options, verb="serve", **pipes):
-    """A server in which something does not end."""
+    """Run a server in which the operation ``what`` never ends."""
     command = [
         sys.executable,
         "-m",
@@ -63,7 +63,7 @@ def blocked(what, environment, home, *options, verb="serve", **pipes):
 @contextmanager
 def blocked_server(what, environment, home, deadline_s="2"):
     options = ("--port", "0", "--deadline", deadline_s)
-    # One that another test has asked for would not be decoded.
+    # A thumbnail that another test has cached would not be decoded.
     environment = environment | {"MMSEARCH_THUMBNAILS_MB": "0"}
     with blocked(what, environment, home, *options) as process:
         line = process.stderr.readline()
@@ -74,7 +74,7 @@ def blocked_server(what, environment, home, deadline_s="2"):
 
 
 def end(process, number=signal.SIGTERM):
-    """Signal a process: its exit code, what it says, and whether nothing is left of it."""
+    """Signal a process; return its exit code and stderr, and assert that its session is gone."""
     began = time.monotonic()
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
@@ -84,7 +84,7 @@ def end(process, number=signal.SIGTERM):
 
 
 def list_session_pids(session):
-    """Processes of a session, but for one that cleans up after others and ends by itself."""
+    """List the processes of a session, after some seconds for those that end by themselves."""
     for _ in range(50):
         found = subprocess.run(
             ["ps", "-o", "pid=,args=", "-s", str(session)],
@@ -107,7 +107,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("what", ASKED)
-def test_a_request_is_answered_in_time_and_the_server_ends(environment, photo_index, what):
+def test_server_blocked_request_gets_503_and_sigterm_ends_server(environment, photo_index, what):
     with blocked_server(what, environment, photo_index) as (process, client):
         answers = []
 
@@ -127,12 +127,12 @@ def test_a_request_is_answered_in_time_and_the_server_ends(environment, photo_in
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["detail"] == TIMEOUT_DETAIL
         code, said = end(process)
-        # What SQLite and the workers do can be cancelled; a thread that sleeps cannot.
+        # SQLite and the workers can be cancelled; a sleeping thread cannot.
         ends_well = what in ("sql", "decoder")
         assert (code, said) == ((0, CLOSED_LINE) if ends_well else (1, UNFINISHED_LINE))
 
 
-def test_a_search_that_is_cancelled_leaves_the_server_to_others(environment, photo_index):
+def test_server_after_cancelled_search_answers_next_search(environment, photo_index):
     with blocked_server("sql", environment, photo_index) as (process, client):
         at = "/v1/indexes/default/search"
         assert client.get(at, params={"q": "boat", "min_width": 3}).status_code == 503
@@ -140,7 +140,7 @@ def test_a_search_that_is_cancelled_leaves_the_server_to_others(environment, pho
         assert end(process) == (0, CLOSED_LINE)
 
 
-def test_a_job_without_end_its_events_and_slow_clients_hold_nothing(environment, photo_index):
+def test_server_endless_job_and_slow_clients_do_not_block_shutdown(environment, photo_index):
     with blocked_server("job", environment, photo_index, "8") as (process, client):
         started = client.post("/v1/indexes/default/jobs", json={"root": "photos"})
         assert started.status_code == 202, started.text
@@ -153,7 +153,7 @@ def test_a_job_without_end_its_events_and_slow_clients_hold_nothing(environment,
             one.sendall(head.encode() + (b"\r\n" if number % 2 else b""))
         time.sleep(0.5)
         assert client.get("/healthz", timeout=5).json() == {"ok": True}
-        # The deadline is not for events: they come as long as the job runs.
+        # The deadline does not apply to events: they continue while the job runs.
         time.sleep(8)
         assert slow[1].recv(4096).startswith(b"HTTP/1.1 200 OK")
         assert end(process) == (1, UNFINISHED_LINE)
@@ -163,7 +163,7 @@ def test_a_job_without_end_its_events_and_slow_clients_hold_nothing(environment,
 
 @pytest.mark.parametrize("options", [("--port", "0"), ("--no-http",)])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
-def test_a_model_that_is_compiled_at_the_start_holds_nothing(
+def test_serve_signaled_during_model_load_at_start_ends_in_time(
     environment, photo_index, options, number, code
 ):
     with blocked("start", environment, photo_index, *options) as process:
@@ -172,16 +172,16 @@ def test_a_model_that_is_compiled_at_the_start_holds_nothing(
         assert end(process, number)[0] in (code, 0 if number == signal.SIGTERM else 130)
 
 
-def test_a_command_does_not_wait_for_a_server_that_is_stuck(mmsearch, environment, photo_index):
+def test_query_with_stuck_server_prints_hits_without_it(mmsearch, environment, photo_index):
     with blocked_server("search", environment, photo_index) as (process, client):
-        # It is stuck before the command asks, however busy the machine is.
+        # This request makes sure that the server is stuck before the command asks.
         assert client.get(f"/v1/indexes/default{ASKED['search']}").status_code == 503
         printed = mmsearch("query", "block", "-k", "1", "--home", photo_index)
         assert printed.out.count("\n") >= 1
         assert end(process) == (1, UNFINISHED_LINE)
 
 
-def test_nothing_under_way_ends_well(environment, photo_index):
+def test_server_idle_interrupted_closes_index_and_exits_130(environment, photo_index):
     with blocked_server("nothing", environment, photo_index, "30") as (process, client):
         assert client.get("/v1/indexes/default/search?q=boat").status_code == 200
         assert end(process, signal.SIGINT) == (130, CLOSED_LINE)
@@ -197,7 +197,7 @@ CALL = (
 
 
 @pytest.mark.parametrize("how", ["end of input", "SIGTERM", "SIGINT"])
-def test_an_assistant_with_a_call_without_end_ends(environment, photo_index, how):
+def test_mcp_endless_call_ends_on_signal_or_end_of_input(environment, photo_index, how):
     with blocked("search", environment, photo_index, verb="mcp", stdin=subprocess.PIPE) as process:
         process.stdin.write(CALL)
         process.stdin.flush()
@@ -216,7 +216,7 @@ def test_an_assistant_with_a_call_without_end_ends(environment, photo_index, how
 
 
 def crafted(folder, photo_index):
-    """A copy of an index with a view without end in the place of its settings."""
+    """Copy an index, with an endless view in place of its settings table."""
     shutil.copytree(photo_index, folder)
     with closing(sqlite3.connect(folder / "default" / "catalog.sqlite")) as connection:
         connection.executescript(
@@ -230,17 +230,17 @@ def crafted(folder, photo_index):
 
 
 @pytest.mark.parametrize("verb", [("query", "a boat"), ("status",), ("similar", "1"), ("index",)])
-def test_a_crafted_catalog_is_refused_in_one_sentence(mmsearch, photo_index, tmp_path, verb):
+def test_command_catalog_with_foreign_view_exits_1_naming_it(mmsearch, photo_index, tmp_path, verb):
     home = crafted(tmp_path / "home", photo_index)
     more = [tmp_path] if verb == ("index",) else []
-    told = mmsearch(*verb, *more, "--home", home, code=1)
-    assert told.out == ""
-    assert told.err.splitlines()[-1] == (
+    completed = mmsearch(*verb, *more, "--home", home, code=1)
+    assert completed.out == ""
+    assert completed.err.splitlines()[-1] == (
         f"Error: {home}/default/catalog.sqlite holds an object that mmsearch did not create:"
         " CREATE VIEW settings. Run 'mmsearch repair' to rebuild the catalog without it."
     )
 
 
-def test_the_installed_command_offers_the_deadline():
+def test_serve_help_lists_deadline_option():
     shown = subprocess.run([COMMAND, "serve", "--help"], capture_output=True, check=True).stdout
     assert b"--deadline" in shown

@@ -1,4 +1,4 @@
-"""``mmsearch serve`` as a new user starts it, asked over a socket."""
+"""``mmsearch serve`` as a new user starts it, queried over a socket."""
 
 import json
 import re
@@ -27,7 +27,7 @@ BESIDE_ANOTHER = (
 
 @contextmanager
 def serving(environment, home, *options, ends=signal.SIGTERM, code=0, beside_another=False):
-    """A server: its URL, the token that it made up, and how to end it."""
+    """Run a server; yield its URL, its generated token and a function that ends it."""
     command = [COMMAND, "serve", "--home", home, "--port", "0", *options]
     with run_serve(command, environment, ends, code) as server:
         token, line = None, server.line()
@@ -41,18 +41,20 @@ def serving(environment, home, *options, ends=signal.SIGTERM, code=0, beside_ano
 
 
 @pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_http_and_the_command_line_say_the_same(mmsearch, environment, photo_index, ends, code):
+def test_http_search_returns_same_paths_as_command_line(
+    mmsearch, environment, photo_index, ends, code
+):
     with serving(environment, photo_index, ends=ends, code=code) as server:
         assert server.token is None
         assert server.url.startswith("http://127.0.0.1:")
         at = f"{server.url}/v1/indexes/default/search"
-        told = httpx.get(at, params={"q": "a windmill", "limit": 5})
+        response = httpx.get(at, params={"q": "a windmill", "limit": 5})
         printed = mmsearch("query", "a windmill", "-k", "5", "--json", "--home", photo_index)
         hits = json.loads(printed.out)["hits"]
-        assert [hit["path"] for hit in told.json()["hits"]] == [hit["path"] for hit in hits]
+        assert [hit["path"] for hit in response.json()["hits"]] == [hit["path"] for hit in hits]
 
 
-def test_what_is_bound_elsewhere_asks_for_its_token(environment, photo_index):
+def test_serve_non_loopback_host_requires_generated_token(environment, photo_index):
     with serving(environment, photo_index, "--host", "0.0.0.0") as server:  # noqa: S104
         at = f"{server.url}/v1/indexes".replace("0.0.0.0", "127.0.0.1")  # noqa: S104
         assert httpx.get(at).status_code == 401
@@ -61,7 +63,7 @@ def test_what_is_bound_elsewhere_asks_for_its_token(environment, photo_index):
         assert httpx.get(at, headers=known).json() == {"indexes": ["default"]}
 
 
-def test_a_token_of_the_environment(environment, photo_index):
+def test_serve_token_from_environment_is_required(environment, photo_index):
     with serving(environment | {"MMSEARCH_TOKEN": "mine"}, photo_index) as server:
         assert server.token is None
         assert httpx.get(f"{server.url}/v1/indexes").status_code == 401
@@ -69,7 +71,7 @@ def test_a_token_of_the_environment(environment, photo_index):
         assert httpx.get(f"{server.url}/v1/indexes", headers=known).status_code == 200
 
 
-def test_a_port_that_is_taken_is_said_at_once(mmsearch, photo_index):
+def test_serve_port_in_use_exits_2(mmsearch, photo_index):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = mmsearch("serve", "--home", photo_index, "--port", port, code=2)
@@ -84,12 +86,12 @@ def test_a_port_that_is_taken_is_said_at_once(mmsearch, photo_index):
         (["--idle", "5"], "--idle does not apply to an HTTP server. Add --no-http."),
     ],
 )
-def test_what_cannot_be_served(mmsearch, photo_index, options, said):
+def test_serve_invalid_host_or_idle_option_exits_2(mmsearch, photo_index, options, said):
     done = mmsearch("serve", "--home", photo_index, "--port", "0", *options, code=2)
     assert said in done.err
 
 
-def test_a_request_under_way_is_answered_before_the_end(environment, photo_index):
+def test_server_request_in_progress_is_answered_before_shutdown(environment, photo_index):
     with serving(environment, photo_index) as server:
         address = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
         with socket.create_connection(address) as late:
@@ -105,7 +107,7 @@ def test_a_request_under_way_is_answered_before_the_end(environment, photo_index
             assert late.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_pictures_are_fetched_only_if_it_is_allowed(environment, photo_index):
+def test_like_url_private_address_gets_403_by_default_and_400_if_enabled(environment, photo_index):
     inside = "http://127.0.0.1/photo.jpg"
     bare = {k: v for k, v in environment.items() if not k.lower().endswith("_proxy")}
     for options, status, says in (
@@ -114,12 +116,12 @@ def test_pictures_are_fetched_only_if_it_is_allowed(environment, photo_index):
     ):
         with serving(bare, photo_index, *options) as server:
             at = f"{server.url}/v1/indexes/default/search"
-            told = httpx.get(at, params={"like_url": inside})
-            assert told.status_code == status
-            assert says in told.json()["detail"]
+            response = httpx.get(at, params={"like_url": inside})
+            assert response.status_code == status
+            assert says in response.json()["detail"]
 
 
-def test_who_has_a_proxy_is_told_that_it_is_not_used(environment, photo_index):
+def test_serve_with_proxy_environment_warns_that_proxy_is_unused(environment, photo_index):
     command = [COMMAND, "serve", "--home", photo_index, "--port", "0", "--allow-url-queries"]
     process = subprocess.Popen(
         command,
@@ -136,9 +138,9 @@ def test_who_has_a_proxy_is_told_that_it_is_not_used(environment, photo_index):
     assert second.startswith("Index 'default' is open for queries")
 
 
-def test_the_command_line_fetches_nothing(mmsearch, photo_index):
-    told = mmsearch("query", "image:https://a.example/b.jpg", "--home", photo_index, code=2)
-    assert told.err == (
+def test_query_image_url_on_command_line_exits_2(mmsearch, photo_index):
+    response = mmsearch("query", "image:https://a.example/b.jpg", "--home", photo_index, code=2)
+    assert response.err == (
         "Error: https://a.example/b.jpg cannot be fetched: only a server fetches URLs."
         " Use a local file, or send the query to `mmsearch serve --allow-url-queries`.\n"
     )

@@ -1,4 +1,4 @@
-"""Every example of the HTTP API runs."""
+"""Every example of the HTTP API page runs."""
 
 import re
 import shutil
@@ -18,13 +18,13 @@ pytestmark = [
 PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
 
 
-def test_every_example_is_answered(environment, photo_index, photos, tmp_path):
+def test_http_api_page_examples_run_without_error(environment, photo_index, photos, tmp_path):
     examples = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert len(examples) >= 8
     shutil.copy(min(photos.rglob("*.jpg")), tmp_path / "picture.jpg")
     with serving(environment, photo_index) as server:
         for example in examples:
-            # An answer that is a problem is a failure, too.
+            # A problem document counts as a failure, too.
             script = (
                 'curl() { command curl --fail-with-body "$@" || return 1; echo; }\nset -e\n'
                 + example

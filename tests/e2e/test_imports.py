@@ -1,4 +1,4 @@
-"""What a start costs: the packages that it loads. A heavy one that creeps in is seen here."""
+"""Packages that a start of the command imports: a new heavy one fails these tests."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ print(json.dumps(sorted(foreign)), file=sys.stderr)
 sys.exit(code)
 """
 
-# rich imports attr if there is one.
+# rich imports attr if it is installed.
 TYPER = {
     "annotated_doc",
     "annotated_types",
@@ -61,15 +61,15 @@ def loaded(environment):
     return run
 
 
-def test_help_loads_the_command_line_alone(loaded):
+def test_help_imports_only_command_line_packages(loaded):
     assert loaded("--help") <= TYPER | {"mmsearch", "platformdirs"}
 
 
-def test_a_query_loads_what_searches(loaded, photo_index):
+def test_query_imports_only_search_packages(loaded, photo_index):
     found = loaded("query", "a red car", "--home", photo_index)
     assert found <= SEARCH | {"mmsearch", "platformdirs"}
 
 
-def test_a_mistake_loads_nothing_that_searches(loaded, photo_index):
+def test_query_help_imports_no_search_packages(loaded, photo_index):
     found = loaded("query", "--help")
     assert not found & SEARCH

@@ -1,4 +1,4 @@
-"""``mmsearch mcp``, asked by the protocol's own client: over pipes and over HTTP."""
+"""``mmsearch mcp``, called by the official MCP client over pipes and over HTTP."""
 
 import base64
 import csv
@@ -33,7 +33,7 @@ REPLY_TIMEOUT_S = 10.0
 
 
 class McpClient:
-    """The client, for tests that wait for each answer."""
+    """Synchronous wrapper of the MCP client."""
 
     def __init__(self, portal, client):
         self._portal = portal
@@ -83,7 +83,7 @@ def assistant(environment, photo_index, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def windmills(photos):
-    """The file names of those photographs."""
+    """File names of the photographs of windmills."""
     with (photos / "manifest.csv").open(encoding="utf-8") as table:
         return {
             Path(row["path"]).name for row in csv.DictReader(table) if row["word"] == "windmill"
@@ -106,7 +106,7 @@ def decode_image(block):
         return picture
 
 
-def test_the_tools_say_what_they_are_for(assistant):
+def test_mcp_tools_have_descriptions_and_schemas(assistant):
     tools = assistant.tools()
     assert list(tools) == ["search_images", "similar_images", "get_image", "describe_index"]
     for tool in tools.values():
@@ -122,7 +122,7 @@ def test_the_tools_say_what_they_are_for(assistant):
     assert "search_images" in assistant.instructions()
 
 
-def test_a_windmill_is_found_and_shown(assistant, windmills):
+def test_search_images_returns_ranked_hits_with_previews(assistant, windmills):
     result = assistant.call_ok("search_images", query="a windmill")
     hits = result.structured_content["hits"]
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -132,25 +132,25 @@ def test_a_windmill_is_found_and_shown(assistant, windmills):
         result
     )
     assert hits[0]["path"] in words(result)
-    # Each preview follows the words about it.
+    # Each preview follows the text about it.
     assert [block.type for block in result.content] == ["text", *["text", "image"] * 8]
     assert {max(picture.size) for picture in pictures(result)} == {160}
 
 
-def test_what_is_not_there_is_said_not_to_be(assistant):
+def test_search_images_without_good_match_is_marked_unlikely(assistant):
     result = assistant.call_ok("search_images", query="the square root of minus one", limit=3)
     assert result.content[0].text.startswith("No good matches. Closest results:\n")
     assert result.structured_content["match"] == "unlikely"
     assert len(pictures(result)) == 3
 
 
-def test_many_hits_are_told_and_some_of_them_shown(assistant):
+def test_search_images_limit_30_returns_30_hits_and_12_previews(assistant):
     result = assistant.call_ok("search_images", query="people", limit=30)
     assert len(result.structured_content["hits"]) == 30
     assert len(pictures(result)) == 12
 
 
-def test_filters_are_arguments(assistant):
+def test_search_images_filter_arguments_restrict_hits(assistant):
     wide = assistant.call_ok("search_images", query="a dog", orientation="landscape", limit=5)
     assert all(hit["width"] > hit["height"] for hit in wide.structured_content["hits"])
     some = assistant.call_ok("search_images", query="a dog", path="6*", limit=30)
@@ -161,14 +161,14 @@ def test_filters_are_arguments(assistant):
     assert words(none) == "No picture passes the filters.\n0 of 212 pictures."
 
 
-def test_what_is_taken_away_sinks(assistant):
+def test_search_images_without_argument_changes_best_hit(assistant):
     first = assistant.call_ok("search_images", query="a windmill", limit=1)
     taken = assistant.call_ok("search_images", query="a field", without=["a windmill"], limit=1)
     (mill,), (other,) = (each.structured_content["hits"] for each in (first, taken))
     assert mill["id"] != other["id"]
 
 
-def test_a_picture_is_shown_in_each_size(assistant):
+def test_get_image_size_sets_longest_side(assistant):
     found = assistant.call_ok("search_images", query="a windmill", limit=1)
     (hit,) = found.structured_content["hits"]
     sides = {}
@@ -181,7 +181,7 @@ def test_a_picture_is_shown_in_each_size(assistant):
     assert sides == {"small": 160, "medium": min(400, longest), "large": min(1280, longest)}
 
 
-def test_similar_ones_are_others(assistant):
+def test_similar_images_exclude_given_picture(assistant):
     found = assistant.call_ok("search_images", query="a windmill", limit=1)
     (hit,) = found.structured_content["hits"]
     result = assistant.call_ok("similar_images", image_id=hit["id"], limit=5)
@@ -191,7 +191,7 @@ def test_similar_ones_are_others(assistant):
     assert len(pictures(result)) == 5
 
 
-def test_the_index_is_described(assistant, photos):
+def test_describe_index_returns_count_and_folders(assistant, photos):
     result = assistant.call_ok("describe_index")
     assert result.structured_content["pictures"] == 212
     assert result.structured_content["folders"] == [str(photos)]
@@ -218,7 +218,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_meant_is_told_in_a_sentence(assistant, case):
+def test_mcp_tool_invalid_call_returns_one_line_error(assistant, case):
     tool, arguments, expected = REFUSED[case]
     said = assistant.call_error(tool, **arguments)
     assert expected in said
@@ -226,7 +226,7 @@ def test_what_cannot_be_meant_is_told_in_a_sentence(assistant, case):
     assert "Traceback" not in said
 
 
-def test_an_index_that_is_not_there_is_said_at_once(environment, tmp_path):
+def test_mcp_missing_index_exits_2(environment, tmp_path):
     done = subprocess.run(
         [*COMMAND, "--index", "nothere", "--home", tmp_path],
         env=environment,
@@ -240,7 +240,7 @@ def test_an_index_that_is_not_there_is_said_at_once(environment, tmp_path):
     assert b"nothere" in done.stderr
 
 
-def test_an_address_without_http_is_a_mistake(environment):
+def test_mcp_port_without_http_option_exits_2(environment):
     done = subprocess.run(
         [*COMMAND, "--port", "7000"], env=environment, capture_output=True, timeout=120, check=False
     )
@@ -248,7 +248,7 @@ def test_an_address_without_http_is_a_mistake(environment):
     assert b"--http" in done.stderr
 
 
-def test_without_the_package_it_says_how_to_get_it(environment):
+def test_mcp_without_package_exits_1_with_install_command(environment):
     program = (
         "import sys; sys.modules['mcp'] = None\n"
         "from mmsearch.cli.main import main; sys.argv = ['mmsearch', 'mcp']; main()"
@@ -291,7 +291,7 @@ def initialize(process):
     process.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
 
 
-def test_nothing_but_the_protocol_is_on_standard_output(environment, photo_index):
+def test_mcp_stdio_session_writes_only_protocol_messages(environment, photo_index):
     with start_stdio_server(environment, photo_index) as process:
         initialize(process)
         found = send_request(
@@ -303,16 +303,16 @@ def test_nothing_but_the_protocol_is_on_standard_output(environment, photo_index
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_ctrl_c_ends_it_while_it_waits(environment, photo_index):
+def test_mcp_stdio_interrupted_while_waiting_exits_130(environment, photo_index):
     with start_stdio_server(environment, photo_index) as process:
         initialize(process)
         process.send_signal(signal.SIGINT)
-        # Its input stays open, as an assistant's does.
+        # Its input stays open, as an assistant keeps it.
         assert process.wait(timeout=60) == 130
         assert process.stderr.read() == "Interrupted.\n"
 
 
-def test_the_examples_of_its_page_are_right(environment, photo_index, windmills):
+def test_assistant_page_examples_are_valid_and_run(environment, photo_index, windmills):
     page = PAGE.read_text(encoding="utf-8")
     for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
         assert list(json.loads(block)) == ["mcpServers"]
@@ -369,7 +369,7 @@ LINES = {
 
 @pytest.fixture(scope="module")
 def piped(environment, photo_index):
-    """A server that has been greeted."""
+    """A stdio server after the initialize handshake."""
     command = [*COMMAND, "--home", str(photo_index)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, **pipes) as process:
@@ -391,7 +391,7 @@ def send(process, line):
 
 
 def read_response(process, number):
-    """The answer to a request, after answers to others."""
+    """Return the answer to a request; skip answers to others."""
     while True:
         answer = json.loads(process.stdout.readline())
         if answer.get("id") == number:
@@ -399,7 +399,7 @@ def read_response(process, number):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_no_line_keeps_it_from_answering_the_next(piped, line):
+def test_mcp_stdio_after_hostile_line_answers_next_request(piped, line):
     send(piped, LINES[line])
     began = time.monotonic()
     send(piped, b'{"jsonrpc": "2.0", "id": 2, "method": "ping"}')
@@ -425,7 +425,7 @@ async def over_http(address, token):
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_over_http_it_answers_the_same(assistant, address, mode):
+def test_mcp_http_returns_same_results_as_stdio(assistant, address, mode):
     with connect(over_http(address, TOKEN), mode=mode) as elsewhere:
         assert list(elsewhere.tools()) == list(assistant.tools())
         there = elsewhere.call_ok("search_images", query="a windmill", limit=2)
@@ -443,7 +443,7 @@ def post(address, **headers):
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("given", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer"])
-def test_without_the_token_nothing_is_answered(address, given):
+def test_mcp_http_missing_or_wrong_token_gets_401(address, given):
     answer = post(address, **({} if given is None else {"Authorization": given}))
     assert answer.status_code == 401
     assert answer.json()["detail"] == "This server requires a token."
@@ -451,16 +451,16 @@ def test_without_the_token_nothing_is_answered(address, given):
 
 
 @pytest.mark.enable_socket
-def test_a_client_with_a_wrong_token_is_told(address):
+def test_mcp_http_client_with_wrong_token_raises_error(address):
     with pytest.raises(ExceptionGroup) as failed, connect(over_http(address, "wrong")):
         pass
     assert failed.group_contains(MCPError)
 
 
 @pytest.mark.enable_socket
-def test_pages_of_others_may_not_ask(environment, photo_index):
+def test_mcp_http_foreign_origin_or_host_is_refused(environment, photo_index):
     with run_http_server(environment, photo_index, stop_signal=signal.SIGINT, code=130) as url:
         assert post(url).status_code == 200
         assert post(url, Origin="https://elsewhere.example").status_code == 403
-        # A name that was made to point here.
+        # A foreign name that was made to resolve to this server: DNS rebinding.
         assert post(url, Host="elsewhere.example").status_code == 421

@@ -1,4 +1,4 @@
-"""mmsearch optimize, and searching what it built, by the installed command."""
+"""``mmsearch optimize`` and searches in what it builds, by the installed command."""
 
 import json
 
@@ -40,7 +40,7 @@ def home(tmp_path_factory):
 
 
 def found_by_all(home):
-    """By query, the ids of the ten that are found."""
+    """Return the ids of the ten hits of each query."""
     with library.open_index(home=home) as index:
         return {
             text: {hit.id for hit in index.search(text)} for text in synthetic_queries(540)[500:]
@@ -52,7 +52,7 @@ def hits(mmsearch, home, *options):
     return [(hit["id"], round(hit["score"], 3)) for hit in found["hits"]]
 
 
-def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch, home):
+def test_optimize_picks_exact_or_approximate_search_by_targets(mmsearch, home):
     done = mmsearch("optimize", "--home", home)
     assert "12,000 pictures: vector index faiss_flat" in done.out
     assert "Search: exact search." in done.out
@@ -70,9 +70,9 @@ def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch
     assert "faiss_fastscan, 12,000 vectors, recall@10 " in mmsearch("status", "--home", home).out
     mmsearch("check", "--home", home)
 
-    told = json.loads(mmsearch("optimize", "--home", home, "--json", "--memory", "100MB").out)
-    assert told["vector_index"] == "faiss_flat"
-    assert told["search"]["recall"] == 1.0
+    result = json.loads(mmsearch("optimize", "--home", home, "--json", "--memory", "100MB").out)
+    assert result["vector_index"] == "faiss_flat"
+    assert result["search"]["recall"] == 1.0
     assert hits(mmsearch, home) == exact
 
 
@@ -86,25 +86,25 @@ def test_it_is_exact_where_that_is_fast_and_approximate_where_it_is_not(mmsearch
         (["--memory", "0GB"], "The memory must be above 0, got 0."),
     ],
 )
-def test_what_makes_no_sense_is_answered_with_one_sentence(mmsearch, home, options, complaint):
+def test_optimize_invalid_option_value_exits_2(mmsearch, home, options, complaint):
     done = mmsearch("optimize", "--home", home, *options, code=2)
     assert complaint in " ".join(done.err.replace("│", " ").split())
 
 
-def test_an_index_that_is_not_there_is_said(mmsearch, tmp_path):
+def test_optimize_missing_index_prints_error(mmsearch, tmp_path):
     done = mmsearch("optimize", "--home", tmp_path, code=None)
     assert done.returncode in (1, 2)
     assert done.err.startswith("Error: There is no index named 'default'")
 
 
-def test_a_vector_index_that_there_is_not_stops_before_anything(mmsearch, photos, tmp_path):
+def test_index_unknown_vector_index_setting_stops_before_indexing(mmsearch, photos, tmp_path):
     wrong = {"MMSEARCH_VECTOR_INDEX": "nonsense"}
     done = mmsearch("index", photos, "--home", tmp_path, "--model", "starter", code=2, env=wrong)
     assert done.err.startswith("Error: There is no vector index named 'nonsense'. Known: auto, ")
     assert "holds no pictures yet" in mmsearch("query", "a dog", "--home", tmp_path).err
 
 
-def test_reindexing_into_a_vector_index_that_there_is_not_names_all_choices(mmsearch, photo_index):
+def test_reindex_unknown_vector_index_lists_known_names(mmsearch, photo_index):
     done = mmsearch("reindex", "--vector-index", "nope", "--home", photo_index, code=2)
     assert done.err == (
         "Error: There is no vector index named 'nope'. "

@@ -1,4 +1,4 @@
-"""The server behind nginx, set up as docs/operations.md has it."""
+"""The server behind nginx, configured as in docs/operations.md."""
 
 import os
 import re
@@ -30,7 +30,7 @@ AT = "/v1/indexes/default"
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one server", "two servers"])
 def proxied(request, photo_index, environment, tmp_path_factory):
-    """A client of nginx, which asks the servers of one index."""
+    """HTTP client of an nginx that forwards to the servers of one index."""
     folder = tmp_path_factory.mktemp("nginx")
     with ExitStack() as stack:
         known = environment | {"MMSEARCH_TOKEN": TOKEN}
@@ -55,7 +55,7 @@ def proxied(request, photo_index, environment, tmp_path_factory):
 
 
 def configured(folder, port, urls):
-    """Both blocks of the page, with this machine's places in theirs."""
+    """Return both nginx blocks of the page, with the paths and ports of this test."""
     block, upstream = re.findall(r"```nginx\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
     names = [url.removeprefix("http://") for url in urls]
     places = {
@@ -67,7 +67,7 @@ def configured(folder, port, urls):
     block = replaced(block, places) + replaced(upstream, shares)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-    # It would give its work to somebody who may not enter the folder.
+    # Started by root, nginx gives its work to a user who may not enter the folder.
     user = "" if os.getuid() else "user root;\n"
     return (
         f"{user}daemon off;\npid {folder}/pid;\nevents {{}}\n"
@@ -99,13 +99,13 @@ def wait_for(port):
             return
 
 
-def test_the_token_is_asked_for_and_taken(proxied):
+def test_nginx_proxy_requires_and_accepts_token(proxied):
     assert proxied.get("/healthz").json() == {"ok": True}
     assert proxied.get("/v1/indexes").status_code == 401
     assert proxied.get("/v1/indexes", headers=KNOWN).json() == {"indexes": ["default"]}
 
 
-def test_a_browser_signs_in_and_stays(proxied):
+def test_nginx_proxy_browser_session_cookie_grants_access(proxied):
     page = f"https://{proxied.base_url.netloc.decode()}"
     answer = proxied.post("/session", data={"token": TOKEN}, headers={"Origin": page})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -122,7 +122,7 @@ def test_a_browser_signs_in_and_stays(proxied):
     assert proxied.get(thumbnail).status_code == 401
 
 
-def test_pictures_go_up_to_the_limit(proxied, photos):
+def test_nginx_proxy_picture_upload_over_limit_gets_413(proxied, photos):
     picture = min((photos / "photos").iterdir())
     files = {"picture": (picture.name, picture.read_bytes(), "image/jpeg")}
     found = proxied.post(f"{AT}/search/picture", files=files, headers=KNOWN).json()["hits"]
@@ -131,14 +131,14 @@ def test_pictures_go_up_to_the_limit(proxied, photos):
     assert proxied.post(f"{AT}/search/picture", files=files, headers=KNOWN).status_code == 413
 
 
-def test_events_come_as_they_happen(proxied):
+def test_nginx_proxy_streams_job_events_until_finished(proxied):
     job = proxied.post(f"{AT}/jobs", json={"root": "photos"}, headers=KNOWN).json()
     with proxied.stream("GET", f"{AT}/jobs/{job['id']}/events", headers=KNOWN) as events:
         assert events.headers["content-type"].startswith("text/event-stream")
-        told = "".join(events.iter_text())
-    assert '"state":"finished"' in told.replace('": "', '":"')
+        events_text = "".join(events.iter_text())
+    assert '"state":"finished"' in events_text.replace('": "', '":"')
 
 
-def test_other_sites_are_refused(proxied):
+def test_nginx_proxy_foreign_origin_gets_403(proxied):
     answer = proxied.get("/v1/indexes", headers=KNOWN | {"Origin": "https://evil.example"})
     assert answer.status_code == 403

@@ -20,7 +20,7 @@ CAPTIONS = {"windmill": "an old mill by the canal", "giraffe": "the tall one at 
 
 @pytest.fixture(scope="module")
 def collection(photos, tmp_path_factory):
-    """Forty photographs, some with a sidecar, some with a row in a table; and their words."""
+    """Forty photographs, some with a sidecar or a table row, and the word of each."""
     folder = tmp_path_factory.mktemp("collection")
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -53,7 +53,7 @@ def names(done):
     return [Path(line).name for line in done.out.splitlines()]
 
 
-def test_words_of_sidecars_and_tables_are_found_and_shown(mmsearch, home, collection):
+def test_query_finds_and_marks_sidecar_and_table_captions(mmsearch, home, collection):
     _, words = collection
     answer = json.loads(mmsearch("query", "the old canal", "--json", "--home", home).out)
     first = answer["hits"][0]
@@ -66,7 +66,7 @@ def test_words_of_sidecars_and_tables_are_found_and_shown(mmsearch, home, collec
     assert {words[name] for name in names(texts)} == {"giraffe"}
 
 
-def test_fusions_change_without_decoding(mmsearch, home, collection):
+def test_reindex_fusion_without_source_files_changes_fusion(mmsearch, home, collection):
     folder, _ = collection
     moved = folder.rename(folder.with_name("away"))
     try:
@@ -83,18 +83,18 @@ def test_fusions_change_without_decoding(mmsearch, home, collection):
     "line",
     ["2:windmill + water -people", 'bird -"in water"', "windmill + giraffe"],
 )
-def test_the_language_is_understood_in_one_argument_or_several(mmsearch, home, line):
+def test_query_language_line_returns_ten_hits(mmsearch, home, line):
     whole = mmsearch("query", line, "--paths", "--home", home)
     assert len(names(whole)) == 10
 
 
-def test_a_negative_written_in_three_ways_is_one(mmsearch, home):
+def test_query_negative_term_notations_give_same_answer(mmsearch, home):
     ways = (["windmill -water"], ["windmill", "-water"], ["windmill", "--not", "water"])
     answers = {mmsearch("query", *way, "--paths", "--home", home).out for way in ways}
     assert len(answers) == 1
 
 
-def test_a_picture_and_words_together(mmsearch, home, collection):
+def test_query_picture_combined_with_words_finds_both(mmsearch, home, collection):
     folder, words = collection
     mill = next(folder / name for name, word in words.items() if word == "windmill")
     by_path = names(mmsearch("query", mill, "--paths", "--home", home))
@@ -104,7 +104,7 @@ def test_a_picture_and_words_together(mmsearch, home, collection):
     assert {"windmill", "giraffe"} <= {words[name] for name in mixed}
 
 
-def test_filters_are_exact(mmsearch, home, collection):
+def test_query_filters_return_exactly_matching_pictures(mmsearch, home, collection):
     folder, _ = collection
     sizes = {}
     for path in folder.glob("*.jpg"):
@@ -128,7 +128,7 @@ def test_filters_are_exact(mmsearch, home, collection):
     assert giraffes
 
 
-def test_nothing_like_that_is_said(mmsearch, home):
+def test_query_without_good_match_prints_closest_results(mmsearch, home):
     done = mmsearch("query", "a quantum physicist in a courtroom", "-k2", "--home", home)
     assert "No good matches. Closest results:" in done.err
     assert len(done.out.splitlines()) == 2
@@ -136,7 +136,7 @@ def test_nothing_like_that_is_said(mmsearch, home):
     assert sure.out == ""
 
 
-def test_many_queries_from_a_file(mmsearch, home, tmp_path):
+def test_query_batch_file_answers_each_line_and_reports_failures(mmsearch, home, tmp_path):
     file = tmp_path / "queries.txt"
     file.write_text("windmill\n\n-people\ngiraffe + grass\n", encoding="utf-8")
     done = mmsearch("query", "--batch", file, "-k2", "--home", home, code=3)
@@ -165,12 +165,12 @@ def test_many_queries_from_a_file(mmsearch, home, tmp_path):
         (["--batch", "none.txt"], "none.txt"),
     ],
 )
-def test_what_makes_no_sense_is_answered_with_one_sentence(mmsearch, home, options, complaint):
+def test_query_invalid_arguments_exit_2_with_reason(mmsearch, home, options, complaint):
     done = mmsearch("query", *options, "--home", home, code=2)
     assert complaint in done.err
 
 
-def test_a_captioned_set_is_rated_and_compared(mmsearch, home, collection, tmp_path):
+def test_eval_captioned_set_prints_metrics_and_comparison(mmsearch, home, collection, tmp_path):
     _, words = collection
     path = tmp_path / "words.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -198,14 +198,14 @@ def test_a_captioned_set_is_rated_and_compared(mmsearch, home, collection, tmp_p
     assert done.err == "Error: Unknown order of ties 'odd'. Choose one of: index, trec_eval.\n"
 
 
-def test_a_set_of_other_pictures_is_refused(mmsearch, home, tmp_path):
+def test_eval_set_with_unknown_pictures_exits_2(mmsearch, home, tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("path,caption\nnowhere.jpg,a dog\n")
     done = mmsearch("eval", path, "--home", home, code=2)
     assert "None of the pictures" in done.err
 
 
-def test_a_table_of_captions_that_is_none_stops_before_anything(mmsearch, collection, tmp_path):
+def test_index_invalid_caption_table_exits_2(mmsearch, collection, tmp_path):
     folder, _ = collection
     table = tmp_path / "captions.csv"
     table.write_text("a,b\n1,2\n")

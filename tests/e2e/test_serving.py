@@ -1,4 +1,4 @@
-"""``mmsearch serve``: what queries print through it is what they print without."""
+"""``mmsearch serve``: queries print the same through the server as without it."""
 
 import fcntl
 import json
@@ -39,7 +39,7 @@ def resident(environment, photo_index):
 
 
 def run_both_ways(environment, *arguments, cwd=None, terminal=False):
-    """Code, stdout and stderr through the process that stays, and without it."""
+    """Return exit code, stdout and stderr of a command through the server and without it."""
     run = run_at_terminal if terminal else run_in_pipes
     alone = environment | {"XDG_RUNTIME_DIR": environment["XDG_RUNTIME_DIR"] + "-none"}
     return run(environment, arguments, cwd), run(alone, arguments, cwd)
@@ -53,7 +53,7 @@ def run_in_pipes(environment, arguments, cwd):
 
 def run_at_terminal(environment, arguments, cwd):
     def fold(terminal):
-        # So wide that the table folds, and that no other process has it by chance.
+        # A width at which the table folds, and which no other process has by chance.
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 17, 61, 0, 0))
 
     variables = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -83,7 +83,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_in_a_pipe_it_prints_the_same(environment, resident, photo_index, case):
+def test_query_in_pipe_prints_same_with_and_without_server(
+    environment, resident, photo_index, case
+):
     verb, *rest = CASES[case]
     through, alone = run_both_ways(environment, verb, *rest, "--home", photo_index)
     assert through[0] == alone[0]
@@ -91,7 +93,9 @@ def test_in_a_pipe_it_prints_the_same(environment, resident, photo_index, case):
     assert through[2] == alone[2]
 
 
-def test_a_picture_beside_the_command_is_looked_for(environment, resident, photo_index, photos):
+def test_similar_relative_path_prints_same_with_and_without_server(
+    environment, resident, photo_index, photos
+):
     picture = sorted((photos / "photos").iterdir())[7]
     through, alone = run_both_ways(
         environment, "similar", picture.name, "--home", photo_index, cwd=picture.parent
@@ -101,7 +105,9 @@ def test_a_picture_beside_the_command_is_looked_for(environment, resident, photo
 
 
 @pytest.mark.parametrize("case", ["lines", "remark", "json", "nonsense"])
-def test_at_a_terminal_it_shows_the_same(environment, resident, photo_index, photos, case):
+def test_query_at_terminal_prints_same_with_and_without_server(
+    environment, resident, photo_index, photos, case
+):
     verb, *rest = CASES[case]
     through, alone = run_both_ways(
         environment, verb, *rest, "--home", photo_index, cwd=photos.parent, terminal=True
@@ -112,8 +118,8 @@ def test_at_a_terminal_it_shows_the_same(environment, resident, photo_index, pho
         assert b"\x1b[" in through[1] or b"\xe2\x94" in through[1]
 
 
-def test_it_does_answer(environment, resident, photo_index):
-    """Without this, the tests above would compare a command with itself."""
+def test_query_with_running_server_is_answered_by_it(environment, resident, photo_index):
+    """Make sure that the tests above do not compare a command with itself."""
     resident.send_signal(signal.SIGSTOP)
     try:
         command = [COMMAND, "query", "a dog", "--verbose", "--home", photo_index]
@@ -121,7 +127,7 @@ def test_it_does_answer(environment, resident, photo_index):
     finally:
         resident.send_signal(signal.SIGCONT)
     opening_ms = []
-    # On a busy machine a command may not wait until the process wakes up.
+    # On a busy machine a command may give up before the server wakes up.
     while 0 not in opening_ms and len(opening_ms) < 20:
         served_ = subprocess.run(command, env=environment, capture_output=True, check=True)
         assert waited.stdout == served_.stdout
@@ -130,14 +136,16 @@ def test_it_does_answer(environment, resident, photo_index):
     assert 0 in opening_ms
 
 
-def test_reading_less_than_is_printed_is_no_error(environment, resident, photo_index):
+def test_query_through_server_with_early_closed_pipe_exits_0(environment, resident, photo_index):
     query = f"{COMMAND} query 'a dog' -k 212 --json --home {photo_index}"
     line = f"{query} | head -c 10; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
     assert (done.returncode, len(done.stdout), done.stderr) == (0, 10, b"")
 
 
-def test_what_is_indexed_meanwhile_is_found(mmsearch, environment, photos, tmp_path):
+def test_socket_server_sees_indexing_and_removal_by_other_commands(
+    mmsearch, environment, photos, tmp_path
+):
     folder, home = tmp_path / "few", tmp_path / "home"
     folder.mkdir()
     pictures = sorted((photos / "photos").iterdir())[:6]
@@ -155,7 +163,9 @@ def test_what_is_indexed_meanwhile_is_found(mmsearch, environment, photos, tmp_p
         assert done.err.startswith("Error: There is no index named 'default'")
 
 
-def test_a_second_one_and_one_without_an_index_say_so(mmsearch, resident, photo_index, tmp_path):
+def test_serve_second_server_or_missing_index_exits_with_error(
+    mmsearch, resident, photo_index, tmp_path
+):
     done = mmsearch("serve", "--no-http", "--home", photo_index, code=1)
     assert done.err == (
         "Error: Another process already serves index 'default'. Queries use it automatically.\n"
@@ -165,7 +175,7 @@ def test_a_second_one_and_one_without_an_index_say_so(mmsearch, resident, photo_
 
 
 @pytest.mark.parametrize(("ends", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_second_one_answers_over_http_alone(
+def test_serve_second_server_answers_over_http_only(
     environment, resident, photo_index, socket_enabled, ends, code
 ):
     with (
@@ -175,14 +185,14 @@ def test_a_second_one_answers_over_http_alone(
         assert len(json.load(answer)["hits"]) == 3
 
 
-def test_it_ends_when_nobody_asks(mmsearch, photo_index, tmp_path):
+def test_serve_without_requests_stops_after_idle_timeout(mmsearch, photo_index, tmp_path):
     tmp_path.chmod(0o700)
     elsewhere = {"XDG_RUNTIME_DIR": str(tmp_path)}
     done = mmsearch("serve", "--no-http", "--home", photo_index, "--idle", "0.01", env=elsewhere)
     assert done.err.endswith("Idle timeout reached; stopped.\n")
 
 
-def test_a_command_that_asks_loads_next_to_nothing(environment, resident, photo_index):
+def test_query_through_server_imports_no_heavy_modules(environment, resident, photo_index):
     program = (
         "import sys\nfrom mmsearch.cli.main import run\n"
         f"assert run(['query', 'a dog', '--paths', '--home', {str(photo_index)!r}]) == 0\n"

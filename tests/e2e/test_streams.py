@@ -1,4 +1,4 @@
-"""The installed command with streams that are closed, full, left, or of a poor encoding."""
+"""The installed command with streams that are closed, full, unread or poorly encoded."""
 
 import fcntl
 import json
@@ -47,7 +47,7 @@ def home(mmsearch, folder):
 
 @pytest.fixture
 def shell(environment, home, tmp_path):
-    """A line of bash with $mmsearch: its exit code, or that of the first of a pipe, and streams."""
+    """Run a line of bash with $mmsearch; return its first exit code, stdout and stderr."""
 
     def run(line, **more):
         done = subprocess.run(
@@ -70,7 +70,7 @@ def shell(environment, home, tmp_path):
 @pytest.mark.parametrize("kind", ["png", "html"])
 @pytest.mark.parametrize("verb", ["query dog", "query dog --json", "similar"])
 @pytest.mark.parametrize("state", ["| head -c 0", ">&- 2>&-", ">/dev/full"])
-def test_a_contact_sheet_is_written_whoever_reads_the_hits(
+def test_sheet_is_written_if_stdout_is_closed_full_or_unread(
     shell, folder, tmp_path, verb, kind, state
 ):
     if verb == "similar" and kind == "html":
@@ -99,7 +99,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_state_of_the_streams_is_an_error_of_ours(shell, folder, name, home):
+def test_command_exits_1_if_stdout_is_full_and_0_if_closed_or_unread(shell, folder, name, home):
     if name == "compact" and not (home / "copy").exists():
         shutil.copytree(home / "default", home / "copy")
     command = f'"$mmsearch" {COMMANDS[name]}'
@@ -111,7 +111,7 @@ def test_no_state_of_the_streams_is_an_error_of_ours(shell, folder, name, home):
     assert (code, out, b"Error" in said) == (0, b"", False)
 
 
-def test_lost_remarks_do_not_stop_the_work(shell, folder, tmp_path):
+def test_index_with_full_stderr_indexes_all_pictures_and_exits_1(shell, folder, tmp_path):
     fresh = {"few": str(folder), "MMSEARCH_HOME": str(tmp_path)}
     broken = folder / "no picture.jpg"
     broken.write_bytes(b"no picture")
@@ -122,8 +122,8 @@ def test_lost_remarks_do_not_stop_the_work(shell, folder, tmp_path):
     assert (code, json.loads(out)["pictures"]) == (1, 8)
 
 
-def test_a_table_at_a_terminal_of_no_size(environment, home):
-    """Alone and through a process that stays; also with sizes in the environment that are none."""
+def test_query_table_at_zero_size_terminal_is_printed_with_paths(environment, home):
+    """Run the query without and with a server, also with invalid sizes in the environment."""
 
     def no_size(terminal):
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 0, 0, 0, 0))
@@ -146,7 +146,7 @@ def test_a_table_at_a_terminal_of_no_size(environment, home):
         assert [shown(**each) for each in sizes] == alone
 
 
-def test_closed_streams_through_a_process_that_stays(environment, shell, home):
+def test_query_through_server_exits_1_if_stdout_is_full_and_0_if_closed(environment, shell, home):
     with run_socket_server(environment, home):
         assert shell('"$mmsearch" query dog <&- >&- 2>&-') == (0, b"", b"")
         code, out, said = shell('"$mmsearch" query dog -k 1 2>&-')
@@ -165,7 +165,7 @@ def test_closed_streams_through_a_process_that_stays(environment, shell, home):
     ],
     ids=str,
 )
-def test_names_can_be_printed_in_any_encoding(shell, folder, variables):
+def test_file_names_are_printed_in_any_stdout_encoding(shell, folder, variables):
     few = {"few": str(folder)} | variables
     printed = {
         command: shell(f'"$mmsearch" {command}', **few)
@@ -181,7 +181,7 @@ def test_names_can_be_printed_in_any_encoding(shell, folder, variables):
     assert len(paths) == 8
 
 
-def test_an_assistant_that_does_not_read(shell):
+def test_mcp_stdio_exits_1_if_stdout_is_full_and_0_if_closed_or_unread(shell):
     line = (
         """{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","""
         """"capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"""
@@ -192,8 +192,8 @@ def test_an_assistant_that_does_not_read(shell):
 
 
 @pytest.mark.enable_socket
-def test_hostile_uploads_leave_no_log_lines(environment, home):
-    """What the server says besides its own lines is an error of `serving`."""
+def test_server_malformed_uploads_get_4xx_and_log_nothing(environment, home):
+    """Rely on `serving`, which fails if the server prints any further line."""
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     bodies = [
         b"--y\r\n",
@@ -209,7 +209,7 @@ def test_hostile_uploads_leave_no_log_lines(environment, home):
         assert all(400 <= status < 500 for status in statuses), statuses
 
 
-def test_watching_goes_on_without_streams_and_ends_without_a_reader(environment, folder, tmp_path):
+def test_watch_without_stdout_reader_indexes_and_exits_0(environment, folder, tmp_path):
     few = tmp_path / "few"
     shutil.copytree(folder, few)
     line = f'exec "$0" watch "{few}" --home "{tmp_path}/home" --model starter --settle 0.1'

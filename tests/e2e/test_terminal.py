@@ -1,4 +1,4 @@
-"""What a person at a terminal sees, and what settings do."""
+"""Output at a terminal, and the effect of settings."""
 
 import json
 import subprocess
@@ -7,14 +7,14 @@ from tests.terminal import COMMAND, run_in_terminal
 
 
 def at_a_terminal(environment, *arguments, cwd=None):
-    """The command's output when stdout and stderr are a terminal."""
+    """Return the command's output with a terminal as stdout and stderr."""
     variables = environment | {"TERM": "xterm", "NO_COLOR": "1"}
     code, shown = run_in_terminal(arguments, variables, cwd)
     assert code == 0
     return shown.decode()
 
 
-def test_hits_are_a_table_with_paths_as_seen_from_here(environment, photo_index, photos):
+def test_query_at_terminal_prints_table_with_relative_paths(environment, photo_index, photos):
     shown = at_a_terminal(
         environment, "query", "a windmill", "-k3", "--home", photo_index, cwd=photos.parent
     )
@@ -25,7 +25,7 @@ def test_hits_are_a_table_with_paths_as_seen_from_here(environment, photo_index,
     assert str(photos) not in shown
 
 
-def test_indexing_shows_its_progress(environment, photos, tmp_path):
+def test_index_at_terminal_shows_progress_rate(environment, photos, tmp_path):
     folder = tmp_path / "few"
     folder.mkdir()
     for path in sorted((photos / "photos").iterdir())[:40]:
@@ -39,7 +39,7 @@ def test_indexing_shows_its_progress(environment, photos, tmp_path):
     assert "40 added" in shown
 
 
-def test_a_chosen_model_is_that_of_new_indexes(mmsearch, environment, tmp_path):
+def test_models_use_sets_model_of_new_indexes(mmsearch, environment, tmp_path):
     settings = tmp_path / "settings.toml"
     env = {"MMSEARCH_CONFIG": str(settings)}
     assert json.loads(mmsearch("models", "list", "--json", env=env).out)["model"] == "auto"
@@ -54,7 +54,7 @@ def test_a_chosen_model_is_that_of_new_indexes(mmsearch, environment, tmp_path):
     assert len(info["fingerprint"]) == 16
 
 
-def test_without_a_hub_a_new_index_says_that_it_takes_the_starter(mmsearch, photos, tmp_path):
+def test_index_without_model_hub_announces_starter_on_first_run(mmsearch, photos, tmp_path):
     folder = tmp_path / "few"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(min((photos / "photos").iterdir()).read_bytes())
@@ -65,7 +65,7 @@ def test_without_a_hub_a_new_index_says_that_it_takes_the_starter(mmsearch, phot
     assert again.err == ""
 
 
-def test_a_reader_that_stops_early_is_no_error(environment, photo_index):
+def test_query_with_reader_stopping_early_prints_no_error(environment, photo_index):
     done = subprocess.run(
         ["sh", "-c", f"'{COMMAND}' query animal -k 200 --home '{photo_index}' | head -n 1"],
         env=environment,

@@ -1,4 +1,4 @@
-"""A folder is watched by the installed command while things happen in it."""
+"""The installed command watches a folder while files change in it."""
 
 import os
 import shutil
@@ -68,7 +68,7 @@ def wait_until(condition, seconds=90):
 
 
 @pytest.mark.usefixtures("watcher")
-def test_what_happens_is_indexed(folder, home, photos):
+def test_watch_indexes_added_renamed_and_removed_files(folder, home, photos):
     wait_until(lambda: len(names(home)) == 6)
     fresh = sorted(photos.rglob("*.jpg"))[10]
     shutil.copy(fresh, folder / "fresh.jpg")
@@ -85,7 +85,7 @@ def paths(home):
 
 
 @pytest.mark.usefixtures("watcher")
-def test_a_burst_of_ten_thousand_files(folder, home):
+def test_watch_burst_of_ten_thousand_files_is_indexed(folder, home):
     wait_until(lambda: len(names(home)) == 6)
     one = next(iter((folder / "sub").iterdir()))
     many = folder / "many"
@@ -95,7 +95,7 @@ def test_a_burst_of_ten_thousand_files(folder, home):
     wait_until(lambda: len(names(home)) == 10_006, seconds=240)
 
 
-def test_a_file_that_is_being_written(watcher, folder, home, photos):
+def test_watch_file_being_written_is_indexed_once_complete(watcher, folder, home, photos):
     wait_until(lambda: len(names(home)) == 6)
     content = sorted(photos.rglob("*.jpg"))[20].read_bytes()
     with (folder / "slow.jpg").open("wb") as file:
@@ -110,7 +110,7 @@ def test_a_file_that_is_being_written(watcher, folder, home, photos):
     assert watcher.poll() is None
 
 
-def test_a_drive_that_is_unplugged(watcher, folder, home):
+def test_watch_unplugged_folder_keeps_pictures_and_resumes(watcher, folder, home):
     wait_until(lambda: len(names(home)) == 6)
     away = folder.with_name("away")
     folder.rename(away)
@@ -122,7 +122,7 @@ def test_a_drive_that_is_unplugged(watcher, folder, home):
     assert watcher.poll() is None
 
 
-def test_a_mount_point_without_its_drive(watcher, folder, home):
+def test_watch_empty_mount_point_keeps_pictures_and_resumes(watcher, folder, home):
     wait_until(lambda: len(names(home)) == 6)
     away = folder.with_name("away")
     folder.rename(away)
@@ -136,7 +136,7 @@ def test_a_mount_point_without_its_drive(watcher, folder, home):
     assert watcher.poll() is None
 
 
-def test_a_file_that_arrives_during_the_first_run(folder, home):
+def test_watch_file_added_during_first_run_starts_second_run(folder, home):
     runs = []
 
     def run(unstable_paths):
@@ -163,7 +163,7 @@ def test_a_file_that_arrives_during_the_first_run(folder, home):
     assert runs == [frozenset(), frozenset()]
 
 
-# --- when things have come to rest ---
+# --- settling of changed files ---
 
 
 class World:
@@ -175,11 +175,11 @@ class World:
         return SettleTracker(settle_s, lambda: self.now, lambda path: (self.sizes.get(path, 0), 0))
 
 
-def test_nothing_is_due_before_anything_happens():
+def test_settle_tracker_without_events_is_not_ready():
     assert World().tracker().ready() is None
 
 
-def test_a_file_is_due_when_it_has_rested():
+def test_settle_tracker_file_is_ready_after_settle_time():
     world = World()
     tracker = world.tracker()
     tracker.add(iter(["a"]))
@@ -194,7 +194,7 @@ def test_a_file_is_due_when_it_has_rested():
     assert tracker.ready() is None
 
 
-def test_what_never_rests_does_not_hold_up_the_others():
+def test_settle_tracker_after_max_wait_is_ready_with_unsettled_paths():
     world = World()
     tracker = world.tracker()
     tracker.add(iter(["quiet", "log"]))

@@ -1,4 +1,4 @@
-"""A few photographs, what an undisturbed run makes of them, and ways to hurt a writer."""
+"""A few photographs, the result of an undisturbed run, and ways to disturb a writer."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def few_photos(photos, tmp_path_factory):
 
 
 def run_indexer(folder, home, environment, **more):
-    """The installed command, to its end or its death."""
+    """Run the installed command until it ends or is killed."""
     return subprocess.run(
         [COMMAND, "index", folder, "--home", home, "--model", "starter", "--workers", "1"],
         env=environment | {"MMSEARCH_FAULT": more.pop("fault", "")},
@@ -54,7 +54,7 @@ def kill_group(process):
 
 
 def content_of(home, name="default"):
-    """By path: digest and vector, or the reason of failure; straight from the files of an index."""
+    """Read digest, error and vector of each path directly from the files of an index."""
     layout = IndexLayout(home / name)
     with catalogs.open_read(layout) as catalog:
         return {
@@ -64,7 +64,7 @@ def content_of(home, name="default"):
 
 
 def same(one, other):
-    """Whether two such contents are equal, vectors within the precision of storage."""
+    """Return True if two such contents are equal, vectors within the precision of storage."""
     return set(one) == set(other) and all(
         one[path][:2] == other[path][:2]
         and (one[path][2] is None) == (other[path][2] is None)
@@ -74,7 +74,7 @@ def same(one, other):
 
 
 def index_in_process(folder, home):
-    """The same command within this process, which has loaded the encoder before."""
+    """Index a folder in this process, which keeps the encoder loaded."""
     settings = load_settings().with_flags(model="starter", workers=1)
     with library.open_index(home=home, settings=settings) as index:
         return index.add_folder(folder)
@@ -82,7 +82,7 @@ def index_in_process(folder, home):
 
 @pytest.fixture(scope="session")
 def undisturbed(few_photos, mmsearch, tmp_path_factory):
-    """What an undisturbed run makes of the photographs: encoded afresh."""
+    """Content of an index that an undisturbed run has made of the photographs."""
     home = tmp_path_factory.mktemp("undisturbed")
     mmsearch("models", "compile", "starter")
     mmsearch("index", few_photos, "--home", home, "--model", "starter", code=3)
@@ -90,7 +90,7 @@ def undisturbed(few_photos, mmsearch, tmp_path_factory):
 
 
 def verify(home, undisturbed):
-    """An index that was hurt: sound, searchable, and what it holds is right."""
+    """Assert that an index is sound, searchable and correct; return its number of pictures."""
     layout = IndexLayout(home / "default")
     if not layout.exists():
         return 0

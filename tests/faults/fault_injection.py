@@ -1,4 +1,4 @@
-"""Commands that meet failing system calls; see injector.c."""
+"""Commands that run with failing system calls; see injector.c."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 SOURCE = HERE / "injector.c"
 
 SHORT_CALL = 0
-"""In place of an error's number: the call does half of its work."""
+"""Value in place of an error number: the call does half of its work."""
 
 ERRORS = {
     "open": (errno.EMFILE, errno.ENOSPC, errno.EIO, errno.ENOMEM),
@@ -51,7 +51,7 @@ class Fault:
 
 @dataclass
 class CommandResult:
-    """A command that has ended."""
+    """Result of a command that has ended."""
 
     code: int
     out: str
@@ -68,7 +68,7 @@ class CommandResult:
 
 
 def compile_injector(folder):
-    """Build the library; None without a compiler."""
+    """Build the library; return its path, or None if there is no compiler."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None or not sys.platform.startswith("linux"):
         return None
@@ -82,10 +82,10 @@ def compile_injector(folder):
 
 
 class ToyCommandServer:
-    """Runs toy commands, each in a process of its own; see `tests.faults.toy_command`.
+    """Runs toy commands, each in its own process; see `tests.faults.toy_command`.
 
     Args:
-        library: What `compile_injector` built.
+        library: Path that `compile_injector` returned.
     """
 
     def __init__(self, library):
@@ -101,7 +101,7 @@ class ToyCommandServer:
         )
 
     def run(self, runner, arguments, sandbox, *, fault=None, prefixes=None, mutant=""):
-        """Run one.
+        """Run one command.
 
         Args:
             runner: ``command``, ``watch``, ``python`` or ``http``.
@@ -125,7 +125,7 @@ class ToyCommandServer:
         return CommandResult(**json.loads(self._process.stdout.readline()))
 
     def close(self):
-        """End it."""
+        """End the process."""
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(30)
@@ -135,7 +135,7 @@ class Sandbox:
     """Folders of one run: pictures, indexes, temporary files, backups.
 
     Args:
-        folder: Holds them.
+        folder: Parent of the folders.
     """
 
     def __init__(self, folder):
@@ -168,14 +168,14 @@ class Sandbox:
             os.utime(path, ns=(10**9, 10**9))
 
     def copy_to(self, folder):
-        """Copy it all, in place of what is there."""
+        """Replace a folder by a copy of this sandbox."""
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.folder, folder, symlinks=True)
         return Sandbox(folder)
 
 
 def sample_numbers(count, max_numbers, seed):
-    """At most ``most`` numbers of 1..count, the first and the last among them."""
+    """Sample at most ``max_numbers`` of 1..count, including the first and the last."""
     if count <= max_numbers:
         return range(1, count + 1)
     inner = random.Random(seed).sample(range(2, count), max(0, max_numbers - 2))

@@ -1,10 +1,10 @@
-"""What a disk may hold after a power cut, worked out from the system calls of a writer.
+"""Possible disk contents after a power cut, derived from the system calls of a writer.
 
 `record` runs a program under strace; `Disk` replays its calls and can be cut at any of them:
 
 - ``all``: everything reached the disk, as when only the process is killed.
-- ``strict``: only what was synced: content by fsync of the file, names by fsync of the folder.
-- ``random``: that, and random pieces of 4 KiB and a random beginning of the changes of names.
+- ``strict``: only synced data: content by fsync of the file, names by fsync of the folder.
+- ``random``: synced data, random pieces of 4 KiB and a random prefix of the name changes.
 """
 
 import ast
@@ -29,7 +29,7 @@ class SystemCall:
 
 
 def record(command, log, **options):
-    """Run a program; its calls on files, in order of completion."""
+    """Run a program; return its calls on files in order of completion."""
     process = subprocess.run(
         [
             "strace",
@@ -98,11 +98,11 @@ class Disk:
         self.acknowledged = []
 
     def apply(self, call):
-        """True if the disk may have changed."""
+        """Apply a call; return True if the disk may have changed."""
         return bool(getattr(self, f"_{call.name}", lambda call: False)(call))
 
     def state_after_cut(self, model, rng):
-        """By path: what is there after the power is back."""
+        """Return the content of each path after the power is back."""
         if model == "all":
             return {name: bytes(inode.content) for name, inode in self.names.items()}
         names = dict(self.synced_names)
@@ -206,7 +206,7 @@ class Disk:
         if inode is not None:
             inode.synced, inode.pending = bytes(inode.content), []
             return True
-        # A folder: all changes of names in it.
+        # The path is a folder: sync all name changes in it.
         folder_changes = [c for c in self.changes if os.path.dirname(c[2] or c[1]) == path]
         for change in folder_changes:
             rename(self.synced_names, *change)
@@ -215,7 +215,7 @@ class Disk:
 
     _fdatasync = _fsync
 
-    # --- what they do ---
+    # --- effects of the calls ---
 
     def _change(self, path, inode):
         self.names[path] = inode

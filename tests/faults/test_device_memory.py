@@ -1,4 +1,4 @@
-"""A GPU whose memory is taken by others: a run ends with a sentence, and the next one goes on."""
+"""Indexing on a GPU that runs out of memory: the run fails, and the next one resumes."""
 
 import os
 
@@ -15,7 +15,7 @@ from tests.toy_index import ToyEncoder, toy_indexer
 
 
 class OnGpu(ToyEncoder):
-    """Holds so many pictures at once; after ``until`` of them, none."""
+    """Encoder on a GPU that holds ``holds`` pictures at once, and none after ``until``."""
 
     def __init__(self, holds, until=None):
         super().__init__()
@@ -55,7 +55,7 @@ def vectors(layout, toys):
         return {path: row for path, (_, row) in load_stored_files(layout, indexer.catalog).items()}
 
 
-def test_a_run_on_a_small_gpu_gives_what_a_large_one_gives(tmp_path, toys):
+def test_index_on_small_gpu_gives_same_vectors_as_on_large_gpu(tmp_path, toys):
     small, large = IndexLayout(tmp_path / "small"), IndexLayout(tmp_path / "large")
     assert run(small, toys, OnGpu(1)).added == run(large, toys, OnGpu(4)).added == 30
     mine, theirs = vectors(small, toys), vectors(large, toys)
@@ -64,7 +64,7 @@ def test_a_run_on_a_small_gpu_gives_what_a_large_one_gives(tmp_path, toys):
         np.testing.assert_array_equal(row, theirs[path])
 
 
-def test_a_run_that_does_not_fit_ends_and_the_next_one_goes_on(tmp_path, toys):
+def test_index_out_of_gpu_memory_raises_and_next_run_completes(tmp_path, toys):
     layout = IndexLayout(tmp_path / "index")
     with pytest.raises(DeviceMemoryError, match="one picture does not fit"):
         run(layout, toys, OnGpu(4, until=8))

@@ -1,4 +1,4 @@
-"""Full disks, disks that fail, and disks that cannot be written."""
+"""Full, failing and read-only disks."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.faults.test_power_cut import can_trace
 
 
 def mounted(folder, options):
-    """Mount memory as a disk there; only root may."""
+    """Mount memory as a disk, which only root may; return True on success."""
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, check=False
@@ -23,7 +23,7 @@ def mounted(folder, options):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A small disk: call it with its size."""
+    """Function that mounts a small disk of a size in KiB."""
     folder = tmp_path / "disk"
 
     def make(size):
@@ -36,7 +36,9 @@ def disk(tmp_path):
 
 
 @pytest.mark.parametrize("size_kb", [60, 120, 180, 200, 220, 240, 260, 280, 300, 340, 400])
-def test_a_full_disk(disk, size_kb, few_photos, undisturbed, environment):
+def test_index_on_full_disk_reports_it_and_completes_after_growth(
+    disk, size_kb, few_photos, undisturbed, environment
+):
     home = disk(size_kb)
     done = run_indexer(few_photos, home, environment)
     if done.returncode == 3:
@@ -52,7 +54,9 @@ def test_a_full_disk(disk, size_kb, few_photos, undisturbed, environment):
     assert same(content_of(home), undisturbed)
 
 
-def test_a_disk_that_cannot_be_written(disk, few_photos, undisturbed, environment, mmsearch):
+def test_index_on_read_only_disk_exits_1_and_queries_still_work(
+    disk, few_photos, undisturbed, environment, mmsearch
+):
     home = disk(20_000)
     run_indexer(few_photos, home, environment)
     subprocess.run(["mount", "-o", "remount,ro", home], check=True)
@@ -84,8 +88,8 @@ except (OSError, MMSearchError) as error:
 
 @pytest.mark.skipif(not can_trace(), reason="strace is not here, or may not trace")
 @pytest.mark.parametrize("call", ["fsync", "write", "pwrite64"])
-def test_a_disk_that_fails(call, tmp_path):
-    """EIO at the n-th call: one sentence, and what was committed is right."""
+def test_index_with_io_error_at_nth_call_leaves_readable_index(call, tmp_path):
+    """Fail the n-th call with EIO: no traceback, and committed vectors stay readable."""
     from tests.faults.test_power_cut import HERE, vectors_of
 
     photos = tmp_path / "photos"
@@ -116,7 +120,7 @@ def test_a_disk_that_fails(call, tmp_path):
 
 
 def watched(folder):
-    """Only calls on the index's own files count."""
+    """Return strace options that restrict calls to the index's own files."""
     files = ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite.tmp", "catalog.sqlite.tmp-wal",
              "catalog.sqlite.tmp-journal", "catalog.sqlite-journal",
              "catalog.seal.tmp", "segments/000001.npz.tmp", "ann/000001.faiss.tmp",

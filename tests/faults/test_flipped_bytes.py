@@ -1,4 +1,4 @@
-"""Any byte of any file of an index, changed: a check notices, or nothing that is found changes."""
+"""A changed byte in any file of an index is reported by a check or changes no answer."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ QUERIES = ("a dog", "a boat on the water")
 
 @pytest.fixture(scope="module")
 def sound(few_photos, tmp_path_factory, mmsearch):
-    """The home of an index with captions, and what it answers."""
+    """Home of an index with captions, and its answers."""
     home = tmp_path_factory.mktemp("sound")
     table = tmp_path_factory.mktemp("table") / "captions.csv"
     rows = [f"{path},a dog called {path.stem}" for path in sorted(few_photos.glob("*.jpg"))[:5]]
@@ -45,7 +45,9 @@ def is_noticed(home):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6), st.floats(0, 1), st.integers(1, 255))
-def test_it_is_noticed_or_does_not_matter(sound, tmp_path_factory, which, where, flipped):
+def test_index_with_flipped_byte_is_reported_or_answers_correctly(
+    sound, tmp_path_factory, which, where, flipped
+):
     home, right = sound
     copy = tmp_path_factory.mktemp("flipped") / "home"
     shutil.copytree(home, copy)
@@ -61,7 +63,7 @@ def test_it_is_noticed_or_does_not_matter(sound, tmp_path_factory, which, where,
 
 @pytest.fixture(scope="module")
 def killed(few_photos, tmp_path_factory, mmsearch, environment):
-    """The home of an index whose writer was killed when it had committed several times."""
+    """Home of an index whose writer was killed after several commits, and its content."""
     home = tmp_path_factory.mktemp("killed")
     run_indexer(few_photos, home, environment, fault="transaction_committed:12")
     wal = home / "default" / "catalog.sqlite-wal"
@@ -78,7 +80,9 @@ def commits_in(wal):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.floats(0, 1), st.integers(1, 255))
-def test_commits_of_a_killed_writer_do_not_vanish(killed, tmp_path_factory, where, flipped):
+def test_flipped_wal_byte_is_reported_or_content_is_unchanged(
+    killed, tmp_path_factory, where, flipped
+):
     home, right = killed
     copy = tmp_path_factory.mktemp("flipped") / "home"
     shutil.copytree(home, copy)
@@ -91,7 +95,9 @@ def test_commits_of_a_killed_writer_do_not_vanish(killed, tmp_path_factory, wher
 
 
 @pytest.mark.parametrize("where", [8, 5000, -3000])
-def test_a_repair_brings_them_back(where, killed, few_photos, tmp_path, mmsearch):
+def test_repair_of_damaged_wal_restores_committed_pictures(
+    where, killed, few_photos, tmp_path, mmsearch
+):
     home, right = killed
     copy = tmp_path / "home"
     shutil.copytree(home, copy)
@@ -110,7 +116,9 @@ def test_a_repair_brings_them_back(where, killed, few_photos, tmp_path, mmsearch
 
 
 @pytest.mark.parametrize("part", ["catalog.sqlite", "catalog.seal", "segments", "ann"])
-def test_a_repair_mends_it(part, sound, few_photos, tmp_path, mmsearch):
+def test_repair_of_flipped_byte_restores_content_and_answers(
+    part, sound, few_photos, tmp_path, mmsearch
+):
     home, right = sound
     copy = tmp_path / "home"
     shutil.copytree(home, copy)
@@ -130,7 +138,7 @@ def test_a_repair_mends_it(part, sound, few_photos, tmp_path, mmsearch):
 
 
 @pytest.mark.parametrize("fill", [b"", b"\0" * 5000, b"SQLite format 3\0" + b"\xa5" * 9000])
-def test_a_ruined_catalog_costs_no_encoding(fill, sound, few_photos, tmp_path, mmsearch):
+def test_repair_of_ruined_catalog_encodes_nothing(fill, sound, few_photos, tmp_path, mmsearch):
     home, _ = sound
     copy = tmp_path / "home"
     shutil.copytree(home, copy)
@@ -146,7 +154,7 @@ def test_a_ruined_catalog_costs_no_encoding(fill, sound, few_photos, tmp_path, m
     assert index_in_process(few_photos, copy).encoded == 0
 
 
-def test_a_missing_catalog_is_not_taken_for_no_index(sound, few_photos, tmp_path, mmsearch):
+def test_missing_catalog_is_reported_as_damage_and_repaired(sound, few_photos, tmp_path, mmsearch):
     home, _ = sound
     copy = tmp_path / "home"
     shutil.copytree(home, copy)
@@ -158,7 +166,7 @@ def test_a_missing_catalog_is_not_taken_for_no_index(sound, few_photos, tmp_path
 
 
 @pytest.mark.parametrize("where", range(0, 100, 5))
-def test_a_query_on_a_damaged_index_is_right_or_one_sentence(where, sound, tmp_path):
+def test_query_on_damaged_index_is_correct_or_raises_mmsearch_error(where, sound, tmp_path):
     home, right = sound
     for path in files_of(home):
         copy = tmp_path / "home"
@@ -169,6 +177,6 @@ def test_a_query_on_a_damaged_index_is_right_or_one_sentence(where, sound, tmp_p
         if content and victim.suffix != ".sqlite":
             content[len(content) * where // 100] ^= 0x10
             victim.write_bytes(content)
-            # Anything but the right answer or a sentence of our own fails here.
+            # Anything but the right answer or an error of mmsearch fails here.
             with suppress(MMSearchError):
                 assert answers(copy) == right

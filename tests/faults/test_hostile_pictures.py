@@ -1,4 +1,4 @@
-"""Pictures that nobody vetted: mutants, bombs, and those that broke decoders before."""
+"""Untrusted pictures: mutants, decompression bombs, and files that broke decoders before."""
 
 import io
 import json
@@ -27,7 +27,7 @@ BROKEN = Path(__file__).parents[1] / ".broken_images"
 
 @pytest.fixture(scope="module")
 def decode():
-    """Decodes files in worker processes: by path, what came of each."""
+    """Function that decodes files in worker processes and returns the outcome of each path."""
     executor = processes.build(2, LIMIT_S, 4096)
     make = DecoderFactory((image.build(),), EdgeOnly())
 
@@ -43,7 +43,7 @@ def decode():
 
 
 class EdgeOnly:
-    """As little as a preparation can do: what is tested is decoding."""
+    """Minimal preprocessor: these tests are about decoding."""
 
     edge_px = 260
 
@@ -53,13 +53,13 @@ class EdgeOnly:
 
 
 def mutate(content, rng):
-    """One of the ways in which files break: flips, cuts, pieces doubled, dropped or zeroed."""
+    """Break a file in a random way: flips, cuts, pieces doubled, dropped or zeroed."""
     content = bytearray(content)
     kind = rng.choice(["flip", "cut", "zero", "double", "drop", "length"])
     at = rng.randrange(len(content))
     if kind == "flip":
         for _ in range(rng.choice([1, 3, 30])):
-            # Headers are where decoders decide.
+            # Decoders decide by headers.
             place = rng.randrange(min(len(content), rng.choice([64, 1024, len(content)])))
             content[place] = rng.randrange(256)
     elif kind == "cut":
@@ -100,7 +100,7 @@ def mutants(photos, folder, count):
 
 
 def refuse_unclear(outcomes):
-    """Every refusal is a clause for a person, and none cost a worker."""
+    """Assert that every refusal has a readable reason and crashed no worker."""
     for path, outcome in outcomes.items():
         if isinstance(outcome, TaskFailure):
             assert not outcome.crashed, (path, outcome)
@@ -109,7 +109,7 @@ def refuse_unclear(outcomes):
             assert "Error" not in outcome.reason, (path, outcome)
 
 
-def test_mutants_are_read_or_refused(photos, tmp_path, decode):
+def test_decoder_mutated_pictures_are_read_or_refused_with_reason(photos, tmp_path, decode):
     outcomes = decode(list(mutants(photos, tmp_path, MUTANTS)))
     assert len(outcomes) == MUTANTS
     refuse_unclear(outcomes)
@@ -118,7 +118,7 @@ def test_mutants_are_read_or_refused(photos, tmp_path, decode):
 
 
 @pytest.mark.skipif(not any(BROKEN.glob("*-*")), reason="scripts/fetch_broken_images was not run")
-def test_pictures_that_broke_decoders_before(decode):
+def test_decoder_known_bad_pictures_are_read_or_refused_with_reason(decode):
     paths = sorted(path for path in BROKEN.iterdir() if path.is_file())
     assert len(paths) > 800
     outcomes = decode(paths)
@@ -223,11 +223,11 @@ except DecodeError as error:
 print(json.dumps([peak() - before, reason]))
 """
 READ = {"frames.gif", "frames.png", "entities.jpg", "nested.jpg"}
-"""Their pictures are small and sound: the picture is read, what is beside it is left alone."""
+"""Files with a small, sound picture, which is read; the rest of the file is ignored."""
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_takes_no_memory(name, photos, tmp_path):
+def test_decoder_decompression_bomb_uses_bounded_memory_and_time(name, photos, tmp_path):
     path = tmp_path / name
     path.write_bytes(BOMBS[name]())
     harmless = min(photos.rglob("*.jpg"))
@@ -258,7 +258,7 @@ def make_greedy():
     return Greedy()
 
 
-def test_a_task_that_takes_too_much_memory_costs_itself_only():
+def test_executor_task_over_memory_limit_fails_alone():
     executor = processes.build(2, 60.0, 500)
     try:
         tasks = [1000, 3_000_000_000, 2000, 9_000_000_000, 3000]
@@ -270,7 +270,7 @@ def test_a_task_that_takes_too_much_memory_costs_itself_only():
         assert outcomes[greedy] == TaskFailure("decoding took more than 500 MB of memory")
 
 
-def test_the_run_goes_on_and_says_why(photos, tmp_path, mmsearch):
+def test_index_with_bomb_skips_it_with_reason_and_continues(photos, tmp_path, mmsearch):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "good.jpg").write_bytes(min(photos.rglob("*.jpg")).read_bytes())

@@ -1,6 +1,6 @@
-"""Any open, read, write, sync, rename, mapping or removal may fail: nothing committed is lost.
+"""Failing calls of open, read, write, sync, rename, mmap or unlink lose no committed picture.
 
-For every command some calls are drawn; ``INJECTIONS=200`` draws that many for each command, and
+For every command some calls are drawn; ``INJECTIONS=200`` draws 200 for each command, and
 ``INJECTION_SEED`` draws others.
 """
 
@@ -35,19 +35,19 @@ BEFORE, AFTER, GONE = "bc", "bcde", "a"
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and what it starts from.
+    """A command and the state in which it starts.
 
     Attributes:
         runner: See `ToyCommandServer.run`.
         arguments: ``{photos}`` and ``{backups}`` are replaced.
         start: The state in which it begins.
-        writes: Whether it changes the index.
-        injections: How many calls fail, each in a run of its own.
-        codes: With which it may end.
-        needs: Pictures that must be there afterwards, whatever fails.
-        own: Whether the calls that fail concern what mmsearch keeps; else the pictures.
-        result: Pictures that are there after it has gone well.
-        repeats: Whether it goes well a second time.
+        writes: True if it changes the index.
+        injections: Number of calls that fail, one in each run.
+        codes: Allowed exit codes.
+        needs: Pictures that must be found afterwards, whichever call fails.
+        own: True if calls on mmsearch's own files fail; False for calls on pictures.
+        result: Pictures that are found after it has succeeded.
+        repeats: True if it succeeds a second time.
     """
 
     runner: str
@@ -117,7 +117,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory):
-    """Toy commands with the library that lets calls fail."""
+    """Server of toy commands with the library that makes calls fail."""
     library = compile_injector(tmp_path_factory.mktemp("injector"))
     if library is None:
         pytest.skip("there is no C compiler, or this is not Linux: NO CALL WAS MADE TO FAIL")
@@ -128,7 +128,7 @@ def commands(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """In memory, where there is such a disk: all that is synced here would take minutes."""
+    """A folder in memory if possible, because syncing to a disk would take minutes."""
     memory = Path("/dev/shm")  # noqa: S108 - removed below
     if not os.access(memory, os.W_OK):
         yield tmp_path_factory.mktemp("injected")
@@ -140,7 +140,7 @@ def folder(tmp_path_factory):
 
 
 class States:
-    """Folders as they are before a command."""
+    """Prepared folders from which commands start."""
 
     def __init__(self, folder, commands):
         self._commands = commands
@@ -163,18 +163,18 @@ class States:
         shutil.copytree(self.place.folder, self._kept / name)
 
     def take(self, name):
-        """Let everything be as in a state."""
+        """Restore the folders of a state."""
         shutil.rmtree(self.place.folder)
         shutil.copytree(self._kept / name, self.place.folder)
 
     def run(self, *arguments):
-        """A command that must go well."""
+        """Run a command that must succeed."""
         done = self.ask("command", arguments)
         assert done.code == 0, done
         return done
 
     def ask(self, runner, arguments, **more):
-        """Run something; see `ToyCommandServer.run`."""
+        """Run a command; see `ToyCommandServer.run`."""
         given = [self.filled(each) if isinstance(each, str) else each for each in arguments]
         return self._commands.run(runner, given, self.place, **more)
 
@@ -182,7 +182,7 @@ class States:
         return argument.format(photos=self.place.photos, backups=self.place.backups)
 
     def verify(self):
-        """What holds of the index now."""
+        """Return facts about the present index."""
         done = self.ask("verify", [*AFTER, *GONE])
         assert done.code == 0, done.err
         return json.loads(done.out)
@@ -194,7 +194,7 @@ def states(folder, commands):
 
 
 def drawn(command, calls, rng):
-    """Faults, as many as there shall be: each kind and error before one comes twice."""
+    """Yield the wanted number of faults; none repeats before each kind and error has occurred."""
     each = [
         (kind, error, sticky)
         for kind in KINDS
@@ -211,7 +211,7 @@ def drawn(command, calls, rng):
 
 
 def complain_of_command(name, command, done):
-    """Yield what is wrong with how a command ended."""
+    """Yield complaints about the end of a command."""
     said = done.out + done.err
     if done.timed_out:
         yield "it does not end"
@@ -228,7 +228,7 @@ def complain_of_command(name, command, done):
 
 
 def complain_of_error(name, done):
-    """Yield what is wrong with the error of a command."""
+    """Yield complaints about the error message of a command."""
     if name == "list":
         if "Could not be read: 1" not in done.err:
             yield "it does not say what it could not read"
@@ -248,11 +248,11 @@ ANSWERS = {
     "similar": first_line,
     "search in Python": lambda out: out.split("copies")[0],
 }
-"""By command: returns the part of the output that names the first hit."""
+"""Functions, by command, that return the part of the output that names the first hit."""
 
 
 def complain_of_answers(done):
-    """Yield what is wrong with a server's answers."""
+    """Yield complaints about a server's answers."""
     for (_, path, *_), line in zip(REQUESTS, done.out.splitlines(), strict=True):
         status, kind, body = json.loads(line)
         if status not in (200, 503, 507):
@@ -268,7 +268,7 @@ def complain_of_answers(done):
 
 
 def complain_of_index(states, command, done):
-    """Yield what is wrong with what is left."""
+    """Yield complaints about the index that is left."""
     facts = states.verify()
     yield from facts["damage"]
     lost = set(command.needs) - set(facts["found"])
@@ -293,7 +293,7 @@ def complain_of_index(states, command, done):
 
 
 def drawn_faults(states, name):
-    """Faults of a command, drawn from all its calls."""
+    """Return faults of a command, drawn from all its calls."""
     command = COMMANDS[name]
     states.take(command.start)
     calls = states.ask(command.runner, command.arguments, prefixes=prefixes_of(states, command))
@@ -305,7 +305,7 @@ def prefixes_of(states, command):
 
 
 def complaints_of(states, name, fault, mutant="", *, thorough=True):
-    """What is wrong with a command whose call fails, and with what is left of the index."""
+    """Run a command with a failing call; return complaints about its end and the index."""
     command = COMMANDS[name]
     states.take(command.start)
     done = states.ask(
@@ -327,7 +327,7 @@ def complaints_of(states, name, fault, mutant="", *, thorough=True):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_call_that_fails(name, states):
+def test_command_with_failing_call_loses_nothing_and_completes_later(name, states):
     found = {
         str(fault): complaints_of(
             states, name, fault, thorough=COMMANDS[name].writes or number % 5 == 0
@@ -338,7 +338,7 @@ def test_a_call_that_fails(name, states):
     assert len(found) > 5
 
 
-def test_calls_are_counted(states):
+def test_injector_counts_calls_of_each_kind_below_prefixes(states):
     states.take("changed")
     done = states.ask("command", ("index", "{photos}"))
     assert done.failed == 0
@@ -352,7 +352,7 @@ def test_calls_are_counted(states):
 
 
 @pytest.mark.parametrize("sticky", [False, True])
-def test_the_right_calls_fail(sticky, states):
+def test_injector_fails_nth_call_once_or_from_then_on(sticky, states):
     states.take("indexed")
     done = states.ask("command", ("compact",), fault=Fault("rename", 3, errno.EIO, sticky))
     assert done.code == 1
@@ -361,7 +361,7 @@ def test_the_right_calls_fail(sticky, states):
     assert "The disk fails to read or write" in done.err
 
 
-def test_a_writer_that_swallows_an_error_of_fsync_is_noticed(states):
+def test_injection_check_detects_writer_ignoring_fsync_error(states):
     sync = next(
         fault
         for number in range(1, 20)
@@ -378,13 +378,13 @@ def failed_path(states, fault):
     return states.ask("command", ("index", "{photos}"), fault=fault).failed_path
 
 
-def test_a_writer_that_ignores_short_writes_is_noticed(states):
+def test_injection_check_detects_writer_ignoring_short_writes(states):
     short = Fault("write", 1, SHORT_CALL, sticky=True)
     assert complaints_of(states, "index", short) == []
     assert complaints_of(states, "index", short, "ignores-short-writes") != []
 
 
-def test_a_command_that_hides_its_errors_is_noticed(states):
+def test_injection_check_detects_command_hiding_errors(states):
     full = Fault("write", 1, errno.ENOSPC, sticky=True)
     assert complaints_of(states, "index", full) == []
     said = complaints_of(states, "index", full, "swallows-everything")
@@ -401,8 +401,10 @@ REAL = [
 
 
 @pytest.mark.parametrize("fault", REAL, ids=str)
-def test_the_installed_command(fault, commands, few_photos, mmsearch, tmp_path):
-    """With the real encoder, its compiled model and its decoding processes."""
+def test_installed_command_with_failing_call_exits_1_and_recovers(
+    fault, commands, few_photos, mmsearch, tmp_path
+):
+    """Use the real encoder, its compiled model and its decoding processes."""
     folder = tmp_path / "photos"
     folder.mkdir()
     chosen = sorted(few_photos.glob("*.jpg"))[2:5]

@@ -1,4 +1,4 @@
-"""The indexer is stopped at any moment: what was committed stays, and the next run goes on."""
+"""An indexer stopped at any moment keeps committed pictures, and the next run resumes."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def pictures(home):
 
 @pytest.fixture
 def start(photos, environment):
-    """Starts the indexer in a process group of its own, which ends with the test."""
+    """Function that starts the indexer in its own process group, which ends with the test."""
     started = []
 
     def run(home):
@@ -74,7 +74,7 @@ def _compiled(mmsearch):
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_a_killed_indexer_loses_nothing_committed(mmsearch, photos, start, tmp_path):
+def test_killed_indexer_loses_no_committed_picture(mmsearch, photos, start, tmp_path):
     home = tmp_path / "home"
     process = start(home)
     wait_for_a_commit(process, home)
@@ -93,7 +93,9 @@ def test_a_killed_indexer_loses_nothing_committed(mmsearch, photos, start, tmp_p
 
 @pytest.mark.usefixtures("_compiled")
 @pytest.mark.parametrize("delay_s", [0.3, 1.1, 2.2, 3.5])
-def test_any_moment_of_death_leaves_a_usable_index(mmsearch, photos, start, tmp_path, delay_s):
+def test_indexer_killed_at_any_moment_leaves_usable_index(
+    mmsearch, photos, start, tmp_path, delay_s
+):
     home = tmp_path / "home"
     process = start(home)
     time.sleep(delay_s)
@@ -107,7 +109,7 @@ def test_any_moment_of_death_leaves_a_usable_index(mmsearch, photos, start, tmp_
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_ctrl_c_says_what_stays_and_how_to_go_on(mmsearch, photos, start, tmp_path):
+def test_indexer_interrupted_reports_kept_pictures_and_resumes(mmsearch, photos, start, tmp_path):
     home = tmp_path / "home"
     process = start(home)
     wait_for_a_commit(process, home)
@@ -121,7 +123,7 @@ def test_ctrl_c_says_what_stays_and_how_to_go_on(mmsearch, photos, start, tmp_pa
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_a_second_writer_is_told_and_can_wait(mmsearch, photos, start, tmp_path):
+def test_second_writer_gets_busy_error_or_waits_for_first(mmsearch, photos, start, tmp_path):
     home = tmp_path / "home"
     process = start(home)
     wait_for_a_commit(process, home)

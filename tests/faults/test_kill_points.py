@@ -27,9 +27,9 @@ TIMES = {
     FailPoint.TRANSACTION_READY: (6, 9, 10, 11),
     FailPoint.TRANSACTION_COMMITTED: (6, 9, 10, 11),
 }
-"""At which visit of a point to die: with each file that is published, and around each commit."""
+"""Visits of fail points at which the process is killed, around each commit."""
 FILES = (1, 2, 3, 4)
-"""The seal, the seal once more with the folder, a segment, the vector index."""
+"""Visits of the other points: the seal, the seal with its folder, a segment, the vector index."""
 
 KILLS, HOMES = 100, 20
 
@@ -56,14 +56,18 @@ def finish(few_photos, home, undisturbed):
         for visit in TIMES.get(point, FILES)
     ],
 )
-def test_death_at_a_step_of_a_commit(point, visit, few_photos, undisturbed, environment, tmp_path):
+def test_indexer_killed_at_commit_step_leaves_sound_index(
+    point, visit, few_photos, undisturbed, environment, tmp_path
+):
     done = run_indexer(few_photos, tmp_path, environment, fault=f"{point}:{visit}")
     assert done.returncode == -9, done.stderr
     verify(tmp_path, undisturbed)
     finish(few_photos, tmp_path, undisturbed)
 
 
-def test_death_while_orphans_are_removed(few_photos, undisturbed, environment, tmp_path):
+def test_indexer_killed_while_removing_orphans_recovers_on_next_run(
+    few_photos, undisturbed, environment, tmp_path
+):
     run_indexer(few_photos, tmp_path, environment, fault=f"{FailPoint.FILE_PUBLISHED}:3")
     assert len(find_orphans(tmp_path)) == 1
     done = run_indexer(few_photos, tmp_path, environment, fault=f"{FailPoint.ORPHAN_REMOVED}:1")
@@ -71,13 +75,17 @@ def test_death_while_orphans_are_removed(few_photos, undisturbed, environment, t
     finish(few_photos, tmp_path, undisturbed)
 
 
-def test_the_points_do_nothing_in_normal_use(few_photos, undisturbed, environment, tmp_path):
+def test_fail_points_without_fault_setting_change_nothing(
+    few_photos, undisturbed, environment, tmp_path
+):
     assert run_indexer(few_photos, tmp_path, environment).returncode == 3
     assert same(content_of(tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("series", range(HOMES))
-def test_death_at_random_moments(series, few_photos, undisturbed, environment, tmp_path):
+def test_indexer_killed_at_random_moments_leaves_sound_index(
+    series, few_photos, undisturbed, environment, tmp_path
+):
     rng = random.Random(series)
     for _ in range(KILLS // HOMES):
         process = subprocess.Popen(

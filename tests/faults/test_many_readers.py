@@ -1,4 +1,4 @@
-"""Eight processes query while the index is filled, compacted, and encoded anew."""
+"""Eight processes query while the index is filled, compacted and re-encoded."""
 
 import json
 import os
@@ -34,7 +34,7 @@ print(json.dumps(answers))
 
 @pytest.fixture
 def readers(environment, tmp_path):
-    """Starts readers; what they saw comes back when they are stopped."""
+    """Functions that start readers, and that stop them and return their answers."""
     stop, started = tmp_path / "stop", []
 
     def start(home):
@@ -62,7 +62,7 @@ def readers(environment, tmp_path):
         process.kill()
 
 
-def test_every_answer_is_of_one_generation(
+def test_query_during_writes_answers_from_one_generation(
     readers, few_photos, photos, mmsearch, environment, tmp_path
 ):
     start, finish = readers
@@ -94,7 +94,7 @@ def test_every_answer_is_of_one_generation(
     assert len(by_generation) >= 5
 
 
-def test_a_dead_holder_does_not_keep_the_lock(few_photos, environment, mmsearch, tmp_path):
+def test_index_lock_of_killed_holder_is_released(few_photos, environment, mmsearch, tmp_path):
     done = subprocess.run(
         [COMMAND, "index", few_photos, "--home", tmp_path, "--model", "starter"],
         env=environment | {"MMSEARCH_FAULT": "file_published:2"},
@@ -106,7 +106,9 @@ def test_a_dead_holder_does_not_keep_the_lock(few_photos, environment, mmsearch,
     mmsearch("index", few_photos, "--home", tmp_path, code=3)
 
 
-def test_a_reader_that_was_opened_before_the_encoder_changed(few_photos, mmsearch, tmp_path):
+def test_reader_opened_before_encoder_change_answers_with_new_encoder(
+    few_photos, mmsearch, tmp_path
+):
     mmsearch("index", few_photos, "--home", tmp_path, "--model", "starter", code=3)
     checkpoint = tiny_variant(tmp_path)
     with library.open_index(home=tmp_path) as index:

@@ -1,7 +1,7 @@
-"""The power goes after every single system call of a writer: nothing acknowledged is lost.
+"""A power cut after any system call of a writer loses nothing that was acknowledged.
 
 The writer indexes, removes, compacts and indexes again. The same check must fail for writers that
-do not sync, let SQLite sync less, or write the vector index in its place: else it proves nothing.
+do not sync, let SQLite sync less, or write the vector index in place; else it proves nothing.
 """
 
 import json
@@ -25,7 +25,7 @@ from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine, toy_indexer
 HERE = Path(__file__).resolve().parents[2]
 MODELS = ("all", "strict", "random")
 FINISHED_EVERY = 12
-"""So many cuts pass between two after which a writer goes on, which takes longer to see."""
+"""Interval of the cuts after which another run is checked too, which takes longer."""
 
 
 def can_trace():
@@ -44,7 +44,7 @@ def calls_of(folder, mutant=""):
 
 
 def failures(folder, mutant, models, rng=None):
-    """After each call and under each model: what is wrong, if anything; and how many were cut."""
+    """Cut the power after each call under each model; return faults and number of cuts."""
     rng = rng or random.Random(4)
     folder.mkdir()
     disk, cuts, wrong = Disk(folder / "index"), 0, []
@@ -122,18 +122,18 @@ def vectors_of(layout):
     return {os.fsdecode(path): vector for path, (_, vector) in held.items()}
 
 
-def test_no_power_cut_loses_anything(tmp_path):
+def test_power_cut_after_any_call_loses_no_acknowledged_picture(tmp_path):
     wrong, cuts = failures(tmp_path / "right", "", MODELS)
     assert not wrong, wrong[:5]
     assert cuts > 500
 
 
 @pytest.mark.parametrize("mutant", ["no-fsync", "synchronous-normal", "in-place"])
-def test_the_check_bites(tmp_path, mutant):
+def test_power_cut_check_detects_writer_with_broken_commit_protocol(tmp_path, mutant):
     wrong, _ = failures(tmp_path / "broken", mutant, ["strict"])
     assert wrong
 
 
-def test_killing_alone_would_not_have_noticed(tmp_path):
+def test_process_kill_alone_does_not_reveal_missing_fsync(tmp_path):
     wrong, _ = failures(tmp_path / "broken", "no-fsync", ["all"])
     assert not wrong

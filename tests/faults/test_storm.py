@@ -1,4 +1,4 @@
-"""Clients that ask, send nonsense and hang up at random moments, while the server indexes."""
+"""Clients that send requests and nonsense or hang up at random while the server indexes."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 def request_of(rng, host, ids):
-    """A request, and the picture that must be first in its answer, if it is known."""
+    """Return a request and, if known, the picture that must come first in its answer."""
     kind = rng.random()
     picture = rng.choice(ids)
     if kind < 0.35:
@@ -63,7 +63,7 @@ def request_of(rng, host, ids):
 
 
 async def ask(rng, address, content, first, seen):
-    """Send a request, and read its answer or hang up before."""
+    """Send a request, and read its answer or hang up before it."""
     host, port = address
     reader, writer = await asyncio.open_connection(host, port)
     aborts = rng.random() < 0.4
@@ -94,7 +94,7 @@ async def ask(rng, address, content, first, seen):
 
 
 async def storm(address, ids):
-    """All clients at once; the statuses that they saw."""
+    """Run all clients at once; return the statuses that they received."""
     seen = []
 
     async def client(number):
@@ -109,18 +109,18 @@ async def storm(address, ids):
 
 
 def held(process):
-    """Open files and threads of a process."""
+    """Count the open files and threads of a process."""
     folder = Path(f"/proc/{process}")
     return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
 
 
 def is_back(now, before):
-    """Whether no more is held than before, but for what pools still add: a leak costs hundreds."""
+    """Return True if the counts are near those before, else both; a leak costs hundreds."""
     return all(more - less <= FEW for more, less in zip(now, before, strict=True)) or (now, before)
 
 
 def wait_until(holds):
-    """Until something is True, for a while; it says what it is instead."""
+    """Wait until a function returns True; after a time limit, fail with its result."""
     ends = time.monotonic() + WITHIN_S
     while (found := holds()) is not True:
         assert time.monotonic() < ends, found
@@ -128,7 +128,9 @@ def wait_until(holds):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
-def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_path):
+def test_server_indexing_under_request_storm_finishes_without_leaks(
+    environment, mmsearch, photos, tmp_path
+):
     folder, home = tmp_path / "photos", tmp_path / "home"
     folder.mkdir()
     chosen = sorted(photos.rglob("*.jpg"))
@@ -143,7 +145,7 @@ def test_a_storm_while_the_server_indexes(environment, mmsearch, photos, tmp_pat
             answer = client.get("/v1/indexes/default/search", params={"q": "a dog", "limit": 50})
             ids = [hit["id"] for hit in answer.json()["hits"]]
             assert len(ids) == 16
-            # What starts with first requests is there before it is counted.
+            # Threads and files that first requests open exist before they are counted.
             asyncio.run(storm(address, ids))
             client.post("/v1/indexes/default/jobs", json={"root": folder.name})
         wait_until(lambda: _counted(url))

@@ -1,4 +1,4 @@
-"""Compaction, backup and restoration, also killed, also beside a writer."""
+"""Compaction, backup and restoration, also when killed or beside a writer."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from tests.faults.conftest import COMMAND, content_of, index_in_process, same, v
 
 @pytest.fixture
 def indexed(few_photos, undisturbed, mmsearch, tmp_path):
-    """A home and a folder of photographs, some of which are gone since."""
+    """Home of an index of photographs, some of which have been removed since."""
     home, folder = tmp_path / "home", tmp_path / "photos"
     shutil.copytree(few_photos, folder)
     mmsearch("index", folder, "--home", home, "--model", "starter", code=3)
@@ -23,7 +23,7 @@ def indexed(few_photos, undisturbed, mmsearch, tmp_path):
     return home
 
 
-def test_compaction_drops_what_is_gone_and_nothing_else(indexed, mmsearch):
+def test_compact_drops_only_removed_pictures(indexed, mmsearch):
     before = content_of(indexed)
     report = json.loads(mmsearch("compact", "--home", indexed, "--json").out)
     assert report["dropped"] > 0
@@ -37,7 +37,9 @@ def test_compaction_drops_what_is_gone_and_nothing_else(indexed, mmsearch):
 
 @pytest.mark.parametrize("point", ["file_renamed", "transaction_ready", "transaction_committed"])
 @pytest.mark.parametrize("visit", [1, 2, 3])
-def test_a_killed_compaction(point, visit, indexed, undisturbed, environment, mmsearch):
+def test_compact_killed_keeps_content_and_next_run_completes(
+    point, visit, indexed, undisturbed, environment, mmsearch
+):
     before = content_of(indexed)
     subprocess.run(
         [COMMAND, "compact", "--home", indexed],
@@ -52,7 +54,7 @@ def test_a_killed_compaction(point, visit, indexed, undisturbed, environment, mm
     assert same(content_of(indexed), before)
 
 
-def test_a_backup_is_an_index_and_can_be_restored(indexed, mmsearch, tmp_path):
+def test_backup_is_searchable_index_and_restores_content(indexed, mmsearch, tmp_path):
     before = content_of(indexed)
     kept = tmp_path / "kept" / "monday"
     mmsearch("backup", kept, "--home", indexed)
@@ -69,7 +71,7 @@ def test_a_backup_is_an_index_and_can_be_restored(indexed, mmsearch, tmp_path):
     assert [path.name for path in indexed.iterdir()] == ["default"]
 
 
-def test_who_has_it_open_answers_from_what_is_restored(indexed, mmsearch, tmp_path):
+def test_open_index_answers_from_restored_backup(indexed, mmsearch, tmp_path):
     def found(index):
         return [(hit.path, hit.score) for hit in index.search("a photograph", k=300)]
 
@@ -88,7 +90,7 @@ def test_who_has_it_open_answers_from_what_is_restored(indexed, mmsearch, tmp_pa
         assert found(index) == fewer
 
 
-def test_a_damaged_backup_replaces_nothing(indexed, mmsearch, tmp_path):
+def test_restore_of_damaged_backup_keeps_current_index(indexed, mmsearch, tmp_path):
     kept = tmp_path / "kept"
     mmsearch("backup", kept, "--home", indexed)
     segment = next(iter((kept / "segments").iterdir()))
@@ -99,7 +101,7 @@ def test_a_damaged_backup_replaces_nothing(indexed, mmsearch, tmp_path):
     mmsearch("check", "--home", indexed)
 
 
-def test_a_backup_beside_a_writer(few_photos, photos, environment, mmsearch, tmp_path):
+def test_backup_during_indexing_is_sound(few_photos, photos, environment, mmsearch, tmp_path):
     home = tmp_path / "home"
     mmsearch("index", few_photos, "--home", home, "--model", "starter", code=3)
     writer = subprocess.Popen(
@@ -120,7 +122,7 @@ def test_a_backup_beside_a_writer(few_photos, photos, environment, mmsearch, tmp
     assert taken > 1
 
 
-def test_sources_that_have_changed(indexed, mmsearch, tmp_path):
+def test_check_sources_reports_changed_and_missing_files(indexed, mmsearch, tmp_path):
     folder = tmp_path / "photos"
     victim = sorted(folder.glob("*.jpg"))[10]
     victim.write_bytes(victim.read_bytes() + b"more")
@@ -131,7 +133,7 @@ def test_sources_that_have_changed(indexed, mmsearch, tmp_path):
     assert f"{gone} cannot be read" in done.out
 
 
-def test_compaction_when_every_picture_is_gone(indexed, mmsearch, tmp_path):
+def test_compact_without_remaining_pictures_leaves_sound_empty_index(indexed, mmsearch, tmp_path):
     for path in (tmp_path / "photos").iterdir():
         path.unlink()
     mmsearch("index", tmp_path / "photos", "--home", indexed, "--allow-empty")
@@ -140,7 +142,7 @@ def test_compaction_when_every_picture_is_gone(indexed, mmsearch, tmp_path):
     assert mmsearch("query", "a photograph", "--home", indexed).out == ""
 
 
-def test_a_killed_change_of_the_encoder_goes_on(indexed, environment, mmsearch, tmp_path):
+def test_reindex_killed_keeps_old_vectors_and_resumes(indexed, environment, mmsearch, tmp_path):
     before = content_of(indexed)
     model = f"open_clip:{tiny_variant(tmp_path)}"
     # Visits of that step: the seal, the staged segment, the vector index.
@@ -162,7 +164,7 @@ def test_a_killed_change_of_the_encoder_goes_on(indexed, environment, mmsearch, 
     mmsearch("compact", "--home", indexed)
 
 
-def test_a_lost_catalog_in_the_midst_of_a_change_of_the_encoder(
+def test_repair_of_lost_catalog_after_killed_reindex_restores_content(
     indexed, environment, mmsearch, tmp_path
 ):
     before = content_of(indexed)
@@ -179,7 +181,7 @@ def test_a_lost_catalog_in_the_midst_of_a_change_of_the_encoder(
     assert same(content_of(indexed), before)
 
 
-def test_a_killed_repair_goes_on(indexed, environment, mmsearch):
+def test_repair_killed_several_times_restores_pictures(indexed, environment, mmsearch):
     before = content_of(indexed)
     catalog = indexed / "default" / "catalog.sqlite"
     catalog.write_bytes(b"\0" * 5000)

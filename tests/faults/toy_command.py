@@ -1,8 +1,8 @@
 """A server of toy commands: one process loads mmsearch once and forks for each command.
 
-``python -m tests.faults.toy_command`` reads requests from stdin and writes answers to stdout, a
-JSON object a line; see `tests.faults.fault_injection`. The commands are the real ones, with the encoder,
-the pictures and the decoding processes replaced by the toys of `tests.toy_index`.
+``python -m tests.faults.toy_command`` reads requests from stdin and writes answers to stdout, one
+JSON object per line; see `tests.faults.fault_injection`. The commands are the real ones; the toys
+of `tests.toy_index` replace the encoder, the pictures and the decoding processes.
 """
 
 import ctypes
@@ -61,7 +61,7 @@ PRELOADED_MODULES = [
     "resident.client",
     "cli.progress",
 ]
-"""Modules that commands import late; a process that is forked has them already."""
+"""Modules that commands import late; a forked process has them already."""
 
 LIBRARIES = [
     "encodings.ascii",
@@ -83,7 +83,7 @@ def say(line):
 
 
 def install_toys():
-    """Replace what is slow."""
+    """Replace the encoder, the modalities and the decoding processes by toys."""
 
     def make_encoder(model, settings, say):
         return ToyEncoder()
@@ -169,7 +169,7 @@ def run_http(requests):
 
 
 def run_verify(names):
-    """Print what is wrong with an index, and which pictures it finds as their own first answer."""
+    """Print the findings about an index and the pictures that it finds as their own first hit."""
     with mmsearch.open_index() as index:
         if not index.exists():
             say(json.dumps({"damage": [], "unknown": [], "found": [], "held": 0}))
@@ -204,7 +204,7 @@ RUNNERS = {
 
 
 def run_child(request, out, err):
-    """Run one command in a process of its own."""
+    """Run one command in its own process."""
     os.setsid()
     os.dup2(out, 1)
     os.dup2(err, 2)

@@ -1,4 +1,4 @@
-"""A writer of toy pictures that says on stdout what was acknowledged: for the crash replay.
+"""A writer of toy pictures that reports acknowledged ones on stdout, for the crash replay.
 
 ``python -m tests.faults.toy_writer FOLDER``; a word in ``$MUTANT`` breaks the commit protocol on
 purpose.

@@ -1,4 +1,4 @@
-"""What a GPU computes is what the CPU computes, within the precision that is stated."""
+"""GPU results equal CPU results within the documented precision."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def _needs_a_gpu():
 
 
 @pytest.mark.parametrize("k", [1, 15, 2048, 4000])
-def test_flat_search_on_the_gpu_gives_the_true_neighbours(k):
+def test_faiss_flat_on_gpu_returns_same_neighbours_as_cpu(k):
     rng = np.random.default_rng(0)
     vectors = as_unit_vectors(rng.standard_normal((5000, 256)))
     vectors[100:4000:13] = vectors[100]
@@ -48,7 +48,7 @@ def test_flat_search_on_the_gpu_gives_the_true_neighbours(k):
 
 
 @pytest.mark.parametrize("name", ["starter", "open_clip"])
-def test_pictures_encoded_on_the_gpu_lie_where_the_cpu_puts_them(name, photos, cache, tmp_path):
+def test_encoder_on_gpu_gives_nearly_same_image_vectors_as_cpu(name, photos, cache, tmp_path):
     from mmsearch.encoders import open_clip
 
     variant = "" if name == "starter" else tiny_variant(tmp_path)
@@ -68,7 +68,7 @@ def test_pictures_encoded_on_the_gpu_lie_where_the_cpu_puts_them(name, photos, c
 
 @pytest.fixture
 def allowed_bytes():
-    """Sets how much of the GPU's memory torch may take."""
+    """Function that limits the GPU memory that torch may use, in bytes."""
     import torch
 
     whole = torch.cuda.get_device_properties(0).total_memory
@@ -81,7 +81,7 @@ def allowed_bytes():
     allow(whole)
 
 
-def test_what_does_not_fit_the_gpu_is_encoded_in_parts_or_refused(photos, cache, allowed_bytes):
+def test_encoder_batch_exceeding_gpu_memory_is_split_or_refused(photos, cache, allowed_bytes):
     import torch
 
     encoder = starter.build(EncoderOptions("", "cuda", cache, True))

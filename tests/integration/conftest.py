@@ -1,4 +1,4 @@
-"""The photographs' index, asked here and over HTTP."""
+"""Fixtures for the photograph index, opened directly and through the server."""
 
 import pytest
 

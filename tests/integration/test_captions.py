@@ -1,4 +1,4 @@
-"""What a table, a sidecar or a picture said can be taken back."""
+"""Captions of tables and sidecars can be replaced and removed by later index runs."""
 
 import os
 
@@ -23,7 +23,7 @@ def run(layout, folder, captions=None, fusion="weighted", **options):
 
 
 def table(path, **captions):
-    """A table at a path; captions by the letter of the picture's name."""
+    """Make a caption table at a path; the keyword is the letter in the picture's name."""
     by_letter = {name.removesuffix(".toy")[-1]: os.fsencode(name) for name in NAMES}
     found = {
         by_letter[letter]: tuple(Text("caption", words, None, "table") for words in texts)
@@ -33,7 +33,7 @@ def table(path, **captions):
 
 
 def said(layout):
-    """By name of the picture, what is written about it."""
+    """Return the texts of each picture, by its file name."""
     with toy_engine(layout) as engine:
         hits = engine.search_text("anything", 9, Mode.VECTOR).hits
         return {hit.path.name: sorted(text.text for text in hit.texts) for hit in hits}
@@ -63,7 +63,7 @@ def layout(tmp_path):
     return IndexLayout(tmp_path / "index")
 
 
-def test_the_latest_version_of_a_table_counts(layout, photos, tmp_path):
+def test_caption_table_given_again_replaces_its_earlier_captions(layout, photos, tmp_path):
     run(layout, photos)
     plain = scores(layout)
     first = run(layout, photos, table(b"/t.csv", a=WORDS[:2], b=WORDS[2:]))
@@ -71,7 +71,7 @@ def test_the_latest_version_of_a_table_counts(layout, photos, tmp_path):
     fused = scores(layout)
     assert fused["c.toy"] == plain["c.toy"]
     assert fused["a.toy"] != plain["a.toy"]
-    # The picture's file is as it was, and its folder would pass whole.
+    # The picture's file is unchanged, so a run without a table skips its folder.
     second = run(layout, photos, table(b"/t.csv", a=WORDS[:1]))
     assert (second.captions_removed, second.retold) == (2, 2)
     assert said(layout) == {"a.toy": ["a windmill"], "b.toy": [], "c.toy": []}
@@ -86,7 +86,7 @@ def test_the_latest_version_of_a_table_counts(layout, photos, tmp_path):
         assert engine.search_text("windmill", 5, Mode.TEXT).hits == []
 
 
-def test_a_run_without_a_table_changes_no_caption(layout, photos):
+def test_index_run_without_caption_table_keeps_all_captions(layout, photos):
     run(layout, photos, table(b"/t.csv", a=WORDS))
     for options in ({}, {"exclude": ("sub/",)}, {"retry_failed": True}):
         report = run(layout, photos, **options)
@@ -94,7 +94,7 @@ def test_a_run_without_a_table_changes_no_caption(layout, photos):
     assert said(layout)["a.toy"] == sorted(WORDS)
 
 
-def test_tables_at_two_paths_keep_their_own_captions(layout, photos):
+def test_caption_tables_at_two_paths_update_only_their_own_captions(layout, photos):
     run(layout, photos, table(b"/1.csv", a=WORDS[:2], b=WORDS[:1]))
     report = run(layout, photos, table(b"/2.csv", a=WORDS[1:]))
     assert report.captions_removed == 0
@@ -103,14 +103,14 @@ def test_tables_at_two_paths_keep_their_own_captions(layout, photos):
     assert said(layout) == {"a.toy": sorted(WORDS[1:]), "b.toy": [], "c.toy": []}
 
 
-def test_only_pictures_below_the_folder_lose_captions(layout, photos):
+def test_caption_removal_in_subfolder_run_affects_only_pictures_below_it(layout, photos):
     run(layout, photos, table(b"/t.csv", a=WORDS[:1], b=WORDS[:1]))
     report = run(layout, photos / "sub", CaptionTable(b"/t.csv", {b"c.toy": ()}))
     assert report.captions_removed == 1
     assert said(layout) == {"a.toy": ["a windmill"], "b.toy": [], "c.toy": []}
 
 
-def test_a_moved_picture_brings_its_captions_until_the_table_is_given_again(layout, photos):
+def test_moved_picture_keeps_captions_until_table_is_given_again(layout, photos):
     run(layout, photos, table(b"/t.csv", a=WORDS[:1]))
     (photos / "a.toy").rename(photos / "moved.toy")
     run(layout, photos)
@@ -119,8 +119,8 @@ def test_a_moved_picture_brings_its_captions_until_the_table_is_given_again(layo
     assert (report.captions_removed, said(layout)["moved.toy"]) == (1, [])
 
 
-def test_captions_of_an_unknown_table_stay_until_a_table_speaks_of_the_picture(layout, photos):
-    """An index from before tables were told apart."""
+def test_captions_without_table_path_stay_until_a_table_names_the_picture(layout, photos):
+    """Older indexes do not record the table of a caption."""
     run(layout, photos, table(b"/t.csv", a=WORDS[:1], b=WORDS[:1]))
     with toy_indexer(layout) as indexer, indexer.catalog._engine.begin() as connection:
         connection.exec_driver_sql("UPDATE texts SET table_path = NULL")
@@ -130,7 +130,7 @@ def test_captions_of_an_unknown_table_stay_until_a_table_speaks_of_the_picture(l
 
 
 @pytest.mark.parametrize("change", ["emptied", "deleted", "blank"])
-def test_a_sidecar_takes_its_text_along(layout, photos, change):
+def test_sidecar_emptied_or_deleted_removes_its_text_and_score_effect(layout, photos, change):
     run(layout, photos)
     plain = scores(layout)
     sidecar = photos / "a.toy.txt"
@@ -153,7 +153,7 @@ CAPTIONS = st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(WORD
 
 @given(st.lists(st.tuples(TABLES, CAPTIONS), max_size=5))
 @settings(max_examples=15)
-def test_an_index_holds_what_the_latest_versions_say(tmp_path_factory, versions):
+def test_captions_after_any_table_versions_equal_latest_of_each_table(tmp_path_factory, versions):
     tmp_path = tmp_path_factory.mktemp("law")
     photos, layout = fill(tmp_path / "photos"), IndexLayout(tmp_path / "index")
     run(layout, photos)

@@ -1,4 +1,4 @@
-"""The client over the whole server: it answers as the index does."""
+"""The client over the whole server gives the same answers as the index."""
 
 import asyncio
 import io
@@ -59,7 +59,7 @@ SAME = (
 
 @pytest.fixture(scope="module")
 def home(photo_index, tmp_path_factory):
-    """A copy of the index, for jobs write into it."""
+    """Copy the index, because jobs write into it."""
     return shutil.copytree(photo_index, tmp_path_factory.mktemp("served") / "home")
 
 
@@ -83,14 +83,14 @@ def service(home, environment):
 
 @pytest.fixture
 def client(service, socket_enabled):
-    """Asks a server in another thread over a socket."""
+    """Client of a server that runs in another thread and listens on a socket."""
     with serve_in_thread(service, 0) as url, mmsearch.Client(url, token=KNOWN) as client:
         yield client
 
 
 @pytest.fixture
 def asked(service):
-    """``asked(lambda client: client.status())`` in an event loop, without a socket."""
+    """Runner of ``asked(lambda client: client.status())`` in an event loop without a socket."""
 
     def run(ask, **options):
         async def main():
@@ -112,7 +112,7 @@ def assert_same(remote, local):
     assert [hit.copies for hit in remote] == [tuple(map(str, hit.copies)) for hit in local]
 
 
-def test_hits_are_those_of_the_index(client, local):
+def test_client_search_returns_same_hits_as_local_index(client, local):
     for query in ("a dog", "2:windmill + sky - people", "train"):
         for mode in (None, "vector", "text"):
             found = client.search(query, 20, mode=mode)
@@ -121,13 +121,13 @@ def test_hits_are_those_of_the_index(client, local):
     assert first.links["thumbnail"] == f"/v1/indexes/default/pictures/{first.id}/thumbnail"
 
 
-def test_all_hits_come_over_several_pages(client, local):
+def test_client_search_with_large_k_fetches_all_hits_over_pages(client, local):
     found = client.search("a dog", 1000)
     assert len(found) == local.status().pictures > 200
     assert_same(found, local.search("a dog", 1000))
 
 
-def test_an_event_loop_gets_the_same(asked, local):
+def test_async_client_concurrent_searches_match_local_index(asked, local):
     async def several(client):
         return await asyncio.gather(*(client.search(query) for query in ("a dog", "a boat")))
 
@@ -136,7 +136,7 @@ def test_an_event_loop_gets_the_same(asked, local):
     assert_same(boats, local.search("a boat"))
 
 
-def test_what_shall_not_be_and_least_values(client, local):
+def test_client_search_with_negatives_and_thresholds_matches_local_index(client, local):
     found = client.search("a dog", 30, without=["snow"])
     assert_same(found, local.search(mmsearch.parse_query("a dog", without=["snow"]), 30))
     least = found[9].score
@@ -146,7 +146,7 @@ def test_what_shall_not_be_and_least_values(client, local):
     assert_same(sure, local.search("a dog", 30, min_confidence=0.5))
 
 
-def test_filters_are_a_mapping_or_those_of_the_index(client, local):
+def test_client_search_accepts_filters_as_mapping_or_filters_object(client, local):
     where = "width > height and megapixels > 0.1"
     given = {"where": where, "format": ["jpg"], "path": ["photos/1*"]}
     filters = mmsearch.parse_filters(where=where, formats=["jpg"], paths=["photos/1*"])
@@ -160,7 +160,7 @@ def test_filters_are_a_mapping_or_those_of_the_index(client, local):
     assert_same(found, local.search("a dog", 50, filters=plain))
 
 
-def test_pictures_are_found_by_pictures(client, local, photos):
+def test_client_similar_by_file_bytes_id_or_hit_finds_same_picture(client, local, photos):
     file = min((photos / "photos").iterdir())
     by_file = client.similar(file, 5)
     assert by_file[0].path == str(file)
@@ -175,7 +175,7 @@ def test_pictures_are_found_by_pictures(client, local, photos):
     assert_same(liked, local.search(mmsearch.parse_query(images=[file]), 5))
 
 
-def test_a_picture_goes_with_words_and_all_else_of_a_search(client, asked, local, photos):
+def test_client_similar_with_words_and_filters_matches_local_search(client, asked, local, photos):
     file = min((photos / "photos").iterdir())
     portrait = mmsearch.parse_filters(orientation="portrait")
     query = mmsearch.parse_query("at night", without=["snow"], images=[file], filters=portrait)
@@ -183,7 +183,7 @@ def test_a_picture_goes_with_words_and_all_else_of_a_search(client, asked, local
     more = {"query": "at night", "without": ["snow"], "filters": {"orientation": "portrait"}}
     known = local.similar(file, 1)[0].id
     assert_same(client.similar(known, 10, **more), expected)
-    # What is sent is made small first, so scores differ a little.
+    # The client shrinks the picture before the upload, so scores differ a little.
     sent = client.similar(file, 10, **more)
     assert {hit.id for hit in sent[:3]} <= {hit.id for hit in expected}
     assert sent[0].score == pytest.approx(expected[0].score, abs=0.02)
@@ -201,7 +201,7 @@ def test_a_picture_goes_with_words_and_all_else_of_a_search(client, asked, local
         client.similar(file, mode="smell")
 
 
-def test_pictures_are_got(client, local):
+def test_client_picture_calls_return_thumbnail_original_and_record(client, local):
     hit = client.search("a dog")[0]
     thumbnail = Image.open(io.BytesIO(client.thumbnail(hit, "small")))
     assert (thumbnail.format, max(thumbnail.size)) == ("WEBP", 160)
@@ -215,12 +215,12 @@ def test_pictures_are_got(client, local):
     assert client.picture(10**6) is None
 
 
-def test_embeddings_are_those_of_the_index(client, local, photos):
+def test_client_embeddings_match_those_of_local_index(client, local, photos):
     texts = [f"{number} dogs" for number in range(101)]
     vectors = client.embed_texts(texts)
     assert (vectors.dtype, len(vectors)) == (np.float32, 101)
     expected = local.embed([Term(text) for text in texts])
-    # Other batches may round otherwise.
+    # Batches of another size may round differently.
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     file = min((photos / "photos").iterdir())
     vector = client.embed_picture(file)
@@ -228,7 +228,7 @@ def test_embeddings_are_those_of_the_index(client, local, photos):
     assert float((vector @ local.embed([Term(image=file)]).T)[0, 0]) > 0.99
 
 
-def test_status_is_that_of_the_index(client, local):
+def test_client_status_matches_local_index(client, local):
     status, expected = client.status(), local.status()
     assert (status.name, status.pictures, status.files, status.generation) == (
         "default",
@@ -241,28 +241,28 @@ def test_status_is_that_of_the_index(client, local):
     assert status.bytes_by_part == dict(expected.bytes_by_part)
 
 
-def test_a_job_is_started_followed_and_asked_about(client, asked):
+def test_client_job_started_and_followed_ends_finished(client, asked):
     job = client.start_job("photos")
     assert isinstance(job, RemoteJob)
     assert job.root == "photos"
-    told = list(client.follow(job))
-    assert told[-1].state == "finished"
-    assert told[-1].report["unchanged"] >= client.status().pictures > 200
-    assert told[-1].report["added"] == 0
-    assert client.job(job.id) == told[-1]
-    assert client.stop_job(job) == told[-1]
+    job_events = list(client.follow(job))
+    assert job_events[-1].state == "finished"
+    assert job_events[-1].report["unchanged"] >= client.status().pictures > 200
+    assert job_events[-1].report["added"] == 0
+    assert client.job(job.id) == job_events[-1]
+    assert client.stop_job(job) == job_events[-1]
 
     async def follow(client):
         return [state async for state in client.follow(job)]
 
-    assert asked(follow) == [told[-1]]
+    assert asked(follow) == [job_events[-1]]
     with pytest.raises(UnknownNameError, match=r"has no folder 'elsewhere'\. It has: photos"):
         client.start_job("elsewhere")
     with pytest.raises(UnknownNameError, match="has no job 'none'"):
         list(client.follow("none"))
 
 
-def test_errors_are_those_of_the_index(asked, local):
+def test_client_error_responses_raise_matching_exception_types(asked, local):
     with pytest.raises(InvalidQueryError) as expected:
         local.search("- dog")
     with pytest.raises(InvalidQueryError) as caught:
@@ -284,14 +284,14 @@ def test_errors_are_those_of_the_index(asked, local):
         asked(lambda client: client.similar(bytes(6_000_000)))
 
 
-def test_a_token_is_asked_for(asked):
+def test_client_missing_or_wrong_token_raises_unauthorized_error(asked):
     with pytest.raises(UnauthorizedError, match=r"requires a token\. Pass it as token="):
         asked(lambda client: client.status(), token=None)
     with pytest.raises(UnauthorizedError, match="does not know the one"):
         asked(lambda client: client.status(), token=UNKNOWN)
 
 
-def test_a_server_may_refuse_to_index(home):
+def test_client_start_job_with_indexing_disabled_raises_state_error(home):
     with open_server_state(home, ServerConfig(allow_indexing=False)) as service:
         app = wrap_with_middleware(make_app(service))
 
@@ -304,7 +304,7 @@ def test_a_server_may_refuse_to_index(home):
             asyncio.run(start())
 
 
-def test_nobody_there(socket_enabled):
+def test_client_server_not_running_raises_unreachable_error(socket_enabled):
     with (
         mmsearch.Client("http://127.0.0.1:9") as client,
         pytest.raises(UnreachableError, match="cannot be reached: Connection refused") as caught,
@@ -313,7 +313,9 @@ def test_nobody_there(socket_enabled):
     assert isinstance(caught.value, ServerError)
 
 
-def test_the_examples_of_the_document_run(home, photos, socket_enabled, tmp_path, monkeypatch):
+def test_python_client_doc_examples_print_expected_output(
+    home, photos, socket_enabled, tmp_path, monkeypatch
+):
     document = Path(mmsearch.__file__).parents[1] / "docs" / "python-client.md"
     examples = re.findall(
         r"^```python\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
@@ -341,7 +343,7 @@ def _printed(program):
     return printed.getvalue()
 
 
-def test_a_picture_that_has_changed_is_gone(mmsearch, photos, tmp_path, socket_enabled):
+def test_client_deleted_picture_file_raises_gone_error(mmsearch, photos, tmp_path, socket_enabled):
     folder, home = tmp_path / "few", tmp_path / "home"
     folder.mkdir()
     shutil.copy(min((photos / "photos").iterdir()), folder / "one.jpg")

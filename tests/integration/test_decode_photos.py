@@ -1,4 +1,4 @@
-"""All photographs through the walk and the modality, as the indexer reads them."""
+"""All photographs pass through the walk and the modality, as in the indexer."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ def found(photos):
     return [file for folder in folders for file in folder.list_files()]
 
 
-def test_the_walk_finds_the_photographs_of_the_manifest(photos, found):
+def test_walk_over_photo_folder_lists_exactly_manifest_files(photos, found):
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
         named = {row["path"] for row in csv.DictReader(file)}
     assert {os.fsdecode(file.path) for file in found} == named
@@ -28,7 +28,7 @@ def test_the_walk_finds_the_photographs_of_the_manifest(photos, found):
         assert file.size == (photos / os.fsdecode(file.path)).stat().st_size
 
 
-def test_every_photograph_is_read_as_it_is_seen(photos, found):
+def test_image_read_matches_exif_transposed_photograph(photos, found):
     modality = build()
     for file in found:
         path = photos / os.fsdecode(file.path)
@@ -43,7 +43,7 @@ def test_every_photograph_is_read_as_it_is_seen(photos, found):
         assert difference.mean() < 4, path
 
 
-def test_every_photograph_has_a_thumbnail(photos, found):
+def test_image_thumbnail_is_jpeg_of_requested_size(photos, found):
     modality = build()
     for file in found[::10]:
         path = photos / os.fsdecode(file.path)

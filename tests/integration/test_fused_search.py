@@ -1,4 +1,4 @@
-"""Texts, fusions, modes and filters through the whole engine, on toys."""
+"""Texts, fusions, modes and filters in the whole engine, on toy pictures."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def reindex(layout, fusion, encoder=None, *, weight=0.4, again=False):
 
 
 def answers(layout, **more):
-    """For some queries: path, score and text score of every hit."""
+    """Return path, copies, score and text score of every hit, for a few queries."""
     with toy_engine(layout) as engine:
         return {
             (line, mode): [
@@ -50,7 +50,7 @@ def answers(layout, **more):
         }
 
 
-def told(photos, step, tick):
+def describe_step(photos, step, tick):
     kind, name, *words = step
     sidecar = os.path.join(os.fsencode(photos), name + b".txt")
     if kind == "tell":
@@ -63,14 +63,14 @@ def told(photos, step, tick):
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=st.lists(TOLD, min_size=1, max_size=12))
-def test_any_history_of_texts_gives_what_a_fresh_index_gives(tmp_path_factory, steps):
+def test_index_after_any_text_history_answers_like_fresh_index(tmp_path_factory, steps):
     base = tmp_path_factory.mktemp("law")
     photos = base / "photos"
     photos.mkdir()
     old, fresh = IndexLayout(base / "old"), IndexLayout(base / "fresh")
     for tick, step in enumerate(steps, start=1):
         if step[0] in {"tell", "hush"}:
-            told(photos, step, tick)
+            describe_step(photos, step, tick)
         elif step[0] == "index":
             run(old, photos)
         else:
@@ -79,7 +79,7 @@ def test_any_history_of_texts_gives_what_a_fresh_index_gives(tmp_path_factory, s
     run(fresh, photos)
     mine, theirs = answers(old), answers(fresh)
     for asked, expected in theirs.items():
-        # float16 rounds equal vectors to equal ones, but pictures of equal score stand by id.
+        # float16 rounds equal vectors equally, but ids order the pictures of equal score.
         assert sorted(mine[asked], key=str) == sorted(expected, key=str)
     shutil.rmtree(base)
 
@@ -102,7 +102,9 @@ def layout(tmp_path):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS[:3])
-def test_another_fusion_from_stored_vectors_equals_a_fresh_index(layout, photos, tmp_path, fusion):
+def test_reindex_with_other_fusion_equals_fresh_index_without_reencoding(
+    layout, photos, tmp_path, fusion
+):
     encoder = ToyEncoder()
     run(layout, photos, encoder, "weighted" if fusion == "image" else "image")
     encoded = encoder.encoded
@@ -113,7 +115,7 @@ def test_another_fusion_from_stored_vectors_equals_a_fresh_index(layout, photos,
     assert answers(layout) == answers(fresh)
 
 
-def test_weights_matter_and_can_be_taken_back(layout, photos):
+def test_reindex_with_other_weight_changes_answers_reversibly(layout, photos):
     run(layout, photos)
     before = answers(layout)
     reindex(layout, "weighted", weight=0.9)
@@ -122,9 +124,7 @@ def test_weights_matter_and_can_be_taken_back(layout, photos):
     assert answers(layout) == before
 
 
-def test_attention_says_that_it_needs_encoding_again_and_does_it_when_told(
-    layout, photos, tmp_path
-):
+def test_reindex_to_attention_requires_permission_to_reencode(layout, photos, tmp_path):
     encoder = ToyEncoder()
     run(layout, photos, encoder, "image")
     with pytest.raises(UsageError, match="attention"):
@@ -140,7 +140,7 @@ def test_attention_says_that_it_needs_encoding_again_and_does_it_when_told(
     }
 
 
-def test_what_a_table_said_stays_until_another_speaks(layout, photos):
+def test_table_caption_survives_later_run_and_move_of_picture(layout, photos):
     table = {b"1/1.toy": (Text("caption", "a windmill", "en", "table"),)}
     run(layout, photos)
     assert run(layout, photos, captions=table).retold == 1
@@ -158,7 +158,7 @@ def test_what_a_table_said_stays_until_another_speaks(layout, photos):
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_a_short_page_begins_a_long_one(layout, photos, mode):
+def test_search_with_smaller_k_returns_prefix_of_longer_result(layout, photos, mode):
     run(layout, photos)
     with toy_engine(layout) as engine:
         long = engine.search_text("old boat", 30, mode).hits
@@ -176,7 +176,7 @@ def test_a_short_page_begins_a_long_one(layout, photos, mode):
     before=st.none() | st.sampled_from(("1970-01-01T00:00:11", "1970-01-01T00:00:02")),
     k=st.sampled_from((1, 5, 40)),
 )
-def test_filtered_pages_are_full_and_those_of_a_look_at_every_picture(
+def test_filtered_search_returns_full_page_of_passing_pictures(
     layout, photos, mode, fusion, paths, before, k
 ):
     if not layout.exists():
@@ -193,11 +193,11 @@ def test_filtered_pages_are_full_and_those_of_a_look_at_every_picture(
     if mode is Mode.VECTOR:
         assert [hit.id for hit in chosen.hits] == by_look[:k]
     else:
-        # The blend measures looks between the best and the typical picture of those that pass.
+        # The blend scales visual scores between the best and the typical passing picture.
         assert {hit.id for hit in chosen.hits} <= passing
 
 
-def test_negatives_push_down_and_terms_that_cancel_are_refused(layout, photos):
+def test_search_negative_term_lowers_rank_and_cancelling_terms_are_refused(layout, photos):
     run(layout, photos)
     with toy_engine(layout) as engine:
         alone = engine.search_line("one", 40, mode=Mode.VECTOR).hits
@@ -209,14 +209,14 @@ def test_negatives_push_down_and_terms_that_cancel_are_refused(layout, photos):
             engine.search_line("3:one -4:one", 5, mode=Mode.VECTOR)
 
 
-def test_a_picture_as_a_term_finds_itself(layout, photos):
+def test_search_by_image_path_ranks_that_picture_first(layout, photos):
     run(layout, photos)
     with toy_engine(layout) as engine:
         (hit,) = engine.search_line(str(photos / "1/7.toy"), 1).hits
     assert hit.path == photos / "1/7.toy"
 
 
-def test_a_hit_says_why(layout, photos):
+def test_search_hit_carries_matched_words_scores_and_confidence(layout, photos):
     run(layout, photos)
     with toy_engine(layout) as engine:
         first, *_, last = engine.search_text("boats at the mill", 40).hits
@@ -229,7 +229,7 @@ def test_a_hit_says_why(layout, photos):
     assert last.text == 0
 
 
-def test_hits_that_are_less_sure_than_asked_for_are_left_out(layout, photos):
+def test_search_min_confidence_drops_hits_below_threshold(layout, photos):
     run(layout, photos)
     with toy_engine(layout) as engine:
         hits = engine.search_text("boat", 40).hits

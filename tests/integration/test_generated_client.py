@@ -1,4 +1,4 @@
-"""A client that openapi-python-client generates from the document searches by a picture."""
+"""A client that openapi-python-client generates from the OpenAPI document can search."""
 
 import importlib
 import json
@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture
 def generated(tmp_path, monkeypatch):
-    """Import a module of a client that was generated just now."""
+    """Importer of modules of a freshly generated client."""
     document = tmp_path / "openapi.json"
     document.write_text(json.dumps(make_app(None).openapi()))
     subprocess.run(
@@ -55,7 +55,9 @@ def url(photo_index, cache):
         yield url
 
 
-def test_a_generated_client_searches(generated, url, photos, photo_index, cache):
+def test_generated_openapi_client_search_matches_local_index(
+    generated, url, photos, photo_index, cache
+):
     picture = min((photos / "photos").glob("*.jpg"))
     models, file = generated("models"), generated("types").File
     client = generated("client").AuthenticatedClient(base_url=url, token=TOKEN)

@@ -1,4 +1,4 @@
-"""A large index grows: what is new waits beside it, and is merged while the next run encodes."""
+"""A large index keeps new pictures in separate segments until the next encoding run."""
 
 import os
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.toy_index import ToyEncoder, toy_engine, toy_indexer
 
 @pytest.fixture
 def grown(tmp_path, monkeypatch):
-    """An index of 40 pictures that counts as a large one."""
+    """Index of 40 pictures that counts as a large one, and its folder."""
     monkeypatch.setattr(build, "REBUILD_BELOW", 20)
     monkeypatch.setattr(indexer, "REBUILD_BELOW", 20)
     photos = tmp_path / "photos"
@@ -37,7 +37,7 @@ def run(layout, photos, encoder=None):
 
 
 def state(layout):
-    """Pictures in the built index, and those beside it."""
+    """Return the number of pictures in the vector index and in segments outside it."""
     with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
         built = snapshot.built.rows if snapshot.built else 0
         return built, sum(segment.rows for segment in snapshot.unindexed_segments)
@@ -51,7 +51,7 @@ def all_are_found(layout, numbers):
             assert found.score > 0.999
 
 
-def test_a_few_new_ones_wait_beside_it_and_are_found(grown):
+def test_index_growth_few_new_pictures_stay_unmerged_and_searchable(grown):
     layout, photos = grown
     assert state(layout) == (40, 0)
     add(photos, range(40, 43))
@@ -60,7 +60,7 @@ def test_a_few_new_ones_wait_beside_it_and_are_found(grown):
     all_are_found(layout, range(43))
 
 
-def test_they_are_merged_while_the_next_run_encodes(grown):
+def test_index_growth_next_encoding_run_merges_waiting_pictures(grown):
     layout, photos = grown
     add(photos, range(40, 43))
     run(layout, photos)
@@ -70,7 +70,7 @@ def test_they_are_merged_while_the_next_run_encodes(grown):
     all_are_found(layout, range(45))
 
 
-def test_a_run_that_encodes_nothing_merges_nothing(grown):
+def test_index_growth_run_without_encoding_merges_nothing(grown):
     layout, photos = grown
     add(photos, range(40, 43))
     run(layout, photos)
@@ -78,7 +78,7 @@ def test_a_run_that_encodes_nothing_merges_nothing(grown):
     assert state(layout) == (40, 3)
 
 
-def test_many_new_ones_are_merged_at_once(grown):
+def test_index_growth_many_new_pictures_are_merged_at_once(grown):
     layout, photos = grown
     add(photos, range(40, 50))
     run(layout, photos)
@@ -86,7 +86,7 @@ def test_many_new_ones_are_merged_at_once(grown):
     all_are_found(layout, range(50))
 
 
-def test_what_is_removed_or_changed_meanwhile_is_not_found(grown):
+def test_index_growth_picture_removed_before_merge_is_not_found(grown):
     layout, photos = grown
     add(photos, range(40, 43))
     run(layout, photos)
@@ -100,7 +100,7 @@ def test_what_is_removed_or_changed_meanwhile_is_not_found(grown):
     assert "000.toy" not in names
 
 
-def test_a_run_that_fails_leaves_what_there_was(grown):
+def test_index_growth_failed_run_keeps_state_and_next_run_merges(grown):
     layout, photos = grown
     add(photos, range(40, 43))
     run(layout, photos)
@@ -120,7 +120,7 @@ def test_a_run_that_fails_leaves_what_there_was(grown):
     assert len({name for name, _ in layout.files()}) <= len(before) + 2
 
 
-def test_an_identity_keeps_its_goals_when_it_grows(grown):
+def test_index_growth_keeps_search_goals_of_index_identity(grown):
     layout, photos = grown
     with catalogs.open_write(layout, 0, create=False) as catalog:
         bound = catalog.identity()

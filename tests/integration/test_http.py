@@ -1,4 +1,4 @@
-"""The HTTP API over real photographs: the same answers as the index itself gives."""
+"""The HTTP API over real photographs gives the same answers as the index itself."""
 
 import io
 import json
@@ -43,20 +43,24 @@ def search(server, **body):
     return answer.json()
 
 
-def test_hits_are_those_of_the_index(server, index):
+def test_http_search_returns_same_hits_as_index(server, index):
     answer = search(server, query="a windmill", limit=20)
     hits = index.search("a windmill", k=20)
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in hits]
     assert [hit["path"] for hit in answer["hits"]] == [str(hit.path) for hit in hits]
     assert [hit["rank"] for hit in answer["hits"]] == list(range(1, 21))
-    for told, hit in zip(answer["hits"], hits, strict=True):
-        assert told["score"] == pytest.approx(hit.score, abs=1e-6)
-        assert told["confidence"] == pytest.approx(hit.confidence, abs=1e-6)
-        assert (told["width"], told["height"], told["band"]) == (hit.width, hit.height, hit.band)
+    for json_hit, hit in zip(answer["hits"], hits, strict=True):
+        assert json_hit["score"] == pytest.approx(hit.score, abs=1e-6)
+        assert json_hit["confidence"] == pytest.approx(hit.confidence, abs=1e-6)
+        assert (json_hit["width"], json_hit["height"], json_hit["band"]) == (
+            hit.width,
+            hit.height,
+            hit.band,
+        )
     assert (answer["pictures"], answer["passed"], answer["encoder"]) == (212, 212, "starter")
 
 
-def test_a_url_asks_the_same(server):
+def test_http_search_by_get_returns_same_hits_as_post(server):
     by_url = server.get(
         f"{AT}/search", params={"q": "a dog", "limit": 3, "orientation": "landscape", "not": "cat"}
     ).json()
@@ -67,7 +71,7 @@ def test_a_url_asks_the_same(server):
     assert all(hit["width"] > hit["height"] for hit in by_url["hits"])
 
 
-def test_pages_join_to_the_whole(server, index):
+def test_http_search_pages_joined_equal_whole_result(server, index):
     whole = [hit.id for hit in index.search("an animal", k=212)]
     pages, cursor = [], None
     while True:
@@ -83,13 +87,13 @@ def test_pages_join_to_the_whole(server, index):
 @pytest.mark.parametrize(
     "cursor", ["nonsense", "e30=", "eyJhZnRlciI6IC0xfQ==", "eyJhZnRlciI6IDFlOX0=", "é"]
 )
-def test_a_cursor_that_nobody_made(server, cursor):
+def test_http_search_invalid_cursor_returns_400(server, cursor):
     answer = server.post(f"{AT}/search", json={"query": "a dog", "cursor": cursor})
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("Invalid cursor.")
 
 
-def test_pictures_like_one_of_the_index(server, index):
+def test_http_search_like_picture_id_matches_index_similar(server, index):
     first = index.search("a windmill", k=1)[0]
     answer = search(server, like=[first.id], limit=5)
     assert [hit["id"] for hit in answer["hits"]] == [
@@ -98,36 +102,36 @@ def test_pictures_like_one_of_the_index(server, index):
     assert answer["hits"][0]["id"] == first.id
 
 
-def test_a_picture_that_is_sent(server, index):
+def test_http_search_by_uploaded_picture_ranks_same_picture_first(server, index):
     first = index.search("a windmill", k=1)[0]
     with first.path.open("rb") as file:
         answer = server.post(f"{AT}/search/picture", files={"picture": file}, data={"limit": "3"})
-    told = answer.json()
-    assert (told["hits"][0]["id"], told["query"]) == (first.id, "(picture)")
-    assert told["hits"][0]["score"] > 0.999
-    assert len(told["hits"]) == 3
+    json_hit = answer.json()
+    assert (json_hit["hits"][0]["id"], json_hit["query"]) == (first.id, "(picture)")
+    assert json_hit["hits"][0]["score"] > 0.999
+    assert len(json_hit["hits"]) == 3
 
 
-def test_a_picture_with_words(server, index):
+def test_http_search_uploaded_picture_with_words_changes_ranking(server, index):
     first = index.search("a windmill", k=1)[0]
     with first.path.open("rb") as file:
         answer = server.post(
             f"{AT}/search/picture", files={"picture": file}, data={"query": "a dog"}
         )
-    told = answer.json()
-    assert told["query"].endswith("a dog")
+    json_hit = answer.json()
+    assert json_hit["query"].endswith("a dog")
     alone = search(server, like=[first.id], limit=20)
-    assert [hit["id"] for hit in told["hits"]] != [hit["id"] for hit in alone["hits"]]
+    assert [hit["id"] for hit in json_hit["hits"]] != [hit["id"] for hit in alone["hits"]]
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 half a JPEG"])
-def test_what_is_sent_and_is_no_picture(server, content):
+def test_http_search_upload_that_is_not_an_image_returns_422(server, content):
     answer = server.post(f"{AT}/search/picture", files={"picture": content})
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("The uploaded picture cannot be read: ")
 
 
-def test_batches_answer_in_order_and_say_what_is_wrong_in_its_place(server, index):
+def test_http_batch_search_keeps_order_and_reports_errors_in_place(server, index):
     body = {"searches": [{"query": "a dog", "limit": 2}, {"query": "-dog"}, {"query": "a cat"}]}
     dog, wrong, cat = server.post(f"{AT}/search/batch", json=body).json()["answers"]
     assert [hit["id"] for hit in dog["hits"]] == [hit.id for hit in index.search("a dog", k=2)]
@@ -135,33 +139,37 @@ def test_batches_answer_in_order_and_say_what_is_wrong_in_its_place(server, inde
     assert len(cat["hits"]) == 20
 
 
-def test_embeddings_are_those_of_queries(server, index):
+def test_http_embeddings_match_index_embeddings(server, index):
     texts = ["a dog", "a windmill at dusk"]
-    told = server.post(f"{AT}/embeddings/texts", json={"texts": texts}).json()
-    vectors = np.asarray(told["embeddings"], np.float32)
-    assert vectors.shape == (2, told["dim"])
+    json_hit = server.post(f"{AT}/embeddings/texts", json={"texts": texts}).json()
+    vectors = np.asarray(json_hit["embeddings"], np.float32)
+    assert vectors.shape == (2, json_hit["dim"])
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.allclose(vectors, index.embed([library.Term(text) for text in texts]), atol=1e-6)
     first = index.search("a dog", k=1)[0]
     with first.path.open("rb") as file:
         sent = server.post(f"{AT}/embeddings/picture", files={"picture": file}).json()
-    assert sent["fingerprint"] == told["fingerprint"]
+    assert sent["fingerprint"] == json_hit["fingerprint"]
     score = float(np.asarray(sent["embeddings"][0]) @ vectors[0])
     assert score == pytest.approx(first.visual, abs=0.01)
 
 
-def test_what_is_known_of_a_picture(server, index):
+def test_http_picture_record_returns_metadata_and_unknown_id_404(server, index):
     hit = index.search("a windmill", k=1)[0]
-    told = server.get(f"{AT}/pictures/{hit.id}").json()
-    assert (told["id"], told["path"], told["size_bytes"]) == (hit.id, str(hit.path), hit.size_bytes)
-    assert told["links"]["thumbnail"] == f"{AT}/pictures/{hit.id}/thumbnail"
+    json_hit = server.get(f"{AT}/pictures/{hit.id}").json()
+    assert (json_hit["id"], json_hit["path"], json_hit["size_bytes"]) == (
+        hit.id,
+        str(hit.path),
+        hit.size_bytes,
+    )
+    assert json_hit["links"]["thumbnail"] == f"{AT}/pictures/{hit.id}/thumbnail"
     missing = server.get(f"{AT}/pictures/99999")
     assert missing.status_code == 404
     assert missing.json()["detail"] == "Index 'default' has no picture 99999."
 
 
 @pytest.mark.parametrize(("size", "edge"), [("small", 160), ("medium", 400), ("large", 1280)])
-def test_thumbnails(server, index, size, edge):
+def test_http_thumbnail_has_requested_size_and_etag_gives_304(server, index, size, edge):
     hit = index.search("a windmill", k=1)[0]
     answer = server.get(f"{AT}/pictures/{hit.id}/thumbnail", params={"size": size})
     assert answer.headers["content-type"] == "image/webp"
@@ -176,7 +184,9 @@ def test_thumbnails(server, index, size, edge):
 
 
 @pytest.mark.parametrize(("megabytes", "kept"), [("0", 0), ("1", 1)])
-def test_thumbnails_are_kept_as_a_setting_says(photo_index, monkeypatch, tmp_path, megabytes, kept):
+def test_http_thumbnails_are_cached_only_if_cache_size_is_above_zero(
+    photo_index, monkeypatch, tmp_path, megabytes, kept
+):
     monkeypatch.setenv("MMSEARCH_CACHE", str(tmp_path))
     monkeypatch.setenv("MMSEARCH_THUMBNAILS_MB", megabytes)
     with http_client(photo_index) as server:
@@ -184,7 +194,7 @@ def test_thumbnails_are_kept_as_a_setting_says(photo_index, monkeypatch, tmp_pat
     assert len(list((tmp_path / "thumbnails").rglob("*.webp"))) == kept
 
 
-def test_originals_whole_and_in_parts(server, index):
+def test_http_original_and_thumbnail_support_range_requests(server, index):
     hit = index.search("a windmill", k=1)[0]
     content = hit.path.read_bytes()
     answer = server.get(f"{AT}/pictures/{hit.id}/original")
@@ -204,7 +214,7 @@ def test_originals_whole_and_in_parts(server, index):
     assert beyond.status_code == 416
 
 
-def test_many_at_once_get_what_each_asked_for(server, index):
+def test_http_concurrent_searches_each_get_their_own_answer(server, index):
     queries = [f"a {thing}" for thing in ("dog", "cat", "boat", "flower", "bird", "house")] * 6
     expected = {query: [hit.id for hit in index.search(query, k=5)] for query in set(queries)}
     with ThreadPoolExecutor(16) as pool:
@@ -213,15 +223,19 @@ def test_many_at_once_get_what_each_asked_for(server, index):
         assert [hit["id"] for hit in answer["hits"]] == expected[query]
 
 
-def test_what_the_index_holds(server):
+def test_http_index_info_returns_counts_and_unknown_index_404(server):
     assert server.get("/v1/indexes").json() == {"indexes": ["default"]}
-    told = server.get(AT).json()
-    assert (told["pictures"], told["roots"], told["encoder"]) == (212, ["photos"], "starter")
+    json_hit = server.get(AT).json()
+    assert (json_hit["pictures"], json_hit["roots"], json_hit["encoder"]) == (
+        212,
+        ["photos"],
+        "starter",
+    )
     missing = server.get("/v1/indexes/none")
     assert (missing.status_code, missing.json()["kind"]) == (404, "UnknownIndexError")
 
 
-def test_measurements(server):
+def test_http_metrics_after_search_report_index_and_route_counters(server):
     search(server, query="a boat")
     text = server.get("/metrics").text
     assert 'mmsearch_search_seconds_count{index="default",stage="encode"}' in text
@@ -232,7 +246,7 @@ def test_measurements(server):
     assert "anything" not in server.get("/metrics").text
 
 
-def test_a_gpu_that_is_full_is_said_and_the_server_goes_on(server, index, monkeypatch):
+def test_http_search_out_of_device_memory_returns_503_then_recovers(server, index, monkeypatch):
     class Full(torch.nn.Module):
         def forward(self, pixels):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
@@ -258,12 +272,12 @@ def test_a_gpu_that_is_full_is_said_and_the_server_goes_on(server, index, monkey
     assert ask().status_code == 200
 
 
-def test_machines_that_watch(server):
+def test_http_health_and_readiness_endpoints_return_ok(server):
     assert server.get("/healthz").json() == {"ok": True}
     assert server.get("/readyz").json() == {"ready": True}
 
 
-# --- an index that changes while it is served ---
+# --- index that changes while it is served ---
 
 
 @pytest.fixture
@@ -286,14 +300,14 @@ def home(folder, tmp_path):
 def ended(server, job, seconds=60):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        told = server.get(f"{AT}/jobs/{job['id']}").json()
-        if told["state"] != "running":
-            return told
+        json_hit = server.get(f"{AT}/jobs/{job['id']}").json()
+        if json_hit["state"] != "running":
+            return json_hit
         time.sleep(0.05)
     raise AssertionError("the job does not end")
 
 
-def test_a_job_finds_what_is_new_and_queries_see_it(home, folder, photos):
+def test_http_job_adds_new_picture_and_search_counts_it(home, folder, photos):
     with http_client(home) as server:
         assert search(server, query="a photograph")["pictures"] == 5
         shutil.copy(sorted((photos / "photos").iterdir())[5], folder)
@@ -308,7 +322,7 @@ def test_a_job_finds_what_is_new_and_queries_see_it(home, folder, photos):
         assert [job["id"] for job in server.get(f"{AT}/jobs").json()] == [started.json()["id"]]
 
 
-def test_a_job_that_is_stopped_keeps_what_it_has(home, folder, photos):
+def test_http_job_stopped_is_interrupted_and_next_job_completes_index(home, folder, photos):
     for path in sorted((photos / "photos").iterdir())[5:]:
         shutil.copy(path, folder)
     with http_client(home) as server:
@@ -324,7 +338,7 @@ def test_a_job_that_is_stopped_keeps_what_it_has(home, folder, photos):
         assert all(finding.weight is Severity.NOTE for finding in index.check())
 
 
-def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
+def test_http_job_for_unknown_folder_or_disabled_indexing_is_refused(home, tmp_path):
     with http_client(home) as server:
         answer = server.post(f"{AT}/jobs", json={"root": str(tmp_path)})
         assert (answer.status_code, answer.json()["kind"]) == (404, "UnknownNameError")
@@ -334,7 +348,7 @@ def test_folders_that_the_index_does_not_know_are_not_indexed(home, tmp_path):
         assert refused.json()["detail"] == "Indexing is turned off on this server."
 
 
-def test_pictures_like_one_whose_file_is_out_of_reach(home, folder):
+def test_http_search_like_picture_with_missing_file_gives_same_hits(home, folder):
     with http_client(home) as server:
         before = search(server, query="a photograph")["hits"][0]
         expected = search(server, like=[before["id"]])["hits"]
@@ -347,13 +361,13 @@ def test_pictures_like_one_whose_file_is_out_of_reach(home, folder):
 
 
 @pytest.mark.parametrize("image_id", [0, 99999, 2**70])
-def test_pictures_like_one_that_is_not_there(server, image_id):
+def test_http_search_like_unknown_picture_id_returns_404(server, image_id):
     answer = server.post(f"{AT}/search", json={"like": [image_id]})
     assert answer.status_code == 404
     assert answer.json()["detail"] == f"Index 'default' has no picture {image_id}."
 
 
-def test_a_picture_whose_file_is_no_longer_what_was_indexed_is_not_served(home, folder):
+def test_http_picture_files_changed_since_indexing_return_410(home, folder):
     with http_client(home) as server:
         hit = search(server, query="a photograph")["hits"][0]
         path = folder / hit["path"].rsplit("/", 1)[1]

@@ -1,4 +1,4 @@
-"""Whatever happened to a folder, indexing it again gives what indexing it afresh gives."""
+"""Indexing a folder again after any changes gives the same result as a fresh index."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def run(layout, photos, encoder=None, **options):
 
 
 def state(layout, photos):
-    """By relative path: the content's digest and its vector, or the reason of failure."""
+    """Return digest and vector, or digest and failure reason, of each file by relative path."""
     with toy_indexer(layout) as indexer:
         indexer.catalog.ensure_root(os.fsencode(photos))
         return {
@@ -39,7 +39,7 @@ def write(photos, name, content, tick):
     path = Path(os.fsdecode(os.path.join(os.fsencode(photos), name)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    # Two writes never share a time stamp, and none is near the time of reading.
+    # Two writes never share a timestamp, and no timestamp is near the time of reading.
     os.utime(path, ns=(tick * 10**9, tick * 10**9))
 
 
@@ -77,7 +77,7 @@ def apply(photos, step, tick):
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=st.lists(STEPS, min_size=1, max_size=12))
-def test_any_history_gives_what_a_fresh_index_gives(tmp_path_factory, steps):
+def test_index_after_any_file_history_equals_fresh_index(tmp_path_factory, steps):
     base = tmp_path_factory.mktemp("law")
     photos = base / "photos"
     photos.mkdir()
@@ -115,7 +115,7 @@ def layout(tmp_path):
     return layout_at(tmp_path / "index")
 
 
-def test_unchanged_files_are_not_encoded_again(layout, photos):
+def test_indexer_run_over_unchanged_files_encodes_nothing(layout, photos):
     encoder = ToyEncoder()
     first = run(layout, photos, encoder)
     assert (first.added, first.encoded, encoder.encoded) == (70, 70, 70)
@@ -123,7 +123,7 @@ def test_unchanged_files_are_not_encoded_again(layout, photos):
     assert (second.unchanged, second.encoded, encoder.encoded) == (70, 0, 70)
 
 
-def test_moved_copied_and_returning_content_is_not_encoded_again(layout, photos):
+def test_indexer_moved_copied_or_returning_content_is_not_encoded_again(layout, photos):
     encoder = ToyEncoder()
     run(layout, photos, encoder)
     (photos / "0.toy").rename(photos / "moved.toy")
@@ -140,9 +140,7 @@ def test_moved_copied_and_returning_content_is_not_encoded_again(layout, photos)
         assert hit.score > 0.99
 
 
-def test_copies_that_come_after_their_original_was_committed_are_copies(
-    layout, tmp_path, monkeypatch
-):
+def test_indexer_copy_found_after_original_commit_counts_as_copy(layout, tmp_path, monkeypatch):
     from mmsearch.indexing import commit
 
     for name in ("FIRST_SHARD", "SMALLEST_SHARD", "LARGEST_SHARD"):
@@ -157,7 +155,7 @@ def test_copies_that_come_after_their_original_was_committed_are_copies(
     assert (report.added, report.copied, encoder.encoded) == (40, 20, 40)
 
 
-def test_a_changed_file_is_found_by_its_new_content_only(layout, photos):
+def test_indexer_changed_file_is_found_only_by_new_content(layout, photos):
     run(layout, photos)
     write(photos, b"3.toy", b"something else", 9)
     report = run(layout, photos)
@@ -168,7 +166,7 @@ def test_a_changed_file_is_found_by_its_new_content_only(layout, photos):
         assert engine.search_text("x", 100).pictures == 70
 
 
-def test_a_failed_file_is_recorded_kept_and_retried_when_it_changes(layout, photos):
+def test_indexer_failed_file_is_recorded_and_retried_after_change(layout, photos):
     write(photos, b"x.toy", b"bad", 2)
     report = run(layout, photos)
     assert [(f.path.rsplit(b"/", 1)[1], f.reason) for f in report.failed] == [
@@ -182,7 +180,7 @@ def test_a_failed_file_is_recorded_kept_and_retried_when_it_changes(layout, phot
     assert (mended.changed, mended.failed, mended.still_failed) == (1, (), 0)
 
 
-def test_a_picture_that_became_bad_is_failed_not_gone(layout, photos):
+def test_indexer_picture_that_became_unreadable_counts_as_failed_not_gone(layout, photos):
     run(layout, photos)
     write(photos, b"4.toy", b"bad now", 4)
     report = run(layout, photos)
@@ -191,7 +189,7 @@ def test_a_picture_that_became_bad_is_failed_not_gone(layout, photos):
         assert engine.search_text("content 4", 1).hits[0].score < 0.9
 
 
-def test_a_folder_that_is_suddenly_empty_changes_nothing_unasked(layout, photos):
+def test_indexer_suddenly_empty_folder_raises_error_unless_allowed(layout, photos):
     run(layout, photos)
     shutil.rmtree(photos)
     photos.mkdir()
@@ -202,7 +200,7 @@ def test_a_folder_that_is_suddenly_empty_changes_nothing_unasked(layout, photos)
     assert run(layout, photos, allow_empty=True).gone == 70
 
 
-def test_a_part_of_a_root_can_be_brought_up_to_date_alone(layout, photos):
+def test_indexer_run_on_subfolder_updates_only_that_part(layout, photos):
     write(photos, b"sub/1.toy", b"inner", 1)
     run(layout, photos)
     (photos / "0.toy").unlink()
@@ -212,7 +210,7 @@ def test_a_part_of_a_root_can_be_brought_up_to_date_alone(layout, photos):
     assert run(layout, photos).gone == 1
 
 
-def test_an_interrupted_run_keeps_what_was_committed_and_goes_on(layout, photos):
+def test_indexer_interrupted_run_keeps_commits_and_next_run_continues(layout, photos):
     class Stopping(ToyEncoder):
         def encode(self, kind, batch):
             if any((item == seeded_pixels(b"content 9")).all() for item in batch):
@@ -233,7 +231,7 @@ def test_an_interrupted_run_keeps_what_was_committed_and_goes_on(layout, photos)
         assert indexer.catalog.last_run().outcome == "finished"
 
 
-def test_an_encoder_fault_stops_the_run_and_marks_no_picture(layout, photos):
+def test_indexer_encoder_error_aborts_run_and_marks_no_picture_failed(layout, photos):
     class Broken(ToyEncoder):
         def encode(self, kind, batch):
             raise RuntimeError("device lost")
@@ -246,7 +244,7 @@ def test_an_encoder_fault_stops_the_run_and_marks_no_picture(layout, photos):
     assert (report.added, report.still_failed, report.failed) == (1, 0, ())
 
 
-def test_orphans_are_removed_by_the_next_writer(layout, photos):
+def test_orphan_index_files_are_removed_by_next_index_run(layout, photos):
     run(layout, photos)
     unfinished = layout.segment_path(5).with_name("000005.npz.tmp")
     orphans = [layout.segment_path(999), layout.vector_index_path(999, "npz"), unfinished]
@@ -262,7 +260,7 @@ def test_orphans_are_removed_by_the_next_writer(layout, photos):
         assert len(engine.search_text("x", 100).hits) == 70
 
 
-def test_a_second_writer_is_told_who_the_first_is(layout, photos):
+def test_indexer_second_writer_raises_lock_error_naming_first_process(layout, photos):
     with (
         toy_indexer(layout),
         pytest.raises(IndexLockedError, match=rf"process {os.getpid()} on .* since 20"),
@@ -271,7 +269,7 @@ def test_a_second_writer_is_told_who_the_first_is(layout, photos):
     run(layout, photos)
 
 
-def test_a_reader_keeps_answering_while_generations_change(layout, photos):
+def test_search_engine_open_during_index_run_sees_new_generation(layout, photos):
     run(layout, photos)
     with toy_engine(layout) as engine:
         before = engine.search_text("new", 1)
@@ -284,7 +282,7 @@ def test_a_reader_keeps_answering_while_generations_change(layout, photos):
     assert after.hits[0].path.name == "new.toy"
 
 
-def test_every_vector_is_that_of_its_own_file(layout, photos):
+def test_stored_vector_of_each_file_matches_its_content(layout, photos):
     run(layout, photos)
     encoder = ToyEncoder()
     for path, (_, vector) in state(layout, photos).items():

@@ -1,4 +1,4 @@
-"""The retriever in LangChain: by itself, in batches, in a chain, waiting or not."""
+"""The LangChain retriever works alone, in batches and in a chain, sync and async."""
 
 import asyncio
 import sys
@@ -22,8 +22,8 @@ def ids(documents):
     return [document.metadata["id"] for document in documents]
 
 
-class TestStandard(RetrieversIntegrationTests):
-    """What LangChain expects of every retriever."""
+class TestRetrieverPassesLangchainStandardTests(RetrieversIntegrationTests):
+    """LangChain's standard tests for retrievers."""
 
     @pytest.fixture(autouse=True)
     def _source(self, index):
@@ -42,7 +42,7 @@ class TestStandard(RetrieversIntegrationTests):
         return "a dog"
 
 
-def test_a_call_may_change_what_is_asked(index):
+def test_langchain_retriever_call_options_override_constructor_options(index):
     retriever = MMSearchRetriever(source=index, k=2)
     portrait = mmsearch.parse_filters(orientation="portrait")
     expected = [hit.id for hit in index.search("a dog", 5, filters=portrait, mode="vector")]
@@ -61,12 +61,12 @@ def test_a_call_may_change_what_is_asked(index):
         ({"top_k": 3}, "top_k is unknown. A retriever accepts source, k, "),
         ({"k": "many"}, "k must be a whole number, got '"),
         ({"k": 0}, "k must be a whole number above 0, got 0."),
-        ({"mode": 5}, "mode must be a text, got 5. "),
+        ({"mode": 5}, "mode must be a string, got 5. "),
         ({"min_score": "high"}, "min_score must be a number, got 'high'. "),
         ({"filters": {"orientation": "portrait"}}, "An index does not accept a mapping as filters"),
     ],
 )
-def test_wrong_arguments_get_a_sentence(index, arguments, said):
+def test_langchain_retriever_invalid_arguments_raise_usage_error(index, arguments, said):
     given = arguments if "source" in arguments or not arguments else {"source": index} | arguments
     with pytest.raises(UsageError) as caught:
         MMSearchRetriever(**given)
@@ -83,7 +83,7 @@ def test_wrong_arguments_get_a_sentence(index, arguments, said):
         ({"k": "x"}, "k must be a whole number, got '"),
     ],
 )
-def test_wrong_arguments_of_a_call_get_a_sentence(index, changes, said):
+def test_langchain_retriever_invalid_call_options_raise_usage_error(index, changes, said):
     retriever = MMSearchRetriever(source=index)
     for call in (retriever.invoke, lambda *a, **kw: asyncio.run(retriever.ainvoke(*a, **kw))):
         with pytest.raises(UsageError) as caught:
@@ -92,13 +92,13 @@ def test_wrong_arguments_of_a_call_get_a_sentence(index, changes, said):
 
 
 @pytest.mark.parametrize("query", [5, None, ["a dog"], {"q": "a dog"}, b"a dog"])
-def test_a_query_is_a_text(index, query):
+def test_langchain_retriever_query_that_is_not_text_raises_error(index, query):
     for literal in (False, True):
-        with pytest.raises(InvalidQueryError, match="A query must be a text, not a "):
+        with pytest.raises(InvalidQueryError, match="A query must be a string, not a "):
             MMSearchRetriever(source=index, literal=literal).invoke(query)
 
 
-def test_documents_are_hits(index):
+def test_langchain_documents_carry_fields_of_search_hits(index):
     retriever = MMSearchRetriever(source=index, k=4)
     documents = retriever.invoke("a dog")
     hits = index.search("a dog", 4)
@@ -114,14 +114,14 @@ def test_documents_are_hits(index):
         assert document.page_content == (hit.matched.text if hit.matched else str(hit.path))
 
 
-def test_a_batch_is_each_of_its_queries(index):
+def test_langchain_retriever_batch_equals_single_searches(index):
     retriever = MMSearchRetriever(source=index, k=3)
     expected = [[hit.id for hit in index.search(query, 3)] for query in QUERIES]
     assert [ids(found) for found in retriever.batch(QUERIES)] == expected
     assert [ids(found) for found in asyncio.run(retriever.abatch(QUERIES))] == expected
 
 
-def test_it_takes_what_a_search_takes(index):
+def test_langchain_retriever_search_options_match_index_search(index):
     filters = mmsearch.parse_filters(orientation="portrait")
     retriever = MMSearchRetriever(source=index, k=50, filters=filters, mode="vector", min_score=0.1)
     expected = index.search("a dog", 50, filters=filters, mode="vector", min_score=0.1)
@@ -133,7 +133,7 @@ def test_it_takes_what_a_search_takes(index):
 @pytest.mark.parametrize(
     "line", ["image:{photo}", "{photo}", "a dog - image:{photo}", "a dog + image:https://a.example"]
 )
-def test_a_text_names_no_files(index, photos, line):
+def test_langchain_retriever_text_naming_files_or_urls_is_refused(index, photos, line):
     photo = min((photos / "photos").iterdir())
     with pytest.raises(InvalidQueryError, match="The text of a query cannot name files"):
         MMSearchRetriever(source=index).invoke(line.format(photo=photo))
@@ -143,7 +143,9 @@ def test_a_text_names_no_files(index, photos, line):
     "text",
     ["- a red car", 'a "dog', "2:cat - 3", "/etc/passwd", "image:https://a.example", "a + b"],
 )
-def test_a_text_can_be_taken_as_it_stands(index, service, text, socket_enabled):
+def test_langchain_retriever_literal_text_is_not_parsed_as_query(
+    index, service, text, socket_enabled
+):
     expected = index.search(mmsearch.Query((mmsearch.Term(text),)), 5)
     assert ids(MMSearchRetriever(source=index, k=5, literal=True).invoke(text)) == [
         hit.id for hit in expected
@@ -153,7 +155,7 @@ def test_a_text_can_be_taken_as_it_stands(index, service, text, socket_enabled):
         assert ids(retriever.invoke(text)) == [hit.id for hit in expected]
 
 
-def test_it_is_a_part_of_a_chain(index):
+def test_langchain_retriever_in_chain_honours_configured_k(index):
     retriever = MMSearchRetriever(source=index, k=2).configurable_fields(k=ConfigurableField("k"))
     chain = RunnableLambda(lambda asked: asked["question"]) | retriever | RunnableLambda(ids)
     assert chain.invoke({"question": "a dog"}) == [hit.id for hit in index.search("a dog", 2)]
@@ -161,21 +163,21 @@ def test_it_is_a_part_of_a_chain(index):
     assert more == [hit.id for hit in index.search("a dog", 7)]
 
 
-def test_texts_are_the_content(mmsearch, photos, tmp_path):
+def test_langchain_document_content_is_sidecar_text_if_present(mmsearch, photos, tmp_path):
     import mmsearch as library
 
     folder, home = tmp_path / "told", tmp_path / "home"
     folder.mkdir()
-    told, untold, *_ = sorted((photos / "photos").iterdir())
-    for path in (told, untold):
+    with_text, without_text, *_ = sorted((photos / "photos").iterdir())
+    for path in (with_text, without_text):
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / told.name).with_suffix(".txt").write_text("The mill at Cley", encoding="utf-8")
+    (folder / with_text.name).with_suffix(".txt").write_text("The mill at Cley", encoding="utf-8")
     mmsearch("index", folder, "--home", home, "--model", "starter")
     with library.open_index(home=home) as index:
         first, second = MMSearchRetriever(source=index).invoke("mill at Cley")
         assert first.page_content == "The mill at Cley"
         assert first.metadata["matched"] == "The mill at Cley"
-        assert second.page_content == str(folder / untold.name)
+        assert second.page_content == str(folder / without_text.name)
         (unmatched,) = (
             found
             for found in MMSearchRetriever(source=index, mode="vector").invoke("zebra")
@@ -184,7 +186,7 @@ def test_texts_are_the_content(mmsearch, photos, tmp_path):
         assert unmatched.page_content == "The mill at Cley"
 
 
-def test_a_server_is_a_source(service, index, socket_enabled):
+def test_langchain_retriever_over_client_matches_local_index(service, index, socket_enabled):
     with serve_in_thread(service, 0) as url, mmsearch.Client(url) as client:
         retriever = MMSearchRetriever(source=client, k=3, filters={"orientation": "portrait"})
         portrait = mmsearch.parse_filters(orientation="portrait")
@@ -199,7 +201,7 @@ def test_a_server_is_a_source(service, index, socket_enabled):
         assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
 
 
-def test_an_event_loop_asks_without_threads(service, index):
+def test_langchain_retriever_with_async_client_searches_in_event_loop(service, index):
     async def ask():
         transport = httpx.ASGITransport(wrap_with_middleware(make_app(service)))
         async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
@@ -212,7 +214,7 @@ def test_an_event_loop_asks_without_threads(service, index):
     assert [ids(found) for found in asyncio.run(ask())] == expected
 
 
-def test_a_missing_library_is_named(monkeypatch):
+def test_langchain_import_without_library_raises_missing_extra_error(monkeypatch):
     monkeypatch.delitem(sys.modules, "mmsearch.integrations.langchain")
     monkeypatch.setitem(sys.modules, "langchain_core.callbacks", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[langchain\]'"):

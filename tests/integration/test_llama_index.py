@@ -1,4 +1,4 @@
-"""The retriever in LlamaIndex: by itself, fused, under a query engine, waiting or not."""
+"""The LlamaIndex retriever works alone, fused and in a query engine, sync and async."""
 
 import asyncio
 import json
@@ -38,23 +38,27 @@ def picture(photos):
 
 
 @pytest.fixture(scope="module")
-def told_home(request, photos, tmp_path_factory):
-    """The home of an index of two pictures, of which the first is told of in two texts."""
+def described_home(request, photos, tmp_path_factory):
+    """Home of an index of two pictures; a sidecar gives texts to the first."""
     command = request.getfixturevalue("mmsearch")
-    folder = tmp_path_factory.mktemp("told")
+    folder = tmp_path_factory.mktemp("described_index")
     home = tmp_path_factory.mktemp("home")
     for path in sorted((photos / "photos").iterdir())[:2]:
         (folder / path.name).write_bytes(path.read_bytes())
     first = min(folder.iterdir())
-    told = {"title": "The mill at Cley", "description": "Seen from a boat", "keywords": ["Norfolk"]}
-    first.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+    sidecar = {
+        "title": "The mill at Cley",
+        "description": "Seen from a boat",
+        "keywords": ["Norfolk"],
+    }
+    first.with_suffix(".json").write_text(json.dumps(sidecar), encoding="utf-8")
     command("index", folder, "--home", home, "--model", "starter")
     return home
 
 
 @pytest.fixture
-def told(told_home):
-    with mmsearch.open_index(home=told_home) as index:
+def described_index(described_home):
+    with mmsearch.open_index(home=described_home) as index:
         yield index
 
 
@@ -66,7 +70,7 @@ def hit_ids(hits):
     return [hit.id for hit in hits]
 
 
-def test_nodes_are_hits(index):
+def test_llama_index_nodes_carry_fields_of_search_hits(index):
     nodes = MMSearchRetriever(index, k=4).retrieve("a dog")
     for found, hit in zip(nodes, index.search("a dog", 4), strict=True):
         assert isinstance(found, NodeWithScore)
@@ -88,53 +92,55 @@ def test_nodes_are_hits(index):
         ({"k": "many"}, "k must be a whole number above 0, got 'many'."),
         ({"k": 0}, "k must be a whole number above 0, got 0."),
         ({"k": True}, "k must be a whole number above 0, got True."),
-        ({"mode": 5}, "mode must be a text, got 5."),
+        ({"mode": 5}, "mode must be a string, got 5."),
         ({"min_score": "high"}, "min_score must be a number, got 'high'."),
         ({"min_confidence": [1]}, "min_confidence must be a number, got [1]."),
     ],
 )
-def test_wrong_arguments_get_a_sentence(index, arguments, said):
+def test_llama_index_retriever_invalid_arguments_raise_usage_error(index, arguments, said):
     with pytest.raises(UsageError) as caught:
         MMSearchRetriever(index, **arguments)
     assert said in str(caught.value)
 
 
-def test_unknown_arguments_are_refused(index):
+def test_llama_index_retriever_unknown_argument_raises_type_error(index):
     with pytest.raises(TypeError, match="top_k"):
         MMSearchRetriever(index, top_k=3)
 
 
 @pytest.mark.parametrize("query", [5, None, ["a dog"], b"a dog", QueryBundle(None)])
-def test_a_query_is_a_text_or_a_bundle(index, query):
+def test_llama_index_retriever_query_that_is_not_text_raises_error(index, query):
     retriever = MMSearchRetriever(index)
-    with pytest.raises(InvalidQueryError, match="A query must be a text, not a "):
+    with pytest.raises(InvalidQueryError, match="A query must be a string, not a "):
         retriever.retrieve(query)
-    with pytest.raises(InvalidQueryError, match="A query must be a text, not a "):
+    with pytest.raises(InvalidQueryError, match="A query must be a string, not a "):
         asyncio.run(retriever.aretrieve(query))
 
 
-def test_nodes_can_be_stored(told):
-    for found in MMSearchRetriever(told).retrieve("mill"):
+def test_llama_index_nodes_survive_json_round_trip(described_index):
+    for found in MMSearchRetriever(described_index).retrieve("mill"):
         stored = json.loads(json.dumps(found.node.to_dict()))
         assert ImageNode.from_dict(stored) == found.node
         assert node_to_metadata_dict(found.node, flat_metadata=True)["document_id"] == "None"
 
 
-def test_nodes_are_the_same_whatever_was_asked(told):
-    retriever = MMSearchRetriever(told, mode="text")
+def test_llama_index_node_of_same_picture_is_equal_for_different_queries(described_index):
+    retriever = MMSearchRetriever(described_index, mode="text")
     (mill,), (boat,) = retriever.retrieve("mill"), retriever.retrieve("boat")
     assert (mill.metadata["matched"], boat.metadata["matched"]) == (
         "The mill at Cley",
         "Seen from a boat",
     )
     assert (mill.node_id, mill.node.hash) == (boat.node_id, boat.node.hash)
-    with mmsearch.open_index(home=told.folder.parent) as again:
+    with mmsearch.open_index(home=described_index.folder.parent) as again:
         (same,) = MMSearchRetriever(again, mode="text").retrieve("mill")
     assert (same.node_id, same.node.hash) == (mill.node_id, mill.node.hash)
 
 
-def test_a_language_model_reads_what_is_told_and_nothing_else(told):
-    first, second = (found.node for found in MMSearchRetriever(told).retrieve("mill at Cley"))
+def test_llama_index_node_content_for_llm_holds_only_path_and_texts(described_index):
+    first, second = (
+        found.node for found in MMSearchRetriever(described_index).retrieve("mill at Cley")
+    )
     assert first.text == "The mill at Cley\nSeen from a boat"
     assert first.get_content(MetadataMode.EMBED) == first.text
     assert first.get_content(MetadataMode.LLM).splitlines() == [
@@ -147,7 +153,7 @@ def test_a_language_model_reads_what_is_told_and_nothing_else(told):
     assert second.get_content(MetadataMode.EMBED) == second.image_path
 
 
-def test_it_takes_what_a_search_takes(index):
+def test_llama_index_retriever_search_options_match_index_search(index):
     filters = mmsearch.parse_filters(orientation="portrait")
     expected = index.search("a dog", 50, filters=filters, mode="vector", min_score=0.1)
     retriever = MMSearchRetriever(index, k=50, filters=filters, mode="vector", min_score=0.1)
@@ -158,7 +164,7 @@ def test_it_takes_what_a_search_takes(index):
     assert all(found.metadata["confidence"] >= middle for found in sure)
 
 
-def test_it_finds_by_pictures_and_by_both(index, picture):
+def test_llama_index_retriever_query_with_image_matches_index_search(index, picture):
     retriever = MMSearchRetriever(index, k=5)
     alone = retriever.retrieve(QueryBundle("", image_path=str(picture)))
     assert ids(alone) == hit_ids(index.similar(picture, 5))
@@ -168,7 +174,7 @@ def test_it_finds_by_pictures_and_by_both(index, picture):
     assert ids(both) != ids(alone)
 
 
-def test_it_is_a_retriever_of_images(index, picture):
+def test_llama_index_retriever_image_methods_search_by_text_or_picture(index, picture):
     retriever = MMSearchRetriever(index, k=5)
     both = QueryBundle("a dog", image_path=str(picture))
     words, alike = hit_ids(index.search("a dog", 5)), hit_ids(index.similar(picture, 5))
@@ -182,13 +188,13 @@ def test_it_is_a_retriever_of_images(index, picture):
         retriever.image_to_image_retrieve(QueryBundle("a dog"))
 
 
-def test_an_index_fetches_no_picture(index):
+def test_llama_index_retriever_over_index_refuses_image_url(index):
     asked = QueryBundle("a dog", image_path="https://photos.example/a.jpg")
     with pytest.raises(SourceError, match=r"https://photos\.example/a\.jpg cannot be fetched"):
         MMSearchRetriever(index).retrieve(asked)
 
 
-def test_texts_are_lines_of_the_query_language_without_files(index, picture):
+def test_llama_index_retriever_parses_query_language_but_refuses_files(index, picture):
     retriever = MMSearchRetriever(index, k=5)
     line = "dog - snow"
     assert ids(retriever.retrieve(line)) == hit_ids(index.search(line, 5))
@@ -212,14 +218,14 @@ def test_texts_are_lines_of_the_query_language_without_files(index, picture):
         "dog",
     ],
 )
-def test_literal_texts_are_the_words_that_they_are(index, text):
+def test_llama_index_retriever_literal_text_is_not_parsed_as_query(index, text):
     expected = index.search(mmsearch.Query((mmsearch.Term(text),)), 5)
     found = MMSearchRetriever(index, k=5, literal=True).retrieve(text)
     assert [each.score for each in found] == pytest.approx([hit.score for hit in expected])
     assert ids(found) == hit_ids(expected)
 
 
-def test_other_texts_may_stand_for_the_query(index):
+def test_llama_index_custom_embedding_strings_replace_query_text(index):
     retriever = MMSearchRetriever(index, k=5)
     bundle = QueryBundle("?", custom_embedding_strs=["a dog", "snow", " "], embedding=[1.0])
     assert ids(retriever.retrieve(bundle)) == hit_ids(index.search("a dog + snow", 5))
@@ -230,12 +236,14 @@ def test_other_texts_may_stand_for_the_query(index):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_fusion_knows_the_same_picture_again(told, fusion):
-    retrievers = [MMSearchRetriever(told, mode=mode) for mode in ("vector", "text", "hybrid")]
+def test_llama_index_fusion_merges_same_picture_from_several_retrievers(described_index, fusion):
+    retrievers = [
+        MMSearchRetriever(described_index, mode=mode) for mode in ("vector", "text", "hybrid")
+    ]
     fused = QueryFusionRetriever(
         retrievers, llm=MockLLM(), mode=fusion, num_queries=1, similarity_top_k=10
     )
-    expected = set(hit_ids(told.search("mill", mode="vector")))
+    expected = set(hit_ids(described_index.search("mill", mode="vector")))
 
     async def from_a_notebook():
         return fused.retrieve("mill")
@@ -246,12 +254,12 @@ def test_fusion_knows_the_same_picture_again(told, fusion):
         assert nodes[0].node.text.startswith("The mill at Cley")
 
 
-def test_fusion_sums_what_several_queries_say_of_a_picture(told):
+def test_llama_index_fusion_sums_scores_of_several_queries_per_picture(described_index):
     class Asking(MockLLM):
         def complete(self, *args, **kwargs):
             return super().complete("a boat\n- Norfolk", formatted=True)
 
-    retriever = MMSearchRetriever(told, mode="text", literal=True)
+    retriever = MMSearchRetriever(described_index, mode="text", literal=True)
     fused = QueryFusionRetriever(
         [retriever], llm=Asking(), mode="reciprocal_rerank", num_queries=3, use_async=False
     )
@@ -259,23 +267,23 @@ def test_fusion_sums_what_several_queries_say_of_a_picture(told):
     assert found.score == pytest.approx(3 / 60)
 
 
-def test_fusion_does_not_mistake_the_numbers_of_another_index(told, index):
-    retrievers = [MMSearchRetriever(each, k=2) for each in (told, index)]
+def test_llama_index_fusion_keeps_equal_ids_of_different_indexes_apart(described_index, index):
+    retrievers = [MMSearchRetriever(each, k=2) for each in (described_index, index)]
     fused = QueryFusionRetriever(
         retrievers, llm=MockLLM(), num_queries=1, similarity_top_k=10, use_async=False
     )
-    question = QueryBundle("", image_path=str(told.search("mill")[0].path))
+    question = QueryBundle("", image_path=str(described_index.search("mill")[0].path))
     ours, theirs = (ids(each.retrieve(question)) for each in retrievers)
     assert set(ours) & set(theirs)
     nodes = fused.retrieve(question)
     assert len({found.node_id for found in nodes}) == len(nodes) == 4
 
 
-def test_fusion_knows_a_picture_of_another_index_of_the_folder(told, tmp_path):
-    told.backup(tmp_path / "copy" / "other")
+def test_llama_index_fusion_merges_same_picture_of_copied_index(described_index, tmp_path):
+    described_index.backup(tmp_path / "copy" / "other")
     with mmsearch.open_index("other", home=tmp_path / "copy") as other:
         fused = QueryFusionRetriever(
-            [MMSearchRetriever(each) for each in (told, other)],
+            [MMSearchRetriever(each) for each in (described_index, other)],
             llm=MockLLM(),
             num_queries=1,
             similarity_top_k=10,
@@ -284,39 +292,39 @@ def test_fusion_knows_a_picture_of_another_index_of_the_folder(told, tmp_path):
         assert len(fused.retrieve("mill")) == 2
 
 
-def test_a_query_engine_answers_from_it(told):
-    retriever = MMSearchRetriever(told, k=1)
+def test_llama_index_query_engine_answers_from_retrieved_nodes(described_index):
+    retriever = MMSearchRetriever(described_index, k=1)
     engine = RetrieverQueryEngine.from_args(
         retriever,
         llm=MockLLM(),
         node_postprocessors=[SimilarityPostprocessor(similarity_cutoff=0.01)],
     )
     for answer in (engine.query("mill"), asyncio.run(engine.aquery("mill"))):
-        # The model of the test answers with what it is asked.
+        # The mock model echoes its prompt.
         assert str(answer).count("The mill at Cley") == 1
         assert "size_bytes" not in str(answer)
-        assert ids(answer.source_nodes) == hit_ids(told.search("mill", 1))
+        assert ids(answer.source_nodes) == hit_ids(described_index.search("mill", 1))
 
 
-def test_a_model_that_sees_is_shown_the_picture_and_told_of_it(told):
+def test_llama_index_multimodal_engine_sends_picture_and_texts_to_model(described_index):
     model = MockLLMWithChatMemoryOfLastCall(is_chat_model=True)
-    retriever = MMSearchRetriever(told, k=1)
+    retriever = MMSearchRetriever(described_index, k=1)
     engine = RetrieverQueryEngine.from_args(retriever, llm=model, multimodal=True)
     asyncio.run(engine.aquery("mill"))
     blocks = [block for message in model.last_chat_messages for block in message.blocks]
     (shown,) = (block for block in blocks if block.block_type == "image")
-    assert shown.resolve_image().read() == told.search("mill", 1)[0].path.read_bytes()
+    assert shown.resolve_image().read() == described_index.search("mill", 1)[0].path.read_bytes()
     texts = [block.text for block in blocks if block.block_type == "text"]
     assert sum("The mill at Cley" in text for text in texts) == 1
 
 
-def test_an_agent_is_given_it_as_a_tool(told):
-    tool = RetrieverTool.from_defaults(MMSearchRetriever(told, k=1))
+def test_llama_index_retriever_tool_returns_texts_of_hits(described_index):
+    tool = RetrieverTool.from_defaults(MMSearchRetriever(described_index, k=1))
     assert "The mill at Cley" in tool.call("mill").content
     assert "The mill at Cley" in asyncio.run(tool.acall("mill")).content
 
 
-def test_who_observes_llama_index_sees_it(index):
+def test_llama_index_retriever_emits_start_and_end_events(index):
     class Noting(BaseEventHandler):
         seen: ClassVar[list] = []
 
@@ -338,7 +346,7 @@ def test_who_observes_llama_index_sees_it(index):
     assert len(debug.get_event_pairs(CBEventType.RETRIEVE)) == 2
 
 
-def test_an_index_is_asked_beside_the_event_loop_one_at_a_time(index, monkeypatch):
+def test_llama_index_async_searches_run_one_at_a_time_outside_event_loop(index, monkeypatch):
     asked, at_once = [], []
     free = threading.Lock()
     search = index.search
@@ -364,7 +372,9 @@ def test_an_index_is_asked_beside_the_event_loop_one_at_a_time(index, monkeypatc
     assert at_once == [False] * len(QUERIES)
 
 
-def test_a_server_is_a_source(service, index, picture, socket_enabled):
+def test_llama_index_retriever_over_client_matches_local_index(
+    service, index, picture, socket_enabled
+):
     portrait = mmsearch.parse_filters(orientation="portrait")
     with serve_in_thread(service, 0) as url, mmsearch.Client(url) as client:
         retriever = MMSearchRetriever(client, k=3, filters={"orientation": "portrait"})
@@ -391,7 +401,9 @@ def test_a_server_is_a_source(service, index, picture, socket_enabled):
         assert ids(alike) != expected
 
 
-def test_an_event_loop_asks_without_threads(service, index, picture, monkeypatch):
+def test_llama_index_retriever_with_async_client_searches_in_event_loop(
+    service, index, picture, monkeypatch
+):
     async def ask():
         transport = httpx.ASGITransport(wrap_with_middleware(make_app(service)))
         async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
@@ -415,7 +427,7 @@ def test_an_event_loop_asks_without_threads(service, index, picture, monkeypatch
     assert ids(fused) == expected[0]
 
 
-def test_what_cannot_be_meant_is_refused(index, photos):
+def test_llama_index_retriever_invalid_input_raises_matching_error(index, photos):
     retriever = MMSearchRetriever(index)
     with pytest.raises(InvalidQueryError, match="The query is empty"):
         retriever.retrieve("")
@@ -425,12 +437,12 @@ def test_what_cannot_be_meant_is_refused(index, photos):
         MMSearchRetriever(index, mode="smell").retrieve("a dog")
     with pytest.raises(UsageError, match="cannot search in a str"):
         MMSearchRetriever("holiday")
-    with pytest.raises(UsageError, match=r"no mapping as filters\. Make them with"):
+    with pytest.raises(UsageError, match=r"does not accept a mapping as filters\."):
         MMSearchRetriever(index, filters={"orientation": "portrait"})
 
 
 @pytest.mark.skipif(os.fsencode("\udcff") != b"\xff" or sys.platform == "darwin", reason="names")
-def test_a_name_that_is_no_text_has_no_image_path(request, photos, tmp_path):
+def test_llama_index_node_with_undecodable_file_name_has_no_image_path(request, photos, tmp_path):
     folder, home = tmp_path / "photos", tmp_path / "home"
     folder.mkdir()
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(
@@ -444,7 +456,7 @@ def test_a_name_that_is_no_text_has_no_image_path(request, photos, tmp_path):
     assert ImageNode.from_dict(json.loads(found.node.to_json())) == found.node
 
 
-def test_a_missing_library_is_named(monkeypatch):
+def test_llama_index_import_without_library_raises_missing_extra_error(monkeypatch):
     monkeypatch.delitem(sys.modules, "mmsearch.integrations.llama_index")
     monkeypatch.setitem(sys.modules, "llama_index.core.base.base_retriever", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[llamaindex\]'"):

@@ -1,4 +1,4 @@
-"""OpenCLIP models from local checkpoints: a true architecture and a tiny one, random weights."""
+"""OpenCLIP models from local checkpoints: ViT-B-32 and a tiny model, with random weights."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def options(variant, cache, **more):
 
 @pytest.fixture(autouse=True, scope="module")
 def _int8_is_faster():
-    """Compile the same towers on every machine: how fast int8 is depends on processor and load."""
+    """Compile the same towers on every machine; int8 speed depends on processor and load."""
     from mmsearch.encoders._onnx import quantize
 
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +51,7 @@ def int8_encoder(vit, tmp_path_factory):
     return plugin.build(options(f"ViT-B-32@{vit}", tmp_path_factory.mktemp("int8")))
 
 
-def test_towers_in_int8_say_the_same(int8_encoder, vit_encoder, photos):
+def test_open_clip_int8_towers_agree_with_float32(int8_encoder, vit_encoder, photos):
     assert {int8_encoder.device(kind) for kind in InputKind} == {"ONNX Runtime on cpu, int8"}
     assert {vit_encoder.device(kind) for kind in InputKind} == {"ONNX Runtime on cpu"}
     assert int8_encoder.spec == vit_encoder.spec
@@ -62,21 +62,21 @@ def test_towers_in_int8_say_the_same(int8_encoder, vit_encoder, photos):
     for kind, items in ((InputKind.TEXT, TEXTS), (InputKind.IMAGE, pictures)):
         batch = [vit_encoder.prepare(kind, item) for item in items]
         exact, rough = vit_encoder.encode(kind, batch), int8_encoder.encode(kind, batch)
-        # A tower is chosen by other texts and pictures, on which 0.995 is asked for. With these
-        # random weights, 0.9954 is the least of its 27 texts, and 0.9933 was measured here.
+        # The choice of a tower uses other texts and pictures and requires 0.995 on them. With these
+        # random weights, the minimum over its 27 texts is 0.9954; here we measured 0.9933.
         assert (exact * rough).sum(axis=1).min() >= 0.99
         alone = [int8_encoder.encode(kind, [item])[0] for item in batch]
         np.testing.assert_array_equal(rough, alone)
 
 
-def test_float32_can_be_asked_for_afterwards(tiny, tmp_path):
+def test_open_clip_float32_requested_after_int8_is_used(tiny, tmp_path):
     assert "int8" in plugin.build(options(tiny, tmp_path)).device(InputKind.TEXT)
     exact = plugin.build(options(tiny, tmp_path, precision="float32"))
     exact.encode(InputKind.TEXT, [exact.prepare(InputKind.TEXT, "a dog")])
     assert "int8" not in exact.device(InputKind.TEXT)
 
 
-def test_both_towers_agree_with_open_clip(vit, vit_encoder, photos):
+def test_open_clip_encoder_agrees_with_open_clip_library(vit, vit_encoder, photos):
     import open_clip
     import torch
 
@@ -95,13 +95,13 @@ def test_both_towers_agree_with_open_clip(vit, vit_encoder, photos):
     )
     np.testing.assert_allclose(ours, texts, atol=1e-5)
     batch = [vit_encoder.prepare(InputKind.IMAGE, np.asarray(image)) for image in images]
-    # Pictures are scaled and cut in one pass, which rounds a little otherwise.
+    # The encoder scales and crops pictures in one pass, which rounds slightly differently.
     np.testing.assert_allclose(vit_encoder.encode(InputKind.IMAGE, batch), pictures, atol=1e-4)
     for image in images:
         image.close()
 
 
-def test_padding_that_is_cut_changes_nothing(vit_encoder):
+def test_open_clip_text_encoded_alone_equals_padded_batch(vit_encoder):
     batch = [vit_encoder.prepare(InputKind.TEXT, text) for text in TEXTS]
     together = vit_encoder.encode(InputKind.TEXT, batch)
     for text, vector in zip(batch, together, strict=True):
@@ -109,7 +109,7 @@ def test_padding_that_is_cut_changes_nothing(vit_encoder):
     assert len(batch[0]) == 5
 
 
-def test_the_difference_from_torch_is_kept(vit, vit_encoder, cache):
+def test_open_clip_model_cache_records_difference_from_torch(vit, vit_encoder, cache):
     manifest = next(found for found in (cache / "models").glob("open_clip-ViT-B-32*/manifest.json"))
     from mmsearch.encoders._onnx.cache import ModelCache
 
@@ -118,7 +118,7 @@ def test_the_difference_from_torch_is_kept(vit, vit_encoder, cache):
     assert all(0 <= tower.max_difference < 1e-4 for tower in towers.values())
 
 
-def test_the_name_and_the_weights_are_bound(vit, vit_encoder):
+def test_open_clip_spec_contains_model_name_and_weights_hash(vit, vit_encoder):
     import hashlib
 
     assert vit_encoder.spec.name == f"open_clip:ViT-B-32@{vit}"
@@ -126,7 +126,7 @@ def test_the_name_and_the_weights_are_bound(vit, vit_encoder):
     assert (vit_encoder.spec.dim, vit_encoder.spec.context_length) == (512, 77)
 
 
-def test_other_weights_under_the_same_name_are_another_encoder(tiny, cache, tmp_path):
+def test_open_clip_changed_weights_file_gives_new_fingerprint(tiny, cache, tmp_path):
     config, _, file = tiny.rpartition("@")
     copy = tmp_path / "model.safetensors"
     shutil.copy(file, copy)
@@ -143,7 +143,7 @@ def test_other_weights_under_the_same_name_are_another_encoder(tiny, cache, tmp_
     assert second.fingerprint != first.fingerprint
 
 
-def test_a_damaged_tower_is_compiled_again(tiny, tmp_path):
+def test_open_clip_damaged_cached_tower_is_compiled_again(tiny, tmp_path):
     said = []
     built = plugin.build(options(tiny, tmp_path, on_message=said.append))
     batch = [built.prepare(InputKind.TEXT, "a dog")]
@@ -161,17 +161,17 @@ def test_a_damaged_tower_is_compiled_again(tiny, tmp_path):
         assert len(said) > before
 
 
-def test_once_compiled_it_needs_no_training_library(tiny, cache):
+def test_open_clip_compiled_model_loads_no_training_library(tiny, cache):
     plugin.build(options(tiny, cache))
     program = f"""
 import sys
 from pathlib import Path
 import numpy as np
-from mmsearch.core.types import EncoderOptions, Kind
+from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.encoders import open_clip
 encoder = open_clip.build(EncoderOptions({tiny!r}, "cpu", Path({str(cache)!r}), offline=True))
-encoder.encode(Kind.TEXT, [encoder.prepare(Kind.TEXT, "a dog")])
-encoder.encode(Kind.IMAGE, [encoder.prepare(Kind.IMAGE, np.zeros((9, 9, 3), np.uint8))])
+encoder.encode(InputKind.TEXT, [encoder.prepare(InputKind.TEXT, "a dog")])
+encoder.encode(InputKind.IMAGE, [encoder.prepare(InputKind.IMAGE, np.zeros((9, 9, 3), np.uint8))])
 open_clip.models(EncoderOptions("", "cpu", Path({str(cache)!r}), offline=True))
 heavy = {{"torch", "open_clip", "timm", "transformers", "torchvision", "onnx"}}
 print(sorted(heavy & set(sys.modules)))
@@ -180,7 +180,7 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.strip() == b"[]"
 
 
-def test_a_pt_file_of_tensors_is_read(tiny, tmp_path):
+def test_open_clip_pt_file_gives_same_vectors_as_safetensors(tiny, tmp_path):
     import torch
     from safetensors.torch import load_file
 
@@ -202,7 +202,7 @@ class Malicious:
         return (os.mkdir, (str(self.target),))
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tiny, cache, tmp_path):
+def test_open_clip_checkpoint_with_code_is_refused_without_running_it(tiny, cache, tmp_path):
     import torch
 
     config = tiny.rpartition("@")[0]
@@ -212,7 +212,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tiny, cache, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(vit, tiny, cache, tmp_path):
+def test_open_clip_checkpoint_of_other_architecture_is_refused(vit, tiny, cache, tmp_path):
     config, _, _file = tiny.rpartition("@")
     with pytest.raises(ModelUnavailableError, match="cannot be loaded as a checkpoint of"):
         plugin.build(options(f"{config}@{vit}", cache))
@@ -231,12 +231,14 @@ def test_a_checkpoint_of_another_architecture_is_refused(vit, tiny, cache, tmp_p
         ("ViT-B-32@/nowhere/file.safetensors", ModelUnavailableError, "no checkpoint file"),
     ],
 )
-def test_what_cannot_be_had_is_said_with_the_ways_out(tmp_path, variant, error, sentence):
+def test_open_clip_unavailable_variant_error_suggests_alternatives(
+    tmp_path, variant, error, sentence
+):
     with pytest.raises(error, match=sentence):
         plugin.build(options(variant, tmp_path))
 
 
-def test_the_sentence_of_an_offline_machine_names_the_model_and_both_ways_out(tmp_path):
+def test_open_clip_offline_error_names_model_and_both_remedies(tmp_path):
     with pytest.raises(ModelUnavailableError) as caught:
         plugin.build(options(plugin.RECOMMENDED_VARIANT, tmp_path))
     text = str(caught.value)
@@ -245,11 +247,11 @@ def test_the_sentence_of_an_offline_machine_names_the_model_and_both_ways_out(tm
     assert "@FILE" in text
 
 
-def test_offline_the_hub_is_not_asked(tmp_path):
+def test_open_clip_is_available_offline_returns_false(tmp_path):
     assert not plugin.is_available(options("", tmp_path))
 
 
-def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+def test_open_clip_is_available_with_unresponsive_hub_returns_false(tmp_path, monkeypatch):
     monkeypatch.setattr(plugin, "HUB_TIMEOUT_S", 0.2)
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: _never())
     assert not plugin.is_available(EncoderOptions("", "cpu", tmp_path, offline=False))
@@ -262,8 +264,10 @@ def _never():
     raise OSError("unreachable")
 
 
-def test_an_index_by_a_clip_model_is_searched_by_it(tiny, cache, mmsearch, photos, tmp_path):
-    """Random weights find nothing, but a picture is nearest to itself."""
+def test_index_with_open_clip_model_is_searched_with_that_model(
+    tiny, cache, mmsearch, photos, tmp_path
+):
+    """Random weights give no useful ranking, but each picture is nearest to itself."""
     few = tmp_path / "few"
     few.mkdir()
     for path in sorted((photos / "photos").iterdir())[:12]:

@@ -1,4 +1,4 @@
-"""The page without a browser: what the server writes into it, and whom it lets in."""
+"""The page without a browser: its content, its security headers and the login."""
 
 import asyncio
 import html
@@ -18,7 +18,7 @@ from mmsearch.server.config import ServerConfig
 from mmsearch.server.serve import serve_in_thread
 from mmsearch.server.state import ServerState
 
-TOKEN = "open sésame"  # noqa: S105 - of these tests alone
+TOKEN = "open sésame"  # noqa: S105 - only for these tests
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:;"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -43,7 +43,7 @@ def service(settings):
 
 @pytest.fixture(scope="module")
 def closed(settings):
-    """A server that asks for its token."""
+    """Server that requires its token."""
     with serving(settings, token=TOKEN) as service:
         yield service
 
@@ -63,7 +63,7 @@ def shown(response):
     return [int(found) for found in re.findall(r'<li data-id="(\d+)">', response.text)]
 
 
-def test_a_search_without_scripts_shows_the_hits_of_the_interface(service):
+def test_page_search_without_scripts_shows_same_hits_as_api(service):
     page = ask(service, "/?q=a+windmill")
     answer = ask(service, "/v1/indexes/default/search?q=a+windmill&limit=40").json()
     assert page.status_code == 200
@@ -71,7 +71,7 @@ def test_a_search_without_scripts_shows_the_hits_of_the_interface(service):
     assert "40 of 212 pictures" in page.text
 
 
-def test_more_pictures_are_a_link_to_those_after(service):
+def test_page_more_link_shows_following_hits(service):
     first = ask(service, "/?q=a+windmill&not=people,+cars")
     link = re.search(r'id="more" class="button" href="([^"]+)"', first.text)[1]
     assert "index=default" in link
@@ -82,7 +82,7 @@ def test_more_pictures_are_a_link_to_those_after(service):
     assert shown(first) + shown(second) == [hit["id"] for hit in whole["hits"]]
 
 
-def test_fields_that_are_empty_ask_for_nothing(service):
+def test_page_empty_form_fields_are_ignored(service):
     bare = ask(service, "/?q=a+dog")
     form = "&not=&like=&after=&before=&path=&min_width=&orientation=&camera="
     assert shown(ask(service, f"/?q=a+dog{form}")) == shown(bare)
@@ -90,7 +90,7 @@ def test_fields_that_are_empty_ask_for_nothing(service):
     assert shown(ask(service, f"/?q={form}")) == []
 
 
-def test_filters_of_the_address_hold(service):
+def test_page_filters_in_address_match_api_results(service):
     page = ask(service, "/?q=a+dog&orientation=portrait")
     answer = ask(service, "/v1/indexes/default/search?q=a+dog&orientation=portrait&limit=40").json()
     assert shown(page) == [hit["id"] for hit in answer["hits"]]
@@ -107,7 +107,7 @@ def test_filters_of_the_address_hold(service):
         ("/?q=a+dog&cursor=x", 400, "cursor"),
     ],
 )
-def test_what_cannot_be_asked_is_said_in_the_page(service, address, status, sentence):
+def test_page_invalid_request_shows_error_with_api_status(service, address, status, sentence):
     page = ask(service, address)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     problem = re.search(r'<p id="problem-text">(.*?)</p>', page.text)[1]
@@ -116,13 +116,13 @@ def test_what_cannot_be_asked_is_said_in_the_page(service, address, status, sent
     assert page.status_code == status
 
 
-def test_a_search_for_what_is_not_there_says_so(service):
+def test_page_search_with_unlikely_match_shows_notice(service):
     there = 'id="nothing" class="nothing" hidden'
     assert there in ask(service, "/?q=a+windmill").text
     assert there not in ask(service, "/?q=the+square+root+of+minus+one").text
 
 
-def test_the_page_has_a_policy_of_its_own(service):
+def test_page_sends_strict_security_headers_and_no_inline_scripts(service):
     page = ask(service, "/?q=a+dog")
     assert page.headers["content-security-policy"] == CONTENT_SECURITY
     assert page.headers["referrer-policy"] == "same-origin"
@@ -135,7 +135,7 @@ def test_the_page_has_a_policy_of_its_own(service):
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=", page.text)
 
 
-def test_queries_are_shown_as_text(service):
+def test_page_query_with_html_is_escaped(service):
     hostile = "\"><script>alert(1)</script> & </script><!-- '"
     page = ask(service, "/", params={"q": hostile, "camera": hostile, "like": hostile})
     assert "<script>alert" not in page.text
@@ -144,7 +144,7 @@ def test_queries_are_shown_as_text(service):
     assert html.unescape(value) == hostile
 
 
-def test_names_of_files_are_shown_as_text(tmp_path, cache):
+def test_page_file_name_with_html_is_escaped(tmp_path, cache):
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.new("RGB", (30, 20), "red").save(folder / HOSTILE)
@@ -161,7 +161,7 @@ def test_names_of_files_are_shown_as_text(tmp_path, cache):
     assert json.loads(kept)["hits"][0]["path"].endswith(HOSTILE)
 
 
-def test_static_files_are_those_of_the_page_and_no_others(service):
+def test_page_static_files_are_served_and_other_paths_return_404(service):
     for name, media_type in [
         ("app.js", "text/javascript"),
         ("style.css", "text/css"),
@@ -175,7 +175,7 @@ def test_static_files_are_those_of_the_page_and_no_others(service):
         assert ask(service, f"/static/{name}").status_code == 404
 
 
-def test_scripts_import_only_what_is_served(service):
+def test_page_scripts_import_only_served_files(service):
     for name in ("app.js", "grid.js", "details.js", "admin.js", "upload.js", "search_form.js"):
         script = ask(service, f"/static/{name}").text
         for other in re.findall(r'from "\./([^"]+)"', script):
@@ -183,7 +183,7 @@ def test_scripts_import_only_what_is_served(service):
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(", script)
 
 
-def test_a_picture_that_is_sent_is_searched_with_filters_and_negatives(service, photos):
+def test_http_search_uploaded_picture_applies_filters_and_negatives(service, photos):
     picture = next((photos / "photos").glob("*.jpg")).read_bytes()
 
     def search(**form):
@@ -205,7 +205,7 @@ def test_a_picture_that_is_sent_is_searched_with_filters_and_negatives(service, 
     assert search(filters="no JSON").status_code == 422
 
 
-def test_strangers_see_a_form_and_nothing_else(closed):
+def test_page_without_login_shows_only_token_form(closed):
     page = ask(closed, "/?q=a+windmill&not=%22%3Ecars")
     assert page.status_code == 200
     assert page.headers["content-security-policy"] == CONTENT_SECURITY
@@ -232,7 +232,7 @@ def give(service, token, search="", **headers):
     return ask(service, "/session", "POST", data=form, headers=headers)
 
 
-def test_the_token_buys_a_cookie_that_is_not_the_token(closed):
+def test_login_with_correct_token_sets_session_cookie_without_token(closed):
     answer = give(closed, TOKEN, "q=a+windmill&not=cars")
     assert (answer.status_code, answer.headers["location"]) == (303, "/?q=a+windmill&not=cars")
     cookie = answer.headers["set-cookie"]
@@ -248,7 +248,7 @@ def test_the_token_buys_a_cookie_that_is_not_the_token(closed):
 
 
 @pytest.mark.parametrize("token", ["", "open", TOKEN.upper(), TOKEN + "x", "\0", "🔑"])
-def test_what_is_not_the_token_buys_nothing(closed, token):
+def test_login_with_wrong_token_returns_401_without_cookie(closed, token):
     answer = give(closed, token)
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers
@@ -258,21 +258,21 @@ def test_what_is_not_the_token_buys_nothing(closed, token):
 @pytest.mark.parametrize(
     "search", ["//evil.example", "https://evil.example", "\r\nX: y", "a=%0d%0aX:%20y", "@evil"]
 )
-def test_nobody_is_led_elsewhere(closed, search):
+def test_login_redirect_with_foreign_target_stays_on_server(closed, search):
     answer = give(closed, TOKEN, search)
     assert re.fullmatch(r"/(\?[\w%+=&.-]*)?", answer.headers["location"])
     assert "x" not in answer.headers
 
 
-def test_a_form_of_another_site_is_refused(closed):
+def test_login_form_from_foreign_origin_returns_403(closed):
     assert give(closed, TOKEN, origin="http://elsewhere.example").status_code == 403
     assert give(closed, TOKEN, origin="null").status_code == 403
     assert give(closed, TOKEN, origin="http://127.0.0.1:7788").status_code == 303
 
 
 @pytest.mark.enable_socket
-def test_two_servers_of_one_host_are_both_remembered(settings):
-    """Browsers send the cookies of a host to each of its ports."""
+def test_session_cookies_of_two_servers_on_one_host_do_not_collide(settings):
+    """Browsers send the cookies of a host to all of its ports."""
     with (
         serving(settings, token=TOKEN) as one,
         serving(settings, token=TOKEN[::-1]) as other,
@@ -299,8 +299,8 @@ def test_two_servers_of_one_host_are_both_remembered(settings):
         ("https://photos.example:8443", "__Host-mmsearch_session_8443"),
     ],
 )
-def test_the_cookie_is_that_of_the_address_that_a_browser_sees(closed, url, name):
-    """Also behind a proxy: it passes the name, and says that there is TLS before it."""
+def test_session_cookie_name_matches_scheme_and_port_of_address(closed, url, name):
+    """The address may be that of a proxy, which forwards the host name and the use of TLS."""
     answer = ask(closed, f"{url}/session", "POST", data={"token": TOKEN})
     kept, *facts = answer.headers["set-cookie"].split("; ")
     assert kept.partition("=")[0] == name
@@ -309,7 +309,7 @@ def test_the_cookie_is_that_of_the_address_that_a_browser_sees(closed, url, name
     assert not any(fact.startswith("Domain") for fact in facts)
     known = ask(closed, f"{url}/v1/indexes", headers={"Cookie": kept})
     assert known.status_code == 200
-    # What came without TLS, or for another port, is no way in here.
+    # A cookie for plain HTTP or for another port does not log in here.
     value = kept.partition("=")[2]
     for elsewhere in {"mmsearch_session", "__Host-mmsearch_session", "mmsearch_session_1"} - {name}:
         cookie = {"Cookie": f"{elsewhere}={value}"}
@@ -317,11 +317,11 @@ def test_the_cookie_is_that_of_the_address_that_a_browser_sees(closed, url, name
 
 
 @pytest.mark.parametrize("host", ["photos.example:port", "[::1", "x:99999", ""])
-def test_a_host_that_is_none_is_no_error(closed, host):
+def test_server_invalid_host_header_returns_401(closed, host):
     assert ask(closed, "/v1/indexes", headers={"Host": host}).status_code == 401
 
 
-def test_sessions_end(closed, monkeypatch):
+def test_session_cookie_forged_or_expired_returns_401(closed, monkeypatch):
     session = auth.create_session(TOKEN)
 
     def status(value):
@@ -346,25 +346,25 @@ def test_sessions_end(closed, monkeypatch):
     assert status(session) == 401
 
 
-def test_one_index_of_several_is_chosen(settings):
+def test_page_index_parameter_selects_one_of_several_indexes(settings):
     with closing(
         ServerState.create(settings, ServerConfig(), lambda: ["other", "default"])
     ) as service:
         page = ask(service, "/?q=a+dog&index=default")
         assert len(shown(page)) == 40
         assert "<option selected>default</option>" in page.text
-        # The first is shown if none is asked for; it was never filled.
+        # The first index is the default, and it does not exist.
         assert ask(service, "/?q=a+dog").status_code == 404
         assert ask(service, "/?q=a+dog&index=../default").status_code == 404
 
 
-def test_without_a_token_there_is_nothing_to_give(service):
+def test_login_on_server_without_token_sets_no_cookie(service):
     answer = give(service, "anything", "q=a+dog")
     assert (answer.status_code, answer.headers["location"]) == (303, "/?q=a+dog")
     assert "set-cookie" not in answer.headers
 
 
-def test_an_index_that_is_not_there_is_said(tmp_path, cache):
+def test_page_missing_index_returns_404_with_visible_alert(tmp_path, cache):
     with serving(Settings(home=tmp_path, cache=cache)) as service:
         page = ask(service, "/?q=a+dog")
     assert page.status_code == 404

@@ -1,4 +1,4 @@
-"""Pictures outside a run: what breaks their decoder must not break the asking process."""
+"""Pictures read outside an index run: a decoder crash must not affect the calling process."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from tests.toy_index import ToyEncoder
 
 @dataclass(frozen=True)
 class HostileModality:
-    """Reads everything, in its own way."""
+    """Modality that crashes, hangs, wastes memory or fails, depending on the file name."""
 
     def can_read(self, path):
         return path.endswith(b".jpg")
@@ -57,14 +57,14 @@ def loader():
         ("nameless", "it is damaged"),
     ],
 )
-def test_it_costs_a_sentence(loader, name, reason):
+def test_image_loader_failing_decoder_raises_error_with_reason(loader, name, reason):
     with pytest.raises(DecodeError, match=reason):
         loader.thumbnail(name.encode(), 64)
     with pytest.raises(SourceError, match=reason):
         loader.load(Path(name), ToyEncoder().image_preprocessor)
 
 
-def test_a_closed_reader_starts_again(photos):
+def test_image_loader_used_after_close_starts_again(photos):
     loader = make_image_loader(load_settings())
     path = os.fsencode(next(photos.rglob("*.jpg")))
     for _ in range(2):
@@ -72,12 +72,12 @@ def test_a_closed_reader_starts_again(photos):
         loader.close()
 
 
-def test_a_program_that_closes_nothing_ends(photos):
+def test_program_that_leaves_image_loader_open_exits_cleanly(photos):
     path = next(photos.rglob("*.jpg"))
     program = (
-        "from mmsearch.factories.search import picture_reader;"
+        "from mmsearch.factories.search import make_image_loader;"
         "from mmsearch.core.settings import load_settings;"
-        f"print(len(picture_reader(load_settings()).thumbnail({os.fsencode(path)!r}, 64)))"
+        f"print(len(make_image_loader(load_settings()).thumbnail({os.fsencode(path)!r}, 64)))"
     )
     completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, timeout=60, check=False
@@ -86,7 +86,7 @@ def test_a_program_that_closes_nothing_ends(photos):
     assert int(completed.stdout) > 100
 
 
-def test_threads_that_begin_together_share_one_executor():
+def test_image_loader_concurrent_first_calls_share_one_executor():
     executors = []
 
     class EchoExecutor:

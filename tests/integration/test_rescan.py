@@ -1,4 +1,4 @@
-"""Folders in which nothing is left to do pass whole, and nothing slips through."""
+"""A rescan skips unchanged folders as a whole and misses no change."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def layout(tmp_path):
 
 
 def run(layout, folder, *, sources=None, captions=None, **options):
-    """The report, and how many known files were read one by one."""
+    """Run the indexer; return its report and the number of file records read."""
     read = []
     more = {} if sources is None else {"sources": sources}
     with toy_indexer(layout, captions=captions, **more) as indexer:
@@ -57,7 +57,7 @@ def indexed(layout, photos):
     return photos
 
 
-def test_a_second_run_over_unchanged_files_looks_nothing_up(layout, indexed):
+def test_rescan_of_unchanged_folders_reads_no_file_records(layout, indexed):
     report, read = run(layout, indexed)
     assert (report.unchanged, report.added, read) == (FOLDERS * FILES, 0, 0)
 
@@ -77,22 +77,22 @@ def test_a_second_run_over_unchanged_files_looks_nothing_up(layout, indexed):
         (lambda p: write(p / "1/2.toy", "bad", 2), {"unchanged": 19}),
     ],
 )
-def test_a_change_is_found_and_costs_its_own_folders_only(layout, indexed, change, counts):
+def test_rescan_after_one_change_reads_only_affected_folders(layout, indexed, change, counts):
     change(indexed)
     report, read = run(layout, indexed)
     found = {name: getattr(report, name) for name in ("added", "changed", "moved", "copied")}
     found |= {name: getattr(report, name) for name in ("unchanged", "gone", "retold")}
     assert found == dict.fromkeys(found, 0) | counts
-    # The files of at most two folders.
+    # At most the files of two folders.
     assert read <= 2 * FILES + 1
     again, read = run(layout, indexed)
     assert (again.added + again.changed + again.moved + again.copied + again.gone) == 0
     assert again.unchanged == sum(counts.get(n, 0) for n in found if n not in ("gone", "retold"))
-    # A file that was copied just now bears a time of just now, which proves nothing yet.
+    # A fresh copy has a recent modification time, so the next run must read it again.
     assert read == 0 or counts.get("copied")
 
 
-def test_a_folder_with_a_broken_file_passes_until_it_shall_be_tried_again(layout, photos):
+def test_rescan_skips_folder_with_failed_file_unless_retry_is_requested(layout, photos):
     write(photos / "0/0.toy", "bad")
     run(layout, photos)
     report, read = run(layout, photos)
@@ -102,7 +102,7 @@ def test_a_folder_with_a_broken_file_passes_until_it_shall_be_tried_again(layout
     assert read
 
 
-def test_a_file_that_was_fresh_when_it_was_read_is_read_again(layout, indexed):
+def test_rescan_detects_same_mtime_change_of_recently_written_file(layout, indexed):
     fresh = indexed / "3/fresh.toy"
     fresh.write_text("first")
     run(layout, indexed)
@@ -114,7 +114,7 @@ def test_a_file_that_was_fresh_when_it_was_read_is_read_again(layout, indexed):
 
 
 @pytest.mark.parametrize("second", [-370, 330, 8000], ids=["1600", "2300", "9970"])
-def test_a_date_beyond_64_bits_counts_like_any_other(layout, photos, second):
+def test_rescan_file_date_beyond_64_bits_is_compared_like_any_other(layout, photos, second):
     absurd = second * 31_556_952
     write(photos / "1/2.toy", "picture 1 2", absurd)
     write(photos / "1/2.toy.txt", "a caption", absurd)
@@ -124,13 +124,13 @@ def test_a_date_beyond_64_bits_counts_like_any_other(layout, photos, second):
     assert (report.unchanged, report.retold, read) == (FOLDERS * FILES, 0, 0)
     write(photos / "1/2.toy", "picture 2 1", absurd + 1)
     write(photos / "1/2.toy.txt", "another c", absurd + 1)
-    # ext4 has no dates before 1901 or after 2446: there one second more is the same date.
+    # ext4 clamps dates to 1901-2446, so one second more gives the same date there.
     differs = (photos / "1/2.toy").stat().st_mtime_ns != before
     report, read = run(layout, photos)
     assert (report.changed, report.unchanged) == (int(differs), FOLDERS * FILES - int(differs))
 
 
-def test_a_file_that_was_being_written_is_found_once_it_is_at_rest(layout, indexed):
+def test_rescan_unstable_file_is_skipped_then_added_by_next_run(layout, indexed):
     new = indexed / "2/new.toy"
     write(new, "new", 2)
     report, _ = run(layout, indexed, unstable_paths=frozenset({os.fsencode(new)}))
@@ -139,7 +139,7 @@ def test_a_file_that_was_being_written_is_found_once_it_is_at_rest(layout, index
     assert report.added == 1
 
 
-def test_another_choice_of_texts_looks_at_every_file(layout, photos):
+def test_rescan_with_other_text_sources_reads_every_file(layout, photos):
     write(photos / "0/0.toy.txt", "a caption")
     run(layout, photos)
     assert run(layout, photos)[1] == 0
@@ -147,13 +147,13 @@ def test_another_choice_of_texts_looks_at_every_file(layout, photos):
     assert (report.retold, read) == (1, FOLDERS * FILES)
 
 
-def test_a_table_speaks_to_files_in_folders_that_passed(layout, indexed):
+def test_rescan_with_caption_table_updates_files_in_unchanged_folders(layout, indexed):
     table = {b"1/1.toy": (Text("caption", "a windmill", "en", "table"),)}
     assert run(layout, indexed, captions=table)[0].retold == 1
     assert run(layout, indexed)[0].unchanged == FOLDERS * FILES
 
 
-def test_a_lost_segment_is_encoded_again(layout, indexed):
+def test_rescan_after_lost_segment_encodes_pictures_again(layout, indexed):
     with toy_indexer(layout) as indexer:
         for segment in indexer.catalog.segments():
             indexer.catalog.drop_segment(segment.number)
@@ -161,7 +161,7 @@ def test_a_lost_segment_is_encoded_again(layout, indexed):
     assert report.changed + report.added == FOLDERS * FILES
 
 
-def test_a_part_of_a_root_is_compared_with_its_own_part(layout, indexed):
+def test_rescan_of_subfolder_ignores_changes_outside_it(layout, indexed):
     report, read = run(layout, indexed / "1")
     assert (report.unchanged, read) == (FILES, 0)
     (indexed / "2/0.toy").unlink()
@@ -169,7 +169,7 @@ def test_a_part_of_a_root_is_compared_with_its_own_part(layout, indexed):
     assert run(layout, indexed)[0].gone == 1
 
 
-def test_a_run_that_stopped_on_its_way_leaves_no_folder_for_finished(layout, indexed, monkeypatch):
+def test_rescan_after_aborted_run_does_not_skip_folders(layout, indexed, monkeypatch):
     write(indexed / "1/new.toy", "new", 2)
     with toy_indexer(layout) as indexer:
         monkeypatch.setattr(type(indexer), "_refresh_text_vectors", lambda self: 1 / 0)
@@ -181,8 +181,8 @@ def test_a_run_that_stopped_on_its_way_leaves_no_folder_for_finished(layout, ind
     assert read
 
 
-def test_patterns_of_a_part_are_not_those_of_the_whole(tmp_path):
-    """What is left out of photos/sub as x/b is not left out of photos, where it is sub/x/b."""
+def test_rescan_exclude_pattern_of_subfolder_does_not_apply_to_root(tmp_path):
+    """The pattern x/b excludes a file of photos/sub, but not of photos, where it is sub/x/b."""
     layout = IndexLayout(tmp_path / "index")
     for path in ("sub/x/a.toy", "sub/x/b.toy"):
         write(tmp_path / "photos" / path, path)

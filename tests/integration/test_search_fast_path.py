@@ -1,4 +1,4 @@
-"""The quick way to a search says what the route says, whatever is asked."""
+"""The fast path of a search gives the same answers as the route, for any request."""
 
 import json
 
@@ -22,7 +22,7 @@ ASKED = [
     {"query": "a boat", "prompts": ["a photo of {}", "a drawing of {}"]},
     {"query": "naïve café 🚤", "min_score": 0.05, "min_confidence": 0.1},
     {"query": "a boat", "cursor": "eyJhZnRlciI6IDIwfQ=="},
-    # What cannot be answered.
+    # Well-formed requests that fail.
     {},
     {"query": "-people"},
     {"query": "/etc/passwd"},
@@ -31,7 +31,7 @@ ASKED = [
     {"query": "a", "mode": "hybrid", "blend": "none such"},
     {"query": "a", "filters": {"where": "width >"}},
     {"query": "a", "like_url": ["https://example.org/a.jpg"]},
-    # What is not as it should be.
+    # Malformed requests.
     {"query": 1},
     {"query": "a", "limit": 0},
     {"query": "a", "unknown": 1},
@@ -45,7 +45,7 @@ CONTENTS += [b"", b"{", b'{"query": "\\ud800"}', b"\xff", b'{"query": "a", "min_
 
 @pytest.fixture(scope="module")
 def ways(photo_index, environment):
-    """The route alone, and the quick way before it, over one service."""
+    """Client of the route, client of the fast path, and the paths that the latter passes on."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
             patch.setenv(name, environment[name])
@@ -71,7 +71,7 @@ def said(answer):
 
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8"])
-def test_both_ways_say_the_same(ways, content, media_type):
+def test_search_fast_path_answers_like_route(ways, content, media_type):
     route, quick, _ = ways
     headers = {"Content-Type": media_type}
     assert said(quick.post(AT, content=content, headers=headers)) == said(
@@ -79,7 +79,7 @@ def test_both_ways_say_the_same(ways, content, media_type):
     )
 
 
-def test_what_can_be_asked_goes_the_quick_way(ways):
+def test_search_fast_path_handles_json_searches_without_routes(ways):
     _, quick, passed = ways
     passed.clear()
     assert [quick.post(AT, json=body).status_code for body in ASKED[:10]] == [200] * 10
@@ -99,7 +99,7 @@ def test_what_can_be_asked_goes_the_quick_way(ways):
         ("POST", f"{AT}/batch", {"Content-Type": "application/json"}),
     ],
 )
-def test_what_is_asked_in_another_way_goes_to_the_routes(ways, method, path, headers):
+def test_search_fast_path_passes_other_requests_to_routes(ways, method, path, headers):
     route, quick, passed = ways
     passed.clear()
     body = b'{"query": "boat"}' if method != "GET" else None
@@ -109,7 +109,7 @@ def test_what_is_asked_in_another_way_goes_to_the_routes(ways, method, path, hea
     assert mine.status_code == theirs.status_code
 
 
-def test_a_fault_is_said_and_ends_up_in_the_log(ways, monkeypatch):
+def test_search_fast_path_internal_error_returns_500_and_is_reraised(ways, monkeypatch):
     from mmsearch.server.routes import search as module
 
     async def faulty(*given):

@@ -1,6 +1,6 @@
-"""The built-in model finds photographs by their word at least as well as ConSE, its baseline.
+"""The built-in model finds photographs by their word at least as well as the ConSE baseline.
 
-ConSE's own figures on these photographs come from benchmarks/quality/starter.py.
+The ConSE figures for these photographs come from benchmarks/quality/starter.py.
 """
 
 import csv
@@ -14,14 +14,14 @@ CONSE_RECALL = {1: 0.331, 5: 0.512, 10: 0.583}
 
 
 def words(photos):
-    """The word of each photograph, by file name."""
+    """Return the word of each photograph, by file name."""
     with (photos / "manifest.csv").open(newline="", encoding="utf-8") as file:
         return {row["path"].rsplit("/", 1)[1]: row["word"].lower() for row in csv.DictReader(file)}
 
 
 @pytest.fixture(scope="module")
 def answers(photo_index, photos):
-    """For each word, the words of the photographs, best first."""
+    """Words of the ranked photographs, best first, for each query word."""
     word_of = words(photos)
     with library.open_index(home=photo_index) as index:
         return {
@@ -30,12 +30,12 @@ def answers(photo_index, photos):
         }
 
 
-def test_every_answer_ranks_every_photograph(answers):
+def test_starter_search_for_each_word_ranks_all_photographs(answers):
     assert {len(ranked) for ranked in answers.values()} == {212}
 
 
 @pytest.mark.parametrize("k", [1, 5, 10])
-def test_recall_is_at_least_that_of_conse(answers, k):
+def test_starter_recall_is_at_least_conse_baseline(answers, k):
     recall = np.mean([word in ranked[:k] for word, ranked in answers.items()])
     assert recall >= CONSE_RECALL[k]
 
@@ -44,7 +44,7 @@ def test_recall_is_at_least_that_of_conse(answers, k):
     ("query", "word", "share"),
     [("a windmill", "windmill", 0.75), ("a photo of a fish", "fish", 0.5)],
 )
-def test_common_things_fill_the_first_page(photo_index, photos, query, word, share):
+def test_starter_query_for_common_subject_fills_first_page(photo_index, photos, query, word, share):
     names = {name for name, its_word in words(photos).items() if its_word == word}
     with library.open_index(home=photo_index) as index:
         hits = index.search(query, k=min(len(names), 10))

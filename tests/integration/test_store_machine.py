@@ -1,4 +1,4 @@
-"""The whole store against a model in memory, whatever is done to it and wherever it is stopped."""
+"""The whole store matches a model in memory after any operations and crashes."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ VISITS = st.integers(1, 6)
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL; nothing catches it."""
+    """Stand-in for SIGKILL that no handler in the package catches."""
 
 
 class Store(RuleBasedStateMachine):
@@ -48,7 +48,7 @@ class Store(RuleBasedStateMachine):
     def teardown(self):
         shutil.rmtree(self.base)
 
-    # --- the world ---
+    # --- changes to the photo folder ---
 
     def path(self, name):
         return self.photos / f"{name}.toy"
@@ -68,7 +68,7 @@ class Store(RuleBasedStateMachine):
         if self.path(name).exists():
             self.path(name).rename(self.path(other))
 
-    # --- the store ---
+    # --- operations of the store ---
 
     @rule()
     def index(self):
@@ -87,7 +87,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(point=POINTS, visit=VISITS, what=st.sampled_from(["index", "merge"]))
     def be_killed(self, point, visit, what):
-        """Stop at a step of a commit; what was committed before it stays."""
+        """Stop at a step of a commit; earlier commits stay."""
 
         def die(pid, number):
             raise Killed
@@ -102,10 +102,10 @@ class Store(RuleBasedStateMachine):
             failpoints.os.kill = kill
             failpoints._ARMED_POINT, failpoints._HITS_LEFT = "", 1
 
-    # --- what must hold ---
+    # --- invariants ---
 
     def held(self):
-        """By name: the content of which the store has the digest."""
+        """Return the content of each stored file, found by its digest, by path."""
         with catalogs.open_read(self.layout) as catalog:
             return {
                 os.fsdecode(path): content_of(file.digest)

@@ -1,4 +1,4 @@
-"""Pictures of the index as queries: their stored vectors give what encoding their files gives."""
+"""Queries by indexed pictures: stored vectors give the same results as encoding the files."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from tests.integration.test_indexer_law import write
 from tests.toy_index import ToyEncoder, toy_engine, toy_indexer
 
 TOLERANCE = 1e-3
-"""Of a score: float16 keeps eleven bits of each column."""
+"""Tolerance of a score, because float16 keeps eleven bits of each column."""
 
 FUSIONS = ("image", "weighted", "concat", "attention")
 
@@ -45,7 +45,7 @@ def home(folder, environment):
 
 
 def copy_to(path, folder):
-    """The same content where the index does not know it: it must be encoded."""
+    """Copy a picture to a folder outside the index, so that a search must encode it."""
     folder.mkdir(exist_ok=True)
     return shutil.copy(path, folder / path.name)
 
@@ -61,7 +61,7 @@ def assert_equal(answer, expected):
         assert one.matched == other.matched
 
 
-def test_every_photograph_finds_by_its_id_what_its_file_finds(home, folder, tmp_path):
+def test_search_by_picture_id_equals_search_by_its_file(home, folder, tmp_path):
     with mmsearch.open_index(home=home) as index:
         for path in sorted(folder.iterdir())[::7]:
             copy = copy_to(path, tmp_path / "copies")
@@ -73,7 +73,9 @@ def test_every_photograph_finds_by_its_id_what_its_file_finds(home, folder, tmp_
 
 
 @pytest.mark.parametrize("line", ["2:boat", "an animal + -snow"])
-def test_mixed_with_texts_weights_and_negatives(home, folder, tmp_path, line):
+def test_search_by_picture_ids_with_weights_and_texts_equals_search_by_files(
+    home, folder, tmp_path, line
+):
     one, other = sorted(folder.iterdir())[5], sorted(folder.iterdir())[20]
     texts = mmsearch.parse_query(line).terms
     with mmsearch.open_index(home=home) as index:
@@ -89,7 +91,7 @@ def test_mixed_with_texts_weights_and_negatives(home, folder, tmp_path, line):
     assert answer.query.startswith(f"3:picture {ids[0]} - 0.5:picture {ids[1]}")
 
 
-def test_the_vector_is_that_of_the_file(home, folder, tmp_path):
+def test_embedding_of_picture_id_equals_embedding_of_its_file(home, folder, tmp_path):
     path = min(folder.iterdir())
     with mmsearch.open_index(home=home) as index:
         encoded = index.embed([Term(image=copy_to(path, tmp_path))])
@@ -100,7 +102,7 @@ def test_the_vector_is_that_of_the_file(home, folder, tmp_path):
 
 @pytest.fixture
 def nothing_is_encoded(monkeypatch):
-    """No image tower and no decode worker."""
+    """Fail the test if it encodes or decodes a picture."""
     encode = TwoTowerEncoder.encode
 
     def fail_on_image(self, kind, batch):
@@ -117,7 +119,7 @@ def nothing_is_encoded(monkeypatch):
 
 
 @pytest.mark.usefixtures("nothing_is_encoded")
-def test_neither_an_image_tower_nor_a_decoder_nor_a_file_is_needed(home, folder):
+def test_search_by_indexed_picture_needs_no_encoding_decoding_or_file(home, folder):
     path = sorted(folder.iterdir())[10]
     moved_folder = folder.with_name("away")
     with mmsearch.open_index(home=home) as index:
@@ -132,7 +134,7 @@ def test_neither_an_image_tower_nor_a_decoder_nor_a_file_is_needed(home, folder)
             moved_folder.rename(folder)
 
 
-def test_a_file_that_has_changed_is_encoded(home, folder, tmp_path):
+def test_search_by_changed_file_encodes_new_content(home, folder, tmp_path):
     one, other = sorted(folder.iterdir())[30:32]
     backup = copy_to(one, tmp_path)
     stat = one.stat()
@@ -147,7 +149,7 @@ def test_a_file_that_has_changed_is_encoded(home, folder, tmp_path):
 
 
 @pytest.mark.parametrize("image_id", [0, -1, 10**6, 2**70])
-def test_a_picture_that_is_not_there(home, image_id):
+def test_similar_unknown_picture_id_raises_unknown_name_error(home, image_id):
     with (
         mmsearch.open_index(home=home) as index,
         pytest.raises(UnknownNameError, match=rf"^Index 'default' has no picture {image_id}\.$"),
@@ -155,7 +157,7 @@ def test_a_picture_that_is_not_there(home, image_id):
         index.similar(image_id)
 
 
-# --- on toys ---
+# --- toy pictures ---
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def search_terms(engine, *terms, k=30):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_under_each_fusion_it_is_the_picture_without_its_texts(layout, toys, tmp_path, fusion):
+def test_search_by_picture_id_under_each_fusion_ignores_its_texts(layout, toys, tmp_path, fusion):
     run(layout, toys, fusion)
     encoder = ToyEncoder()
     with toy_engine(layout, encoder) as engine:
@@ -197,7 +199,7 @@ def test_under_each_fusion_it_is_the_picture_without_its_texts(layout, toys, tmp
             assert encoder.encoded == encoded
 
 
-def test_the_id_of_a_picture_that_is_gone_is_none(layout, toys):
+def test_search_by_id_of_removed_picture_raises_unknown_name_error(layout, toys):
     run(layout, toys)
     with toy_engine(layout) as engine:
         gone = search_terms(engine, Term(image=toys / "3.toy"), k=1).hits[0].id
@@ -211,7 +213,7 @@ def test_the_id_of_a_picture_that_is_gone_is_none(layout, toys):
         search_terms(engine, Term(picture=gone))
 
 
-def test_a_segment_that_is_damaged_is_said(layout, toys):
+def test_search_by_picture_id_in_damaged_segment_raises_error(layout, toys):
     run(layout, toys)
     for segment in (layout.folder / "segments").iterdir():
         content = bytearray(segment.read_bytes())
@@ -221,7 +223,7 @@ def test_a_segment_that_is_damaged_is_said(layout, toys):
         search_terms(engine, Term(picture=1))
 
 
-def test_rows_read_in_place_are_those_of_the_whole_segment(layout, toys):
+def test_segment_rows_read_in_place_equal_whole_segment(layout, toys):
     run(layout, toys)
     with toy_indexer(layout) as indexer:
         segments = indexer.catalog.segments()

@@ -1,4 +1,4 @@
-"""Files of dates that no camera gives: before 1677, after 2262, after the year 9999."""
+"""Files with extreme modification dates: before 1677, after 2262, after the year 9999."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from mmsearch.indexing import run
 from mmsearch.modalities import _folder
 from tests.http_client import http_client
 
-MEMORY = "/dev/shm"  # noqa: S108 - a file system that holds any date
+MEMORY = "/dev/shm"  # noqa: S108 - a file system that stores any date
 SECOND = 10**9
 YEAR = 31_556_952
 DATES = {
@@ -34,7 +34,7 @@ DATES = {
 
 @pytest.fixture(params=["disk", "memory"], scope="module")
 def folder(request, tmp_path_factory, photos):
-    """Pictures of such dates, as far as the file system holds them; a tmpfs holds all."""
+    """Pictures with such dates, as far as the file system stores them; a tmpfs stores all."""
     if request.param == "disk":
         yield fill(tmp_path_factory.mktemp("dated"), photos)
     elif os.access(MEMORY, os.W_OK):
@@ -67,18 +67,18 @@ def index(home):
         yield index
 
 
-def test_a_second_run_reads_none_of_them(index, folder, monkeypatch):
+def test_extreme_dates_second_index_run_reads_no_file(index, folder, monkeypatch):
     monkeypatch.setattr(run, "hash_source_file", None)
     report = index.add_folder(folder)
     assert (report.unchanged, report.added, report.changed) == (len(DATES), 0, 0)
     assert (report.failed, report.retold) == ((), 0)
 
 
-def test_their_sources_are_what_they_were(index):
+def test_extreme_dates_source_check_finds_no_change(index):
     assert list(index.check(sources=True)) == []
 
 
-def test_their_dates_are_shown_and_filtered(index, folder):
+def test_extreme_dates_are_clamped_in_hits_and_filterable(index, folder):
     shown = {hit.path.name: hit.modified_at for hit in index.search("a photograph", k=50)}
     for name, seconds in DATES.items():
         held = (folder / name).stat().st_mtime_ns
@@ -96,19 +96,19 @@ def names(index, filters):
     return {hit.path.name for hit in index.search("a photograph", k=50, filters=filters)}
 
 
-def test_the_command_shows_them(home, folder, mmsearch, tmp_path):
+def test_extreme_dates_command_line_shows_all_pictures(home, folder, mmsearch, tmp_path):
     again = mmsearch("index", folder, "--home", home)
     assert f"{len(DATES)} unchanged" in again.out + again.err
     shown = mmsearch("query", "a photograph", "-k", "50", "--home", home)
     assert "2262-04-11" in shown.out
-    told = mmsearch("query", "a photograph", "-k", "50", "--home", home, "--json")
-    assert len(json.loads(told.out)["hits"]) == len(DATES)
+    completed = mmsearch("query", "a photograph", "-k", "50", "--home", home, "--json")
+    assert len(json.loads(completed.out)["hits"]) == len(DATES)
     mmsearch("query", "a photograph", "-k", "50", "--home", home, "--sheet", tmp_path / "sheet.png")
     mmsearch("status", "--home", home)
     mmsearch("check", "--sources", "--home", home)
 
 
-def test_a_server_hands_them_out(home, folder):
+def test_extreme_dates_server_returns_originals_and_records(home, folder):
     with http_client(home) as server:
         answer = server.get("/v1/indexes/default/search", params={"q": "a photograph", "limit": 50})
         hits = answer.json()["hits"]
@@ -121,8 +121,8 @@ def test_a_server_hands_them_out(home, folder):
             assert server.get(hit["links"]["self"]).json()["modified_at"] == hit["modified_at"]
 
 
-def test_a_file_system_may_say_any_time(tmp_path, photos, monkeypatch):
-    """Without a file system that holds them."""
+def test_walk_file_time_beyond_limits_is_clamped(tmp_path, photos, monkeypatch):
+    """A patched stat() reports the time, because no real file system stores it."""
     path = shutil.copy(min((photos / "photos").iterdir()), tmp_path)
     look = os.stat
 

@@ -1,4 +1,4 @@
-"""The law of queries asked together: each is answered as if it had been asked by itself."""
+"""Batch search gives each query the same answer as a single search."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def layout(tmp_path_factory):
             write(photos, f"{number}.toy.txt".encode(), WORDS[number % 3].encode(), 1)
     layout = IndexLayout(base / "index")
     run(layout, photos)
-    # Those that a built index does not hold yet, and one that is gone.
+    # New pictures that are not in the built vector index yet, and one removed picture.
     for number in range(10, 13):
         write(photos, f"{number}.toy".encode(), bytes([number]), 2)
     (photos / "3.toy").unlink()
@@ -58,7 +58,7 @@ def layout(tmp_path_factory):
 
 
 def comparable(answer):
-    """All of an answer but how long it took."""
+    """Return an answer without its timings, or the type and text of an error."""
     if isinstance(answer, MMSearchError):
         return type(answer), str(answer)
     return replace(answer, timings_s={})
@@ -73,7 +73,7 @@ def search_alone(engine, request):
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(REQUESTS, max_size=8))
-def test_each_is_answered_as_if_it_were_alone(layout, requests):
+def test_batch_search_answers_equal_single_searches(layout, requests):
     with toy_engine(layout) as engine:
         batch_results = engine.answer(engine.encode(requests))
         assert [comparable(answer) for answer in batch_results] == [
@@ -81,13 +81,13 @@ def test_each_is_answered_as_if_it_were_alone(layout, requests):
         ]
 
 
-def test_most_of_those_queries_find_something(layout):
+def test_batch_search_for_known_words_finds_pictures(layout):
     with toy_engine(layout) as engine:
         requests = [SearchRequest(Query((Term(text),)), 5) for text in WORDS[:3]]
         assert [len(one.hits) for one in engine.answer(engine.encode(requests))] == [5, 5, 5]
 
 
-def test_vectors_are_read_once_for_all(layout, monkeypatch):
+def test_batch_search_reads_vectors_once_for_all_queries(layout, monkeypatch):
     from mmsearch.search.index_reader import IndexReader
 
     scans = []
@@ -104,7 +104,7 @@ def test_vectors_are_read_once_for_all(layout, monkeypatch):
     assert scans == [4]
 
 
-def test_what_another_encoder_made_is_not_compared(layout):
+def test_batch_search_query_from_other_encoder_raises_mismatch_error(layout):
     with toy_engine(layout) as engine:
         (encoded,) = engine.encode([SearchRequest(Query((Term("boat"),)))])
         with pytest.raises(EncoderMismatchError):
@@ -118,7 +118,7 @@ def index(tmp_path_factory, photos):
         yield index
 
 
-def test_photographs_too_through_the_real_encoder(index):
+def test_batch_search_with_real_encoder_matches_single_searches(index):
     lines = [
         "a windmill",
         "a dog",
@@ -127,7 +127,7 @@ def test_photographs_too_through_the_real_encoder(index):
     ]
     requests = [SearchRequest(Query((Term(line),)), 10) for line in lines * 20]
     batch_results = list(index.iter_search(requests))
-    # Forgets the vectors that were made together.
+    # Closing the index drops the cached vectors of the queries.
     index.close()
     for line, one in zip(lines, batch_results, strict=False):
         single_result = index.search(Query((Term(line),)), 10)
@@ -137,7 +137,7 @@ def test_photographs_too_through_the_real_encoder(index):
         )
 
 
-def test_one_that_cannot_be_answered_stops_no_other(index):
+def test_batch_search_invalid_query_does_not_stop_others(index):
     good, bad = SearchRequest(Query((Term("a dog"),))), SearchRequest(Query(()))
     answers = index.iter_search([good, bad, good])
     assert next(answers).hits
@@ -150,7 +150,7 @@ def test_one_that_cannot_be_answered_stops_no_other(index):
     ]
 
 
-def test_an_empty_index_answers_each(tmp_path):
+def test_batch_search_on_empty_index_answers_each_query(tmp_path):
     with mmsearch.open_index(home=tmp_path, model="starter") as index:
         (tmp_path / "none").mkdir()
         index.add_folder(tmp_path / "none", allow_empty=True)

@@ -1,4 +1,4 @@
-"""Pictures at URLs, fetched over sockets: the same answers as for those that are sent."""
+"""Pictures at URLs, fetched over sockets, give the same answers as uploaded pictures."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ AT = "/v1/indexes/default"
 
 @pytest.fixture(scope="module")
 def content(photos):
-    """Two photographs, neither of which the server finds by itself."""
+    """Content of two photographs that the web server of the test offers."""
     first, *_, last = sorted((photos / "photos").glob("*.jpg"))
     return first.read_bytes(), last.read_bytes()
 
@@ -74,7 +74,7 @@ def sent(server, content, **data):
     return answer.json()
 
 
-def test_hits_are_those_of_the_same_picture_sent(server, url, content):
+def test_http_search_by_url_equals_search_by_uploaded_picture(server, url, content):
     expected = sent(server, content[0], limit=7)
     assert expected["hits"][0]["score"] > 0.99
     by_body = search(server, like_url=[url], limit=7)
@@ -86,7 +86,9 @@ def test_hits_are_those_of_the_same_picture_sent(server, url, content):
         assert answer["next_cursor"] == expected["next_cursor"]
 
 
-def test_words_weights_and_other_pictures_go_with_it(server, outside, url, content):
+def test_http_search_by_url_combines_with_words_weights_and_other_urls(
+    server, outside, url, content
+):
     other = outside.url("/é,ß.jpg")
     with_words = search(server, like_url=[url], query="at night", limit=5)
     assert with_words["hits"] == sent(server, content[0], query="at night", limit=5)["hits"]
@@ -94,13 +96,13 @@ def test_words_weights_and_other_pictures_go_with_it(server, outside, url, conte
     line = f"0.5:image:{other} - image:{other}?x - snow"
     answer = search(server, like_url=[url], query=line, limit=5)
     assert answer["query"] == f"image:{url} + {line}"
-    # What is taken away is last.
+    # A picture with a negative weight ranks low.
     without = search(server, query=f"{url.rpartition('/')[2]} -image:{url}", limit=200)
     first = search(server, like_url=[url], limit=1)["hits"][0]["id"]
     assert first not in [hit["id"] for hit in without["hits"][:100]]
 
 
-def test_pictures_of_the_index_and_sent_ones_go_with_it(server, url, content):
+def test_http_search_by_url_combines_with_indexed_and_uploaded_pictures(server, url, content):
     known = search(server, query="a dog", limit=1)["hits"][0]["id"]
     line = f"image:{url} - 0.5:snow"
     answer = search(server, like=[known], like_url=[url], query="a dog", limit=5)
@@ -111,12 +113,12 @@ def test_pictures_of_the_index_and_sent_ones_go_with_it(server, url, content):
     assert beside["hits"] != sent(server, content[1], limit=5)["hits"]
 
 
-def test_a_picture_that_is_named_twice_is_fetched_once(server, outside, url):
+def test_http_search_url_named_twice_is_fetched_once(server, outside, url):
     search(server, like_url=[url, url], query=f"-image:{url} + a dog")
     assert len(outside.requests) == 1
 
 
-def test_searches_of_a_batch_fetch_too(server, outside, url, content):
+def test_http_batch_search_fetches_urls_of_each_search(server, outside, url, content):
     body = {"searches": [{"like_url": [url]}, {"like_url": [outside.url("/none")]}, {"query": "a"}]}
     found, missing, words = server.post(f"{AT}/search/batch", json=body).json()["answers"]
     assert found["hits"] == sent(server, content[0])["hits"]
@@ -124,7 +126,7 @@ def test_searches_of_a_batch_fetch_too(server, outside, url, content):
     assert len(words["hits"]) == 20
 
 
-def test_vectors_are_those_of_the_same_picture_sent(server, url, content):
+def test_http_embedding_of_url_equals_embedding_of_upload(server, url, content):
     at = f"{AT}/embeddings/picture"
     expected = server.post(at, files={"picture": content[0]}).json()
     assert server.post(at, data={"url": url}).json() == expected
@@ -134,7 +136,7 @@ def test_vectors_are_those_of_the_same_picture_sent(server, url, content):
         assert answer.json()["detail"].startswith("The request needs exactly one picture.")
 
 
-def test_the_page_shows_the_same(server, url, content):
+def test_page_search_by_url_shows_same_hits_as_upload(server, url, content):
     expected = [hit["id"] for hit in sent(server, content[0], limit=40)["hits"]]
     page = server.get("/", params={"like_url": url})
     assert [int(each) for each in re.findall(r'<li data-id="(\d+)"', page.text)] == expected
@@ -144,13 +146,13 @@ def test_the_page_shows_the_same(server, url, content):
     assert "like_url=http" in further
 
 
-def test_commas_in_an_address_are_of_its_url(server, outside, content):
+def test_page_url_with_commas_is_kept_as_one_url(server, outside, content):
     page = server.get("/", params={"like_url": outside.url("/é,ß.jpg")})
     expected = [hit["id"] for hit in sent(server, content[1], limit=40)["hits"]]
     assert [int(each) for each in re.findall(r'<li data-id="(\d+)"', page.text)] == expected
 
 
-def test_the_client_names_urls(service, outside, url, content):
+def test_client_search_by_url_equals_search_by_upload(service, outside, url, content):
     with serve_in_thread(service, 0) as at, mmsearch.Client(at) as client:
         expected = client.similar(content[0], 5)
         assert client.similar(url, 5) == expected
@@ -170,7 +172,7 @@ def test_the_client_names_urls(service, outside, url, content):
             client.similar(outside.url("/words.jpg"))
 
 
-def test_the_client_that_does_not_wait_names_them_too(service, url, content):
+def test_async_client_search_by_url_equals_search_by_upload(service, url, content):
     async def main(at):
         async with mmsearch.AsyncClient(at) as client:
             named, expected = await asyncio.gather(
@@ -183,7 +185,7 @@ def test_the_client_that_does_not_wait_names_them_too(service, url, content):
         asyncio.run(main(at))
 
 
-def test_the_client_is_told_that_a_server_fetches_nothing(photo_index, url):
+def test_client_url_search_with_fetching_disabled_raises_forbidden_error(photo_index, url):
     with (
         open_server_state(photo_index) as service,
         serve_in_thread(service, 0) as at,
@@ -194,7 +196,7 @@ def test_the_client_is_told_that_a_server_fetches_nothing(photo_index, url):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
-def test_the_examples_of_the_document_run(service, outside, content):
+def test_http_api_doc_curl_examples_run_successfully(service, outside, content):
     outside.answers["/mill.jpg"], outside.answers["/boat.jpg"] = content
     page = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
     (example,) = re.findall(r"^```\n(curl .*?)^```$", page, re.DOTALL | re.MULTILINE)
@@ -211,7 +213,7 @@ def test_the_examples_of_the_document_run(service, outside, content):
 
 
 @pytest.mark.parametrize("mode", ["vector", "text", "hybrid", None])
-def test_an_index_fetches_nothing(photo_index, url, mode):
+def test_index_search_by_url_raises_source_error(photo_index, url, mode):
     with (
         mmsearch.open_index(home=photo_index) as index,
         pytest.raises(SourceError, match="cannot be fetched: only a server fetches URLs"),
@@ -219,7 +221,7 @@ def test_an_index_fetches_nothing(photo_index, url, mode):
         index.search(f"a dog + image:{url}", mode=mode)
 
 
-def test_an_index_that_holds_nothing_fetches_nothing(tmp_path, url):
+def test_empty_index_search_by_url_raises_source_error(tmp_path, url):
     empty = tmp_path / "empty"
     empty.mkdir()
     with mmsearch.open_index(home=tmp_path / "home", model="starter") as index:
@@ -228,7 +230,7 @@ def test_an_index_that_holds_nothing_fetches_nothing(tmp_path, url):
             index.search(f"a dog + image:{url}")
 
 
-def test_an_index_encodes_no_url(photo_index, url):
+def test_index_embed_of_url_raises_source_error(photo_index, url):
     with (
         mmsearch.open_index(home=photo_index) as index,
         pytest.raises(SourceError, match="cannot be fetched: only a server fetches URLs"),
@@ -236,7 +238,9 @@ def test_an_index_encodes_no_url(photo_index, url):
         index.embed([mmsearch.Term("a dog"), mmsearch.Term(url=url)])
 
 
-def test_without_what_fetches_a_server_does_not_start(photo_index, monkeypatch):
+def test_server_with_url_queries_lacking_http_library_raises_missing_extra(
+    photo_index, monkeypatch
+):
     monkeypatch.delitem(sys.modules, "mmsearch.server.fetch", raising=False)
     monkeypatch.setitem(sys.modules, "httpcore2", None)
     with (

@@ -1,4 +1,4 @@
-"""The vectors of a generation, as they are opened when another has taken its place."""
+"""The index reader cache opens the vectors of a new generation in place of the old ones."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ from tests.toy_index import toy_indexer
 
 
 class Plugin:
-    """One of the house, that notes which of its indexes are alive when it opens another."""
+    """Built-in plugin that counts its live indexes whenever it opens another one."""
 
     def __init__(self, name):
         self.plugin = load_vector_index_plugin(name)
@@ -36,8 +36,8 @@ def layout(tmp_path):
     return IndexLayout(tmp_path / "index")
 
 
-def test_the_vectors_of_two_generations_are_never_held_at_once(layout, tmp_path):
-    """A GPU holds one of them, maybe not two."""
+def test_index_reader_cache_frees_old_generation_before_opening_next(layout, tmp_path):
+    """GPU memory may hold the vectors of one generation, but not of two."""
     toys = tmp_path / "toys"
     toys.mkdir()
     plugin = Plugin("exact")
@@ -55,8 +55,8 @@ def test_the_vectors_of_two_generations_are_never_held_at_once(layout, tmp_path)
     assert plugin.live_counts == [0, 0, 0]
 
 
-def test_vectors_of_another_history_are_opened_though_their_files_have_the_same_names(tmp_path):
-    """As after a restoration and another run."""
+def test_index_reader_cache_reopens_vectors_after_index_is_replaced(tmp_path):
+    """A restored backup and another run can produce the same generation and file name."""
     loader, sizes, names = None, [], []
     for history, pictures in enumerate((3, 2)):
         toys = tmp_path / f"toys-{history}"

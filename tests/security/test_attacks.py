@@ -34,11 +34,11 @@ def server(photo_index, environment):
 def is_problem(answer, *statuses):
     assert answer.status_code in statuses, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert {"type", "title", "status", "detail"} <= told.keys()
-    assert told["status"] == answer.status_code
+    problem = answer.json()
+    assert {"type", "title", "status", "detail"} <= problem.keys()
+    assert problem["status"] == answer.status_code
     assert "Traceback" not in answer.text
-    return told
+    return problem
 
 
 # --- files ---
@@ -62,18 +62,18 @@ def is_problem(answer, *statuses):
     ],
 )
 @pytest.mark.parametrize("part", ["", "/original", "/thumbnail"])
-def test_no_path_in_a_request_reaches_a_file(server, picture, part):
+def test_picture_id_with_path_or_injection_gets_404_or_422(server, picture, part):
     answer = server.get(f"{AT}/pictures/{picture}{part}")
     is_problem(answer, 404, 422)
     assert b"root:" not in answer.content
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "../default", "default%2f..%2fdefault", ".", "é"])
-def test_no_name_of_an_index_is_a_path(server, name):
+def test_index_name_with_path_gets_404(server, name):
     is_problem(server.get(f"/v1/indexes/{name}/search", params={"q": "a"}), 404)
 
 
-def test_indexes_that_are_not_served_are_not_opened(photo_index, tmp_path):
+def test_index_not_served_gets_404(photo_index, tmp_path):
     (tmp_path / "default").symlink_to(photo_index / "default")
     (tmp_path / "private").symlink_to(photo_index / "default")
     with http_client(tmp_path) as server:
@@ -94,35 +94,35 @@ def test_indexes_that_are_not_served_are_not_opened(photo_index, tmp_path):
         "file:///etc/passwd",
     ],
 )
-def test_no_query_reads_a_file(server, line, photo_index):
+def test_http_query_naming_file_reads_no_file(server, line, photo_index):
     answer = server.post(f"{AT}/search", json={"query": line})
     assert answer.status_code in (200, 400)
     assert "known format" not in answer.text
     if answer.status_code == 200:
-        # Words, no file: the answer is that of any other text.
+        # The line is taken as words, like any other text.
         assert answer.json()["mode"] in ("vector", "hybrid")
     else:
         assert answer.json()["detail"].startswith("A query over HTTP cannot name files.")
 
 
 @pytest.mark.parametrize("where", ["__import__('os').system('id')", "width > 0; DROP TABLE files"])
-def test_conditions_are_no_programs(server, where):
-    told = is_problem(
+def test_filter_condition_with_code_gets_400_and_is_not_run(server, where):
+    problem = is_problem(
         server.post(f"{AT}/search", json={"query": "a", "filters": {"where": where}}), 400
     )
-    assert "uid=" not in told["detail"]
+    assert "uid=" not in problem["detail"]
     assert server.get(AT).json()["files"] == 212
 
 
-def test_no_url_is_fetched(server):
+def test_http_query_with_url_fetches_nothing_by_default(server):
     for url in ("http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "file:///etc"):
-        # Sockets are forbidden here: an attempt would be an error of its own.
+        # Sockets are forbidden here: an attempt to connect would fail the test.
         answer = server.post(f"{AT}/search", json={"query": url})
         assert answer.status_code in (200, 400)
     is_problem(server.post(f"{AT}/search/picture", data={"picture": "http://127.0.0.1:1/"}), 422)
 
 
-# --- what is sent ---
+# --- content of requests ---
 
 
 def chunk(kind, content):
@@ -139,23 +139,23 @@ def png_bomb(edge):
 
 
 @pytest.mark.parametrize("edge", [20_000, 2**31 - 1])
-def test_a_picture_larger_than_allowed_is_refused_undecoded(server, edge):
+def test_upload_over_pixel_limit_gets_422(server, edge):
     answer = server.post(f"{AT}/search/picture", files={"picture": png_bomb(edge)})
     assert "cannot be read" in is_problem(answer, 422)["detail"]
 
 
-def test_a_request_larger_than_allowed_is_refused(photo_index):
+def test_request_body_over_size_limit_gets_413(photo_index):
     with http_client(photo_index, ServerConfig(max_upload_mb=0.1)) as server:
-        told = is_problem(
+        problem = is_problem(
             server.post(f"{AT}/search/picture", files={"picture": os.urandom(200_000)}), 413
         )
-        assert told["detail"] == "The request is larger than 0.1 MB."
+        assert problem["detail"] == "The request is larger than 0.1 MB."
         parts = iter([b"{" + b" " * 60_000] * 3)
         is_problem(server.post(f"{AT}/search", content=parts), 413)
         assert server.get(AT).status_code == 200
 
 
-def test_the_name_of_an_upload_names_nothing(server, tmp_path):
+def test_upload_file_name_with_path_writes_no_file(server, tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (30, 30), "red").save(buffer, "JPEG")
     target = tmp_path / "written"
@@ -164,7 +164,7 @@ def test_the_name_of_an_upload_names_nothing(server, tmp_path):
     assert not target.exists()
 
 
-def test_what_was_sent_is_not_kept(server, tmp_path, monkeypatch):
+def test_upload_leaves_no_temporary_file(server, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     buffer = io.BytesIO()
     Image.new("RGB", (30, 30), "red").save(buffer, "JPEG")
@@ -189,7 +189,7 @@ def test_what_was_sent_is_not_kept(server, tmp_path, monkeypatch):
         {"query": "a", "min_score": "NaN"},
     ],
 )
-def test_requests_have_limits(server, body):
+def test_search_body_outside_limits_gets_422(server, body):
     is_problem(server.post(f"{AT}/search", json=body), 422)
 
 
@@ -207,7 +207,7 @@ async def reads_all(scope, receive, send):
 
 @pytest.fixture
 def raw(socket_enabled):
-    """A connection to a server that answers how many bytes of headers it was given."""
+    """A connection to a server that answers with the number of header bytes it received."""
     with (
         serve_app(reads_all, "127.0.0.1", 0) as url,
         socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection,
@@ -227,13 +227,13 @@ def raw(socket_enabled):
     ],
     ids=["headers", "a header", "a path", "a name", "an extension of a chunk", "trailers"],
 )
-def test_endless_headers_are_cut_off(raw, begin, piece):
+def test_connection_sending_endless_headers_is_closed(raw, begin, piece):
     raw.sendall(begin)
     with pytest.raises(ConnectionError):
         raw.sendall(piece * 64_000)
 
 
-def test_headers_that_are_too_large_are_said_to_be(raw):
+def test_headers_over_size_limit_get_431(raw):
     raw.sendall(POST + b"Content-Length: 0\r\n\r\n")
     assert b" 200 OK" in raw.recv(1000)
     raw.sendall(POST + LINE * 66)
@@ -244,12 +244,12 @@ def test_headers_that_are_too_large_are_said_to_be(raw):
     assert raw.recv(1) == b""
 
 
-def test_many_headers_are_taken(raw):
+def test_headers_below_size_limit_are_accepted(raw):
     raw.sendall(POST + LINE * 50 + b"Content-Length: 0\r\n\r\n")
     assert b" 200 OK" in raw.recv(1000)
 
 
-def test_a_large_body_is_taken_in_parts_of_any_size(raw):
+def test_chunked_body_of_any_chunk_size_is_accepted(raw):
     for chunk in (b"1\r\na\r\n" * 100_000, b"100000\r\n" + b"a" * (1 << 20) + b"\r\n"):
         raw.sendall(CHUNKED + chunk + b"0\r\n\r\n")
         assert b" 200 OK" in raw.recv(1000)
@@ -268,7 +268,7 @@ def test_a_large_body_is_taken_in_parts_of_any_size(raw):
         b"X-Null: a\0b\r\n\r\n",
     ],
 )
-def test_what_a_proxy_could_read_in_another_way_is_refused(raw, headers):
+def test_ambiguous_request_framing_gets_400(raw, headers):
     raw.sendall(POST + headers + b"GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     answer = b""
     while part := raw.recv(10_000):
@@ -282,7 +282,7 @@ def test_what_a_proxy_could_read_in_another_way_is_refused(raw, headers):
     "content",
     [b"", b"{", b"[" * 100_000, b'{"query": "\\ud800"}', b"\xff\xfe", b'{"query": 1e999}'],
 )
-def test_what_is_no_json(server, content):
+def test_search_body_with_invalid_json_gets_400_or_422(server, content):
     answer = server.post(
         f"{AT}/search", content=content, headers={"Content-Type": "application/json"}
     )
@@ -296,16 +296,16 @@ def test_what_is_no_json(server, content):
         ("embeddings/texts", {"texts": ["a dog"] * 30}),
     ],
 )
-def test_a_batch_is_no_way_around_the_rate(photo_index, path, body):
+def test_batch_items_count_toward_rate_limit(photo_index, path, body):
     with http_client(photo_index, ServerConfig(requests_per_s=3)) as client:
         assert client.post(f"{AT}/{path}", json=body).status_code == 200
-        told = client.post(f"{AT}/search", json={"query": "a dog"})
-        is_problem(told, 429)
-        assert 8 <= int(told.headers["retry-after"]) <= 10
+        problem = client.post(f"{AT}/search", json={"query": "a dog"})
+        is_problem(problem, 429)
+        assert 8 <= int(problem.headers["retry-after"]) <= 10
         assert client.get("/v1/indexes").status_code == 200
 
 
-def test_a_cursor_cannot_reach_beyond_the_limit(server):
+def test_search_forged_cursor_gets_400(server):
     for after in (10**9, 1000, True, "1", None, [1]):
         cursor = base64.urlsafe_b64encode(json.dumps({"after": after}).encode()).decode()
         is_problem(server.post(f"{AT}/search", json={"query": "a", "cursor": cursor}), 400)
@@ -316,7 +316,7 @@ DIGITS = "9" * 5000
 
 @pytest.mark.parametrize("pattern", ["*" * 16 + "!", "*a" * 490 + "b", "**/" * 330 + "x"])
 @pytest.mark.parametrize("path", [f"{AT}/search", "/"])
-def test_no_pattern_of_paths_keeps_the_server_busy(server, path, pattern):
+def test_path_pattern_with_many_wildcards_is_answered_in_bounded_time(server, path, pattern):
     began = time.process_time()
     assert server.get(path, params={"q": "a dog", "path": pattern}).status_code == 200
     assert time.process_time() - began < 10
@@ -325,22 +325,22 @@ def test_no_pattern_of_paths_keeps_the_server_busy(server, path, pattern):
 @pytest.mark.parametrize(
     "pattern", ["[[[[", "[!]", "a\\", "!", "a//b", "[[:x:]]", "[z-a]", "a" * 1001]
 )
-def test_a_pattern_that_can_match_nothing_is_a_problem(server, pattern):
-    told = is_problem(server.get(f"{AT}/search", params={"q": "a", "path": pattern}), 400)
-    assert told["detail"].endswith(" Patterns are those of .gitignore.")
-    assert len(told["detail"]) < 200
+def test_invalid_path_pattern_gets_400(server, pattern):
+    problem = is_problem(server.get(f"{AT}/search", params={"q": "a", "path": pattern}), 400)
+    assert problem["detail"].endswith(" Patterns are those of .gitignore.")
+    assert len(problem["detail"]) < 200
 
 
 @pytest.mark.parametrize("number", [DIGITS, f"-{DIGITS}", "NaN", "Infinity", "1e400"])
 @pytest.mark.parametrize("name", ["limit", "min_width", "min_height", "like"])
-def test_a_number_in_a_url_may_be_anything(server, name, number):
+def test_url_number_out_of_range_gets_422(server, name, number):
     is_problem(server.get(f"{AT}/search", params={"q": "a", name: number}), 422)
 
 
 @pytest.mark.parametrize("number", [DIGITS, "NaN", "Infinity", "-Infinity", "1e400"])
 @pytest.mark.parametrize("name", ["limit", "min_confidence", "min_score"])
 @pytest.mark.parametrize("path", ["search", "search/batch", "embeddings/texts"])
-def test_a_number_in_json_may_be_anything(server, path, name, number):
+def test_json_number_out_of_range_gets_400_or_422(server, path, name, number):
     body = f'{{"query": "a", "{name}": {number}}}'
     if path == "search/batch":
         body = f'{{"searches": [{body}]}}'
@@ -350,13 +350,13 @@ def test_a_number_in_json_may_be_anything(server, path, name, number):
 
 @pytest.mark.parametrize("part", ["original", "thumbnail"])
 @pytest.mark.parametrize("wanted", [f"{DIGITS}-", f"0-{DIGITS}", f"-{DIGITS}", "0-1," * 1000])
-def test_a_range_may_be_anything(server, part, wanted):
+def test_odd_range_header_causes_no_server_error(server, part, wanted):
     answer = server.get(f"{AT}/pictures/1/{part}", headers={"Range": f"bytes={wanted}"})
     assert answer.status_code in (200, 206, 400, 416)
 
 
 @pytest.mark.parametrize("line", ["image:~nobody-of-this-name/a", "9" * 1990 + ":a"])
-def test_a_query_may_be_anything(server, line):
+def test_odd_query_line_gets_400(server, line):
     is_problem(server.get(f"{AT}/search", params={"q": line}), 400)
 
 
@@ -378,12 +378,12 @@ PART = b"a\r\n--x\r\nContent-Disposition: form-data; name=a\r\n\r\n"
     ],
     ids=["parts", "headers", "a header", "a field"],
 )
-def test_a_form_without_an_end_is_refused(server, body):
+def test_form_over_size_limits_gets_400(server, body):
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     is_problem(server.post(f"{AT}/search/picture", content=body, headers=headers), 400)
 
 
-def test_what_is_packed_is_not_unpacked(server):
+def test_gzip_request_body_is_not_decompressed(server):
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     body = gzip.compress(bytes(20_000_000))
     is_problem(server.post(f"{AT}/search", content=body, headers=headers), 400, 415, 422)
@@ -401,14 +401,14 @@ UNPACKED = zlib.compress(bytes(100_000_000))
     ],
     ids=["zTXt", "iTXt", "iCCP"],
 )
-def test_what_a_picture_unpacks_to_is_limited(server, more):
+def test_png_with_huge_compressed_chunk_gets_422(server, more):
     whole = png_bomb(8)
     picture = whole[:33] + more + whole[33:]
-    told = is_problem(server.post(f"{AT}/search/picture", files={"picture": picture}), 422)
-    assert "more text than is safe to unpack" in told["detail"]
+    problem = is_problem(server.post(f"{AT}/search/picture", files={"picture": picture}), 422)
+    assert "more text than is safe to unpack" in problem["detail"]
 
 
-# --- who asks ---
+# --- tokens and origins ---
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +420,7 @@ def closed(photo_index, environment):
             yield client
 
 
-def test_nothing_about_pictures_is_told_without_the_token(closed):
+def test_endpoints_except_health_require_token(closed):
     known = {"Authorization": f"Bearer {TOKEN}"}
     document = closed.get("/openapi.json", headers=known).json()
     open_ones = set()
@@ -435,12 +435,12 @@ def test_nothing_about_pictures_is_told_without_the_token(closed):
     assert closed.get("/v1/indexes", headers=known).status_code == 200
 
 
-def test_the_token_is_taken_from_the_header_only(closed):
+def test_token_in_query_or_cookie_gets_401(closed):
     assert closed.get("/v1/indexes", params={"token": TOKEN}).status_code == 401
     assert closed.get("/v1/indexes", headers={"Cookie": f"token={TOKEN}"}).status_code == 401
 
 
-def test_other_sites_may_not_read_answers(server):
+def test_cors_foreign_origin_is_refused(server):
     answer = server.get(AT)
     assert "access-control-allow-origin" not in answer.headers
     preflight = server.options(
@@ -450,7 +450,7 @@ def test_other_sites_may_not_read_answers(server):
     assert preflight.status_code == 403
 
 
-def test_sites_that_are_allowed_may(photo_index):
+def test_cors_allowed_origin_is_accepted(photo_index):
     site = "https://photos.example"
     with http_client(photo_index, ServerConfig(allowed_origins=(site,))) as server:
         answer = server.get(AT, headers={"Origin": site})
@@ -462,17 +462,17 @@ def test_sites_that_are_allowed_may(photo_index):
         assert server.get(AT, headers={"Origin": "https://evil.example"}).status_code == 403
 
 
-def test_pictures_cannot_run_anything(server):
+def test_original_picture_is_served_with_sandbox_headers(server):
     answer = server.get(f"{AT}/pictures/1/original")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
-def test_a_failure_that_nobody_foresaw_tells_nothing(server, monkeypatch):
+def test_unexpected_error_gets_500_without_details(server, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("the secret of the house")
 
     monkeypatch.setattr("mmsearch.server.routes.indexes.render_index", fail)
-    told = is_problem(server.get(AT), 500)
-    assert "secret" not in json.dumps(told)
+    problem = is_problem(server.get(AT), 500)
+    assert "secret" not in json.dumps(problem)

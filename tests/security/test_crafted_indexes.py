@@ -1,4 +1,4 @@
-"""Indexes of strangers: nothing outside of them is read, written or deleted, and nothing hangs."""
+"""Untrusted indexes: no command reads, writes or deletes files outside them, or hangs."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def home(tmp_path):
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """An index that each test has a copy of, and its pictures."""
+    """Folder of an index, which each test copies, and of its pictures."""
     folder = tmp_path_factory.mktemp("sound")
     make_index(folder / "indexes")
     return folder
@@ -52,7 +52,7 @@ def layout(sound, home):
 
 @pytest.fixture
 def with_another(home):
-    """An index and its pictures, of which one is not in it yet."""
+    """An index and its pictures, one of which is not indexed yet."""
     layout = make_index(home)
     photos = home.parent / "photos"
     (photos / "four.toy").write_text("four")
@@ -61,7 +61,7 @@ def with_another(home):
 
 @pytest.fixture
 def strangers(tmp_path):
-    """A folder that belongs to nobody's index."""
+    """A folder that belongs to no index."""
     folder = tmp_path / "strangers"
     folder.mkdir()
     (folder / "000009.npz").write_bytes(b"dear")
@@ -114,7 +114,7 @@ OWN_NAMES = [
 
 @pytest.mark.parametrize("verb", [*COMMANDS, "remove", "restore"])
 @pytest.mark.parametrize("name", OWN_NAMES)
-def test_no_command_follows_a_link_in_an_index(
+def test_command_index_part_replaced_by_link_exits_1(
     layout, home, tmp_path, photos, verb, name, monkeypatch, capsys
 ):
     elsewhere = tmp_path / "elsewhere" / name
@@ -136,7 +136,7 @@ def test_no_command_follows_a_link_in_an_index(
 
 @pytest.mark.parametrize("folder", ["segments", "ann"])
 @pytest.mark.parametrize("verb", ["status", "check", "compact", "backup", "repair"])
-def test_no_command_follows_a_linked_file_of_vectors(
+def test_command_linked_vector_file_leaves_target_unchanged(
     layout, home, tmp_path, photos, folder, verb, monkeypatch, capsys
 ):
     (path,) = (layout.folder / folder).iterdir()
@@ -152,7 +152,7 @@ def test_no_command_follows_a_linked_file_of_vectors(
     assert snapshot_tree(elsewhere.parent) == before
 
 
-def test_a_linked_folder_costs_a_stranger_nothing(layout, strangers):
+def test_orphan_removal_with_linked_folder_leaves_target_unchanged(layout, strangers):
     shutil.rmtree(layout.folder / "ann")
     (layout.folder / "ann").symlink_to(strangers)
     before = snapshot_tree(strangers)
@@ -163,7 +163,7 @@ def test_a_linked_folder_costs_a_stranger_nothing(layout, strangers):
     assert snapshot_tree(strangers) == before
 
 
-def test_only_names_that_a_writer_gives_are_removed(with_another, strangers):
+def test_orphan_removal_deletes_only_writer_file_names(with_another, strangers):
     layout, photos = with_another
     segments, built = layout.folder / "segments", layout.folder / "ann"
     kept = [
@@ -193,7 +193,7 @@ def test_only_names_that_a_writer_gives_are_removed(with_another, strangers):
     assert (strangers / "letter.txt").read_bytes() == b"dear"
 
 
-def test_files_that_a_writer_begins_are_not_written_through_links(with_another, strangers):
+def test_writer_linked_temporary_files_leave_target_unchanged(with_another, strangers):
     layout, photos = with_another
     letter = strangers / "letter.txt"
     for name in ("segments/000002.npz.tmp", "ann/000002.vectors.tmp", "ann/000002.npz.tmp"):
@@ -204,7 +204,9 @@ def test_files_that_a_writer_begins_are_not_written_through_links(with_another, 
     assert letter.read_bytes() == b"dear"
 
 
-def test_the_folder_of_an_index_may_be_a_link_itself(layout, home, tmp_path, monkeypatch, capsys):
+def test_linked_index_folder_can_be_backed_up_restored_and_removed(
+    layout, home, tmp_path, monkeypatch, capsys
+):
     real = tmp_path / "disk" / "default"
     real.parent.mkdir()
     layout.folder.rename(real)
@@ -226,7 +228,7 @@ def make_pipe(path):
 
 
 def make_socket(path):
-    # The path of a socket may have no more than some hundred bytes.
+    # The path of a socket may have only about a hundred bytes.
     with socket.socket(socket.AF_UNIX) as listener:
         before = os.getcwd()
         os.chdir(path.parent)
@@ -255,7 +257,7 @@ OTHERS = {
 @pytest.mark.parametrize("verb", ["query", "status", "check", "repair", "index", "compact"])
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("name", ["catalog.sqlite", "catalog.seal", "lock", "lock.holder"])
-def test_what_is_no_file_is_refused_and_not_waited_for(
+def test_command_pipe_socket_or_folder_in_place_of_file_exits_1(
     layout, home, photos, verb, kind, name, monkeypatch, capsys
 ):
     path = layout.folder / name
@@ -270,7 +272,9 @@ def test_what_is_no_file_is_refused_and_not_waited_for(
 @pytest.mark.parametrize("name", ["segments", "ann", "damaged", "rebuilding"])
 @pytest.mark.parametrize("make", [make_pipe, make_file])
 @pytest.mark.parametrize("verb", ["query", "status", "repair", "index"])
-def test_what_is_no_folder_is_refused(layout, home, photos, name, make, verb, monkeypatch, capsys):
+def test_command_file_or_pipe_in_place_of_folder_exits_1(
+    layout, home, photos, name, make, verb, monkeypatch, capsys
+):
     path = layout.folder / name
     shutil.rmtree(path, ignore_errors=True)
     make(path)
@@ -283,7 +287,7 @@ def test_what_is_no_folder_is_refused(layout, home, photos, name, make, verb, mo
 
 @pytest.mark.parametrize("make", [make_pipe, make_socket, make_folder])
 @pytest.mark.parametrize("folder", ["segments", "ann"])
-def test_a_file_of_vectors_that_is_none_is_damage(layout, home, tmp_path, make, folder):
+def test_check_vector_file_replaced_by_other_kind_reports_it(layout, home, tmp_path, make, folder):
     (path,) = (layout.folder / folder).iterdir()
     path.unlink()
     make(path)
@@ -315,7 +319,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("table", ["segments", "built_indexes"])
 @pytest.mark.parametrize("name", FOREIGN)
-def test_names_that_no_writer_gives_are_refused(layout, strangers, table, name):
+def test_catalog_with_foreign_file_name_raises_damaged_file_error(layout, strangers, table, name):
     if isinstance(name, str):
         name = name.format(strangers=strangers)
     change_catalog(layout, (f"UPDATE {table} SET name = ?", [name]))  # noqa: S608
@@ -342,7 +346,7 @@ def test_names_that_no_writer_gives_are_refused(layout, strangers, table, name):
 
 @pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb != "repair"])
 @pytest.mark.parametrize("table", ["segments", "built_indexes"])
-def test_every_command_refuses_names_that_lead_away(
+def test_command_catalog_naming_outside_file_exits_1(
     layout, home, photos, strangers, verb, table, monkeypatch, capsys
 ):
     away = "../../strangers/letter.txt"
@@ -356,7 +360,9 @@ def test_every_command_refuses_names_that_lead_away(
 
 
 @pytest.mark.parametrize("table", ["segments", "built_indexes"])
-def test_a_repair_makes_such_a_catalog_again(layout, home, strangers, table, monkeypatch, capsys):
+def test_repair_of_catalog_naming_outside_file_leaves_file_unchanged(
+    layout, home, strangers, table, monkeypatch, capsys
+):
     change_catalog(layout, f"UPDATE {table} SET name = '../../strangers/letter.txt'")  # noqa: S608
     before = snapshot_tree(strangers)
     run_command(monkeypatch, "repair", "--home", home)
@@ -365,7 +371,7 @@ def test_a_repair_makes_such_a_catalog_again(layout, home, strangers, table, mon
 
 
 @pytest.mark.parametrize("values", ["bytes = -1", "bytes = 'many'", "sha256 = 'x'", "sha256 = 7"])
-def test_sizes_and_digests_that_are_none_are_damage(layout, values):
+def test_catalog_with_invalid_size_or_digest_raises_damaged_file_error(layout, values):
     change_catalog(layout, f"UPDATE segments SET {values}")  # noqa: S608
     with (
         api.open_index("default", home=layout.folder.parent) as index,
@@ -377,7 +383,7 @@ def test_sizes_and_digests_that_are_none_are_damage(layout, values):
 @pytest.mark.parametrize(
     "path", [b"../../etc/passwd", b"/etc/passwd", b"a/../../b", b"a\0b", b"a//b", b"./a", "text"]
 )
-def test_paths_that_lead_out_of_a_root_are_damage(layout, path):
+def test_catalog_path_outside_root_raises_damaged_file_error(layout, path):
     change_catalog(layout, ("UPDATE files SET path = ? WHERE image_id = 1", [path]))
     with (
         api.open_index("default", home=layout.folder.parent) as index,
@@ -387,7 +393,7 @@ def test_paths_that_lead_out_of_a_root_are_damage(layout, path):
 
 
 @pytest.mark.parametrize("path", [b"photos", b"", b"/photos/../etc", b"/a\0b", "/photos"])
-def test_roots_that_are_no_absolute_paths_are_damage(layout, path):
+def test_catalog_root_not_absolute_raises_damaged_file_error(layout, path):
     change_catalog(layout, ("UPDATE roots SET path = ?", [path]))
     with (
         api.open_index("default", home=layout.folder.parent) as index,
@@ -397,7 +403,7 @@ def test_roots_that_are_no_absolute_paths_are_damage(layout, path):
 
 
 @pytest.mark.parametrize("verb", ["query", "status", "check", "compact", "index"])
-def test_sqlite_plays_back_no_journal_of_a_stranger(
+def test_command_with_foreign_sqlite_journal_exits_1(
     layout, home, photos, verb, monkeypatch, capsys
 ):
     (layout.folder / "catalog.sqlite-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7")
@@ -407,7 +413,7 @@ def test_sqlite_plays_back_no_journal_of_a_stranger(
     assert "catalog.sqlite-journal is not a file of a catalog" in is_one_sentence(shown)
 
 
-def test_a_backup_goes_through_no_link(layout, tmp_path, strangers):
+def test_backup_writes_through_no_link(layout, tmp_path, strangers):
     before = snapshot_tree(strangers)
     (tmp_path / ".copy.unfinished").symlink_to(strangers)
     (tmp_path / "link").symlink_to(strangers / "new")
@@ -419,7 +425,7 @@ def test_a_backup_goes_through_no_link(layout, tmp_path, strangers):
     assert snapshot_tree(strangers) == before
 
 
-def test_what_is_left_of_a_removal_is_deleted_through_no_link(layout, home, strangers):
+def test_restore_and_remove_delete_through_no_link(layout, home, strangers):
     before = snapshot_tree(strangers)
     for name in (".default.removed", ".default.replaced", ".default.restored"):
         (home / name).symlink_to(strangers)
@@ -431,7 +437,7 @@ def test_what_is_left_of_a_removal_is_deleted_through_no_link(layout, home, stra
     assert snapshot_tree(strangers) == before
 
 
-def test_the_holder_of_a_lock_writes_through_no_link(layout, strangers):
+def test_writer_lock_that_is_link_raises_damaged_file_error(layout, strangers):
     letter = strangers / "letter.txt"
     layout.lock.unlink(missing_ok=True)
     layout.lock.symlink_to(letter)
@@ -440,11 +446,11 @@ def test_the_holder_of_a_lock_writes_through_no_link(layout, strangers):
     assert letter.read_bytes() == b"dear"
 
 
-# --- who may read an index ---
+# --- permissions of an index ---
 
 
 def modes(folder):
-    """The permissions of a folder and of all that it holds."""
+    """Return the permissions of a folder and of all that it contains."""
     places = [folder, *folder.rglob("*")]
     return {
         (stat.S_ISDIR(path.stat().st_mode), stat.S_IMODE(path.stat().st_mode)) for path in places
@@ -462,7 +468,7 @@ def umask(request):
 
 
 @pytest.mark.usefixtures("umask")
-def test_only_its_owner_may_read_an_index(home, tmp_path):
+def test_index_files_are_private_under_any_umask(home, tmp_path):
     layout = make_index(home)
     assert modes(layout.folder) == PRIVATE
     with api.open_index("default", home=home) as index:
@@ -476,7 +482,7 @@ def test_only_its_owner_may_read_an_index(home, tmp_path):
     api.restore_index(tmp_path / "copy", "other", home=home)
     assert modes(home / "other") == PRIVATE
     layout.catalog.write_bytes(b"damage" * 1000)
-    # Its folder cannot be looked through: there is no such encoder but in tests.
+    # Its folder cannot be scanned: the toy encoder exists only in tests.
     with api.open_index("default", home=home) as index, suppress(MMSearchError):
         index.repair()
     assert (layout.folder / "damaged").is_dir()
@@ -484,7 +490,7 @@ def test_only_its_owner_may_read_an_index(home, tmp_path):
 
 
 @pytest.mark.usefixtures("umask")
-def test_an_index_is_shared_by_its_folder(home):
+def test_index_files_inherit_folder_permissions(home):
     folder = home / "default"
     folder.mkdir(parents=True)
     folder.chmod(0o2750)
@@ -496,7 +502,7 @@ def test_an_index_is_shared_by_its_folder(home):
 
 
 @pytest.mark.usefixtures("umask")
-def test_others_may_write_to_no_index(home):
+def test_index_in_world_writable_folder_is_not_world_writable(home):
     folder = home / "default"
     folder.mkdir(parents=True)
     folder.chmod(0o777)
@@ -506,7 +512,7 @@ def test_others_may_write_to_no_index(home):
 
 
 @pytest.mark.usefixtures("umask")
-def test_only_their_owner_may_read_settings(tmp_path, monkeypatch, capsys):
+def test_settings_file_is_private_under_any_umask(tmp_path, monkeypatch, capsys):
     settings = tmp_path / "config" / "settings.toml"
     monkeypatch.setenv("MMSEARCH_CONFIG", str(settings))
     assert run_command(monkeypatch, "models", "use", "starter") == 0

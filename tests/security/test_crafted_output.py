@@ -1,4 +1,4 @@
-"""What a crafted index says reaches no terminal and no page as it stands."""
+"""Texts of a crafted index reach terminals and pages only escaped."""
 
 import io
 import os
@@ -16,14 +16,14 @@ from mmsearch.core.text_matches import MatchedText
 from tests.crafted_indexes import change_catalog, make_index
 from tests.terminal import run_in_terminal
 
-# Clears the screen, writes the clipboard, a link, a C1 byte, and turns the direction of writing.
+# Clears the screen, writes the clipboard, adds a link and a C1 byte, turns the text direction.
 EVIL = "a\x1b[2J\x1b]52;c;aGk=\x07\x1b]8;;http://x/\x1b\\b\x9b31m\u202egnp.exe\u2066\rz\x7f"
 FORBIDDEN = ("\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\r", "\x7f")
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>javascript:alert(3)"
 
 
 class Screen(io.TextIOWrapper):
-    """Standard output and error that say whether they are a terminal."""
+    """Standard output and error that claim to be a terminal or a pipe."""
 
     def __init__(self, *, terminal):
         super().__init__(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
@@ -33,7 +33,7 @@ class Screen(io.TextIOWrapper):
         return self._terminal
 
     def shows(self, act):
-        """What a function prints."""
+        """Return what a function prints."""
         with redirect_stdout(self), redirect_stderr(self):
             act()
         return self.content()
@@ -92,12 +92,12 @@ def result(*hits):
 
 
 def is_harmless(shown):
-    # On a terminal, rich marks words by escapes of its own, which all end in m.
+    # On a terminal, rich marks words by its own escapes, which all end in m.
     kept = shown.replace("\x1b[1m", "").replace("\x1b[0m", "")
     assert not [char for char in FORBIDDEN if char in kept], repr(kept)
 
 
-def test_tables_of_hits_hold_no_control_characters(screen):
+def test_hit_table_escapes_control_characters(screen):
     matched = MatchedText("caption", None, EVIL, ((0, 1),))
     one = hit(f"/photos/{EVIL}", matched=matched, taken_at=EVIL, width=EVIL)
     shown = screen.shows(lambda: output.print_hits(result(one)))
@@ -115,13 +115,13 @@ def test_tables_of_hits_hold_no_control_characters(screen):
         lambda: output.print_json({EVIL: EVIL}),
     ],
 )
-def test_other_tables_and_lines_hold_none(screen, act):
+def test_tables_lines_and_json_escape_control_characters(screen, act):
     shown = screen.shows(act)
     is_harmless(shown)
     assert "52;c;aGk=" in shown
 
 
-def test_paths_are_escaped_on_a_terminal_and_exact_elsewhere(screen):
+def test_paths_are_escaped_on_terminal_and_exact_in_pipe(screen):
     name = os.fsdecode(b"/photos/\x1b[2J\xff.jpg")
     shown = screen.shows(lambda: output.print_paths([hit(name)], b"\n"))
     if screen.isatty():
@@ -130,7 +130,7 @@ def test_paths_are_escaped_on_a_terminal_and_exact_elsewhere(screen):
         assert os.fsencode(shown) == b"/photos/\x1b[2J\xff.jpg\n"
 
 
-def test_paths_on_lines_are_refused_where_one_would_be_two(screen):
+def test_path_with_newline_is_escaped_on_terminal_and_refused_in_pipe(screen):
     hits = [hit("/photos/a"), hit("/photos/b\n/etc/passwd")]
     if screen.isatty():
         shown = screen.shows(lambda: output.print_paths(hits, b"\n"))
@@ -141,7 +141,7 @@ def test_paths_on_lines_are_refused_where_one_would_be_two(screen):
         assert screen.content() == ""
 
 
-def test_paths_that_end_in_nul_are_exact(screen):
+def test_nul_separated_paths_are_exact(screen):
     shown = screen.shows(lambda: output.print_paths([hit("/photos/\x1b[2J\n")], b"\0"))
     assert shown == "/photos/\x1b[2J\n\0"
 
@@ -157,7 +157,7 @@ class ThumbnailCache:
 
 
 @pytest.mark.parametrize("index", [NoThumbnails(), ThumbnailCache()])
-def test_a_contact_sheet_runs_nothing_of_a_catalog(tmp_path, index):
+def test_contact_sheet_escapes_markup_of_catalog(tmp_path, index):
     one = hit(f"/photos/{MARKUP}", taken_at="<script>x", width=MARKUP, height=MARKUP)
     answer = result(one)
     write_contact_sheet(tmp_path / "sheet.html", index, answer)
@@ -171,7 +171,7 @@ def test_a_contact_sheet_runs_nothing_of_a_catalog(tmp_path, index):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a terminal of POSIX")
 @pytest.mark.parametrize("verb", ["status", "roots", "check", "query"])
-def test_the_command_at_a_terminal_shows_no_control_characters(tmp_path, environment, verb):
+def test_command_at_terminal_escapes_control_characters_of_catalog(tmp_path, environment, verb):
     layout = make_index(tmp_path / "indexes")
     change_catalog(
         layout,

@@ -1,4 +1,4 @@
-"""A catalog that calls any file a picture: only pictures that were indexed go out."""
+"""Catalogs that list any file as a picture: the server sends only indexed pictures."""
 
 import hashlib
 import os
@@ -49,7 +49,7 @@ def digest_of(path):
 
 
 def refused(layout, *statuses):
-    """What the server says of the picture, whole and small, is an error; the errors."""
+    """Assert that original and thumbnail get an error; return the error details."""
     said = []
     with http_client(layout.folder.parent) as server:
         for part in ("original", "thumbnail"):
@@ -61,7 +61,7 @@ def refused(layout, *statuses):
     return said
 
 
-def test_a_picture_goes_out_as_what_its_content_is(layout, tmp_path):
+def test_original_is_served_with_media_type_of_content(layout, tmp_path):
     # Its name says JPEG.
     path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / "one.jpg")
     point_catalog_at_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
@@ -75,21 +75,21 @@ def test_a_picture_goes_out_as_what_its_content_is(layout, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["passwd", "passwd.jpg", "passwd.png", "passwd.heic"])
-def test_a_file_that_is_no_picture_never_goes_out(layout, secret, name):
-    # The catalog is somebody's own, with the right digest, size and time, and a root above all.
+def test_indexed_file_that_is_not_picture_gets_403_or_422(layout, secret, name):
+    # The attacker's catalog has the right digest, size and time, and / as its root.
     secret = secret.rename(secret.with_name(name))
     point_catalog_at_file(layout, secret, digest=digest_of(secret))
     refused(layout, 403 if name == "passwd" else 422)
 
 
-def test_a_file_with_another_content_does_not_go_out(layout, tmp_path):
+def test_file_with_other_digest_gets_410(layout, tmp_path):
     path = write_picture(tmp_path / "album" / "private.jpg")
     point_catalog_at_file(layout, path)
     said = refused(layout, 410)
     assert said[0].startswith("The file of picture 1 is gone or has changed")
 
 
-def test_a_file_that_changes_its_content_and_keeps_its_time_does_not_go_out(layout, tmp_path):
+def test_file_changed_with_same_size_and_time_gets_410(layout, tmp_path):
     path = write_picture(tmp_path / "album" / "one.bmp", "red")
     point_catalog_at_file(layout, path, root=os.fsencode(path.parent), digest=digest_of(path))
     facts = path.stat()
@@ -103,7 +103,9 @@ def test_a_file_that_changes_its_content_and_keeps_its_time_does_not_go_out(layo
 
 
 @pytest.mark.parametrize("linked", ["file", "folder"])
-def test_a_link_out_of_a_root_is_followed_if_that_was_chosen(layout, tmp_path, linked, monkeypatch):
+def test_link_out_of_root_is_served_only_if_follow_symlinks_is_set(
+    layout, tmp_path, linked, monkeypatch
+):
     real = write_picture(tmp_path / "private" / "one.jpg")
     root = tmp_path / "album"
     root.mkdir()
@@ -121,7 +123,7 @@ def test_a_link_out_of_a_root_is_followed_if_that_was_chosen(layout, tmp_path, l
         assert server.get(f"{AT}/original").content == real.read_bytes()
 
 
-def test_a_root_may_be_a_link(layout, tmp_path):
+def test_root_that_is_link_serves_its_pictures(layout, tmp_path):
     real = write_picture(tmp_path / "disk" / "one.jpg")
     root = tmp_path / "album"
     root.symlink_to(real.parent)
@@ -130,7 +132,7 @@ def test_a_root_may_be_a_link(layout, tmp_path):
         assert server.get(f"{AT}/original").content == real.read_bytes()
 
 
-def test_a_named_pipe_or_a_device_is_not_waited_for(layout, tmp_path):
+def test_named_pipe_or_device_gets_410_without_waiting(layout, tmp_path):
     path = write_picture(tmp_path / "album" / "one.jpg")
     point_catalog_at_file(layout, path, digest=digest_of(path))
     path.unlink()
@@ -140,7 +142,7 @@ def test_a_named_pipe_or_a_device_is_not_waited_for(layout, tmp_path):
     refused(layout, 410)
 
 
-def test_an_assistant_sees_no_file_that_is_no_picture(layout, secret):
+def test_mcp_get_image_of_non_picture_file_raises_decode_error(layout, secret):
     import anyio
 
     secret = secret.rename(secret.with_suffix(".jpg"))
@@ -158,7 +160,7 @@ def test_an_assistant_sees_no_file_that_is_no_picture(layout, secret):
 
 
 class Pictures:
-    """Counts what is decoded."""
+    """Image loader that records the decoded files."""
 
     def __init__(self):
         self.decoded = []
@@ -171,7 +173,7 @@ class Pictures:
         return "JPEG"
 
 
-def test_a_file_is_read_once_as_long_as_it_stays(layout, tmp_path, monkeypatch):
+def test_originals_read_unchanged_file_only_once(layout, tmp_path, monkeypatch):
     path = write_picture(tmp_path / "album" / "one.jpg")
     point_catalog_at_file(layout, path, digest=digest_of(path))
     with api.open_index("default", home=layout.folder.parent) as index:
@@ -198,7 +200,7 @@ def test_a_file_is_read_once_as_long_as_it_stays(layout, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["run.sh", "run.desktop", "page.html", "one.jpg.exe"])
-def test_a_hit_that_is_not_named_like_a_picture_is_not_opened(layout, tmp_path, name):
+def test_original_without_picture_suffix_raises_forbidden_error(layout, tmp_path, name):
     path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / name)
     point_catalog_at_file(layout, path, digest=digest_of(path))
     with api.open_index("default", home=layout.folder.parent) as index:
@@ -208,7 +210,7 @@ def test_a_hit_that_is_not_named_like_a_picture_is_not_opened(layout, tmp_path, 
         assert index.thumbnail(hit) is None
 
 
-def test_settings_know_the_choice(monkeypatch):
+def test_settings_follow_symlinks_is_off_by_default_and_set_by_environment(monkeypatch):
     assert load_settings().follow_symlinks is False
     monkeypatch.setenv("MMSEARCH_FOLLOW_SYMLINKS", "1")
     assert load_settings().follow_symlinks is True

@@ -1,4 +1,4 @@
-"""Everything that the OpenAPI document describes, asked in ways that nobody thought of."""
+"""All operations of the OpenAPI document, called with generated requests."""
 
 import json
 
@@ -62,13 +62,13 @@ OPERATIONS = [(method, path) for path, item in DOCUMENT["paths"].items() for met
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_no_request_breaks_it_and_answers_are_as_described(api, method, path):
+def test_operation_random_requests_get_responses_as_documented(api, method, path):
     @settings(
         max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
     )
     @given(case=api[path][method].as_strategy(), served=st.integers(0, 3))
     def ask(case, served):
-        # Names at random are all unknown.
+        # Random index names are all unknown.
         if served and "name" in case.path_parameters:
             case.path_parameters["name"] = "default"
         case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
@@ -77,8 +77,8 @@ def test_no_request_breaks_it_and_answers_are_as_described(api, method, path):
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_paths_say_their_methods_and_keep_strangers_out(api, method, path):
-    """Only `/healthz` and `/readyz` declare that they ask for no token."""
+def test_operation_options_lists_methods_and_wrong_token_gets_401(api, method, path):
+    """Check also that only `/healthz` and `/readyz` declare that they require no token."""
     case = api[path][method].Case(path_parameters=parameters_of(path), media_type=None)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     options = case.operation.schema[path][method].Case(
@@ -98,12 +98,12 @@ def parameters_of(path):
     return {name: value for name, value in known.items() if f"{{{name}}}" in path}
 
 
-def test_the_document_is_valid():
+def test_openapi_document_is_valid():
     assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
     assert DOCUMENT["servers"][0]["url"] == "/"
 
 
-def test_pictures_are_declared_for_clients_of_both_versions():
+def test_openapi_picture_fields_declare_binary_format_and_media_type():
     for body in ("Body_search_by_picture", "Body_embed_picture"):
         picture = DOCUMENT["components"]["schemas"][body]["properties"]["picture"]
         (file, *_) = picture.get("anyOf", [picture])
@@ -111,7 +111,7 @@ def test_pictures_are_declared_for_clients_of_both_versions():
 
 
 def examples_of(schema):
-    """Every object that a schema shows: its own examples, and one for each example of a member."""
+    """Yield the examples of a schema, and one object for each example of a member."""
     yield from schema.get("examples", [])
     for name, member in schema.get("properties", {}).items():
         for example in member.get("examples", []):
@@ -137,28 +137,28 @@ IN_URLS = [
 IN_FORMS = list(examples_of(DOCUMENT["components"]["schemas"]["Body_search_by_picture"]))
 
 
-def test_no_example_is_left_out():
+def test_openapi_examples_are_all_collected():
     shown = json.dumps(DOCUMENT).count('"examples"')
-    # Members of filters stand in the schema of a body and among the parameters of a URL.
+    # Members of filters appear in the schema of a body and among the parameters of a URL.
     assert shown == 10
     assert (len(EXAMPLES), len(IN_URLS), len(IN_FORMS)) == (6, 4, 1)
 
 
 @pytest.mark.parametrize(("path", "body"), EXAMPLES)
-def test_examples_of_bodies_are_answered(client, path, body):
+def test_openapi_body_examples_get_200(client, path, body):
     answer = client.post(f"/v1/indexes/default/{path}", json=body)
     assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize(("name", "example"), IN_URLS)
-def test_examples_of_parameters_are_answered(client, name, example):
+def test_openapi_parameter_examples_get_200(client, name, example):
     http_client = {"q": "a windmill", name: example}
     answer = client.get("/v1/indexes/default/search", params=http_client)
     assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("form", IN_FORMS)
-def test_examples_of_forms_are_answered(client, photos, form):
+def test_openapi_form_examples_get_200(client, photos, form):
     picture = min((photos / "photos").glob("*.jpg")).read_bytes()
     answer = client.post(
         "/v1/indexes/default/search/picture", files={"picture": ("a.jpg", picture)}, data=form
@@ -167,7 +167,7 @@ def test_examples_of_forms_are_answered(client, photos, form):
 
 
 @pytest.mark.parametrize("path", ["search/picture", "embeddings/picture"])
-def test_a_picture_without_the_name_of_a_file_is_taken(client, photos, path):
+def test_upload_without_file_name_gives_same_answer(client, photos, path):
     picture = max((photos / "photos").glob("*.jpg"), key=lambda file: file.stat().st_size)
     at, answers = f"/v1/indexes/default/{path}", []
     for disposition in (b'; filename="a.jpg"', b"", b'; filename=""', b"; filename*=UTF-8''a.jpg"):
@@ -194,7 +194,7 @@ def test_a_picture_without_the_name_of_a_file_is_taken(client, photos, path):
         (b"nothing", "multipart/form-data; boundary=b"),
     ],
 )
-def test_a_form_that_cannot_be_read_is_said_to_be(client, body, media_type):
+def test_malformed_form_gets_400(client, body, media_type):
     answer = client.post(
         "/v1/indexes/default/search/picture", content=body, headers={"Content-Type": media_type}
     )

@@ -1,4 +1,4 @@
-"""Clients that keep a connection and let the server wait; those that are only slow are served."""
+"""Clients that stall lose their connection; clients that are only slow are served."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def short_timeouts(monkeypatch):
 
 
 async def counts(scope, receive, send):
-    """Answers how long the body is."""
+    """Answer with the length of the body."""
     size, more = 0, True
     while more:
         message = await receive()
@@ -43,7 +43,7 @@ async def counts(scope, receive, send):
 
 @contextmanager
 def served(app):
-    """How to connect to a server."""
+    """Run a server; yield a function that connects to it."""
     with serve_app(app, "127.0.0.1", 0) as url, ExitStack() as stack:
         at = ("127.0.0.1", urlsplit(url).port)
         yield lambda: stack.enter_context(socket.create_connection(at, timeout=10))
@@ -56,7 +56,7 @@ def asked(app):
 
 
 def all_of(connection):
-    """What comes until the other side ends the connection."""
+    """Read until the other side ends the connection."""
     parts = []
     while part := connection.recv(1 << 16):
         parts.append(part)
@@ -80,23 +80,23 @@ def drip(connection, content):
     pytest.fail("All of it was taken.")
 
 
-def test_who_says_nothing_is_left():
+def test_connection_without_request_is_closed():
     with asked(counts) as connection:
         assert all_of(connection) == b""
 
 
-def test_headers_that_stop():
+def test_headers_that_stop_get_408():
     with asked(counts) as connection:
         connection.sendall(POST)
         is_too_slow(all_of(connection))
 
 
-def test_headers_that_drip():
+def test_headers_sent_slowly_close_connection():
     with asked(counts) as connection:
         drip(connection, POST + b"X: " + b"a" * 1000)
 
 
-def test_headers_that_drip_after_another_request():
+def test_headers_sent_slowly_after_earlier_request_close_connection():
     with asked(counts) as connection:
         connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
         assert b" 200 OK" in connection.recv(1000)
@@ -106,13 +106,13 @@ def test_headers_that_drip_after_another_request():
 @pytest.mark.parametrize(
     "begin", [b"Content-Length: 9\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
 )
-def test_a_body_that_stops(begin):
+def test_body_that_stops_gets_408(begin):
     with asked(counts) as connection:
         connection.sendall(POST + begin)
         is_too_slow(all_of(connection))
 
 
-def test_a_body_that_comes_slowly_is_taken():
+def test_body_sent_slowly_is_accepted():
     with asked(counts) as connection:
         connection.sendall(POST + b"Content-Length: 10\r\n\r\n")
         for _ in range(10):
@@ -121,11 +121,11 @@ def test_a_body_that_comes_slowly_is_taken():
         assert connection.recv(1000).endswith(b"\r\n\r\n10")
 
 
-def test_clients_end_connections_before_the_server_does():
+def test_server_keep_alive_is_over_twice_client_keep_alive():
     assert 2 * httpx.Limits().keepalive_expiry < serve.KEEP_ALIVE_S
 
 
-def test_a_connection_that_rests_for_too_long(monkeypatch):
+def test_idle_connection_is_closed_after_keep_alive_time(monkeypatch):
     monkeypatch.setattr(serve, "KEEP_ALIVE_S", STALL_TIMEOUT_S)
     with asked(counts) as connection:
         connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
@@ -133,7 +133,7 @@ def test_a_connection_that_rests_for_too_long(monkeypatch):
         assert connection.recv(1000) == b""
 
 
-def test_a_connection_that_rests_between_requests_is_kept():
+def test_idle_connection_is_kept_between_requests():
     with asked(counts) as connection:
         for _ in range(2):
             connection.sendall(POST + b"Content-Length: 0\r\n\r\n")
@@ -142,8 +142,8 @@ def test_a_connection_that_rests_between_requests_is_kept():
 
 
 @pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
-def test_a_server_that_takes_its_time_waits_for_nobody(expects):
-    """What it has not yet asked for, a client does not owe."""
+def test_client_waiting_for_slow_application_is_not_timed_out(expects):
+    """Time the client out only for data that the application has requested."""
 
     async def later(scope, receive, send):
         await asyncio.sleep(1.5 * WITHIN_S)
@@ -157,7 +157,7 @@ def test_a_server_that_takes_its_time_waits_for_nobody(expects):
         assert connection.recv(1000).endswith(b"\r\n\r\n%d" % MUCH)
 
 
-def test_an_answer_that_comes_slowly_is_waited_for():
+def test_slow_streaming_response_is_sent_completely():
     async def slowly(scope, receive, send):
         async def parts():
             for _ in range(3):
@@ -173,7 +173,7 @@ def test_an_answer_that_comes_slowly_is_waited_for():
 
 @pytest.fixture
 def streams():
-    """An application that sends much, and how its answers have ended."""
+    """Application that sends a large response and records when each response ended."""
     ended = []
 
     async def stream(scope, receive, send):
@@ -190,7 +190,7 @@ def streams():
     return stream
 
 
-def test_an_answer_that_is_not_taken(streams):
+def test_response_not_read_by_client_is_aborted(streams):
     with asked(streams) as connection:
         connection.sendall(GET + b"\r\n")
         began = time.monotonic()
@@ -203,7 +203,7 @@ def test_an_answer_that_is_not_taken(streams):
         assert not taken.endswith(b"0\r\n\r\n")
 
 
-def test_an_answer_that_is_taken_slowly(streams):
+def test_response_read_slowly_is_sent_completely(streams):
     with asked(streams) as connection:
         connection.sendall(GET + b"Connection: close\r\n\r\n")
         size, began = 0, time.monotonic()
@@ -220,7 +220,7 @@ def long_timeouts(monkeypatch):
     monkeypatch.setattr(connection_limits, "STALL_TIMEOUT_S", 30)
 
 
-def test_no_more_connections_than_there_is_room_for(long_timeouts, monkeypatch):
+def test_connections_over_limit_get_503(long_timeouts, monkeypatch):
     monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
     with served(counts) as connect:
         *kept, fourth, fifth = [connect() for _ in range(5)]
@@ -234,7 +234,7 @@ def test_no_more_connections_than_there_is_room_for(long_timeouts, monkeypatch):
             assert b" 200 OK" in connection.recv(1000)
 
 
-def test_connections_that_rest_make_room(long_timeouts, monkeypatch):
+def test_new_connections_at_limit_close_idle_ones(long_timeouts, monkeypatch):
     monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
     with served(counts) as connect:
         *resting, busy = [connect() for _ in range(3)]
@@ -252,7 +252,7 @@ def test_connections_that_rest_make_room(long_timeouts, monkeypatch):
             assert b" 200 OK" in connection.recv(1000)
 
 
-def test_room_is_made_again(monkeypatch):
+def test_timed_out_connections_free_their_places(monkeypatch):
     monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
     with served(counts) as connect:
         assert [all_of(connection) for connection in [connect() for _ in range(3)]] == [b""] * 3
@@ -261,7 +261,7 @@ def test_room_is_made_again(monkeypatch):
         assert b" 200 OK" in another.recv(1000)
 
 
-def test_as_many_as_the_system_has_files_for():
+def test_connection_limit_is_at_most_half_of_file_limit():
     resource = pytest.importorskip("resource")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     connection_limits.connection_limit.cache_clear()
@@ -272,7 +272,7 @@ def test_as_many_as_the_system_has_files_for():
     )
 
 
-def test_nobody_changes_to_another_protocol():
+def test_websocket_upgrade_request_is_answered_as_plain_http():
     with asked(counts) as connection:
         connection.sendall(
             GET + b"Connection: Upgrade, close\r\nUpgrade: websocket\r\n"

@@ -1,4 +1,4 @@
-"""URLs that must not be fetched, and servers that must not be believed."""
+"""URLs that must not be fetched, and servers that must not be trusted."""
 
 import asyncio
 import gzip
@@ -44,7 +44,7 @@ def outside(photo):
 
 @pytest.fixture
 def inside(photo):
-    """What a machine of the server's own network would answer."""
+    """Web server at a private address, as in the server's own network."""
     with run_web_server(PRIVATE_HOST) as server:
         server.answers["/photo.jpg"] = photo
         yield server
@@ -60,12 +60,12 @@ def fetch(url, address_policy, limit_mb=1.0, **options):
 
 
 def refused(url, address_policy, **options):
-    with pytest.raises(SourceError) as told:
+    with pytest.raises(SourceError) as message:
         fetch(url, address_policy, **options)
-    return str(told.value)
+    return str(message.value)
 
 
-# --- where to ---
+# --- addresses ---
 
 NOTATIONS = [
     "127.0.0.1",
@@ -88,11 +88,11 @@ NOTATIONS = [
 
 
 @pytest.mark.parametrize("host", NOTATIONS)
-def test_no_notation_of_a_private_address_is_connected_to(outside, photo, host):
+def test_fetch_private_address_in_any_notation_is_refused(outside, photo, host):
     url = f"http://{host}:{outside.port}/photo.jpg"
     assert OUT_OF_REACH in refused(url, AddressPolicy(ports=frozenset({outside.port})))
     assert outside.connections == 0
-    # Each of them is this machine, and would be asked if the rule were another.
+    # Each notation means this machine, as a policy that allows all addresses shows.
     everywhere = AddressPolicy(ports=frozenset({outside.port}), is_allowed=lambda address: True)
     assert fetch(url, everywhere) == photo
 
@@ -124,7 +124,7 @@ def test_no_notation_of_a_private_address_is_connected_to(outside, photo, host):
         "https://localhost/",
     ],
 )
-def test_private_addresses_are_not_asked(url, monkeypatch):
+def test_fetch_private_address_opens_no_connection(url, monkeypatch):
     def connect(*arguments, **options):
         raise AssertionError(arguments)
 
@@ -163,7 +163,7 @@ def test_private_addresses_are_not_asked(url, monkeypatch):
         "http://\ud800/",
     ],
 )
-def test_what_is_no_url_of_the_web_is_not_even_looked_up(url):
+def test_fetch_invalid_url_is_refused_without_lookup(url):
     names = FakeResolver()
     assert "is not a URL of a picture. Use an http or https URL" in refused(
         url, AddressPolicy(resolve=names)
@@ -172,13 +172,13 @@ def test_what_is_no_url_of_the_web_is_not_even_looked_up(url):
 
 
 @pytest.mark.parametrize("port", [22, 25, 6379, 8080])
-def test_only_the_usual_ports_are_asked(port):
+def test_fetch_unusual_port_is_refused_without_lookup(port):
     names = FakeResolver()
     assert OUT_OF_REACH in refused(f"http://{PUBLIC_HOST}:{port}/", AddressPolicy(resolve=names))
     assert names.requests == []
 
 
-def test_a_name_that_leads_inside(outside, inside):
+def test_fetch_host_name_with_private_address_is_refused(outside, inside):
     names = FakeResolver(inside_example=[[PRIVATE_HOST]])
     url = inside.url("/photo.jpg", "inside.example")
     assert OUT_OF_REACH in refused(url, address_policy(outside, inside, names=names))
@@ -188,15 +188,15 @@ def test_a_name_that_leads_inside(outside, inside):
 @pytest.mark.parametrize(
     "addresses", [[PUBLIC_HOST, PRIVATE_HOST], [PRIVATE_HOST, PUBLIC_HOST], []]
 )
-def test_a_name_one_of_whose_addresses_leads_inside(outside, inside, addresses):
+def test_fetch_host_name_with_any_private_or_no_address_is_refused(outside, inside, addresses):
     names = FakeResolver(mixed_example=[addresses])
     url = outside.url("/photo.jpg", "mixed.example")
     assert OUT_OF_REACH in refused(url, address_policy(outside, inside, names=names))
     assert outside.connections == inside.connections == 0
 
 
-def test_a_name_that_leads_inside_when_it_is_looked_up_again(outside, inside, photo):
-    """DNS rebinding."""
+def test_fetch_rebound_host_name_connects_only_to_checked_address(outside, inside, photo):
+    """Simulate DNS rebinding."""
     inside.answers["/photo.jpg"] = b"the secret of the house"
     names = FakeResolver(rebound_example=[[PUBLIC_HOST], [PRIVATE_HOST]])
     rule = address_policy(outside, inside, names=names)
@@ -209,8 +209,8 @@ def test_a_name_that_leads_inside_when_it_is_looked_up_again(outside, inside, ph
     assert inside.connections == 0
 
 
-def test_each_redirect_is_looked_at_anew(outside, inside):
-    """Also one to the same name, which means another machine by now."""
+def test_fetch_redirect_to_rebound_host_name_is_refused(outside, inside):
+    """Redirect to the same name, which has a private address by now."""
     outside.answers["/again"] = redirect(outside.url("/photo.jpg", "rebound.example"))
     names = FakeResolver(rebound_example=[[PUBLIC_HOST], [PRIVATE_HOST]])
     rule = address_policy(outside, inside, names=names)
@@ -221,7 +221,7 @@ def test_each_redirect_is_looked_at_anew(outside, inside):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_within_the_web_are_followed(outside, photo, status):
+def test_fetch_redirects_between_public_urls_are_followed(outside, photo, status):
     outside.answers["/first"] = redirect("/a%20b/../second?x=1", status)
     outside.answers["/second"] = redirect(outside.url("/photo.jpg", "photos.example"), status)
     outside.answers["/a%20b/../second"] = outside.answers["/second"]
@@ -246,24 +246,24 @@ def test_redirects_within_the_web_are_followed(outside, photo, status):
         "http://\u20ac\ufffd.example:%d/",
     ],
 )
-def test_a_redirect_does_not_lead_inside(outside, inside, location):
+def test_fetch_redirect_to_private_or_invalid_url_is_refused(outside, inside, location):
     encoded = (location % inside.port).encode().decode("latin-1")
     outside.answers["/away"] = redirect(encoded)
     names = FakeResolver(inside_example=[[PRIVATE_HOST]])
-    told = refused(outside.url("/away"), address_policy(outside, inside, names=names))
-    # It does not say what is there.
-    assert OUT_OF_REACH in told
-    assert PRIVATE_HOST not in told
+    message = refused(outside.url("/away"), address_policy(outside, inside, names=names))
+    # The error does not reveal the target.
+    assert OUT_OF_REACH in message
+    assert PRIVATE_HOST not in message
     assert inside.connections == 0
 
 
-def test_redirects_end(outside):
+def test_fetch_redirect_loop_stops_at_limit(outside):
     outside.answers["/loop"] = redirect("/loop")
     assert "did not return a picture" in refused(outside.url("/loop"), address_policy(outside))
     assert len(outside.requests) == MAX_REDIRECTS + 1
 
 
-def test_nothing_tells_a_closed_port_from_one_that_may_not_be_asked(outside, inside):
+def test_fetch_error_is_same_for_closed_port_and_private_address(outside, inside):
     with run_web_server() as gone:
         pass
     names = FakeResolver(inside_example=[[PRIVATE_HOST]])
@@ -274,21 +274,21 @@ def test_nothing_tells_a_closed_port_from_one_that_may_not_be_asked(outside, ins
         inside.url("/x", "inside.example"),
         inside.url("/x", "nowhere.example"),
     ]
-    told = {refused(url, rule).replace(url, "URL") for url in urls}
-    assert len(told) == 1
+    message = {refused(url, rule).replace(url, "URL") for url in urls}
+    assert len(message) == 1
 
 
-def test_proxies_of_the_environment_are_not_used(outside, inside, photo, monkeypatch):
+def test_fetch_ignores_proxy_environment(outside, inside, photo, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, inside.url())
     assert fetch(outside.url("/photo.jpg"), address_policy(outside, inside)) == photo
     assert inside.connections == 0
 
 
-# --- what comes ---
+# --- requests and responses ---
 
 
-def test_what_is_sent_says_nothing_of_who_asks(outside, photo):
+def test_fetch_sends_only_necessary_headers(outside, photo):
     assert fetch(outside.url("/photo.jpg?a=b&c#d"), address_policy(outside)) == photo
     ((path, headers),) = outside.requests
     assert path == "/photo.jpg?a=b&c"
@@ -296,7 +296,7 @@ def test_what_is_sent_says_nothing_of_who_asks(outside, photo):
     assert headers["Accept-Encoding"] == "identity"
 
 
-def test_an_endless_body(outside):
+def test_fetch_endless_body_stops_at_size_limit(outside):
     def answer(handler):
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
@@ -309,7 +309,7 @@ def test_an_endless_body(outside):
     assert refused(url, address_policy(outside)) == f"The picture at {url!r} is larger than 1 MB."
 
 
-def test_a_body_that_says_that_it_is_too_large_is_not_read(outside):
+def test_fetch_declared_length_over_limit_is_refused_unread(outside):
     def answer(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", str(10**12))
@@ -321,7 +321,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(outside):
     assert "larger than 1 MB" in refused(
         outside.url("/huge"), address_policy(outside), deadline_s=15
     )
-    # Were it read, silence would end it.
+    # Reading the body would last until the deadline.
     assert time.monotonic() - began < 5
 
 
@@ -335,7 +335,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(outside):
         ("1, 2", OUT_OF_REACH),
     ],
 )
-def test_a_length_that_is_none_or_another(outside, declared, says):
+def test_fetch_invalid_or_wrong_content_length_is_refused(outside, declared, says):
     outside.answers["/odd"] = lambda handler: send(handler, 200, b"1234", Content_Length=declared)
     assert says in refused(outside.url("/odd"), address_policy(outside), deadline_s=5)
 
@@ -360,14 +360,14 @@ def drip_redirects(handler):
 
 
 @pytest.mark.parametrize("answer", [drip, drip_headers, drip_redirects])
-def test_one_that_is_slow(outside, answer):
+def test_fetch_slow_server_is_refused_after_deadline(outside, answer):
     for path in ("/slow", "/slow0", "/slow00", "/slow000"):
         outside.answers[path] = answer
-    told = refused(outside.url("/slow"), address_policy(outside), deadline_s=0.5)
-    assert told.endswith("which must answer within 0.5 seconds.")
+    message = refused(outside.url("/slow"), address_policy(outside), deadline_s=0.5)
+    assert message.endswith("which must answer within 0.5 seconds.")
 
 
-def test_a_name_that_is_looked_up_for_ever(outside):
+def test_fetch_endless_name_lookup_is_refused_after_deadline(outside):
     async def resolve(host, port):
         await asyncio.sleep(60)
 
@@ -376,14 +376,14 @@ def test_a_name_that_is_looked_up_for_ever(outside):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP, identity", "deflate"])
-def test_what_unfolds_is_not_unfolded(outside, encoding):
+def test_fetch_compressed_body_is_refused(outside, encoding):
     bomb = gzip.compress(bytes(20_000_000))
     assert len(bomb) < 100_000
     outside.answers["/bomb"] = lambda handler: send(handler, 200, bomb, Content_Encoding=encoding)
     assert "did not return a picture" in refused(outside.url("/bomb"), address_policy(outside))
 
 
-def test_what_is_folded_for_the_way_only_is_refused_too(outside):
+def test_fetch_compressed_transfer_encoding_is_refused(outside):
     def answer(handler):
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "gzip, chunked")
@@ -395,7 +395,7 @@ def test_what_is_folded_for_the_way_only_is_refused_too(outside):
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 404, 500, 503])
-def test_what_is_not_there_is_not_told_in_the_words_of_the_server(outside, status):
+def test_fetch_status_other_than_200_does_not_reveal_body(outside, status):
     body = b"" if status in (204, 304) else b"the secret of the house"
     outside.answers["/gone"] = lambda handler: send(handler, status, body)
     url = outside.url("/gone")
@@ -408,12 +408,12 @@ def test_what_is_not_there_is_not_told_in_the_words_of_the_server(outside, statu
     "content",
     [b"", b"\0" * 100, b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\n" + b"a" * 200_000],
 )
-def test_what_is_no_http(outside, content):
+def test_fetch_non_http_answer_is_refused(outside, content):
     outside.answers["/other"] = lambda handler: handler.wfile.write(content)
     assert OUT_OF_REACH in refused(outside.url("/other"), address_policy(outside))
 
 
-def test_only_so_many_are_fetched_at_a_time(outside):
+def test_fetch_over_concurrency_limit_raises_busy_error(outside):
     outside.answers["/slow"] = drip
 
     async def many():
@@ -437,13 +437,13 @@ def test_only_so_many_are_fetched_at_a_time(outside):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """Of photos.example, trusted by nobody else."""
+    """Self-signed certificate of photos.example."""
     return write_certificate(tmp_path_factory.mktemp("tls") / "photos.pem", PRIVATE_HOST)
 
 
 @pytest.fixture
 def secured(certificate, photo):
-    """A server with TLS, and the names that it was asked under."""
+    """TLS server, the names that clients requested, and a context that trusts it."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -455,7 +455,7 @@ def secured(certificate, photo):
         yield server, named, ssl.create_default_context(cafile=certificate)
 
 
-def test_certificates_are_those_of_the_name_not_of_the_address(secured, photo):
+def test_fetch_https_verifies_certificate_against_host_name(secured, photo):
     server, named, trusting = secured
     names = FakeResolver(photos_example=[[PUBLIC_HOST]], other_example=[[PUBLIC_HOST]])
     rule = address_policy(server, names=names, tls=trusting)
@@ -482,7 +482,7 @@ def asked_with(photo_index, environment, monkeypatch):
 
 
 def ways(url):
-    """All that may name a URL."""
+    """Yield every request that may name a URL."""
     named = [{"like_url": [url]}, {"query": f"image:{url}"}, {"query": f"a dog -2:image:{url}"}]
     yield from (("POST", f"{AT}/search", {"json": body}) for body in named)
     yield "GET", f"{AT}/search", {"params": {"like_url": url}}
@@ -490,7 +490,7 @@ def ways(url):
     yield "POST", f"{AT}/embeddings/picture", {"data": {"url": url}}
 
 
-def test_nothing_is_fetched_unless_it_is_allowed(asked_with, outside, photo):
+def test_url_query_without_option_gets_403(asked_with, outside, photo):
     url = outside.url("/photo.jpg")
     with asked_with(address_policy(outside)) as server:
         answers = [server.request(method, at, **sent) for method, at, sent in ways(url)]
@@ -502,20 +502,20 @@ def test_nothing_is_fetched_unless_it_is_allowed(asked_with, outside, photo):
     for answer in (*answers, sent):
         assert answer.status_code == 403
         assert answer.headers["content-type"] == "application/problem+json"
-        told = answer.json()
-        assert told["kind"] == "ForbiddenError"
-        assert told["detail"] == (
+        message = answer.json()
+        assert message["kind"] == "ForbiddenError"
+        assert message["detail"] == (
             "This server does not fetch pictures from URLs."
             " Send the picture itself, or start the server with --allow-url-queries."
         )
-    (told,) = batch.json()["answers"]
-    assert told["status"] == 403
+    (message,) = batch.json()["answers"]
+    assert message["status"] == 403
     assert page.status_code == 403
     assert "start the server with --allow-url-queries" in page.text
     assert outside.connections == 0
 
 
-def test_nothing_inside_is_fetched_when_it_is_allowed(asked_with, inside):
+def test_url_query_to_private_address_with_option_gets_400(asked_with, inside):
     with asked_with(
         AddressPolicy(ports=frozenset({inside.port})), allow_url_queries=True
     ) as server:
@@ -530,14 +530,14 @@ def test_nothing_inside_is_fetched_when_it_is_allowed(asked_with, inside):
     "line",
     ["image:/etc/passwd", "image:file:///etc/passwd", "image:https:/etc/passwd", "/etc/http"],
 )
-def test_files_are_still_not_named(asked_with, line):
+def test_query_naming_file_with_url_option_gets_400(asked_with, line):
     with asked_with(AddressPolicy(resolve=FakeResolver()), allow_url_queries=True) as server:
         answer = server.post(f"{AT}/search", json={"query": line})
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("A query over HTTP cannot name files.")
 
 
-def test_what_is_fetched_has_the_limits_of_what_is_sent(asked_with, outside, photo):
+def test_fetched_picture_obeys_upload_limits(asked_with, outside, photo):
     outside.answers["/bomb.png"] = png_bomb(20_000)
     outside.answers["/words.jpg"] = b"<html>the secret of the house</html>"
     large = len(photo) / 1e6 - 0.001
@@ -555,7 +555,7 @@ def test_what_is_fetched_has_the_limits_of_what_is_sent(asked_with, outside, pho
             assert "secret" not in answer.text
 
 
-def test_only_so_many_are_fetched_for_a_query(asked_with, outside):
+def test_query_with_too_many_urls_is_refused_unfetched(asked_with, outside):
     url = outside.url("/photo.jpg")
     with asked_with(address_policy(outside), allow_url_queries=True) as server:
         at = f"{AT}/search"
@@ -566,7 +566,7 @@ def test_only_so_many_are_fetched_for_a_query(asked_with, outside):
     assert outside.connections == 0
 
 
-def test_what_was_fetched_is_not_kept(asked_with, outside, tmp_path, monkeypatch):
+def test_fetched_picture_leaves_no_temporary_file(asked_with, outside, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     outside.answers["/words.jpg"] = b"no picture"
     good, bad = outside.url("/photo.jpg"), outside.url("/words.jpg")

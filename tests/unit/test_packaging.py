@@ -1,4 +1,4 @@
-"""The container files and the systemd unit say what the project is."""
+"""The container files, the systemd unit and the metadata match the project."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def steps(request: pytest.FixtureRequest) -> Steps:
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]  # type: ignore[misc]
 
 
-def told(steps: Steps, word: str) -> list[str]:
+def values_of(steps: Steps, word: str) -> list[str]:
     return [rest for step, rest in steps if step == word]
 
 
@@ -38,12 +38,12 @@ def options_of(words: list[str]) -> list[str]:
     return [word for word in words if word.startswith("--")]
 
 
-def test_what_is_copied_exists_and_is_not_ignored(steps: Steps) -> None:
+def test_dockerfile_copy_sources_exist_and_are_not_ignored(steps: Steps) -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored[0] == "*"
     sources = [
         source
-        for copy in told(steps, "COPY")
+        for copy in values_of(steps, "COPY")
         if "--from=" not in copy
         for source in copy.split()[:-1]
     ]
@@ -51,38 +51,38 @@ def test_what_is_copied_exists_and_is_not_ignored(steps: Steps) -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_versions_are_pinned(steps: Steps) -> None:
-    assert any("--constraint constraints.txt" in run for run in told(steps, "RUN"))
+def test_dockerfile_run_step_uses_constraints_file(steps: Steps) -> None:
+    assert any("--constraint constraints.txt" in run for run in values_of(steps, "RUN"))
 
 
-def test_it_does_not_run_as_root(steps: Steps) -> None:
-    assert told(steps, "USER") == ["10001"]
-    assert any("--uid 10001" in run for run in told(steps, "RUN"))
+def test_dockerfile_runs_as_unprivileged_user(steps: Steps) -> None:
+    assert values_of(steps, "USER") == ["10001"]
+    assert any("--uid 10001" in run for run in values_of(steps, "RUN"))
 
 
-def test_it_serves_by_the_console_script(steps: Steps) -> None:
-    (entry,) = json.loads(told(steps, "ENTRYPOINT")[0])
-    verb, *arguments = json.loads(told(steps, "CMD")[0])
+def test_dockerfile_serves_through_console_script(steps: Steps) -> None:
+    (entry,) = json.loads(values_of(steps, "ENTRYPOINT")[0])
+    verb, *arguments = json.loads(values_of(steps, "CMD")[0])
     assert entry in SCRIPTS
     assert verb == "serve"
     assert all(f"`{option} " in SERVE for option in options_of(arguments))
 
 
-def test_its_health_is_a_route_without_token(steps: Steps) -> None:
-    (check,) = told(steps, "HEALTHCHECK")
+def test_dockerfile_health_check_uses_public_route_and_exposed_port(steps: Steps) -> None:
+    (check,) = values_of(steps, "HEALTHCHECK")
     port, path = re.findall(r"127\.0\.0\.1:(\d+)(/\w+)", check)[0]
     assert path in PUBLIC_PATHS & {route.path for route in health.public_router.routes}  # type: ignore[attr-defined]
-    assert told(steps, "EXPOSE") == [port]
+    assert values_of(steps, "EXPOSE") == [port]
     assert f"default: {port};" in SERVE
 
 
-def test_volumes_are_where_it_writes(steps: Steps) -> None:
-    set_to = dict(pair.split("=", 1) for pair in told(steps, "ENV")[0].split())
-    volumes = json.loads(told(steps, "VOLUME")[0])
+def test_dockerfile_volumes_are_home_and_cache_folders(steps: Steps) -> None:
+    set_to = dict(pair.split("=", 1) for pair in values_of(steps, "ENV")[0].split())
+    volumes = json.loads(values_of(steps, "VOLUME")[0])
     assert [set_to["MMSEARCH_HOME"], set_to["MMSEARCH_CACHE"]] == volumes
 
 
-def test_the_unit_is_hardened_and_starts_the_server() -> None:
+def test_systemd_unit_is_hardened_and_starts_server() -> None:
     pairs = re.findall(r"^(\w+)=(.*)$", UNIT.read_text(encoding="utf-8"), flags=re.MULTILINE)
     unit = dict(pairs)
     command, verb, *arguments = shlex.split(unit["ExecStart"])
@@ -92,7 +92,7 @@ def test_the_unit_is_hardened_and_starts_the_server() -> None:
     assert unit["User"] != "root"
     assert unit["ProtectSystem"] == "strict"
     assert unit["NoNewPrivileges"] == unit["PrivateTmp"] == "yes"
-    # Commands meet the server at a Unix socket.
+    # Commands connect to the server through a Unix socket.
     assert {"AF_UNIX", "AF_INET", "AF_INET6"} == set(unit["RestrictAddressFamilies"].split())
     told_to = " ".join(value for name, value in pairs if name == "Environment")
     assert f"MMSEARCH_HOME=/var/lib/{unit['StateDirectory']}/indexes " in told_to
@@ -100,10 +100,10 @@ def test_the_unit_is_hardened_and_starts_the_server() -> None:
     assert f"XDG_RUNTIME_DIR=/run/{unit['RuntimeDirectory']}" in told_to
 
 
-def test_the_package_names_its_authors_and_addresses() -> None:
+def test_project_metadata_names_authors_and_addresses() -> None:
     assert PROJECT["authors"] == [{"name": "The mmsearch authors"}]
     urls = PROJECT["urls"]
-    # The labels that PyPI knows: https://packaging.python.org/specifications/well-known-project-urls
+    # Labels known to PyPI: https://packaging.python.org/specifications/well-known-project-urls
     assert list(urls) == ["Homepage", "Documentation", "Source", "Issues", "Changelog"]
     assert all(url.startswith(urls["Homepage"]) for url in urls.values())
     assert urls["Homepage"].startswith("https://")

@@ -1,4 +1,4 @@
-"""An index is removed whole, or can be removed again until nothing is left of it."""
+"""Removal deletes the whole index, and can be repeated if it fails halfway."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def fail_to_delete(monkeypatch):
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_removal_that_fails_half_way_goes_on_when_it_is_repeated(home, monkeypatch, linked):
+def test_remove_repeated_after_failure_deletes_remaining_files(home, monkeypatch, linked):
     if linked:
         (home / "default").rename(home / "elsewhere")
         (home / "default").symlink_to(home / "elsewhere")
@@ -47,7 +47,7 @@ def test_a_removal_that_fails_half_way_goes_on_when_it_is_repeated(home, monkeyp
     assert list(home.iterdir()) == []
 
 
-def test_what_is_not_there_cannot_be_removed(home):
+def test_remove_removed_index_raises_unknown_index_error(home):
     remove(home)
     with pytest.raises(UnknownIndexError):
         remove(home)

@@ -1,4 +1,4 @@
-"""Rates at a recall, ratios of rounds, and what a table says of them."""
+"""Query rates at a given recall, ratios of run times, and the tables that show them."""
 
 import math
 from itertools import pairwise
@@ -11,7 +11,7 @@ from benchmarks.speed.ground_truth import recall
 from benchmarks.speed.recall_curves import STEP, STRIDE, Bracket, find_bracket, geometric_steps
 
 
-def test_the_settings_around_a_recall_are_found_with_few_trials():
+def test_find_bracket_finds_adjacent_settings_with_few_trials():
     recalls = np.linspace(0.2, 0.999, 80)
     tried = []
 
@@ -23,20 +23,20 @@ def test_the_settings_around_a_recall_are_found_with_few_trials():
     assert found.high == found.low + 1 == int(np.argmax(recalls >= 0.95))
     assert (found.low_recall, found.high_recall) == (recalls[found.low], recalls[found.high])
     assert len(tried) < 15
-    # The dearest settings take seconds a query, and are not tried in vain.
+    # The most expensive settings take seconds per query and are not tried without need.
     assert max(tried) < found.high + STRIDE
 
 
-def test_a_recall_below_the_cheapest_setting_is_had_by_it():
+def test_find_bracket_recall_met_by_cheapest_setting_returns_it():
     assert find_bracket(lambda place: 0.97, 30, 0.95) == Bracket(0, 0, 0.97, 0.97)
     assert find_bracket(lambda place: 1.0, 1, 0.95) == Bracket(0, 0, 1.0, 1.0)
 
 
-def test_a_recall_that_no_setting_reaches_has_no_bracket():
+def test_find_bracket_unreachable_recall_returns_none():
     assert find_bracket(lambda place: 0.9, 30, 0.95) is None
 
 
-def test_the_rate_between_two_settings_is_a_line_of_its_logarithm():
+def test_interpolate_rate_between_settings_is_linear_in_log_rate():
     interval = Bracket(3, 4, 0.90, 0.96)
     assert interval.interpolate_rate(0.90, 1000, 250) == pytest.approx(1000)
     assert interval.interpolate_rate(0.96, 1000, 250) == pytest.approx(250)
@@ -44,7 +44,7 @@ def test_the_rate_between_two_settings_is_a_line_of_its_logarithm():
     assert Bracket(3, 3, 0.97, 0.97).interpolate_rate(0.95, 400, 400) == 400
 
 
-def test_geometric_settings_rise_by_a_share_and_end_where_they_should():
+def test_geometric_steps_rise_by_ratio_from_start_to_end():
     numbers = geometric_steps(1, 1000)
     assert (numbers[0], numbers[-1]) == (1, 1000)
     assert all(low < high for low, high in pairwise(numbers))
@@ -58,7 +58,7 @@ def test_recall_is_the_share_of_true_neighbours_found():
     assert recall(np.array([[1, 2, -1, -1], [9, 9, 9, 5]]), true) == pytest.approx(3 / 8)
 
 
-def test_every_contender_runs_once_a_round_and_none_is_always_first():
+def test_time_alternating_runs_each_contender_once_per_round_in_turns():
     order = []
     clock = iter(range(10_000))
     times = compare.time_alternating(
@@ -70,7 +70,7 @@ def test_every_contender_runs_once_a_round_and_none_is_always_first():
     assert {name: list(own) for name, own in times.items()} == dict.fromkeys("abc", [1] * 4)
 
 
-def test_a_ratio_is_the_median_of_rounds_within_its_interval():
+def test_compare_times_ratio_is_median_of_rounds_within_interval():
     ours = np.array([1.0, 1, 1, 1, 1, 1, 10])
     result = compare.compare_times(ours, ours * [2, 2.1, 1.9, 2, 2.2, 1.8, 2])
     assert result.ratio == pytest.approx(2)
@@ -81,7 +81,7 @@ def test_a_ratio_is_the_median_of_rounds_within_its_interval():
 
 
 @pytest.mark.parametrize(("low", "said"), [(0.99, "missed"), (1.0, "held"), (1.2, "held")])
-def test_a_bar_is_held_if_the_lower_bound_reaches_it(low, said):
+def test_comparison_table_bar_is_held_if_lower_bound_reaches_it(low, said):
     result = compare.Comparison(1, 2, 2, low, 3, 7)
     assert f"1x: {said}" in compare.table([compare.row("x", result, 1.0, "")], "ours", "theirs")
     assert "held" not in compare.table([compare.row("x", result, None, "")], "ours", "theirs")

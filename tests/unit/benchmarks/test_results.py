@@ -1,4 +1,4 @@
-"""The page of results says what was measured, and what ships is what was measured."""
+"""The results page shows the stored measurements, and the shipped values match them."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def stored(part):
     return json.loads(result_of(part).read_text(encoding="utf-8"))
 
 
-def test_the_page_is_made_of_the_stored_results(quality):
+def test_results_page_equals_pages_of_stored_results(quality):
     missing = {part for part in quality.PARTS if not result_of(part).is_file()}
     assert not missing & set(quality.QUALITY)
     there = (part for part in quality.PARTS if part not in missing)
@@ -35,7 +35,7 @@ def test_the_page_is_made_of_the_stored_results(quality):
     assert (ROOT / "benchmarks/RESULTS.md").read_text(encoding="utf-8") == "\n".join(pages)
 
 
-def test_the_calibration_that_ships_is_the_one_that_was_fitted():
+def test_starter_calibration_equals_fitted_values_of_results():
     from mmsearch.encoders.starter import CALIBRATION
 
     fitted = stored("confidence")["fitted"]
@@ -44,8 +44,8 @@ def test_the_calibration_that_ships_is_the_one_that_was_fitted():
         assert getattr(CALIBRATION, name) == pytest.approx(fitted[name], abs=1e-3)
 
 
-def test_few_right_first_hits_are_called_unlikely():
-    """What the bounds of the bands promise, on the drawings that they were chosen on."""
+def test_confidence_results_unlikely_band_holds_few_relevant_hits():
+    """The band thresholds keep their promise on the drawings that they were chosen on."""
     from mmsearch.search.confidence import POSSIBLE_THRESHOLD
 
     trials = {trial["trial"]: trial for trial in stored("confidence")["trials"]}
@@ -55,14 +55,14 @@ def test_few_right_first_hits_are_called_unlikely():
     assert right[0] / sum(right) < 1 / 20
 
 
-def test_hybrid_ranking_loses_to_neither_part_by_more_than_its_interval():
+def test_fusion_results_hybrid_is_not_significantly_worse_than_better_part():
     for condition in stored("fusion")["conditions"]:
         for system, own in condition["against_better_part"].items():
             for metric, (_, _, high) in own.items():
                 assert high >= 0, (condition["coverage"], condition["misplaced"], system, metric)
 
 
-def test_misplaced_titles_all_stand_with_another_photograph(quality):
+def test_assign_titles_misplaced_titles_go_to_other_photographs(quality):
     rows = [{"path": f"{n}.jpg", "source_title": f"title {n}"} for n in range(40)]
     titles = quality.fusion.assign_titles(rows, 0.5, 0.2)
     assert len(titles) == 20
@@ -71,7 +71,9 @@ def test_misplaced_titles_all_stand_with_another_photograph(quality):
     assert len(set(titles.values())) == 20
 
 
-def test_without_a_gpu_it_says_so_and_writes_nothing(quality, monkeypatch, capsys):
+def test_quality_benchmark_gpu_option_without_gpu_fails_and_writes_nothing(
+    quality, monkeypatch, capsys
+):
     monkeypatch.setattr(quality.torch.cuda, "is_available", lambda: False)
     files = {file: file.stat().st_mtime_ns for file in (ROOT / "benchmarks").rglob("*.[jm][sd]*")}
     assert quality.main(["--gpu"]) == 1

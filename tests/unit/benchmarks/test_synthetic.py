@@ -1,4 +1,4 @@
-"""What the search benchmarks are judged on: vectors, exact answers, and the reading of curves."""
+"""Synthetic vectors and exact answers that the search benchmarks are measured on."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ ROWS = CHUNK + 300
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
-def test_the_same_seed_gives_the_same_bytes_in_blocks_of_any_size(kind):
+def test_collection_blocks_of_any_size_give_same_bytes(kind):
     whole = Collection(kind, ROWS).base()
     for size in (ROWS + 1, CHUNK, 1000, 7919):
         blocks = list(Collection(kind, ROWS).blocks(size))
@@ -21,21 +21,21 @@ def test_the_same_seed_gives_the_same_bytes_in_blocks_of_any_size(kind):
         assert np.concatenate([rows for _, rows in blocks]).tobytes() == whole.tobytes()
 
 
-def test_a_smaller_collection_is_the_beginning_of_a_larger_one(kind):
+def test_collection_smaller_size_is_prefix_of_larger_size(kind):
     small, large = Collection(kind, 5000).base(), Collection(kind, ROWS).base()
     assert small.tobytes() == large[:5000].tobytes()
     queries = Collection(kind, 1).text_queries(50)
     assert queries.tobytes() == Collection(kind, ROWS).text_queries(60)[:50].tobytes()
 
 
-def test_another_seed_or_kind_has_another_name_and_other_vectors(kind):
+def test_collection_other_seed_or_kind_changes_name_and_vectors(kind):
     one, other = Collection(kind, 100), Collection(kind, 100, seed=1)
     assert one.name != other.name
     assert abs((one.base() * other.base()).sum(axis=1)).mean() < 0.5
     assert len({Collection(other_kind, 100).name for other_kind in KINDS}) == len(KINDS)
 
 
-def test_vectors_are_unit_rows_of_float32(kind):
+def test_collection_vectors_are_float32_unit_rows(kind):
     collection = Collection(kind, 300)
     for vectors in (
         collection.base(),
@@ -48,12 +48,12 @@ def test_vectors_are_unit_rows_of_float32(kind):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_no_query_of_the_test_is_among_those_of_the_training(kind):
+def test_collection_test_queries_differ_from_training_queries(kind):
     collection = Collection(kind, 10)
     assert (collection.text_queries(400) @ collection.training_queries(2000).T).max() < 0.95
 
 
-def test_texts_lie_apart_from_pictures_and_still_belong_to_them(kind):
+def test_collection_texts_have_modality_gap_and_match_own_pictures(kind):
     collection = Collection(kind, 4000)
     pictures, texts, paired = (
         collection.base(),
@@ -66,11 +66,11 @@ def test_texts_lie_apart_from_pictures_and_still_belong_to_them(kind):
     own = (centred[0] * centred[1]).sum(axis=1).mean()
     assert own > 0.1
     assert abs((centred[0] * np.roll(centred[1], 1, axis=0)).sum(axis=1).mean()) < 0.02
-    # The nearest picture of a text is much farther than that of a picture.
+    # The nearest picture is much farther from a text than from another picture.
     assert (texts @ pictures.T).max(axis=1).mean() + 0.1 < (paired @ pictures.T).max(axis=1).mean()
 
 
-def test_an_inverted_file_loses_more_on_texts_than_on_pictures(kind):
+def test_inverted_file_recall_is_lower_for_text_than_image_queries(kind):
     faiss = pytest.importorskip("faiss")
     collection = Collection(kind, 20_000)
     index = faiss.index_factory(DIM, "IVF128,Flat", faiss.METRIC_INNER_PRODUCT)
@@ -88,13 +88,13 @@ def test_an_inverted_file_loses_more_on_texts_than_on_pictures(kind):
     assert recalls["pictures"] - recalls["texts"] >= 0.15
 
 
-def test_only_the_mixed_kind_has_no_directions_that_can_be_thrown_away(kind):
+def test_collection_texts_have_full_rank_only_in_kind_with_noise(kind):
     texts = Collection(kind, 1).training_queries(4000)
     strengths = np.linalg.svd(texts, compute_uv=False)
     assert (strengths[-1] > 0.02 * strengths[0]) == (KINDS[kind].noise > 0)
 
 
-def test_exact_answers_do_not_depend_on_blocks_and_are_kept(kind, tmp_path, monkeypatch):
+def test_ground_truth_is_independent_of_block_size_and_cached(kind, tmp_path, monkeypatch):
     collection = Collection(kind, 3000)
     queries = collection.text_queries(20)
     products = queries @ collection.base().T

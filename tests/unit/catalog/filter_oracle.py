@@ -1,4 +1,4 @@
-"""What a filter means, looked at one picture after another."""
+"""Reference implementation of filters that tests one picture at a time."""
 
 import fnmatch
 import math
@@ -54,7 +54,7 @@ def evaluate_operand(facts, operand):
     return fold(field_value(facts, operand.name) if isinstance(operand, FieldName) else operand)
 
 
-def matches_condition(facts, condition):  # noqa: PLR0911 - a case each
+def matches_condition(facts, condition):  # noqa: PLR0911 - one return per case
     match condition:
         case AllOf(parts):
             return all(matches_condition(facts, part) for part in parts)
@@ -87,7 +87,7 @@ def matches_condition(facts, condition):  # noqa: PLR0911 - a case each
 
 
 def distance_km(near, north, east):
-    """By the spherical law of cosines, not by the haversine formula."""
+    """Distance by the spherical law of cosines instead of the haversine formula."""
     a, b = math.radians(near.latitude), math.radians(north)
     between = math.radians(east - near.longitude)
     cosine = math.sin(a) * math.sin(b) + math.cos(a) * math.cos(b) * math.cos(between)
@@ -95,7 +95,10 @@ def distance_km(near, north, east):
 
 
 def matches_filters(facts, filters):
-    """Facts: the columns, ``tags`` (folded) and ``files``: (path, mtime_ns) of each."""
+    """Return whether a picture passes the filters.
+
+    ``facts`` holds the columns, ``tags`` (folded) and ``files``: (path, mtime_ns) of each file.
+    """
     if not facts["files"]:
         return False
     dates = (

@@ -1,4 +1,4 @@
-"""Small pieces of work to commit."""
+"""Small shards to commit to a catalog."""
 
 import hashlib
 
@@ -44,7 +44,7 @@ def built(covers, number=1):
 
 
 def encoded(catalog, root, files, *, checked_ns=1, removed=(), failed=()):
-    """A shard whose pictures have never been seen: ``files`` maps paths to contents."""
+    """A shard of new pictures; ``files`` maps paths to contents."""
     number, segment_number = catalog.next_free_ids()
     contents = sorted(set(files.values()))
     pictures = [picture(number + position, content) for position, content in enumerate(contents)]
@@ -60,7 +60,7 @@ def encoded(catalog, root, files, *, checked_ns=1, removed=(), failed=()):
 
 
 def indexed(root, files, *, checked_ns=2, removed=()):
-    """A shard of known content at other places."""
+    """A shard of known pictures at other paths."""
     return ShardCommit(
         root_id=root.id,
         checked_ns=checked_ns,

@@ -21,7 +21,7 @@ from tests.unit.catalog.samples import encoded
 NOBODY = 65534
 
 
-def test_every_connection_of_a_writer_is_set_up(catalog):
+def test_writer_connections_have_required_pragmas(catalog):
     with read_transaction(catalog._engine) as one, read_transaction(catalog._engine) as two:
         for connection in (one, two):
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
@@ -30,7 +30,7 @@ def test_every_connection_of_a_writer_is_set_up(catalog):
             assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 10_000
 
 
-def test_a_transaction_that_writes_has_the_write_lock_from_its_beginning(catalog, path):
+def test_write_transaction_before_first_write_holds_write_lock(catalog, path):
     other = sqlite3.connect(path, isolation_level=None, timeout=0)
     with write_transaction(catalog._engine) as connection:
         connection.exec_driver_sql("SELECT 1")
@@ -40,7 +40,9 @@ def test_a_transaction_that_writes_has_the_write_lock_from_its_beginning(catalog
     other.close()
 
 
-def test_an_interrupted_statement_keeps_no_lock(catalog, root, path, monkeypatch):
+def test_commit_shard_interrupted_in_statement_releases_database_lock(
+    catalog, root, path, monkeypatch
+):
     proceed = DefaultExecutionContext._setup_result_proxy
 
     def interrupt(self):
@@ -51,7 +53,7 @@ def test_an_interrupted_statement_keeps_no_lock(catalog, root, path, monkeypatch
     shard = encoded(catalog, root, {b"a.jpg": "a"})
     other = sqlite3.connect(path, isolation_level=None, timeout=0)
     with monkeypatch.context() as interrupted:
-        # SQLAlchemy's step between running a statement and reading its rows.
+        # SQLAlchemy calls this method after it runs a statement and before it reads the rows.
         interrupted.setattr(DefaultExecutionContext, "_setup_result_proxy", interrupt)
         with pytest.raises(KeyboardInterrupt) as caught:
             catalog.commit_shard(shard)
@@ -62,11 +64,11 @@ def test_an_interrupted_statement_keeps_no_lock(catalog, root, path, monkeypatch
     assert catalog.last_run().outcome == "interrupted"
     assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     other.close()
-    # A traceback that is kept is what keeps a statement.
+    # The traceback, which can keep a statement alive, still exists here.
     assert caught.tb is not None
 
 
-def test_an_interrupted_commit_is_an_interruption(catalog, monkeypatch):
+def test_finish_run_interrupted_in_commit_raises_interrupt_and_allows_retry(catalog, monkeypatch):
     run = catalog.begin_run()
     proceed = RootTransaction._deactivate_from_connection
     moments = iter([KeyboardInterrupt])
@@ -85,33 +87,33 @@ def test_an_interrupted_commit_is_an_interruption(catalog, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cata?log#1 %41.sqlite", "caf\udce9.sqlite"])
-def test_any_file_name(tmp_path, name):
+def test_open_catalog_special_characters_in_file_name_opens_that_file(tmp_path, name):
     path = tmp_path / name
     open_catalog(path, create=True).close()
     assert path.name in os.listdir(tmp_path)
     open_catalog(path, read_only=True).close()
 
 
-def test_to_create_is_to_write(path):
+def test_open_catalog_create_and_read_only_raises_value_error(path):
     with pytest.raises(ValueError, match="only read"):
         open_catalog(path, create=True, read_only=True)
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_missing_file_is_not_made(path, read_only):
+def test_open_catalog_missing_file_raises_error_and_creates_no_file(path, read_only):
     with pytest.raises(StateError, match="cannot be opened"):
         open_catalog(path, read_only=read_only)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_file_that_is_no_database(path, read_only):
+def test_open_catalog_non_sqlite_file_raises_damaged_file_error(path, read_only):
     path.write_bytes(b"not a database at all, but long enough to look for a header" * 100)
     with pytest.raises(DamagedFileError, match=r"is not an SQLite database\. .*mmsearch repair"):
         open_catalog(path, read_only=read_only)
 
 
-def test_damage_that_shows_later(catalog, path):
+def test_read_catalog_with_overwritten_pages_raises_damaged_file_error(catalog, path):
     root, _ = catalog.ensure_root(b"/photos")
     catalog.commit_shard(encoded(catalog, root, {b"%05d" % n: f"{n}" for n in range(2000)}))
     catalog.close()
@@ -122,7 +124,7 @@ def test_damage_that_shows_later(catalog, path):
         read_all(path)
 
 
-def test_a_file_that_was_cut_off(catalog, path):
+def test_read_catalog_truncated_file_raises_damaged_file_error(catalog, path):
     root, _ = catalog.ensure_root(b"/photos")
     catalog.commit_shard(encoded(catalog, root, {b"%05d" % n: f"{n}" for n in range(2000)}))
     catalog.close()
@@ -141,7 +143,9 @@ def read_all(path):
         catalog.close()
 
 
-def test_another_program_that_holds_the_database(catalog, path, monkeypatch):
+def test_write_catalog_locked_by_other_program_raises_index_locked_error(
+    catalog, path, monkeypatch
+):
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_S", 0.01)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -154,7 +158,7 @@ def test_another_program_that_holds_the_database(catalog, path, monkeypatch):
     second.close()
 
 
-def test_no_room_left(catalog, path):
+def test_commit_shard_without_disk_space_raises_error_and_allows_retry(catalog, path):
     root, _ = catalog.ensure_root(b"/photos")
     with read_transaction(catalog._engine) as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
@@ -170,7 +174,7 @@ def test_no_room_left(catalog, path):
     assert catalog.file_count() == 500
 
 
-def test_a_reader_cannot_write(catalog, path):
+def test_read_only_catalog_write_raises_state_error(catalog, path):
     reader = open_catalog(path, read_only=True)
     with pytest.raises(StateError, match="cannot be written"):
         reader.begin_run()
@@ -179,7 +183,7 @@ def test_a_reader_cannot_write(catalog, path):
 
 @contextmanager
 def unprivileged():
-    """Be an ordinary user, for whom permissions count."""
+    """Run the block as an ordinary user, to whom file permissions apply."""
     if os.geteuid():
         yield
         return
@@ -192,7 +196,7 @@ def unprivileged():
 
 @pytest.fixture
 def read_only_folder():
-    """A folder that others may only read, in a place that they can reach."""
+    """A folder that other users can reach but only read."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -214,8 +218,8 @@ def create_filled_catalog(path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of a folder are POSIX")
-class TestReadOnlyFolder:
-    def test_no_writer_was_left_behind(self, read_only_folder):
+class TestCatalogInReadOnlyFolder:
+    def test_catalog_closed_by_writer_is_readable(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
         create_filled_catalog(path).close()
         assert sorted(file.name for file in read_only_folder.iterdir()) == [
@@ -225,7 +229,7 @@ class TestReadOnlyFolder:
         make_read_only(read_only_folder)
         self.check(path)
 
-    def test_a_reader_was_there_when_it_could_be_written(self, read_only_folder):
+    def test_catalog_with_wal_left_by_reader_is_readable(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
         create_filled_catalog(path).close()
         read_only_folder.chmod(0o777)
@@ -234,14 +238,14 @@ class TestReadOnlyFolder:
         make_read_only(read_only_folder)
         self.check(path)
 
-    def test_a_writer_of_another_user_is_at_work(self, read_only_folder):
+    def test_catalog_open_in_writer_of_other_user_is_readable(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
         writer = create_filled_catalog(path)
         make_read_only(read_only_folder)
         self.check(path)
         writer.close()
 
-    def test_commits_in_a_log_that_cannot_be_read_are_not_passed_over(self, read_only_folder):
+    def test_catalog_with_commits_in_unreadable_wal_raises_state_error(self, read_only_folder):
         path = read_only_folder / "catalog.sqlite"
         writer = create_filled_catalog(path)
         copies = {name: Path(f"{path}{name}").read_bytes() for name in ("", "-wal")}
@@ -277,7 +281,7 @@ catalog.close()
 """
 
 
-def test_readers_keep_their_generation_while_another_process_writes(path):
+def test_snapshot_during_commits_of_other_process_keeps_generation(path):
     create_filled_catalog(path).close()
     reader = open_catalog(path, read_only=True)
     writer = subprocess.Popen(
@@ -304,7 +308,7 @@ def test_readers_keep_their_generation_while_another_process_writes(path):
     reader.close()
 
 
-def test_a_reader_sees_an_index_that_was_made_anew(path):
+def test_read_only_catalog_after_file_is_recreated_reads_new_file(path):
     create_filled_catalog(path).close()
     reader = open_catalog(path, read_only=True)
     assert reader.file_count() == 1

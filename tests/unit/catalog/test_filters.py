@@ -1,4 +1,4 @@
-"""Filters let exactly those pictures pass that a look at each would."""
+"""Filters return the same pictures as a check of each picture."""
 
 import dataclasses
 import tempfile
@@ -118,7 +118,7 @@ filters = st.builds(
     tags=st.lists(st.sampled_from(("beach", "Straße", "ÉTÉ")), max_size=2).map(tuple),
     where=st.none() | conditions,
 )
-# Of all the parts of a filter most are usually left out, else nothing ever passes.
+# Each filter keeps at most three fields; with more, almost no picture passes.
 names = [field.name for field in dataclasses.fields(Filters)]
 sparse = st.builds(
     lambda full, kept: Filters(**{name: getattr(full, name) for name in kept}),
@@ -128,7 +128,7 @@ sparse = st.builds(
 
 
 def fill(catalog, pictures):
-    """One picture for each, with ids from 1."""
+    """Commit one picture per entry, with ids from 1."""
     catalog.set_identity(IDENTITY)
     root, _ = catalog.ensure_root(b"/photos")
     items, placed = [], []
@@ -152,7 +152,7 @@ def fill(catalog, pictures):
 
 
 def oracle_facts(number, own):
-    """The facts as the oracle takes them."""
+    """Convert the facts of a picture to the form that the oracle takes."""
     latitude, longitude = own["place"]
     return {
         **own,
@@ -164,12 +164,12 @@ def oracle_facts(number, own):
 
 
 @given(st.lists(facts, max_size=6), sparse)
-def test_exactly_those_pass_that_a_look_at_each_lets_pass(pictures, wanted):
+def test_filter_ids_any_filters_returns_same_pictures_as_oracle(pictures, wanted):
     wanted = dataclasses.replace(wanted, paths=tuple(f"*/{path}" for path in wanted.paths))
     if wanted.near is not None:
         for own in pictures:
             if own["place"][0] is not None:
-                # At the very edge the two formulas may round to different sides.
+                # At the edge of the circle, the two formulas may round to different sides.
                 assume(abs(distance_km(wanted.near, *own["place"]) - wanted.near.km) > 1e-6)
     with tempfile.TemporaryDirectory() as folder:
         catalog = open_catalog(Path(folder) / "catalog.sqlite", create=True)
@@ -186,7 +186,7 @@ def test_exactly_those_pass_that_a_look_at_each_lets_pass(pictures, wanted):
     assert allowed.tolist() == expected
 
 
-def test_no_filter_lets_every_living_picture_pass(catalog):
+def test_filter_ids_without_filters_returns_all_pictures_with_files(catalog):
     live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
     live_picture |= {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}
     fill(catalog, [live_picture, {**live_picture, "files": []}, live_picture])
@@ -194,12 +194,12 @@ def test_no_filter_lets_every_living_picture_pass(catalog):
         assert snapshot.filter_ids(Filters()).tolist() == [1, 3]
 
 
-def test_a_pattern_that_makes_no_sense_is_refused_by_name(catalog):
+def test_filter_ids_invalid_path_pattern_raises_error_naming_pattern(catalog):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="'!'"):
         snapshot.filter_ids(Filters(paths=("!",)))
 
 
-def test_matching_paths_ends_at_the_deadline(catalog):
+def test_filter_ids_path_pattern_after_deadline_raises_deadline_error(catalog):
     live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
     fill(
         catalog, [live_picture | {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}]
@@ -211,7 +211,7 @@ def test_matching_paths_ends_at_the_deadline(catalog):
 
 
 @pytest.mark.parametrize("name", ["formats", "cameras", "tags"])
-def test_a_list_that_is_too_long_is_refused(catalog, name):
+def test_filter_ids_list_over_100_values_raises_invalid_query_error(catalog, name):
     with catalog.snapshot() as snapshot:
         assert snapshot.filter_ids(Filters(**{name: ("a",) * 100})).tolist() == []
         with pytest.raises(
@@ -235,7 +235,7 @@ def local_ns(text):
     return int(datetime.fromisoformat(text).timestamp()) * 10**9
 
 
-def test_the_last_nanosecond_of_a_year_is_not_the_next_year(catalog):
+def test_date_filter_last_nanosecond_of_year_counts_as_old_year(catalog):
     new_year = local_ns("2020-01-01T00:00:00")
     fill(
         catalog,
@@ -246,7 +246,7 @@ def test_the_last_nanosecond_of_a_year_is_not_the_next_year(catalog):
         assert snapshot.filter_ids(Filters(before="2020-01-01T00:00:00")).tolist() == [1]
 
 
-def test_one_file_lies_between_both_dates_not_one_after_and_one_before(catalog):
+def test_date_range_filter_requires_one_file_between_both_dates(catalog):
     files = [(b"old", local_ns("1990-05-01T00:00:00")), (b"new", local_ns("2021-05-01T00:00:00"))]
     fill(catalog, [{**PLAIN, "files": files}])
     with catalog.snapshot() as snapshot:
@@ -259,7 +259,7 @@ def test_one_file_lies_between_both_dates_not_one_after_and_one_before(catalog):
     "senseless",
     [Filters(min_width=2**70), Filters(tags=("\ud800",)), Filters(cameras=("\udfff",))],
 )
-def test_values_that_no_database_holds_are_refused(catalog, senseless):
+def test_filter_ids_value_not_storable_in_sqlite_raises_invalid_query_error(catalog, senseless):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="too large"):
         snapshot.filter_ids(senseless)
 
@@ -267,7 +267,7 @@ def test_values_that_no_database_holds_are_refused(catalog, senseless):
 @pytest.mark.parametrize(
     ("left", "operator", "right", "passing"),
     [
-        # The factor would lose itself among integers of 64 bits.
+        # With 64-bit integers, the product would overflow.
         (Arithmetic(Arithmetic(FieldName("width"), "*", 2**52), "*", 2**52), ">", 0, [1, 2]),
         (Arithmetic(FieldName("width"), "/", 2), "==", 0.5, [1]),
         (
@@ -281,7 +281,9 @@ def test_values_that_no_database_holds_are_refused(catalog, senseless):
         (Arithmetic(FieldName("size_bytes"), "/", 4), "==", 2.5, [1, 2]),
     ],
 )
-def test_numbers_are_calculated_as_floats(catalog, left, operator, right, passing):
+def test_filter_arithmetic_on_integers_calculates_with_floats(
+    catalog, left, operator, right, passing
+):
     fill(
         catalog,
         [{**PLAIN, "files": [(b"a", 1)]}, {**PLAIN, "width": 3, "files": [(b"a", 1), (b"b", 1)]}],

@@ -1,4 +1,4 @@
-"""Words in the texts of pictures."""
+"""Full-text search in the texts of pictures."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ TEXTS = [
 
 @pytest.fixture
 def catalog_with_texts(catalog, root):
-    """The catalog with a picture for each of TEXTS, with ids from 1."""
+    """The catalog with one picture per entry of TEXTS, with ids from 1."""
     catalog.set_identity(IDENTITY)
     names = {b"%d.jpg" % n: chr(ord("a") + n) for n in range(len(TEXTS))}
     catalog.commit_shard(encoded(catalog, root, names))
@@ -60,26 +60,26 @@ def search(catalog, *terms, limit=10, allowed=None):
         ("NEAR(dog beach) OR *", {1, 4}),
     ],
 )
-def test_words_are_found_without_regard_to_case_accents_and_endings(catalog_with_texts, words, ids):
+def test_text_match_ignores_case_accents_endings_and_query_syntax(catalog_with_texts, words, ids):
     assert set(search(catalog_with_texts, words)) == ids
 
 
-def test_all_words_come_before_some(catalog_with_texts):
+def test_text_match_picture_with_more_words_ranks_first(catalog_with_texts):
     assert search(catalog_with_texts, "dog beach")[:1] in ([1], [4])
     assert search(catalog_with_texts, "brown dog on the beach")[0] == 1
 
 
-def test_only_pictures_that_are_allowed_and_no_more_than_asked(catalog_with_texts):
+def test_text_match_returns_only_allowed_ids_up_to_limit(catalog_with_texts):
     assert search(catalog_with_texts, "dog", allowed=np.array([4], dtype=np.int64)) == [4]
     assert search(catalog_with_texts, "dog", allowed=np.empty(0, dtype=np.int64)) == []
     assert len(search(catalog_with_texts, "dog", limit=1)) == 1
 
 
-def test_what_is_taken_away_counts_against_a_text(catalog_with_texts):
+def test_text_match_negative_term_lowers_rank_of_text(catalog_with_texts):
     assert search(catalog_with_texts, "dog", TextTerm("sleeps", -1.0))[0] == 1
 
 
-def test_the_matching_text_comes_with_its_words_marked(catalog_with_texts):
+def test_matched_texts_returns_text_with_spans_of_matching_words(catalog_with_texts):
     with catalog_with_texts.snapshot() as snapshot:
         first, second, none = snapshot.matched_texts([4, 2, 5], [TextTerm("dogs sea")])
     assert [first.text[a:b] for a, b in first.spans] == ["dog"]
@@ -87,12 +87,12 @@ def test_the_matching_text_comes_with_its_words_marked(catalog_with_texts):
     assert none is None
 
 
-def test_a_file_that_is_gone_takes_its_words_along(catalog_with_texts, root):
+def test_text_match_word_of_removed_file_returns_no_picture(catalog_with_texts, root):
     catalog_with_texts.commit_shard(ShardCommit(root.id, 3, removed=[b"0.jpg"]))
     assert search(catalog_with_texts, "brown") == []
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.text(max_size=30))
-def test_any_words_are_looked_for(catalog_with_texts, words):
+def test_text_match_any_query_text_raises_no_error(catalog_with_texts, words):
     search(catalog_with_texts, words)

@@ -1,4 +1,4 @@
-"""A catalog of unknown origin: its schema is compared with our own, and every statement ends."""
+"""Catalogs of unknown origin: the schema must match, and every statement has a time limit."""
 
 import signal
 import sqlite3
@@ -67,12 +67,12 @@ def openers(path):
     ]
 
 
-def test_the_digest_is_that_of_the_newest_schema():
+def test_schema_sha256_constant_equals_digest_of_all_migrations():
     assert schema_sha256(expected_statements(MIGRATIONS)) == SCHEMA_SHA256
 
 
 @pytest.mark.parametrize("case", CRAFTED)
-def test_a_schema_that_is_not_ours_is_refused(catalog, path, case):
+def test_catalog_with_foreign_schema_object_raises_damaged_file_error(catalog, path, case):
     catalog.close()
     script, named = CRAFTED[case]
     craft(path, script)
@@ -85,7 +85,7 @@ def test_a_schema_that_is_not_ours_is_refused(catalog, path, case):
         assert caught.value.hint
 
 
-def test_an_older_schema_with_something_else_is_not_upgraded(path):
+def test_upgrade_older_schema_with_foreign_trigger_raises_damaged_file_error(path):
     from tests.unit.catalog.test_migrations import migrate_database
 
     migrate_database(path, MIGRATIONS[:2])
@@ -94,7 +94,7 @@ def test_an_older_schema_with_something_else_is_not_upgraded(path):
         upgrade(path)
 
 
-def test_a_schema_that_lacks_a_table_is_refused(catalog, path):
+def test_catalog_without_required_table_raises_damaged_file_error(catalog, path):
     catalog.close()
     craft(path, "DROP TABLE folders")
     for open_it in openers(path):
@@ -102,14 +102,14 @@ def test_a_schema_that_lacks_a_table_is_refused(catalog, path):
             open_it()
 
 
-def test_statistics_of_sqlite_are_no_strange_part(catalog, root, path):
+def test_catalog_with_sqlite_analyze_statistics_opens(catalog, root, path):
     catalog.close()
     craft(path, "ANALYZE")
     open_reader(path).close()
     upgrade(path)
 
 
-def test_a_file_that_takes_the_place_of_another_is_compared_too(catalog, root, path):
+def test_reader_snapshot_after_schema_change_raises_damaged_file_error(catalog, root, path):
     reader = open_reader(path)
     with reader.snapshot() as snapshot:
         assert snapshot.generation == 0
@@ -159,13 +159,15 @@ ENDLESS_RUNNERS = [
 
 @pytest.fixture
 def short_timeouts(monkeypatch):
-    """Limits that a test can wait for."""
+    """Time limits short enough for a test."""
     monkeypatch.setattr(connect, "__defaults__", (0.2,))
     monkeypatch.setattr("mmsearch.catalog.sqlalchemy_engine.MAINTENANCE_TIMEOUT_S", 0.2)
 
 
 @pytest.mark.parametrize("run_endless", ENDLESS_RUNNERS)
-def test_a_statement_without_end_is_ended(catalog, path, short_timeouts, run_endless):
+def test_endless_statement_past_time_limit_raises_state_error(
+    catalog, path, short_timeouts, run_endless
+):
     with pytest.raises(StateError) as caught:
         run_endless(path)
     assert caught.value.message == f"Reading {path} took longer than 0 seconds."
@@ -174,13 +176,13 @@ def test_a_statement_without_end_is_ended(catalog, path, short_timeouts, run_end
 
 
 @pytest.mark.parametrize("run_endless", ENDLESS_RUNNERS)
-def test_a_statement_ends_at_the_deadline_of_its_caller(catalog, path, run_endless):
+def test_endless_statement_past_caller_deadline_raises_deadline_error(catalog, path, run_endless):
     with pytest.raises(DeadlineError), deadline(time.monotonic() + 0.2):
         run_endless(path)
 
 
 @pytest.mark.parametrize("run_endless", ENDLESS_RUNNERS)
-def test_a_statement_without_end_is_interrupted_by_a_signal(catalog, path, run_endless):
+def test_endless_statement_on_signal_raises_keyboard_interrupt(catalog, path, run_endless):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -194,7 +196,7 @@ def test_a_statement_without_end_is_interrupted_by_a_signal(catalog, path, run_e
         signal.signal(signal.SIGALRM, before)
 
 
-def test_the_next_statement_has_its_own_time(catalog, path, monkeypatch):
+def test_connection_time_limit_applies_to_each_statement(catalog, path, monkeypatch):
     monkeypatch.setattr(timeouts, "PROGRESS_CHECK_STEPS", 1000)
     with closing(connect(path, "ro", 0.3)) as connection:
         for _ in range(3):
@@ -207,7 +209,7 @@ def test_the_next_statement_has_its_own_time(catalog, path, monkeypatch):
 
 
 @pytest.mark.parametrize("inner", [ENDLESS, "SELECT 1"])
-def test_a_repair_reads_no_view_in_the_place_of_a_table(catalog, root, path, inner):
+def test_salvage_view_in_place_of_table_counts_as_unreadable_table(catalog, root, path, inner):
     catalog.close()
     craft(
         path,

@@ -38,18 +38,18 @@ def migrate_database(path, steps):
         engine.dispose()
 
 
-def test_a_new_database_has_seen_every_step(catalog, path):
+def test_new_catalog_records_all_migrations(catalog, path):
     names = ask(path, "SELECT name FROM migrations ORDER BY rowid")
     assert [name for (name,) in names] == [step.name for step in MIGRATIONS]
     assert ask(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_names_of_steps_are_unique():
+def test_migration_names_are_unique():
     assert len({step.name for step in MIGRATIONS}) == len(MIGRATIONS)
 
 
-def test_a_writer_upgrades_an_older_database(path):
+def test_writer_older_schema_upgrades_to_newest(path):
     migrate_database(path, MIGRATIONS[:1])
     assert ask(path, "PRAGMA user_version") == [(1,)]
     catalog = open_catalog(path)
@@ -61,7 +61,7 @@ def test_a_writer_upgrades_an_older_database(path):
     assert ask(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
-def test_an_upgrade_keeps_what_was_there(catalog, path):
+def test_migrate_existing_catalog_keeps_rows(catalog, path):
     catalog.commit_shard(encoded(catalog, catalog.ensure_root(b"/photos")[0], {b"a": "a"}))
     migrate_database(path, [*MIGRATIONS, ADDED])
     assert ask(path, "SELECT x FROM later") == [(5,)]
@@ -69,7 +69,7 @@ def test_an_upgrade_keeps_what_was_there(catalog, path):
     assert ask(path, "SELECT count(*) FROM migrations") == [(len(MIGRATIONS) + 1,)]
 
 
-def test_a_reader_refuses_an_older_database_and_leaves_it(path):
+def test_read_only_open_older_schema_raises_schema_error_without_upgrade(path):
     migrate_database(path, MIGRATIONS[:1])
     with pytest.raises(
         SchemaError, match=r"schema 1, of an older mmsearch; .* a writer upgrades it"
@@ -79,7 +79,7 @@ def test_a_reader_refuses_an_older_database_and_leaves_it(path):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_newer_database_is_refused_by_both_versions(path, read_only):
+def test_open_catalog_newer_schema_raises_schema_error_without_change(path, read_only):
     migrate_database(path, [*MIGRATIONS, ADDED])
     before = dump(path)
     newer = len(MIGRATIONS) + 1
@@ -88,7 +88,7 @@ def test_a_newer_database_is_refused_by_both_versions(path, read_only):
     assert dump(path) == before
 
 
-def test_a_step_that_fails_leaves_the_database_as_it_was(catalog, path, monkeypatch):
+def test_open_catalog_failing_migration_leaves_database_unchanged(catalog, path, monkeypatch):
     catalog.commit_shard(encoded(catalog, catalog.ensure_root(b"/photos")[0], {b"a": "a"}))
     catalog.close()
     before = dump(path)
@@ -102,13 +102,13 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(catalog, path, monkeypa
     again.close()
 
 
-def test_steps_before_a_failing_one_stay(path):
+def test_migrate_failing_step_keeps_earlier_steps(path):
     with pytest.raises(Exception, match=r"syntax error|incomplete input"):
         migrate_database(path, [*MIGRATIONS, BROKEN, ADDED])
     assert ask(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
-def test_an_empty_file_is_a_catalog_to_be(path):
+def test_open_catalog_empty_file_is_initialized_by_writer_only(path):
     path.touch()
     with pytest.raises(StateError, match="empty database"):
         open_catalog(path, read_only=True)
@@ -118,7 +118,7 @@ def test_an_empty_file_is_a_catalog_to_be(path):
 
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("sql", ["CREATE TABLE guests (name)", "PRAGMA user_version = 2"])
-def test_the_database_of_another_program_is_left_alone(path, sql, read_only):
+def test_open_catalog_database_of_other_program_is_refused_unchanged(path, sql, read_only):
     connection = sqlite3.connect(path)
     connection.execute(sql)
     connection.commit()

@@ -1,4 +1,4 @@
-"""Whatever is done to a catalog, it holds what a simple dict would."""
+"""A catalog holds the same content as a dict after any sequence of operations."""
 
 import tempfile
 from pathlib import Path
@@ -17,7 +17,10 @@ FOLDERS = st.sampled_from([b"/p", b"/p/x", b"/p/x/y", b"/q", b"/p-", b"/"])
 
 
 class CatalogMachine(RuleBasedStateMachine):
-    """`self.files` maps absolute paths to contents, or to None where the file is no picture."""
+    """State machine that compares a catalog with dicts.
+
+    `self.files` maps absolute paths to contents, or to None if the file is not a picture.
+    """
 
     def __init__(self):
         super().__init__()
@@ -82,7 +85,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule()
     def commit_again(self):
-        # A wider root may have taken the place of the one that the shard was meant for.
+        # A wider root may have replaced the root of the shard.
         if self.last is None or self.last.root_id not in {r.id for r in self.catalog.roots()}:
             return
         before = self.generation()
@@ -145,7 +148,7 @@ ANY_PATH = st.lists(ANY_NAME, min_size=1, max_size=4).map(b"/".join)
 
 @given(paths=st.sets(ANY_PATH, max_size=8), inner=ANY_PATH, wide=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_any_bytes_are_a_path(paths, inner, wide):
+def test_list_files_under_any_path_bytes_returns_committed_paths(paths, inner, wide):
     with tempfile.TemporaryDirectory() as folder:
         catalog = open_catalog(Path(folder) / "catalog.sqlite", create=True)
         root, _ = catalog.ensure_root(b"/wide/" + inner)

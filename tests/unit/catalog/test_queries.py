@@ -1,4 +1,4 @@
-"""What is asked often is answered by an index, and in few statements."""
+"""Frequent queries use an index and few statements."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, indexed
 
 @pytest.fixture
 def statements(catalog, monkeypatch):
-    """Statements and parameters that are sent from now on, through SQLAlchemy and without it."""
+    """List of statements and parameters sent from now on, with and without SQLAlchemy."""
     sent = []
     ask = ReadConnection.query
 
@@ -36,7 +36,7 @@ def explain(catalog, statement):
 
 
 @pytest.mark.parametrize("subpath", [b"", b"2020"])
-def test_known_files_walks_the_index_of_paths(catalog, root, statements, subpath):
+def test_list_files_under_uses_path_index_without_table_scan(catalog, root, statements, subpath):
     catalog.list_files_under(root.id, subpath)
     (statement,) = [sent for sent in statements if "files" in sent[0]]
     plan = explain(catalog, statement)
@@ -46,7 +46,7 @@ def test_known_files_walks_the_index_of_paths(catalog, root, statements, subpath
     assert not any(step.startswith("SCAN") for step in plan)
 
 
-def test_failures_and_dead_pictures_are_found_without_a_scan(catalog, statements):
+def test_failures_and_deleted_ids_scan_only_dead_images_and_segments(catalog, statements):
     catalog.failures()
     catalog.file_count()
     with catalog.snapshot() as snapshot:
@@ -58,7 +58,7 @@ def test_failures_and_dead_pictures_are_found_without_a_scan(catalog, statements
     assert scans == {"SCAN images USING INDEX images_dead", "SCAN segments"}
 
 
-def test_records_takes_a_few_statements_for_all(catalog, root, statements):
+def test_snapshot_records_of_1000_ids_runs_four_selects(catalog, root, statements):
     catalog.commit_shard(encoded(catalog, root, {b"%d" % n: f"{n}" for n in range(1000)}))
     statements.clear()
     with catalog.snapshot() as snapshot:
@@ -72,9 +72,7 @@ def test_records_takes_a_few_statements_for_all(catalog, root, statements):
     }
 
 
-def test_whether_there_are_texts_is_known_without_a_look_at_names_of_files(
-    catalog, root, statements
-):
+def test_has_texts_and_has_text_mask_search_texts_by_index(catalog, root, statements):
     catalog.set_identity(IDENTITY)
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
     statements.clear()
@@ -89,14 +87,14 @@ def test_whether_there_are_texts_is_known_without_a_look_at_names_of_files(
     ]
 
 
-def test_a_commit_takes_a_few_statements_for_all(catalog, root, statements):
+def test_commit_shard_of_512_pictures_runs_under_24_statements(catalog, root, statements):
     shard = encoded(catalog, root, {b"%d" % number: f"{number}" for number in range(512)})
     catalog.commit_shard(shard)
     assert len(statements) < 24
     assert catalog.file_count() == 512
 
 
-def test_a_snapshot_reads_what_is_asked_for(catalog, root, statements):
+def test_snapshot_with_only_generation_read_runs_one_select(catalog, root, statements):
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
     catalog.commit_shard(indexed(root, {b"b": "a"}))
     assert list(catalog.find_image_ids([digest_of("a")] * 3).values()) == [1]

@@ -1,4 +1,4 @@
-"""What queries read is what the catalog holds, and what is wrong with it is said the same way."""
+"""A reader returns the same data and raises the same errors as the catalog."""
 
 import os
 import sqlite3
@@ -25,7 +25,7 @@ from tests.unit.catalog.samples import IDENTITY, encoded, indexed
 
 @pytest.fixture
 def reading():
-    """Opens readers, and closes them at the end."""
+    """Function that opens readers; they are closed after the test."""
     with ExitStack() as stack:
         yield lambda path: stack.enter_context(closing(open_reader(path)))
 
@@ -36,7 +36,7 @@ def fill_catalog(catalog, root):
     catalog.commit_shard(indexed(root, {b"c.jpg": "a"}))
 
 
-def test_both_see_the_same_generation(catalog, root, path, reading):
+def test_reader_snapshot_equals_catalog_snapshot(catalog, root, path, reading):
     fill_catalog(catalog, root)
     reader = reading(path)
     assert reader.identity() == catalog.identity() == IDENTITY
@@ -52,14 +52,14 @@ def test_both_see_the_same_generation(catalog, root, path, reading):
         assert found[0].ids.tolist() == found[1].ids.tolist()
 
 
-def test_an_index_without_a_run_has_no_identity(catalog, path, reading):
+def test_reader_index_without_run_has_no_identity_and_no_pictures(catalog, path, reading):
     reader = reading(path)
     assert reader.identity() is None
     with reader.snapshot() as snapshot:
         assert (snapshot.generation, snapshot.pictures, snapshot.built) == (0, 0, None)
 
 
-def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path, reading):
+def test_reader_snapshot_during_commit_keeps_generation(catalog, root, path, reading):
     fill_catalog(catalog, root)
     reader = reading(path)
     with reader.snapshot() as old:
@@ -70,9 +70,7 @@ def test_a_snapshot_stays_while_a_writer_commits(catalog, root, path, reading):
             assert (new.generation, new.pictures) == (before + 1, 3)
 
 
-def test_one_connection_serves_one_snapshot_after_the_other(
-    catalog, root, path, monkeypatch, reading
-):
+def test_reader_consecutive_snapshots_reuse_connection(catalog, root, path, monkeypatch, reading):
     fill_catalog(catalog, root)
     reader = reading(path)
     opened = []
@@ -83,7 +81,7 @@ def test_one_connection_serves_one_snapshot_after_the_other(
     assert opened == []
 
 
-def test_what_was_committed_meanwhile_is_seen(catalog, root, path, reading):
+def test_reader_snapshot_after_commit_sees_new_pictures(catalog, root, path, reading):
     reader = reading(path)
     for number in range(3):
         catalog.commit_shard(encoded(catalog, root, {b"%d.jpg" % number: f"{number}"}))
@@ -91,7 +89,7 @@ def test_what_was_committed_meanwhile_is_seen(catalog, root, path, reading):
             assert snapshot.pictures == number + 1
 
 
-def test_an_error_between_snapshots_does_no_harm(catalog, root, path, reading):
+def test_reader_after_error_in_snapshot_opens_next_snapshot(catalog, root, path, reading):
     fill_catalog(catalog, root)
     reader = reading(path)
     with pytest.raises(KeyError), reader.snapshot() as snapshot:
@@ -100,7 +98,9 @@ def test_an_error_between_snapshots_does_no_harm(catalog, root, path, reading):
         assert snapshot.pictures == 2
 
 
-def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path, reading):
+def test_reader_after_catalog_file_is_replaced_reads_new_file(
+    catalog, root, path, tmp_path, reading
+):
     fill_catalog(catalog, root)
     reader = reading(path)
     with reader.snapshot() as snapshot:
@@ -120,12 +120,14 @@ def test_a_file_that_takes_its_place_is_read(catalog, root, path, tmp_path, read
         with reader.snapshot() as snapshot:
             assert snapshot.pictures == 1
         reader.close()
-        # The old connection must not have taken the new file's -wal with it.
+        # Closing the old connection must not delete the -wal of the new file.
         with reading(path).snapshot() as snapshot:
             assert snapshot.pictures == 1
 
 
-def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path, reading):
+def test_reader_after_catalog_file_is_overwritten_reads_new_content(
+    catalog, root, path, tmp_path, reading
+):
     fill_catalog(catalog, root)
     catalog.close()
     before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
@@ -143,7 +145,7 @@ def test_a_file_that_is_written_over_is_read(catalog, root, path, tmp_path, read
         assert snapshot.pictures == 2
 
 
-def test_a_kept_connection_leaves_writers_alone(catalog, root, path, reading):
+def test_reader_idle_connection_allows_checkpoint_and_vacuum(catalog, root, path, reading):
     fill_catalog(catalog, root)
     reader = reading(path)
     with reader.snapshot() as snapshot:
@@ -199,7 +201,7 @@ def older(path):
         (older, SchemaError),
     ],
 )
-def test_both_refuse_the_same_with_the_same_words(path, damage, kind):
+def test_reader_and_catalog_raise_same_error_for_unusable_file(path, damage, kind):
     open_catalog(path, create=True).close()
     damage(path)
     said = error_of(lambda: open_reader(path))
@@ -207,7 +209,7 @@ def test_both_refuse_the_same_with_the_same_words(path, damage, kind):
     assert said == error_of(lambda: open_catalog(path, read_only=True))
 
 
-def test_damage_that_shows_later_is_said(catalog, root, path, reading):
+def test_reader_pages_overwritten_after_open_raise_damaged_file_error(catalog, root, path, reading):
     catalog.commit_shard(encoded(catalog, root, {b"%05d" % n: f"{n}" for n in range(2000)}))
     catalog.close()
     reader = reading(path)
@@ -218,7 +220,7 @@ def test_damage_that_shows_later_is_said(catalog, root, path, reading):
         snapshot.records(range(1, 2001))
 
 
-def test_a_file_that_vanishes_is_said(catalog, path, reading):
+def test_reader_catalog_file_deleted_after_open_raises_state_error(catalog, path, reading):
     reader = reading(path)
     catalog.close()
     os.unlink(path)
@@ -227,13 +229,13 @@ def test_a_file_that_vanishes_is_said(catalog, path, reading):
 
 
 class RacyIdleList(list):
-    """Says that something is kept when another thread has just taken it."""
+    """List that reports an entry although another thread has just taken it."""
 
     def __len__(self):
         return max(1, super().__len__())
 
 
-def test_a_kept_connection_may_be_taken_while_all_are_closed(path, catalog):
+def test_read_pool_idle_connection_taken_during_close_raises_no_error(path, catalog):
     read = connection.ReadPool(path, lambda db, path: None)
     read._idle = RacyIdleList()
     with read.read_transaction() as db:
@@ -241,6 +243,6 @@ def test_a_kept_connection_may_be_taken_while_all_are_closed(path, catalog):
     read.close()
 
 
-def test_a_log_may_be_removed_while_it_is_looked_for(tmp_path, monkeypatch):
+def test_has_content_beside_file_removed_during_check_returns_false(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: True)
     assert checksum._has_content_beside(tmp_path / "catalog.sqlite", "-wal") is False

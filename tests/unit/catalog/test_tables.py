@@ -1,4 +1,4 @@
-"""The typed models and the migrated schema are the same thing."""
+"""The typed models and the migrated schema are equal."""
 
 import sqlite3
 
@@ -8,7 +8,7 @@ from mmsearch.catalog.tables import Base
 
 
 def schema_of(path):
-    """Columns, indexes and foreign keys of every table, as SQLite understands them."""
+    """Columns, indexes and foreign keys of every table, as SQLite reports them."""
     connection = sqlite3.connect(path)
 
     def ask(pragma, name):
@@ -45,7 +45,7 @@ def schema_of(path):
     return schema
 
 
-def test_models_equal_the_migrated_schema(catalog, path, tmp_path):
+def test_table_models_equal_migrated_schema(catalog, path, tmp_path):
     other = tmp_path / "models.sqlite"
     engine = create_engine(f"sqlite:///{other}")
     Base.metadata.create_all(engine)

@@ -1,4 +1,4 @@
-"""What is read without typer is what typer reads."""
+"""Tests of the fast argument parser: its results match those of typer."""
 
 import inspect
 from pathlib import Path
@@ -16,7 +16,7 @@ COMMANDS = typer.main.get_command(app).commands
 
 
 @pytest.mark.parametrize("verb", ["query", "similar"])
-def test_the_options_are_those_of_typer(verb):
+def test_fast_args_options_match_typer_options(verb):
     typer_options = {}
     for parameter in COMMANDS[verb].params:
         if parameter.param_type_name == "option":
@@ -30,7 +30,7 @@ def test_the_options_are_those_of_typer(verb):
 
 
 @pytest.mark.parametrize("verb", ["query", "similar"])
-def test_the_defaults_are_those_of_typer(verb):
+def test_search_command_defaults_match_typer_defaults(verb):
     def defaults(function):
         parameters = inspect.signature(function).parameters.values()
         return {
@@ -43,20 +43,20 @@ def test_the_defaults_are_those_of_typer(verb):
 
 
 def parse_with_typer(arguments, monkeypatch):
-    """The parameters that typer reads; None if it refuses."""
+    """Return the parameters that typer parses, or None if it rejects the arguments."""
     calls = []
     for verb in ("query", "similar"):
         monkeypatch.setattr(search_command, verb, lambda **values: calls.append(values))
     try:
         app(arguments, standalone_mode=False)
-    # It shows help by leaving.
+    # Typer exits after it shows help.
     except (typer.TyperException, SystemExit):
         return None
     return calls[0] if calls else None
 
 
 def with_defaults(parsed):
-    """With the defaults of what was not given."""
+    """Return the parsed values with the defaults of the missing parameters."""
     signature = inspect.signature(getattr(search, parsed.command))
     values = {parameter.name: parameter.default for parameter in signature.parameters.values()}
     return values | parsed.values
@@ -79,7 +79,7 @@ FAST_PATH_ARGUMENTS = [
 
 
 @pytest.mark.parametrize("arguments", FAST_PATH_ARGUMENTS, ids=" ".join)
-def test_plain_arguments_are_read(arguments, monkeypatch):
+def test_parse_args_plain_arguments_match_typer(arguments, monkeypatch):
     assert with_defaults(parse_args(arguments)) == parse_with_typer(arguments, monkeypatch)
 
 
@@ -109,7 +109,7 @@ TYPER_ONLY_ARGUMENTS = [
 
 
 @pytest.mark.parametrize("arguments", TYPER_ONLY_ARGUMENTS, ids=ascii)
-def test_anything_else_is_left_to_typer(arguments):
+def test_parse_args_unsupported_arguments_returns_none(arguments):
     assert parse_args(arguments) is None
 
 
@@ -123,14 +123,14 @@ WORDS = st.sampled_from(
 
 
 @given(st.lists(WORDS, max_size=5))
-def test_whatever_is_read_is_what_typer_reads(words):
+def test_parse_args_random_arguments_match_typer_or_return_none(words):
     with pytest.MonkeyPatch.context() as monkeypatch:
         parsed = parse_args(["query", *words])
         if parsed is not None:
             assert with_defaults(parsed) == parse_with_typer(["query", *words], monkeypatch)
 
 
-def test_values_have_the_types_of_the_parameters():
+def test_parse_args_values_have_parameter_types():
     values = parse_args(
         ["query", "x", "--home", "h", "--image", "a", "-k", "5", "--min-score", "1"]
     )[1]

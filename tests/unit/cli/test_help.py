@@ -1,4 +1,4 @@
-"""What --help says does not depend on the version of typer."""
+"""Tests of the --help output: it does not depend on the version of typer."""
 
 import re
 
@@ -9,7 +9,7 @@ from mmsearch.cli.app import app
 
 
 @pytest.mark.parametrize("verb", ["query", "similar", "index", "reindex"])
-def test_options_are_shown_as_they_are_written(verb):
+def test_help_shows_option_names_in_lower_case(verb):
     shown = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "120"}).output
     options = re.findall(r"--[A-Za-z][A-Za-z-]*", shown)
     assert options

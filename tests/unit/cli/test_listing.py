@@ -1,4 +1,4 @@
-"""``mmsearch list``: one index that cannot be read hides no other."""
+"""Tests of ``mmsearch list``: an unreadable index does not hide the others."""
 
 import json
 
@@ -23,7 +23,7 @@ def home(tmp_path):
     return tmp_path
 
 
-def test_indexes_beside_an_unreadable_one_are_listed_and_it_is_named(home, capsys):
+def test_list_with_unreadable_index_lists_others_and_reports_it(home, capsys):
     with pytest.raises(typer.Exit) as left:
         list_all(home, as_json=True)
     assert left.value.exit_code == 1
@@ -33,7 +33,7 @@ def test_indexes_beside_an_unreadable_one_are_listed_and_it_is_named(home, capsy
     assert printed.err.count("bad/catalog.sqlite is not an SQLite database.") == 1
 
 
-def test_python_gets_the_error_or_hands_over_a_function_for_it(home):
+def test_list_indexes_unreadable_index_raises_or_calls_on_error(home):
     with pytest.raises(DamagedFileError):
         mmsearch.list_indexes(home)
     errors = {}

@@ -1,4 +1,4 @@
-"""When an assistant elsewhere has to know a token."""
+"""Tests of the token that the MCP server requires over HTTP."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from mmsearch.mcp import http_transport
 
 @pytest.fixture
 def make_config(monkeypatch):
-    """The rules under which it would answer."""
+    """Return a function that gives the server configuration for a host and token."""
     configs = []
 
     def fake_serve_http(server, config, port):
@@ -27,13 +27,13 @@ def make_config(monkeypatch):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.7"])
-def test_on_this_machine_nobody_has_to(make_config, capsys, host):
+def test_mcp_http_loopback_host_needs_no_token(make_config, capsys, host):
     assert make_config(host).token is None
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("host", ["::", "192.168.1.2", "photos.example"])
-def test_elsewhere_one_is_made_up_and_printed(make_config, capsys, host):
+def test_mcp_http_public_host_generates_and_prints_token(make_config, capsys, host):
     token = make_config(host).token
     assert len(token) >= 32
     assert capsys.readouterr().err == f"Token: {token}\n"
@@ -41,7 +41,7 @@ def test_elsewhere_one_is_made_up_and_printed(make_config, capsys, host):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::"])
-def test_the_one_that_is_given_counts(make_config, capsys, host):
+def test_mcp_http_given_token_is_used(make_config, capsys, host):
     given = "as-good-as-any"
     assert make_config(host, given).token is given
     assert capsys.readouterr().err == ""

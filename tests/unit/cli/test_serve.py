@@ -1,4 +1,4 @@
-"""In the place of a command, and back."""
+"""Tests of a command that the resident server runs in the environment of its client."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not is_supported(), reason="no Unix domain socke
 
 
 class Index:
-    """As much of an index as is asked of it before a query."""
+    """Index with only the methods that a command calls before a query."""
 
     def exists(self):
         return True
@@ -34,11 +34,13 @@ def command_request(tmp_path):
 
 @pytest.fixture(autouse=True)
 def restore_cwd(monkeypatch):
-    """Each test ends where it began, although the process that stays moves to the root."""
+    """Restore the working directory after each test; the resident server changes it to the root."""
     monkeypatch.chdir(os.getcwd())
 
 
-def test_it_is_where_the_command_is_and_sees_what_it_sees(command_request, tmp_path, monkeypatch):
+def test_run_request_uses_environment_of_command_and_restores_own(
+    command_request, tmp_path, monkeypatch
+):
     monkeypatch.setenv("LINES", "5")
     before = (dict(os.environ), sys.stdout, sys.stderr, time.tzname)
     index = Index()
@@ -77,7 +79,9 @@ def test_it_is_where_the_command_is_and_sees_what_it_sees(command_request, tmp_p
         {"arguments": ["query", "--nonsense"]},
     ],
 )
-def test_an_odd_call_is_left_to_whoever_calls(command_request, monkeypatch, odd):
+def test_run_request_invalid_request_returns_none_and_changes_nothing(
+    command_request, monkeypatch, odd
+):
     monkeypatch.setattr(search_command, "query", lambda **values: None)
     before = (dict(os.environ), sys.stdout, sys.stderr)
     assert serve._run_request(Index(), command_request._replace(**odd)) is None
@@ -85,7 +89,7 @@ def test_an_odd_call_is_left_to_whoever_calls(command_request, monkeypatch, odd)
 
 
 @pytest.mark.parametrize("failure", [ValueError("odd"), SystemExit(3), KeyboardInterrupt()])
-def test_what_fails_is_left_to_whoever_calls(command_request, monkeypatch, failure):
+def test_run_request_failing_command_returns_none(command_request, monkeypatch, failure):
     def query(**values):
         warn("half of an answer")
         raise failure

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, left by their reader, or of a poor encoding."""
+"""Tests of standard streams that are closed, full, unread or of a limited encoding."""
 
 import io
 import os
@@ -29,7 +29,7 @@ def pipe():
             continue
 
 
-def test_what_is_written_arrives_once_and_in_order(pipe):
+def test_safe_text_stream_writes_text_and_bytes_once_in_order(pipe):
     reader, writer = pipe
     stream = SafeTextStream(writer, stream_like("utf-8"))
     stream.write("one\n")
@@ -51,7 +51,9 @@ def test_what_is_written_arrives_once_and_in_order(pipe):
         ("ascii", "ignore", b"caf  "),
     ],
 )
-def test_any_text_can_be_written_in_any_encoding(pipe, encoding, errors, expected):
+def test_safe_text_stream_unencodable_characters_are_escaped_or_replaced(
+    pipe, encoding, errors, expected
+):
     reader, writer = pipe
     stream = SafeTextStream(writer, stream_like(encoding, errors))
     stream.write("caf\u00e9 \udce9 \u2026")
@@ -60,7 +62,7 @@ def test_any_text_can_be_written_in_any_encoding(pipe, encoding, errors, expecte
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_the_first_error_is_kept_and_nothing_is_raised():
+def test_safe_text_stream_full_disk_keeps_error_and_never_raises():
     descriptor = os.open("/dev/full", os.O_WRONLY)
     stream = SafeTextStream(descriptor, stream_like("utf-8"))
     assert not has_failed(stream)
@@ -72,7 +74,7 @@ def test_the_first_error_is_kept_and_nothing_is_raised():
     assert stream.error.strerror == "No space left on device"
 
 
-def test_a_reader_that_left_is_no_error_of_the_command(pipe, monkeypatch):
+def test_flush_streams_closed_reader_keeps_exit_code_without_message(pipe, monkeypatch):
     reader, writer = pipe
     os.close(reader)
     stream, stderr = SafeTextStream(writer, stream_like("utf-8")), io.StringIO()
@@ -86,7 +88,7 @@ def test_a_reader_that_left_is_no_error_of_the_command(pipe, monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize(("code", "expected"), [(0, 1), (3, 1), (2, 2), (130, 130), (1, 1)])
-def test_lost_output_is_said_once_at_the_end(monkeypatch, code, expected):
+def test_flush_streams_lost_output_is_reported_once(monkeypatch, code, expected):
     descriptor = os.open("/dev/full", os.O_WRONLY)
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stdout", SafeTextStream(descriptor, stream_like("utf-8")))
@@ -100,7 +102,7 @@ def test_lost_output_is_said_once_at_the_end(monkeypatch, code, expected):
     )
 
 
-def test_a_pipe_that_does_not_block_gets_all_of_it(pipe):
+def test_safe_text_stream_non_blocking_pipe_receives_all_output(pipe):
     reader, writer = pipe
     os.set_blocking(writer, False)
     content = "0123456789\n" * 100_000
@@ -143,8 +145,8 @@ sys.exit(streams.flush_streams(0))
         ("<&-", [True, False, False]),
     ],
 )
-def test_closed_descriptors_become_the_null_device(tmp_path, closed, null):
-    """Else the next file that is opened would be standard output."""
+def test_install_streams_closed_descriptors_become_null_device(tmp_path, closed, null):
+    """Check that the next opened file cannot become standard output."""
     line = f'exec "$0" -c "$1" "$2" {closed}'
     done = subprocess.run(
         ["sh", "-c", line, sys.executable, PROGRAM, tmp_path / "report"],
@@ -164,7 +166,7 @@ def test_closed_descriptors_become_the_null_device(tmp_path, closed, null):
     [("0", False), ("", False), ("wide", False), ("\u00b2", False), ("-5", False), ("1", True),
      ("132", True), ("99999999", False), ("0x50", False), (" 80", False)],
 )  # fmt: skip
-def test_a_size_that_is_none_is_left_to_the_terminal(monkeypatch, name, value, kept):
+def test_install_streams_invalid_terminal_size_variable_is_removed(monkeypatch, name, value, kept):
     for stream in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, stream, getattr(sys, stream))
     monkeypatch.setenv(name, value)
@@ -173,7 +175,7 @@ def test_a_size_that_is_none_is_left_to_the_terminal(monkeypatch, name, value, k
 
 
 @pytest.mark.parametrize("columns", ["1", "5", "39"])
-def test_a_narrow_table_loses_nothing(monkeypatch, columns):
+def test_print_table_narrow_terminal_keeps_values(monkeypatch, columns):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -186,7 +188,7 @@ def test_a_narrow_table_loses_nothing(monkeypatch, columns):
     assert "beach.jpg" in shown.getvalue()
 
 
-def test_log_lines_and_warnings_of_libraries_are_not_shown(tmp_path):
+def test_quiet_libraries_hides_logs_and_warnings_unless_traceback_is_set(tmp_path):
     program = (
         "import logging, sys, warnings\n"
         "from mmsearch.cli import streams\n"
@@ -207,7 +209,7 @@ def test_log_lines_and_warnings_of_libraries_are_not_shown(tmp_path):
         assert done.stderr.count(b"raw") - done.stderr.count(b"warn('raw')") == shown
 
 
-def test_warnings_that_the_user_asked_for_are_shown():
+def test_quiet_libraries_shows_warnings_requested_by_user():
     program = (
         "import warnings\nfrom mmsearch.cli import streams\nstreams.quiet_libraries()\n"
         "warnings.warn('raw')\n"
@@ -218,7 +220,7 @@ def test_warnings_that_the_user_asked_for_are_shown():
     assert b"UserWarning: raw" in done.stderr
 
 
-def test_nothing_is_set_for_programs_that_import_mmsearch():
+def test_import_mmsearch_keeps_logging_and_warning_settings():
     program = (
         "import logging, mmsearch, warnings\n"
         "from mmsearch import Index\n"

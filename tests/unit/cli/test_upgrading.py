@@ -1,4 +1,4 @@
-"""``mmsearch index`` upgrades an index of an older schema: nothing reads it before a writer has."""
+"""Tests of ``mmsearch index`` on an older schema: only a writer reads it before the upgrade."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ def raise_schema_error():
 OLD_SCHEMA_INDEX = SimpleNamespace(name="old", exists=lambda: True, status=raise_schema_error)
 
 
-def test_an_older_schema_is_not_read_unless_a_fusion_is_asked_for():
+def test_check_fusion_old_schema_raises_only_if_fusion_is_given():
     _check_fusion_unchanged(OLD_SCHEMA_INDEX, None, None)
     with pytest.raises(SchemaError):
         _check_fusion_unchanged(OLD_SCHEMA_INDEX, "image", None)

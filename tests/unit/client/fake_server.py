@@ -1,11 +1,11 @@
-"""What a server says, without one."""
+"""Fake server: prepared responses for the client tests."""
 
 import json
 
 import httpx
 
 URL = "http://127.0.0.1:7788"
-TOKEN = "t0k3n"  # noqa: S105 - of the test's own server
+TOKEN = "t0k3n"  # noqa: S105 - token of the fake server
 
 HIT = {
     "id": 7,
@@ -67,7 +67,7 @@ def problem_response(status, detail, kind=None, **headers):
 
 
 class FakeServer:
-    """Gives its replies one after the other, and keeps what was asked."""
+    """Transport handler that returns prepared responses in order and records the requests."""
 
     def __init__(self, *responses):
         self._responses = list(responses)
@@ -78,7 +78,7 @@ class FakeServer:
         response = self._responses.pop(0)
         if isinstance(response, Exception):
             raise response
-        # Each client reads a response in its own way, and once.
+        # A response can be read only once, so each client gets a copy.
         return httpx.Response(
             response.status_code, content=response.content, headers=response.headers
         )

@@ -1,4 +1,4 @@
-"""What goes wrong, and that it is said in a sentence."""
+"""Tests of the errors, retries and job events of the client."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ from tests.unit.client.fake_server import (
 
 @pytest.fixture
 def sleeps(monkeypatch):
-    """How long was waited, without waiting."""
+    """List of the delays that the clients request; no time passes."""
     waits = []
 
     async def sleep(seconds):
@@ -80,7 +80,7 @@ def caught_error(*replies, ask=lambda client: client.status(), **options):
         (500, ["StateError"], ServerError),
     ],
 )
-def test_a_problem_is_the_error_that_it_was(status, kind, expected):
+def test_to_error_problem_document_returns_error_of_kind_or_status(status, kind, expected):
     document = {"detail": "It is so. Do this.", "kind": kind, "status": status}
     error = to_error(Response(status, json.dumps(document).encode()), URL, has_token=False)
     assert type(error) is expected
@@ -88,7 +88,7 @@ def test_a_problem_is_the_error_that_it_was(status, kind, expected):
     assert error.details == {"status": status, "kind": kind}
 
 
-def test_what_is_no_problem_document_is_told_by_its_status():
+def test_to_error_other_body_returns_server_error_with_status():
     for content in (b"<html>", b"[]", b'{"detail": 3}', b"\xff"):
         error = to_error(Response(502, content), URL, has_token=False)
         assert type(error) is ServerError
@@ -96,7 +96,7 @@ def test_what_is_no_problem_document_is_told_by_its_status():
     assert str(to_error(Response(599, b""), URL, has_token=False)).endswith("status 599.")
 
 
-def test_a_token_is_asked_for():
+def test_client_401_error_explains_missing_or_wrong_token():
     asked = problem_response(401, "This server requires a token.")
     error = caught_error(asked)
     assert type(error) is UnauthorizedError
@@ -107,7 +107,7 @@ def test_a_token_is_asked_for():
     assert TOKEN not in repr(Endpoint.parse(URL, "default", TOKEN, 1))
 
 
-def test_nobody_there():
+def test_client_unreachable_server_raises_unreachable_error_with_cause():
     error = caught_error(httpx.ConnectError("[Errno 111] Connection refused"))
     assert type(error) is UnreachableError
     assert str(error) == (
@@ -120,7 +120,7 @@ def test_nobody_there():
     assert "RemoteProtocolError" in str(caught_error(httpx.RemoteProtocolError("")))
 
 
-def test_another_server():
+def test_client_response_of_other_server_raises_descriptive_error():
     assert "not JSON" in str(caught_error(httpx.Response(200, content=b"<html>")))
     assert "the form that an mmsearch server sends" in str(
         caught_error(json_response({"it": "works"}))
@@ -142,12 +142,12 @@ def test_another_server():
         "http://a b",
     ],
 )
-def test_what_is_no_url_is_refused(url):
+def test_client_invalid_url_raises_usage_error(url):
     with pytest.raises(UsageError, match="Invalid server URL"):
         Client(url)
 
 
-def test_secrets_belong_into_the_token():
+def test_client_credentials_in_url_or_invalid_token_raise_usage_error():
     with pytest.raises(UsageError, match="contains a user name or a password") as caught:
         Client("http://me:secret@127.0.0.1")
     assert "secret" not in str(caught.value)
@@ -156,7 +156,7 @@ def test_secrets_belong_into_the_token():
             Client(URL, token=token)
 
 
-def test_no_proxy_stands_before_this_machine():
+def test_client_options_loopback_server_ignores_proxy_settings():
     assert not _transport.client_options(Endpoint.parse("http://[::1]:7788", "a", None, 1))[
         "trust_env"
     ]
@@ -165,7 +165,7 @@ def test_no_proxy_stands_before_this_machine():
     ]
 
 
-def test_a_busy_server_is_asked_again(sleeps):
+def test_client_busy_server_retries_after_requested_delay(sleeps):
     busy = problem_response(503, "256 queries are waiting.", "BusyError", Retry_After="3")
     often = problem_response(429, "Too many requests from this client.", Retry_After="1")
     unsaid = problem_response(503, "Not yet.")
@@ -176,7 +176,7 @@ def test_a_busy_server_is_asked_again(sleeps):
     assert len({request.content for request in server.requests}) == 1
 
 
-def test_it_is_not_asked_for_ever(sleeps):
+def test_client_always_busy_server_raises_busy_error_after_five_requests(sleeps):
     busy = problem_response(503, "256 queries are waiting.", "BusyError", Retry_After="1")
     server = FakeServer(*[busy] * 9)
     with (
@@ -188,7 +188,7 @@ def test_it_is_not_asked_for_ever(sleeps):
     assert caught.value.details == {"status": 503, "kind": "BusyError"}
 
 
-def test_asking_again_is_of_no_use():
+def test_retry_delay_long_wait_many_attempts_or_permanent_error_returns_none():
     busy = BusyError("Busy.")
     assert retry_delay_s(Response(503, b"", {"retry-after": "31"}), busy, 0) is None
     assert retry_delay_s(Response(503, b"", {"retry-after": "30"}), busy, 0) == 30
@@ -198,7 +198,7 @@ def test_asking_again_is_of_no_use():
     assert retry_delay_s(Response(503, b""), ModelUnavailableError("No weights."), 0) is None
 
 
-def test_both_clients_ask_alike(sleeps):
+def test_sync_and_async_clients_send_same_requests_and_return_same_hits(sleeps):
     busy = problem_response(503, "Busy.", Retry_After="2")
 
     async def ask(server):
@@ -217,7 +217,7 @@ def test_both_clients_ask_alike(sleeps):
     assert sleeps == [2.0] * 4
 
 
-def test_a_client_that_is_closed_says_so():
+def test_client_call_after_close_raises_state_error():
     client = Client(URL, transport=FakeServer().transport)
     client.close()
     with pytest.raises(StateError, match=r"This client is closed\. Create a new one\."):
@@ -229,7 +229,7 @@ def event_stream(*jobs):
     return httpx.Response(200, text=f": hello\n\n{body}")
 
 
-def test_a_job_is_followed_to_its_end(sleeps):
+def test_client_follow_yields_job_updates_until_finished(sleeps):
     ended = JOB | {"state": "finished", "phase": None, "done": 9, "report": {"added": 6}}
     replies = [
         problem_response(503, "Busy.", Retry_After="1"),
@@ -253,7 +253,7 @@ def test_a_job_is_followed_to_its_end(sleeps):
     assert sleeps == [1.0, 1.0]
 
 
-def test_a_job_that_does_not_end_is_told():
+def test_client_follow_stream_closed_early_raises_unreachable_error():
     error = caught_error(event_stream(JOB), ask=lambda client: list(client.follow("ab12")))
     assert type(error) is UnreachableError
     assert "closed the event stream of a job that has not ended" in str(error)
@@ -263,7 +263,7 @@ def test_a_job_that_does_not_end_is_told():
     assert str(error) == "No job."
 
 
-def test_an_event_may_have_several_lines():
+def test_job_events_read_joins_several_data_lines():
     read = JobEvents(Endpoint.parse(URL, "default", None, 1)).read
     first, second = json.dumps(JOB).split(" ", 1)
     lines = [": comment", "event: job", f"data: {first}", f"data:{second}", "id: 3"]
@@ -279,7 +279,7 @@ def test_importing_mmsearch_imports_no_httpx():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_missing_library_is_named(monkeypatch):
+def test_client_without_httpx_raises_missing_extra_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[client\]'"):
         Client(URL)

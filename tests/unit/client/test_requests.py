@@ -1,4 +1,4 @@
-"""What is sent, and what is made of the answers."""
+"""Tests of the requests that the client sends and of its parsing of the responses."""
 
 import json
 import re
@@ -27,7 +27,7 @@ from tests.unit.client.fake_server import (
 )
 
 
-def test_a_hit_is_all_that_was_sent():
+def test_parse_hit_keeps_all_sent_fields_and_ignores_unknown_field():
     hit = parse_hit(HIT | {"of_a_later_version": 1})
     assert hit == RemoteHit(
         id=7,
@@ -57,12 +57,12 @@ def test_a_hit_is_all_that_was_sent():
 @pytest.mark.parametrize(
     "answer", [None, [], {}, HIT | {"band": "sure"}, HIT | {"texts": 3}, HIT | {"matched": "x"}]
 )
-def test_what_is_no_hit_is_an_error(answer):
+def test_parse_answer_malformed_hit_raises_server_error(answer):
     with pytest.raises(ServerError, match="the form that an mmsearch server sends"):
         parse_answer(parse_hit, answer)
 
 
-def test_a_job_runs_until_it_has_ended():
+def test_parse_job_reads_fields_and_failed_job_is_not_running():
     assert parse_job(JOB) == RemoteJob(
         "ab12", "default", "photos", "running", "encode", 3, 9, None, None
     )
@@ -70,14 +70,14 @@ def test_a_job_runs_until_it_has_ended():
     assert not parse_job(JOB | {"state": "failed"}).running
 
 
-def test_vectors_are_float32_to_the_bit():
+def test_parse_vectors_returns_exact_float32_values():
     vectors = np.array([[0.1, 0.2, 0.3], [1e-8, -1, 0.7]], dtype=np.float32)
     parsed = parse_vectors({"dim": 3, "embeddings": vectors.tolist()})
     assert parsed.dtype == np.float32
     np.testing.assert_array_equal(parsed, vectors)
 
 
-def test_filters_are_sent_by_the_servers_names():
+def test_build_filters_body_uses_parameter_names_of_server():
     assert build_filters_body(None) == {}
     assert build_filters_body({"path": ["a/**"], "where": "width > 3"}) == {
         "path": ["a/**"],
@@ -101,16 +101,16 @@ def test_filters_are_sent_by_the_servers_names():
     assert all(not value for value in build_filters_body(Filters()).values())
 
 
-def test_a_condition_that_was_read_cannot_be_sent():
+def test_build_filters_body_parsed_where_condition_raises_usage_error():
     with pytest.raises(UsageError, match=r"cannot be sent\. Pass the filters as a mapping"):
         build_filters_body(parse_filters(where="width > 3"))
 
 
-def test_pictures_to_be_like_are_ids_or_hits():
+def test_build_search_body_like_accepts_ids_and_hits():
     assert build_search_body("mill", like=[3, parse_hit(HIT)], without=["people"])["like"] == [3, 7]
 
 
-def test_a_search_is_sent_as_it_is_meant():
+def test_client_search_sends_all_options_with_token_and_index():
     server = FakeServer(json_response(page_document(hit_documents(1, 2))))
     with Client(URL, token=TOKEN, index="a b", transport=server.transport) as client:
         found = client.search("mill", 2, without=["people"], like=[3], mode="vector", min_score=0.1)
@@ -134,7 +134,7 @@ def test_a_search_is_sent_as_it_is_meant():
     ]
 
 
-def test_a_server_may_lie_below_a_path():
+def test_client_server_url_with_path_keeps_path_prefix():
     server = FakeServer(json_response(page_document([])))
     client = Client("https://example.org/mm/", transport=server.transport)
     assert client.search("mill") == []
@@ -142,7 +142,7 @@ def test_a_server_may_lie_below_a_path():
     assert "authorization" not in server.requests[0].headers
 
 
-def test_many_hits_come_in_pages():
+def test_client_search_many_hits_requests_several_pages():
     server = FakeServer(
         json_response(page_document(hit_documents(1, 200), "one")),
         json_response(page_document(hit_documents(201, 200), "two")),
@@ -157,7 +157,7 @@ def test_many_hits_come_in_pages():
     ]
 
 
-def test_an_index_that_changes_between_pages_is_read_again():
+def test_client_search_generation_change_restarts_or_raises_state_error():
     server = FakeServer(
         json_response(page_document(hit_documents(1, 200), "one", generation=1)),
         json_response(page_document(hit_documents(200, 100), None, generation=2)),
@@ -174,12 +174,12 @@ def test_an_index_that_changes_between_pages_is_read_again():
 
 
 @pytest.mark.parametrize("k", [0, -1, 1001])
-def test_numbers_of_hits_that_no_server_tells_are_refused(k):
+def test_client_search_hit_count_out_of_range_raises_invalid_query_error(k):
     with pytest.raises(InvalidQueryError, match=f"A server cannot return {k} hits"):
         Client(URL, transport=FakeServer().transport).search("mill", k)
 
 
-def test_a_picture_is_sent_or_named(tmp_path):
+def test_client_similar_sends_id_or_uploads_picture(tmp_path):
     file = tmp_path / "mill.jpg"
     file.write_bytes(b"JPEG")
     server = FakeServer(*(json_response(page_document(hit_documents(1, 1))) for _ in range(4)))
@@ -198,7 +198,7 @@ def test_a_picture_is_sent_or_named(tmp_path):
     assert b"PNG" in by_content.content
 
 
-def test_a_url_is_named_not_read():
+def test_client_picture_url_is_sent_not_downloaded():
     vector = {"dim": 1, "embeddings": [[1.0]]}
     server = FakeServer(json_response(page_document(hit_documents(1, 1))), json_response(vector))
     client = Client(URL, transport=server.transport)
@@ -221,7 +221,7 @@ SEARCH_OPTIONS = {
 }
 
 
-def test_what_is_asked_besides_goes_with_the_picture():
+def test_client_similar_sends_search_options_with_each_picture_form():
     server = FakeServer(*(json_response(page_document(hit_documents(1, 1))) for _ in range(3)))
     client = Client(URL, transport=server.transport)
     client.similar(7, 3, **SEARCH_OPTIONS)
@@ -252,13 +252,13 @@ def test_what_is_asked_besides_goes_with_the_picture():
         client.similar(b"PNG", filters={"tag": {1, 2}})
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_client_similar_missing_file_raises_source_error(tmp_path):
     client = Client(URL, transport=FakeServer().transport)
     with pytest.raises(SourceError, match=r"none\.jpg cannot be read: No such file or directory\."):
         client.similar(tmp_path / "none.jpg")
 
 
-def test_many_texts_are_sent_in_parts():
+def test_client_embed_texts_many_texts_returns_vectors_in_order():
     def encoded(request):
         texts = json.loads(request.content)["texts"]
         return json_response({"dim": 2, "embeddings": [[float(text), 0.5] for text in texts]})
@@ -271,7 +271,7 @@ def test_many_texts_are_sent_in_parts():
         client.embed_texts([])
 
 
-def test_what_json_cannot_say_is_refused():
+def test_client_search_unserializable_value_raises_usage_error():
     client = Client(URL, transport=FakeServer().transport)
     with pytest.raises(UsageError, match="cannot be serialized"):
         client.search("mill", filters={"tag": {1, 2}})
@@ -279,7 +279,7 @@ def test_what_json_cannot_say_is_refused():
         client.search("mill", min_score=float("nan"))
 
 
-def test_pictures_are_got_by_id_or_by_hit():
+def test_client_picture_requests_accept_id_or_picture():
     known = {name: value for name, value in HIT.items() if name in RemotePicture.__annotations__}
     server = FakeServer(
         json_response(known),

@@ -1,4 +1,4 @@
-"""Modification times as file systems hold them, and as the catalog does."""
+"""Conversion of modification times from the file system to the catalog."""
 
 import os
 from types import SimpleNamespace
@@ -18,22 +18,22 @@ def clamped(ns):
 
 
 @given(st.integers(MIN_MTIME_NS, MAX_MTIME_NS))
-def test_a_time_of_64_bits_is_kept(ns):
+def test_clamped_mtime_within_64_bits_is_unchanged(ns):
     assert clamped(ns) == ns
 
 
 @pytest.mark.parametrize("exact", [MIN_MTIME_NS, -1, 0, 1, MAX_MTIME_NS])
-def test_the_limits_are_kept(exact):
+def test_clamped_mtime_at_limits_and_around_zero_is_unchanged(exact):
     assert clamped(exact) == exact
 
 
 @given(st.integers(MAX_MTIME_NS + 1, 10**24))
-def test_a_later_time_becomes_one_of_the_last_minutes(ns):
+def test_clamped_mtime_after_maximum_falls_in_last_minutes(ns):
     assert MAX_MTIME_NS - CLAMP_RANGE_NS < clamped(ns) <= MAX_MTIME_NS
 
 
 @given(st.integers(-(10**24), MIN_MTIME_NS - 1))
-def test_an_earlier_time_becomes_one_of_the_first_minutes(ns):
+def test_clamped_mtime_before_minimum_falls_in_first_minutes(ns):
     assert MIN_MTIME_NS <= clamped(ns) < MIN_MTIME_NS + CLAMP_RANGE_NS
 
 
@@ -42,12 +42,12 @@ def test_an_earlier_time_becomes_one_of_the_first_minutes(ns):
     st.integers(1, 60 * 365 * 86_400),
     st.sampled_from([1, -1]),
 )
-def test_another_time_of_whole_seconds_shows_beyond_the_limits(seconds, delta_s, sign):
+def test_clamped_mtime_beyond_limits_differs_for_different_seconds(seconds, delta_s, sign):
     times = {clamped(sign * seconds * SECOND_NS), clamped(sign * (seconds + delta_s) * SECOND_NS)}
     assert len(times) == 2
 
 
-def test_a_file_of_this_disk(tmp_path):
+def test_clamped_mtime_of_file_on_disk_equals_its_mtime(tmp_path):
     path = tmp_path / "file"
     path.touch()
     os.utime(path, ns=(7, 7))

@@ -79,7 +79,7 @@ from mmsearch.core.globs import MAX_PATTERN_CHARS, MAX_PATTERNS, GlobError, Glob
         (["!a"], "b", False),
     ],
 )
-def test_a_path_matches_as_in_gitignore(patterns, path, matches):
+def test_globs_match_paths_by_gitignore_rules(patterns, path, matches):
     assert Globs(patterns).matches(path) is matches
 
 
@@ -108,7 +108,7 @@ PATTERNS = st.lists(PATTERN_PIECES, min_size=1, max_size=7).map("".join)
 
 
 def differs_from_git(pattern):
-    """Where pathspec does, git is right; the test below compares with git."""
+    """Return whether pathspec differs from git for a pattern; another test compares with git."""
     return pattern.endswith("**/") or any(piece in pattern for piece in ("***", "[!", "//"))
 
 
@@ -116,7 +116,7 @@ def differs_from_git(pattern):
 @settings(max_examples=600)
 @example("**/b/**/a", "b/b/a")
 @example("a*b*/**/*b", "ab/b/ab")
-def test_a_pattern_means_what_it_means_to_pathspec(pattern, path):
+def test_globs_single_pattern_matches_like_pathspec(pattern, path):
     if differs_from_git(pattern):
         return
     try:
@@ -128,7 +128,7 @@ def test_a_pattern_means_what_it_means_to_pathspec(pattern, path):
 
 @given(st.lists(st.tuples(st.booleans(), PATTERNS), min_size=1, max_size=4), PATHS)
 @settings(max_examples=300)
-def test_several_patterns_mean_what_they_mean_to_pathspec(signed_patterns, path):
+def test_globs_several_patterns_match_like_pathspec(signed_patterns, path):
     lines = [("" if includes else "!") + pattern for includes, pattern in signed_patterns]
     if any(map(differs_from_git, lines)):
         return
@@ -181,12 +181,12 @@ GIT_PIECES = st.sampled_from(
 
 @given(pattern=st.lists(GIT_PIECES, min_size=1, max_size=6).map("".join))
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_pattern_means_what_it_means_to_git(tree, pattern):
+def test_globs_pattern_matches_same_files_as_git(tree, pattern):
     expected = ignored_by_git(tree, pattern)
     try:
         globs = Globs([pattern])
     except GlobError:
-        assert expected == set()  # git takes them for patterns that match nothing
+        assert expected == set()  # git accepts these patterns and matches nothing
         return
     assert {name for name in FILES if globs.matches(name)} == expected
 
@@ -211,7 +211,7 @@ def test_a_pattern_means_what_it_means_to_git(tree, pattern):
         (["[[:x:]]"], "The path pattern '[[:x:]]' has the unknown class 'x'."),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_sentence(patterns, message):
+def test_globs_invalid_patterns_raise_glob_error_with_message(patterns, message):
     with pytest.raises(GlobError, match=f"^{re.escape(message)}$"):
         Globs(patterns)
 
@@ -244,9 +244,9 @@ SLOW_PATHS = [
 
 @pytest.mark.parametrize("pattern", SLOW_PATTERNS)
 @pytest.mark.parametrize("path", SLOW_PATHS, ids=["name", "folders", "names"])
-def test_no_pattern_takes_longer_than_its_length_times_that_of_the_path(pattern, path):
+def test_globs_backtracking_pattern_matches_in_under_five_seconds(pattern, path):
     started_s = time.process_time()
     with suppress(GlobError):
         Globs([pattern]).matches(path)
-    # It takes a few milliseconds; what backtracks takes years.
+    # A match takes a few milliseconds; with backtracking, it would take years.
     assert time.process_time() - started_s < 5

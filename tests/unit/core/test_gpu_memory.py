@@ -1,4 +1,4 @@
-"""Work is halved where the memory of a device does not suffice."""
+"""A batch is halved if the memory of a device is too small for it."""
 
 import gc
 import weakref
@@ -13,7 +13,7 @@ OOM_MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
 class Device:
-    """Holds so many items, or, when it was short so often, more."""
+    """Fake device with room for ``holds`` items; ``after`` maps release counts to new sizes."""
 
     def __init__(self, holds, after=None):
         self.holds = holds
@@ -50,31 +50,31 @@ def run_halved(device, count):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 32])
 @pytest.mark.parametrize("holds", [1, 2, 3, 32])
-def test_every_item_is_worked_on_once_and_in_order(register_device, count, holds):
+def test_run_halving_on_oom_processes_each_item_once_in_order(register_device, count, holds):
     device = register_device(Device(holds))
     assert run_halved(device, count) == list(range(count))
     assert device.released == sum(size > holds for size in device.attempted_sizes)
 
 
-def test_what_fits_is_not_halved(register_device):
+def test_run_halving_on_oom_batch_that_fits_is_not_halved(register_device):
     device = register_device(Device(32))
     run_halved(device, 32)
     assert device.attempted_sizes == [32]
 
 
-def test_what_has_failed_once_is_not_tried_at_its_size_again(register_device):
+def test_run_halving_on_oom_failed_batch_size_is_not_retried(register_device):
     device = register_device(Device(10))
     run_halved(device, 32)
     assert device.attempted_sizes == [32, 16, 8, 8, 8, 8]
 
 
-def test_an_item_alone_is_tried_again_when_memory_was_handed_back(register_device):
+def test_run_halving_on_oom_single_item_is_retried_after_memory_release(register_device):
     device = register_device(Device(0, after={1: 1}))
     assert run_halved(device, 1) == [0]
     assert device.attempted_sizes == [1, 1]
 
 
-def test_an_item_that_does_not_fit_is_said_in_one_sentence(register_device):
+def test_run_halving_on_oom_item_too_large_raises_device_memory_error(register_device):
     device = register_device(Device(0))
     with pytest.raises(DeviceMemoryError) as error:
         run_halved(device, 4)
@@ -86,10 +86,10 @@ def test_an_item_that_does_not_fit_is_said_in_one_sentence(register_device):
 
 
 class Tensor:
-    """Memory of a device."""
+    """Stand-in for memory on a device."""
 
 
-def test_nothing_holds_what_failed_when_memory_is_handed_back(register_device):
+def test_run_halving_on_oom_failed_batch_is_freed_before_memory_release(register_device):
     tensors, alive_tensors = [], []
 
     class AlwaysFull(Device):
@@ -112,7 +112,7 @@ def test_nothing_holds_what_failed_when_memory_is_handed_back(register_device):
         gc.enable()
 
 
-def test_other_errors_are_others(register_device):
+def test_run_halving_on_oom_other_error_is_raised_without_retry(register_device):
     device = register_device(Device(1))
 
     def fail(batch):
@@ -141,5 +141,5 @@ def test_other_errors_are_others(register_device):
         ("", False),
     ],
 )
-def test_what_says_that_memory_does_not_suffice(sentence, expected):
+def test_is_out_of_memory_is_true_only_for_memory_error_messages(sentence, expected):
     assert is_out_of_memory(RuntimeError(sentence)) == expected

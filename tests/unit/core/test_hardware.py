@@ -1,4 +1,4 @@
-"""What a machine says of itself."""
+"""Detection of the hardware of a machine."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from mmsearch.core.hardware import gpu_memory_bytes
         ("exit 9", 0),
     ],
 )
-def test_the_memory_of_a_gpu_is_what_its_driver_says(script, size, tmp_path, monkeypatch):
+def test_gpu_memory_bytes_returns_size_from_driver_or_zero(script, size, tmp_path, monkeypatch):
     command = tmp_path / "nvidia-smi"
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
@@ -21,6 +21,6 @@ def test_the_memory_of_a_gpu_is_what_its_driver_says(script, size, tmp_path, mon
     assert gpu_memory_bytes() == size
 
 
-def test_without_a_driver_there_is_none(tmp_path, monkeypatch):
+def test_gpu_memory_bytes_without_driver_returns_zero(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu_memory_bytes() == 0

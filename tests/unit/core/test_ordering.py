@@ -16,7 +16,7 @@ SCORES = st.lists(st.sampled_from([0.1, 0.5, 0.5000001, 0.9]), min_size=0, max_s
 
 
 @given(SCORES, st.integers(1, 40), st.randoms())
-def test_the_best_are_sorted_by_score_then_id_and_padded(scores, k, random):
+def test_top_k_sorts_by_score_then_id_and_pads_to_k(scores, k, random):
     ids = list(range(len(scores)))
     random.shuffle(ids)
     values = np.array(scores, dtype=np.float32)
@@ -28,7 +28,7 @@ def test_the_best_are_sorted_by_score_then_id_and_padded(scores, k, random):
 
 
 @given(SCORES, st.integers(1, 10), st.integers(1, 3))
-def test_merging_parts_gives_what_the_whole_gives(scores, k, num_parts):
+def test_merge_rankings_of_parts_equals_ranking_of_whole(scores, k, num_parts):
     ids = np.arange(len(scores), dtype=np.int64)
     values = np.array(scores, dtype=np.float32)
     part_rankings = [
@@ -40,7 +40,7 @@ def test_merging_parts_gives_what_the_whole_gives(scores, k, num_parts):
     np.testing.assert_array_equal(merged.scores, whole.scores)
 
 
-def test_a_row_scores_the_same_wherever_it_stands():
+def test_row_scores_do_not_depend_on_position_or_batch():
     rng = np.random.default_rng(0)
     rows = as_unit_vectors(rng.standard_normal((501, 384))).astype(np.float16)
     rows[1::7] = rows[0]
@@ -51,7 +51,7 @@ def test_a_row_scores_the_same_wherever_it_stands():
     assert len(set(batch_scores[1::7].tolist()) | {batch_scores[0]}) == 1
 
 
-def test_blocks_do_not_change_an_exhaustive_search():
+def test_exact_top_k_block_size_does_not_change_result():
     rng = np.random.default_rng(1)
     rows = as_unit_vectors(rng.standard_normal((100, 16)))
     ids = np.arange(100, dtype=np.int64)
@@ -63,7 +63,7 @@ def test_blocks_do_not_change_an_exhaustive_search():
 
 
 @given(st.sets(st.integers(0, 50)), st.lists(st.integers(-9, 60)), st.sampled_from([1, 1000]))
-def test_positions_are_those_of_members(members, targets, spacing):
+def test_find_positions_of_any_targets_returns_positions_of_members(members, targets, spacing):
     ids = np.array(sorted(members), dtype=np.int64) * spacing
     positions = find_positions(ids, np.array(targets, dtype=np.int64) * spacing)
     assert ids[positions].tolist() == sorted(spacing * number for number in members & set(targets))

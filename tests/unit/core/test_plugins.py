@@ -1,4 +1,4 @@
-"""Parts are found by the names of their files; outside ones by entry points."""
+"""Built-in plugins are found by file name, plugins of other packages by entry point."""
 
 from importlib.metadata import EntryPoint
 
@@ -10,7 +10,7 @@ from mmsearch.core.errors import MissingExtraError, UnknownNameError
 
 @pytest.fixture
 def outside(monkeypatch):
-    """Entry points of other packages; says how often they were looked for."""
+    """Lists of the entry points of other packages and of the lookups of them."""
     points, lookups = [], []
 
     def entry_points(group):
@@ -25,7 +25,7 @@ def point(name, value):
     return EntryPoint(name, value, "mmsearch.rank_fusions")
 
 
-def test_our_own_are_found_without_a_search(outside):
+def test_builtin_plugins_load_without_entry_point_lookup(outside):
     _, lookups = outside
     assert (
         plugins.load("rank_fusions", "weighted_sum").__name__
@@ -36,7 +36,7 @@ def test_our_own_are_found_without_a_search(outside):
     assert lookups == []
 
 
-def test_one_from_outside_joins_under_another_name(outside):
+def test_entry_point_plugin_loads_unless_name_is_builtin(outside):
     points, _ = outside
     points += [point("mine", "colorsys"), point("weighted_sum", "colorsys")]
     assert plugins.load("rank_fusions", "mine").__name__ == "colorsys"
@@ -49,13 +49,13 @@ def test_one_from_outside_joins_under_another_name(outside):
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "_towers", "../core/errors", "starter.heads"])
-def test_other_names_are_refused_with_a_list(outside, name):
+def test_load_plugin_unknown_name_raises_error_listing_names(outside, name):
     assert not plugins.exists("encoders", name)
     with pytest.raises(UnknownNameError, match=r"There is no encoder named .* open_clip, starter"):
         plugins.load("encoders", name)
 
 
-def test_a_library_that_is_missing_is_named(outside):
+def test_load_plugin_missing_library_raises_error_naming_library(outside):
     points, _ = outside
     points.append(point("mine", "no_such_library.part"))
     with pytest.raises(MissingExtraError, match="'no_such_library', which is not installed"):

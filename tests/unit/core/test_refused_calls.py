@@ -1,4 +1,4 @@
-"""What the operating system refuses, as errors of ours."""
+"""Errors of the operating system become storage errors."""
 
 import errno
 
@@ -19,19 +19,19 @@ from mmsearch.core.io_errors import to_storage_error, translate_method_os_errors
         (errno.ENOLCK, StorageError, 503),
     ],
 )
-def test_kinds(number, kind, status):
+def test_to_storage_error_os_error_maps_to_class_and_http_status(number, kind, status):
     error = to_storage_error(OSError(number, "no", "/a"))
     assert (type(error), error.http_status, error.details["errno"]) == (kind, status, number)
     assert "/a" in error.message
     assert error.hint
 
 
-def test_other_errors_are_left_alone():
+def test_to_storage_error_translates_memory_error_but_not_value_error():
     assert to_storage_error(ValueError()) is None
     assert type(to_storage_error(MemoryError())) is StorageError
 
 
-def test_methods_of_a_class_and_of_its_bases():
+def test_translate_method_os_errors_covers_public_and_inherited_methods():
     class Base:
         def inherited(self):
             raise OSError(errno.EIO, "no")
@@ -53,7 +53,7 @@ def test_methods_of_a_class_and_of_its_bases():
         Base().inherited()
 
 
-def test_pages_that_could_not_be_read_are_no_damage():
+def test_is_unreadable_page_is_true_only_for_io_error_codes():
     # 8458 is SQLITE_IOERR_CORRUPTFS; 11 is SQLITE_CORRUPT.
     assert is_unreadable_page("Page 39: unable to get the page. error code=8458")
     assert not is_unreadable_page("Page 39: unable to get the page. error code=11")

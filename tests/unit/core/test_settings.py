@@ -17,7 +17,7 @@ def write(variables, text):
     path.write_text(text)
 
 
-def test_flags_win_over_environment_over_file_over_defaults(variables):
+def test_settings_precedence_is_flags_environment_file_defaults(variables):
     assert load_settings(variables).model == "auto"
     write(variables, 'model = "starter"\nworkers = 3\ndevice = "cpu"\n')
     variables |= {"MMSEARCH_MODEL": "open_clip:x/y", "MMSEARCH_MAX_PIXELS": "99"}
@@ -30,7 +30,7 @@ def test_flags_win_over_environment_over_file_over_defaults(variables):
     )
 
 
-def test_values_of_every_type_are_read(variables):
+def test_load_settings_environment_values_are_parsed_by_type(variables):
     variables |= {
         "MMSEARCH_HOME": "~/indexes",
         "MMSEARCH_OFFLINE": "true",
@@ -50,18 +50,18 @@ def test_values_of_every_type_are_read(variables):
         ('workers = "many"', UsageError, "'many' in .* is not a value for the setting 'workers'"),
     ],
 )
-def test_a_wrong_file_is_named(variables, text, error, sentence):
+def test_load_settings_invalid_file_raises_error_naming_cause(variables, text, error, sentence):
     write(variables, text)
     with pytest.raises(error, match=sentence):
         load_settings(variables)
 
 
-def test_a_wrong_variable_is_named(variables):
+def test_load_settings_invalid_variable_raises_error_naming_variable(variables):
     with pytest.raises(UsageError, match=r"'maybe' in \$MMSEARCH_OFFLINE"):
         load_settings(variables | {"MMSEARCH_OFFLINE": "maybe"})
 
 
-def test_storing_one_setting_keeps_the_rest(variables):
+def test_save_setting_keeps_comments_and_other_settings(variables):
     save_setting("model", "starter", variables)
     path = Path(variables["MMSEARCH_CONFIG"])
     path.write_text("# mine\nworkers = 2 # few\n" + path.read_text())
@@ -70,7 +70,7 @@ def test_storing_one_setting_keeps_the_rest(variables):
     assert load_settings(variables) == Settings(workers=2, model='odd "name"')
 
 
-def test_home_is_the_indexes_folder_here_if_there_is_one(tmp_path, monkeypatch):
+def test_indexes_home_uses_indexes_folder_in_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Settings(home=Path("x")).indexes_home() == Path("x")
     assert "mmsearch" in str(Settings().indexes_home())
@@ -114,7 +114,7 @@ DIGITS = "9" * 5000
         (b'"\\u001b[31m" = 1', r"'\\x1b\[31m', which is not a setting"),
     ],
 )
-def test_a_hostile_file_is_refused_in_one_sentence(variables, content, sentence):
+def test_load_settings_hostile_file_raises_short_one_line_error(variables, content, sentence):
     path = Path(variables["MMSEARCH_CONFIG"])
     path.parent.mkdir()
     path.write_bytes(content)
@@ -124,7 +124,7 @@ def test_a_hostile_file_is_refused_in_one_sentence(variables, content, sentence)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_file_is_refused(variables, tmp_path):
+def test_settings_path_that_is_folder_raises_usage_error(variables, tmp_path):
     (tmp_path / "config" / "settings.toml").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"cannot be read: not a regular file\."):
         load_settings(variables)
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_file_is_refused(variables, tmp_path):
         save_setting("model", "starter", variables)
 
 
-def test_a_file_that_is_no_toml_is_not_overwritten(variables):
+def test_save_setting_invalid_toml_file_is_not_overwritten(variables):
     write(variables, "workers = " + DIGITS)
     with pytest.raises(UsageError, match="is not TOML"):
         save_setting("model", "starter", variables)
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_toml_is_not_overwritten(variables):
         ("MODEL", "a\0b"),
     ],
 )
-def test_a_hostile_variable_is_refused_in_one_sentence(variables, name, value):
+def test_load_settings_hostile_variable_raises_short_error(variables, name, value):
     with pytest.raises(UsageError, match=rf"in \$MMSEARCH_{name} is not a value") as caught:
         load_settings(variables | {f"MMSEARCH_{name}": value})
     assert len(caught.value.message) < 200

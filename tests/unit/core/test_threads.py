@@ -1,4 +1,4 @@
-"""Work that threads share: nothing is lost, and nobody is waited for in vain."""
+"""``parallel_map`` processes every item and does not wait for busy helpers."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def three_cpus():
 
 @given(st.lists(st.integers(), max_size=20))
 @settings(deadline=None)
-def test_each_is_done_once_and_stands_in_its_place(items):
+def test_parallel_map_processes_each_item_once_and_keeps_order(items):
     done = []
 
     def double(item):
@@ -38,16 +38,16 @@ def test_each_is_done_once_and_stands_in_its_place(items):
     assert sorted(done) == sorted(items)
 
 
-def test_as_many_threads_as_there_are_processors():
+def test_parallel_map_uses_one_thread_per_cpu():
     barrier = threading.Barrier(3)
     assert sorted(parallel_map(lambda _: barrier.wait(10), range(3))) == [0, 1, 2]
 
 
-def test_a_single_item_stays_with_the_caller():
+def test_parallel_map_single_item_runs_in_calling_thread():
     assert parallel_map(lambda _: threading.get_ident(), [0]) == [threading.get_ident()]
 
 
-def test_helpers_that_are_busy_are_not_waited_for():
+def test_parallel_map_with_busy_helpers_finishes_without_them():
     started, end = threading.Barrier(3), threading.Event()
 
     def busy():
@@ -61,7 +61,7 @@ def test_helpers_that_are_busy_are_not_waited_for():
     end.set()
 
 
-def test_work_that_is_shared_again():
+def test_parallel_map_nested_call_returns_results():
     assert parallel_map(lambda item: sum(parallel_map(abs, range(item))), range(6)) == [
         0,
         0,
@@ -73,19 +73,19 @@ def test_work_that_is_shared_again():
 
 
 class NonEmptyDeque(deque):
-    """Says that something is left when another thread has just taken the last item."""
+    """Deque that reports an item although another thread has just taken the last one."""
 
     def __len__(self):
         return max(1, super().__len__())
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 20])
-def test_the_last_item_may_go_to_another_thread(monkeypatch, count):
+def test_parallel_map_last_item_taken_by_other_thread_returns_all_results(monkeypatch, count):
     monkeypatch.setattr(threads, "deque", NonEmptyDeque)
     assert parallel_map(abs, range(-count, 0)) == list(range(count, 0, -1))
 
 
-def test_an_index_error_of_the_work_is_an_error():
+def test_parallel_map_index_error_in_work_is_raised():
     with pytest.raises(IndexError, match="of the work"):
         parallel_map(_fail, range(3))
 
@@ -95,7 +95,7 @@ def _fail(item):
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])
-def test_an_error_ends_it(where):
+def test_parallel_map_error_in_work_stops_remaining_items(where):
     barrier = threading.Barrier(3)
     done = []
 
@@ -115,13 +115,13 @@ def test_an_error_ends_it(where):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_has_helpers_of_its_own():
-    test_as_many_threads_as_there_are_processors()
+def test_parallel_map_in_forked_process_uses_one_thread_per_cpu():
+    test_parallel_map_uses_one_thread_per_cpu()
     child = os.fork()
     if not child:
-        # Not to wait for ever for threads that are not there.
+        # The alarm ends the child if it waits for threads that do not exist.
         signal.alarm(30)
-        test_as_many_threads_as_there_are_processors()
+        test_parallel_map_uses_one_thread_per_cpu()
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
@@ -130,7 +130,7 @@ def test_a_forked_process_has_helpers_of_its_own():
 LATE_THREAD_SCRIPT = """
 import threading, time
 from mmsearch.core import threads
-threads.processors = lambda: 3
+threads.available_cpus = lambda: 3
 def later():
     threading.main_thread().join()
     time.sleep(0.2)
@@ -139,7 +139,7 @@ threading.Thread(target=later).start()
 """
 
 
-def test_a_thread_that_outlives_the_main_one_works_alone():
+def test_parallel_map_after_main_thread_ended_returns_results():
     done = subprocess.run(
         [sys.executable, "-c", LATE_THREAD_SCRIPT], capture_output=True, check=False
     )

@@ -1,4 +1,4 @@
-"""A value that fails pydantic's validation gets a plain sentence."""
+"""A value that fails pydantic validation gives a plain sentence."""
 
 import datetime as dt
 import enum
@@ -70,11 +70,11 @@ def validation_message(**values: Any) -> str:
         ({"limit": "x", "top": 1}, "limit must be a whole number, got 'x'; top is unknown"),
     ],
 )
-def test_a_wrong_value_gets_a_plain_sentence(values, sentence):
+def test_format_validation_errors_wrong_value_gives_plain_sentence(values, sentence):
     assert validation_message(**values) == sentence
 
 
-def test_a_missing_value_is_named():
+def test_format_validation_errors_missing_value_names_field():
     class Search(BaseModel):
         query: str
 
@@ -83,11 +83,11 @@ def test_a_missing_value_is_named():
     assert format_validation_errors(caught.value.errors()) == "query is missing"
 
 
-def test_types_of_errors_without_a_sentence_of_their_own_keep_the_reason():
+def test_format_validation_errors_other_error_type_keeps_reason():
     assert validation_message(after="soon").startswith("after must be a date or datetime, ")
 
 
-def test_long_values_are_cut():
+def test_format_validation_errors_long_value_is_shortened():
     assert len(validation_message(size="x" * 10_000)) < MAX_QUOTED_CHARS + 60
     assert (
         validation_message(limit=10**5000)
@@ -103,12 +103,12 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*Model.model_fields, "top"]), values, min_size=1))
-def test_any_value_gets_sentences_without_pydantic_s_own(inputs):
+def test_format_validation_errors_any_value_omits_pydantic_wording(inputs):
     try:
         Model.model_validate(inputs)
     except ValidationError as error:
         message = format_validation_errors(error.errors())
-        # Each value that is shown may hold any text.
+        # A quoted value may contain any text, so only the part before it is checked.
         named = message.split(", got ")[0]
         assert "Input should" not in named
         assert "pydantic" not in named

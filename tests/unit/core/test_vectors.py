@@ -15,7 +15,7 @@ from mmsearch.core.vectors import NORM_TOLERANCE, as_float32, as_unit_vectors, c
         elements=st.floats(-(2.0**60), 2.0**60, width=32),
     )
 )
-def test_rows_are_scaled_to_unit_length_or_refused(array):
+def test_as_unit_vectors_scales_rows_or_raises_for_zero_row(array):
     norms = np.linalg.norm(array.astype(np.float64), axis=1)
     if (norms == 0).any():
         with pytest.raises(VectorError, match="zero or not finite"):
@@ -31,18 +31,18 @@ def test_rows_are_scaled_to_unit_length_or_refused(array):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_refused(bad):
+def test_as_unit_vectors_non_finite_value_raises_vector_error(bad):
     with pytest.raises(VectorError, match="Row 1 of 2"):
         as_unit_vectors([[1.0, 0.0], [bad, 1.0]])
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 4), (1, 2, 3)])
-def test_another_shape_is_refused(shape):
+def test_as_unit_vectors_wrong_shape_raises_dimension_error(shape):
     with pytest.raises(DimensionError):
         as_unit_vectors(np.ones(shape), dim=3)
 
 
-def test_claimed_unit_vectors_are_checked():
+def test_check_unit_vectors_wrong_norm_or_dimension_raises_error():
     unit_vectors = as_unit_vectors(np.ones((2, 4)))
     assert check_unit_vectors(unit_vectors, 4) is not None
     with pytest.raises(VectorError, match="norm"):
@@ -57,7 +57,7 @@ ALL_FLOAT16 = np.arange(2**16, dtype=np.uint16).view(np.float16)
 FINITE_FLOAT16 = ALL_FLOAT16[np.isfinite(ALL_FLOAT16)]
 
 
-def test_float16_is_unpacked_to_the_bit():
+def test_as_float32_float16_values_convert_exactly():
     expected = FINITE_FLOAT16.astype(np.float32)
     assert (
         as_float32(FINITE_FLOAT16[None]).view(np.uint32)[0].tolist()
@@ -65,7 +65,7 @@ def test_float16_is_unpacked_to_the_bit():
     )
 
 
-def test_float16_is_unpacked_into_the_first_rows_of_what_is_given():
+def test_as_float32_with_output_array_fills_only_first_rows():
     rows = FINITE_FLOAT16[:24].reshape(4, 6)
     out = np.full((5, 6), 7, dtype=np.float32)
     converted = as_float32(rows, out)
@@ -74,7 +74,7 @@ def test_float16_is_unpacked_into_the_first_rows_of_what_is_given():
     assert (out[4] == 7).all()
 
 
-def test_rows_that_lie_apart_are_unpacked_and_left_as_they_are():
+def test_as_float32_strided_rows_convert_without_input_change():
     rows = FINITE_FLOAT16[:48].reshape(4, 12)[::2, ::3]
     before = rows.copy()
     np.testing.assert_array_equal(as_float32(rows), rows.astype(np.float32))
@@ -82,7 +82,7 @@ def test_rows_that_lie_apart_are_unpacked_and_left_as_they_are():
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_other_numbers_become_float32(kind):
+def test_as_float32_other_float_types_become_float32(kind):
     rows = np.array([[0.1, -2.5]], dtype=kind)
     converted = as_float32(rows)
     assert converted.dtype == np.float32

@@ -21,28 +21,28 @@ def subclasses(kind):
     return {kind} | {leaf for child in kind.__subclasses__() for leaf in subclasses(child)}
 
 
-def test_every_error_is_drawn_in_the_tree_with_its_exit_code():
+def test_error_classes_have_docs_entry_exit_code_and_http_status():
     for kind in subclasses(MMSearchError):
         assert kind.__name__ in errors.__doc__
         assert kind.exit_code in (1, 2, 3, 4)
         assert 400 <= kind.http_status < 600
 
 
-def test_errors_carry_a_sentence_a_hint_and_facts_through_pickle():
-    error = pickle.loads(  # noqa: S301 - what a worker process sends
+def test_error_after_pickling_keeps_message_hint_and_details():
+    error = pickle.loads(  # noqa: S301 - a worker process sends it
         pickle.dumps(DecodeError("it is bad", "Try another.", transient=True))
     )
     assert str(error) == "it is bad Try another."
     assert error.details == {"transient": True}
 
 
-def test_public_names_are_those_promised():
+def test_package_dir_equals_all_and_unknown_name_raises_error():
     assert set(mmsearch.__all__) == {name for name in dir(mmsearch) if hasattr(mmsearch, name)}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         mmsearch.nothing  # noqa: B018
 
 
-def test_importing_the_package_is_light():
+def test_import_mmsearch_loads_no_heavy_libraries():
     program = (
         "import sys, mmsearch; "
         "print(sorted({'torch', 'faiss', 'numpy', 'sqlalchemy', 'PIL'} & set(sys.modules)))"
@@ -52,13 +52,13 @@ def test_importing_the_package_is_light():
 
 
 @given(st.binary().filter(lambda path: b"\0" not in path))
-def test_any_path_is_displayed_as_one_printable_line(path):
+def test_display_path_any_bytes_gives_one_printable_line(path):
     displayed = display_path(path)
     assert displayed.isprintable()
     assert displayed.encode("utf-8").decode() == displayed
 
 
-def test_plain_paths_are_displayed_as_they_are():
+def test_display_path_keeps_printable_and_escapes_other_bytes():
     assert display_path(b"/photos/caf\xc3\xa9 1.jpg") == "/photos/café 1.jpg"
     assert display_path(b"/a\nb\xe9\x1b") == "/a\\nb\\xe9\\x1b"
 
@@ -66,7 +66,7 @@ def test_plain_paths_are_displayed_as_they_are():
 SPEC = EncoderSpec("a", 8, "0" * 64, {"size": 8}, 1, 77)
 
 
-def test_a_fingerprint_names_everything_but_the_name():
+def test_encoder_fingerprint_depends_on_every_field_except_name():
     assert replace(SPEC, name="b").fingerprint == SPEC.fingerprint
     for change in (
         {"dim": 9},
@@ -78,14 +78,14 @@ def test_a_fingerprint_names_everything_but_the_name():
         assert replace(SPEC, **change).fingerprint != SPEC.fingerprint
 
 
-def test_unknown_plugins_are_answered_with_the_known_ones():
+def test_load_plugin_unknown_name_raises_error_listing_known_names():
     with pytest.raises(UnknownNameError, match=r"no fusion named 'x'. Known: .*image"):
         plugins.load("fusions", "x")
     with pytest.raises(UnknownNameError, match="no vector index named"):
         plugins.load("vector_indexes", "x")
 
 
-def test_a_plugin_that_lacks_its_library_says_which(monkeypatch):
+def test_load_plugin_missing_library_raises_error_naming_package(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError("No module named 'thing'", name="thing.part")
 
@@ -96,7 +96,7 @@ def test_a_plugin_that_lacks_its_library_says_which(monkeypatch):
         plugins.load("fusions", "image")
 
 
-def test_only_regular_files_are_opened(tmp_path):
+def test_open_source_file_accepts_only_existing_regular_files(tmp_path):
     os.mkfifo(tmp_path / "fifo.jpg")
     (tmp_path / "file").write_bytes(b"abc")
     for name, reason in (

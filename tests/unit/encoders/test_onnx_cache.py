@@ -49,7 +49,7 @@ def manifest_of(cache, spec=SPEC, sources=()):
     )
 
 
-def test_a_manifest_is_read_as_it_was_written(folder, tmp_path):
+def test_model_cache_manifest_round_trip_returns_equal_manifest(folder, tmp_path):
     (tmp_path / "weights").write_bytes(b"w")
     manifest = manifest_of(folder, sources=(SourceFile.from_path(tmp_path / "weights"),))
     folder.write(manifest)
@@ -58,16 +58,16 @@ def test_a_manifest_is_read_as_it_was_written(folder, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"version": 0}', '{"version": 2}'])
-def test_a_manifest_that_cannot_be_used_is_none(folder, content):
+def test_model_cache_invalid_manifest_reads_as_none(folder, content):
     (folder.folder / "manifest.json").write_text(content)
     assert folder.read() is None
 
 
-def test_no_manifest_is_none(tmp_path):
+def test_model_cache_missing_manifest_reads_as_none(tmp_path):
     assert ModelCache(tmp_path / "nowhere").read() is None
 
 
-def test_a_changed_cut_or_missing_file_is_not_held(folder):
+def test_model_cache_verify_rejects_changed_truncated_or_missing_file(folder):
     path = folder.folder / "text.onnx"
     path.write_bytes(b"graph")
     file = folder.describe_file("text.onnx")
@@ -79,13 +79,13 @@ def test_a_changed_cut_or_missing_file_is_not_held(folder):
     assert not folder.verify([file])
 
 
-def test_a_tower_that_the_runtime_cannot_open_is_one_sentence(tmp_path):
+def test_compiled_tower_invalid_graph_raises_error_with_path(tmp_path):
     (tmp_path / "text.onnx").write_bytes(b"no graph")
     with pytest.raises(MMSearchError, match=r"cannot open .*text\.onnx"):
         CompiledTower(tmp_path / "text.onnx")
 
 
-def test_what_a_killed_export_left_is_cleared_and_nothing_is_left_again(folder):
+def test_model_cache_staging_dir_clears_remains_of_killed_export(folder):
     (folder.folder / "export-dead").mkdir()
     (folder.folder / "export-dead" / "text.onnx").write_bytes(b"half")
     with folder.lock(), folder.staging_dir() as staging_dir:
@@ -96,7 +96,7 @@ def test_what_a_killed_export_left_is_cleared_and_nothing_is_left_again(folder):
     assert not list(folder.folder.glob("export-*"))
 
 
-def test_a_file_that_is_read_is_replaced_and_not_written_over(folder):
+def test_model_cache_install_replaces_open_file_without_overwriting(folder):
     (folder.folder / "text.onnx").write_bytes(b"old")
     with (folder.folder / "text.onnx").open("rb") as reader:
         with folder.lock(), folder.staging_dir() as staging_dir:
@@ -105,22 +105,22 @@ def test_a_file_that_is_read_is_replaced_and_not_written_over(folder):
         assert reader.read() == b"old"
 
 
-class TestSources:
-    def test_an_untouched_file_is_not_read_again(self, tmp_path, monkeypatch):
+class TestSourceFileRefresh:
+    def test_refresh_unchanged_file_skips_hashing(self, tmp_path, monkeypatch):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
         source = SourceFile.from_path(path)
         monkeypatch.setattr("mmsearch.encoders._onnx.cache.file_sha256", None)
         assert source.refresh() is source
 
-    def test_another_time_alone_is_no_change(self, tmp_path):
+    def test_refresh_new_mtime_with_same_content_updates_mtime(self, tmp_path):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
         source = SourceFile.from_path(path)
         os.utime(path, (1, 1))
         assert source.refresh() == replace(source, mtime_ns=1_000_000_000)
 
-    def test_another_content_of_the_same_length_is_a_change(self, tmp_path):
+    def test_refresh_other_content_of_same_size_returns_none(self, tmp_path):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
         source = SourceFile.from_path(path)
@@ -128,7 +128,7 @@ class TestSources:
         os.utime(path, (1, 1))
         assert source.refresh() is None
 
-    def test_a_file_that_is_gone_is_no_change(self, tmp_path):
+    def test_refresh_missing_file_counts_as_unchanged(self, tmp_path):
         path = tmp_path / "weights"
         path.write_bytes(b"w")
         source = SourceFile.from_path(path)
@@ -137,14 +137,14 @@ class TestSources:
 
 
 class LoadedError(Exception):
-    """The model was asked for in torch."""
+    """Raised when the torch model is loaded."""
 
 
 def raise_loaded():
     raise LoadedError
 
 
-class TestWhichManifestIsUsed:
+class TestTwoTowerEncoderManifest:
     @pytest.fixture
     def options(self, tmp_path):
         return EncoderOptions("", "cpu", tmp_path)
@@ -160,17 +160,17 @@ class TestWhichManifestIsUsed:
         return ModelSource("toy", "toy", sources, code_version, load)
 
     @pytest.mark.usefixtures("cached")
-    def test_a_compiled_model_is_not_loaded(self, options):
+    def test_encoder_with_compiled_model_does_not_load_torch_model(self, options):
         encoder = TwoTowerEncoder(self.model_source(), options)
         assert encoder.spec == SPEC
         assert encoder.encode(InputKind.TEXT, []).shape == (0, 3)
 
     @pytest.mark.usefixtures("cached")
-    def test_what_other_code_compiled_is_not_used(self, options):
+    def test_encoder_manifest_of_other_code_version_loads_model(self, options):
         with pytest.raises(LoadedError):
             TwoTowerEncoder(self.model_source(code_version=2), options)
 
-    def test_one_changed_source_of_several_is_enough(self, options, cached, tmp_path):
+    def test_encoder_one_changed_source_file_loads_model(self, options, cached, tmp_path):
         files = [tmp_path / "weights", tmp_path / "config"]
         for file in files:
             file.write_bytes(b"1")
@@ -179,14 +179,14 @@ class TestWhichManifestIsUsed:
         )
         os.utime(files[0], (1, 1))
         TwoTowerEncoder(self.model_source(tuple(files)), options)
-        # The new time is kept, so that the file is not read at every start.
+        # The manifest stores the new time, so that the file is not read at every start.
         assert cached.read().sources[0].mtime_ns == 1_000_000_000
         files[1].write_bytes(b"22")
         with pytest.raises(LoadedError):
             TwoTowerEncoder(self.model_source(tuple(files)), options)
 
-    def test_other_weights_never_speak_under_the_fingerprint_of_the_first(self, options, cached):
-        """Else their vectors would be compared with those of the index, and nobody would know."""
+    def test_encoder_recompiled_from_other_weights_raises_model_unavailable(self, options, cached):
+        """Vectors of other weights must never be compared with those of the index."""
         other = replace(SPEC, weights_sha256="1" * 64)
         model = LoadedModel(other, PREPARATION, FACTS, "{}", None, None)
         encoder = TwoTowerEncoder(self.model_source(load=lambda: model), options)
@@ -194,7 +194,9 @@ class TestWhichManifestIsUsed:
         with pytest.raises(ModelUnavailableError, match="have changed since it was opened"):
             encoder.encode(InputKind.TEXT, [np.array([1])])
 
-    def test_nor_those_that_another_process_compiled_meanwhile(self, options, cached):
+    def test_encoder_other_weights_compiled_by_other_process_raise_unavailable(
+        self, options, cached
+    ):
         encoder = TwoTowerEncoder(self.model_source(), options)
         (cached.folder / "text.onnx").write_bytes(b"other")
         other = replace(SPEC, weights_sha256="1" * 64)
@@ -207,7 +209,7 @@ class TestWhichManifestIsUsed:
         with pytest.raises(ModelUnavailableError, match="have changed since it was opened"):
             encoder.prepare(InputKind.TEXT, "a dog")
 
-    def test_weights_that_change_while_they_are_loaded_are_refused(self, options, tmp_path):
+    def test_encoder_source_changed_while_loading_raises_model_unavailable(self, options, tmp_path):
         file = Path(tmp_path / "weights")
         file.write_bytes(b"1")
 
@@ -220,7 +222,7 @@ class TestWhichManifestIsUsed:
         assert not list(tmp_path.glob("models/toy/manifest.json"))
 
 
-def test_a_manifest_is_plain_json_that_names_the_difference(folder):
+def test_model_cache_manifest_is_json_with_max_difference(folder):
     folder.write(manifest_of(folder))
     stored = json.loads((folder.folder / "manifest.json").read_text())
     assert stored["towers"]["text"]["max_difference"] == 1e-7

@@ -47,7 +47,7 @@ def exported(folder_cache, tower):
         return export_tower(folder_cache, "image", tower, PICTURES, (0,))
 
 
-def test_weights_of_more_than_one_file_are_kept_beside_it_and_checked(folder_cache, monkeypatch):
+def test_export_large_weights_are_stored_in_data_file_and_verified(folder_cache, monkeypatch):
     monkeypatch.setattr("mmsearch.encoders._onnx.export.MAX_SINGLE_FILE_BYTES", 0)
     tower = exported(folder_cache, linear(dim=512))
     assert [file.name for file in tower.files] == ["image.onnx", "image.onnx.data"]
@@ -61,7 +61,7 @@ def test_weights_of_more_than_one_file_are_kept_beside_it_and_checked(folder_cac
     assert not folder_cache.verify(tower.files)
 
 
-def test_large_weights_lie_beside_an_optimised_graph(folder_cache, monkeypatch):
+def test_export_optimised_graph_keeps_large_weights_in_separate_file(folder_cache, monkeypatch):
     monkeypatch.setattr("mmsearch.encoders._onnx.graphs.EXTERNAL_DATA_MIN_BYTES", 0)
     tower = exported(folder_cache, linear(dim=512))
     assert tower.optimised
@@ -74,7 +74,9 @@ def test_large_weights_lie_beside_an_optimised_graph(folder_cache, monkeypatch):
     assert vectors.shape == (3, 512)
 
 
-def test_a_tower_that_differs_from_torch_is_refused_and_not_kept(folder_cache, monkeypatch):
+def test_export_tower_that_differs_from_torch_raises_error_and_leaves_no_file(
+    folder_cache, monkeypatch
+):
     class Wrong(CompiledTower):
         def run(self, inputs):
             return -super().run(inputs)
@@ -85,8 +87,8 @@ def test_a_tower_that_differs_from_torch_is_refused_and_not_kept(folder_cache, m
     assert not list(folder_cache.folder.glob("*.onnx"))
 
 
-def test_the_exporter_leaves_no_trace(folder_cache, capfd):
-    import torch.jit  # adds warning filters of its own, once
+def test_export_leaves_logging_warnings_and_output_unchanged(folder_cache, capfd):
+    import torch.jit  # adds warning filters once
     import torch.onnx  # noqa: F401
 
     before = (logging.root.manager.disable, list(warnings.filters), sys.stdout, sys.stderr)
@@ -97,7 +99,7 @@ def test_the_exporter_leaves_no_trace(folder_cache, capfd):
     assert {path.name for path in folder_cache.folder.iterdir()} <= {"image.onnx", "lock"}
 
 
-def test_two_that_compile_at_once_do_it_once(tmp_path):
+def test_encoders_built_in_parallel_threads_compile_model_once(tmp_path):
     config = TokenizerConfig(16, "none", 0, None, True, False)
     spec = EncoderSpec("toy", 3, "0" * 64, {}, 1, 16)
     loads, lines, encoders = [], [], []

@@ -1,4 +1,4 @@
-"""What the open_clip plugin decides without a model."""
+"""Decisions of the open_clip plugin that need no model."""
 
 import http.client
 
@@ -15,7 +15,7 @@ def options(cache, offline=False):
 
 @pytest.fixture
 def requested_urls(monkeypatch):
-    """The hub's addresses that were asked; it answers with what the list's owner puts in."""
+    """The hub URLs that were requested; each request gets an invalid HTTP answer."""
     calls = []
 
     def urlopen(request, timeout):
@@ -27,26 +27,28 @@ def requested_urls(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
-def test_the_variable_of_the_hub_forbids_a_connection(tmp_path, monkeypatch, requested_urls, value):
+def test_open_clip_hub_offline_variable_prevents_request(
+    tmp_path, monkeypatch, requested_urls, value
+):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert not plugin.is_available(options(tmp_path))
     assert requested_urls == []
 
 
-def test_the_setting_forbids_a_connection(tmp_path, monkeypatch, requested_urls):
+def test_open_clip_offline_option_prevents_request(tmp_path, monkeypatch, requested_urls):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert not plugin.is_available(options(tmp_path, offline=True))
     assert requested_urls == []
 
 
-def test_an_answer_that_is_no_http_is_no_answer(tmp_path, monkeypatch, requested_urls):
+def test_open_clip_invalid_http_answer_means_unavailable(tmp_path, monkeypatch, requested_urls):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(plugin, "HUB_TIMEOUT_S", 0.2)
     assert not plugin.is_available(options(tmp_path))
     assert len(requested_urls) == 1
 
 
-def test_a_variant_is_read_in_parts(tmp_path, monkeypatch):
+def test_parse_variant_splits_architecture_tag_and_local_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tag = plugin._parse_variant("ViT-B-32/openai")
     assert (tag.architecture, tag.tag, tag.file, tag.local_files) == (
@@ -64,14 +66,14 @@ def test_a_variant_is_read_in_parts(tmp_path, monkeypatch):
     assert plugin._parse_variant("").variant == plugin.RECOMMENDED_VARIANT
 
 
-def test_no_two_variants_share_a_folder():
+def test_slug_is_short_and_distinct_for_each_variant():
     variants = ["A/b", "A_b@/c", "A@/b", "a/b", "A@/" + "x" * 200 + "1", "A@/" + "x" * 200 + "2"]
     slugs = {plugin._slug(plugin.ParsedVariant(variant, "", None, None)) for variant in variants}
     assert len(slugs) == len(variants)
     assert all(len(slug) < 120 and "/" not in slug for slug in slugs)
 
 
-def test_models_in_the_cache_of_the_hub_are_listed(tmp_path, monkeypatch):
+def test_open_clip_models_marks_models_in_hub_cache_as_local(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     snapshot = tmp_path / "hub/models--laion--CLIP-ViT-L-14-laion2B-s32B-b82K/snapshots/abc"
     snapshot.mkdir(parents=True)
@@ -83,7 +85,7 @@ def test_models_in_the_cache_of_the_hub_are_listed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [None, "{nope", "[]", '{"embed_dim": 4}'])
-def test_a_file_that_describes_no_architecture_is_named(tmp_path, content):
+def test_open_clip_invalid_architecture_file_raises_error_with_name(tmp_path, content):
     config = tmp_path / "odd.json"
     if content is not None:
         config.write_text(content)
@@ -92,7 +94,7 @@ def test_a_file_that_describes_no_architecture_is_named(tmp_path, content):
         plugin.build(EncoderOptions(f"{config}@{tmp_path / 'w.safetensors'}", "cpu", tmp_path))
 
 
-def test_only_square_pictures():
+def test_make_preprocessor_non_square_size_raises_model_unavailable():
     from mmsearch.core.errors import ModelUnavailableError
     from mmsearch.encoders._open_clip_loader import _make_preprocessor
 

@@ -18,7 +18,7 @@ def noise(height, width, seed=0):
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @settings(max_examples=25, deadline=None)
 @given(height=SIDES, width=SIDES)
-def test_it_makes_the_pixels_that_open_clip_makes(mode, interpolation, height, width):
+def test_pixel_preprocessor_matches_open_clip_transform(mode, interpolation, height, width):
     from open_clip import image_transform
 
     theirs = image_transform(
@@ -34,9 +34,9 @@ def test_it_makes_the_pixels_that_open_clip_makes(mode, interpolation, height, w
     assert prepared.dtype == np.uint8
     assert prepared.shape == (32, 32, 3)
     if mode == "longest" and 32 * min(height, width) / max(height, width) <= 0.5:
-        return  # open_clip itself fails on a picture that it scales to no height at all
+        return  # open_clip itself fails on a picture that it scales to zero height
     expected = (theirs(Image.fromarray(pixels)).permute(1, 2, 0) * 255).round().byte().numpy()
-    # Scaling and cutting at once rounds otherwise than one after the other.
+    # Scaling and cropping in one step rounds differently from two separate steps.
     assert np.abs(prepared.astype(int) - expected).max() <= ROUNDING
 
 
@@ -44,25 +44,25 @@ def test_it_makes_the_pixels_that_open_clip_makes(mode, interpolation, height, w
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @settings(max_examples=25, deadline=None)
 @given(height=SIDES, width=SIDES)
-def test_torch_makes_the_same_pixels(mode, interpolation, height, width):
+def test_torch_pixel_preprocessor_matches_pixel_preprocessor(mode, interpolation, height, width):
     from mmsearch.encoders._preprocess_torch import TorchPixelPreprocessor
 
     pixels = noise(height, width)
     one = PixelPreprocessor(32, mode, interpolation)(pixels)
     other = TorchPixelPreprocessor(32, mode, interpolation)(pixels)
     assert (other.dtype, other.shape) == (one.dtype, one.shape)
-    # On noise, single values of Pillow's are off by more; torch's are not.
+    # On noise, a few values of Pillow differ by more; those of torch do not.
     off = np.abs(one.astype(int) - other)
     assert (off > ROUNDING).mean() < 0.05
     assert off.mean() < 1
 
 
-def test_it_is_rebuilt_from_its_facts():
+def test_pixel_preprocessor_dict_round_trip_returns_equal_object():
     preprocessor = PixelPreprocessor(7, "longest", "bilinear", 9)
     assert PixelPreprocessor.from_dict(preprocessor.to_dict()) == preprocessor
 
 
-def test_what_is_around_a_long_picture_has_the_fill_colour():
+def test_pixel_preprocessor_longest_mode_pads_with_fill_colour():
     prepared = PixelPreprocessor(20, "longest", fill=77)(noise(10, 40))
     assert (prepared[0] == 77).all()
     assert (prepared[10] != 77).any()

@@ -1,4 +1,4 @@
-"""A tower goes to int8 where that changes nothing, and stays in float32 where it would."""
+"""A tower is quantized to int8 if its vectors hardly change, and else stays in float32."""
 
 import logging
 import time
@@ -11,12 +11,12 @@ from mmsearch.encoders._onnx.cache import CompiledTower, ModelCache, Precision
 EDGE = 16
 
 LARGE = 5
-"""So much larger, a column drowns the others of its call, and leaves those of other blocks."""
+"""Scale of a column that hides the other columns of its call, but not those of other blocks."""
 
 
 @pytest.fixture
 def _int8_is_faster(monkeypatch):
-    """Compile the same towers on every machine: how fast int8 is depends on processor and load."""
+    """Compile the same towers on every machine; int8 speed depends on processor and load."""
     from mmsearch.encoders._onnx import quantize
 
     monkeypatch.setattr(quantize, "is_faster", lambda tower, baseline, sample: True)
@@ -41,7 +41,7 @@ def export(tmp_path, _int8_is_faster):
 
 
 def layers(scale=None):
-    """Two layers of products; one input may be far larger than the others."""
+    """Return two linear layers; ``scale`` makes one activation far larger than the others."""
     import torch
 
     class Layers(torch.nn.Module):
@@ -51,7 +51,7 @@ def layers(scale=None):
             self.first = torch.nn.Linear(EDGE * EDGE * 3, 1024)
             self.second = torch.nn.Linear(1024, 64)
             if scale is not None:
-                # It decides nothing, yet the scale of all other activations is set by it.
+                # It does not affect the output, but sets the scale of all other activations.
                 self.first.weight.data[0] = self.first.weight.data[0].abs() * scale
                 self.second.weight.data[:, 0] = 0
 
@@ -78,7 +78,7 @@ def convolutions():
     return Convolutions().eval()
 
 
-def test_products_go_to_int8(export):
+def test_export_matrix_products_uses_int8_with_near_equal_vectors(export):
     made, tower, pictures = export(layers())
     assert made.precision is Precision.INT8
     assert 0.995 <= made.cosine <= 1.0001
@@ -91,7 +91,7 @@ def test_products_go_to_int8(export):
 
 
 @pytest.mark.parametrize("single", [True, False])
-def test_weights_that_are_not_packed_give_the_same_vectors(export, tmp_path, single):
+def test_compiled_tower_without_prepacking_returns_same_vectors(export, tmp_path, single):
     made, tower, pictures = export(layers(), single)
     first = CompiledTower(
         tmp_path / "image.onnx", made.precision, optimised=made.optimised, prepacked=False
@@ -99,7 +99,7 @@ def test_weights_that_are_not_packed_give_the_same_vectors(export, tmp_path, sin
     for picture in pictures:
         mine, theirs = first.run([picture[None]]), tower.run([picture[None]])
         if made.by_blocks:
-            # Some processors compute products of unpacked blocks in another way.
+            # Some processors compute products of unpacked blocks differently.
             assert (mine * theirs).sum() >= 0.995
         elif made.precision is Precision.INT8:
             np.testing.assert_array_equal(mine, theirs)
@@ -114,7 +114,9 @@ def blocks_are_fast(monkeypatch):
     monkeypatch.setattr(quantize, "is_faster", lambda *given: True)
 
 
-def test_one_large_activation_drowns_no_other_block(export, blocks_are_fast, tmp_path):
+def test_export_large_activation_uses_int8_by_blocks_with_near_equal_vectors(
+    export, blocks_are_fast, tmp_path
+):
     made, tower, pictures = export(layers(scale=LARGE))
     assert (made.precision, made.by_blocks) == (Precision.INT8, True)
     assert 0.995 <= made.cosine <= 1.0001
@@ -125,7 +127,7 @@ def test_one_large_activation_drowns_no_other_block(export, blocks_are_fast, tmp
     np.testing.assert_array_equal(together, [tower.run(call)[0] for call in calls])
 
 
-def test_blocks_that_take_longer_are_not_taken(export, monkeypatch):
+def test_export_slower_int8_blocks_stay_in_float32(export, monkeypatch):
     from mmsearch.encoders._onnx import quantize
 
     monkeypatch.setattr(quantize, "is_faster", lambda *given: False)
@@ -133,7 +135,7 @@ def test_blocks_that_take_longer_are_not_taken(export, monkeypatch):
     assert made.precision is Precision.FLOAT32
 
 
-def test_what_takes_longer_is_found_out():
+def test_is_faster_compares_run_times_of_towers():
     from mmsearch.encoders._onnx.quantize import is_faster
 
     class Tower:
@@ -147,20 +149,20 @@ def test_what_takes_longer_is_found_out():
     assert not is_faster(Tower(0.03), Tower(0.001), [])
 
 
-def test_the_quantiser_leaves_logging_alone(export, blocks_are_fast):
+def test_export_quantization_leaves_root_logger_unchanged(export, blocks_are_fast):
     before = (logging.root.level, list(logging.root.handlers))
     export(layers(scale=LARGE))
     assert (logging.root.level, list(logging.root.handlers)) == before
 
 
 @pytest.mark.parametrize("tower", [lambda: layers(scale=1e6), convolutions])
-def test_what_would_change_stays_in_float32(export, blocks_are_fast, tower):
+def test_export_tower_harmed_by_int8_stays_in_float32(export, blocks_are_fast, tower):
     made, compiled, pictures = export(tower())
     assert (made.precision, made.cosine) == (Precision.FLOAT32, 1.0)
     assert compiled.run([pictures]).shape == (8, 64)
 
 
-def test_pictures_of_noise_have_the_spectrum_of_photographs():
+def test_natural_images_have_spectrum_of_photographs():
     from mmsearch.encoders._onnx.verify import natural_images
 
     pictures = natural_images(64, 4).astype(float)

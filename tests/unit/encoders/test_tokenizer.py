@@ -33,7 +33,7 @@ def ours(theirs):
 @given(st.text(st.characters(max_codepoint=126)))
 @example("plain & simple")
 @example("a &lt; b \x1b[31m")
-def test_what_is_not_given_to_ftfy_would_not_be_changed_by_it(text):
+def test_fix_mojibake_ascii_text_matches_ftfy(text):
     import ftfy
 
     assert _fix_mojibake(text) == ftfy.fix_text(text)
@@ -60,31 +60,30 @@ def same(ours, theirs, text):
         " \t\n ",
     ],
 )
-def test_clip_tokens_are_those_of_open_clip(ours, theirs, text):
+def test_tokenizer_sample_texts_match_open_clip_tokens(ours, theirs, text):
     same(ours, theirs, text)
 
 
-# Letters that are newer than this Python's Unicode tables are letters to one library and not to
-# another.
+# The libraries disagree on letters that are newer than the Unicode tables of this Python.
 ASSIGNED = st.characters(exclude_categories=["Cn", "Cs"])
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(ASSIGNED, max_size=60))
 @example(":\u00d6\u008b")
-def test_clip_tokens_of_any_text_are_those_of_open_clip(ours, theirs, text):
-    # Mending mojibake can make characters that no table knows: here U+058B.
+def test_tokenizer_any_text_matches_open_clip_tokens(ours, theirs, text):
+    # Fixing mojibake can produce unassigned characters: here U+058B.
     assume("Cn" not in {category(char) for char in clean(text, "lower")})
     same(ours, theirs, text)
 
 
-def test_a_cut_text_still_ends(ours):
+def test_tokenizer_truncated_text_keeps_end_token_and_counts_dropped(ours):
     tokens = ours.prepare("word " * 100)
     assert (len(tokens), tokens[-1]) == (77, 49407)
     assert ours.dropped_tokens("word " * 100) == 25
 
 
-def test_padding_goes_to_the_longest_or_to_the_whole_context(ours):
+def test_pad_batch_pads_to_context_length_or_longest_text(ours):
     batch = [ours.prepare("a"), ours.prepare("a longer text")]
     assert ours.pad_batch(batch)[0].shape == (2, 77)
     config = TokenizerConfig(77, "lower", 5, None, True, True)
@@ -96,7 +95,7 @@ def test_padding_goes_to_the_longest_or_to_the_whole_context(ours):
 
 
 @given(st.text(max_size=40))
-def test_cleaning_is_that_of_open_clip(text):
+def test_clean_any_text_matches_open_clip(text):
     from open_clip.tokenizer import get_clean_fn
 
     text = text.encode("utf-8", "replace").decode()
@@ -105,5 +104,5 @@ def test_cleaning_is_that_of_open_clip(text):
     assert clean(text, "none") == text
 
 
-def test_undecodable_names_can_be_tokenised(ours):
+def test_tokenizer_text_with_surrogate_returns_tokens(ours):
     assert len(ours.prepare("caf\udce9")) >= 3

@@ -1,4 +1,4 @@
-"""An image tower in torch on a device whose memory does not suffice for everything."""
+"""A torch image tower on a device with too little memory."""
 
 import gc
 import weakref
@@ -16,7 +16,7 @@ DIM = 6
 
 
 class Tower(torch.nn.Module):
-    """Means of rows of pixels; out of memory for more than so many pictures."""
+    """Returns means of rows of pixels; out of memory for more than ``holds`` pictures."""
 
     def __init__(self, holds):
         super().__init__()
@@ -34,7 +34,7 @@ class Tower(torch.nn.Module):
 
     @property
     def living(self):
-        """How many of its tensors are held by anyone."""
+        """Number of its tensors that are still referenced."""
         return sum(ref() is not None for ref in self.tensors)
 
 
@@ -46,7 +46,7 @@ def batch():
 
 @pytest.fixture
 def emptied(monkeypatch):
-    """How many tensors were alive each time when torch was asked to hand memory back."""
+    """Number of living tensors at each call of ``torch.cuda.empty_cache``."""
     counts = []
 
     def watch(tower):
@@ -57,7 +57,7 @@ def emptied(monkeypatch):
 
 
 @pytest.mark.parametrize("holds", [1, 2, 3, 12])
-def test_a_batch_that_does_not_fit_gives_the_same_in_parts(batch, emptied, holds):
+def test_torch_tower_out_of_memory_splits_batch_with_same_vectors(batch, emptied, holds):
     whole = TorchTower(Tower(13), "cpu").run(batch)
     tower = Tower(holds)
     counts = emptied(tower)
@@ -68,7 +68,7 @@ def test_a_batch_that_does_not_fit_gives_the_same_in_parts(batch, emptied, holds
     assert sum(size for size in tower.tried if size <= holds) == 13
 
 
-def test_the_frames_of_what_failed_are_gone_when_the_cache_is_emptied(batch, emptied):
+def test_torch_tower_out_of_memory_frees_tensors_before_emptying_cache(batch, emptied):
     tower = Tower(0)
     counts = emptied(tower)
     gc.disable()
@@ -82,7 +82,7 @@ def test_the_frames_of_what_failed_are_gone_when_the_cache_is_emptied(batch, emp
         gc.enable()
 
 
-def test_a_tower_goes_on_after_it_was_short(batch, emptied):
+def test_torch_tower_recovers_after_device_memory_error(batch, emptied):
     tower = Tower(0)
     emptied(tower)
     running = TorchTower(tower, "cpu")
@@ -93,7 +93,7 @@ def test_a_tower_goes_on_after_it_was_short(batch, emptied):
     assert tower.tried[-1] == 13
 
 
-def test_what_is_released_leaves_the_device(emptied):
+def test_encoder_release_image_moves_gpu_tower_to_cpu_once(emptied):
     class Moved(Tower):
         def to(self, device):
             self.tried.append(device)
@@ -101,7 +101,7 @@ def test_what_is_released_leaves_the_device(emptied):
 
     tower = Moved(1)
     counts = emptied(tower)
-    # A whole encoder with a tower on a GPU needs a GPU.
+    # Building a whole encoder with a GPU tower would need a GPU.
     encoder = TwoTowerEncoder.__new__(TwoTowerEncoder)
     encoder._gpu_tower = TorchTower(tower, "cpu")
     encoder.release(InputKind.TEXT)
@@ -112,7 +112,7 @@ def test_what_is_released_leaves_the_device(emptied):
     assert len(counts) == 1
 
 
-def test_a_model_that_does_not_fit_leaves_nothing_behind(emptied):
+def test_torch_tower_model_too_large_raises_error_and_moves_to_cpu(emptied):
     class Large(Tower):
         def to(self, device):
             self.tried.append(device)

@@ -1,4 +1,4 @@
-"""Metrics against small rankings whose values can be worked out by hand."""
+"""Metrics of small rankings, compared with values computed by hand."""
 
 import math
 
@@ -16,7 +16,7 @@ RANKED = [["a", "b", "c"], ["b", "a", "c"], ["c", "b", "a"], ["x", "y", "z"]]
 RELEVANT = [{"a"}, {"a"}, {"a"}, {"a"}]
 
 
-def test_values_worked_out_by_hand():
+def test_evaluate_single_relevant_picture_matches_hand_computed_metrics():
     rating = evaluate(RANKED, RELEVANT, depth=3)
     values = {name: own.value for name, own in rating.metrics.items()}
     assert values["Success@1"] == values["Recall@1"] == 1 / 4
@@ -28,7 +28,7 @@ def test_values_worked_out_by_hand():
     assert rating.per_query["median rank"].tolist() == [1, 2, 3, 4]
 
 
-def test_several_relevant_pictures_and_names_with_blanks():
+def test_evaluate_several_relevant_names_with_spaces_matches_hand_values():
     rating = evaluate([["two words", "b", "c d"]], [{"b", "c d"}], depth=10)
     assert rating.metrics["Recall@1"].value == 0
     assert rating.metrics["MRR"].value == 0.5
@@ -36,7 +36,7 @@ def test_several_relevant_pictures_and_names_with_blanks():
     assert rating.metrics["nDCG@10"].value == pytest.approx(expected)
 
 
-def test_success_is_not_recall_where_several_pictures_are_relevant():
+def test_evaluate_several_relevant_pictures_success_differs_from_recall():
     ranked = [["a", "b", "x", "c"], ["x", "d", "y", "z"]]
     rating = evaluate(ranked, [{"a", "b", "c"}, {"d", "e"}], depth=4)
     values = {name: own.value for name, own in rating.metrics.items()}
@@ -48,7 +48,7 @@ def test_success_is_not_recall_where_several_pictures_are_relevant():
 
 
 TIED = {
-    # One score for all, two pairs, and scores that only float64 tells apart.
+    # One score for all, two pairs, and scores that differ only in float64.
     "0": {"b": 0.5, "a": 0.5, "d": 0.5, "c": 0.5, "caf\u00e9": 0.5, "Z": 0.5},
     "1": {"a": 0.9, "b": 0.9, "c": 0.1, "d": 0.1},
     "2": {"a": 0.3 + 1e-12, "b": 0.3, "c": 0.2},
@@ -57,8 +57,8 @@ TIED = {
 RELEVANT_OF_TIED = {"0": {"a", "c"}, "1": {"a", "c"}, "2": {"b"}, "3": {"p3", "p11", "p0"}}
 
 
-def test_the_order_of_trec_eval_gives_the_values_of_trec_eval():
-    """The reference sees names and scores alone, and breaks ties by itself."""
+def test_evaluate_trec_eval_tie_order_matches_pytrec_eval():
+    """The reference gets only names and scores and breaks ties itself."""
     import pytrec_eval
 
     known = {
@@ -82,30 +82,30 @@ def test_the_order_of_trec_eval_gives_the_values_of_trec_eval():
     assert rating.per_query["Success@1"].tolist() == [0, 0, 1, 0]
 
 
-def test_names_that_are_no_text_are_ordered_by_their_bytes():
+def test_order_ties_undecodable_names_are_ordered_by_bytes():
     names = ["a\udcff", "b", "a\u00e9", "a"]
     assert order_ties_as_trec_eval(names, [1.0] * 4) == ["b", "a\udcff", "a\u00e9", "a"]
 
 
-def test_depth_ends_what_is_looked_at():
+def test_evaluate_depth_limits_recall_to_first_hits():
     assert evaluate(RANKED, RELEVANT, depth=1).metrics["Recall@5"].value == 1 / 4
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=12))
-def test_intervals_hold_their_values(ranks):
+def test_evaluate_confidence_intervals_contain_metric_values(ranks):
     ranked = [[f"x{i}" for i in range(rank - 1)] + ["a"] for rank in ranks]
     for own in evaluate(ranked, [{"a"}] * len(ranks), depth=30).metrics.values():
         assert own.low <= own.value <= own.high
 
 
-def test_a_ranking_does_not_differ_from_itself():
+def test_compare_rating_with_itself_gives_zero_difference_and_p_value_one():
     rating = evaluate(RANKED, RELEVANT, depth=3)
     for own in compare(rating, rating).values():
         assert (own.difference.value, own.p_value) == (0, 1)
 
 
-def test_a_clear_difference_is_found_and_has_its_sign():
+def test_compare_better_second_rating_gives_positive_significant_difference():
     good = evaluate([["a", "b"]] * 20, [{"a"}] * 20, depth=2)
     bad = evaluate([["b", "a"]] * 20, [{"a"}] * 20, depth=2)
     own = compare(bad, good)["Success@1"]
@@ -113,14 +113,14 @@ def test_a_clear_difference_is_found_and_has_its_sign():
     assert own.p_value < 0.001
 
 
-def test_what_cannot_be_rated_is_refused():
+def test_evaluate_no_queries_or_compare_unpaired_ratings_raise_usage_error():
     with pytest.raises(UsageError, match="no queries"):
         evaluate([], [], depth=10)
     with pytest.raises(UsageError, match="paired"):
         compare(evaluate(RANKED, RELEVANT, 3), evaluate(RANKED[:2], RELEVANT[:2], 3))
 
 
-def test_the_plot_is_a_picture_with_something_on_it(tmp_path):
+def test_plot_writes_non_empty_png(tmp_path):
     rating = evaluate(RANKED, RELEVANT, depth=3)
     plot({"one": rating, "two": rating}, tmp_path / "p.png", "set")
     with Image.open(tmp_path / "p.png") as image:

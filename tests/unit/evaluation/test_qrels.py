@@ -1,4 +1,4 @@
-"""Captioned sets in every format that is known."""
+"""Captioned sets in every supported format."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ EXPECTED = [("a red car", {"7.jpg", "8.jpg"}), ("a dog", {"8.jpg"})]
          "8.jpg| 1| a red car\n"),
     ],
 )  # fmt: skip
-def test_formats(tmp_path, name, content):
+def test_read_qrels_each_file_format_returns_queries_with_paths(tmp_path, name, content):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     assert read_qrels(path) == [Qrel(q, frozenset(own)) for q, own in EXPECTED]
@@ -76,14 +76,14 @@ DATASET = {
         ),
     ],
 )
-def test_a_split_of_karpathy(tmp_path, split, expected):
+def test_read_qrels_karpathy_split_returns_queries_of_split(tmp_path, split, expected):
     path = tmp_path / "dataset_coco.json"
     path.write_text(json.dumps(DATASET), encoding="utf-8")
     found = read_qrels(path, split=split)
     assert found == [Qrel(q, frozenset(own)) for q, own in expected]
 
 
-def test_folders_tell_pictures_of_one_name_apart(tmp_path):
+def test_read_qrels_karpathy_same_file_names_are_distinguished_by_folder(tmp_path):
     path = tmp_path / "dataset.json"
     images = [karpathy("1.jpg", "test", query, filepath=query) for query in ("a", "b")]
     path.write_text(json.dumps({"images": images}), encoding="utf-8")
@@ -113,7 +113,9 @@ def test_folders_tell_pictures_of_one_name_apart(tmp_path):
         ("x", "test", "has no splits"),
     ],
 )
-def test_a_json_that_is_no_dataset_gets_a_sentence(tmp_path, content, split, said):
+def test_read_qrels_json_of_wrong_shape_or_split_raises_source_error(
+    tmp_path, content, split, said
+):
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(SourceError, match=said):
@@ -121,21 +123,21 @@ def test_a_json_that_is_no_dataset_gets_a_sentence(tmp_path, content, split, sai
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, ""])
-def test_what_is_no_json_gets_a_sentence(tmp_path, content):
+def test_read_qrels_invalid_json_raises_source_error(tmp_path, content):
     path = tmp_path / "dataset.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(SourceError, match="is not valid JSON"):
         read_qrels(path)
 
 
-def test_a_table_has_no_splits(tmp_path):
+def test_read_qrels_split_of_table_raises_source_error(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("path,caption\n7.jpg,a dog\n", encoding="utf-8")
     with pytest.raises(SourceError, match="has no splits"):
         read_qrels(path, split="test")
 
 
-def test_another_column_and_a_template(tmp_path):
+def test_read_qrels_column_and_template_build_queries(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("path,caption,word\na.jpg,long text,dog\n")
     assert read_qrels(path, "word", "a photo of a {}") == [
@@ -156,7 +158,7 @@ def test_another_column_and_a_template(tmp_path):
         ("a.token", "7.jpg#0\ta car\nbroken\n", "line 2"),
     ],
 )
-def test_what_is_no_set_is_refused_by_name(tmp_path, name, content, complaint):
+def test_read_qrels_invalid_file_raises_source_error_with_path(tmp_path, name, content, complaint):
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(SourceError, match=complaint) as refusal:
@@ -164,14 +166,14 @@ def test_what_is_no_set_is_refused_by_name(tmp_path, name, content, complaint):
     assert str(path) in str(refusal.value)
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_read_qrels_file_not_in_utf8_raises_source_error(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"path,caption\na.jpg,caf\xe9\n")
     with pytest.raises(SourceError, match="UTF-8"):
         read_qrels(path)
 
 
-def test_a_hit_is_known_by_its_whole_path_or_else_by_its_end():
+def test_hit_matcher_matches_full_path_before_longest_path_suffix():
     names = frozenset({"x/a.jpg", "a.jpg", "deep/x/a.jpg"})
     relevance = HitMatcher([Qrel("q", names)], Path("/set"))
     assert relevance.match(Path("/set/a.jpg")) == "a.jpg"

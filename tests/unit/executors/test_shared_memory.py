@@ -1,4 +1,4 @@
-"""Arrays through memory that has no name."""
+"""Transfer of arrays through anonymous shared memory."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def random(*shape, dtype=np.uint8):
         random(3, dtype=">i4"),
     ],
 )
-def test_an_array_comes_out_as_it_went_in(slots, worker, array):
+def test_shared_memory_array_round_trip_returns_equal_array(slots, worker, array):
     left = worker.store(("said", array), 1)
     assert isinstance(left[1], ArrayRef)
     said, found = slots.load(left)
@@ -56,14 +56,14 @@ def test_an_array_comes_out_as_it_went_in(slots, worker, array):
     np.testing.assert_array_equal(found, array)
 
 
-def test_a_copy_is_not_touched_by_what_comes_next(slots, worker):
+def test_shared_memory_loaded_array_is_unchanged_when_slot_is_reused(slots, worker):
     first = slots.load(worker.store(random(9, 9), 0))
     kept = first.copy()
     worker.store(np.zeros((9, 9), np.uint8), 0)
     np.testing.assert_array_equal(first, kept)
 
 
-def test_several_arrays_lie_side_by_side_and_in_no_other_slot(slots, worker):
+def test_shared_memory_several_arrays_share_slot_without_touching_neighbours(slots, worker):
     arrays = tuple(random(5, n, dtype=dtype) for n, dtype in ((3, "u1"), (7, "f8"), (1, "u2")))
     full = np.full(SLOT_BYTES, 7, np.uint8)
     neighbours = [worker.store(full, slot) for slot in (0, 2)]
@@ -73,13 +73,13 @@ def test_several_arrays_lie_side_by_side_and_in_no_other_slot(slots, worker):
     assert all((slots.load(left) == 7).all() for left in neighbours)
 
 
-def test_what_does_not_fit_or_is_no_array_stays_as_it_is(worker):
+def test_worker_store_large_or_non_array_result_is_returned_unchanged(worker):
     large, objects = np.zeros(SLOT_BYTES + 1, np.uint8), np.array([None])
     for result in (large, objects, "text", None, ("text", large), [random(2)]):
         assert worker.store(result, 0) is result or worker.store(result, 0) == result
 
 
-def test_a_tuple_of_a_kind_of_its_own_stays_of_that_kind(slots, worker):
+def test_worker_store_named_tuple_is_returned_unchanged(slots, worker):
     class Pair(NamedTuple):
         said: str
         pixels: object
@@ -88,7 +88,7 @@ def test_a_tuple_of_a_kind_of_its_own_stays_of_that_kind(slots, worker):
     assert slots.load(worker.store(pair, 0)) is pair
 
 
-def test_slots_are_lent_until_there_are_none(slots):
+def test_shared_memory_acquire_returns_none_when_all_slots_are_in_use(slots):
     lent = {slots.acquire() for _ in range(3)}
     assert lent == {0, 1, 2}
     assert slots.acquire() is None
@@ -96,12 +96,12 @@ def test_slots_are_lent_until_there_are_none(slots):
     assert slots.acquire() == 1
 
 
-def test_a_worker_that_finds_none_does_without():
+def test_worker_memory_slots_open_missing_path_returns_none():
     assert WorkerMemorySlots.open(None) is None
     assert WorkerMemorySlots.open("/proc/self/fd/99999") is None
 
 
-def test_nothing_is_left_of_a_parent_that_was_killed():
+def test_shared_memory_of_killed_process_leaves_no_file():
     script = (
         "import os, signal\n"
         "from mmsearch.executors._shared_memory import SharedMemorySlots, WorkerMemorySlots\n"

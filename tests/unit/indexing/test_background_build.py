@@ -1,4 +1,4 @@
-"""A merge beside a run: begun once, waited for, or given up."""
+"""A background merge starts once and is either awaited or cancelled."""
 
 import threading
 
@@ -11,13 +11,13 @@ from mmsearch.indexing.build import BuildCancelledError
 BUILT = BuiltVectorIndex("exact", FileRef("ann/000001.npz", 1, "0" * 64), 1, 1)
 
 
-def test_nothing_begins_by_itself():
+def test_background_build_not_started_returns_none():
     background_build = BackgroundBuild(lambda: pytest.fail("it began"))
     assert background_build.wait() is None
     background_build.cancel()
 
 
-def test_it_begins_once_and_is_waited_for():
+def test_background_build_started_twice_prepares_once_and_returns_result():
     started, check_cancelled = [], threading.Event()
 
     def prepare():
@@ -39,13 +39,13 @@ def test_it_begins_once_and_is_waited_for():
     background_build.cancel()
 
 
-def test_there_may_be_nothing_to_merge():
+def test_background_build_with_nothing_to_merge_returns_none():
     background_build = BackgroundBuild(lambda: None)
     background_build.start()
     assert background_build.wait() is None
 
 
-def test_what_is_given_up_ends():
+def test_background_build_cancel_waits_for_build_to_stop():
     ended = []
 
     def build(should_stop):
@@ -60,7 +60,7 @@ def test_what_is_given_up_ends():
     assert ended
 
 
-def test_a_failure_is_told():
+def test_background_build_failure_is_raised_by_wait():
     def build(should_stop):
         raise OSError("no room")
 

@@ -1,4 +1,4 @@
-"""Which vector index is built, when, and from what."""
+"""Choice of the vector index, and decisions on building and merging."""
 
 from dataclasses import replace
 
@@ -49,14 +49,14 @@ def build(stored, goals=None, vector_index="auto", excluded=(), gpu_bytes=0):
     return built, bool(asked)
 
 
-def test_few_vectors_are_searched_exactly_and_nothing_is_encoded_for_it(stored):
+def test_build_few_vectors_uses_exact_index_without_tuning_queries(stored):
     built, asked = build(stored)
     assert built.plugin_name == "faiss_flat"
     assert built.settings == {"dim": DIM, "recall": 1.0, "reason": "exact search"}
     assert (built.rows, built.covers, asked) == (12_000, 2, False)
 
 
-def test_many_vectors_are_searched_approximately(stored, monkeypatch):
+def test_build_many_vectors_uses_tuned_approximate_index(stored, monkeypatch):
     monkeypatch.setattr(module, "MAX_EXACT_ROWS", 11_999)
     built, asked = build(stored)
     assert built.plugin_name == "faiss_fastscan"
@@ -65,13 +65,13 @@ def test_many_vectors_are_searched_approximately(stored, monkeypatch):
     assert built.settings["reason"].startswith("finds ")
 
 
-def test_what_is_left_out_does_not_count(stored, monkeypatch):
+def test_build_excluded_ids_do_not_count_towards_exact_limit(stored, monkeypatch):
     monkeypatch.setattr(module, "MAX_EXACT_ROWS", 11_999)
     built, _ = build(stored, excluded=[7])
     assert (built.plugin_name, built.rows) == ("faiss_flat", 11_999)
 
 
-def test_memory_that_exact_search_would_exceed_makes_it_approximate(stored):
+def test_build_memory_goal_below_exact_size_uses_approximate_index(stored):
     exact_mb = 12_000 * DIM * 2 / 1e6
     assert build(stored, SearchGoals(memory_mb=exact_mb))[0].plugin_name == "faiss_flat"
     built, _ = build(stored, SearchGoals(memory_mb=exact_mb * 0.99))
@@ -79,24 +79,24 @@ def test_memory_that_exact_search_would_exceed_makes_it_approximate(stored):
     assert built.settings["code_bytes"] <= exact_mb * 1e6
 
 
-def test_exact_search_that_is_fast_enough_is_preferred(stored):
+def test_build_latency_goal_met_by_exact_search_uses_exact_index(stored):
     assert build(stored, SearchGoals(latency_ms=10_000))[0].plugin_name == "faiss_flat"
     assert build(stored, SearchGoals(latency_ms=1e-6))[0].plugin_name == "faiss_fastscan"
 
 
-def test_what_fits_a_gpu_is_searched_exactly_there(stored, monkeypatch):
+def test_build_vectors_that_fit_gpu_memory_use_exact_index(stored, monkeypatch):
     monkeypatch.setattr(module, "MAX_EXACT_ROWS", 10)
     size = 12_000 * DIM * 2
     assert build(stored, gpu_bytes=size)[0].plugin_name == "faiss_fastscan"
     assert build(stored, gpu_bytes=int(size / 0.8))[0].plugin_name == "faiss_flat"
 
 
-def test_a_name_is_kept_to(stored):
+def test_build_named_vector_index_uses_that_plugin(stored):
     assert build(stored, vector_index="faiss_fastscan")[0].plugin_name == "faiss_fastscan"
     assert build(stored, vector_index="exact")[0].plugin_name == "exact"
 
 
-def test_only_the_index_that_counts_is_left(stored):
+def test_build_leaves_only_files_of_chosen_index(stored):
     layout, _ = stored
     before = {name for name, _ in layout.files()}
     built, _ = build(stored, SearchGoals(latency_ms=10_000))
@@ -104,7 +104,7 @@ def test_only_the_index_that_counts_is_left(stored):
 
 
 @given(st.integers(0, 10**8), st.integers(0, 10**7))
-def test_what_was_added_is_merged_before_it_is_a_burden(built, added):
+def test_needs_merge_is_true_once_added_share_exceeds_limit(built, added):
     is_needed = needs_merge(built, added)
     if not added:
         assert not is_needed
@@ -114,6 +114,6 @@ def test_what_was_added_is_merged_before_it_is_a_burden(built, added):
         assert needs_merge(built, added + 1)
 
 
-def test_a_large_index_is_not_built_anew_for_a_few():
+def test_needs_merge_is_false_for_few_additions_to_large_index():
     assert not needs_merge(1_000_000, 1000)
     assert needs_merge(40_000, 1)

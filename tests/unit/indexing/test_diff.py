@@ -16,18 +16,18 @@ def statuses(known, seen, **options):
     return list(compare(known, seen, **options).statuses)
 
 
-def test_same_size_and_time_is_unchanged():
+def test_compare_same_size_and_mtime_is_unchanged():
     comparison = compare({b"a.jpg": KNOWN}, [SEEN])
     assert (list(comparison.statuses), comparison.missing) == ([FileStatus.UNCHANGED], {})
 
 
 @pytest.mark.parametrize("change", [{"size": 11}, {"mtime_ns": 2 * SECOND}, {"mtime_ns": 0}])
-def test_another_size_or_time_is_doubtful(change):
+def test_compare_other_size_or_mtime_needs_read(change):
     seen = replace(SEEN, **change)
     assert statuses({b"a.jpg": KNOWN}, [seen]) == [FileStatus.NEEDS_READ]
 
 
-def test_a_file_that_was_fresh_when_it_was_read_is_doubtful():
+def test_compare_file_checked_within_mtime_granularity_needs_read():
     fresh = replace(KNOWN, checked_ns=KNOWN.mtime_ns + MTIME_GRANULARITY_NS)
     assert statuses({b"a.jpg": fresh}, [SEEN]) == [FileStatus.NEEDS_READ]
 
@@ -42,13 +42,13 @@ def test_a_file_that_was_fresh_when_it_was_read_is_doubtful():
         (2**62, FileStatus.UNCHANGED),
     ],
 )
-def test_a_date_in_the_future_proves_something_unless_a_clock_may_have_set_it(ahead_ns, verdict):
+def test_compare_future_mtime_needs_read_only_within_clock_skew(ahead_ns, verdict):
     mtime_ns = KNOWN.checked_ns + ahead_ns
     seen = replace(SEEN, mtime_ns=mtime_ns)
     assert statuses({b"a.jpg": replace(KNOWN, mtime_ns=mtime_ns)}, [seen]) == [verdict]
 
 
-def test_a_failed_file_waits_for_a_change_or_for_being_asked():
+def test_compare_failed_file_is_read_again_only_on_retry_or_without_digest():
     failed = replace(KNOWN, image_id=None, error="bad")
     assert statuses({b"a.jpg": failed}, [SEEN]) == [FileStatus.STILL_FAILED]
     assert statuses({b"a.jpg": failed}, [SEEN], retry_failed=True) == [FileStatus.NEEDS_READ]
@@ -56,7 +56,7 @@ def test_a_failed_file_waits_for_a_change_or_for_being_asked():
     assert statuses({b"a.jpg": unread}, [SEEN]) == [FileStatus.NEEDS_READ]
 
 
-def test_a_file_whose_texts_may_have_changed_is_told_again():
+def test_compare_other_texts_key_marks_texts_changed_except_for_failed_file():
     assert statuses({b"a.jpg": KNOWN}, [SEEN], texts_key=lambda file: b"x") == [
         FileStatus.TEXTS_CHANGED
     ]
@@ -67,7 +67,7 @@ def test_a_file_whose_texts_may_have_changed_is_told_again():
 
 
 @given(st.sets(st.binary(min_size=1, max_size=2)), st.sets(st.binary(min_size=1, max_size=2)))
-def test_every_file_is_in_exactly_one_heap(known_paths, seen_paths):
+def test_compare_assigns_each_file_to_one_status(known_paths, seen_paths):
     known = {path: replace(KNOWN, path=path) for path in known_paths}
     seen = [replace(SEEN, path=path) for path in sorted(seen_paths)]
     comparison = compare(known, iter(seen))
@@ -93,11 +93,11 @@ def resolver(known=(), gone=()):
         ([], [replace(KNOWN, path=b"was.jpg")], True, FileOutcome.MOVED),
     ],
 )
-def test_content_decides_what_a_file_is(known, gone, has_vector, fate):
+def test_content_resolver_returns_outcome_by_digest_and_known_files(known, gone, has_vector, fate):
     assert resolver(known, gone).outcome(SEEN, b"digest", has_vector=has_vector) is fate
 
 
-def test_one_vanished_path_explains_one_move():
+def test_content_resolver_missing_path_explains_only_one_move():
     state = resolver(gone=[replace(KNOWN, path=b"was.jpg")])
     assert state.outcome(SEEN, b"digest", has_vector=True) is FileOutcome.MOVED
     assert state.pop_moved(b"digest") == b"was.jpg"

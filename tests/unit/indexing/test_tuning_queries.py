@@ -1,4 +1,4 @@
-"""What a vector index is tuned on."""
+"""Queries that a vector index is tuned on."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import ToyEncoder, toy_indexer
 
 
-def test_phrases_differ_and_are_the_same_in_every_call():
+def test_synthetic_queries_are_distinct_and_deterministic():
     some = synthetic_queries(3000)
     assert len(set(some)) == 3000
     assert some == synthetic_queries(3000)
@@ -22,7 +22,7 @@ def test_phrases_differ_and_are_the_same_in_every_call():
     assert not [text for text in some if "{" in text or "  " in text]
 
 
-def test_captions_of_the_index_are_among_them(tmp_path):
+def test_tuning_queries_mix_captions_of_index_with_synthetic_queries(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(40):
@@ -37,11 +37,11 @@ def test_captions_of_the_index_are_among_them(tmp_path):
         texts = sample_tuning_queries(catalog)
     assert len(texts) == NUM_TUNING_QUERIES
     assert sum(text.startswith("caption number") for text in texts) == 40
-    # In turns: whatever part is taken has some of both.
+    # Both kinds alternate, so that any part contains both.
     assert any(text.startswith("caption number") for text in texts[:500])
 
 
-def test_they_are_encoded_in_their_order():
+def test_encode_queries_returns_vectors_in_order_of_texts():
     encoder = ToyEncoder()
     texts = synthetic_queries(150)
     together = encode_queries(encoder, texts)
@@ -50,7 +50,7 @@ def test_they_are_encoded_in_their_order():
         np.testing.assert_allclose(together[place : place + 1], alone, atol=1e-6)
 
 
-def test_goals_are_part_of_the_identity_of_an_index(tmp_path):
+def test_catalog_identity_stores_search_goals(tmp_path):
     layout = IndexLayout(tmp_path / "index")
     with toy_indexer(layout) as indexer:
         indexer._ensure_identity()

@@ -1,4 +1,4 @@
-"""What a check of a vector index takes for damage."""
+"""Differences from exact search that a check of a vector index counts as damage."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def truth(queries, k):
 
 
 class Missing:
-    """Finds all true neighbours but the third."""
+    """A vector index that finds all true neighbours except the third."""
 
     score_tolerance = 1e-5
 
@@ -33,13 +33,13 @@ class Missing:
 APPROXIMATE = {"recall": 1.0, "recall_low": 1.0, "recall_high": 1.0}
 
 
-def test_an_approximate_index_may_miss_a_neighbour_whatever_recall_was_measured():
+def test_count_wrong_approximate_index_missing_neighbour_returns_zero():
     assert _count_wrong(Missing(APPROXIMATE), ROWS[:6], truth(ROWS[:6], 5)) == 0
 
 
-def test_an_exact_index_may_not():
+def test_count_wrong_exact_index_missing_neighbour_counts_each_query():
     assert _count_wrong(Missing({"recall": 1.0}), ROWS[:6], truth(ROWS[:6], 5)) == 6
 
 
-def test_scores_must_be_true_ones_in_either():
+def test_count_wrong_approximate_index_with_false_scores_counts_each_query():
     assert _count_wrong(Missing(APPROXIMATE, shift=0.1), ROWS[:6], truth(ROWS[:6], 5)) == 6

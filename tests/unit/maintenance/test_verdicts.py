@@ -1,4 +1,4 @@
-"""Sound, damaged or unknown: what a check says, and that a repair changes only proved damage."""
+"""A check reports sound, damaged or unknown, and a repair changes only proven damage."""
 
 import errno
 import hashlib
@@ -30,9 +30,9 @@ PICTURES = 60
 
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory):
-    """The folder of a toy index with a caption for each picture, and one broken picture.
+    """Return the folder of a toy index with captioned pictures and one broken picture.
 
-    The folder of the pictures is gone, so that a repair needs no encoder.
+    The folder of the pictures is missing, so that a repair needs no encoder.
     """
     folder = tmp_path_factory.mktemp("verdicts")
     photos = folder / "photos"
@@ -72,7 +72,7 @@ def repair(layout):
 
 
 def content_of(layout):
-    """Every file of the index but the lock's, as digests."""
+    """Return the digest of every file of the index except the lock."""
     return {
         str(path.relative_to(layout.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in layout.folder.rglob("*")
@@ -81,12 +81,12 @@ def content_of(layout):
 
 
 def _is_of_readers(path):
-    """SQLite makes these for any reader."""
+    """Return True for a file that SQLite creates for any reader."""
     return path.name.endswith("-shm") or (path.name.endswith("-wal") and not path.stat().st_size)
 
 
 def rows_of(layout):
-    """What only a catalog knows."""
+    """Return the rows that are stored only in the catalog."""
     with closing(sqlite3.connect(layout.catalog)) as connection:
         ask = connection.execute
         return {
@@ -104,12 +104,12 @@ def rows_of(layout):
         }
 
 
-# --- every vector index, within its own tolerance ---
+# --- vector indexes, each within its tolerance ---
 
 
 @pytest.mark.parametrize("fusion", plugins.names("fusions"))
 @pytest.mark.parametrize("name", plugins.names("vector_indexes"))
-def test_every_vector_index_is_sound_under_every_fusion(name, fusion, layout):
+def test_check_each_vector_index_with_each_fusion_reports_sound(name, fusion, layout):
     encoder = ToyEncoder()
     with catalogs.open_write(layout, 0, create=False) as catalog:
         bound = catalog.identity()
@@ -124,8 +124,8 @@ def test_every_vector_index_is_sound_under_every_fusion(name, fusion, layout):
 
 
 @pytest.mark.parametrize("name", plugins.names("vector_indexes"))
-def test_an_index_of_other_vectors_is_found(name, layout):
-    """A mutant: whole, with the right ids and the right checksum, and wrong."""
+def test_check_index_built_of_other_vectors_reports_damage_and_is_repaired(name, layout):
+    """The index file has the right ids and checksum, but other vectors."""
     plugin = load_vector_index_plugin(name)
     with catalogs.open_write(layout, 0, create=False) as catalog:
         with catalog.snapshot() as snapshot:
@@ -147,7 +147,7 @@ def test_an_index_of_other_vectors_is_found(name, layout):
     assert check(layout).verdict == "sound"
 
 
-# --- what cannot be looked at ---
+# --- parts that cannot be checked ---
 
 
 REFUSED = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO]
@@ -162,7 +162,9 @@ REFUSED = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, 
         ("catalog.sqlite", errno.EACCES),
     ],
 )
-def test_a_file_that_cannot_be_read_is_unknown_and_left_alone(name, number, layout, monkeypatch):
+def test_check_unreadable_file_reports_unknown_and_repair_changes_nothing(
+    name, number, layout, monkeypatch
+):
     before = content_of(layout)
     plain = os.open
 
@@ -183,7 +185,7 @@ def test_a_file_that_cannot_be_read_is_unknown_and_left_alone(name, number, layo
     assert check(layout).verdict == "sound"
 
 
-def test_memory_that_does_not_suffice_is_unknown(layout, monkeypatch):
+def test_check_out_of_memory_reports_unknown_and_repair_changes_nothing(layout, monkeypatch):
     from mmsearch.maintenance import checks as module
 
     before = content_of(layout)
@@ -202,7 +204,7 @@ CODES = ["FULL", "IOERR", "CANTOPEN", "BUSY", "LOCKED", "READONLY", "PERM", "PRO
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_what_sqlite_cannot_do_is_unknown(name, layout, monkeypatch):
+def test_check_sqlite_error_reports_unknown_and_repair_changes_nothing(name, layout, monkeypatch):
     from mmsearch.catalog import sqlalchemy_engine
 
     before = content_of(layout)
@@ -220,7 +222,7 @@ def test_what_sqlite_cannot_do_is_unknown(name, layout, monkeypatch):
     assert content_of(layout) == before
 
 
-def test_an_index_of_a_newer_version_is_unknown(layout):
+def test_check_newer_catalog_version_reports_unknown_and_asks_for_upgrade(layout):
     with closing(sqlite3.connect(layout.catalog)) as connection:
         connection.execute("PRAGMA user_version = 99")
     layout.catalog.with_suffix(".seal").unlink()
@@ -234,7 +236,7 @@ def test_an_index_of_a_newer_version_is_unknown(layout):
     assert content_of(layout) == before
 
 
-def test_a_newer_version_is_left_alone_also_when_its_seal_does_not_match(layout):
+def test_check_newer_version_with_wrong_seal_reports_unknown_not_damage(layout):
     with closing(sqlite3.connect(layout.catalog)) as connection:
         connection.execute("PRAGMA user_version = 99")
     before = content_of(layout)
@@ -245,8 +247,8 @@ def test_a_newer_version_is_left_alone_also_when_its_seal_does_not_match(layout)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders have no such permissions")
-def test_a_folder_that_may_not_be_read_is_unknown(layout, monkeypatch):
-    """As another user sees it; root may read everything, so that scandir is told to refuse."""
+def test_check_forbidden_folder_reports_unknown_and_repair_fails(layout, monkeypatch):
+    """The folder looks as it does to another user; root may read all, so scandir is patched."""
     plain = {name: getattr(os, name) for name in ("scandir", "stat", "lstat")}
 
     def refuse(name, path, **more):
@@ -263,7 +265,7 @@ def test_a_folder_that_may_not_be_read_is_unknown(layout, monkeypatch):
     assert check(layout).verdict == "sound"
 
 
-def test_no_temporary_folder_is_needed(layout, monkeypatch, tmp_path):
+def test_check_and_repair_without_temporary_folder_succeed(layout, monkeypatch, tmp_path):
     import tempfile
 
     for name in ("TMPDIR", "SQLITE_TMPDIR"):
@@ -275,20 +277,20 @@ def test_no_temporary_folder_is_needed(layout, monkeypatch, tmp_path):
     assert check(layout).verdict == "sound"
 
 
-def test_a_check_writes_nothing(layout):
+def test_check_leaves_all_files_unchanged(layout):
     layout.catalog.with_suffix(".seal").unlink()
     before = content_of(layout)
     check(layout)
     assert content_of(layout) == before
 
 
-def test_a_model_that_is_not_here_is_a_note(layout):
+def test_check_missing_model_reports_note_and_sound(layout):
     report = check(layout)
     assert [(finding.weight, finding.part) for finding in report] == [("note", "encoder")]
     assert report.verdict == "sound"
 
 
-# --- what is proved ---
+# --- proven damage ---
 
 
 def damage(layout, table, bytes_lost=8):
@@ -306,22 +308,22 @@ TABLES = ["sqlite_schema", "files", "texts", "roots", "settings", "images", "seg
 
 @pytest.mark.parametrize("table", [*TABLES, "words_data", "sqlite_sequence"])
 @pytest.mark.parametrize("bytes_lost", [1, 8])
-def test_a_damaged_root_of_a_table_costs_nothing_below_it(table, bytes_lost, layout):
-    """SQLite reads nothing of such a table; its rows stand in other pages, or behind the damage."""
+def test_repair_damaged_table_root_page_recovers_all_rows(table, bytes_lost, layout):
+    """SQLite cannot read such a table; its rows are in other pages or behind the damage."""
     before = rows_of(layout)
     damage(layout, table, bytes_lost)
     assert check(layout).verdict == "damaged"
     report = repair(layout)
     assert check(layout).verdict == "sound"
     after = rows_of(layout)
-    # The texts around files are read again if rows were lost, for which their keys are cleared.
+    # If rows were lost, the keys of texts are cleared, so that texts are read again.
     before["files"], after["files"] = ([row[:9] for row in r["files"]] for r in (before, after))
     assert after == before, report.not_kept
     if table not in ("images", "segments", "words_data"):
         assert "Some rows of the catalog's tables" in report.not_kept[0]
 
 
-def test_a_changed_byte_costs_nothing_at_all(layout):
+def test_repair_changed_byte_of_catalog_keeps_all_rows(layout):
     before = rows_of(layout)
     content = bytearray(layout.catalog.read_bytes())
     content[content.rindex(b"caption 17")] ^= 1
@@ -333,13 +335,13 @@ def test_a_changed_byte_costs_nothing_at_all(layout):
     after = rows_of(layout)
     assert len(after.pop("captions")) == len(before.pop("captions")) == PICTURES
     for rows in (before, after):
-        # The picture's vectors are of another text than it has.
+        # The vectors of the picture belong to its previous text.
         rows["pictures"] = [row[:3] for row in rows["pictures"]]
     assert after == before
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_catalog_that_is_cut_short(share, layout):
+def test_repair_truncated_catalog_keeps_pictures_and_roots(share, layout):
     before = rows_of(layout)
     content = layout.catalog.read_bytes()
     layout.catalog.write_bytes(content[: int(len(content) * share)])
@@ -350,11 +352,11 @@ def test_a_catalog_that_is_cut_short(share, layout):
     after = rows_of(layout)
     assert [row[:2] for row in after["pictures"]] == [row[:2] for row in before["pictures"]]
     assert [row[2] for row in after["roots"]] == [row[2] for row in before["roots"]]
-    # Captions whose files were lost stay with their pictures until the folder is there.
+    # Captions whose files were lost stay with their pictures until the folder is back.
     assert {row[::2] for row in after["captions"]} <= {row[::2] for row in before["captions"]}
 
 
-def test_a_catalog_that_is_something_else(layout):
+def test_repair_catalog_of_foreign_content_keeps_roots_and_reports_loss(layout):
     before = rows_of(layout)
     layout.catalog.write_bytes(b"Dear diary, " * 1000)
     assert check(layout).verdict == "damaged"
@@ -364,7 +366,7 @@ def test_a_catalog_that_is_something_else(layout):
     assert [row[2] for row in rows_of(layout)["roots"]] == [row[2] for row in before["roots"]]
 
 
-def test_a_damaged_segment_is_not_taken_for_an_unreadable_one(layout):
+def test_check_damaged_segment_reports_damage_not_unknown(layout):
     segment = layout.segment_path(1)
     content = bytearray(segment.read_bytes())
     content[len(content) // 2] ^= 1
@@ -375,7 +377,7 @@ def test_a_damaged_segment_is_not_taken_for_an_unreadable_one(layout):
 
 
 @pytest.mark.parametrize("content", [b"", os.urandom(300), b"[]", b'{"check": 1}', b"[" * 99_999])
-def test_a_seal_that_is_damaged(content, layout):
+def test_repair_damaged_seal_restores_it_and_keeps_all_rows(content, layout):
     before = rows_of(layout)
     layout.catalog.with_suffix(".seal").write_bytes(content)
     assert check(layout).verdict == "damaged"
@@ -384,7 +386,7 @@ def test_a_seal_that_is_damaged(content, layout):
     assert rows_of(layout) == before
 
 
-# --- what a repair leaves when it ends early ---
+# --- interrupted repairs ---
 
 
 class Killed(BaseException):
@@ -392,8 +394,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("visit", range(1, 12))
-def test_a_killed_repair_loses_nothing(visit, layout, monkeypatch):
-    """The catalog of a killed repair is still known to be damaged, or is whole."""
+def test_repair_killed_at_any_step_loses_no_rows(visit, layout, monkeypatch):
+    """After a killed repair, the check still reports damage, and a second repair succeeds."""
     from mmsearch.storage import failpoints
 
     before = rows_of(layout)
@@ -425,7 +427,7 @@ def test_a_killed_repair_loses_nothing(visit, layout, monkeypatch):
     assert not (layout.folder / "rebuilding").exists()
 
 
-def test_a_repair_without_room_changes_nothing(layout, monkeypatch):
+def test_repair_with_full_disk_raises_error_and_changes_nothing(layout, monkeypatch):
     damage(layout, "words_data")
     before = content_of(layout)
 
@@ -440,7 +442,7 @@ def test_a_repair_without_room_changes_nothing(layout, monkeypatch):
     assert held == before
 
 
-# --- nonsense in the catalog ---
+# --- invalid values in the catalog ---
 
 NONSENSE = [-1, 2**63 - 1, 0.5, "", b"\xff\xfe", "null", "[1", '{"a": 1}', None]
 
@@ -467,8 +469,8 @@ def spoil(layout, table, column, value, text):
 
 
 @pytest.mark.parametrize("value", [*NONSENSE, "not utf-8"], ids=repr)
-def test_nonsense_in_any_cell_is_an_error_of_ours(value, layout, tmp_path):
-    """Any value in any column: each call answers, or raises an error with a sentence."""
+def test_index_calls_with_nonsense_in_any_cell_raise_only_library_errors(value, layout, tmp_path):
+    """Each call returns or raises an `MMSearchError`, for any value in any column."""
     sound = layout.catalog.read_bytes()
     layout.catalog.with_suffix(".seal").unlink()
     text = value == "not utf-8"

@@ -1,4 +1,4 @@
-"""What an assistant reads of what was found."""
+"""Tests of the text that an assistant reads about search results."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def result(**overrides):
     return SearchResult(**fields | overrides)
 
 
-def test_a_hit_is_told_with_all_that_a_model_needs():
+def test_format_hit_lists_score_size_date_paths_and_texts():
     sample_hit = hit(texts=(Text("title", "An old mill"),), copies=(Path("/pictures/copy.jpg"),))
     assert formatting.format_hit(PictureHit.from_hit(1, sample_hit)) == (
         "1. id 7, score 0.500, likely (93%), 640x480, taken 2019-05-17, Canon EOS\n"
@@ -66,26 +66,26 @@ def test_a_hit_is_told_with_all_that_a_model_needs():
     )
 
 
-def test_a_picture_that_does_not_say_when_it_was_taken_has_the_date_of_its_file():
+def test_picture_hit_without_capture_date_uses_file_date():
     answer = PictureHit.from_hit(1, hit(taken_at=None, modified_at=1e9))
     assert (answer.date, answer.dated_by) == ("2001-09-09", "file")
     assert "file dated 2001-09-09" in formatting.format_hit(answer)
 
 
-def test_a_text_cannot_imitate_the_lines_of_an_answer():
+def test_format_hit_multiline_text_is_joined_and_escaped():
     sample_hit = hit(texts=(Text("caption", "a mill\n2. id 8, likely (100%)\x1b[2J"),))
     lines = formatting.format_hit(PictureHit.from_hit(1, sample_hit)).splitlines()
     assert lines[2:] == ["   caption: a mill 2. id 8, likely (100%)\\x1b[2J"]
 
 
-def test_long_and_many_texts_are_cut():
+def test_picture_hit_long_and_many_texts_are_truncated():
     sample_hit = hit(texts=tuple(Text("caption", f"{n}" * 5000) for n in range(9)))
     texts = PictureHit.from_hit(1, sample_hit).texts
     assert len(texts) == 5
     assert {len(text) for text in texts} == {len("caption: ") + 200}
 
 
-def test_bytes_that_are_no_text_are_escaped():
+def test_picture_hit_undecodable_path_bytes_are_escaped():
     answer = PictureHit.from_hit(1, hit(path=Path("/pictures/m\udcffll.jpg")))
     assert answer.path == "/pictures/m\\xffll.jpg"
     assert answer.model_dump_json()
@@ -103,16 +103,16 @@ REMARKS = {
 
 
 @pytest.mark.parametrize("remark", REMARKS)
-def test_what_should_be_known_first_is_told_first(remark):
+def test_format_search_heading_starts_with_remark_about_result(remark):
     answer = SearchOutput.from_result(result(**REMARKS[remark]), ())
     assert formatting.format_search_heading(answer).splitlines()[0] == remark
 
 
-def test_a_model_that_nobody_calibrated_does_not_say_that_there_is_nothing():
+def test_format_search_heading_uncalibrated_model_omits_no_match_remark():
     answer = SearchOutput.from_result(result(match=Band.UNLIKELY, calibrated=False), ())
     assert formatting.format_search_heading(answer) == "0 of 1,212 pictures."
 
 
-def test_one_value_is_a_list_and_null_is_nothing():
+def test_search_arguments_single_value_becomes_list_and_null_empty_list():
     asked = SearchArguments.model_validate({"query": "a", "path": "2019/**", "tag": None})
     assert (asked.path, asked.tag) == (["2019/**"], [])

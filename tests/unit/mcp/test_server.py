@@ -1,4 +1,4 @@
-"""What an assistant is told when something breaks that nobody thought of."""
+"""Tests of the MCP server when a tool fails unexpectedly."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from mmsearch.mcp.server import make_server
 
 
 class Tools:
-    """As many tools as there are, and none works."""
+    """Complete set of tools that all fail."""
 
     async def warm_up(self):
         pass
@@ -19,7 +19,7 @@ class Tools:
     similar = get = describe = search
 
 
-def test_a_failure_of_our_own_is_an_error_of_the_tool_and_the_next_call_is_answered():
+def test_mcp_server_unexpected_tool_error_hides_message_and_server_continues():
     async def call_twice():
         async with Client(make_server(Tools())) as client:
             return [await client.call_tool("search_images", {"query": "a"}) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""What an answer holds when its pictures are gone, or too many bytes."""
+"""Tests of the MCP tools with missing or oversized pictures."""
 
 import asyncio
 import errno
@@ -27,7 +27,7 @@ class Index:
 
 
 class IndexWorker:
-    """A desk whose every search finds so many pictures."""
+    """Worker whose searches find the given pictures."""
 
     name = "default"
 
@@ -43,7 +43,7 @@ class IndexWorker:
 
 
 class ThumbnailCache:
-    """Thumbnails of so many bytes by size; the files of some pictures are gone."""
+    """Thumbnail cache with a byte count for each size; the files of some pictures are gone."""
 
     def __init__(self, sizes, gone=()):
         self._sizes = sizes
@@ -70,7 +70,7 @@ def block_types(answer):
     return [type(part) for part in answer.blocks]
 
 
-def test_a_picture_that_is_gone_costs_its_own_preview_only(run_search):
+def test_search_tool_failed_preview_is_explained_and_keeps_other_previews(run_search):
     answer = run_search([1, 2, MISSING, UNWRITABLE], {Size.SMALL: 10}, gone={1})
     assert block_types(answer) == [str, str, str, str, bytes, str, str, str, str]
     assert answer.blocks[2] == "   No preview: The file of picture 1 is gone."
@@ -79,20 +79,20 @@ def test_a_picture_that_is_gone_costs_its_own_preview_only(run_search):
     assert [picture_hit.id for picture_hit in answer.structured.hits] == [1, 2, MISSING, UNWRITABLE]
 
 
-def test_previews_end_where_an_answer_would_become_too_large(run_search):
+def test_search_tool_previews_stop_at_image_byte_limit(run_search):
     answer = run_search(range(1, 9), {Size.SMALL: 150_000})
     assert block_types(answer).count(bytes) == 2
     assert sum(len(part) for part in answer.blocks) < tools.MAX_IMAGE_BYTES + 5000
     assert len(answer.structured.hits) == 8
 
 
-def test_further_hits_are_told_without_a_preview(run_search):
+def test_search_tool_hits_beyond_preview_limit_are_listed_without_preview(run_search):
     answer = run_search(range(1, 31), {Size.SMALL: 10})
     assert block_types(answer).count(bytes) == tools.MAX_PREVIEWS
     assert block_types(answer).count(str) == 31
 
 
-def test_a_picture_that_is_too_large_for_an_answer_is_shown_smaller():
+def test_get_tool_oversized_picture_is_returned_in_smaller_size():
     sizes = {Size.LARGE: tools.MAX_IMAGE_BYTES + 1, Size.MEDIUM: 10}
     arguments = GetImageArguments(image_id=1, size=Size.LARGE)
     answer = asyncio.run(Tools(IndexWorker([]), ThumbnailCache(sizes)).get(arguments))
@@ -101,7 +101,7 @@ def test_a_picture_that_is_too_large_for_an_answer_is_shown_smaller():
     assert len(content) == 10
 
 
-def test_a_picture_that_is_not_there_is_no_picture():
+def test_get_tool_unknown_picture_raises_unknown_name_error():
     arguments = GetImageArguments(image_id=MISSING)
     with pytest.raises(UnknownNameError, match="has no picture 99"):
         asyncio.run(Tools(IndexWorker([]), ThumbnailCache({})).get(arguments))

@@ -1,4 +1,4 @@
-"""The walk over files that nobody vetted."""
+"""The walk over folders with arbitrary files."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=3).map(b"/".join)
 
 
 def plant(root, *paths):
-    """Files of three bytes, with the folders that they need."""
+    """Create files of three bytes, with the folders that they need."""
     for path in paths:
         place = os.path.join(os.fsencode(root), os.fsencode(path))
         os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -56,7 +56,7 @@ def paths(root, **options):
     return [os.fsdecode(file.path) for file in walk_of(root, **options)]
 
 
-def test_files_come_in_order_folder_by_folder(tmp_path):
+def test_walk_yields_files_sorted_folder_by_folder(tmp_path):
     plant(
         tmp_path, "b.jpg", "a.jpg", "c/z.png", "c/a/q.gif", "c/y.png", "a/x.jpg", "B.jpg", "t.txt"
     )
@@ -66,13 +66,13 @@ def test_files_come_in_order_folder_by_folder(tmp_path):
     assert list(files) == list(files)
 
 
-def test_size_and_time_are_those_of_the_file(tmp_path):
+def test_walk_reports_size_and_mtime_of_file(tmp_path):
     plant(tmp_path, "a.jpg")
     os.utime(tmp_path / "a.jpg", ns=(1, 1_234_567_890_123_456_789))
     assert list(walk_of(tmp_path)) == [ScannedFile(b"a.jpg", 3, 1_234_567_890_123_456_789)]
 
 
-def test_an_empty_folder_has_no_files(tmp_path):
+def test_walk_empty_folder_yields_no_files(tmp_path):
     files = walk_of(tmp_path)
     assert list(files) == []
     assert files.unreadable == []
@@ -81,7 +81,7 @@ def test_an_empty_folder_has_no_files(tmp_path):
 @pytest.mark.parametrize(
     "name", [b"\xff\xfe.jpg", b"a b.jpg", b"a\nb.jpg", b"-rf.jpg", b"\\.jpg", "é.jpg"]
 )
-def test_any_name_is_a_name(tmp_path, name):
+def test_walk_unusual_file_names_are_yielded_and_matched_by_patterns(tmp_path, name):
     name = os.fsencode(name)
     plant(tmp_path, name, b"d/" + name)
     assert [file.path for file in walk_of(tmp_path)] == [name, b"d/" + name]
@@ -91,7 +91,7 @@ def test_any_name_is_a_name(tmp_path, name):
 
 @settings(deadline=None)
 @given(st.sets(PATHS, max_size=8), st.booleans())
-def test_every_file_is_met_once(names, follow_symlinks):
+def test_walk_any_tree_yields_each_file_once(names, follow_symlinks):
     root = tempfile.mkdtemp().encode()
     try:
         placed = set()
@@ -122,20 +122,20 @@ def test_every_file_is_met_once(names, follow_symlinks):
 # Hidden
 
 
-def test_hidden_files_and_folders_are_left_out(tmp_path):
+def test_walk_omits_hidden_files_unless_requested(tmp_path):
     plant(tmp_path, "a.jpg", ".b.jpg", ".git/c.jpg", "d/.e/f.jpg")
     assert paths(tmp_path) == ["a.jpg"]
     assert paths(tmp_path, hidden=True) == [".b.jpg", "a.jpg", ".git/c.jpg", "d/.e/f.jpg"]
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEM_FOLDERS))
-def test_folders_of_the_system_are_left_out(tmp_path, name):
+def test_walk_omits_system_folders_unless_hidden_requested(tmp_path, name):
     plant(tmp_path, name.upper() + b"/a.jpg", b"d/" + name + b"/a.jpg", name + b".jpg")
     assert paths(tmp_path) == [os.fsdecode(name) + ".jpg"]
     assert len(paths(tmp_path, hidden=True)) == 3
 
 
-def test_a_hidden_folder_that_was_named_is_walked(tmp_path):
+def test_walk_hidden_root_is_walked(tmp_path):
     plant(tmp_path, ".photos/a.jpg")
     assert paths(tmp_path / ".photos") == ["a.jpg"]
 
@@ -143,7 +143,7 @@ def test_a_hidden_folder_that_was_named_is_walked(tmp_path):
 # Links
 
 
-def test_links_are_left_out_unless_wanted(tmp_path):
+def test_walk_omits_symlinks_unless_followed(tmp_path):
     plant(tmp_path, "real/a.jpg", "elsewhere/b.jpg", "elsewhere/c/d.jpg")
     root = tmp_path / "real"
     (root / "file.jpg").symlink_to(tmp_path / "elsewhere/b.jpg")
@@ -153,14 +153,14 @@ def test_links_are_left_out_unless_wanted(tmp_path):
     assert paths(root, follow_symlinks=True) == followed
 
 
-def test_a_linked_file_has_the_size_of_the_file(tmp_path):
+def test_walk_symlinked_file_has_size_and_mtime_of_target(tmp_path):
     plant(tmp_path, "real.jpg", "root/x.txt")
     (tmp_path / "root/a.jpg").symlink_to("../real.jpg")
     (file,) = walk_of(tmp_path / "root", follow_symlinks=True)
     assert (file.size, file.mtime_ns) == (3, (tmp_path / "real.jpg").stat().st_mtime_ns)
 
 
-def test_loops_end_and_each_real_folder_is_met_once(tmp_path):
+def test_walk_symlink_loops_visit_each_real_folder_once(tmp_path):
     plant(tmp_path, "a/x.jpg", "b/y.jpg")
     (tmp_path / "a/up").symlink_to(tmp_path)
     (tmp_path / "a/self").symlink_to(".")
@@ -175,7 +175,7 @@ def test_loops_end_and_each_real_folder_is_met_once(tmp_path):
 
 
 @pytest.mark.parametrize("follow_symlinks", [False, True])
-def test_broken_links_are_no_files(tmp_path, follow_symlinks):
+def test_walk_omits_broken_symlinks(tmp_path, follow_symlinks):
     plant(tmp_path, "a.jpg")
     (tmp_path / "b.jpg").symlink_to("nowhere.jpg")
     files = walk_of(tmp_path, follow_symlinks=follow_symlinks)
@@ -183,7 +183,7 @@ def test_broken_links_are_no_files(tmp_path, follow_symlinks):
     assert files.unreadable == []
 
 
-def test_a_root_that_is_a_link_is_walked(tmp_path):
+def test_walk_symlinked_root_is_walked(tmp_path):
     plant(tmp_path, "real/a.jpg")
     (tmp_path / "link").symlink_to("real")
     assert paths(tmp_path / "link") == ["a.jpg"]
@@ -213,7 +213,7 @@ TREE = (
         (["nothing"], []),
     ],
 )
-def test_include(tmp_path, include, expected):
+def test_walk_include_patterns_select_matching_files(tmp_path, include, expected):
     plant(tmp_path, *TREE)
     assert sorted(paths(tmp_path, include=include)) == sorted(expected)
 
@@ -233,17 +233,17 @@ def test_include(tmp_path, include, expected):
         (["*"], []),
     ],
 )
-def test_exclude(tmp_path, exclude, expected):
+def test_walk_exclude_patterns_omit_matching_files(tmp_path, exclude, expected):
     plant(tmp_path, *TREE)
     assert sorted(paths(tmp_path, exclude=exclude)) == sorted(expected)
 
 
-def test_what_is_excluded_is_left_out_even_if_included(tmp_path):
+def test_walk_exclude_takes_precedence_over_include(tmp_path):
     plant(tmp_path, *TREE)
     assert paths(tmp_path, include=["*.jpg"], exclude=["x/", "drafts/"]) == ["a.jpg"]
 
 
-def test_a_line_break_in_a_folder_does_not_blind_a_pattern(tmp_path):
+def test_walk_patterns_match_paths_with_line_breaks(tmp_path):
     plant(tmp_path, "x\ny/drafts/a.jpg", "x\ny/b.jpg", "c.jpg")
     assert paths(tmp_path, exclude=["drafts/"]) == ["c.jpg", "x\ny/b.jpg"]
     assert paths(tmp_path, include=["x\nY/"]) == ["x\ny/b.jpg", "x\ny/drafts/a.jpg"]
@@ -252,7 +252,7 @@ def test_a_line_break_in_a_folder_does_not_blind_a_pattern(tmp_path):
 
 
 @pytest.mark.parametrize("pattern", ["!", "\\", "[z-a]"])
-def test_a_pattern_that_makes_no_sense_is_refused_by_name(tmp_path, pattern):
+def test_walk_invalid_pattern_raises_usage_error_with_pattern(tmp_path, pattern):
     for option in ("include", "exclude"):
         with pytest.raises(UsageError) as caught:
             walk_of(tmp_path, **{option: ["*.jpg", pattern]})
@@ -261,7 +261,7 @@ def test_a_pattern_that_makes_no_sense_is_refused_by_name(tmp_path, pattern):
 
 @pytest.fixture
 def listed(monkeypatch):
-    """The folders that were listed."""
+    """Names of the folders that were listed."""
     met, scandir = [], os.scandir
 
     def spy(path):
@@ -272,17 +272,17 @@ def listed(monkeypatch):
     return met
 
 
-def test_what_is_left_out_is_not_even_listed(tmp_path, listed):
+def test_walk_does_not_list_omitted_folders(tmp_path, listed):
     plant(tmp_path, "a/x.jpg", "b/c/x.jpg", ".h/x.jpg", "@eaDir/x.jpg", "d/x.jpg")
     assert paths(tmp_path, exclude=["a/", "c"]) == ["d/x.jpg"]
     assert listed == [os.fsencode(tmp_path.name), b"b", b"d"]
 
 
-# Trouble
+# Errors
 
 
-def test_folders_that_cannot_be_listed_are_reported(tmp_path, monkeypatch):
-    # Root may list everything, so the system's answer is played.
+def test_walk_unlistable_folder_is_reported_as_unreadable(tmp_path, monkeypatch):
+    # Root may list everything, so the system's answer is simulated.
     plant(tmp_path, "a/x.jpg", "b/y.jpg", "c/z.jpg")
     forbidden, scandir = os.fsencode(tmp_path / "b"), os.scandir
 
@@ -299,7 +299,7 @@ def test_folders_that_cannot_be_listed_are_reported(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root lists everything")
-def test_a_folder_without_permission_is_reported(tmp_path):
+def test_walk_folder_without_permission_is_reported_as_unreadable(tmp_path):
     plant(tmp_path, "a/x.jpg", "b/y.jpg")
     (tmp_path / "a").chmod(0)
     try:
@@ -311,7 +311,7 @@ def test_a_folder_without_permission_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize("follow_symlinks", [False, True])
-def test_a_root_that_is_missing_or_no_folder_is_reported(tmp_path, follow_symlinks):
+def test_walk_missing_or_non_folder_root_is_reported_as_unreadable(tmp_path, follow_symlinks):
     plant(tmp_path, "a.jpg")
     for name in ("missing", "a.jpg"):
         files = walk_of(tmp_path / name, follow_symlinks=follow_symlinks)
@@ -319,7 +319,7 @@ def test_a_root_that_is_missing_or_no_folder_is_reported(tmp_path, follow_symlin
         assert [failed.path for failed in files.unreadable] == [os.fsencode(tmp_path / name)]
 
 
-def test_what_is_no_file_is_left_out(tmp_path):
+def test_walk_omits_fifos_folders_and_devices(tmp_path):
     plant(tmp_path, "a.jpg")
     os.mkfifo(tmp_path / "fifo.jpg")
     (tmp_path / "folder.jpg").mkdir()
@@ -327,7 +327,7 @@ def test_what_is_no_file_is_left_out(tmp_path):
     assert paths(tmp_path, follow_symlinks=True) == ["a.jpg"]
 
 
-def test_a_folder_that_vanishes_while_the_walk_goes_on_has_no_files(tmp_path):
+def test_walk_folder_deleted_during_walk_yields_no_files(tmp_path):
     plant(tmp_path, "a.jpg", "c/d.jpg")
     files = iter(walk_of(tmp_path))
     assert next(files).path == b"a.jpg"
@@ -335,7 +335,7 @@ def test_a_folder_that_vanishes_while_the_walk_goes_on_has_no_files(tmp_path):
     assert list(files) == []
 
 
-def test_a_file_that_vanishes_while_its_folder_is_read_is_no_file(tmp_path, monkeypatch):
+def test_walk_file_deleted_during_listing_is_omitted(tmp_path, monkeypatch):
     plant(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     stat = os.stat
 
@@ -349,15 +349,15 @@ def test_a_file_that_vanishes_while_its_folder_is_read_is_no_file(tmp_path, monk
     assert paths(tmp_path) == ["a.jpg", "c.jpg"]
 
 
-def test_files_are_found_where_folders_cannot_be_held_open(tmp_path, monkeypatch):
+def test_walk_without_dir_fd_support_yields_same_files(tmp_path, monkeypatch):
     plant(tmp_path, "a.jpg", "a.txt", "b/c.jpg")
     held = list(walk_of(tmp_path))
     monkeypatch.setattr(os, "supports_dir_fd", set())
     assert list(walk_of(tmp_path)) == held
 
 
-class TestDigest:
-    """It changes with whatever the files of a folder follow from, and with nothing else."""
+class TestFolderDigest:
+    """The digest changes with everything that affects the files of a folder, and only then."""
 
     def digests(self, root, **options):
         return {folder.path: folder.digest for folder in folders_of(root, **options)}
@@ -369,7 +369,7 @@ class TestDigest:
             os.utime(path, ns=(10**9, 10**9))
         return tmp_path
 
-    def test_it_stays_while_nothing_that_matters_changes(self, planted):
+    def test_digest_is_unchanged_by_unrelated_files_and_subfolders(self, planted):
         before = self.digests(planted)
         plant(planted, "notes.md", "more.md", "b/e/f.jpg")
         after = self.digests(planted)
@@ -389,24 +389,24 @@ class TestDigest:
             lambda root: plant(root, "z.json"),
         ],
     )
-    def test_it_changes_with_a_file(self, planted, change):
+    def test_digest_changes_with_file_of_that_folder_only(self, planted, change):
         before = self.digests(planted)
         change(planted)
         after = self.digests(planted)
         assert before[b""] != after[b""]
         assert before[b"b"] == after[b"b"]
 
-    def test_it_changes_with_what_is_asked_for(self, planted):
+    def test_digest_depends_on_walk_options(self, planted):
         choices = [{}, {"include": ["*.jpg"]}, {"exclude": ["*.jpg"]}, {"hidden": True}]
         found = {self.digests(planted, **choice)[b""] for choice in choices}
         assert len(found) == len(choices)
 
-    def test_names_and_sizes_cannot_stand_for_each_other(self, tmp_path):
+    def test_digest_differs_for_different_lists_of_names(self, tmp_path):
         plant(tmp_path, "one/a.jpg", "one/b.jpg", "two/ab.jpg", "three/a.jpg")
         assert len(set(self.digests(tmp_path).values())) == 4
 
 
-def test_very_deep_trees_do_not_overflow(monkeypatch):
+def test_walk_very_deep_tree_yields_deepest_file(monkeypatch):
     depth = 1200
     root = Path(tempfile.mkdtemp())
     monkeypatch.chdir(root)

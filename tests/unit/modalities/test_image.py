@@ -1,4 +1,4 @@
-"""Still pictures: what comes out of every kind of file that a person may have."""
+"""Still pictures: results of reading every kind of picture file."""
 
 import io
 import os
@@ -30,7 +30,7 @@ pillow_heif.register_heif_opener()
 
 WIDTH, HEIGHT = 60, 40
 LOSSY = 24
-"""Levels by which one value of a smooth picture may change in a lossy file."""
+"""Maximum change of one value of a smooth picture in a lossy file, in levels."""
 
 ORIENTED = {
     2: lambda p: p[:, ::-1],
@@ -41,17 +41,17 @@ ORIENTED = {
     7: lambda p: p.transpose(1, 0, 2)[::-1, ::-1],
     8: lambda p: p.transpose(1, 0, 2)[:, ::-1],
 }
-"""Upright pixels -> the pixels that a file with this EXIF orientation stores."""
+"""Maps an EXIF orientation to a function from upright pixels to stored pixels."""
 
 
 def scene(width=WIDTH, height=HEIGHT):
-    """Smooth, and different in every corner and channel."""
+    """Return a smooth picture that differs in every corner and channel."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     return (np.stack([x, y, (1 - x) * (1 - y)], axis=2) * 255).round().astype(np.uint8)
 
 
 def grey_ramp():
-    """All of 0 to 255."""
+    """Return a grey picture with all values from 0 to 255."""
     return np.linspace(0, 255, WIDTH * HEIGHT).round().astype(np.uint8).reshape(HEIGHT, WIDTH)
 
 
@@ -71,7 +71,7 @@ def png_chunk(kind, data):
 
 
 def png(width, height, bits, colour, scanlines, *extra):
-    """A PNG of our own making; ``scanlines`` come with their filter bytes."""
+    """Return a hand-made PNG; ``scanlines`` include their filter bytes."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     compressor = zlib.compressobj(1)
     data = b"".join(compressor.compress(line) for line in scanlines) + compressor.flush()
@@ -80,14 +80,14 @@ def png(width, height, bits, colour, scanlines, *extra):
 
 
 def png16(values, *extra):
-    """16 bits a channel: uint16 (h, w) is grey, (h, w, 2) has alpha, (h, w, 3) is RGB."""
+    """Return a PNG of 16 bits a channel: (h, w) is grey, (h, w, 2) has alpha, (h, w, 3) is RGB."""
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2] if values.ndim == 3 else 1]
     lines = (b"\0" + row.astype(">u2").tobytes() for row in values)
     return png(values.shape[1], values.shape[0], 16, colour, lines, *extra)
 
 
 def tiff(values, order="<", *, bits=None, sample_format=1, photometric=1):
-    """An uncompressed grey TIFF of one strip."""
+    """Return an uncompressed grey TIFF of one strip."""
     data = values if isinstance(values, bytes) else values.astype(values.dtype.newbyteorder(order))
     data = data if isinstance(data, bytes) else data.tobytes()
     height, width = (HEIGHT, WIDTH) if isinstance(values, bytes) else values.shape
@@ -112,7 +112,7 @@ def tiff(values, order="<", *, bits=None, sample_format=1, photometric=1):
 
 
 def exif_of(**values):
-    """``exif_of(Orientation=6, ImageDescription="a dog")``."""
+    """Return EXIF data, as in ``exif_of(Orientation=6, ImageDescription="a dog")``."""
     exif = Image.Exif()
     for name, value in values.items():
         block = exif.get_ifd(ExifTags.IFD.Exif) if name.startswith("DateTimeO") else exif
@@ -128,7 +128,7 @@ def assert_close(pixels, expected, tolerance):
 
 
 def assert_clean(reason):
-    """One clause for people."""
+    """Check that a reason is one clause without technical details."""
     assert reason == reason.strip() != ""
     assert reason.isprintable()
     assert len(reason) < 250
@@ -145,7 +145,7 @@ def modality():
 
 @pytest.fixture
 def file(tmp_path):
-    """``file(content, "x.png")`` -> its path."""
+    """Return a function: ``file(content, "x.png")`` writes a file and returns its path."""
 
     def write(content, name="picture"):
         path = tmp_path / name
@@ -157,13 +157,13 @@ def file(tmp_path):
 
 @pytest.fixture
 def read(modality, file):
-    """``read(content)`` -> what the modality makes of it."""
+    """Return a function: ``read(content)`` returns the decoded picture."""
     return lambda content, edge_px=0, name="picture": modality.read(file(content, name), edge_px)
 
 
 @pytest.fixture
 def refusal(read):
-    """``refusal(content)`` -> why it is not read."""
+    """Return a function: ``refusal(content)`` returns the reason of the `DecodeError`."""
 
     def reason(content, **options):
         with pytest.raises(DecodeError) as caught:
@@ -174,7 +174,7 @@ def refusal(read):
     return reason
 
 
-# Upright
+# Orientation
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -191,7 +191,7 @@ def refusal(read):
         ("MPO", {"quality": 95, "subsampling": 0}, LOSSY),
     ],
 )
-def test_a_picture_comes_out_upright(read, file_format, options, tolerance, orientation):
+def test_image_read_applies_exif_orientation(read, file_format, options, tolerance, orientation):
     upright = scene()
     stored = np.ascontiguousarray(ORIENTED.get(orientation, lambda p: p)(upright))
     exif = exif_of(Orientation=orientation)
@@ -205,14 +205,14 @@ def test_a_picture_comes_out_upright(read, file_format, options, tolerance, orie
     arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))),
     st.integers(1, 8),
 )
-def test_orienting_and_undoing_it_changes_nothing(upright, orientation):
+def test_apply_orientation_restores_upright_pixels(upright, orientation):
     stored = np.ascontiguousarray(ORIENTED.get(orientation, lambda p: p)(upright))
     np.testing.assert_array_equal(_color.apply_orientation(stored, orientation), upright)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["JPEG", "MPO"])
-def test_a_reduced_picture_keeps_the_size_of_the_full_one(read, file_format, orientation):
+def test_image_read_reduced_picture_reports_full_size(read, file_format, orientation):
     upright = scene(803, 601)
     stored = np.ascontiguousarray(ORIENTED.get(orientation, lambda p: p)(upright))
     exif = exif_of(Orientation=orientation).tobytes()
@@ -222,13 +222,13 @@ def test_a_reduced_picture_keeps_the_size_of_the_full_one(read, file_format, ori
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 99, 65535])
-def test_an_orientation_that_makes_no_sense_means_upright(read, orientation):
+def test_image_read_invalid_orientation_leaves_pixels_unchanged(read, orientation):
     exif = exif_of(Orientation=orientation).tobytes()
     decoded = read(encoded(Image.fromarray(scene()), "PNG", exif=exif))
     np.testing.assert_array_equal(decoded.pixels, scene())
 
 
-def test_orientation_behind_the_pixels_of_a_png_counts(read):
+def test_image_read_png_exif_after_pixels_is_applied(read):
     content = encoded(Image.fromarray(scene()), "PNG")
     exif = exif_of(Orientation=3).tobytes().removeprefix(b"Exif\0\0")
     end = png_chunk(b"IEND", b"")
@@ -236,7 +236,7 @@ def test_orientation_behind_the_pixels_of_a_png_counts(read):
     np.testing.assert_array_equal(decoded.pixels, scene()[::-1, ::-1])
 
 
-def test_orientation_survives_damaged_neighbours(read):
+def test_image_read_orientation_is_applied_despite_damaged_exif_tag(read):
     exif = bytearray(exif_of(ImageDescription="a long description", Orientation=3).tobytes())
     place = exif.index(struct.pack(">H", ExifTags.Base.ImageDescription))
     exif[place + 4 : place + 12] = b"\x00\xff\xff\xff\x7f\xff\xff\xff"
@@ -244,7 +244,7 @@ def test_orientation_survives_damaged_neighbours(read):
     np.testing.assert_array_equal(decoded.pixels, scene()[::-1, ::-1])
 
 
-# Transparent
+# Transparency
 
 
 def over_white(pixels, alpha):
@@ -254,7 +254,7 @@ def over_white(pixels, alpha):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP"])
-def test_alpha_lies_on_white(read, mode, file_format):
+def test_image_read_alpha_channel_is_blended_on_white(read, mode, file_format):
     alpha = grey_ramp()[::-1]
     pixels = scene() if mode == "RGBA" else as_rgb(scene()[:, :, 0])
     image = Image.fromarray(np.dstack([pixels, alpha])).convert(mode)
@@ -263,7 +263,7 @@ def test_alpha_lies_on_white(read, mode, file_format):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La", "PA"])
-def test_every_mode_with_alpha_lies_on_white(mode):
+def test_to_rgb_each_alpha_mode_is_blended_on_white(mode):
     flat = np.full((4, 6, 3), (10, 10, 10), np.uint8)
     alpha = np.repeat(np.array([[0, 0, 51, 51, 255, 255]], np.uint8), 4, axis=0)
     image = Image.fromarray(np.dstack([flat, alpha]))
@@ -278,7 +278,7 @@ def test_every_mode_with_alpha_lies_on_white(mode):
     assert_close(_color.to_rgb(image), over_white(flat, alpha), 6)
 
 
-def test_a_transparent_colour_lies_on_white(read):
+def test_image_read_transparent_colour_becomes_white(read):
     half = np.zeros((HEIGHT, WIDTH), np.uint8)
     half[:, 30:] = 1
     expected = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
@@ -298,28 +298,28 @@ def test_a_transparent_colour_lies_on_white(read):
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
-def test_a_transparent_grey_lies_on_white(read, mode):
+def test_image_read_transparent_grey_becomes_white(read, mode):
     image = Image.new(mode, (4, 3), 0)
     decoded = read(encoded(image, "PNG", transparency=0))
     np.testing.assert_array_equal(decoded.pixels, np.full((3, 4, 3), 255))
 
 
-def test_a_transparent_16_bit_grey_lies_on_white(read):
+def test_image_read_transparent_16_bit_grey_becomes_white(read):
     values = np.array([[0, 1000, 65535]], np.uint16)
     decoded = read(png16(values, png_chunk(b"tRNS", struct.pack(">H", 1000))))
     np.testing.assert_array_equal(decoded.pixels, as_rgb(np.uint8([[0, 255, 255]])))
 
 
-def test_a_transparent_16_bit_colour_does_not_cost_the_picture(read):
+def test_image_read_16_bit_png_with_transparent_colour_is_decoded(read):
     values = np.array([[[0, 0, 0], [65535, 0, 0], [2570, 2570, 2570]]], np.uint16)
     decoded = read(png16(values, png_chunk(b"tRNS", struct.pack(">HHH", 2570, 2570, 2570))))
     np.testing.assert_array_equal(decoded.pixels[0, :2], [[0, 0, 0], [255, 0, 0]])
 
 
-# More and fewer bits
+# Bit depths
 
 
-def test_16_bit_png(read):
+def test_image_read_16_bit_png_is_scaled_to_8_bit(read):
     wide = scene().astype(np.uint16) * 257
     assert_close(read(png16(wide)).pixels, scene(), 1)
     assert_close(read(png16(wide[:, :, 0])).pixels, as_rgb(scene()[:, :, 0]), 1)
@@ -328,7 +328,7 @@ def test_16_bit_png(read):
     assert_close(read(png16(np.dstack([wide[:, :, 0], alpha]))).pixels, as_rgb(scene()[:, :, 0]), 1)
 
 
-def test_a_dark_16_bit_picture_stays_dark(read):
+def test_image_read_dark_16_bit_picture_stays_dark(read):
     dark = np.full((4, 4), 200, np.uint16)
     assert read(png16(dark)).pixels.max() == 1
     assert read(tiff(dark)).pixels.max() == 1
@@ -349,7 +349,9 @@ def test_a_dark_16_bit_picture_stays_dark(read):
         ("f4", 1e9, 3),
     ],
 )
-def test_grey_tiff_of_any_depth(read, kind, scale, sample_format, order):
+def test_image_read_grey_tiff_of_each_sample_type_is_scaled_to_8_bit(
+    read, kind, scale, sample_format, order
+):
     grey = grey_ramp()
     values = (grey.astype(np.float64) * scale).astype(kind)
     tolerance = 128 if kind == "i2" else 1
@@ -358,12 +360,12 @@ def test_grey_tiff_of_any_depth(read, kind, scale, sample_format, order):
 
 
 @pytest.mark.parametrize("scale", [257, 2**24])
-def test_unsigned_32_bit_tiff(read, scale):
+def test_image_read_unsigned_32_bit_tiff_is_scaled_to_8_bit(read, scale):
     values = grey_ramp().astype(np.uint32) * scale
     assert_close(read(tiff(values)).pixels, as_rgb(grey_ramp()), 1)
 
 
-def test_12_bit_tiff_is_as_bright_as_8_bit(read):
+def test_image_read_12_bit_tiff_is_scaled_to_8_bit(read):
     values = grey_ramp().astype(np.uint16).reshape(-1, 2) * 16
     a, b = values[:, 0], values[:, 1]
     packed = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], axis=1).astype(np.uint8)
@@ -371,19 +373,19 @@ def test_12_bit_tiff_is_as_bright_as_8_bit(read):
 
 
 @pytest.mark.parametrize("kind", ["u1", "u2"])
-def test_tiff_with_white_as_zero(read, kind):
+def test_image_read_tiff_with_white_as_zero_is_inverted(read, kind):
     grey = grey_ramp()
     values = (255 - grey).astype(kind) * (257 if kind == "u2" else 1)
     assert_close(read(tiff(values, photometric=0)).pixels, as_rgb(grey), 1)
 
 
-def test_floats_that_are_no_numbers_are_black(read):
+def test_image_read_float_tiff_nan_and_infinity_are_black(read):
     values = np.array([[0, 0.5, 1, np.nan, np.inf, -np.inf]], np.float32)
     decoded = read(tiff(values, sample_format=3))
     np.testing.assert_array_equal(decoded.pixels[0, :, 0], [0, 128, 255, 0, 0, 0])
 
 
-def test_floats_a_little_beyond_one_are_bright(read):
+def test_image_read_float_tiff_slightly_above_one_is_white(read):
     values = np.array([[0, 0.5, 1, 1.02]], np.float32)
     np.testing.assert_array_equal(
         read(tiff(values, sample_format=3)).pixels[0, :, 0], [0, 128, 255, 255]
@@ -391,17 +393,17 @@ def test_floats_a_little_beyond_one_are_bright(read):
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "BMP"])
-def test_one_bit(read, file_format):
+def test_image_read_one_bit_picture_is_black_and_white(read, file_format):
     bits = grey_ramp() > 127
     decoded = read(encoded(Image.fromarray(bits), file_format))
     np.testing.assert_array_equal(decoded.pixels, as_rgb(np.where(bits, 255, 0)))
 
 
-# Other colours
+# Colour spaces
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
-def test_cmyk(read, file_format):
+def test_image_read_cmyk_is_converted_to_rgb(read, file_format):
     image = Image.fromarray(scene()).convert("CMYK")
     options = {"quality": 95} if file_format == "JPEG" else {}
     content = encoded(image, file_format, **options)
@@ -410,15 +412,15 @@ def test_cmyk(read, file_format):
     assert_close(read(content).pixels, scene(), LOSSY)
 
 
-def test_ycbcr_tiff(read):
+def test_image_read_ycbcr_tiff_is_converted_to_rgb(read):
     image = Image.fromarray(scene()).convert("YCbCr")
     assert_close(read(encoded(image, "TIFF")).pixels, scene(), 4)
     content = encoded(Image.fromarray(scene()), "TIFF", compression="jpeg", quality=95)
     assert_close(read(content).pixels, scene(), LOSSY)
 
 
-def test_lab_tiff(read):
-    # Around grey, where all colours of LAB can be had in sRGB.
+def test_image_read_lab_tiff_is_converted_to_rgb(read):
+    # Near grey, sRGB contains all LAB colours.
     pixels = (scene() // 2 + 64).astype(np.uint8)
     image = ImageCms.profileToProfile(
         Image.fromarray(pixels),
@@ -431,22 +433,22 @@ def test_lab_tiff(read):
 
 @pytest.mark.parametrize("file_format", ["PNG", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("mode", ["P", "L"])
-def test_palette_and_grey(read, mode, file_format):
+def test_image_read_palette_or_grey_is_converted_to_rgb(read, mode, file_format):
     image = Image.fromarray(scene()).convert(mode)
     expected = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(read(encoded(image, file_format)).pixels, expected)
 
 
-def test_grey_jpeg(read):
+def test_image_read_grey_jpeg_is_converted_to_rgb(read):
     content = encoded(Image.fromarray(grey_ramp()), "JPEG", quality=95)
     assert_close(read(content).pixels, as_rgb(grey_ramp()), LOSSY)
 
 
-# Kinds of file
+# File formats
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
-def test_the_first_frame_of_an_animation(read, file_format):
+def test_image_read_animation_returns_first_frame(read, file_format):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue", "lime")]
     options = {"lossless": True} if file_format == "WEBP" else {}
     decoded = read(
@@ -456,13 +458,13 @@ def test_the_first_frame_of_an_animation(read, file_format):
     np.testing.assert_array_equal(decoded.pixels, np.full((10, 20, 3), (255, 0, 0)))
 
 
-def test_the_first_page_of_a_tiff(read):
+def test_image_read_multi_page_tiff_returns_first_page(read):
     pages = [Image.new("RGB", (20, 10), "red"), Image.new("RGB", (90, 90), "blue")]
     decoded = read(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
     np.testing.assert_array_equal(decoded.pixels, np.full((10, 20, 3), (255, 0, 0)))
 
 
-def test_mpo_is_a_jpeg_with_more_behind_it(read):
+def test_image_read_mpo_is_read_as_reduced_jpeg(read):
     image = Image.fromarray(scene(800, 600))
     content = encoded(image, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 6))])
     decoded = read(content, 140)
@@ -475,14 +477,14 @@ def test_mpo_is_a_jpeg_with_more_behind_it(read):
     ("file_format", "name"),
     [("HEIF", "x.jpg"), ("PNG", "x.jpg"), ("JPEG", "x.heic"), ("AVIF", "x.gif"), ("BMP", "x.avif")],
 )
-def test_the_content_decides_not_the_name(read, file_format, name):
+def test_image_read_format_follows_content_not_file_name(read, file_format, name):
     decoded = read(encoded(Image.fromarray(scene()), file_format), name=name)
     assert decoded.picture.format == file_format
     assert_close(decoded.pixels, scene(), 40)
 
 
 @pytest.mark.parametrize(("written", "brand"), [("HEIF", b"mif1"), ("AVIF", b"mif1")])
-def test_a_general_brand_is_read_by_whom_it_concerns(read, written, brand):
+def test_image_read_mif1_brand_is_read_as_its_actual_format(read, written, brand):
     content = bytearray(encoded(Image.fromarray(scene()), written))
     content[8:12] = brand
     assert read(bytes(content)).picture.format == written
@@ -490,7 +492,9 @@ def test_a_general_brand_is_read_by_whom_it_concerns(read, written, brand):
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1)])
-def test_thin_pictures(modality, file, file_format, width, height):
+def test_image_read_and_thumbnail_of_one_pixel_wide_picture_succeed(
+    modality, file, file_format, width, height
+):
     path = file(encoded(Image.new("RGB", (width, height), "white"), file_format))
     for edge_px in (0, 64):
         decoded = modality.read(path, edge_px)
@@ -500,17 +504,19 @@ def test_thin_pictures(modality, file, file_format, width, height):
         assert max(small.size) == min(64, max(width, height))
 
 
-def test_thin_heif(read):
+def test_image_read_one_pixel_wide_heif_keeps_shape(read):
     assert read(encoded(Image.new("RGB", (1, 300), "white"), "HEIF")).pixels.shape == (300, 1, 3)
 
 
-# Reduced
+# Reduced size
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (333, 1001), (1023, 257)])
 @pytest.mark.parametrize("edge_px", [1, 31, 64, 128, 224, 256, 257, 2000])
-def test_a_reduced_jpeg_shows_the_same(modality, file, mode, width, height, edge_px):
+def test_image_read_reduced_jpeg_matches_downscaled_full_picture(
+    modality, file, mode, width, height, edge_px
+):
     image = Image.fromarray(scene(width, height)).convert(mode)
     path = file(encoded(image, "JPEG", quality=95, subsampling=0))
     full, reduced = modality.read(path, 0), modality.read(path, edge_px)
@@ -525,7 +531,7 @@ def test_a_reduced_jpeg_shows_the_same(modality, file, mode, width, height, edge
 
 
 def white_png(width, height):
-    """One bit a pixel: 200 megapixels are a few kilobytes."""
+    """Return a PNG of one bit a pixel; 200 megapixels take a few kilobytes."""
     line = b"\0" + b"\xff" * ((width + 7) // 8)
     return png(width, height, 1, 0, (line for _ in range(height)))
 
@@ -546,7 +552,7 @@ print(peak() - before)
 """
 
 
-def test_a_picture_over_the_limit_is_refused_before_it_is_decoded(file):
+def test_image_read_over_pixel_limit_is_refused_before_decoding(file):
     path = file(white_png(30_000, 30_000))
     assert os.path.getsize(path) < 1_000_000
     run = subprocess.run(
@@ -563,15 +569,15 @@ def test_a_picture_over_the_limit_is_refused_before_it_is_decoded(file):
 @pytest.mark.parametrize(
     "file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"]
 )
-def test_the_limit_is_exact(file, file_format):
+def test_image_read_pixel_limit_is_exact_in_each_format(file, file_format):
     path = file(encoded(Image.fromarray(scene()), file_format))
     assert build(WIDTH * HEIGHT).read(path, 0).pixels.shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(DecodeError, match=r"megapixels.*--max-pixels"):
         build(WIDTH * HEIGHT - 1).read(path, 8)
 
 
-def test_pictures_above_the_limit_of_pillow_are_read(read, monkeypatch):
-    # An empty page of that size is small enough for a test, and refused for that.
+def test_image_read_above_pillow_limit_succeeds_without_warning(read, monkeypatch):
+    # An empty page of that size is small enough for a test, but counts as a bomb.
     monkeypatch.setattr(image_module, "BOMB_MIN_RATIO", 10**6)
     before = Image.MAX_IMAGE_PIXELS
     assert before * 2 < 200_000_000 < DEFAULT_MAX_PIXELS
@@ -588,7 +594,7 @@ def globals_of_pillow():
     return Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
 
 
-def test_what_is_global_to_pillow_stays(read, refusal, monkeypatch):
+def test_image_read_leaves_pillow_globals_unchanged(read, refusal, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1234)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     before = globals_of_pillow()
@@ -599,7 +605,7 @@ def test_what_is_global_to_pillow_stays(read, refusal, monkeypatch):
     assert globals_of_pillow() == before
 
 
-def test_threads_put_back_what_the_first_one_found(modality, file):
+def test_image_read_in_parallel_threads_leaves_pillow_globals_unchanged(modality, file):
     before = globals_of_pillow()
     good = file(encoded(Image.fromarray(scene(300, 300)), "PNG"), "good")
     bad = file(b"nonsense", "bad")
@@ -618,10 +624,10 @@ def test_threads_put_back_what_the_first_one_found(modality, file):
     assert globals_of_pillow() == before
 
 
-# Refused
+# Refused files
 
 
-def test_a_truncated_picture_is_refused(refusal):
+def test_image_read_truncated_file_raises_decode_error(refusal):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     for file_format in ("JPEG", "PNG", "GIF", "BMP"):
         content = encoded(Image.fromarray(noise), file_format)
@@ -631,14 +637,14 @@ def test_a_truncated_picture_is_refused(refusal):
         assert re.search("truncated|damaged", refusal(content[: len(content) // 2]))
 
 
-def test_what_is_no_picture_is_refused(refusal):
+def test_image_read_non_picture_raises_decode_error(refusal):
     assert refusal(b"", name="x.jpg") == "the file is empty"
     assert refusal(b"Dear diary,\n" * 9, name="x.jpg") == "not a picture in a known format"
     assert refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n", name="x.jpg") == "not a picture in a known format"
     assert refusal(b"\xff", name="x.jpg") == "not a picture in a known format"
 
 
-def test_formats_that_nobody_asked_for_are_refused(refusal):
+def test_image_read_unsupported_format_raises_decode_error(refusal):
     for file_format in ("PPM", "TGA", "ICO", "PCX", "EPS", "PDF", "JPEG2000"):
         content = encoded(Image.fromarray(scene()), file_format)
         assert refusal(content) == "not a picture in a known format"
@@ -656,12 +662,12 @@ def test_formats_that_nobody_asked_for_are_refused(refusal):
         (b"\0\0\0\x18ftypavif", "a HEIF or AVIF"),
     ],
 )
-def test_a_known_beginning_with_rubbish_behind_is_called_damaged(refusal, head, name):
+def test_image_read_known_header_with_garbage_is_reported_as_damaged(refusal, head, name):
     reason = refusal(head + bytes(range(7, 120)))
     assert reason in (f"{name} that is damaged or of an unsupported kind", "the file is truncated")
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(modality, tmp_path):
+def test_image_read_non_regular_file_raises_decode_error_without_blocking(modality, tmp_path):
     os.mkfifo(tmp_path / "fifo.jpg")
     (tmp_path / "folder.jpg").mkdir()
     for name, reason in {
@@ -675,8 +681,8 @@ def test_what_is_no_file_is_refused_and_not_waited_for(modality, tmp_path):
             assert str(caught.value) == reason
 
 
-def test_a_forbidden_file_is_refused(modality, file, monkeypatch):
-    # Root may read everything, so the system's answer is played.
+def test_image_read_forbidden_file_reports_permission_denied(modality, file, monkeypatch):
+    # Root may read everything, so the system's answer is simulated.
     path = file(b"", "x.jpg")
 
     def forbidden(path, *_):
@@ -688,7 +694,7 @@ def test_a_forbidden_file_is_refused(modality, file, monkeypatch):
     assert str(caught.value) == "permission denied"
 
 
-def test_a_disk_that_fails_while_reading_is_named(modality, file, monkeypatch):
+def test_image_read_disk_error_is_reported(modality, file, monkeypatch):
     path = file(encoded(Image.fromarray(scene()), "PNG"))
 
     def failing(*_, **__):
@@ -700,7 +706,7 @@ def test_a_disk_that_fails_while_reading_is_named(modality, file, monkeypatch):
     assert str(caught.value) == "input/output error"
 
 
-def test_too_little_memory_is_named(modality, file, monkeypatch):
+def test_image_read_out_of_memory_is_reported(modality, file, monkeypatch):
     def failing(*_, **__):
         raise MemoryError
 
@@ -710,7 +716,7 @@ def test_too_little_memory_is_named(modality, file, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [KeyError(3), TypeError("'NoneType' object is not iterable")])
-def test_a_fault_inside_a_decoder_is_no_riddle(modality, file, monkeypatch, fault):
+def test_image_read_exception_in_decoder_is_reported_as_damage(modality, file, monkeypatch, fault):
     def failing(*_, **__):
         raise fault
 
@@ -720,7 +726,7 @@ def test_a_fault_inside_a_decoder_is_no_riddle(modality, file, monkeypatch, faul
     assert str(caught.value) == "it is damaged or of an unsupported kind"
 
 
-def test_a_text_bomb_is_refused(refusal):
+def test_image_read_png_text_bomb_raises_decode_error(refusal):
     bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000)))
     lines = (b"\0" + row.tobytes() for row in scene())
     reason = refusal(png(WIDTH, HEIGHT, 8, 2, lines, bomb))
@@ -730,7 +736,9 @@ def test_a_text_bomb_is_refused(refusal):
 @pytest.mark.parametrize(
     "file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"]
 )
-def test_damaged_files_are_read_or_refused_and_nothing_else(modality, tmp_path, file_format):
+def test_image_read_randomly_damaged_file_is_read_or_raises_decode_error(
+    modality, tmp_path, file_format
+):
     content = encoded(
         Image.fromarray(scene()), file_format, exif=exif_of(Orientation=6, DateTime="x").tobytes()
     )
@@ -749,11 +757,11 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(modality, tmp_path, 
             assert decoded.pixels.ndim == 3
 
 
-# Facts
+# Metadata
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
-def test_metadata_beyond_repair_does_not_cost_the_picture(read, file_format):
+def test_image_read_invalid_metadata_still_returns_pixels(read, file_format):
     image = Image.fromarray(scene())
     if file_format in ("HEIF", "AVIF", "TIFF"):
         exif = bytearray(exif_of(DateTime="2020:01:02 03:04:05", XPTitle=b"a\0\0\0").tobytes())
@@ -766,7 +774,7 @@ def test_metadata_beyond_repair_does_not_cost_the_picture(read, file_format):
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF", "MPO"])
-def test_facts_come_from_every_format(read, file_format):
+def test_image_read_each_format_returns_date_and_description(read, file_format):
     exif = exif_of(DateTimeOriginal="2021:07:08 09:10:11", ImageDescription="a dog by the sea")
     picture = read(encoded(Image.fromarray(scene()), file_format, exif=exif.tobytes())).picture
     assert picture.taken_at == "2021-07-08T09:10:11"
@@ -774,7 +782,7 @@ def test_facts_come_from_every_format(read, file_format):
     assert picture.format == {"MPO": "JPEG"}.get(file_format, file_format)
 
 
-def test_facts_of_a_compressed_tiff(read):
+def test_image_read_compressed_tiff_returns_date_and_description(read):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[270], tags[306] = "a dog by the sea", "2021:07:08 09:10:11"
     content = encoded(Image.fromarray(scene()), "TIFF", tiffinfo=tags, compression="tiff_lzw")
@@ -784,7 +792,7 @@ def test_facts_of_a_compressed_tiff(read):
 
 
 class Tagged:
-    """What `mmsearch.modalities._metadata` asks of a picture."""
+    """The part of a picture that `mmsearch.modalities._metadata` uses."""
 
     def __init__(self, tags, info=None):
         self.exif, self.info = exif_of(**tags), info or {}
@@ -811,12 +819,12 @@ class Tagged:
         ((1, "x", 700), None),
     ],
 )
-def test_when_it_was_taken(written, moment):
+def test_taken_at_returns_valid_date_or_none(written, moment):
     assert _metadata.taken_at(Tagged({"DateTimeOriginal": written})) == moment
     assert _metadata.taken_at(Tagged({"DateTime": written})) == moment
 
 
-def test_the_camera_knows_better_than_the_editor():
+def test_taken_at_prefers_original_date_over_modification_date():
     tags = {"DateTimeOriginal": "2001:01:01 00:00:00", "DateTime": "2002:02:02 00:00:00"}
     assert _metadata.taken_at(Tagged(tags)) == "2001-01-01T00:00:00"
     tags["DateTimeOriginal"] = "0000:00:00 00:00:00"
@@ -844,24 +852,24 @@ def test_the_camera_knows_better_than_the_editor():
         ({"ImageDescription": 7}, {"Title": 8}, ()),
     ],
 )
-def test_texts(tags, info, texts):
+def test_metadata_texts_returns_cleaned_titles_and_descriptions(tags, info, texts):
     assert _metadata.texts(Tagged(tags, info)) == texts
 
 
-def test_an_endless_text_is_cut():
+def test_metadata_texts_long_text_is_truncated():
     (text,) = _metadata.texts(Tagged({"ImageDescription": "word " * 100_000}))
     assert len(text.text) <= MAX_TEXT_CHARS
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_a_text_becomes_one_printable_line(text):
+def test_to_single_line_any_text_is_printable_with_single_spaces(text):
     line = to_single_line(text)
     assert line.isprintable()
     assert line == " ".join(line.split())
 
 
-def test_texts_of_a_png_before_and_behind_the_pixels(read):
+def test_image_read_png_texts_before_and_after_pixels_are_returned(read):
     texts = PngImagePlugin.PngInfo()
     texts.add_itxt("Title", "ein Fluß")
     texts.add_text("Software", "a program")
@@ -876,7 +884,7 @@ def test_texts_of_a_png_before_and_behind_the_pixels(read):
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_claims_by_suffix_without_regard_to_case(modality, suffix):
+def test_image_can_read_matches_suffix_case_insensitively(modality, suffix):
     assert modality.can_read(b"/a/b" + suffix)
     assert modality.can_read(b"\xff\n " + suffix.upper())
     assert not modality.can_read(b"/a" + suffix + b"/b")
@@ -885,7 +893,7 @@ def test_claims_by_suffix_without_regard_to_case(modality, suffix):
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (90, 50)])
-def test_a_thumbnail_is_a_jpeg_of_at_most_that_size(modality, file, width, height):
+def test_image_thumbnail_is_jpeg_of_at_most_requested_size(modality, file, width, height):
     for file_format in ("PNG", "JPEG"):
         path = file(encoded(Image.fromarray(scene(width, height)), file_format))
         with Image.open(io.BytesIO(modality.thumbnail(path, 100))) as small:
@@ -895,12 +903,12 @@ def test_a_thumbnail_is_a_jpeg_of_at_most_that_size(modality, file, width, heigh
             assert_close(np.asarray(small), expected, LOSSY)
 
 
-def test_a_thumbnail_of_nonsense_is_refused(modality, file):
+def test_image_thumbnail_of_non_picture_raises_decode_error(modality, file):
     with pytest.raises(DecodeError, match="not a picture"):
         modality.thumbnail(file(b"nonsense"), 100)
 
 
-def test_it_travels_to_other_processes():
+def test_image_modality_pickle_round_trip_returns_equal_object():
     copy = pickle.loads(pickle.dumps(build(123)))  # noqa: S301
     assert copy == build(123)
 
@@ -915,7 +923,7 @@ print("pillow_heif" in sys.modules, "torch" in sys.modules)
 """
 
 
-def test_heavy_libraries_are_loaded_when_needed(file):
+def test_image_read_imports_pillow_heif_only_for_heif_and_never_torch(file):
     def loaded(*file_formats):
         paths = [file(encoded(Image.fromarray(scene()), name), name) for name in file_formats]
         run = subprocess.run(

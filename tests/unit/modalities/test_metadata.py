@@ -1,4 +1,4 @@
-"""What a file says of itself, written with Pillow and read back."""
+"""Metadata inside picture files, written with Pillow and read back."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ def with_exif(fill):
 
 
 def with_iptc(*fields):
-    """A JPEG with IPTC datasets in an APP13 segment."""
+    """Return a JPEG with IPTC datasets in an APP13 segment."""
     block = b"".join(
         struct.pack(">BBBH", 0x1C, 2, number, len(value)) + value for number, value in fields
     )
@@ -43,47 +43,49 @@ def with_iptc(*fields):
     )
 
 
-def told(image):
+def texts_of(image):
     return {(text.kind, text.text) for text in _metadata.texts(image)}
 
 
-def test_exif_description_title_and_keywords():
+def test_metadata_texts_of_exif_include_description_title_and_keywords():
     def fill(exif):
         exif[ExifTags.Base.ImageDescription] = "A dog on a beach"
         exif[0x9C9B] = "Summer".encode("utf-16-le")
         exif[0x9C9E] = "dog;sea".encode("utf-16-le")
 
-    found = told(with_exif(fill))
+    found = texts_of(with_exif(fill))
     assert {("description", "A dog on a beach"), ("title", "Summer")} <= found
     assert any(kind == "keywords" and "dog" in text for kind, text in found)
 
 
-def test_iptc_headline_caption_and_keywords():
-    found = told(with_iptc((105, b"Regatta"), (120, b"Boats at noon"), (25, b"sea"), (25, b"wind")))
+def test_metadata_texts_of_iptc_include_headline_caption_and_keywords():
+    found = texts_of(
+        with_iptc((105, b"Regatta"), (120, b"Boats at noon"), (25, b"sea"), (25, b"wind"))
+    )
     assert {("title", "Regatta"), ("description", "Boats at noon")} <= found
     (words,) = [text for kind, text in found if kind == "keywords"]
     assert "sea" in words
     assert "wind" in words
 
 
-def test_xmp_in_the_file():
-    found = told(opened(saved(xmp=XMP.encode())))
+def test_metadata_texts_of_embedded_xmp_include_title_and_description():
+    found = texts_of(opened(saved(xmp=XMP.encode())))
     assert {("title", "Harbour"), ("description", "Boote im Hafen")} <= found
 
 
-def test_notes_of_a_png():
+def test_metadata_texts_of_png_include_title_and_description():
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Title", "Harbour")
     notes.add_itxt("Description", "Boote im Hafen, Süd", "de")
-    assert told(opened(saved("PNG", pnginfo=notes))) == {
+    assert texts_of(opened(saved("PNG", pnginfo=notes))) == {
         ("title", "Harbour"),
         ("description", "Boote im Hafen, Süd"),
     }
 
 
 @pytest.mark.parametrize("boilerplate", ["OLYMPUS DIGITAL CAMERA", "  ", "12345", "SONY DSC"])
-def test_what_cameras_write_is_no_description(boilerplate):
-    assert told(with_exif(lambda exif: exif.__setitem__(270, boilerplate))) == set()
+def test_metadata_texts_camera_boilerplate_is_dropped(boilerplate):
+    assert texts_of(with_exif(lambda exif: exif.__setitem__(270, boilerplate))) == set()
 
 
 @pytest.mark.parametrize(
@@ -96,14 +98,14 @@ def test_what_cameras_write_is_no_description(boilerplate):
         ("", "", None),
     ],
 )
-def test_cameras_name_their_maker_once(maker, model, expected):
+def test_camera_joins_maker_and_model_without_repetition(maker, model, expected):
     def fill(exif):
         exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = maker, model
 
     assert _metadata.camera(with_exif(fill)) == expected
 
 
-def test_a_place_south_and_west():
+def test_gps_south_and_west_returns_negative_coordinates():
     def fill(exif):
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
         gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLongitudeRef] = "S", "W"
@@ -114,7 +116,7 @@ def test_a_place_south_and_west():
     assert (north, east) == (pytest.approx(-33.5), pytest.approx(-70.66))
 
 
-def test_a_place_that_is_not_on_the_earth_is_none():
+def test_gps_out_of_range_returns_none():
     def fill(exif):
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
         gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLongitudeRef] = "N", "E"
@@ -125,7 +127,7 @@ def test_a_place_that_is_not_on_the_earth_is_none():
 
 
 @given(st.binary(max_size=80))
-def test_damaged_metadata_says_nothing_and_costs_nothing(junk):
+def test_metadata_readers_damaged_bytes_raise_no_error(junk):
     image = opened(saved(exif=b"Exif\0\0" + junk, xmp=junk))
     _metadata.texts(image)
     _metadata.camera(image)

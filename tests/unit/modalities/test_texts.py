@@ -1,4 +1,4 @@
-"""Texts beside pictures, in their names and in tables."""
+"""Texts in sidecar files, in file names and in tables."""
 
 import json
 import os
@@ -30,22 +30,22 @@ XMP = """<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>
  </rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
-def told(texts):
+def texts_of(texts):
     return {(text.kind, text.text, text.language) for text in texts}
 
 
 class TestSidecars:
-    def test_they_bear_the_name_of_the_picture_with_or_without_its_ending(self):
+    def test_find_sidecars_matches_picture_name_with_or_without_suffix(self):
         beside = {b"a.jpg", b"a.txt", b"a.jpg.caption", b"a.xmp", b"ab.txt", b"a.md"}
         assert find_sidecars(b"A.jpg", beside) == [b"a.jpg.caption", b"a.txt", b"a.xmp"]
 
     @pytest.mark.parametrize("suffix", ["txt", "caption"])
-    def test_a_plain_text_is_a_caption_on_one_line(self, tmp_path, suffix):
+    def test_read_sidecar_plain_text_returns_one_line_caption(self, tmp_path, suffix):
         path = tmp_path / f"a.{suffix}"
         path.write_text("\ufeffA dog\n  on a beach\n", encoding="utf-8")
-        assert told(read_sidecar(os.fsencode(path))) == {("caption", "A dog on a beach", None)}
+        assert texts_of(read_sidecar(os.fsencode(path))) == {("caption", "A dog on a beach", None)}
 
-    def test_json_fields(self, tmp_path):
+    def test_read_sidecar_json_returns_texts_of_known_fields(self, tmp_path):
         path = tmp_path / "a.json"
         fields = {
             "caption": "A dog",
@@ -57,12 +57,12 @@ class TestSidecars:
         }
         path.write_text(json.dumps(fields))
         found = read_sidecar(os.fsencode(path))
-        assert {("caption", "A dog", None), ("description", "Wet.", None)} <= told(found)
+        assert {("caption", "A dog", None), ("description", "Wet.", None)} <= texts_of(found)
         (words,) = [text.text for text in found if text.kind == "keywords"]
         assert set(re.split("; ?", words)) == {"beach", "sea", "sun"}
         assert not any(text.kind == "title" for text in found)
 
-    def test_json_that_says_nothing(self, tmp_path):
+    def test_read_sidecar_json_without_known_fields_returns_no_texts(self, tmp_path):
         path = tmp_path / "a.json"
         path.write_text("[1, 2]")
         assert read_sidecar(os.fsencode(path)) == ()
@@ -77,7 +77,7 @@ class TestSidecars:
             ("a.xmp", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'),
         ],
     )
-    def test_a_damaged_one_says_why_and_costs_only_itself(self, tmp_path, name, content):
+    def test_sidecar_damaged_is_reported_and_other_texts_are_kept(self, tmp_path, name, content):
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(DecodeError):
@@ -88,7 +88,9 @@ class TestSidecars:
         assert [problem.path for problem in found.problems] == [os.fsencode(path)]
 
     @given(st.binary(max_size=200))
-    def test_any_bytes_are_read_or_refused(self, tmp_path_factory, content):
+    def test_read_sidecar_any_bytes_returns_texts_or_raises_decode_error(
+        self, tmp_path_factory, content
+    ):
         path = tmp_path_factory.getbasetemp() / "any"
         for suffix in (".txt", ".json", ".xmp"):
             path.with_suffix(suffix).write_bytes(content)
@@ -96,16 +98,16 @@ class TestSidecars:
                 read_sidecar(os.fsencode(path.with_suffix(suffix)))
 
 
-def test_xmp_that_is_nested_deeply_is_refused():
+def test_parse_xmp_nested_too_deeply_raises_decode_error():
     for depth in (101, 40_000):
         with pytest.raises(DecodeError, match="nested more than 100 deep"):
             parse_xmp(b"<a>" * depth, TextSource.SIDECAR)
     assert parse_xmp(b"<a>" * 100 + b"</a>" * 100, TextSource.SIDECAR).texts == ()
 
 
-def test_xmp_has_texts_languages_keywords_and_a_place():
+def test_parse_xmp_returns_texts_languages_keywords_and_coordinates():
     facts = parse_xmp(XMP.encode(), TextSource.SIDECAR)
-    assert {("title", "Harbour", None), ("description", "Boote im Hafen", "de")} <= told(
+    assert {("title", "Harbour", None), ("description", "Boote im Hafen", "de")} <= texts_of(
         facts.texts
     )
     assert "boats" in next(text.text for text in facts.texts if text.kind == "keywords")
@@ -113,7 +115,7 @@ def test_xmp_has_texts_languages_keywords_and_a_place():
     assert facts.longitude == pytest.approx(-2.351667, abs=1e-5)
 
 
-class TestNames:
+class TestFilenameTexts:
     @pytest.mark.parametrize(
         ("path", "words"),
         [
@@ -132,24 +134,24 @@ class TestNames:
             ("caf\u00e9/Z\u00fcrichSee.jpg".encode(), "caf\u00e9 Z\u00fcrich See"),
         ],
     )
-    def test_words(self, path, words):
+    def test_filename_texts_split_names_into_words_and_drop_camera_names(self, path, words):
         assert [text.text for text in make_filename_texts(path)] == ([words] if words else [])
 
     @pytest.mark.parametrize("ending", ["!", "", "o"])
-    def test_no_name_takes_more_than_linear_time(self, ending):
+    def test_filename_texts_of_adversarial_name_take_linear_time(self, ending):
         began = time.process_time()
         make_filename_texts(b"img1" + b"mpmm" * 60 + b"pmamhs" * 200 + ending.encode())
-        # It takes less than a millisecond; what backtracks takes years.
+        # It takes less than a millisecond; a backtracking pattern would take years.
         assert time.process_time() - began < 5
 
     @given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
-    def test_any_name_gives_words_or_none(self, path):
+    def test_filename_texts_any_name_gives_non_empty_encodable_texts(self, path):
         for text in make_filename_texts(path):
             assert text.text.strip()
             text.text.encode()
 
 
-class TestTables:
+class TestCaptionTables:
     @pytest.fixture
     def photos(self, tmp_path):
         folder = tmp_path / "photos"
@@ -161,14 +163,14 @@ class TestTables:
         return read_captions(table, os.fsencode(folder))
 
     @pytest.mark.parametrize("written", ["a.jpg", "photos/a.jpg", "./photos/a.jpg", "{}/a.jpg"])
-    def test_paths_of_the_table_of_the_folder_and_absolute_ones(self, photos, written):
+    def test_read_captions_relative_and_absolute_paths_match_picture(self, photos, written):
         table = photos.parent / "c.csv"
         table.write_text(f"path,caption\n{written.format(photos)},A dog\n/else/b.jpg,No\n")
         assert self.read(table, photos) == {
             b"a.jpg": (Text("caption", "A dog", None, TextSource.TABLE),)
         }
 
-    def test_any_number_of_rows_and_columns_of_a_picture(self, photos):
+    def test_read_captions_merges_all_rows_and_columns_of_picture(self, photos):
         table = photos / "c.jsonl"
         rows = [
             {"path": "a.jpg", "caption": "A dog", "lang": "en"},
@@ -183,12 +185,12 @@ class TestTables:
         ]
         assert found[2].kind == "keywords"
 
-    def test_parquet(self, photos):
+    def test_read_captions_parquet_returns_captions(self, photos):
         parquet = pytest.importorskip("pyarrow.parquet")
         arrow = pytest.importorskip("pyarrow")
         table = photos / "c.parquet"
         parquet.write_table(arrow.table({"path": ["a.jpg"], "caption": ["A dog"]}), table)
-        assert told(self.read(table, photos)[b"a.jpg"]) == {("caption", "A dog", None)}
+        assert texts_of(self.read(table, photos)[b"a.jpg"]) == {("caption", "A dog", None)}
 
     def write_parquet(self, photos, columns, **options):
         parquet = pytest.importorskip("pyarrow.parquet")
@@ -197,7 +199,7 @@ class TestTables:
         parquet.write_table(arrow.table(columns), table, compression="zstd", **options)
         return table
 
-    def test_parquet_of_every_type(self, photos):
+    def test_read_captions_parquet_bytes_lists_and_nulls_are_converted(self, photos):
         columns = {
             "Path": [b"a.jpg", b"b.jpg", None],
             "caption": [["A dog", "wet"], [], None],
@@ -205,15 +207,15 @@ class TestTables:
             "other": [1, 2, 3],
         }
         found = self.read(self.write_parquet(photos, columns), photos)
-        assert told(found[b"a.jpg"]) == {("caption", "A dog", "en"), ("caption", "wet", "en")}
+        assert texts_of(found[b"a.jpg"]) == {("caption", "A dog", "en"), ("caption", "wet", "en")}
         assert set(found) == {b"a.jpg"}
 
-    def test_parquet_without_the_columns_names_those_that_it_has(self, photos):
+    def test_read_captions_parquet_missing_columns_raises_error_with_columns(self, photos):
         table = self.write_parquet(photos, {"path": ["a.jpg"], "lang": ["en"], "other": [1]})
         with pytest.raises(SourceError, match="the columns are path, lang, other"):
             self.read(table, photos)
 
-    def test_a_value_that_many_rows_of_parquet_share_takes_no_more_memory(self, photos):
+    def test_read_captions_parquet_shared_value_bomb_raises_source_error(self, photos):
         arrow = pytest.importorskip("pyarrow")
         rows = 10_000
         shared = arrow.DictionaryArray.from_arrays([0] * rows, ["a" * 900_000])
@@ -224,7 +226,7 @@ class TestTables:
         with pytest.raises(SourceError, match=r"grows to more than 1,000 times its size\."):
             self.read(table, photos)
 
-    def test_a_row_of_parquet_that_is_larger_than_memory_is_refused(self, photos):
+    def test_read_captions_parquet_row_above_memory_limit_raises_source_error(self, photos):
         arrow = pytest.importorskip("pyarrow")
         values = 300_000
         shared = arrow.DictionaryArray.from_arrays([0] * values, ["a" * 10_000])
@@ -234,7 +236,7 @@ class TestTables:
         with pytest.raises(SourceError, match=r"needs more than 1 GiB of memory to be decoded\."):
             self.read(table, photos)
 
-    def test_more_rows_than_a_file_of_its_size_can_hold_are_refused(self, photos):
+    def test_read_captions_parquet_too_many_rows_for_size_raises_source_error(self, photos):
         arrow = pytest.importorskip("pyarrow")
         rows = 300_000
         columns = {
@@ -246,7 +248,7 @@ class TestTables:
         with pytest.raises(SourceError, match=r"grows to more than 1,000 times its size\."):
             self.read(table, photos)
 
-    def test_damaged_parquet_is_refused_whatever_is_damaged(self, photos):
+    def test_read_captions_damaged_parquet_is_read_or_raises_source_error(self, photos):
         table = self.write_parquet(
             photos, {"path": ["a.jpg"] * 50, "caption": [f"A dog {at}" for at in range(50)]}
         )
@@ -268,9 +270,7 @@ class TestTables:
             ("c.jsonl", "", " "),
         ],
     )
-    def test_a_row_without_an_end_is_refused_before_it_is_read_whole(
-        self, photos, name, begin, piece
-    ):
+    def test_read_captions_overlong_row_raises_source_error(self, photos, name, begin, piece):
         table = photos / name
         table.write_text(begin + piece * 1_100_000)
         with pytest.raises(SourceError, match=r"line \d+: a row has more than 1,000,000 charac"):
@@ -285,7 +285,7 @@ class TestTables:
             '{"path": "a.jpg", "caption": ' + "[" * 100_000,
         ],
     )
-    def test_json_lines_nested_deeply_or_with_long_numbers(self, photos, content):
+    def test_read_captions_json_lines_too_deep_or_long_raise_source_error(self, photos, content):
         table = photos / "c.jsonl"
         table.write_text(content)
         with pytest.raises(SourceError, match=r"line 1 is not JSON\."):
@@ -304,7 +304,9 @@ class TestTables:
             ("c.xls", b"", "not a caption table"),
         ],
     )
-    def test_what_is_no_table_is_refused_by_name(self, photos, name, content, complaint):
+    def test_read_captions_invalid_table_raises_source_error_with_reason(
+        self, photos, name, content, complaint
+    ):
         table = photos / name
         table.write_bytes(content)
         with pytest.raises(SourceError, match=complaint):
@@ -320,11 +322,11 @@ class TestTables:
             ("c.jsonl", '{"path": "a.jpg", "caption": ""}\n{"path": "a.jpg", "caption": null}'),
         ],
     )
-    def test_an_empty_cell_is_no_caption(self, photos, name, content):
+    def test_read_captions_empty_cell_gives_no_caption(self, photos, name, content):
         table = photos / name
         table.write_text(content)
         assert not self.read(table, photos).get(b"a.jpg")
 
-    def test_a_table_that_is_not_there(self, photos):
+    def test_read_captions_missing_table_raises_source_error(self, photos):
         with pytest.raises(SourceError, match=r"none\.csv cannot be read"):
             self.read(photos / "none.csv", photos)

@@ -1,4 +1,4 @@
-"""A process that stays, and whoever asks it."""
+"""Tests of the resident server and of the commands that it runs for clients."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not protocol.is_supported(), reason="no Unix dom
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch):
-    # In tmp_path the path of a socket can be too long for the system.
+    # The path of a socket in tmp_path can be too long for the system.
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         yield Path(folder, "mmsearch")
@@ -44,7 +44,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def start_server(index, settings, monkeypatch):
-    """Starts a server in a thread, where signals belong to others; ends with the test."""
+    """Start servers in threads, without signal handlers; they stop with the test."""
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     threads = []
 
@@ -64,7 +64,7 @@ def start_server(index, settings, monkeypatch):
         thread.join(20)
 
 
-def test_an_answer_arrives_as_it_was_made(start_server, index, settings):
+def test_forward_command_returns_server_output_unchanged(start_server, index, settings):
     requests = []
     chunks = [(2, b"No good matches. Closest results:\n"), (1, bytes(range(256)) * 10_000)]
 
@@ -80,11 +80,11 @@ def test_an_answer_arrives_as_it_was_made(start_server, index, settings):
     assert (request.stdout.encoding, request.stdout.is_tty) == (sys.stdout.encoding, False)
 
 
-def test_nobody_serves(index, settings):
+def test_forward_command_without_server_returns_none(index, settings):
     assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_what_is_declined_is_left_to_the_command(start_server, index, settings):
+def test_forward_command_declined_request_returns_none(start_server, index, settings):
     start_server(lambda request: None)
     assert forward_command(index, settings, ["query", "x"]) is None
 
@@ -93,7 +93,7 @@ def test_what_is_declined_is_left_to_the_command(start_server, index, settings):
     "other",
     [{"version": "0.0.0"}, {"code": "/elsewhere"}, {"precision": "float32"}, {"python": "2.7"}],
 )
-def test_another_version_or_setting_is_not_answered(
+def test_forward_command_different_compatibility_key_returns_none(
     start_server, index, settings, monkeypatch, other
 ):
     start_server(lambda request: pytest.fail("answered"))
@@ -102,7 +102,7 @@ def test_another_version_or_setting_is_not_answered(
     assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_settings_are_a_part_of_what_must_be_the_same(index, settings, monkeypatch):
+def test_compatibility_key_depends_on_index_and_settings_except_home(index, settings, monkeypatch):
     own_key = build_compatibility_key(index, settings)
     assert build_compatibility_key(index, replace(settings, home=Path("/other"))) == own_key
     for other in ({"device": "cuda"}, {"blend": "x"}, {"cache": Path("/x")}, {"offline": True}):
@@ -112,7 +112,7 @@ def test_settings_are_a_part_of_what_must_be_the_same(index, settings, monkeypat
     assert build_compatibility_key(index.parent, settings) != own_key
 
 
-def test_a_socket_of_a_dead_process_is_passed_over_and_replaced(
+def test_forward_command_stale_socket_returns_none_until_server_replaces_it(
     start_server, index, settings, runtime
 ):
     runtime.mkdir(mode=0o700)
@@ -123,7 +123,7 @@ def test_a_socket_of_a_dead_process_is_passed_over_and_replaced(
     assert forward_command(index, settings, ["query", "x"]) == [(1, b"new")]
 
 
-def test_a_process_that_stands_still_is_passed_over(index, settings, runtime, monkeypatch):
+def test_forward_command_unresponsive_server_returns_none(index, settings, runtime, monkeypatch):
     monkeypatch.setattr(client, "ACK_TIMEOUT_S", 0.05)
     runtime.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -133,7 +133,7 @@ def test_a_process_that_stands_still_is_passed_over(index, settings, runtime, mo
 
 
 @pytest.mark.parametrize("said", [b"", b"\x00\x00\x00\x02hi", b"\xff\xff\xff\xff", b"\0\0\0\x02[]"])
-def test_a_caller_who_says_nonsense_harms_nobody(start_server, index, settings, said):
+def test_resident_server_malformed_request_keeps_serving(start_server, index, settings, said):
     start_server(lambda request: [(1, b"well")])
     with socket.socket(socket.AF_UNIX) as rude:
         rude.connect(str(socket_path(index)))
@@ -141,7 +141,7 @@ def test_a_caller_who_says_nonsense_harms_nobody(start_server, index, settings, 
     assert forward_command(index, settings, ["query", "x"]) == [(1, b"well")]
 
 
-def test_a_caller_who_leaves_early_harms_nobody(start_server, index, settings):
+def test_resident_server_client_disconnect_keeps_serving(start_server, index, settings):
     start_server(lambda request: [(1, b"x" * 10_000_000)])
     with socket.socket(socket.AF_UNIX) as hasty:
         hasty.connect(str(socket_path(index)))
@@ -150,13 +150,13 @@ def test_a_caller_who_leaves_early_harms_nobody(start_server, index, settings):
     assert forward_command(index, settings, ["query", "y"]) == [(1, b"x" * 10_000_000)]
 
 
-def test_nobody_else_may_enter(start_server, index, runtime):
+def test_resident_server_socket_is_accessible_to_owner_only(start_server, index, runtime):
     start_server(lambda request: [])
     assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
     assert stat.S_IMODE(socket_path(index).stat().st_mode) == 0o600
 
 
-def test_a_folder_that_others_may_enter_is_not_used(index, settings, runtime):
+def test_resident_server_shared_runtime_folder_raises_state_error(index, settings, runtime):
     runtime.mkdir(mode=0o755)
     runtime.chmod(0o755)
     with pytest.raises(StateError, match="is accessible to other users"):
@@ -164,31 +164,33 @@ def test_a_folder_that_others_may_enter_is_not_used(index, settings, runtime):
     assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_another_user_is_not_answered(start_server, index, settings, monkeypatch):
+def test_resident_server_request_of_other_user_is_not_answered(
+    start_server, index, settings, monkeypatch
+):
     start_server(lambda request: pytest.fail("answered"))
     monkeypatch.setattr(server, "is_same_user", lambda connection: False)
     assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_the_other_side_is_known_by_the_kernel():
+def test_is_same_user_own_socket_pair_returns_true():
     one, two = socket.socketpair(socket.AF_UNIX)
     with one, two:
         assert protocol.is_same_user(one)
 
 
-def test_a_second_one_says_so(start_server, index, settings):
+def test_resident_server_second_instance_raises_state_error(start_server, index, settings):
     start_server(lambda request: None)
     with pytest.raises(StateError, match="already serves index 'index'"):
         server.serve(index, settings, lambda request: None)
 
 
-def test_nobody_calls_for_a_while(index, settings):
+def test_resident_server_idle_timeout_stops_it_and_removes_socket(index, settings):
     assert server.serve(index, settings, lambda request: None, idle_s=0.01) is None
     assert not socket_path(index).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_also_during_an_answer(index, settings, runtime, number):
+def test_resident_server_signal_during_answer_stops_it(index, settings, runtime, number):
     program = f"""
 import os, time
 from pathlib import Path
@@ -216,7 +218,7 @@ print(serve(index, settings, answer, on_ready=lambda: print("ready", flush=True)
     assert not socket_path(index).exists()
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_made_short(tmp_path, monkeypatch):
+def test_socket_path_long_runtime_folder_uses_short_path(tmp_path, monkeypatch):
     deep = tmp_path / ("x" * 90)
     deep.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
@@ -225,7 +227,9 @@ def test_a_path_that_is_too_long_for_a_socket_is_made_short(tmp_path, monkeypatc
     assert path.parent.name == f"mmsearch-{os.getuid()}"
 
 
-def test_a_system_without_such_sockets(index, settings, monkeypatch):
+def test_resident_without_unix_sockets_server_raises_and_client_returns_none(
+    index, settings, monkeypatch
+):
     for module in (client, server):
         monkeypatch.setattr(module, "is_supported", lambda: False)
     with pytest.raises(StateError, match="Unix domain sockets, which this system does not have"):
@@ -233,7 +237,9 @@ def test_a_system_without_such_sockets(index, settings, monkeypatch):
     assert forward_command(index, settings, ["query", "x"]) is None
 
 
-def test_a_busy_process_is_waited_for_a_moment_only(start_server, index, settings, monkeypatch):
+def test_forward_command_busy_server_returns_none_after_timeout(
+    start_server, index, settings, monkeypatch
+):
     monkeypatch.setattr(client, "ACK_TIMEOUT_S", 0.05)
     started = threading.Event()
 

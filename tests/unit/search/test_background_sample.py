@@ -1,4 +1,4 @@
-"""The sample is of living pictures from all over, and is read once for each generation."""
+"""The sample covers living pictures of the whole index and is drawn once per generation."""
 
 from types import SimpleNamespace
 
@@ -33,7 +33,7 @@ def reader():
     )
 
 
-def test_a_view_gives_the_vectors_of_all_its_parts(reader):
+def test_index_reader_returns_vectors_of_all_leaves_in_order_of_ids(reader):
     ids = np.array([2999, 0, 3998, 1, 0])
     vectors = reader.vectors(ids)
     for row, image_id in zip(vectors, ids, strict=True):
@@ -42,13 +42,13 @@ def test_a_view_gives_the_vectors_of_all_its_parts(reader):
 
 
 @pytest.mark.parametrize("parts", [(), (make_leaf([], 1), make_leaf([5], 2))])
-def test_a_view_may_hold_nothing(parts):
+def test_index_reader_without_leaves_or_with_empty_leaf_is_readable(parts):
     reader = IndexReader(("name",), parts, "cpu")
     assert len(reader.vectors(np.empty(0, dtype=np.int64))) == 0
     assert len(BackgroundSample().vectors(reader, snapshot(reader))) == reader.size
 
 
-def test_the_sample_is_alive_and_from_all_over(reader):
+def test_background_sample_skips_deleted_ids_and_covers_whole_id_range(reader):
     deleted = np.arange(0, 4000, 4)
     sample = BackgroundSample().vectors(reader, snapshot(reader, deleted))
     assert 0.9 * SAMPLE_SIZE <= len(sample) <= 1.1 * SAMPLE_SIZE
@@ -60,12 +60,12 @@ def test_the_sample_is_alive_and_from_all_over(reader):
         assert ((sampled_ids >= start) & (sampled_ids < start + 500)).any()
 
 
-def test_a_small_library_is_its_own_sample():
+def test_background_sample_of_small_library_holds_every_living_picture():
     reader = IndexReader(("name",), (make_leaf(range(50), 1),), "cpu")
     assert len(BackgroundSample().vectors(reader, snapshot(reader, deleted=[3, 4]))) == 48
 
 
-def test_it_is_picked_again_for_another_generation(reader):
+def test_background_sample_is_redrawn_only_for_new_generation(reader):
     background_sample = BackgroundSample()
     before = background_sample.vectors(reader, snapshot(reader))
     assert background_sample.vectors(reader, snapshot(reader)) is before

@@ -20,7 +20,7 @@ scores = st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=20)
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 @given(scores)
-def test_the_more_similar_the_surer(calibration, raw_scores):
+def test_visual_confidence_never_falls_as_score_rises(calibration, raw_scores):
     ranked = np.sort(np.array(raw_scores, dtype=np.float32))
     probabilities = visual_confidence(
         ranked, np.zeros_like(ranked), ScoreDistribution.from_scores(ranked), calibration
@@ -29,7 +29,7 @@ def test_the_more_similar_the_surer(calibration, raw_scores):
     assert ((probabilities > 0) & (probabilities < 1)).all()
 
 
-def test_what_the_whole_library_is_like_says_little():
+def test_visual_confidence_falls_when_whole_library_scores_high():
     calibration = CALIBRATIONS[1]
     score, null = np.array([0.4], np.float32), np.array([0.2], np.float32)
     common, rare = (
@@ -41,7 +41,7 @@ def test_what_the_whole_library_is_like_says_little():
     )
 
 
-def test_likeness_to_prompts_of_nothing_speaks_against_a_hit():
+def test_visual_confidence_falls_when_null_score_is_high():
     score = np.array([0.4, 0.4], np.float32)
     background = ScoreDistribution.from_scores(np.zeros(9, np.float32))
     plain, odd = visual_confidence(
@@ -50,17 +50,17 @@ def test_likeness_to_prompts_of_nothing_speaks_against_a_hit():
     assert plain < odd
 
 
-def test_an_empty_library_is_no_error():
+def test_score_distribution_of_no_scores_has_positive_std():
     assert ScoreDistribution.from_scores(np.empty(0, np.float32)).std > 0
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_a_text_adds_and_never_takes_away(visual, text):
+def test_combine_with_text_never_lowers_visual_confidence(visual, text):
     combined = combine_with_text(np.array([visual]), np.array([text], np.float32))[0]
     assert visual - 1e-9 <= combined <= 1
 
 
-def test_bands():
+def test_to_band_at_thresholds_returns_likely_possible_unlikely():
     assert to_band(LIKELY_THRESHOLD) is Band.LIKELY
     assert to_band(POSSIBLE_THRESHOLD) is Band.POSSIBLE
     assert to_band(POSSIBLE_THRESHOLD - 0.001) is Band.UNLIKELY

@@ -1,4 +1,4 @@
-"""Conditions are read as they are meant, and nothing else is."""
+"""The parser accepts valid filter conditions and refuses all other text."""
 
 import contextlib
 import warnings
@@ -94,7 +94,7 @@ WIDTH, HEIGHT = FieldName("width"), FieldName("height")
         ),
     ],
 )
-def test_conditions_are_read_as_they_are_meant(text, condition):
+def test_parse_condition_valid_text_returns_condition_tree(text, condition):
     assert parse_condition(text) == condition
 
 
@@ -170,7 +170,7 @@ def test_conditions_are_read_as_they_are_meant(text, condition):
         ("width > 1\0", "character 10"),
     ],
 )
-def test_everything_else_is_refused_with_the_reason(text, said):
+def test_parse_condition_invalid_text_raises_error_with_reason(text, said):
     with pytest.raises(InvalidQueryError) as caught:
         parse_condition(text)
     assert said in str(caught.value)
@@ -207,12 +207,12 @@ def test_everything_else_is_refused_with_the_reason(text, said):
         max_size=12,
     ).map(" ".join)
 )
-def test_no_text_makes_it_fail_otherwise(text):
+def test_parse_condition_any_text_raises_only_invalid_query_error(text):
     with contextlib.suppress(InvalidQueryError):
         parse_condition(text)
 
 
-def test_python_gives_no_advice_on_what_was_typed():
+def test_parse_condition_emits_no_python_syntax_warning():
     with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always")
         parse_condition(r"'\d' in camera or width > 1or height > 1")
@@ -220,11 +220,14 @@ def test_python_gives_no_advice_on_what_was_typed():
 
 
 def format_condition(condition):
-    """A condition as it could have been typed."""
+    """Return a condition as text that a user could type."""
 
     def format_operand(operand):
         if isinstance(operand, Arithmetic):
-            return f"({format_operand(operand.left)}) {operand.operator} ({format_operand(operand.right)})"
+            return (
+                f"({format_operand(operand.left)}) {operand.operator} "
+                f"({format_operand(operand.right)})"
+            )
         return operand.name if isinstance(operand, FieldName) else repr(operand)
 
     match condition:
@@ -296,7 +299,7 @@ conditions = st.recursive(
 
 
 @given(conditions)
-def test_what_is_written_is_read_again(condition):
+def test_parse_condition_of_formatted_condition_returns_same_condition(condition):
     assert parse_condition(format_condition(condition)) == condition
 
 
@@ -310,17 +313,17 @@ def test_what_is_written_is_read_again(condition):
         ("2020-06-15 12:30:01", "2020-06-15T12:30:01"),
     ],
 )
-def test_dates_mean_their_beginning(text, date):
+def test_parse_date_partial_date_returns_start_of_period(text, date):
     assert parse_date(text) == date
 
 
 @pytest.mark.parametrize("text", ["", "20", "2020-13", "2021-02-29", "2020-1-1", "0000", "today"])
-def test_other_dates_are_refused(text):
+def test_parse_date_invalid_date_raises_invalid_query_error(text):
     with pytest.raises(InvalidQueryError):
         parse_date(text)
 
 
-def test_a_circle_on_the_earth():
+def test_parse_near_valid_text_returns_geo_circle():
     assert parse_near("48.86, 2.35 ,10") == GeoCircle(48.86, 2.35, 10.0)
 
 
@@ -328,6 +331,6 @@ def test_a_circle_on_the_earth():
     "text",
     ["", "1,2", "91,0,1", "0,181,1", "0,0,0", "0,0,-1", "nan,0,1", "0,0,inf", "a,b,c", "4_8,2,1"],
 )
-def test_no_circle_on_the_earth(text):
+def test_parse_near_invalid_text_raises_invalid_query_error(text):
     with pytest.raises(InvalidQueryError):
         parse_near(text)

@@ -1,4 +1,4 @@
-"""Whatever a person types is understood or refused in one sentence, and never anything else."""
+"""Any typed text is parsed or refused with a usage error, without any other exception."""
 
 from contextlib import suppress
 
@@ -27,8 +27,8 @@ LINES = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=6
 @pytest.mark.parametrize("parse", [parse_query, parse_condition, parse_date, parse_near])
 @settings(max_examples=1000, deadline=None)
 @given(line=LINES)
-def test_it_is_parsed_or_refused(parse, line):
-    # Anything else that is raised fails the test.
+def test_parsers_any_line_returns_stable_value_or_raises_usage_error(parse, line):
+    # Any other exception fails the test.
     with suppress(UsageError):
         parsed = parse(line)
         assert parsed is not None
@@ -37,6 +37,6 @@ def test_it_is_parsed_or_refused(parse, line):
 
 @settings(max_examples=500, deadline=None)
 @given(where=LINES, near=LINES, after=LINES, path=LINES)
-def test_filters_are_parsed_or_refused(where, near, after, path):
+def test_parse_filters_any_values_returns_filters_or_raises_usage_error(where, near, after, path):
     with suppress(UsageError):
         assert mmsearch.parse_filters(where=where, near=near, after=after, paths=[path])

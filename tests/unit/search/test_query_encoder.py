@@ -1,4 +1,4 @@
-"""Texts of queries, in their phrasings."""
+"""Encoding of query texts with prompts."""
 
 from collections import OrderedDict
 
@@ -17,7 +17,7 @@ def queries():
     return QueryEncoder(ToyEncoder(), lambda path, preparation: pytest.fail("no pictures here"))
 
 
-def test_several_phrasings_are_one_vector_of_length_1(queries):
+def test_query_encoder_several_prompts_return_one_unit_mean_vector(queries):
     vectors = queries.vectors([Term("a dog")], ["{}", "a photo of {}"])
     assert vectors.shape == (1, ToyEncoder().spec.dim)
     assert np.linalg.norm(vectors) == pytest.approx(1, abs=1e-5)
@@ -26,19 +26,19 @@ def test_several_phrasings_are_one_vector_of_length_1(queries):
 
 
 @pytest.mark.parametrize("prompts", [["a photo"], ["{}", "{} and {}"]])
-def test_a_phrasing_has_one_place(queries, prompts):
+def test_query_encoder_prompt_without_exactly_one_placeholder_raises_error(queries, prompts):
     with pytest.raises(InvalidQueryError, match=r"must contain {} exactly once"):
         queries.vectors([Term("a dog")], prompts)
 
 
 @pytest.mark.parametrize("prompts", [[], ()])
-def test_there_must_be_a_phrasing(queries, prompts):
+def test_query_encoder_without_prompts_raises_invalid_query_error(queries, prompts):
     with pytest.raises(InvalidQueryError, match="The query has no prompt"):
         queries.vectors([Term("a dog")], prompts)
 
 
 class ConcurrentEncoder(ToyEncoder):
-    """While it encodes, another thread asks for other texts: those drop the older ones."""
+    """While it encodes, another thread requests other texts, which evict the older ones."""
 
     pending_texts = ()
 
@@ -59,12 +59,12 @@ def full_cache(monkeypatch):
     return encoder.queries
 
 
-def test_a_text_that_another_thread_drops_meanwhile_is_still_answered(full_cache, queries):
+def test_query_encoder_text_evicted_by_other_thread_is_still_encoded(full_cache, queries):
     texts = ["a dog", "a house", "a dog"]
     np.testing.assert_array_equal(full_cache.mean(texts), queries.mean(texts))
 
 
-def test_a_phrasing_that_another_thread_drops_at_once_is_still_answered(full_cache, queries):
+def test_query_encoder_prompt_evicted_at_once_is_still_encoded(full_cache, queries):
     full_cache._text_cache = DroppingCache()
     expected = queries.vectors([Term("a dog")], ["{}"])
     np.testing.assert_array_equal(full_cache.vectors([Term("a dog")], ["{}"]), expected)
@@ -72,10 +72,10 @@ def test_a_phrasing_that_another_thread_drops_at_once_is_still_answered(full_cac
 
 class DroppingCache(OrderedDict):
     def update(self, *args):
-        """Another thread drops all that is noted."""
+        """Store nothing, as if another thread evicted every entry at once."""
 
 
-def test_texts_are_encoded_once():
+def test_query_encoder_encodes_each_distinct_text_once():
     encoder = ToyEncoder()
     batches = []
     encode = encoder.encode

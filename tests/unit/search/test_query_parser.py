@@ -1,4 +1,4 @@
-"""The query language: docs/query-language.md, line by line."""
+"""The query language of docs/query-language.md, line by line."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def url_term(url, weight=1.0):
         ("犬 + 雪", [term("犬"), term("雪")]),
     ],
 )
-def test_lines_and_their_terms(line, terms):
+def test_parse_query_valid_line_returns_terms(line, terms):
     assert list(parse_query(line)) == terms
 
 
@@ -71,13 +71,13 @@ def test_lines_and_their_terms(line, terms):
         (" + ".join(["dog"] * 33), "33 terms"),
     ],
 )
-def test_what_asks_for_nothing_is_refused(line, complaint):
+def test_parse_query_invalid_line_raises_error_with_reason(line, complaint):
     with pytest.raises(InvalidQueryError, match=complaint):
         parse_query(line)
 
 
 @given(st.text(max_size=40))
-def test_any_line_is_read_or_refused(line):
+def test_parse_query_any_line_returns_positive_term_or_raises_error(line):
     try:
         terms = parse_query(line)
     except InvalidQueryError:
@@ -94,11 +94,11 @@ formattable_terms = st.one_of(st.builds(term, words, weights), st.builds(url_ter
 
 
 @given(st.lists(formattable_terms, min_size=1, max_size=5))
-def test_what_is_written_is_read_again(terms):
+def test_parse_query_of_formatted_terms_returns_same_terms(terms):
     first = [replace(terms[0], weight=abs(terms[0].weight)), *terms[1:]]
     assert list(parse_query(format_query(first))) == first
 
 
 @pytest.mark.parametrize("line", ["image:~nobody-of-this-name/a.jpg", "image:~nobody-of-this-name"])
-def test_the_home_of_nobody_is_a_path_like_any_other(line):
+def test_parse_query_home_of_unknown_user_is_kept_as_literal_path(line):
     assert parse_query(line) == (Term(image=Path(line.removeprefix("image:"))),)

@@ -1,4 +1,4 @@
-"""What is kept between processes is what would be made anew."""
+"""Vectors cached between processes equal those that would be computed again."""
 
 import dataclasses
 
@@ -20,14 +20,14 @@ def fail_if_computed(texts):
     pytest.fail("made again")
 
 
-def test_it_is_made_once(tmp_path):
+def test_vector_cache_second_instance_reads_stored_vector(tmp_path):
     first = VectorCache(tmp_path / "kept", ToyEncoder()).get(TEXTS, compute)
     second = VectorCache(tmp_path / "kept", ToyEncoder()).get(TEXTS, fail_if_computed)
     assert second.dtype == np.float32
     np.testing.assert_array_equal(first, second)
 
 
-def test_other_texts_and_encoders_have_others(tmp_path):
+def test_vector_cache_other_texts_or_encoder_get_separate_files(tmp_path):
     VectorCache(tmp_path, ToyEncoder()).get(TEXTS, compute)
     VectorCache(tmp_path, ToyEncoder()).get(TEXTS[:1], compute)
     other = ToyEncoder()
@@ -37,7 +37,7 @@ def test_other_texts_and_encoders_have_others(tmp_path):
 
 
 @pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:-1] + b"\x01", lambda b: b""])
-def test_what_is_damaged_is_made_again(tmp_path, harm):
+def test_vector_cache_damaged_file_is_recomputed_once(tmp_path, harm):
     original = VectorCache(tmp_path, ToyEncoder()).get(TEXTS, compute)
     (file,) = tmp_path.iterdir()
     file.write_bytes(harm(file.read_bytes()))
@@ -55,7 +55,7 @@ def test_what_is_damaged_is_made_again(tmp_path, harm):
     )
 
 
-def test_it_is_read_once(tmp_path):
+def test_vector_cache_second_get_uses_memory_after_file_is_deleted(tmp_path):
     VectorCache(tmp_path, ToyEncoder()).get(TEXTS, compute)
     cache = VectorCache(tmp_path, ToyEncoder())
     first = cache.get(TEXTS, fail_if_computed)
@@ -64,13 +64,13 @@ def test_it_is_read_once(tmp_path):
     np.testing.assert_array_equal(cache.get(TEXTS, fail_if_computed), first)
 
 
-def test_where_nothing_can_be_kept_it_is_made_by_each(tmp_path):
+def test_vector_cache_unusable_folder_computes_in_each_instance(tmp_path):
     (tmp_path / "file").touch()
     first, second = (VectorCache(tmp_path / "file", ToyEncoder()) for _ in range(2))
     np.testing.assert_array_equal(first.get(TEXTS, compute), second.get(TEXTS, compute))
 
 
-def test_a_query_compares_with_the_same_as_without(tmp_path):
+def test_query_encoder_with_vector_cache_returns_same_mean_as_without(tmp_path):
     encoder = ToyEncoder()
     plain = QueryEncoder(encoder, lambda path, preparation: None)
     caching_encoders = [

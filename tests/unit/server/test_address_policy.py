@@ -1,4 +1,4 @@
-"""Which addresses are public, and that nothing else is ever connected to."""
+"""Tests of the address policy: only public addresses are connected to."""
 
 import asyncio
 import ipaddress
@@ -18,14 +18,14 @@ PORT = 443
     "address",
     ["8.8.8.8", "1.1.1.1", "192.0.1.1", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8"],
 )
-def test_addresses_of_the_internet(address):
+def test_is_public_internet_address_returns_true(address):
     assert is_public(address)
 
 
 @pytest.mark.parametrize(
     "address",
     [
-        "0.0.0.0",  # noqa: S104 - nothing is bound to it
+        "0.0.0.0",  # noqa: S104 - the test binds no socket to it
         "0.1.2.3",
         "10.255.255.255",
         "100.64.0.1",
@@ -76,7 +76,7 @@ def test_addresses_of_the_internet(address):
         "[2606:4700::1111]",
     ],
 )
-def test_addresses_that_are_not(address):
+def test_is_public_reserved_or_malformed_address_returns_false(address):
     assert not is_public(address)
 
 
@@ -84,7 +84,7 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 v4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
 v6 = st.integers(0, 2**128 - 1).map(ipaddress.IPv6Address)
-# Networks that are treated in their own way are rarely hit by chance.
+# Random addresses rarely fall into networks with special rules.
 special = st.sampled_from(
     [
         ipaddress.ip_network(each)
@@ -100,9 +100,9 @@ addresses = st.one_of(v4, v6, special)
 
 
 @given(addresses)
-def test_what_is_public_is_global_and_somebodys(address):
+def test_is_public_accepts_only_global_unicast_addresses(address):
     mapped = getattr(address, "ipv4_mapped", None)
-    # Versions of Python differ in what they say of mapped addresses; the next law has those.
+    # Python versions classify mapped addresses differently; the next test covers those.
     if mapped is not None or not is_public(str(address)):
         return
     assert address.is_global
@@ -114,7 +114,7 @@ def test_what_is_public_is_global_and_somebodys(address):
 
 
 @given(st.one_of(v4, special.filter(lambda address: address.version == 4)))
-def test_what_stands_for_an_address_is_as_public_as_that(address):
+def test_is_public_ipv6_embedding_ipv4_follows_ipv4_or_returns_false(address):
     number = int(address)
     public = is_public(str(address))
     assert is_public(str(ipaddress.IPv6Address(0xFFFF << 32 | number))) is public
@@ -129,7 +129,7 @@ def test_what_stands_for_an_address_is_as_public_as_that(address):
 
 
 class Network(httpcore2.AsyncNetworkBackend):
-    """Connects to nothing, and says where it was sent."""
+    """Network backend that connects to nothing and records each requested address."""
 
     def __init__(self, silent=()):
         self.silent = silent
@@ -151,7 +151,7 @@ def connect(found, network, **rules):
 
 
 @given(st.lists(addresses.map(str), max_size=4))
-def test_nothing_that_is_not_public_is_ever_connected_to(found):
+def test_policy_backend_connects_only_if_all_resolved_addresses_are_public(found):
     network = Network()
     if found and all(map(is_public, found)):
         connect(found, network)
@@ -162,7 +162,7 @@ def test_nothing_that_is_not_public_is_ever_connected_to(found):
         assert network.asked == []
 
 
-def test_other_addresses_of_a_name_are_tried_but_not_all():
+def test_policy_backend_connect_timeout_tries_at_most_max_addresses():
     found = [f"8.8.8.{last}" for last in range(6)]
     network = Network(silent=found[:2])
     connect(found, network)
@@ -173,7 +173,7 @@ def test_other_addresses_of_a_name_are_tried_but_not_all():
     assert [host for host, _ in network.asked] == found[:MAX_ADDRESSES]
 
 
-def test_other_ports_are_not_even_looked_up():
+def test_policy_backend_disallowed_port_raises_and_never_connects():
     network = Network()
     with pytest.raises(AddressBlockedError):
         connect(["8.8.8.8"], network, ports=frozenset({80}))
@@ -181,7 +181,7 @@ def test_other_ports_are_not_even_looked_up():
 
 
 @pytest.mark.parametrize("error", [OSError("no"), UnicodeError("label too long")])
-def test_names_that_have_no_address(error):
+def test_address_policy_failed_name_lookup_raises_address_blocked_error(error):
     async def fail(host, port):
         raise error
 
@@ -193,5 +193,5 @@ def test_names_that_have_no_address(error):
     ("host", "addresses"),
     [("127.0.0.1", ["127.0.0.1"]), ("0x7f.1", ["127.0.0.1"]), ("::1", ["::1"])],
 )
-def test_addresses_resolve_to_themselves(host, addresses, socket_enabled):
+def test_resolve_numeric_host_returns_its_address(host, addresses, socket_enabled):
     assert asyncio.run(resolve(host, PORT)) == addresses

@@ -1,4 +1,4 @@
-"""One thread owns the index, another encodes ahead; many callers."""
+"""Tests of the index worker: one thread owns the index, another encodes ahead."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from mmsearch.server.batcher import MAX_BATCH, IndexWorker
 
 
 class FakeIndex:
-    """Notes who does what, and that nobody does what would disturb another."""
+    """Index that records its calls, their threads and forbidden overlaps between them."""
 
     name = "toy"
 
@@ -109,7 +109,7 @@ async def wait_until(condition):
 
 
 async def start_while_busy(index, worker, texts):
-    """Searches that come while the owner answers another."""
+    """Start searches while the owner thread answers another one."""
     index.gate.clear()
     first = asyncio.create_task(worker.search(make_request("first")))
     await wait_until(lambda: index.answered)
@@ -118,7 +118,7 @@ async def start_while_busy(index, worker, texts):
     return first, tasks
 
 
-def test_one_thread_owns_the_index_another_encodes_and_each_gets_its_own_answer():
+def test_index_worker_concurrent_calls_use_one_owner_and_get_own_results():
     index = FakeIndex()
     worker = IndexWorker(index, max_queue=1000)
 
@@ -138,7 +138,7 @@ def test_one_thread_owns_the_index_another_encodes_and_each_gets_its_own_answer(
     assert index.closed
 
 
-def test_who_comes_alone_is_encoded_and_answered_by_the_owner():
+def test_index_worker_sequential_searches_are_encoded_by_owner_thread():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -150,7 +150,7 @@ def test_who_comes_alone_is_encoded_and_answered_by_the_owner():
     assert index.encoders <= index.owners
 
 
-def test_what_comes_meanwhile_is_encoded_meanwhile_and_answered_together():
+def test_index_worker_queued_searches_are_encoded_ahead_and_answered_together():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -167,7 +167,7 @@ def test_what_comes_meanwhile_is_encoded_meanwhile_and_answered_together():
     assert len(index.encoders) == 2
 
 
-def test_no_more_are_encoded_ahead_than_can_soon_be_answered():
+def test_index_worker_encodes_ahead_less_than_two_batches():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -188,7 +188,7 @@ def test_no_more_are_encoded_ahead_than_can_soon_be_answered():
     assert sum(index.answered) == 201
 
 
-def test_nobody_waits_for_the_picture_of_another_to_be_encoded():
+def test_index_worker_encodes_each_picture_query_in_separate_batch():
     index = FakeIndex()
     worker = IndexWorker(index)
     texts = ["a", "b", "picture", "picture", "c"]
@@ -199,7 +199,7 @@ def test_nobody_waits_for_the_picture_of_another_to_be_encoded():
             SearchRequest(Query((Term(image=Path("a.jpg")) if text == "picture" else Term(text),)))
             for text in texts
         ]
-        # With somebody else at the desk nothing is encoded ahead.
+        # While another kind of call waits, the worker encodes nothing ahead.
         look = asyncio.create_task(worker.run(lambda index: index.look()))
         await wait_until(lambda: worker.queue_length == 1)
         tasks = [asyncio.create_task(worker.search(request)) for request in requests]
@@ -212,7 +212,7 @@ def test_nobody_waits_for_the_picture_of_another_to_be_encoded():
     assert index.encoded == [1, 2, 1, 1, 1]
 
 
-def test_one_bad_query_spoils_no_other():
+def test_index_worker_invalid_query_fails_only_its_own_search():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -226,7 +226,7 @@ def test_one_bad_query_spoils_no_other():
     worker.close()
 
 
-def test_an_unexpected_error_meets_only_who_caused_it():
+def test_index_worker_unexpected_error_fails_only_its_own_search():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -245,7 +245,7 @@ def test_an_unexpected_error_meets_only_who_caused_it():
 
 
 @pytest.mark.parametrize("change", ["stranger", "empty"])
-def test_an_index_that_has_become_another_is_asked_anew_by_its_owner_alone(change):
+def test_index_worker_stale_or_missing_encoding_falls_back_to_search_many(change):
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -262,7 +262,7 @@ def test_an_index_that_has_become_another_is_asked_anew_by_its_owner_alone(chang
     assert index.violations == []
 
 
-def test_too_many_are_refused_at_once():
+def test_index_worker_full_queue_raises_busy_error():
     index = FakeIndex()
     worker = IndexWorker(index, max_queue=2)
 
@@ -280,7 +280,7 @@ def test_too_many_are_refused_at_once():
     worker.close()
 
 
-def test_who_has_left_is_not_answered():
+def test_index_worker_cancelled_queued_calls_are_not_run():
     index = FakeIndex()
     worker = IndexWorker(index)
     done = []
@@ -289,7 +289,7 @@ def test_who_has_left_is_not_answered():
         first, _ = await start_while_busy(index, worker, [])
         left = asyncio.create_task(worker.run(lambda index: done.append("left")))
         await wait_until(lambda: worker.queue_length == 1)
-        # With somebody else at the desk nothing is encoded ahead.
+        # While another kind of call waits, the worker encodes nothing ahead.
         search = asyncio.create_task(worker.search(make_request("left")))
         await wait_until(lambda: worker.queue_length == 2)
         left.cancel()
@@ -304,7 +304,7 @@ def test_who_has_left_is_not_answered():
     assert sum(index.encoded) == 1
 
 
-def test_what_waits_is_answered_before_the_end_and_nothing_after():
+def test_index_worker_close_answers_queued_searches_then_raises_busy_error():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -323,7 +323,7 @@ def test_what_waits_is_answered_before_the_end_and_nothing_after():
         worker.run_blocking(lambda index: 1)
 
 
-def test_a_caller_whose_loop_has_ended_stops_no_other():
+def test_index_worker_closed_caller_loop_does_not_block_other_calls():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -338,7 +338,7 @@ def test_a_caller_whose_loop_has_ended_stops_no_other():
     worker.close()
 
 
-def test_a_desk_survives_whatever_is_asked_of_it():
+def test_index_worker_system_exit_in_call_keeps_worker_running():
     worker = IndexWorker(FakeIndex())
     with pytest.raises(SystemExit):
         worker.run_blocking(lambda index: (_ for _ in ()).throw(SystemExit(3)))
@@ -346,7 +346,7 @@ def test_a_desk_survives_whatever_is_asked_of_it():
     worker.close()
 
 
-def test_an_idle_desk_rests_once_until_somebody_asks():
+def test_index_worker_idle_releases_index_once_until_next_search():
     index = FakeIndex()
     worker = IndexWorker(index, idle_timeout_s=0.05)
 
@@ -362,7 +362,7 @@ def test_an_idle_desk_rests_once_until_somebody_asks():
     assert index.closed
 
 
-def test_a_search_that_was_given_up_is_not_encoded():
+def test_index_worker_cancelled_search_leaves_later_search_working():
     index = FakeIndex()
     worker = IndexWorker(index)
 
@@ -381,7 +381,7 @@ def test_a_search_that_was_given_up_is_not_encoded():
     worker.close()
 
 
-def test_a_call_is_not_begun_after_its_deadline_and_knows_it_before():
+def test_index_worker_expired_call_never_starts_and_started_call_sees_deadline():
     index = FakeIndex()
     worker = IndexWorker(index)
     begun = []
@@ -400,7 +400,7 @@ def test_a_call_is_not_begun_after_its_deadline_and_knows_it_before():
     assert 0 < begun[0] <= 0.1
 
 
-def test_a_timeout_of_the_work_is_its_own():
+def test_index_worker_timeout_error_of_call_propagates_unchanged():
     worker = IndexWorker(FakeIndex())
 
     def late(_):
@@ -411,7 +411,7 @@ def test_a_timeout_of_the_work_is_its_own():
     worker.close()
 
 
-def test_searches_that_are_answered_together_have_the_first_deadline():
+def test_index_worker_answers_search_within_its_deadline():
     index = FakeIndex()
     left = []
     index.answer = lambda asked: left.append(seconds_left()) or asked

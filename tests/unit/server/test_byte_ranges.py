@@ -1,4 +1,4 @@
-"""Parts of an answer."""
+"""Tests of byte ranges: responses with a part of the content."""
 
 import json
 
@@ -23,7 +23,7 @@ def request_range(wanted, content=CONTENT):
         *("bytes=0x1-2", "bytes 0-1", "bytes=,", "bytes=" + "9" * 5000 + "-1"),
     ],
 )
-def test_what_is_not_one_range_is_passed_over(wanted):
+def test_range_response_absent_invalid_or_multiple_range_returns_whole_content(wanted):
     answer = request_range(wanted)
     assert (answer.status_code, answer.body) == (200, CONTENT)
     assert answer.headers["accept-ranges"] == "bytes"
@@ -31,7 +31,7 @@ def test_what_is_not_one_range_is_passed_over(wanted):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "part", "told"),
+    ("wanted", "part", "content_range"),
     [
         ("bytes=0-0", CONTENT[:1], "bytes 0-0/100"),
         ("bytes=10-19", CONTENT[10:20], "bytes 10-19/100"),
@@ -46,10 +46,10 @@ def test_what_is_not_one_range_is_passed_over(wanted):
         ("bytes=-" + "9" * 5000, CONTENT, "bytes 0-99/100"),
     ],
 )
-def test_one_range_is_that_part(wanted, part, told):
+def test_range_response_single_range_returns_that_part_with_status_206(wanted, part, content_range):
     answer = request_range(wanted)
     assert (answer.status_code, answer.body) == (206, part)
-    assert answer.headers["content-range"] == told
+    assert answer.headers["content-range"] == content_range
     assert (answer.headers["etag"], answer.headers["content-type"]) == ('"a"', "image/webp")
     assert answer.headers["content-length"] == str(len(part))
 
@@ -57,7 +57,7 @@ def test_one_range_is_that_part(wanted, part, told):
 @pytest.mark.parametrize(
     "wanted", ["bytes=100-", "bytes=200-300", "bytes=-0", "bytes=" + "9" * 5000 + "-"]
 )
-def test_a_range_of_nothing_is_refused(wanted):
+def test_range_response_unsatisfiable_range_returns_416(wanted):
     answer = request_range(wanted)
     assert (answer.status_code, answer.media_type) == (416, "application/problem+json")
     assert json.loads(answer.body)["detail"].startswith("The content has 100 bytes")
@@ -76,12 +76,12 @@ def test_a_range_of_nothing_is_refused(wanted):
         ("items=1-2", None),
     ],
 )
-def test_ranges_have_one_form(value, canonical):
+def test_canonical_range_normalizes_single_range_else_returns_none(value, canonical):
     assert canonical_range(value) == canonical
 
 
 @given(st.binary(min_size=1), st.data())
-def test_all_parts_are_the_whole(content, data):
+def test_range_response_adjacent_parts_join_to_whole_content(content, data):
     cut = data.draw(st.integers(1, len(content)))
     first = request_range(f"bytes=0-{cut - 1}", content)
     rest = request_range(f"bytes={cut}-", content).body if cut < len(content) else b""

@@ -1,4 +1,4 @@
-"""A request gets an answer in time, whatever it waits for."""
+"""Tests of the request deadline: every request gets a response in time."""
 
 import asyncio
 import math
@@ -16,12 +16,12 @@ SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
 
 def run_app(app, seconds=0.1, bodies=((0.0, b"", False),)):
-    """Status, headers and body of what an application answers behind a deadline.
+    """Return status, headers and body of the response of an application behind a deadline.
 
     Args:
-        app: Answers.
-        seconds: Of the deadline.
-        bodies: Parts of the request: seconds before each, its bytes, whether more come.
+        app: ASGI application that sends the response.
+        seconds: Length of the deadline.
+        bodies: Parts of the request: delay in seconds, bytes, and a flag that more parts follow.
     """
     left, sent = list(bodies), []
 
@@ -49,11 +49,11 @@ async def whole(receive):
     return got
 
 
-def test_what_is_answered_in_time_is_unchanged():
+def test_deadline_middleware_fast_response_passes_unchanged():
     assert run_app(PlainTextResponse("done"))[2] == b"done"
 
 
-def test_what_waits_too_long_is_cancelled_and_answered():
+def test_deadline_middleware_slow_app_is_cancelled_and_answered_with_503():
     ended = []
 
     async def stuck(scope, receive, send):
@@ -70,7 +70,7 @@ def test_what_waits_too_long_is_cancelled_and_answered():
     assert b'"kind":"DeadlineError"' in body
 
 
-def test_an_answer_that_has_begun_may_take_longer():
+def test_deadline_middleware_started_response_may_exceed_deadline():
     async def parts():
         for _ in range(3):
             await asyncio.sleep(0.1)
@@ -79,7 +79,7 @@ def test_an_answer_that_has_begun_may_take_longer():
     assert run_app(StreamingResponse(parts()))[2] == b"xxx"
 
 
-def test_the_time_begins_when_the_request_is_whole():
+def test_deadline_middleware_time_starts_after_complete_request_body():
     async def counts(scope, receive, send):
         got = await whole(receive)
         assert 0.1 < seconds_left() <= 0.3
@@ -89,7 +89,7 @@ def test_the_time_begins_when_the_request_is_whole():
     assert run_app(counts, 0.3, bodies)[2] == b"16384"
 
 
-def test_a_body_that_comes_too_slowly_is_not_waited_for():
+def test_deadline_middleware_slow_request_body_is_answered_with_408():
     async def counts(scope, receive, send):
         await whole(receive)
 
@@ -98,7 +98,7 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for():
     assert b"The request did not arrive in time." in body
 
 
-def test_a_timeout_of_the_application_is_its_own():
+def test_deadline_middleware_timeout_error_of_app_propagates():
     async def late(scope, receive, send):
         raise TimeoutError
 
@@ -106,7 +106,7 @@ def test_a_timeout_of_the_application_is_its_own():
         run_app(late)
 
 
-def test_who_works_for_a_request_knows_its_deadline():
+def test_deadline_middleware_sets_deadline_for_threads_of_request():
     async def looks(scope, receive, send):
         await whole(receive)
         left = await asyncio.to_thread(seconds_left)
@@ -116,7 +116,7 @@ def test_who_works_for_a_request_knows_its_deadline():
     assert deadline_s() == math.inf
 
 
-def test_the_earlier_of_two_deadlines_counts():
+def test_deadline_nested_uses_earlier_and_expired_leaves_zero_seconds():
     assert seconds_left() is None
     with deadline(time.monotonic() + 5), deadline(time.monotonic() + 50):
         assert 0 < seconds_left() <= 5

@@ -1,4 +1,4 @@
-"""Files that are kept up to a limit."""
+"""Tests of the file cache, which stores files up to a size limit."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from mmsearch.server.file_cache import BLOCK_BYTES, FileCache
 
 
 def used_bytes(folder):
-    """As `du` counts it, by whole blocks."""
+    """Return the disk usage in whole blocks, as `du` counts it."""
     sizes = [path.stat().st_size for path in folder.glob("*/*")]
     return sum(-(-size // BLOCK_BYTES) * BLOCK_BYTES for size in sizes)
 
@@ -36,7 +36,7 @@ def kept(files, numbers):
     return [number for number in numbers if files.get(name(number)) is not None]
 
 
-def test_what_is_kept_is_what_was_put(tmp_path):
+def test_file_cache_get_returns_last_content_put(tmp_path):
     files = FileCache(tmp_path / "made", 10**7)
     assert files.get(name(1)) is None
     for number in range(50):
@@ -46,7 +46,7 @@ def test_what_is_kept_is_what_was_put(tmp_path):
     assert [files.get(name(n)) for n in range(8, 50)] == [content(n) for n in range(8, 50)]
 
 
-def test_those_used_longest_ago_are_removed(tmp_path):
+def test_file_cache_over_limit_removes_least_recently_used_files(tmp_path):
     files = FileCache(tmp_path, 10 * BLOCK_BYTES)
     for number in range(10):
         files.put(name(number), b"x")
@@ -57,7 +57,7 @@ def test_those_used_longest_ago_are_removed(tmp_path):
     assert used_bytes(tmp_path) == 9 * BLOCK_BYTES
 
 
-def test_a_use_is_noted_whatever_the_file_system_keeps(tmp_path):
+def test_file_cache_get_updates_access_time_and_keeps_mtime(tmp_path):
     files = FileCache(tmp_path, 10**6)
     files.put(name(1), b"x")
     used(tmp_path, 1, 3600)
@@ -68,7 +68,7 @@ def test_a_use_is_noted_whatever_the_file_system_keeps(tmp_path):
     assert path.stat().st_mtime_ns == changed
 
 
-def test_it_never_takes_more_than_the_limit(tmp_path):
+def test_file_cache_put_never_exceeds_limit(tmp_path):
     limit = 100 * BLOCK_BYTES
     files = FileCache(tmp_path, limit)
     for number in range(400):
@@ -78,7 +78,7 @@ def test_it_never_takes_more_than_the_limit(tmp_path):
     assert used_bytes(tmp_path) > limit / 2
 
 
-def test_a_limit_that_was_lowered_holds_from_the_next_file_on(tmp_path):
+def test_file_cache_lowered_limit_applies_at_next_put(tmp_path):
     files = FileCache(tmp_path, 10**7)
     for number in range(60):
         files.put(name(number), b"x")
@@ -87,20 +87,20 @@ def test_a_limit_that_was_lowered_holds_from_the_next_file_on(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, -1, BLOCK_BYTES - 1])
-def test_what_is_larger_than_the_limit_is_not_kept(tmp_path, limit):
+def test_file_cache_content_larger_than_limit_is_not_stored(tmp_path, limit):
     files = FileCache(tmp_path / "made", limit)
     files.put(name(1), b"x")
     assert files.get(name(1)) is None
     assert not (tmp_path / "made").exists()
 
 
-def test_with_no_room_nothing_of_an_earlier_program_is_used(tmp_path):
+def test_file_cache_zero_limit_returns_none_and_keeps_existing_files(tmp_path):
     FileCache(tmp_path, 10**6).put(name(1), content(1))
     assert FileCache(tmp_path, 0).get(name(1)) is None
     assert FileCache(tmp_path, 10**6).get(name(1)) == content(1)
 
 
-def test_a_folder_that_is_deleted_comes_again(tmp_path):
+def test_file_cache_deleted_folder_is_recreated_by_put(tmp_path):
     files = FileCache(tmp_path / "made", 10**6)
     files.put(name(1), b"x")
     for path in sorted((tmp_path / "made").rglob("*"), reverse=True):
@@ -110,7 +110,7 @@ def test_a_folder_that_is_deleted_comes_again(tmp_path):
     assert files.get(name(1)) == b"y"
 
 
-def test_what_another_has_removed_or_left_half_written_is_no_harm(tmp_path, monkeypatch):
+def test_file_cache_put_survives_vanished_file_and_removes_old_partial_file(tmp_path, monkeypatch):
     files = FileCache(tmp_path, 3 * BLOCK_BYTES)
     for number in range(3):
         files.put(name(number), b"x")
@@ -133,7 +133,7 @@ def test_what_another_has_removed_or_left_half_written_is_no_harm(tmp_path, monk
     assert used_bytes(tmp_path) <= 3 * BLOCK_BYTES
 
 
-def test_what_somebody_is_writing_is_left_alone(tmp_path):
+def test_file_cache_eviction_keeps_recent_partial_file(tmp_path):
     files = FileCache(tmp_path, 3 * BLOCK_BYTES)
     (tmp_path / "00").mkdir()
     half = tmp_path / "00" / ".unfinished-x"
@@ -145,7 +145,7 @@ def test_what_somebody_is_writing_is_left_alone(tmp_path):
     assert used_bytes(tmp_path) <= 3 * BLOCK_BYTES
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+def test_file_cache_failed_put_raises_and_leaves_no_file(tmp_path, monkeypatch):
     def full(self, target):
         raise OSError(28, "No space left on device")
 
@@ -160,7 +160,7 @@ WRITERS = 3
 
 
 def churn(folder, seed):
-    """Put and get; how often what was got was not what had been put."""
+    """Get and put many files; return how often a file had the wrong content."""
     files = FileCache(folder, LIMIT)
 
     def one(number):
@@ -174,7 +174,7 @@ def churn(folder, seed):
         return sum(pool.map(one, range(600)))
 
 
-def test_processes_and_threads_that_share_a_folder(tmp_path):
+def test_file_cache_shared_by_processes_and_threads_returns_correct_content(tmp_path):
     with multiprocessing.get_context("spawn").Pool(WRITERS) as pool:
         wrong = pool.starmap(churn, [(tmp_path, seed) for seed in range(WRITERS)])
     assert wrong == [0] * WRITERS
@@ -182,7 +182,7 @@ def test_processes_and_threads_that_share_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o000])
-def test_only_their_owner_may_read_them(tmp_path, umask):
+def test_file_cache_files_are_accessible_to_owner_only_for_any_umask(tmp_path, umask):
     folder = tmp_path / "kept"
     before = os.umask(umask)
     try:
@@ -194,7 +194,7 @@ def test_only_their_owner_may_read_them(tmp_path, umask):
     assert stat.S_IMODE((folder / "ab" / "abc").stat().st_mode) == 0o600
 
 
-def test_files_of_others_are_not_removed(tmp_path):
+def test_file_cache_eviction_keeps_foreign_files_and_links(tmp_path):
     folder, strangers = tmp_path / "kept", tmp_path / "strangers"
     strangers.mkdir()
     kept = FileCache(folder, 3 * 4096)

@@ -1,4 +1,7 @@
-"""HEAD, methods, conditions, ranges and errors are answered as RFC 9110 says, on every path."""
+"""Tests of HTTP semantics: every path follows RFC 9110.
+
+They cover HEAD, methods, conditional requests, ranges and errors.
+"""
 
 import asyncio
 import gzip
@@ -25,7 +28,7 @@ CONTENT = bytes(range(100))
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A few answers behind both layers, and which requests an application was given."""
+    """Client of a small application behind both middlewares, with a list of its requests."""
     file = tmp_path_factory.mktemp("semantics") / "file"
     file.write_bytes(CONTENT)
     seen = []
@@ -67,7 +70,7 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.parametrize("path", ["/tagged", "/file", "/endless", "/wrong", "/nothing"])
-def test_head_is_get_without_a_body(small, path):
+def test_head_returns_status_and_headers_of_get_without_body(small, path):
     head = small.head(path)
     assert head.content == b""
     if path != "/endless":
@@ -106,7 +109,7 @@ def test_head_is_get_without_a_body(small, path):
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_conditions(small, method, path, headers, status):
+def test_conditional_request_returns_304_412_or_normal_status(small, method, path, headers, status):
     answer = small.request(method, path, headers=headers)
     assert answer.status_code == status
     if status == 304:
@@ -119,7 +122,7 @@ def test_conditions(small, method, path, headers, status):
         assert answer.json()["status"] == 412
 
 
-def test_a_condition_is_looked_at_before_a_range(small):
+def test_conditional_request_with_range_evaluates_condition_first(small):
     tag = small.get("/file").headers["etag"]
     wanted = {"If-None-Match": tag, "Range": "bytes=0-1"}
     assert small.get("/file", headers=wanted).status_code == 304
@@ -149,7 +152,7 @@ def test_a_condition_is_looked_at_before_a_range(small):
         ),
     ],
 )
-def test_ranges_of_files(small, wanted, status, content):
+def test_file_range_request_returns_206_416_or_whole_content(small, wanted, status, content):
     answer = small.get("/file", headers={"Range": wanted})
     assert answer.status_code == status
     if status == 416:
@@ -161,12 +164,12 @@ def test_ranges_of_files(small, wanted, status, content):
         assert small.head("/file", headers={"Range": wanted}).status_code == 200
 
 
-def test_two_range_headers_are_ignored(small):
+def test_file_request_with_two_range_headers_returns_whole_content(small):
     twice = [("Range", "bytes=0-1"), ("Range", "bytes=0-1")]
     assert small.get("/file", headers=twice).content == CONTENT
 
 
-def test_errors_are_documents_and_pages_stay(small):
+def test_plain_text_error_becomes_problem_document_and_html_error_stays(small):
     wrong = small.get("/wrong")
     assert (wrong.status_code, wrong.headers["x-kept"]) == (418, "1")
     assert wrong.headers["content-type"] == "application/problem+json"
@@ -176,7 +179,7 @@ def test_errors_are_documents_and_pages_stay(small):
     assert small.get("/page").text == "<p>"
 
 
-# --- the application itself, whose routes need no index for what follows ---
+# --- the real application; these tests need no index ---
 
 
 class NoService:
@@ -215,7 +218,7 @@ PATHS = {
 }
 
 
-def test_those_are_all_paths(app):
+def test_app_documented_paths_match_path_table(app):
     described = {
         path.format(name="a", image_id=1, job_id=1) for path in make_app(None).openapi()["paths"]
     }
@@ -223,7 +226,7 @@ def test_those_are_all_paths(app):
 
 
 @pytest.mark.parametrize(("path", "methods"), PATHS.items())
-def test_a_path_says_which_methods_it_has(app, path, methods):
+def test_path_options_and_405_responses_list_allowed_methods(app, path, methods):
     allowed = f"{methods}, OPTIONS"
     options = app.options(path)
     assert (options.status_code, options.headers["allow"]) == (204, allowed)
@@ -234,7 +237,7 @@ def test_a_path_says_which_methods_it_has(app, path, methods):
         assert answer.json()["detail"] == f"{method} is not allowed here. Use {allowed}."
 
 
-def test_a_server_says_which_methods_it_has(app):
+def test_options_asterisk_lists_methods_of_server(app):
     sent = []
 
     async def send(message):
@@ -249,13 +252,13 @@ def test_a_server_says_which_methods_it_has(app):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
-def test_what_is_not_there_is_a_document(app, method):
+def test_unknown_path_returns_404_problem_document(app, method):
     answer = app.request(method, "/docs")
     assert (answer.status_code, answer.json()["detail"]) == (404, "There is nothing at /docs.")
     assert app.head("/docs").status_code == 404
 
 
-def test_a_preflight_that_asks_for_too_much_is_a_document(app):
+def test_cors_preflight_for_disallowed_method_returns_400_problem_document(app):
     asked = {"Origin": "https://photos.example", "Access-Control-Request-Method": "PATCH"}
     answer = app.options("/v1/indexes", headers=asked)
     assert (answer.status_code, answer.json()["status"]) == (400, 400)
@@ -270,7 +273,7 @@ def test_a_preflight_that_asks_for_too_much_is_a_document(app):
         ("/v1/indexes/a/embeddings/texts", "image/png", "application/json"),
     ],
 )
-def test_a_body_of_another_kind(path, sent, expected):
+def test_post_wrong_content_type_returns_415_with_accepted_type(path, sent, expected):
     app_of = make_app(NoService())
     app_of.dependency_overrides[get_worker] = lambda: None
     client = TestClient(wrap_with_middleware(app_of), base_url="http://127.0.0.1:7788")
@@ -280,7 +283,7 @@ def test_a_body_of_another_kind(path, sent, expected):
 
 
 @pytest.mark.parametrize("path", [f"/static/{name}" for name in STATIC_ASSETS] + ["/openapi.json"])
-def test_text_that_is_the_same_for_everyone_is_compressed(app, path):
+def test_static_text_is_gzipped_on_request_with_separate_etag(app, path):
     plain = app.get(path, headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
     packed = app.get(path, headers={"Accept-Encoding": "br, gzip"})
@@ -308,7 +311,7 @@ def test_text_that_is_the_same_for_everyone_is_compressed(app, path):
     assert app.get(path, headers=part).content == plain.content
 
 
-def test_a_part_of_a_compressed_asset_is_of_its_compressed_bytes(app):
+def test_range_of_gzipped_asset_selects_compressed_bytes(app):
     with app.stream("GET", "/static/app.js", headers={"Accept-Encoding": "gzip"}) as whole:
         packed = b"".join(whole.iter_raw())
     assert gzip.decompress(packed) == STATIC_ASSETS["app.js"].content
@@ -336,9 +339,9 @@ def test_a_part_of_a_compressed_asset_is_of_its_compressed_bytes(app):
         (";;;,,,", False),
     ],
 )
-def test_who_takes_gzip(accepted, expected):
+def test_accepts_gzip_follows_accept_encoding_names_and_weights(accepted, expected):
     assert accepts_gzip(accepted) is expected
 
 
-def test_the_document_is_json(app):
+def test_openapi_path_returns_json_of_openapi_3_1(app):
     assert json.loads(app.get("/openapi.json").content)["openapi"].startswith("3.1")

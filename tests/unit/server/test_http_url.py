@@ -1,4 +1,4 @@
-"""URLs, taken apart."""
+"""Tests of the URL parser."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ from mmsearch.server.http_url import MAX_DISPLAY_LENGTH, HttpUrl, display_url
         ("http://a.example//b/../c", ("http", "a.example", 80, "//b/../c"), "a.example"),
     ],
 )
-def test_parts(url, parts, authority):
+def test_http_url_parse_splits_scheme_host_port_and_target(url, parts, authority):
     address = HttpUrl.parse(url)
     assert (address.scheme, address.host, address.port, address.target) == parts
     if authority is not None:
@@ -42,7 +42,7 @@ def test_parts(url, parts, authority):
         ("", "http://a.example:81/x/y?z"),
     ],
 )
-def test_redirects(location, url):
+def test_http_url_join_resolves_redirect_location(location, url):
     address = HttpUrl.parse("http://a.example:81/x/y?z")
     assert address.join(location) == HttpUrl.parse(url)
 
@@ -72,7 +72,7 @@ pieces = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
 @given(st.one_of(st.text(), pieces, pieces.map("http://a.example".__add__)))
-def test_any_text_is_an_address_of_the_web_or_none(url):
+def test_http_url_parse_any_text_returns_safe_round_trip_url_or_raises(url):
     try:
         address = HttpUrl.parse(url)
     except ValueError:
@@ -85,11 +85,11 @@ def test_any_text_is_an_address_of_the_web_or_none(url):
         assert " " not in part
     assert not set(address.host) & set("/\\@?#[]")
     assert address.target.startswith("/")
-    # Read again it is the same.
+    # Parsing the result again gives the same URL.
     again = f"{address.scheme}://{address.authority}{address.target}"
     assert HttpUrl.parse(again) == address
 
 
-def test_long_urls_are_named_by_their_beginning():
+def test_display_url_escapes_control_characters_and_truncates_long_url():
     assert display_url("http://a.example/\r\n'") == '"http://a.example/\\\\r\\\\n\'"'
     assert len(display_url("http://a.example/" + "a" * 5000)) == MAX_DISPLAY_LENGTH + len("'...'")

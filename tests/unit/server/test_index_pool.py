@@ -1,4 +1,4 @@
-"""Indexes by name, opened when they are first asked."""
+"""Tests of the index pool, which opens each index at its first use."""
 
 import threading
 
@@ -9,7 +9,7 @@ from mmsearch.server.index_pool import IndexPool
 from tests.unit.server.test_batcher import FakeIndex
 
 
-def test_only_what_is_served_is_opened_and_only_once():
+def test_index_pool_opens_only_served_indexes_and_each_once():
     opened = []
 
     def open_index(name):
@@ -28,12 +28,12 @@ def test_only_what_is_served_is_opened_and_only_once():
         index_pool.worker("a").run_blocking(lambda index: 1)
 
 
-def test_an_index_that_is_being_opened_is_closed_with_the_others():
-    """Its threads would keep the process for ever."""
+def test_index_pool_close_while_opening_stops_worker_threads():
+    """Check that closing ends the worker threads, which would keep the process alive."""
 
     def open_index(name):
         closing.start()
-        # Long enough for what does not wait.
+        # A close that does not wait ends within this time.
         closing.join(0.2)
         index = FakeIndex()
         index.name = name

@@ -1,4 +1,4 @@
-"""Jobs of a server that ends."""
+"""Tests of the jobs of a server that shuts down."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from mmsearch.core.records import Root
 from mmsearch.server.jobs import Jobs
 
 
-def test_no_job_begins_after_the_end():
+def test_jobs_start_after_close_raises_busy_error():
     jobs = Jobs(lambda name: pytest.fail("it is opened"))
     jobs.close()
     with pytest.raises(BusyError, match="shutting down"):

@@ -1,4 +1,4 @@
-"""How often each client may ask."""
+"""Tests of the rate limit of each client."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from mmsearch.server.rate_limit import RateLimit, client_key
     per_s=st.floats(0.5, 50),
     gaps=st.lists(st.floats(0, 1), min_size=1, max_size=60),
 )
-def test_never_more_than_the_rate_allows(per_s, gaps):
+def test_rate_limit_never_admits_more_than_rate(per_s, gaps):
     now = 0.0
     limit = RateLimit(per_s, lambda: now)
     passed = 0
@@ -33,7 +33,7 @@ def test_never_more_than_the_rate_allows(per_s, gaps):
         ("testclient", "testclient"),
     ],
 )
-def test_addresses_that_one_client_can_choose_count_as_one(address, client):
+def test_client_key_groups_addresses_of_one_client(address, client):
     assert client_key(address) == client
 
 
@@ -41,19 +41,19 @@ def test_addresses_that_one_client_can_choose_count_as_one(address, client):
     per_s=st.floats(0.5, 50),
     asked=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 30)), min_size=1, max_size=60),
 )
-def test_what_asks_for_several_things_counts_as_so_many(per_s, asked):
+def test_rate_limit_add_counts_each_item_of_request(per_s, asked):
     now, passed = 0.0, 0
     limit = RateLimit(per_s, lambda: now)
     for gap, things in asked:
         now += gap
-        # All before the last one that passes were within the rate.
+        # All items before the last admitted request are within the rate.
         if limit.acquire("a") == 0:
             assert passed <= max(1.0, per_s) + per_s * now + 1e-6
             passed += things
             limit.add("a", things - 1)
 
 
-def test_how_long_to_wait_after_several_things():
+def test_rate_limit_acquire_after_many_items_returns_wait_time():
     now = [0.0]
     limit = RateLimit(2, lambda: now[0])
     assert limit.acquire("a") == 0
@@ -64,13 +64,13 @@ def test_how_long_to_wait_after_several_things():
     assert limit.acquire("a") == 0
 
 
-def test_nothing_is_counted_without_a_limit():
+def test_rate_limit_zero_rate_never_limits():
     limit = RateLimit(0, lambda: 0.0)
     limit.add("a", 1000)
     assert limit.acquire("a") == 0
 
 
-def test_a_client_that_changes_its_address_is_counted():
+def test_rate_limit_ipv6_addresses_of_one_network_count_as_one_client():
     limit = RateLimit(1, lambda: 0.0)
     assert limit.acquire("2001:db8::1") == 0
     assert limit.acquire("2001:db8::2") == 1

@@ -1,4 +1,4 @@
-"""The host and path of a request are what RFC 9112 says, or it is refused."""
+"""Tests of the request target: the server rejects hosts and paths that violate RFC 9112."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ HOST = [(b"host", b"photos.example:7788")]
         (b"/", [(b"host", b"127.0.0.1")], "1.1", b"/"),
     ],
 )
-def test_the_path_and_query_of_a_target(target, headers, version, path):
+def test_to_origin_form_valid_target_returns_path_and_query(target, headers, version, path):
     assert to_origin_form(target, headers, version) == path
 
 
@@ -58,7 +58,7 @@ def test_the_path_and_query_of_a_target(target, headers, version, path):
         (b"ftp://photos.example:7788/", HOST, "1.1", "not an http URL"),
     ],
 )
-def test_what_names_no_host_or_two_is_refused(target, headers, version, said):
+def test_to_origin_form_invalid_host_or_url_raises_value_error(target, headers, version, said):
     with pytest.raises(ValueError, match=said):
         to_origin_form(target, headers, version)
 
@@ -68,7 +68,7 @@ async def path(scope, receive, send):
 
 
 def answer(request):
-    """The status and the body that a server sends before it ends the connection."""
+    """Send a request and return the status, head and body of the response."""
     with serve_app(path, "127.0.0.1", 0) as url:
         at = ("127.0.0.1", urlsplit(url).port)
         with socket.create_connection(at, timeout=10) as connection:
@@ -97,8 +97,8 @@ def answer(request):
         (b"GET / HTTP/1.1\r\nHost: " + b"a" * 70_000, 431, "larger than 65,536 bytes"),
     ],
 )
-def test_a_server_says_why_it_refuses_a_request(request_line, status, said):
-    # Those that are too long are refused before they end.
+def test_server_malformed_request_returns_problem_document_with_reason(request_line, status, said):
+    # The server rejects an overlong request before its end.
     end = b"Connection: close\r\n\r\n" if status == 400 else b""
     found, head, body = answer(request_line + end)
     assert found == status
@@ -117,5 +117,5 @@ def test_a_server_says_why_it_refuses_a_request(request_line, status, said):
         (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n", b"OPTIONS *"),
     ],
 )
-def test_a_server_reads_every_form_of_target(request_line, body):
+def test_server_accepts_every_target_form(request_line, body):
     assert answer(request_line + b"Connection: close\r\n\r\n")[::2] == (200, body)

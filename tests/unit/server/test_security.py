@@ -1,4 +1,4 @@
-"""What the guard lets through."""
+"""Tests of the security middleware and the tokens."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from mmsearch.server.config import ServerConfig, generate_token, is_loopback, resolve_token
 from mmsearch.server.security import SECURITY_HEADERS, SecurityMiddleware
 
-TOKEN = "s3cret-ünïcode"  # noqa: S105 - of the test alone
+TOKEN = "s3cret-ünïcode"  # noqa: S105 - used by the test only
 
 
 async def echo_body_size(scope, receive, send):
@@ -35,24 +35,24 @@ def client(config, host="http://127.0.0.1:7788", **more):
         ("::1", True),
         ("[::1]", True),
         ("localhost", True),
-        ("0.0.0.0", False),  # noqa: S104 - that it is no loopback is the point
+        ("0.0.0.0", False),  # noqa: S104 - the test expects that it is not loopback
         ("::", False),
         ("192.168.1.5", False),
         ("localhost.evil.example", False),
         ("", False),
     ],
 )
-def test_which_addresses_only_this_machine_reaches(host, expected):
+def test_is_loopback_accepts_only_loopback_hosts(host, expected):
     assert is_loopback(host) is expected
 
 
-def test_made_up_tokens_are_long_and_never_the_same():
+def test_generate_token_returns_long_unique_tokens():
     tokens = {generate_token() for _ in range(100)}
     assert len(tokens) == 100
     assert min(map(len, tokens)) >= 32
 
 
-def test_a_token_is_not_shown_with_the_rules():
+def test_server_config_repr_hides_token():
     assert TOKEN not in repr(ServerConfig(token=TOKEN))
 
 
@@ -69,7 +69,7 @@ def test_a_token_is_not_shown_with_the_rules():
         (f"Bearer {TOKEN}x", 401),
     ],
 )
-def test_the_token(header, status):
+def test_security_middleware_requires_correct_bearer_token(header, status):
     headers = {} if header is None else {"Authorization": header.encode()}
     answer = client(ServerConfig(token=TOKEN)).get("/v1/indexes", headers=headers)
     assert answer.status_code == status
@@ -79,7 +79,7 @@ def test_the_token(header, status):
         assert answer.json()["detail"] == "This server requires a token."
 
 
-def test_machines_that_watch_need_no_token():
+def test_security_middleware_health_and_readiness_need_no_token():
     asking = client(ServerConfig(token=TOKEN))
     assert asking.get("/healthz").status_code == 200
     assert asking.get("/readyz").status_code == 200
@@ -88,17 +88,17 @@ def test_machines_that_watch_need_no_token():
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[bad", ""])
-def test_a_name_that_was_made_to_point_here_is_not_answered(host):
+def test_security_middleware_foreign_host_header_returns_421(host):
     answer = client(ServerConfig()).get("/healthz", headers={"Host": host})
     assert answer.status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:7788", "127.0.0.1", "[::1]:7788"])
-def test_this_machine_by_any_of_its_names(host):
+def test_security_middleware_loopback_host_header_is_accepted(host):
     assert client(ServerConfig()).get("/healthz", headers={"Host": host}).status_code == 200
 
 
-def test_with_a_token_the_name_does_not_matter():
+def test_security_middleware_with_token_accepts_any_host_header():
     asking = client(ServerConfig(host="0.0.0.0", token=TOKEN))  # noqa: S104
     assert asking.get("/healthz", headers={"Host": "photos.example"}).status_code == 200
 
@@ -117,13 +117,13 @@ def test_with_a_token_the_name_does_not_matter():
         ({}, 200),
     ],
 )
-def test_pages_of_other_sites(headers, status):
+def test_security_middleware_foreign_origin_or_cross_site_fetch_returns_403(headers, status):
     asking = client(ServerConfig(allowed_origins=("https://photos.example",)))
     assert asking.post("/v1/x", headers=headers).status_code == status
 
 
 @given(sizes=st.lists(st.integers(0, 700), max_size=6))
-def test_a_body_passes_whole_or_not_at_all(sizes):
+def test_security_middleware_body_over_upload_limit_returns_413(sizes):
     parts = [b"x" * size for size in sizes]
     answer = client(ServerConfig(max_upload_mb=0.001)).post("/v1/x", content=iter(parts))
     total = sum(sizes)
@@ -132,7 +132,7 @@ def test_a_body_passes_whole_or_not_at_all(sizes):
         assert answer.text == str(total)
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read():
+def test_security_middleware_large_content_length_returns_413_unread():
     received = []
 
     async def receive():
@@ -157,14 +157,14 @@ def test_a_body_that_says_it_is_too_large_is_not_read():
     assert (sent[0]["status"], received) == (413, [])
 
 
-def test_every_answer_carries_the_headers_of_safety():
+def test_security_middleware_adds_security_headers_to_every_response():
     asking = client(ServerConfig(token=TOKEN))
     for answer in (asking.get("/healthz"), asking.get("/v1/indexes")):
         assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_requests_beyond_those_that_may_be_under_way():
+def test_security_middleware_over_max_concurrent_returns_503():
     config = ServerConfig(max_concurrent=1)
     entered, leave = asyncio.Event(), asyncio.Event()
 
@@ -201,7 +201,7 @@ def test_requests_beyond_those_that_may_be_under_way():
     asyncio.run(story())
 
 
-def test_a_client_that_asks_too_often_waits():
+def test_security_middleware_over_rate_returns_429_until_time_passes():
     now = [0.0]
     asking = client(ServerConfig(requests_per_s=2), clock=lambda: now[0])
     assert [asking.get("/v1/x").status_code for _ in range(3)] == [200, 200, 429]
@@ -225,7 +225,7 @@ def test_a_client_that_asks_too_often_waits():
         ("OPTIONS", "/v1/indexes/default/search"),
     ],
 )
-def test_what_only_shows_does_not_count(method, path):
+def test_security_middleware_display_requests_are_not_rate_limited(method, path):
     asking = client(ServerConfig(requests_per_s=1), clock=lambda: 0.0)
     assert {asking.request(method, path).status_code for _ in range(60)} == {200}
     assert [asking.get("/v1/indexes/default/search").status_code for _ in range(2)] == [200, 429]
@@ -249,12 +249,12 @@ def test_what_only_shows_does_not_count(method, path):
         ("POST", "/mcp"),
     ],
 )
-def test_what_searches_encodes_or_changes_something_counts(method, path):
+def test_security_middleware_search_encode_and_write_requests_are_rate_limited(method, path):
     asking = client(ServerConfig(requests_per_s=1), clock=lambda: 0.0)
     assert [asking.request(method, path).status_code for _ in range(2)] == [200, 429]
 
 
-def test_who_guesses_at_the_token_is_slowed_down_wherever():
+def test_security_middleware_wrong_token_is_rate_limited_on_exempt_path():
     asking = client(ServerConfig(token=TOKEN, requests_per_s=2), clock=lambda: 0.0)
     link = "/v1/indexes/default/pictures/7/thumbnail"
     guess = {"Authorization": "Bearer guess"}
@@ -274,7 +274,7 @@ def test_who_guesses_at_the_token_is_slowed_down_wherever():
         ("0.0.0.0", "", True),  # noqa: S104
     ],
 )
-def test_whoever_comes_from_elsewhere_must_know_a_token(host, given, made_up):
+def test_resolve_token_public_host_without_token_generates_one(host, given, made_up):
     said = []
     token = resolve_token(host, given, said.append)
     if made_up:

@@ -1,4 +1,4 @@
-"""Thumbnails are made once, while there is room for them."""
+"""Tests of the thumbnail cache: it stores each thumbnail within a size limit."""
 
 import errno
 import hashlib
@@ -14,7 +14,7 @@ from mmsearch.server.thumbnails import Size, ThumbnailCache
 
 
 class Reader:
-    """Makes thumbnails of a megabyte, and counts them."""
+    """Reader that makes thumbnails of one megabyte and counts them."""
 
     made = 0
 
@@ -51,7 +51,7 @@ def folder(tmp_path):
     return tmp_path / "thumbnails"
 
 
-def test_each_is_made_once_for_its_size(reader, records, folder):
+def test_thumbnail_cache_makes_each_size_once(reader, records, folder):
     thumbnails = ThumbnailCache(folder, reader, 100)
     small, tag = thumbnails.get(records[0], Size.SMALL)
     large, other = thumbnails.get(records[0], Size.LARGE)
@@ -61,7 +61,7 @@ def test_each_is_made_once_for_its_size(reader, records, folder):
     assert reader.made == 2
 
 
-def test_they_take_no_more_room_than_they_may(reader, records, folder):
+def test_thumbnail_cache_stays_within_size_limit(reader, records, folder):
     thumbnails = ThumbnailCache(folder, reader, 5)
     for record in records:
         thumbnails.get(record, Size.SMALL)
@@ -72,14 +72,14 @@ def test_they_take_no_more_room_than_they_may(reader, records, folder):
     assert reader.made == len(records) + 1
 
 
-def test_none_are_kept_where_none_may_be(reader, records, folder):
+def test_thumbnail_cache_zero_limit_stores_nothing(reader, records, folder):
     thumbnails = ThumbnailCache(folder, reader, 0)
     assert thumbnails.get(records[0], Size.SMALL) == thumbnails.get(records[0], Size.SMALL)
     assert reader.made == 2
     assert not folder.exists()
 
 
-def test_a_full_disk_costs_time_and_no_answer(reader, records, folder, monkeypatch):
+def test_thumbnail_cache_full_disk_still_returns_thumbnail(reader, records, folder, monkeypatch):
     def full(self, name, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -88,7 +88,7 @@ def test_a_full_disk_costs_time_and_no_answer(reader, records, folder, monkeypat
     assert len(content) == 2**20
 
 
-def test_what_is_kept_of_a_file_that_is_gone_is_not_shown(reader, records, folder):
+def test_thumbnail_cache_deleted_original_raises_gone_error(reader, records, folder):
     thumbnails = ThumbnailCache(folder, reader, 100)
     thumbnails.get(records[0], Size.SMALL)
     os.unlink(records[0].paths[0])

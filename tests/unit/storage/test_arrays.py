@@ -1,4 +1,4 @@
-"""Files of arrays: what was appended comes back, and no changed byte goes unnoticed when read."""
+"""Files of checksummed arrays return the appended rows and detect every changed byte."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def write(path, metadata=None, **chunks_by_name):
 
 
 @given(st.data())
-def test_what_was_appended_comes_back(tmp_path_factory, data):
+def test_checksummed_arrays_appended_chunks_are_read_back(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("blocks") / "file"
     chunks_by_name = {}
     for name in data.draw(st.lists(st.sampled_from("abcd"), unique=True, min_size=1)):
@@ -58,7 +58,7 @@ def flip(path, offset):
 
 
 @given(st.floats(0, 1))
-def test_any_changed_byte_is_noticed(tmp_path_factory, position):
+def test_checksummed_arrays_changed_byte_raises_damaged_file_error(tmp_path_factory, position):
     path = tmp_path_factory.mktemp("blocks") / "file"
     rows = np.arange(50_000, dtype=np.int64).reshape(-1, 5)
     file_ref = write(path, {}, rows=[rows], more=[rows[:7]])
@@ -73,7 +73,7 @@ def read_all(path, file_ref):
     opened.array("more")
 
 
-def test_only_what_is_needed_is_checked(file):
+def test_verify_rows_checks_only_blocks_of_requested_rows(file):
     path, file_ref, rows = file
     flip(path, 5 * BLOCK_BYTES)
     opened = ChecksummedArrays(path, file_ref)
@@ -86,7 +86,7 @@ def test_only_what_is_needed_is_checked(file):
         opened.array("rows")
 
 
-def test_a_row_across_two_blocks_is_checked_in_both(tmp_path):
+def test_verify_rows_row_across_two_blocks_checks_both(tmp_path):
     rows = np.zeros((100, 1000), dtype=np.float32)
     path = tmp_path / "file"
     file_ref = write(path, {}, rows=[rows])
@@ -97,7 +97,7 @@ def test_a_row_across_two_blocks_is_checked_in_both(tmp_path):
     ChecksummedArrays(path, file_ref).verify_rows("rows", np.array([row_across_blocks - 1]))
 
 
-def test_an_array_that_has_ended_cannot_be_added_to(tmp_path):
+def test_array_writer_append_to_ended_array_raises_value_error(tmp_path):
     def append_to_ended_array():
         with write_checksummed_arrays(tmp_path / "file") as (writer, _):
             for name in "aba":
@@ -108,7 +108,7 @@ def test_an_array_that_has_ended_cannot_be_added_to(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_appended_can_be_read_before_the_end(tmp_path):
+def test_array_writer_read_before_finish_returns_appended_rows(tmp_path):
     with write_checksummed_arrays(tmp_path / "file") as (writer, _):
         writer.append("a", np.arange(1000))
         writer.append("b", np.arange(5))
@@ -118,7 +118,7 @@ def test_what_was_appended_can_be_read_before_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"a file of something else" * 100])
-def test_a_file_of_something_else_is_refused(tmp_path, content):
+def test_checksummed_arrays_foreign_file_raises_damaged_file_error(tmp_path, content):
     from mmsearch.storage.atomic import atomic_write
 
     file_ref = atomic_write(tmp_path / "other", content)
@@ -126,7 +126,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
         ChecksummedArrays(tmp_path / "other", file_ref)
 
 
-def test_an_array_that_is_not_there_is_said(file):
+def test_checksummed_arrays_missing_array_raises_damaged_file_error(file):
     path, file_ref, _ = file
     with pytest.raises(DamagedFileError, match="no array 'codes'"):
         ChecksummedArrays(path, file_ref).array("codes")

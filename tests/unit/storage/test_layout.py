@@ -23,12 +23,12 @@ def layout(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a b", "-x", "x" * 101, "a\n", "é"])
-def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
+def test_index_layout_invalid_name_raises_usage_error(tmp_path, name):
     with pytest.raises(UsageError, match="cannot be the name"):
         IndexLayout.for_name(tmp_path, name)
 
 
-def test_indexes_are_folders_with_a_catalog_whose_name_is_not_hidden(tmp_path):
+def test_list_index_names_returns_visible_folders_with_catalog(tmp_path):
     for name in ("b", "a", ".removed"):
         layout = IndexLayout(tmp_path / name)
         layout.create()
@@ -40,7 +40,7 @@ def test_indexes_are_folders_with_a_catalog_whose_name_is_not_hidden(tmp_path):
     assert list_index_names(tmp_path / "file") == []
 
 
-def test_a_published_file_is_whole_and_stamped(layout):
+def test_atomic_write_returns_name_size_and_digest_of_written_file(layout):
     file_ref = atomic_write(layout.segment_path(7), b"content")
     assert file_ref.name == "segments/000007.npz"
     assert file_ref.bytes == 7
@@ -48,7 +48,7 @@ def test_a_published_file_is_whole_and_stamped(layout):
     assert bytes(map_verified(layout.path(file_ref), file_ref)) == b"content"
 
 
-def test_a_failed_write_leaves_nothing(layout, monkeypatch):
+def test_atomic_write_failed_sync_leaves_no_file(layout, monkeypatch):
     def fail_disk_full(descriptor):
         raise OSError(28, "No space left on device")
 
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_nothing(layout, monkeypatch):
     assert list((layout.folder / "segments").iterdir()) == []
 
 
-def test_the_file_is_synced_before_its_name_and_the_folder_after(layout, monkeypatch):
+def test_atomic_write_syncs_file_before_rename_and_folder_after(layout, monkeypatch):
     calls = []
     real_fsync, real_replace = os.fsync, module.Path.replace
 
@@ -76,7 +76,7 @@ def test_the_file_is_synced_before_its_name_and_the_folder_after(layout, monkeyp
     assert calls == ["000001.npz.tmp", "rename", "segments"]
 
 
-def test_the_lock_excludes_another_process_and_goes_with_it(layout):
+def test_writer_lock_of_other_process_raises_error_until_it_dies(layout):
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     holder = context.Process(target=_hold_lock, args=(layout, ready))
@@ -102,7 +102,7 @@ def _hold_lock(layout, ready):
         time.sleep(600)
 
 
-def test_orphans_go_and_referenced_files_stay(layout):
+def test_remove_orphans_deletes_only_unreferenced_files(layout):
     referenced = atomic_write(layout.segment_path(1), b"kept")
     atomic_write(layout.segment_path(2), b"orphan")
     atomic_write(layout.vector_index_path(1, "faiss"), b"orphan")
@@ -110,7 +110,7 @@ def test_orphans_go_and_referenced_files_stay(layout):
     assert layout.segment_path(1).exists()
 
 
-def test_sizes_are_told_while_a_writer_renames_what_was_listed(layout, monkeypatch):
+def test_bytes_by_part_skips_listed_file_renamed_meanwhile(layout, monkeypatch):
     atomic_write(layout.segment_path(1), b"kept")
     listed_files = [
         *layout.files(),
@@ -120,14 +120,14 @@ def test_sizes_are_told_while_a_writer_renames_what_was_listed(layout, monkeypat
     assert layout.bytes_by_part() == {"catalog": 0, "segments": 4, "ann": 0}
 
 
-def test_names_of_built_indexes_are_not_used_twice(layout):
+def test_next_vector_index_number_exceeds_existing_numbers(layout):
     assert layout.next_vector_index_number() == 1
     atomic_write(layout.vector_index_path(4, "faiss"), b"x")
     assert layout.next_vector_index_number() == 5
 
 
 def vectors_of(n, dim=24, texts=()):
-    """Vectors of n pictures; ``texts`` gives the kinds of the texts of the first ones."""
+    """Vectors of ``n`` pictures; ``texts`` lists the text kinds of the first pictures."""
     rng = np.random.default_rng(0)
     kinds = [*texts, *[()] * (n - len(texts))]
     text_vectors = [
@@ -141,7 +141,7 @@ def vectors_of(n, dim=24, texts=()):
 @pytest.mark.parametrize(
     "texts", [[], [("caption", "keywords"), (), ("title",)], [(), ("caption",) * 70]]
 )
-def test_a_segment_comes_back_as_it_was(layout, texts):
+def test_segment_written_and_read_returns_equal_vectors(layout, texts):
     vectors = vectors_of(9, texts=texts)
     segment = write_segment(layout, 3, vectors)
     assert (segment.number, segment.rows, segment.dim) == (3, 9, 24)
@@ -155,14 +155,14 @@ def test_a_segment_comes_back_as_it_was(layout, texts):
         np.testing.assert_allclose(actual.vectors, expected.vectors, atol=1e-3)
 
 
-def test_equal_vectors_make_equal_segments(layout):
+def test_write_segment_equal_vectors_give_equal_files(layout):
     vectors = vectors_of(4, texts=[("caption",)])
     first_segment = write_segment(layout, 1, vectors)
     assert write_segment(layout, 2, vectors).file_ref.sha256 == first_segment.file_ref.sha256
 
 
 @pytest.mark.parametrize("place", [0, 100, -1])
-def test_a_flipped_bit_in_a_segment_is_noticed(layout, place):
+def test_read_segment_flipped_bit_raises_damaged_file_error(layout, place):
     segment = write_segment(layout, 1, vectors_of(4))
     path = layout.path(segment.file_ref)
     content = bytearray(path.read_bytes())
@@ -172,7 +172,7 @@ def test_a_flipped_bit_in_a_segment_is_noticed(layout, place):
         read_segment(layout, segment)
 
 
-def test_a_file_that_is_no_segment_is_refused(layout):
+def test_read_segment_foreign_file_raises_damaged_file_error(layout):
     from mmsearch.core.records import Segment
 
     file_ref = atomic_write(layout.segment_path(1), b"PK\3\4 not really")

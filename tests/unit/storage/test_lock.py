@@ -7,7 +7,7 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
 
 
-def test_a_wait_that_is_not_a_number_is_refused(tmp_path):
+def test_writer_lock_nan_wait_raises_usage_error(tmp_path):
     layout = IndexLayout(tmp_path)
     with (
         pytest.raises(UsageError, match=r"^The time to wait for another writer is nan\."),

@@ -1,4 +1,4 @@
-"""Approximate search by value: recall, order, filters, damage, and where it gives way to exact."""
+"""Approximate search: recall, order, filters, damage, and the fallback to exact search."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def mean_recall(found, true):
     return np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs])
 
 
-def test_it_is_approximate_and_says_what_it_is_worth(index, index_file):
+def test_fastscan_stats_report_measured_recall_and_depth(index, index_file):
     stats = index.stats
     assert bool(stats["lists"]) == (index_file[2] == "lists")
     assert 0.95 <= stats["recall"] <= 1
@@ -57,12 +57,12 @@ def test_it_is_approximate_and_says_what_it_is_worth(index, index_file):
     assert stats["training_queries"] == 1000
 
 
-def test_texts_find_their_neighbours_and_queries_unseen_find_as_many(index, truth):
+def test_fastscan_search_unseen_text_queries_reaches_recall(index, truth):
     assert mean_recall(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.93
     assert mean_recall(index.search(TEXTS, 200), truth.search(TEXTS, 200)) >= 0.93
 
 
-def test_what_is_found_has_its_true_score_in_the_one_order(index):
+def test_fastscan_search_returns_true_scores_in_descending_order(index):
     for k in (1, 10, 20, 21, 300, 1000):
         found = index.search(TEXTS[:5], k)
         for row in range(5):
@@ -73,39 +73,39 @@ def test_what_is_found_has_its_true_score_in_the_one_order(index):
 
 
 @pytest.mark.parametrize("pages", [(1, 5, 15, 20), (21, 100, 999, 1000)])
-def test_a_short_page_is_the_beginning_of_a_long_one(index, pages):
+def test_fastscan_search_small_k_returns_prefix_of_large_k(index, pages):
     long = index.search(TEXTS, pages[-1]).ids
     for k in pages[:-1]:
         np.testing.assert_array_equal(index.search(TEXTS, k).ids, long[:, :k])
 
 
-def test_one_query_or_many_find_the_same(index):
+def test_fastscan_search_single_query_matches_batch(index):
     all_results = index.search(TEXTS, 10)
     for row, text in enumerate(TEXTS):
         np.testing.assert_array_equal(index.search(text[None], 10).ids[0], all_results.ids[row])
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.3, 0.05, 0.001])
-def test_only_allowed_ids_are_found_and_pages_are_full(index, truth, share):
+def test_fastscan_search_with_filter_returns_k_allowed_ids_at_full_recall(index, truth, share):
     allowed = IDS[np.random.default_rng(2).random(N) < share]
     found = index.search(TEXTS, 10, allowed)
     assert set(found.ids.ravel().tolist()) <= set(allowed.tolist())
     assert mean_recall(found, truth.search(TEXTS, 10, allowed)) >= 0.93
 
 
-def test_allowed_rows_that_lie_far_from_the_query_are_found_exactly(index, truth):
+def test_fastscan_search_distant_allowed_rows_matches_exact_scores(index, truth):
     worst = truth.search(TEXTS[:1], N).ids[0][::-1]
     allowed = np.sort(worst[:6000])
     found, true = (one.search(TEXTS[:1], 10, allowed) for one in (index, truth))
     np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
 
 
-def test_more_than_a_thousand_are_found_exactly(index, truth):
+def test_fastscan_search_k_above_thousand_matches_exact_scores(index, truth):
     found, true = (one.search(TEXTS[:3], 1500) for one in (index, truth))
     np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
 
 
-def test_blocks_may_come_in_any_order(truth):
+def test_fastscan_build_shuffled_blocks_sorts_ids_and_keeps_recall(truth):
     order = np.random.default_rng(3).permutation(N)
     index = faiss_fastscan.build(SPEC, blocks(order), TrainingData(TRAINING))
     np.testing.assert_array_equal(index.ids, IDS)
@@ -116,7 +116,7 @@ def test_blocks_may_come_in_any_order(truth):
     np.testing.assert_allclose(found.scores[0], true, atol=1e-3)
 
 
-def test_a_damaged_row_is_noticed_by_the_search_that_needs_it(index_file, tmp_path):
+def test_fastscan_search_reading_damaged_row_raises_damaged_file_error(index_file, tmp_path):
     path, file_ref, _ = index_file
     sound = faiss_fastscan.load(SPEC, path, file_ref)
     best = int(sound.search(TEXTS[:1], 1).ids[0, 0] - 5) // 2
@@ -129,7 +129,7 @@ def test_a_damaged_row_is_noticed_by_the_search_that_needs_it(index_file, tmp_pa
         index.search(TEXTS[:1], 1)
 
 
-def test_a_damaged_row_is_noticed_by_a_search_that_reads_all(index_file, tmp_path):
+def test_fastscan_exhaustive_search_of_damaged_file_raises_error(index_file, tmp_path):
     path, file_ref, _ = index_file
     content = bytearray(path.read_bytes())
     content[N * DIM] ^= 16
@@ -139,7 +139,7 @@ def test_a_damaged_row_is_noticed_by_a_search_that_reads_all(index_file, tmp_pat
         faiss_fastscan.load(SPEC, copy, file_ref).search(TEXTS[:1], 1500)
 
 
-def test_a_goal_that_codes_cannot_reach_makes_it_exact(truth):
+def test_fastscan_build_unreachable_memory_goal_falls_back_to_exact(truth):
     low_memory_training = TrainingData(TRAINING, memory_bytes=1000)
     index = faiss_fastscan.build(SPEC, blocks(), low_memory_training)
     assert index.stats == {"recall": 1.0}
@@ -147,7 +147,7 @@ def test_a_goal_that_codes_cannot_reach_makes_it_exact(truth):
     np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
 
 
-def test_less_memory_means_fewer_dimensions():
+def test_fastscan_build_memory_goal_limits_code_bytes():
     def dims(memory_bytes):
         index = faiss_fastscan.build(SPEC, blocks(), TrainingData(TRAINING, 0.9, memory_bytes))
         return index.stats.get("code_bytes", 0)
@@ -155,13 +155,13 @@ def test_less_memory_means_fewer_dimensions():
     assert 0 < dims(N * 40) <= N * 40
 
 
-def test_a_higher_goal_is_reached(truth):
+def test_fastscan_build_higher_recall_goal_is_reached(truth):
     index = faiss_fastscan.build(SPEC, blocks(), TrainingData(TRAINING, 0.995))
     assert index.stats["recall"] >= 0.985
     assert mean_recall(index.search(TEXTS, 10), truth.search(TEXTS, 10)) >= 0.98
 
 
-def test_many_equal_rows_do_not_spoil_what_is_measured():
+def test_fastscan_build_many_equal_rows_keeps_measured_recall():
     rows = ROWS.copy()
     rows[:3000] = rows[0]
     some = [(IDS, rows)]
@@ -169,17 +169,17 @@ def test_many_equal_rows_do_not_spoil_what_is_measured():
     assert index.stats["recall"] >= 0.94
 
 
-def test_too_few_queries_are_nothing_to_learn_from():
+def test_fastscan_build_too_few_training_queries_falls_back_to_exact():
     assert faiss_fastscan.build(SPEC, blocks(), TrainingData(TRAINING[:3])).stats == {"recall": 1.0}
 
 
-def test_lists_are_the_root_in_powers_of_two():
+def test_choose_num_lists_returns_capped_power_of_two_for_large_collections():
     assert _fastscan.choose_num_lists(1_000_000) == 0
     assert _fastscan.choose_num_lists(10_000_000) == 4096
     assert _fastscan.choose_num_lists(10**9) == _fastscan.MAX_LISTS
 
 
-def test_depths_and_probes_ascend():
+def test_candidate_depths_and_nprobes_ascend_to_number_of_lists():
     assert list(_tuning.CANDIDATE_DEPTHS) == sorted(_tuning.CANDIDATE_DEPTHS)
     assert _tuning._nprobe_candidates(0) == [0]
     assert _tuning._nprobe_candidates(1024)[-1] == 1024

@@ -1,4 +1,4 @@
-"""A flat index on a GPU whose memory does not suffice for everything."""
+"""A flat index on a GPU with too little memory."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ FULL = (
 
 
 class Gpu:
-    """Searches as FAISS does; out of memory for more than so many queries."""
+    """Searches as FAISS does; out of memory for more than ``holds`` queries."""
 
     def __init__(self, vectors, holds):
         self.vectors = vectors
@@ -51,7 +51,9 @@ def memory_releases(monkeypatch):
 
 
 @pytest.mark.parametrize("holds", [1, 5, 6])
-def test_queries_that_do_not_fit_are_answered_in_parts(index, vectors, memory_releases, holds):
+def test_flat_gpu_search_out_of_memory_splits_batch_with_same_ranking(
+    index, vectors, memory_releases, holds
+):
     queries = vectors[:20]
     expected = index.search(queries, 7)
     index._gpu = Gpu(vectors, holds)
@@ -61,7 +63,7 @@ def test_queries_that_do_not_fit_are_answered_in_parts(index, vectors, memory_re
     assert len(memory_releases) == sum(size > holds for size in index._gpu.batch_sizes) > 0
 
 
-def test_a_query_that_does_not_fit_is_said_and_the_next_is_answered(
+def test_flat_gpu_search_one_query_too_large_raises_error_then_recovers(
     index, vectors, memory_releases
 ):
     index._gpu = Gpu(vectors, 0)
@@ -73,7 +75,7 @@ def test_a_query_that_does_not_fit_is_said_and_the_next_is_answered(
 
 @pytest.fixture
 def resources(monkeypatch):
-    """A GPU that is short so often before an index fits."""
+    """A GPU that is out of memory ``num_failures`` times before an index fits."""
 
     class Index:
         num_failures = 0
@@ -87,7 +89,7 @@ def resources(monkeypatch):
                 raise RuntimeError(FULL)
 
     class Config:
-        useFloat16 = False  # noqa: N815 - as FAISS has it
+        useFloat16 = False  # noqa: N815 - name in FAISS
 
     monkeypatch.setattr(faiss_flat.faiss, "GpuIndexFlatIP", Index, raising=False)
     monkeypatch.setattr(faiss_flat.faiss, "GpuIndexFlatConfig", Config, raising=False)
@@ -96,14 +98,14 @@ def resources(monkeypatch):
     return Index
 
 
-def test_an_index_is_copied_again_when_memory_was_handed_back(resources, vectors, memory_releases):
+def test_flat_gpu_build_out_of_memory_retries_after_release(resources, vectors, memory_releases):
     resources.num_failures = 1
     spec = IndexSpec("faiss_flat", 16, "auto")
     index = faiss_flat.build(spec, [(np.arange(300, dtype=np.int64), vectors)])
     assert (index.device, resources.num_built, len(memory_releases)) == ("cuda", 2, 1)
 
 
-def test_an_index_that_does_not_fit_says_how_large_it_is(resources, vectors, memory_releases):
+def test_flat_gpu_build_index_too_large_raises_error_with_size(resources, vectors, memory_releases):
     resources.num_failures = 9
     with pytest.raises(DeviceMemoryError, match=r"the index, 300 vectors of 32 bytes, does not"):
         faiss_flat.build(

@@ -1,4 +1,4 @@
-"""The map keeps inner products as well as a map to so few dimensions can."""
+"""The projection preserves inner products as well as any map to as few dimensions."""
 
 import numpy as np
 import pytest
@@ -11,19 +11,19 @@ OTHER_ROWS, OTHER_TEXTS = modality_gap_vectors(3000, 300, seed=1)
 
 
 def mean_squared_error(projection, rows, texts):
-    """Mean squared error of scores, what is common to all rows aside."""
+    """Return the mean squared error of scores without the part common to all rows."""
     true = texts @ (rows - projection.mean).T
     mapped = projection.project_queries(texts) @ projection.project_rows(rows).T
     return float(np.mean((true - mapped) ** 2))
 
 
-def test_all_dimensions_keep_every_score():
+def test_projection_with_all_dimensions_preserves_scores():
     whole = fit_projection(TEXTS, ROWS)
     assert whole.dims == ROWS.shape[1]
     assert mean_squared_error(whole, OTHER_ROWS, OTHER_TEXTS) < 1e-9
 
 
-def test_the_first_dimensions_tell_most():
+def test_projection_error_falls_with_more_dimensions():
     whole = fit_projection(TEXTS, ROWS)
     errors = [
         mean_squared_error(whole.truncate(dims), OTHER_ROWS, OTHER_TEXTS)
@@ -33,7 +33,7 @@ def test_the_first_dimensions_tell_most():
 
 
 @pytest.mark.parametrize("dims", [8, 16, 32])
-def test_it_is_better_than_what_keeps_the_variance_of_the_rows(dims):
+def test_projection_error_is_lower_than_that_of_pca(dims):
     learned = fit_projection(TEXTS, ROWS).truncate(dims)
     centred = OTHER_ROWS - ROWS.mean(axis=0)
     _, _, axes = np.linalg.svd(ROWS - ROWS.mean(axis=0), full_matrices=False)
@@ -42,11 +42,11 @@ def test_it_is_better_than_what_keeps_the_variance_of_the_rows(dims):
     assert mean_squared_error(learned, OTHER_ROWS, OTHER_TEXTS) < 0.8 * principal
 
 
-def test_no_other_map_of_as_many_dimensions_has_a_smaller_error():
+def test_projection_perturbed_matrices_have_larger_error():
     dims = 12
     best = fit_projection(TEXTS, ROWS).truncate(dims)
     random = np.random.default_rng(5)
-    # The share of pictures among the queries is part of what is minimised.
+    # The minimised error includes a share of pictures among the queries.
     all_queries = np.concatenate([TEXTS, ROWS[:2000] / 3])
     min_error = mean_squared_error(best, ROWS, all_queries)
     for scale in (0.003, 0.01, 0.03):
@@ -61,7 +61,7 @@ def test_no_other_map_of_as_many_dimensions_has_a_smaller_error():
             assert mean_squared_error(perturbed, ROWS, all_queries) > min_error
 
 
-def test_one_training_query_is_enough_to_learn_something():
+def test_projection_fitted_on_one_query_is_finite_and_preserves_scores():
     whole = fit_projection(TEXTS[:1], ROWS)
     assert np.isfinite(whole.query_matrix).all()
     assert np.isfinite(whole.row_matrix).all()

@@ -1,4 +1,4 @@
-"""Exact search: the answers are the same however the work is done."""
+"""Exact search returns the same answers for any batch size and number of threads."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def random_unit_rows(count, seed):
 @pytest.fixture
 def content():
     rows = random_unit_rows(20_000, 1).astype(np.float16)
-    # Equal ones, near each other and far away.
+    # Equal rows, near each other and far apart.
     rows[[5, 6, 15_000]] = rows[5]
     return rows
 
@@ -46,7 +46,7 @@ def three_parts(content, monkeypatch):
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 3)
 
 
-def test_the_same_pictures_and_scores_however_many_are_asked(content, queries, monkeypatch):
+def test_stored_rows_search_single_query_equals_batch(content, queries, monkeypatch):
     rows = make_stored_rows(content)
     products = []
 
@@ -67,7 +67,7 @@ def test_the_same_pictures_and_scores_however_many_are_asked(content, queries, m
 @pytest.mark.parametrize("asked", [1, MIN_QUERIES_FOR_GEMM + 1])
 @pytest.mark.parametrize("share", [1, 3, 900])
 @pytest.mark.parametrize("k", [1, 20, 7_000, 20_000])
-def test_the_same_however_many_threads_share_the_rows(
+def test_stored_rows_search_in_three_parts_equals_unpartitioned_top_k(
     content, queries, three_parts, asked, share, k
 ):
     places = None if share == 1 else np.arange(0, len(content), share)
@@ -81,7 +81,9 @@ def test_the_same_however_many_threads_share_the_rows(
         np.testing.assert_array_equal(found.scores[number], scores)
 
 
-def test_who_may_have_one_thread_takes_no_other(content, queries, three_parts, monkeypatch):
+def test_stored_rows_search_with_one_thread_uses_no_helper_pool(
+    content, queries, three_parts, monkeypatch
+):
     rows = make_stored_rows(content)
     shared = rows.search(queries, 5, None)
     assert len(rows._scan._partition(1)) == 3
@@ -93,7 +95,7 @@ def test_who_may_have_one_thread_takes_no_other(content, queries, three_parts, m
 
 
 @pytest.mark.parametrize(("asked", "parts"), [(0, 1), (1, 1), (63, 1), (200, 3), (10_000, 8)])
-def test_threads_are_for_what_takes_its_time(content, monkeypatch, asked, parts):
+def test_scan_partition_uses_more_parts_for_more_queries(content, monkeypatch, asked, parts):
     monkeypatch.setattr(_scan, "available_cpus", lambda: 8)
     monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 8)
     assert len(make_stored_rows(content)._scan._partition(asked)) == parts
@@ -110,7 +112,9 @@ def test_threads_are_for_what_takes_its_time(content, monkeypatch, asked, parts)
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=150, deadline=None)
-def test_products_find_the_best(rows, asked, block, share, step, distinct, ascending, seed):
+def test_gemm_top_k_any_sizes_returns_best_scores_and_allowed_places(
+    rows, asked, block, share, step, distinct, ascending, seed
+):
     content = random_unit_rows(distinct, seed).astype(np.float16)[np.arange(rows) % distinct]
     allowed = np.arange(0, rows, step)
     queries, count = random_unit_rows(asked, seed + 1), max(1, int(share * len(allowed)))

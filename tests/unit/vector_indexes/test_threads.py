@@ -1,4 +1,4 @@
-"""A search takes as many threads as it has work for, and what comes after it as many as before."""
+"""A search uses as many threads as it has work for and restores the count afterwards."""
 
 import threading
 
@@ -34,24 +34,24 @@ def many_threads():
         (30, 0.01, 1),
     ],
 )
-def test_no_thread_is_idle(queries, reads, threads):
+def test_useful_threads_returns_no_more_threads_than_work(queries, reads, threads):
     assert useful_threads(queries, int(reads * BYTES_PER_THREAD)) == threads
 
 
 @pytest.mark.parametrize(("most", "threads"), [(1, 1), (3, 3), (4, 4), (500, 4)])
-def test_no_more_than_it_may_take(most, threads):
+def test_limit_omp_threads_caps_threads_and_restores_count(most, threads):
     with limit_omp_threads(most):
         assert faiss.omp_get_max_threads() == threads
     assert faiss.omp_get_max_threads() == 4
 
 
-def test_an_error_changes_nothing():
+def test_limit_omp_threads_restores_count_after_error():
     with pytest.raises(KeyError), limit_omp_threads(1):
         raise KeyError
     assert faiss.omp_get_max_threads() == 4
 
 
-def test_other_threads_keep_theirs():
+def test_limit_omp_threads_does_not_affect_other_threads():
     inside, has_looked = threading.Event(), threading.Event()
     observed = []
 
@@ -73,7 +73,7 @@ def test_other_threads_keep_theirs():
 @pytest.mark.parametrize("name", ["faiss_flat", "faiss_fastscan"])
 @pytest.mark.parametrize("share", [1, 500, None])
 @pytest.mark.parametrize("queries", [1, 8])
-def test_a_scan_has_no_threads_that_spin(name, share, queries, monkeypatch):
+def test_vector_index_scan_runs_with_one_omp_thread(name, share, queries, monkeypatch):
     vectors = as_unit_vectors(np.random.default_rng(0).standard_normal((1000, DIM)))
     ids = np.arange(1000)
     index = plugins.load("vector_indexes", name).build(
