@@ -4,34 +4,259 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+from mmsearch.api._session import IndexSession
 from mmsearch.api.damage import report_damage
-from mmsearch.api.keeping import StrPath, resolve_folder
-from mmsearch.api.searching import SearchableIndex
-from mmsearch.core.compatibility import require_identity
-from mmsearch.core.errors import UsageError
+from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
+from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, MMSearchError
+from mmsearch.core.files import expand_user
 from mmsearch.core.io_errors import translate_method_os_errors
-from mmsearch.core.records import Identity
+from mmsearch.core.queries import Filters, Query, Term
+from mmsearch.core.records import PictureRecord, Root
+from mmsearch.core.reports import CheckReport, CompactReport, CopyReport, RepairReport
 from mmsearch.core.requests import (
+    EncodedQuery,
+    Hit,
     IndexReport,
     IndexRequest,
+    IndexStatus,
     Progress,
     ReindexReport,
+    SearchRequest,
+    SearchResult,
 )
-from mmsearch.core.types import DEFAULT_RECALL, FusionSpec, SearchGoals
+from mmsearch.core.settings import Settings
+from mmsearch.core.types import DEFAULT_RECALL, SearchGoals, Vectors
 from mmsearch.factories import catalogs
-from mmsearch.factories.plugins import check_vector_index_name, make_fusion
-from mmsearch.indexing.build import AUTO
+from mmsearch.search.query_parser import parse_query
+from mmsearch.storage.layout import IndexLayout
+
+QUERY_BATCH_SIZE = 64
+"""Number of queries that are searched as one batch."""
 
 WRITER_WAIT_S = 3600.0
 """Seconds that a run of `Index.watch` waits for another writer."""
 
 
 @translate_method_os_errors
-class Index(SearchableIndex):
-    """An index of pictures. Not thread-safe, except as `SearchableIndex.encode` says."""
+class Index:
+    """An index of pictures.
+
+    Many threads may use one `Index`, and search it while a thread adds pictures. `close` waits for
+    the calls that are running.
+    """
+
+    def __init__(
+        self, layout: IndexLayout, settings: Settings, on_message: Callable[[str], None]
+    ) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._on_message = on_message
+        self._session = IndexSession(layout, settings, on_message)
+
+    def __repr__(self) -> str:
+        if not self.exists():
+            return f"<Index {self.name!r} in {self.folder}: no pictures yet>"
+        try:
+            status = self.status()
+        except MMSearchError as error:
+            return f"<Index {self.name!r} in {self.folder}: {error}>"
+        encoder = "no model yet" if status.identity is None else status.identity.encoder.name
+        return f"<Index {self.name!r} in {self.folder}: {status.pictures:,} pictures, {encoder}>"
+
+    @property
+    def name(self) -> str:
+        """Name of the index."""
+        return self._layout.name
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the index's files."""
+        return self._layout.folder
+
+    def exists(self) -> bool:
+        """Return True if the index exists."""
+        return self._layout.exists()
+
+    # --- search ---
+
+    @report_damage
+    def search(
+        self,
+        query: str | Query,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        mode: str | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+    ) -> list[Hit]:
+        """Return the pictures that match a description best.
+
+        Args:
+            query: A line of the query language (docs/query-language.md), or a parsed query.
+            k: Maximum number of hits.
+            filters: Filters that restrict the results; ignored for a parsed query.
+            mode: ``vector``, ``text`` or ``hybrid``; ignored for a parsed query. Default: hybrid if
+                the index has texts, else vector.
+            min_score: Hits with a lower `Hit.score` are left out.
+            min_confidence: Hits with a lower `Hit.confidence` are left out.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            InvalidQueryError: The query is empty or invalid, the mode is unknown, or k is below 1.
+            SourceError: A picture of the query cannot be read.
+            UnknownNameError: The index has no picture with an id in the query.
+        """
+        parsed = _parse(query, filters, mode)
+        return list(self.query(SearchRequest(parsed, k, min_score, min_confidence)).hits)
+
+    @report_damage
+    def similar(
+        self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
+    ) -> list[Hit]:
+        """Return the pictures most similar to a picture; an indexed picture itself comes first.
+
+        An indexed picture is not encoded again. If it is given by its id, its file is not needed.
+
+        Args:
+            image: Path of a file, or id of an indexed picture (`Hit.id`).
+            k: Maximum number of hits.
+            min_score: Hits below this cosine similarity are left out.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            SourceError: The file cannot be read as a picture.
+            UnknownNameError: The index has no picture with that id.
+        """
+        if isinstance(image, int):
+            term = Term(picture=image)
+        else:
+            term = Term(image=Path(os.fsdecode(image)))
+        return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
+
+    @report_damage
+    def query(self, request: SearchRequest) -> SearchResult:
+        """Return the result of a request, with timings, devices and the searched generation."""
+        (answer,) = self.search_many([request])
+        return _raise_or_return(answer)
+
+    def iter_search(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
+        """Return an iterator over the results of many queries, searched in batches, in order."""
+        starts = range(0, len(requests), QUERY_BATCH_SIZE)
+        answers = (self.search_many(requests[start : start + QUERY_BATCH_SIZE]) for start in starts)
+        return map(_raise_or_return, chain.from_iterable(answers))
+
+    @report_damage
+    def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+        """Search several queries as one batch: texts are encoded together, vectors read once.
+
+        Returns:
+            The result or the error of each query, in order.
+        """
+        return self._session.search(requests)
+
+    @report_damage
+    def encode(
+        self, requests: Sequence[SearchRequest]
+    ) -> list[EncodedQuery | MMSearchError] | None:
+        """Encode queries: the first half of `search_many`.
+
+        One thread encodes while another one answers.
+
+        Returns:
+            The encoded query or the error of each request; None while the index is empty.
+
+        Raises:
+            EncoderMismatchError: The encoder of the index has changed since it was opened;
+                `search_many` reopens the index in this case.
+        """
+        return self._session.encode(requests)
+
+    @report_damage
+    def answer(
+        self, encoded: Sequence[EncodedQuery | MMSearchError]
+    ) -> list[SearchResult | MMSearchError]:
+        """Answer encoded queries: the second half of `search_many`.
+
+        Raises:
+            EncoderMismatchError: The encoder of the index has changed since it was opened.
+            StateError: The index is empty.
+        """
+        return self._session.answer(encoded)
+
+    @report_damage
+    def embed(self, terms: Sequence[Term]) -> Vectors:
+        """Return the unit vectors of texts and pictures, as queries use them.
+
+        Args:
+            terms: Texts and pictures to encode; their weights are ignored.
+
+        Returns:
+            float32 (n, dim), one row for each term, in the embedding space of the index's encoder.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            StateError: The index is empty, so that it has no encoder yet.
+            SourceError: A picture cannot be read.
+            UnknownNameError: The index has no picture with that id.
+        """
+        return self._session.embed(terms)
+
+    @report_damage
+    def picture(self, image_id: int) -> PictureRecord | None:
+        """Return the record of a picture by its id (`Hit.id`); None if there is no such picture.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+        """
+        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            try:
+                record = snapshot.records([image_id])[0]
+            except KeyError:
+                return None
+        return record if record.paths else None
+
+    def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
+        """Return a JPEG thumbnail of a hit whose long side is at most ``edge_px`` pixels.
+
+        Return None if the picture cannot be read, or if its file is missing, has changed since it
+        was indexed, or is outside its folder.
+        """
+        try:
+            record = self.picture(hit.id)
+            if record is None:
+                return None
+            with self._session.originals() as originals:
+                return originals.thumbnail(record, edge_px, "JPEG")
+        except (DecodeError, GoneError, ForbiddenError):
+            return None
+
+    def original(self, hit: Hit) -> Path:
+        """Return the path of a hit's file after verifying that its content is unchanged.
+
+        Raises:
+            GoneError: The file is missing or has changed since it was indexed.
+            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            DecodeError: The content is not a readable picture.
+        """
+        record = self.picture(hit.id)
+        if record is None:
+            raise GoneError(f"Index {self.name!r} has no picture {hit.id} any more.")
+        with self._session.originals() as originals:
+            return Path(os.fsdecode(originals.path_and_format(record)[0]))
+
+    def release(self) -> None:
+        """Free the memory and the processes that only query pictures need; texts stay fast."""
+        self._session.release()
+
+    # --- indexing ---
 
     @report_damage
     def add_folder(
@@ -203,33 +428,22 @@ class Index(SearchableIndex):
                 combined with another fusion or vector index.
             StateError: The index is empty.
         """
-        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.reindex import reindex  # noqa: PLC0415 - searches never need it
 
-        with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
-            identity = require_identity(catalog)
-            spec = FusionSpec(
-                identity.fusion.name if fusion is None else fusion,
-                identity.fusion.text_weight if text_weight is None else text_weight,
-                identity.fusion.kind_weights if kind_weights is None else dict(kind_weights),
-            )
-            name = vector_index or identity.vector_index
-            if model is not None:
-                _reject_combined_change(identity, spec, name)
-            with make_indexer(
-                self._layout, catalog, self._settings, self._on_message, model=model
-            ) as indexer:
-                if model is not None:
-                    return indexer.change_encoder(
-                        drop_unreadable=drop_unreadable, progress=progress
-                    )
-                check_vector_index_name(name)
-                return indexer.reindex(
-                    make_fusion(spec),
-                    name,
-                    identity.goals,
-                    allow_reencode=reencode,
-                    progress=progress,
-                )
+        return reindex(
+            self._layout,
+            self._settings,
+            self._on_message,
+            fusion=fusion,
+            text_weight=text_weight,
+            kind_weights=kind_weights,
+            vector_index=vector_index,
+            reencode=reencode,
+            model=model,
+            drop_unreadable=drop_unreadable,
+            wait_s=wait_s,
+            progress=progress,
+        )
 
     @report_damage
     def optimize(
@@ -263,30 +477,209 @@ class Index(SearchableIndex):
             UsageError: A target is out of range.
             StateError: The index is empty.
         """
-        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.reindex import optimize  # noqa: PLC0415 - searches never need it
 
         goals = SearchGoals(recall, memory_mb, latency_ms)
-        _check_goals(goals)
+        return optimize(self._layout, self._settings, self._on_message, goals, wait_s, progress)
+
+    # --- status and maintenance ---
+
+    @report_damage
+    def status(self) -> IndexStatus:
+        """Return the status of the index: counts, folders, failures and sizes.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+        """
+        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            return IndexStatus(
+                name=self.name,
+                folder=self.folder,
+                identity=snapshot.identity,
+                generation=snapshot.generation,
+                pictures=snapshot.pictures,
+                files=catalog.file_count(),
+                failures=tuple(catalog.failures()),
+                roots=tuple(catalog.roots()),
+                built=snapshot.built,
+                waiting=sum(segment.rows for segment in snapshot.unindexed_segments),
+                bytes_by_part=self._layout.bytes_by_part(),
+                last_run=catalog.last_run(),
+            )
+
+    @report_damage
+    def roots(self) -> list[Root]:
+        """Return the indexed folders."""
+        with self._session.catalog() as catalog:
+            return catalog.roots()
+
+    @report_damage
+    def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
+        """Set the new path of an indexed folder that has moved; nothing is encoded again.
+
+        Args:
+            name: Name of the root.
+            folder: Path at which the folder is now.
+            wait_s: Seconds to wait for another writer.
+
+        Raises:
+            UnknownNameError: There is no root with that name.
+            SourceError: The folder does not exist.
+        """
+        path = resolve_folder(folder)
         with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
-            require_identity(catalog)  # Fail before an encoder is chosen.
-            with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
-                return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
+            return catalog.move_root(name, path)
 
+    def check(self, *, sources: bool = False, content: bool = False) -> CheckReport:
+        """Check the consistency of the index without changing it.
 
-def _reject_combined_change(identity: Identity, fusion: FusionSpec, vector_index: str) -> None:
-    if (fusion, vector_index) != (identity.fusion, identity.vector_index):
-        raise UsageError(
-            "The encoder cannot be changed together with the fusion or the vector index.",
-            "Change the encoder first, and the rest in a second step.",
+        The check reads one generation. It can run beside a writer and on a read-only disk. Parts
+        that cannot be read, for example because of insufficient memory, missing permission or too
+        many open files, are reported as unknown, never as damage.
+
+        Args:
+            sources: True to also check that the pictures' files are unchanged.
+            content: With ``sources``, True to read the files and compare their digests.
+
+        Returns:
+            The verdict and the findings.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+        """
+        from mmsearch.maintenance.check import check  # noqa: PLC0415 - searches never need it
+
+        self._require_existing()
+        return check(
+            self._layout, self._settings, self._on_message, sources=sources, content=content
         )
 
+    def repair(
+        self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
+    ) -> RepairReport:
+        """Repair the index.
 
-def _check_goals(goals: SearchGoals) -> None:
-    if not 0 < goals.recall <= 1:
-        raise UsageError(
-            f"The recall must be above 0 and at most 1, got {goals.recall:g}.",
-            "Use a value such as 0.95.",
+        Derived files are rebuilt, damaged files are set aside, and lost vectors are encoded again.
+        Only files with proven damage are changed. Every readable row of a damaged catalog is kept.
+
+        Args:
+            wait_s: Seconds to wait for another writer.
+            progress: Called often with the progress.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            InspectionError: A part could not be checked, for example because of insufficient
+                memory, missing permission or too many open files, or because a newer version of
+                mmsearch wrote it.
+            ModelUnavailableError: Pictures must be encoded, and the encoder is not available.
+        """
+        from mmsearch.maintenance.repair import repair  # noqa: PLC0415 - searches never need it
+
+        self._require_existing()
+        self.close()
+        return repair(self._layout, self._settings, self._on_message, wait_s, progress)
+
+    @report_damage
+    def compact(
+        self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
+    ) -> CompactReport:
+        """Remove vectors of deleted pictures, merge segments, and shrink the catalog.
+
+        Queries continue during a compaction, and a compaction that is killed leaves the index
+        unchanged. A deleted picture that is added again after a compaction is encoded again.
+
+        Args:
+            wait_s: Seconds to wait for another writer.
+            progress: Called often with the progress.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            DamagedFileError: A segment is damaged.
+            StateError: A change of the encoder is not finished.
+        """
+        from mmsearch.maintenance.reindex import compact  # noqa: PLC0415 - searches never need it
+
+        return compact(self._layout, self._settings, self._on_message, wait_s, progress)
+
+    @report_damage
+    def backup(self, destination: StrPath) -> CopyReport:
+        """Write a verified and consistent copy of the index, even while a writer is active.
+
+        The copy is itself an index and can be searched in place.
+
+        Args:
+            destination: Folder for the copy; it must not exist or must be empty.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            SourceError: The destination exists and is not empty.
+            DamagedFileError: A file of the index is damaged.
+            StateError: Disk space or a permission is missing; the partial copy is removed.
+        """
+        from mmsearch.maintenance.backup import backup  # noqa: PLC0415 - searches never need it
+
+        folder = expand_user(os.fsdecode(destination)).absolute()
+        with self._session.catalog() as catalog:
+            return backup(self._layout, catalog, folder)
+
+    def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
+        """Restore this index from a backup; see `mmsearch.restore_index`."""
+        from mmsearch.maintenance.backup import restore  # noqa: PLC0415 - searches never need it
+
+        self.close()
+        return restore(self._layout, backup, replace=replace)
+
+    def remove(self) -> None:
+        """Delete the index, even if it is damaged. The pictures are not deleted.
+
+        A removal that fails can be repeated until no file of the index is left.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            IndexLockedError: Another process is writing it.
+        """
+        from mmsearch.maintenance.backup import (  # noqa: PLC0415 - searches never need it
+            is_partially_removed,
+            remove,
         )
-    for name, value in (("memory", goals.memory_mb), ("latency", goals.latency_ms)):
-        if value is not None and not value > 0:
-            raise UsageError(f"The {name} must be above 0, got {value:g}.", "Use a larger value.")
+
+        if not self.exists() and not is_partially_removed(self._layout):
+            with self._session.catalog():  # Raise the error for an unknown index.
+                pass
+        self.close()
+        remove(self._layout)
+
+    def close(self) -> None:
+        """Release files and memory after running calls. The index can be used again."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _require_existing(self) -> None:
+        """Raise UnknownIndexError if there are no files of an index at all."""
+        # A folder that cannot be read may contain an index.
+        with suppress(OSError):
+            if not self.exists() and not self._layout.files():
+                with self._session.catalog():
+                    pass
+
+
+def _parse(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
+    if isinstance(query, Query):
+        return query
+    return Query(parse_query(query), filters or Filters(), parse_mode(mode))
+
+
+def _raise_or_return(answer: SearchResult | MMSearchError) -> SearchResult:
+    if isinstance(answer, MMSearchError):
+        raise answer
+    return answer

@@ -1,16 +1,20 @@
-"""Parsing of queries and filters that users type."""
+"""Parsing of queries, filters and folders that users give."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.search import query_parser as language
 from mmsearch.search.filter_parser import parse_condition, parse_date, parse_near
+
+StrPath = str | bytes | os.PathLike[str]
 
 
 def parse_query(
@@ -56,7 +60,7 @@ def parse_query(
     return Query(
         language.check_terms([*pictures, *terms, *negatives]),
         filters or Filters(),
-        None if mode is None else Mode(mode),
+        parse_mode(mode),
         blend,
         None if prompts is None else tuple(prompts),
     )
@@ -114,3 +118,32 @@ def parse_filters(
         tags=tuple(tags),
         where=None if where is None else parse_condition(where),
     )
+
+
+def parse_mode(mode: str | None) -> Mode | None:
+    """Return the search mode of a name; None for None.
+
+    Raises:
+        InvalidQueryError: There is no mode with that name.
+    """
+    try:
+        return None if mode is None else Mode(mode)
+    except ValueError:
+        raise InvalidQueryError(f"Unknown mode {mode!r}.", f"Use {', '.join(Mode)}.") from None
+
+
+def resolve_folder(folder: StrPath) -> bytes:
+    """Return the absolute path of an existing folder.
+
+    Raises:
+        SourceError: The path does not exist or is not a folder.
+    """
+    path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
+    display = display_path(path)
+    try:
+        status = os.stat(path)  # noqa: PTH116 - bytes paths need os
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise SourceError(f"There is no folder {display}.") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise SourceError(f"{display} is a file, not a folder.", "Use the folder that contains it.")
+    return path

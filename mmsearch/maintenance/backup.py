@@ -20,7 +20,7 @@ from mmsearch.storage.lock import writer_lock
 
 
 def backup(layout: IndexLayout, catalog: Catalog, folder: Path) -> CopyReport:
-    """Copy an index to a folder. See `mmsearch.api.keeping.BaseIndex.backup`."""
+    """Copy an index to a folder. See `mmsearch.api.index.Index.backup`."""
     if os.path.lexists(folder) and not _is_empty_folder(folder):
         raise SourceError(
             f"{display_path(folder)} exists already.", "Choose a new or an empty folder."
@@ -65,7 +65,7 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
 
 
 def remove(layout: IndexLayout) -> None:
-    """Remove an index. See `mmsearch.api.keeping.BaseIndex.remove`."""
+    """Remove an index. See `mmsearch.api.index.Index.remove`."""
     target = Path(os.path.realpath(layout.folder))
     trash = _trash_path(layout)
     if target.exists():

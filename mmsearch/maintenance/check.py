@@ -38,7 +38,7 @@ def check(
     sources: bool,
     content: bool,
 ) -> CheckReport:
-    """Check an index for damage. See `mmsearch.api.keeping.BaseIndex.check`."""
+    """Check an index for damage. See `mmsearch.api.index.Index.check`."""
     findings = check_catalog(layout)
     if CheckReport.from_findings(findings).verdict is Verdict.SOUND:
         findings += _catch_errors(_check_contents(layout, settings, on_message, sources, content))

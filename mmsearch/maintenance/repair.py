@@ -44,7 +44,7 @@ def repair(
     wait_s: float,
     progress: Callable[[Progress], None],
 ) -> RepairReport:
-    """Repair an index. See `mmsearch.api.keeping.BaseIndex.repair`."""
+    """Repair an index. See `mmsearch.api.index.Index.repair`."""
     started_at = time.monotonic()
     with translate_os_errors():
         with _inspection_errors():

@@ -1,0 +1,205 @@
+"""The open parts of an index, shared by the threads that use it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from mmsearch.core.catalog import Catalog
+from mmsearch.core.compatibility import empty_index_error
+from mmsearch.core.errors import EncoderMismatchError, MMSearchError
+from mmsearch.core.queries import Mode, Term
+from mmsearch.core.requests import EncodedQuery, SearchRequest, SearchResult
+from mmsearch.core.settings import Settings
+from mmsearch.core.types import Vectors
+from mmsearch.factories import catalogs
+from mmsearch.factories.search import make_image_loader, make_search_engine
+from mmsearch.search.engine import SearchEngine, check_request
+from mmsearch.search.image_loader import SandboxedImageLoader
+from mmsearch.search.query_parser import format_query
+from mmsearch.storage.layout import IndexLayout
+
+if TYPE_CHECKING:
+    from mmsearch.search.originals import Originals
+
+
+class IndexSession:
+    """Opens catalog, search engine and image loader on first use, and closes them.
+
+    All methods are safe for many threads. A search engine lets one thread encode while another one
+    answers, so each half has its own lock: two threads that search overlap. `close` waits for the
+    calls that are running.
+
+    Args:
+        layout: Files of the index.
+        settings: Settings of this process.
+        on_message: Called with a message before slow one-time work.
+    """
+
+    def __init__(
+        self, layout: IndexLayout, settings: Settings, on_message: Callable[[str], None]
+    ) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._on_message = on_message
+        self._encoding = threading.RLock()
+        self._answering = threading.RLock()
+        self._state = threading.Condition(threading.RLock())
+        self._running_calls = 0
+        self._resources = ExitStack()
+        self._catalog: Catalog | None = None
+        self._engine: SearchEngine | None = None
+        self._image_loader: SandboxedImageLoader | None = None
+
+    # --- search ---
+
+    def search(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+        """Return the result or the error of each request; reopen an index that was re-encoded."""
+        try:
+            return self._search(requests)
+        except EncoderMismatchError:
+            # The encoder of the index has changed since it was opened.
+            self.close()
+            return self._search(requests)
+
+    def encode(
+        self, requests: Sequence[SearchRequest]
+    ) -> list[EncodedQuery | MMSearchError] | None:
+        """Return the encoded query or the error of each request; None while the index is empty."""
+        with self._call(), self._encoding:
+            engine = self._load_engine()
+            return None if engine is None else engine.encode(requests)
+
+    def answer(
+        self, encoded: Sequence[EncodedQuery | MMSearchError]
+    ) -> list[SearchResult | MMSearchError]:
+        """Return the result or the error of each encoded query.
+
+        Raises:
+            StateError: The index is empty.
+        """
+        with self._call(), self._answering:
+            return self._require_engine().answer(encoded)
+
+    def embed(self, terms: Sequence[Term]) -> Vectors:
+        """Return the unit vectors of terms, float32 (n, dim).
+
+        Raises:
+            StateError: The index is empty.
+        """
+        with self._call(), self._encoding:
+            return self._require_engine().embed(terms)
+
+    # --- catalog and pictures ---
+
+    @contextmanager
+    def catalog(self) -> Iterator[Catalog]:
+        """Open the catalog for reading; it stays open until `close`."""
+        with self._call():
+            with self._state:
+                if self._catalog is None:
+                    self._catalog = self._resources.enter_context(catalogs.open_read(self._layout))
+                catalog = self._catalog
+            yield catalog
+
+    @contextmanager
+    def originals(self) -> Iterator[Originals]:
+        """Open the original files of pictures."""
+        from mmsearch.search.originals import Originals  # noqa: PLC0415 - searches never need it
+
+        with self._call():
+            yield Originals(self._load_image_loader(), follow_links=self._settings.follow_symlinks)
+
+    # --- resources ---
+
+    def release(self) -> None:
+        """Free the memory and the processes that only query pictures need; texts stay fast."""
+        with self._call(), self._encoding, self._state:
+            if self._engine is not None:
+                self._engine.release()
+            if self._image_loader is not None:
+                self._image_loader.close()
+
+    def close(self) -> None:
+        """Release files and memory after the calls that are running. It can be used again."""
+        with self._state:
+            self._state.wait_for(lambda: not self._running_calls)
+            self._resources.close()
+            self._catalog = None
+            self._engine = None
+            self._image_loader = None
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Keep resources open. Calls may nest, so a waiting `close` does not stop new ones."""
+        with self._state:
+            self._running_calls += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._running_calls -= 1
+                self._state.notify_all()
+
+    def _search(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+        encoded = self.encode(requests)
+        if encoded is None:
+            return [_empty_result(request) for request in requests]
+        return self.answer(encoded)
+
+    def _require_engine(self) -> SearchEngine:
+        engine = self._load_engine()
+        if engine is None:
+            raise empty_index_error()
+        return engine
+
+    def _load_engine(self) -> SearchEngine | None:
+        """Return the search engine; None while the index is empty."""
+        with self._state:
+            if self._engine is None:
+                catalog = catalogs.open_reader(self._layout)
+                identity = catalog.identity()
+                if identity is None:
+                    catalog.close()
+                    return None
+                self._resources.callback(catalog.close)
+                self._engine = make_search_engine(
+                    self._layout,
+                    catalog,
+                    identity,
+                    self._load_image_loader(),
+                    self._settings,
+                    self._on_message,
+                )
+            return self._engine
+
+    def _load_image_loader(self) -> SandboxedImageLoader:
+        with self._state:
+            if self._image_loader is None:
+                self._image_loader = make_image_loader(self._settings)
+                self._resources.callback(self._image_loader.close)
+            return self._image_loader
+
+
+def _empty_result(request: SearchRequest) -> SearchResult | MMSearchError:
+    """Return the result of a request to an empty index, or its error if it is invalid."""
+    try:
+        check_request(request)
+    except MMSearchError as error:
+        return error
+    return SearchResult(
+        format_query(request.query.terms),
+        request.query.mode or Mode.VECTOR,
+        hits=(),
+        match=None,
+        calibrated=False,
+        generation=0,
+        pictures=0,
+        passed=0,
+        encoder="",
+        timings_s={},
+        dropped_tokens=0,
+        devices={},
+    )
