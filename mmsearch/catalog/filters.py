@@ -248,7 +248,7 @@ def _ids_matching_paths(
     try:
         globs = Globs(patterns)
     except GlobError as error:
-        raise InvalidQueryError(str(error), "Patterns are those of .gitignore.") from error
+        raise InvalidQueryError(str(error), "Use the pattern syntax of .gitignore.") from error
     # The alias keeps this table apart from the subqueries on files in the condition.
     file_alias = aliased(FileRow)
     statement = select(file_alias.image_id, file_alias.path).join(

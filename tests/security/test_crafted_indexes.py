@@ -332,12 +332,12 @@ def test_catalog_with_foreign_file_name_raises_damaged_file_error(layout, strang
     ):
         with (
             api.open_index("default", home=layout.folder.parent) as index,
-            pytest.raises(DamagedFileError, match="catalog names"),
+            pytest.raises(DamagedFileError, match="catalog refers to"),
         ):
             act(index)
     with api.open_index("default", home=layout.folder.parent) as index:
         report = index.check()
-    assert any("catalog names" in finding.message for finding in report.findings)
+    assert any("catalog refers to" in finding.message for finding in report.findings)
     with api.open_index("default", home=layout.folder.parent) as index:
         index.remove()
     assert not layout.folder.exists()
@@ -355,7 +355,7 @@ def test_command_catalog_naming_outside_file_exits_1(
     code = run_command(monkeypatch, *command_line(verb, home, photos))
     shown = "".join(capsys.readouterr())
     assert code == 1, shown
-    assert f"The catalog names '{away}'" in is_one_sentence(shown)
+    assert f"The catalog refers to '{away}'" in is_one_sentence(shown)
     assert snapshot_tree(strangers) == before
 
 

@@ -364,7 +364,7 @@ def test_fetch_slow_server_is_refused_after_deadline(outside, answer):
     for path in ("/slow", "/slow0", "/slow00", "/slow000"):
         outside.answers[path] = answer
     message = refused(outside.url("/slow"), address_policy(outside), deadline_s=0.5)
-    assert message.endswith("which must answer within 0.5 seconds.")
+    assert message.endswith("they must answer within 0.5 seconds.")
 
 
 def test_fetch_endless_name_lookup_is_refused_after_deadline(outside):

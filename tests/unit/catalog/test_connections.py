@@ -95,7 +95,7 @@ def test_open_catalog_special_characters_in_file_name_opens_that_file(tmp_path, 
 
 
 def test_open_catalog_create_and_read_only_raises_value_error(path):
-    with pytest.raises(ValueError, match="only read"):
+    with pytest.raises(ValueError, match="read-only"):
         open_catalog(path, create=True, read_only=True)
 
 

@@ -158,7 +158,7 @@ def test_file_range_request_returns_206_416_or_whole_content(small, wanted, stat
     if status == 416:
         assert answer.headers["content-range"] == "bytes */100"
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["detail"].startswith("The content ends before the range")
+        assert answer.json()["detail"].startswith("The content ends before the requested range")
     else:
         assert answer.content == content
         assert small.head("/file", headers={"Range": wanted}).status_code == 200
