@@ -17,12 +17,16 @@ from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import BuiltVectorIndex, FailedFile, Identity, StoredPicture
 from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import SearchGoals, TextSource
-from mmsearch.indexing.background_build import BackgroundBuild
-from mmsearch.indexing.build import REBUILD_BELOW, IndexBuilder, ShouldStop, needs_merge
+from mmsearch.indexing.build import (
+    REBUILD_BELOW,
+    BackgroundBuild,
+    IndexBuilder,
+    ShouldStop,
+    needs_merge,
+)
 from mmsearch.indexing.decode import DecoderFactory
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, ShardEncoder
-from mmsearch.indexing.reencode import reencode
-from mmsearch.indexing.refresh_texts import refresh_text_vectors
+from mmsearch.indexing.reencode import reencode, refresh_text_vectors
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.staging import commit_staged, stage_encodings
 from mmsearch.indexing.text_collector import TextCollector

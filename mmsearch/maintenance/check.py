@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
-from mmsearch.core.errors import IndexLockedError, MMSearchError, SchemaError
+import numpy as np
+
+from mmsearch.core.catalog import Catalog
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import DamagedFileError, IndexLockedError, MMSearchError, SchemaError
+from mmsearch.core.files import clamped_mtime_ns, hash_source_file, os_error_reason
+from mmsearch.core.io_errors import describe_os_error
+from mmsearch.core.ordering import exact_top_k, merge_rankings, stack
+from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
+from mmsearch.core.records import BuiltVectorIndex, Segment
 from mmsearch.core.reports import CheckReport, Finding, Severity, Verdict
 from mmsearch.core.settings import Settings
+from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
 from mmsearch.factories import catalogs
 from mmsearch.factories.encoders import load_index_encoder
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
-from mmsearch.maintenance.checks import (
-    check_orphans,
-    check_sources,
-    check_vectors,
-    finding_from_error,
-    make_findings,
-)
+from mmsearch.storage.atomic import verify_file
+from mmsearch.storage.fused_vectors import iter_fused_blocks
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
+from mmsearch.storage.segments import read_segment_with_metadata
 
 CATALOG = "catalog"
 
@@ -155,3 +162,245 @@ def _drop_outdated(layout: IndexLayout, findings: list[Finding]) -> list[Finding
         if not finding.part.startswith(prefixes)
         or (finding.part in referenced) == (finding.weight is not Severity.NOTE)
     ]
+
+
+NUM_SAMPLES = 64
+"""Number of the vector index's own rows to search for, spread over all of it."""
+NUM_NEIGHBORS = 10
+
+
+def check_vectors(
+    layout: IndexLayout,
+    catalog: Catalog,
+    find_plugin: Callable[[str], VectorIndexPlugin],
+    fusion: Fusion | None,
+) -> Iterator[Finding]:
+    """Check segments and the vector index against the catalog and against each other.
+
+    Args:
+        layout: File layout of the index.
+        catalog: Snapshot of the catalog that does not change during the check.
+        find_plugin: Returns the vector index plugin with a given name.
+        fusion: The index's fusion. None if it is not available; then the vector index is not
+            compared with the segments.
+    """
+    is_sound = True
+    for _, finding in _iter_segment_findings(layout, catalog):
+        is_sound = False
+        yield finding
+    yield from check_built_index(layout, catalog, find_plugin, fusion if is_sound else None)
+
+
+def check_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, Finding]:
+    """Return the first finding for each damaged or unreadable segment, by segment number."""
+    findings: dict[int, Finding] = {}
+    for number, finding in _iter_segment_findings(layout, catalog):
+        findings.setdefault(number, finding)
+    return findings
+
+
+def _iter_segment_findings(layout: IndexLayout, catalog: Catalog) -> Iterator[tuple[int, Finding]]:
+    for segment in catalog.segments():
+        for finding in make_findings(
+            segment.file_ref.name, _check_segment(layout, catalog, segment)
+        ):
+            yield segment.number, finding
+
+
+def check_built_index(
+    layout: IndexLayout,
+    catalog: Catalog,
+    find_plugin: Callable[[str], VectorIndexPlugin],
+    fusion: Fusion | None,
+) -> Iterator[Finding]:
+    """Yield the damage to the vector index, and what could not be checked.
+
+    Args:
+        layout: File layout of the index.
+        catalog: Snapshot of the catalog that does not change during the check.
+        find_plugin: Returns the vector index plugin with a given name.
+        fusion: The index's fusion. None skips the comparison with the segments, for example when
+            they are damaged.
+    """
+    with catalog.snapshot() as snapshot:
+        built = snapshot.built
+        if built is not None:
+            messages = _check_built_file(layout, catalog, built, find_plugin, fusion)
+            yield from make_findings(built.file_ref.name, messages)
+
+
+def make_findings(part: str, messages: Iterable[str]) -> Iterator[Finding]:
+    """Yield a damage finding for each message, and a finding for the exception that ends them.
+
+    Args:
+        part: See `Finding.part`.
+        messages: Sentences, each about proven damage. The iterator may raise any exception.
+    """
+    try:
+        for message in messages:
+            yield Finding(Severity.DAMAGE, part, message)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing
+        yield finding_from_error(part, error)
+
+
+def finding_from_error(part: str, error: Exception) -> Finding:
+    """Return the finding for an error; its severity is damage only if the error proves damage."""
+    if isinstance(error, DamagedFileError):
+        return Finding(Severity.DAMAGE, part, error.message)
+    if isinstance(error, MMSearchError):
+        reason = str(error)
+    elif isinstance(error, OSError | MemoryError):
+        reason = " ".join(describe_os_error(error)).strip()
+    else:
+        reason = f"{type(error).__name__}: {str(error)[:300]}."
+    return Finding(Severity.UNKNOWN, part, f"It could not be checked: {reason}")
+
+
+def _check_segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
+    vectors, metadata = read_segment_with_metadata(layout, segment)
+    if (len(vectors.ids), vectors.images.shape[1]) != (segment.rows, segment.dim):
+        yield f"It holds {vectors.images.shape} vectors, but the catalog lists {segment.rows}."
+    if not np.array_equal(vectors.ids, catalog.segment_image_ids(segment.number)):
+        yield "Its rows are not the pictures that the catalog lists."
+    elif metadata is not None and [item.id for item in metadata.pictures] != vectors.ids.tolist():
+        yield "The pictures in its metadata are not those of its rows."
+
+
+def _check_built_file(
+    layout: IndexLayout,
+    catalog: Catalog,
+    built: BuiltVectorIndex,
+    find_plugin: Callable[[str], VectorIndexPlugin],
+    fusion: Fusion | None,
+) -> Iterator[str]:
+    # Loading a vector index verifies only the parts that a search reads.
+    verify_file(layout.path(built.file_ref), built.file_ref)
+    dim = built.settings.get("dim")
+    if not isinstance(dim, int) or dim < 1:
+        yield "The catalog does not record the dimension of its vectors."
+        return
+    spec = IndexSpec(built.plugin_name, dim, "cpu")
+    index = find_plugin(built.plugin_name).load(spec, layout.path(built.file_ref), built.file_ref)
+    if len(index.ids) != built.rows:
+        yield f"It holds {len(index.ids):,} vectors, but the catalog lists {built.rows:,}."
+    if fusion is not None:
+        yield from _compare_with_segments(layout, catalog, built.covers, index, fusion)
+
+
+def _compare_with_segments(
+    layout: IndexLayout, catalog: Catalog, covers: int, index: VectorIndex, fusion: Fusion
+) -> Iterator[str]:
+    """Yield the differences between a vector index and the segments it covers.
+
+    Compares the ids, and searches for a sample of the rows with exact search.
+    """
+    covered = [segment for segment in catalog.segments() if segment.number <= covers]
+    sample_rows = np.unique(
+        np.linspace(0, len(index.ids) - 1, min(NUM_SAMPLES, len(index.ids))).astype(int)
+    )
+    sample_ids = index.ids[sample_rows]
+    id_blocks = [np.empty(0, np.int64)]
+    sample_vectors = {}
+    for block_ids, vectors in iter_fused_blocks(layout, covered, fusion):
+        id_blocks.append(block_ids)
+        for row in np.flatnonzero(np.isin(block_ids, sample_ids)):
+            sample_vectors[int(block_ids[row])] = vectors[row]
+    ids = np.unique(np.concatenate(id_blocks))
+    if len(np.setdiff1d(index.ids, ids)):
+        yield "It holds pictures that are in no segment."
+    missing = np.setdiff1d(np.setdiff1d(ids, catalog.superseded_ids()), index.ids)
+    if len(missing):
+        yield f"It lacks {len(missing):,} pictures that are in segments."
+        return
+    if not sample_vectors:
+        return
+    queries = np.stack([sample_vectors[number] for number in sorted(sample_vectors)])
+    k = min(NUM_NEIGHBORS, len(index.ids))
+    blocks = iter_fused_blocks(layout, covered, fusion, np.setdiff1d(ids, index.ids))
+    num_wrong = _count_wrong(index, queries, _exact_neighbors(blocks, queries, k))
+    if num_wrong:
+        yield f"{num_wrong} of {len(queries)} sample searches do not match exact search."
+
+
+def _exact_neighbors(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k: int) -> Ranking:
+    """Return the exact top-k, computed from the source rows instead of the index's stored ones."""
+    running_top = [stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)]
+    for ids, vectors in blocks:
+        block_top = stack([exact_top_k(ids, vectors, query, k) for query in queries], k)
+        running_top = [merge_rankings([*running_top, block_top], k)]
+    return running_top[0]
+
+
+def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
+    """Return the number of searches whose results differ from the true neighbours.
+
+    An approximate search may miss neighbours. It must find the row whose vector is the query,
+    though, and return true scores.
+    """
+    k = truth.ids.shape[1]
+    results = index.search(queries, k)
+    tolerance = 2 * index.score_tolerance
+    if "recall_low" not in index.stats:
+        return int((np.abs(results.scores - truth.scores).max(axis=1) > tolerance).sum())
+    is_wrong = np.abs(results.scores[:, 0] - truth.scores[:, 0]) > tolerance
+    for row, (ids, scores) in enumerate(zip(results.ids, results.scores, strict=True)):
+        true_scores = dict(zip(truth.ids[row].tolist(), truth.scores[row].tolist(), strict=True))
+        score_pairs = [
+            (true_scores[i], s)
+            for i, s in zip(ids.tolist(), scores.tolist(), strict=True)
+            if i in true_scores
+        ]
+        is_wrong[row] |= any(abs(expected - actual) > tolerance for expected, actual in score_pairs)
+    return int(is_wrong.sum())
+
+
+def check_sources(
+    catalog: Catalog, *, content: bool = False, root_id: int | None = None
+) -> Iterator[Finding]:
+    """Yield a finding for each picture file that is missing or no longer what was indexed.
+
+    Args:
+        catalog: Catalog, open for reading.
+        content: Read every file and compare its digest, not only its size and time.
+        root_id: Id of the only root to check; None checks all roots.
+    """
+    for root in catalog.roots():
+        if root_id not in (None, root.id):
+            continue
+        if not os.path.isdir(root.path):  # noqa: PTH112 - bytes paths need os.path
+            message = f"Folder {display_path(root.path)} does not exist."
+            yield Finding(Severity.SOURCE, "sources", message)
+            continue
+        for path, record in sorted(catalog.list_files_under(root.id, b"").items()):
+            if record.image_id is None:
+                continue
+            absolute_path = os.path.join(root.path, path)  # noqa: PTH118
+            message = _check_source(
+                absolute_path, record.size, record.mtime_ns, record.digest if content else None
+            )
+            if message:
+                yield Finding(
+                    Severity.SOURCE, "sources", f"{display_path(absolute_path)} {message}."
+                )
+
+
+def _check_source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
+    try:
+        file_stat = os.stat(path)  # noqa: PTH116
+        if (file_stat.st_size, clamped_mtime_ns(file_stat)) != (size, mtime_ns):
+            return "has changed since it was indexed"
+        if digest is not None and hash_source_file(path) != digest:
+            return "has other content than when it was indexed, but the same size and time"
+    except OSError as error:
+        return f"cannot be read: {os_error_reason(error)}"
+    except MMSearchError as error:
+        return f"cannot be read: {error.message}"
+    return ""
+
+
+def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding]:
+    """Yield a note if there are files that belong to no generation."""
+    orphans = layout.find_orphans(referenced)
+    if orphans:
+        message = f"{len(orphans)} files belong to no generation; the next writer removes them."
+        yield Finding(Severity.NOTE, orphans[0][0], message)

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.catalog import Snapshot
 from mmsearch.core.queries import Band
-from mmsearch.core.types import Calibration
+from mmsearch.core.types import Calibration, Ids, Vectors
+from mmsearch.search.index_reader import IndexReader
 
 NULL_PROMPTS: tuple[str, ...] = (
     "a photo",
@@ -115,3 +117,34 @@ def to_band(confidence: float) -> Band:
     if confidence >= LIKELY_THRESHOLD:
         return Band.LIKELY
     return Band.POSSIBLE if confidence >= POSSIBLE_THRESHOLD else Band.UNLIKELY
+
+
+SAMPLE_SIZE = 1000
+"""Maximum number of pictures in the sample."""
+
+
+class BackgroundSample:
+    """Draws the sample of a generation and caches it for later queries."""
+
+    def __init__(self) -> None:
+        self._cached: tuple[tuple[object, ...], Vectors] | None = None
+
+    def vectors(self, reader: IndexReader, snapshot: Snapshot) -> Vectors:
+        """Return the vectors of the sample, float32 (n, dim), without deleted pictures.
+
+        The pictures are spread evenly over the index.
+
+        Args:
+            reader: Reader of the generation.
+            snapshot: Snapshot of the same generation.
+        """
+        key = (reader.key, snapshot.generation)
+        if self._cached is None or self._cached[0] != key:
+            self._cached = key, reader.vectors(_sample_ids(reader, snapshot))
+        return self._cached[1]
+
+
+def _sample_ids(reader: IndexReader, snapshot: Snapshot) -> Ids:
+    count = SAMPLE_SIZE * reader.size // max(snapshot.pictures, 1)
+    live_ids = np.setdiff1d(reader.sample_ids(count), snapshot.deleted_ids, assume_unique=True)
+    return live_ids[:: max(1, len(live_ids) // SAMPLE_SIZE)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,12 +18,9 @@ from mmsearch.core.protocols import Encoder, Fusion, RankFusion
 from mmsearch.core.queries import Filters, Mode, Query, Term
 from mmsearch.core.requests import EncodedQuery, Hit, SearchRequest, SearchResult
 from mmsearch.core.types import FusionSpec, InputKind, Vectors
-from mmsearch.search.background_sample import BackgroundSample
-from mmsearch.search.confidence import NULL_PROMPTS, to_band
-from mmsearch.search.error_mapping import map_with_errors
+from mmsearch.search.confidence import NULL_PROMPTS, BackgroundSample, to_band
 from mmsearch.search.hits import HitContext, make_hits
-from mmsearch.search.index_reader import IndexReader, IndexReaderCache
-from mmsearch.search.latest_snapshot import open_latest_snapshot
+from mmsearch.search.index_reader import IndexReader, IndexReaderCache, open_latest_snapshot
 from mmsearch.search.plan import QueryPlan, rank_candidates, retrieve_batch
 from mmsearch.search.query_encoder import QueryEncoder
 from mmsearch.search.query_parser import check_terms, format_query, reject_urls
@@ -308,3 +306,33 @@ def _record_time(timings: dict[str, float], step: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     timings[step] = time.perf_counter() - started
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_with_errors(
+    fn: Callable[[Item], Result], items: Sequence[Item | MMSearchError]
+) -> list[Result | MMSearchError]:
+    """Return the result of ``fn`` for each item, or the error that it raised.
+
+    Args:
+        fn: Called for each item that is not an error.
+        items: Items to map; errors are returned unchanged, in their places.
+
+    Raises:
+        EncoderMismatchError: The encoder does not match. This affects all items, so it is raised.
+    """
+    results: list[Result | MMSearchError] = []
+    for item in items:
+        if isinstance(item, MMSearchError):
+            results.append(item)
+            continue
+        try:
+            results.append(fn(item))
+        except EncoderMismatchError:
+            raise
+        except MMSearchError as error:
+            results.append(error)
+    return results

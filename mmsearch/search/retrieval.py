@@ -15,8 +15,7 @@ from mmsearch.core.protocols import Fusion, RankFusion
 from mmsearch.core.text_matches import HybridCandidates, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.search.background_sample import BackgroundSample
-from mmsearch.search.confidence import ScoreDistribution
+from mmsearch.search.confidence import BackgroundSample, ScoreDistribution
 from mmsearch.search.index_reader import IndexReader
 
 FUSION_DEPTH = 1000

@@ -14,7 +14,7 @@ from mmsearch.core.files import clamped_mtime_ns
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.queries import Term
 from mmsearch.core.records import FileRef, ScannedFile, is_unchanged
-from mmsearch.search.latest_snapshot import open_latest_snapshot
+from mmsearch.search.index_reader import open_latest_snapshot
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_image_vectors
 

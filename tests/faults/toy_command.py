@@ -47,7 +47,7 @@ PRELOADED_MODULES = [
     "maintenance.repair",
     "maintenance.backup",
     "indexing.staging",
-    "maintenance.repairs",
+    "maintenance.repair",
     "vector_indexes.exact",
     "vector_indexes.faiss_flat",
     "vector_indexes.faiss_fastscan",

@@ -14,7 +14,7 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.indexing.staging import compact
-from mmsearch.maintenance.checks import check_vectors
+from mmsearch.maintenance.check import check_vectors
 from mmsearch.storage import failpoints
 from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout

@@ -5,8 +5,7 @@ import threading
 import pytest
 
 from mmsearch.core.records import BuiltVectorIndex, FileRef
-from mmsearch.indexing.background_build import BackgroundBuild
-from mmsearch.indexing.build import BuildCancelledError
+from mmsearch.indexing.build import BackgroundBuild, BuildCancelledError
 
 BUILT = BuiltVectorIndex("exact", FileRef("ann/000001.npz", 1, "0" * 64), 1, 1)
 

@@ -20,7 +20,7 @@ from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
-from mmsearch.maintenance.checks import check_built_index
+from mmsearch.maintenance.check import check_built_index
 from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import ToyEncoder, toy_indexer
@@ -186,7 +186,7 @@ def test_check_unreadable_file_reports_unknown_and_repair_changes_nothing(
 
 
 def test_check_out_of_memory_reports_unknown_and_repair_changes_nothing(layout, monkeypatch):
-    from mmsearch.maintenance import checks as module
+    from mmsearch.maintenance import check as module
 
     before = content_of(layout)
 

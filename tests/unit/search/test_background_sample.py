@@ -7,7 +7,7 @@ import pytest
 
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.search.background_sample import SAMPLE_SIZE, BackgroundSample
+from mmsearch.search.confidence import SAMPLE_SIZE, BackgroundSample
 from mmsearch.search.index_reader import IndexReader
 from mmsearch.vector_indexes import exact
 
