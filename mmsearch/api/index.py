@@ -11,8 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mmsearch.api._progress import ProgressOption, open_progress
 from mmsearch.api._session import IndexSession
 from mmsearch.api.damage import report_damage
+from mmsearch.api.hit_list import HitList
 from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
 from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, MMSearchError
 from mmsearch.core.files import expand_user
@@ -26,7 +28,6 @@ from mmsearch.core.requests import (
     IndexReport,
     IndexRequest,
     IndexStatus,
-    Progress,
     ReindexReport,
     SearchRequest,
     SearchResult,
@@ -96,7 +97,7 @@ class Index:
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
-    ) -> list[Hit]:
+    ) -> HitList:
         """Return the pictures that match a description best.
 
         Args:
@@ -115,12 +116,13 @@ class Index:
             UnknownNameError: The index has no picture with an id in the query.
         """
         parsed = _parse(query, filters, mode)
-        return list(self.query(SearchRequest(parsed, k, min_score, min_confidence)).hits)
+        result = self.query(SearchRequest(parsed, k, min_score, min_confidence))
+        return HitList(result.hits, self.thumbnail)
 
     @report_damage
     def similar(
         self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
-    ) -> list[Hit]:
+    ) -> HitList:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
         An indexed picture is not encoded again. If it is given by its id, its file is not needed.
@@ -139,7 +141,8 @@ class Index:
             term = Term(picture=image)
         else:
             term = Term(image=Path(os.fsdecode(image)))
-        return list(self.query(SearchRequest(Query((term,)), k, min_score)).hits)
+        result = self.query(SearchRequest(Query((term,)), k, min_score))
+        return HitList(result.hits, self.thumbnail)
 
     @report_damage
     def query(self, request: SearchRequest) -> SearchResult:
@@ -273,7 +276,7 @@ class Index:
         texts: str | None = None,
         unstable_paths: frozenset[bytes] = frozenset(),
         wait_s: float = 0.0,
-        progress: Callable[[Progress], None] = lambda state: None,
+        progress: ProgressOption = False,
     ) -> IndexReport:
         """Bring the index up to date with a folder of pictures.
 
@@ -298,7 +301,8 @@ class Index:
             unstable_paths: Absolute paths of files that are being written; they are skipped until
                 a later run.
             wait_s: Seconds to wait for another writer.
-            progress: Called often with the progress, from several threads.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress, from several threads.
 
         Returns:
             A report of the run, with every file that could not be read.
@@ -331,8 +335,9 @@ class Index:
                 self._on_message,
                 texts,
             ) as indexer,
+            open_progress(progress) as on_progress,
         ):
-            return indexer.run(request, progress)
+            return indexer.run(request, on_progress)
 
     def watch(
         self,
@@ -400,7 +405,7 @@ class Index:
         model: str | None = None,
         drop_unreadable: bool = False,
         wait_s: float = 0.0,
-        progress: Callable[[Progress], None] = lambda state: None,
+        progress: ProgressOption = False,
     ) -> ReindexReport:
         """Change the fusion, the vector index or the encoder of the index.
 
@@ -417,7 +422,8 @@ class Index:
                 next call continues.
             drop_unreadable: With ``model``, True to continue without pictures that cannot be read.
             wait_s: Seconds to wait for another writer.
-            progress: Called often with the progress.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
 
         Returns:
             A report of the changes.
@@ -430,20 +436,21 @@ class Index:
         """
         from mmsearch.maintenance.reindex import reindex  # noqa: PLC0415 - searches never need it
 
-        return reindex(
-            self._layout,
-            self._settings,
-            self._on_message,
-            fusion=fusion,
-            text_weight=text_weight,
-            kind_weights=kind_weights,
-            vector_index=vector_index,
-            reencode=reencode,
-            model=model,
-            drop_unreadable=drop_unreadable,
-            wait_s=wait_s,
-            progress=progress,
-        )
+        with open_progress(progress) as on_progress:
+            return reindex(
+                self._layout,
+                self._settings,
+                self._on_message,
+                fusion=fusion,
+                text_weight=text_weight,
+                kind_weights=kind_weights,
+                vector_index=vector_index,
+                reencode=reencode,
+                model=model,
+                drop_unreadable=drop_unreadable,
+                wait_s=wait_s,
+                progress=on_progress,
+            )
 
     @report_damage
     def optimize(
@@ -453,7 +460,7 @@ class Index:
         memory_mb: float | None = None,
         latency_ms: float | None = None,
         wait_s: float = 0.0,
-        progress: Callable[[Progress], None] = lambda state: None,
+        progress: ProgressOption = False,
     ) -> ReindexReport:
         """Rebuild the vector index for a recall, memory or latency target.
 
@@ -467,7 +474,8 @@ class Index:
             latency_ms: Exact search is preferred if it takes at most this many milliseconds; None
                 to decide by the size of the collection.
             wait_s: Seconds to wait for another writer.
-            progress: Called often with the progress.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
 
         Returns:
             A report of the build.
@@ -480,7 +488,10 @@ class Index:
         from mmsearch.maintenance.reindex import optimize  # noqa: PLC0415 - searches never need it
 
         goals = SearchGoals(recall, memory_mb, latency_ms)
-        return optimize(self._layout, self._settings, self._on_message, goals, wait_s, progress)
+        with open_progress(progress) as on_progress:
+            return optimize(
+                self._layout, self._settings, self._on_message, goals, wait_s, on_progress
+            )
 
     # --- status and maintenance ---
 
@@ -554,9 +565,7 @@ class Index:
             self._layout, self._settings, self._on_message, sources=sources, content=content
         )
 
-    def repair(
-        self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
-    ) -> RepairReport:
+    def repair(self, *, wait_s: float = 0.0, progress: ProgressOption = False) -> RepairReport:
         """Repair the index.
 
         Derived files are rebuilt, damaged files are set aside, and lost vectors are encoded again.
@@ -564,7 +573,8 @@ class Index:
 
         Args:
             wait_s: Seconds to wait for another writer.
-            progress: Called often with the progress.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -577,12 +587,11 @@ class Index:
 
         self._require_existing()
         self.close()
-        return repair(self._layout, self._settings, self._on_message, wait_s, progress)
+        with open_progress(progress) as on_progress:
+            return repair(self._layout, self._settings, self._on_message, wait_s, on_progress)
 
     @report_damage
-    def compact(
-        self, *, wait_s: float = 0.0, progress: Callable[[Progress], None] = lambda state: None
-    ) -> CompactReport:
+    def compact(self, *, wait_s: float = 0.0, progress: ProgressOption = False) -> CompactReport:
         """Remove vectors of deleted pictures, merge segments, and shrink the catalog.
 
         Queries continue during a compaction, and a compaction that is killed leaves the index
@@ -590,7 +599,8 @@ class Index:
 
         Args:
             wait_s: Seconds to wait for another writer.
-            progress: Called often with the progress.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -599,7 +609,8 @@ class Index:
         """
         from mmsearch.maintenance.reindex import compact  # noqa: PLC0415 - searches never need it
 
-        return compact(self._layout, self._settings, self._on_message, wait_s, progress)
+        with open_progress(progress) as on_progress:
+            return compact(self._layout, self._settings, self._on_message, wait_s, on_progress)
 
     @report_damage
     def backup(self, destination: StrPath) -> CopyReport:

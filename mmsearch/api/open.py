@@ -38,7 +38,8 @@ def open_index(
             ``open_clip:ARCH@FILE``. An existing index keeps its encoder.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         settings: Settings to use in place of the settings file and the environment.
-        on_message: Called with a message before slow one-time work.
+        on_message: Called with a message before slow one-time work; default: the logger
+            ``mmsearch``, at level INFO.
 
     Raises:
         UsageError: The name is not a valid index name.
@@ -49,7 +50,7 @@ def open_index(
     return Index(
         IndexLayout.for_name(resolved_settings.indexes_home(), name),
         resolved_settings,
-        on_message or (lambda line: None),
+        on_message or _log_message,
     )
 
 
@@ -105,6 +106,12 @@ def list_indexes(
                 raise
             on_error(name, error)
     return statuses
+
+
+def _log_message(message: str) -> None:
+    import logging  # noqa: PLC0415 - the command line prints messages itself
+
+    logging.getLogger("mmsearch").info("%s", message)
 
 
 def open_image_loader(settings: Settings, workers: int = 0) -> SandboxedImageLoader:

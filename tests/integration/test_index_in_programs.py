@@ -1,5 +1,6 @@
-"""One `Index` that many threads share."""
+"""The `Index` class in programs: shared by threads, in notebooks, with logging."""
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -118,3 +119,26 @@ def test_search_unknown_mode_raises_invalid_query_error(index):
 def test_status_of_unknown_index_raises_unknown_index_error(tmp_path):
     with open_index("missing", home=tmp_path) as index, pytest.raises(UnknownIndexError):
         index.status()
+
+
+def test_search_result_in_notebook_shows_thumbnails_of_photographs(index):
+    html = index.search("a windmill", 3)._repr_html_()
+    assert html.count("data:image/jpeg;base64,") == 3
+
+
+def test_messages_of_index_reach_the_mmsearch_logger(photos, tmp_path, caplog):
+    photo = min((photos / "photos").iterdir())
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / photo.name).write_bytes(photo.read_bytes())
+    with caplog.at_level(logging.INFO, "mmsearch"), open_index(home=tmp_path / "home") as index:
+        index.add_folder(tmp_path / "photos")
+    assert any("Using the built-in model 'starter'" in line for line in caplog.messages)
+
+
+def test_add_folder_progress_true_shows_a_bar(photos, tmp_path, capsys):
+    photo = min((photos / "photos").iterdir())
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / photo.name).write_bytes(photo.read_bytes())
+    with open_index(home=tmp_path / "home", model="starter") as index:
+        index.add_folder(tmp_path / "photos", progress=True)
+    assert "encode" in capsys.readouterr().err
