@@ -200,8 +200,8 @@ def test_describe_index_returns_count_and_folders(assistant, photos):
 
 REFUSED = {
     "empty": ("search_images", {"query": " "}, "The query is empty."),
-    "a path": ("search_images", {"query": "/etc/passwd"}, "has words only"),
-    "a URL": ("search_images", {"query": "image:http://127.0.0.1/"}, "has words only"),
+    "a path": ("search_images", {"query": "/etc/passwd"}, "searches for words only"),
+    "a URL": ("search_images", {"query": "image:http://127.0.0.1/"}, "searches for words only"),
     "no date": ("search_images", {"query": "dog", "after": "yesterday"}, "yesterday"),
     "too many": (
         "search_images",
