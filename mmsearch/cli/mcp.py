@@ -77,10 +77,7 @@ def serve_mcp(
     if not http and (host is not None or port is not None):
         raise UsageError("--host and --port apply only to HTTP.", "Add --http.")
     if find_spec("mcp") is None:
-        raise MissingExtraError(
-            "Assistants need the Python package 'mcp', which is not installed.",
-            "Install it with: pip install 'mmsearch[mcp]'",
-        )
+        raise MissingExtraError.for_extra("mmsearch mcp", "mcp", "mcp")
     from mmsearch.mcp.server import make_server
     from mmsearch.mcp.tools import Tools
     from mmsearch.server.batcher import IndexWorker

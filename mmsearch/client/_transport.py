@@ -27,10 +27,7 @@ def import_httpx() -> ModuleType:
     try:
         import httpx  # noqa: PLC0415 - an optional dependency that only the client needs
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "The client needs the Python package 'httpx', which is not installed.",
-            "Install it with: pip install 'mmsearch[client]'",
-        ) from error
+        raise MissingExtraError.for_extra("The client", "httpx", "client") from error
     return httpx
 
 

@@ -149,6 +149,20 @@ class MissingExtraError(MMSearchError):
 
     http_status = 501
 
+    @classmethod
+    def for_extra(cls, feature: str, package: str | None, extra: str) -> MissingExtraError:
+        """Return the error for a missing package of an extra.
+
+        Args:
+            feature: Subject of the sentence: the feature that needs the package.
+            package: Name of the package.
+            extra: Name of the extra in pyproject.toml that installs it.
+        """
+        return cls(
+            f"{feature} needs the Python package {package!r}, which is not installed.",
+            f"Install it from your clone of mmsearch with: pip install '.[{extra}]'",
+        )
+
 
 class VectorError(MMSearchError):
     """An array is not valid for the protocol."""

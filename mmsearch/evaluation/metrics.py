@@ -244,7 +244,4 @@ def _scipy_stats() -> Any:
 
 
 def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:
-    return MissingExtraError(
-        f"Evaluating rankings needs the Python package {error.name!r}, which is not installed.",
-        "Install it with: pip install 'mmsearch[eval]'",
-    )
+    return MissingExtraError.for_extra("Evaluating rankings", error.name, "eval")

@@ -30,10 +30,7 @@ def plot(evaluations: Mapping[str, Evaluation], path: Path, title: str) -> None:
         from matplotlib.figure import Figure  # noqa: PLC0415
         from matplotlib.ticker import NullFormatter, StrMethodFormatter  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "A plot needs the Python package 'matplotlib', which is not installed.",
-            "Install it with: pip install 'mmsearch[eval]'",
-        ) from error
+        raise MissingExtraError.for_extra("A plot", "matplotlib", "eval") from error
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))

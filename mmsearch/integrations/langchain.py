@@ -34,10 +34,7 @@ try:
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables.config import run_in_executor
 except ModuleNotFoundError as missing:
-    raise MissingExtraError(
-        "The retriever needs the Python package 'langchain-core', which is not installed.",
-        "Install it with: pip install 'mmsearch[langchain]'",
-    ) from missing
+    raise MissingExtraError.for_extra("The retriever", "langchain-core", "langchain") from missing
 
 
 CALL_OPTIONS = ("k", "filters", "mode", "min_score", "min_confidence", "literal")

@@ -34,9 +34,8 @@ try:
     from llama_index.core.image_retriever import BaseImageRetriever
     from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, QueryType
 except ModuleNotFoundError as missing:
-    raise MissingExtraError(
-        "The retriever needs the Python package 'llama-index-core', which is not installed.",
-        "Install it with: pip install 'mmsearch[llamaindex]'",
+    raise MissingExtraError.for_extra(
+        "The retriever", "llama-index-core", "llamaindex"
     ) from missing
 
 LLM_METADATA_KEYS = ("path", "original", "texts", "taken_at", "camera", "latitude", "longitude")

@@ -21,10 +21,7 @@ from mmsearch.server.http_url import HttpUrl, display_url
 try:
     import httpcore2
 except ModuleNotFoundError as missing:
-    raise MissingExtraError(
-        "Fetching pictures needs the Python package 'httpcore2', which is not installed.",
-        "Install it with: pip install 'mmsearch[urls]'",
-    ) from missing
+    raise MissingExtraError.for_extra("Fetching pictures", "httpcore2", "urls") from missing
 
 MAX_CONCURRENT = 8
 """Maximum number of pictures fetched at the same time."""

@@ -261,7 +261,7 @@ def test_mcp_without_package_exits_1_with_install_command(environment):
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.decode().endswith("Install it with: pip install 'mmsearch[mcp]'\n")
+    assert done.stderr.decode().endswith("pip install '.[mcp]'\n")
 
 
 def start_stdio_server(environment, home):

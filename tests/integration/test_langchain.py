@@ -217,5 +217,5 @@ def test_langchain_retriever_with_async_client_searches_in_event_loop(service, i
 def test_langchain_import_without_library_raises_missing_extra_error(monkeypatch):
     monkeypatch.delitem(sys.modules, "mmsearch.integrations.langchain")
     monkeypatch.setitem(sys.modules, "langchain_core.callbacks", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[langchain\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[langchain\]'"):
         import mmsearch.integrations.langchain  # noqa: F401

@@ -459,5 +459,5 @@ def test_llama_index_node_with_undecodable_file_name_has_no_image_path(request, 
 def test_llama_index_import_without_library_raises_missing_extra_error(monkeypatch):
     monkeypatch.delitem(sys.modules, "mmsearch.integrations.llama_index")
     monkeypatch.setitem(sys.modules, "llama_index.core.base.base_retriever", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[llamaindex\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[llamaindex\]'"):
         import mmsearch.integrations.llama_index  # noqa: F401

@@ -244,7 +244,7 @@ def test_server_with_url_queries_lacking_http_library_raises_missing_extra(
     monkeypatch.delitem(sys.modules, "mmsearch.server.fetch", raising=False)
     monkeypatch.setitem(sys.modules, "httpcore2", None)
     with (
-        pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[urls\]'"),
+        pytest.raises(MissingExtraError, match=r"pip install '\.\[urls\]'"),
         open_server_state(photo_index, ServerConfig(allow_url_queries=True)),
     ):
         pass

@@ -55,10 +55,7 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
         OSError: The file cannot be opened.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise MissingExtraError(
-            "Reading Parquet needs the Python package 'pyarrow', which is not installed.",
-            "Install it with: pip install 'mmsearch[parquet]'",
-        )
+        raise MissingExtraError.for_extra("Reading Parquet", "pyarrow", "parquet")
     path.open("rb").close()
     # -P: never import modules from the current folder.
     command = [sys.executable, "-P", "-m", __name__, str(path.absolute()), json.dumps(columns)]

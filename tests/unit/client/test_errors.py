@@ -281,5 +281,5 @@ def test_importing_mmsearch_imports_no_httpx():
 
 def test_client_without_httpx_raises_missing_extra_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'mmsearch\[client\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[client\]'"):
         Client(URL)
