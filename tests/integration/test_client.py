@@ -287,7 +287,7 @@ def test_client_error_responses_raise_matching_exception_types(asked, local):
 def test_client_missing_or_wrong_token_raises_unauthorized_error(asked):
     with pytest.raises(UnauthorizedError, match=r"requires a token\. Pass it as token="):
         asked(lambda client: client.status(), token=None)
-    with pytest.raises(UnauthorizedError, match="does not know the one"):
+    with pytest.raises(UnauthorizedError, match="The token that was sent is wrong"):
         asked(lambda client: client.status(), token=UNKNOWN)
 
 

@@ -143,7 +143,7 @@ def test_indexer_moved_copied_or_returning_content_is_not_encoded_again(layout, 
 def test_indexer_copy_found_after_original_commit_counts_as_copy(layout, tmp_path, monkeypatch):
     from mmsearch.indexing import commit
 
-    for name in ("FIRST_SHARD", "SMALLEST_SHARD", "LARGEST_SHARD"):
+    for name in ("INITIAL_SHARD_SIZE", "MIN_SHARD_SIZE", "MAX_SHARD_SIZE"):
         monkeypatch.setattr(commit, name, 2)
     folder = tmp_path / "few"
     for number in range(40):
@@ -193,7 +193,7 @@ def test_indexer_suddenly_empty_folder_raises_error_unless_allowed(layout, photo
     run(layout, photos)
     shutil.rmtree(photos)
     photos.mkdir()
-    with pytest.raises(SourceError, match="70 are indexed"):
+    with pytest.raises(SourceError, match="70 of its pictures are indexed"):
         run(layout, photos)
     with toy_engine(layout) as engine:
         assert engine.search_text("content 5", 1).pictures == 70

@@ -181,13 +181,13 @@ def test_originals_read_unchanged_file_only_once(layout, tmp_path, monkeypatch):
     assert (record.root, record.digest) == (b"/", digest_of(path))
     image_loader, read_paths = Pictures(), []
     originals = Originals(image_loader)
-    digest = originals.path.__globals__["sha256_of"]
+    digest = originals.path.__globals__["hash_source_file"]
 
     def counting_digest(path):
         read_paths.append(path)
         return digest(path)
 
-    monkeypatch.setitem(originals.path.__globals__, "sha256_of", counting_digest)
+    monkeypatch.setitem(originals.path.__globals__, "hash_source_file", counting_digest)
     for _ in range(3):
         assert originals.path_and_format(record) == (os.fsencode(path), "JPEG")
     assert (len(read_paths), len(image_loader.decoded)) == (1, 1)

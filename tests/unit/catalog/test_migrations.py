@@ -124,6 +124,6 @@ def test_open_catalog_database_of_other_program_is_refused_unchanged(path, sql, 
     connection.commit()
     connection.close()
     before = dump(path)
-    with pytest.raises(DamagedFileError, match="not a catalog"):
+    with pytest.raises(DamagedFileError, match="not an mmsearch catalog"):
         open_catalog(path, read_only=read_only)
     assert dump(path) == before

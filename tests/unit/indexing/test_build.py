@@ -62,7 +62,7 @@ def test_build_many_vectors_uses_tuned_approximate_index(stored, monkeypatch):
     assert built.plugin_name == "faiss_fastscan"
     assert asked
     assert built.settings["recall"] >= 0.94
-    assert built.settings["reason"].startswith("finds ")
+    assert built.settings["reason"].startswith("recall@10 ")
 
 
 def test_build_excluded_ids_do_not_count_towards_exact_limit(stored, monkeypatch):
