@@ -52,15 +52,11 @@ def parse_query(
     pictures += [Term(url=url) for url in urls]
     terms = list(language.parse_query(line)) if line.strip() else []
     negatives = [Term(text, weight=-1.0) for text in without]
-    if mode is not None and mode not in {known_mode.value for known_mode in Mode}:
-        raise InvalidQueryError(
-            f"Unknown mode {mode!r}.",
-            f"Known: {', '.join(known_mode.value for known_mode in Mode)}.",
-        )
+    parsed_mode = parse_mode(mode)
     return Query(
         language.check_terms([*pictures, *terms, *negatives]),
         filters or Filters(),
-        parse_mode(mode),
+        parsed_mode,
         blend,
         None if prompts is None else tuple(prompts),
     )
@@ -129,7 +125,7 @@ def parse_mode(mode: str | None) -> Mode | None:
     try:
         return None if mode is None else Mode(mode)
     except ValueError:
-        raise InvalidQueryError(f"Unknown mode {mode!r}.", f"Use {', '.join(Mode)}.") from None
+        raise InvalidQueryError(f"Unknown mode {mode!r}.", f"Known: {', '.join(Mode)}.") from None
 
 
 def resolve_folder(folder: StrPath) -> bytes:
