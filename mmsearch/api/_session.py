@@ -52,6 +52,7 @@ class IndexSession:
         self._catalog: Catalog | None = None
         self._engine: SearchEngine | None = None
         self._image_loader: SandboxedImageLoader | None = None
+        self._originals: Originals | None = None
 
     # --- search ---
 
@@ -106,11 +107,17 @@ class IndexSession:
 
     @contextmanager
     def originals(self) -> Iterator[Originals]:
-        """Open the original files of pictures."""
+        """Open the original files of pictures; their digests stay cached until `close`."""
         from mmsearch.search.originals import Originals  # noqa: PLC0415 - searches never need it
 
         with self._call():
-            yield Originals(self._load_image_loader(), follow_links=self._settings.follow_symlinks)
+            with self._state:
+                if self._originals is None:
+                    self._originals = Originals(
+                        self._load_image_loader(), follow_links=self._settings.follow_symlinks
+                    )
+                originals = self._originals
+            yield originals
 
     # --- resources ---
 
@@ -130,6 +137,7 @@ class IndexSession:
             self._catalog = None
             self._engine = None
             self._image_loader = None
+            self._originals = None
 
     @contextmanager
     def _call(self) -> Iterator[None]:

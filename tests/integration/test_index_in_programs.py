@@ -142,3 +142,18 @@ def test_add_folder_progress_true_shows_a_bar(photos, tmp_path, capsys):
     with open_index(home=tmp_path / "home", model="starter") as index:
         index.add_folder(tmp_path / "photos", progress=True)
     assert "encode" in capsys.readouterr().err
+
+
+def test_thumbnails_of_one_picture_read_its_file_for_a_digest_once(index, monkeypatch):
+    from mmsearch.search import originals
+
+    hashed, hash_source_file = [], originals.hash_source_file
+
+    def count(path):
+        hashed.append(path)
+        return hash_source_file(path)
+
+    monkeypatch.setattr(originals, "hash_source_file", count)
+    best = index.search("a windmill", 1)[0]
+    assert index.thumbnail(best, 64) == index.thumbnail(best, 64)
+    assert len(hashed) == 1
