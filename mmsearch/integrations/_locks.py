@@ -1,4 +1,4 @@
-"""Locks for indexes: an index is not thread-safe, and frameworks use several threads."""
+"""Locks that let the retrievers of an index search it from one thread at a time."""
 
 from __future__ import annotations
 
