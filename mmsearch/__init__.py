@@ -31,23 +31,20 @@ if TYPE_CHECKING:
     )
     from mmsearch.client import AsyncClient, Client
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
-    from mmsearch.core.queries import Filters, Query, Term
-    from mmsearch.core.reports import (
+    from mmsearch.core.query import Filters, Query, SearchRequest, Term
+    from mmsearch.core.results import (
         CheckReport,
         CompactReport,
         CopyReport,
         Finding,
-        RepairReport,
-        Verdict,
-    )
-    from mmsearch.core.requests import (
         Hit,
         IndexReport,
         IndexStatus,
         Progress,
         ReindexReport,
-        SearchRequest,
+        RepairReport,
         SearchResult,
+        Verdict,
     )
     from mmsearch.core.settings import Settings, load_settings
     from mmsearch.core.types import Text
@@ -68,26 +65,23 @@ _HOMES = {
     ),
     "mmsearch.client": ("AsyncClient", "Client"),
     "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
-    "mmsearch.core.queries": ("Filters", "Query", "Term"),
-    "mmsearch.core.requests": (
+    "mmsearch.core.query": ("Filters", "Query", "SearchRequest", "Term"),
+    "mmsearch.core.results": (
+        "CheckReport",
+        "CompactReport",
+        "CopyReport",
+        "Finding",
         "Hit",
         "IndexReport",
         "IndexStatus",
         "Progress",
         "ReindexReport",
-        "SearchRequest",
+        "RepairReport",
         "SearchResult",
+        "Verdict",
     ),
     "mmsearch.core.settings": ("Settings", "load_settings"),
     "mmsearch.core.types": ("Text",),
-    "mmsearch.core.reports": (
-        "CheckReport",
-        "CompactReport",
-        "CopyReport",
-        "Finding",
-        "RepairReport",
-        "Verdict",
-    ),
 }
 
 __all__ = [

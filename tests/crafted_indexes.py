@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmsearch.catalog import checksum
 from mmsearch.cli.main import run
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import toy_indexer
 

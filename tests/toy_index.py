@@ -10,9 +10,8 @@ import numpy as np
 
 from mmsearch.core.errors import DecodeError, MMSearchError
 from mmsearch.core.files import clamped_mtime_ns, decode_error_from_os, open_source_file
-from mmsearch.core.queries import Query, Term
+from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.core.records import CollectedTexts, ScannedFile, ScannedFolder, Sidecar
-from mmsearch.core.requests import SearchRequest
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import Calibration, DecodedImage, EncoderSpec, FusionSpec, Picture, Text
 from mmsearch.core.vectors import as_unit_vectors

@@ -17,7 +17,7 @@ from torchvision.io import decode_jpeg
 from benchmarks.gpu.calib import check_gpu, device, gpu_clock
 from benchmarks.speed.compare import compare
 from benchmarks.speed.decode import JpegSet, write_jpegs
-from mmsearch.core.hardware import available_cpus
+from mmsearch.core.threads import available_cpus
 from mmsearch.core.types import Pixels
 from mmsearch.modalities.image import build
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks.speed.compare import machine, peak_memory_kib
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.requests import IndexRequest, Progress
+from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.requests import Progress
+from mmsearch.core.results import Progress
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm

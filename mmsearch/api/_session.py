@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.compatibility import empty_index_error
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
-from mmsearch.core.queries import Mode, Term
-from mmsearch.core.requests import EncodedQuery, SearchRequest, SearchResult
+from mmsearch.core.query import EncodedQuery, Mode, SearchRequest, Term
+from mmsearch.core.results import SearchResult
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Vectors
 from mmsearch.factories import catalogs

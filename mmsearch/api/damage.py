@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from mmsearch.core.errors import DamagedFileError, MMSearchError
-from mmsearch.core.reports import Severity
+from mmsearch.core.results import Severity
 from mmsearch.storage.atomic import REPAIR_HINT
 from mmsearch.storage.layout import IndexLayout
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mmsearch.api.index import Index
 from mmsearch.core.errors import SourceError
-from mmsearch.core.queries import Filters, Mode, Query, Term
-from mmsearch.core.requests import SearchRequest
+from mmsearch.core.query import Filters, Mode, Query, SearchRequest, Term
 from mmsearch.evaluation.metrics import (
     Comparison,
     Evaluation,

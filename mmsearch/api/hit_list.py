@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from html import escape
 
 from mmsearch.core.display import display_path
-from mmsearch.core.requests import Hit
+from mmsearch.core.results import Hit
 
 MAX_SHOWN_HITS = 60
 THUMBNAIL_PX = 160

@@ -16,20 +16,26 @@ from mmsearch.api._session import IndexSession
 from mmsearch.api.damage import report_damage
 from mmsearch.api.hit_list import HitList
 from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
-from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, MMSearchError
+from mmsearch.core.errors import (
+    DecodeError,
+    ForbiddenError,
+    GoneError,
+    MMSearchError,
+    translate_method_os_errors,
+)
 from mmsearch.core.files import expand_user
-from mmsearch.core.io_errors import translate_method_os_errors
-from mmsearch.core.queries import Filters, Query, Term
+from mmsearch.core.query import EncodedQuery, Filters, Query, SearchRequest, Term
 from mmsearch.core.records import PictureRecord, Root
-from mmsearch.core.reports import CheckReport, CompactReport, CopyReport, RepairReport
-from mmsearch.core.requests import (
-    EncodedQuery,
+from mmsearch.core.results import (
+    CheckReport,
+    CompactReport,
+    CopyReport,
     Hit,
     IndexReport,
     IndexRequest,
     IndexStatus,
     ReindexReport,
-    SearchRequest,
+    RepairReport,
     SearchResult,
 )
 from mmsearch.core.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mmsearch.core.io_errors import translate_os_errors
+from mmsearch.core.errors import translate_os_errors
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, save_setting
 from mmsearch.core.types import ModelInfo

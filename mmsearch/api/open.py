@@ -7,13 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmsearch.api.index import Index
-from mmsearch.core.errors import MMSearchError
+from mmsearch.core.errors import MMSearchError, translate_os_errors
 from mmsearch.core.files import expand_user
-from mmsearch.core.hardware import available_cpus
-from mmsearch.core.io_errors import translate_os_errors
-from mmsearch.core.reports import CopyReport
-from mmsearch.core.requests import IndexStatus
+from mmsearch.core.results import CopyReport, IndexStatus
 from mmsearch.core.settings import Settings, load_settings
+from mmsearch.core.threads import available_cpus
 from mmsearch.factories.search import make_image_loader
 from mmsearch.search.image_loader import SandboxedImageLoader
 from mmsearch.storage.layout import IndexLayout, list_index_names

@@ -10,7 +10,7 @@ from typing import Literal, cast
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.queries import Filters, Mode, Query, Term
+from mmsearch.core.query import Filters, Mode, Query, Term
 from mmsearch.search import query_parser as language
 from mmsearch.search.filter_parser import parse_condition, parse_date, parse_near
 
@@ -76,7 +76,7 @@ def parse_filters(
     tags: Iterable[str] = (),
     where: str | None = None,
 ) -> Filters:
-    """Return filters parsed from texts; see `mmsearch.core.queries.Filters`.
+    """Return filters parsed from texts; see `mmsearch.core.query.Filters`.
 
     Args:
         paths: Path patterns, as in .gitignore.

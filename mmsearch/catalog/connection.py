@@ -21,8 +21,8 @@ from mmsearch.core.errors import (
     IndexLockedError,
     MMSearchError,
     StorageError,
+    to_storage_error,
 )
-from mmsearch.core.io_errors import to_storage_error
 
 BUSY_TIMEOUT_S = 10.0
 

@@ -38,7 +38,7 @@ from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.globs import GlobError, Globs
-from mmsearch.core.queries import (
+from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
     AnyOf,

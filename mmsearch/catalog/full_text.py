@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.core.text_matches import MatchedText, TextMatches, TextTerm
+from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
 
 MAX_MATCHED_TEXTS = 2000

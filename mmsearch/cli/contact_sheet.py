@@ -14,7 +14,7 @@ from mmsearch.api import Index
 from mmsearch.cli.output import hit_date, relative_to_cwd
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
-from mmsearch.core.requests import Hit, SearchResult
+from mmsearch.core.results import Hit, SearchResult
 
 THUMBNAIL_PX = 256
 MARGIN_PX = 12

@@ -11,8 +11,7 @@ from typing import Any
 
 from mmsearch.cli.output import warn
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import MMSearchError
-from mmsearch.core.io_errors import to_storage_error
+from mmsearch.core.errors import MMSearchError, to_storage_error
 
 EXIT_SKIPPED, EXIT_UNKNOWN, EXIT_INTERRUPTED = 3, 4, 130
 

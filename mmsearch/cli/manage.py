@@ -16,7 +16,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError
 
 if TYPE_CHECKING:
-    from mmsearch.core.requests import IndexStatus
+    from mmsearch.core.results import IndexStatus
     from mmsearch.core.types import FusionSpec
 
 roots_app = typer.Typer(help="Show the indexed folders, or set the new location of one.")

@@ -17,8 +17,8 @@ from mmsearch.core.errors import UsageError
 if TYPE_CHECKING:
     from rich.text import Text as RichText
 
-    from mmsearch.core.requests import Hit, IndexReport, SearchResult
-    from mmsearch.core.text_matches import MatchedText
+    from mmsearch.core.query import MatchedText
+    from mmsearch.core.results import Hit, IndexReport, SearchResult
 
 MAX_LISTED_LINES = 20
 """Maximum number of lines of a list that are printed."""
@@ -94,7 +94,7 @@ def print_tsv(rows: Iterable[Sequence[object]]) -> None:
 
 
 def _format_cell(cell: object) -> str:
-    from mmsearch.core.text_matches import MatchedText
+    from mmsearch.core.query import MatchedText
 
     return display_path(cell.text if isinstance(cell, MatchedText) else str(cell))
 
@@ -133,7 +133,7 @@ def _render_cell(cell: object) -> str | RichText:
     from rich.markup import escape
     from rich.text import Text as RichText
 
-    from mmsearch.core.text_matches import MatchedText
+    from mmsearch.core.query import MatchedText
 
     if not isinstance(cell, MatchedText):
         return escape(display_path(str(cell)))

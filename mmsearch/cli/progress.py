@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmsearch.core.requests import Progress
+    from mmsearch.core.results import Progress
 
 
 @contextmanager

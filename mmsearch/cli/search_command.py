@@ -14,9 +14,9 @@ from mmsearch.cli.errors import EXIT_SKIPPED
 from mmsearch.cli.output import warn
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
-from mmsearch.core.hardware import has_nvidia_gpu
-from mmsearch.core.queries import Band, Query
-from mmsearch.core.requests import SearchRequest, SearchResult
+from mmsearch.core.gpu_memory import has_nvidia_gpu
+from mmsearch.core.query import Band, Query, SearchRequest
+from mmsearch.core.results import SearchResult
 
 OpenIndex = Callable[[str, Path | None, str | None], AbstractContextManager[api.Index]]
 """Function that returns the index of a name, home and device; a resident process has it open."""

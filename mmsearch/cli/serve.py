@@ -142,7 +142,7 @@ def serve(
 
 def _warm_up(index: api.Index) -> None:
     """Run a query to load everything that the first real query needs."""
-    from mmsearch.core.requests import SearchRequest
+    from mmsearch.core.query import SearchRequest
 
     index.query(SearchRequest(api.parse_query("a picture")))
 

@@ -23,7 +23,7 @@ from mmsearch.client._transport import (
     to_response,
 )
 from mmsearch.client.models import RemoteHit, RemoteJob, RemotePicture, RemoteStatus
-from mmsearch.core.queries import Filters
+from mmsearch.core.query import Filters
 from mmsearch.core.types import Vectors
 
 if TYPE_CHECKING:

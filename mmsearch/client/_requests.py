@@ -12,7 +12,7 @@ from mmsearch.client.models import RemotePicture
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
-from mmsearch.core.queries import Filters
+from mmsearch.core.query import Filters
 
 HITS_LIMIT = 1000
 """Maximum number of hits that a server returns for a query."""

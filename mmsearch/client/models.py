@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mmsearch.core.errors import ServerError
-from mmsearch.core.queries import Band
-from mmsearch.core.text_matches import MatchedText
+from mmsearch.core.query import Band, MatchedText
 from mmsearch.core.types import Text, Vectors
 
 Answer = TypeVar("Answer")

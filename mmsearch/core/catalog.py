@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.queries import Filters
+from mmsearch.core.query import Filters, MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     BuiltVectorIndex,
     EncodedPicture,
@@ -26,7 +26,6 @@ from mmsearch.core.records import (
     ShardCommit,
     StoredPicture,
 )
-from mmsearch.core.text_matches import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import EncoderSpec, Ids
 
 

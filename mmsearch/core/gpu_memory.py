@@ -1,4 +1,4 @@
-"""Handling of out-of-memory errors on a device: free caches, then retry with half the batch.
+"""GPU detection without a library, and retries with half the batch when a device is out of memory.
 
 The libraries that share a GPU do not coordinate: memory that torch caches is missing in FAISS.
 Modules that cache device memory therefore register a callback here that frees it.
@@ -7,6 +7,7 @@ Modules that cache device memory therefore register a callback here that frees i
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from mmsearch.core.errors import DeviceMemoryError
@@ -89,3 +90,20 @@ def _run_or_none(run: Callable[[slice], Result], batch: slice) -> tuple[Result] 
         if not is_out_of_memory(error):
             raise
         return None
+
+
+def has_nvidia_gpu() -> bool:
+    """Return True if an NVIDIA driver or device is present, even if no library can use it."""
+    return Path("/proc/driver/nvidia/version").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def gpu_memory_bytes() -> int:
+    """Return the memory of the first NVIDIA GPU, as nvidia-smi reports it; 0 without a GPU."""
+    import subprocess  # noqa: PLC0415 - queries only need the number of CPUs
+
+    command = ["nvidia-smi", "--id=0", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return int(completed.stdout.split()[0]) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return 0

@@ -9,13 +9,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.query import HybridCandidates
 from mmsearch.core.records import (
     FailedFile,
     FileRef,
     ScannedFolder,
 )
-from mmsearch.core.requests import TaskFailure
-from mmsearch.core.text_matches import HybridCandidates
+from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     Calibration,
     DecodedImage,

@@ -1,4 +1,4 @@
-"""Parallel map over the calling thread and a pool of helper threads."""
+"""CPUs of this process, and a parallel map over the calling thread and helper threads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
-
-from mmsearch.core.hardware import available_cpus
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,3 +76,10 @@ def _helper_pool() -> ThreadPoolExecutor:
 if hasattr(os, "register_at_fork"):
     # Threads do not survive a fork.
     os.register_at_fork(after_in_child=_helper_pool.cache_clear)
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

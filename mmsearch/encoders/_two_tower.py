@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.hardware import has_nvidia_gpu
+from mmsearch.core.gpu_memory import has_nvidia_gpu
 from mmsearch.core.protocols import ImagePreprocessor
 from mmsearch.core.types import Calibration, EncoderOptions, InputKind, ModelInput, Pixels, Vectors
 from mmsearch.encoders._onnx.cache import CompiledTower, Precision, TowerName

@@ -24,9 +24,9 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from mmsearch.core.deadlines import deadline_error, seconds_left
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.hardware import available_cpus
 from mmsearch.core.protocols import Executor
-from mmsearch.core.requests import TaskFailure
+from mmsearch.core.results import TaskFailure
+from mmsearch.core.threads import available_cpus
 from mmsearch.executors._shared_memory import SharedMemorySlots, WorkerMemorySlots
 
 Task = TypeVar("Task")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Executor
-from mmsearch.core.requests import TaskFailure
+from mmsearch.core.results import TaskFailure
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

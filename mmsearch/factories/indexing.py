@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from mmsearch.core.catalog import Catalog
-from mmsearch.core.hardware import gpu_memory_bytes
+from mmsearch.core.gpu_memory import gpu_memory_bytes
 from mmsearch.core.protocols import Encoder, Modality, Walk
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource
 from mmsearch.executors import processes, threads

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsearch.core.protocols import Encoder, Executor
 from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
-from mmsearch.core.requests import TaskFailure
+from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     InputKind,
     ModelInput,

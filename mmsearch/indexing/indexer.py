@@ -15,7 +15,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import BuiltVectorIndex, FailedFile, Identity, StoredPicture
-from mmsearch.core.requests import IndexReport, IndexRequest, Progress, ReindexReport
+from mmsearch.core.results import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.indexing.build import (
     REBUILD_BELOW,

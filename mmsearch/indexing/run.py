@@ -14,7 +14,7 @@ from mmsearch.core.errors import MMSearchError, SourceError, StorageError
 from mmsearch.core.files import hash_source_file
 from mmsearch.core.protocols import Executor, Walk
 from mmsearch.core.records import CollectedTexts, FailedFile, IndexedFile, ScannedFile
-from mmsearch.core.requests import IndexRequest, Progress, TaskFailure
+from mmsearch.core.results import IndexRequest, Progress, TaskFailure
 from mmsearch.indexing.commit import CommitBatcher
 from mmsearch.indexing.decode import DecodeTask
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus

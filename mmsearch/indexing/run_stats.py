@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mmsearch.core.records import FailedFile
-from mmsearch.core.requests import IndexReport, Progress
+from mmsearch.core.results import IndexReport, Progress
 from mmsearch.indexing.diff import FileOutcome
 
 

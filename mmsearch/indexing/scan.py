@@ -15,7 +15,7 @@ from hashlib import sha256
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.protocols import Walk
 from mmsearch.core.records import FileRecord, FolderRecord, Root, ScannedFile, ScannedFolder
-from mmsearch.core.requests import IndexRequest, Progress
+from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.indexing.diff import Comparison, FileStatus, compare
 from mmsearch.indexing.text_collector import TextCollector
 

@@ -18,8 +18,7 @@ from mmsearch.core.compatibility import require_identity
 from mmsearch.core.errors import StateError
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import EncodedPicture, FailedFile, Identity, Segment, StoredPicture
-from mmsearch.core.reports import CompactReport
-from mmsearch.core.requests import Progress
+from mmsearch.core.results import CompactReport, Progress
 from mmsearch.core.types import EncoderSpec
 from mmsearch.indexing.build import IndexBuilder
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, Shard, ShardEncoder, reencode_task

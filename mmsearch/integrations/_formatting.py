@@ -6,7 +6,7 @@ from typing import Any
 
 from mmsearch.client import RemoteHit
 from mmsearch.core.display import display_path
-from mmsearch.core.requests import Hit
+from mmsearch.core.results import Hit
 
 METADATA_FIELDS = (
     "id",

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from mmsearch.client import AsyncClient, Client, RemoteHit
 from mmsearch.core.errors import MissingExtraError, UsageError
-from mmsearch.core.requests import Hit
+from mmsearch.core.results import Hit
 from mmsearch.core.validation import format_validation_errors
 from mmsearch.integrations._batching import build_query, escape_query
 from mmsearch.integrations._formatting import hit_metadata, hit_text

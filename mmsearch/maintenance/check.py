@@ -9,15 +9,20 @@ import numpy as np
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import DamagedFileError, IndexLockedError, MMSearchError, SchemaError
+from mmsearch.core.errors import (
+    DamagedFileError,
+    IndexLockedError,
+    MMSearchError,
+    SchemaError,
+    describe_os_error,
+)
 from mmsearch.core.files import clamped_mtime_ns, hash_source_file, os_error_reason
-from mmsearch.core.io_errors import describe_os_error
-from mmsearch.core.ordering import exact_top_k, merge_rankings, stack
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.records import BuiltVectorIndex, Segment
-from mmsearch.core.reports import CheckReport, Finding, Severity, Verdict
+from mmsearch.core.results import CheckReport, Finding, Severity, Verdict
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
+from mmsearch.core.vectors import exact_top_k, merge_rankings, stack
 from mmsearch.factories import catalogs
 from mmsearch.factories.encoders import load_index_encoder
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from mmsearch.core.compatibility import require_identity
 from mmsearch.core.errors import UsageError
 from mmsearch.core.records import Identity
-from mmsearch.core.reports import CompactReport
-from mmsearch.core.requests import Progress, ReindexReport
+from mmsearch.core.results import CompactReport, Progress, ReindexReport
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, SearchGoals
 from mmsearch.factories import catalogs

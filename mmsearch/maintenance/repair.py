@@ -14,13 +14,18 @@ from pathlib import Path
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import DamagedFileError, InspectionError, MMSearchError, StateError
+from mmsearch.core.errors import (
+    DamagedFileError,
+    InspectionError,
+    MMSearchError,
+    StateError,
+    describe_os_error,
+    translate_os_errors,
+)
 from mmsearch.core.files import create_folder
-from mmsearch.core.io_errors import describe_os_error, translate_os_errors
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import FailedFile, Identity, SalvageResult, Segment, StoredPicture
-from mmsearch.core.reports import Finding, RepairReport, Severity
-from mmsearch.core.requests import IndexRequest, Progress
+from mmsearch.core.results import Finding, IndexRequest, Progress, RepairReport, Severity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderSpec, FusionSpec
 from mmsearch.factories import catalogs

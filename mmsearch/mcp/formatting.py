@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mmsearch.core.queries import Band
+from mmsearch.core.query import Band
 from mmsearch.mcp.results import (
     IndexInfo,
     PictureHit,

@@ -9,9 +9,9 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from mmsearch.core.display import display_path
-from mmsearch.core.queries import Band
+from mmsearch.core.query import Band
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.requests import Hit, IndexStatus, SearchResult
+from mmsearch.core.results import Hit, IndexStatus, SearchResult
 from mmsearch.core.types import Text
 
 MAX_TEXTS = 5

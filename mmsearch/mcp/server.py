@@ -16,8 +16,7 @@ from pydantic import ValidationError
 
 from mmsearch import __version__
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import MMSearchError, UnknownNameError, UsageError
-from mmsearch.core.io_errors import to_storage_error
+from mmsearch.core.errors import MMSearchError, UnknownNameError, UsageError, to_storage_error
 from mmsearch.core.validation import format_validation_errors
 from mmsearch.mcp.tool_specs import INSTRUCTIONS, ToolSpec, list_tool_specs
 from mmsearch.mcp.tools import ContentBlock, ToolResult, Tools

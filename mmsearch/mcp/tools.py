@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from mmsearch import api
 from mmsearch.core.errors import InvalidQueryError, MMSearchError, UnknownNameError
+from mmsearch.core.query import SearchRequest
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.requests import Hit, SearchRequest, SearchResult
+from mmsearch.core.results import Hit, SearchResult
 from mmsearch.mcp import formatting
 from mmsearch.mcp.results import IndexInfo, PictureInfo, SearchOutput
 from mmsearch.mcp.schemas import (

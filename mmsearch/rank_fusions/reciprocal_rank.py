@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.protocols import RankFusion
-from mmsearch.core.text_matches import HybridCandidates
+from mmsearch.core.query import HybridCandidates
 
 RRF_K = 60
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.protocols import RankFusion
-from mmsearch.core.text_matches import HybridCandidates
+from mmsearch.core.query import HybridCandidates
 
 TEXT_WEIGHT = 0.5
 """Weight of the text score: equal to that of the visual score, not tuned. The fusion study in

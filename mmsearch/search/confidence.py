@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Snapshot
-from mmsearch.core.queries import Band
+from mmsearch.core.query import Band
 from mmsearch.core.types import Calibration, Ids, Vectors
 from mmsearch.search.index_reader import IndexReader
 

@@ -15,8 +15,8 @@ import numpy as np
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
 from mmsearch.core.protocols import Encoder, Fusion, RankFusion
-from mmsearch.core.queries import Filters, Mode, Query, Term
-from mmsearch.core.requests import EncodedQuery, Hit, SearchRequest, SearchResult
+from mmsearch.core.query import EncodedQuery, Filters, Mode, Query, SearchRequest, Term
+from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.types import FusionSpec, InputKind, Vectors
 from mmsearch.search.confidence import NULL_PROMPTS, BackgroundSample, to_band
 from mmsearch.search.hits import HitContext, make_hits

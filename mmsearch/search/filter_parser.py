@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Literal, cast
 
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.queries import (
+from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
     AnyOf,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Snapshot
+from mmsearch.core.query import MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.requests import Hit
-from mmsearch.core.text_matches import MatchedText, TextTerm
+from mmsearch.core.results import Hit
 from mmsearch.core.types import Calibration, Ids
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.search.confidence import combine_with_text, to_band, visual_confidence

@@ -18,7 +18,7 @@ from typing import Any
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.protocols import Executor, ImagePreprocessor, Modality
-from mmsearch.core.requests import TaskFailure
+from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import ModelInput
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.compatibility import check_encoder
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.ordering import find_positions, merge_rankings, stack
 from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
+from mmsearch.core.vectors import find_positions, merge_rankings, stack
 from mmsearch.storage.fused_vectors import build_index
 from mmsearch.storage.layout import IndexLayout
 

@@ -11,8 +11,7 @@ import numpy as np
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.protocols import RankFusion
-from mmsearch.core.queries import Mode, Query
-from mmsearch.core.text_matches import TextTerm
+from mmsearch.core.query import Mode, Query, TextTerm
 from mmsearch.core.types import Vectors
 from mmsearch.search.retrieval import (
     FUSION_DEPTH,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.protocols import Encoder, ImagePreprocessor
-from mmsearch.core.queries import Term
+from mmsearch.core.query import Term
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors, encode_model_inputs
 from mmsearch.search.stored_vectors import StoredVectorLookup, StoredVectors

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.queries import Term
+from mmsearch.core.query import Term
 
 MAX_TERMS = 32
 MAX_WEIGHT = 100.0

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.ordering import row_scores
 from mmsearch.core.protocols import Fusion, RankFusion
-from mmsearch.core.text_matches import HybridCandidates, TextMatches, TextTerm
+from mmsearch.core.query import HybridCandidates, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
-from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.core.vectors import as_unit_vectors, row_scores
 from mmsearch.search.confidence import BackgroundSample, ScoreDistribution
 from mmsearch.search.index_reader import IndexReader
 

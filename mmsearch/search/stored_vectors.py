@@ -12,7 +12,7 @@ from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import UnknownNameError
 from mmsearch.core.files import clamped_mtime_ns
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.queries import Term
+from mmsearch.core.query import Term
 from mmsearch.core.records import FileRef, ScannedFile, is_unchanged
 from mmsearch.search.index_reader import open_latest_snapshot
 from mmsearch.storage.layout import IndexLayout

@@ -21,7 +21,8 @@ from typing import Any, TypeAlias, TypeVar
 from mmsearch import api
 from mmsearch.core.deadlines import deadline, deadline_error, deadline_s, seconds_left
 from mmsearch.core.errors import BusyError, MMSearchError
-from mmsearch.core.requests import EncodedQuery, SearchRequest, SearchResult
+from mmsearch.core.query import EncodedQuery, SearchRequest
+from mmsearch.core.results import SearchResult
 
 Result = TypeVar("Result")
 

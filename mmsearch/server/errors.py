@@ -14,8 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import MMSearchError
-from mmsearch.core.io_errors import to_storage_error
+from mmsearch.core.errors import MMSearchError, to_storage_error
 from mmsearch.core.validation import (
     error_location,
     format_validation_error,

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from mmsearch import api
-from mmsearch.core.errors import BusyError, StateError, UnknownNameError
-from mmsearch.core.io_errors import to_storage_error
+from mmsearch.core.errors import BusyError, StateError, UnknownNameError, to_storage_error
 from mmsearch.core.records import Root
-from mmsearch.core.requests import IndexReport, Progress
+from mmsearch.core.results import IndexReport, Progress
 
 JobState = Literal["running", "finished", "interrupted", "failed"]
 

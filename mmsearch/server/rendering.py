@@ -13,7 +13,7 @@ from typing import Any
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.requests import Hit, IndexStatus, SearchResult
+from mmsearch.core.results import Hit, IndexStatus, SearchResult
 from mmsearch.core.types import Picture, Text
 
 

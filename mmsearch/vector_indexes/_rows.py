@@ -1,6 +1,6 @@
 """Float16 rows in memory or mapped from a file, and exact search among them.
 
-A scan finds candidates, and `core.ordering` then ranks them by the same rows. The scores of a scan
+A scan finds candidates, and `core.vectors` then ranks them by the same rows. The scores of a scan
 are exact only up to rounding, and it breaks ties arbitrarily.
 """
 
@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.ordering import (
+from mmsearch.core.types import Ids, Ranking, Vectors
+from mmsearch.core.vectors import (
     MATMUL_ERROR,
+    as_float32,
     exact_top_k,
     find_positions,
     row_scores,
     stack,
     top_k,
 )
-from mmsearch.core.types import Ids, Ranking, Vectors
-from mmsearch.core.vectors import as_float32
 from mmsearch.vector_indexes._scan import ParallelScan, ScoredPositions, fp16_view
 from mmsearch.vector_indexes._threads import limit_omp_threads
 
@@ -134,7 +134,7 @@ class StoredRows:
         num_available: int,
         max_fetch: int | None = None,
     ) -> Ranking:
-        """Return the k best candidates for each query, in the order that `core.ordering` defines.
+        """Return the k best candidates for each query, in the order that `core.vectors` defines.
 
         Args:
             queries: The queries, (q, dim).

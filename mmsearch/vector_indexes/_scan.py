@@ -18,8 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.hardware import available_cpus
-from mmsearch.core.threads import parallel_map
+from mmsearch.core.threads import available_cpus, parallel_map
 from mmsearch.core.types import Vectors
 from mmsearch.vector_indexes._gemm import MIN_QUERIES_FOR_GEMM, gemm_top_k
 from mmsearch.vector_indexes._threads import limit_omp_threads

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.ordering import MATMUL_ERROR
 from mmsearch.core.types import Ids, TrainingData, Vectors
-from mmsearch.core.vectors import as_float32
+from mmsearch.core.vectors import MATMUL_ERROR, as_float32
 from mmsearch.vector_indexes._fastscan import (
     FastScanCodes,
     encode_rows,

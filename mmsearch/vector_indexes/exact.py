@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.ordering import exact_top_k, find_positions, stack
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileRef
 from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
-from mmsearch.core.vectors import check_unit_vectors
+from mmsearch.core.vectors import check_unit_vectors, exact_top_k, find_positions, stack
 from mmsearch.storage.atomic import atomic_write, map_verified
 
 SUFFIX = "npz"

@@ -11,7 +11,7 @@ import pytest
 from mmsearch.core import plugins
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, DecodeError
-from mmsearch.core.requests import TaskFailure
+from mmsearch.core.results import TaskFailure
 from mmsearch.executors import processes, threads
 
 BUILDERS = {"threads": partial(threads.build, 2), "processes": partial(processes.build, 2, 60.0)}

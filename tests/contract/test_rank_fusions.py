@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core import plugins
-from mmsearch.core.text_matches import HybridCandidates
+from mmsearch.core.query import HybridCandidates
 
 
 @pytest.fixture(scope="module", params=plugins.names("rank_fusions"))

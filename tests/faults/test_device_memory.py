@@ -7,7 +7,7 @@ import pytest
 
 from mmsearch.core.errors import DeviceMemoryError
 from mmsearch.core.gpu_memory import run_halving_on_oom
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.storage.layout import IndexLayout
 from tests.index_contents import load_stored_files
 from tests.integration.test_indexer_law import write

@@ -75,7 +75,7 @@ import os, sys
 from pathlib import Path
 from mmsearch.core.errors import MMSearchError
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from tests.toy_index import toy_indexer
 try:
     with toy_indexer(IndexLayout(Path(sys.argv[1])), vector_index="faiss_flat") as indexer:

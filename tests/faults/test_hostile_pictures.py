@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmsearch.core.requests import TaskFailure
+from mmsearch.core.results import TaskFailure
 from mmsearch.executors import processes
 from mmsearch.indexing.decode import DecoderFactory, DecodeTask
 from mmsearch.modalities import image

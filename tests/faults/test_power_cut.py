@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
 from tests.faults.power_cut import Disk, record

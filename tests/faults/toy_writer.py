@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmsearch.catalog import sqlalchemy_engine
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import make_fusion

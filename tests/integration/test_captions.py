@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmsearch.core.queries import Mode
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.query import Mode
+from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import FusionSpec, Text
 from mmsearch.indexing.text_collector import CaptionTable
 from mmsearch.storage.layout import IndexLayout

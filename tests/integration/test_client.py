@@ -26,7 +26,7 @@ from mmsearch.core.errors import (
     UnreachableError,
     UsageError,
 )
-from mmsearch.core.queries import Term
+from mmsearch.core.query import Term
 from mmsearch.server.app import make_app, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
 from mmsearch.server.serve import serve_in_thread

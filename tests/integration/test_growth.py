@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from mmsearch.core.queries import Mode
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.query import Mode
+from mmsearch.core.results import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.indexing import build, indexer
 from mmsearch.storage.layout import IndexLayout

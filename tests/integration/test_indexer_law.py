@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import IndexLockedError, SourceError
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.storage.layout import IndexLayout
 from tests.index_contents import load_stored_files
 from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine, toy_indexer

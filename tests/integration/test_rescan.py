@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import Text
 from mmsearch.factories.indexing import walk_request
 from mmsearch.storage.layout import IndexLayout

@@ -9,8 +9,8 @@ import pytest
 import mmsearch
 from mmsearch import SearchRequest, Term
 from mmsearch.core.errors import DamagedFileError, UnknownNameError
-from mmsearch.core.queries import Query
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.query import Query
+from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import FusionSpec, InputKind
 from mmsearch.encoders._two_tower import TwoTowerEncoder
 from mmsearch.storage.layout import IndexLayout

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 import mmsearch
 from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
-from mmsearch.core.queries import Filters, Mode, Query, Term
-from mmsearch.core.requests import SearchRequest
+from mmsearch.core.query import Filters, Mode, Query, SearchRequest, Term
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_fused_search import run
 from tests.integration.test_indexer_law import write

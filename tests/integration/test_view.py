@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.factories.catalogs import open_read
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.search.index_reader import IndexReaderCache

@@ -11,7 +11,7 @@ import pytest
 from mmsearch import api
 from mmsearch.catalog import checksum
 from mmsearch.core.errors import DamagedFileError, MMSearchError, SourceError
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
 from tests.crafted_indexes import (

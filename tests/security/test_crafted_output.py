@@ -10,9 +10,8 @@ import pytest
 from mmsearch.cli import output
 from mmsearch.cli.contact_sheet import write_contact_sheet
 from mmsearch.core.errors import UsageError
-from mmsearch.core.queries import Band, Mode
-from mmsearch.core.requests import Hit, SearchResult
-from mmsearch.core.text_matches import MatchedText
+from mmsearch.core.query import Band, MatchedText, Mode
+from mmsearch.core.results import Hit, SearchResult
 from tests.crafted_indexes import change_catalog, make_index
 from tests.terminal import run_in_terminal
 

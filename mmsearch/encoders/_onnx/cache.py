@@ -27,8 +27,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.hardware import available_cpus
-from mmsearch.core.threads import parallel_map
+from mmsearch.core.threads import available_cpus, parallel_map
 from mmsearch.core.types import EncoderOptions, EncoderSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders._preprocess import PixelPreprocessor

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import ModelUnavailableError
-from mmsearch.core.hardware import has_nvidia_gpu
+from mmsearch.core.gpu_memory import has_nvidia_gpu
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec
 from mmsearch.encoders._onnx.cache import (
     CompiledTower,

@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse
 from mmsearch import api
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
-from mmsearch.core.queries import Filters, Query, Term
-from mmsearch.core.requests import SearchRequest, SearchResult
+from mmsearch.core.query import Filters, Query, SearchRequest, Term
+from mmsearch.core.results import SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.rate_limit import charge

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.api.hit_list import MAX_SHOWN_HITS, HitList
-from mmsearch.core.requests import Hit
+from mmsearch.core.results import Hit
 
 HIT = Hit(
     id=1,

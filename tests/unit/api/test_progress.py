@@ -4,7 +4,7 @@ import pytest
 
 from mmsearch.api._progress import open_progress
 from mmsearch.core.errors import UsageError
-from mmsearch.core.requests import Progress
+from mmsearch.core.results import Progress
 
 
 def test_progress_true_shows_one_bar_for_each_phase(capsys):

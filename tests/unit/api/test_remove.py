@@ -7,7 +7,7 @@ import pytest
 
 import mmsearch as library
 from mmsearch.core.errors import UnknownIndexError
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import toy_indexer
 

@@ -4,7 +4,7 @@ import fnmatch
 import math
 from datetime import datetime
 
-from mmsearch.core.queries import (
+from mmsearch.core.query import (
     AllOf,
     AnyOf,
     Arithmetic,

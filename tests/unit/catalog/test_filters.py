@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmsearch.catalog.open import open_catalog
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, InvalidQueryError
-from mmsearch.core.queries import (
+from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
     AnyOf,

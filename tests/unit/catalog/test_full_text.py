@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmsearch.core.query import TextTerm
 from mmsearch.core.records import IndexedFile, ShardCommit
-from mmsearch.core.text_matches import TextTerm
 from mmsearch.core.types import Text
 from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, seen
 

@@ -18,8 +18,7 @@ from mmsearch.core.errors import (
     StateError,
     StorageError,
 )
-from mmsearch.core.queries import Filters
-from mmsearch.core.text_matches import TextTerm
+from mmsearch.core.query import Filters, TextTerm
 from tests.unit.catalog.samples import IDENTITY, encoded, indexed
 
 

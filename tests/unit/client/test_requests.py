@@ -12,8 +12,7 @@ from mmsearch.client import RemoteHit, RemoteJob, RemotePicture
 from mmsearch.client._requests import build_filters_body, build_search_body
 from mmsearch.client.models import parse_answer, parse_hit, parse_job, parse_vectors
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
-from mmsearch.core.queries import Band, Filters
-from mmsearch.core.text_matches import MatchedText
+from mmsearch.core.query import Band, Filters, MatchedText
 from mmsearch.core.types import Text
 from tests.unit.client.fake_server import (
     HIT,

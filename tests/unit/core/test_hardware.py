@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmsearch.core.hardware import gpu_memory_bytes
+from mmsearch.core.gpu_memory import gpu_memory_bytes
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.core.ordering import (
+from mmsearch.core.vectors import (
+    as_unit_vectors,
     exact_top_k,
     find_positions,
     merge_rankings,
@@ -10,7 +11,6 @@ from mmsearch.core.ordering import (
     stack,
     top_k,
 )
-from mmsearch.core.vectors import as_unit_vectors
 
 SCORES = st.lists(st.sampled_from([0.1, 0.5, 0.5000001, 0.9]), min_size=0, max_size=30)
 

@@ -5,8 +5,12 @@ import errno
 import pytest
 
 from mmsearch.catalog.connection import is_unreadable_page
-from mmsearch.core.errors import DiskFullError, StorageError
-from mmsearch.core.io_errors import to_storage_error, translate_method_os_errors
+from mmsearch.core.errors import (
+    DiskFullError,
+    StorageError,
+    to_storage_error,
+    translate_method_os_errors,
+)
 
 
 @pytest.mark.parametrize(

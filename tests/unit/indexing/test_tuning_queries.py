@@ -30,7 +30,7 @@ def test_tuning_queries_mix_captions_of_index_with_synthetic_queries(tmp_path):
         (photos / f"{number}.toy.txt").write_text(f"caption number {number}")
     layout = IndexLayout(tmp_path / "index")
     with toy_indexer(layout, sources=(TextSource.SIDECAR,)) as indexer:
-        from mmsearch.core.requests import IndexRequest
+        from mmsearch.core.results import IndexRequest
 
         indexer.run(IndexRequest(bytes(photos)))
     with catalogs.open_read(layout) as catalog:

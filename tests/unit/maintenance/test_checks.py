@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from mmsearch.core.ordering import exact_top_k, stack
 from mmsearch.core.types import Ranking
-from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.core.vectors import as_unit_vectors, exact_top_k, stack
 from mmsearch.maintenance.check import _count_wrong
 
 ROWS = as_unit_vectors(np.random.default_rng(0).standard_normal((50, 8)))

@@ -14,7 +14,7 @@ import pytest
 import mmsearch as library
 from mmsearch.core import plugins
 from mmsearch.core.errors import InspectionError, MMSearchError, StateError
-from mmsearch.core.requests import IndexRequest
+from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import FusionSpec, IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.core.queries import Band, Mode
-from mmsearch.core.requests import Hit, SearchResult
+from mmsearch.core.query import Band, Mode
+from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.mcp import formatting
 from mmsearch.mcp.results import PictureHit, SearchOutput

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.core.queries import Band
+from mmsearch.core.query import Band
 from mmsearch.core.types import Calibration
 from mmsearch.search.confidence import (
     LIKELY_THRESHOLD,

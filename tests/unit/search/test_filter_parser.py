@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.queries import (
+from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
     AnyOf,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.queries import Term
+from mmsearch.core.query import Term
 from mmsearch.search import query_encoder
 from mmsearch.search.query_encoder import QueryEncoder
 from tests.toy_index import ToyEncoder

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.queries import Term
+from mmsearch.core.query import Term
 from mmsearch.search.query_parser import format_query, parse_query
 
 

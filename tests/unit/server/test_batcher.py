@@ -10,8 +10,7 @@ import pytest
 
 from mmsearch.core.deadlines import deadline, seconds_left
 from mmsearch.core.errors import BusyError, DeadlineError, EncoderMismatchError, InvalidQueryError
-from mmsearch.core.queries import Query, Term
-from mmsearch.core.requests import SearchRequest
+from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.server.batcher import MAX_BATCH, IndexWorker
 
 

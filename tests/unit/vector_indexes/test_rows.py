@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core import threads
-from mmsearch.core.ordering import row_scores, top_k
+from mmsearch.core.vectors import row_scores, top_k
 from mmsearch.vector_indexes import _gemm, _scan
 from mmsearch.vector_indexes._gemm import MIN_QUERIES_FOR_GEMM, gemm_top_k
 from mmsearch.vector_indexes._rows import StoredRows

@@ -1,11 +1,17 @@
-"""Query types: modes, terms, filters and filter conditions."""
+"""Queries: modes, terms, filters, search requests, and the texts that match."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.types import Ids, Vectors
 
 
 class Mode(StrEnum):
@@ -216,3 +222,109 @@ class Query:
     mode: Mode | None = None
     blend: str | None = None
     prompts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class MatchedText:
+    """A text of a picture that contains words of the query.
+
+    Attributes:
+        kind: Same as `Text.kind`.
+        language: Same as `Text.language`.
+        text: The whole text.
+        spans: Start and end of each matched word, in characters.
+    """
+
+    kind: str
+    language: str | None
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class TextTerm:
+    """Words that a picture's texts should contain or, with a negative weight, should not."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TextMatches:
+    """Pictures whose texts contain words of a query.
+
+    Attributes:
+        ids: int64 (n,), best first.
+        scores: float32 (n,), in (0, 1]: the share of the query's words that the picture's texts
+            contain; rare words count more.
+    """
+
+    ids: Ids
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HybridCandidates:
+    """Visual and text scores of c candidates, in the order of their ids.
+
+    Attributes:
+        ids: int64 (c,), ascending.
+        visual_scores: float32 (c,), cosine similarity.
+        visual_ranks: int64 (c,), rank among all candidates, from 1.
+        text_scores: float32 (c,), in [0, 1], as `TextMatches.scores`; 0 without a match.
+        text_ranks: int64 (c,), from 1; 0 without a match.
+        has_text: bool (c,), True if the picture has any text.
+        visual_baseline: Cosine similarity of a picture that is unrelated to the query.
+    """
+
+    ids: Ids
+    visual_scores: NDArray[np.float32]
+    visual_ranks: NDArray[np.int64]
+    text_scores: NDArray[np.float32]
+    text_ranks: NDArray[np.int64]
+    has_text: NDArray[np.bool_]
+    visual_baseline: float
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """A query and the limits of its result.
+
+    Attributes:
+        query: The query.
+        k: Maximum number of hits.
+        min_score: Minimum `Hit.score`; hits below it are left out.
+        min_confidence: Minimum `Hit.confidence`; hits below it are left out.
+        explain: Compute the confidence and the matched text of each hit. If False, both stay
+            empty and `min_confidence` cannot be used.
+    """
+
+    query: Query
+    k: int = 10
+    min_score: float | None = None
+    min_confidence: float | None = None
+    explain: bool = True
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """A search request whose terms are encoded.
+
+    Attributes:
+        request: The search request.
+        encoder: Fingerprint of the encoder.
+        seconds: Time to encode the whole batch that the request was part of.
+        vectors: (n, dim), one row per term; None in text mode.
+        null_vector: float32 (dim,), mean vector of prompts that describe nothing; None if hits
+            are not compared with it.
+        dropped_tokens: Number of tokens beyond the context length of the encoder.
+        devices: Device on which each kind of input was encoded.
+    """
+
+    request: SearchRequest
+    encoder: str
+    seconds: float
+    vectors: Vectors | None = None
+    null_vector: NDArray[np.float32] | None = None
+    dropped_tokens: int = 0
+    devices: Mapping[str, str] = field(default_factory=dict)

@@ -1,19 +1,16 @@
-"""Requests to the search engine and the indexer, and their results."""
+"""Results of searches, indexing runs and index maintenance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mmsearch.core.queries import Band, Mode, Query
+from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.records import BuiltVectorIndex, FailedFile, Identity, Root, RunRecord
-from mmsearch.core.text_matches import MatchedText
-from mmsearch.core.types import FusionSpec, Text, Vectors
+from mmsearch.core.types import FusionSpec, Text
 
 
 @dataclass(frozen=True)
@@ -186,50 +183,6 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class SearchRequest:
-    """A query and the limits of its result.
-
-    Attributes:
-        query: The query.
-        k: Maximum number of hits.
-        min_score: Minimum `Hit.score`; hits below it are left out.
-        min_confidence: Minimum `Hit.confidence`; hits below it are left out.
-        explain: Compute the confidence and the matched text of each hit. If False, both stay
-            empty and `min_confidence` cannot be used.
-    """
-
-    query: Query
-    k: int = 10
-    min_score: float | None = None
-    min_confidence: float | None = None
-    explain: bool = True
-
-
-@dataclass(frozen=True)
-class EncodedQuery:
-    """A search request whose terms are encoded.
-
-    Attributes:
-        request: The search request.
-        encoder: Fingerprint of the encoder.
-        seconds: Time to encode the whole batch that the request was part of.
-        vectors: (n, dim), one row per term; None in text mode.
-        null_vector: float32 (dim,), mean vector of prompts that describe nothing; None if hits
-            are not compared with it.
-        dropped_tokens: Number of tokens beyond the context length of the encoder.
-        devices: Device on which each kind of input was encoded.
-    """
-
-    request: SearchRequest
-    encoder: str
-    seconds: float
-    vectors: Vectors | None = None
-    null_vector: NDArray[np.float32] | None = None
-    dropped_tokens: int = 0
-    devices: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class SearchResult:
     """The complete result of a search.
 
@@ -294,3 +247,133 @@ class IndexStatus:
     waiting: int
     bytes_by_part: Mapping[str, int]
     last_run: RunRecord | None
+
+
+class Severity(StrEnum):
+    """Severity of a finding."""
+
+    DAMAGE = "damage"
+    UNKNOWN = "unknown"
+    SOURCE = "source"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding of a check.
+
+    Attributes:
+        weight: Severity: proven damage to the index, a part that could not be checked, a picture
+            whose file has changed, or a note.
+        part: ``catalog``, ``encoder``, ``sources``, or the name of a file of the index.
+        message: One sentence.
+    """
+
+    weight: Severity
+    part: str
+    message: str
+
+
+class Verdict(StrEnum):
+    """Verdict of a check on an index.
+
+    ``DAMAGED`` is proven by a checksum, by SQLite, or by a contradiction. ``UNKNOWN`` means that no
+    damage was found, but that something could not be checked.
+    """
+
+    SOUND = "sound"
+    DAMAGED = "damaged"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of a check; iterating over it yields the findings.
+
+    Attributes:
+        verdict: Sound, damaged or unknown.
+        findings: Damage, parts that could not be checked, changed source files, and notes.
+    """
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def from_findings(cls, findings: Iterable[Finding]) -> CheckReport:
+        """Return the report of the findings, in their order."""
+        all_findings = tuple(findings)
+        severities = {finding.weight for finding in all_findings}
+        if Severity.DAMAGE in severities:
+            return cls(Verdict.DAMAGED, all_findings)
+        return cls(
+            Verdict.UNKNOWN if Severity.UNKNOWN in severities else Verdict.SOUND, all_findings
+        )
+
+    def __iter__(self) -> Iterator[Finding]:
+        """Iterate over the findings."""
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        """Return the number of findings."""
+        return len(self.findings)
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """Result of a repair.
+
+    Attributes:
+        mended: One sentence for each repair step.
+        not_kept: One sentence for each part of the index that could not be recovered.
+        quarantined: Files that were moved aside.
+        lost: Pictures whose vectors had to be computed again.
+        failed: Lost pictures that could not be encoded; the next indexing run retries them.
+        seconds: Wall time.
+    """
+
+    mended: tuple[str, ...]
+    not_kept: tuple[str, ...]
+    quarantined: tuple[Path, ...]
+    lost: tuple[bytes, ...]
+    failed: tuple[FailedFile, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """Result of a compaction.
+
+    Attributes:
+        dropped: Number of removed vectors, whose pictures are no longer searchable.
+        segments_before: Number of segments before.
+        segments_after: Number of segments after.
+        bytes_before: Size of the whole index before.
+        bytes_after: Size of the whole index after.
+        seconds: Wall time.
+    """
+
+    dropped: int
+    segments_before: int
+    segments_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """Result of a backup or a restore.
+
+    Attributes:
+        folder: Folder of the copy.
+        pictures: Number of searchable pictures in it.
+        files: Number of vector files.
+        bytes: Total size of all files.
+        seconds: Wall time.
+    """
+
+    folder: Path
+    pictures: int
+    files: int
+    bytes: int
+    seconds: float
