@@ -1,4 +1,4 @@
-# mmsearch on a CPU. How to run it: docs/operations.md. Linted, not built yet.
+# mmsearch on a CPU. How to run it: docs/how-to/server.md. Linted, not built yet.
 FROM python:3.12-slim AS build
 
 # Where torch without CUDA comes from. Empty: torch of the package index, with CUDA, some gigabytes more.

@@ -98,7 +98,7 @@ def main(folders: list[str]) -> int:
             if "node_modules" not in path.parts and path.resolve() != Path(__file__).resolve():
                 findings += check_python(path)
     if not folders:
-        for path in sorted([*Path().glob("*.md"), *Path("docs").glob("*.md")]):
+        for path in sorted([*Path().glob("*.md"), *Path("docs").rglob("*.md")]):
             prose = re.sub(r"`[^`\n]*`", "", path.read_text(encoding="utf-8"))
             findings += find_words(path, 1, prose)
     print("\n".join(findings))

@@ -107,7 +107,7 @@ class Index:
         """Return the pictures that match a description best.
 
         Args:
-            query: A line of the query language (docs/query-language.md), or a parsed query.
+            query: A line of the query language, or a parsed query.
             k: Maximum number of hits.
             filters: Filters that restrict the results; ignored for a parsed query.
             mode: ``vector``, ``text`` or ``hybrid``; ignored for a parsed query. Default: hybrid if

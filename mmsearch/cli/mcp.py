@@ -67,7 +67,7 @@ def serve_mcp(
         ),
     ] = None,
 ) -> None:
-    """Let an AI assistant search and see your pictures; see docs/assistant.md.
+    """Let an AI assistant search and see your pictures; see docs/how-to/assistant.md.
 
     The command is a Model Context Protocol server: an assistant that supports the protocol starts
     it by itself once it is configured. Nothing is ever changed.

@@ -100,7 +100,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Keep an index open and answer over HTTP; see docs/http-api.md.
+    """Keep an index open and answer over HTTP; see docs/reference/http-api.md.
 
     It also answers queries from the command line, faster and with the same output. Pictures that
     are indexed meanwhile are found. Ctrl-C stops it within five seconds.

@@ -1,4 +1,4 @@
-"""Parser of the query language. Pure. The grammar is in docs/query-language.md.
+"""Parser of the query language. Pure. The grammar is in docs/reference/query-language.md.
 
 A term is words, a "quoted phrase", or the path or URL of a picture. A weight before it (``2:dog``)
 makes it count more or less. Terms are joined by `` + `` and `` - ``; ``-word`` and

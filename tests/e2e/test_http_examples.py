@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here"),
 ]
 
-PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http-api.md"
 
 
 def test_http_api_page_examples_run_without_error(environment, photo_index, photos, tmp_path):

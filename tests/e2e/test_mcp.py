@@ -26,7 +26,7 @@ from tests.serve_process import run_serve
 pytestmark = pytest.mark.e2e
 
 COMMAND = [sys.executable, "-m", "mmsearch", "mcp"]
-PAGE = Path(__file__).parents[2] / "docs" / "assistant.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "assistant.md"
 TOKEN = "as-good-as-any"  # noqa: S105 - of the test's own server
 MAX_RESULT_BYTES = 1_000_000
 REPLY_TIMEOUT_S = 10.0

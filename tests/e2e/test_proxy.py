@@ -1,4 +1,4 @@
-"""The server behind nginx, configured as in docs/operations.md."""
+"""The server behind nginx, configured as in docs/how-to/server.md."""
 
 import os
 import re
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
-OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
+OPERATIONS = Path(__file__).parents[2] / "docs/how-to/server.md"
 KNOWN = {"Authorization": f"Bearer {TOKEN}"}
 AT = "/v1/indexes/default"
 

@@ -316,7 +316,7 @@ def test_client_server_not_running_raises_unreachable_error(socket_enabled):
 def test_python_client_doc_examples_print_expected_output(
     home, photos, socket_enabled, tmp_path, monkeypatch
 ):
-    document = Path(mmsearch.__file__).parents[1] / "docs" / "python-client.md"
+    document = Path(mmsearch.__file__).parents[1] / "docs" / "how-to" / "python-client.md"
     examples = re.findall(
         r"^```python\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
     )

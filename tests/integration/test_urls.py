@@ -198,7 +198,7 @@ def test_client_url_search_with_fetching_disabled_raises_forbidden_error(photo_i
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
 def test_http_api_doc_curl_examples_run_successfully(service, outside, content):
     outside.answers["/mill.jpg"], outside.answers["/boat.jpg"] = content
-    page = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "http-api.md").read_text("utf-8")
     (example,) = re.findall(r"^```\n(curl .*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert example.count("https://photos.example") == 4
     example = example.replace("https://photos.example", outside.url("", "photos.example"))

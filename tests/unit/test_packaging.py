@@ -14,10 +14,10 @@ from mmsearch.server.routes import health
 from mmsearch.server.security import PUBLIC_PATHS
 
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "docs/mmsearch.service"
+UNIT = ROOT / "docs/how-to/mmsearch.service"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPTS = PROJECT["scripts"]
-REFERENCE = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
 SERVE = REFERENCE.split("## `mmsearch serve`")[1].split("\n## ")[0]
 
 Steps = list[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""The query language of docs/query-language.md, line by line."""
+"""The query language of docs/reference/query-language.md, line by line."""
 
 from dataclasses import replace
 from pathlib import Path
