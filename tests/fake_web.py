@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mmsearch.server.address_policy import AddressPolicy
+from mmsearch.server.fetch_policy import AddressPolicy
 
 PUBLIC_HOST, PRIVATE_HOST = "127.0.0.1", "127.0.0.2"
 """Addresses that stand for the public internet and for a private network."""

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, the fast path for searches, and middleware."""
+"""The ASGI application: routes and middleware."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetai
 from mmsearch.server.metrics import MetricsMiddleware
 from mmsearch.server.routes import health, indexes, page, pictures, search
 from mmsearch.server.schemas import Problem
-from mmsearch.server.search_fast_path import SearchFastPath
 from mmsearch.server.security import SecurityMiddleware
 from mmsearch.server.state import ServerState
 
@@ -80,7 +79,7 @@ def wrap_with_middleware(app: FastAPI) -> ASGIApp:
     """Return an application with all middleware: limits, security checks and metrics."""
     server_state: ServerState = app.state.server_state
     inner: ASGIApp = DeadlineMiddleware(
-        SearchFastPath(HttpSemanticsMiddleware(app), server_state), server_state.config.deadline_s
+        HttpSemanticsMiddleware(app), server_state.config.deadline_s
     )
     if server_state.config.allowed_origins:
         inner = CORSMiddleware(

@@ -1,4 +1,4 @@
-"""Static assets: compressed, with an ETag, whole or in part.
+"""Static assets, compressed and with an ETag.
 
 Only static assets are compressed. An answer to a query contains a client's words next to data of
 the server, and its compressed size would reveal whether they match (as in the BREACH attack).
@@ -14,8 +14,6 @@ from functools import cached_property
 
 from starlette.requests import Request
 from starlette.responses import Response
-
-from mmsearch.server.byte_ranges import range_response
 
 _CODING_PATTERN = re.compile(
     r"\s*([\w*-]+)\s*(?:;\s*q\s*=\s*([\d.]+)\s*)?", re.ASCII | re.IGNORECASE
@@ -44,7 +42,7 @@ class Asset:
         return hashlib.sha256(self.content).hexdigest()[:32]
 
     def response(self, request: Request) -> Response:
-        """Return the content in a coding that the request accepts, whole or in part."""
+        """Return the content in a coding that the request accepts."""
         content, etag, headers = self.content, self._digest, {"Cache-Control": "no-cache"}
         if self._compressed is not None:
             headers["Vary"] = "Accept-Encoding"
@@ -52,10 +50,7 @@ class Asset:
                 content, etag = self._compressed, f"{etag}-gzip"
                 headers["Content-Encoding"] = "gzip"
         headers["ETag"] = f'"{etag}"'
-        # A range of one coding cannot complete a partial download in another one.
-        range_applies = request.headers.get("if-range") in (None, headers["ETag"])
-        range_header = request.headers.get("range") if range_applies else None
-        return range_response(content, range_header, self.media_type, headers)
+        return Response(content, media_type=self.media_type, headers=headers)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -35,7 +35,7 @@ class DeadlineMiddleware:
     """ASGI middleware that answers 503 if an answer takes too long.
 
     The time starts when the whole request has arrived: a large body may take as long as its size
-    allows at `MIN_BYTES_PER_S`. It ends when the answer starts: `server.connection_limits` limits
+    allows at `MIN_BYTES_PER_S`. It ends when the answer starts: `server.http_protocol` limits
     how slowly a client may read the rest, and job events are sent for as long as the job runs.
 
     Work done for the request can read the deadline (`core.deadlines`) and is cancelled with it.

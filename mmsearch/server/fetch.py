@@ -15,8 +15,7 @@ from typing import BinaryIO
 
 from mmsearch import __version__
 from mmsearch.core.errors import BusyError, MissingExtraError, SourceError
-from mmsearch.server.address_policy import AddressBlockedError, AddressPolicy
-from mmsearch.server.http_url import HttpUrl, display_url
+from mmsearch.server.fetch_policy import AddressBlockedError, AddressPolicy, HttpUrl, display_url
 
 try:
     import httpcore2

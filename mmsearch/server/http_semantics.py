@@ -7,7 +7,7 @@ requests, the syntax of ranges and the format of errors for all of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +16,6 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmsearch.server.byte_ranges import canonical_range
 from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, problem_response
 
 _CONTENT_HEADERS = frozenset(
@@ -25,6 +24,11 @@ _CONTENT_HEADERS = frozenset(
 """Headers that describe a body, and are dropped together with it."""
 
 _ETAG_PATTERN = re.compile(r'(?:W/)?"[^"]*"')
+
+_SINGLE_RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII | re.IGNORECASE)
+
+_MAX_RANGE_DIGITS = 18
+"""Maximum number of digits of a position; longer ones become 18 nines, beyond any content."""
 
 _ERROR_DETAILS = {
     400: "The request headers ask for something that this server does not allow.",
@@ -58,10 +62,10 @@ class HttpSemanticsMiddleware:
         get_scope = {
             **scope,
             "method": "GET",
-            # Only GET supports ranges.
             "headers": [
-                *_without_range(headers),
-                *([] if is_head else _canonical_range_header(headers)),
+                *(header for header in headers.raw if header[0] != b"range"),
+                # Only GET supports ranges.
+                *([] if is_head else _single_range_header(headers)),
             ],
         }
 
@@ -149,14 +153,22 @@ def _problem_for_status(status: int, response_headers: Headers) -> Response | No
     )
 
 
-def _without_range(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
-    return (pair for pair in headers.raw if pair[0] != b"range")
+def _single_range_header(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the Range header if it is one valid range of bytes; ignore all others.
 
-
-def _canonical_range_header(headers: Headers) -> list[tuple[bytes, bytes]]:
-    range_headers = headers.getlist("range")
-    canonical_value = canonical_range(range_headers[0]) if len(range_headers) == 1 else None
-    return [] if canonical_value is None else [(b"range", canonical_value.encode())]
+    Otherwise `FileResponse` would answer several ranges in one body, and invalid ones with 400.
+    """
+    values = headers.getlist("range")
+    match = _SINGLE_RANGE.fullmatch(values[0]) if len(values) == 1 else None
+    if match is None:
+        return []
+    first, last = (
+        digits if len(digits) <= _MAX_RANGE_DIGITS else "9" * _MAX_RANGE_DIGITS
+        for digits in match.groups()
+    )
+    if not (first or last) or (first and last and int(first) > int(last)):
+        return []
+    return [(b"range", f"bytes={first}-{last}".encode())]
 
 
 # --- conditions, RFC 9110, section 13.2.2 ---

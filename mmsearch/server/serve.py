@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from mmsearch.core.errors import UsageError
 from mmsearch.server.app import make_app, wrap_with_middleware
-from mmsearch.server.connection_limits import LimitedHttpProtocol
+from mmsearch.server.http_protocol import LimitedHttpProtocol
 from mmsearch.server.state import ServerState
 
 STARTUP_TIMEOUT_S = 30.0

@@ -20,11 +20,9 @@ from mmsearch.core.errors import DecodeError, ForbiddenError, MMSearchError, Unk
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.settings import Settings
 from mmsearch.search.image_loader import SandboxedImageLoader
-from mmsearch.server.address_policy import AddressPolicy
-from mmsearch.server.batcher import IndexWorker
+from mmsearch.server.batcher import IndexPool, IndexWorker
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.http_url import display_url
-from mmsearch.server.index_pool import IndexPool
+from mmsearch.server.fetch_policy import AddressPolicy, display_url
 from mmsearch.server.jobs import Jobs
 from mmsearch.server.metrics import Metrics
 from mmsearch.server.thumbnails import ThumbnailCache

@@ -15,9 +15,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from mmsearch.server.address_policy import AddressPolicy
 from mmsearch.server.app import make_app
 from mmsearch.server.config import ServerConfig
+from mmsearch.server.fetch_policy import AddressPolicy
 from tests.fake_web import FakeResolver
 from tests.http_client import http_client
 

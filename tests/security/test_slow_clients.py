@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from mmsearch.server import connection_limits, serve
+from mmsearch.server import http_protocol, serve
 from mmsearch.server.serve import serve_app
 
 pytestmark = pytest.mark.enable_socket
@@ -24,8 +24,8 @@ MUCH = 30_000_000
 
 @pytest.fixture(autouse=True)
 def short_timeouts(monkeypatch):
-    monkeypatch.setattr(connection_limits, "HEADERS_TIMEOUT_S", WITHIN_S)
-    monkeypatch.setattr(connection_limits, "STALL_TIMEOUT_S", STALL_TIMEOUT_S)
+    monkeypatch.setattr(http_protocol, "HEADERS_TIMEOUT_S", WITHIN_S)
+    monkeypatch.setattr(http_protocol, "STALL_TIMEOUT_S", STALL_TIMEOUT_S)
     monkeypatch.setattr(serve, "CHECK_EVERY_TICKS", 1)
 
 
@@ -216,12 +216,12 @@ def test_response_read_slowly_is_sent_completely(streams):
 
 @pytest.fixture
 def long_timeouts(monkeypatch):
-    monkeypatch.setattr(connection_limits, "HEADERS_TIMEOUT_S", 30)
-    monkeypatch.setattr(connection_limits, "STALL_TIMEOUT_S", 30)
+    monkeypatch.setattr(http_protocol, "HEADERS_TIMEOUT_S", 30)
+    monkeypatch.setattr(http_protocol, "STALL_TIMEOUT_S", 30)
 
 
 def test_connections_over_limit_get_503(long_timeouts, monkeypatch):
-    monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
+    monkeypatch.setattr(http_protocol, "connection_limit", lambda: 3)
     with served(counts) as connect:
         *kept, fourth, fifth = [connect() for _ in range(5)]
         for connection in (fourth, fifth):
@@ -235,7 +235,7 @@ def test_connections_over_limit_get_503(long_timeouts, monkeypatch):
 
 
 def test_new_connections_at_limit_close_idle_ones(long_timeouts, monkeypatch):
-    monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
+    monkeypatch.setattr(http_protocol, "connection_limit", lambda: 3)
     with served(counts) as connect:
         *resting, busy = [connect() for _ in range(3)]
         for connection in resting:
@@ -253,7 +253,7 @@ def test_new_connections_at_limit_close_idle_ones(long_timeouts, monkeypatch):
 
 
 def test_timed_out_connections_free_their_places(monkeypatch):
-    monkeypatch.setattr(connection_limits, "connection_limit", lambda: 3)
+    monkeypatch.setattr(http_protocol, "connection_limit", lambda: 3)
     with served(counts) as connect:
         assert [all_of(connection) for connection in [connect() for _ in range(3)]] == [b""] * 3
         another = connect()
@@ -264,12 +264,8 @@ def test_timed_out_connections_free_their_places(monkeypatch):
 def test_connection_limit_is_at_most_half_of_file_limit():
     resource = pytest.importorskip("resource")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connection_limits.connection_limit.cache_clear()
-    assert (
-        0
-        < connection_limits.connection_limit()
-        <= min(connection_limits.MAX_CONNECTIONS, soft // 2)
-    )
+    http_protocol.connection_limit.cache_clear()
+    assert 0 < http_protocol.connection_limit() <= min(http_protocol.MAX_CONNECTIONS, soft // 2)
 
 
 def test_websocket_upgrade_request_is_answered_as_plain_http():

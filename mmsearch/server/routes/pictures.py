@@ -6,11 +6,10 @@ import os
 import stat
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from mmsearch.core.records import PictureRecord
-from mmsearch.server.byte_ranges import range_response
 from mmsearch.server.rendering import render_picture
 from mmsearch.server.schemas import PictureAnswer
 from mmsearch.server.state import StateDep, WorkerDep
@@ -67,16 +66,12 @@ async def get_thumbnail(
     worker: WorkerDep,
     image_id: ImageId,
     size: Annotated[Size, Query(description="Long side: 160, 400 or 1280 pixels.")] = Size.MEDIUM,
-    range_header: Annotated[str | None, Header(alias="Range")] = None,
-    if_range: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Return a thumbnail of the picture, whole or in part (Range)."""
+    """Return a thumbnail of the picture."""
     record = await server_state.load_record(worker, image_id)
     content, etag = await server_state.run_in_thread(server_state.thumbnails.get, record, size)
     headers = {"ETag": f'"{etag}"', "Cache-Control": "private, max-age=3600"}
-    # A range of a changed thumbnail cannot complete a partial download of the old one.
-    range_applies = if_range in (None, f'"{etag}"')
-    return range_response(content, range_header if range_applies else None, "image/webp", headers)
+    return Response(content, media_type="image/webp", headers=headers)
 
 
 def _http_stat(record: PictureRecord) -> os.stat_result:

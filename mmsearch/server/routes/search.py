@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, File, Form
 from fastapi import Query as QueryParams
 from pydantic import Json
+from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from mmsearch import api
 from mmsearch.core.display import display_path
@@ -24,6 +25,7 @@ from mmsearch.core.types import Vectors
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.rate_limit import charge
 from mmsearch.server.rendering import decode_cursor, render_search
+from mmsearch.server.route_classes import SearchRoute, Upload, UploadRoute
 from mmsearch.server.schemas import (
     HITS_LIMIT,
     PAGE_LIMIT,
@@ -39,7 +41,6 @@ from mmsearch.server.schemas import (
     TextsBody,
 )
 from mmsearch.server.state import ServerState, StateDep, WorkerDep
-from mmsearch.server.uploads import Upload, UploadRoute
 
 router = APIRouter(tags=["search"], route_class=UploadRoute)
 
@@ -48,10 +49,19 @@ PICTURE_FILE = File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF."
 Picture = Annotated[Upload, PICTURE_FILE]
 
 
-@router.post("/v1/indexes/{name}/search", response_model=SearchAnswer)
-async def search(server_state: StateDep, worker: WorkerDep, body: SearchBody) -> JSONResponse:
+async def search(server_state: StateDep, worker: WorkerDep, body: SearchBody) -> Response:
     """Search by text, by pictures of the index or of the web, or by a combination."""
-    return JSONResponse(await run_search(server_state, worker, body))
+    content = to_json(await run_search(server_state, worker, body))
+    return Response(content, media_type="application/json")
+
+
+router.add_api_route(
+    "/v1/indexes/{name}/search",
+    search,
+    methods=["POST"],
+    response_model=SearchAnswer,
+    route_class_override=SearchRoute,
+)
 
 
 @router.get("/v1/indexes/{name}/search", response_model=SearchAnswer)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.address_policy import AddressBlockedError, AddressPolicy, is_public, resolve
 from mmsearch.server.fetch import MAX_ADDRESSES, PolicyBackend
+from mmsearch.server.fetch_policy import AddressBlockedError, AddressPolicy, is_public, resolve
 
 PORT = 443
 

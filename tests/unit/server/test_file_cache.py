@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mmsearch.server import file_cache
-from mmsearch.server.file_cache import BLOCK_BYTES, FileCache
+from mmsearch.server import thumbnails
+from mmsearch.server.thumbnails import BLOCK_BYTES, FileCache
 
 
 def used_bytes(folder):
@@ -149,7 +149,7 @@ def test_file_cache_failed_put_raises_and_leaves_no_file(tmp_path, monkeypatch):
     def full(self, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(file_cache.Path, "replace", full)
+    monkeypatch.setattr(thumbnails.Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
         FileCache(tmp_path, 10**6).put(name(1), b"x")
     assert list(tmp_path.glob("*/*")) == []

@@ -4,7 +4,6 @@ They cover HEAD, methods, conditional requests, ranges and errors.
 """
 
 import asyncio
-import gzip
 import json
 
 import pytest
@@ -305,20 +304,6 @@ def test_static_text_is_gzipped_on_request_with_separate_etag(app, path):
         answer = app.get(path, headers=asked)
         assert answer.status_code == status
         assert "Accept-Encoding" in answer.headers["vary"]
-    part = {"Accept-Encoding": "identity", "Range": "bytes=0-9", "If-Range": tags[0]}
-    assert app.get(path, headers=part).content == plain.content[:10]
-    part["If-Range"] = tags[1]
-    assert app.get(path, headers=part).content == plain.content
-
-
-def test_range_of_gzipped_asset_selects_compressed_bytes(app):
-    with app.stream("GET", "/static/app.js", headers={"Accept-Encoding": "gzip"}) as whole:
-        packed = b"".join(whole.iter_raw())
-    assert gzip.decompress(packed) == STATIC_ASSETS["app.js"].content
-    asked = {"Accept-Encoding": "gzip", "Range": "bytes=10-19"}
-    with app.stream("GET", "/static/app.js", headers=asked) as part:
-        assert b"".join(part.iter_raw()) == packed[10:20]
-        assert part.headers["content-range"] == f"bytes 10-19/{len(packed)}"
 
 
 @pytest.mark.parametrize(

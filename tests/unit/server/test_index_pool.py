@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from mmsearch.core.errors import BusyError, UnknownIndexError
-from mmsearch.server.index_pool import IndexPool
+from mmsearch.server.batcher import IndexPool
 from tests.unit.server.test_batcher import FakeIndex
 
 

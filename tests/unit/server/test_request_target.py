@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.responses import PlainTextResponse
 
-from mmsearch.server.request_target import to_origin_form
+from mmsearch.server.http_protocol import to_origin_form
 from mmsearch.server.serve import serve_app
 
 HOST = [(b"host", b"photos.example:7788")]

@@ -9,8 +9,7 @@ import pytest
 from mmsearch.core.errors import GoneError
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.types import Picture
-from mmsearch.server.file_cache import FileCache
-from mmsearch.server.thumbnails import Size, ThumbnailCache
+from mmsearch.server.thumbnails import FileCache, Size, ThumbnailCache
 
 
 class Reader:

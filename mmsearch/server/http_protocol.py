@@ -1,13 +1,15 @@
-"""HTTP protocol of the server: uvicorn with limits on header size, time and connections.
+"""HTTP protocol of the server: uvicorn with checks of the request target and limits.
 
 The llhttp parser keeps any number of headers, and uvicorn waits for a slow client without limit.
-With these limits, such clients cannot exhaust the server's memory and connections.
+With limits on header size, time and connections, such clients cannot exhaust the server.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import re
+from collections.abc import Iterable
 from functools import cache
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -17,7 +19,6 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from mmsearch.server.errors import problem_response
-from mmsearch.server.request_target import to_origin_form
 
 MAX_HEADER_BYTES = 65_536
 """Maximum number of bytes before a request's body, or between two chunks of it."""
@@ -162,3 +163,43 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
         self.transport.write(STATUS_LINE[status] + head + b"\r\n" + bytes(response.body))
         self.transport.close()
+
+
+_HOST_PATTERN = re.compile(
+    rb"(?:\[[0-9a-f:.]+\]|[-\w.~!$&'()*+,;=%]*)(?::\d*)?", re.IGNORECASE | re.ASCII
+)
+_ABSOLUTE_PATTERN = re.compile(rb"([a-z][a-z0-9+.-]*)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def to_origin_form(target: bytes, headers: Iterable[tuple[bytes, bytes]], version: str) -> bytes:
+    """Return the path and query of a request target.
+
+    Args:
+        target: Target in the request line.
+        headers: Headers of the request, with names in lower case.
+        version: HTTP version, such as ``1.1``.
+
+    Raises:
+        ValueError: The request has no host, several hosts or an invalid one. The message is a
+            sentence for the client.
+    """
+    hosts = [value.strip() for name, value in headers if name == b"host"]
+    if len(hosts) > 1:
+        raise ValueError("The request has several Host headers. Send one.")
+    if not hosts and version != "1.0":
+        raise ValueError("The request has no Host header. HTTP/1.1 requires one.")
+    if hosts and not _HOST_PATTERN.fullmatch(hosts[0]):
+        raise ValueError("The request's Host header is not a name or address with a port.")
+    absolute = _ABSOLUTE_PATTERN.match(target)
+    if absolute is None:
+        return target
+    scheme, host, path_and_query = absolute.groups()
+    if scheme.lower() != b"http":
+        raise ValueError("The request's URL is not an http URL.")
+    if not hosts or _without_default_port(host) != _without_default_port(hosts[0]):
+        raise ValueError("The request's URL and its Host header name different hosts.")
+    return path_and_query if path_and_query.startswith(b"/") else b"/" + path_and_query
+
+
+def _without_default_port(host: bytes) -> bytes:
+    return host.lower().removesuffix(b":80").removesuffix(b":")
