@@ -9,18 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+
+from tests.property_budget import load_profile
 
 PHOTOS = Path(__file__).parent / "photos"
 
 COMPILED_MODELS = Path(__file__).parents[1] / ".venv" / "test-models"
 
 
-# Every run has the same examples, so that a failure is due to a change. To find new ones:
-# HYPOTHESIS_PROFILE=explore scripts/test --randomly-seed=default
-settings.register_profile("fixed", derandomize=True, deadline=None)
-settings.register_profile("explore", print_blob=True, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+load_profile()
 
 
 def _isolated(variables):

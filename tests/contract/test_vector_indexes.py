@@ -9,6 +9,7 @@ from mmsearch.core import plugins
 from mmsearch.core.errors import DamagedFileError, DimensionError, UsageError
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
+from tests.property_budget import examples
 
 DIM = 48
 PLUGINS = plugins.names("vector_indexes")
@@ -194,7 +195,7 @@ def test_faiss_flat_on_cuda_without_gpu_raises_usage_error():
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_vector_index_any_library_matches_sorted_scores(name, data):
     n = data.draw(st.integers(1, 40))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import mmsearch as library
 from mmsearch.core.errors import MMSearchError
 from tests.faults.conftest import content_of, index_in_process, run_indexer, same
+from tests.property_budget import examples
 
 QUERIES = ("a dog", "a boat on the water")
 
@@ -43,7 +44,7 @@ def is_noticed(home):
         return index.check().verdict != "sound"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6), st.floats(0, 1), st.integers(1, 255))
 def test_index_with_flipped_byte_is_reported_or_answers_correctly(
     sound, tmp_path_factory, which, where, flipped
@@ -78,7 +79,7 @@ def commits_in(wal):
     return sum(any(content[at + 4 : at + 8]) for at in range(32, len(content), 4096 + 24))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.floats(0, 1), st.integers(1, 255))
 def test_flipped_wal_byte_is_reported_or_content_is_unchanged(
     killed, tmp_path_factory, where, flipped

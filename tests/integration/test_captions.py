@@ -11,6 +11,7 @@ from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import FusionSpec, Text
 from mmsearch.indexing.text_collector import CaptionTable
 from mmsearch.storage.layout import IndexLayout
+from tests.property_budget import examples
 from tests.toy_index import toy_engine, toy_indexer
 
 NAMES = ("a.toy", "sub/b.toy", "sub/c.toy")
@@ -152,7 +153,7 @@ CAPTIONS = st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(WORD
 
 
 @given(st.lists(st.tuples(TABLES, CAPTIONS), max_size=5))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_captions_after_any_table_versions_equal_latest_of_each_table(tmp_path_factory, versions):
     tmp_path = tmp_path_factory.mktemp("law")
     photos, layout = fill(tmp_path / "photos"), IndexLayout(tmp_path / "index")

@@ -15,6 +15,7 @@ from mmsearch.core.types import FusionSpec, SearchGoals, Text
 from mmsearch.factories.plugins import make_fusion
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import NAMES, STEPS, apply, write
+from tests.property_budget import examples
 from tests.toy_index import ToyEncoder, toy_engine, toy_indexer
 
 WORDS = ("red boat", "blue boat", "old mill", "a dog by the old mill", "")
@@ -60,7 +61,9 @@ def describe_step(photos, step, tick):
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(TOLD, min_size=1, max_size=12))
 def test_index_after_any_text_history_answers_like_fresh_index(tmp_path_factory, steps):
@@ -169,7 +172,9 @@ def test_search_with_smaller_k_returns_prefix_of_longer_result(layout, photos, m
 @pytest.mark.parametrize("mode", [Mode.VECTOR, Mode.HYBRID])
 @pytest.mark.parametrize("fusion", FUSIONS)
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(12),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     paths=st.lists(st.sampled_from(("0/*", "1/1*.toy", "2/2.toy", "none")), max_size=2),

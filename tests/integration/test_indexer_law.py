@@ -13,6 +13,7 @@ from mmsearch.core.errors import IndexLockedError, SourceError
 from mmsearch.core.results import IndexRequest
 from mmsearch.storage.layout import IndexLayout
 from tests.index_contents import load_stored_files
+from tests.property_budget import examples
 from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine, toy_indexer
 
 
@@ -74,7 +75,9 @@ def apply(photos, step, tick):
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(STEPS, min_size=1, max_size=12))
 def test_index_after_any_file_history_equals_fresh_index(tmp_path_factory, steps):

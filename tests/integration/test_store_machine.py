@@ -18,6 +18,7 @@ from mmsearch.maintenance.check import check_vectors
 from mmsearch.storage import failpoints
 from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout
+from tests.property_budget import examples
 from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine, toy_indexer
 
 NAMES = st.sampled_from(["a", "b", "sub/a", "sub/c"])
@@ -153,7 +154,7 @@ def content_of(digest):
 
 TestStore = Store.TestCase
 TestStore.settings = settings(
-    max_examples=12,
+    max_examples=examples(12),
     stateful_step_count=14,
     deadline=None,
     suppress_health_check=list(HealthCheck),

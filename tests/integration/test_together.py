@@ -13,6 +13,7 @@ from mmsearch.core.query import Filters, Mode, Query, SearchRequest, Term
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_fused_search import run
 from tests.integration.test_indexer_law import write
+from tests.property_budget import examples
 from tests.toy_index import toy_engine
 
 WORDS = ("boat", "old mill", "a dog", "nothing like it", "")
@@ -70,7 +71,7 @@ def search_alone(engine, request):
         return error
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(REQUESTS, max_size=8))
 def test_batch_search_answers_equal_single_searches(layout, requests):
     with toy_engine(layout) as engine:

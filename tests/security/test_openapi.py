@@ -20,6 +20,7 @@ from mmsearch.server.config import ServerConfig
 from mmsearch.server.fetch_policy import AddressPolicy
 from tests.fake_web import FakeResolver
 from tests.http_client import http_client
+from tests.property_budget import examples
 
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
 
@@ -64,7 +65,10 @@ OPERATIONS = [(method, path) for path, item in DOCUMENT["paths"].items() for met
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_operation_random_requests_get_responses_as_documented(api, method, path):
     @settings(
-        max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples(25),
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(case=api[path][method].as_strategy(), served=st.integers(0, 3))
     def ask(case, served):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mmsearch.core.query import TextTerm
 from mmsearch.core.records import IndexedFile, ShardCommit
 from mmsearch.core.types import Text
+from tests.property_budget import examples
 from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, seen
 
 TEXTS = [
@@ -92,7 +93,7 @@ def test_text_match_word_of_removed_file_returns_no_picture(catalog_with_texts, 
     assert search(catalog_with_texts, "brown") == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
 @given(st.text(max_size=30))
 def test_text_match_any_query_text_raises_no_error(catalog_with_texts, words):
     search(catalog_with_texts, words)

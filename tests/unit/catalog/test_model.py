@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mmsearch.catalog.open import open_catalog
 from mmsearch.core.records import ShardCommit
+from tests.property_budget import examples
 from tests.unit.catalog.samples import digest_of, encoded, indexed, seen
 
 NAMES = st.sampled_from([b"a", b"b", b"x/a", b"x/b", b"x/y/\xff\n", b"x-"])
@@ -132,7 +133,7 @@ def is_below(folder, path):
 
 TestCatalogMachine = CatalogMachine.TestCase
 TestCatalogMachine.settings = settings(
-    max_examples=25,
+    max_examples=examples(25),
     stateful_step_count=15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -147,7 +148,7 @@ ANY_PATH = st.lists(ANY_NAME, min_size=1, max_size=4).map(b"/".join)
 
 
 @given(paths=st.sets(ANY_PATH, max_size=8), inner=ANY_PATH, wide=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_list_files_under_any_path_bytes_returns_committed_paths(paths, inner, wide):
     with tempfile.TemporaryDirectory() as folder:
         catalog = open_catalog(Path(folder) / "catalog.sqlite", create=True)

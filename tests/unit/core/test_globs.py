@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.globs import MAX_PATTERN_CHARS, MAX_PATTERNS, GlobError, Globs
+from tests.property_budget import examples
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def differs_from_git(pattern):
 
 
 @given(PATTERNS, PATHS)
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @example("**/b/**/a", "b/b/a")
 @example("a*b*/**/*b", "ab/b/ab")
 def test_globs_single_pattern_matches_like_pathspec(pattern, path):
@@ -127,7 +128,7 @@ def test_globs_single_pattern_matches_like_pathspec(pattern, path):
 
 
 @given(st.lists(st.tuples(st.booleans(), PATTERNS), min_size=1, max_size=4), PATHS)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_globs_several_patterns_match_like_pathspec(signed_patterns, path):
     lines = [("" if includes else "!") + pattern for includes, pattern in signed_patterns]
     if any(map(differs_from_git, lines)):
@@ -180,7 +181,7 @@ GIT_PIECES = st.sampled_from(
 
 
 @given(pattern=st.lists(GIT_PIECES, min_size=1, max_size=6).map("".join))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(400), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_globs_pattern_matches_same_files_as_git(tree, pattern):
     expected = ignored_by_git(tree, pattern)
     try:

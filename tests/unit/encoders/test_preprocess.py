@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmsearch.encoders._preprocess import PixelPreprocessor
+from tests.property_budget import examples
 
 SIDES = st.integers(1, 90)
 ROUNDING = 2
@@ -16,7 +17,7 @@ def noise(height, width, seed=0):
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(height=SIDES, width=SIDES)
 def test_pixel_preprocessor_matches_open_clip_transform(mode, interpolation, height, width):
     from open_clip import image_transform
@@ -42,7 +43,7 @@ def test_pixel_preprocessor_matches_open_clip_transform(mode, interpolation, hei
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(height=SIDES, width=SIDES)
 def test_torch_pixel_preprocessor_matches_pixel_preprocessor(mode, interpolation, height, width):
     from mmsearch.encoders._preprocess_torch import TorchPixelPreprocessor

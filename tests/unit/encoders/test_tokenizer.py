@@ -11,6 +11,7 @@ from mmsearch.encoders._tokenizer import (
     build_clip_tokenizer_json,
     clean,
 )
+from tests.property_budget import examples
 
 FACTS = TokenizerConfig(77, "lower", 0, 49407, False, False)
 
@@ -68,7 +69,7 @@ def test_tokenizer_sample_texts_match_open_clip_tokens(ours, theirs, text):
 ASSIGNED = st.characters(exclude_categories=["Cn", "Cs"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.text(ASSIGNED, max_size=60))
 @example(":\u00d6\u008b")
 def test_tokenizer_any_text_matches_open_clip_tokens(ours, theirs, text):

@@ -11,6 +11,7 @@ from PIL import Image
 from mmsearch.core.errors import UsageError
 from mmsearch.evaluation.metrics import Ties, compare, evaluate, order_ties_as_trec_eval
 from mmsearch.evaluation.plot import plot
+from tests.property_budget import examples
 
 RANKED = [["a", "b", "c"], ["b", "a", "c"], ["c", "b", "a"], ["x", "y", "z"]]
 RELEVANT = [{"a"}, {"a"}, {"a"}, {"a"}]
@@ -91,7 +92,7 @@ def test_evaluate_depth_limits_recall_to_first_hits():
     assert evaluate(RANKED, RELEVANT, depth=1).metrics["Recall@5"].value == 1 / 4
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=12))
 def test_evaluate_confidence_intervals_contain_metric_values(ranks):
     ranked = [[f"x{i}" for i in range(rank - 1)] + ["a"] for rank in ranks]

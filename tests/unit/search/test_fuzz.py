@@ -10,6 +10,7 @@ import mmsearch
 from mmsearch.core.errors import UsageError
 from mmsearch.search.filter_parser import parse_condition, parse_date, parse_near
 from mmsearch.search.query_parser import parse_query
+from tests.property_budget import examples
 
 PIECES = st.sampled_from(
     [
@@ -25,7 +26,7 @@ LINES = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=6
 
 
 @pytest.mark.parametrize("parse", [parse_query, parse_condition, parse_date, parse_near])
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(line=LINES)
 def test_parsers_any_line_returns_stable_value_or_raises_usage_error(parse, line):
     # Any other exception fails the test.
@@ -35,7 +36,7 @@ def test_parsers_any_line_returns_stable_value_or_raises_usage_error(parse, line
         assert parse(line) == parsed
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(where=LINES, near=LINES, after=LINES, path=LINES)
 def test_parse_filters_any_values_returns_filters_or_raises_usage_error(where, near, after, path):
     with suppress(UsageError):

@@ -10,6 +10,7 @@ from mmsearch.core.vectors import row_scores, top_k
 from mmsearch.vector_indexes import _gemm, _scan
 from mmsearch.vector_indexes._gemm import MIN_QUERIES_FOR_GEMM, gemm_top_k
 from mmsearch.vector_indexes._rows import StoredRows
+from tests.property_budget import examples
 
 DIM = 48
 
@@ -111,7 +112,7 @@ def test_scan_partition_uses_more_parts_for_more_queries(content, monkeypatch, a
     ascending=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_gemm_top_k_any_sizes_returns_best_scores_and_allowed_places(
     rows, asked, block, share, step, distinct, ascending, seed
 ):
