@@ -24,9 +24,8 @@ from mmsearch.indexing.indexer import Indexer
 from mmsearch.indexing.text_collector import CaptionTable, TextCollector
 from mmsearch.search.engine import SearchEngine
 from mmsearch.search.index_reader import IndexReaderCache
-from mmsearch.search.query_encoder import QueryEncoder
+from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup
 from mmsearch.search.query_parser import parse_query
-from mmsearch.search.stored_vectors import StoredVectorLookup
 from mmsearch.storage.layout import IndexLayout
 
 EDGE = 4
@@ -189,8 +188,10 @@ def _as_caption_table(captions):
 def toy_engine(layout: IndexLayout, encoder=None):
     """Yield a search engine over an index of toy pictures."""
     with catalogs.open_read(layout) as catalog:
-        loader = IndexReaderCache(layout, load_vector_index_plugin, "exact", "cpu", make_fusion)
         encoder = encoder or ToyEncoder()
+        loader = IndexReaderCache(
+            layout, encoder, load_vector_index_plugin, "exact", "cpu", make_fusion
+        )
         yield ToyEngine(
             catalog,
             loader,
@@ -200,7 +201,6 @@ def toy_engine(layout: IndexLayout, encoder=None):
                 lambda path, prepare: prepare(seeded_pixels(path.read_bytes())),
                 stored_lookup=StoredVectorLookup(layout, catalog),
             ),
-            make_fusion,
             make_rank_fusion,
             "weighted_sum",
         )

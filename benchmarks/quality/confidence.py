@@ -1,7 +1,7 @@
 """Confidence benchmark: detection of queries without a relevant picture.
 
 Each query runs twice: on the whole set, and on the set without its relevant pictures. The logistic
-function of `mmsearch.search.confidence` is fitted on drawings (Tux Paint's, which no model was
+function of `mmsearch.search.hits` is fitted on drawings (Tux Paint's, which no model was
 trained on) and evaluated on photographs.
 """
 
@@ -23,13 +23,9 @@ import mmsearch
 from benchmarks.quality.starter import Trial
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, InputKind
-from mmsearch.search.confidence import (
-    LIKELY_THRESHOLD,
-    NULL_PROMPTS,
-    POSSIBLE_THRESHOLD,
-    ScoreDistribution,
-    visual_confidence,
-)
+from mmsearch.search.hits import LIKELY_THRESHOLD, POSSIBLE_THRESHOLD, visual_confidence
+from mmsearch.search.query_encoder import NULL_PROMPTS
+from mmsearch.search.retrieval import ScoreDistribution
 
 MAX_HITS = 10
 RESAMPLES = 2000

@@ -22,7 +22,7 @@ from mmsearch.search.query_parser import format_query
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
-    from mmsearch.search.originals import Originals
+    from mmsearch.search.image_loader import Originals
 
 
 class IndexSession:
@@ -108,7 +108,7 @@ class IndexSession:
     @contextmanager
     def originals(self) -> Iterator[Originals]:
         """Open the original files of pictures; their digests stay cached until `close`."""
-        from mmsearch.search.originals import Originals  # noqa: PLC0415 - searches never need it
+        from mmsearch.search.image_loader import Originals  # noqa: PLC0415 - searches never need it
 
         with self._call():
             with self._state:

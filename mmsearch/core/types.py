@@ -109,7 +109,7 @@ class TrainingData:
 class Calibration:
     """Coefficients that map an encoder's similarities to a probability.
 
-    See `mmsearch.search.confidence`.
+    See `mmsearch.search.hits`.
 
     Attributes:
         bias: Bias of the logit.

@@ -16,9 +16,7 @@ from mmsearch.factories.plugins import (
 from mmsearch.search.engine import SearchEngine
 from mmsearch.search.image_loader import SandboxedImageLoader
 from mmsearch.search.index_reader import IndexReaderCache
-from mmsearch.search.query_encoder import QueryEncoder
-from mmsearch.search.stored_vectors import StoredVectorLookup
-from mmsearch.search.vector_cache import VectorCache
+from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup, VectorCache
 from mmsearch.storage.layout import IndexLayout
 
 TAIL_VECTOR_INDEX = "exact"
@@ -52,7 +50,12 @@ def make_search_engine(
     return SearchEngine(
         catalog,
         IndexReaderCache(
-            layout, load_vector_index_plugin, TAIL_VECTOR_INDEX, settings.device, make_fusion
+            layout,
+            encoder,
+            load_vector_index_plugin,
+            TAIL_VECTOR_INDEX,
+            settings.device,
+            make_fusion,
         ),
         encoder,
         QueryEncoder(
@@ -61,7 +64,6 @@ def make_search_engine(
             VectorCache(settings.cache / "vectors", encoder),
             StoredVectorLookup(layout, catalog),
         ),
-        make_fusion,
         make_rank_fusion,
         settings.blend,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -21,22 +21,28 @@ from mmsearch.storage.layout import IndexLayout
 MAX_OVERFETCH = 1000
 """Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""
 
+SAMPLE_SIZE = 1000
+"""Maximum number of pictures in the background sample."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class IndexReader:
     """Searchable vectors of a generation.
 
     Deleted and allowed ids change between generations without new vectors, so callers pass them.
 
     Attributes:
-        key: The fusion, and the checksums of the files that were opened.
+        key: The encoder, the fusion, and the checksums of the files that were opened.
         leaves: Vector indexes over disjoint ids.
         device: Device that searches the built index.
+        fusion: Fusion of the vectors.
     """
 
-    key: tuple[str, ...]
+    key: tuple[object, ...]
     leaves: tuple[VectorIndex, ...]
     device: str
+    fusion: Fusion
+    _sample: tuple[int, Vectors] | None = field(default=None, init=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -86,6 +92,20 @@ class IndexReader:
             rows[mask] = leaf.vectors(ids[mask])
         return rows
 
+    def background_sample(self, snapshot: Snapshot) -> Vectors:
+        """Return vectors of pictures spread evenly over the index, float32 (n, dim).
+
+        Deleted pictures are left out. The sample of a generation is kept for later queries.
+        """
+        if self._sample is None or self._sample[0] != snapshot.generation:
+            count = SAMPLE_SIZE * self.size // max(snapshot.pictures, 1)
+            live_ids = np.setdiff1d(
+                self.sample_ids(count), snapshot.deleted_ids, assume_unique=True
+            )
+            sampled_ids = live_ids[:: max(1, len(live_ids) // SAMPLE_SIZE)]
+            self._sample = snapshot.generation, self.vectors(sampled_ids)
+        return self._sample[1]
+
     @staticmethod
     def _merge(rankings: list[Ranking], k: int) -> Ranking:
         return rankings[0] if len(rankings) == 1 else merge_rankings(rankings, k)
@@ -108,17 +128,28 @@ def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) 
 
 
 class IndexReaderCache:
-    """Opens index readers, and keeps the last one until the fusion or the files change."""
+    """Opens index readers, and keeps the last one until the fusion or the files change.
+
+    Args:
+        layout: Files of the index.
+        encoder: Encoder that the vectors of the index must come from.
+        find_plugin: Returns a vector index plugin by its name.
+        tail_plugin_name: Name of the plugin that searches the segments added since the last build.
+        device: Device of the built index; see `Settings.device`.
+        make_fusion: Creates a fusion.
+    """
 
     def __init__(
         self,
         layout: IndexLayout,
+        encoder: Encoder,
         find_plugin: Callable[[str], VectorIndexPlugin],
         tail_plugin_name: str,
         device: str,
         make_fusion: Callable[[FusionSpec], Fusion],
     ) -> None:
         self._layout = layout
+        self._encoder = encoder
         self._find_plugin = find_plugin
         self._make_fusion = make_fusion
         self._tail_plugin_name = tail_plugin_name
@@ -129,23 +160,27 @@ class IndexReaderCache:
         """Return the reader of a generation.
 
         Raises:
+            EncoderMismatchError: The vectors come from a different encoder.
             DamagedFileError: A file is missing or does not match the catalog.
         """
+        identity, built = snapshot.identity, snapshot.built
         # Checksums, not file names: names can repeat with other content, such as after a restore.
-        built = [snapshot.built.file_ref.sha256] if snapshot.built else []
-        spec = snapshot.identity.fusion if snapshot.identity else FusionSpec()
         key = (
-            repr(spec),
-            *built,
-            *(segment.file_ref.sha256 for segment in snapshot.unindexed_segments),
+            identity and identity.encoder,
+            identity and identity.fusion,
+            built and built.file_ref.sha256,
+            *[segment.file_ref.sha256 for segment in snapshot.unindexed_segments],
         )
         if self._reader is None or self._reader.key != key:
+            if identity is not None:
+                check_encoder(identity, self._encoder)
             # Free the old reader first: both together may exceed the memory of a GPU.
             self._reader = None
             self._reader = self._open(key, snapshot)
         return self._reader
 
-    def _open(self, key: tuple[str, ...], snapshot: Snapshot) -> IndexReader:
+    def _open(self, key: tuple[object, ...], snapshot: Snapshot) -> IndexReader:
+        fusion = self._make_fusion(snapshot.identity.fusion if snapshot.identity else FusionSpec())
         leaves: list[VectorIndex] = []
         device = "cpu"
         if snapshot.built is not None:
@@ -161,9 +196,6 @@ class IndexReaderCache:
             leaves.append(index)
             device = index.device
         if snapshot.unindexed_segments:
-            fusion = self._make_fusion(
-                snapshot.identity.fusion if snapshot.identity else FusionSpec()
-            )
             plugin = self._find_plugin(self._tail_plugin_name)
             leaves.append(
                 build_index(
@@ -174,7 +206,7 @@ class IndexReaderCache:
                     plugin,
                 )
             )
-        return IndexReader(key, tuple(leaves), device)
+        return IndexReader(key, tuple(leaves), device, fusion)
 
 
 Resource = TypeVar("Resource")
@@ -185,23 +217,19 @@ MAX_ATTEMPTS = 5
 
 @contextmanager
 def open_latest_snapshot(
-    catalog: Reader, encoder: Encoder, open_resource: Callable[[Snapshot], Resource]
+    catalog: Reader, open_resource: Callable[[Snapshot], Resource]
 ) -> Iterator[tuple[Snapshot, Resource]]:
     """Yield a snapshot of the latest generation and the resource opened from its files.
 
     Args:
         catalog: Catalog, open for reading.
-        encoder: Encoder that the vectors of the index must come from.
         open_resource: Opens files of the given snapshot.
 
     Raises:
-        EncoderMismatchError: The vectors come from a different encoder.
         DamagedFileError: A file does not match the catalog.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         with catalog.snapshot() as snapshot:
-            if snapshot.identity is not None:
-                check_encoder(snapshot.identity, encoder)
             try:
                 resource = open_resource(snapshot)
             except DamagedFileError as error:

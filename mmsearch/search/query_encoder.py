@@ -1,26 +1,55 @@
-"""Encoding of query terms into vectors."""
+"""Encoding of queries: terms into vectors, with the stored vectors of indexed pictures."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+import json
+import os
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.catalog import Reader, Snapshot
+from mmsearch.core.compatibility import check_encoder
+from mmsearch.core.errors import InvalidQueryError, UnknownNameError
+from mmsearch.core.files import clamped_mtime_ns, create_file, create_folder
 from mmsearch.core.protocols import Encoder, ImagePreprocessor
-from mmsearch.core.query import Term
+from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
+from mmsearch.core.records import FileRef, ScannedFile, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
-from mmsearch.core.vectors import as_unit_vectors, encode_model_inputs
-from mmsearch.search.stored_vectors import StoredVectorLookup, StoredVectors
-from mmsearch.search.vector_cache import VectorCache
+from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.search.index_reader import open_latest_snapshot
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segments import read_image_vectors
 
 MAX_CACHED_TEXTS = 4096
 """Maximum number of texts whose vectors are cached."""
 
+TEXT_BATCH = 64
+"""Maximum number of texts that are encoded as one batch."""
+
 MIN_NORM = 1e-6
+
+NULL_PROMPTS: tuple[str, ...] = (
+    "a photo",
+    "a picture of something",
+    "an image",
+    "a random picture",
+    "something else",
+    "a thing",
+    "an unknown object",
+    "untitled",
+)
+"""Prompts that describe nothing in particular; the confidence of a hit compares it with them."""
+
+StoredVectors = dict[Term, NDArray[np.float32]]
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class QueryEncoder:
@@ -52,6 +81,40 @@ class QueryEncoder:
             {} if self._stored_lookup is None else self._stored_lookup.vectors(terms, self._encoder)
         )
 
+    def encode(self, request: SearchRequest, started: float) -> EncodedQuery:
+        """Return the encoded query of a request.
+
+        Args:
+            request: A valid request.
+            started: Time at which its batch was started, a reading of `time.perf_counter`.
+
+        Raises:
+            SourceError: A picture cannot be read.
+            UnknownNameError: The index has no picture with the id of a term.
+            InvalidQueryError: A prompt is invalid; see `vectors`.
+            EncoderMismatchError: The index was re-encoded with a different encoder.
+        """
+        query, fingerprint = request.query, self._encoder.spec.fingerprint
+        if query.mode is Mode.TEXT:
+            return EncodedQuery(request, fingerprint, time.perf_counter() - started)
+        stored = self.stored_vectors(query.terms)
+        vectors = self.vectors(query.terms, query.prompts, stored)
+        null_vector = self.cached_mean(NULL_PROMPTS) if request.explain else None
+        encoded = [term for term in query.terms if not (term.text is None and term in stored)]
+        kinds = {InputKind.IMAGE if term.image is not None else InputKind.TEXT for term in encoded}
+        devices = {kind.value: self._encoder.device(kind) for kind in sorted(kinds, reverse=True)}
+        texts = [term.text for term in query.terms if term.text]
+        dropped_tokens = sum([self._encoder.dropped_tokens(text) for text in texts])
+        return EncodedQuery(
+            request,
+            fingerprint,
+            time.perf_counter() - started,
+            vectors,
+            null_vector,
+            dropped_tokens,
+            devices,
+        )
+
     def vectors(
         self,
         terms: Sequence[Term],
@@ -73,7 +136,7 @@ class QueryEncoder:
         """
         rows = []
         for term in terms:
-            if stored_vectors is not None and term in stored_vectors:
+            if term.text is None and stored_vectors and term in stored_vectors:
                 rows.append(stored_vectors[term])
             elif term.image is not None:
                 rows.append(self._encode_image(term.image))
@@ -95,17 +158,22 @@ class QueryEncoder:
             else self._vector_cache.get(texts, self.mean)
         )
 
-    def prefetch(self, terms: Iterable[Term], prompts: Sequence[str] | None = None) -> None:
-        """Encode the texts of many terms in one batch, for later calls of `vectors`."""
-        templates = self._resolve_prompts(prompts)
-        self.ensure_encoded(
-            [
-                template.replace("{}", term.text)
-                for term in terms
-                if term.text
-                for template in templates
-            ]
-        )
+    def prefetch(self, queries: Sequence[Query]) -> None:
+        """Encode the texts of many queries in batches, for later calls of `encode`.
+
+        Raises:
+            InvalidQueryError: A prompt is invalid; see `vectors`.
+        """
+        texts_by_prompts: dict[tuple[str, ...] | None, list[str]] = defaultdict(list)
+        for query in queries:
+            if query.mode is not Mode.TEXT:
+                texts = [term.text for term in query.terms if term.text]
+                texts_by_prompts[query.prompts].extend(texts)
+        for prompts, texts in texts_by_prompts.items():
+            templates = self._resolve_prompts(prompts)
+            self.ensure_encoded(
+                [template.replace("{}", text) for text in texts for template in templates]
+            )
 
     def ensure_encoded(self, texts: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
         """Return a float32 (dim,) vector for each text; texts that are not cached are encoded.
@@ -121,19 +189,17 @@ class QueryEncoder:
             else:
                 vectors_by_text[text] = vector
         if missing:
-            tokens = [self._encoder.prepare(InputKind.TEXT, text) for text in missing]
-            new_vectors = dict(
-                zip(missing, encode_model_inputs(self._encoder, tokens), strict=True)
-            )
+            new_vectors: dict[str, NDArray[np.float32]] = {}
+            for start in range(0, len(missing), TEXT_BATCH):
+                batch = missing[start : start + TEXT_BATCH]
+                tokens = [self._encoder.prepare(InputKind.TEXT, text) for text in batch]
+                rows = self._encoder.encode(InputKind.TEXT, tokens)
+                new_vectors.update(zip(batch, rows, strict=True))
             vectors_by_text |= new_vectors
             self._text_cache.update(new_vectors)
             while len(self._text_cache) > max(MAX_CACHED_TEXTS, len(texts)):
                 self._text_cache.popitem(last=False)
         return vectors_by_text
-
-    def dropped_tokens(self, terms: Sequence[Term]) -> int:
-        """Return the number of tokens beyond the encoder's limit, summed over all terms."""
-        return sum(self._encoder.dropped_tokens(term.text) for term in terms if term.text)
 
     def _resolve_prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
         templates = self._encoder.prompts if prompts is None else prompts
@@ -163,3 +229,133 @@ class QueryEncoder:
         model_input = self._load_image(path, self._encoder.image_preprocessor)
         vector: NDArray[np.float32] = self._encoder.encode(InputKind.IMAGE, [model_input])[0]
         return vector
+
+
+class StoredVectorLookup:
+    """Finds the stored vectors of pictures in the index. Not thread-safe.
+
+    Args:
+        layout: Layout of the index.
+        catalog: Catalog, open for reading.
+    """
+
+    def __init__(self, layout: IndexLayout, catalog: Reader) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._verified: set[FileRef] = set()
+
+    def vectors(self, terms: Sequence[Term], encoder: Encoder) -> StoredVectors:
+        """Return a float32 (dim,) vector for each term that names an indexed picture.
+
+        A term names a picture by its id or by the path of its file. The vectors are the encoder's
+        image vectors, within the precision of float16. A file is used only if its size and
+        modification time are unchanged since it was indexed; other files are left out.
+
+        Args:
+            terms: Terms of a query.
+            encoder: Encoder of the other terms.
+
+        Raises:
+            UnknownNameError: The index has no picture with the id of a term.
+            EncoderMismatchError: The stored vectors come from a different encoder.
+            DamagedFileError: A segment does not match the catalog.
+        """
+        image_terms = [term for term in terms if term.text is None and term.url is None]
+        if not image_terms:
+            return {}
+
+        def read_vectors(snapshot: Snapshot) -> StoredVectors:
+            if snapshot.identity is not None:
+                check_encoder(snapshot.identity, encoder)
+            return self._read_vectors(snapshot, image_terms)
+
+        with open_latest_snapshot(self._catalog, read_vectors) as (_, stored_vectors):
+            return stored_vectors
+
+    def _read_vectors(self, snapshot: Snapshot, terms: Sequence[Term]) -> StoredVectors:
+        ids = {term: self._find_image_id(snapshot, term) for term in terms}
+        known_ids = {term: image_id for term, image_id in ids.items() if image_id is not None}
+        segments = snapshot.find_segments(list(known_ids.values()))
+        missing = [image_id for image_id in known_ids.values() if image_id not in segments]
+        if missing:
+            raise UnknownNameError(f"Index {self._layout.name!r} has no picture {missing[0]}.")
+        stored_vectors = {}
+        for term, image_id in known_ids.items():
+            segment = segments[image_id]
+            is_verified = segment.file_ref in self._verified
+            stored_vectors[term] = read_image_vectors(
+                self._layout, segment, [image_id], is_verified=is_verified
+            )[0]
+            self._verified.add(segment.file_ref)
+        return stored_vectors
+
+    @staticmethod
+    def _find_image_id(snapshot: Snapshot, term: Term) -> int | None:
+        if term.image is None:
+            return term.picture
+        path = os.path.abspath(os.fsencode(term.image))  # noqa: PTH100 - bytes paths need os.path
+        file_record = snapshot.find_file(path)
+        if file_record is None or file_record.image_id is None:
+            return None
+        try:
+            stat = os.stat(path)  # noqa: PTH116
+        except OSError:
+            return None
+        scanned_file = ScannedFile(file_record.path, stat.st_size, clamped_mtime_ns(stat))
+        return file_record.image_id if is_unchanged(file_record, scanned_file) else None
+
+
+class VectorCache:
+    """A folder of vectors that every query needs, each in a file named by a hash of its inputs.
+
+    The folder only saves time: a vector whose file is damaged or cannot be written is computed
+    again.
+
+    Args:
+        folder: Folder of the cache; created on the first write.
+        encoder: Encoder that the vectors come from.
+    """
+
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
+        self._folder = folder
+        self._encoder = encoder
+        self._loaded: dict[tuple[str, ...], NDArray[np.float32]] = {}
+
+    def get(
+        self, texts: Sequence[str], compute: Callable[[Sequence[str]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Return the float32 (dim,) result of ``compute(texts)``, from the cache if possible."""
+        key = tuple(texts)
+        if key not in self._loaded:
+            path = self._folder / self._file_name(texts)
+            vector = self._read(path)
+            if vector is None:
+                vector = np.ascontiguousarray(compute(texts), dtype="<f4")
+                self._write(path, vector.tobytes())
+            self._loaded[key] = vector
+        return self._loaded[key]
+
+    def _file_name(self, texts: Sequence[str]) -> str:
+        # The device is part of the key: int8 gives slightly different vectors for the same model.
+        key_parts = [self._encoder.spec.fingerprint, self._encoder.device(InputKind.TEXT), *texts]
+        return hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:32]
+
+    def _read(self, path: Path) -> NDArray[np.float32] | None:
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        is_intact = (
+            len(body) == 4 * self._encoder.spec.dim and hashlib.sha256(body).digest() == digest
+        )
+        return np.frombuffer(body, dtype="<f4") if is_intact else None
+
+    @staticmethod
+    def _write(path: Path, body: bytes) -> None:
+        temporary_path = path.with_suffix(f".{os.getpid()}.tmp")
+        with suppress(OSError):
+            create_folder(path.parent)
+            with create_file(temporary_path) as file:
+                file.write(hashlib.sha256(body).digest() + body)
+            temporary_path.replace(path)

@@ -1,20 +1,20 @@
-"""Ranking of the candidates of a query: by vectors, by texts, or by both."""
+"""Retrieval: the plan of each query, the nearest pictures of a batch, and ranked candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.protocols import Fusion, RankFusion
-from mmsearch.core.query import HybridCandidates, TextMatches, TextTerm
+from mmsearch.core.protocols import RankFusion
+from mmsearch.core.query import HybridCandidates, Mode, Query, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, row_scores
-from mmsearch.search.confidence import BackgroundSample, ScoreDistribution
 from mmsearch.search.index_reader import IndexReader
 
 FUSION_DEPTH = 1000
@@ -26,6 +26,37 @@ NEGATIVE_WEIGHT = 0.75
 dissimilar to the negative term. Chosen by the study of negative terms in benchmarks/RESULTS.md."""
 
 MIN_NORM = 1e-6
+
+
+@dataclass(frozen=True)
+class ScoreDistribution:
+    """Similarity of one query to a sample of the library, most of which is unrelated to it.
+
+    Attributes:
+        mean: Mean of the cosine similarities.
+        std: Standard deviation of the cosine similarities.
+        median: Median of the cosine similarities.
+    """
+
+    mean: float
+    std: float
+    median: float
+
+    @classmethod
+    def from_scores(cls, scores: NDArray[np.float32]) -> ScoreDistribution:
+        """Return the distribution of cosine similarities (n,); a neutral one if n is 0."""
+        return cls.from_score_rows(scores[None])[0]
+
+    @classmethod
+    def from_score_rows(cls, scores: NDArray[np.float32]) -> list[ScoreDistribution]:
+        """Return the distribution of each row of (q, n): one row for each query."""
+        if not scores.shape[1]:
+            return [cls(0.0, 1.0, 0.0)] * len(scores)
+        stds = np.maximum(np.std(scores, axis=1, dtype=np.float64), 1e-3)
+        means = np.mean(scores, axis=1, dtype=np.float64)
+        medians = np.median(scores, axis=1)
+        rows = np.stack([means, stds, medians], axis=1).tolist()
+        return [cls(mean, std, median) for mean, std, median in rows]
 
 
 @dataclass(frozen=True)
@@ -50,30 +81,14 @@ class SearchScope:
     Attributes:
         reader: Reader of their vectors.
         snapshot: Snapshot that holds their records.
-        fusion: Fusion of the generation.
         allowed: Ids that pass the filters; None for all.
-        background_sample: Draws a sample of the library.
+        size: Number of pictures that may be found.
     """
 
     reader: IndexReader
     snapshot: Snapshot
-    fusion: Fusion
     allowed: Ids | None
-    background_sample: BackgroundSample
-
-    @property
-    def size(self) -> int:
-        """Number of pictures that may be found."""
-        return self.snapshot.pictures if self.allowed is None else len(self.allowed)
-
-    def retrieve_batch(self, queries: Vectors, k: int) -> list[VectorMatches]:
-        """Return the top k pictures of each of (q, dim) queries, without padding."""
-        ranking = self.reader.search(queries, k, self.snapshot.deleted_ids, self.allowed)
-        rows = zip(ranking.ids, ranking.scores, self.score_distributions(queries), strict=True)
-        return [
-            VectorMatches(ids[ids >= 0], scores[ids >= 0], background)
-            for ids, scores, background in rows
-        ]
+    size: int
 
     def scores(self, query_vector: Vectors, ids: Ids) -> NDArray[np.float32]:
         """Return the cosine similarities of ids with (1, dim), in their order, float32 (n,)."""
@@ -83,7 +98,7 @@ class SearchScope:
 
     def score_distributions(self, queries: Vectors) -> list[ScoreDistribution]:
         """Return the similarity of each of (q, dim) queries to a sample of the library."""
-        sample = self.background_sample.vectors(self.reader, self.snapshot)
+        sample = self.reader.background_sample(self.snapshot)
         if not len(sample):
             return ScoreDistribution.from_score_rows(np.empty((len(queries), 0), np.float32))
         # A matrix product would wait for the threads of the BLAS library.
@@ -108,10 +123,118 @@ class Candidates:
     text: NDArray[np.float32]
     visual: NDArray[np.float32] | None = None
     query_vector: Vectors | None = None
-    background: ScoreDistribution | None = field(default=None)
+    background: ScoreDistribution | None = None
 
 
-def combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float]) -> Vectors:
+@dataclass(frozen=True)
+class QueryPlan:
+    """The plan of one query on one generation.
+
+    Attributes:
+        scope: The pictures to search.
+        mode: Search mode: vectors, texts or both.
+        text_terms: Words to find in texts.
+        query_vector: (1, fused dim), vector to compare with stored vectors; None in text mode.
+        depth: Number of candidates to rank.
+    """
+
+    scope: SearchScope
+    mode: Mode
+    text_terms: Sequence[TextTerm]
+    query_vector: Vectors | None
+    depth: int
+
+    @classmethod
+    def from_query(
+        cls, query: Query, vectors: Vectors | None, scope: SearchScope, depth: int
+    ) -> QueryPlan:
+        """Return the plan of a query.
+
+        Args:
+            query: The query.
+            vectors: (n, dim), one row for each term; None in text mode.
+            scope: The pictures to search.
+            depth: Number of hits to rank; reduced to the size of the scope.
+
+        Raises:
+            InvalidQueryError: A text query has no words, or the terms cancel each other.
+        """
+        text_terms = [TextTerm(term.text, term.weight) for term in query.terms if term.text]
+        mode = _resolve_mode(query, scope.snapshot, text_terms)
+        depth = min(depth, max(scope.size, 1))
+        if vectors is None or mode is Mode.TEXT:
+            return cls(scope, mode, text_terms, None, depth)
+        query_vector = _combine_terms(scope, vectors, [term.weight for term in query.terms])
+        return cls(scope, mode, text_terms, query_vector, depth)
+
+    @property
+    def num_candidates(self) -> int:
+        """Number of nearest pictures to retrieve as candidates."""
+        if self.mode is not Mode.HYBRID:
+            return self.depth
+        return min(max(self.depth, FUSION_DEPTH), max(self.scope.size, 1))
+
+
+def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
+    """Return the nearest pictures of each plan; None for a plan without a query vector.
+
+    Queries with the same scope are searched as one batch, so that a scan reads the vectors once.
+    """
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, plan in enumerate(plans):
+        if plan.query_vector is not None:
+            groups[id(plan.scope), plan.num_candidates].append(position)
+    matches: list[VectorMatches | None] = [None] * len(plans)
+    for (_, k), positions in groups.items():
+        scope = plans[positions[0]].scope
+        queries = np.concatenate([q for n in positions if (q := plans[n].query_vector) is not None])
+        ranking = scope.reader.search(queries, k, scope.snapshot.deleted_ids, scope.allowed)
+        rows = zip(ranking.ids, ranking.scores, scope.score_distributions(queries), strict=True)
+        for position, (ids, scores, background) in zip(positions, rows, strict=True):
+            is_hit = ids >= 0  # Short rankings are padded with -1.
+            matches[position] = VectorMatches(ids[is_hit], scores[is_hit], background)
+    return matches
+
+
+def rank_candidates(
+    plan: QueryPlan,
+    vector_matches: VectorMatches | None,
+    make_rank_fusion: Callable[[], RankFusion],
+) -> Candidates:
+    """Return the candidates of a query, best first.
+
+    Args:
+        plan: The plan of the query.
+        vector_matches: Result of `retrieve_batch` for this plan.
+        make_rank_fusion: Creates the rank fusion; only called in hybrid mode.
+    """
+    if plan.query_vector is None or vector_matches is None:
+        return _rank_by_texts(plan.scope, plan.text_terms, plan.depth)
+    if plan.mode is Mode.VECTOR:
+        return _rank_by_vectors(plan.query_vector, vector_matches)
+    return _rank_hybrid(
+        plan.scope,
+        plan.query_vector,
+        vector_matches,
+        plan.text_terms,
+        make_rank_fusion(),
+        plan.depth,
+    )
+
+
+def _resolve_mode(query: Query, snapshot: Snapshot, text_terms: Sequence[TextTerm]) -> Mode:
+    """Return the mode of a query, given its words and the texts of the index."""
+    has_words = any(text_term.weight > 0 for text_term in text_terms)
+    if query.mode is Mode.TEXT and not has_words:
+        raise InvalidQueryError(
+            "A query without words cannot be searched in texts.", "Leave out --mode text."
+        )
+    if not has_words:
+        return Mode.VECTOR
+    return query.mode or (Mode.HYBRID if snapshot.has_texts else Mode.VECTOR)
+
+
+def _combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float]) -> Vectors:
     """Combine the vectors of several terms into one query vector.
 
     Text and image vectors occupy different regions of the shared space: the similarities of a
@@ -130,7 +253,7 @@ def combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float]
     Raises:
         InvalidQueryError: The terms cancel each other.
     """
-    term_vectors = scope.fusion.fuse_query(vectors)
+    term_vectors = scope.reader.fusion.fuse_query(vectors)
     if len(term_vectors) == 1:
         return term_vectors
     stds = np.array([background.std for background in scope.score_distributions(term_vectors)])
@@ -146,7 +269,7 @@ def combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float]
     return as_unit_vectors(combined[None, :])
 
 
-def rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Candidates:
+def _rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Candidates:
     """Return candidates ranked by cosine similarity alone."""
     ids, scores = vector_matches.ids, vector_matches.scores
     text_scores = np.zeros(len(ids), dtype=np.float32)
@@ -155,14 +278,14 @@ def rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Can
     )
 
 
-def rank_by_texts(scope: SearchScope, text_terms: Sequence[TextTerm], k: int) -> Candidates:
+def _rank_by_texts(scope: SearchScope, text_terms: Sequence[TextTerm], k: int) -> Candidates:
     """Return the top k candidates ranked by their text scores alone."""
     matches = scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
     ids, scores = matches.ids[:k], matches.scores[:k]
     return Candidates(ids, scores.astype(np.float64), scores)
 
 
-def rank_hybrid(
+def _rank_hybrid(
     scope: SearchScope,
     query_vector: Vectors,
     vector_matches: VectorMatches,

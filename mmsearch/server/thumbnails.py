@@ -15,8 +15,7 @@ from pathlib import Path
 
 from mmsearch.core.files import create_folder, open_regular_file
 from mmsearch.core.records import PictureRecord
-from mmsearch.search.image_loader import SandboxedImageLoader
-from mmsearch.search.originals import Originals
+from mmsearch.search.image_loader import Originals, SandboxedImageLoader
 
 
 class Size(StrEnum):

@@ -145,15 +145,15 @@ def test_add_folder_progress_true_shows_a_bar(photos, tmp_path, capsys):
 
 
 def test_thumbnails_of_one_picture_read_its_file_for_a_digest_once(index, monkeypatch):
-    from mmsearch.search import originals
+    from mmsearch.search import image_loader
 
-    hashed, hash_source_file = [], originals.hash_source_file
+    hashed, hash_source_file = [], image_loader.hash_source_file
 
     def count(path):
         hashed.append(path)
         return hash_source_file(path)
 
-    monkeypatch.setattr(originals, "hash_source_file", count)
+    monkeypatch.setattr(image_loader, "hash_source_file", count)
     best = index.search("a windmill", 1)[0]
     assert index.thumbnail(best, 64) == index.thumbnail(best, 64)
     assert len(hashed) == 1

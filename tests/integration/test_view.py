@@ -13,7 +13,7 @@ from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.search.index_reader import IndexReaderCache
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import write
-from tests.toy_index import toy_indexer
+from tests.toy_index import ToyEncoder, toy_indexer
 
 
 class Plugin:
@@ -41,7 +41,9 @@ def test_index_reader_cache_frees_old_generation_before_opening_next(layout, tmp
     toys = tmp_path / "toys"
     toys.mkdir()
     plugin = Plugin("exact")
-    loader = IndexReaderCache(layout, lambda name: plugin, "exact", "cpu", make_fusion)
+    loader = IndexReaderCache(
+        layout, ToyEncoder(), lambda name: plugin, "exact", "cpu", make_fusion
+    )
     gc.disable()
     try:
         for number in range(3):
@@ -68,7 +70,7 @@ def test_index_reader_cache_reopens_vectors_after_index_is_replaced(tmp_path):
         with toy_indexer(layout) as indexer:
             indexer.run(IndexRequest(os.fsencode(toys)))
         loader = loader or IndexReaderCache(
-            layout, load_vector_index_plugin, "exact", "cpu", make_fusion
+            layout, ToyEncoder(), load_vector_index_plugin, "exact", "cpu", make_fusion
         )
         with open_read(layout) as catalog, catalog.snapshot() as snapshot:
             view = loader.get(snapshot)

@@ -12,7 +12,7 @@ from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError
 from mmsearch.core.settings import load_settings
 from mmsearch.mcp.schemas import GetImageArguments
 from mmsearch.mcp.tools import Tools
-from mmsearch.search.originals import Originals
+from mmsearch.search.image_loader import Originals
 from mmsearch.server.thumbnails import Size
 from mmsearch.storage.layout import IndexLayout
 from tests.crafted_indexes import make_index, point_catalog_at_file, write_picture

@@ -46,7 +46,7 @@ def test_starter_calibration_equals_fitted_values_of_results():
 
 def test_confidence_results_unlikely_band_holds_few_relevant_hits():
     """The band thresholds keep their promise on the drawings that they were chosen on."""
-    from mmsearch.search.confidence import POSSIBLE_THRESHOLD
+    from mmsearch.search.hits import POSSIBLE_THRESHOLD
 
     trials = {trial["trial"]: trial for trial in stored("confidence")["trials"]}
     unlikely, possible, likely = trials["stamps, drawings only"]["bands"]

@@ -1,5 +1,6 @@
 """The sample covers living pictures of the whole index and is drawn once per generation."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +8,7 @@ import pytest
 
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.search.confidence import SAMPLE_SIZE, BackgroundSample
-from mmsearch.search.index_reader import IndexReader
+from mmsearch.search.index_reader import SAMPLE_SIZE, IndexReader
 from mmsearch.vector_indexes import exact
 
 DIM = 8
@@ -29,7 +29,7 @@ def snapshot(reader, deleted=(), generation=1):
 @pytest.fixture
 def reader():
     return IndexReader(
-        ("name",), (make_leaf(range(0, 4000, 2), 1), make_leaf(range(1, 3000, 2), 2)), "cpu"
+        ("name",), (make_leaf(range(0, 4000, 2), 1), make_leaf(range(1, 3000, 2), 2)), "cpu", None
     )
 
 
@@ -43,14 +43,14 @@ def test_index_reader_returns_vectors_of_all_leaves_in_order_of_ids(reader):
 
 @pytest.mark.parametrize("parts", [(), (make_leaf([], 1), make_leaf([5], 2))])
 def test_index_reader_without_leaves_or_with_empty_leaf_is_readable(parts):
-    reader = IndexReader(("name",), parts, "cpu")
+    reader = IndexReader(("name",), parts, "cpu", None)
     assert len(reader.vectors(np.empty(0, dtype=np.int64))) == 0
-    assert len(BackgroundSample().vectors(reader, snapshot(reader))) == reader.size
+    assert len(reader.background_sample(snapshot(reader))) == reader.size
 
 
 def test_background_sample_skips_deleted_ids_and_covers_whole_id_range(reader):
     deleted = np.arange(0, 4000, 4)
-    sample = BackgroundSample().vectors(reader, snapshot(reader, deleted))
+    sample = reader.background_sample(snapshot(reader, deleted))
     assert 0.9 * SAMPLE_SIZE <= len(sample) <= 1.1 * SAMPLE_SIZE
     image_ids = [image_id for leaf in reader.leaves for image_id in leaf.ids.tolist()]
     by_vector = {reader.vectors(np.array([n]))[0].tobytes(): n for n in image_ids}
@@ -61,15 +61,14 @@ def test_background_sample_skips_deleted_ids_and_covers_whole_id_range(reader):
 
 
 def test_background_sample_of_small_library_holds_every_living_picture():
-    reader = IndexReader(("name",), (make_leaf(range(50), 1),), "cpu")
-    assert len(BackgroundSample().vectors(reader, snapshot(reader, deleted=[3, 4]))) == 48
+    reader = IndexReader(("name",), (make_leaf(range(50), 1),), "cpu", None)
+    assert len(reader.background_sample(snapshot(reader, deleted=[3, 4]))) == 48
 
 
 def test_background_sample_is_redrawn_only_for_new_generation(reader):
-    background_sample = BackgroundSample()
-    before = background_sample.vectors(reader, snapshot(reader))
-    assert background_sample.vectors(reader, snapshot(reader)) is before
+    before = reader.background_sample(snapshot(reader))
+    assert reader.background_sample(snapshot(reader)) is before
     deleted = snapshot(reader, deleted=range(0, 4000, 2), generation=2)
-    after = background_sample.vectors(reader, deleted)
+    after = reader.background_sample(deleted)
     assert not np.array_equal(after, before)
-    np.testing.assert_array_equal(after, BackgroundSample().vectors(reader, deleted))
+    np.testing.assert_array_equal(after, replace(reader).background_sample(deleted))

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 
 from mmsearch.core.query import Band
 from mmsearch.core.types import Calibration
-from mmsearch.search.confidence import (
+from mmsearch.search.hits import (
     LIKELY_THRESHOLD,
     POSSIBLE_THRESHOLD,
-    ScoreDistribution,
     combine_with_text,
     to_band,
     visual_confidence,
 )
+from mmsearch.search.retrieval import ScoreDistribution
 
 CALIBRATIONS = [Calibration(), Calibration(-4.0, library=0.0, margin=9.0, null=1.5, measured=True)]
 scores = st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=20)

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmsearch.search.query_encoder import QueryEncoder
-from mmsearch.search.vector_cache import VectorCache
+from mmsearch.search.query_encoder import QueryEncoder, VectorCache
 from tests.toy_index import ToyEncoder
 
 TEXTS = ("a photo", "a thing")
