@@ -14,7 +14,7 @@ THUMBNAIL_PX = 160
 
 
 class HitList(list[Hit]):
-    """A list of hits, best first.
+    """A list of hits, best first; notebooks show it as a contact sheet.
 
     Args:
         hits: The hits.

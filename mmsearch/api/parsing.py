@@ -32,7 +32,7 @@ def parse_query(
     """Return a query from a line of the query language and further options.
 
     Args:
-        line: Query text, see docs/reference/query-language.md; may be empty if there are pictures.
+        line: A line of the query language; may be empty if there are pictures.
         without: Descriptions of what the results should not look like.
         images: Paths of pictures that the results should look like.
         like: Ids of indexed pictures that the results should look like.
@@ -76,7 +76,7 @@ def parse_filters(
     tags: Iterable[str] = (),
     where: str | None = None,
 ) -> Filters:
-    """Return filters parsed from texts; see `mmsearch.core.query.Filters`.
+    """Return filters parsed from texts; see `mmsearch.Filters`.
 
     Args:
         paths: Path patterns, as in .gitignore.

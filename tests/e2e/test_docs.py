@@ -1,13 +1,20 @@
 """Tests that the documents agree with the command."""
 
 import doctest
+import io
+import pydoc
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+import mmsearch
+from mmsearch.core import errors
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +70,50 @@ def test_console_blocks_print_the_output_they_show(document, environment, photos
             expected, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         ):
             pytest.fail(f"$ {command}\nexpected:\n{expected}\nprinted:\n{printed}")
+
+
+def test_python_reference_shows_every_public_name():
+    pages = sorted((ROOT / "docs" / "reference").glob("python*.md"))
+    shown = re.findall(
+        r"^\.\. auto(?:class|function|module):: (.+)$",
+        "\n".join(page.read_text(encoding="utf-8") for page in pages),
+        re.MULTILINE,
+    )
+    assert errors.__name__ in shown
+    assert {*dir(errors), "__version__", *shown}.issuperset(mmsearch.__all__)
+    for name in shown:
+        assert pydoc.locate(name if "." in name else f"mmsearch.{name}"), name
+
+
+def test_application_guide_examples_run(photo_index, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMSEARCH_HOME", str(shutil.copytree(photo_index, tmp_path / "home")))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(min((photos / "photos").iterdir()), tmp_path / "photos")
+    guide = (ROOT / "docs" / "how-to" / "application.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    printed = []
+    for example in examples:
+        with redirect_stdout(io.StringIO()) as output:
+            exec(example, {})  # noqa: S102
+        printed.append(output.getvalue())
+    searched, threads, requests, coroutine, filtered, updated = printed
+    assert searched.count("\n") == 5
+    assert threads.count(".jpg\n") == 3
+    assert requests.startswith("a dog ")
+    assert coroutine == "3\n"
+    assert 0 < int(filtered) <= 10
+    assert updated == "0 added, 0 could not be read\n"
+
+
+def test_settings_page_shows_every_setting_and_default():
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", page, re.MULTILINE))
+    settings = mmsearch.Settings()
+    assert list(rows) == [field.name for field in fields(settings)]
+    for name in rows.keys() - {"home", "cache"}:
+        default = getattr(settings, name)
+        assert rows[name] == f"`{str(default).lower() if default is False else default}`"
 
 
 def test_linked_files_exist():

@@ -316,10 +316,9 @@ def test_client_server_not_running_raises_unreachable_error(socket_enabled):
 def test_python_client_doc_examples_print_expected_output(
     home, photos, socket_enabled, tmp_path, monkeypatch
 ):
-    document = Path(mmsearch.__file__).parents[1] / "docs" / "how-to" / "python-client.md"
-    examples = re.findall(
-        r"^```python\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    guides = Path(mmsearch.__file__).parents[1] / "docs" / "how-to"
+    pages = [(guides / name).read_text("utf-8") for name in ("python-client.md", "retrievers.md")]
+    examples = re.findall(r"^```python\n(.*?)^```", "".join(pages), re.MULTILINE | re.DOTALL)
     shutil.copy(min((photos / "photos").iterdir()), tmp_path / "car.jpg")
     monkeypatch.chdir(tmp_path)
     with open_server_state(home) as service, serve_in_thread(service, 0) as url:

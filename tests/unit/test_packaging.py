@@ -107,5 +107,5 @@ def test_project_metadata_names_authors_and_addresses() -> None:
     assert list(urls) == ["Homepage", "Documentation", "Source", "Issues", "Changelog"]
     assert all(url.startswith(urls["Homepage"]) for url in urls.values())
     assert urls["Homepage"].startswith("https://")
-    for label, within in (("Documentation", "/tree/main/"), ("Changelog", "/blob/main/")):
+    for label, within in (("Documentation", "/blob/main/"), ("Changelog", "/blob/main/")):
         assert (ROOT / urls[label].split(within)[1]).exists()
