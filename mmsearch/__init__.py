@@ -14,7 +14,7 @@ The names below are loaded on first use: importing mmsearch does not import torc
 
 from importlib import import_module
 
-# Same as typing.TYPE_CHECKING: the client of a resident process avoids importing typing.
+# Same as typing.TYPE_CHECKING: a command that a server answers avoids importing typing.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:

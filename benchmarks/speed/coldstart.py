@@ -88,7 +88,7 @@ def _row(
 
 
 class _MmsearchCommand:
-    """The installed command, with and without a resident process."""
+    """The installed command, with and without a server."""
 
     def __init__(self, home: Path, cache: Path, folder: Path) -> None:
         self._command = [Path(sys.executable).with_name("mmsearch"), "query", QUERY]

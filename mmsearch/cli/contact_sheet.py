@@ -149,6 +149,6 @@ def _render_items(index: Index, hits: Sequence[Hit]) -> list[str]:
         items.append(
             f"<li>{thumbnail_html}<div><b>{hit.rank}.</b> {hit.score:.3f}</div>"
             f"<small>{name}<br>{_escape(hit.width)}&times;{_escape(hit.height)}, "
-            f"{_escape(hit_date(hit))}</small></li>\n"
+            f"{_escape(hit_date(hit.taken_at, hit.modified_at))}</small></li>\n"
         )
     return items

@@ -9,18 +9,18 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mmsearch.cli import fast_args, streams
+from mmsearch.cli import fast_args, output, streams
 from mmsearch.cli.errors import run_command
-
-if TYPE_CHECKING:
-    from mmsearch.resident.client import OutputChunks
 
 _COMPLETION_VARIABLE = "_MMSEARCH_COMPLETE"
 
 LOCAL_ONLY_OPTIONS = frozenset({"batch", "sheet", "open_", "device"})
-"""Options that always run in this process, never in the resident one."""
+"""Options of searches that always run in this process, never in a server."""
+
+_LOCAL_PARAMETERS = frozenset({"name", "home", *output.OUTPUT_OPTIONS})
+"""Parameters of a search that a server does not get."""
 
 
 def main() -> None:
@@ -46,35 +46,34 @@ def run(argv: Sequence[str]) -> int:
         from mmsearch.cli.app import app
 
         return run_command(partial(app, standalone_mode=False))
-    return run_command(partial(_run_search_command, parsed, argv))
+    return run_command(partial(_run_search_command, parsed))
 
 
-def _run_search_command(parsed: fast_args.ParsedCommand, argv: Sequence[str]) -> None:
-    chunks = _run_in_resident_process(parsed, argv)
-    if chunks is not None:
-        for fd, content in chunks:
-            target = sys.stdout if fd == 1 else sys.stderr
-            target.buffer.write(content)
-            target.buffer.flush()
+def _run_search_command(parsed: fast_args.ParsedCommand) -> None:
+    values = parsed.values
+    result = _search_served_index(parsed)
+    if result is not None:
+        output_options = {name: values[name] for name in output.OUTPUT_OPTIONS & values.keys()}
+        output.print_search(result, values.get("name", "default"), **output_options)
         return
     streams.quiet_libraries()
     from mmsearch.cli import search_command
 
     if parsed.command == "query":
-        search_command.query(**parsed.values)
+        search_command.query(**values)
     else:
-        search_command.similar(**parsed.values)
+        search_command.similar(**values)
 
 
-def _run_in_resident_process(
-    parsed: fast_args.ParsedCommand, argv: Sequence[str]
-) -> OutputChunks | None:
-    """Return the output of the resident process; None if the command must run in this one."""
-    if LOCAL_ONLY_OPTIONS & parsed.values.keys() or "MMSEARCH_TRACEBACK" in os.environ:
+def _search_served_index(parsed: fast_args.ParsedCommand) -> dict[str, Any] | None:
+    """Return the result of the index's server; None if the search must run in this process."""
+    values = parsed.values
+    if LOCAL_ONLY_OPTIONS & values.keys() or "MMSEARCH_TRACEBACK" in os.environ:
         return None
     from mmsearch.core.settings import load_settings
-    from mmsearch.resident.client import forward_command
+    from mmsearch.server import local_socket
 
-    settings = load_settings().with_flags(home=parsed.values.get("home"))
-    folder = settings.indexes_home() / parsed.values.get("name", "default")
-    return forward_command(folder, settings, argv)
+    settings = load_settings().with_flags(home=values.get("home"))
+    folder = settings.indexes_home() / values.get("name", "default")
+    search = {name: value for name, value in values.items() if name not in _LOCAL_PARAMETERS}
+    return local_socket.search(folder, settings, {"command": parsed.command, **search})

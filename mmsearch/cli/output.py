@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,10 @@ from mmsearch.core.errors import UsageError
 if TYPE_CHECKING:
     from rich.text import Text as RichText
 
-    from mmsearch.core.query import MatchedText
-    from mmsearch.core.results import Hit, IndexReport, SearchResult
+    from mmsearch.core.results import IndexReport
+
+OUTPUT_OPTIONS = frozenset({"as_json", "paths", "print0", "verbose"})
+"""Options of a search that only its output depends on; see `print_search`."""
 
 MAX_LISTED_LINES = 20
 """Maximum number of lines of a list that are printed."""
@@ -94,9 +96,7 @@ def print_tsv(rows: Iterable[Sequence[object]]) -> None:
 
 
 def _format_cell(cell: object) -> str:
-    from mmsearch.core.query import MatchedText
-
-    return display_path(cell.text if isinstance(cell, MatchedText) else str(cell))
+    return display_path(cell["text"] if isinstance(cell, dict) else str(cell))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -105,7 +105,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     Args:
         title: Line above the table on a terminal; may be empty.
         columns: Headings on a terminal; a column whose heading ends in ``>`` is right-aligned.
-        rows: Cells of each row.
+        rows: Cells of each row; a `MatchedText` is a JSON object.
     """
     if not sys.stdout.isatty():
         print_tsv(rows)
@@ -133,9 +133,7 @@ def _render_cell(cell: object) -> str | RichText:
     from rich.markup import escape
     from rich.text import Text as RichText
 
-    from mmsearch.core.query import MatchedText
-
-    if not isinstance(cell, MatchedText):
+    if not isinstance(cell, dict):
         return escape(display_path(str(cell)))
     snippet, spans = excerpt(cell)
     rendered = RichText(replace_unprintable(snippet))
@@ -144,69 +142,139 @@ def _render_cell(cell: object) -> str | RichText:
     return rendered
 
 
-def print_hits(result: SearchResult) -> None:
+def print_search(
+    result: Mapping[str, Any],
+    index_name: str,
+    *,
+    as_json: bool = False,
+    paths: bool = False,
+    print0: bool = False,
+    verbose: bool = False,
+    device: str | None = None,
+) -> None:
+    """Print the result of a search.
+
+    Args:
+        result: A `SearchResult` as a JSON object, as a server returns it.
+        index_name: Name of the index.
+        as_json: Print JSON.
+        paths: Print paths, one per line.
+        print0: Print paths, each followed by NUL.
+        verbose: Print devices and timings on stderr.
+        device: Device that the user chose.
+    """
+    for line in _format_notices(result, index_name, device, verbose=verbose):
+        warn(line)
+    if as_json:
+        print_json(result)
+    elif paths or print0:
+        print_paths([hit["path"] for hit in result["hits"]], b"\0" if print0 else b"\n")
+    elif result["hits"]:
+        print_hits(result)
+
+
+def _format_notices(
+    result: Mapping[str, Any], index_name: str, device: str | None, *, verbose: bool
+) -> Iterator[str]:
+    if result["dropped_tokens"]:
+        yield (
+            f"The query is longer than {result['encoder']!r} can read; "
+            f"the last {result['dropped_tokens']} tokens were left out."
+        )
+    if not result["pictures"]:
+        yield f"Index {index_name!r} holds no pictures yet; run: mmsearch index FOLDER"
+    elif not result["passed"]:
+        yield "No picture passes the filters."
+    elif result["match"] is None:
+        yield "No text of any picture contains a word of the query."
+    elif not result["hits"]:
+        yield "No results above your minimum score or confidence."
+    elif result["match"] == "unlikely" and result["calibrated"]:
+        yield "No good matches. Closest results:"
+    if result["devices"].get("vector_index") == "cpu" and device in (None, "auto"):
+        from mmsearch.core.gpu_memory import has_nvidia_gpu
+
+        if has_nvidia_gpu():
+            yield "This machine has an NVIDIA GPU, but FAISS cannot use it: searching on the CPU."
+    if verbose:
+        devices = ", ".join(f"{part} on {device}" for part, device in result["devices"].items())
+        timings = ", ".join(f"{step} {s * 1000:.0f} ms" for step, s in result["timings_s"].items())
+        yield (
+            f"Encoder {result['encoder']}; {result['mode']} search; {devices}; generation "
+            f"{result['generation']}, {result['passed']:,} of {result['pictures']:,} pictures; "
+            f"{timings}."
+        )
+
+
+def print_hits(result: Mapping[str, Any]) -> None:
     """Print rank, score, path, size, date, confidence and matching text of every hit.
 
     On a terminal, the words of the query are marked in the text.
+
+    Args:
+        result: A `SearchResult` as a JSON object.
     """
-    title = f"{len(result.hits)} of {result.pictures:,} pictures: {display_path(result.query)}"
+    hits = result["hits"]
+    title = f"{len(hits)} of {result['pictures']:,} pictures: {display_path(result['query'])}"
     rows: list[tuple[object, ...]] = [
         (
-            hit.rank,
-            f"{hit.score:.4f}",
-            display_path(relative_to_cwd(hit.path)),
-            f"{hit.width}x{hit.height}",
-            hit_date(hit),
-            f"{hit.band} {hit.confidence:.0%}",
-            hit.matched or "",
+            hit["rank"],
+            f"{hit['score']:.4f}",
+            display_path(relative_to_cwd(Path(hit["path"]))),
+            f"{hit['width']}x{hit['height']}",
+            hit_date(hit["taken_at"], hit["modified_at"]),
+            f"{hit['band']} {hit['confidence']:.0%}",
+            hit["matched"] or "",
         )
-        for hit in result.hits
+        for hit in hits
     ]
     columns = ["rank>", "score>", "path", "size>", "date", "confidence", "text"]
-    if not any(hit.matched for hit in result.hits) and sys.stdout.isatty():
+    if not any(hit["matched"] for hit in hits) and sys.stdout.isatty():
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     print_table(title, columns, rows)
 
 
-def excerpt(matched: MatchedText, length: int = 60) -> tuple[str, tuple[tuple[int, int], ...]]:
+def excerpt(
+    matched: Mapping[str, Any], length: int = 60
+) -> tuple[str, tuple[tuple[int, int], ...]]:
     """Return an excerpt of a text around its first match, and the spans of the matches in it.
 
     Args:
-        matched: The text and its matches.
+        matched: A `MatchedText` as a JSON object.
         length: Length of the excerpt in characters, without ellipses.
     """
-    first = matched.spans[0][0] if matched.spans else 0
-    start = max(0, min(first - length // 3, len(matched.text) - length))
+    text, spans = matched["text"], matched["spans"]
+    first = spans[0][0] if spans else 0
+    start = max(0, min(first - length // 3, len(text) - length))
     end = start + length
-    snippet = matched.text[start:end]
-    prefix, suffix = "…" if start else "", "…" if end < len(matched.text) else ""
+    snippet = text[start:end]
+    prefix, suffix = "…" if start else "", "…" if end < len(text) else ""
     offset = len(prefix) - start
-    spans = tuple(
-        (a + offset, min(b, end) + offset) for a, b in matched.spans if a >= start and a < end
+    shown_spans = tuple(
+        (a + offset, min(b, end) + offset) for a, b in spans if a >= start and a < end
     )
-    return f"{prefix}{snippet}{suffix}", spans
+    return f"{prefix}{snippet}{suffix}", shown_spans
 
 
-def print_paths(hits: Iterable[Hit], terminator: bytes) -> None:
-    """Write absolute paths as raw bytes of the file system, each followed by a terminator.
+def print_paths(paths: Sequence[str], terminator: bytes) -> None:
+    """Write paths as raw bytes of the file system, each followed by a terminator.
 
     If the terminator is a newline and stdout is a terminal, paths are escaped instead.
 
     Raises:
         UsageError: A path contains the terminator.
     """
-    paths = [os.fsencode(hit.path) for hit in hits]
     if terminator == b"\n" and sys.stdout.isatty():
         for path in paths:
-            print_line(os.fsdecode(path))
+            print_line(path)
         return
-    if any(terminator in path for path in paths):
+    if any(terminator.decode() in path for path in paths):
         raise UsageError(
             "The name of a picture contains a line break, so paths cannot be separated by lines.",
             "Use --print0, which ends each path with NUL.",
         )
     for path in paths:
-        sys.stdout.buffer.write(path + terminator)
+        sys.stdout.buffer.write(os.fsencode(path) + terminator)
     sys.stdout.buffer.flush()
 
 
@@ -215,11 +283,11 @@ def relative_to_cwd(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def hit_date(hit: Hit) -> str:
+def hit_date(taken_at: str | None, modified_at: float) -> str:
     """Return the date a picture was taken, or else the date its file was last modified."""
-    if hit.taken_at:
-        return hit.taken_at[:10]
-    return datetime.fromtimestamp(hit.modified_at).astimezone().date().isoformat()
+    if taken_at:
+        return taken_at[:10]
+    return datetime.fromtimestamp(modified_at).astimezone().date().isoformat()
 
 
 def human_bytes(count: int) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmsearch import api
 from mmsearch.cli import output
@@ -14,28 +13,40 @@ from mmsearch.cli.errors import EXIT_SKIPPED
 from mmsearch.cli.output import warn
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
-from mmsearch.core.gpu_memory import has_nvidia_gpu
-from mmsearch.core.query import Band, Query, SearchRequest
-from mmsearch.core.results import SearchResult
-
-OpenIndex = Callable[[str, Path | None, str | None], AbstractContextManager[api.Index]]
-"""Function that returns the index of a name, home and device; a resident process has it open."""
+from mmsearch.core.query import Query, SearchRequest
 
 
-def _open_local_index(
-    name: str, home: Path | None, device: str | None
-) -> AbstractContextManager[api.Index]:
-    return api.open_index(name, home=home, device=device, on_message=warn)
-
-
-def query(
+def make_request(
+    command: str,
     *,
     text: Sequence[str] | None = None,
+    image: Any = None,
     k: int = 10,
-    name: str = "default",
-    home: Path | None = None,
+    min_score: float | None = None,
+    min_confidence: float | None = None,
+    **parameters: Any,
+) -> SearchRequest:
+    """Return the request of ``query`` or ``similar``.
+
+    Args:
+        command: Name of the command.
+        text: See `mmsearch.cli.search.query`.
+        image: Picture of ``similar``, or pictures of ``query``.
+        k: Maximum number of hits.
+        min_score: Hits with a lower score are left out.
+        min_confidence: Hits with a lower confidence are left out.
+        **parameters: See `make_query_parser`.
+    """
+    if command == "similar":
+        return SearchRequest(api.parse_query(images=[Path(image)]), k, min_score)
+    parse_line = make_query_parser(image=image, **parameters)
+    return SearchRequest(parse_line(" ".join(text or ())), k, min_score, min_confidence)
+
+
+def make_query_parser(
+    *,
     without: Sequence[str] | None = None,
-    image: Sequence[Path] | None = None,
+    image: Sequence[str | Path] | None = None,
     mode: str | None = None,
     blend: str | None = None,
     prompt: Sequence[str] | None = None,
@@ -50,19 +61,8 @@ def query(
     near: str | None = None,
     tag: Sequence[str] | None = None,
     where: str | None = None,
-    min_score: float | None = None,
-    min_confidence: float | None = None,
-    batch: Path | None = None,
-    as_json: bool = False,
-    paths: bool = False,
-    print0: bool = False,
-    sheet: Path | None = None,
-    open_: bool = False,
-    device: str | None = None,
-    verbose: bool = False,
-    open_index: OpenIndex = _open_local_index,
-) -> None:
-    """Answer a query or the lines of a batch file; see `mmsearch.cli.search.query`."""
+) -> Callable[[str], Query]:
+    """Return a parser of lines of the query language, with the options of ``query``."""
     filters = api.parse_filters(
         paths=path or (),
         after=after,
@@ -81,29 +81,44 @@ def query(
         return api.parse_query(
             line,
             without=without or (),
-            images=image or (),
+            images=[Path(file) for file in image or ()],
             filters=filters,
             mode=mode,
             blend=blend,
             prompts=prompt or None,
         )
 
+    return parse_line
+
+
+def query(
+    *,
+    text: Sequence[str] | None = None,
+    k: int = 10,
+    name: str = "default",
+    home: Path | None = None,
+    min_score: float | None = None,
+    min_confidence: float | None = None,
+    batch: Path | None = None,
+    as_json: bool = False,
+    paths: bool = False,
+    print0: bool = False,
+    sheet: Path | None = None,
+    open_: bool = False,
+    device: str | None = None,
+    verbose: bool = False,
+    **parameters: Any,
+) -> None:
+    """Answer a query or the lines of a batch file; see `mmsearch.cli.search.query`."""
+    parse_line = make_query_parser(**parameters)
     if batch is not None and text:
         raise UsageError("A description and --batch were both given.", "Leave one of them out.")
-    with open_index(name, home, device) as index:
+    with api.open_index(name, home=home, device=device, on_message=warn) as index:
         if batch is not None:
             _run_batch(index, batch, parse_line, k, min_score, min_confidence)
             return
         request = SearchRequest(parse_line(" ".join(text or ())), k, min_score, min_confidence)
-        result = index.query(request)
-        if result.dropped_tokens:
-            warn(
-                f"The query is longer than {result.encoder!r} can read; "
-                f"the last {result.dropped_tokens} tokens were left out."
-            )
-        _print_result(
-            index, result, _OutputOptions(as_json, paths, print0, sheet, open_, device, verbose)
-        )
+        _search(index, request, device, sheet, open_, as_json, paths, print0, verbose)
 
 
 def similar(
@@ -120,14 +135,45 @@ def similar(
     open_: bool = False,
     device: str | None = None,
     verbose: bool = False,
-    open_index: OpenIndex = _open_local_index,
 ) -> None:
     """Find pictures similar to a picture; see `mmsearch.cli.search.similar`."""
-    with open_index(name, home, device) as index:
-        result = index.query(SearchRequest(api.parse_query(images=[image]), k, min_score))
-        _print_result(
-            index, result, _OutputOptions(as_json, paths, print0, sheet, open_, device, verbose)
-        )
+    with api.open_index(name, home=home, device=device, on_message=warn) as index:
+        request = make_request("similar", image=image, k=k, min_score=min_score)
+        _search(index, request, device, sheet, open_, as_json, paths, print0, verbose)
+
+
+def _search(
+    index: api.Index,
+    request: SearchRequest,
+    device: str | None,
+    sheet: Path | None,
+    open_: bool,
+    as_json: bool,
+    paths: bool,
+    print0: bool,
+    verbose: bool,
+) -> None:
+    """Search the index, print the result, and write and open a contact sheet."""
+    result = index.query(request)
+    output.print_search(
+        output.to_jsonable(result),
+        index.name,
+        as_json=as_json,
+        paths=paths,
+        print0=print0,
+        verbose=verbose,
+        device=device,
+    )
+    if sheet is not None:
+        from mmsearch.cli.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(sheet, index, result)
+        warn(f"Contact sheet: {sheet}")
+    if open_ and result.hits:
+        import typer
+
+        # `original` verifies the file: a catalog from someone else could name a program.
+        typer.launch(str(sheet or index.original(result.hits[0])))
 
 
 def _run_batch(
@@ -168,62 +214,3 @@ def _run_batch(
     if failed_count:
         warn(f"{failed_count} of {len(lines)} queries could not be answered.")
         raise SystemExit(EXIT_SKIPPED)
-
-
-@dataclass(frozen=True)
-class _OutputOptions:
-    """Output options of a search."""
-
-    as_json: bool
-    paths: bool
-    print0: bool
-    sheet: Path | None
-    open: bool
-    device: str | None
-    verbose: bool
-
-
-def _print_result(index: api.Index, result: SearchResult, options: _OutputOptions) -> None:
-    for line in _format_notices(index, result, options):
-        warn(line)
-    if options.as_json:
-        output.print_json(result)
-    elif options.paths or options.print0:
-        output.print_paths(result.hits, b"\0" if options.print0 else b"\n")
-    elif result.hits:
-        output.print_hits(result)
-    if options.sheet is not None:
-        from mmsearch.cli.contact_sheet import write_contact_sheet
-
-        write_contact_sheet(options.sheet, index, result)
-        warn(f"Contact sheet: {options.sheet}")
-    if options.open and result.hits:
-        import typer
-
-        # `original` verifies the file: a catalog from someone else could name a program.
-        typer.launch(str(options.sheet or index.original(result.hits[0])))
-
-
-def _format_notices(
-    index: api.Index, result: SearchResult, options: _OutputOptions
-) -> Iterator[str]:
-    if not result.pictures:
-        yield f"Index {index.name!r} holds no pictures yet; run: mmsearch index FOLDER"
-    elif not result.passed:
-        yield "No picture passes the filters."
-    elif result.match is None:
-        yield "No text of any picture contains a word of the query."
-    elif not result.hits:
-        yield "No results above your minimum score or confidence."
-    elif result.match is Band.UNLIKELY and result.calibrated:
-        yield "No good matches. Closest results:"
-    on_cpu = result.devices.get("vector_index") == "cpu"
-    if on_cpu and options.device in (None, "auto") and has_nvidia_gpu():
-        yield "This machine has an NVIDIA GPU, but FAISS cannot use it: searching on the CPU."
-    if options.verbose:
-        devices = ", ".join(f"{part} on {device}" for part, device in result.devices.items())
-        timings = ", ".join(f"{step} {s * 1000:.0f} ms" for step, s in result.timings_s.items())
-        yield (
-            f"Encoder {result.encoder}; {result.mode} search; {devices}; generation "
-            f"{result.generation}, {result.passed:,} of {result.pictures:,} pictures; {timings}."
-        )

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import operator
-import os
+import math
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 from urllib.request import getproxies
 
 import typer
 
 from mmsearch import api
-from mmsearch.cli import fast_args
-from mmsearch.cli.errors import EXIT_INTERRUPTED, run_command
+from mmsearch.cli.errors import EXIT_INTERRUPTED
 from mmsearch.cli.options import Home, IndexName
-from mmsearch.cli.output import warn
-from mmsearch.core.deadlines import deadline
-from mmsearch.core.errors import DeadlineError, LocalSocketError, UsageError
+from mmsearch.cli.output import to_jsonable, warn
+from mmsearch.core.errors import LocalSocketError, StateError, UsageError
 from mmsearch.core.settings import Settings, load_settings
-from mmsearch.resident.protocol import FORWARDED_VARIABLES
 from mmsearch.server.config import DEFAULT_DEADLINE_S, ServerConfig, resolve_token
-
-if TYPE_CHECKING:
-    from mmsearch.resident.client import OutputChunks
-    from mmsearch.resident.protocol import CommandRequest, StreamInfo
 
 
 def serve(
@@ -113,7 +102,7 @@ def serve(
         settings, home=settings.indexes_home().absolute(), cache=settings.cache.absolute()
     )
     if no_http:
-        idle_s = None if idle is None else idle * 60
+        idle_s = math.inf if idle is None else idle * 60
         stop_signal = _run_until_signal(
             partial(_serve_socket_only, name, settings, deadline_s, idle_s)
         )
@@ -147,9 +136,9 @@ def _warm_up(index: api.Index) -> None:
     index.query(SearchRequest(api.parse_query("a picture")))
 
 
-def _run_until_signal(work: Callable[[], int | None]) -> int | None:
+def _run_until_signal(work: Callable[[], None]) -> int | None:
     """Return the signal that ended the work, if any; the process ends soon after a signal."""
-    from mmsearch.resident.shutdown import (
+    from mmsearch.cli.shutdown import (
         ShutdownSignalError,
         enforce_shutdown_timeout,
         raise_on_signal,
@@ -157,156 +146,80 @@ def _run_until_signal(work: Callable[[], int | None]) -> int | None:
 
     with enforce_shutdown_timeout(), raise_on_signal():
         try:
-            return work()
+            work()
         except ShutdownSignalError as error:
             return error.signum
+    return None
 
 
 def _serve_socket_only(
-    name: str, settings: Settings, deadline_s: float, idle_s: float | None
-) -> int | None:
-    with api.open_index(name, settings=settings, on_message=warn) as index:
-        _warm_up(index)
+    name: str, settings: Settings, deadline_s: float, idle_timeout_s: float
+) -> None:
+    from mmsearch.server.batcher import IndexWorker
+    from mmsearch.server.local_server import serve_local_socket
 
-        def handle_request(request: CommandRequest) -> OutputChunks | None:
-            with deadline(time.monotonic() + deadline_s):
-                return _run_request(index, request)
+    index = api.open_index(name, settings=settings, on_message=warn)
+    folder = index.folder
+    with closing(IndexWorker(index)) as worker:
+        worker.run_blocking(_warm_up)
+        with serve_local_socket(folder, settings, worker, _search, deadline_s) as app:
+            warn(_format_ready_message(name))
+            _wait(lambda: idle_timeout_s - app.idle_s)
 
-        return _serve_commands(index.folder, settings, handle_request, "", idle_s)
 
-
-def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) -> int | None:
-    from mmsearch.server.serve import serve_in_thread
+def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) -> None:
+    from mmsearch.server.app import serve_in_thread
+    from mmsearch.server.local_server import serve_local_socket
     from mmsearch.server.state import ServerState
 
     state = ServerState.create(settings, config, lambda: [name], warn)
     with closing(state):
         worker = state.index_pool.worker(name)
         worker.run_blocking(_warm_up)
+        folder = worker.run_blocking(lambda index: index.folder)
         with serve_in_thread(state, port) as url:
-
-            def handle_request(request: CommandRequest) -> OutputChunks | None:
-                # If this takes too long, the command does the work itself.
-                with suppress(DeadlineError), deadline(time.monotonic() + config.deadline_s):
-                    return worker.run_blocking(lambda index: _run_request(index, request))
-                return None
-
-            folder = worker.run_blocking(lambda index: index.folder)
+            ready_message = _format_ready_message(name, f" at {url}")
             try:
-                return _serve_commands(folder, settings, handle_request, f" at {url}")
+                with serve_local_socket(folder, settings, worker, _search, config.deadline_s):
+                    warn(ready_message)
+                    _wait()
             except LocalSocketError as error:
-                from mmsearch.resident.server import wait_for_signal
-
-                warn(_format_ready_message(name, f" at {url}"))
+                warn(ready_message)
                 warn(f"Commands are not forwarded to it: {error}")
-                return wait_for_signal()
+                _wait()
             finally:
                 # Clients that follow a job then see it end.
                 state.jobs.stop()
 
 
-def _serve_commands(
-    folder: Path,
-    settings: Settings,
-    handle_request: Callable[[CommandRequest], OutputChunks | None],
-    location: str,
-    idle_s: float | None = None,
-) -> int | None:
-    from mmsearch.resident.server import serve as serve_local_socket
-
-    return serve_local_socket(
-        folder,
-        settings,
-        handle_request,
-        idle_s=idle_s,
-        on_ready=lambda: warn(_format_ready_message(folder.name, location)),
-    )
+def _wait(seconds_left: Callable[[], float] = lambda: math.inf) -> None:
+    """Wait until no time is left, or a signal raises an exception."""
+    while (seconds := seconds_left()) > 0:
+        time.sleep(min(seconds, 3600))
 
 
-def _format_ready_message(name: str, location: str) -> str:
+def _format_ready_message(name: str, location: str = "") -> str:
     return f"Index {name!r} is open for queries{location}; Ctrl-C stops it."
 
 
-def _run_request(index: api.Index, request: CommandRequest) -> OutputChunks | None:
-    """Return the output of a command; None if it failed and the caller must run it itself."""
-    from mmsearch.cli import search_command
+def _search(index: api.Index, search: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the result of a search command as a JSON object.
 
-    parsed = fast_args.parse_args(request.arguments)
-    if parsed is None or not index.exists():
-        return None
-    search = search_command.query if parsed.command == "query" else search_command.similar
-    chunks: OutputChunks = []
-
-    def open_index(*_: object) -> AbstractContextManager[api.Index]:
-        return nullcontext(index)
-
-    # The caller's folder may be gone or its encoding unknown; the server must go on.
-    try:
-        with _command_context(request, chunks):
-            exit_code = run_command(partial(search, **parsed.values, open_index=open_index))
-    except (OSError, LookupError, TypeError, ValueError):
-        return None
-    groups = groupby(chunks, key=operator.itemgetter(0))
-    merged = [(fd, b"".join(content for _, content in group)) for fd, group in groups]
-    return merged if exit_code == 0 else None
-
-
-@contextmanager
-def _command_context(request: CommandRequest, chunks: OutputChunks) -> Iterator[None]:
-    """Take over the folder, environment and stream properties of a command; capture its output.
-
-    Raises:
-        OSError: The command's folder cannot be entered.
+    Args:
+        index: The index.
+        search: Name of the command and its parameters.
+        folder: Working folder of the command, which paths of pictures may be relative to.
     """
-    environment, streams = dict(os.environ), (sys.stdout, sys.stderr)
-    try:
-        os.chdir(request.cwd)
-        for variable in FORWARDED_VARIABLES:
-            os.environ.pop(variable, None)
-        os.environ.update(request.environment)
-        time.tzset()
-        sys.stdout, sys.stderr = (
-            _open_capture(1, request.stdout, chunks),
-            _open_capture(2, request.stderr, chunks),
-        )
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams
-        os.environ.clear()
-        os.environ.update(environment)
-        time.tzset()
-        # The file system of a process's working directory cannot be unmounted.
-        os.chdir("/")
+    from mmsearch.cli.search_command import make_request
+    from mmsearch.search.query_parser import format_query
 
-
-class _CaptureStream(io.RawIOBase):
-    """Stream that captures writes and reports the properties of the command's stream."""
-
-    def __init__(self, fd: int, is_tty: bool, chunks: OutputChunks) -> None:
-        self._fd = fd
-        self._is_tty = is_tty
-        self._chunks = chunks
-
-    @property
-    def name(self) -> str:
-        return f"<{self._fd}>"
-
-    def writable(self) -> bool:
-        return True
-
-    def isatty(self) -> bool:
-        return self._is_tty
-
-    def write(self, content: bytes) -> int:  # type: ignore[override]
-        self._chunks.append((self._fd, bytes(content)))
-        return len(content)
-
-
-def _open_capture(fd: int, stream: StreamInfo, chunks: OutputChunks) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        _CaptureStream(fd, stream.is_tty, chunks),
-        stream.encoding,
-        stream.errors,
-        newline="\n",
-        write_through=True,
+    if not index.exists():
+        raise StateError(f"Index {index.name!r} is gone.")
+    request = make_request(**search)
+    terms = request.query.terms
+    absolute_terms = tuple(
+        term if term.image is None else replace(term, image=folder / term.image) for term in terms
     )
+    query = replace(request.query, terms=absolute_terms)
+    result: dict[str, Any] = to_jsonable(index.query(replace(request, query=query)))
+    return result | {"query": format_query(terms)}

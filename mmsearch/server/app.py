@@ -1,8 +1,9 @@
-"""The ASGI application: routes and middleware."""
+"""The ASGI application of the HTTP API: routes, middleware, and a server that runs it."""
 
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from functools import cache
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -19,6 +20,7 @@ from mmsearch.server.metrics import MetricsMiddleware
 from mmsearch.server.routes import health, indexes, page, pictures, search
 from mmsearch.server.schemas import Problem
 from mmsearch.server.security import SecurityMiddleware
+from mmsearch.server.serve import serve_app
 from mmsearch.server.state import ServerState
 
 DESCRIPTION = "Find pictures by describing them. Errors are problem documents (RFC 9457)."
@@ -93,3 +95,19 @@ def wrap_with_middleware(app: FastAPI) -> ASGIApp:
         SecurityMiddleware(ProblemDetailsMiddleware(inner), server_state.config),
         server_state.metrics,
     )
+
+
+def serve_in_thread(server_state: ServerState, port: int) -> AbstractContextManager[str]:
+    """Serve requests until the context ends; see `mmsearch.server.serve.serve_app`.
+
+    Args:
+        server_state: State of the server.
+        port: Port to bind; 0 for any free port.
+
+    Returns:
+        A context that yields the server's address, as a URL.
+
+    Raises:
+        UsageError: The address cannot be bound.
+    """
+    return serve_app(wrap_with_middleware(make_app(server_state)), server_state.config.host, port)

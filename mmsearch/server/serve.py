@@ -1,4 +1,4 @@
-"""HTTP server that runs in a thread of its own, as a context manager."""
+"""HTTP servers that run in threads of their own, as context managers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Literal
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from mmsearch.core.errors import UsageError
-from mmsearch.server.app import make_app, wrap_with_middleware
 from mmsearch.server.http_protocol import LimitedHttpProtocol
-from mmsearch.server.state import ServerState
 
 STARTUP_TIMEOUT_S = 30.0
 
 SHUTDOWN_TIMEOUT_S = 2
-"""Seconds that running requests may take during shutdown; see `mmsearch.resident.shutdown`."""
+"""Seconds that running requests may take during shutdown; see `mmsearch.cli.shutdown`."""
 
 KEEP_ALIVE_S = 75
 """Keep-alive timeout in seconds: longer than that of clients (httpx 5 s, nginx 60 s), because a
@@ -40,27 +38,11 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve_in_thread(server_state: ServerState, port: int) -> AbstractContextManager[str]:
-    """Serve requests until the context ends; running requests are completed first.
-
-    Args:
-        server_state: State of the server.
-        port: Port to bind; 0 for any free port.
-
-    Returns:
-        A context that yields the server's address, as a URL.
-
-    Raises:
-        UsageError: The address cannot be bound.
-    """
-    return serve_app(wrap_with_middleware(make_app(server_state)), server_state.config.host, port)
-
-
 @contextmanager
 def serve_app(
     app: ASGIApp, host: str, port: int, *, lifespan: Literal["on", "off"] = "off"
 ) -> Iterator[str]:
-    """Serve an ASGI application until the context ends, as `serve_in_thread` does.
+    """Serve an ASGI application until the context ends; running requests are completed first.
 
     Args:
         app: The application, with its security middleware.
@@ -74,7 +56,27 @@ def serve_app(
     Raises:
         UsageError: The address cannot be bound.
     """
-    listener = _bind(host, port)
+    with _bind(host, port) as listener, run_in_thread(app, listener, lifespan=lifespan):
+        url_host = f"[{host}]" if ":" in host else host
+        yield f"http://{url_host}:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def run_in_thread(
+    app: ASGIApp,
+    listener: socket.socket,
+    protocol: type[LimitedHttpProtocol] = LimitedHttpProtocol,
+    *,
+    lifespan: Literal["on", "off"] = "off",
+) -> Iterator[None]:
+    """Serve an ASGI application on a listening socket until the context ends.
+
+    Args:
+        app: The application.
+        listener: The socket.
+        protocol: Protocol of the connections.
+        lifespan: "on" if the application handles the ASGI lifespan events, else "off".
+    """
     server = _Server(
         uvicorn.Config(
             app,
@@ -82,7 +84,7 @@ def serve_app(
             access_log=False,
             server_header=False,
             lifespan=lifespan,
-            http=LimitedHttpProtocol,
+            http=protocol,
             ws="none",
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
@@ -94,12 +96,10 @@ def serve_app(
     )
     thread.start()
     try:
-        url_host = f"[{host}]" if ":" in host else host
-        yield f"http://{url_host}:{listener.getsockname()[1]}"
+        yield
     finally:
         server.should_exit = True
         thread.join()
-        listener.close()
 
 
 def _is_not_cancellation(record: logging.LogRecord) -> bool:

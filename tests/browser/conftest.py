@@ -9,8 +9,8 @@ import pytest
 
 from mmsearch import api
 from mmsearch.core.settings import Settings
+from mmsearch.server.app import serve_in_thread
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.serve import serve_in_thread
 from mmsearch.server.state import ServerState
 from tests.browser.page_helpers import CHROMIUM
 

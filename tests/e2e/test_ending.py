@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mmsearch.resident.shutdown import UNFINISHED_MESSAGE
+from mmsearch.cli.shutdown import UNFINISHED_MESSAGE
 from tests.terminal import COMMAND
 
 pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]

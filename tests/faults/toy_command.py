@@ -58,7 +58,7 @@ PRELOADED_MODULES = [
     "api.open",
     "api.parsing",
     "search.filter_parser",
-    "resident.client",
+    "server.local_socket",
     "cli.progress",
 ]
 """Modules that commands import late; a forked process has them already."""

@@ -27,9 +27,8 @@ from mmsearch.core.errors import (
     UsageError,
 )
 from mmsearch.core.query import Term
-from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.serve import serve_in_thread
 from tests.http_client import open_server_state
 
 KNOWN = "a-token-of-the-tests"

@@ -13,9 +13,8 @@ import pytest
 
 from mmsearch import api
 from mmsearch.core.settings import Settings
-from mmsearch.server.app import make_app
+from mmsearch.server.app import make_app, serve_in_thread
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.serve import serve_in_thread
 from mmsearch.server.state import ServerState
 
 GENERATOR = shutil.which(

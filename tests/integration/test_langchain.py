@@ -12,8 +12,7 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 import mmsearch
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.integrations.langchain import MMSearchRetriever
-from mmsearch.server.app import make_app, wrap_with_middleware
-from mmsearch.server.serve import serve_in_thread
+from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 

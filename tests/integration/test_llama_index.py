@@ -25,8 +25,7 @@ from llama_index.core.vector_stores.utils import node_to_metadata_dict
 import mmsearch
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, SourceError, UsageError
 from mmsearch.integrations.llama_index import MMSearchRetriever
-from mmsearch.server.app import make_app, wrap_with_middleware
-from mmsearch.server.serve import serve_in_thread
+from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 
 QUERIES = ["a dog", "a boat", "a windmill", "snow", "a train", "flowers"]
 FUSIONS = ["simple", "reciprocal_rerank", "relative_score", "dist_based_score"]

@@ -14,9 +14,8 @@ from PIL import Image
 from mmsearch import api
 from mmsearch.core.settings import Settings
 from mmsearch.server import auth
-from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.serve import serve_in_thread
 from mmsearch.server.state import ServerState
 
 TOKEN = "open sésame"  # noqa: S105 - only for these tests

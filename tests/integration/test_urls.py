@@ -12,9 +12,8 @@ import pytest
 
 import mmsearch
 from mmsearch.core.errors import DecodeError, ForbiddenError, MissingExtraError, SourceError
-from mmsearch.server.app import make_app, wrap_with_middleware
+from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.serve import serve_in_thread
 from tests.fake_web import PUBLIC_HOST, FakeResolver, address_policy, run_web_server
 from tests.http_client import http_client, open_server_state
 

@@ -1,98 +1,90 @@
-"""Tests of a command that the resident server runs in the environment of its client."""
+"""Tests of the searches that a server runs for commands."""
 
-import os
-import sys
-import time
+from pathlib import Path
 
 import pytest
 
-from mmsearch.cli import search_command, serve
-from mmsearch.cli.output import warn
-from mmsearch.resident.protocol import CommandRequest, StreamInfo, is_supported
+from mmsearch.cli import serve
+from mmsearch.core.errors import InvalidQueryError, StateError
+from mmsearch.core.query import Mode
+from mmsearch.core.results import SearchResult
 
-pytestmark = pytest.mark.skipif(not is_supported(), reason="no Unix domain sockets")
+FOLDER = Path("/photos")
 
 
-class Index:
-    """Index with only the methods that a command calls before a query."""
+class FakeIndex:
+    """Index that records the request of a query."""
+
+    name = "default"
+    is_present = True
 
     def exists(self):
-        return True
+        return self.is_present
+
+    def query(self, request):
+        self.request = request
+        return SearchResult(
+            query="absolute",
+            mode=Mode.VECTOR,
+            hits=(),
+            match=None,
+            calibrated=False,
+            generation=3,
+            pictures=5,
+            passed=5,
+            encoder="starter",
+            timings_s={"search": 0.5},
+            dropped_tokens=0,
+            devices={},
+        )
 
 
 @pytest.fixture
-def command_request(tmp_path):
-    return CommandRequest(
-        {},
-        ["query", "a dog"],
-        str(tmp_path),
-        {"COLUMNS": "33", "TZ": "Asia/Tokyo"},
-        StreamInfo(True, "utf-16-le", "strict"),
-        StreamInfo(False, "ascii", "backslashreplace"),
-    )
+def index():
+    return FakeIndex()
 
 
-@pytest.fixture(autouse=True)
-def restore_cwd(monkeypatch):
-    """Restore the working directory after each test; the resident server changes it to the root."""
-    monkeypatch.chdir(os.getcwd())
+def test_search_resolves_paths_in_folder_of_command_and_reports_them_as_written(index):
+    parameters = {
+        "command": "query",
+        "text": ["a", "dog", "+", "./one.jpg"],
+        "image": ["two.jpg", "/three.jpg"],
+        "k": 7,
+        "min_score": 0.5,
+        "min_width": 10,
+    }
+    result = serve._search(index, parameters, FOLDER)
+    assert result["query"] == "two.jpg + /three.jpg + a dog + one.jpg"
+    assert (result["mode"], result["pictures"], result["hits"]) == ("vector", 5, [])
+    assert (index.request.k, index.request.min_score) == (7, 0.5)
+    assert index.request.query.filters is not None
+    images = [term.image for term in index.request.query.terms if term.image is not None]
+    assert images == [FOLDER / "two.jpg", Path("/three.jpg"), FOLDER / "one.jpg"]
 
 
-def test_run_request_uses_environment_of_command_and_restores_own(
-    command_request, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("LINES", "5")
-    before = (dict(os.environ), sys.stdout, sys.stderr, time.tzname)
-    index = Index()
-
-    def query(*, text, open_index):
-        with open_index("default", None, None) as opened_index:
-            assert opened_index is index
-        assert text == ["a dog"]
-        assert os.getcwd() == str(tmp_path)
-        assert (os.environ["COLUMNS"], "LINES" in os.environ) == ("33", False)
-        assert time.tzname == ("JST", "JST")
-        assert (sys.stdout.isatty(), sys.stderr.isatty()) == (True, False)
-        warn("caf\u00e9")
-        sys.stdout.write("1\n")
-        sys.stdout.buffer.write(b"\xff")
-        sys.stdout.buffer.flush()
-        warn("end")
-
-    monkeypatch.setattr(search_command, "query", query)
-    assert serve._run_request(index, command_request) == [
-        (2, b"caf\\xe9\n"),
-        (1, b"1\0\n\0\xff"),
-        (2, b"end\n"),
-    ]
-    assert (dict(os.environ), sys.stdout, sys.stderr, time.tzname) == before
+def test_search_similar_resolves_picture_in_folder_of_command(index):
+    result = serve._search(index, {"command": "similar", "image": "one.jpg"}, FOLDER)
+    assert result["query"] == "one.jpg"
+    assert [term.image for term in index.request.query.terms] == [FOLDER / "one.jpg"]
+    assert index.request.k == 10
 
 
 @pytest.mark.parametrize(
-    "odd",
+    ("parameters", "error"),
     [
-        {"cwd": "/no/such/folder"},
-        {"cwd": "a\0b"},
-        {"environment": {"COLUMNS": 5}},
-        {"stdout": StreamInfo(False, "no encoding", "strict")},
-        {"arguments": ["status"]},
-        {"arguments": ["query", "--nonsense"]},
+        ({"command": "query"}, InvalidQueryError),
+        ({"command": "query", "text": ["-people"]}, InvalidQueryError),
+        ({"command": "query", "text": ["a"], "where": "width >"}, InvalidQueryError),
+        ({"command": "query", "text": ["a"], "nonsense": 1}, TypeError),
+        ({"text": ["a"]}, TypeError),
     ],
 )
-def test_run_request_invalid_request_returns_none_and_changes_nothing(
-    command_request, monkeypatch, odd
-):
-    monkeypatch.setattr(search_command, "query", lambda **values: None)
-    before = (dict(os.environ), sys.stdout, sys.stderr)
-    assert serve._run_request(Index(), command_request._replace(**odd)) is None
-    assert (dict(os.environ), sys.stdout, sys.stderr) == before
+def test_search_invalid_command_raises(index, parameters, error):
+    with pytest.raises(error):
+        serve._search(index, parameters, FOLDER)
 
 
-@pytest.mark.parametrize("failure", [ValueError("odd"), SystemExit(3), KeyboardInterrupt()])
-def test_run_request_failing_command_returns_none(command_request, monkeypatch, failure):
-    def query(**values):
-        warn("half of an answer")
-        raise failure
-
-    monkeypatch.setattr(search_command, "query", query)
-    assert serve._run_request(Index(), command_request) is None
+def test_search_removed_index_raises_state_error(index):
+    index.is_present = False
+    with pytest.raises(StateError, match="gone"):
+        serve._search(index, {"command": "query", "text": ["a"]}, FOLDER)

@@ -36,24 +36,17 @@ class ShutdownSignalError(BaseException):
 
 
 @contextmanager
-def raise_on_signal() -> Iterator[list[int]]:
-    """Raise ShutdownSignalError in the main thread when SIGINT or SIGTERM arrives.
-
-    Yields:
-        The signals received so far: C code that calls Python, such as SQLite, may swallow the
-        exception.
-    """
-    received_signals: list[int] = []
+def raise_on_signal() -> Iterator[None]:
+    """Raise ShutdownSignalError in the main thread when SIGINT or SIGTERM arrives."""
 
     def handle_signal(signum: int, frame: FrameType | None) -> None:
-        received_signals.append(signum)
         raise ShutdownSignalError(signum)
 
     previous_handlers = {
         signum: signal.signal(signum, handle_signal) for signum in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield received_signals
+        yield
     finally:
         for signum, handler in previous_handlers.items():
             signal.signal(signum, handler)

@@ -1,1 +1,0 @@
-"""Resident process that keeps an index open, and the client through which commands use it."""
