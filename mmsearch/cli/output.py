@@ -55,18 +55,13 @@ def warn_list(heading: str, lines: Sequence[str], hint: str) -> None:
 def count_changes(report: IndexReport) -> dict[str, int]:
     """Return the counts of an indexing run, by label."""
     captions = "caption removed" if report.captions_removed == 1 else "captions removed"
-    return {
-        "added": report.added,
-        "changed": report.changed,
-        "moved": report.moved,
-        "copied": report.copied,
-        "gone": report.gone,
-        "unchanged": report.unchanged,
-        "skipped": len(report.failed),
-        "skipped before": report.still_failed,
-        "with updated texts": report.retold,
-        captions: report.captions_removed,
+    labels = {
+        "failed": "skipped",
+        "still_failed": "skipped before",
+        "retold": "with updated texts",
+        "captions_removed": captions,
     }
+    return {labels.get(name, name): count for name, count in report.counts().items()}
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
@@ -302,6 +297,9 @@ def human_bytes(count: int) -> str:
 
 def to_jsonable(value: Any) -> Any:
     """Return a value converted to types that JSON can represent."""
+    # Results say themselves what their JSON is.
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: to_jsonable(getattr(value, field.name))
@@ -311,8 +309,4 @@ def to_jsonable(value: Any) -> Any:
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_jsonable(item) for item in value]
-    if isinstance(value, bytes):
-        return os.fsdecode(value)
-    if isinstance(value, Path):
-        return str(value)
-    return value
+    return os.fsdecode(value) if isinstance(value, bytes | Path) else value

@@ -22,8 +22,8 @@ from mmsearch.client._transport import (
     map_transport_errors,
     to_response,
 )
-from mmsearch.client.models import RemoteHit, RemoteJob, RemotePicture, RemoteStatus
 from mmsearch.core.query import Filters
+from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
 from mmsearch.core.types import Vectors
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ class AsyncClient(BaseClient):
         k: int = 10,
         *,
         without: Iterable[str] = (),
-        like: Iterable[int | RemotePicture] = (),
+        like: Iterable[int | Item] = (),
         like_url: Iterable[str] = (),
         filters: Mapping[str, Any] | Filters | None = None,
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
-    ) -> list[RemoteHit]:
+    ) -> list[Hit]:
         """Return the pictures that match a description best."""
         return await self._run(
             self._flows.search(
@@ -81,7 +81,7 @@ class AsyncClient(BaseClient):
 
     async def similar(
         self,
-        image: int | RemotePicture | bytes | str | os.PathLike[str],
+        image: int | Item | bytes | str | os.PathLike[str],
         k: int = 10,
         *,
         query: str = "",
@@ -90,7 +90,7 @@ class AsyncClient(BaseClient):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
-    ) -> list[RemoteHit]:
+    ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first."""
         return await self._run(
             self._flows.similar(
@@ -105,15 +105,15 @@ class AsyncClient(BaseClient):
             )
         )
 
-    async def picture(self, image_id: int) -> RemotePicture | None:
+    async def picture(self, image_id: int) -> Item | None:
         """Return a picture by its id, or None if it does not exist."""
         return await self._run(self._flows.picture(image_id))
 
-    async def thumbnail(self, picture: int | RemotePicture, size: str = "medium") -> bytes:
+    async def thumbnail(self, picture: int | Item, size: str = "medium") -> bytes:
         """Return a thumbnail of a picture, as WebP."""
         return await self._run(self._flows.thumbnail(picture, size))
 
-    async def original(self, picture: int | RemotePicture) -> bytes:
+    async def original(self, picture: int | Item) -> bytes:
         """Return the content of a picture's file."""
         return await self._run(self._flows.original(picture))
 
@@ -125,23 +125,23 @@ class AsyncClient(BaseClient):
         """Return the unit vector of a picture in the index's space."""
         return await self._run(self._flows.embed_picture(image))
 
-    async def status(self) -> RemoteStatus:
+    async def status(self) -> IndexSummary:
         """Return the status of the index."""
         return await self._run(self._flows.status())
 
-    async def start_job(self, root: str, *, retry_failed: bool = False) -> RemoteJob:
+    async def start_job(self, root: str, *, retry_failed: bool = False) -> JobStatus:
         """Start a job that updates the index from a folder that it already has on the server."""
         return await self._run(self._flows.start_job(root, retry_failed=retry_failed))
 
-    async def job(self, job: str | RemoteJob) -> RemoteJob:
+    async def job(self, job: str | JobStatus) -> JobStatus:
         """Return the current state of a job."""
         return await self._run(self._flows.job(job))
 
-    async def stop_job(self, job: str | RemoteJob) -> RemoteJob:
+    async def stop_job(self, job: str | JobStatus) -> JobStatus:
         """Stop a job early; everything that it has committed stays."""
         return await self._run(self._flows.stop_job(job))
 
-    async def follow(self, job: str | RemoteJob) -> AsyncIterator[RemoteJob]:
+    async def follow(self, job: str | JobStatus) -> AsyncIterator[JobStatus]:
         """Yield the job each time it changes, until it ends."""
         events = JobEvents(self._endpoint)
         async with AsyncExitStack() as stack:

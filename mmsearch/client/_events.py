@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from mmsearch.client._endpoint import Endpoint
-from mmsearch.client.models import RemoteJob, parse_answer, parse_job
+from mmsearch.client.models import parse_answer
 from mmsearch.core.errors import ServerError, UnreachableError
+from mmsearch.core.results import JobStatus
 
 
 class JobEvents:
@@ -21,7 +22,7 @@ class JobEvents:
         self._data: list[str] = []
         self._is_running = True
 
-    def read(self, line: str) -> RemoteJob | None:
+    def read(self, line: str) -> JobStatus | None:
         """Return the current state of the job if the line ends an event, else None.
 
         Args:
@@ -42,7 +43,7 @@ class JobEvents:
             answer = json.loads(data)
         except ValueError as error:
             raise ServerError("The server sent an event that is not JSON.") from error
-        job = parse_answer(parse_job, answer)
+        job = parse_answer(JobStatus.from_dict, answer)
         self._is_running = job.running
         return job
 

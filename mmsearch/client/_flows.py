@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from mmsearch.client import models
 from mmsearch.client._endpoint import Endpoint
 from mmsearch.client._errors import Response, retry_delay_s, to_error
 from mmsearch.client._requests import (
@@ -28,15 +27,9 @@ from mmsearch.client._requests import (
     picture_id,
     read_picture,
 )
-from mmsearch.client.models import (
-    Answer,
-    RemoteHit,
-    RemoteJob,
-    RemotePicture,
-    RemoteStatus,
-    parse_answer,
-)
+from mmsearch.client.models import Answer, parse_answer, parse_vectors
 from mmsearch.core.errors import InvalidQueryError, StateError, UnknownNameError
+from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus, SearchPage
 from mmsearch.core.types import Vectors
 
 MAX_PAGING_ATTEMPTS = 3
@@ -68,7 +61,7 @@ class IndexFlows:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    def search(self, query: str, k: int, **options: Any) -> RequestFlow[list[RemoteHit]]:
+    def search(self, query: str, k: int, **options: Any) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.search`; ``options`` are those of `build_search_body`."""
         body = build_search_body(query, **options)
         path = self._endpoint.path("search")
@@ -80,13 +73,13 @@ class IndexFlows:
 
     def similar(
         self,
-        image: int | RemotePicture | bytes | str | os.PathLike[str],
+        image: int | Item | bytes | str | os.PathLike[str],
         k: int,
         query: str,
         **options: Any,
-    ) -> RequestFlow[list[RemoteHit]]:
+    ) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.similar`; ``options`` are those of `build_picture_form`."""
-        if isinstance(image, int | RemotePicture):
+        if isinstance(image, int | Item):
             return self.search(query, k, like=(image,), **options)
         if (url := as_url(image)) is not None:
             return self.search(query, k, like_url=(url,), **options)
@@ -111,11 +104,7 @@ class IndexFlows:
         for start in range(0, len(texts), TEXTS_LIMIT):
             body = {"texts": list(texts[start : start + TEXTS_LIMIT])}
             blocks.append(
-                (
-                    yield from self._send_and_parse(
-                        Request("POST", path, body=body), models.parse_vectors
-                    )
-                )
+                (yield from self._send_and_parse(Request("POST", path, body=body), parse_vectors))
             )
         return np.concatenate(blocks)
 
@@ -126,51 +115,51 @@ class IndexFlows:
             request = Request("POST", path, form={"url": url})
         else:
             request = Request("POST", path, picture=read_picture(image))
-        return (yield from self._send_and_parse(request, models.parse_vectors))
+        return (yield from self._send_and_parse(request, parse_vectors))
 
-    def status(self) -> RequestFlow[RemoteStatus]:
+    def status(self) -> RequestFlow[IndexSummary]:
         """See `mmsearch.Client.status`."""
         return (
             yield from self._send_and_parse(
-                Request("GET", self._endpoint.path()), models.parse_status
+                Request("GET", self._endpoint.path()), IndexSummary.from_dict
             )
         )
 
-    def picture(self, image_id: int) -> RequestFlow[RemotePicture | None]:
+    def picture(self, image_id: int) -> RequestFlow[Item | None]:
         """See `mmsearch.Client.picture`."""
         request = Request("GET", self._endpoint.path("pictures", image_id))
         try:
-            return (yield from self._send_and_parse(request, models.parse_picture))
+            return (yield from self._send_and_parse(request, Item.from_dict))
         except UnknownNameError:
             return None
 
-    def thumbnail(self, picture: int | RemotePicture, size: str) -> RequestFlow[bytes]:
+    def thumbnail(self, picture: int | Item, size: str) -> RequestFlow[bytes]:
         """See `mmsearch.Client.thumbnail`."""
         path = self._endpoint.path("pictures", picture_id(picture), "thumbnail")
         return (yield from self.send_with_retry(Request("GET", path, {"size": size}))).content
 
-    def original(self, picture: int | RemotePicture) -> RequestFlow[bytes]:
+    def original(self, picture: int | Item) -> RequestFlow[bytes]:
         """See `mmsearch.Client.original`."""
         path = self._endpoint.path("pictures", picture_id(picture), "original")
         return (yield from self.send_with_retry(Request("GET", path))).content
 
-    def start_job(self, root: str, *, retry_failed: bool) -> RequestFlow[RemoteJob]:
+    def start_job(self, root: str, *, retry_failed: bool) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.start_job`."""
         body: Mapping[str, Any] = {"root": root, "retry_failed": retry_failed}
         request = Request("POST", self._endpoint.path("jobs"), body=body)
-        return (yield from self._send_and_parse(request, models.parse_job))
+        return (yield from self._send_and_parse(request, JobStatus.from_dict))
 
-    def job(self, job: str | RemoteJob) -> RequestFlow[RemoteJob]:
+    def job(self, job: str | JobStatus) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.job`."""
         request = Request("GET", self._endpoint.path("jobs", to_job_id(job)))
-        return (yield from self._send_and_parse(request, models.parse_job))
+        return (yield from self._send_and_parse(request, JobStatus.from_dict))
 
-    def stop_job(self, job: str | RemoteJob) -> RequestFlow[RemoteJob]:
+    def stop_job(self, job: str | JobStatus) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.stop_job`."""
         request = Request("DELETE", self._endpoint.path("jobs", to_job_id(job)))
-        return (yield from self._send_and_parse(request, models.parse_job))
+        return (yield from self._send_and_parse(request, JobStatus.from_dict))
 
-    def follow(self, job: str | RemoteJob) -> RequestFlow[Response]:
+    def follow(self, job: str | JobStatus) -> RequestFlow[Response]:
         """Return the response that starts the event stream; see `mmsearch.Client.follow`."""
         return self.send_with_retry(
             Request("GET", self._endpoint.path("jobs", to_job_id(job), "events"))
@@ -204,7 +193,7 @@ class IndexFlows:
 
     def _fetch_hits(
         self, k: int, page_request: Callable[[int, str | None], Request]
-    ) -> RequestFlow[list[RemoteHit]]:
+    ) -> RequestFlow[list[Hit]]:
         check_k(k)
         for _ in range(MAX_PAGING_ATTEMPTS):
             hits = yield from self._fetch_pages(k, page_request)
@@ -217,16 +206,16 @@ class IndexFlows:
 
     def _fetch_pages(
         self, k: int, page_request: Callable[[int, str | None], Request]
-    ) -> RequestFlow[list[RemoteHit] | None]:
+    ) -> RequestFlow[list[Hit] | None]:
         """Return the hits of all pages, or None if the pages are of different generations.
 
         Hits may be missing between pages of different generations.
         """
-        hits: list[RemoteHit] = []
+        hits: list[Hit] = []
         cursor, generation = None, None
         while True:
             request = page_request(min(PAGE_LIMIT, k - len(hits)), cursor)
-            page = yield from self._send_and_parse(request, models.parse_page)
+            page = yield from self._send_and_parse(request, SearchPage.from_dict)
             if generation not in (None, page.generation):
                 return None
             hits += page.hits
@@ -260,6 +249,6 @@ class BaseClient:
         return f"{type(self).__name__}({self.url!r}, index={self.index!r})"
 
 
-def to_job_id(job: str | RemoteJob) -> str:
+def to_job_id(job: str | JobStatus) -> str:
     """Return the id of a job."""
-    return job.id if isinstance(job, RemoteJob) else job
+    return job.id if isinstance(job, JobStatus) else job

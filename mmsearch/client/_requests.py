@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmsearch.client.models import RemotePicture
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
 from mmsearch.core.query import Filters
+from mmsearch.core.results import Item
 
 HITS_LIMIT = 1000
 """Maximum number of hits that a server returns for a query."""
@@ -64,7 +64,7 @@ def build_search_body(
     query: str,
     *,
     without: Iterable[str] = (),
-    like: Iterable[int | RemotePicture] = (),
+    like: Iterable[int | Item] = (),
     like_url: Iterable[str] = (),
     filters: Mapping[str, Any] | Filters | None = None,
     mode: str | None = None,
@@ -132,9 +132,9 @@ def build_filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str,
     }
 
 
-def picture_id(picture: int | RemotePicture) -> int:
+def picture_id(picture: int | Item) -> int:
     """Return the id of a picture."""
-    return picture.id if isinstance(picture, RemotePicture) else picture
+    return picture.id if isinstance(picture, Item) else picture
 
 
 def as_url(image: object) -> str | None:

@@ -22,8 +22,8 @@ from mmsearch.client._transport import (
     map_transport_errors,
     to_response,
 )
-from mmsearch.client.models import RemoteHit, RemoteJob, RemotePicture, RemoteStatus
 from mmsearch.core.query import Filters
+from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
 from mmsearch.core.types import Vectors
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ class Client(BaseClient):
         k: int = 10,
         *,
         without: Iterable[str] = (),
-        like: Iterable[int | RemotePicture] = (),
+        like: Iterable[int | Item] = (),
         like_url: Iterable[str] = (),
         filters: Mapping[str, Any] | Filters | None = None,
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
-    ) -> list[RemoteHit]:
+    ) -> list[Hit]:
         """Return the pictures that match a description best.
 
         Args:
@@ -120,7 +120,7 @@ class Client(BaseClient):
 
     def similar(
         self,
-        image: int | RemotePicture | bytes | str | os.PathLike[str],
+        image: int | Item | bytes | str | os.PathLike[str],
         k: int = 10,
         *,
         query: str = "",
@@ -129,7 +129,7 @@ class Client(BaseClient):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
-    ) -> list[RemoteHit]:
+    ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
         Args:
@@ -165,7 +165,7 @@ class Client(BaseClient):
             )
         )
 
-    def picture(self, image_id: int) -> RemotePicture | None:
+    def picture(self, image_id: int) -> Item | None:
         """Return a picture by its id, or None if it does not exist.
 
         Raises:
@@ -173,7 +173,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.picture(image_id))
 
-    def thumbnail(self, picture: int | RemotePicture, size: str = "medium") -> bytes:
+    def thumbnail(self, picture: int | Item, size: str = "medium") -> bytes:
         """Return a thumbnail of a picture, as WebP.
 
         Args:
@@ -187,7 +187,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.thumbnail(picture, size))
 
-    def original(self, picture: int | RemotePicture) -> bytes:
+    def original(self, picture: int | Item) -> bytes:
         """Return the content of a picture's file.
 
         Args:
@@ -228,7 +228,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.embed_picture(image))
 
-    def status(self) -> RemoteStatus:
+    def status(self) -> IndexSummary:
         """Return the status of the index.
 
         Raises:
@@ -236,11 +236,11 @@ class Client(BaseClient):
         """
         return self._run(self._flows.status())
 
-    def start_job(self, root: str, *, retry_failed: bool = False) -> RemoteJob:
+    def start_job(self, root: str, *, retry_failed: bool = False) -> JobStatus:
         """Start a job that updates the index from a folder that it already has on the server.
 
         Args:
-            root: Name of the folder, one of `RemoteStatus.roots`.
+            root: Name of the folder, one of `IndexSummary.roots`.
             retry_failed: Retry files that failed before, even if they have not changed.
 
         Raises:
@@ -249,7 +249,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.start_job(root, retry_failed=retry_failed))
 
-    def job(self, job: str | RemoteJob) -> RemoteJob:
+    def job(self, job: str | JobStatus) -> JobStatus:
         """Return the current state of a job.
 
         Raises:
@@ -257,7 +257,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.job(job))
 
-    def stop_job(self, job: str | RemoteJob) -> RemoteJob:
+    def stop_job(self, job: str | JobStatus) -> JobStatus:
         """Stop a job early; everything that it has committed stays.
 
         Raises:
@@ -265,7 +265,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.stop_job(job))
 
-    def follow(self, job: str | RemoteJob) -> Iterator[RemoteJob]:
+    def follow(self, job: str | JobStatus) -> Iterator[JobStatus]:
         """Yield the job each time it changes, until it ends.
 
         Raises:

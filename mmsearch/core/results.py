@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mmsearch.core.query import Band, MatchedText, Mode
-from mmsearch.core.records import BuiltVectorIndex, FailedFile, Identity, Root, RunRecord
-from mmsearch.core.types import FusionSpec, Text
+from mmsearch.core.types import Picture, Text
+
+if TYPE_CHECKING:
+    from mmsearch.core.records import (
+        BuiltVectorIndex,
+        FailedFile,
+        Identity,
+        PictureRecord,
+        Root,
+        RunRecord,
+    )
+    from mmsearch.core.types import FusionSpec
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,21 @@ class IndexReport:
     unreadable_texts: tuple[FailedFile, ...] = ()
     captions_removed: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """Return the number of files by outcome, without the lists of the failed ones."""
+        return {
+            "added": self.added,
+            "changed": self.changed,
+            "moved": self.moved,
+            "copied": self.copied,
+            "gone": self.gone,
+            "unchanged": self.unchanged,
+            "failed": len(self.failed),
+            "still_failed": self.still_failed,
+            "retold": self.retold,
+            "captions_removed": self.captions_removed,
+        }
+
 
 @dataclass(frozen=True)
 class ReindexReport:
@@ -132,12 +158,78 @@ class ReindexReport:
     search: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One picture of a search result.
+@dataclass(frozen=True, kw_only=True)
+class Item(Picture):
+    """A picture of an index, with the files that have its content.
 
     Attributes:
         id: Id of the picture in its index; valid until its content or its texts change.
+        path: Absolute path. Undecodable bytes are kept as surrogates (`os.fsencode` reverses it);
+            a server escapes them, and its paths are for display.
+        texts: Texts of the picture and of its files.
+        modified_at: Modification time of the file, in seconds since the epoch.
+        size_bytes: Size of the file.
+        copies: Paths of other files with the same content.
+        links: URL paths on a server: ``self``, ``original`` and ``thumbnail``; empty for a picture
+            of a local index.
+    """
+
+    id: int
+    path: Path
+    modified_at: float
+    size_bytes: int
+    copies: tuple[Path, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_record(cls, record: PictureRecord, **scores: Any) -> Self:
+        """Return the item of a catalog record; ``scores`` are the other attributes of a hit."""
+        path, *copies = (Path(os.fsdecode(path)) for path in record.paths)
+        return cls(
+            **vars(record.picture),
+            id=record.id,
+            path=path,
+            modified_at=record.mtime_ns / 1e9,
+            size_bytes=record.size,
+            copies=tuple(copies),
+            **scores,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the item of a JSON object, whose unknown members are ignored.
+
+        Raises:
+            KeyError: A member is missing.
+            TypeError: A member has the wrong type.
+            ValueError: A member has an invalid value.
+        """
+        return cls(**cls._parse(values))
+
+    @classmethod
+    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return _members(cls, values) | {
+            "path": Path(values["path"]),
+            "copies": tuple(map(Path, values["copies"])),
+            "texts": tuple(Text(**_members(Text, text)) for text in values["texts"]),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the item as a JSON object, which has ``links`` only if there are any."""
+        values = {"id": self.id, "path": None, **vars(self)}
+        values["path"] = str(self.path)
+        values["copies"] = [str(path) for path in self.copies]
+        values["texts"] = [dict(vars(text)) for text in self.texts]
+        if not self.links:
+            del values["links"]
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit(Item):
+    """One picture of a search result.
+
+    Attributes:
         rank: Rank in the result, from 1.
         score: Score that determines the order, higher is better: the cosine similarity in vector
             mode, the text score in text mode, the blended score in hybrid mode.
@@ -145,22 +237,9 @@ class Hit:
         text: Share of the query's words found in the texts, in [0, 1]; 0 without a text search.
         matched: The text that contains most of these words.
         confidence: Probability that the picture matches the query.
-        band: Verbal level of the confidence.
-        path: Absolute path. Undecodable bytes are kept as surrogates (`os.fsencode` reverses it).
-        width: Width in pixels, upright.
-        height: Height in pixels, upright.
-        format: ``JPEG``, ``PNG``, ...
-        taken_at: ISO 8601 local time, if recorded in the file.
-        camera: Maker and model, if recorded in the file.
-        latitude: Degrees, north is positive, if recorded in the file.
-        longitude: Degrees, east is positive, if recorded in the file.
-        modified_at: Modification time of the file, in seconds since the epoch.
-        size_bytes: Size of the file.
-        texts: Texts of the picture.
-        copies: Paths of other files with the same content.
+        band: Verbal level of the confidence: likely, possible or unlikely.
     """
 
-    id: int
     rank: int
     score: float
     visual: float | None
@@ -168,18 +247,21 @@ class Hit:
     matched: MatchedText | None
     confidence: float
     band: Band
-    path: Path
-    width: int
-    height: int
-    format: str
-    taken_at: str | None
-    camera: str | None
-    latitude: float | None
-    longitude: float | None
-    modified_at: float
-    size_bytes: int
-    texts: tuple[Text, ...]
-    copies: tuple[Path, ...]
+
+    @classmethod
+    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        matched = values["matched"]
+        if matched is not None:
+            matched_members = _members(MatchedText, matched)
+            spans = tuple((start, end) for start, end in matched_members["spans"])
+            matched = MatchedText(**matched_members | {"spans": spans})
+        return super()._parse(values) | {"matched": matched, "band": Band(values["band"])}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hit as a JSON object; see `Item.to_dict`."""
+        matched = None if self.matched is None else dict(vars(self.matched))
+        first = {"id": self.id, "rank": self.rank, "score": self.score}
+        return first | super().to_dict() | {"matched": matched}
 
 
 @dataclass(frozen=True)
@@ -190,7 +272,7 @@ class SearchResult:
         query: The query as one line of text.
         mode: The ranking mode used.
         hits: Hits, best first.
-        match: Band of the best hit found, even if the hit was left out; tells if anything matches
+        match: Band of the best hit found, even if the hit was left out; shows if anything matches
             the query. None if nothing was searched.
         calibrated: True if confidences are fitted for this encoder; otherwise they are rough.
         generation: Generation of the index that was searched.
@@ -214,6 +296,52 @@ class SearchResult:
     timings_s: Mapping[str, float]
     dropped_tokens: int
     devices: Mapping[str, str]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the result of a JSON object; see `Item.from_dict`."""
+        match = values["match"]
+        return cls(
+            **_members(cls, values)
+            | {
+                "mode": Mode(values["mode"]),
+                "hits": tuple(map(Hit.from_dict, values["hits"])),
+                "match": None if match is None else Band(match),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as a JSON object."""
+        return vars(self) | {
+            "hits": [hit.to_dict() for hit in self.hits],
+            "timings_s": dict(self.timings_s),
+            "devices": dict(self.devices),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPage(SearchResult):
+    """A page of a search result, as a server returns it.
+
+    Attributes:
+        next_cursor: Cursor of the next page; None on the last page.
+    """
+
+    next_cursor: str | None
+
+
+def _members(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a JSON object that are fields of a class.
+
+    Raises:
+        KeyError: A field without a default is missing.
+    """
+    return {
+        member.name: values[member.name]
+        for member in fields(cls)
+        if member.name in values
+        or (member.default is MISSING and member.default_factory is MISSING)
+    }
 
 
 @dataclass(frozen=True)
@@ -247,6 +375,108 @@ class IndexStatus:
     waiting: int
     bytes_by_part: Mapping[str, int]
     last_run: RunRecord | None
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """Contents and status of an index, as a server reports them.
+
+    Attributes:
+        name: Name of the index.
+        pictures: Number of distinct pictures that can be found.
+        files: Number of paths of those pictures.
+        failures: Number of files that could not be read.
+        generation: Generation number; it increases with every change.
+        encoder: Name of the encoder; None before the first run.
+        fusion: Name of the fusion; None before the first run.
+        vector_index: Name of the vector index plugin; None if only segments are searched.
+        roots: Names of the indexed folders.
+        waiting: Number of pictures in segments that are not yet in the vector index.
+        bytes_by_part: Size on disk of each part, in bytes.
+        last_run: The latest run; None before the first run.
+    """
+
+    name: str
+    pictures: int
+    files: int
+    failures: int
+    generation: int
+    encoder: str | None
+    fusion: str | None
+    vector_index: str | None
+    roots: tuple[str, ...]
+    waiting: int
+    bytes_by_part: Mapping[str, int]
+    last_run: Mapping[str, Any] | None
+
+    @classmethod
+    def from_status(cls, status: IndexStatus) -> IndexSummary:
+        """Return the summary of a status."""
+        identity = status.identity
+        return cls(
+            name=status.name,
+            pictures=status.pictures,
+            files=status.files,
+            failures=len(status.failures),
+            generation=status.generation,
+            encoder=identity.encoder.name if identity else None,
+            fusion=identity.fusion.name if identity else None,
+            vector_index=status.built.plugin_name if status.built else None,
+            roots=tuple(root.name for root in status.roots),
+            waiting=status.waiting,
+            bytes_by_part=dict(status.bytes_by_part),
+            last_run=asdict(status.last_run) if status.last_run else None,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> IndexSummary:
+        """Return the summary of a JSON object; see `Item.from_dict`."""
+        return cls(**_members(cls, values) | {"roots": tuple(values["roots"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as a JSON object."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """State of an indexing job of a server.
+
+    Attributes:
+        id: Id of the job.
+        index: Name of the index.
+        root: Name of the folder.
+        state: ``running``, ``finished``, ``interrupted`` or ``failed``.
+        phase: ``scan``, ``encode``, ``texts`` or ``build`` while the job runs.
+        done: Number of files processed so far.
+        total: Number of files to process; None while it is unknown.
+        report: Number of files by outcome, see `IndexReport.counts`; None before the job ends.
+        error: Error message of a failed job.
+    """
+
+    id: str
+    index: str
+    root: str
+    state: Literal["running", "finished", "interrupted", "failed"]
+    phase: str | None
+    done: int
+    total: int | None
+    report: Mapping[str, int] | None
+    error: str | None
+
+    @property
+    def running(self) -> bool:
+        """True while the job runs."""
+        return self.state == "running"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JobStatus:
+        """Return the state of a JSON object; see `Item.from_dict`."""
+        return cls(**_members(cls, values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as a JSON object."""
+        return dict(vars(self))
 
 
 class Severity(StrEnum):

@@ -10,21 +10,23 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+# A command that a running server answers does not import NumPy.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Vectors: TypeAlias = NDArray[np.float32]
+Vectors: TypeAlias = "NDArray[np.float32]"
 """Unit vectors: float32 (n, dim), C-order, finite, rows of norm 1 within 1e-3."""
 
-Ids: TypeAlias = NDArray[np.int64]
+Ids: TypeAlias = "NDArray[np.int64]"
 """Picture ids: int64 (n,), assigned by the catalog, never reused."""
 
-Pixels: TypeAlias = NDArray[np.uint8]
+Pixels: TypeAlias = "NDArray[np.uint8]"
 """RGB pixels: uint8 (height, width, 3), upright."""
 
-ModelInput: TypeAlias = NDArray[Any]
+ModelInput: TypeAlias = "NDArray[Any]"
 """Result of `Encoder.prepare` for one item: fixed-size pixels, or token ids."""
 
 

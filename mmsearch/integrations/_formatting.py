@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmsearch.client import RemoteHit
 from mmsearch.core.display import display_path
 from mmsearch.core.results import Hit
-
-METADATA_FIELDS = (
-    "id",
-    "rank",
-    "score",
-    "visual",
-    "text",
-    "confidence",
-    "width",
-    "height",
-    "format",
-    "taken_at",
-    "camera",
-    "latitude",
-    "longitude",
-    "modified_at",
-    "size_bytes",
-)
-"""Attributes of a hit that are copied to its metadata unchanged."""
 
 DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption")
 """Kinds of texts that describe what a picture shows."""
 
 
-def hit_metadata(hit: Hit | RemoteHit, url: str = "") -> dict[str, Any]:
+def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
     """Return the metadata of a hit as values that JSON can represent.
 
     Args:
@@ -39,24 +19,24 @@ def hit_metadata(hit: Hit | RemoteHit, url: str = "") -> dict[str, Any]:
         url: URL of the server.
 
     Returns:
-        The attributes in `METADATA_FIELDS`, ``band``, ``path``, the strings of its ``texts`` and
-        that of the text that ``matched`` (or None); for a server also the URLs ``original`` and
-        ``thumbnail``.
+        The members of `Hit.to_dict`, with ``path`` for display, the strings of its ``texts`` and
+        that of the text that ``matched`` (or None); without ``copies``; for a server also the URLs
+        ``original`` and ``thumbnail``.
     """
-    matched = hit.matched
-    metadata: dict[str, Any] = {name: getattr(hit, name) for name in METADATA_FIELDS}
-    metadata |= {
+    metadata = hit.to_dict() | {
         "band": str(hit.band),
         "path": display_path(hit.path),
         "texts": [text.text for text in hit.texts],
-        "matched": None if matched is None else matched.text,
+        "matched": None if hit.matched is None else hit.matched.text,
     }
-    if isinstance(hit, RemoteHit):
-        metadata |= {name: f"{url}{hit.links[name]}" for name in ("original", "thumbnail")}
-    return metadata
+    links = metadata.pop("links", {})
+    del metadata["copies"]
+    return metadata | {
+        name: f"{url}{links[name]}" for name in ("original", "thumbnail") if name in links
+    }
 
 
-def hit_text(hit: Hit | RemoteHit) -> str:
+def hit_text(hit: Hit) -> str:
     """Return the descriptive texts of a picture, or its path if it has none.
 
     The result does not depend on the query.

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
-from mmsearch.client import AsyncClient, Client, RemoteHit
+from mmsearch.client import AsyncClient, Client
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.results import Hit
 from mmsearch.core.validation import format_validation_errors
@@ -159,12 +159,12 @@ class MMSearchRetriever(BaseRetriever):
         check_text(query)
         return escape_query([query]) if self.literal else query
 
-    def _to_documents(self, hits: Sequence[Hit | RemoteHit]) -> list[Document]:
+    def _to_documents(self, hits: Sequence[Hit]) -> list[Document]:
         url = getattr(self.source, "url", "")
         return [to_document(hit, url) for hit in hits]
 
 
-def to_document(hit: Hit | RemoteHit, url: str = "") -> Document:
+def to_document(hit: Hit, url: str = "") -> Document:
     """Return a hit as a document.
 
     Args:

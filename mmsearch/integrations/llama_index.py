@@ -19,7 +19,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from mmsearch.api import Index
-from mmsearch.client import AsyncClient, Client, RemoteHit
+from mmsearch.client import AsyncClient, Client
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.query import Filters
 from mmsearch.core.results import Hit
@@ -165,12 +165,12 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
             return escape_query(bundle.custom_embedding_strs)
         return escape_query([bundle.query_str]) if self.literal else bundle.query_str
 
-    def _to_nodes(self, hits: Sequence[Hit | RemoteHit]) -> list[NodeWithScore]:
+    def _to_nodes(self, hits: Sequence[Hit]) -> list[NodeWithScore]:
         url = getattr(self.source, "url", "")
         return [NodeWithScore(node=to_node(hit, url), score=hit.score) for hit in hits]
 
 
-def to_node(hit: Hit | RemoteHit, url: str = "") -> ImageNode:
+def to_node(hit: Hit, url: str = "") -> ImageNode:
     """Return a hit as a node; its id and hash do not depend on the query.
 
     Args:
@@ -179,7 +179,7 @@ def to_node(hit: Hit | RemoteHit, url: str = "") -> ImageNode:
     """
     hit_fields = hit_metadata(hit, url)
     metadata = hit_fields | {"texts": "\n".join(hit_fields["texts"])}
-    if isinstance(hit, RemoteHit):
+    if hit.links:
         location = {"image_url": hit_fields["original"]}
         uri = f"{url}{hit.links['self']}"
     else:

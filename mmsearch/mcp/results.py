@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
 from mmsearch.core.display import display_path
 from mmsearch.core.query import Band
-from mmsearch.core.records import PictureRecord
-from mmsearch.core.results import Hit, IndexStatus, SearchResult
+from mmsearch.core.results import Hit, IndexStatus, Item, SearchResult
 from mmsearch.core.types import Text
 
 MAX_TEXTS = 5
@@ -38,21 +37,20 @@ class PictureInfo(BaseModel):
     copies: list[str] = Field(description="Other paths with the same content.")
 
     @classmethod
-    def from_record(cls, record: PictureRecord) -> Self:
-        """Make an entry from a catalog record."""
-        first, *others = record.paths
-        picture = record.picture
-        date, dated_by = _date_with_source(picture.taken_at, record.mtime_ns / 1e9)
+    def from_item(cls, item: Item, **scores: Any) -> Self:
+        """Make an entry from a picture; ``scores`` are the other fields of a hit."""
+        date, dated_by = _date_with_source(item.taken_at, item.modified_at)
         return cls(
-            id=record.id,
-            path=display_path(first),
-            width=picture.width,
-            height=picture.height,
+            id=item.id,
+            path=display_path(item.path),
+            width=item.width,
+            height=item.height,
             date=date,
             dated_by=dated_by,
-            camera=picture.camera,
-            texts=_format_texts(picture.texts),
-            copies=[display_path(path) for path in others[:MAX_COPIES]],
+            camera=item.camera,
+            texts=_format_texts(item.texts),
+            copies=[display_path(path) for path in item.copies[:MAX_COPIES]],
+            **scores,
         )
 
 
@@ -67,21 +65,8 @@ class PictureHit(PictureInfo):
     @classmethod
     def from_hit(cls, rank: int, hit: Hit) -> Self:
         """Make an entry from a hit and its rank."""
-        date, dated_by = _date_with_source(hit.taken_at, hit.modified_at)
-        return cls(
-            rank=rank,
-            id=hit.id,
-            score=hit.score,
-            confidence=hit.confidence,
-            band=hit.band,
-            path=display_path(hit.path),
-            width=hit.width,
-            height=hit.height,
-            date=date,
-            dated_by=dated_by,
-            camera=hit.camera,
-            texts=_format_texts(hit.texts),
-            copies=[display_path(path) for path in hit.copies[:MAX_COPIES]],
+        return cls.from_item(
+            hit, rank=rank, score=hit.score, confidence=hit.confidence, band=hit.band
         )
 
 

@@ -13,7 +13,7 @@ from mmsearch import api
 from mmsearch.core.errors import InvalidQueryError, MMSearchError, UnknownNameError
 from mmsearch.core.query import SearchRequest
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.results import Hit, SearchResult
+from mmsearch.core.results import Hit, Item, SearchResult
 from mmsearch.mcp import formatting
 from mmsearch.mcp.results import IndexInfo, PictureInfo, SearchOutput
 from mmsearch.mcp.schemas import (
@@ -122,7 +122,7 @@ class Tools:
         """
         record = await self._load_record(arguments.image_id)
         content = await self._make_thumbnail(record, arguments.size)
-        info = PictureInfo.from_record(record)
+        info = PictureInfo.from_item(Item.from_record(record))
         text = formatting.format_picture(info)
         if len(content) > MAX_IMAGE_BYTES:
             content = await self._make_thumbnail(record, Size.MEDIUM)

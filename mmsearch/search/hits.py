@@ -102,6 +102,7 @@ def make_hits(
     visual = [None] * len(scores) if candidates.visual is None else candidates.visual.tolist()
     return [
         Hit(
+            **vars(record.picture),
             id=record.id,
             rank=row + 1,
             score=scores[row],
@@ -111,16 +112,8 @@ def make_hits(
             confidence=confidences[row],
             band=bands[row],
             path=paths[row][0],
-            width=record.picture.width,
-            height=record.picture.height,
-            format=record.picture.format,
-            taken_at=record.picture.taken_at,
-            camera=record.picture.camera,
-            latitude=record.picture.latitude,
-            longitude=record.picture.longitude,
             modified_at=record.mtime_ns / 1e9,
             size_bytes=record.size,
-            texts=record.picture.texts,
             copies=tuple(paths[row][1:]),
         )
         for row, record in enumerate(records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
@@ -18,7 +19,7 @@ from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, install_error_handlers
 from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
 from mmsearch.server.metrics import MetricsMiddleware
 from mmsearch.server.routes import health, indexes, page, pictures, search
-from mmsearch.server.schemas import Problem
+from mmsearch.server.schemas import Problem, describe_fields
 from mmsearch.server.security import SecurityMiddleware
 from mmsearch.server.serve import serve_app
 from mmsearch.server.state import ServerState
@@ -41,9 +42,17 @@ TAG_DESCRIPTIONS = {
 BEARER_AUTH = Depends(HTTPBearer(auto_error=False, description="--token"))
 
 
+class App(FastAPI):
+    """A FastAPI application whose document describes the members of answers."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return describe_fields(super().openapi())
+
+
 def make_app(server_state: ServerState) -> FastAPI:
     """Return the application with all routes, without the middleware."""
-    app = FastAPI(
+    app = App(
         title="mmsearch",
         version=__version__,
         description=DESCRIPTION,

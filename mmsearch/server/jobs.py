@@ -6,12 +6,12 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from mmsearch import api
 from mmsearch.core.errors import BusyError, StateError, UnknownNameError, to_storage_error
 from mmsearch.core.records import Root
-from mmsearch.core.results import IndexReport, Progress
+from mmsearch.core.results import IndexReport, JobStatus, Progress
 
 JobState = Literal["running", "finished", "interrupted", "failed"]
 
@@ -50,20 +50,20 @@ class Job:
         """Wait until the job has ended."""
         self._thread.join()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state of the job as JSON; see `JobAnswer`."""
+    def status(self) -> JobStatus:
+        """Return the state of the job."""
         progress, report = self._progress, self._report
-        return {
-            "id": self.id,
-            "index": self.index,
-            "root": self._root.name,
-            "state": self.state,
-            "phase": progress.phase if self.state == "running" else None,
-            "done": progress.done,
-            "total": progress.total,
-            "report": None if report is None else _report_counts(report),
-            "error": self._error,
-        }
+        return JobStatus(
+            id=self.id,
+            index=self.index,
+            root=self._root.name,
+            state=self.state,
+            phase=progress.phase if self.state == "running" else None,
+            done=progress.done,
+            total=progress.total,
+            report=None if report is None else report.counts(),
+            error=self._error,
+        )
 
     def _run(self) -> None:
         state: JobState = "failed"
@@ -154,18 +154,3 @@ class Jobs:
         self.stop()
         for job in list(self._jobs.values()):
             job.wait()
-
-
-def _report_counts(report: IndexReport) -> dict[str, int]:
-    return {
-        "added": report.added,
-        "changed": report.changed,
-        "moved": report.moved,
-        "copied": report.copied,
-        "gone": report.gone,
-        "unchanged": report.unchanged,
-        "failed": len(report.failed),
-        "still_failed": report.still_failed,
-        "retold": report.retold,
-        "captions_removed": report.captions_removed,
-    }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from mmsearch.core.results import SearchPage
 
 HITS_LIMIT = 1000
 """Maximum number of hits of a query that can be paged through."""
@@ -143,76 +146,6 @@ class JobBody(StrictModel):
     retry_failed: bool = False
 
 
-class TextOf(BaseModel):
-    """A text of a picture."""
-
-    kind: str
-    text: str
-    language: str | None
-    source: str
-
-
-class Matched(BaseModel):
-    """The text of a hit that contains most of the query's words."""
-
-    text: str
-    kind: str
-    language: str | None
-    spans: list[tuple[int, int]] = Field(description="Positions of the query's words in the text.")
-
-
-class PictureAnswer(BaseModel):
-    """A picture of an index."""
-
-    id: int
-    path: str = Field(description="Path for display: bytes that are not valid text are escaped.")
-    copies: list[str] = Field(description="Paths of other files with the same content.")
-    width: int
-    height: int
-    format: str
-    taken_at: str | None
-    camera: str | None
-    latitude: float | None
-    longitude: float | None
-    modified_at: float = Field(description="Seconds since 1970.")
-    size_bytes: int
-    texts: list[TextOf]
-    links: dict[str, str] = Field(description="URLs named self, original and thumbnail.")
-
-
-class HitAnswer(PictureAnswer):
-    """A picture that was found, with its scores and matching text."""
-
-    rank: int = Field(description="Rank of the hit, from 1, across pages.")
-    score: float = Field(description="Score that hits are ordered by.")
-    visual: float | None = Field(description="Cosine similarity.")
-    text: float = Field(description="Share of the query's words that its texts contain.")
-    matched: Matched | None
-    confidence: float = Field(description="Probability that the picture matches the query.")
-    band: str = Field(description="likely, possible or unlikely.")
-
-
-class SearchAnswer(BaseModel):
-    """A page of search results."""
-
-    query: str
-    mode: str
-    hits: list[HitAnswer]
-    next_cursor: str | None = Field(description="Cursor of the next page; null on the last page.")
-    match: str | None = Field(
-        description="Band of the best hit: shows whether the index has a match."
-    )
-    calibrated: bool = Field(description="True if confidences are calibrated for this encoder.")
-    generation: int = Field(description="Generation of the index that was searched.")
-    pictures: int = Field(description="Number of pictures in the index.")
-    passed: int = Field(description="Number of pictures that pass the filters.")
-    encoder: str
-    dropped_tokens: int = Field(
-        description="Query tokens beyond the encoder's limit, which were ignored."
-    )
-    timings_s: dict[str, float]
-
-
 class Problem(BaseModel):
     """An error as a problem document (RFC 9457)."""
 
@@ -225,7 +158,7 @@ class Problem(BaseModel):
 class BatchAnswer(BaseModel):
     """An answer or a problem for each search, in the order of the request."""
 
-    answers: list[SearchAnswer | Problem]
+    answers: list[SearchPage | Problem]
 
 
 class EmbeddingsAnswer(BaseModel):
@@ -239,38 +172,24 @@ class EmbeddingsAnswer(BaseModel):
     embeddings: list[list[float]]
 
 
-class IndexAnswer(BaseModel):
-    """Contents and status of an index."""
-
-    name: str
-    pictures: int
-    files: int
-    failures: int
-    generation: int
-    encoder: str | None
-    fusion: str | None
-    vector_index: str | None
-    roots: list[str] = Field(description="Names of the indexed folders.")
-    waiting: int = Field(description="Pictures that are not yet in the built vector index.")
-    bytes_by_part: dict[str, int]
-    last_run: dict[str, Any] | None
-
-
 class IndexesAnswer(BaseModel):
     """Names of the served indexes."""
 
     indexes: list[str]
 
 
-class JobAnswer(BaseModel):
-    """An indexing job."""
+def describe_fields(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI document whose answers have descriptions and are complete.
 
-    id: str
-    index: str
-    root: str
-    state: Literal["running", "finished", "interrupted", "failed"]
-    phase: str | None
-    done: int
-    total: int | None = Field(description="Files to process; null while unknown.")
-    report: dict[str, int] | None
-    error: str | None
+    Answers are dataclasses, which describe their attributes in a section of the docstring, and
+    whose defaults do not mean that a server leaves a member out.
+    """
+    for schema in document["components"]["schemas"].values():
+        schema["description"], section, attributes = schema.get("description", "").partition(
+            "\n\nAttributes:\n"
+        )
+        if section:
+            schema["required"] = list(schema["properties"])
+        for name, text in re.findall(r"(?m)^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes):
+            schema["properties"][name]["description"] = re.sub(r"\s+", " ", text)
+    return document

@@ -70,7 +70,7 @@ def test_generated_openapi_client_search_matches_local_index(
                 limit=3,
             )
             answer = by_picture.sync(name="default", client=client, body=form)
-            assert isinstance(answer, models.SearchAnswer)
+            assert isinstance(answer, models.SearchPage)
             assert len(answer.hits) == 3
         with api.open_index("default", settings=Settings(home=photo_index, cache=cache)) as index:
             expected = index.search("a windmill", k=3)

@@ -473,6 +473,6 @@ def test_unexpected_error_gets_500_without_details(server, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("the secret of the house")
 
-    monkeypatch.setattr("mmsearch.server.routes.indexes.render_index", fail)
+    monkeypatch.setattr("mmsearch.server.routes.indexes.IndexSummary.from_status", fail)
     problem = is_problem(server.get(AT), 500)
     assert "secret" not in json.dumps(problem)

@@ -10,9 +10,9 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, StreamingResponse
 
 from mmsearch.core.errors import StateError, UnknownNameError
+from mmsearch.core.results import IndexSummary, JobStatus
 from mmsearch.server.jobs import Job
-from mmsearch.server.rendering import render_index
-from mmsearch.server.schemas import IndexAnswer, IndexesAnswer, JobAnswer, JobBody
+from mmsearch.server.schemas import IndexesAnswer, JobBody
 from mmsearch.server.state import StateDep, WorkerDep
 
 router = APIRouter(tags=["indexes"])
@@ -31,19 +31,21 @@ async def list_indexes(server_state: StateDep) -> JSONResponse:
     return JSONResponse({"indexes": server_state.index_pool.names()})
 
 
-@router.get("/v1/indexes/{name}", response_model=IndexAnswer)
+@router.get("/v1/indexes/{name}", response_model=IndexSummary)
 async def get_index(worker: WorkerDep) -> JSONResponse:
     """Return the contents and status of an index."""
-    return JSONResponse(render_index(await worker.run(lambda index: index.status())))
+    status = await worker.run(lambda index: index.status())
+    return JSONResponse(IndexSummary.from_status(status).to_dict())
 
 
-@router.get("/v1/indexes/{name}/jobs", response_model=list[JobAnswer])
+@router.get("/v1/indexes/{name}/jobs", response_model=list[JobStatus])
 async def list_jobs(server_state: StateDep, worker: WorkerDep) -> JSONResponse:
     """List the jobs of an index, oldest first."""
-    return JSONResponse([job.to_dict() for job in server_state.jobs.list_for_index(worker.name)])
+    jobs = server_state.jobs.list_for_index(worker.name)
+    return JSONResponse([job.status().to_dict() for job in jobs])
 
 
-@router.post("/v1/indexes/{name}/jobs", response_model=JobAnswer, status_code=202)
+@router.post("/v1/indexes/{name}/jobs", response_model=JobStatus, status_code=202)
 async def start_job(server_state: StateDep, worker: WorkerDep, body: JobBody) -> JSONResponse:
     """Start a job that updates an index from a folder that is already indexed."""
     if not server_state.config.allow_indexing:
@@ -56,21 +58,21 @@ async def start_job(server_state: StateDep, worker: WorkerDep, body: JobBody) ->
             f"It has: {', '.join(candidate.name for candidate in roots)}.",
         )
     job = server_state.jobs.start(worker.name, root, retry_failed=body.retry_failed)
-    return JSONResponse(job.to_dict(), 202)
+    return JSONResponse(job.status().to_dict(), 202)
 
 
-@router.get("/v1/indexes/{name}/jobs/{job_id}", response_model=JobAnswer)
+@router.get("/v1/indexes/{name}/jobs/{job_id}", response_model=JobStatus)
 async def get_job(server_state: StateDep, worker: WorkerDep, job_id: str) -> JSONResponse:
     """Return the state and progress of a job."""
-    return JSONResponse(server_state.jobs.get(worker.name, job_id).to_dict())
+    return JSONResponse(server_state.jobs.get(worker.name, job_id).status().to_dict())
 
 
-@router.delete("/v1/indexes/{name}/jobs/{job_id}", response_model=JobAnswer, status_code=202)
+@router.delete("/v1/indexes/{name}/jobs/{job_id}", response_model=JobStatus, status_code=202)
 async def stop_job(server_state: StateDep, worker: WorkerDep, job_id: str) -> JSONResponse:
     """Stop a job; committed work is kept."""
     job = server_state.jobs.get(worker.name, job_id)
     job.stop()
-    return JSONResponse(job.to_dict(), 202)
+    return JSONResponse(job.status().to_dict(), 202)
 
 
 @router.get(
@@ -89,7 +91,7 @@ async def follow_job(server_state: StateDep, worker: WorkerDep, job_id: str) -> 
 async def _job_events(job: Job) -> AsyncIterator[str]:
     last_sent = None
     while True:
-        answer = job.to_dict()
+        answer = job.status().to_dict()
         if answer != last_sent:
             last_sent = answer
             yield f"event: job\ndata: {json.dumps(answer)}\n\n"

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mmsearch.core.errors import MMSearchError
+from mmsearch.core.results import IndexSummary
 from mmsearch.core.validation import format_validation_errors
 from mmsearch.server.assets import Asset
 from mmsearch.server.auth import (
@@ -23,7 +24,6 @@ from mmsearch.server.auth import (
     is_https,
     token_matches,
 )
-from mmsearch.server.rendering import render_index
 from mmsearch.server.routes.search import run_search
 from mmsearch.server.schemas import SearchBody, SearchParams
 from mmsearch.server.state import StateDep
@@ -102,7 +102,8 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
     status = 200
     try:
         worker = server_state.index_pool.worker(name)
-        context["index"] = render_index(await worker.run(lambda index: index.status()))
+        index_status = await worker.run(lambda index: index.status())
+        context["index"] = IndexSummary.from_status(index_status).to_dict()
         if any(fields[field].strip() for field in ("q", "like", "like_url")):
             answer = await run_search(server_state, worker, _parse_search_body(fields))
             non_empty = {field: text for field, text in fields.items() if text.strip()}

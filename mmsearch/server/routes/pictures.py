@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from mmsearch.core.records import PictureRecord
-from mmsearch.server.rendering import render_picture
-from mmsearch.server.schemas import PictureAnswer
+from mmsearch.core.results import Item
+from mmsearch.server.rendering import render_item
 from mmsearch.server.state import StateDep, WorkerDep
 from mmsearch.server.thumbnails import Size
 
@@ -27,12 +27,11 @@ MEDIA_TYPES = {
 PICTURE_RESPONSE = {"content": {"image/*": {}}, "description": "The picture."}
 
 
-@router.get("/v1/indexes/{name}/pictures/{image_id}", response_model=PictureAnswer)
+@router.get("/v1/indexes/{name}/pictures/{image_id}", response_model=Item)
 async def get_picture(server_state: StateDep, worker: WorkerDep, image_id: ImageId) -> JSONResponse:
     """Return the metadata of a picture."""
-    return JSONResponse(
-        render_picture(worker.name, await server_state.load_record(worker, image_id))
-    )
+    record = await server_state.load_record(worker, image_id)
+    return JSONResponse(render_item(worker.name, Item.from_record(record)))
 
 
 @router.get(

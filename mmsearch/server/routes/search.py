@@ -20,7 +20,7 @@ from mmsearch import api
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
 from mmsearch.core.query import Filters, Query, SearchRequest, Term
-from mmsearch.core.results import SearchResult
+from mmsearch.core.results import SearchPage, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.rate_limit import charge
@@ -35,7 +35,6 @@ from mmsearch.server.schemas import (
     BoundedText,
     EmbeddingsAnswer,
     FilterBody,
-    SearchAnswer,
     SearchBody,
     SearchParams,
     TextsBody,
@@ -59,12 +58,12 @@ router.add_api_route(
     "/v1/indexes/{name}/search",
     search,
     methods=["POST"],
-    response_model=SearchAnswer,
+    response_model=SearchPage,
     route_class_override=SearchRoute,
 )
 
 
-@router.get("/v1/indexes/{name}/search", response_model=SearchAnswer)
+@router.get("/v1/indexes/{name}/search", response_model=SearchPage)
 async def search_by_url(
     server_state: StateDep,
     worker: WorkerDep,
@@ -95,7 +94,7 @@ async def search_batch(
     return JSONResponse({"answers": await asyncio.gather(*map(search_one, body.searches))})
 
 
-@router.post("/v1/indexes/{name}/search/picture", response_model=SearchAnswer)
+@router.post("/v1/indexes/{name}/search/picture", response_model=SearchPage)
 async def search_by_picture(
     server_state: StateDep,
     worker: WorkerDep,
@@ -169,7 +168,7 @@ async def run_search(
     body: SearchBody,
     picture_paths: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Run a search, and return one page of hits; see `SearchAnswer`.
+    """Run a search, and return one page of hits; see `SearchPage`.
 
     Args:
         server_state: State of the server.

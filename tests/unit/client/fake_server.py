@@ -53,7 +53,21 @@ def hit_documents(first, count):
 
 
 def page_document(documents, cursor=None, generation=1):
-    return {"hits": documents, "next_cursor": cursor, "generation": generation, "pictures": 1000}
+    return {
+        "query": "a mill",
+        "mode": "vector",
+        "hits": documents,
+        "next_cursor": cursor,
+        "match": "likely",
+        "calibrated": True,
+        "generation": generation,
+        "pictures": 1000,
+        "passed": 1000,
+        "encoder": "starter",
+        "timings_s": {},
+        "dropped_tokens": 0,
+        "devices": {},
+    }
 
 
 def json_response(content, status=200, **headers):

@@ -2,17 +2,19 @@
 
 import json
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
 from mmsearch import Client, parse_filters
-from mmsearch.client import RemoteHit, RemoteJob, RemotePicture
 from mmsearch.client._requests import build_filters_body, build_search_body
-from mmsearch.client.models import parse_answer, parse_hit, parse_job, parse_vectors
+from mmsearch.client.models import parse_answer, parse_vectors
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
 from mmsearch.core.query import Band, Filters, MatchedText
+from mmsearch.core.results import Hit, Item, JobStatus
 from mmsearch.core.types import Text
 from tests.unit.client.fake_server import (
     HIT,
@@ -26,12 +28,12 @@ from tests.unit.client.fake_server import (
 )
 
 
-def test_parse_hit_keeps_all_sent_fields_and_ignores_unknown_field():
-    hit = parse_hit(HIT | {"of_a_later_version": 1})
-    assert hit == RemoteHit(
+def test_hit_from_dict_keeps_all_sent_fields_and_ignores_unknown_field():
+    hit = Hit.from_dict(HIT | {"of_a_later_version": 1})
+    assert hit == Hit(
         id=7,
-        path="/photos/a\\xff.jpg",
-        copies=("/photos/b.jpg",),
+        path=Path("/photos/a\\xff.jpg"),
+        copies=(Path("/photos/b.jpg"),),
         width=640,
         height=480,
         format="JPEG",
@@ -58,15 +60,15 @@ def test_parse_hit_keeps_all_sent_fields_and_ignores_unknown_field():
 )
 def test_parse_answer_malformed_hit_raises_server_error(answer):
     with pytest.raises(ServerError, match="the form that an mmsearch server sends"):
-        parse_answer(parse_hit, answer)
+        parse_answer(Hit.from_dict, answer)
 
 
-def test_parse_job_reads_fields_and_failed_job_is_not_running():
-    assert parse_job(JOB) == RemoteJob(
+def test_job_from_dict_reads_fields_and_failed_job_is_not_running():
+    assert JobStatus.from_dict(JOB) == JobStatus(
         "ab12", "default", "photos", "running", "encode", 3, 9, None, None
     )
-    assert parse_job(JOB).running
-    assert not parse_job(JOB | {"state": "failed"}).running
+    assert JobStatus.from_dict(JOB).running
+    assert not JobStatus.from_dict(JOB | {"state": "failed"}).running
 
 
 def test_parse_vectors_returns_exact_float32_values():
@@ -106,7 +108,10 @@ def test_build_filters_body_parsed_where_condition_raises_usage_error():
 
 
 def test_build_search_body_like_accepts_ids_and_hits():
-    assert build_search_body("mill", like=[3, parse_hit(HIT)], without=["people"])["like"] == [3, 7]
+    assert build_search_body("mill", like=[3, Hit.from_dict(HIT)], without=["people"])["like"] == [
+        3,
+        7,
+    ]
 
 
 def test_client_search_sends_all_options_with_token_and_index():
@@ -184,7 +189,7 @@ def test_client_similar_sends_id_or_uploads_picture(tmp_path):
     server = FakeServer(*(json_response(page_document(hit_documents(1, 1))) for _ in range(4)))
     client = Client(URL, transport=server.transport)
     client.similar(7, 3)
-    client.similar(parse_hit(HIT), 3)
+    client.similar(Hit.from_dict(HIT), 3)
     client.similar(file, 3)
     client.similar(b"PNG", 3)
     by_id, by_hit, by_path, by_content = server.requests
@@ -279,7 +284,11 @@ def test_client_search_unserializable_value_raises_usage_error():
 
 
 def test_client_picture_requests_accept_id_or_picture():
-    known = {name: value for name, value in HIT.items() if name in RemotePicture.__annotations__}
+    known = {
+        name: value
+        for name, value in HIT.items()
+        if name in {member.name for member in fields(Item)}
+    }
     server = FakeServer(
         json_response(known),
         json_response({}, 200),
