@@ -1,4 +1,4 @@
-"""CPUs of this process, and a parallel map over the calling thread and helper threads."""
+"""CPUs and memory limit of this process, and a parallel map over several threads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -83,3 +84,22 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def limit_memory(extra_bytes: int) -> None:
+    """Make allocations of this process fail beyond a limit; memory already in use does not count.
+
+    Enforced by the Linux kernel; ignored on macOS and Windows.
+
+    Args:
+        extra_bytes: Bytes of address space that the process may allocate from now on.
+    """
+    with suppress(ImportError, OSError):
+        import resource  # noqa: PLC0415 - not available on Windows
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit_bytes = pages * resource.getpagesize() + extra_bytes
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+        if hard_limit != resource.RLIM_INFINITY:
+            limit_bytes = min(limit_bytes, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard_limit))

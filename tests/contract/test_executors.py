@@ -213,13 +213,3 @@ def test_process_executor_crash_leaves_other_arrays_intact():
             assert result.crashed
         else:
             assert (result[1] == task[0]).all()
-
-
-def test_process_executor_without_shared_memory_returns_arrays(monkeypatch):
-    monkeypatch.delattr(os, "memfd_create", raising=False)
-    executor = processes.build(2, 60.0)
-    tasks = [(n, (30, 30, 3), "u1") for n in range(20)]
-    try:
-        assert all((item[1] == n).all() for (n, *_), item in executor.run(make_painter, tasks))
-    finally:
-        executor.close()

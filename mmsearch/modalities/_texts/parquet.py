@@ -12,11 +12,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from mmsearch.core.errors import MissingExtraError, SourceError
+from mmsearch.core.threads import limit_memory
 
 MAX_MEMORY_BYTES: Final = 1 << 30
 """Memory limit for decoding, in bytes, in addition to the subprocess's size at its start."""
@@ -98,7 +98,7 @@ def convert(path: str, columns: Sequence[Sequence[str]]) -> None:
 
     reason: str | None = None
     try:
-        _limit_memory()
+        limit_memory(MAX_MEMORY_BYTES)
         _print_rows(path, columns)
     except MemoryError:
         reason = _MEMORY_REASON
@@ -148,19 +148,6 @@ def _print_rows(path: str, columns: Sequence[Sequence[str]]) -> None:
 def _to_text(value: object) -> str:
     """Convert a value that JSON cannot represent to text."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-def _limit_memory() -> None:
-    """Make allocations beyond the limit fail; memory already in use does not count."""
-    with suppress(ImportError, OSError):
-        import resource  # noqa: PLC0415 - not available on Windows
-
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        limit = pages * resource.getpagesize() + MAX_MEMORY_BYTES
-        _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
-        if hard_limit != resource.RLIM_INFINITY:
-            limit = min(limit, hard_limit)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))
 
 
 if __name__ == "__main__":
