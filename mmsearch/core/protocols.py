@@ -121,21 +121,17 @@ class Fusion(Protocol):
     def spec(self) -> FusionSpec: ...
 
     @property
-    def needs_token_vectors(self) -> bool:
-        """True if the fusion uses vectors of `cross_attend`, made from patches and tokens."""
+    def cross_attend(self) -> Callable[[Vectors, Vectors], Vectors] | None:
+        """Function from (p, dim) patches of a picture and (t, dim) tokens of its texts to (1, dim).
+
+        The vector is stored as a text of the kind `CROSS_ATTENTION`. None if the fusion needs none.
+        """
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """Fuse (n, dim) image vectors with the text vectors of each into (n, fused dim)."""
 
     def fuse_query(self, queries: Vectors) -> Vectors:
         """Map (q, dim) query vectors to (q, fused dim)."""
-
-    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
-        """Combine (p, dim) patches of a picture and (t, dim) tokens of its texts into (1, dim).
-
-        Only called if `needs_token_vectors`; the vector is stored as a text of the kind
-        `CROSS_ATTENTION`.
-        """
 
 
 class FusionPlugin(Protocol):

@@ -1,8 +1,8 @@
-"""Functions shared by the fusions: weight checks, text means and interpolation."""
+"""Base class of the fusions, text means and interpolation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +14,30 @@ MIN_NORM = 1e-6
 """Norm at or below which vectors count as having cancelled each other."""
 
 
-def check_weights(spec: FusionSpec) -> FusionSpec:
-    """Return a fusion spec after validating its weights.
+class BaseFusion:
+    """Base of the fusions into vectors that are searched with the query vector itself.
 
     Raises:
         UsageError: The text weight is outside 0..1, or a weight of a kind is negative or not
             finite.
     """
-    if not 0.0 <= spec.text_weight <= 1.0:
-        raise UsageError(
-            f"The text weight must be between 0 and 1, got {spec.text_weight:g}.",
-            "It is the share of the texts relative to the picture: --text-weight 0.3",
-        )
-    for kind, weight in spec.kind_weights.items():
-        if not (np.isfinite(weight) and weight >= 0):
-            raise UsageError(f"The weight of {kind!r} texts must be 0 or more, got {weight:g}.")
-    return spec
+
+    cross_attend: Callable[[Vectors, Vectors], Vectors] | None = None
+
+    def __init__(self, spec: FusionSpec) -> None:
+        if not 0.0 <= spec.text_weight <= 1.0:
+            raise UsageError(
+                f"The text weight must be between 0 and 1, got {spec.text_weight:g}.",
+                "It is the share of the texts relative to the picture: --text-weight 0.3",
+            )
+        for kind, weight in spec.kind_weights.items():
+            if not (np.isfinite(weight) and weight >= 0):
+                raise UsageError(f"The weight of {kind!r} texts must be 0 or more, got {weight:g}.")
+        self.spec = spec
+
+    def fuse_query(self, queries: Vectors) -> Vectors:
+        """Return the query vectors unchanged."""
+        return queries
 
 
 def mean_text_vectors(images: Vectors, texts: Sequence[TextVectors], spec: FusionSpec) -> Vectors:

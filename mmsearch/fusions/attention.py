@@ -13,31 +13,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmsearch.core.protocols import Fusion
-from mmsearch.core.types import CROSS_ATTENTION, FusionSpec, TextVectors, Vectors
-from mmsearch.fusions._common import MIN_NORM, check_weights, interpolate
+from mmsearch.core.types import CROSS_ATTENTION, TextVectors, Vectors
+from mmsearch.fusions._common import MIN_NORM, BaseFusion, interpolate
 
 TEMPERATURE = 0.05
 """Softmax temperature tau. Cosines of tokens and patches differ by a few tenths; this value gives
 the best pairs several times the weight of others."""
 
 
-def build(spec: FusionSpec) -> Fusion:
-    """Return the attention fusion.
-
-    Raises:
-        UsageError: A weight is out of range.
-    """
-    return AttentionFusion(check_weights(spec))
-
-
-class AttentionFusion:
+class AttentionFusion(BaseFusion):
     """Attention fusion; see `mmsearch.core.protocols.Fusion`."""
-
-    needs_token_vectors = True
-
-    def __init__(self, spec: FusionSpec) -> None:
-        self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """Return the fused vectors, (n, dim)."""
@@ -47,11 +32,8 @@ class AttentionFusion:
                 attended[row] = picture_texts.vectors[picture_texts.kinds.index(CROSS_ATTENTION)]
         return interpolate(images, attended, self.spec.text_weight)
 
-    def fuse_query(self, queries: Vectors) -> Vectors:
-        """Return the query vectors unchanged."""
-        return queries
-
-    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
+    @staticmethod
+    def cross_attend(patches: Vectors, tokens: Vectors) -> Vectors:
         """Return F of the formula above, (1, dim), for (p, dim) patches and (t, dim) tokens."""
         similarities = tokens.astype(np.float64) @ patches.astype(np.float64).T / TEMPERATURE
         weights = np.exp(similarities - similarities.max())
@@ -61,3 +43,6 @@ class AttentionFusion:
         best_patch = np.unravel_index(int(np.argmax(similarities)), similarities.shape)[1]
         fused = pooled / norm if norm > MIN_NORM else patches[best_patch]
         return np.ascontiguousarray(fused[None, :], dtype=np.float32)
+
+
+build = AttentionFusion

@@ -12,27 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmsearch.core.protocols import Fusion
-from mmsearch.core.types import FusionSpec, TextVectors, Vectors
-from mmsearch.fusions._common import check_weights, mean_text_vectors
+from mmsearch.core.types import TextVectors, Vectors
+from mmsearch.fusions._common import BaseFusion, mean_text_vectors
 
 
-def build(spec: FusionSpec) -> Fusion:
-    """Return the concatenating fusion.
-
-    Raises:
-        UsageError: A weight is out of range.
-    """
-    return ConcatFusion(check_weights(spec))
-
-
-class ConcatFusion:
+class ConcatFusion(BaseFusion):
     """Concatenating fusion; see `mmsearch.core.protocols.Fusion`."""
-
-    needs_token_vectors = False
-
-    def __init__(self, spec: FusionSpec) -> None:
-        self.spec = spec
 
     def fuse(self, images: Vectors, texts: Sequence[TextVectors]) -> Vectors:
         """Return the fused vectors, (n, 2 dim)."""
@@ -42,11 +27,10 @@ class ConcatFusion:
         """Return the query vectors, scaled and repeated in both halves, (q, 2 dim)."""
         return self._concatenate(queries, queries)
 
-    def cross_attend(self, patches: Vectors, tokens: Vectors) -> Vectors:
-        """Raise NotImplementedError: this fusion does not need token vectors."""
-        raise NotImplementedError
-
     def _concatenate(self, left: Vectors, right: Vectors) -> Vectors:
         text_weight = self.spec.text_weight
         halves = [math.sqrt(1.0 - text_weight) * left, math.sqrt(text_weight) * right]
         return np.ascontiguousarray(np.concatenate(halves, axis=1), dtype=np.float32)
+
+
+build = ConcatFusion

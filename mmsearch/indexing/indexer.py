@@ -180,7 +180,7 @@ class Indexer:
             raise empty_index_error()
         failed: list[FailedFile] = []
         must_reencode = (
-            fusion.needs_token_vectors and current_identity.fusion.name != fusion.spec.name
+            fusion.cross_attend is not None and current_identity.fusion.name != fusion.spec.name
         )
         if must_reencode and not allow_reencode:
             raise UsageError(
@@ -290,7 +290,7 @@ class Indexer:
     def _refresh_text_vectors(self) -> int:
         """Re-encode changed texts and return the number of pictures that have them."""
         count = 0
-        if self.fusion.needs_token_vectors:
+        if self.fusion.cross_attend is not None:
             encode = self._shard_encoder(self.fusion)
             while page := self.catalog.stale_texts(REENCODE_PAGE_SIZE):
                 if reencode(self.catalog, encode, [page]):

@@ -26,8 +26,7 @@ class TextEncoder:
 
     Args:
         encoder: The index's encoder.
-        fusion: The index's fusion. If it needs token vectors, `encode` adds a vector of the
-            cross-attention between a picture and its texts.
+        fusion: The index's fusion. If it has a `cross_attend`, `encode` adds its vector.
         sources: Sources of the texts that are encoded.
     """
 
@@ -72,20 +71,14 @@ class TextEncoder:
         for row, texts in enumerate(chosen):
             span = slice(offset, offset + len(texts))
             text_vectors = TextVectors(tuple(text.kind for text in texts), vectors[span])
-            if texts and image_inputs is not None and self._fusion.needs_token_vectors:
-                text_vectors = self._add_cross_attention(
-                    text_vectors, image_inputs[row], text_inputs[span]
+            if texts and image_inputs is not None and self._fusion.cross_attend is not None:
+                (patches,) = self._encoder.token_vectors(InputKind.IMAGE, [image_inputs[row]])
+                tokens = self._encoder.token_vectors(InputKind.TEXT, text_inputs[span])
+                attended = self._fusion.cross_attend(patches, np.concatenate(tokens))
+                text_vectors = TextVectors(
+                    (*text_vectors.kinds, CROSS_ATTENTION),
+                    np.concatenate([text_vectors.vectors, attended]),
                 )
             encoded.append(text_vectors)
             offset += len(texts)
         return encoded
-
-    def _add_cross_attention(
-        self, text_vectors: TextVectors, picture: ModelInput, text_inputs: Sequence[ModelInput]
-    ) -> TextVectors:
-        (patches,) = self._encoder.token_vectors(InputKind.IMAGE, [picture])
-        words = np.concatenate(self._encoder.token_vectors(InputKind.TEXT, text_inputs))
-        attended = self._fusion.cross_attend(patches, words)
-        return TextVectors(
-            (*text_vectors.kinds, CROSS_ATTENTION), np.concatenate([text_vectors.vectors, attended])
-        )
