@@ -2,39 +2,20 @@
 
 A comparison with a missing value is false, and its negation is true: every comparison is wrapped
 so that SQL's third truth value (NULL) never arises. Python folds the case of letters because
-SQLite folds ASCII letters only.
+SQLite folds ASCII letters only. Values only ever reach SQLite as parameters.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 import os
-from collections.abc import Iterator, Sequence
-from functools import reduce
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import (
-    ColumnElement,
-    Float,
-    Select,
-    and_,
-    case,
-    cast,
-    false,
-    func,
-    literal,
-    not_,
-    or_,
-    select,
-    true,
-)
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.orm import aliased
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.tables import FileRow, ImageRow, TagRow
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.globs import GlobError, Globs
@@ -68,9 +49,39 @@ MAX_FILTER_VALUES = 100
 _DEADLINE_CHECK_PATHS = 16
 """Paths per deadline check: matching the longest path with the most patterns takes 30 ms."""
 
-SqlCondition = ColumnElement[bool]
+_ORIENTATION = (
+    "CASE WHEN images.width > images.height THEN 'landscape'"
+    " WHEN images.width < images.height THEN 'portrait' ELSE 'square' END"
+)
 
-_DIALECT = sqlite.dialect(paramstyle="named")
+_FIELDS: dict[str, str] = {
+    "width": "images.width",
+    "height": "images.height",
+    "megapixels": "(CAST(images.width AS REAL) * images.height / 1e6)",
+    "aspect": "(CAST(images.width AS REAL) / images.height)",
+    "format": "images.format",
+    "orientation": _ORIENTATION,
+    "taken_at": "images.taken_at",
+    "camera": "images.camera",
+    "latitude": "images.latitude",
+    "longitude": "images.longitude",
+    # All files of a picture have the same content, so min() picks any of their equal sizes.
+    "size_bytes": "(SELECT min(files.size) FROM files WHERE files.image_id = images.id)",
+}
+"""SQL expression of each field that has one value, for a row of ``images``."""
+
+_OPERATORS = {name: name for name in ("!=", "<", "<=", ">", ">=", "+", "-", "*", "/")} | {"==": "="}
+"""SQL operators by the operator of a comparison or of arithmetic."""
+
+_TAGS = "SELECT 1 FROM tags WHERE tags.image_id = images.id"
+_FILES = "SELECT 1 FROM files WHERE files.image_id = images.id"
+
+_NESTING_MESSAGE = "parser stack overflow"
+"""SQLite's error for about 50 expressions inside each other; it has no code of its own."""
+
+_MODIFIED_AT = (
+    "strftime('%Y-%m-%dT%H:%M:%S', files.mtime_ns / 1000000000, 'unixepoch', 'localtime')"
+)
 
 
 def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
@@ -81,11 +92,14 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
     """
     _check_lengths(filters)
     db.connection.create_function(CASEFOLD_FUNCTION, 1, _casefold, deterministic=True)
-    condition = and_(ImageRow.file_count > 0, *_conditions(filters))
-    columns = (ImageRow.id, ImageRow.latitude, ImageRow.longitude)
-    statement = select(*columns).where(condition).order_by(ImageRow.id)
+    where = _WhereClause()
+    condition = " AND ".join(["images.file_count > 0", *where.conditions(filters)])
     try:
-        matches = _query(db, statement)
+        matches = db.query(
+            "SELECT images.id, images.latitude, images.longitude FROM images"  # noqa: S608
+            f" WHERE {condition} ORDER BY images.id",
+            where.values,
+        )
         ids = np.array([row[0] for row in matches], dtype=np.int64)
         if filters.near is not None:
             ids = ids[
@@ -94,11 +108,19 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
                 )
             ]
         if filters.paths:
-            ids = np.intersect1d(ids, _ids_matching_paths(db, filters.paths, condition))
+            ids = np.intersect1d(
+                ids, _ids_matching_paths(db, filters.paths, condition, where.values)
+            )
     except (OverflowError, UnicodeEncodeError) as error:
         raise InvalidQueryError(
             "A filter contains a number that is too large, or a lone surrogate.",
             "Use numbers up to 2 ** 63 - 1 and valid Unicode text.",
+        ) from error
+    except sqlite3.OperationalError as error:
+        if _NESTING_MESSAGE not in str(error):
+            raise
+        raise InvalidQueryError(
+            "The condition is nested too deeply.", "Use fewer parentheses inside each other."
         ) from error
     return ids
 
@@ -113,113 +135,138 @@ def _check_lengths(filters: Filters) -> None:
             )
 
 
-def _query(db: ReadConnection, statement: Select[*tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return db.query(str(compiled), compiled.params)
-
-
 def _casefold(value: Any) -> Any:
     return value.casefold() if isinstance(value, str) else value
 
 
-def _conditions(filters: Filters) -> Iterator[SqlCondition]:
-    yield from _size_conditions(filters)
-    if filters.after is not None or filters.before is not None:
-        yield _date_condition(filters.after, filters.before)
-    if filters.formats:
-        yield _casefolded(ImageRow.format).in_([name.casefold() for name in filters.formats])
-    if filters.cameras:
-        yield or_(*(_contains(ImageRow.camera, part) for part in filters.cameras))
-    for tag in filters.tags:
-        yield _has_tag(tag)
-    if filters.near is not None:
-        yield _near_latitude(filters.near)
-    if filters.where is not None:
-        yield _compile_condition(filters.where)
+class _WhereClause:
+    """Conditions on rows of ``images`` as SQL text.
 
-
-def _size_conditions(filters: Filters) -> Iterator[SqlCondition]:
-    if filters.min_width is not None:
-        yield ImageRow.width >= filters.min_width
-    if filters.min_height is not None:
-        yield ImageRow.height >= filters.min_height
-    if filters.orientation is not None:
-        yield filters.orientation == _ORIENTATION
-
-
-# --- columns ---
-
-
-def _casefolded(column: Any) -> Any:
-    return getattr(func, CASEFOLD_FUNCTION)(column)
-
-
-_ORIENTATION: Any = case(
-    (ImageRow.width > ImageRow.height, "landscape"),
-    (ImageRow.width < ImageRow.height, "portrait"),
-    else_="square",
-)
-
-_FIELDS: dict[str, Any] = {
-    "width": ImageRow.width,
-    "height": ImageRow.height,
-    "megapixels": cast(ImageRow.width, Float) * ImageRow.height / 1e6,
-    "aspect": cast(ImageRow.width, Float) / ImageRow.height,
-    "format": ImageRow.format,
-    "orientation": _ORIENTATION,
-    "taken_at": ImageRow.taken_at,
-    "camera": ImageRow.camera,
-    "latitude": ImageRow.latitude,
-    "longitude": ImageRow.longitude,
-    # All files of a picture have the same content, so min() picks any of their equal sizes.
-    "size_bytes": select(func.min(FileRow.size))
-    .where(FileRow.image_id == ImageRow.id)
-    .scalar_subquery(),
-}
-
-
-def _contains(column: Any, substring: str) -> SqlCondition:
-    return func.coalesce(func.instr(_casefolded(column), substring.casefold()) > 0, false())
-
-
-def _has_tag(tag: str) -> SqlCondition:
-    return (
-        select(TagRow.id).where(TagRow.image_id == ImageRow.id, TagRow.tag == tag.casefold())
-    ).exists()
-
-
-def _date_condition(after: str | None, before: str | None) -> SqlCondition:
-    """Return the condition on the date of a picture.
-
-    The date is when the picture was taken or, if that is unknown, when one of its files was
-    modified, in local time. A single file must meet both bounds.
+    Attributes:
+        values: Values of the named parameters in the text.
     """
-    modified = func.strftime(
-        "%Y-%m-%dT%H:%M:%S", FileRow.mtime_ns // literal(1_000_000_000), "unixepoch", "localtime"
-    )
 
-    def in_range(date: Any) -> SqlCondition:
-        return and_(
-            true() if after is None else date >= after, true() if before is None else date < before
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def conditions(self, filters: Filters) -> Iterator[str]:
+        """Yield one condition for each filter that is set."""
+        if filters.min_width is not None:
+            yield f"images.width >= {self._bind(filters.min_width)}"
+        if filters.min_height is not None:
+            yield f"images.height >= {self._bind(filters.min_height)}"
+        if filters.orientation is not None:
+            yield f"{_ORIENTATION} = {self._bind(filters.orientation)}"
+        if filters.after is not None or filters.before is not None:
+            yield self._date(filters.after, filters.before)
+        if filters.formats:
+            names = ", ".join(self._bind(name.casefold()) for name in filters.formats)
+            yield f"{_casefolded('images.format')} IN ({names})"
+        if filters.cameras:
+            yield _any(self._contains("images.camera", part) for part in filters.cameras)
+        for tag in filters.tags:
+            yield self._has_tag(tag)
+        if filters.near is not None:
+            yield self._near_latitude(filters.near)
+        if filters.where is not None:
+            yield self._condition(filters.where)
+
+    def _bind(self, value: Any) -> str:
+        """Add a value and return its parameter."""
+        name = f"value_{len(self.values)}"
+        self.values[name] = value
+        return f":{name}"
+
+    def _contains(self, column: str, substring: str) -> str:
+        return f"coalesce(instr({_casefolded(column)}, {self._bind(substring.casefold())}) > 0, 0)"
+
+    def _has_tag(self, tag: str) -> str:
+        value = self._bind(tag.casefold())
+        return f"EXISTS ({_TAGS} AND tags.tag = {value})"
+
+    def _date(self, after: str | None, before: str | None) -> str:
+        """Return the condition on the date of a picture.
+
+        The date is when the picture was taken or, if that is unknown, when one of its files was
+        modified, in local time. A single file must meet both bounds.
+        """
+        bounds = []
+        if after is not None:
+            bounds.append(f">= {self._bind(after)}")
+        if before is not None:
+            bounds.append(f"< {self._bind(before)}")
+        taken, modified = (
+            _all(f"{date} {bound}" for bound in bounds)
+            for date in ("images.taken_at", _MODIFIED_AT)
         )
+        by_file = f"EXISTS ({_FILES} AND {modified})"
+        return f"CASE WHEN images.taken_at IS NULL THEN {by_file} ELSE {taken} END"
 
-    file_matches = (
-        select(FileRow.id).where(FileRow.image_id == ImageRow.id, in_range(modified)).exists()
-    )
-    return or_(
-        and_(ImageRow.taken_at.is_not(None), in_range(ImageRow.taken_at)),
-        and_(ImageRow.taken_at.is_(None), file_matches),
-    )
+    def _near_latitude(self, near: GeoCircle) -> str:
+        """Return the condition that the place is known and in the circle's range of latitudes.
+
+        The range has a small margin for rounding.
+        """
+        margin_deg = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
+        low = self._bind(near.latitude - margin_deg)
+        high = self._bind(near.latitude + margin_deg)
+        return f"images.latitude BETWEEN {low} AND {high} AND images.longitude IS NOT NULL"
+
+    def _condition(self, condition: Condition) -> str:
+        """Return a condition that is never NULL."""
+        match condition:
+            case AllOf(parts):
+                sql = _all(self._condition(part) for part in parts)
+            case AnyOf(parts):
+                sql = _any(self._condition(part) for part in parts)
+            case Not(inner):
+                sql = f"NOT {self._condition(inner)}"
+            case IsMissing("tags"):
+                sql = f"NOT EXISTS ({_TAGS})"
+            case IsMissing(name):
+                sql = f"{_FIELDS[name]} IS NULL"
+            case Contains("tags", part):
+                sql = self._has_tag(part)
+            case Contains(name, part):
+                sql = self._contains(_FIELDS[name], part)
+            case OneOf(name, values):
+                listed = ", ".join(self._bind(_casefold(value)) for value in values)
+                sql = f"coalesce({self._operand(FieldName(name))} IN ({listed}), 0)"
+            case Compare(left, symbol, right):
+                left_sql, right_sql = self._operand(left), self._operand(right)
+                sql = f"coalesce({left_sql} {_OPERATORS[symbol]} {right_sql}, 0)"
+        return sql
+
+    def _operand(self, operand: Operand) -> str:
+        if isinstance(operand, Arithmetic):
+            left, right = self._float(operand.left), self._float(operand.right)
+            return f"({left} {_OPERATORS[operand.operator]} {right})"
+        if isinstance(operand, FieldName):
+            column = _FIELDS[operand.name]
+            return _casefolded(column) if FILTER_FIELDS[operand.name] is str else column
+        return self._bind(_casefold(operand))
+
+    def _float(self, operand: Operand) -> str:
+        """Return an operand as a float, which avoids 64-bit integers and their division."""
+        sql = self._operand(operand)
+        return sql if isinstance(operand, Arithmetic) else f"CAST({sql} AS REAL)"
 
 
-def _near_latitude(near: GeoCircle) -> SqlCondition:
-    """Return the condition that the place is known and in the circle's range of latitudes.
+def _all(conditions: Iterable[str]) -> str:
+    return f"({' AND '.join(_nested_first(conditions)) or 1})"
 
-    The range has a small margin for rounding.
-    """
-    margin_deg = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
-    in_range = ImageRow.latitude.between(near.latitude - margin_deg, near.latitude + margin_deg)
-    return and_(in_range, ImageRow.longitude.is_not(None))
+
+def _any(conditions: Iterable[str]) -> str:
+    return f"({' OR '.join(_nested_first(conditions)) or 0})"
+
+
+def _nested_first(conditions: Iterable[str]) -> list[str]:
+    """Return the conditions with the nested ones first, which fill SQLite's parser stack less."""
+    return sorted(conditions, key=lambda condition: not condition.startswith("("))
+
+
+def _casefolded(column: str) -> str:
+    return f"{CASEFOLD_FUNCTION}({column})"
 
 
 def _within_radius(
@@ -242,7 +289,7 @@ def _within_radius(
 
 
 def _ids_matching_paths(
-    db: ReadConnection, patterns: Sequence[str], condition: SqlCondition
+    db: ReadConnection, patterns: Sequence[str], condition: str, values: Mapping[str, Any]
 ) -> Ids:
     """Return the ids of the pictures that meet a condition and have a file matching a pattern."""
     try:
@@ -250,82 +297,15 @@ def _ids_matching_paths(
     except GlobError as error:
         raise InvalidQueryError(str(error), "Use the pattern syntax of .gitignore.") from error
     # The alias keeps this table apart from the subqueries on files in the condition.
-    file_alias = aliased(FileRow)
-    statement = select(file_alias.image_id, file_alias.path).join(
-        ImageRow, file_alias.image_id == ImageRow.id
+    candidates = db.query(
+        "SELECT placed.image_id, placed.path FROM files AS placed"  # noqa: S608
+        f" JOIN images ON images.id = placed.image_id WHERE {condition}",
+        values,
     )
     image_ids = set()
-    for index, (image_id, path) in enumerate(_query(db, statement.where(condition))):
+    for index, (image_id, path) in enumerate(candidates):
         if index % _DEADLINE_CHECK_PATHS == 0 and deadlines.is_expired():
             raise deadlines.deadline_error()
         if globs.matches(os.fsdecode(path)):
             image_ids.add(image_id)
-    return np.array(
-        sorted(matching_id for matching_id in image_ids if matching_id is not None), dtype=np.int64
-    )
-
-
-# --- conditions ---
-
-
-def _compile_condition(condition: Condition) -> SqlCondition:
-    match condition:
-        case AllOf(parts):
-            return reduce(and_, (_compile_condition(part) for part in parts), true())
-        case AnyOf(parts):
-            return reduce(or_, (_compile_condition(part) for part in parts), false())
-        case Not(inner):
-            return not_(_compile_condition(inner))
-        case IsMissing() | Contains():
-            return _compile_field_condition(condition)
-        case OneOf(name, values):
-            field = _compile_operand(FieldName(name))
-            return func.coalesce(field.in_([_compile_operand(value) for value in values]), false())
-        case Compare(left, symbol, right):
-            return func.coalesce(
-                _COMPARISON_OPERATORS[symbol](_compile_operand(left), _compile_operand(right)),
-                false(),
-            )
-
-
-def _compile_field_condition(condition: IsMissing | Contains) -> SqlCondition:
-    has_tags = select(TagRow.id).where(TagRow.image_id == ImageRow.id).exists()
-    match condition:
-        case IsMissing("tags"):
-            return not_(has_tags)
-        case IsMissing(name):
-            missing: SqlCondition = _FIELDS[name].is_(None)
-            return missing
-        case Contains("tags", part):
-            return _has_tag(part)
-        case Contains(name, part):
-            return _contains(_FIELDS[name], part)
-
-
-_COMPARISON_OPERATORS: dict[str, Any] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_ARITHMETIC_OPERATORS: dict[str, Any] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-}
-
-
-def _compile_operand(operand: Operand) -> Any:
-    if isinstance(operand, Arithmetic):
-        # Floats avoid SQLite's 64-bit integer arithmetic and its integer division.
-        left, right = (
-            cast(_compile_operand(side), Float) for side in (operand.left, operand.right)
-        )
-        return _ARITHMETIC_OPERATORS[operand.operator](left, right)
-    if isinstance(operand, FieldName):
-        column = _FIELDS[operand.name]
-        return _casefolded(column) if FILTER_FIELDS[operand.name] is str else column
-    return literal(operand.casefold() if isinstance(operand, str) else operand)
+    return np.array(sorted(image_ids), dtype=np.int64)

@@ -143,7 +143,7 @@ class SqliteSnapshot:
 
     def filter_ids(self, filters: Filters) -> Ids:
         """Return the ids of the live pictures that pass the filters; int64, ascending."""
-        from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - imports SQLAlchemy
+        from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - not for every query
 
         return filter_ids(self._db, filters)
 

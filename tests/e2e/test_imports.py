@@ -70,6 +70,12 @@ def test_query_imports_only_search_packages(loaded, photo_index):
     assert found <= SEARCH | {"mmsearch", "platformdirs"}
 
 
+def test_query_with_filters_imports_only_search_packages(loaded, photo_index):
+    filters = ("--min-width", "10", "--where", "width > height", "--path", "*.jpg")
+    found = loaded("query", "a red car", *filters, "--home", photo_index)
+    assert found <= SEARCH | {"mmsearch", "platformdirs"}
+
+
 def test_query_help_imports_no_search_packages(loaded, photo_index):
     found = loaded("query", "--help")
     assert not found & SEARCH

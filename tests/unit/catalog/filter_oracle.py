@@ -94,6 +94,12 @@ def distance_km(near, north, east):
     return 6371.0088 * math.acos(max(-1.0, min(1.0, cosine)))
 
 
+def matches_path(path, pattern):
+    """Return whether a path matches a pattern with a slash; ``*`` matches no slash."""
+    names, patterns = path.split("/"), pattern.split("/")
+    return len(names) == len(patterns) and all(map(fnmatch.fnmatchcase, names, patterns))
+
+
 def matches_filters(facts, filters):
     """Return whether a picture passes the filters.
 
@@ -120,7 +126,10 @@ def matches_filters(facts, filters):
         filters.orientation is None or field_value(facts, "orientation") == filters.orientation,
         not filters.formats or fold(facts["format"]) in {fold(one) for one in filters.formats},
         not filters.cameras
-        or any(fold(part) in (fold(facts["camera"]) or "") for part in filters.cameras),
+        or (
+            facts["camera"] is not None
+            and any(fold(part) in fold(facts["camera"]) for part in filters.cameras)
+        ),
         all(fold(tag) in facts["tags"] for tag in filters.tags),
         filters.where is None or matches_condition(facts, filters.where),
     ]
@@ -131,7 +140,7 @@ def matches_filters(facts, filters):
     if filters.paths:
         checks.append(
             any(
-                fnmatch.fnmatchcase(path.decode().lower(), pattern.lower())
+                matches_path(path.decode().lower(), pattern.lower())
                 for path, _ in facts["files"]
                 for pattern in filters.paths
             )

@@ -264,6 +264,23 @@ def test_filter_ids_value_not_storable_in_sqlite_raises_invalid_query_error(cata
         snapshot.filter_ids(senseless)
 
 
+def test_filter_ids_50_nested_conditions_returns_pictures(catalog):
+    fill(catalog, [{**PLAIN, "files": [(b"a", 1)]}])
+    condition = Compare(FieldName("width"), ">", 0)
+    for level in range(50):
+        condition = (AllOf if level % 2 else AnyOf)((Contains("camera", "x"), condition))
+    with catalog.snapshot() as snapshot:
+        assert snapshot.filter_ids(Filters(where=condition)).tolist() == []
+
+
+def test_filter_ids_condition_past_parser_stack_raises_invalid_query_error(catalog):
+    operand = FieldName("width")
+    for _ in range(50):
+        operand = Arithmetic(1, "-", operand)
+    with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="nested too deep"):
+        snapshot.filter_ids(Filters(where=Compare(operand, ">", 0)))
+
+
 @pytest.mark.parametrize(
     ("left", "operator", "right", "passing"),
     [
