@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.domains.python import PyObject
 
@@ -69,6 +70,13 @@ def edit_signature(
     return (signature.replace("<factory>", "..."), "") if signature and kind == "class" else None
 
 
+def set_dashes(app: Sphinx, document: nodes.document) -> None:
+    """Write the dash between a parameter and its meaning, as `smartquotes` would."""
+    for text in list(document.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
+
+
 def setup(app: Sphinx) -> None:
     """Connect the hooks of this file."""
     for field in PyObject.doc_field_types:
@@ -76,3 +84,4 @@ def setup(app: Sphinx) -> None:
             field.label = "Attributes"
     app.connect("source-read", link_outside_pages)
     app.connect("autodoc-process-signature", edit_signature)
+    app.connect("doctree-read", set_dashes)
