@@ -31,15 +31,18 @@ def test_fast_args_options_match_typer_options(verb):
 
 @pytest.mark.parametrize("verb", ["query", "similar"])
 def test_search_command_defaults_match_typer_defaults(verb):
-    def defaults(function):
-        parameters = inspect.signature(function).parameters.values()
+    def defaults(*functions):
         return {
             parameter.name: parameter.default
-            for parameter in parameters
-            if parameter.name != "open_index"
+            for function in functions
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         }
 
-    assert defaults(getattr(search_command, verb)) == defaults(getattr(search, verb))
+    functions = [getattr(search_command, verb)]
+    if verb == "query":
+        functions.append(search_command.make_query_parser)
+    assert defaults(*functions) == defaults(getattr(search, verb))
 
 
 def parse_with_typer(arguments, monkeypatch):
