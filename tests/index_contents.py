@@ -4,8 +4,8 @@ import numpy as np
 
 from mmsearch.core.records import EncodedPicture, IndexedFile, ScannedFile, ShardCommit
 from mmsearch.core.types import Picture
-from mmsearch.storage.segment_metadata import SegmentMetadata
 from mmsearch.storage.segments import (
+    SegmentMetadata,
     SegmentVectors,
     empty_text_vectors,
     read_segment,

@@ -42,15 +42,22 @@ _SQLITE_OWN_TABLES = frozenset(
 # SQLite checks the file names of a large index faster than Python. Python then parses only the
 # rows that fail this check.
 _SIX_DIGITS_GLOB = "[0-9]" * 6
+_IS_SEGMENT_NAME_SQL = " OR ".join(
+    f"name GLOB 'segments/{_SIX_DIGITS_GLOB}*.{suffix}'"
+    f" AND name NOT GLOB 'segments/*[^0-9]*.{suffix}'"
+    for suffix in ("vectors", "npz")
+)
 _INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
     f"SELECT name, bytes, sha256 FROM {table} WHERE typeof(name) <> 'text'"  # noqa: S608 - our names
-    f" OR length(name) <> length(CAST(name AS BLOB)) OR name NOT GLOB '{valid_glob}'"
-    f" OR name GLOB '{invalid_glob}' OR typeof(bytes) <> 'integer' OR bytes < 0"
-    f" OR length(sha256) <> 64"
-    for table, valid_glob, invalid_glob in (
-        ("segments", f"segments/{_SIX_DIGITS_GLOB}*.npz", "segments/*[^0-9]*.npz"),
-        ("staged_segments", f"segments/{_SIX_DIGITS_GLOB}*.npz", "segments/*[^0-9]*.npz"),
-        ("built_indexes", f"ann/{_SIX_DIGITS_GLOB}*.[a-z0-9_]*", "ann/*[^0-9a-z_.]*"),
+    f" OR length(name) <> length(CAST(name AS BLOB)) OR NOT ({is_valid_name})"
+    f" OR typeof(bytes) <> 'integer' OR bytes < 0 OR length(sha256) <> 64"
+    for table, is_valid_name in (
+        ("segments", _IS_SEGMENT_NAME_SQL),
+        ("staged_segments", _IS_SEGMENT_NAME_SQL),
+        (
+            "built_indexes",
+            f"name GLOB 'ann/{_SIX_DIGITS_GLOB}*.[a-z0-9_]*' AND name NOT GLOB 'ann/*[^0-9a-z_.]*'",
+        ),
     )
 )
 

@@ -11,8 +11,8 @@ from typing import Any
 from mmsearch.core.protocols import Fusion, VectorIndexPlugin
 from mmsearch.core.records import BuiltVectorIndex, FileRef, Identity, Segment
 from mmsearch.core.types import Ids, IndexSpec, SearchGoals, TrainingData, Vectors
-from mmsearch.storage.fused_vectors import fused_dim, iter_fused_blocks
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segments import fused_dim, iter_fused_blocks
 
 ShouldStop = Callable[[], bool]
 """Callback that returns True if the build should be cancelled."""

@@ -27,8 +27,7 @@ from mmsearch.core.types import (
 from mmsearch.indexing.decode import DecoderFactory, DecodeTask
 from mmsearch.indexing.text_encoder import TextEncoder
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentMetadata
-from mmsearch.storage.segments import SegmentVectors, write_segment
+from mmsearch.storage.segments import SegmentMetadata, SegmentVectors, write_segment
 
 REENCODE_PAGE_SIZE = 256
 """Number of pictures to re-encode between two commits."""

@@ -13,8 +13,7 @@ from mmsearch.indexing.encode import Shard, ShardEncoder, reencode_task
 from mmsearch.indexing.staging import gather_vectors
 from mmsearch.indexing.text_encoder import TextEncoder
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentMetadata
-from mmsearch.storage.segments import SegmentVectors, write_segment
+from mmsearch.storage.segments import SegmentMetadata, SegmentVectors, write_segment
 
 
 def reencode(

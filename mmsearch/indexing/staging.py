@@ -23,8 +23,8 @@ from mmsearch.core.types import EncoderSpec
 from mmsearch.indexing.build import IndexBuilder
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, Shard, ShardEncoder, reencode_task
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentMetadata
-from mmsearch.storage.segments import SegmentVectors, read_segment, write_segment
+from mmsearch.storage.legacy import LEGACY_SUFFIX
+from mmsearch.storage.segments import SegmentMetadata, SegmentVectors, read_segment, write_segment
 
 COMPACTED_SEGMENT_ROWS = 65_536
 """Number of rows per compacted segment (200 MB in memory at 512 dimensions)."""
@@ -80,6 +80,8 @@ def compact(
 ) -> CompactReport:
     """Drop the vectors of deleted pictures, merge small segments, and vacuum the catalog.
 
+    Vector files of earlier versions are written again in the present format.
+
     Args:
         layout: File layout of the index.
         catalog: Catalog, open for writing.
@@ -107,7 +109,8 @@ def compact(
     with catalog.snapshot() as snapshot:
         num_live = snapshot.pictures
     num_deleted = sum(segment.rows for segment in segments_before) - num_live
-    if num_deleted or _has_mergeable_neighbors(segments_before):
+    has_legacy = any(name.endswith(LEGACY_SUFFIX) for name in catalog.referenced_files())
+    if num_deleted or has_legacy or _has_mergeable_neighbors(segments_before):
         _merge_segments(layout, catalog, identity.encoder, num_live, progress)
         progress(Progress("build", 0, None))
         commit_staged(layout, catalog, fusion, builder, identity, {})

@@ -27,10 +27,9 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.encoders import load_index_encoder
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.storage.atomic import verify_file
-from mmsearch.storage.fused_vectors import iter_fused_blocks
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
-from mmsearch.storage.segments import read_segment_with_metadata
+from mmsearch.storage.segments import iter_fused_blocks, read_segment_with_metadata
 
 CATALOG = "catalog"
 

@@ -40,11 +40,10 @@ from mmsearch.maintenance.check import (
     check_segments,
     check_sources,
 )
-from mmsearch.storage.atomic import verify_file
+from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder
 from mmsearch.storage.lock import writer_lock
-from mmsearch.storage.segment_metadata import SegmentMetadata
-from mmsearch.storage.segments import recover_segment
+from mmsearch.storage.segments import SegmentMetadata, recover_segment
 
 REBUILD_FOLDER = "rebuilding"
 
@@ -419,7 +418,11 @@ def restore_segments(
 
 
 def _segment_files(layout: IndexLayout) -> list[Path]:
-    return [path for name, path in layout.files() if name.startswith("segments/")]
+    return [
+        path
+        for name, path in layout.files()
+        if name.startswith("segments/") and path.suffix != TEMPORARY_SUFFIX
+    ]
 
 
 def _recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:

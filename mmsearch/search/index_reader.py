@@ -15,8 +15,8 @@ from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import find_positions, merge_rankings, stack
-from mmsearch.storage.fused_vectors import build_index
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segments import fused_dim, iter_fused_blocks
 
 MAX_OVERFETCH = 1000
 """Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""
@@ -196,16 +196,10 @@ class IndexReaderCache:
             leaves.append(index)
             device = index.device
         if snapshot.unindexed_segments:
+            segments = snapshot.unindexed_segments
+            spec = IndexSpec(self._tail_plugin_name, fused_dim(fusion, segments[0].dim), "cpu")
             plugin = self._find_plugin(self._tail_plugin_name)
-            leaves.append(
-                build_index(
-                    self._layout,
-                    snapshot.unindexed_segments,
-                    fusion,
-                    self._tail_plugin_name,
-                    plugin,
-                )
-            )
+            leaves.append(plugin.build(spec, iter_fused_blocks(self._layout, segments, fusion)))
         return IndexReader(key, tuple(leaves), device, fusion)
 
 

@@ -20,7 +20,7 @@ from mmsearch.core.errors import InvalidQueryError, UnknownNameError
 from mmsearch.core.files import clamped_mtime_ns, create_file, create_folder
 from mmsearch.core.protocols import Encoder, ImagePreprocessor
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
-from mmsearch.core.records import FileRef, ScannedFile, is_unchanged
+from mmsearch.core.records import ScannedFile, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.search.index_reader import open_latest_snapshot
@@ -242,7 +242,6 @@ class StoredVectorLookup:
     def __init__(self, layout: IndexLayout, catalog: Reader) -> None:
         self._layout = layout
         self._catalog = catalog
-        self._verified: set[FileRef] = set()
 
     def vectors(self, terms: Sequence[Term], encoder: Encoder) -> StoredVectors:
         """Return a float32 (dim,) vector for each term that names an indexed picture.
@@ -282,11 +281,7 @@ class StoredVectorLookup:
         stored_vectors = {}
         for term, image_id in known_ids.items():
             segment = segments[image_id]
-            is_verified = segment.file_ref in self._verified
-            stored_vectors[term] = read_image_vectors(
-                self._layout, segment, [image_id], is_verified=is_verified
-            )[0]
-            self._verified.add(segment.file_ref)
+            stored_vectors[term] = read_image_vectors(self._layout, segment, [image_id])[0]
         return stored_vectors
 
     @staticmethod

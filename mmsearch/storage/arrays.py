@@ -21,7 +21,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.errors import DamagedFileError, VectorError
 from mmsearch.core.records import FileRef
 from mmsearch.storage.atomic import REPAIR_HINT, AtomicFile, atomic_file, map_file
 
@@ -29,6 +29,17 @@ BLOCK_BYTES = 65_536
 ALIGNMENT_BYTES = 64
 _FOOTER = struct.Struct("<8sQQ")
 _MAGIC = b"mmsblk01"
+
+FORMAT_ERRORS = (
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    VectorError,
+)
+"""Errors that the content of a damaged or crafted file causes; not disk or memory errors."""
 
 
 class ChecksummedArraysWriter:
@@ -48,7 +59,7 @@ class ChecksummedArraysWriter:
             name: Name of the array.
             rows: (n, ...), with the same dtype and columns in every call for the array.
         """
-        rows = np.ascontiguousarray(rows)
+        content = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
         if name != self._current_name:
             if name in self._arrays:
                 raise ValueError(f"the array {name!r} has ended")
@@ -60,24 +71,20 @@ class ChecksummedArraysWriter:
             }
             self._current_name = name
         self._arrays[name]["shape"][0] += len(rows)
-        self._write(rows.data.cast("B") if rows.size else b"")
+        self._write(content.data)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the rows appended to an array so far, mapped from the file."""
         self._file.flush()
         return _array_view(np.memmap(self._file.path, np.uint8, "r"), self._arrays[name])
 
-    def finish(self, metadata: Mapping[str, Any]) -> None:
-        """Write the checksums and the description.
-
-        Args:
-            metadata: Plain values to store with the arrays.
-        """
+    def finish(self, **metadata: Any) -> None:
+        """Write the checksums and the description with plain values to store with the arrays."""
         if self._buffer:
             self._checksums.append(xxhash.xxh3_64_intdigest(self._buffer))
         checksums = np.array(self._checksums, dtype="<u8").tobytes()
         arrays_end = self._file.size
-        description = json.dumps({"arrays": self._arrays, "facts": dict(metadata)}).encode()
+        description = json.dumps({"arrays": self._arrays, "facts": metadata}).encode()
         self._file.write(checksums)
         self._file.write(description)
         footer_checksum = xxhash.xxh3_64_intdigest(checksums + description)
@@ -102,30 +109,43 @@ def write_checksummed_arrays(path: Path) -> Iterator[tuple[ChecksummedArraysWrit
 
 
 class ChecksummedArrays:
-    """A file of arrays, mapped into memory.
+    """The arrays of a file, in memory or mapped into it.
 
     Args:
         path: The file.
-        file_ref: Its reference in the catalog; the size is verified, the sha256 is not.
+        content: Its content, uint8 (bytes,).
 
     Attributes:
         metadata: The values stored with the arrays.
 
     Raises:
-        DamagedFileError: The file is missing, has another size, or is not a file of arrays.
+        DamagedFileError: The content is not a file of arrays.
     """
 
-    def __init__(self, path: Path, file_ref: FileRef) -> None:
+    def __init__(self, path: Path, content: NDArray[np.uint8]) -> None:
         self._path = path
-        content = map_file(path, file_ref.bytes)
         arrays_end, footer = _read_footer(path, content)
         num_blocks = -(-arrays_end // BLOCK_BYTES)
-        description = json.loads(footer[8 * num_blocks :])
-        self.metadata: dict[str, Any] = description["facts"]
-        self._arrays: dict[str, dict[str, Any]] = description["arrays"]
-        self._content = content[:arrays_end]
-        self._checksums = np.frombuffer(footer, "<u8", num_blocks)
-        self._is_verified = np.zeros(num_blocks, dtype=bool)
+        with damaged_file_errors(path):
+            description = json.loads(footer[8 * num_blocks :])
+            self.metadata: dict[str, Any] = description["facts"]
+            self._arrays: dict[str, dict[str, Any]] = description["arrays"]
+            self._content = content[:arrays_end]
+            self._checksums = np.frombuffer(footer, "<u8", num_blocks)
+            self._is_verified = np.zeros(num_blocks, dtype=bool)
+
+    @classmethod
+    def map(cls, path: Path, file_ref: FileRef) -> ChecksummedArrays:
+        """Map a file of arrays into memory.
+
+        Args:
+            path: The file.
+            file_ref: Its reference in the catalog; the size is verified, the sha256 is not.
+
+        Raises:
+            DamagedFileError: The file is missing, has another size, or is not a file of arrays.
+        """
+        return cls(path, map_file(path, file_ref.bytes))
 
     def __contains__(self, name: str) -> bool:
         """Return True if an array of that name exists."""
@@ -150,7 +170,8 @@ class ChecksummedArrays:
         """
         if name not in self._arrays:
             raise DamagedFileError(f"{self._path} has no array {name!r}.", REPAIR_HINT)
-        return _array_view(self._content, self._arrays[name])
+        with damaged_file_errors(self._path):
+            return _array_view(self._content, self._arrays[name])
 
     def verify_rows(self, name: str, rows: NDArray[np.int64]) -> None:
         """Verify the blocks that contain some rows of an array, unless verified before.
@@ -174,6 +195,15 @@ class ChecksummedArrays:
             if xxhash.xxh3_64_intdigest(content.data) != self._checksums[block]:
                 raise DamagedFileError(f"{self._path} does not match its checksum.", REPAIR_HINT)
             self._is_verified[block] = True
+
+
+@contextmanager
+def damaged_file_errors(path: Path) -> Iterator[None]:
+    """Translate the errors that unexpected content causes into a `DamagedFileError`."""
+    try:
+        yield
+    except FORMAT_ERRORS as error:
+        raise DamagedFileError(f"{path} is not a vector file: {error}.", REPAIR_HINT) from error
 
 
 def _read_footer(path: Path, content: NDArray[np.uint8]) -> tuple[int, bytes]:

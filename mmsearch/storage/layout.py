@@ -3,12 +3,12 @@
 ::
 
     <home>/<name>/
-      catalog.sqlite        metadata, and the list of valid files
-      catalog.seal          checksum of the catalog while no writer is active
-      segments/000001.npz   immutable vectors
-      ann/000001.faiss      a vector index built from segments; derived
-      damaged/              files that a repair moved aside
-      lock, lock.holder     writer lock, and a description of its holder
+      catalog.sqlite            metadata, and the list of valid files
+      catalog.seal              checksum of the catalog while no writer is active
+      segments/000001.vectors   immutable vectors
+      ann/000001.vectors        a vector index built from segments; derived
+      damaged/                  files that a repair moved aside
+      lock, lock.holder         writer lock, and a description of its holder
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, "damaged", "rebuilding")
 _LOCK = "lock"
 
 # Numbers have at least six digits; plugins define the suffixes of vector indexes.
-_VECTOR_FILE_PATTERN = r"(?:segments/[0-9]{6,19}\.npz|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
+_VECTOR_FILE_PATTERN = r"(?:segments/[0-9]{6,19}\.(?:vectors|npz)|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
 _VECTOR_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN)
 _INDEX_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN + r"(?:\.tmp)?")
 _CATALOG_FILES = tuple(
@@ -144,7 +144,7 @@ class IndexLayout:
 
     def segment_path(self, number: int) -> Path:
         """Return the path of a segment."""
-        return self.folder / "segments" / f"{number:06d}.npz"
+        return self.folder / "segments" / f"{number:06d}.vectors"
 
     def vector_index_path(self, number: int, suffix: str) -> Path:
         """Return the path of a built vector index."""

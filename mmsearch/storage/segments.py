@@ -1,62 +1,45 @@
 """Segments: immutable files of vectors, from which every vector index is built.
 
-A segment is an uncompressed .npz file with ``ids`` int64 (n,) and ``image`` float16 (n, dim). If
-pictures have texts, it also has ``text`` float16 (m, dim), ``text_rows`` int64 (m,), ascending,
-with the row of the picture of each text, and ``text_kinds`` bytes (m,). ``facts`` is the metadata
-of the rows; see `storage.segment_metadata`. Fused vectors are not stored but computed when needed,
-so that a change of fusion does not require encoding.
+A segment is a file of `mmsearch.storage.arrays` with ``ids`` int64 (n,) and ``image`` float16
+(n, dim). If pictures have texts, it also has ``text`` float16 (m, dim), ``text_rows`` int64 (m,),
+ascending, with the row of the picture of each text, and ``text_kinds`` bytes (m,). ``facts``, uint8
+(b,), is zlib-compressed JSON with the metadata of the rows, from which a lost catalog can be
+rebuilt. Fused vectors are not stored but computed when needed, so that a change of fusion does not
+require encoding.
 """
 
 from __future__ import annotations
 
-import io
-import math
-import struct
-import zipfile
+import json
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import DamagedFileError, VectorError
-from mmsearch.core.records import Segment
-from mmsearch.core.types import Ids, TextVectors, Vectors
+from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.protocols import Fusion
+from mmsearch.core.records import EncodedPicture, Segment
+from mmsearch.core.types import (
+    EncoderSpec,
+    Ids,
+    Picture,
+    Text,
+    TextSource,
+    TextVectors,
+    Vectors,
+)
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.storage.atomic import (
-    REPAIR_HINT,
-    atomic_write,
-    make_file_ref,
-    map_file,
-    map_verified,
-    open_index_file,
-    read_verified_bytes,
-)
+from mmsearch.storage.arrays import ChecksummedArrays, damaged_file_errors, write_checksummed_arrays
+from mmsearch.storage.atomic import REPAIR_HINT, make_file_ref, open_index_file, read_verified_bytes
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segment_metadata import SegmentMetadata, pack_metadata, unpack_metadata
+from mmsearch.storage.legacy import LEGACY_SUFFIX, NpzArrays, open_arrays
 
-MAX_HEADER_BYTES = 1024
-"""Maximum bytes read for the header of an array, which contains only its dtype and shape."""
-
-_ARCHIVE_ERRORS = (
-    LookupError,
-    ArithmeticError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    EOFError,
-    struct.error,
-    VectorError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""Errors that damage causes when an archive is read from memory; not disk or memory errors."""
+MAX_UNPACKED_BYTES = 1_000_000_000
+"""Maximum size of unpacked metadata; a segment of half a million pictures has about 200 MB."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +55,14 @@ class SegmentVectors:
     ids: Ids
     images: Vectors
     texts: Sequence[TextVectors]
+
+
+@dataclass(frozen=True)
+class SegmentMetadata:
+    """The encoder, and the pictures in row order, with the texts embedded in their files."""
+
+    encoder: EncoderSpec
+    pictures: Sequence[EncodedPicture]
 
 
 def empty_text_vectors(dim: int) -> TextVectors:
@@ -96,21 +87,21 @@ def write_segment(
     Returns:
         The segment, with its checksum.
     """
-    arrays: dict[str, Any] = {"ids": vectors.ids, "image": vectors.images.astype(np.float16)}
+    path = layout.segment_path(number)
     counts = [len(text_vectors.kinds) for text_vectors in vectors.texts]
-    if any(counts):
-        kinds = [kind.encode() for text_vectors in vectors.texts for kind in text_vectors.kinds]
-        arrays["text"] = np.concatenate(
-            [text_vectors.vectors for text_vectors in vectors.texts]
-        ).astype(np.float16)
-        arrays["text_rows"] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        arrays["text_kinds"] = np.array(kinds)
-    if metadata is not None:
-        arrays["facts"] = pack_metadata(metadata)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    file_ref = atomic_write(layout.segment_path(number), buffer.getbuffer())
-    return Segment(number, file_ref, len(vectors.ids), vectors.images.shape[1])
+    with write_checksummed_arrays(path) as (arrays, file):
+        arrays.append("ids", vectors.ids)
+        arrays.append("image", vectors.images.astype(np.float16))
+        if any(counts):
+            kinds = [kind.encode() for text_vectors in vectors.texts for kind in text_vectors.kinds]
+            texts = np.concatenate([text_vectors.vectors for text_vectors in vectors.texts])
+            arrays.append("text", texts.astype(np.float16))
+            arrays.append("text_rows", np.repeat(np.arange(len(counts), dtype=np.int64), counts))
+            arrays.append("text_kinds", np.array(kinds))
+        if metadata is not None:
+            arrays.append("facts", _pack_metadata(metadata))
+        arrays.finish()
+    return Segment(number, file.file_ref(path), len(vectors.ids), vectors.images.shape[1])
 
 
 def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
@@ -120,36 +111,7 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
         DamagedFileError: The file is missing or does not match the catalog.
     """
     path = layout.path(segment.file_ref)
-    content = read_verified_bytes(path, segment.file_ref)
-    with _open_arrays(path, content) as arrays:
-        return _load_vectors(arrays)
-
-
-def read_image_vectors(
-    layout: IndexLayout, segment: Segment, ids: Sequence[int], *, is_verified: bool
-) -> Vectors:
-    """Return the image vectors of some pictures of a segment without reading the others.
-
-    Args:
-        layout: The index.
-        segment: The segment that contains the pictures.
-        ids: Ids of the pictures.
-        is_verified: True if the checksum of the file was verified before.
-
-    Returns:
-        float32 (n, dim), in the order of ``ids``.
-
-    Raises:
-        DamagedFileError: The file is missing, does not match the catalog, or lacks an id.
-    """
-    path, file_ref = layout.path(segment.file_ref), segment.file_ref
-    content = map_file(path, file_ref.bytes) if is_verified else map_verified(path, file_ref)
-    with _open_arrays(path) as arrays:
-        rows = _map_rows(content, arrays.zip.getinfo("image.npy"))
-        segment_ids = arrays["ids"]
-        if not np.isin(ids, segment_ids).all():
-            raise ValueError("it lacks a picture that the catalog lists")
-        return as_unit_vectors(rows[[int(np.argmax(segment_ids == image_id)) for image_id in ids]])
+    return _load_vectors(path, open_arrays(path, read_verified_bytes(path, segment.file_ref)))
 
 
 def read_segment_with_metadata(
@@ -161,84 +123,148 @@ def read_segment_with_metadata(
         DamagedFileError: The file is missing or does not match the catalog.
     """
     path = layout.path(segment.file_ref)
-    content = read_verified_bytes(path, segment.file_ref)
-    with _open_arrays(path, content) as arrays:
-        return _load_vectors(arrays), unpack_metadata(
-            arrays["facts"]
-        ) if "facts" in arrays else None
+    arrays = open_arrays(path, read_verified_bytes(path, segment.file_ref))
+    metadata = _load_metadata(path, arrays) if "facts" in arrays else None
+    return _load_vectors(path, arrays), metadata
+
+
+def read_image_vectors(layout: IndexLayout, segment: Segment, ids: Sequence[int]) -> Vectors:
+    """Return the image vectors of some pictures of a segment.
+
+    Only the ids and the blocks of these pictures are read and verified.
+
+    Args:
+        layout: The index.
+        segment: The segment that contains the pictures.
+        ids: Ids of the pictures.
+
+    Returns:
+        float32 (n, dim), in the order of ``ids``.
+
+    Raises:
+        DamagedFileError: The file is missing, does not match the catalog, or lacks an id.
+    """
+    path, file_ref = layout.path(segment.file_ref), segment.file_ref
+    arrays = (
+        open_arrays(path, read_verified_bytes(path, file_ref))
+        if path.suffix == LEGACY_SUFFIX
+        else ChecksummedArrays.map(path, file_ref)
+    )
+    with damaged_file_errors(path):
+        segment_ids = arrays.array("ids")
+        if not np.isin(ids, segment_ids).all():
+            raise ValueError("it lacks a picture that the catalog lists")
+        rows = np.array([int(np.argmax(segment_ids == image_id)) for image_id in ids])
+        arrays.verify_rows("image", rows)
+        return as_unit_vectors(arrays.array_unverified("image")[rows])
 
 
 def recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
-    """Recover a segment without a catalog; verify the checksums (CRC-32) in the file.
+    """Recover a segment without a catalog; verify the checksums in the file.
 
     Raises:
         DamagedFileError: The file is damaged or has no metadata of its rows.
     """
     with open_index_file(path) as file:
         content = file.read()
-    _verify_archive(path, content)
-    with _open_arrays(path, content) as arrays:
-        vectors = _load_vectors(arrays)
-        metadata = unpack_metadata(arrays["facts"])
-        if [item.id for item in metadata.pictures] != vectors.ids.tolist():
-            raise ValueError("its metadata describes other rows")
+    arrays = open_arrays(path, content)
+    vectors, metadata = _load_vectors(path, arrays), _load_metadata(path, arrays)
+    if [item.id for item in metadata.pictures] != vectors.ids.tolist():
+        raise DamagedFileError(f"{path}: its metadata describes other rows.", REPAIR_HINT)
     rows, dim = vectors.images.shape
     return Segment(int(path.stem), make_file_ref(path, content), rows, dim), metadata
 
 
-def _verify_archive(path: Path, content: bytes) -> None:
-    """Verify the CRC-32 of every array, because a damaged header could exhaust the memory.
+def fused_dim(fusion: Fusion, dim: int) -> int:
+    """Return the dimension of fused vectors."""
+    return int(fusion.fuse_query(np.eye(1, dim, dtype=np.float32)).shape[1])
+
+
+def iter_fused_blocks(
+    layout: IndexLayout, segments: Sequence[Segment], fusion: Fusion, excluded: Ids | None = None
+) -> Iterator[tuple[Ids, Vectors]]:
+    """Yield the ids and the fused vectors of each segment.
+
+    Args:
+        layout: The index.
+        segments: The segments to read, in any order.
+        fusion: The fusion of a picture's vectors into one.
+        excluded: Ids to leave out.
 
     Raises:
-        DamagedFileError: A CRC does not match, or the content is not an archive.
+        DamagedFileError: A file is missing or does not match the catalog.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            damaged = archive.testzip()
-    except _ARCHIVE_ERRORS as error:
-        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR_HINT) from error
-    if damaged is not None:
-        raise DamagedFileError(f"{path} is damaged: {damaged} does not match its CRC.", REPAIR_HINT)
+    for segment in segments:
+        held = read_segment(layout, segment)
+        fused = fusion.fuse(held.images, held.texts)
+        if excluded is None or not len(excluded):
+            yield held.ids, fused
+        else:
+            kept = ~np.isin(held.ids, excluded)
+            yield held.ids[kept], fused[kept]
 
 
-@contextmanager
-def _open_arrays(path: Path, content: bytes | None = None) -> Iterator[Any]:
-    """Open the arrays of a file, or of its content; each array is read on access."""
-    try:
-        with (
-            open_index_file(path) if content is None else io.BytesIO(content) as source,
-            np.load(source, allow_pickle=False) as arrays,
-        ):
-            yield arrays
-    except _ARCHIVE_ERRORS as error:
-        raise DamagedFileError(f"{path} is not a segment: {error}.", REPAIR_HINT) from error
+def _load_vectors(path: Path, arrays: ChecksummedArrays | NpzArrays) -> SegmentVectors:
+    with damaged_file_errors(path):
+        ids, images = arrays.array("ids").astype(np.int64), as_unit_vectors(arrays.array("image"))
+        if len(ids) != len(images):
+            raise ValueError(f"it has {len(ids)} ids for {len(images)} vectors")
+        if "text" not in arrays:
+            return SegmentVectors(ids, images, [empty_text_vectors(images.shape[1])] * len(ids))
+        vectors = as_unit_vectors(arrays.array("text"))
+        kinds = [kind.decode() for kind in arrays.array("text_kinds").tolist()]
+        ends = np.searchsorted(arrays.array("text_rows"), np.arange(len(ids) + 1))
+        spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+        texts = [TextVectors(tuple(kinds[a:b]), vectors[a:b]) for a, b in spans]
+        return SegmentVectors(ids, images, texts)
 
 
-def _map_rows(content: NDArray[np.uint8], member: zipfile.ZipInfo) -> NDArray[np.float16]:
-    """Return a view of the float16 (n, dim) rows of an uncompressed member of the archive."""
-    # The 30-byte local header ends with the lengths of two fields (APPNOTE.TXT, 4.3.7).
-    start = member.header_offset + 30
-    start += int(content[start - 4 : start].view("<u2").sum())
-    header = io.BytesIO(content[start : start + MAX_HEADER_BYTES].tobytes())
-    if member.compress_type != zipfile.ZIP_STORED or npy.read_magic(header) != (1, 0):
-        raise ValueError("its vectors are stored in an unexpected format")
-    shape, _, dtype = npy.read_array_header_1_0(header)
-    start += header.tell()
-    content = content[start : start + math.prod(shape) * dtype.itemsize]
-    rows: NDArray[np.float16] = content.view(dtype).reshape(shape)
-    return rows
+def _pack_metadata(metadata: SegmentMetadata) -> NDArray[np.uint8]:
+    content = {
+        "encoder": asdict(metadata.encoder),
+        "pictures": [_picture_to_json(encoded) for encoded in metadata.pictures],
+    }
+    return np.frombuffer(zlib.compress(json.dumps(content).encode("ascii")), dtype=np.uint8)
 
 
-def _load_vectors(arrays: Any) -> SegmentVectors:
-    ids = arrays["ids"].astype(np.int64)
-    images = as_unit_vectors(arrays["image"])
-    if len(ids) != len(images):
-        raise ValueError(f"it has {len(ids)} ids for {len(images)} vectors")
-    if "text" not in arrays:
-        return SegmentVectors(ids, images, [empty_text_vectors(images.shape[1])] * len(ids))
-    vectors = as_unit_vectors(arrays["text"])
-    kinds = [kind.decode() for kind in arrays["text_kinds"].tolist()]
-    ends = np.searchsorted(arrays["text_rows"], np.arange(len(ids) + 1))
-    spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-    texts = [TextVectors(tuple(kinds[a:b]), vectors[a:b]) for a, b in spans]
-    return SegmentVectors(ids, images, texts)
+def _load_metadata(path: Path, arrays: ChecksummedArrays | NpzArrays) -> SegmentMetadata:
+    packed, reader = arrays.array("facts").tobytes(), zlib.decompressobj()
+    with damaged_file_errors(path):
+        try:
+            content = reader.decompress(packed, MAX_UNPACKED_BYTES)
+        except zlib.error as error:
+            raise ValueError(f"its metadata cannot be read ({error})") from error
+        if not reader.eof:
+            raise ValueError("its metadata is truncated or too large")
+        stored = json.loads(content)
+        encoder = EncoderSpec(**stored["encoder"])
+        return SegmentMetadata(
+            encoder, [_picture_from_json(encoded) for encoded in stored["pictures"]]
+        )
+
+
+def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
+    picture_fields = asdict(encoded.picture)
+    embedded_texts = [text for text in encoded.picture.texts if text.source == TextSource.METADATA]
+    picture_fields["texts"] = [[text.kind, text.text, text.language] for text in embedded_texts]
+    return {
+        "id": encoded.id,
+        "digest": encoded.digest.hex(),
+        "picture": picture_fields,
+        "texts_digest": encoded.texts_digest.hex(),
+        "replaces": encoded.replaces,
+    }
+
+
+def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
+    picture_fields = dict(stored["picture"])
+    texts = tuple(
+        Text(k, t, language, TextSource.METADATA) for k, t, language in picture_fields["texts"]
+    )
+    return EncodedPicture(
+        id=int(stored["id"]),
+        digest=bytes.fromhex(stored["digest"]),
+        picture=Picture(**{**picture_fields, "texts": texts}),
+        texts_digest=bytes.fromhex(stored["texts_digest"]),
+        replaces=stored["replaces"],
+    )

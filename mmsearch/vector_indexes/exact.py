@@ -5,21 +5,20 @@ It holds float32 rows in memory and compares a query with all of them.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileRef
 from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
 from mmsearch.core.vectors import check_unit_vectors, exact_top_k, find_positions, stack
-from mmsearch.storage.atomic import atomic_write, map_verified
+from mmsearch.storage.arrays import write_checksummed_arrays
+from mmsearch.storage.atomic import read_verified_bytes
+from mmsearch.storage.legacy import open_arrays
 
-SUFFIX = "npz"
+SUFFIX = "vectors"
 
 
 def uses_gpu(device: str) -> bool:
@@ -45,9 +44,11 @@ def write(
     All of them are held in memory, so this is for small collections.
     """
     ids, rows = _sort_by_id(spec.dim, blocks)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, ids=ids, vectors=rows)
-    return atomic_write(path, buffer.getbuffer())
+    with write_checksummed_arrays(path) as (arrays, file):
+        arrays.append("ids", ids)
+        arrays.append("vectors", rows)
+        arrays.finish(plugin=spec.name, dim=spec.dim)
+    return file.file_ref(path)
 
 
 def _sort_by_id(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> tuple[Ids, Vectors]:
@@ -66,12 +67,8 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
     Raises:
         DamagedFileError: The file is damaged or is not the file that ``file_ref`` describes.
     """
-    content = map_verified(path, file_ref)
-    try:
-        with np.load(io.BytesIO(content.tobytes()), allow_pickle=False) as arrays:
-            return ExactIndex(spec, arrays["ids"], arrays["vectors"])
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DamagedFileError(f"{path} is not an exact index: {error}.") from error
+    arrays = open_arrays(path, read_verified_bytes(path, file_ref))
+    return ExactIndex(spec, arrays.array("ids"), arrays.array("vectors"))
 
 
 class ExactIndex:

@@ -78,7 +78,7 @@ def write(
                 tuned.codes.write_to(arrays)
                 stats = tuned.stats
         arrays.append("ids", ids)
-        arrays.finish({"plugin": spec.name, "dim": spec.dim, "search": dict(stats)})
+        arrays.finish(plugin=spec.name, dim=spec.dim, search=dict(stats))
     return file.file_ref(path)
 
 
@@ -88,7 +88,7 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
     Raises:
         DamagedFileError: The file is damaged or is not the file that ``file_ref`` describes.
     """
-    file = ChecksummedArrays(path, file_ref)
+    file = ChecksummedArrays.map(path, file_ref)
     has_codes = "codes" in file
     rows = read_rows(file, spec, path, verify_all=not has_codes)
     facts = file.metadata["search"]

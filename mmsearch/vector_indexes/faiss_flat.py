@@ -57,7 +57,7 @@ def write(
     """Write an index over all rows as they arrive."""
     with write_checksummed_arrays(path) as (arrays, file):
         arrays.append("ids", append_rows(arrays, spec.dim, blocks))
-        arrays.finish({"plugin": spec.name, "dim": spec.dim})
+        arrays.finish(plugin=spec.name, dim=spec.dim)
     return file.file_ref(path)
 
 
@@ -69,7 +69,7 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
         DeviceMemoryError: The rows do not fit into the memory of the GPU.
     """
     return FaissFlatIndex(
-        spec, read_rows(ChecksummedArrays(path, file_ref), spec, path, verify_all=True)
+        spec, read_rows(ChecksummedArrays.map(path, file_ref), spec, path, verify_all=True)
     )
 
 

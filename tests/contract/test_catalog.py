@@ -487,7 +487,7 @@ class TestGenerations:
         catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
         catalog.publish(built(covers=1, number=1))
         catalog.publish(built(covers=1, number=2))
-        assert catalog.referenced_files() == {"segments/000001.npz", "ann/000002.faiss"}
+        assert catalog.referenced_files() == {"segments/000001.vectors", "ann/000002.faiss"}
 
     def test_snapshot_is_unchanged_by_later_commits(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))

@@ -123,6 +123,6 @@ def watched(folder):
     """Return strace options that restrict calls to the index's own files."""
     files = ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite.tmp", "catalog.sqlite.tmp-wal",
              "catalog.sqlite.tmp-journal", "catalog.sqlite-journal",
-             "catalog.seal.tmp", "segments/000001.npz.tmp", "ann/000001.faiss.tmp",
+             "catalog.seal.tmp", "segments/000001.vectors.tmp", "ann/000001.faiss.tmp",
              "segments", "ann"]  # fmt: skip
     return [part for name in files for part in ("-P", str(folder / name))]

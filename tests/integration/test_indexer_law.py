@@ -249,8 +249,8 @@ def test_indexer_encoder_error_aborts_run_and_marks_no_picture_failed(layout, ph
 
 def test_orphan_index_files_are_removed_by_next_index_run(layout, photos):
     run(layout, photos)
-    unfinished = layout.segment_path(5).with_name("000005.npz.tmp")
-    orphans = [layout.segment_path(999), layout.vector_index_path(999, "npz"), unfinished]
+    unfinished = layout.segment_path(5).with_name("000005.vectors.tmp")
+    orphans = [layout.segment_path(999), layout.vector_index_path(999, "vectors"), unfinished]
     of_others = [
         layout.segment_path(5).with_name(name) for name in ("000005.tmp", "5.npz", "notes.txt")
     ]

@@ -229,9 +229,7 @@ def test_segment_rows_read_in_place_equal_whole_segment(layout, toys):
         segments = indexer.catalog.segments()
     for segment in segments:
         segment_data = read_segment(layout, segment)
-        for is_verified in (False, True):
-            ids = segment_data.ids[::-1].tolist()
-            rows = read_image_vectors(layout, segment, ids, is_verified=is_verified)
-            np.testing.assert_array_equal(rows, segment_data.images[::-1])
+        rows = read_image_vectors(layout, segment, segment_data.ids[::-1].tolist())
+        np.testing.assert_array_equal(rows, segment_data.images[::-1])
         with pytest.raises(DamagedFileError, match="lacks a picture"):
-            read_image_vectors(layout, segment, [10**6], is_verified=True)
+            read_image_vectors(layout, segment, [10**6])

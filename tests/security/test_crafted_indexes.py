@@ -156,8 +156,8 @@ def test_orphan_removal_with_linked_folder_leaves_target_unchanged(layout, stran
     shutil.rmtree(layout.folder / "ann")
     (layout.folder / "ann").symlink_to(strangers)
     before = snapshot_tree(strangers)
-    assert layout.find_orphans(set()) == [("segments/000001.npz", layout.segment_path(1))]
-    layout.remove_orphans({"segments/000001.npz"})
+    assert layout.find_orphans(set()) == [("segments/000001.vectors", layout.segment_path(1))]
+    layout.remove_orphans({"segments/000001.vectors"})
     with pytest.raises(DamagedFileError, match="is a link"), toy_indexer(layout):
         pass
     assert snapshot_tree(strangers) == before
@@ -170,6 +170,9 @@ def test_orphan_removal_deletes_only_writer_file_names(with_another, strangers):
         segments / "letter.txt",
         segments / "notes.npz",
         segments / "1.npz",
+        segments / "notes.vectors",
+        segments / "1.vectors",
+        segments / "000002.x.vectors",
         segments / "000002.NPZ",
         segments / "000002.npz.orig",
         built / "000002.vectors~",
@@ -178,25 +181,28 @@ def test_orphan_removal_deletes_only_writer_file_names(with_another, strangers):
     ]
     for path in kept:
         path.write_text("mine")
-    linked = segments / "000005.npz"
+    linked = segments / "000005.vectors"
     linked.symlink_to(strangers / "letter.txt")
     (built / "000007.vectors").mkdir()
-    for path in (segments / "000009.npz", segments / "000009.npz.tmp", built / "000009.vectors"):
+    orphans = [
+        folder / f"000009.{suffix}"
+        for folder in (segments, built)
+        for suffix in ("npz", "npz.tmp", "vectors", "vectors.tmp")
+    ]
+    for path in orphans:
         path.write_text("orphan")
     with toy_indexer(layout) as indexer:
         indexer.run(IndexRequest(os.fsencode(photos)))
     assert all(path.read_text() == "mine" for path in kept)
     assert linked.is_symlink()
-    assert not (segments / "000009.npz").exists()
-    assert not (segments / "000009.npz.tmp").exists()
-    assert not (built / "000009.vectors").exists()
+    assert not any(path.exists() for path in orphans)
     assert (strangers / "letter.txt").read_bytes() == b"dear"
 
 
 def test_writer_linked_temporary_files_leave_target_unchanged(with_another, strangers):
     layout, photos = with_another
     letter = strangers / "letter.txt"
-    for name in ("segments/000002.npz.tmp", "ann/000002.vectors.tmp", "ann/000002.npz.tmp"):
+    for name in ("segments/000002.vectors.tmp", "ann/000002.vectors.tmp", "ann/000002.npz.tmp"):
         (layout.folder / name).symlink_to(letter)
     with toy_indexer(layout) as indexer:
         report = indexer.run(IndexRequest(os.fsencode(photos)))
@@ -302,17 +308,19 @@ FOREIGN = [
     "segments/../../../strangers/letter.txt",
     "{strangers}/letter.txt",
     "segments/letter.txt",
-    "segments/000001.npz\0",
-    "segments/000001.npz\0/../../x",
-    "segments/000001.npz\n",
-    "segments/000001.npz.tmp",
+    "segments/000001.vectors\0",
+    "segments/000001.vectors\0/../../x",
+    "segments/000001.vectors\n",
+    "segments/000001.vectors.tmp",
+    "segments/000001.x.vectors",
+    "segments/000001.x.npz",
     "segments//000001.npz",
-    "./segments/000001.npz",
+    "./segments/000001.vectors",
     "catalog.sqlite",
-    "ann/../segments/000001.npz",
+    "ann/../segments/000001.vectors",
     "segments/\u0660\u0660\u0660\u0660\u0660\u0661.npz",
     "",
-    b"segments/000001.npz",
+    b"segments/000001.vectors",
     7,
 ]
 

@@ -35,7 +35,9 @@ def picture(number, content, *texts):
 
 
 def segment(number, rows):
-    return Segment(number, FileRef(f"segments/{number:06d}.npz", 1000, f"{number:064x}"), rows, 8)
+    return Segment(
+        number, FileRef(f"segments/{number:06d}.vectors", 1000, f"{number:064x}"), rows, 8
+    )
 
 
 def built(covers, number=1):

@@ -7,7 +7,7 @@ import pytest
 from mmsearch.core.records import BuiltVectorIndex, FileRef
 from mmsearch.indexing.build import BackgroundBuild, BuildCancelledError
 
-BUILT = BuiltVectorIndex("exact", FileRef("ann/000001.npz", 1, "0" * 64), 1, 1)
+BUILT = BuiltVectorIndex("exact", FileRef("ann/000001.vectors", 1, "0" * 64), 1, 1)
 
 
 def test_background_build_not_started_returns_none():

@@ -156,8 +156,8 @@ REFUSED = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, 
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        *(("000001.npz", number) for number in (*REFUSED, errno.ENOMEM)),
-        ("000001.vectors", errno.EMFILE),
+        *(("segments/000001.vectors", number) for number in (*REFUSED, errno.ENOMEM)),
+        ("ann/000001.vectors", errno.EMFILE),
         ("catalog.seal", errno.EIO),
         ("catalog.sqlite", errno.EACCES),
     ],
@@ -373,7 +373,7 @@ def test_check_damaged_segment_reports_damage_not_unknown(layout):
     segment.write_bytes(content)
     report = check(layout)
     assert report.verdict == "damaged"
-    assert ("damage", "segments/000001.npz") in [(f.weight, f.part) for f in report]
+    assert ("damage", "segments/000001.vectors") in [(f.weight, f.part) for f in report]
 
 
 @pytest.mark.parametrize("content", [b"", os.urandom(300), b"[]", b'{"check": 1}', b"[" * 99_999])

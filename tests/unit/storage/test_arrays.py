@@ -17,7 +17,7 @@ def write(path, metadata=None, **chunks_by_name):
         for name, chunks in chunks_by_name.items():
             for chunk in chunks:
                 writer.append(name, chunk)
-        writer.finish(metadata or {})
+        writer.finish(**metadata or {})
     return atomic.file_ref(path)
 
 
@@ -33,7 +33,7 @@ def test_checksummed_arrays_appended_chunks_are_read_back(tmp_path_factory, data
             for n in data.draw(CHUNK_LENGTHS)
         ]
     file_ref = write(path, {"kind": "toy"}, **chunks_by_name)
-    file = ChecksummedArrays(path, file_ref)
+    file = ChecksummedArrays.map(path, file_ref)
     assert file.metadata == {"kind": "toy"}
     for name, chunks in chunks_by_name.items():
         array = file.array(name)
@@ -68,7 +68,7 @@ def test_checksummed_arrays_changed_byte_raises_damaged_file_error(tmp_path_fact
 
 
 def read_all(path, file_ref):
-    opened = ChecksummedArrays(path, file_ref)
+    opened = ChecksummedArrays.map(path, file_ref)
     opened.array("rows")
     opened.array("more")
 
@@ -76,7 +76,7 @@ def read_all(path, file_ref):
 def test_verify_rows_checks_only_blocks_of_requested_rows(file):
     path, file_ref, rows = file
     flip(path, 5 * BLOCK_BYTES)
-    opened = ChecksummedArrays(path, file_ref)
+    opened = ChecksummedArrays.map(path, file_ref)
     damaged_row = 5 * BLOCK_BYTES // 512
     opened.verify_rows("rows", np.array([0, 1, damaged_row - 200, damaged_row + 200]))
     np.testing.assert_array_equal(opened.array_unverified("rows")[:10], rows[:10])
@@ -93,8 +93,8 @@ def test_verify_rows_row_across_two_blocks_checks_both(tmp_path):
     row_across_blocks = BLOCK_BYTES // 4000
     flip(path, BLOCK_BYTES + 8)
     with pytest.raises(DamagedFileError):
-        ChecksummedArrays(path, file_ref).verify_rows("rows", np.array([row_across_blocks]))
-    ChecksummedArrays(path, file_ref).verify_rows("rows", np.array([row_across_blocks - 1]))
+        ChecksummedArrays.map(path, file_ref).verify_rows("rows", np.array([row_across_blocks]))
+    ChecksummedArrays.map(path, file_ref).verify_rows("rows", np.array([row_across_blocks - 1]))
 
 
 def test_array_writer_append_to_ended_array_raises_value_error(tmp_path):
@@ -114,7 +114,7 @@ def test_array_writer_read_before_finish_returns_appended_rows(tmp_path):
         writer.append("b", np.arange(5))
         np.testing.assert_array_equal(writer.read("a"), np.arange(1000))
         writer.append("b", np.arange(5, 9))
-        writer.finish({})
+        writer.finish()
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"a file of something else" * 100])
@@ -123,10 +123,10 @@ def test_checksummed_arrays_foreign_file_raises_damaged_file_error(tmp_path, con
 
     file_ref = atomic_write(tmp_path / "other", content)
     with pytest.raises(DamagedFileError):
-        ChecksummedArrays(tmp_path / "other", file_ref)
+        ChecksummedArrays.map(tmp_path / "other", file_ref)
 
 
 def test_checksummed_arrays_missing_array_raises_damaged_file_error(file):
     path, file_ref, _ = file
     with pytest.raises(DamagedFileError, match="no array 'codes'"):
-        ChecksummedArrays(path, file_ref).array("codes")
+        ChecksummedArrays.map(path, file_ref).array("codes")

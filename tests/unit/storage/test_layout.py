@@ -42,7 +42,7 @@ def test_list_index_names_returns_visible_folders_with_catalog(tmp_path):
 
 def test_atomic_write_returns_name_size_and_digest_of_written_file(layout):
     file_ref = atomic_write(layout.segment_path(7), b"content")
-    assert file_ref.name == "segments/000007.npz"
+    assert file_ref.name == "segments/000007.vectors"
     assert file_ref.bytes == 7
     assert file_ref.sha256 == hashlib.sha256(b"content").hexdigest()
     assert bytes(map_verified(layout.path(file_ref), file_ref)) == b"content"
@@ -73,7 +73,7 @@ def test_atomic_write_syncs_file_before_rename_and_folder_after(layout, monkeypa
     monkeypatch.setattr(module.os, "fsync", record_fsync)
     monkeypatch.setattr(module.Path, "replace", replace)
     atomic_write(layout.segment_path(1), b"content")
-    assert calls == ["000001.npz.tmp", "rename", "segments"]
+    assert calls == ["000001.vectors.tmp", "rename", "segments"]
 
 
 def test_writer_lock_of_other_process_raises_error_until_it_dies(layout):
@@ -106,7 +106,10 @@ def test_remove_orphans_deletes_only_unreferenced_files(layout):
     referenced = atomic_write(layout.segment_path(1), b"kept")
     atomic_write(layout.segment_path(2), b"orphan")
     atomic_write(layout.vector_index_path(1, "faiss"), b"orphan")
-    assert layout.remove_orphans({referenced.name}) == ["segments/000002.npz", "ann/000001.faiss"]
+    assert layout.remove_orphans({referenced.name}) == [
+        "segments/000002.vectors",
+        "ann/000001.faiss",
+    ]
     assert layout.segment_path(1).exists()
 
 
@@ -114,7 +117,7 @@ def test_bytes_by_part_skips_listed_file_renamed_meanwhile(layout, monkeypatch):
     atomic_write(layout.segment_path(1), b"kept")
     listed_files = [
         *layout.files(),
-        ("segments/000002.npz.tmp", layout.folder / "segments/2.npz.tmp"),
+        ("segments/000002.vectors.tmp", layout.folder / "segments/2.npz.tmp"),
     ]
     monkeypatch.setattr(IndexLayout, "files", lambda self: listed_files)
     assert layout.bytes_by_part() == {"catalog": 0, "segments": 4, "ann": 0}
@@ -176,5 +179,5 @@ def test_read_segment_foreign_file_raises_damaged_file_error(layout):
     from mmsearch.core.records import Segment
 
     file_ref = atomic_write(layout.segment_path(1), b"PK\3\4 not really")
-    with pytest.raises(DamagedFileError, match="not a segment"):
+    with pytest.raises(DamagedFileError, match="not a vector file"):
         read_segment(layout, Segment(1, file_ref, 1, 4))
