@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from mmsearch.core.types import Vectors
 from mmsearch.storage.arrays import ChecksummedArrays, ChecksummedArraysWriter
+from mmsearch.vector_indexes._exact import limit_omp_threads
 from mmsearch.vector_indexes._projection import QueryAwareProjection
-from mmsearch.vector_indexes._threads import limit_omp_threads, useful_threads
 
 MIN_ROWS_FOR_LISTS = 4_000_000
 """Minimum number of rows for inverted lists. Text queries must visit a third of the lists, and
@@ -36,6 +36,10 @@ MIN_TRAINING_ROWS = 65_536
 
 ROWS_PER_BLOCK = 65_536
 
+BYTES_PER_THREAD = 128_000_000
+"""Bytes of codes that justify one more thread. A thread reads them in about 4 ms, which is how long
+an idle OpenMP thread spins and keeps a CPU from other work."""
+
 
 def choose_num_lists(count: int) -> int:
     """Return the number of inverted lists for ``count`` rows.
@@ -45,6 +49,19 @@ def choose_num_lists(count: int) -> int:
     if count < MIN_ROWS_FOR_LISTS:
         return 0
     return int(min(2 ** round(np.log2(np.sqrt(count))), MAX_LISTS))
+
+
+def useful_threads(queries: int, nbytes: int) -> int:
+    """Return the number of threads that speed up a search in which each query runs on one thread.
+
+    FAISS waits for idle threads, too, and they then spin. On busy CPUs both take far longer than
+    the search itself.
+
+    Args:
+        queries: Number of queries.
+        nbytes: Bytes read per query.
+    """
+    return max(1, min(queries, queries * nbytes // BYTES_PER_THREAD))
 
 
 def estimate_code_bytes(count: int, dims: int) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.types import Ids, TrainingData, Vectors
 from mmsearch.core.vectors import MATMUL_ERROR, as_float32
+from mmsearch.vector_indexes._exact import StoredRows
 from mmsearch.vector_indexes._fastscan import (
     FastScanCodes,
     encode_rows,
@@ -24,7 +25,6 @@ from mmsearch.vector_indexes._fastscan import (
     evenly_spaced_positions,
 )
 from mmsearch.vector_indexes._projection import QueryAwareProjection, fit_projection
-from mmsearch.vector_indexes._rows import StoredRows
 
 RECALL_K = 10
 """Number of nearest neighbours that recall is measured on."""

@@ -2,7 +2,7 @@
 
 A search has three steps: a query-aware linear projection to fewer dimensions (`_projection`), a
 scan of the 4-bit codes of the projected rows for candidates (`_fastscan`), and exact comparison of
-the candidates with float16 rows that stay on disk (`_rows`). `_tuning` chooses the settings that
+the candidates with float16 rows that stay on disk (`_exact`). `_tuning` chooses the settings that
 reach a target recall. Collections of a few thousand rows, and those for which no settings reach the
 target, are searched exactly.
 """
@@ -21,9 +21,8 @@ from mmsearch.core.records import FileRef
 from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
 from mmsearch.core.vectors import check_unit_vectors
 from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
+from mmsearch.vector_indexes._exact import RowPositions, ScoredPositions, StoredRows, append_rows
 from mmsearch.vector_indexes._fastscan import FastScanCodes
-from mmsearch.vector_indexes._rows import RowPositions, StoredRows
-from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
 from mmsearch.vector_indexes._tuning import TuningResult, tune
 
 SUFFIX = "vectors"
@@ -55,7 +54,7 @@ def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
     """Build an index in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
-    rows = collect_rows(spec.dim, blocks)
+    rows = StoredRows.collect(spec.dim, blocks)
     tuned = _tune_if_large(rows, training)
     if tuned is None:
         return FaissFastScanIndex(spec, rows, None, EXACT_STATS)
@@ -90,7 +89,7 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
     """
     file = ChecksummedArrays.map(path, file_ref)
     has_codes = "codes" in file
-    rows = read_rows(file, spec, path, verify_all=not has_codes)
+    rows = StoredRows.read(file, spec, path, verify_all=not has_codes)
     facts = file.metadata["search"]
     codes = FastScanCodes.read(file, facts) if has_codes else None
     return FaissFastScanIndex(spec, rows, codes, facts)
@@ -140,8 +139,8 @@ class FaissFastScanIndex:
             self._rows.check(positions)
             return self._rows.search(queries, k, positions)
 
-        def rerank(query_numbers: RowPositions, count: int) -> tuple[Any, Any]:
-            return self._rows.refine(queries[query_numbers], candidates[query_numbers], count)
+        def rerank(numbers: RowPositions, count: int) -> ScoredPositions:
+            return self._rows.refine(queries[numbers], candidates[numbers], count)
 
         return self._rows.top_k_from_candidates(queries, k, rerank, candidates.shape[1])
 

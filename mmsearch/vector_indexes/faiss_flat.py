@@ -1,12 +1,12 @@
 """Exact search by FAISS: inner product over float16 rows, on the GPU if there is one.
 
 On the CPU the rows are read in place from the mapped file; on a GPU they are copied to a
-GpuIndexFlatIP with float16 storage. See `_rows`.
+GpuIndexFlatIP with float16 storage. See `_exact`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ from mmsearch.core.records import FileRef
 from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
 from mmsearch.core.vectors import as_float32, check_unit_vectors
 from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
-from mmsearch.vector_indexes._rows import StoredRows, batched_search
-from mmsearch.vector_indexes._storage import append_rows, collect_rows, read_rows
+from mmsearch.vector_indexes._exact import ScoredPositions, StoredRows, append_rows
 
 SUFFIX = "vectors"
 
@@ -45,7 +44,7 @@ def build(
     spec: IndexSpec, blocks: Iterable[tuple[Ids, Vectors]], training: TrainingData | None = None
 ) -> VectorIndex:
     """Build an index over all rows in memory; see `mmsearch.core.protocols.VectorIndexPlugin`."""
-    return FaissFlatIndex(spec, collect_rows(spec.dim, blocks))
+    return FaissFlatIndex(spec, StoredRows.collect(spec.dim, blocks))
 
 
 def write(
@@ -68,9 +67,8 @@ def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:
         DamagedFileError: The file is damaged or is not the file that ``file_ref`` describes.
         DeviceMemoryError: The rows do not fit into the memory of the GPU.
     """
-    return FaissFlatIndex(
-        spec, read_rows(ChecksummedArrays.map(path, file_ref), spec, path, verify_all=True)
-    )
+    file = ChecksummedArrays.map(path, file_ref)
+    return FaissFlatIndex(spec, StoredRows.read(file, spec, path, verify_all=True))
 
 
 class FaissFlatIndex:
@@ -101,8 +99,14 @@ class FaissFlatIndex:
         # A GPU index may silently ignore a selector, so it never gets one.
         if gpu is None or positions is not None:
             return self._rows.search(queries, k, positions)
-        propose = batched_search(_make_gpu_search(gpu), queries, GPU_QUERY_BATCH)
-        return self._rows.top_k_from_candidates(queries, k, propose, len(self._rows), GPU_MAX_K)
+        return self._rows.top_k_from_candidates(
+            queries,
+            k,
+            lambda numbers, count: _search_gpu(gpu, queries[numbers], count),
+            len(self._rows),
+            GPU_MAX_K,
+            GPU_QUERY_BATCH,
+        )
 
     def vectors(self, ids: Ids) -> Vectors:
         """Return the rows of ids; see `mmsearch.core.protocols.VectorIndex.vectors`."""
@@ -137,17 +141,13 @@ def _build_gpu_index(dim: int, rows: NDArray[np.float16]) -> Any:
     return index
 
 
-def _make_gpu_search(gpu: Any) -> Callable[[Vectors, int], tuple[Any, Any]]:
-    """Return a search function that halves the batch of queries if GPU memory runs out."""
-
-    def search(queries: Vectors, count: int) -> tuple[Any, Any]:
-        results = run_halving_on_oom(
-            lambda part: gpu.search(queries[part], count),
-            len(queries),
-            device="cuda",
-            item_name="the search for one query",
-        )
-        scores, positions = zip(*results, strict=True)
-        return np.concatenate(scores), np.concatenate(positions)
-
-    return search
+def _search_gpu(gpu: Any, queries: Vectors, count: int) -> ScoredPositions:
+    """Search on the GPU; halve the batch of queries if its memory runs out."""
+    results = run_halving_on_oom(
+        lambda part: gpu.search(queries[part], count),
+        len(queries),
+        device="cuda",
+        item_name="the search for one query",
+    )
+    scores, positions = zip(*results, strict=True)
+    return np.concatenate(scores), np.concatenate(positions)

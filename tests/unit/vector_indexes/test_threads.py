@@ -9,7 +9,8 @@ import pytest
 from mmsearch.core import plugins
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.vector_indexes._threads import BYTES_PER_THREAD, limit_omp_threads, useful_threads
+from mmsearch.vector_indexes._exact import limit_omp_threads
+from mmsearch.vector_indexes._fastscan import BYTES_PER_THREAD, useful_threads
 
 DIM = 32
 

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from mmsearch.core import threads
 from mmsearch.core.vectors import row_scores, top_k
-from mmsearch.vector_indexes import _gemm, _scan
-from mmsearch.vector_indexes._gemm import MIN_QUERIES_FOR_GEMM, gemm_top_k
-from mmsearch.vector_indexes._rows import StoredRows
+from mmsearch.vector_indexes import _exact
+from mmsearch.vector_indexes._exact import MIN_QUERIES_FOR_GEMM, StoredRows, gemm_top_k
 from tests.property_budget import examples
 
 DIM = 48
@@ -42,9 +41,9 @@ def make_stored_rows(content):
 
 @pytest.fixture
 def three_parts(content, monkeypatch):
-    monkeypatch.setattr(_scan, "MIN_BYTES_PER_PART", content.nbytes // 4)
-    monkeypatch.setattr(_scan, "available_cpus", lambda: 3)
-    monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 3)
+    monkeypatch.setattr(_exact, "MIN_BYTES_PER_PART", content.nbytes // 4)
+    monkeypatch.setattr(_exact, "available_cpus", lambda: 3)
+    monkeypatch.setattr(_exact.faiss, "omp_get_max_threads", lambda: 3)
 
 
 def test_stored_rows_search_single_query_equals_batch(content, queries, monkeypatch):
@@ -55,7 +54,7 @@ def test_stored_rows_search_single_query_equals_batch(content, queries, monkeypa
         products.append(arguments)
         return gemm_top_k(*arguments)
 
-    monkeypatch.setattr(_scan, "gemm_top_k", counting_gemm)
+    monkeypatch.setattr(_exact, "gemm_top_k", counting_gemm)
     together = rows.search(queries, 20, None)
     assert len(products) == 1
     for number, query in enumerate(queries):
@@ -73,7 +72,7 @@ def test_stored_rows_search_in_three_parts_equals_unpartitioned_top_k(
 ):
     places = None if share == 1 else np.arange(0, len(content), share)
     rows = make_stored_rows(content)
-    assert len(rows._scan._partition(asked)) == 3
+    assert len(rows._partition(asked)) == 3
     found = rows.search(queries[:asked], k, places)
     ids, kept = rows.row_ids[::share], content[::share]
     for number, query in enumerate(queries[:asked]):
@@ -87,19 +86,19 @@ def test_stored_rows_search_with_one_thread_uses_no_helper_pool(
 ):
     rows = make_stored_rows(content)
     shared = rows.search(queries, 5, None)
-    assert len(rows._scan._partition(1)) == 3
-    monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 1)
+    assert len(rows._partition(1)) == 3
+    monkeypatch.setattr(_exact.faiss, "omp_get_max_threads", lambda: 1)
     monkeypatch.setattr(threads, "_helper_pool", None)
     alone = rows.search(queries, 5, None)
     np.testing.assert_array_equal(alone.ids, shared.ids)
-    assert len(rows._scan._partition(1)) == 1
+    assert len(rows._partition(1)) == 1
 
 
 @pytest.mark.parametrize(("asked", "parts"), [(0, 1), (1, 1), (63, 1), (200, 3), (10_000, 8)])
 def test_scan_partition_uses_more_parts_for_more_queries(content, monkeypatch, asked, parts):
-    monkeypatch.setattr(_scan, "available_cpus", lambda: 8)
-    monkeypatch.setattr(_scan.faiss, "omp_get_max_threads", lambda: 8)
-    assert len(make_stored_rows(content)._scan._partition(asked)) == parts
+    monkeypatch.setattr(_exact, "available_cpus", lambda: 8)
+    monkeypatch.setattr(_exact.faiss, "omp_get_max_threads", lambda: 8)
+    assert len(make_stored_rows(content)._partition(asked)) == parts
 
 
 @given(
@@ -122,7 +121,7 @@ def test_gemm_top_k_any_sizes_returns_best_scores_and_allowed_places(
     if ascending:
         content = content[np.argsort(content.astype(np.float32) @ queries[0])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_gemm, "BLOCK_BYTES", block * 4 * DIM)
+        patch.setattr(_exact, "BLOCK_BYTES", block * 4 * DIM)
         scores, places = gemm_top_k(content, queries, count, None if step == 1 else allowed)
     assert scores.shape == places.shape == (asked, count)
     every = queries @ content.astype(np.float32).T
