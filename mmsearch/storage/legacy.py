@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from mmsearch.storage.arrays import FORMAT_ERRORS, ChecksummedArrays
 from mmsearch.storage.atomic import REPAIR_HINT
 
 LEGACY_SUFFIX = ".npz"
-
-_ARCHIVE_ERRORS = (*FORMAT_ERRORS, EOFError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 class NpzArrays:
@@ -36,16 +33,19 @@ class NpzArrays:
     """
 
     def __init__(self, path: Path, content: bytes) -> None:
+        import zipfile  # noqa: PLC0415 - only old files need it
+
         self._path = path
         try:
             # A damaged header of an array could exhaust the memory, so the CRCs come first.
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 damaged = archive.testzip()
-            self._arrays = np.load(io.BytesIO(content), allow_pickle=False)
-        except _ARCHIVE_ERRORS as error:
+            if damaged is not None:
+                raise ValueError(f"{damaged} does not match its checksum")
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                self._arrays = dict(arrays)
+        except (*FORMAT_ERRORS, EOFError, struct.error, zipfile.BadZipFile, zlib.error) as error:
             raise DamagedFileError(f"{path} is not a vector file: {error}.", REPAIR_HINT) from error
-        if damaged is not None:
-            raise DamagedFileError(f"{path}: {damaged} does not match its checksum.", REPAIR_HINT)
 
     def __contains__(self, name: str) -> bool:
         """Return True if an array of that name exists."""
@@ -55,12 +55,11 @@ class NpzArrays:
         """Return an array.
 
         Raises:
-            DamagedFileError: The array does not exist or cannot be read.
+            DamagedFileError: The array does not exist.
         """
-        try:
-            values: NDArray[Any] = self._arrays[name]
-        except _ARCHIVE_ERRORS as error:
-            raise DamagedFileError(f"{self._path}: {error}.", REPAIR_HINT) from error
+        if name not in self._arrays:
+            raise DamagedFileError(f"{self._path} has no array {name!r}.", REPAIR_HINT)
+        values: NDArray[Any] = self._arrays[name]
         return values
 
     array_unverified = array
