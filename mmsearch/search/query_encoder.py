@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.compatibility import check_encoder
-from mmsearch.core.errors import InvalidQueryError, UnknownNameError
-from mmsearch.core.files import clamped_mtime_ns, create_file, create_folder
+from mmsearch.core.errors import DamagedFileError, InvalidQueryError, UnknownNameError
+from mmsearch.core.files import clamped_mtime_ns, create_folder
 from mmsearch.core.protocols import Encoder, ImagePreprocessor
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
 from mmsearch.core.records import ScannedFile, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.search.index_reader import open_latest_snapshot
+from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_image_vectors
 
@@ -48,8 +49,6 @@ NULL_PROMPTS: tuple[str, ...] = (
 """Prompts that describe nothing in particular; the confidence of a hit compares it with them."""
 
 StoredVectors = dict[Term, NDArray[np.float32]]
-
-_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class QueryEncoder:
@@ -326,7 +325,7 @@ class VectorCache:
             vector = self._read(path)
             if vector is None:
                 vector = np.ascontiguousarray(compute(texts), dtype="<f4")
-                self._write(path, vector.tobytes())
+                self._write(path, vector)
             self._loaded[key] = vector
         return self._loaded[key]
 
@@ -337,20 +336,17 @@ class VectorCache:
 
     def _read(self, path: Path) -> NDArray[np.float32] | None:
         try:
-            content = path.read_bytes()
-        except OSError:
+            content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+            vector = ChecksummedArrays(path, content).array("vector")
+        except (OSError, ValueError, DamagedFileError):
             return None
-        digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-        is_intact = (
-            len(body) == 4 * self._encoder.spec.dim and hashlib.sha256(body).digest() == digest
-        )
-        return np.frombuffer(body, dtype="<f4") if is_intact else None
+        is_expected = vector.dtype == np.float32 and vector.shape == (self._encoder.spec.dim,)
+        return vector if is_expected else None
 
     @staticmethod
-    def _write(path: Path, body: bytes) -> None:
-        temporary_path = path.with_suffix(f".{os.getpid()}.tmp")
+    def _write(path: Path, vector: NDArray[np.float32]) -> None:
         with suppress(OSError):
             create_folder(path.parent)
-            with create_file(temporary_path) as file:
-                file.write(hashlib.sha256(body).digest() + body)
-            temporary_path.replace(path)
+            with write_checksummed_arrays(path) as (arrays, _):
+                arrays.append("vector", vector)
+                arrays.finish()

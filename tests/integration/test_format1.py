@@ -84,12 +84,15 @@ def test_format1_compact_rewrites_vectors_in_present_format(layout):
 
 def test_format1_lost_catalog_is_rebuilt_from_segments(layout):
     layout.catalog.unlink()
+    segments = layout.folder / "segments"
+    shutil.copy(segments / "000001.npz", segments / "000003.npz.tmp")
     report = run_repair(layout)
     assert "rebuilt with 10 vectors" in report.mended[0]
     with catalogs.open_write(layout, 0, create=False) as catalog:
         numbers = [segment.number for segment in catalog.segments()]
         ids = [catalog.segment_image_ids(number).tolist() for number in numbers]
     assert ids == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
+    assert sorted(path.name for path in segments.iterdir()) == ["000001.npz", "000002.npz"]
 
 
 def test_format1_damaged_vector_index_is_rebuilt(layout):
