@@ -22,7 +22,7 @@ from benchmarks.speed.compare import compare, machine, row, table
 from benchmarks.speed.random_index import fill_index
 from benchmarks.speed.rclip import ARCHITECTURE, VERSION, Rclip, make_rclip
 from mmsearch.core.settings import load_settings
-from mmsearch.factories.encoders import make_encoder
+from mmsearch.factories.plugins import make_encoder
 from mmsearch.storage.layout import IndexLayout
 
 SIZES = (1_000, 100_000, 1_000_000)

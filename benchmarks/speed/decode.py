@@ -19,7 +19,7 @@ from mmsearch.core.types import InputKind, ModelInput, Pixels, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._preprocess_torch import TorchPixelPreprocessor
-from mmsearch.factories.encoders import make_encoder
+from mmsearch.factories.plugins import make_encoder
 from mmsearch.modalities.image import build
 
 

@@ -23,7 +23,7 @@ from benchmarks.speed.http_load import RawClient, process_cpu_s, run_load
 from benchmarks.speed.random_index import fill_index
 from mmsearch.core.settings import load_settings
 from mmsearch.core.threads import available_cpus
-from mmsearch.factories.encoders import make_encoder
+from mmsearch.factories.plugins import make_encoder
 from mmsearch.indexing.tuning_queries import synthetic_queries
 from mmsearch.storage.layout import IndexLayout
 

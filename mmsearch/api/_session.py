@@ -1,28 +1,35 @@
-"""The open parts of an index, shared by the threads that use it."""
+"""The open parts of an index, shared by the threads that use it, and the errors of its methods."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from functools import wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmsearch.core.catalog import Catalog
 from mmsearch.core.compatibility import empty_index_error
-from mmsearch.core.errors import EncoderMismatchError, MMSearchError
+from mmsearch.core.errors import (
+    DamagedFileError,
+    EncoderMismatchError,
+    MMSearchError,
+    to_storage_error,
+)
 from mmsearch.core.query import EncodedQuery, Mode, SearchRequest, Term
-from mmsearch.core.results import SearchResult
+from mmsearch.core.results import SearchResult, Severity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Vectors
 from mmsearch.factories import catalogs
-from mmsearch.factories.search import make_image_loader, make_search_engine
-from mmsearch.search.engine import SearchEngine, check_request
-from mmsearch.search.image_loader import SandboxedImageLoader
-from mmsearch.search.query_parser import format_query
+from mmsearch.search.query_parser import check_request, format_query
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
-    from mmsearch.search.image_loader import Originals
+    from mmsearch.search.engine import SearchEngine
+    from mmsearch.search.image_loader import Originals, SandboxedImageLoader
+
+Kind = TypeVar("Kind")
 
 
 class IndexSession:
@@ -165,6 +172,8 @@ class IndexSession:
 
     def _load_engine(self) -> SearchEngine | None:
         """Return the search engine; None while the index is empty."""
+        from mmsearch.factories.search import make_search_engine  # noqa: PLC0415 - writers need none
+
         with self._state:
             if self._engine is None:
                 catalog = catalogs.open_reader(self._layout)
@@ -177,13 +186,15 @@ class IndexSession:
                     self._layout,
                     catalog,
                     identity,
-                    self._load_image_loader(),
+                    lambda path, prepare: self._load_image_loader().load(path, prepare),
                     self._settings,
                     self._on_message,
                 )
             return self._engine
 
     def _load_image_loader(self) -> SandboxedImageLoader:
+        from mmsearch.factories.search import make_image_loader  # noqa: PLC0415 - texts need none
+
         with self._state:
             if self._image_loader is None:
                 self._image_loader = make_image_loader(self._settings)
@@ -211,3 +222,48 @@ def _empty_result(request: SearchRequest) -> SearchResult | MMSearchError:
         dropped_tokens=0,
         devices={},
     )
+
+
+MAINTENANCE_METHODS = frozenset({"check", "repair", "remove", "restore_from"})
+"""Methods that find or replace damage themselves."""
+
+
+def translate_errors(decorated: type[Kind]) -> type[Kind]:
+    """Translate the errors of all public methods of a class with the layout of an index.
+
+    An `OSError` or a `MemoryError` becomes a `StorageError`. After any other unexpected error, the
+    catalog is checked, because an invalid value in it can break any code that reads it: if it is
+    damaged, a `DamagedFileError` is raised, else the original error.
+    """
+    for name, method in vars(decorated).items():
+        if not name.startswith("_") and isinstance(method, FunctionType):
+            setattr(decorated, name, _translate_method_errors(name, method))
+    return decorated
+
+
+def _translate_method_errors(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except MMSearchError:
+            raise
+        except Exception as error:
+            translated = to_storage_error(error)
+            if translated is None and name not in MAINTENANCE_METHODS:
+                translated = _find_damage(self._layout)
+            if translated is None:
+                raise
+            raise translated from error
+
+    return wrapper
+
+
+def _find_damage(layout: IndexLayout) -> DamagedFileError | None:
+    from mmsearch.maintenance.check import check_catalog  # noqa: PLC0415 - after errors only
+    from mmsearch.storage.atomic import REPAIR_HINT  # noqa: PLC0415
+
+    for finding in check_catalog(layout, compare_checksum=False):
+        if finding.weight is Severity.DAMAGE:
+            return DamagedFileError(finding.message, REPAIR_HINT)
+    return None

@@ -11,17 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmsearch.api._progress import ProgressOption, open_progress
-from mmsearch.api._session import IndexSession
-from mmsearch.api.damage import report_damage
-from mmsearch.api.hit_list import HitList
+from mmsearch.api._session import IndexSession, translate_errors
+from mmsearch.api.notebook import HitList, ProgressOption, open_progress
 from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
 from mmsearch.core.errors import (
     DecodeError,
     ForbiddenError,
     GoneError,
     MMSearchError,
-    translate_method_os_errors,
 )
 from mmsearch.core.files import expand_user
 from mmsearch.core.query import EncodedQuery, Filters, Query, SearchRequest, Term
@@ -51,7 +48,7 @@ WRITER_WAIT_S = 3600.0
 """Seconds that a run of `Index.watch` waits for another writer."""
 
 
-@translate_method_os_errors
+@translate_errors
 class Index:
     """An index of pictures.
 
@@ -93,7 +90,6 @@ class Index:
 
     # --- search ---
 
-    @report_damage
     def search(
         self,
         query: str | Query,
@@ -121,11 +117,12 @@ class Index:
             SourceError: A picture of the query cannot be read.
             UnknownNameError: The index has no picture with an id in the query.
         """
-        parsed = _parse(query, filters, mode)
-        result = self.query(SearchRequest(parsed, k, min_score, min_confidence))
+        if not isinstance(query, Query):
+            parsed_mode = None if mode is None else parse_mode(mode)
+            query = Query(parse_query(query), filters or Filters(), parsed_mode)
+        result = self._search_one(SearchRequest(query, k, min_score, min_confidence))
         return HitList(result.hits, self.thumbnail)
 
-    @report_damage
     def similar(
         self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
     ) -> HitList:
@@ -147,14 +144,12 @@ class Index:
             term = Term(picture=image)
         else:
             term = Term(image=Path(os.fsdecode(image)))
-        result = self.query(SearchRequest(Query((term,)), k, min_score))
+        result = self._search_one(SearchRequest(Query((term,)), k, min_score))
         return HitList(result.hits, self.thumbnail)
 
-    @report_damage
     def query(self, request: SearchRequest) -> SearchResult:
         """Return the result of a request, with timings, devices and the searched generation."""
-        (answer,) = self.search_many([request])
-        return _raise_or_return(answer)
+        return self._search_one(request)
 
     def iter_search(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
         """Return an iterator over the results of many queries, searched in batches, in order."""
@@ -162,7 +157,6 @@ class Index:
         answers = (self.search_many(requests[start : start + QUERY_BATCH_SIZE]) for start in starts)
         return map(_raise_or_return, chain.from_iterable(answers))
 
-    @report_damage
     def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
         """Search several queries as one batch: texts are encoded together, vectors read once.
 
@@ -171,7 +165,6 @@ class Index:
         """
         return self._session.search(requests)
 
-    @report_damage
     def encode(
         self, requests: Sequence[SearchRequest]
     ) -> list[EncodedQuery | MMSearchError] | None:
@@ -188,7 +181,6 @@ class Index:
         """
         return self._session.encode(requests)
 
-    @report_damage
     def answer(
         self, encoded: Sequence[EncodedQuery | MMSearchError]
     ) -> list[SearchResult | MMSearchError]:
@@ -200,7 +192,6 @@ class Index:
         """
         return self._session.answer(encoded)
 
-    @report_damage
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """Return the unit vectors of texts and pictures, as queries use them.
 
@@ -218,7 +209,6 @@ class Index:
         """
         return self._session.embed(terms)
 
-    @report_damage
     def picture(self, image_id: int) -> PictureRecord | None:
         """Return the record of a picture by its id (`Hit.id`); None if there is no such picture.
 
@@ -267,7 +257,6 @@ class Index:
 
     # --- indexing ---
 
-    @report_damage
     def add_folder(
         self,
         folder: StrPath,
@@ -399,7 +388,6 @@ class Index:
             stop=stop or threading.Event(),
         )
 
-    @report_damage
     def reindex(
         self,
         *,
@@ -458,7 +446,6 @@ class Index:
                 progress=on_progress,
             )
 
-    @report_damage
     def optimize(
         self,
         *,
@@ -501,7 +488,6 @@ class Index:
 
     # --- status and maintenance ---
 
-    @report_damage
     def status(self) -> IndexStatus:
         """Return the status of the index: counts, folders, failures and sizes.
 
@@ -524,13 +510,11 @@ class Index:
                 last_run=catalog.last_run(),
             )
 
-    @report_damage
     def roots(self) -> list[Root]:
         """Return the indexed folders."""
         with self._session.catalog() as catalog:
             return catalog.roots()
 
-    @report_damage
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
         """Set the new path of an indexed folder that has moved; nothing is encoded again.
 
@@ -596,7 +580,6 @@ class Index:
         with open_progress(progress) as on_progress:
             return repair(self._layout, self._settings, self._on_message, wait_s, on_progress)
 
-    @report_damage
     def compact(self, *, wait_s: float = 0.0, progress: ProgressOption = False) -> CompactReport:
         """Remove vectors of deleted pictures, merge segments, and shrink the catalog.
 
@@ -618,7 +601,6 @@ class Index:
         with open_progress(progress) as on_progress:
             return compact(self._layout, self._settings, self._on_message, wait_s, on_progress)
 
-    @report_damage
     def backup(self, destination: StrPath) -> CopyReport:
         """Write a verified and consistent copy of the index, even while a writer is active.
 
@@ -681,6 +663,10 @@ class Index:
     ) -> None:
         self.close()
 
+    def _search_one(self, request: SearchRequest) -> SearchResult:
+        (answer,) = self._session.search([request])
+        return _raise_or_return(answer)
+
     def _require_existing(self) -> None:
         """Raise UnknownIndexError if there are no files of an index at all."""
         # A folder that cannot be read may contain an index.
@@ -688,12 +674,6 @@ class Index:
             if not self.exists() and not self._layout.files():
                 with self._session.catalog():
                     pass
-
-
-def _parse(query: str | Query, filters: Filters | None, mode: str | None) -> Query:
-    if isinstance(query, Query):
-        return query
-    return Query(parse_query(query), filters or Filters(), parse_mode(mode))
 
 
 def _raise_or_return(answer: SearchResult | MMSearchError) -> SearchResult:

@@ -9,7 +9,7 @@ from mmsearch.core.errors import translate_os_errors
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, save_setting
 from mmsearch.core.types import ModelInfo
-from mmsearch.factories.encoders import list_available_models, make_encoder
+from mmsearch.factories.plugins import list_available_models, make_encoder
 
 
 @translate_os_errors()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmsearch.api.index import Index
 from mmsearch.core.errors import MMSearchError, translate_os_errors
@@ -12,9 +13,10 @@ from mmsearch.core.files import expand_user
 from mmsearch.core.results import CopyReport, IndexStatus
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.core.threads import available_cpus
-from mmsearch.factories.search import make_image_loader
-from mmsearch.search.image_loader import SandboxedImageLoader
 from mmsearch.storage.layout import IndexLayout, list_index_names
+
+if TYPE_CHECKING:
+    from mmsearch.search.image_loader import SandboxedImageLoader
 
 
 @translate_os_errors()
@@ -119,4 +121,6 @@ def open_image_loader(settings: Settings, workers: int = 0) -> SandboxedImageLoa
         settings: Settings with the limits of decoding.
         workers: Number of decoding processes; 0 for one per available CPU.
     """
+    from mmsearch.factories.search import make_image_loader  # noqa: PLC0415 - only servers need it
+
     return make_image_loader(settings, workers or available_cpus())

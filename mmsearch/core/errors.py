@@ -37,11 +37,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
-from types import FunctionType
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from mmsearch.core.display import display_path
 
@@ -259,8 +257,6 @@ class DecodeError(MMSearchError):
     http_status = 422
 
 
-Kind = TypeVar("Kind")
-
 _FREE_SPACE_HINT = "Committed data is safe; free some space and run the command again."
 _MESSAGES = {
     errno.ENOSPC: ("The disk is full{where}.", _FREE_SPACE_HINT),
@@ -333,21 +329,3 @@ def translate_os_errors() -> Iterator[None]:
         if translated is None:
             raise
         raise translated from error
-
-
-def translate_method_os_errors(decorated: type[Kind]) -> type[Kind]:
-    """Apply `translate_os_errors` to all public methods of a class, including inherited ones."""
-    for name in dir(decorated):
-        method = getattr(decorated, name)
-        if not name.startswith("_") and isinstance(method, FunctionType):
-            setattr(decorated, name, _translate_method_errors(method))
-    return decorated
-
-
-def _translate_method_errors(method: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(method)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with translate_os_errors():
-            return method(*args, **kwargs)
-
-    return wrapper

@@ -13,15 +13,17 @@ from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource
 from mmsearch.executors import processes, threads
-from mmsearch.factories.encoders import OnMessage, choose_model, load_index_encoder, make_encoder
 from mmsearch.factories.plugins import (
-    check_vector_index_name,
+    OnMessage,
+    choose_model,
+    load_index_encoder,
     load_vector_index_plugin,
+    make_encoder,
     make_fusion,
     make_modalities,
     parse_text_sources,
 )
-from mmsearch.indexing.build import EXACT, IndexBuilder
+from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
 from mmsearch.indexing.decode import DecoderFactory
 from mmsearch.indexing.indexer import Indexer
 from mmsearch.indexing.text_collector import CaptionTable, TextCollector

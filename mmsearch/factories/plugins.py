@@ -1,35 +1,31 @@
-"""Creation of plugins by name, and parsing of the settings that select them."""
+"""Creation of encoders and other plugins by name, and parsing of the settings that select them."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 from mmsearch.core import plugins
-from mmsearch.core.errors import UsageError
+from mmsearch.core.compatibility import check_encoder
+from mmsearch.core.errors import EncoderMismatchError, UsageError
 from mmsearch.core.protocols import (
+    Encoder,
+    EncoderPlugin,
     Fusion,
     FusionPlugin,
     Modality,
     RankFusion,
     VectorIndexPlugin,
 )
+from mmsearch.core.records import Identity
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec, TextSource
-from mmsearch.indexing.build import AUTO
+from mmsearch.core.types import EncoderOptions, FusionSpec, ModelInfo, TextSource
 
 
 def load_vector_index_plugin(name: str) -> VectorIndexPlugin:
     """Return the module of vector_indexes/ with a given name."""
     plugin: VectorIndexPlugin = plugins.load("vector_indexes", name)
     return plugin
-
-
-def check_vector_index_name(name: str) -> None:
-    """Check the name of a vector index before any work is done.
-
-    Raises:
-        UnknownNameError: The name is neither a module of vector_indexes/ nor ``auto``.
-    """
-    if name != AUTO:
-        plugins.load("vector_indexes", name, extra_names=(AUTO,))
 
 
 def make_fusion(spec: FusionSpec) -> Fusion:
@@ -73,3 +69,95 @@ def make_modalities(settings: Settings) -> tuple[Modality, ...]:
         plugins.load("modalities", name).build(max_pixels=settings.max_pixels)
         for name in plugins.names("modalities")
     )
+
+
+OnMessage = Callable[[str], None]
+
+PRECISIONS = ("auto", "float32")
+
+
+def load_encoder_plugin(name: str) -> EncoderPlugin:
+    """Return the module of encoders/ with a given name."""
+    plugin: EncoderPlugin = plugins.load("encoders", name)
+    return plugin
+
+
+def make_encoder_options(variant: str, settings: Settings, on_message: OnMessage) -> EncoderOptions:
+    """Return the options of an encoder plugin.
+
+    Raises:
+        UsageError: The precision is unknown.
+    """
+    offline = settings.offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    if settings.precision not in PRECISIONS:
+        raise UsageError(
+            f"Unknown precision {settings.precision!r}.", f"Choose one of {', '.join(PRECISIONS)}."
+        )
+    return EncoderOptions(
+        variant, settings.device, settings.cache, offline, on_message, settings.precision
+    )
+
+
+def split_model_name(model: str) -> tuple[str, str]:
+    """Split ``plugin:variant`` into plugin and variant.
+
+    A name without the name of a plugin is a variant of open_clip.
+    """
+    plugin, _, variant = model.partition(":")
+    if plugins.exists("encoders", plugin):
+        return plugin, variant
+    return "open_clip", model
+
+
+def make_encoder(model: str, settings: Settings, on_message: OnMessage) -> Encoder:
+    """Return the encoder of a model.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        ModelUnavailableError: Its weights are not available.
+    """
+    plugin, variant = split_model_name(model)
+    return load_encoder_plugin(plugin).build(make_encoder_options(variant, settings, on_message))
+
+
+def choose_model(settings: Settings, on_message: OnMessage) -> str:
+    """Return the model of a new index: the configured one, or the best one available now."""
+    if settings.model != "auto":
+        return settings.model
+    from mmsearch.encoders import open_clip  # noqa: PLC0415 - only a new index needs it
+
+    if open_clip.is_available(make_encoder_options("", settings, on_message)):
+        return f"open_clip:{open_clip.RECOMMENDED_VARIANT}"
+    on_message(
+        "Using the built-in model 'starter', because the recommended model "
+        f"open_clip:{open_clip.RECOMMENDED_VARIANT} is not on this machine and the model hub does "
+        "not answer. The recommended model finds more; see 'mmsearch models list'."
+    )
+    return "starter"
+
+
+def list_available_models(settings: Settings, on_message: OnMessage) -> list[ModelInfo]:
+    """Return every model that the encoders offer, those of starter first."""
+    infos = []
+    for name in sorted(plugins.names("encoders"), key=lambda name: name != "starter"):
+        infos += load_encoder_plugin(name).models(make_encoder_options("", settings, on_message))
+    return infos
+
+
+def load_index_encoder(identity: Identity, settings: Settings, on_message: OnMessage) -> Encoder:
+    """Return the encoder of an index.
+
+    Raises:
+        EncoderMismatchError: The settings name another model, or its weights have changed.
+    """
+    name = identity.encoder.name
+    if settings.model not in ("auto", name) and split_model_name(
+        settings.model
+    ) != split_model_name(name):
+        raise EncoderMismatchError(
+            f"This index was built with {name!r}, not with {settings.model!r}.",
+            "Leave out --model, or choose another index with --index NAME.",
+        )
+    encoder = make_encoder(name, settings, on_message)
+    check_encoder(identity, encoder)
+    return encoder

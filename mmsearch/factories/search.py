@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from mmsearch.core.catalog import Reader
-from mmsearch.core.protocols import Executor
+from mmsearch.core.protocols import Executor, ImagePreprocessor
 from mmsearch.core.records import Identity
 from mmsearch.core.settings import Settings
-from mmsearch.factories.encoders import OnMessage, load_index_encoder
+from mmsearch.core.types import ModelInput
 from mmsearch.factories.plugins import (
+    OnMessage,
+    load_index_encoder,
     load_vector_index_plugin,
     make_fusion,
     make_modalities,
     make_rank_fusion,
 )
 from mmsearch.search.engine import SearchEngine
-from mmsearch.search.image_loader import SandboxedImageLoader
 from mmsearch.search.index_reader import IndexReaderCache
 from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup, VectorCache
 from mmsearch.storage.layout import IndexLayout
+
+if TYPE_CHECKING:
+    from mmsearch.search.image_loader import SandboxedImageLoader
 
 TAIL_VECTOR_INDEX = "exact"
 """Vector index that searches the segments added since the last build."""
@@ -34,6 +42,8 @@ def make_image_loader(settings: Settings, workers: int = 1) -> SandboxedImageLoa
 
         return processes.build(workers, settings.decode_timeout_s, settings.decode_memory_mb)
 
+    from mmsearch.search.image_loader import SandboxedImageLoader  # noqa: PLC0415 - texts need none
+
     return SandboxedImageLoader(lambda: make_modalities(settings), make_executor)
 
 
@@ -41,11 +51,11 @@ def make_search_engine(
     layout: IndexLayout,
     catalog: Reader,
     identity: Identity,
-    image_loader: SandboxedImageLoader,
+    load_image: Callable[[Path, ImagePreprocessor], ModelInput],
     settings: Settings,
     on_message: OnMessage,
 ) -> SearchEngine:
-    """Return the search engine of an index."""
+    """Return the search engine of an index; ``load_image`` reads the pictures of queries."""
     encoder = load_index_encoder(identity, settings, on_message)
     return SearchEngine(
         catalog,
@@ -60,7 +70,7 @@ def make_search_engine(
         encoder,
         QueryEncoder(
             encoder,
-            image_loader.load,
+            load_image,
             VectorCache(settings.cache / "vectors", encoder),
             StoredVectorLookup(layout, catalog),
         ),

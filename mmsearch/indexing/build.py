@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
+from mmsearch.core import plugins
 from mmsearch.core.protocols import Fusion, VectorIndexPlugin
 from mmsearch.core.records import BuiltVectorIndex, FileRef, Identity, Segment
 from mmsearch.core.types import Ids, IndexSpec, SearchGoals, TrainingData, Vectors
@@ -249,3 +250,13 @@ class BackgroundBuild:
         self._cancelled.set()
         if self._pool is not None:
             self._pool.shutdown()
+
+
+def check_vector_index_name(name: str) -> None:
+    """Check the name of a vector index before any work is done.
+
+    Raises:
+        UnknownNameError: The name is neither a module of vector_indexes/ nor ``auto``.
+    """
+    if name != AUTO:
+        plugins.load("vector_indexes", name, extra_names=(AUTO,))

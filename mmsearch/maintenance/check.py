@@ -24,8 +24,7 @@ from mmsearch.core.settings import Settings
 from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import exact_top_k, merge_rankings, stack
 from mmsearch.factories import catalogs
-from mmsearch.factories.encoders import load_index_encoder
-from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
+from mmsearch.factories.plugins import load_index_encoder, load_vector_index_plugin, make_fusion
 from mmsearch.storage.atomic import verify_file
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock

@@ -11,11 +11,10 @@ from mmsearch.core.results import CompactReport, Progress, ReindexReport
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, SearchGoals
 from mmsearch.factories import catalogs
-from mmsearch.factories.encoders import load_index_encoder
 from mmsearch.factories.indexing import make_index_builder, make_indexer
-from mmsearch.factories.plugins import check_vector_index_name, make_fusion
+from mmsearch.factories.plugins import load_index_encoder, make_fusion
 from mmsearch.indexing import staging
-from mmsearch.indexing.build import AUTO
+from mmsearch.indexing.build import AUTO, check_vector_index_name
 from mmsearch.storage.layout import IndexLayout
 
 

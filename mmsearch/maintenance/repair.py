@@ -29,9 +29,13 @@ from mmsearch.core.results import Finding, IndexRequest, Progress, RepairReport,
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderSpec, FusionSpec
 from mmsearch.factories import catalogs
-from mmsearch.factories.encoders import load_index_encoder
 from mmsearch.factories.indexing import make_index_builder, make_indexer
-from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion, parse_text_sources
+from mmsearch.factories.plugins import (
+    load_index_encoder,
+    load_vector_index_plugin,
+    make_fusion,
+    parse_text_sources,
+)
 from mmsearch.indexing.build import IndexBuilder, needs_merge
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE
 from mmsearch.maintenance.check import (

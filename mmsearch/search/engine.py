@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.core.catalog import Reader, Snapshot
-from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
+from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.protocols import Encoder, RankFusion
 from mmsearch.core.query import EncodedQuery, Filters, SearchRequest, Term
 from mmsearch.core.results import Hit, SearchResult
@@ -19,7 +19,7 @@ from mmsearch.core.types import InputKind, Vectors
 from mmsearch.search.hits import HitContext, make_hits, to_band
 from mmsearch.search.index_reader import IndexReader, IndexReaderCache, open_latest_snapshot
 from mmsearch.search.query_encoder import QueryEncoder
-from mmsearch.search.query_parser import check_terms, format_query, reject_urls
+from mmsearch.search.query_parser import check_request, format_query, reject_urls
 from mmsearch.search.retrieval import (
     Candidates,
     QueryPlan,
@@ -252,25 +252,6 @@ class SearchEngine:
             dropped_tokens=encoded.dropped_tokens,
             devices={**encoded.devices, "vector_index": scope.reader.device},
         )
-
-
-def check_request(request: SearchRequest) -> SearchRequest:
-    """Return a request after checking everything that does not depend on the index.
-
-    Raises:
-        InvalidQueryError: The terms are invalid, k is below 1, or a minimum is not finite.
-        SourceError: The query names a picture by its URL.
-    """
-    check_terms(request.query.terms)
-    reject_urls(request.query.terms)
-    if request.k < 1:
-        raise InvalidQueryError(
-            f"k must be at least 1, got {request.k}.", "Ask for at least one hit: -k 10"
-        )
-    for name, minimum in (("score", request.min_score), ("confidence", request.min_confidence)):
-        if minimum is not None and not np.isfinite(minimum):
-            raise InvalidQueryError(f"The minimum {name} is {minimum}.", "Use a finite number.")
-    return request
 
 
 @contextmanager

@@ -7,6 +7,7 @@ makes it count more or less. Terms are joined by `` + `` and `` - ``; ``-word`` 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.query import Term
+from mmsearch.core.query import SearchRequest, Term
 
 MAX_TERMS = 32
 MAX_WEIGHT = 100.0
@@ -84,6 +85,25 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
     if len(terms) > MAX_TERMS:
         raise InvalidQueryError(f"The query has {len(terms)} terms; {MAX_TERMS} are allowed.")
     return tuple(terms)
+
+
+def check_request(request: SearchRequest) -> SearchRequest:
+    """Return a request after checking everything that does not depend on the index.
+
+    Raises:
+        InvalidQueryError: The terms are invalid, k is below 1, or a minimum is not finite.
+        SourceError: The query names a picture by its URL.
+    """
+    check_terms(request.query.terms)
+    reject_urls(request.query.terms)
+    if request.k < 1:
+        raise InvalidQueryError(
+            f"k must be at least 1, got {request.k}.", "Ask for at least one hit: -k 10"
+        )
+    for name, minimum in (("score", request.min_score), ("confidence", request.min_confidence)):
+        if minimum is not None and not math.isfinite(minimum):
+            raise InvalidQueryError(f"The minimum {name} is {minimum}.", "Use a finite number.")
+    return request
 
 
 def format_query(terms: Sequence[Term]) -> str:

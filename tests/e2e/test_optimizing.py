@@ -11,7 +11,7 @@ from mmsearch.core.settings import load_settings
 from mmsearch.core.types import FusionSpec
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs
-from mmsearch.factories.encoders import make_encoder
+from mmsearch.factories.plugins import make_encoder
 from mmsearch.indexing.tuning_queries import encode_queries, synthetic_queries
 from mmsearch.storage.layout import IndexLayout
 from tests.index_contents import store_vectors

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmsearch.api.hit_list import MAX_SHOWN_HITS, HitList
+from mmsearch.api.notebook import MAX_SHOWN_HITS, HitList
 from mmsearch.core.results import Hit
 
 HIT = Hit(

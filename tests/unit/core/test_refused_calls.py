@@ -5,12 +5,7 @@ import errno
 import pytest
 
 from mmsearch.catalog.connection import is_unreadable_page
-from mmsearch.core.errors import (
-    DiskFullError,
-    StorageError,
-    to_storage_error,
-    translate_method_os_errors,
-)
+from mmsearch.core.errors import DiskFullError, StorageError, to_storage_error
 
 
 @pytest.mark.parametrize(
@@ -33,28 +28,6 @@ def test_to_storage_error_os_error_maps_to_class_and_http_status(number, kind, s
 def test_to_storage_error_translates_memory_error_but_not_value_error():
     assert to_storage_error(ValueError()) is None
     assert type(to_storage_error(MemoryError())) is StorageError
-
-
-def test_translate_method_os_errors_covers_public_and_inherited_methods():
-    class Base:
-        def inherited(self):
-            raise OSError(errno.EIO, "no")
-
-    @translate_method_os_errors
-    class Derived(Base):
-        def own(self):
-            raise MemoryError
-
-        def _private(self):
-            raise OSError(errno.EIO, "no")
-
-    for call in (Derived().inherited, Derived().own):
-        with pytest.raises(StorageError):
-            call()
-    with pytest.raises(OSError, match="no"):
-        Derived()._private()
-    with pytest.raises(OSError, match="no"):
-        Base().inherited()
 
 
 def test_is_unreadable_page_is_true_only_for_io_error_codes():
