@@ -72,6 +72,11 @@ class IndexSession:
             self.close()
             return self._search(requests)
 
+    def search_one(self, request: SearchRequest) -> SearchResult:
+        """Return the result of a request, or raise its error."""
+        (answer,) = self.search([request])
+        return result_or_raise(answer)
+
     def encode(
         self, requests: Sequence[SearchRequest]
     ) -> list[EncodedQuery | MMSearchError] | None:
@@ -222,6 +227,13 @@ def _empty_result(request: SearchRequest) -> SearchResult | MMSearchError:
         dropped_tokens=0,
         devices={},
     )
+
+
+def result_or_raise(answer: SearchResult | MMSearchError) -> SearchResult:
+    """Return the result of a request, or raise its error."""
+    if isinstance(answer, MMSearchError):
+        raise answer
+    return answer
 
 
 MAINTENANCE_METHODS = frozenset({"check", "repair", "remove", "restore_from"})

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmsearch.api._session import IndexSession, translate_errors
+from mmsearch.api._session import IndexSession, result_or_raise, translate_errors
 from mmsearch.api.notebook import HitList, ProgressOption, open_progress
 from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
 from mmsearch.core.errors import (
@@ -120,7 +120,7 @@ class Index:
         if not isinstance(query, Query):
             parsed_mode = None if mode is None else parse_mode(mode)
             query = Query(parse_query(query), filters or Filters(), parsed_mode)
-        result = self._search_one(SearchRequest(query, k, min_score, min_confidence))
+        result = self._session.search_one(SearchRequest(query, k, min_score, min_confidence))
         return HitList(result.hits, self.thumbnail)
 
     def similar(
@@ -144,18 +144,18 @@ class Index:
             term = Term(picture=image)
         else:
             term = Term(image=Path(os.fsdecode(image)))
-        result = self._search_one(SearchRequest(Query((term,)), k, min_score))
+        result = self._session.search_one(SearchRequest(Query((term,)), k, min_score))
         return HitList(result.hits, self.thumbnail)
 
     def query(self, request: SearchRequest) -> SearchResult:
         """Return the result of a request, with timings, devices and the searched generation."""
-        return self._search_one(request)
+        return self._session.search_one(request)
 
     def iter_search(self, requests: Sequence[SearchRequest]) -> Iterator[SearchResult]:
         """Return an iterator over the results of many queries, searched in batches, in order."""
         starts = range(0, len(requests), QUERY_BATCH_SIZE)
         answers = (self.search_many(requests[start : start + QUERY_BATCH_SIZE]) for start in starts)
-        return map(_raise_or_return, chain.from_iterable(answers))
+        return map(result_or_raise, chain.from_iterable(answers))
 
     def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
         """Search several queries as one batch: texts are encoded together, vectors read once.
@@ -663,10 +663,6 @@ class Index:
     ) -> None:
         self.close()
 
-    def _search_one(self, request: SearchRequest) -> SearchResult:
-        (answer,) = self._session.search([request])
-        return _raise_or_return(answer)
-
     def _require_existing(self) -> None:
         """Raise UnknownIndexError if there are no files of an index at all."""
         # A folder that cannot be read may contain an index.
@@ -674,9 +670,3 @@ class Index:
             if not self.exists() and not self._layout.files():
                 with self._session.catalog():
                     pass
-
-
-def _raise_or_return(answer: SearchResult | MMSearchError) -> SearchResult:
-    if isinstance(answer, MMSearchError):
-        raise answer
-    return answer

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.gpu_memory import has_nvidia_gpu
 from mmsearch.core.protocols import ImagePreprocessor
-from mmsearch.core.types import Calibration, EncoderOptions, InputKind, ModelInput, Pixels, Vectors
+from mmsearch.core.types import EncoderOptions, InputKind, ModelInput, Pixels, Vectors
 from mmsearch.encoders._onnx.cache import CompiledTower, Precision, TowerName
 from mmsearch.encoders._onnx.model import CompiledModel, ModelSource
 from mmsearch.encoders._tokenizer import TextTokenizer
@@ -39,6 +39,12 @@ class TwoTowerEncoder:
 
     The first use compiles the text tower and, on a CPU, the image tower; after that neither needs
     torch. On a GPU the image tower runs in torch. Not thread-safe.
+
+    Attributes:
+        spec: Identity of the model.
+        image_preprocessor: Prepares pictures for the image tower.
+        prompts: Prompt templates whose vectors are averaged for a query.
+        calibration: Parameters that convert similarities to a probability.
     """
 
     def __init__(self, model_source: ModelSource, options: EncoderOptions) -> None:
@@ -48,6 +54,8 @@ class TwoTowerEncoder:
         self._encoded_text_count = 0
         self.spec = replace(self._model.manifest.spec, name=model_source.name)
         self.image_preprocessor = self._model.manifest.preparation
+        self.prompts = model_source.prompts
+        self.calibration = model_source.calibration
 
     @property
     def batch_preprocessor(self) -> ImagePreprocessor:
@@ -59,16 +67,6 @@ class TwoTowerEncoder:
         if not _preprocess_torch.is_fast_on_this_cpu():
             return self.image_preprocessor
         return _preprocess_torch.TorchPixelPreprocessor.from_dict(self.image_preprocessor.to_dict())
-
-    @property
-    def prompts(self) -> Sequence[str]:
-        """Prompt templates whose vectors are averaged for a query."""
-        return self._model_source.prompts
-
-    @property
-    def calibration(self) -> Calibration:
-        """Parameters that convert similarities to a probability."""
-        return self._model_source.calibration
 
     @property
     def batch_size(self) -> int:

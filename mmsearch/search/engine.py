@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mmsearch.core.protocols import Encoder, RankFusion
 from mmsearch.core.query import EncodedQuery, Filters, SearchRequest, Term
 from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.types import InputKind, Vectors
-from mmsearch.search.hits import HitContext, make_hits, to_band
+from mmsearch.search.hits import HitContext, make_hits
 from mmsearch.search.index_reader import IndexReader, IndexReaderCache, open_latest_snapshot
 from mmsearch.search.query_encoder import QueryEncoder
 from mmsearch.search.query_parser import check_request, format_query, reject_urls
@@ -81,15 +82,22 @@ class SearchEngine:
         outcomes: dict[int, EncodedQuery | MMSearchError] = {}
         valid: dict[int, SearchRequest] = {}
         for position, request in enumerate(requests):
-            with _record_error(outcomes, position):
+            try:
                 valid[position] = check_request(request)
+            except MMSearchError as error:
+                outcomes[position] = error
         if len(requests) > 1:
             # A query that cannot be encoded raises again below, where the error is assigned to it.
             with suppress(MMSearchError):
                 self._query_encoder.prefetch([request.query for request in valid.values()])
         for position, request in valid.items():
-            with _record_error(outcomes, position):
+            try:
                 outcomes[position] = self._query_encoder.encode(request, started)
+            except EncoderMismatchError:
+                # This affects all queries.
+                raise
+            except MMSearchError as error:
+                outcomes[position] = error
         return [outcomes[position] for position in range(len(requests))]
 
     def answer(
@@ -129,7 +137,7 @@ class SearchEngine:
                 outcomes[position] = self._make_result(
                     queries[position], plans[position], query_hits, timings
                 )
-        return [outcomes[position] for position in range(len(encoded_queries))]
+            return [outcomes[position] for position in range(len(encoded_queries))]
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """Return unit vectors of terms, float32 (n, dim); see `QueryEncoder.vectors`."""
@@ -165,7 +173,7 @@ class SearchEngine:
         plans = {}
         for position, encoded in queries.items():
             query = encoded.request.query
-            with _record_error(outcomes, position):
+            try:
                 if query.filters not in scopes:
                     allowed = snapshot.filter_ids(query.filters) if query.filters else None
                     size = snapshot.pictures if allowed is None else len(allowed)
@@ -174,6 +182,8 @@ class SearchEngine:
                 plans[position] = QueryPlan.from_query(
                     query, encoded.vectors, scopes[query.filters], depth
                 )
+            except MMSearchError as error:
+                outcomes[position] = error
         return plans
 
     def _rank(
@@ -186,10 +196,12 @@ class SearchEngine:
         matches = retrieve_batch(list(plans.values()))
         for (position, plan), vector_matches in zip(plans.items(), matches, strict=True):
             name = queries[position].request.query.blend or self._default_rank_fusion
-            with _record_error(outcomes, position):
+            try:
                 candidates[position] = rank_candidates(
                     plan, vector_matches, partial(self._make_rank_fusion, name)
                 )
+            except MMSearchError as error:
+                outcomes[position] = error
         return candidates
 
     def _make_hits(
@@ -211,7 +223,7 @@ class SearchEngine:
         )
         for position, found in candidates.items():
             plan, explain = plans[position], queries[position].request.explain
-            with _record_error(outcomes, position):
+            try:
                 hits[position] = make_hits(
                     plan.scope,
                     found,
@@ -219,6 +231,8 @@ class SearchEngine:
                     plan.text_terms if explain else [],
                     self._encoder.calibration if explain else None,
                 )
+            except MMSearchError as error:
+                outcomes[position] = error
         return hits
 
     def _make_result(
@@ -231,17 +245,18 @@ class SearchEngine:
         request, scope = encoded.request, plan.scope
         min_score = -np.inf if request.min_score is None else request.min_score
         min_confidence = 0.0 if request.min_confidence is None else request.min_confidence
+        shown_hits = [
+            hit
+            for hit in hits[: request.k]
+            if hit.score >= min_score and hit.confidence >= min_confidence
+        ]
         match = None
         if request.explain and hits:
-            match = to_band(max([hit.confidence for hit in hits[:MATCH_DEPTH]]))
+            match = max(hits[:MATCH_DEPTH], key=attrgetter("confidence")).band
         return SearchResult(
             query=format_query(request.query.terms),
             mode=plan.mode,
-            hits=[
-                hit
-                for hit in hits[: request.k]
-                if hit.score >= min_score and hit.confidence >= min_confidence
-            ],
+            hits=shown_hits,
             match=match,
             calibrated=self._encoder.calibration.measured,
             generation=scope.snapshot.generation,
@@ -252,18 +267,3 @@ class SearchEngine:
             dropped_tokens=encoded.dropped_tokens,
             devices={**encoded.devices, "vector_index": scope.reader.device},
         )
-
-
-@contextmanager
-def _record_error(outcomes: Outcomes, position: int) -> Iterator[None]:
-    """Record an error as the outcome of one query, so that the other queries go on.
-
-    Raises:
-        EncoderMismatchError: The encoder does not match. This affects all queries.
-    """
-    try:
-        yield
-    except EncoderMismatchError:
-        raise
-    except MMSearchError as error:
-        outcomes[position] = error

@@ -80,8 +80,12 @@ class IndexReader:
         if not self.leaves:
             return stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)
         if allowed is not None:
-            return self._merge([leaf.search(queries, k, allowed) for leaf in self.leaves], k)
-        return self._merge([_search_live(leaf, queries, k, deleted_ids) for leaf in self.leaves], k)
+            rankings = [leaf.search(queries, k, allowed) for leaf in self.leaves]
+        elif not len(deleted_ids):
+            rankings = [leaf.search(queries, k) for leaf in self.leaves]
+        else:
+            rankings = [_search_live(leaf, queries, k, deleted_ids) for leaf in self.leaves]
+        return rankings[0] if len(rankings) == 1 else merge_rankings(rankings, k)
 
     def vectors(self, ids: Ids) -> Vectors:
         """Return the vectors of ids in their order, float32 (n, dim). A leaf must hold each id."""
@@ -105,10 +109,6 @@ class IndexReader:
             sampled_ids = live_ids[:: max(1, len(live_ids) // SAMPLE_SIZE)]
             self._sample = snapshot.generation, self.vectors(sampled_ids)
         return self._sample[1]
-
-    @staticmethod
-    def _merge(rankings: list[Ranking], k: int) -> Ranking:
-        return rankings[0] if len(rankings) == 1 else merge_rankings(rankings, k)
 
 
 def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) -> Ranking:

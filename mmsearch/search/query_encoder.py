@@ -101,9 +101,12 @@ class QueryEncoder:
         null_vector = self.cached_mean(NULL_PROMPTS) if request.explain else None
         encoded = [term for term in query.terms if not (term.text is None and term in stored)]
         kinds = {InputKind.IMAGE if term.image is not None else InputKind.TEXT for term in encoded}
-        devices = {kind.value: self._encoder.device(kind) for kind in sorted(kinds, reverse=True)}
-        texts = [term.text for term in query.terms if term.text]
-        dropped_tokens = sum([self._encoder.dropped_tokens(text) for text in texts])
+        devices, dropped_tokens = {}, 0
+        for kind in sorted(kinds, reverse=True):
+            devices[kind.value] = self._encoder.device(kind)
+        for term in query.terms:
+            if term.text:
+                dropped_tokens += self._encoder.dropped_tokens(term.text)
         return EncodedQuery(
             request,
             fingerprint,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.protocols import RankFusion
-from mmsearch.core.query import HybridCandidates, Mode, Query, TextMatches, TextTerm
+from mmsearch.core.query import HybridCandidates, Mode, Query, Term, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, row_scores
 from mmsearch.search.index_reader import IndexReader
@@ -159,12 +159,19 @@ class QueryPlan:
         Raises:
             InvalidQueryError: A text query has no words, or the terms cancel each other.
         """
+        has_words = any(term.text and term.weight > 0 for term in query.terms)
+        if query.mode is Mode.TEXT and not has_words:
+            raise InvalidQueryError(
+                "A query without words cannot be searched in texts.", "Leave out --mode text."
+            )
         text_terms = [TextTerm(term.text, term.weight) for term in query.terms if term.text]
-        mode = _resolve_mode(query, scope.snapshot, text_terms)
+        mode = query.mode if has_words else Mode.VECTOR
+        if mode is None:
+            mode = Mode.HYBRID if scope.snapshot.has_texts else Mode.VECTOR
         depth = min(depth, max(scope.size, 1))
         if vectors is None or mode is Mode.TEXT:
             return cls(scope, mode, text_terms, None, depth)
-        query_vector = _combine_terms(scope, vectors, [term.weight for term in query.terms])
+        query_vector = _combine_terms(scope, vectors, query.terms)
         return cls(scope, mode, text_terms, query_vector, depth)
 
     @property
@@ -222,19 +229,7 @@ def rank_candidates(
     )
 
 
-def _resolve_mode(query: Query, snapshot: Snapshot, text_terms: Sequence[TextTerm]) -> Mode:
-    """Return the mode of a query, given its words and the texts of the index."""
-    has_words = any(text_term.weight > 0 for text_term in text_terms)
-    if query.mode is Mode.TEXT and not has_words:
-        raise InvalidQueryError(
-            "A query without words cannot be searched in texts.", "Leave out --mode text."
-        )
-    if not has_words:
-        return Mode.VECTOR
-    return query.mode or (Mode.HYBRID if snapshot.has_texts else Mode.VECTOR)
-
-
-def _combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float]) -> Vectors:
+def _combine_terms(scope: SearchScope, vectors: Vectors, terms: Sequence[Term]) -> Vectors:
     """Combine the vectors of several terms into one query vector.
 
     Text and image vectors occupy different regions of the shared space: the similarities of a
@@ -245,7 +240,7 @@ def _combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float
     Args:
         scope: The pictures to search.
         vectors: (n, dim), one row for each term.
-        weights: Weight of each term; a negative weight subtracts the term.
+        terms: The terms; one with a negative weight is subtracted.
 
     Returns:
         (1, fused dim).
@@ -257,9 +252,8 @@ def _combine_terms(scope: SearchScope, vectors: Vectors, weights: Sequence[float
     if len(term_vectors) == 1:
         return term_vectors
     stds = np.array([background.std for background in scope.score_distributions(term_vectors)])
-    scaled_weights = (
-        np.array([weight if weight > 0 else weight * NEGATIVE_WEIGHT for weight in weights]) / stds
-    )
+    weights = [term.weight if term.weight > 0 else term.weight * NEGATIVE_WEIGHT for term in terms]
+    scaled_weights = np.array(weights) / stds
     combined = scaled_weights @ term_vectors.astype(np.float64)
     if np.linalg.norm(combined) <= MIN_NORM * np.abs(scaled_weights).sum():
         raise InvalidQueryError(
