@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.core.deadlines import deadline_error, override_deadline
-from mmsearch.server.errors import problem_response, response_for_known_error
+from mmsearch.server.errors import problem_response, response_for_error
 
 MIN_BYTES_PER_S = 16_384
 """Minimum rate of a request body in bytes per second; slower ones time out."""
@@ -99,7 +99,7 @@ class DeadlineMiddleware:
             response = (
                 _request_timeout_response()
                 if request.is_receiving
-                else response_for_known_error(deadline_error())
+                else response_for_error(deadline_error())
             )
             await response(scope, receive, send)
 

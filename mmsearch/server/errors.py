@@ -52,45 +52,27 @@ def problem_response(
 
 def install_error_handlers(app: FastAPI) -> None:
     """Make an application answer every error with a problem document."""
-    app.add_exception_handler(MMSearchError, _handle_known_error)
-    for error_type in (OSError, MemoryError):
-        app.add_exception_handler(error_type, _handle_system_error)
+    for error_type in (MMSearchError, OSError, MemoryError, Exception):
+        app.add_exception_handler(error_type, _handle_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
-    app.add_exception_handler(Exception, _handle_unexpected_error)
-
-
-def response_for_known_error(error: MMSearchError) -> Response:
-    """Return the problem document of a known error, with the error's own message."""
-    return problem_response(error.http_status, str(error), kind=type(error).__name__)
 
 
 def response_for_error(error: Exception) -> Response:
-    """Return the problem document of any error."""
+    """Return the problem document of an error; an unexpected one has status 500."""
     known_error = error if isinstance(error, MMSearchError) else to_storage_error(error)
-    return (
-        internal_error_response(error)
-        if known_error is None
-        else response_for_known_error(known_error)
-    )
-
-
-def internal_error_response(error: Exception) -> Response:
-    """Return the problem document of an unexpected error, with status 500."""
+    if known_error is None:
+        return problem_response(
+            500,
+            f"Something unexpected went wrong: {type(error).__name__}."
+            " See the server's log for details.",
+        )
     return problem_response(
-        500,
-        f"Something unexpected went wrong: {type(error).__name__}."
-        " See the server's log for details.",
+        known_error.http_status, str(known_error), kind=type(known_error).__name__
     )
 
 
-async def _handle_known_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, MMSearchError):
-        raise error
-    return response_for_known_error(error)
-
-
-async def _handle_system_error(request: Request, error: Exception) -> Response:
+async def _handle_error(request: Request, error: Exception) -> Response:
     return response_for_error(error)
 
 
@@ -157,7 +139,3 @@ def _expected_media_type(request: Request) -> str | None:
         return None if content_type in form_types else form_types[0]
     is_json = content_type == "application/json" or content_type.endswith("+json")
     return None if is_json else "application/json"
-
-
-async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
-    return internal_error_response(error)

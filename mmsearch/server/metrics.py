@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,12 +44,16 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self._registry,
         )
-        self._picture_counts: dict[str, int] = {}
-        self._registry.register(_PictureCountCollector(self._picture_counts))
+        self._pictures = Gauge(
+            "mmsearch_pictures",
+            "Pictures in the index at its last search.",
+            ["index"],
+            registry=self._registry,
+        )
 
     def observe_search(self, index: str, result: SearchResult) -> None:
         """Record the stage timings of a search."""
-        self._picture_counts[index] = result.pictures
+        self._pictures.labels(index).set(result.pictures)
         for stage, seconds in result.timings_s.items():
             self._stage_seconds.labels(index, stage).observe(seconds)
 
@@ -73,19 +77,6 @@ class _QueueCollector(Collector):
         )
         for worker in self._index_pool.open_workers():
             family.add_metric([worker.name], worker.queue_length)
-        yield family
-
-
-class _PictureCountCollector(Collector):
-    def __init__(self, picture_counts: dict[str, int]) -> None:
-        self._picture_counts = picture_counts
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "mmsearch_pictures", "Pictures in the index at its last search.", labels=["index"]
-        )
-        for index, count in list(self._picture_counts.items()):
-            family.add_metric([index], count)
         yield family
 
 
