@@ -14,18 +14,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
 from mmsearch.encoders._onnx.cache import ModelCache, model_cache
-from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._two_tower import TwoTowerEncoder
-
-if TYPE_CHECKING:
-    from mmsearch.encoders._onnx.loaded import LoadedModel
 
 RECOMMENDED_VARIANT: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 

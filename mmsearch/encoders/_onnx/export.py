@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mmsearch.core.errors import MMSearchError, UsageError
 from mmsearch.encoders._onnx.cache import CompiledTower, ModelCache, Precision, Tower, TowerName
-from mmsearch.encoders._onnx.graphs import convolution_share, externalize_weights, optimize_graph
-from mmsearch.encoders._onnx.loaded import LoadedModel
-from mmsearch.encoders._onnx.quantize import quantize_tower
+from mmsearch.encoders._onnx.model import LoadedModel
+from mmsearch.encoders._onnx.quantize import (
+    convolution_share,
+    externalize_weights,
+    optimize_graph,
+    quantize_tower,
+)
 from mmsearch.encoders._onnx.verify import (
     Inputs,
     sample_image_batches,
@@ -37,6 +42,28 @@ ONNX files are limited to 2 GiB, so larger weights are written to an external da
 """
 
 
+class PartTower(torch.nn.Module):
+    """A tower that returns a unit vector for each patch or token; it shares a tower's weights.
+
+    Raises:
+        UsageError: The tower has no ``parts``, see `LoadedModel`.
+    """
+
+    def __init__(self, tower: Any, model_name: str) -> None:
+        super().__init__()
+        if not hasattr(tower, "parts"):
+            raise UsageError(
+                f"{model_name} has no vectors for image patches and text tokens.",
+                "Use a fusion other than attention, or another model.",
+            )
+        self.tower = tower
+
+    def forward(self, items: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode n items as float32 (n * p, dim) with unit rows."""
+        vectors: Tensor = self.tower.parts(*((items,) if mask is None else (items, mask)))
+        return vectors
+
+
 def compile_tower(
     cache: ModelCache, name: TowerName, model: LoadedModel, *, float32_only: bool
 ) -> Tower:
@@ -49,17 +76,15 @@ def compile_tower(
         float32_only: Keep the tower in float32.
 
     Raises:
-        UsageError: The model has no such tower.
+        UsageError: The model has no vectors of patches or tokens.
         MMSearchError: The compiled tower differs from torch by more than `MAX_DIFFERENCE`.
     """
-    tower = model.get_tower(name)
-    if tower is None:
-        raise UsageError(
-            f"{model.spec.name} has no vectors for image patches and text tokens.",
-            "Use a fusion other than attention, or another model.",
-        )
+    is_image = name in (TowerName.IMAGE, TowerName.IMAGE_PATCHES)
+    tower = model.image_tower if is_image else model.text_tower
+    if name in (TowerName.IMAGE_PATCHES, TowerName.TEXT_TOKENS):
+        tower = PartTower(tower, model.spec.name)
     single_inputs: list[Inputs] = []
-    if name in (TowerName.IMAGE, TowerName.IMAGE_PATCHES):
+    if is_image:
         edge_px = model.preparation.size_px
         if name is TowerName.IMAGE and not float32_only:
             single_inputs = single_image_samples(edge_px)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mmsearch.core.errors import ModelUnavailableError
 from mmsearch.core.gpu_memory import has_nvidia_gpu
@@ -21,10 +21,34 @@ from mmsearch.encoders._onnx.cache import (
     TowerName,
     model_cache,
 )
-from mmsearch.encoders._tokenizer import TextTokenizer
+from mmsearch.encoders._preprocess import PixelPreprocessor
+from mmsearch.encoders._tokenizer import TextTokenizer, TokenizerConfig
 
-if TYPE_CHECKING:
-    from mmsearch.encoders._onnx.loaded import LoadedModel
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model loaded in torch, for compilation or for a GPU.
+
+    A tower whose patches or tokens are in the embedding space also has a method ``parts``: it takes
+    the same input and returns float32 (n * p, dim) with unit rows, for p patches or tokens of each
+    item.
+
+    Attributes:
+        spec: Description of the encoder: name, dimension and digest of the weights.
+        preparation: Preprocessor of its pictures.
+        tokenizer: Configuration of its tokenizer.
+        tokenizer_json: Definition of the tokenizer for the `tokenizers` library.
+        image_tower: Module that maps uint8 (n, s, s, 3) to float32 (n, dim) with unit rows.
+        text_tower: Module that maps int64 (n, t) token ids, and a mask if the tokenizer's
+            ``takes_mask`` is set, to float32 (n, dim) with unit rows.
+    """
+
+    spec: EncoderSpec
+    preparation: PixelPreprocessor
+    tokenizer: TokenizerConfig
+    tokenizer_json: str
+    image_tower: Any
+    text_tower: Any
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Quantization of towers to int8; imported only to compile.
+"""Quantization and optimisation of ONNX files; imported only to compile.
 
 Weights are quantized once, activations dynamically. A quantized tower is kept only if its vectors
 stay accurate. Two schemes are tried. Per-channel: one scale per column of weights and one for all
@@ -10,17 +10,19 @@ depend on the other items of a batch, so a per-channel tower gets one picture or
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from mmsearch.encoders._onnx.cache import CompiledTower, Precision
-from mmsearch.encoders._onnx.graphs import convolution_share, optimize_graph
 
 MIN_COSINE = 0.995
 """Lowest cosine allowed between the int8 and float32 vectors of a sample.
@@ -42,6 +44,15 @@ INT8_ACCURACY_LEVEL = 4
 
 TIMING_RUNS = 7
 """Timed runs per tower; the fastest of them is compared."""
+
+
+EXTERNAL_DATA_MIN_BYTES = 1_000_000
+"""Size of a graph's file above which its weights move to an external data file.
+
+That file is memory-mapped instead of being read.
+"""
+
+_MIN_EXTERNAL_TENSOR_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -139,3 +150,50 @@ def _min_call_seconds(tower: CompiledTower, sample: Sequence[NDArray[Any]]) -> f
         tower.run(sample)
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+# --- ONNX files ---
+
+
+def convolution_share(path: Path) -> float:
+    """Return the share of a graph's weights that belongs to convolutions, 0..1."""
+    graph = onnx.load(path, load_external_data=False).graph
+    weight_sizes = {weight.name: math.prod(weight.dims) for weight in graph.initializer}
+    conv_inputs = {n for node in graph.node if node.op_type == "Conv" for n in node.input}
+    share: float = sum(weight_sizes[n] for n in conv_inputs if n in weight_sizes) / max(
+        sum(weight_sizes.values()), 1
+    )
+    return share
+
+
+def optimize_graph(source: Path, target: Path) -> Path:
+    """Write the optimised graph that this ONNX Runtime would build from ``source`` at every start.
+
+    Layouts that depend on the processor, such as those of convolutions, are not applied.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return target
+
+
+def externalize_weights(path: Path) -> list[Path]:
+    """Move the weights of a large graph to an external data file.
+
+    Returns:
+        The graph's file, followed by the file of the weights if there is one.
+    """
+    weights_file = Path(f"{path}.data")
+    if not weights_file.exists() and path.stat().st_size > EXTERNAL_DATA_MIN_BYTES:
+        onnx.save_model(
+            onnx.load(path),
+            path,
+            save_as_external_data=True,
+            location=weights_file.name,
+            size_threshold=_MIN_EXTERNAL_TENSOR_BYTES,
+        )
+        # onnx creates the file readable by its owner only.
+        weights_file.chmod(path.stat().st_mode)
+    return [file for file in (path, weights_file) if file.exists()]

@@ -7,21 +7,18 @@ It combines a frozen image classifier, a frozen sentence encoder and a small lea
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
 from mmsearch.encoders._onnx.cache import model_cache
-from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.encoders._two_tower import TwoTowerEncoder
 from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, load_alignment
 from mmsearch.storage.atomic import file_sha256
-
-if TYPE_CHECKING:
-    from mmsearch.encoders._onnx.loaded import LoadedModel
 
 CODE_VERSION: Final = 1
 """Version of this code; increased when a change alters the vectors of unchanged weights."""
@@ -75,10 +72,8 @@ def _slug() -> str:
 
 
 def _load_model() -> LoadedModel:
-    from mmsearch.encoders._onnx.loaded import LoadedModel  # noqa: PLC0415 - only to compile
     from mmsearch.encoders.starter import heads  # noqa: PLC0415 - imports torch
 
-    image_tower, text_tower = heads.ImageTower(), heads.TextTower()
     preprocessor = PixelPreprocessor(size_px=heads.IMAGE_EDGE_PX, resize_mode="squash")
     facts = TokenizerConfig(
         context_length=heads.MAX_TOKENS,
@@ -99,12 +94,5 @@ def _load_model() -> LoadedModel:
     )
     tokenizer_json = heads.tokenizer_path().read_text(encoding="utf-8")
     return LoadedModel(
-        spec,
-        preprocessor,
-        facts,
-        tokenizer_json,
-        image_tower,
-        text_tower,
-        heads.PatchTower(image_tower),
-        heads.TokenTower(text_tower),
+        spec, preprocessor, facts, tokenizer_json, heads.ImageTower(), heads.TextTower()
     )

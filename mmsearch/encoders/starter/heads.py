@@ -108,14 +108,6 @@ class ClassifierFeatures(nn.Module):
         feature_maps: Tensor = self.network.forward_features(pixels)
         return feature_maps
 
-    def patches(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features and class logits of each position of the feature maps.
-
-        The arrays are those of `forward`, with n * h * w rows instead of n.
-        """
-        features = self.feature_maps(pictures).permute(0, 2, 3, 1).reshape(-1, FEATURE_DIM)
-        return features, self.network.classifier(features)
-
 
 class GroupShareHead(nn.Module):
     """Base class of both heads: joins three parts to one unit vector.
@@ -219,6 +211,13 @@ class ImageTower(nn.Module):
         vectors: Tensor = self.head(features, logits)
         return vectors
 
+    def parts(self, pictures: Tensor) -> Tensor:
+        """Encode the p patches of pictures, which are float32 (n * p, dim) with unit rows."""
+        feature_maps = self.classifier.feature_maps(pictures)
+        features = feature_maps.permute(0, 2, 3, 1).reshape(-1, FEATURE_DIM)
+        vectors: Tensor = self.head(features, self.classifier.network.classifier(features))
+        return vectors
+
 
 class TextTower(nn.Module):
     """A tower that maps token ids to unit vectors.
@@ -241,45 +240,10 @@ class TextTower(nn.Module):
         vectors: Tensor = self.head(self.sentence_model(input_ids, attention_mask))
         return vectors
 
-
-class PatchTower(nn.Module):
-    """A tower that returns a unit vector for each patch of prepared pictures.
-
-    Args:
-        tower: The image tower; its weights are shared.
-    """
-
-    def __init__(self, tower: ImageTower) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Encode the p patches of RGB pictures, uint8 (n, 260, 260, 3), as float32 (n * p, dim).
-
-        All rows have unit length.
-        """
-        vectors: Tensor = self.tower.head(*self.tower.classifier.patches(pictures))
-        return vectors
-
-
-class TokenTower(nn.Module):
-    """A tower that returns a unit vector for each token in its context.
-
-    Args:
-        tower: The text tower; its weights are shared.
-    """
-
-    def __init__(self, tower: TextTower) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Encode each token as a row of float32 (n * t, dim) with unit rows.
-
-        Ids and mask are int64 (n, t); the mask is 1 for real tokens and 0 for padding.
-        """
-        hidden_states = self.tower.sentence_model.hidden_states(input_ids, attention_mask)
-        vectors: Tensor = self.tower.head(normalize(hidden_states.reshape(-1, HIDDEN_SIZE), dim=1))
+    def parts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode each token in its context, as float32 (n * t, dim) with unit rows."""
+        hidden_states = self.sentence_model.hidden_states(input_ids, attention_mask)
+        vectors: Tensor = self.head(normalize(hidden_states.reshape(-1, HIDDEN_SIZE), dim=1))
         return vectors
 
 

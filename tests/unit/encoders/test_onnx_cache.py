@@ -18,8 +18,7 @@ from mmsearch.encoders._onnx.cache import (
     TowerName,
     model_cache,
 )
-from mmsearch.encoders._onnx.loaded import LoadedModel
-from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.encoders._two_tower import TwoTowerEncoder

@@ -9,8 +9,7 @@ import pytest
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.types import EncoderOptions, EncoderSpec, InputKind
 from mmsearch.encoders._onnx.cache import CompiledTower, ModelCache
-from mmsearch.encoders._onnx.loaded import LoadedModel
-from mmsearch.encoders._onnx.model import ModelSource
+from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.encoders._two_tower import TwoTowerEncoder
@@ -62,7 +61,7 @@ def test_export_large_weights_are_stored_in_data_file_and_verified(folder_cache,
 
 
 def test_export_optimised_graph_keeps_large_weights_in_separate_file(folder_cache, monkeypatch):
-    monkeypatch.setattr("mmsearch.encoders._onnx.graphs.EXTERNAL_DATA_MIN_BYTES", 0)
+    monkeypatch.setattr("mmsearch.encoders._onnx.quantize.EXTERNAL_DATA_MIN_BYTES", 0)
     tower = exported(folder_cache, linear(dim=512))
     assert tower.optimised
     assert tower.max_difference < 1e-6
