@@ -11,17 +11,20 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     Image,
+    ImageCms,
     ImageFile,
     TiffImagePlugin,
     UnidentifiedImageError,
@@ -32,11 +35,17 @@ from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import decode_error_from_os, open_source_file
 from mmsearch.core.protocols import Modality
 from mmsearch.core.types import DecodedImage, Picture, Pixels
-from mmsearch.modalities import _color, _jpeg, _metadata
+from mmsearch.modalities import _metadata
 from mmsearch.modalities._texts.normalize import to_single_line
 
 JPEG_FORMATS: Final = ("JPEG", "MPO")
 """Pillow's names of the formats that libjpeg-turbo decodes."""
+
+MIN_REDUCTION: Final = 2
+"""Smallest factor by which a JPEG is reduced.
+
+Smaller factors look worse than scaling the full picture, and save no time.
+"""
 
 DEFAULT_MAX_PIXELS: Final = 300_000_000
 """Default limit of a picture's width times height."""
@@ -65,6 +74,21 @@ FORMATS: Final = (
     AvifImagePlugin.AvifImageFile.format,
 )
 HEIF: Final = "HEIF"
+
+FIRST_SWAPPED_ORIENTATION: Final = 5
+"""First of the EXIF orientations (5 to 8) that swap width and height."""
+
+_SAMPLE_FORMAT_TAG: Final = 339
+
+_ORIENTATION_TRANSFORMS: Final[dict[int, Callable[[Pixels], Pixels]]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
 
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 
@@ -151,8 +175,8 @@ class ImageModality:
             pixels = _decode_pixels(image, file, min(width, height), edge_px)
             # After loading, because Pillow rotates some formats itself and then removes the tag.
             orientation = _metadata.orientation(image)
-            pixels = np.ascontiguousarray(_color.apply_orientation(pixels, orientation))
-            if is_reduced and orientation >= _color.FIRST_SWAPPED_ORIENTATION:
+            pixels = np.ascontiguousarray(apply_orientation(pixels, orientation))
+            if is_reduced and orientation >= FIRST_SWAPPED_ORIENTATION:
                 width, height = height, width
             elif not is_reduced:
                 height, width = pixels.shape[:2]
@@ -173,13 +197,27 @@ class ImageModality:
 def _decode_pixels(
     image: Image.Image, file: BufferedReader, short_side_px: int, edge_px: int
 ) -> Pixels:
-    """Return the RGB pixels as stored, before the orientation is applied."""
+    """Return the RGB pixels as stored, before the orientation is applied.
+
+    A JPEG is reduced by the largest factor (2, 8/3, 4 or 8) that keeps its short side at least
+    ``edge_px`` pixels long; 0 means no reduction.
+    """
     if image.format in JPEG_FORMATS and image.mode in ("RGB", "L"):
-        pixels = _jpeg.decode(file, short_side_px, edge_px)
-        if pixels is not None:
+        file.seek(0)
+        min_side_px = edge_px if short_side_px >= MIN_REDUCTION * edge_px else 0
+        # Pillow reports the error of a damaged or unusual file better.
+        with suppress(ValueError):
+            pixels: Pixels = simplejpeg.decode_jpeg(
+                file.read(),
+                "RGB",
+                min_height=min_side_px,
+                min_width=min_side_px,
+                min_factor=MIN_REDUCTION,
+                strict=True,
+            )
             return pixels
     image.load()
-    return _color.to_rgb(image)
+    return to_rgb(image)
 
 
 def _reject_bomb(image: Image.Image, size: int) -> None:
@@ -286,3 +324,75 @@ def _describe_error(error: Exception) -> str:
             f" ({text})"
         )
     return "it is damaged or of an unsupported kind"
+
+
+# --- upright 8-bit RGB from images of any mode ---
+
+
+def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
+    """Return an upright view of the pixels (orientation 1 to 8; other values mean upright)."""
+    transform = _ORIENTATION_TRANSFORMS.get(orientation)
+    return pixels if transform is None else transform(pixels)
+
+
+def to_rgb(image: Image.Image) -> Pixels:
+    """Return the pixels as uint8 (h, w, 3), with transparency blended over white.
+
+    Args:
+        image: A loaded image of any mode.
+    """
+    mode = image.mode
+    if mode.startswith(("I", "F")):
+        return np.repeat(_high_depth_to_8bit(image)[:, :, None], 3, axis=2)
+    if mode == "LAB":
+        return np.asarray(_lab_to_rgb(image))
+    if image.has_transparency_data:
+        rgba = (image.convert("LA") if mode == "La" else image).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image if mode == "RGB" else image.convert("RGB"))
+
+
+def _high_depth_to_8bit(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert grey values of more than 8 bits to 8 bits, applying TIFF tags that Pillow ignores."""
+    values = np.asarray(image)
+    transparent = values == image.info.get("transparency")
+    white_is_zero = False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+        if bits == 12:
+            values = (values.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
+        if bits == 32 and values.dtype.kind == "i" and tags.get(_SAMPLE_FORMAT_TAG, (1,))[0] == 1:
+            values = values.view(np.uint32)
+    grey = _scale_to_8bit(values)
+    return np.where(transparent, np.uint8(255), 255 - grey if white_is_zero else grey)
+
+
+def _scale_to_8bit(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale grey values to 8 bits, guessing their range from the values.
+
+    Unsigned integers of up to 16 bits are scaled by the range of their type. Other values above 255
+    are read as 16-bit if they fit; floats up to 2 as the range 0 to 1; the rest as 8-bit values.
+    Values below 0 or above 65535 are stretched from their minimum to their maximum.
+    """
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return _to_uint8(values / (np.iinfo(values.dtype).max / 255))
+    grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    minimum, maximum = grey.min(initial=0.0), grey.max(initial=0.0)
+    if minimum < 0 or maximum > 65535:
+        return _to_uint8((grey - minimum) / max(maximum - minimum, 1e-12) * 255)
+    if values.dtype.kind == "f" and maximum <= 2:
+        return _to_uint8(grey * 255)
+    return _to_uint8(grey if maximum <= 255 else grey / 257)
+
+
+def _to_uint8(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    return converted if converted is not None else image.convert("RGB")

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImageP
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text
-from mmsearch.modalities import _color, _metadata
+from mmsearch.modalities import _metadata
 from mmsearch.modalities import image as image_module
 from mmsearch.modalities._texts.normalize import MAX_TEXT_CHARS, to_single_line
 from mmsearch.modalities.image import DEFAULT_MAX_PIXELS, SUFFIXES, build
@@ -207,7 +207,7 @@ def test_image_read_applies_exif_orientation(read, file_format, options, toleran
 )
 def test_apply_orientation_restores_upright_pixels(upright, orientation):
     stored = np.ascontiguousarray(ORIENTED.get(orientation, lambda p: p)(upright))
-    np.testing.assert_array_equal(_color.apply_orientation(stored, orientation), upright)
+    np.testing.assert_array_equal(image_module.apply_orientation(stored, orientation), upright)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -275,7 +275,7 @@ def test_to_rgb_each_alpha_mode_is_blended_on_white(mode):
     else:
         image = image.convert({"La": "LA"}.get(mode, mode))
         image = image.convert(mode)
-    assert_close(_color.to_rgb(image), over_white(flat, alpha), 6)
+    assert_close(image_module.to_rgb(image), over_white(flat, alpha), 6)
 
 
 def test_image_read_transparent_colour_becomes_white(read):
