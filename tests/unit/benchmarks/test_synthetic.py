@@ -5,16 +5,22 @@ import pytest
 
 from benchmarks.speed import synthetic
 from benchmarks.speed.ground_truth import exact_top_k, load_ground_truth, recall
-from benchmarks.speed.synthetic import CHUNK, DIM, KINDS, Collection
+from benchmarks.speed.synthetic import DIM, KINDS, Collection
 
+CHUNK = 1024
 ROWS = CHUNK + 300
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    monkeypatch.setattr(synthetic, "CHUNK", CHUNK)
+
+
 def test_collection_blocks_of_any_size_give_same_bytes(kind):
     whole = Collection(kind, ROWS).base()
-    for size in (ROWS + 1, CHUNK, 1000, 7919):
+    for size in (ROWS + 1, CHUNK, 100, 791):
         blocks = list(Collection(kind, ROWS).blocks(size))
         assert [len(ids) for ids, _ in blocks[:-1]] == [size] * (len(blocks) - 1)
         np.testing.assert_array_equal(np.concatenate([ids for ids, _ in blocks]), np.arange(ROWS))
@@ -22,8 +28,8 @@ def test_collection_blocks_of_any_size_give_same_bytes(kind):
 
 
 def test_collection_smaller_size_is_prefix_of_larger_size(kind):
-    small, large = Collection(kind, 5000).base(), Collection(kind, ROWS).base()
-    assert small.tobytes() == large[:5000].tobytes()
+    small, large = Collection(kind, 1100).base(), Collection(kind, ROWS).base()
+    assert small.tobytes() == large[:1100].tobytes()
     queries = Collection(kind, 1).text_queries(50)
     assert queries.tobytes() == Collection(kind, ROWS).text_queries(60)[:50].tobytes()
 

@@ -14,12 +14,19 @@ from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.indexing import build as module
 from mmsearch.indexing.build import IndexBuilder, needs_merge
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.vector_indexes import faiss_fastscan
 from tests.index_contents import store_vectors
 from tests.modality_gap import DIM, modality_gap_vectors
 
 ENCODER = EncoderSpec("gapped", DIM, "0" * 64, {}, 1, 16)
 IDENTITY = Identity(ENCODER, FusionSpec(), "auto", ())
-ROWS, ASKED = modality_gap_vectors(12_000, 1200)
+COUNT = 3000
+ROWS, ASKED = modality_gap_vectors(COUNT, 1200)
+
+
+@pytest.fixture(autouse=True)
+def _codes_for_few_rows(monkeypatch):
+    monkeypatch.setattr(faiss_fastscan, "MIN_ROWS_FOR_CODES", 1000)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +34,8 @@ def stored(tmp_path_factory):
     layout = IndexLayout(tmp_path_factory.mktemp("built") / "index")
     with catalogs.open_write(layout, 0, create=True) as catalog:
         catalog.set_identity(IDENTITY)
-        store_vectors(layout, catalog, ENCODER, ROWS[:9000])
-        store_vectors(layout, catalog, ENCODER, ROWS[9000:], 9001, 2)
+        store_vectors(layout, catalog, ENCODER, ROWS[:2000])
+        store_vectors(layout, catalog, ENCODER, ROWS[2000:], 2001, 2)
         yield layout, catalog
 
 
@@ -53,11 +60,11 @@ def test_build_few_vectors_uses_exact_index_without_tuning_queries(stored):
     built, asked = build(stored)
     assert built.plugin_name == "faiss_flat"
     assert built.settings == {"dim": DIM, "recall": 1.0, "reason": "exact search"}
-    assert (built.rows, built.covers, asked) == (12_000, 2, False)
+    assert (built.rows, built.covers, asked) == (COUNT, 2, False)
 
 
 def test_build_many_vectors_uses_tuned_approximate_index(stored, monkeypatch):
-    monkeypatch.setattr(module, "MAX_EXACT_ROWS", 11_999)
+    monkeypatch.setattr(module, "MAX_EXACT_ROWS", COUNT - 1)
     built, asked = build(stored)
     assert built.plugin_name == "faiss_fastscan"
     assert asked
@@ -66,13 +73,13 @@ def test_build_many_vectors_uses_tuned_approximate_index(stored, monkeypatch):
 
 
 def test_build_excluded_ids_do_not_count_towards_exact_limit(stored, monkeypatch):
-    monkeypatch.setattr(module, "MAX_EXACT_ROWS", 11_999)
+    monkeypatch.setattr(module, "MAX_EXACT_ROWS", COUNT - 1)
     built, _ = build(stored, excluded=[7])
-    assert (built.plugin_name, built.rows) == ("faiss_flat", 11_999)
+    assert (built.plugin_name, built.rows) == ("faiss_flat", COUNT - 1)
 
 
 def test_build_memory_goal_below_exact_size_uses_approximate_index(stored):
-    exact_mb = 12_000 * DIM * 2 / 1e6
+    exact_mb = COUNT * DIM * 2 / 1e6
     assert build(stored, SearchGoals(memory_mb=exact_mb))[0].plugin_name == "faiss_flat"
     built, _ = build(stored, SearchGoals(memory_mb=exact_mb * 0.99))
     assert built.plugin_name == "faiss_fastscan"
@@ -86,7 +93,7 @@ def test_build_latency_goal_met_by_exact_search_uses_exact_index(stored):
 
 def test_build_vectors_that_fit_gpu_memory_use_exact_index(stored, monkeypatch):
     monkeypatch.setattr(module, "MAX_EXACT_ROWS", 10)
-    size = 12_000 * DIM * 2
+    size = COUNT * DIM * 2
     assert build(stored, gpu_bytes=size)[0].plugin_name == "faiss_fastscan"
     assert build(stored, gpu_bytes=int(size / 0.8))[0].plugin_name == "faiss_flat"
 

@@ -238,9 +238,9 @@ class TestCaptionTables:
 
     def test_read_captions_parquet_too_many_rows_for_size_raises_source_error(self, photos):
         arrow = pytest.importorskip("pyarrow")
-        rows = 300_000
+        rows = 50_000
         columns = {
-            name: arrow.DictionaryArray.from_arrays(arrow.repeat(0, rows), ["a"])
+            name: arrow.DictionaryArray.from_arrays(arrow.repeat(0, rows), ["a" * 100])
             for name in ("path", "caption")
         }
         table = self.write_parquet(photos, columns)

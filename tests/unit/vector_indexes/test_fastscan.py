@@ -8,7 +8,7 @@ from mmsearch.core.types import IndexSpec, TrainingData
 from mmsearch.vector_indexes import _fastscan, _tuning, exact, faiss_fastscan
 from tests.modality_gap import DIM, modality_gap_vectors
 
-N = 20_000
+N = 12_000
 ROWS, TRAINING = modality_gap_vectors(N, 2000)
 _, TEXTS = modality_gap_vectors(1, 60, seed=7)
 IDS = np.arange(N, dtype=np.int64) * 2 + 5
