@@ -18,7 +18,7 @@ import typer
 from mmsearch import api
 from mmsearch.cli.errors import EXIT_INTERRUPTED
 from mmsearch.cli.options import Home, IndexName
-from mmsearch.cli.output import to_jsonable, warn
+from mmsearch.cli.output import warn
 from mmsearch.core.errors import LocalSocketError, StateError, UsageError
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.server.config import DEFAULT_DEADLINE_S, ServerConfig, resolve_token
@@ -221,5 +221,5 @@ def _search(index: api.Index, search: dict[str, Any], folder: Path) -> dict[str,
         term if term.image is None else replace(term, image=folder / term.image) for term in terms
     )
     query = replace(request.query, terms=absolute_terms)
-    result: dict[str, Any] = to_jsonable(index.query(replace(request, query=query)))
-    return result | {"query": format_query(terms)}
+    result = index.query(replace(request, query=query))
+    return result.to_dict() | {"query": format_query(terms)}

@@ -156,7 +156,8 @@ def serve_local_socket(
     with (
         _exclusive_lock(path, index),
         _listen(path) as listener,
-        run_in_thread(app, listener, _SameUserProtocol),
+        # A command whose search is cut off searches by itself.
+        run_in_thread(app, listener, _SameUserProtocol, grace_s=0),
     ):
         yield app
 

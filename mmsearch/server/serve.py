@@ -68,6 +68,7 @@ def run_in_thread(
     protocol: type[LimitedHttpProtocol] = LimitedHttpProtocol,
     *,
     lifespan: Literal["on", "off"] = "off",
+    grace_s: int = SHUTDOWN_TIMEOUT_S,
 ) -> Iterator[None]:
     """Serve an ASGI application on a listening socket until the context ends.
 
@@ -76,6 +77,7 @@ def run_in_thread(
         listener: The socket.
         protocol: Protocol of the connections.
         lifespan: "on" if the application handles the ASGI lifespan events, else "off".
+        grace_s: Seconds that running requests may take at the end.
     """
     server = _Server(
         uvicorn.Config(
@@ -87,7 +89,7 @@ def run_in_thread(
             http=protocol,
             ws="none",
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+            timeout_graceful_shutdown=grace_s,
         )
     )
     logging.getLogger("uvicorn.error").addFilter(_is_not_cancellation)
