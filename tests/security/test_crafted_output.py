@@ -99,7 +99,7 @@ def is_harmless(shown):
 def test_hit_table_escapes_control_characters(screen):
     matched = MatchedText("caption", None, EVIL, ((0, 1),))
     one = hit(f"/photos/{EVIL}", matched=matched, taken_at=EVIL, width=EVIL)
-    shown = screen.shows(lambda: output.print_hits(result(one)))
+    shown = screen.shows(lambda: output.print_hits(result(one).to_dict()))
     is_harmless(shown)
     assert "\\x1b" in shown
 
@@ -122,7 +122,7 @@ def test_tables_lines_and_json_escape_control_characters(screen, act):
 
 def test_paths_are_escaped_on_terminal_and_exact_in_pipe(screen):
     name = os.fsdecode(b"/photos/\x1b[2J\xff.jpg")
-    shown = screen.shows(lambda: output.print_paths([hit(name)], b"\n"))
+    shown = screen.shows(lambda: output.print_paths([name], b"\n"))
     if screen.isatty():
         assert shown == "/photos/\\x1b[2J\\xff.jpg\n"
     else:
@@ -130,18 +130,18 @@ def test_paths_are_escaped_on_terminal_and_exact_in_pipe(screen):
 
 
 def test_path_with_newline_is_escaped_on_terminal_and_refused_in_pipe(screen):
-    hits = [hit("/photos/a"), hit("/photos/b\n/etc/passwd")]
+    paths = ["/photos/a", "/photos/b\n/etc/passwd"]
     if screen.isatty():
-        shown = screen.shows(lambda: output.print_paths(hits, b"\n"))
+        shown = screen.shows(lambda: output.print_paths(paths, b"\n"))
         assert shown == "/photos/a\n/photos/b\\n/etc/passwd\n"
     else:
         with pytest.raises(UsageError, match="Use --print0"):
-            screen.shows(lambda: output.print_paths(hits, b"\n"))
+            screen.shows(lambda: output.print_paths(paths, b"\n"))
         assert screen.content() == ""
 
 
 def test_nul_separated_paths_are_exact(screen):
-    shown = screen.shows(lambda: output.print_paths([hit("/photos/\x1b[2J\n")], b"\0"))
+    shown = screen.shows(lambda: output.print_paths(["/photos/\x1b[2J\n"], b"\0"))
     assert shown == "/photos/\x1b[2J\n\0"
 
 
