@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     )
     from mmsearch.client import AsyncClient, Client
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
-    from mmsearch.core.query import Filters, Query, SearchRequest, Term
+    from mmsearch.core.filters import Filters
+    from mmsearch.core.query import Query, SearchRequest, Term
     from mmsearch.core.results import (
         CheckReport,
         CompactReport,
@@ -65,7 +66,8 @@ _HOMES = {
     ),
     "mmsearch.client": ("AsyncClient", "Client"),
     "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
-    "mmsearch.core.query": ("Filters", "Query", "SearchRequest", "Term"),
+    "mmsearch.core.filters": ("Filters",),
+    "mmsearch.core.query": ("Query", "SearchRequest", "Term"),
     "mmsearch.core.results": (
         "CheckReport",
         "CompactReport",

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.compare import compare, machine, row, table
-from mmsearch.core.query import Compare, FieldName, Filters
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import Compare, FieldName
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.types import Picture, Text
 from mmsearch.factories import catalogs

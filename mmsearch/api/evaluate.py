@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mmsearch.api.index import Index
 from mmsearch.core.errors import SourceError
-from mmsearch.core.query import Filters, Mode, Query, SearchRequest, Term
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import Mode, Query, SearchRequest, Term
 from mmsearch.evaluation.metrics import (
     Comparison,
     Evaluation,

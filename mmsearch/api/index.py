@@ -21,7 +21,8 @@ from mmsearch.core.errors import (
     MMSearchError,
 )
 from mmsearch.core.files import expand_user
-from mmsearch.core.query import EncodedQuery, Filters, Query, SearchRequest, Term
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import PictureRecord, Root
 from mmsearch.core.results import (
     CheckReport,

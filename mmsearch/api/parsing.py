@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Iterable, Sequence
+from inspect import Parameter, Signature
+from typing import Any
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.query import Filters, Mode, Query, Term
+from mmsearch.core.filters import FILTERS, Filters
+from mmsearch.core.query import Mode, Query, Term
 from mmsearch.search import query_parser as language
 from mmsearch.search.filter_parser import parse_condition, parse_date, parse_near
 
@@ -62,58 +64,68 @@ def parse_query(
     )
 
 
-def parse_filters(
-    *,
-    paths: Iterable[str] = (),
-    after: str | None = None,
-    before: str | None = None,
-    min_width: int | None = None,
-    min_height: int | None = None,
-    orientation: str | None = None,
-    formats: Iterable[str] = (),
-    cameras: Iterable[str] = (),
-    near: str | None = None,
-    tags: Iterable[str] = (),
-    where: str | None = None,
-) -> Filters:
-    """Return filters parsed from texts; see `mmsearch.Filters`.
+_FORMAT_ALIASES = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
+
+_FILTER_PARSERS: dict[str, Callable[[Any], object]] = {
+    "date": parse_date,
+    "place": parse_near,
+    "condition": parse_condition,
+    "format": lambda name: _FORMAT_ALIASES.get(name.lower(), name.upper()),
+}
+"""Parsers of filter values by `FilterSpec.kind`; other kinds are not parsed."""
+
+
+def parse_filters(**values: Any) -> Filters:
+    """Return filters parsed from texts; see `mmsearch.core.filters.Filters`.
 
     Args:
-        paths: Path patterns, as in .gitignore.
-        after: Earliest date: ``2020``, ``2020-06``, ``2020-06-15`` or ``2020-06-15T12:30``.
-        before: Date that pictures must be earlier than, in the same format.
-        min_width: Minimum width in pixels.
-        min_height: Minimum height in pixels.
-        orientation: ``landscape``, ``portrait`` or ``square``.
-        formats: Formats such as ``jpeg``; ``jpg`` means the same.
-        cameras: Parts of camera names.
-        near: A circle, ``LAT,LON,KM``.
-        tags: Keywords that a picture must have.
-        where: A condition such as ``width > 1000 and 'nikon' in camera``.
+        **values: Values by the names of the attributes of `Filters`; a filter that is None or empty
+            is not set. Numbers and texts are given as they are. A date is ``2020``, ``2020-06``,
+            ``2020-06-15`` or ``2020-06-15T12:30``; a format is one such as ``jpeg`` (``jpg`` means
+            the same); a circle is ``LAT,LON,KM``; a condition is one such as ``width > 1000 and
+            'nikon' in camera``.
 
     Raises:
         InvalidQueryError: A filter is invalid.
+        TypeError: There is no filter with that name.
     """
-    known_orientations = ("landscape", "portrait", "square")
-    if orientation is not None and orientation.lower() not in known_orientations:
-        raise InvalidQueryError(
-            f"Unknown orientation {orientation!r}.", f"Known: {', '.join(known_orientations)}."
+    parsed: dict[str, Any] = {}
+    for spec in FILTERS:
+        value = values.pop(spec.keyword, None)
+        if value is None:
+            continue
+        if spec.kind == "choice":
+            value = value.lower()
+            if value not in spec.choices:
+                raise InvalidQueryError(
+                    f"Unknown {spec.name} {value!r}.", f"Known: {', '.join(spec.choices)}."
+                )
+        parse = _FILTER_PARSERS.get(spec.kind)
+        if parse is not None:
+            value = map(parse, value) if spec.multiple else parse(value)
+        parsed[spec.keyword] = tuple(value) if spec.multiple else value
+    if values:
+        raise TypeError(f"parse_filters() got unexpected arguments: {', '.join(values)}")
+    return Filters(**parsed)
+
+
+# Editors and notebooks complete the names of the filters.
+parse_filters.__signature__ = Signature(  # type: ignore[attr-defined]
+    [
+        Parameter(
+            spec.keyword,
+            Parameter.KEYWORD_ONLY,
+            default=() if spec.multiple else None,
+            annotation="Iterable[str]"
+            if spec.multiple
+            else "int | None"
+            if spec.kind == "pixels"
+            else "str | None",
         )
-    format_aliases = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
-    normalized = None if orientation is None else orientation.lower()
-    return Filters(
-        paths=tuple(paths),
-        after=None if after is None else parse_date(after),
-        before=None if before is None else parse_date(before),
-        min_width=min_width,
-        min_height=min_height,
-        orientation=cast("Literal['landscape', 'portrait', 'square'] | None", normalized),
-        formats=tuple(format_aliases.get(name.lower(), name.upper()) for name in formats),
-        cameras=tuple(cameras),
-        near=None if near is None else parse_near(near),
-        tags=tuple(tags),
-        where=None if where is None else parse_condition(where),
-    )
+        for spec in FILTERS
+    ],
+    return_annotation="Filters",
+)
 
 
 def parse_mode(mode: str | None) -> Mode | None:

@@ -18,6 +18,7 @@ import numpy as np
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.filters import Filters, GeoCircle
 from mmsearch.core.globs import GlobError, Globs
 from mmsearch.core.query import (
     FILTER_FIELDS,
@@ -28,8 +29,6 @@ from mmsearch.core.query import (
     Condition,
     Contains,
     FieldName,
-    Filters,
-    GeoCircle,
     IsMissing,
     Not,
     OneOf,

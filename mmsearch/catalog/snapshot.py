@@ -13,7 +13,8 @@ from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.paths import join_path, relative_to
-from mmsearch.core.query import Filters, MatchedText, TextMatches, TextTerm
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import BuiltVectorIndex, FileRecord, Identity, PictureRecord, Segment
 from mmsearch.core.texts import full_text_sources
 from mmsearch.core.types import Ids, Picture, Text

@@ -1,21 +1,25 @@
-"""Fast parser for ``query`` and ``similar``: importing typer takes longer than a search.
+"""Options of ``query`` and ``similar``, and a fast parser for them.
 
-Only arguments that are clearly valid are parsed here. Everything else is left to typer: help, and
-mistakes, so that one place reports them. A test compares these tables with the signatures that
-typer reads.
+Importing typer takes longer than a search. Only arguments that are clearly valid are parsed here.
+Everything else is left to typer, which reads the same table: help, and mistakes, so that one place
+reports them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmsearch.core.filters import FILTERS
+
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
-_INTEGER_PATTERN = re.compile(r"0|[1-9][0-9]{0,8}")
-_DECIMAL_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_PATTERNS: dict[type, re.Pattern[str]] = {
+    int: re.compile(r"0|[1-9][0-9]{0,8}"),
+    float: re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?"),
+}
 _QUOTE = '"'
 
 # No option of mmsearch is spelled with one dash and a word.
@@ -23,17 +27,198 @@ _NEGATIVE_TERM_PATTERN = re.compile(r"-[^\W\d_]{2,}.*|-\".*\"")
 
 
 class Option(NamedTuple):
-    """The parameter of an option, and how to parse its value.
+    """An option of ``query`` or ``similar``.
 
     Attributes:
         name: Name of the parameter.
-        parse: Parser of the value; its ValueError leaves the command to typer. None for a flag.
+        flags: Spellings of the option.
+        help: Help of the option.
+        type: Type of the value; bool for a flag without one.
+        metavar: Placeholder of the value in help.
+        default: Value if the option is not given.
         multiple: True if the option may be repeated; its values form a list.
+        choices: Valid values; empty if any value of the type may be valid.
+        show_default: Default in help, if it is not the value above.
+        of_similar: True if ``similar`` has the option too.
     """
 
     name: str
-    parse: Callable[[str], Any] | None = None
+    flags: tuple[str, ...]
+    help: str
+    type: type = bool
+    metavar: str | None = None
+    default: Any = None
     multiple: bool = False
+    choices: tuple[str, ...] = ()
+    show_default: bool | str = True
+    of_similar: bool = False
+
+    def parse(self, text: str) -> Any:
+        """Return the value of a text.
+
+        Raises:
+            ValueError: The text is not clearly valid.
+        """
+        pattern = _PATTERNS.get(self.type)
+        if (pattern and not pattern.fullmatch(text)) or (self.choices and text not in self.choices):
+            raise ValueError(text)
+        return self.type(text)
+
+
+OPTIONS = (
+    Option("k", ("-k",), "Maximum number of hits.", int, "N", 10, of_similar=True),
+    Option("name", ("--index",), "Name of the index.", str, "NAME", "default", of_similar=True),
+    Option(
+        "home",
+        ("--home",),
+        "Folder of the indexes.",
+        Path,
+        "FOLDER",
+        show_default=False,
+        of_similar=True,
+    ),
+    Option(
+        "without",
+        ("--not",),
+        "Rank pictures like TEXT lower (same as -WORD).",
+        str,
+        "TEXT",
+        multiple=True,
+    ),
+    Option(
+        "image",
+        ("--image",),
+        "Picture that the hits should look like.",
+        Path,
+        "FILE",
+        multiple=True,
+    ),
+    Option(
+        "mode",
+        ("--mode",),
+        "Search mode: vector (image content), text (words in texts) or hybrid (both).",
+        str,
+        "MODE",
+        show_default="hybrid if there are texts",
+    ),
+    Option(
+        "blend",
+        ("--blend",),
+        "How vector and text results are combined: weighted_sum or reciprocal_rank.",
+        str,
+        "NAME",
+    ),
+    Option(
+        "prompt",
+        ("--prompt",),
+        'Template for the description, such as "a photo of {}".',
+        str,
+        "TEXT",
+        multiple=True,
+    ),
+    *(
+        Option(
+            spec.name,
+            ("--" + spec.name.replace("_", "-"),),
+            spec.help,
+            int if spec.kind == "pixels" else str,
+            spec.metavar,
+            multiple=spec.multiple,
+        )
+        for spec in FILTERS
+    ),
+    Option(
+        "min_score",
+        ("--min-score",),
+        "Leave out hits with a lower score.",
+        float,
+        "X",
+        of_similar=True,
+    ),
+    Option(
+        "min_confidence",
+        ("--min-confidence",),
+        "Leave out hits with a lower confidence, 0 to 1.",
+        float,
+        "P",
+    ),
+    Option(
+        "batch",
+        ("--batch",),
+        "Answer each line of a file as one JSON line; - reads stdin.",
+        Path,
+        "FILE",
+    ),
+    Option("as_json", ("--json",), "Print one JSON object.", default=False, of_similar=True),
+    Option(
+        "paths",
+        ("--paths",),
+        "Print only absolute paths, one per line; escaped on a terminal, exact in a pipe.",
+        default=False,
+        of_similar=True,
+    ),
+    Option(
+        "print0",
+        ("--print0", "-0"),
+        "Print only absolute paths, each followed by NUL.",
+        default=False,
+        of_similar=True,
+    ),
+    Option(
+        "sheet",
+        ("--sheet",),
+        "Write a contact sheet of the hits: .png, .jpg or .html.",
+        Path,
+        "FILE",
+        of_similar=True,
+    ),
+    Option(
+        "open_",
+        ("--open",),
+        "Open the sheet, or else the best hit, in a viewer.",
+        default=False,
+        of_similar=True,
+    ),
+    Option(
+        "device",
+        ("--device",),
+        "auto, cuda, mps or cpu.",
+        str,
+        "DEVICE",
+        choices=DEVICES,
+        show_default="auto",
+        of_similar=True,
+    ),
+    Option(
+        "verbose",
+        ("--verbose", "-v"),
+        "Print details such as the model and the generation.",
+        default=False,
+        of_similar=True,
+    ),
+)
+"""Options of ``query`` and ``similar``, in the order of their help."""
+
+
+def options_of(command: str) -> dict[str, Option]:
+    """Return the options of a search command by the name of the parameter."""
+    return {option.name: option for option in OPTIONS if command == "query" or option.of_similar}
+
+
+def with_defaults(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a search command; those without a value get their default.
+
+    Raises:
+        TypeError: The command has no parameter with that name, or its picture is missing.
+    """
+    defaults = {name: option.default for name, option in options_of(command).items()}
+    if command == "query":
+        defaults["text"] = None
+    elif "image" not in values:
+        raise TypeError("similar needs a picture")
+    if unknown := values.keys() - defaults.keys() - {"image"}:
+        raise TypeError(f"{command} has no parameters {sorted(unknown)}")
+    return defaults | dict(values)
 
 
 class ParsedCommand(NamedTuple):
@@ -41,66 +226,6 @@ class ParsedCommand(NamedTuple):
 
     command: str
     values: dict[str, Any]
-
-
-def _parse_int(text: str) -> int:
-    if not _INTEGER_PATTERN.fullmatch(text):
-        raise ValueError(text)
-    return int(text)
-
-
-def _parse_float(text: str) -> float:
-    if not _DECIMAL_PATTERN.fullmatch(text):
-        raise ValueError(text)
-    return float(text)
-
-
-def _parse_device(text: str) -> str:
-    if text not in DEVICES:
-        raise ValueError(text)
-    return text
-
-
-_SHARED_OPTIONS = {
-    "-k": Option("k", _parse_int),
-    "--index": Option("name", str),
-    "--home": Option("home", Path),
-    "--min-score": Option("min_score", _parse_float),
-    "--json": Option("as_json"),
-    "--paths": Option("paths"),
-    "--print0": Option("print0"),
-    "-0": Option("print0"),
-    "--sheet": Option("sheet", Path),
-    "--open": Option("open_"),
-    "--device": Option("device", _parse_device),
-    "--verbose": Option("verbose"),
-    "-v": Option("verbose"),
-}
-
-OPTIONS: dict[str, dict[str, Option]] = {
-    "query": {
-        **_SHARED_OPTIONS,
-        "--not": Option("without", str, multiple=True),
-        "--image": Option("image", Path, multiple=True),
-        "--mode": Option("mode", str),
-        "--blend": Option("blend", str),
-        "--prompt": Option("prompt", str, multiple=True),
-        "--path": Option("path", str, multiple=True),
-        "--after": Option("after", str),
-        "--before": Option("before", str),
-        "--min-width": Option("min_width", _parse_int),
-        "--min-height": Option("min_height", _parse_int),
-        "--orientation": Option("orientation", str),
-        "--format": Option("file_format", str, multiple=True),
-        "--camera": Option("camera", str, multiple=True),
-        "--near": Option("near", str),
-        "--tag": Option("tag", str, multiple=True),
-        "--where": Option("where", str),
-        "--min-confidence": Option("min_confidence", _parse_float),
-        "--batch": Option("batch", Path),
-    },
-    "similar": _SHARED_OPTIONS,
-}
 
 
 def rewrite_negative_terms(arguments: Sequence[str]) -> list[str]:
@@ -120,14 +245,14 @@ def parse_args(arguments: Sequence[str]) -> ParsedCommand | None:
     Args:
         arguments: Command-line arguments, without the program name.
     """
-    if not arguments or arguments[0] not in OPTIONS:
+    if not arguments or arguments[0] not in ("query", "similar"):
         return None
     command = arguments[0]
     command_args = (
         rewrite_negative_terms(arguments[1:]) if command == "query" else list(arguments[1:])
     )
     try:
-        values = _parse_options(OPTIONS[command], command_args)
+        values = _parse_options(options_of(command).values(), command_args)
     except ValueError:
         return None
     positionals = values.pop("", [])
@@ -140,8 +265,9 @@ def parse_args(arguments: Sequence[str]) -> ParsedCommand | None:
     )
 
 
-def _parse_options(options: dict[str, Option], arguments: list[str]) -> dict[str, Any]:
+def _parse_options(options: Iterable[Option], arguments: list[str]) -> dict[str, Any]:
     """Return the values by parameter; positional arguments are under ``""``."""
+    options_by_flag = {flag: option for option in options for flag in option.flags}
     values: dict[str, Any] = {}
     remaining = iter(arguments)
     for argument in remaining:
@@ -155,10 +281,10 @@ def _parse_options(options: dict[str, Option], arguments: list[str]) -> dict[str
         else:
             # A value may follow a short option directly, as in -k5.
             name, separator, value = argument[:2], argument[2:], argument[2:]
-        option = options.get(name)
-        if option is None or (separator and option.parse is None):
+        option = options_by_flag.get(name)
+        if option is None or (separator and option.type is bool):
             raise ValueError(argument)
-        if option.parse is None:
+        if option.type is bool:
             values[option.name] = True
             continue
         if not separator:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mmsearch import api
-from mmsearch.cli.fast_args import DEVICES
+from mmsearch.cli.fast_args import DEVICES, options_of
 from mmsearch.cli.output import warn
 
-IndexName = Annotated[str, typer.Option("--index", help="Name of the index.", metavar="NAME")]
-Home = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the indexes.", metavar="FOLDER", show_default=False),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(help="auto, cuda, mps or cpu.", metavar="DEVICE", show_default="auto"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Verbose = Annotated[
-    bool,
-    typer.Option("--verbose", "-v", help="Print details such as the model and the generation."),
-]
+
+def typer_option(name: str) -> Any:
+    """Return an option of ``query`` for typer."""
+    option = options_of("query")[name]
+    return typer.Option(
+        *option.flags, help=option.help, metavar=option.metavar, show_default=option.show_default
+    )
+
+
+IndexName = Annotated[str, typer_option("name")]
+Home = Annotated[Path | None, typer_option("home")]
+Device = Annotated[str | None, typer_option("device")]
+AsJson = Annotated[bool, typer_option("as_json")]
+Verbose = Annotated[bool, typer_option("verbose")]
+Mode = Annotated[str | None, typer_option("mode")]
 WaitSeconds = Annotated[
     float,
     typer.Option("--wait", help="Seconds to wait for another writer.", metavar="SECONDS"),
@@ -38,56 +39,6 @@ Exclude = Annotated[
     typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
 ]
 Hidden = Annotated[bool, typer.Option("--hidden", help="Index hidden files too.")]
-
-Mode = Annotated[
-    str | None,
-    typer.Option(
-        help="Search mode: vector (image content), text (words in texts) or hybrid (both).",
-        metavar="MODE",
-        show_default="hybrid if there are texts",
-    ),
-]
-PathGlob = Annotated[
-    list[str] | None,
-    typer.Option("--path", help="Only pictures whose path matches GLOB.", metavar="GLOB"),
-]
-After = Annotated[
-    str | None, typer.Option(help="Only pictures of this date or later.", metavar="DATE")
-]
-Before = Annotated[
-    str | None, typer.Option(help="Only pictures from before this date.", metavar="DATE")
-]
-MinWidth = Annotated[
-    int | None, typer.Option(help="Only pictures at least this wide.", metavar="PIXELS")
-]
-MinHeight = Annotated[
-    int | None, typer.Option(help="Only pictures at least this high.", metavar="PIXELS")
-]
-Orientation = Annotated[
-    str | None, typer.Option(help="landscape, portrait or square.", metavar="ORIENTATION")
-]
-Format = Annotated[
-    list[str] | None,
-    typer.Option("--format", help="Only files of this format, such as png.", metavar="FORMAT"),
-]
-Camera = Annotated[
-    list[str] | None,
-    typer.Option(help="Only pictures of cameras whose name contains TEXT.", metavar="TEXT"),
-]
-Near = Annotated[
-    str | None,
-    typer.Option(help="Only pictures taken within KM of a place.", metavar="LAT,LON,KM"),
-]
-Tag = Annotated[
-    list[str] | None, typer.Option(help="Only pictures with this keyword.", metavar="WORD")
-]
-Where = Annotated[
-    str | None,
-    typer.Option(
-        help='Only pictures that meet a condition, such as "width > 1000".',
-        metavar="CONDITION",
-    ),
-]
 
 
 def open_index(

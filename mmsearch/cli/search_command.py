@@ -3,187 +3,102 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmsearch import api
 from mmsearch.cli import output
 from mmsearch.cli.errors import EXIT_SKIPPED
+from mmsearch.cli.fast_args import with_defaults
 from mmsearch.cli.output import warn
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
-from mmsearch.core.query import Query, SearchRequest
+from mmsearch.core.filters import FILTERS
+from mmsearch.core.query import SearchRequest
 
 
-def make_request(
-    command: str,
-    *,
-    text: Sequence[str] | None = None,
-    image: Any = None,
-    k: int = 10,
-    min_score: float | None = None,
-    min_confidence: float | None = None,
-    **parameters: Any,
-) -> SearchRequest:
+def make_request(command: str, **given: Any) -> SearchRequest:
     """Return the request of ``query`` or ``similar``.
 
     Args:
         command: Name of the command.
-        text: See `mmsearch.cli.search.query`.
-        image: Picture of ``similar``, or pictures of ``query``.
-        k: Maximum number of hits.
-        min_score: Hits with a lower score are left out.
-        min_confidence: Hits with a lower confidence are left out.
-        **parameters: See `make_query_parser`.
+        **given: The parameters that were given; see `fast_args.OPTIONS`.
     """
+    values = with_defaults(command, given)
     if command == "similar":
-        return SearchRequest(api.parse_query(images=[Path(image)]), k, min_score)
-    parse_line = make_query_parser(image=image, **parameters)
-    return SearchRequest(parse_line(" ".join(text or ())), k, min_score, min_confidence)
+        query = api.parse_query(images=[Path(values["image"])])
+        return SearchRequest(query, values["k"], values["min_score"])
+    return _make_line_parser(values)(" ".join(values["text"] or ()))
 
 
-def make_query_parser(
-    *,
-    without: Sequence[str] | None = None,
-    image: Sequence[str | Path] | None = None,
-    mode: str | None = None,
-    blend: str | None = None,
-    prompt: Sequence[str] | None = None,
-    path: Sequence[str] | None = None,
-    after: str | None = None,
-    before: str | None = None,
-    min_width: int | None = None,
-    min_height: int | None = None,
-    orientation: str | None = None,
-    file_format: Sequence[str] | None = None,
-    camera: Sequence[str] | None = None,
-    near: str | None = None,
-    tag: Sequence[str] | None = None,
-    where: str | None = None,
-) -> Callable[[str], Query]:
+def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchRequest]:
     """Return a parser of lines of the query language, with the options of ``query``."""
-    filters = api.parse_filters(
-        paths=path or (),
-        after=after,
-        before=before,
-        min_width=min_width,
-        min_height=min_height,
-        orientation=orientation,
-        formats=file_format or (),
-        cameras=camera or (),
-        near=near,
-        tags=tag or (),
-        where=where,
-    )
+    filters = api.parse_filters(**{spec.keyword: values[spec.name] for spec in FILTERS})
 
-    def parse_line(line: str) -> Query:
-        return api.parse_query(
+    def parse_line(line: str) -> SearchRequest:
+        parsed = api.parse_query(
             line,
-            without=without or (),
-            images=[Path(file) for file in image or ()],
+            without=values["without"] or (),
+            images=[Path(file) for file in values["image"] or ()],
             filters=filters,
-            mode=mode,
-            blend=blend,
-            prompts=prompt or None,
+            mode=values["mode"],
+            blend=values["blend"],
+            prompts=values["prompt"] or None,
         )
+        return SearchRequest(parsed, values["k"], values["min_score"], values["min_confidence"])
 
     return parse_line
 
 
-def query(
-    *,
-    text: Sequence[str] | None = None,
-    k: int = 10,
-    name: str = "default",
-    home: Path | None = None,
-    min_score: float | None = None,
-    min_confidence: float | None = None,
-    batch: Path | None = None,
-    as_json: bool = False,
-    paths: bool = False,
-    print0: bool = False,
-    sheet: Path | None = None,
-    open_: bool = False,
-    device: str | None = None,
-    verbose: bool = False,
-    **parameters: Any,
-) -> None:
+def query(**given: Any) -> None:
     """Answer a query or the lines of a batch file; see `mmsearch.cli.search.query`."""
-    parse_line = make_query_parser(**parameters)
-    if batch is not None and text:
+    values = with_defaults("query", given)
+    parse_line = _make_line_parser(values)
+    if values["batch"] is None:
+        _search(parse_line(" ".join(values["text"] or ())), values)
+        return
+    if values["text"]:
         raise UsageError("A description and --batch were both given.", "Leave one of them out.")
-    with api.open_index(name, home=home, device=device, on_message=warn) as index:
-        if batch is not None:
-            _run_batch(index, batch, parse_line, k, min_score, min_confidence)
-            return
-        request = SearchRequest(parse_line(" ".join(text or ())), k, min_score, min_confidence)
-        _search(index, request, device, sheet, open_, as_json, paths, print0, verbose)
+    with _open_index(values) as index:
+        _run_batch(index, values["batch"], parse_line)
 
 
-def similar(
-    *,
-    image: Path,
-    k: int = 10,
-    name: str = "default",
-    home: Path | None = None,
-    min_score: float | None = None,
-    as_json: bool = False,
-    paths: bool = False,
-    print0: bool = False,
-    sheet: Path | None = None,
-    open_: bool = False,
-    device: str | None = None,
-    verbose: bool = False,
-) -> None:
+def similar(**given: Any) -> None:
     """Find pictures similar to a picture; see `mmsearch.cli.search.similar`."""
-    with api.open_index(name, home=home, device=device, on_message=warn) as index:
-        request = make_request("similar", image=image, k=k, min_score=min_score)
-        _search(index, request, device, sheet, open_, as_json, paths, print0, verbose)
+    _search(make_request("similar", **given), with_defaults("similar", given))
 
 
-def _search(
-    index: api.Index,
-    request: SearchRequest,
-    device: str | None,
-    sheet: Path | None,
-    open_: bool,
-    as_json: bool,
-    paths: bool,
-    print0: bool,
-    verbose: bool,
-) -> None:
-    """Search the index, print the result, and write and open a contact sheet."""
-    result = index.query(request)
-    output.print_search(
-        output.to_jsonable(result),
-        index.name,
-        as_json=as_json,
-        paths=paths,
-        print0=print0,
-        verbose=verbose,
-        device=device,
+def _open_index(values: Mapping[str, Any]) -> api.Index:
+    return api.open_index(
+        values["name"], home=values["home"], device=values["device"], on_message=warn
     )
-    if sheet is not None:
-        from mmsearch.cli.contact_sheet import write_contact_sheet
-
-        write_contact_sheet(sheet, index, result)
-        warn(f"Contact sheet: {sheet}")
-    if open_ and result.hits:
-        import typer
-
-        # `original` verifies the file: a catalog from someone else could name a program.
-        typer.launch(str(sheet or index.original(result.hits[0])))
 
 
-def _run_batch(
-    index: api.Index,
-    batch: Path,
-    parse_line: Callable[[str], Query],
-    k: int,
-    min_score: float | None,
-    min_confidence: float | None,
-) -> None:
+def _search(request: SearchRequest, values: Mapping[str, Any]) -> None:
+    """Search the index, print the result, and write and open a contact sheet."""
+    with _open_index(values) as index:
+        result = index.query(request)
+        output.print_search(
+            result.to_dict(),
+            index.name,
+            device=values["device"],
+            **{name: values[name] for name in output.OUTPUT_OPTIONS},
+        )
+        sheet = values["sheet"]
+        if sheet is not None:
+            from mmsearch.cli.contact_sheet import write_contact_sheet
+
+            write_contact_sheet(sheet, index, result)
+            warn(f"Contact sheet: {sheet}")
+        if values["open_"] and result.hits:
+            import typer
+
+            # `original` verifies the file: a catalog from someone else could name a program.
+            typer.launch(str(sheet or index.original(result.hits[0])))
+
+
+def _run_batch(index: api.Index, batch: Path, parse_line: Callable[[str], SearchRequest]) -> None:
     """Answer each line with one JSON object, in order; a line that fails gets its error."""
     try:
         lines = (sys.stdin.read() if str(batch) == "-" else batch.read_text("utf-8")).splitlines()
@@ -194,7 +109,7 @@ def _run_batch(
     lines = [line for line in lines if line.strip()]
     for line in lines:
         try:
-            requests.append(SearchRequest(parse_line(line), k, min_score, min_confidence))
+            requests.append(parse_line(line))
         except InvalidQueryError as error:
             requests.append(error)
     results = index.iter_search(
@@ -204,7 +119,7 @@ def _run_batch(
         try:
             if isinstance(request, InvalidQueryError):
                 raise request
-            output.print_json_line({"line": line, **output.to_jsonable(next(results))})
+            output.print_json_line({"line": line, **next(results).to_dict()})
         except UsageError as error:
             failed_count += 1
             output.print_json_line({"line": line, "error": str(error)})

@@ -17,8 +17,6 @@ import numpy as np
 from mmsearch.client._endpoint import Endpoint
 from mmsearch.client._errors import Response, retry_delay_s, to_error
 from mmsearch.client._requests import (
-    PAGE_LIMIT,
-    TEXTS_LIMIT,
     Request,
     as_url,
     build_picture_form,
@@ -29,7 +27,15 @@ from mmsearch.client._requests import (
 )
 from mmsearch.client.models import Answer, parse_answer, parse_vectors
 from mmsearch.core.errors import InvalidQueryError, StateError, UnknownNameError
-from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus, SearchPage
+from mmsearch.core.results import (
+    PAGE_LIMIT,
+    TEXTS_LIMIT,
+    Hit,
+    IndexSummary,
+    Item,
+    JobStatus,
+    SearchPage,
+)
 from mmsearch.core.types import Vectors
 
 MAX_PAGING_ATTEMPTS = 3

@@ -11,17 +11,8 @@ from typing import Any
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
-from mmsearch.core.query import Filters
-from mmsearch.core.results import Item
-
-HITS_LIMIT = 1000
-"""Maximum number of hits that a server returns for a query."""
-
-PAGE_LIMIT = 200
-"""Maximum number of hits in one response."""
-
-TEXTS_LIMIT = 100
-"""Maximum number of texts in one request."""
+from mmsearch.core.filters import FILTERS, Filters
+from mmsearch.core.results import HITS_LIMIT, Item
 
 
 @dataclass(frozen=True)
@@ -117,18 +108,15 @@ def build_filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str,
             "A parsed condition cannot be sent.",
             "Pass the filters as a mapping: {'where': 'width > 2*height'}.",
         )
-    near = filters.near
+    values = {spec: getattr(filters, spec.keyword) for spec in FILTERS}
     return {
-        "path": list(filters.paths),
-        "after": filters.after,
-        "before": filters.before,
-        "min_width": filters.min_width,
-        "min_height": filters.min_height,
-        "orientation": filters.orientation,
-        "format": list(filters.formats),
-        "camera": list(filters.cameras),
-        "near": None if near is None else f"{near.latitude!r},{near.longitude!r},{near.km!r}",
-        "tag": list(filters.tags),
+        spec.name: list(value)
+        if spec.multiple
+        else str(value)
+        if spec.kind == "place" and value is not None
+        else value
+        for spec, value in values.items()
+        if spec.kind != "condition"
     }
 
 

@@ -22,7 +22,7 @@ from mmsearch.client._transport import (
     map_transport_errors,
     to_response,
 )
-from mmsearch.core.query import Filters
+from mmsearch.core.filters import Filters
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
 from mmsearch.core.types import Vectors
 
@@ -87,11 +87,10 @@ class Client(BaseClient):
             without: Descriptions that pictures should not match.
             like: Pictures of the index (or their ids) that hits should look like.
             like_url: URLs of such pictures, four at most, for a server that fetches URLs.
-            filters: Conditions on the pictures: any of ``path``, ``format``, ``camera`` and
-                ``tag`` (lists of strings), ``after``, ``before``, ``orientation``, ``near`` and
-                ``where`` (strings), ``min_width`` and ``min_height`` (pixels), with the same
-                meaning as the options of ``mmsearch query``; the server validates them.
-                Alternatively, a `mmsearch.Filters` without a condition.
+            filters: Values by the names of the options of ``mmsearch query``, such as
+                ``{"after": "2019", "min_width": 1000, "camera": ["nikon"]}``, which the server
+                validates; lists where an option may be repeated. Alternatively, a
+                `mmsearch.Filters` without a condition.
             mode: ``vector``, ``text`` or ``hybrid``. Default: hybrid if the index has texts.
             min_score: Minimum score of a hit.
             min_confidence: Minimum confidence of a hit.

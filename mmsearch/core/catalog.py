@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.query import Filters, MatchedText, TextMatches, TextTerm
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     BuiltVectorIndex,
     EncodedPicture,

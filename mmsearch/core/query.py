@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mmsearch.core.filters import Filters
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -154,54 +156,6 @@ class AnyOf:
 
 
 Condition: TypeAlias = Compare | Contains | OneOf | IsMissing | Not | AllOf | AnyOf
-
-
-@dataclass(frozen=True)
-class GeoCircle:
-    """A circle on the Earth: degrees north and east, and kilometres along a great circle."""
-
-    latitude: float
-    longitude: float
-    km: float
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Filters on the pictures of a result; a filter that is not set passes every picture.
-
-    The date of a picture is `Picture.taken_at`, or else the modification time of one of its files,
-    in local time. A filter on a file property (path, modification time) passes a picture if one of
-    its files passes.
-
-    Attributes:
-        paths: Case-insensitive .gitignore patterns for the path relative to its root; at least one
-            must match.
-        after: Earliest date, inclusive; ISO 8601.
-        before: Latest date, exclusive; ISO 8601.
-        min_width: Minimum width in pixels, upright.
-        min_height: Minimum height in pixels, upright.
-        orientation: ``landscape``, ``portrait`` or ``square``.
-        formats: Allowed formats, such as ``JPEG``; case-insensitive.
-        cameras: Strings of which the camera name must contain one; case-insensitive.
-        near: Circle in which the picture must be taken.
-        tags: Keywords that the picture must all have; case-insensitive.
-        where: A condition, see `Condition`.
-    """
-
-    paths: tuple[str, ...] = ()
-    after: str | None = None
-    before: str | None = None
-    min_width: int | None = None
-    min_height: int | None = None
-    orientation: Literal["landscape", "portrait", "square"] | None = None
-    formats: tuple[str, ...] = ()
-    cameras: tuple[str, ...] = ()
-    near: GeoCircle | None = None
-    tags: tuple[str, ...] = ()
-    where: Condition | None = None
-
-    def __bool__(self) -> bool:
-        return self != Filters()
 
 
 @dataclass(frozen=True)

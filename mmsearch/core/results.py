@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from mmsearch.core.types import FusionSpec
 
 
+HITS_LIMIT = 1000
+"""Maximum number of hits that a server returns for a query."""
+
+PAGE_LIMIT = 200
+"""Maximum number of hits in one answer of a server."""
+
+TEXTS_LIMIT = 100
+"""Maximum number of searches or texts in one request to a server."""
+
+
 @dataclass(frozen=True)
 class TaskFailure:
     """A task that its worker could not finish.

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from mmsearch.api import parse_query
 from mmsearch.client._requests import as_url
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.query import Filters, Query
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import Query
 
 
 def escape_query(texts: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmsearch.api import Index
 from mmsearch.client import AsyncClient, Client
 from mmsearch.core.errors import InvalidQueryError, UsageError
-from mmsearch.core.query import Filters
+from mmsearch.core.filters import Filters
 
 
 def check_source(source: object, filters: object) -> None:

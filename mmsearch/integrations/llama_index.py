@@ -21,7 +21,7 @@ from uuid import NAMESPACE_URL, uuid5
 from mmsearch.api import Index
 from mmsearch.client import AsyncClient, Client
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
-from mmsearch.core.query import Filters
+from mmsearch.core.filters import Filters
 from mmsearch.core.results import Hit
 from mmsearch.integrations._batching import build_query, escape_query
 from mmsearch.integrations._formatting import hit_metadata, hit_text

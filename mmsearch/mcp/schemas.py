@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, create_model
 
-from mmsearch.server.schemas import BoundedText, StrictModel
+from mmsearch.server.schemas import BoundedText, StrictModel, filter_fields
 from mmsearch.server.thumbnails import Size
 
 MAX_HITS = 30
@@ -29,8 +29,8 @@ ImageId = Annotated[
 Limit = Annotated[int, Field(ge=1, le=MAX_HITS, description="Maximum number of pictures.")]
 
 
-class SearchArguments(StrictModel):
-    """Arguments of ``search_images``."""
+class SearchOptions(StrictModel):
+    """Arguments of ``search_images`` except filters."""
 
     query: BoundedText = Field(
         description="What the pictures show, in English.",
@@ -45,21 +45,17 @@ class SearchArguments(StrictModel):
         description="vector: by look; text: by the words of captions, keywords and file names; "
         "hybrid: both. Leave it out unless one of them is meant.",
     )
-    after: BoundedText | None = Field(
-        None,
-        description="Taken on this date or later: 2019, 2019-05 or 2019-05-17.",
-        examples=["2019-05"],
+
+
+if TYPE_CHECKING:
+    SearchArguments = SearchOptions
+else:
+    SearchArguments = create_model(
+        "SearchArguments",
+        __base__=SearchOptions,
+        __doc__="Arguments of ``search_images``.",
+        **filter_fields(Annotated[list[BoundedText], BeforeValidator(_as_list)], MAX_LIST_ITEMS),
     )
-    before: BoundedText | None = Field(None, description="Taken before this date.")
-    path: TextList = Field(
-        [],
-        description="Patterns as in .gitignore for the path inside the indexed folder; "
-        "one must match.",
-        examples=[["holiday/**"]],
-    )
-    camera: TextList = Field([], description="Parts of a camera's name; one must match.")
-    tag: TextList = Field([], description="Keywords that the picture must all have.")
-    orientation: Literal["landscape", "portrait", "square"] | None = None
 
 
 class SimilarArguments(StrictModel):

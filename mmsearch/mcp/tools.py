@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from mmsearch import api
 from mmsearch.core.errors import InvalidQueryError, MMSearchError, UnknownNameError
+from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import SearchRequest
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Item, SearchResult
@@ -77,12 +78,7 @@ class Tools:
             without=arguments.without,
             mode=arguments.mode,
             filters=api.parse_filters(
-                paths=arguments.path,
-                after=arguments.after,
-                before=arguments.before,
-                cameras=arguments.camera,
-                tags=arguments.tag,
-                orientation=arguments.orientation,
+                **{spec.keyword: getattr(arguments, spec.name) for spec in FILTERS}
             ),
         )
         # A remote caller could find out which files exist outside the collection.

@@ -13,8 +13,9 @@ import numpy as np
 
 from mmsearch.core.catalog import Reader, Snapshot
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
+from mmsearch.core.filters import Filters
 from mmsearch.core.protocols import Encoder, RankFusion
-from mmsearch.core.query import EncodedQuery, Filters, SearchRequest, Term
+from mmsearch.core.query import EncodedQuery, SearchRequest, Term
 from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.types import InputKind, Vectors
 from mmsearch.search.hits import HitContext, make_hits

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Literal, cast
 
 from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.filters import GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
@@ -26,7 +27,6 @@ from mmsearch.core.query import (
     Condition,
     Contains,
     FieldName,
-    GeoCircle,
     IsMissing,
     Not,
     OneOf,

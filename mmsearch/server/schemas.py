@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from mmsearch.core.results import SearchPage
+from mmsearch.core.filters import FILTERS
+from mmsearch.core.results import PAGE_LIMIT, TEXTS_LIMIT, SearchPage
 
-HITS_LIMIT = 1000
-"""Maximum number of hits of a query that can be paged through."""
-
-PAGE_LIMIT = 200
-BATCH_LIMIT = 100
 TEXT_LIMIT = 2000
 """Maximum number of characters in a query."""
 
@@ -36,23 +32,39 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class FilterBody(StrictModel):
-    """Filters of a search, the same as the options of `mmsearch query`."""
+def filter_fields(text_list: Any, max_length: int) -> dict[str, Any]:
+    """Return the fields of a model with all filters, as `create_model` takes them.
 
-    path: list[BoundedText] = Field([], max_length=50, description="Patterns as in .gitignore.")
-    after: BoundedText | None = Field(
-        None, description="ISO 8601 date or time.", examples=["2019-05"]
-    )
-    before: BoundedText | None = Field(None, description="ISO 8601 date or time.")
-    min_width: int | None = Field(None, ge=0, le=2**31)
-    min_height: int | None = Field(None, ge=0, le=2**31)
-    orientation: Literal["landscape", "portrait", "square"] | None = None
-    format: list[BoundedText] = Field([], max_length=50, examples=[["jpeg"]])
-    camera: list[BoundedText] = Field([], max_length=50)
-    near: BoundedText | None = Field(None, description="LATITUDE,LONGITUDE,KILOMETRES")
-    tag: list[BoundedText] = Field([], max_length=50)
-    where: BoundedText | None = Field(
-        None, description="A filter expression.", examples=["width > 2*height"]
+    Args:
+        text_list: Type of a filter that may have several values.
+        max_length: Maximum number of these values.
+    """
+    model_fields: dict[str, Any] = {}
+    one_of: Any = Literal
+    for spec in FILTERS:
+        example: Any = [spec.example] if spec.multiple else spec.example
+        about: dict[str, Any] = {
+            "description": spec.description,
+            "examples": None if spec.example is None else [example],
+        }
+        if spec.multiple:
+            model_fields[spec.name] = text_list, Field([], max_length=max_length, **about)
+        elif spec.kind == "pixels":
+            model_fields[spec.name] = int | None, Field(None, ge=0, le=2**31, **about)
+        else:
+            value_type = one_of[spec.choices] if spec.choices else BoundedText
+            model_fields[spec.name] = value_type | None, Field(None, **about)
+    return model_fields
+
+
+if TYPE_CHECKING:
+    FilterBody = StrictModel
+else:
+    FilterBody = create_model(
+        "FilterBody",
+        __base__=StrictModel,
+        __doc__="Filters of a search, the same as the options of `mmsearch query`.",
+        **filter_fields(list[BoundedText], 50),
     )
 
 
@@ -111,7 +123,7 @@ class SearchParams(FilterBody):
     )
     without: list[BoundedText] = Field([], alias="not", max_length=20)
     like: list[int] = Field([], max_length=20, description="Ids of pictures.")
-    like_url: UrlList = []
+    like_url: UrlList = Field([])
     limit: int = Field(20, ge=1, le=PAGE_LIMIT)
     cursor: BoundedText | None = None
     mode: Literal["vector", "text", "hybrid"] | None = None
@@ -128,14 +140,14 @@ class SearchParams(FilterBody):
 class BatchBody(StrictModel):
     """A batch of searches."""
 
-    searches: list[SearchBody] = Field(min_length=1, max_length=BATCH_LIMIT)
+    searches: list[SearchBody] = Field(min_length=1, max_length=TEXTS_LIMIT)
 
 
 class TextsBody(StrictModel):
     """Texts to encode."""
 
     texts: list[BoundedText] = Field(
-        min_length=1, max_length=BATCH_LIMIT, examples=[["a windmill"]]
+        min_length=1, max_length=TEXTS_LIMIT, examples=[["a windmill"]]
     )
 
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError, UsageError
-from mmsearch.core.query import Filters, Mode
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import Mode
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import FusionSpec, SearchGoals, Text
 from mmsearch.factories.plugins import make_fusion

@@ -8,7 +8,7 @@ import pytest
 
 from mmsearch import Term, open_index
 from mmsearch.core.errors import InvalidQueryError, UnknownIndexError
-from mmsearch.core.query import Filters
+from mmsearch.core.filters import Filters
 
 QUERIES = [
     "a windmill",

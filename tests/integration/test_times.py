@@ -11,7 +11,7 @@ import pytest
 
 import mmsearch as library
 from mmsearch.core.files import MAX_MTIME_NS, MIN_MTIME_NS
-from mmsearch.core.query import Filters
+from mmsearch.core.filters import Filters
 from mmsearch.indexing import run
 from mmsearch.modalities import _folder
 from tests.http_client import http_client

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import mmsearch
 from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
-from mmsearch.core.query import Filters, Mode, Query, SearchRequest, Term
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import Mode, Query, SearchRequest, Term
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_fused_search import run
 from tests.integration.test_indexer_law import write

@@ -19,16 +19,15 @@ from starlette.responses import JSONResponse, Response
 from mmsearch import api
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
-from mmsearch.core.query import Filters, Query, SearchRequest, Term
-from mmsearch.core.results import SearchPage, SearchResult
+from mmsearch.core.filters import FILTERS, Filters
+from mmsearch.core.query import Query, SearchRequest, Term
+from mmsearch.core.results import HITS_LIMIT, PAGE_LIMIT, SearchPage, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.rate_limit import charge
 from mmsearch.server.rendering import decode_cursor, render_search
 from mmsearch.server.route_classes import SearchRoute, Upload, UploadRoute
 from mmsearch.server.schemas import (
-    HITS_LIMIT,
-    PAGE_LIMIT,
     URLS_LIMIT,
     BatchAnswer,
     BatchBody,
@@ -254,19 +253,7 @@ def _parse_filters(body: FilterBody) -> Filters | None:
     # Skip parsing for searches without filters, which are the most common.
     if not body.model_fields_set:
         return None
-    return api.parse_filters(
-        paths=body.path,
-        after=body.after,
-        before=body.before,
-        min_width=body.min_width,
-        min_height=body.min_height,
-        orientation=body.orientation,
-        formats=body.format,
-        cameras=body.camera,
-        near=body.near,
-        tags=body.tag,
-        where=body.where,
-    )
+    return api.parse_filters(**{spec.keyword: getattr(body, spec.name) for spec in FILTERS})
 
 
 async def _embed(worker: IndexWorker, terms: list[Term]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mmsearch.catalog.open import open_catalog
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, InvalidQueryError
+from mmsearch.core.filters import Filters, GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
@@ -22,8 +23,6 @@ from mmsearch.core.query import (
     Compare,
     Contains,
     FieldName,
-    Filters,
-    GeoCircle,
     IsMissing,
     Not,
     OneOf,

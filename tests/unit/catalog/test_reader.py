@@ -18,7 +18,8 @@ from mmsearch.core.errors import (
     StateError,
     StorageError,
 )
-from mmsearch.core.query import Filters, TextTerm
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import TextTerm
 from tests.unit.catalog.samples import IDENTITY, encoded, indexed
 
 

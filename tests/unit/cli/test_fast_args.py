@@ -1,6 +1,5 @@
 """Tests of the fast argument parser: its results match those of typer."""
 
-import inspect
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,9 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.cli import search, search_command
+from mmsearch.cli import fast_args, search_command
 from mmsearch.cli.app import app
-from mmsearch.cli.fast_args import OPTIONS, parse_args
+from mmsearch.cli.fast_args import options_of, parse_args
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -23,26 +22,11 @@ def test_fast_args_options_match_typer_options(verb):
             kind = "flag" if parameter.is_flag else "list" if parameter.multiple else "one"
             typer_options |= dict.fromkeys(parameter.opts, (parameter.name, kind))
     fast_options = {
-        option: (spec.name, "flag" if spec.parse is None else "list" if spec.multiple else "one")
-        for option, spec in OPTIONS[verb].items()
+        flag: (option.name, "flag" if option.type is bool else "list" if option.multiple else "one")
+        for option in options_of(verb).values()
+        for flag in option.flags
     }
     assert fast_options == typer_options
-
-
-@pytest.mark.parametrize("verb", ["query", "similar"])
-def test_search_command_defaults_match_typer_defaults(verb):
-    def defaults(*functions):
-        return {
-            parameter.name: parameter.default
-            for function in functions
-            for parameter in inspect.signature(function).parameters.values()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        }
-
-    functions = [getattr(search_command, verb)]
-    if verb == "query":
-        functions.append(search_command.make_query_parser)
-    assert defaults(*functions) == defaults(getattr(search, verb))
 
 
 def parse_with_typer(arguments, monkeypatch):
@@ -60,9 +44,7 @@ def parse_with_typer(arguments, monkeypatch):
 
 def with_defaults(parsed):
     """Return the parsed values with the defaults of the missing parameters."""
-    signature = inspect.signature(getattr(search, parsed.command))
-    values = {parameter.name: parameter.default for parameter in signature.parameters.values()}
-    return values | parsed.values
+    return fast_args.with_defaults(parsed.command, parsed.values)
 
 
 FAST_PATH_ARGUMENTS = [

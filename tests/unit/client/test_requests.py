@@ -13,7 +13,8 @@ from mmsearch import Client, parse_filters
 from mmsearch.client._requests import build_filters_body, build_search_body
 from mmsearch.client.models import parse_answer, parse_vectors
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
-from mmsearch.core.query import Band, Filters, MatchedText
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import Band, MatchedText
 from mmsearch.core.results import Hit, Item, JobStatus
 from mmsearch.core.types import Text
 from tests.unit.client.fake_server import (

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.filters import GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
@@ -16,7 +17,6 @@ from mmsearch.core.query import (
     Compare,
     Contains,
     FieldName,
-    GeoCircle,
     IsMissing,
     Not,
     OneOf,

@@ -1,0 +1,179 @@
+"""The filters of a search; all that is said about one is said in its field of `Filters`.
+
+A new filter is a field here and its SQL in `mmsearch.catalog.filters`. The command line, HTTP, MCP,
+the Python API and the client take its name, type and help from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from mmsearch.core.query import Condition
+
+
+class FilterSpec(NamedTuple):
+    """Specification of a filter.
+
+    Attributes:
+        keyword: Name of the attribute of `Filters` and of the argument of `parse_filters`.
+        name: Name of the option (``-`` for ``_``) and of the JSON member.
+        kind: What a given value is: ``text``, ``date``, ``pixels``, ``choice``, ``format``,
+            ``place`` or ``condition``.
+        multiple: True if several values may be given.
+        choices: All values of a ``choice``.
+        help: Help of the command line.
+        metavar: Placeholder of the value in that help.
+        description: Description in the schemas of HTTP and MCP; None if the name says it all.
+        example: Example in these schemas.
+    """
+
+    keyword: str
+    name: str
+    kind: str
+    multiple: bool
+    choices: tuple[str, ...]
+    help: str
+    metavar: str
+    description: str | None
+    example: str | None
+
+
+def _filter(
+    metavar: str,
+    help_text: str,
+    description: str | None = None,
+    *,
+    name: str | None = None,
+    kind: str = "text",
+    default: Any = None,
+    choices: tuple[str, ...] = (),
+    example: str | None = None,
+) -> Any:
+    return field(
+        default=default,
+        metadata={
+            "name": name,
+            "kind": kind,
+            "choices": choices,
+            "help": help_text,
+            "metavar": metavar,
+            "description": description,
+            "example": example,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class GeoCircle:
+    """A circle on the Earth: degrees north and east, and kilometres along a great circle."""
+
+    latitude: float
+    longitude: float
+    km: float
+
+    def __str__(self) -> str:
+        """Return the circle as it is given to `parse_filters`."""
+        return f"{self.latitude!r},{self.longitude!r},{self.km!r}"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Filters on the pictures of a result; a filter that is not set passes every picture.
+
+    The date of a picture is `Picture.taken_at`, or else the modification time of one of its files,
+    in local time. A filter on a file property (path, modification time) passes a picture if one of
+    its files passes.
+
+    Attributes:
+        paths: Case-insensitive .gitignore patterns for the path relative to its root; at least one
+            must match.
+        after: Earliest date, inclusive; ISO 8601.
+        before: Latest date, exclusive; ISO 8601.
+        min_width: Minimum width in pixels, upright.
+        min_height: Minimum height in pixels, upright.
+        orientation: ``landscape``, ``portrait`` or ``square``.
+        formats: Allowed formats, such as ``JPEG``; case-insensitive.
+        cameras: Strings of which the camera name must contain one; case-insensitive.
+        near: Circle in which the picture must be taken.
+        tags: Keywords that the picture must all have; case-insensitive.
+        where: A condition, see `Condition`.
+    """
+
+    paths: tuple[str, ...] = _filter(
+        "GLOB",
+        "Only pictures whose path matches GLOB.",
+        "Patterns as in .gitignore for the path inside the indexed folder; one must match.",
+        name="path",
+        default=(),
+        example="holiday/**",
+    )
+    after: str | None = _filter(
+        "DATE",
+        "Only pictures of this date or later.",
+        "Taken on this date or later: 2019, 2019-05 or 2019-05-17.",
+        kind="date",
+        example="2019-05",
+    )
+    before: str | None = _filter(
+        "DATE", "Only pictures from before this date.", "Taken before this date.", kind="date"
+    )
+    min_width: int | None = _filter("PIXELS", "Only pictures at least this wide.", kind="pixels")
+    min_height: int | None = _filter("PIXELS", "Only pictures at least this high.", kind="pixels")
+    orientation: Literal["landscape", "portrait", "square"] | None = _filter(
+        "ORIENTATION",
+        "landscape, portrait or square.",
+        kind="choice",
+        choices=("landscape", "portrait", "square"),
+    )
+    formats: tuple[str, ...] = _filter(
+        "FORMAT",
+        "Only files of this format, such as png.",
+        "Formats of the file; one must match.",
+        name="format",
+        kind="format",
+        default=(),
+        example="jpeg",
+    )
+    cameras: tuple[str, ...] = _filter(
+        "TEXT",
+        "Only pictures of cameras whose name contains TEXT.",
+        "Parts of a camera's name; one must match.",
+        name="camera",
+        default=(),
+    )
+    near: GeoCircle | None = _filter(  # noqa: RUF009 - a dataclass field
+        "LAT,LON,KM",
+        "Only pictures taken within KM of a place.",
+        "LATITUDE,LONGITUDE,KILOMETRES of a circle in which the picture was taken.",
+        kind="place",
+    )
+    tags: tuple[str, ...] = _filter(
+        "WORD",
+        "Only pictures with this keyword.",
+        "Keywords that the picture must all have.",
+        name="tag",
+        default=(),
+    )
+    where: Condition | None = _filter(  # noqa: RUF009 - a dataclass field
+        "CONDITION",
+        'Only pictures that meet a condition, such as "width > 1000".',
+        "A filter expression.",
+        kind="condition",
+        example="width > 2*height",
+    )
+
+    def __bool__(self) -> bool:
+        return self != Filters()
+
+
+FILTERS = tuple(
+    FilterSpec(
+        keyword=member.name,
+        multiple=member.default == (),
+        **{**member.metadata, "name": member.metadata["name"] or member.name},
+    )
+    for member in fields(Filters)
+)
+"""All filters, in the order in which help lists them."""
