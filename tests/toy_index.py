@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -12,19 +13,14 @@ from mmsearch.core.errors import DecodeError, MMSearchError
 from mmsearch.core.files import clamped_mtime_ns, decode_error_from_os, open_source_file
 from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.core.records import CollectedTexts, ScannedFile, ScannedFolder, Sidecar
+from mmsearch.core.settings import Settings
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import Calibration, DecodedImage, EncoderSpec, FusionSpec, Picture, Text
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.executors import threads
-from mmsearch.factories import catalogs
-from mmsearch.factories.indexing import make_index_builder
-from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion, make_rank_fusion
-from mmsearch.indexing.decode import DecoderFactory
-from mmsearch.indexing.indexer import Indexer
+from mmsearch.executors import processes, threads
+from mmsearch.factories import catalogs, indexing, plugins, search
 from mmsearch.indexing.text_collector import CaptionTable, TextCollector
 from mmsearch.search.engine import SearchEngine
-from mmsearch.search.index_reader import IndexReaderCache
-from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup
 from mmsearch.search.query_parser import parse_query
 from mmsearch.storage.layout import IndexLayout
 
@@ -140,6 +136,44 @@ def read_sidecar_texts(root, file):
     return CollectedTexts(texts)
 
 
+def make_toys(encoder=None):
+    """Return what replaces encoders, modalities and processes: {(module, name): replacement}."""
+    encoder = encoder or ToyEncoder()
+
+    def make_encoder(model, settings, on_message):
+        return encoder
+
+    def make_modalities(settings):
+        return (ToyModality(),)
+
+    def build(workers, timeout_s, memory_mb=0):
+        return threads.build(1)
+
+    return {
+        (plugins, "make_encoder"): make_encoder,
+        (indexing, "make_encoder"): make_encoder,
+        (indexing, "make_modalities"): make_modalities,
+        (search, "make_modalities"): make_modalities,
+        (indexing, "choose_model"): lambda settings, on_message: "toy",
+        (processes, "build"): build,
+    }
+
+
+def install_toys():
+    """Use toys in every command that this process runs."""
+    for (module, name), toy in make_toys().items():
+        setattr(module, name, toy)
+
+
+@contextmanager
+def replaced(replacements):
+    """Replace attributes, {(module, name): replacement}, during the context."""
+    with ExitStack() as stack:
+        for (module, name), replacement in replacements.items():
+            stack.enter_context(patch.object(module, name, replacement))
+        yield
+
+
 @contextmanager
 def toy_indexer(
     layout: IndexLayout,
@@ -152,30 +186,23 @@ def toy_indexer(
 ):
     """Yield an indexer of toy pictures that holds the lock."""
     encoder = encoder or ToyEncoder()
-    executors = [threads.build(1), threads.build(2), threads.build(2)]
-    with catalogs.open_write(layout, 0, create=True) as catalog:
-        try:
-            identity = catalog.identity()
-            yield Indexer(
-                layout=layout,
-                catalog=catalog,
-                encoder=encoder,
-                fusion=make_fusion(identity.fusion if identity else fusion),
-                vector_index=vector_index,
-                builder=make_index_builder(layout, catalog, lambda: encoder),
-                sources=sources,
-                walk=ToyWalk,
-                make_text_collector=lambda request: TextCollector(
-                    sources, read_sidecar_texts, _as_caption_table(captions)
-                ),
-                make_decoder=DecoderFactory((ToyModality(),), encoder.image_preprocessor),
-                decode_executor=executors[0],
-                shard_executor=executors[1],
-                hash_executor=executors[2],
-            )
-        finally:
-            for executor in executors:
-                executor.close()
+    toys = make_toys(encoder) | {
+        (indexing, "load_index_encoder"): lambda identity, settings, on_message: encoder,
+        (indexing, "parse_text_sources"): lambda texts: sources,
+        (indexing, "walk_request"): lambda request, modalities: ToyWalk(request),
+        (indexing, "make_text_collector"): lambda request, sources: TextCollector(
+            sources, read_sidecar_texts, _as_caption_table(captions)
+        ),
+    }
+    settings = Settings(
+        fusion=fusion.name, text_weight=fusion.text_weight, vector_index=vector_index, device="cpu"
+    )
+    with (
+        replaced(toys),
+        catalogs.open_write(layout, 0, create=True) as catalog,
+        indexing.make_indexer(layout, catalog, settings, print, texts="toy") as indexer,
+    ):
+        yield indexer
 
 
 def _as_caption_table(captions):
@@ -184,26 +211,34 @@ def _as_caption_table(captions):
     return captions if is_ready else CaptionTable(b"/captions.csv", captions)
 
 
+class ToyImageLoader:
+    """Loads a query picture as the noise that its content seeds."""
+
+    def load(self, path, prepare):
+        return prepare(seeded_pixels(path.read_bytes()))
+
+
 @contextmanager
 def toy_engine(layout: IndexLayout, encoder=None):
     """Yield a search engine over an index of toy pictures."""
+    encoder = encoder or ToyEncoder()
+    toys = {
+        (search, "load_index_encoder"): lambda identity, settings, on_message: encoder,
+        (search, "SearchEngine"): ToyEngine,
+        # Tests change what an encoder returns, but not its fingerprint.
+        (search, "VectorCache"): lambda folder, encoder: None,
+    }
     with catalogs.open_read(layout) as catalog:
-        encoder = encoder or ToyEncoder()
-        loader = IndexReaderCache(
-            layout, encoder, load_vector_index_plugin, "exact", "cpu", make_fusion
-        )
-        yield ToyEngine(
-            catalog,
-            loader,
-            encoder,
-            QueryEncoder(
-                encoder,
-                lambda path, prepare: prepare(seeded_pixels(path.read_bytes())),
-                stored_lookup=StoredVectorLookup(layout, catalog),
-            ),
-            make_rank_fusion,
-            "weighted_sum",
-        )
+        with replaced(toys):
+            engine = search.make_search_engine(
+                layout,
+                catalog,
+                catalog.identity(),
+                ToyImageLoader(),
+                Settings(device="cpu"),
+                print,
+            )
+        yield engine
 
 
 class ToyEngine(SearchEngine):

@@ -22,11 +22,9 @@ from pathlib import Path
 import mmsearch
 from mmsearch.cli import main as command
 from mmsearch.core.errors import MMSearchError
-from mmsearch.executors import processes, threads
-from mmsearch.factories import encoders, indexing, search
 from mmsearch.storage import arrays, atomic
 from tests.http_client import http_client
-from tests.toy_index import ToyEncoder, ToyModality
+from tests.toy_index import install_toys
 
 PRELOADED_MODULES = [
     "cli.app",
@@ -80,26 +78,6 @@ def say(line):
     """Write a line."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def install_toys():
-    """Replace the encoder, the modalities and the decoding processes by toys."""
-
-    def make_encoder(model, settings, say):
-        return ToyEncoder()
-
-    def make_modalities(settings):
-        return (ToyModality(),)
-
-    def build(workers, timeout_s, memory_mb=0):
-        return threads.build(1)
-
-    for module in (indexing, encoders):
-        module.make_encoder = make_encoder
-    for module in (indexing, search):
-        module.make_modalities = make_modalities
-    indexing.choose_model = lambda settings, say: "toy"
-    processes.build = build
 
 
 def break_writer(mutant):
