@@ -128,7 +128,8 @@ def row_scores(rows: NDArray[np.floating], query: NDArray[np.float32]) -> NDArra
     Returns:
         float32 (n,), or (q, n) for several queries.
     """
-    # Unlike a matrix product, vecdot computes each row independently.
+    # Unlike a matrix product, vecdot computes each row independently, and in this thread: BLAS's
+    # threads spin, so that on busy CPUs 2,000 rows take 60 ms instead of 0.7 ms.
     scores: NDArray[np.float32] = np.vecdot(as_float32(rows), query)
     return scores
 
@@ -171,16 +172,13 @@ def exact_top_k(
     Returns:
         Ids and scores, as from `top_k`.
     """
-    approximate_scores = np.empty(len(rows), dtype=np.float32)
+    scores = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), block_rows):
-        approximate_scores[start : start + block_rows] = (
-            as_float32(rows[start : start + block_rows]) @ query
-        )
+        scores[start : start + block_rows] = row_scores(rows[start : start + block_rows], query)
     candidates = np.arange(len(rows))
     if k < len(rows):
-        min_score = np.partition(approximate_scores, -k)[-k] - MATMUL_ERROR
-        candidates = np.flatnonzero(approximate_scores >= min_score)
-    return top_k(ids[candidates], row_scores(rows[candidates], query), k)
+        candidates = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    return top_k(ids[candidates], scores[candidates], k)
 
 
 def stack(rankings: Sequence[tuple[Ids, NDArray[np.float32]]], k: int) -> Ranking:

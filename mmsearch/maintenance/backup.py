@@ -14,7 +14,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, SourceError, UsageError
 from mmsearch.core.results import CopyReport
 from mmsearch.factories import catalogs
-from mmsearch.storage.atomic import atomic_write, fsync_folder, map_verified
+from mmsearch.storage.atomic import atomic_write, fsync_folder, map_file, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder
 from mmsearch.storage.lock import writer_lock
 
@@ -194,5 +194,7 @@ def _copy_files(
             pictures = snapshot.pictures
             stamps += [snapshot.built.file_ref] if snapshot.built else []
         for file_ref in stamps:
-            atomic_write(target.path(file_ref), map_verified(source.path(file_ref), file_ref).data)
+            path = source.path(file_ref)
+            verify_file(path, file_ref)
+            atomic_write(target.path(file_ref), map_file(path, file_ref.bytes).data)
     return len(stamps), pictures

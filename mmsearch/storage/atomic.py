@@ -160,29 +160,10 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
     return content
 
 
-def map_verified(path: Path, file_ref: FileRef) -> NDArray[np.uint8]:
-    """Map a file of the index into memory after verifying its size and checksum.
-
-    Args:
-        path: The file.
-        file_ref: Its name, size and sha256 as recorded in the catalog.
-
-    Returns:
-        uint8 (bytes,), read-only, backed by the file.
-
-    Raises:
-        DamagedFileError: The file has another size or checksum, or is missing.
-    """
-    content = map_file(path, file_ref.bytes)
-    if hashlib.sha256(content.data).hexdigest() != file_ref.sha256:
-        raise DamagedFileError(f"{path} does not match its checksum.", REPAIR_HINT)
-    return content
-
-
 def read_verified_bytes(path: Path, file_ref: FileRef) -> bytes:
     """Read a file of the index into memory, and verify its size and checksum.
 
-    Unlike `map_verified`, a failing disk raises an error instead of killing the process.
+    Unlike with `map_file`, a failing disk raises an error instead of killing the process.
 
     Args:
         path: The file.

@@ -9,7 +9,7 @@ from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
 from mmsearch.core.types import TextVectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.storage import atomic as module
-from mmsearch.storage.atomic import atomic_write, map_verified
+from mmsearch.storage.atomic import atomic_write, read_verified_bytes
 from mmsearch.storage.layout import IndexLayout, list_index_names
 from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import SegmentVectors, read_segment, write_segment
@@ -45,7 +45,7 @@ def test_atomic_write_returns_name_size_and_digest_of_written_file(layout):
     assert file_ref.name == "segments/000007.vectors"
     assert file_ref.bytes == 7
     assert file_ref.sha256 == hashlib.sha256(b"content").hexdigest()
-    assert bytes(map_verified(layout.path(file_ref), file_ref)) == b"content"
+    assert read_verified_bytes(layout.path(file_ref), file_ref) == b"content"
 
 
 def test_atomic_write_failed_sync_leaves_no_file(layout, monkeypatch):
