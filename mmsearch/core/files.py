@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from contextlib import suppress
@@ -173,6 +172,8 @@ def hash_source_file(path: bytes) -> bytes:
     Raises:
         DecodeError: The file cannot be read.
     """
+    import hashlib  # noqa: PLC0415 - a query that a server answers needs only the rest of this module
+
     with open_source_file(path) as file:
         try:
             return hashlib.file_digest(file, "sha256").digest()
