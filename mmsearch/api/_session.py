@@ -9,7 +9,7 @@ from functools import wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.compatibility import empty_index_error
 from mmsearch.core.errors import (
     DamagedFileError,
@@ -56,7 +56,7 @@ class IndexSession:
         self._state = threading.Condition(threading.RLock())
         self._running_calls = 0
         self._resources = ExitStack()
-        self._catalog: Catalog | None = None
+        self._catalog: CatalogReader | None = None
         self._engine: SearchEngine | None = None
         self._image_loader: SandboxedImageLoader | None = None
         self._originals: Originals | None = None
@@ -108,7 +108,7 @@ class IndexSession:
     # --- catalog and pictures ---
 
     @contextmanager
-    def catalog(self) -> Iterator[Catalog]:
+    def catalog(self) -> Iterator[CatalogReader]:
         """Open the catalog for reading; it stays open until `close`."""
         with self._call():
             with self._state:

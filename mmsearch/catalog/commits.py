@@ -1,98 +1,44 @@
-"""Atomic writes of a finished shard: its segment, pictures, files and texts."""
+"""Rows of segments, of their pictures and of files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, or_, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
-from mmsearch.catalog import texts
-from mmsearch.catalog.generations import add_generation
-from mmsearch.catalog.segment_rows import segment_values
-from mmsearch.catalog.sql_utils import chunks, storable
-from mmsearch.catalog.tables import (
-    FileRow,
-    ImageRow,
-    RootRow,
-    SegmentRow,
-    StagedSegmentRow,
-    TagRow,
-    TextRow,
-)
+from mmsearch.catalog._sql import storable
+from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.tables import FILES, IMAGES, SEGMENTS, TAGS, TEXTS
+from mmsearch.catalog.texts import delete_embedded_texts, insert_texts, update_file_texts
 from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCommit
 
 
-def find_image_ids(connection: Connection, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the picture ids of the contents that have a vector, by digest."""
-    image_ids: dict[bytes, int] = {}
-    for chunk in chunks(list(set(digests))):
-        rows = connection.execute(
-            select(ImageRow.digest, ImageRow.id).where(ImageRow.digest.in_(chunk))
-        )
-        image_ids.update((row.digest, row.id) for row in rows)
-    return image_ids
+def segment_values(segment: Segment) -> dict[str, Any]:
+    """Return the columns that the tables of segments and of staged segments share."""
+    return {
+        "number": segment.number,
+        **asdict(segment.file_ref),
+        "rows": segment.rows,
+        "dim": segment.dim,
+    }
 
 
-def next_free_ids(connection: Connection) -> tuple[int, int]:
-    """Return the first free picture id and the first free segment number."""
-    # sqlite_sequence holds the highest number that each AUTOINCREMENT column ever had.
-    rows = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
-    last_numbers: dict[str, int] = {row.name: row.seq for row in rows}
-    staged = connection.execute(select(func.max(StagedSegmentRow.number))).scalar() or 0
-    return (
-        last_numbers.get(ImageRow.__tablename__, 0) + 1,
-        max(last_numbers.get(SegmentRow.__tablename__, 0), staged) + 1,
-    )
-
-
-def commit_shard(connection: Connection, shard: ShardCommit) -> int:
-    """Write a shard, and add a generation if that changed any row.
-
-    Returns:
-        Number of captions from tables that were removed.
+def has_segment(db: ReadConnection, segment: Segment) -> bool:
+    """Return True if a segment is in the catalog.
 
     Raises:
-        ValueError: The shard contradicts itself or the catalog; a bug, never the user's fault.
+        ValueError: There is another segment of this number.
     """
-    if connection.execute(select(RootRow.id).where(RootRow.id == shard.root_id)).first() is None:
-        raise ValueError(f"there is no root {shard.root_id}")
-    changes_before = _count_changes(connection)
-    if shard.segment is None:
-        if shard.pictures:
-            raise ValueError(f"{len(shard.pictures)} pictures without a segment")
-    elif not _has_segment(connection, shard.segment):
-        add_segment(connection, shard.segment, shard.pictures)
-    removed = _upsert_files(connection, shard)
-    _delete_files(connection, shard)
-    texts.clear_stale(connection, _affected_image_ids(connection, shard))
-    if _count_changes(connection) != changes_before:
-        add_generation(connection)
-    return removed
-
-
-def _affected_image_ids(connection: Connection, shard: ShardCommit) -> list[int]:
-    existing = find_image_ids(connection, (placed.digest for placed in shard.indexed))
-    return sorted({*existing.values(), *(item.id for item in shard.pictures)})
-
-
-def _count_changes(connection: Connection) -> int:
-    """Return the number of rows this connection has written so far, including by triggers."""
-    return int(connection.execute(select(func.total_changes())).scalar_one())
-
-
-def _has_segment(connection: Connection, segment: Segment) -> bool:
-    existing = connection.execute(
-        select(SegmentRow.name, SegmentRow.bytes, SegmentRow.sha256).where(
-            SegmentRow.number == segment.number
-        )
-    ).first()
+    statement = "SELECT name, bytes, sha256 FROM segments WHERE number = ?"
+    existing = db.query(statement, [segment.number])
     file_ref = segment.file_ref
-    if existing is not None and tuple(existing) != (file_ref.name, file_ref.bytes, file_ref.sha256):
+    if existing and existing[0] != (file_ref.name, file_ref.bytes, file_ref.sha256):
         raise ValueError(f"segment {segment.number} already exists with different content")
-    return existing is not None
+    return bool(existing)
 
 
 def add_segment(
@@ -126,24 +72,22 @@ def add_segment(
         for item in pictures
     ]
     try:
-        connection.execute(insert(SegmentRow), segment_values(segment))
-        _insert_rows(connection, ImageRow, images)
+        connection.execute(insert(SEGMENTS), segment_values(segment))
+        insert_rows(connection, IMAGES, images)
     except IntegrityError as error:
         raise ValueError(
             f"segment {segment.number} repeats a file name, a picture's id or its content:"
             f" {error.orig}"
         ) from error
     _move_references(connection, replacements)
-    texts.delete_embedded_texts(
-        connection, [item.id for item in replacements if not item.keep_texts]
-    )
-    texts.insert_texts(
+    delete_embedded_texts(connection, [item.id for item in replacements if not item.keep_texts])
+    insert_texts(
         connection,
         [
-            (item.id, None, text, None)
+            (item.id, None, embedded, None)
             for item in pictures
             if not item.keep_texts
-            for text in item.picture.texts
+            for embedded in item.picture.texts
         ],
     )
 
@@ -152,8 +96,8 @@ def _release_digests(connection: Connection, replacements: Sequence[EncodedPictu
     """Mark the replaced rows as superseded and free their digests for the new rows."""
     if replacements:
         connection.execute(
-            update(ImageRow)
-            .where(ImageRow.id == bindparam("former"))
+            update(IMAGES)
+            .where(IMAGES.c.id == bindparam("former"))
             .values(digest=bindparam("freed"), superseded=1, retell=0),
             [
                 {"former": item.replaces, "freed": item.digest + f":{item.replaces}".encode()}
@@ -163,33 +107,37 @@ def _release_digests(connection: Connection, replacements: Sequence[EncodedPictu
 
 
 def _move_references(connection: Connection, replacements: Sequence[EncodedPicture]) -> None:
-    for table in (FileRow, TextRow, TagRow) if replacements else ():
+    for table in (FILES, TEXTS, TAGS) if replacements else ():
         connection.execute(
             update(table)
-            .where(table.image_id == bindparam("former"))
+            .where(table.c.image_id == bindparam("former"))
             .values(image_id=bindparam("present")),
             [{"former": item.replaces, "present": item.id} for item in replacements],
         )
 
 
-def _insert_rows(connection: Connection, table: type[Any], rows: list[dict[str, Any]]) -> None:
+def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows into a table of `mmsearch.catalog.tables`; none are fine."""
     if rows:
         connection.execute(insert(table), rows)
 
 
-def _delete_files(connection: Connection, shard: ShardCommit) -> None:
+def delete_files(connection: Connection, shard: ShardCommit) -> None:
+    """Delete the files that a shard removes."""
     if shard.removed:
         connection.execute(
-            delete(FileRow).where(
-                FileRow.root_id == shard.root_id, FileRow.path == bindparam("dropped_path")
+            delete(FILES).where(
+                FILES.c.root_id == shard.root_id, FILES.c.path == bindparam("dropped_path")
             ),
             [{"dropped_path": path} for path in shard.removed],
         )
 
 
-def _upsert_files(connection: Connection, shard: ShardCommit) -> int:
-    """Write files with their texts; return the number of captions from tables removed."""
-    image_ids = find_image_ids(connection, (placed.digest for placed in shard.indexed))
+def upsert_files(connection: Connection, shard: ShardCommit, image_ids: Mapping[bytes, int]) -> int:
+    """Write files with their texts; return the number of captions from tables removed.
+
+    ``image_ids`` are the ids of the pictures by digest.
+    """
     rows = []
     for placed in shard.indexed:
         image_id = image_ids.get(placed.digest)
@@ -201,7 +149,7 @@ def _upsert_files(connection: Connection, shard: ShardCommit) -> int:
         rows.append(_file_row(shard, file, digest, None, storable(reason), b""))
     if not rows:
         return 0
-    upsert = insert(FileRow)
+    upsert = insert(FILES)
     new_values = upsert.excluded
     columns = ("size", "mtime_ns", "checked_ns", "digest", "image_id", "error", "texts_key")
     connection.execute(
@@ -209,13 +157,11 @@ def _upsert_files(connection: Connection, shard: ShardCommit) -> int:
             index_elements=["root_id", "path"],
             set_={name: new_values[name] for name in columns},
             # An unchanged row must not count as a change.
-            where=or_(
-                *(getattr(FileRow, name).is_distinct_from(new_values[name]) for name in columns)
-            ),
+            where=or_(*(FILES.c[name].is_distinct_from(new_values[name]) for name in columns)),
         ),
         rows,
     )
-    return texts.update_file_texts(connection, shard, image_ids)
+    return update_file_texts(connection, shard, image_ids)
 
 
 def _file_row(
@@ -237,3 +183,12 @@ def _file_row(
         "error": error,
         "texts_key": texts_key,
     }
+
+
+def mark_failed(connection: Connection, image_ids: Sequence[int], reason: str) -> None:
+    """Mark the files of at most `MAX_SQL_PARAMETERS` pictures for a retry by the next run."""
+    connection.execute(
+        update(FILES)
+        .where(FILES.c.image_id.in_(image_ids))
+        .values(image_id=None, error=storable(reason), digest=b"")
+    )

@@ -1,6 +1,9 @@
 """Access to the SQLite file with Python's sqlite3: connections, reads, and error translation.
 
-Queries avoid SQLAlchemy because importing it takes longer than a query.
+Queries avoid SQLAlchemy because importing it takes longer than a query. Each statement has a
+timeout, and stops at the caller's deadline: SQLite calls a progress handler after every N steps of
+its virtual machine (https://www.sqlite.org/c3ref/progress_handler.html), and ends the statement
+with SQLITE_INTERRUPT if the handler returns true.
 """
 
 from __future__ import annotations
@@ -9,22 +12,35 @@ import os
 import re
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-from mmsearch.catalog.timeouts import QUERY_TIMEOUT_S, TimeoutConnection, interrupt_error
+from mmsearch.core import deadlines
 from mmsearch.core.errors import (
     DamagedFileError,
     DiskFullError,
     IndexLockedError,
     MMSearchError,
+    StateError,
     StorageError,
     to_storage_error,
 )
 
 BUSY_TIMEOUT_S = 10.0
+
+QUERY_TIMEOUT_S = 30.0
+"""Timeout of a reader's statement, in seconds."""
+
+MAINTENANCE_TIMEOUT_S = 3600.0
+"""Timeout of a statement of a writer or a check, in seconds; it may read every row."""
+
+PROGRESS_CHECK_STEPS = 1_000_000
+"""Steps between two calls of the handler, some tens of milliseconds. The handler has to wait for
+the GIL, which other threads may hold for five milliseconds."""
 
 _FileVersion = tuple[int, ...]
 
@@ -57,7 +73,53 @@ _ERRORS_BY_CODE: dict[int, tuple[type[MMSearchError], str, str]] = {
 }
 
 
+_interrupted = threading.local()
+
 _NOT_UTF8_MESSAGE = "Could not decode to UTF-8"
+
+
+class TimeoutConnection(sqlite3.Connection):
+    """A sqlite3 connection with a timeout for each statement."""
+
+    _timeout_s = QUERY_TIMEOUT_S
+    _deadline_s = 0.0
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Set the timeout of each statement, in seconds."""
+        self._timeout_s = timeout_s
+        self.set_progress_handler(self._is_expired, PROGRESS_CHECK_STEPS)
+
+    def start_timer(self) -> None:
+        """Start the timeout of a statement."""
+        self._deadline_s = monotonic() + self._timeout_s
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """Run a statement with the timeout."""
+        self._deadline_s = monotonic() + self._timeout_s
+        return super().execute(*arguments)
+
+    def cursor(self, factory: Any = None) -> Any:
+        """Return a cursor that starts the timeout with each statement."""
+        return super().cursor(factory or _TimeoutCursor)
+
+    def _is_expired(self) -> bool:
+        if monotonic() > self._deadline_s:
+            _interrupted.limit_s = self._timeout_s
+            return True
+        if deadlines.is_expired():
+            _interrupted.limit_s = None
+            return True
+        return False
+
+
+class _TimeoutCursor(sqlite3.Cursor):
+    def execute(self, *arguments: Any) -> _TimeoutCursor:
+        self.connection.start_timer()  # type: ignore[attr-defined]
+        return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> _TimeoutCursor:
+        self.connection.start_timer()  # type: ignore[attr-defined]
+        return super().executemany(*arguments)
 
 
 class ReadConnection:
@@ -84,8 +146,24 @@ class ReadConnection:
         Raises:
             MMSearchError: SQLite reports an error that the user can act on.
         """
-        with translated_errors(self.path):
+        try:
             return self.connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            translated = translate_error(error, self.path)
+            if translated is None:
+                raise
+            raise translated from error
+
+    def iterate(
+        self, statement: str, parameters: Mapping[str, object] | Sequence[object] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        """Run a statement and yield its rows, without holding all of them.
+
+        Raises:
+            MMSearchError: SQLite reports an error that the user can act on.
+        """
+        with translated_errors(self.path):
+            yield from self.connection.execute(statement, parameters)
 
 
 class ReadPool:
@@ -98,11 +176,18 @@ class ReadPool:
         path: The database.
         check: Called for each new connection; raises an error for a database that mmsearch did
             not create.
+        timeout_s: Timeout of each statement, in seconds; default `QUERY_TIMEOUT_S`.
     """
 
-    def __init__(self, path: Path, check: Callable[[ReadConnection, Path], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        check: Callable[[ReadConnection, Path], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
         self._path = path
         self._check = check
+        self._timeout_s = timeout_s
         self._idle: list[tuple[_FileVersion, TimeoutConnection]] = []
 
     @contextmanager
@@ -113,10 +198,12 @@ class ReadPool:
             MMSearchError: The file cannot be read.
         """
         file_version, connection, is_new = self._open()
+        if is_new and self._timeout_s is not None:
+            connection.set_timeout(self._timeout_s)
         db = ReadConnection(connection, self._path)
         try:
             db.query("BEGIN")
-            if is_new:
+            if is_new and self._check is not None:
                 self._check(db, self._path)
             yield db
             db.query("COMMIT")
@@ -152,6 +239,37 @@ class ReadPool:
             return None, _connect_immutable(self._path), True
 
 
+class PinnedConnection:
+    """One connection that reads the same state of a database until it is closed.
+
+    Args:
+        path: The database.
+        check: Raises an error for a database that mmsearch did not create.
+
+    Raises:
+        MMSearchError: The database cannot be read.
+    """
+
+    def __init__(self, path: Path, check: Callable[[ReadConnection, Path], None]) -> None:
+        with translated_errors(path):
+            connection = connect_read_only(path)
+        with close_on_error(connection):
+            # A check may read every row.
+            connection.set_timeout(MAINTENANCE_TIMEOUT_S)
+            self._db = ReadConnection(connection, path)
+            self._db.query("BEGIN")
+            check(self._db, path)
+
+    @contextmanager
+    def read_transaction(self) -> Iterator[ReadConnection]:
+        """Return the connection, whose only transaction is always open."""
+        yield self._db
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.connection.close()
+
+
 def translate_error(error: BaseException, path: Path) -> MMSearchError | KeyboardInterrupt | None:
     """Translate SQLite's error into one that the user can act on; None for other errors."""
     if not isinstance(error, sqlite3.Error):
@@ -172,6 +290,25 @@ def translate_error(error: BaseException, path: Path) -> MMSearchError | Keyboar
     error_class, template, hint = _ERRORS_BY_CODE.get(_primary_code(error), (None, "", ""))
     return (
         None if error_class is None else error_class(template.format(path=path, error=error), hint)
+    )
+
+
+def interrupt_error(path: object) -> MMSearchError | KeyboardInterrupt:
+    """Return the error for a statement of this thread that ended with SQLITE_INTERRUPT.
+
+    Args:
+        path: The database, for error messages.
+    """
+    if not hasattr(_interrupted, "limit_s"):
+        # A signal handler raised inside the progress handler, and SQLite swallowed the exception.
+        return KeyboardInterrupt()
+    limit_s = _interrupted.limit_s
+    del _interrupted.limit_s
+    if limit_s is None:
+        return deadlines.deadline_error()
+    return StateError(
+        f"Reading {path} took longer than {limit_s:,.0f} seconds.",
+        "Try again if the disk was busy, or run 'mmsearch check' to see if the index is damaged.",
     )
 
 

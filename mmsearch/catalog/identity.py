@@ -8,18 +8,13 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from numbers import Real
 from types import UnionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmsearch.catalog.clock import now
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.core.errors import DamagedFileError, EncoderMismatchError
+from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.records import Identity
 from mmsearch.core.texts import DEFAULT_SOURCES
 from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals, TextSource
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
 
 _PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -86,7 +81,7 @@ def recover_identity(
         encoder: The encoder of the index.
         fallback: Identity that provides the values of lost settings.
     """
-    settings = _to_settings(replace(fallback, encoder=encoder))
+    settings = to_settings(replace(fallback, encoder=encoder))
     lost_keys = []
     for key in ("fusion", "vector_index", "texts", "goals"):
         candidate = {**settings, key: stored.get(key)}
@@ -107,60 +102,16 @@ def recover_encoder(stored: Mapping[str, Any]) -> EncoderSpec | None:
         return None
 
 
-def _to_settings(identity: Identity) -> dict[str, Any]:
+def to_settings(identity: Identity) -> dict[str, Any]:
+    """Return the values of the settings table by key, as `read_identity` reads them."""
     return {
         "encoder": asdict(identity.encoder),
         "fusion": asdict(identity.fusion),
         "vector_index": identity.vector_index,
         "texts": list(identity.texts),
         "goals": asdict(identity.goals),
+        "mmsearch_version": _mmsearch_version(),
     }
-
-
-def write_identity(connection: Connection, identity: Identity) -> None:
-    """Write the identity of an index; the encoder can only change while it holds no vectors.
-
-    Raises:
-        EncoderMismatchError: The index holds vectors of an encoder with another fingerprint.
-    """
-    from sqlalchemy import select, update  # noqa: PLC0415 - queries only read
-
-    from mmsearch.catalog.sqlalchemy_engine import as_read_connection  # noqa: PLC0415
-    from mmsearch.catalog.tables import ImageRow, SegmentRow  # noqa: PLC0415
-
-    bound = read_identity(as_read_connection(connection))
-    if (
-        bound is not None
-        and bound.encoder.fingerprint != identity.encoder.fingerprint
-        and connection.execute(select(SegmentRow.number).limit(1)).first() is not None
-    ):
-        raise EncoderMismatchError(
-            f"The index holds vectors of {bound.encoder.name}, which cannot be compared with"
-            f" vectors of {identity.encoder.name}.",
-            "Use the encoder of the index, or create another index.",
-            bound=bound.encoder.name,
-            asked=identity.encoder.name,
-        )
-    replace_identity(connection, identity)
-    if bound is not None and bound.texts != identity.texts:
-        connection.execute(update(ImageRow).where(ImageRow.file_count > 0).values(retell=1))
-
-
-def replace_identity(connection: Connection, identity: Identity) -> None:
-    """Write an identity without checking the encoder; the caller has replaced the vectors."""
-    from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - queries only read
-
-    from mmsearch.catalog.tables import SettingRow  # noqa: PLC0415
-
-    settings = {**_to_settings(identity), "mmsearch_version": _mmsearch_version()}
-    upsert = insert(SettingRow)
-    upsert = upsert.on_conflict_do_update(
-        index_elements=["key"], set_={"value": upsert.excluded.value}
-    )
-    connection.execute(upsert, [{"key": key, "value": value} for key, value in settings.items()])
-    connection.execute(
-        insert(SettingRow).on_conflict_do_nothing(), {"key": "created_at", "value": now()}
-    )
 
 
 def _mmsearch_version() -> str:

@@ -1,4 +1,4 @@
-"""Consistency checks of a catalog, and rebuilding of the data derived within it."""
+"""Consistency checks of a catalog."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 
-from sqlalchemy import JSON, Column, Connection, Float, Integer, LargeBinary, Text
-
 from mmsearch.catalog.connection import (
     ReadConnection,
     is_unreadable_page,
     set_defensive,
-    translated_errors,
     unconfirmed_damage_error,
 )
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.migrations import MIGRATIONS
-from mmsearch.catalog.tables import Base
+from mmsearch.catalog.schema import Column, table_columns
 from mmsearch.core.errors import DamagedFileError, MMSearchError
 
 # Statements that must return no rows, and the message for the rows that they return.
@@ -61,15 +58,6 @@ _FULL_TEXT_TABLES: dict[str, str] = {
 }
 """Definitions of the full-text tables, by table name."""
 
-_STORAGE_CLASSES = (
-    # Every JSON value that mmsearch writes is a string, a list or an object, stored as text.
-    (JSON, ("text",)),
-    (Integer, ("integer",)),
-    (Float, ("real",)),
-    (LargeBinary, ("blob",)),
-    (Text, ("text",)),
-)
-
 
 def find_problems(db: ReadConnection) -> Iterator[str]:
     """Yield one sentence for each confirmed problem; write nothing.
@@ -108,21 +96,6 @@ def find_problems(db: ReadConnection) -> Iterator[str]:
             yield f"The catalog's full-text table {table!r} does not match its texts."
 
 
-def rebuild_derived(connection: Connection) -> None:
-    """Rebuild B-tree indexes, full-text tables and file counts from the rows."""
-    connection.exec_driver_sql("REINDEX")
-    for table in _FULL_TEXT_TABLES:
-        connection.exec_driver_sql(f"INSERT INTO {table} ({table}) VALUES ('delete-all')")  # noqa: S608 - our names
-    connection.exec_driver_sql("INSERT INTO words (rowid, text) SELECT id, text FROM texts")
-    connection.exec_driver_sql(
-        "INSERT INTO trigrams (rowid, text) SELECT id, text FROM texts WHERE spaceless"
-    )
-    connection.exec_driver_sql(
-        "UPDATE images SET file_count ="
-        " (SELECT count(*) FROM files WHERE files.image_id = images.id)"
-    )
-
-
 def _check_structure(db: ReadConnection) -> Iterator[str]:
     has_unreadable_page = False
     for (output,) in db.query("PRAGMA integrity_check(20)"):
@@ -137,35 +110,27 @@ def _check_structure(db: ReadConnection) -> Iterator[str]:
 
 def _check_values(db: ReadConnection) -> Iterator[str]:
     """Yield a problem for each table with values of the wrong type; raise on invalid UTF-8."""
-    for table in Base.metadata.sorted_tables:
-        mismatch = " OR ".join(f"NOT ({_storage_condition(column)})" for column in table.columns)
-        ((count,),) = db.query(f"SELECT count(*) FROM {table.name} WHERE {mismatch}")  # noqa: S608 - our names
+    for table, columns in table_columns().items():
+        mismatch = " OR ".join(f"NOT ({_storage_condition(column)})" for column in columns)
+        ((count,),) = db.query(f"SELECT count(*) FROM {table} WHERE {mismatch}")  # noqa: S608 - our names
         if count:
             yield (
-                f"The catalog contradicts itself: {count} rows of {table.name!r} have values of"
+                f"The catalog contradicts itself: {count} rows of {table!r} have values of"
                 " the wrong type."
             )
-        for column in table.columns:
-            if isinstance(column.type, Text):
+        for column in columns:
+            if column.type == "TEXT":
                 # Reading a text value decodes it, so invalid UTF-8 raises here.
-                with translated_errors(db.path):
-                    for _ in db.connection.execute(f"SELECT {column.name} FROM {table.name}"):  # noqa: S608
-                        pass
+                for _ in db.iterate(f"SELECT {column.name} FROM {table}"):  # noqa: S608
+                    pass
 
 
-def _storage_condition(column: Column[object]) -> str:
-    storage_classes = next(
-        storage_classes
-        for kind, storage_classes in _STORAGE_CLASSES
-        if isinstance(column.type, kind)
-    )
-    allowed_types = ", ".join(
-        repr(kind) for kind in (*storage_classes, *(["null"] if column.nullable else []))
-    )
+def _storage_condition(column: Column) -> str:
+    # Every JSON value that mmsearch writes is a string, a list or an object, stored as text.
+    storage_class = "text" if column.type == "JSON" else column.type.lower()
+    allowed_types = f"'{storage_class}', 'null'" if column.nullable else f"'{storage_class}'"
     condition = f"typeof({column.name}) IN ({allowed_types})"
-    return (
-        f"{condition} AND json_valid({column.name})" if isinstance(column.type, JSON) else condition
-    )
+    return f"{condition} AND json_valid({column.name})" if column.type == "JSON" else condition
 
 
 def _check_identity(db: ReadConnection) -> Iterator[str]:

@@ -1,7 +1,37 @@
 """Schema migrations: small named steps in plain SQL.
 
-A released migration never changes, even if `mmsearch.catalog.tables` does. A change of the tables
-is a new migration at the end of `MIGRATIONS`.
+A released migration never changes. A change of the tables is a new migration at the end of
+`MIGRATIONS`. The result:
+
+::
+
+    roots 1──n files n──1 images n──1 segments          generations n──1 built_indexes
+                            1──n texts 1──n tags
+
+Triggers on ``files`` maintain `images.file_count`, the number of files with a content. An image
+without files is a tombstone: its row remains, so that its vector can be reused. A picture whose
+texts have changed gets a new row in ``images``, with the vectors of the new texts; the old row is
+superseded and never used again. Times without a unit in their name are ISO 8601 in UTC.
+
+Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over the column
+``texts.text`` (FTS5 with external content, https://www.sqlite.org/fts5.html); see
+`mmsearch.catalog.full_text`.
+
+- ``roots``: an indexed folder; no root lies inside another.
+- ``segments``: an immutable file of vectors.
+- ``images``: a content that has a vector; AUTOINCREMENT prevents the reuse of ids.
+  ``texts_digest`` is the digest of the texts whose vectors are in the segment, ``retell`` is 1 if
+  the picture's texts may have changed since. The digest of a superseded row matches no content.
+- ``texts``: a text that belongs to a picture, or, with a ``file_id``, to one of its files.
+  ``table_path`` is the absolute path of the caption table that it came from.
+- ``tags``: one keyword of a text of kind ``keywords``, casefolded.
+- ``files``: a file as it was last read: its picture, or the error that prevented reading it.
+- ``folders``: a folder in which a run found nothing left to do.
+- ``staged_segments`` and ``staged_images``: segments that replace all others once every picture is
+  in one of them.
+- ``built_indexes``: a vector index built from the segments up to number ``covers``.
+- ``generations``: a state of the index that readers see; readers use the newest one.
+- ``runs``: one run of the indexer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening of a catalog: creation, checksum verification and schema migration."""
+"""Opening of a catalog for writing: creation, checksum verification and schema migration."""
 
 from __future__ import annotations
 
@@ -7,83 +7,43 @@ from pathlib import Path
 
 from mmsearch.catalog import checksum, schema
 from mmsearch.catalog.connection import reject_journal
-from mmsearch.catalog.sqlalchemy_engine import (
-    as_read_connection,
-    open_engine,
-    open_pinned_engine,
-    read_transaction,
-)
-from mmsearch.catalog.sqlite import SqliteCatalog
-from mmsearch.catalog.wal import count_unreadable_commits
-from mmsearch.core.catalog import Catalog
+from mmsearch.catalog.maintenance import SqliteMaintenance
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection, open_engine, read_transaction
 from mmsearch.core.errors import DamagedFileError, DiskFullError
 from mmsearch.core.files import create_file
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, fsync_folder
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 
-def open_catalog(path: Path, *, create: bool = False, read_only: bool = False) -> Catalog:
-    """Open the catalog of an index.
+def open_writer(path: Path, *, create: bool = False) -> SqliteMaintenance:
+    """Open the catalog of an index for writing, and migrate an older schema to the newest one.
 
-    A writer (``read_only=False``) must hold the index's lock; it migrates an older schema to the
-    newest one. A reader needs no lock and changes nothing: it rejects an older schema. It works
-    beside a writer, and in a folder that cannot be written.
+    The caller must hold the index's lock.
 
     Args:
         path: The database.
-        create: Create the catalog if it is missing; only for a writer.
-        read_only: Open the catalog for reading only.
+        create: Create the catalog if it is missing.
 
     Raises:
         DamagedFileError: The file is not an SQLite database, not a catalog, or damaged.
-        SchemaError: Its schema is newer than this code, or older and ``read_only`` is set.
+        SchemaError: Its schema is newer than this code's.
         StateError: The file cannot be opened, for example because it is missing.
     """
-    if create and read_only:
-        raise ValueError("a read-only catalog cannot be created")
     if create and not path.exists():
         _create_catalog(path)
     reject_journal(path)
-    previous = None if read_only else _verify_and_mark_dirty(path)
-    engine = open_engine(path, create=False, read_only=read_only)
+    previous = _verify_and_mark_dirty(path)
+    engine = open_engine(path)
     try:
-        if read_only:
-            with read_transaction(engine) as connection:
-                schema.check_readable(as_read_connection(connection), path)
-        else:
-            schema.migrate(engine, path)
-            with read_transaction(engine) as connection:
-                schema.check_file_names(as_read_connection(connection))
+        schema.migrate(engine, path)
+        with read_transaction(engine) as connection:
+            schema.check_file_names(as_read_connection(connection))
     except BaseException:
         engine.dispose()
         if previous is not None and previous.sha256 is not None:
             checksum.mark_clean(path, previous.roots)
         raise
-    return SqliteCatalog(engine, None if read_only else path)
-
-
-def open_pinned_catalog(path: Path) -> Catalog:
-    """Open the newest state of a catalog for reading; this state is fixed until it is closed.
-
-    Writers may continue meanwhile. Nothing is written, and no temporary file is created.
-
-    Args:
-        path: The database.
-
-    Raises:
-        DamagedFileError: The file is not an SQLite database, not a catalog, or damaged.
-        SchemaError: Its schema is newer or older than this code's.
-        StateError: The file cannot be opened.
-    """
-    reject_journal(path)
-    engine = open_pinned_engine(path)
-    try:
-        with read_transaction(engine) as connection:
-            schema.check_readable(as_read_connection(connection), path)
-    except BaseException:
-        engine.dispose()
-        raise
-    return SqliteCatalog(engine)
+    return SqliteMaintenance(path, engine)
 
 
 def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
@@ -92,7 +52,7 @@ def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
     Raises:
         DamagedFileError: The catalog is not as the last writer left it.
     """
-    if not checksum.verify_checksum(path) and count_unreadable_commits(path) > 1:
+    if not checksum.verify_checksum(path) and checksum.count_unreadable_commits(path) > 1:
         raise DamagedFileError(
             f"{path}-wal is damaged: commits in it cannot be read.",
             "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
@@ -110,7 +70,7 @@ def _create_catalog(path: Path) -> None:
         # A file created by SQLite would be readable by everybody. The -wal and -shm files take the
         # permissions of the database.
         create_file(temporary_path).close()
-        engine = open_engine(temporary_path, create=False, read_only=False)
+        engine = open_engine(temporary_path)
         try:
             schema.migrate(engine, temporary_path)
         finally:

@@ -1,21 +1,84 @@
-"""Read access to a catalog's newest generation for queries, without SQLAlchemy."""
+"""Reading of a catalog: snapshots of one generation for queries, and all other reads.
+
+Everything is SQL text on Python's sqlite3, because importing SQLAlchemy takes longer than a query.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+import os
+import sqlite3
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from mmsearch.catalog.connection import ReadPool, reject_journal
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.catalog._sql import (
+    check_relative_path,
+    check_root_path,
+    chunks,
+    join_path,
+    relative_to,
+)
+from mmsearch.catalog.connection import (
+    PinnedConnection,
+    ReadConnection,
+    ReadPool,
+    reject_journal,
+    translate_error,
+    translated_errors,
+)
+from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.schema import check_readable
-from mmsearch.catalog.snapshot import SqliteSnapshot
 from mmsearch.core.catalog import Snapshot
-from mmsearch.core.records import Identity
+from mmsearch.core.files import create_file
+from mmsearch.core.filters import Filters
+from mmsearch.core.query import MatchedText, TextMatches, TextTerm
+from mmsearch.core.records import (
+    BuiltVectorIndex,
+    FailedFile,
+    FileRecord,
+    FolderRecord,
+    Identity,
+    PictureRecord,
+    Root,
+    RunRecord,
+    Segment,
+    StoredPicture,
+)
+from mmsearch.core.texts import full_text_sources
+from mmsearch.core.types import Ids, Picture, Text
+from mmsearch.storage.layout import parse_file_ref
+
+UNFINISHED_REPAIR_KEY = "unfinished_repair"
+"""Key of the setting with the ids of the roots that a repair has yet to scan."""
+
+_NEXT_IDS = (
+    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'images'), 0) + 1,"
+    " max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0),"
+    " coalesce((SELECT max(number) FROM staged_segments), 0)) + 1"
+)
+
+_SEGMENT_COLUMNS = "number, name, bytes, sha256, rows, dim"
+_BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
+_FILE_COLUMNS = "path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key"
+_PICTURE_COLUMNS = "width, height, format, taken_at, camera, latitude, longitude"
+# b"0" is the byte after b"/": the bounds enclose all paths that start with the folder's name.
+_DESCENDANTS = "root_id = ? AND path >= ? AND path < ?"
+_IN_IDS = "IN (SELECT value FROM json_each(?))"
+_NOT_STAGED = "NOT EXISTS (SELECT 1 FROM staged_images WHERE image_id = images.id)"
 
 
-def open_reader(path: Path) -> CatalogReader:
-    """Open the catalog of an index for queries; a writer may work at the same time.
+def open_reader(path: Path) -> SqliteReader:
+    """Open the newest state of a catalog for reading, again for each read.
+
+    It needs no lock and changes nothing: it works beside a writer, and in a folder that cannot be
+    written. An older schema is rejected.
 
     Args:
         path: The database.
@@ -29,26 +92,513 @@ def open_reader(path: Path) -> CatalogReader:
     pool = ReadPool(path, check_readable)
     with pool.read_transaction():
         pass
-    return CatalogReader(pool)
+    return SqliteReader(pool)
 
 
-class CatalogReader:
-    """Implementation of `mmsearch.core.catalog.Reader` with Python's sqlite3."""
+def open_pinned_reader(path: Path) -> SqliteReader:
+    """Open the newest state of a catalog for reading; this state is fixed until it is closed.
 
-    def __init__(self, pool: ReadPool) -> None:
-        self._pool = pool
+    Writers may continue meanwhile. Nothing is written, and no temporary file is created.
+
+    Raises:
+        MMSearchError: The same errors as those of `open_reader`.
+    """
+    reject_journal(path)
+    return SqliteReader(PinnedConnection(path, check_readable))
+
+
+class SqliteSnapshot:
+    """One generation of a catalog, read lazily.
+
+    It may be used by one thread, and only while it is open.
+
+    Args:
+        db: A connection in a transaction of its own.
+    """
+
+    def __init__(self, db: ReadConnection) -> None:
+        self._db = db
+        # SQLite's snapshot begins with the first read, which is this one. Every picture is a row
+        # of a segment, so the sum over the few segments gives their number.
+        rows = db.query(
+            "SELECT number, (SELECT total(rows) FROM segments), built_id,"  # noqa: S608
+            f" {_qualified('built_indexes', _BUILT_COLUMNS)} FROM generations"
+            " LEFT JOIN built_indexes ON built_indexes.id = built_id"
+            " WHERE number = (SELECT max(number) FROM generations)"
+        )
+        self.generation: int
+        self.generation, num_rows, built_id, *built = rows[0] if rows else (0, 0, None)
+        self._num_rows = int(num_rows)
+        self._built_row = None if built_id is None else built
+
+    @cached_property
+    def identity(self) -> Identity | None:
+        """The identity of the index; None before its first run."""
+        return read_identity(self._db)
+
+    @cached_property
+    def built(self) -> BuiltVectorIndex | None:
+        """The built index, which covers the older segments; None if there is no built index."""
+        return None if self._built_row is None else _make_built_index(self._built_row)
+
+    @cached_property
+    def unindexed_segments(self) -> Sequence[Segment]:
+        """The segments that are in no built index yet, oldest first."""
+        return read_segments(self._db, above=0 if self.built is None else self.built.covers)
+
+    @cached_property
+    def deleted_ids(self) -> Ids:
+        """Ids of the pictures without files (tombstones); int64, ascending."""
+        # With a bound parameter for 0, SQLite could not use the partial index.
+        return _as_ids(_values(self._db, "SELECT id FROM images WHERE file_count = 0 ORDER BY id"))
+
+    @property
+    def pictures(self) -> int:
+        """Number of live pictures."""
+        return self._num_rows - len(self.deleted_ids)
+
+    @cached_property
+    def _full_text(self) -> FullText:
+        sources = self.identity.texts if self.identity else ()
+        return FullText(self._db, full_text_sources(sources))
+
+    @property
+    def has_texts(self) -> bool:
+        """True if there is any searchable text other than file names."""
+        return self._full_text.has_texts
+
+    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
+        return self._full_text.has_text_mask(ids)
+
+    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
+        """Return at most ``limit`` pictures whose texts hold most of the words."""
+        return self._full_text.match(terms, limit, allowed)
+
+    def matched_texts(
+        self, ids: Sequence[int], terms: Sequence[TextTerm]
+    ) -> list[MatchedText | None]:
+        """Return, for each picture, the text that holds most of the words; None if none match."""
+        return self._full_text.matched_texts(ids, terms)
+
+    def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
+        """Return, for each live picture, the segment that holds its vectors."""
+        rows = self._db.query(
+            f"SELECT images.id, {_qualified('segments', _SEGMENT_COLUMNS)}"  # noqa: S608
+            " FROM images JOIN segments ON segments.number = images.segment"
+            f" WHERE images.id {_IN_IDS} AND file_count > 0",
+            [json.dumps(list(ids))],
+        )
+        return {image_id: _make_segment(row) for image_id, *row in rows}
+
+    def find_file(self, path: bytes) -> FileRecord | None:
+        """Return the record of a file by its absolute path; None if it is not in the index."""
+        for root_id, folder in self._db.query("SELECT id, path FROM roots"):
+            relative_path = relative_to(folder, path)
+            if relative_path is None:
+                continue
+            for row in self._db.query(
+                f"SELECT {_FILE_COLUMNS} FROM files WHERE root_id = ? AND path = ?",  # noqa: S608
+                [root_id, relative_path],
+            ):
+                return FileRecord(*row)
+        return None
+
+    def filter_ids(self, filters: Filters) -> Ids:
+        """Return the ids of the live pictures that pass the filters; int64, ascending."""
+        from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - most queries have none
+
+        return filter_ids(self._db, filters)
+
+    def records(self, ids: Sequence[int]) -> list[PictureRecord]:
+        """Load the records of pictures, with three statements for all of them.
+
+        Args:
+            ids: Ids of pictures, in any order; they may repeat.
+
+        Returns:
+            Records in the same order and number as ``ids``. A deleted picture (tombstone) has no
+            paths, and 0 as size and modification time.
+
+        Raises:
+            KeyError: An id does not exist.
+        """
+        requested_ids = [int(image_id) for image_id in ids]
+        unique_ids = json.dumps(sorted(set(requested_ids)))
+        texts = load_texts(self._db, unique_ids)
+        locations: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
+        for image_id, root, path, mtime_ns, size in self._db.query(
+            "SELECT files.image_id, roots.path, files.path, files.mtime_ns, files.size"  # noqa: S608
+            f" FROM files JOIN roots ON roots.id = files.root_id WHERE files.image_id {_IN_IDS}",
+            [unique_ids],
+        ):
+            locations.setdefault(image_id, []).append((join_path(root, path), mtime_ns, size, root))
+        rows = self._db.query(
+            f"SELECT id, digest, {_PICTURE_COLUMNS} FROM images WHERE id {_IN_IDS}",  # noqa: S608
+            [unique_ids],
+        )
+        pictures = [_make_picture(metadata, texts.get(row_id, ())) for row_id, _, *metadata in rows]
+        records = {}
+        for (image_id, digest, *_), picture in zip(rows, pictures, strict=True):
+            files = sorted(locations.get(image_id, ()))
+            _, mtime_ns, size, root = files[0] if files else (b"", 0, 0, b"")
+            paths = tuple([file[0] for file in files])
+            records[image_id] = PictureRecord(
+                image_id, paths, picture, mtime_ns, size, root, digest
+            )
+        return [records[image_id] for image_id in requested_ids]
+
+
+class SqliteReader:
+    """Implementation of `mmsearch.core.catalog.CatalogReader`; thread-safe.
+
+    Args:
+        connections: Connections to a database with the newest schema.
+    """
+
+    def __init__(self, connections: ReadPool | PinnedConnection) -> None:
+        self._connections = connections
+
+    def close(self) -> None:
+        """Close the idle connection; the next read opens a new one."""
+        self._connections.close()
+
+    # --- generations and segments ---
 
     def identity(self) -> Identity | None:
         """Return the identity of the index; None before its first run."""
-        with self._pool.read_transaction() as db:
+        with self._connections.read_transaction() as db:
             return read_identity(db)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Open the newest generation for reading; it does not change until it is closed."""
-        with self._pool.read_transaction() as db:
+        with self._connections.read_transaction() as db:
             yield SqliteSnapshot(db)
 
-    def close(self) -> None:
-        """Close the idle connection; the next snapshot opens a new one."""
-        self._pool.close()
+    def segments(self) -> list[Segment]:
+        """Return all segments, oldest first."""
+        with self._connections.read_transaction() as db:
+            return read_segments(db)
+
+    def list_staged_segments(self) -> list[Segment]:
+        """Return the staged segments, oldest first."""
+        with self._connections.read_transaction() as db:
+            return read_segments(db, "staged_segments")
+
+    def staged_encoder(self) -> str | None:
+        """Return the fingerprint of the staged segments' encoder; None if nothing is staged."""
+        with self._connections.read_transaction() as db:
+            return next(iter(_values(db, "SELECT encoder FROM staged_segments LIMIT 1")), None)
+
+    def referenced_files(self) -> set[str]:
+        """Return the file names of all segments and of the newest generation's built index.
+
+        Staged segments are included.
+        """
+        with self._connections.read_transaction() as db:
+            segments = read_segments(db) + read_segments(db, "staged_segments")
+            built = SqliteSnapshot(db).built
+        names = {segment.file_ref.name for segment in segments}
+        return names if built is None else names | {built.file_ref.name}
+
+    def next_free_ids(self) -> tuple[int, int]:
+        """Return the first free picture id and the first free segment number."""
+        with self._connections.read_transaction() as db:
+            # sqlite_sequence holds the highest number that each AUTOINCREMENT column ever had.
+            image_id, number = db.query(_NEXT_IDS)[0]
+            return image_id, number
+
+    # --- pictures ---
+
+    def find_image_ids(self, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the picture ids of contents that have a vector, by digest, live or not."""
+        with self._connections.read_transaction() as db:
+            return find_image_ids(db, digests)
+
+    def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
+        """Return live pictures with an id above ``after_id``, by id."""
+        with self._connections.read_transaction() as db:
+            statement = "SELECT id FROM images WHERE id > ? AND file_count > 0 ORDER BY id LIMIT ?"
+            return load_pictures(db, _values(db, statement, [after_id, limit]))
+
+    def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
+        """Return live pictures in no staged segment, with an id above ``after_id``, by id."""
+        with self._connections.read_transaction() as db:
+            statement = (
+                f"SELECT id FROM images WHERE id > ? AND file_count > 0 AND {_NOT_STAGED}"  # noqa: S608
+                " ORDER BY id LIMIT ?"
+            )
+            return load_pictures(db, _values(db, statement, [after_id, limit]))
+
+    def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
+        """Return the live pictures of a segment, by id."""
+        with self._connections.read_transaction() as db:
+            return load_pictures(db, read_segment_image_ids(db, segment_number))
+
+    def segment_image_ids(self, segment_number: int) -> Ids:
+        """Return the ids of the pictures whose vectors are in a segment; ascending."""
+        with self._connections.read_transaction() as db:
+            return _as_ids(read_segment_image_ids(db, segment_number))
+
+    def superseded_ids(self) -> Ids:
+        """Return the superseded ids of pictures, which searches never return again; ascending."""
+        with self._connections.read_transaction() as db:
+            return _as_ids(_values(db, "SELECT id FROM images WHERE superseded = 1 ORDER BY id"))
+
+    # --- roots, files and folders ---
+
+    def roots(self) -> list[Root]:
+        """Return the indexed folders, oldest first."""
+        with self._connections.read_transaction() as db:
+            return read_roots(db)
+
+    def list_files_under(
+        self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
+    ) -> dict[bytes, FileRecord]:
+        """Return the files of a root at or under ``subpath``, by relative path.
+
+        Args:
+            root_id: Id of the root.
+            subpath: Path relative to the root; b"" for the whole root.
+            skip_folders: Folders whose direct files are skipped.
+        """
+        condition, values = subtree_condition(root_id, subpath)
+        statement = f"SELECT {_FILE_COLUMNS} FROM files WHERE {condition}"  # noqa: S608
+        files_by_path = {}
+        with self._connections.read_transaction() as db:
+            for row in db.iterate(statement, values):
+                check_relative_path(row[0])
+                if row[0].rpartition(b"/")[0] not in skip_folders:
+                    files_by_path[row[0]] = FileRecord(*row)
+        return files_by_path
+
+    def list_files_in(self, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
+        """Return the files of a root directly in a folder, not in its subfolders."""
+        bounds = [folder + b"/", folder + b"0"] if folder else []
+        condition = _DESCENDANTS if folder else "root_id = ?"
+        start = len(folder) + 2 if folder else 1
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                f"SELECT {_FILE_COLUMNS} FROM files WHERE {condition}"  # noqa: S608
+                " AND instr(substr(path, ?), ?) = 0",
+                [root_id, *bounds, start, b"/"],
+            )
+        return {row[0]: FileRecord(*row) for row in rows}
+
+    def list_captioned_files(self, root_id: int, subpath: bytes, table: bytes) -> frozenset[bytes]:
+        """Return the paths of `list_files_under` that have stored captions from a table."""
+        condition, values = subtree_condition(root_id, subpath)
+        with self._connections.read_transaction() as db:
+            statement = (
+                "SELECT path FROM files JOIN texts ON texts.file_id = files.id"  # noqa: S608
+                f" WHERE table_path = ? AND {condition}"
+            )
+            return frozenset(_values(db, statement, [table, *values]))
+
+    def count_files_under(self, root_id: int, subpath: bytes) -> int:
+        """Return the number of files of a root at or under ``subpath``."""
+        condition, values = subtree_condition(root_id, subpath)
+        with self._connections.read_transaction() as db:
+            return _count(db, f"SELECT count(*) FROM files WHERE {condition}", values)  # noqa: S608
+
+    def file_count(self) -> int:
+        """Return the number of files whose picture is indexed."""
+        with self._connections.read_transaction() as db:
+            return _count(db, "SELECT count(*) FROM files WHERE image_id IS NOT NULL")
+
+    def failures(self) -> list[FailedFile]:
+        """Return the files that could not be read, sorted by path."""
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                "SELECT roots.path, files.path, error FROM files"
+                " JOIN roots ON roots.id = root_id WHERE image_id IS NULL"
+            )
+        failed = [FailedFile(join_path(root, path), error or "") for root, path, error in rows]
+        return sorted(failed, key=lambda file: file.path)
+
+    def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
+        """Return the folders at or under ``subpath`` in which a run found nothing left to do.
+
+        Triggers delete all folders of a root when a row of any of its files changes.
+        """
+        condition, values = subtree_condition(root_id, subpath)
+        statement = f"SELECT path, digest, pictures, failed FROM folders WHERE {condition}"  # noqa: S608
+        with self._connections.read_transaction() as db:
+            return {path: FolderRecord(*row) for path, *row in db.query(statement, values)}
+
+    # --- runs and repairs ---
+
+    def last_run(self) -> RunRecord | None:
+        """Return the latest run; its outcome is ``running`` if no end was recorded."""
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                "SELECT started_at, finished_at, outcome, counts FROM runs ORDER BY id DESC LIMIT 1"
+            )
+        if not rows:
+            return None
+        started_at, finished_at, outcome, counts = rows[0]
+        return RunRecord(started_at, finished_at, outcome, json.loads(counts))
+
+    def load_unfinished_roots(self) -> list[int]:
+        """Return the ids of the roots that a repair has yet to scan."""
+        with self._connections.read_transaction() as db:
+            stored = _values(
+                db, "SELECT value FROM settings WHERE key = ?", [UNFINISHED_REPAIR_KEY]
+            )
+        return list(json.loads(stored[0])) if stored else []
+
+    def find_problems(self) -> Iterator[str]:
+        """Yield one sentence for each confirmed problem of the catalog."""
+        from mmsearch.catalog.integrity import find_problems  # noqa: PLC0415 - only for a check
+
+        with self._connections.read_transaction() as db:
+            yield from find_problems(db)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy one state of the catalog to another file, durably, even while a writer is active.
+
+        SQLite restarts a backup when another connection writes
+        (https://www.sqlite.org/backup.html). Here the copy takes a single step, which holds a read
+        transaction, so it never restarts.
+
+        Raises:
+            MMSearchError: The database cannot be read, or the copy cannot be written.
+            OSError: The copy cannot be written.
+        """
+        # A file created by SQLite would be readable by everybody.
+        create_file(path).close()
+        with self._connections.read_transaction() as db, translated_errors(db.path):
+            try:
+                with closing(sqlite3.connect(path)) as target:
+                    db.connection.backup(target)
+                    # The copy has no concurrent readers, so it needs no WAL files.
+                    target.execute("PRAGMA journal_mode = DELETE")
+            except sqlite3.OperationalError as error:
+                # This error is about the copy; damage of the source is not an OperationalError.
+                raise translate_error(error, path) or error from error
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+# --- reads that a writer also makes, within its own transaction ---
+
+
+def read_segments(db: ReadConnection, table: str = "segments", *, above: int = 0) -> list[Segment]:
+    """Return the segments of ``segments`` or ``staged_segments``, oldest first.
+
+    Args:
+        db: A connection.
+        table: Name of the table.
+        above: Only segments with a higher number are returned.
+    """
+    statement = f"SELECT {_SEGMENT_COLUMNS} FROM {table} WHERE number > ? ORDER BY number"  # noqa: S608
+    return [_make_segment(row) for row in db.query(statement, [above])]
+
+
+def read_segment_image_ids(db: ReadConnection, number: int) -> list[int]:
+    """Return the ids of the pictures whose vectors are in a segment; ascending."""
+    return _values(db, "SELECT id FROM images WHERE segment = ? ORDER BY id", [number])
+
+
+def read_roots(db: ReadConnection) -> list[Root]:
+    """Return all roots, oldest first.
+
+    Raises:
+        DamagedFileError: The path of a root is not an absolute path.
+    """
+    roots = [Root(*row) for row in db.query("SELECT id, name, path FROM roots ORDER BY id")]
+    for root in roots:
+        check_root_path(root.path)
+    return roots
+
+
+def find_image_ids(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, int]:
+    """Return the picture ids of the contents that have a vector, by digest."""
+    image_ids: dict[bytes, int] = {}
+    for chunk in chunks(list(set(digests))):
+        marks = ", ".join("?" * len(chunk))
+        image_ids.update(
+            db.query(f"SELECT digest, id FROM images WHERE digest IN ({marks})", chunk)  # noqa: S608
+        )
+    return image_ids
+
+
+def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
+    """Return the texts of pictures in the order of their ids; ``ids`` is a JSON list."""
+    texts: dict[int, list[Text]] = {}
+    for image_id, *columns in db.query(
+        "SELECT image_id, kind, text, language, source FROM texts"  # noqa: S608
+        f" WHERE image_id {_IN_IDS} ORDER BY id",
+        [ids],
+    ):
+        texts.setdefault(image_id, []).append(Text(*columns))
+    return texts
+
+
+def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]:
+    """Return live pictures with their texts and one file each, by id."""
+    json_ids = json.dumps(ids)
+    texts = load_texts(db, json_ids)
+    pictures: dict[int, StoredPicture] = {}
+    for image_id, digest, segment, texts_digest, root, path, size, mtime_ns, *metadata in db.query(
+        "SELECT images.id, images.digest, segment, texts_digest, roots.path, files.path,"  # noqa: S608
+        f" files.size, files.mtime_ns, {_PICTURE_COLUMNS}"
+        " FROM images JOIN files ON files.image_id = images.id JOIN roots ON roots.id = root_id"
+        f" WHERE images.id {_IN_IDS} ORDER BY images.id, files.id",
+        [json_ids],
+    ):
+        if image_id not in pictures:
+            picture = _make_picture(metadata, texts.get(image_id, ()))
+            absolute_path = join_path(root, path)
+            pictures[image_id] = StoredPicture(
+                image_id, digest, picture, segment, absolute_path, size, mtime_ns, texts_digest
+            )
+    return list(pictures.values())
+
+
+def subtree_condition(root_id: int, subpath: bytes) -> tuple[str, list[Any]]:
+    """Return the condition on ``root_id`` and ``path`` of a path and all below it, and its values.
+
+    Args:
+        root_id: Id of the root.
+        subpath: Path relative to the root; b"" for the whole root.
+    """
+    if not subpath:
+        return "root_id = ?", [root_id]
+    # b"0" is the byte after b"/": the bounds enclose all paths that start with subpath + b"/".
+    condition = "root_id = ? AND (path = ? OR (path >= ? AND path < ?))"
+    return condition, [root_id, subpath, subpath + b"/", subpath + b"0"]
+
+
+def _qualified(table: str, columns: str) -> str:
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
+
+
+def _values(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    """Return the first column of the rows of a statement."""
+    return [row[0] for row in db.query(statement, parameters)]
+
+
+def _count(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> int:
+    return int(db.query(statement, parameters)[0][0])
+
+
+def _as_ids(ids: Sequence[int]) -> Ids:
+    return np.array(ids, dtype=np.int64)
+
+
+def _make_segment(row: Sequence[Any]) -> Segment:
+    number, name, size, sha256, num_rows, dim = row
+    return Segment(number, parse_file_ref(name, size, sha256), num_rows, dim)
+
+
+def _make_built_index(row: Sequence[Any]) -> BuiltVectorIndex:
+    plugin, name, size, sha256, num_rows, covers, settings = row
+    file_ref = parse_file_ref(name, size, sha256)
+    return BuiltVectorIndex(plugin, file_ref, num_rows, covers, json.loads(settings))
+
+
+def _make_picture(metadata: Sequence[Any], texts: Iterable[Text]) -> Picture:
+    width, height, image_format, taken_at, camera, latitude, longitude = metadata
+    return Picture(width, height, image_format, taken_at, tuple(texts), camera, latitude, longitude)

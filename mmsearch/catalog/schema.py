@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.catalog.clock import now
+from mmsearch.catalog._sql import now
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.core.errors import DamagedFileError, SchemaError
@@ -167,11 +169,55 @@ def schema_sha256(statements: Collection[str]) -> str:
 
 def expected_statements(steps: Sequence[Migration]) -> frozenset[str]:
     """Return the schema that migrations produce in a new database, with this SQLite version."""
+    with _migrated_database(steps) as db:
+        return _read_statements(db)
+
+
+@contextmanager
+def _migrated_database(steps: Sequence[Migration]) -> Iterator[ReadConnection]:
+    """Open a new database in memory with the schema of migrations."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for step in steps:
             for statement in step.statements:
                 connection.execute(statement)
-        return _read_statements(ReadConnection(connection, Path(":memory:")))
+        yield ReadConnection(connection, Path(":memory:"))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: Its name.
+        type: Its declared type: INTEGER, REAL, TEXT, BLOB or JSON.
+        nullable: True if it may be NULL.
+        is_key: True if it is part of the primary key; an INTEGER key is the rowid.
+    """
+
+    name: str
+    type: str
+    nullable: bool
+    is_key: bool
+
+
+@cache
+def table_columns() -> dict[str, tuple[Column, ...]]:
+    """Return the columns of each table of the newest schema, without the full-text tables."""
+    with _migrated_database(MIGRATIONS) as db:
+        names = db.query(
+            # The names of full-text tables are quoted in their statements.
+            "SELECT name FROM sqlite_master WHERE sql GLOB 'CREATE TABLE [a-z]*'"
+            " AND name <> 'sqlite_sequence'"
+        )
+        return {
+            table: tuple(
+                Column(name, declared_type, not not_null, bool(key))
+                for _, name, declared_type, not_null, _, key in db.query(
+                    f"PRAGMA table_info({table})"
+                )
+            )
+            for (table,) in names
+        }
 
 
 def _check_statements(statements: frozenset[str], steps: Sequence[Migration], path: Path) -> None:

@@ -9,87 +9,46 @@ write lock at once (BEGIN IMMEDIATE) and never has to upgrade.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import clear_frames
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+from sqlalchemy.pool import QueuePool
 
 from mmsearch.catalog.connection import (
+    MAINTENANCE_TIMEOUT_S,
     ReadConnection,
     close_on_error,
     connect,
-    connect_read_only,
     translate_error,
     translated_errors,
 )
-from mmsearch.catalog.timeouts import MAINTENANCE_TIMEOUT_S
-from mmsearch.core.files import create_file
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 _BEGIN_OPTION, _PATH_OPTION = "mmsearch_begin", "mmsearch_path"
 
 
-def open_engine(path: Path, *, create: bool, read_only: bool) -> Engine:
-    """Create an engine whose connections are configured for a catalog.
+def open_engine(path: Path, *, create: bool = False) -> Engine:
+    """Create an engine for writing, whose connections are configured for a catalog.
 
-    A writer keeps its connections, because closing the last one costs a checkpoint. Readers open a
-    connection for each snapshot (a fraction of a millisecond), so none outlives the file it reads.
+    It keeps its connections, because closing the last one costs a checkpoint.
 
     Args:
         path: The database.
         create: Create the file if it is missing.
-        read_only: Never write to the database; open it even in a folder that cannot be written.
     """
-
-    def open_connection() -> sqlite3.Connection:
-        if read_only:
-            return connect_read_only(path)
-        return _connect_writable(path, create=create)
-
-    if read_only:
-        engine = create_engine("sqlite://", creator=open_connection, poolclass=NullPool)
-    else:
-        engine = create_engine(
-            "sqlite://", creator=open_connection, poolclass=QueuePool, pool_size=2, max_overflow=-1
-        )
-    event.listen(engine, "begin", _emit_begin)
-    return _configure(engine, path)
-
-
-def open_pinned_engine(path: Path) -> Engine:
-    """Create an engine that reads one state of a catalog until it is disposed of.
-
-    Its single connection stays in one transaction, whatever SQLAlchemy begins and ends on it.
-
-    Args:
-        path: The database.
-
-    Raises:
-        MMSearchError: The database cannot be read.
-    """
-    with translated_errors(path):
-        connection = connect_read_only(path)
-        with close_on_error(connection):
-            # A check may read every row.
-            connection.set_timeout(MAINTENANCE_TIMEOUT_S)
-            connection.execute("BEGIN")
-            # SQLite's snapshot begins with the first read.
-            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     engine = create_engine(
-        "sqlite://", creator=lambda: connection, poolclass=StaticPool, pool_reset_on_return=None
+        "sqlite://",
+        creator=lambda: _connect_writable(path, create=create),
+        poolclass=QueuePool,
+        pool_size=2,
+        max_overflow=-1,
     )
-    for name in ("do_commit", "do_rollback"):
-        setattr(engine.dialect, name, lambda connection: None)
-    return _configure(engine, path)
-
-
-def _configure(engine: Engine, path: Path) -> Engine:
+    event.listen(engine, "begin", _emit_begin)
     engine.update_execution_options(**{_PATH_OPTION: path})
     event.listen(engine, "handle_error", lambda context: _raise_translated(context, path))
     return engine
@@ -160,31 +119,6 @@ def vacuum(engine: Engine) -> None:
         finally:
             connection.execute("PRAGMA temp_store = MEMORY")
     checkpoint_wal(engine)
-
-
-def backup_database(engine: Engine, path: Path) -> None:
-    """Copy one state of a database, page by page, with SQLite's backup API.
-
-    SQLite restarts a backup when another connection writes (https://www.sqlite.org/backup.html).
-    Here the copy takes a single step, which holds a read transaction, so it never restarts.
-
-    Raises:
-        MMSearchError: The database cannot be read, or the copy cannot be written.
-        OSError: The copy cannot be written.
-    """
-    # A file created by SQLite would be readable by everybody.
-    create_file(path).close()
-    with _raw_connection(engine) as raw:
-        try:
-            with closing(sqlite3.connect(path)) as target:
-                raw.backup(target)
-                # The copy has no concurrent readers, so it needs no WAL files.
-                target.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.OperationalError as error:
-            # This error is about the copy; damage of the source is not an OperationalError.
-            raise translate_error(error, path) or error from error
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, update
 from sqlalchemy.dialects.sqlite import insert
 
+from mmsearch.catalog._sql import chunks, storable
+from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.full_text import UNSEGMENTED_SCRIPTS
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.paths import join_path
-from mmsearch.catalog.sql_utils import chunks, storable
+from mmsearch.catalog.reader import load_texts
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
-from mmsearch.catalog.tables import FileRow, ImageRow, RootRow, TagRow, TextRow
-from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit, StoredPicture
+from mmsearch.catalog.tables import IMAGES, TAGS, TEXTS
+from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
 from mmsearch.core.texts import select_encoded_texts, texts_digest
-from mmsearch.core.types import Picture, Text, TextSource
+from mmsearch.core.types import Text, TextSource
 
 KEYWORDS_KIND = "keywords"
 
@@ -35,9 +37,9 @@ def insert_texts(
             and the path of its caption table (None: no table).
     """
     # With a single writer the next ids are known, so tags can be written with their texts.
-    max_id = connection.execute(select(func.max(TextRow.id))).scalar() or 0
+    ((max_id,),) = as_read_connection(connection).query("SELECT max(id) FROM texts")
     texts, tags = [], []
-    for text_id, (image_id, file_id, text, table) in enumerate(rows, start=max_id + 1):
+    for text_id, (image_id, file_id, text, table) in enumerate(rows, start=(max_id or 0) + 1):
         value = storable(text.text)
         texts.append(
             {
@@ -57,7 +59,7 @@ def insert_texts(
                 {"text_id": text_id, "image_id": image_id, "tag": tag}
                 for tag in parse_keywords(value)
             ]
-    for model, values in ((TextRow, texts), (TagRow, tags)):
+    for model, values in ((TEXTS, texts), (TAGS, tags)):
         if values:
             connection.execute(insert(model), values)
 
@@ -70,8 +72,8 @@ def parse_keywords(keywords: str) -> list[str]:
 def delete_embedded_texts(connection: Connection, image_ids: Sequence[int]) -> None:
     """Delete the texts embedded in the content of pictures."""
     for chunk in chunks(image_ids):
-        is_embedded = TextRow.file_id.is_(None) & TextRow.image_id.in_(chunk)
-        connection.execute(delete(TextRow).where(is_embedded))
+        is_embedded = TEXTS.c.file_id.is_(None) & TEXTS.c.image_id.in_(chunk)
+        connection.execute(delete(TEXTS).where(is_embedded))
 
 
 def update_file_texts(
@@ -85,8 +87,9 @@ def update_file_texts(
     paths = [placed.file.path for placed in shard.indexed]
     failed = [file.path for file, _, _ in shard.failed]
     moved = [placed.moved_from for placed in shard.indexed if placed.moved_from is not None]
-    ids = _load_file_ids(connection, shard.root_id, [*paths, *failed, *moved])
-    stored_by_file = _load_file_texts(connection, list(ids.values()))
+    db = as_read_connection(connection)
+    ids = _load_file_ids(db, shard.root_id, [*paths, *failed, *moved])
+    stored_by_file = _load_file_texts(db, ids.values())
     stale = [ids[path] for path in failed if ids[path] in stored_by_file]
     rows: list[tuple[int, int | None, Text, bytes | None]] = []
     removed = 0
@@ -105,7 +108,7 @@ def update_file_texts(
             stale.append(file_id)
             rows += [(image_id, file_id, *stored_text) for stored_text in new_texts]
     for chunk in chunks(stale):
-        connection.execute(delete(TextRow).where(TextRow.file_id.in_(chunk)))
+        connection.execute(delete(TEXTS).where(TEXTS.c.file_id.in_(chunk)))
     insert_texts(connection, rows)
     return removed
 
@@ -157,155 +160,53 @@ def _count_removed(before: Iterable[StoredText], after: Iterable[StoredText]) ->
 
 def clear_stale(connection: Connection, image_ids: Sequence[int]) -> None:
     """Clear the stale flag of the pictures whose vectors match their texts."""
-    for chunk in chunks(_find_unchanged(connection, image_ids)):
-        connection.execute(update(ImageRow).where(ImageRow.id.in_(chunk)).values(retell=0))
+    for chunk in chunks(_find_unchanged(as_read_connection(connection), image_ids)):
+        connection.execute(update(IMAGES).where(IMAGES.c.id.in_(chunk)).values(retell=0))
 
 
-def load_stale_pictures(connection: Connection, limit: int) -> list[StoredPicture]:
-    """Return live pictures whose vectors are of outdated texts, by id.
-
-    Also clear the stale flags of pictures whose texts turn out to be unchanged.
-    """
-    statement = (
-        select(ImageRow.id)
-        .where(ImageRow.retell == 1, ImageRow.file_count > 0)
-        .order_by(ImageRow.id)
-    )
-    clear_stale(connection, list(connection.execute(statement).scalars()))
-    return load_pictures(connection, list(connection.execute(statement.limit(limit)).scalars()))
-
-
-def superseded_ids(connection: Connection) -> Sequence[int]:
-    """Return the ids that newer ids of the same pictures have replaced; ascending."""
-    statement = select(ImageRow.id).where(ImageRow.superseded == 1).order_by(ImageRow.id)
-    return connection.execute(statement).scalars().all()
-
-
-def load_live_pictures(connection: Connection, after_id: int, limit: int) -> list[StoredPicture]:
-    """Return live pictures with an id above ``after_id``, by id."""
-    statement = (
-        select(ImageRow.id)
-        .where(ImageRow.id > after_id, ImageRow.file_count > 0)
-        .order_by(ImageRow.id)
-        .limit(limit)
-    )
-    return load_pictures(connection, list(connection.execute(statement).scalars()))
-
-
-def load_pictures(connection: Connection, ids: Sequence[int]) -> list[StoredPicture]:
-    """Return live pictures with their texts and one file each, by id."""
-    texts = _load_texts(connection, ids)
-    pictures: dict[int, StoredPicture] = {}
-    for chunk in chunks(ids):
-        rows = connection.execute(
-            select(
-                ImageRow.id,
-                ImageRow.digest,
-                ImageRow.segment,
-                ImageRow.width,
-                ImageRow.height,
-                ImageRow.format,
-                ImageRow.taken_at,
-                ImageRow.camera,
-                ImageRow.latitude,
-                ImageRow.longitude,
-                RootRow.path,
-                FileRow.path,
-                FileRow.size,
-                FileRow.mtime_ns,
-                ImageRow.texts_digest,
-            )
-            .join(FileRow, FileRow.image_id == ImageRow.id)
-            .join(RootRow, RootRow.id == FileRow.root_id)
-            .where(ImageRow.id.in_(chunk))
-            .order_by(ImageRow.id, FileRow.id)
-        )
-        for image_id, digest, segment, *metadata, root, path, size, mtime_ns, stored_digest in rows:
-            width, height, image_format, taken_at, camera, latitude, longitude = metadata
-            image_texts = tuple(texts.get(image_id, ()))
-            picture = Picture(
-                width, height, image_format, taken_at, image_texts, camera, latitude, longitude
-            )
-            absolute_path = join_path(root, path)
-            pictures.setdefault(
-                image_id,
-                StoredPicture(
-                    image_id, digest, picture, segment, absolute_path, size, mtime_ns, stored_digest
-                ),
-            )
-    return list(pictures.values())
-
-
-def _find_unchanged(connection: Connection, image_ids: Sequence[int]) -> list[int]:
+def _find_unchanged(db: ReadConnection, image_ids: Sequence[int]) -> list[int]:
     """Return the flagged pictures whose texts still have the stored digest."""
-    identity = read_identity(as_read_connection(connection))
+    identity = read_identity(db)
     sources = identity.texts if identity else ()
-    unchanged_ids = []
-    for chunk in chunks(image_ids):
-        rows = connection.execute(
-            select(ImageRow.id, ImageRow.texts_digest).where(
-                ImageRow.id.in_(chunk), ImageRow.retell == 1
-            )
+    stored_digests = dict(
+        db.query(
+            "SELECT id, texts_digest FROM images WHERE retell = 1"
+            " AND id IN (SELECT value FROM json_each(?))",
+            [json.dumps(list(image_ids))],
         )
-        stored_digests: dict[int, bytes] = {row.id: row.texts_digest for row in rows}
-        texts = _load_texts(connection, list(stored_digests))
-        for image_id, digest in stored_digests.items():
-            current_digest = texts_digest(select_encoded_texts(texts.get(image_id, ()), sources))
-            if current_digest == digest:
-                unchanged_ids.append(image_id)
-    return unchanged_ids
-
-
-def _load_texts(connection: Connection, image_ids: Sequence[int]) -> dict[int, list[Text]]:
-    texts_by_image: dict[int, list[Text]] = {}
-    for chunk in chunks(image_ids):
-        rows = connection.execute(
-            select(TextRow.image_id, TextRow.kind, TextRow.text, TextRow.language, TextRow.source)
-            .where(TextRow.image_id.in_(chunk))
-            .order_by(TextRow.id)
-        )
-        for image_id, kind, text, language, source in rows:
-            texts_by_image.setdefault(image_id, []).append(
-                Text(kind, text, language, TextSource(source))
-            )
-    return texts_by_image
+    )
+    texts = load_texts(db, json.dumps(list(stored_digests)))
+    return [
+        image_id
+        for image_id, digest in stored_digests.items()
+        if texts_digest(select_encoded_texts(texts.get(image_id, ()), sources)) == digest
+    ]
 
 
 def _load_file_texts(
-    connection: Connection, file_ids: Sequence[int]
+    db: ReadConnection, file_ids: Iterable[int]
 ) -> dict[int, list[tuple[int, StoredText]]]:
     """Return, by file id, the picture id and the content of each text."""
     texts_by_file: dict[int, list[tuple[int, StoredText]]] = {}
-    for chunk in chunks(file_ids):
-        rows = connection.execute(
-            select(
-                TextRow.file_id,
-                TextRow.image_id,
-                TextRow.kind,
-                TextRow.text,
-                TextRow.language,
-                TextRow.source,
-                TextRow.table_path,
-            )
-            .where(TextRow.file_id.in_(chunk))
-            .order_by(TextRow.id)
-        )
-        for file_id, image_id, kind, text, language, source, table in rows:
-            if file_id is not None:
-                file_text = Text(kind, text, language, TextSource(source))
-                texts_by_file.setdefault(file_id, []).append((image_id, (file_text, table)))
+    for file_id, image_id, table, *columns in db.query(
+        "SELECT file_id, image_id, table_path, kind, text, language, source FROM texts"
+        " WHERE file_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        [json.dumps(list(file_ids))],
+    ):
+        texts_by_file.setdefault(file_id, []).append((image_id, (Text(*columns), table)))
     return texts_by_file
 
 
 def _load_file_ids(
-    connection: Connection, root_id: int, paths: Sequence[bytes]
+    db: ReadConnection, root_id: int, paths: Iterable[bytes]
 ) -> dict[bytes | None, int]:
     ids_by_path: dict[bytes | None, int] = {}
     for chunk in chunks(sorted(set(paths))):
-        rows = connection.execute(
-            select(FileRow.path, FileRow.id).where(
-                FileRow.root_id == root_id, FileRow.path.in_(chunk)
+        marks = ", ".join("?" * len(chunk))
+        ids_by_path.update(
+            db.query(
+                f"SELECT path, id FROM files WHERE root_id = ? AND path IN ({marks})",  # noqa: S608
+                [root_id, *chunk],
             )
         )
-        ids_by_path.update((path, file_id) for path, file_id in rows)
     return ids_by_path

@@ -1,4 +1,7 @@
-"""Protocols of the catalog: snapshots of a generation, the reader and the writer."""
+"""Protocols of the catalog: snapshots of a generation, reading, writing and maintenance.
+
+A function declares the smallest protocol that it needs.
+"""
 
 from __future__ import annotations
 
@@ -88,8 +91,8 @@ class Snapshot(Protocol):
         """Return each picture's text that contains the most words; None without any match."""
 
 
-class Reader(Protocol):
-    """Read-only part of a catalog, as needed by queries."""
+class CatalogReader(Protocol):
+    """Reading part of the metadata store of an index; any number may work beside a writer."""
 
     def identity(self) -> Identity | None:
         """Return the identity of the index; None before its first run."""
@@ -97,25 +100,39 @@ class Reader(Protocol):
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Open the newest generation for reading."""
 
-    def close(self) -> None: ...
+    def segments(self) -> list[Segment]: ...
 
+    def list_staged_segments(self) -> list[Segment]:
+        """Return the staged segments, oldest first."""
 
-class Catalog(Reader, Protocol):
-    """The metadata store of an index: one writer, many readers. Every write is one transaction."""
+    def staged_encoder(self) -> str | None:
+        """Return the fingerprint of the encoder of the staged segments; None without any."""
 
-    def set_identity(self, identity: Identity) -> None:
-        """Set the identity of a new index, or replace the parts that may change."""
+    def referenced_files(self) -> set[str]:
+        """Return the names of the index files that the catalog refers to."""
+
+    def next_free_ids(self) -> tuple[int, int]:
+        """Return the first free picture id and the first free segment number."""
+
+    def find_image_ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the ids of contents that have a vector, including deleted pictures."""
+
+    def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
+        """Return searchable pictures with an id above ``after_id``, ordered by id."""
+
+    def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
+        """Return searchable pictures that are in no staged segment, ordered by id."""
+
+    def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
+        """Return the searchable pictures of a segment, ordered by id."""
+
+    def segment_image_ids(self, segment_number: int) -> Ids:
+        """Return the ids of the pictures whose vectors are in a segment, ascending."""
+
+    def superseded_ids(self) -> Ids:
+        """Return former ids of pictures, which no search returns any more, ascending."""
 
     def roots(self) -> list[Root]: ...
-
-    def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
-        """Return the root that contains ``path``, and the path below it (b"" for the root itself).
-
-        Create the root if needed. A new root takes over the files of roots inside it.
-        """
-
-    def move_root(self, name: str, path: bytes) -> Root:
-        """Move a root to another folder. UnknownNameError if no root has that name."""
 
     def list_files_under(
         self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
@@ -128,26 +145,6 @@ class Catalog(Reader, Protocol):
     def list_files_in(self, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
         """Return the files of a root directly in a folder, without those in subfolders."""
 
-    def count_files_under(self, root_id: int, subpath: bytes) -> int:
-        """Return the number of files that `list_files_under` returns."""
-
-    def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
-        """Return the up-to-date folders at ``subpath`` or below it."""
-
-    def save_folder_states(
-        self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
-    ) -> None:
-        """Replace all folder states that `load_folder_states` returns by these, keyed by path.
-
-        They are deleted as soon as any file of the root changes.
-        """
-
-    def find_image_ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """Return the ids of contents that have a vector, including deleted pictures."""
-
-    def next_free_ids(self) -> tuple[int, int]:
-        """Return the first free picture id and the first free segment number."""
-
     def list_captioned_files(self, root_id: int, subpath: bytes, table: bytes) -> frozenset[bytes]:
         """Return the paths of `list_files_under` that have captions from a table.
 
@@ -157,6 +154,63 @@ class Catalog(Reader, Protocol):
             table: Absolute path of the table.
         """
 
+    def count_files_under(self, root_id: int, subpath: bytes) -> int:
+        """Return the number of files that `list_files_under` returns."""
+
+    def file_count(self) -> int:
+        """Return the number of paths of searchable pictures."""
+
+    def failures(self) -> list[FailedFile]: ...
+
+    def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
+        """Return the up-to-date folders at ``subpath`` or below it."""
+
+    def last_run(self) -> RunRecord | None: ...
+
+    def load_unfinished_roots(self) -> list[int]:
+        """Return the ids of the roots that an unfinished repair still has to scan."""
+
+    def find_problems(self) -> Iterator[str]:
+        """Yield one sentence for each proven problem of the catalog, without writing anything.
+
+        Raises:
+            MMSearchError: Something could not be read, which does not prove damage.
+        """
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy of the catalog to another file, even while a writer works."""
+
+    def close(self) -> None: ...
+
+
+class CatalogWriter(CatalogReader, Protocol):
+    """Writing part, of which there is one at a time. Every write is one transaction."""
+
+    def set_identity(self, identity: Identity) -> None:
+        """Set the identity of a new index, or replace the parts that may change."""
+
+    def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
+        """Return the root that contains ``path``, and the path below it (b"" for the root itself).
+
+        Create the root if needed. A new root takes over the files of roots inside it.
+        """
+
+    def move_root(self, name: str, path: bytes) -> Root:
+        """Move a root to another folder. UnknownNameError if no root has that name."""
+
+    def begin_run(self) -> int:
+        """Record the start of a run; return its id."""
+
+    def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None: ...
+
+    def save_folder_states(
+        self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
+    ) -> None:
+        """Replace all folder states that `load_folder_states` returns by these, keyed by path.
+
+        They are deleted as soon as any file of the root changes.
+        """
+
     def commit_shard(self, shard: ShardCommit) -> int:
         """Commit a shard in one transaction and create a new generation; idempotent.
 
@@ -164,16 +218,8 @@ class Catalog(Reader, Protocol):
             The number of table captions that were removed from files.
         """
 
-    def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
-        """Return searchable pictures with an id above ``after_id``, ordered by id."""
-
     def stale_texts(self, limit: int) -> list[StoredPicture]:
         """Return pictures whose encoded texts differ from their current ones, ordered by id."""
-
-    def superseded_ids(self) -> Ids:
-        """Return former ids of pictures, which no search returns any more, ascending."""
-
-    def segments(self) -> list[Segment]: ...
 
     def publish(self, built: BuiltVectorIndex, identity: Identity | None = None) -> int:
         """Publish a built index to readers; return the new generation.
@@ -181,34 +227,13 @@ class Catalog(Reader, Protocol):
         If an identity is given, it is replaced in the same transaction: its fusion has changed.
         """
 
-    def failures(self) -> list[FailedFile]: ...
-
-    def begin_run(self) -> int:
-        """Record the start of a run; return its id."""
-
-    def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None: ...
-
-    def last_run(self) -> RunRecord | None: ...
-
-    def file_count(self) -> int:
-        """Return the number of paths of searchable pictures."""
-
     def stage_segment(
         self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
     ) -> None:
         """Record a segment that readers do not see yet, and the pictures in it."""
 
-    def staged_encoder(self) -> str | None:
-        """Return the fingerprint of the encoder of the staged segments; None without any."""
-
-    def list_staged_segments(self) -> list[Segment]:
-        """Return the staged segments, oldest first."""
-
     def discard_staged(self) -> None:
         """Discard the staged segments."""
-
-    def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
-        """Return searchable pictures that are in no staged segment, ordered by id."""
 
     def activate_staged(
         self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
@@ -218,11 +243,15 @@ class Catalog(Reader, Protocol):
         Pictures that are in none of them are removed; the files of unreadable ones count as failed.
         """
 
-    def segment_image_ids(self, segment_number: int) -> Ids:
-        """Return the ids of the pictures whose vectors are in a segment, ascending."""
 
-    def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
-        """Return the searchable pictures of a segment, ordered by id."""
+class CatalogMaintenance(CatalogWriter, Protocol):
+    """Repairs, and what changes or removes segments and pictures without a run."""
+
+    def vacuum(self) -> None:
+        """Release the space of deleted rows."""
+
+    def rebuild_derived(self) -> None:
+        """Rebuild the derived data of the catalog: indexes, full-text tables and counts."""
 
     def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
         """Add an existing segment whose catalog was lost."""
@@ -233,12 +262,11 @@ class Catalog(Reader, Protocol):
     def drop_built_index(self) -> None:
         """Publish a generation without a built index."""
 
-    def find_problems(self) -> Iterator[str]:
-        """Yield one sentence for each proven problem of the catalog, without writing anything.
+    def save_unfinished_roots(self, ids: Sequence[int]) -> None:
+        """Save the ids of the roots that an unfinished repair still has to scan."""
 
-        Raises:
-            MMSearchError: Something could not be read, which does not prove damage.
-        """
+    def reattach_texts(self) -> None:
+        """Move table texts whose files were lost to another file of the same picture."""
 
     def recover_rows(self, damaged: Path, recorded_roots: Sequence[bytes]) -> SalvageResult:
         """Copy every readable row of a damaged catalog: roots, files, texts, runs.
@@ -248,24 +276,3 @@ class Catalog(Reader, Protocol):
         Raises:
             InspectionError: The catalog cannot be read for a reason other than damage.
         """
-
-    def reattach_texts(self) -> None:
-        """Move table texts whose files were lost to another file of the same picture."""
-
-    def load_unfinished_roots(self) -> list[int]:
-        """Return the ids of the roots that an unfinished repair still has to scan."""
-
-    def save_unfinished_roots(self, ids: Sequence[int]) -> None:
-        """Save the ids of the roots that an unfinished repair still has to scan."""
-
-    def rebuild_derived(self) -> None:
-        """Rebuild the derived data of the catalog: indexes, full-text tables and counts."""
-
-    def vacuum(self) -> None:
-        """Release the space of deleted rows."""
-
-    def copy_to(self, path: Path) -> None:
-        """Write a consistent copy of the catalog to another file, even while a writer works."""
-
-    def referenced_files(self) -> set[str]:
-        """Return the names of the index files that the catalog refers to."""

@@ -5,13 +5,13 @@ The first indexing run binds an index to the encoder that made its vectors.
 
 from __future__ import annotations
 
-from mmsearch.core.catalog import Reader
+from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.errors import EncoderMismatchError, StateError
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.records import Identity
 
 
-def require_identity(catalog: Reader) -> Identity:
+def require_identity(catalog: CatalogReader) -> Identity:
     """Return the identity of an index.
 
     Raises:

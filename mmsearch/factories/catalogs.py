@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mmsearch.core.catalog import Catalog, Reader
+from mmsearch.core.catalog import CatalogMaintenance, CatalogReader
 from mmsearch.core.errors import DamagedFileError, StateError, UnknownIndexError
 from mmsearch.core.records import Identity
 from mmsearch.core.types import EncoderSpec
@@ -17,33 +17,25 @@ from mmsearch.storage.layout import IndexLayout, list_index_names
 from mmsearch.storage.lock import writer_lock
 
 
-@contextmanager
-def open_read(layout: IndexLayout) -> Iterator[Catalog]:
-    """Open the catalog of an index for reading.
+def open_reader(layout: IndexLayout) -> CatalogReader:
+    """Open the catalog of an index for reading; close it after use.
 
     Raises:
         UnknownIndexError: There is no such index.
     """
-    from mmsearch.catalog.open import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
-
-    _require_index(layout)
-    catalog = open_catalog(layout.catalog, read_only=True)
-    try:
-        yield catalog
-    finally:
-        catalog.close()
-
-
-def open_reader(layout: IndexLayout) -> Reader:
-    """Open the catalog of an index for queries, without SQLAlchemy.
-
-    Raises:
-        UnknownIndexError: There is no such index.
-    """
-    from mmsearch.catalog import reader  # noqa: PLC0415 - only queries need it
+    from mmsearch.catalog import reader  # noqa: PLC0415 - not every command reads a catalog
 
     _require_index(layout)
     return reader.open_reader(layout.catalog)
+
+
+def open_read(layout: IndexLayout) -> AbstractContextManager[CatalogReader]:
+    """Open the catalog of an index for reading, and close it at the end of the block.
+
+    Raises:
+        UnknownIndexError: There is no such index.
+    """
+    return closing(open_reader(layout))
 
 
 def _require_index(layout: IndexLayout) -> None:
@@ -56,7 +48,7 @@ def _require_index(layout: IndexLayout) -> None:
 
 
 @contextmanager
-def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[Catalog]:
+def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[CatalogMaintenance]:
     """Open the catalog of an index for writing, under the writer lock.
 
     Args:
@@ -77,7 +69,7 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
 
 
 @contextmanager
-def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalog]:
+def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[CatalogMaintenance]:
     """Open the catalog of an index for writing, without taking the writer lock.
 
     The caller holds the lock, or is the only user of a copy.
@@ -89,7 +81,7 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
     Raises:
         StateError: There are vectors but no catalog.
     """
-    from mmsearch.catalog.open import open_catalog  # noqa: PLC0415 - costs SQLAlchemy
+    from mmsearch.catalog.open import open_writer  # noqa: PLC0415 - costs SQLAlchemy
 
     layout.reject_links()
     if create and not layout.exists() and layout.files():
@@ -97,29 +89,24 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
             f"The catalog of index {layout.name!r} is missing, but its vectors are there.",
             "Run 'mmsearch repair' to rebuild the catalog without encoding.",
         )
-    catalog = open_catalog(layout.catalog, create=create)
+    catalog = open_writer(layout.catalog, create=create)
     try:
         yield catalog
     finally:
         catalog.close()
 
 
-@contextmanager
-def open_snapshot(layout: IndexLayout) -> Iterator[Catalog]:
+def open_snapshot(layout: IndexLayout) -> AbstractContextManager[CatalogReader]:
     """Open a read-only snapshot of the newest state of a catalog; writers do not change it.
 
     Raises:
         DamagedFileError: The catalog is damaged.
         MMSearchError: The catalog cannot be read; this does not prove damage.
     """
-    from mmsearch.catalog.open import open_pinned_catalog  # noqa: PLC0415 - costs SQLAlchemy
+    from mmsearch.catalog.reader import open_pinned_reader  # noqa: PLC0415 - only for checks
 
     layout.reject_links()
-    catalog = open_pinned_catalog(layout.catalog)
-    try:
-        yield catalog
-    finally:
-        catalog.close()
+    return closing(open_pinned_reader(layout.catalog))
 
 
 def is_checksum_valid(layout: IndexLayout) -> bool:
@@ -142,7 +129,7 @@ def count_lost_commits(layout: IndexLayout) -> int:
     After a power failure, one of them may be a commit that was never acknowledged; more than one
     means damage. No writer may be active.
     """
-    from mmsearch.catalog.wal import count_unreadable_commits  # noqa: PLC0415
+    from mmsearch.catalog.checksum import count_unreadable_commits  # noqa: PLC0415
 
     return count_unreadable_commits(layout.catalog)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.gpu_memory import gpu_memory_bytes
 from mmsearch.core.protocols import Encoder, Modality, Walk
 from mmsearch.core.results import IndexRequest
@@ -42,7 +42,7 @@ HASH_THREADS = 4
 @contextmanager
 def make_indexer(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogWriter,
     settings: Settings,
     on_message: OnMessage,
     texts: str | None = None,
@@ -103,7 +103,7 @@ def make_indexer(
 
 def make_index_builder(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogReader,
     load_encoder: Callable[[], Encoder],
     device: str = "cpu",
 ) -> IndexBuilder:

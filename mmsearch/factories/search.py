@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.core.catalog import Reader
+from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.protocols import Executor, ImagePreprocessor
 from mmsearch.core.records import Identity
 from mmsearch.core.settings import Settings
@@ -49,7 +49,7 @@ def make_image_loader(settings: Settings, workers: int = 1) -> SandboxedImageLoa
 
 def make_search_engine(
     layout: IndexLayout,
-    catalog: Reader,
+    catalog: CatalogReader,
     identity: Identity,
     load_image: Callable[[Path, ImagePreprocessor], ModelInput],
     settings: Settings,

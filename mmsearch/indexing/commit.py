@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.records import IndexedFile, ScannedFile, ShardCommit
 from mmsearch.indexing.encode import EncodedShard
 
@@ -31,7 +31,7 @@ class CommitBatcher:
         captions_removed: Number of captions from tables that the commits removed.
     """
 
-    def __init__(self, catalog: Catalog, root_id: int, on_commit: Callable[[], None]) -> None:
+    def __init__(self, catalog: CatalogWriter, root_id: int, on_commit: Callable[[], None]) -> None:
         self._catalog = catalog
         self._root_id = root_id
         self._on_commit = on_commit

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.compatibility import check_encoder, empty_index_error, require_identity
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
@@ -55,7 +55,7 @@ class Indexer:
     """
 
     layout: IndexLayout
-    catalog: Catalog
+    catalog: CatalogWriter
     encoder: Encoder
     fusion: Fusion
     vector_index: str

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.records import EncodedPicture, FailedFile, ShardCommit, StoredPicture
 from mmsearch.indexing.encode import Shard, ShardEncoder, reencode_task
 from mmsearch.indexing.staging import gather_vectors
@@ -17,7 +17,7 @@ from mmsearch.storage.segments import SegmentMetadata, SegmentVectors, write_seg
 
 
 def reencode(
-    catalog: Catalog, encode: ShardEncoder, pages: Iterable[Sequence[StoredPicture]]
+    catalog: CatalogWriter, encode: ShardEncoder, pages: Iterable[Sequence[StoredPicture]]
 ) -> list[FailedFile]:
     """Re-encode pictures; each page is committed and replaces their previous vectors.
 
@@ -49,7 +49,7 @@ PAGE_SIZE = 512
 
 def refresh_text_vectors(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogWriter,
     texts: TextEncoder,
     on_updated: Callable[[int], None] = lambda count: None,
 ) -> int:

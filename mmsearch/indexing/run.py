@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError, SourceError, StorageError
 from mmsearch.core.files import hash_source_file
@@ -52,7 +52,7 @@ class IndexRun:
     def __init__(
         self,
         request: IndexRequest,
-        catalog: Catalog,
+        catalog: CatalogWriter,
         *,
         walk: Callable[[IndexRequest], Walk],
         hash_executor: Executor,

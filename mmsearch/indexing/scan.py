@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.protocols import Walk
 from mmsearch.core.records import FileRecord, FolderRecord, Root, ScannedFile, ScannedFolder
 from mmsearch.core.results import IndexRequest, Progress
@@ -38,7 +38,7 @@ class FolderScan:
     def __init__(
         self,
         request: IndexRequest,
-        catalog: Catalog,
+        catalog: CatalogWriter,
         root: Root,
         subfolder: bytes,
         texts: TextCollector,

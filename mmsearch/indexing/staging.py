@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogMaintenance, CatalogWriter
 from mmsearch.core.compatibility import require_identity
 from mmsearch.core.errors import StateError
 from mmsearch.core.protocols import Fusion
@@ -31,7 +31,7 @@ COMPACTED_SEGMENT_ROWS = 65_536
 
 
 def stage_encodings(
-    catalog: Catalog,
+    catalog: CatalogWriter,
     encode: ShardEncoder,
     encoder: EncoderSpec,
     progress: Callable[[Progress], None],
@@ -73,7 +73,7 @@ def stage_encodings(
 
 def compact(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogMaintenance,
     fusion: Fusion,
     builder: IndexBuilder,
     progress: Callable[[Progress], None] = lambda state: None,
@@ -134,7 +134,7 @@ def _has_mergeable_neighbors(segments: Sequence[Segment]) -> bool:
 
 def _merge_segments(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogWriter,
     encoder: EncoderSpec,
     total: int,
     progress: Callable[[Progress], None],
@@ -186,7 +186,7 @@ def gather_vectors(
 
 def commit_staged(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogWriter,
     fusion: Fusion,
     builder: IndexBuilder,
     identity: Identity,

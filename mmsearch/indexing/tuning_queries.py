@@ -12,7 +12,7 @@ from importlib import resources
 
 import numpy as np
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import InputKind, TextSource, Vectors
 from mmsearch.core.vectors import encode_model_inputs
@@ -44,7 +44,7 @@ def synthetic_queries(count: int) -> list[str]:
     return list(queries)
 
 
-def sample_tuning_queries(catalog: Catalog) -> list[str]:
+def sample_tuning_queries(catalog: CatalogReader) -> list[str]:
     """Return captions from all over an index and synthetic queries, shuffled."""
     captions = list(_sample_captions(catalog, NUM_TUNING_QUERIES // 2))
     queries = synthetic_queries(NUM_TUNING_QUERIES - len(captions))
@@ -58,7 +58,7 @@ def encode_queries(encoder: Encoder, texts: list[str]) -> Vectors:
     return encode_model_inputs(encoder, [encoder.prepare(InputKind.TEXT, text) for text in texts])
 
 
-def _sample_captions(catalog: Catalog, limit: int) -> Iterator[str]:
+def _sample_captions(catalog: CatalogReader, limit: int) -> Iterator[str]:
     """Yield distinct captions, at most one per picture, from pages spread over the index."""
     max_id = catalog.next_free_ids()[0]
     pages = max(1, limit // PAGE_SIZE)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, SourceError, UsageError
 from mmsearch.core.results import CopyReport
@@ -19,7 +19,7 @@ from mmsearch.storage.layout import IndexLayout, remove_folder
 from mmsearch.storage.lock import writer_lock
 
 
-def backup(layout: IndexLayout, catalog: Catalog, folder: Path) -> CopyReport:
+def backup(layout: IndexLayout, catalog: CatalogReader, folder: Path) -> CopyReport:
     """Copy an index to a folder. See `mmsearch.api.index.Index.backup`."""
     if os.path.lexists(folder) and not _is_empty_folder(folder):
         raise SourceError(
@@ -127,9 +127,9 @@ MAX_ATTEMPTS = 5
 
 def copy_index(
     source: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogReader,
     target: IndexLayout,
-    open_writer: Callable[[IndexLayout], AbstractContextManager[Catalog]],
+    open_writer: Callable[[IndexLayout], AbstractContextManager[CatalogWriter]],
 ) -> CopyReport:
     """Copy one generation; every file is verified, and the copy appears atomically.
 
@@ -182,9 +182,9 @@ def _remove_copy(layout: IndexLayout) -> None:
 
 def _copy_files(
     source: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogReader,
     target: IndexLayout,
-    open_writer: Callable[[IndexLayout], AbstractContextManager[Catalog]],
+    open_writer: Callable[[IndexLayout], AbstractContextManager[CatalogWriter]],
 ) -> tuple[int, int]:
     catalog.copy_to(target.catalog)
     with open_writer(target) as copy:

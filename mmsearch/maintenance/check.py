@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
     DamagedFileError,
@@ -174,7 +174,7 @@ NUM_NEIGHBORS = 10
 
 def check_vectors(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogReader,
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
 ) -> Iterator[Finding]:
@@ -194,7 +194,7 @@ def check_vectors(
     yield from check_built_index(layout, catalog, find_plugin, fusion if is_sound else None)
 
 
-def check_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, Finding]:
+def check_segments(layout: IndexLayout, catalog: CatalogReader) -> dict[int, Finding]:
     """Return the first finding for each damaged or unreadable segment, by segment number."""
     findings: dict[int, Finding] = {}
     for number, finding in _iter_segment_findings(layout, catalog):
@@ -202,7 +202,9 @@ def check_segments(layout: IndexLayout, catalog: Catalog) -> dict[int, Finding]:
     return findings
 
 
-def _iter_segment_findings(layout: IndexLayout, catalog: Catalog) -> Iterator[tuple[int, Finding]]:
+def _iter_segment_findings(
+    layout: IndexLayout, catalog: CatalogReader
+) -> Iterator[tuple[int, Finding]]:
     for segment in catalog.segments():
         for finding in make_findings(
             segment.file_ref.name, _check_segment(layout, catalog, segment)
@@ -212,7 +214,7 @@ def _iter_segment_findings(layout: IndexLayout, catalog: Catalog) -> Iterator[tu
 
 def check_built_index(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogReader,
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
 ) -> Iterator[Finding]:
@@ -259,7 +261,7 @@ def finding_from_error(part: str, error: Exception) -> Finding:
     return Finding(Severity.UNKNOWN, part, f"It could not be checked: {reason}")
 
 
-def _check_segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> Iterator[str]:
+def _check_segment(layout: IndexLayout, catalog: CatalogReader, segment: Segment) -> Iterator[str]:
     vectors, metadata = read_segment_with_metadata(layout, segment)
     if (len(vectors.ids), vectors.images.shape[1]) != (segment.rows, segment.dim):
         yield f"It holds {vectors.images.shape} vectors, but the catalog lists {segment.rows}."
@@ -271,7 +273,7 @@ def _check_segment(layout: IndexLayout, catalog: Catalog, segment: Segment) -> I
 
 def _check_built_file(
     layout: IndexLayout,
-    catalog: Catalog,
+    catalog: CatalogReader,
     built: BuiltVectorIndex,
     find_plugin: Callable[[str], VectorIndexPlugin],
     fusion: Fusion | None,
@@ -291,7 +293,7 @@ def _check_built_file(
 
 
 def _compare_with_segments(
-    layout: IndexLayout, catalog: Catalog, covers: int, index: VectorIndex, fusion: Fusion
+    layout: IndexLayout, catalog: CatalogReader, covers: int, index: VectorIndex, fusion: Fusion
 ) -> Iterator[str]:
     """Yield the differences between a vector index and the segments it covers.
 
@@ -358,7 +360,7 @@ def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
 
 
 def check_sources(
-    catalog: Catalog, *, content: bool = False, root_id: int | None = None
+    catalog: CatalogReader, *, content: bool = False, root_id: int | None = None
 ) -> Iterator[Finding]:
     """Yield a finding for each picture file that is missing or no longer what was indexed.
 

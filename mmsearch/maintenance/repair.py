@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mmsearch.core.catalog import Catalog
+from mmsearch.core.catalog import CatalogMaintenance, CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
     DamagedFileError,
@@ -224,7 +224,7 @@ class _Repair:
                 f"Some options of the index were lost and are now set from the settings: {choices}."
             )
 
-    def folders(self, catalog: Catalog) -> None:
+    def folders(self, catalog: CatalogMaintenance) -> None:
         """Scan the folders of which rows were lost; content that has a vector is not encoded.
 
         The catalog stores which folders are left, so that a repair that was killed can continue.
@@ -237,7 +237,7 @@ class _Repair:
                 catalog.save_unfinished_roots(unfinished)
         catalog.reattach_texts()
 
-    def _rescan_folder(self, catalog: Catalog, root: bytes) -> bool:
+    def _rescan_folder(self, catalog: CatalogWriter, root: bytes) -> bool:
         if not os.path.isdir(root):  # noqa: PTH112 - bytes paths need os.path
             self.repaired.append(
                 f"Folder {display_path(root)} does not exist. Index it when it is available again."
@@ -254,7 +254,7 @@ class _Repair:
         )
         return True
 
-    def segments(self, catalog: Catalog) -> None:
+    def segments(self, catalog: CatalogMaintenance) -> None:
         """Re-encode the pictures of damaged segments."""
         for file_ref in (segment.file_ref for segment in catalog.list_staged_segments()):
             try:
@@ -280,7 +280,7 @@ class _Repair:
                     f"{finding.message} Its {len(lost):,} pictures were encoded again."
                 )
 
-    def built(self, catalog: Catalog) -> None:
+    def built(self, catalog: CatalogMaintenance) -> None:
         """Rebuild the vector index if it is damaged, or if too many vectors are missing from it."""
         identity = catalog.identity()
         if identity is None or not catalog.segments():
@@ -393,7 +393,7 @@ def survey_segments(layout: IndexLayout) -> SegmentSurvey:
 
 
 def restore_segments(
-    layout: IndexLayout, catalog: Catalog, encoder: EncoderSpec, staged: Container[int]
+    layout: IndexLayout, catalog: CatalogMaintenance, encoder: EncoderSpec, staged: Container[int]
 ) -> tuple[int, list[Path]]:
     """Fill an empty catalog from the segments of an encoder.
 
@@ -439,7 +439,7 @@ def _recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
         ) from error
 
 
-def find_stale_roots(catalog: Catalog) -> list[int]:
+def find_stale_roots(catalog: CatalogReader) -> list[int]:
     """Return the ids of the roots with files that do not match the catalog.
 
     Roots whose folder does not exist are left out: their files cannot be compared.
@@ -453,7 +453,7 @@ def find_stale_roots(catalog: Catalog) -> list[int]:
 
 
 def reencode_segment(
-    catalog: Catalog,
+    catalog: CatalogMaintenance,
     number: int,
     reencode_pages: Callable[[Iterable[Sequence[StoredPicture]]], list[FailedFile]],
 ) -> tuple[list[bytes], list[FailedFile]]:
@@ -478,7 +478,7 @@ def reencode_segment(
 
 
 def rebuild_if_stale(
-    catalog: Catalog, builder: IndexBuilder, fusion: Fusion, identity: Identity
+    catalog: CatalogWriter, builder: IndexBuilder, fusion: Fusion, identity: Identity
 ) -> None:
     """Rebuild the vector index if it is missing, or if too many vectors are missing from it."""
     with catalog.snapshot() as snapshot:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.core.catalog import Reader, Snapshot
+from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
 from mmsearch.core.protocols import Encoder, RankFusion
@@ -55,7 +55,7 @@ class SearchEngine:
 
     def __init__(
         self,
-        catalog: Reader,
+        catalog: CatalogReader,
         reader_cache: IndexReaderCache,
         encoder: Encoder,
         query_encoder: QueryEncoder,

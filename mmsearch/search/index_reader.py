@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mmsearch.core.catalog import Reader, Snapshot
+from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.compatibility import check_encoder
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
@@ -211,7 +211,7 @@ MAX_ATTEMPTS = 5
 
 @contextmanager
 def open_latest_snapshot(
-    catalog: Reader, open_resource: Callable[[Snapshot], Resource]
+    catalog: CatalogReader, open_resource: Callable[[Snapshot], Resource]
 ) -> Iterator[tuple[Snapshot, Resource]]:
     """Yield a snapshot of the latest generation and the resource opened from its files.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.catalog import Reader, Snapshot
+from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.compatibility import check_encoder
 from mmsearch.core.errors import DamagedFileError, InvalidQueryError, UnknownNameError
 from mmsearch.core.files import clamped_mtime_ns, create_folder
@@ -241,7 +241,7 @@ class StoredVectorLookup:
         catalog: Catalog, open for reading.
     """
 
-    def __init__(self, layout: IndexLayout, catalog: Reader) -> None:
+    def __init__(self, layout: IndexLayout, catalog: CatalogReader) -> None:
         self._layout = layout
         self._catalog = catalog
 

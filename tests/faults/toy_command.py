@@ -40,7 +40,7 @@ PRELOADED_MODULES = [
     "catalog.open",
     "catalog.reader",
     "catalog.checksum",
-    "catalog.wal",
+    "catalog.checksum",
     "maintenance.check",
     "maintenance.repair",
     "maintenance.backup",

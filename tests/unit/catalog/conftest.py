@@ -1,6 +1,6 @@
 import pytest
 
-from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.open import open_writer
 
 
 @pytest.fixture
@@ -10,7 +10,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def catalog(path):
-    catalog = open_catalog(path, create=True)
+    catalog = open_writer(path, create=True)
     yield catalog
     catalog.close()
 

@@ -5,7 +5,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,17 @@ from sqlalchemy.engine.base import RootTransaction
 from sqlalchemy.engine.default import DefaultExecutionContext
 
 from mmsearch.catalog import connection
-from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.open import open_writer
+from mmsearch.catalog.reader import open_reader
 from mmsearch.catalog.sqlalchemy_engine import read_transaction, write_transaction
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, StateError
 from tests.unit.catalog.samples import encoded
 
 NOBODY = 65534
+
+
+def open_any(path, read_only):
+    return (open_reader if read_only else open_writer)(path)
 
 
 def test_writer_connections_have_required_pragmas(catalog):
@@ -89,20 +94,15 @@ def test_finish_run_interrupted_in_commit_raises_interrupt_and_allows_retry(cata
 @pytest.mark.parametrize("name", ["cata?log#1 %41.sqlite", "caf\udce9.sqlite"])
 def test_open_catalog_special_characters_in_file_name_opens_that_file(tmp_path, name):
     path = tmp_path / name
-    open_catalog(path, create=True).close()
+    open_writer(path, create=True).close()
     assert path.name in os.listdir(tmp_path)
-    open_catalog(path, read_only=True).close()
-
-
-def test_open_catalog_create_and_read_only_raises_value_error(path):
-    with pytest.raises(ValueError, match="read-only"):
-        open_catalog(path, create=True, read_only=True)
+    open_reader(path).close()
 
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_open_catalog_missing_file_raises_error_and_creates_no_file(path, read_only):
     with pytest.raises(StateError, match="cannot be opened"):
-        open_catalog(path, read_only=read_only)
+        open_any(path, read_only)
     assert not path.exists()
 
 
@@ -110,7 +110,7 @@ def test_open_catalog_missing_file_raises_error_and_creates_no_file(path, read_o
 def test_open_catalog_non_sqlite_file_raises_damaged_file_error(path, read_only):
     path.write_bytes(b"not a database at all, but long enough to look for a header" * 100)
     with pytest.raises(DamagedFileError, match=r"is not an SQLite database\. .*mmsearch repair"):
-        open_catalog(path, read_only=read_only)
+        open_any(path, read_only)
 
 
 def test_read_catalog_with_overwritten_pages_raises_damaged_file_error(catalog, path):
@@ -134,7 +134,7 @@ def test_read_catalog_truncated_file_raises_damaged_file_error(catalog, path):
 
 
 def read_all(path):
-    catalog = open_catalog(path, read_only=True)
+    catalog = open_reader(path)
     try:
         catalog.list_files_under(1, b"")
         with catalog.snapshot() as snapshot:
@@ -149,7 +149,7 @@ def test_write_catalog_locked_by_other_program_raises_index_locked_error(
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_S", 0.01)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    second = open_catalog(path)
+    second = open_writer(path)
     with pytest.raises(IndexLockedError, match="held by another program"):
         second.begin_run()
     other.execute("ROLLBACK")
@@ -175,10 +175,12 @@ def test_commit_shard_without_disk_space_raises_error_and_allows_retry(catalog, 
 
 
 def test_read_only_catalog_write_raises_state_error(catalog, path):
-    reader = open_catalog(path, read_only=True)
-    with pytest.raises(StateError, match="cannot be written"):
-        reader.begin_run()
-    reader.close()
+    with (
+        closing(open_reader(path)) as reader,
+        reader._connections.read_transaction() as db,
+        pytest.raises(StateError, match="cannot be written"),
+    ):
+        db.query("DELETE FROM runs")
 
 
 @contextmanager
@@ -211,7 +213,7 @@ def make_read_only(folder):
 
 
 def create_filled_catalog(path):
-    catalog = open_catalog(path, create=True)
+    catalog = open_writer(path, create=True)
     root, _ = catalog.ensure_root(b"/photos")
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
     return catalog
@@ -255,12 +257,12 @@ class TestCatalogInReadOnlyFolder:
             Path(f"{path}{name}").write_bytes(content)
         make_read_only(read_only_folder)
         with unprivileged(), pytest.raises(StateError, match="cannot be opened"):
-            open_catalog(path, read_only=True)
+            open_reader(path)
 
     @staticmethod
     def check(path):
         with unprivileged():
-            reader = open_catalog(path, read_only=True)
+            reader = open_reader(path)
             with reader.snapshot() as snapshot:
                 assert snapshot.records([1])[0].paths == (b"/photos/a",)
             reader.close()
@@ -269,10 +271,11 @@ class TestCatalogInReadOnlyFolder:
 WRITER = """
 import sys
 from pathlib import Path
-from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.open import open_writer
+from mmsearch.catalog.reader import open_reader
 from tests.unit.catalog.samples import encoded
 
-catalog = open_catalog(Path(sys.argv[1]))
+catalog = open_writer(Path(sys.argv[1]))
 root = catalog.roots()[0]
 for line in sys.stdin:
     catalog.commit_shard(encoded(catalog, root, {b"a": line.strip()}))
@@ -283,7 +286,7 @@ catalog.close()
 
 def test_snapshot_during_commits_of_other_process_keeps_generation(path):
     create_filled_catalog(path).close()
-    reader = open_catalog(path, read_only=True)
+    reader = open_reader(path)
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)],
         stdin=subprocess.PIPE,
@@ -310,10 +313,10 @@ def test_snapshot_during_commits_of_other_process_keeps_generation(path):
 
 def test_read_only_catalog_after_file_is_recreated_reads_new_file(path):
     create_filled_catalog(path).close()
-    reader = open_catalog(path, read_only=True)
+    reader = open_reader(path)
     assert reader.file_count() == 1
     for file in path.parent.iterdir():
         file.unlink()
-    open_catalog(path, create=True).close()
+    open_writer(path, create=True).close()
     assert reader.file_count() == 0
     reader.close()

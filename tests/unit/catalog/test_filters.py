@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.open import open_writer
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, InvalidQueryError
 from mmsearch.core.filters import Filters, GeoCircle
@@ -171,7 +171,7 @@ def test_filter_ids_any_filters_returns_same_pictures_as_oracle(pictures, wanted
                 # At the edge of the circle, the two formulas may round to different sides.
                 assume(abs(distance_km(wanted.near, *own["place"]) - wanted.near.km) > 1e-6)
     with tempfile.TemporaryDirectory() as folder:
-        catalog = open_catalog(Path(folder) / "catalog.sqlite", create=True)
+        catalog = open_writer(Path(folder) / "catalog.sqlite", create=True)
         fill(catalog, pictures)
         with catalog.snapshot() as snapshot:
             allowed = snapshot.filter_ids(wanted)

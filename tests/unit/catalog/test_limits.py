@@ -3,18 +3,17 @@
 import signal
 import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
-from mmsearch.catalog import timeouts
+from mmsearch.catalog import connection as connection_module
 from mmsearch.catalog.connection import ReadPool, connect
 from mmsearch.catalog.migrations import MIGRATIONS
-from mmsearch.catalog.open import open_catalog
-from mmsearch.catalog.reader import open_reader
+from mmsearch.catalog.reader import open_pinned_reader, open_reader
 from mmsearch.catalog.salvage import DamagedCatalog
 from mmsearch.catalog.schema import SCHEMA_SHA256, expected_statements, migrate, schema_sha256
-from mmsearch.catalog.sqlalchemy_engine import as_read_connection, open_engine, read_transaction
+from mmsearch.catalog.sqlalchemy_engine import open_engine, read_transaction
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DamagedFileError, DeadlineError, StateError
 
@@ -52,7 +51,7 @@ def craft(path, script):
 
 
 def upgrade(path):
-    engine = open_engine(path, create=False, read_only=False)
+    engine = open_engine(path)
     try:
         migrate(engine, path)
     finally:
@@ -62,7 +61,7 @@ def upgrade(path):
 def openers(path):
     return [
         lambda: open_reader(path),
-        lambda: open_catalog(path, read_only=True),
+        lambda: open_reader(path),
         lambda: upgrade(path),
     ]
 
@@ -124,35 +123,35 @@ def endless_by_reader(path):
         db.query(ENDLESS)
 
 
-@contextmanager
-def one_read_transaction(path, *, read_only):
-    engine = open_engine(path, create=False, read_only=read_only)
+def endless_in_a_snapshot(path):
+    with closing(open_reader(path)) as reader, reader.snapshot() as snapshot:
+        snapshot._db.query(ENDLESS)
+
+
+def endless_by_iteration(path):
+    with closing(ReadPool(path)) as file, file.read_transaction() as db:
+        list(db.iterate(ENDLESS))
+
+
+def endless_in_a_check(path):
+    with closing(open_pinned_reader(path)) as reader, reader.snapshot() as snapshot:
+        snapshot._db.query(ENDLESS)
+
+
+def endless_by_a_writer(path):
+    engine = open_engine(path)
     try:
         with read_transaction(engine) as connection:
-            yield connection
+            connection.exec_driver_sql(ENDLESS).all()
     finally:
         engine.dispose()
 
 
-def endless_by_sqlalchemy(path):
-    with one_read_transaction(path, read_only=True) as connection:
-        connection.exec_driver_sql(ENDLESS).all()
-
-
-def endless_in_a_snapshot(path):
-    with one_read_transaction(path, read_only=True) as connection:
-        as_read_connection(connection).query(ENDLESS)
-
-
-def endless_by_a_writer(path):
-    with one_read_transaction(path, read_only=False) as connection:
-        connection.exec_driver_sql(ENDLESS).all()
-
-
 ENDLESS_RUNNERS = [
     endless_by_reader,
-    endless_by_sqlalchemy,
     endless_in_a_snapshot,
+    endless_by_iteration,
+    endless_in_a_check,
     endless_by_a_writer,
 ]
 
@@ -161,7 +160,8 @@ ENDLESS_RUNNERS = [
 def short_timeouts(monkeypatch):
     """Time limits short enough for a test."""
     monkeypatch.setattr(connect, "__defaults__", (0.2,))
-    monkeypatch.setattr("mmsearch.catalog.sqlalchemy_engine.MAINTENANCE_TIMEOUT_S", 0.2)
+    for module in ("connection", "sqlalchemy_engine"):
+        monkeypatch.setattr(f"mmsearch.catalog.{module}.MAINTENANCE_TIMEOUT_S", 0.2)
 
 
 @pytest.mark.parametrize("run_endless", ENDLESS_RUNNERS)
@@ -197,7 +197,7 @@ def test_endless_statement_on_signal_raises_keyboard_interrupt(catalog, path, ru
 
 
 def test_connection_time_limit_applies_to_each_statement(catalog, path, monkeypatch):
-    monkeypatch.setattr(timeouts, "PROGRESS_CHECK_STEPS", 1000)
+    monkeypatch.setattr(connection_module, "PROGRESS_CHECK_STEPS", 1000)
     with closing(connect(path, "ro", 0.3)) as connection:
         for _ in range(3):
             time.sleep(0.2)

@@ -4,7 +4,8 @@ import pytest
 
 from mmsearch.catalog import schema
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
-from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.open import open_writer
+from mmsearch.catalog.reader import open_reader
 from mmsearch.catalog.schema import migrate
 from mmsearch.catalog.sqlalchemy_engine import open_engine
 from mmsearch.core.errors import DamagedFileError, SchemaError, StateError
@@ -14,6 +15,10 @@ ADDED = Migration(
     "a_later_step", ("CREATE TABLE later (x INTEGER)", "INSERT INTO later VALUES (5)")
 )
 BROKEN = Migration("broken", ("CREATE TABLE half (x)", "DROP TABLE files", "INSERT INTO nowhere"))
+
+
+def open_any(path, read_only):
+    return (open_reader if read_only else open_writer)(path)
 
 
 def ask(path, sql):
@@ -31,7 +36,7 @@ def dump(path):
 
 
 def migrate_database(path, steps):
-    engine = open_engine(path, create=True, read_only=False)
+    engine = open_engine(path, create=True)
     try:
         migrate(engine, path, steps)
     finally:
@@ -52,7 +57,7 @@ def test_migration_names_are_unique():
 def test_writer_older_schema_upgrades_to_newest(path):
     migrate_database(path, MIGRATIONS[:1])
     assert ask(path, "PRAGMA user_version") == [(1,)]
-    catalog = open_catalog(path)
+    catalog = open_writer(path)
     root, _ = catalog.ensure_root(b"/photos")
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
     with catalog.snapshot() as snapshot:
@@ -74,7 +79,7 @@ def test_read_only_open_older_schema_raises_schema_error_without_upgrade(path):
     with pytest.raises(
         SchemaError, match=r"schema 1, of an older mmsearch; .* a writer upgrades it"
     ):
-        open_catalog(path, read_only=True)
+        open_reader(path)
     assert ask(path, "PRAGMA user_version") == [(1,)]
 
 
@@ -84,7 +89,7 @@ def test_open_catalog_newer_schema_raises_schema_error_without_change(path, read
     before = dump(path)
     newer = len(MIGRATIONS) + 1
     with pytest.raises(SchemaError, match=rf"schema {newer}, of a newer .* {len(MIGRATIONS)}"):
-        open_catalog(path, read_only=read_only)
+        open_any(path, read_only)
     assert dump(path) == before
 
 
@@ -94,10 +99,10 @@ def test_open_catalog_failing_migration_leaves_database_unchanged(catalog, path,
     before = dump(path)
     monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, BROKEN))
     with pytest.raises(Exception, match=r"syntax error|incomplete input"):
-        open_catalog(path)
+        open_writer(path)
     assert dump(path) == before
     monkeypatch.undo()
-    again = open_catalog(path)
+    again = open_writer(path)
     assert again.file_count() == 1
     again.close()
 
@@ -111,8 +116,8 @@ def test_migrate_failing_step_keeps_earlier_steps(path):
 def test_open_catalog_empty_file_is_initialized_by_writer_only(path):
     path.touch()
     with pytest.raises(StateError, match="empty database"):
-        open_catalog(path, read_only=True)
-    open_catalog(path).close()
+        open_reader(path)
+    open_writer(path).close()
     assert ask(path, "SELECT count(*) FROM files") == [(0,)]
 
 
@@ -125,5 +130,5 @@ def test_open_catalog_database_of_other_program_is_refused_unchanged(path, sql, 
     connection.close()
     before = dump(path)
     with pytest.raises(DamagedFileError, match="not an mmsearch catalog"):
-        open_catalog(path, read_only=read_only)
+        open_any(path, read_only)
     assert dump(path) == before

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.open import open_writer
 from mmsearch.core.records import ShardCommit
 from tests.property_budget import examples
 from tests.unit.catalog.samples import digest_of, encoded, indexed, seen
@@ -26,7 +26,7 @@ class CatalogMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.catalog = open_catalog(Path(self.folder.name) / "catalog.sqlite", create=True)
+        self.catalog = open_writer(Path(self.folder.name) / "catalog.sqlite", create=True)
         self.files = {}
         self.ids = {}
         self.last = None
@@ -151,7 +151,7 @@ ANY_PATH = st.lists(ANY_NAME, min_size=1, max_size=4).map(b"/".join)
 @settings(max_examples=examples(40), deadline=None)
 def test_list_files_under_any_path_bytes_returns_committed_paths(paths, inner, wide):
     with tempfile.TemporaryDirectory() as folder:
-        catalog = open_catalog(Path(folder) / "catalog.sqlite", create=True)
+        catalog = open_writer(Path(folder) / "catalog.sqlite", create=True)
         root, _ = catalog.ensure_root(b"/wide/" + inner)
         catalog.commit_shard(encoded(catalog, root, dict.fromkeys(sorted(paths), "A")))
         prefix = root.path

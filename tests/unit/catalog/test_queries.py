@@ -12,13 +12,16 @@ from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, indexed
 def statements(catalog, monkeypatch):
     """List of statements and parameters sent from now on, with and without SQLAlchemy."""
     sent = []
-    ask = ReadConnection.query
 
-    def listen(db, statement, parameters=()):
-        sent.append((statement, parameters))
-        return ask(db, statement, parameters)
+    def listen(method):
+        def run(db, statement, parameters=()):
+            sent.append((statement, parameters))
+            return method(db, statement, parameters)
 
-    monkeypatch.setattr(ReadConnection, "query", listen)
+        return run
+
+    for name in ("query", "iterate"):
+        monkeypatch.setattr(ReadConnection, name, listen(getattr(ReadConnection, name)))
     event.listen(
         catalog._engine,
         "before_cursor_execute",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmsearch.catalog import checksum, connection
-from mmsearch.catalog.open import open_catalog
+from mmsearch.catalog.open import open_writer
 from mmsearch.catalog.reader import open_reader
 from mmsearch.core.errors import (
     DamagedFileError,
@@ -114,14 +114,14 @@ def test_reader_after_catalog_file_is_replaced_reads_new_file(
         assert snapshot.pictures == 2
     aside = tmp_path / "aside"
     aside.mkdir()
-    with closing(open_catalog(aside / path.name, create=True)) as other:
+    with closing(open_writer(aside / path.name, create=True)) as other:
         other.set_identity(IDENTITY)
     catalog.close()
     for file in path.parent.glob(path.name + "*"):
         file.unlink()
     for file in aside.iterdir():
         os.replace(file, path.parent / file.name)
-    with closing(open_catalog(path)) as writer:
+    with closing(open_writer(path)) as writer:
         new_root, _ = writer.ensure_root(b"/elsewhere")
         writer.commit_shard(encoded(writer, new_root, {b"new.jpg": "new"}))
         with reader.snapshot() as snapshot:
@@ -138,7 +138,7 @@ def test_reader_after_catalog_file_is_overwritten_reads_new_content(
     fill_catalog(catalog, root)
     catalog.close()
     before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
-    with closing(open_catalog(path)) as writer:
+    with closing(open_writer(path)) as writer:
         writer.commit_shard(encoded(writer, root, {b"d.jpg": "d"}))
     reader = reading(path)
     with reader.snapshot() as snapshot:
@@ -159,7 +159,7 @@ def test_reader_idle_connection_allows_checkpoint_and_vacuum(catalog, root, path
         assert snapshot.pictures == 2
     catalog.close()
     assert path.with_name(path.name + "-wal").stat().st_size == 0
-    with closing(open_catalog(path)) as writer:
+    with closing(open_writer(path)) as writer:
         writer.vacuum()
     with reader.snapshot() as snapshot:
         assert snapshot.pictures == 2
@@ -209,11 +209,11 @@ def older(path):
     ],
 )
 def test_reader_and_catalog_raise_same_error_for_unusable_file(path, damage, kind):
-    open_catalog(path, create=True).close()
+    open_writer(path, create=True).close()
     damage(path)
     said = error_of(lambda: open_reader(path))
     assert said[0] is kind
-    assert said == error_of(lambda: open_catalog(path, read_only=True))
+    assert said == error_of(lambda: open_reader(path))
 
 
 def test_reader_pages_overwritten_after_open_raise_damaged_file_error(catalog, root, path, reading):

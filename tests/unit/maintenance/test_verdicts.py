@@ -206,7 +206,7 @@ CODES = ["FULL", "IOERR", "CANTOPEN", "BUSY", "LOCKED", "READONLY", "PERM", "PRO
 
 @pytest.mark.parametrize("name", CODES)
 def test_check_sqlite_error_reports_unknown_and_repair_changes_nothing(name, layout, monkeypatch):
-    from mmsearch.catalog import sqlalchemy_engine
+    from mmsearch.catalog import connection
 
     before = content_of(layout)
     error = sqlite3.OperationalError(name)
@@ -216,7 +216,7 @@ def test_check_sqlite_error_reports_unknown_and_repair_changes_nothing(name, lay
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlalchemy_engine, "connect_read_only", refuse)
+        patch.setattr(connection, "connect_read_only", refuse)
         assert check(layout).verdict == "unknown"
         with pytest.raises(InspectionError):
             repair(layout)

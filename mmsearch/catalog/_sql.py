@@ -1,12 +1,43 @@
-"""Checks and joins of file paths, as bytes: an absolute folder and a path relative to it."""
+"""Values of the catalog: text that SQLite can store, times and file paths, and chunks of them.
+
+A file path is bytes: an absolute folder, and a path relative to it.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any, TypeVar
 
 from mmsearch.core.errors import DamagedFileError
+
+Item = TypeVar("Item")
+
+MAX_SQL_PARAMETERS = 900
+"""Maximum number of parameters in one statement; SQLite before 3.32 allows at most 999."""
+
+
+def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield ``items`` in chunks that fit into one statement."""
+    for start in range(0, len(items), MAX_SQL_PARAMETERS):
+        yield items[start : start + MAX_SQL_PARAMETERS]
+
+
+def storable(value: Any) -> Any:
+    """Return text that can be encoded as UTF-8, and other values unchanged.
+
+    Lone surrogates, as in file names with invalid UTF-8, become '?'.
+    """
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def now() -> str:
+    """Return the current time in UTC as ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
 
 _REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog; it reuses all the vectors it can."
 

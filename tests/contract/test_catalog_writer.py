@@ -1,18 +1,15 @@
-"""Contract tests that run on every catalog."""
+"""Contract of `CatalogWriter`, for every catalog."""
 
 import dataclasses
 
-import numpy as np
 import pytest
 
-from mmsearch.catalog.open import open_catalog
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
 from mmsearch.core.records import (
     CaptionTableTexts,
     FailedFile,
     FileRecord,
     FileRef,
-    FolderRecord,
     IndexedFile,
     PictureRecord,
     ShardCommit,
@@ -29,20 +26,6 @@ from tests.unit.catalog.samples import (
     seen,
     segment,
 )
-
-FACTORIES = {"sqlite": lambda folder: open_catalog(folder / "catalog.sqlite", create=True)}
-
-
-@pytest.fixture(params=FACTORIES)
-def catalog(request, tmp_path):
-    catalog = FACTORIES[request.param](tmp_path)
-    yield catalog
-    catalog.close()
-
-
-@pytest.fixture
-def root(catalog):
-    return catalog.ensure_root(b"/photos")[0]
 
 
 def state(catalog):
@@ -68,29 +51,6 @@ def state(catalog):
 def generation(catalog):
     with catalog.snapshot() as snapshot:
         return snapshot.generation
-
-
-class TestEmptyCatalog:
-    def test_empty_catalog_returns_no_records(self, catalog):
-        with catalog.snapshot() as snapshot:
-            assert snapshot.generation == 0
-            assert snapshot.identity is None
-            assert snapshot.pictures == 0
-            assert snapshot.built is None
-            assert list(snapshot.unindexed_segments) == []
-            assert snapshot.deleted_ids.dtype == np.int64
-            assert snapshot.deleted_ids.shape == (0,)
-            assert snapshot.records([]) == []
-        assert catalog.identity() is None
-        assert catalog.roots() == []
-        assert catalog.segments() == []
-        assert catalog.failures() == []
-        assert catalog.last_run() is None
-        assert catalog.file_count() == 0
-        assert catalog.referenced_files() == set()
-        assert catalog.next_free_ids() == (1, 1)
-        assert catalog.list_files_under(1, b"") == {}
-        assert catalog.find_image_ids([]) == {}
 
 
 class TestIdentity:
@@ -354,114 +314,6 @@ class TestCommit:
             catalog.commit_shard(dataclasses.replace(shard, **wrong))
         assert state(catalog) == before
         assert generation(catalog) == at
-
-
-class TestKnownFiles:
-    def test_list_files_under_matches_folder_not_path_prefix(self, catalog, root):
-        inside = [b"2020/a.jpg", b"2020/x/b.jpg", b"2020/\xff", b"2020"]
-        outside = [b"2020-x/a.jpg", b"20200/a.jpg", b"2020.jpg", b"2020!", b"1/2020/a.jpg", b"x"]
-        catalog.commit_shard(encoded(catalog, root, dict.fromkeys(inside + outside, "same")))
-        assert set(catalog.list_files_under(root.id, b"2020")) == set(inside)
-        assert set(catalog.list_files_under(root.id, b"2020/x")) == {b"2020/x/b.jpg"}
-        assert set(catalog.list_files_under(root.id, b"")) == set(inside + outside)
-        assert catalog.list_files_under(root.id, b"3") == {}
-
-    def test_list_files_under_returns_files_of_given_root_only(self, catalog, root):
-        other, _ = catalog.ensure_root(b"/other")
-        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        assert catalog.list_files_under(other.id, b"") == {}
-
-    def test_list_files_under_omits_files_of_skipped_folders(self, catalog, root):
-        paths = [b"a.jpg", b"x/b.jpg", b"x/y/c.jpg", b"x-y/d.jpg"]
-        catalog.commit_shard(encoded(catalog, root, dict.fromkeys(paths, "same")))
-        assert set(catalog.list_files_under(root.id, b"", {b"x"})) == {
-            b"a.jpg",
-            b"x/y/c.jpg",
-            b"x-y/d.jpg",
-        }
-        assert set(catalog.list_files_under(root.id, b"", {b"", b"x/y"})) == {
-            b"x/b.jpg",
-            b"x-y/d.jpg",
-        }
-        assert set(catalog.list_files_in(root.id, b"")) == {b"a.jpg"}
-        assert set(catalog.list_files_in(root.id, b"x")) == {b"x/b.jpg"}
-        assert set(catalog.list_files_in(root.id, b"x/y")) == {b"x/y/c.jpg"}
-        assert catalog.list_files_in(root.id, b"y") == {}
-        assert catalog.list_files_in(root.id, b"x") == {
-            b"x/b.jpg": catalog.list_files_under(root.id, b"")[b"x/b.jpg"]
-        }
-        assert catalog.count_files_under(root.id, b"") == 4
-        assert catalog.count_files_under(root.id, b"x") == 2
-
-
-FOLDER_STATES = {b"": FolderRecord(b"top", 1, 0), b"x": FolderRecord(b"below", 2, 1)}
-
-
-class TestFolderStates:
-    def test_folder_states_are_loaded_as_saved_and_replaced_below_folder(self, catalog, root):
-        assert catalog.load_folder_states(root.id, b"") == {}
-        catalog.save_folder_states(root.id, b"", FOLDER_STATES)
-        assert catalog.load_folder_states(root.id, b"") == FOLDER_STATES
-        assert catalog.load_folder_states(root.id, b"x") == {b"x": FOLDER_STATES[b"x"]}
-        other = {b"x/y": FolderRecord(b"new", 0, 1)}
-        catalog.save_folder_states(root.id, b"x", other)
-        assert catalog.load_folder_states(root.id, b"") == {b"": FOLDER_STATES[b""]} | other
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            lambda catalog, root: encoded(catalog, root, {b"b.jpg": "b"}),
-            lambda catalog, root: ShardCommit(root.id, 3, removed=[b"a.jpg"]),
-            lambda catalog, root: ShardCommit(root.id, 3, failed=[(seen(b"a.jpg"), b"d", "bad")]),
-            lambda catalog, root: indexed(root, {b"a.jpg": "a"}, checked_ns=99),
-        ],
-    )
-    def test_folder_states_are_cleared_for_root_when_file_changes(self, catalog, root, change):
-        other, _ = catalog.ensure_root(b"/other")
-        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        for each in (root, other):
-            catalog.save_folder_states(each.id, b"", FOLDER_STATES)
-        catalog.commit_shard(change(catalog, root))
-        assert catalog.load_folder_states(root.id, b"") == {}
-        assert catalog.load_folder_states(other.id, b"") == FOLDER_STATES
-
-    def test_folder_states_are_cleared_when_segment_is_dropped(self, catalog, root):
-        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        catalog.save_folder_states(root.id, b"", FOLDER_STATES)
-        catalog.drop_segment(1)
-        assert catalog.load_folder_states(root.id, b"") == {}
-
-    def test_folder_states_of_absorbed_root_are_cleared(self, catalog, root):
-        inner, _ = catalog.ensure_root(b"/wide/inner")
-        catalog.commit_shard(encoded(catalog, inner, {b"a.jpg": "a"}))
-        catalog.save_folder_states(inner.id, b"", FOLDER_STATES)
-        wide, _ = catalog.ensure_root(b"/wide")
-        assert catalog.load_folder_states(inner.id, b"") == {}
-        assert catalog.load_folder_states(wide.id, b"") == {}
-
-
-class TestRecords:
-    def test_records_are_returned_in_order_of_ids_with_duplicates(self, catalog, root):
-        files = {b"%04d.jpg" % number: f"{number}" for number in range(2500)}
-        catalog.commit_shard(encoded(catalog, root, files))
-        ids = np.array([*range(2500, 0, -1), 7, 7])
-        with catalog.snapshot() as snapshot:
-            assert [record.id for record in snapshot.records(ids)] == ids.tolist()
-        assert (
-            len(catalog.find_image_ids([digest_of(f"{number}") for number in range(3000)])) == 2500
-        )
-
-    def test_records_unknown_id_raises_key_error(self, catalog, root):
-        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
-        with catalog.snapshot() as snapshot, pytest.raises(KeyError, match="2"):
-            snapshot.records([1, 2])
-
-    def test_records_list_paths_of_same_content_across_roots(self, catalog, root):
-        other, _ = catalog.ensure_root(b"/a")
-        catalog.commit_shard(encoded(catalog, root, {b"z.jpg": "a"}))
-        catalog.commit_shard(indexed(other, {b"b/c.jpg": "a"}))
-        with catalog.snapshot() as snapshot:
-            assert snapshot.records([1])[0].paths == (b"/a/b/c.jpg", b"/photos/z.jpg")
 
 
 class TestGenerations:

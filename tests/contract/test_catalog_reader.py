@@ -1,0 +1,230 @@
+"""Contract of `CatalogReader`, for every catalog."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from mmsearch.catalog.reader import open_reader
+from mmsearch.core.records import (
+    FolderRecord,
+    ShardCommit,
+)
+from tests.unit.catalog.samples import (
+    IDENTITY,
+    built,
+    digest_of,
+    encoded,
+    indexed,
+    picture,
+    seen,
+    segment,
+)
+
+
+def state(catalog):
+    """Return the observable state of a catalog, except times and the generation."""
+    with catalog.snapshot() as snapshot:
+        known = range(1, catalog.next_free_ids()[0])
+        return (
+            snapshot.records(known),
+            snapshot.deleted_ids.tolist(),
+            snapshot.pictures,
+            snapshot.built,
+            snapshot.unindexed_segments,
+            catalog.roots(),
+            [catalog.list_files_under(root.id, b"") for root in catalog.roots()],
+            catalog.failures(),
+            catalog.segments(),
+            catalog.file_count(),
+            catalog.referenced_files(),
+            catalog.next_free_ids(),
+        )
+
+
+def generation(catalog):
+    with catalog.snapshot() as snapshot:
+        return snapshot.generation
+
+
+class TestEmptyCatalog:
+    def test_empty_catalog_returns_no_records(self, catalog):
+        with catalog.snapshot() as snapshot:
+            assert snapshot.generation == 0
+            assert snapshot.identity is None
+            assert snapshot.pictures == 0
+            assert snapshot.built is None
+            assert list(snapshot.unindexed_segments) == []
+            assert snapshot.deleted_ids.dtype == np.int64
+            assert snapshot.deleted_ids.shape == (0,)
+            assert snapshot.records([]) == []
+        assert catalog.identity() is None
+        assert catalog.roots() == []
+        assert catalog.segments() == []
+        assert catalog.failures() == []
+        assert catalog.last_run() is None
+        assert catalog.file_count() == 0
+        assert catalog.referenced_files() == set()
+        assert catalog.next_free_ids() == (1, 1)
+        assert catalog.list_files_under(1, b"") == {}
+        assert catalog.find_image_ids([]) == {}
+
+
+class TestKnownFiles:
+    def test_list_files_under_matches_folder_not_path_prefix(self, catalog, root):
+        inside = [b"2020/a.jpg", b"2020/x/b.jpg", b"2020/\xff", b"2020"]
+        outside = [b"2020-x/a.jpg", b"20200/a.jpg", b"2020.jpg", b"2020!", b"1/2020/a.jpg", b"x"]
+        catalog.commit_shard(encoded(catalog, root, dict.fromkeys(inside + outside, "same")))
+        assert set(catalog.list_files_under(root.id, b"2020")) == set(inside)
+        assert set(catalog.list_files_under(root.id, b"2020/x")) == {b"2020/x/b.jpg"}
+        assert set(catalog.list_files_under(root.id, b"")) == set(inside + outside)
+        assert catalog.list_files_under(root.id, b"3") == {}
+
+    def test_list_files_under_returns_files_of_given_root_only(self, catalog, root):
+        other, _ = catalog.ensure_root(b"/other")
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        assert catalog.list_files_under(other.id, b"") == {}
+
+    def test_list_files_under_omits_files_of_skipped_folders(self, catalog, root):
+        paths = [b"a.jpg", b"x/b.jpg", b"x/y/c.jpg", b"x-y/d.jpg"]
+        catalog.commit_shard(encoded(catalog, root, dict.fromkeys(paths, "same")))
+        assert set(catalog.list_files_under(root.id, b"", {b"x"})) == {
+            b"a.jpg",
+            b"x/y/c.jpg",
+            b"x-y/d.jpg",
+        }
+        assert set(catalog.list_files_under(root.id, b"", {b"", b"x/y"})) == {
+            b"x/b.jpg",
+            b"x-y/d.jpg",
+        }
+        assert set(catalog.list_files_in(root.id, b"")) == {b"a.jpg"}
+        assert set(catalog.list_files_in(root.id, b"x")) == {b"x/b.jpg"}
+        assert set(catalog.list_files_in(root.id, b"x/y")) == {b"x/y/c.jpg"}
+        assert catalog.list_files_in(root.id, b"y") == {}
+        assert catalog.list_files_in(root.id, b"x") == {
+            b"x/b.jpg": catalog.list_files_under(root.id, b"")[b"x/b.jpg"]
+        }
+        assert catalog.count_files_under(root.id, b"") == 4
+        assert catalog.count_files_under(root.id, b"x") == 2
+
+
+FOLDER_STATES = {b"": FolderRecord(b"top", 1, 0), b"x": FolderRecord(b"below", 2, 1)}
+
+
+class TestFolderStates:
+    def test_folder_states_are_loaded_as_saved_and_replaced_below_folder(self, catalog, root):
+        assert catalog.load_folder_states(root.id, b"") == {}
+        catalog.save_folder_states(root.id, b"", FOLDER_STATES)
+        assert catalog.load_folder_states(root.id, b"") == FOLDER_STATES
+        assert catalog.load_folder_states(root.id, b"x") == {b"x": FOLDER_STATES[b"x"]}
+        other = {b"x/y": FolderRecord(b"new", 0, 1)}
+        catalog.save_folder_states(root.id, b"x", other)
+        assert catalog.load_folder_states(root.id, b"") == {b"": FOLDER_STATES[b""]} | other
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda catalog, root: encoded(catalog, root, {b"b.jpg": "b"}),
+            lambda catalog, root: ShardCommit(root.id, 3, removed=[b"a.jpg"]),
+            lambda catalog, root: ShardCommit(root.id, 3, failed=[(seen(b"a.jpg"), b"d", "bad")]),
+            lambda catalog, root: indexed(root, {b"a.jpg": "a"}, checked_ns=99),
+        ],
+    )
+    def test_folder_states_are_cleared_for_root_when_file_changes(self, catalog, root, change):
+        other, _ = catalog.ensure_root(b"/other")
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        for each in (root, other):
+            catalog.save_folder_states(each.id, b"", FOLDER_STATES)
+        catalog.commit_shard(change(catalog, root))
+        assert catalog.load_folder_states(root.id, b"") == {}
+        assert catalog.load_folder_states(other.id, b"") == FOLDER_STATES
+
+    def test_folder_states_are_cleared_when_segment_is_dropped(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        catalog.save_folder_states(root.id, b"", FOLDER_STATES)
+        catalog.drop_segment(1)
+        assert catalog.load_folder_states(root.id, b"") == {}
+
+    def test_folder_states_of_absorbed_root_are_cleared(self, catalog, root):
+        inner, _ = catalog.ensure_root(b"/wide/inner")
+        catalog.commit_shard(encoded(catalog, inner, {b"a.jpg": "a"}))
+        catalog.save_folder_states(inner.id, b"", FOLDER_STATES)
+        wide, _ = catalog.ensure_root(b"/wide")
+        assert catalog.load_folder_states(inner.id, b"") == {}
+        assert catalog.load_folder_states(wide.id, b"") == {}
+
+
+class TestRecords:
+    def test_records_are_returned_in_order_of_ids_with_duplicates(self, catalog, root):
+        files = {b"%04d.jpg" % number: f"{number}" for number in range(2500)}
+        catalog.commit_shard(encoded(catalog, root, files))
+        ids = np.array([*range(2500, 0, -1), 7, 7])
+        with catalog.snapshot() as snapshot:
+            assert [record.id for record in snapshot.records(ids)] == ids.tolist()
+        assert (
+            len(catalog.find_image_ids([digest_of(f"{number}") for number in range(3000)])) == 2500
+        )
+
+    def test_records_unknown_id_raises_key_error(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        with catalog.snapshot() as snapshot, pytest.raises(KeyError, match="2"):
+            snapshot.records([1, 2])
+
+    def test_records_list_paths_of_same_content_across_roots(self, catalog, root):
+        other, _ = catalog.ensure_root(b"/a")
+        catalog.commit_shard(encoded(catalog, root, {b"z.jpg": "a"}))
+        catalog.commit_shard(indexed(other, {b"b/c.jpg": "a"}))
+        with catalog.snapshot() as snapshot:
+            assert snapshot.records([1])[0].paths == (b"/a/b/c.jpg", b"/photos/z.jpg")
+
+
+class TestReaderBesideWriter:
+    def test_empty_catalog_reads_like_its_writer(self, catalog, open_for_reading):
+        reader = open_for_reading()
+        assert state(reader) == state(catalog)
+        assert reader.identity() is None
+        assert reader.last_run() is None
+
+    def test_every_read_returns_what_the_writer_reads(
+        self, catalog, root, open_for_reading, tmp_path
+    ):
+        catalog.set_identity(IDENTITY)
+        catalog.commit_shard(encoded(catalog, root, {b"2020/a.jpg": "a", b"2020/sub/b.jpg": "b"}))
+        catalog.commit_shard(ShardCommit(root.id, 2, failed=[(seen(b"bad.jpg"), b"", "no JPEG")]))
+        catalog.commit_shard(indexed(root, {b"c.jpg": "a"}, removed=[b"2020/sub/b.jpg"]))
+        catalog.save_folder_states(root.id, b"", {b"2020": FolderRecord(b"d", 1, 0)})
+        catalog.publish(built(1))
+        catalog.stage_segment(segment(7, 1), IDENTITY.encoder, [picture(1, "a")])
+        catalog.finish_run(catalog.begin_run(), "finished", {"added": 2})
+        catalog.save_unfinished_roots([root.id])
+        reader = open_for_reading()
+        assert state(reader) == state(catalog)
+        for name, arguments in (
+            ("identity", ()),
+            ("list_staged_segments", ()),
+            ("staged_encoder", ()),
+            ("find_image_ids", ([digest_of("a"), digest_of("x")],)),
+            ("list_live_pictures", (0, 9)),
+            ("list_unstaged_pictures", (0, 9)),
+            ("list_segment_pictures", (1,)),
+            ("list_files_in", (root.id, b"2020")),
+            ("list_captioned_files", (root.id, b"", b"/t.csv")),
+            ("count_files_under", (root.id, b"2020")),
+            ("load_folder_states", (root.id, b"")),
+            ("last_run", ()),
+            ("load_unfinished_roots", ()),
+        ):
+            assert getattr(reader, name)(*arguments) == getattr(catalog, name)(*arguments), name
+        assert reader.segment_image_ids(1).tolist() == [1, 2]
+        assert reader.superseded_ids().tolist() == []
+        assert list(reader.find_problems()) == []
+        reader.copy_to(tmp_path / "copy.sqlite")
+        with closing(open_reader(tmp_path / "copy.sqlite")) as copy:
+            assert state(copy) == state(catalog)
+
+    def test_snapshot_during_commit_keeps_generation(self, catalog, root, open_for_reading):
+        catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
+        with open_for_reading().snapshot() as snapshot:
+            catalog.commit_shard(encoded(catalog, root, {b"b": "b"}))
+            assert (snapshot.generation, snapshot.pictures) == (1, 1)
+        assert generation(catalog) == 2
