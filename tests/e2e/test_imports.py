@@ -76,6 +76,11 @@ def test_query_with_filters_imports_only_search_packages(loaded, photo_index):
     assert found <= SEARCH | {"mmsearch", "platformdirs"}
 
 
+@pytest.mark.parametrize("command", ["status", "list", "check"])
+def test_reading_command_imports_no_sqlalchemy(loaded, photo_index, command):
+    assert "sqlalchemy" not in loaded(command, "--home", photo_index)
+
+
 def test_query_help_imports_no_search_packages(loaded, photo_index):
     found = loaded("query", "--help")
     assert not found & SEARCH
