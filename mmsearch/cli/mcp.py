@@ -108,7 +108,7 @@ def serve_mcp(
 
 def _serve_stdio(server: Server[Any], close: Callable[[], None]) -> None:
     from mmsearch.cli.shutdown import exit_after_input, kill_workers
-    from mmsearch.mcp.stdio_transport import serve_stdio
+    from mmsearch.mcp.transports import serve_stdio
 
     def handle_signal(signum: int, frame: FrameType | None) -> None:
         closer = threading.Thread(target=close, daemon=True)
@@ -128,7 +128,7 @@ def _serve_stdio(server: Server[Any], close: Callable[[], None]) -> None:
 
 def _serve_http(server: Server[Any], name: str, host: str, port: int, token: str | None) -> None:
     from mmsearch.cli.shutdown import enforce_shutdown_timeout
-    from mmsearch.mcp.http_transport import MCP_PATH, serve_http
+    from mmsearch.mcp.transports import MCP_PATH, serve_http
     from mmsearch.server.config import ServerConfig, resolve_token
 
     config = ServerConfig(host=host, token=resolve_token(host, token, warn))

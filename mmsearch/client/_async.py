@@ -9,11 +9,9 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mmsearch.client._endpoint import Endpoint
 from mmsearch.client._errors import Response
-from mmsearch.client._events import JobEvents
-from mmsearch.client._flows import BaseClient, Pause, RequestFlow, Result
-from mmsearch.client._requests import Request
+from mmsearch.client._flows import BaseClient, JobEvents, Pause, RequestFlow, Result
+from mmsearch.client._requests import Endpoint, Request
 from mmsearch.client._transport import (
     client_options,
     closed_error,

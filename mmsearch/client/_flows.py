@@ -6,6 +6,7 @@ It does no I/O itself, so the synchronous and the asynchronous client share it.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from mmsearch.client._endpoint import Endpoint
 from mmsearch.client._errors import Response, retry_delay_s, to_error
 from mmsearch.client._requests import (
+    Endpoint,
     Request,
     as_url,
     build_picture_form,
@@ -25,8 +26,13 @@ from mmsearch.client._requests import (
     picture_id,
     read_picture,
 )
-from mmsearch.client.models import Answer, parse_answer, parse_vectors
-from mmsearch.core.errors import InvalidQueryError, StateError, UnknownNameError
+from mmsearch.core.errors import (
+    InvalidQueryError,
+    ServerError,
+    StateError,
+    UnknownNameError,
+    UnreachableError,
+)
 from mmsearch.core.results import (
     PAGE_LIMIT,
     TEXTS_LIMIT,
@@ -258,3 +264,84 @@ class BaseClient:
 def to_job_id(job: str | JobStatus) -> str:
     """Return the id of a job."""
     return job.id if isinstance(job, JobStatus) else job
+
+
+class JobEvents:
+    """A parser that reads the events of a job line by line.
+
+    Args:
+        endpoint: Address of the server, for error messages.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._data: list[str] = []
+        self._is_running = True
+
+    def read(self, line: str) -> JobStatus | None:
+        """Return the current state of the job if the line ends an event, else None.
+
+        Args:
+            line: The line without its line ending.
+
+        Raises:
+            ServerError: The event does not contain a job.
+        """
+        if line:
+            name, _, value = line.partition(":")
+            if name == "data":
+                self._data.append(value.removeprefix(" "))
+            return None
+        if not self._data:
+            return None
+        data, self._data = "\n".join(self._data), []
+        try:
+            answer = json.loads(data)
+        except ValueError as error:
+            raise ServerError("The server sent an event that is not JSON.") from error
+        job = parse_answer(JobStatus.from_dict, answer)
+        self._is_running = job.running
+        return job
+
+    def finish(self) -> None:
+        """Check at the end of the stream that the job has ended.
+
+        Raises:
+            UnreachableError: The job has not ended.
+        """
+        if self._is_running:
+            raise UnreachableError(
+                self._endpoint.unreachable_message(
+                    "it closed the event stream of a job that has not ended"
+                ),
+                "Query the job again, or restart it: everything that was committed is kept.",
+            )
+
+
+Answer = TypeVar("Answer")
+
+
+def parse_answer(parser: Callable[[Any], Answer], payload: Any) -> Answer:
+    """Parse the payload of a response.
+
+    Args:
+        parser: `parse_vectors`, or ``from_dict`` of a class of `mmsearch.core.results`; it ignores
+            unknown members.
+        payload: The decoded JSON.
+
+    Raises:
+        ServerError: The payload does not have the expected form.
+    """
+    try:
+        return parser(payload)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ServerError(
+            "The response does not have the form that an mmsearch server sends.",
+            "Check the URL, and compare the server's version with the client's.",
+        ) from error
+
+
+def parse_vectors(payload: Any) -> Vectors:
+    """Parse embeddings, float32 (n, dim)."""
+    vectors = np.asarray(payload["embeddings"], dtype=np.float32)
+    return vectors.reshape(-1, payload["dim"])

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.client._endpoint import Endpoint
 from mmsearch.client._errors import Response
+from mmsearch.client._requests import Endpoint
 from mmsearch.core.errors import MissingExtraError, StateError, UnreachableError, UsageError
 
 if TYPE_CHECKING:

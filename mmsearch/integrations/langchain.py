@@ -20,10 +20,15 @@ from mmsearch.client import AsyncClient, Client
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.results import Hit
 from mmsearch.core.validation import format_validation_errors
-from mmsearch.integrations._batching import build_query, escape_query
-from mmsearch.integrations._formatting import hit_metadata, hit_text
-from mmsearch.integrations._locks import index_lock
-from mmsearch.integrations._options import check_options, check_source, check_text
+from mmsearch.integrations._common import (
+    build_query,
+    check_options,
+    check_source,
+    check_text,
+    escape_query,
+    hit_metadata,
+    hit_text,
+)
 
 try:
     from langchain_core.callbacks import (
@@ -49,7 +54,7 @@ class MMSearchRetriever(BaseRetriever):
     client, the URLs ``original`` and ``thumbnail``.
 
     Attributes:
-        source: A `mmsearch.Index`, which one thread at a time uses; a `mmsearch.Client`; or a
+        source: A `mmsearch.Index`; a `mmsearch.Client`; or a
             `mmsearch.AsyncClient`, for ``ainvoke`` and the other asynchronous methods only.
         k: Maximum number of documents.
         filters: Filters as for the source's ``search``.
@@ -134,15 +139,14 @@ class MMSearchRetriever(BaseRetriever):
             mode=self.mode,
             hint="To search by a file, call index.similar(FILE).",
         )
-        with index_lock(self.source):
-            return self._to_documents(
-                self.source.search(
-                    parsed_query,
-                    self.k,
-                    min_score=self.min_score,
-                    min_confidence=self.min_confidence,
-                )
+        return self._to_documents(
+            self.source.search(
+                parsed_query,
+                self.k,
+                min_score=self.min_score,
+                min_confidence=self.min_confidence,
             )
+        )
 
     def _search_remote(self, client: Client | AsyncClient, query: str) -> Any:
         """Return the hits, or an awaitable of them for an AsyncClient."""

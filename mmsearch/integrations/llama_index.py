@@ -23,10 +23,15 @@ from mmsearch.client import AsyncClient, Client
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.filters import Filters
 from mmsearch.core.results import Hit
-from mmsearch.integrations._batching import build_query, escape_query
-from mmsearch.integrations._formatting import hit_metadata, hit_text
-from mmsearch.integrations._locks import index_lock
-from mmsearch.integrations._options import check_options, check_source, check_text
+from mmsearch.integrations._common import (
+    build_query,
+    check_options,
+    check_source,
+    check_text,
+    escape_query,
+    hit_metadata,
+    hit_text,
+)
 
 try:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -51,7 +56,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
     are searched literally; its ``embedding`` is of another embedding space and is not used.
 
     Args:
-        source: A `mmsearch.Index`, which one thread at a time uses; a `mmsearch.Client`; or a
+        source: A `mmsearch.Index`; a `mmsearch.Client`; or a
             `mmsearch.AsyncClient`, for ``aretrieve`` and the other asynchronous methods only.
         k: Maximum number of nodes.
         filters: Filters as for the source's ``search``.
@@ -142,10 +147,9 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
             mode=self.mode,
             hint="Pass a picture as the image_path of a QueryBundle.",
         )
-        with index_lock(index):
-            return index.search(
-                query, self.k, min_score=self.min_score, min_confidence=self.min_confidence
-            )
+        return index.search(
+            query, self.k, min_score=self.min_score, min_confidence=self.min_confidence
+        )
 
     def _search_remote(self, client: Client | AsyncClient, bundle: QueryBundle) -> Any:
         """Return the hits, or an awaitable of them for an AsyncClient."""

@@ -18,8 +18,14 @@ from mmsearch import __version__
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError, UnknownNameError, UsageError, to_storage_error
 from mmsearch.core.validation import format_validation_errors
-from mmsearch.mcp.tool_specs import INSTRUCTIONS, ToolSpec, list_tool_specs
-from mmsearch.mcp.tools import ContentBlock, ToolResult, Tools
+from mmsearch.mcp.tools import (
+    INSTRUCTIONS,
+    ContentBlock,
+    ToolResult,
+    Tools,
+    ToolSpec,
+    list_tool_specs,
+)
 
 Context = ServerRequestContext[Any]
 

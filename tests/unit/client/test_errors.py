@@ -10,9 +10,9 @@ import pytest
 
 from mmsearch import AsyncClient, Client
 from mmsearch.client import _async, _sync, _transport
-from mmsearch.client._endpoint import Endpoint
 from mmsearch.client._errors import Response, retry_delay_s, to_error
-from mmsearch.client._events import JobEvents
+from mmsearch.client._flows import JobEvents
+from mmsearch.client._requests import Endpoint
 from mmsearch.core.errors import (
     BusyError,
     DecodeError,

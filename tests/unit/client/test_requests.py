@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mmsearch import Client, parse_filters
+from mmsearch.client._flows import parse_answer, parse_vectors
 from mmsearch.client._requests import build_filters_body, build_search_body
-from mmsearch.client.models import parse_answer, parse_vectors
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import Band, MatchedText

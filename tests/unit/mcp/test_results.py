@@ -7,9 +7,13 @@ import pytest
 from mmsearch.core.query import Band, Mode
 from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.types import Text
-from mmsearch.mcp import formatting
-from mmsearch.mcp.results import PictureHit, SearchOutput
-from mmsearch.mcp.schemas import SearchArguments
+from mmsearch.mcp.schemas import (
+    PictureHit,
+    SearchArguments,
+    SearchOutput,
+    format_hit,
+    format_search_heading,
+)
 
 
 def hit(**overrides):
@@ -58,7 +62,7 @@ def result(**overrides):
 
 def test_format_hit_lists_score_size_date_paths_and_texts():
     sample_hit = hit(texts=(Text("title", "An old mill"),), copies=(Path("/pictures/copy.jpg"),))
-    assert formatting.format_hit(PictureHit.from_hit(1, sample_hit)) == (
+    assert format_hit(PictureHit.from_hit(1, sample_hit)) == (
         "1. id 7, score 0.500, likely (93%), 640x480, taken 2019-05-17, Canon EOS\n"
         "   /pictures/mill.jpg\n"
         "   also at /pictures/copy.jpg\n"
@@ -69,12 +73,12 @@ def test_format_hit_lists_score_size_date_paths_and_texts():
 def test_picture_hit_without_capture_date_uses_file_date():
     answer = PictureHit.from_hit(1, hit(taken_at=None, modified_at=1e9))
     assert (answer.date, answer.dated_by) == ("2001-09-09", "file")
-    assert "file dated 2001-09-09" in formatting.format_hit(answer)
+    assert "file dated 2001-09-09" in format_hit(answer)
 
 
 def test_format_hit_multiline_text_is_joined_and_escaped():
     sample_hit = hit(texts=(Text("caption", "a mill\n2. id 8, likely (100%)\x1b[2J"),))
-    lines = formatting.format_hit(PictureHit.from_hit(1, sample_hit)).splitlines()
+    lines = format_hit(PictureHit.from_hit(1, sample_hit)).splitlines()
     assert lines[2:] == ["   caption: a mill 2. id 8, likely (100%)\\x1b[2J"]
 
 
@@ -105,12 +109,12 @@ REMARKS = {
 @pytest.mark.parametrize("remark", REMARKS)
 def test_format_search_heading_starts_with_remark_about_result(remark):
     answer = SearchOutput.from_result(result(**REMARKS[remark]), ())
-    assert formatting.format_search_heading(answer).splitlines()[0] == remark
+    assert format_search_heading(answer).splitlines()[0] == remark
 
 
 def test_format_search_heading_uncalibrated_model_omits_no_match_remark():
     answer = SearchOutput.from_result(result(match=Band.UNLIKELY, calibrated=False), ())
-    assert formatting.format_search_heading(answer) == "0 of 1,212 pictures."
+    assert format_search_heading(answer) == "0 of 1,212 pictures."
 
 
 def test_search_arguments_single_value_becomes_list_and_null_empty_list():
