@@ -1,21 +1,25 @@
 """Fixtures of all tests: isolated settings, no model hub, one model cache."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+from filelock import FileLock
 
+from mmsearch.core.plugins import load
+from mmsearch.core.types import EncoderOptions, InputKind
 from tests.property_budget import load_profile
 
-PHOTOS = Path(__file__).parent / "photos"
-
-COMPILED_MODELS = Path(__file__).parents[1] / ".venv" / "test-models"
-
+HERE = Path(__file__).parent
+PHOTOS = HERE / "photos"
+COMMAND = Path(sys.executable).with_name("mmsearch")
 
 load_profile()
 
@@ -25,26 +29,71 @@ def _isolated(variables):
     return kept | {"HF_HUB_OFFLINE": "1"}
 
 
+@pytest.fixture(scope="session")
+def compiled_models():
+    """Folder of compiled models that outlives the run; processes share it under file locks."""
+    folder = Path(os.environ.get("MMSEARCH_TEST_MODELS") or HERE.parent / ".venv" / "test-models")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
+def cache(compiled_models, tmp_path_factory):
     """Return the model cache of this run, with the compiled starter of earlier runs.
 
     The folder of a compiled model is named by its weights and the code version, so that a change of
-    either compiles it again. Concurrent runs may share $MMSEARCH_TEST_MODELS: a model appears there
-    by one rename.
+    either compiles it again.
     """
     cache = tmp_path_factory.mktemp("cache")
-    shared = Path(os.environ.get("MMSEARCH_TEST_MODELS") or COMPILED_MODELS)
-    for compiled in shared.glob("starter-*"):
-        shutil.copytree(compiled, cache / "models" / compiled.name)
+    lock = FileLock(compiled_models / "starter.lock")
+    with lock:
+        if not any(compiled_models.glob("starter-*")):
+            _compile_all_towers("starter", "", cache)
+            _publish(cache / "models", compiled_models)
+        for compiled in compiled_models.glob("starter-*"):
+            shutil.copytree(compiled, cache / "models" / compiled.name, dirs_exist_ok=True)
     yield cache
-    for compiled in (cache / "models").glob("starter-*"):
-        if not (shared / compiled.name).exists():
+    with lock:
+        _publish(cache / "models", compiled_models)
+
+
+def _compile_all_towers(plugin, variant, cache):
+    encoder = load("encoders", plugin).build(EncoderOptions(variant, "cpu", cache, offline=True))
+    image = np.zeros((64, 64, 3), np.uint8)
+    for kind, item in ((InputKind.TEXT, "a dog"), (InputKind.IMAGE, image)):
+        encoder.token_vectors(kind, [encoder.prepare(kind, item)])
+
+
+def _publish(compiled_here, shared):
+    """Copy compiled models that are not among the shared ones, or have more towers than there."""
+    for compiled in compiled_here.glob("starter-*"):
+        there = shared / compiled.name
+        known = set(os.listdir(there)) if there.exists() else set()
+        if set(os.listdir(compiled)) > known:
             staged = shared / f"{uuid.uuid4()}.tmp"
             shutil.copytree(compiled, staged)
-            with suppress(OSError):  # another run was faster
-                staged.rename(shared / compiled.name)
-            shutil.rmtree(staged, ignore_errors=True)
+            shutil.rmtree(there, ignore_errors=True)
+            staged.rename(there)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(compiled_models, cache):
+    """Name of an open_clip model of a tiny checkpoint, compiled once per version of their code."""
+    digest = hashlib.sha256("".join(map(version, ("onnxruntime", "open_clip_torch"))).encode())
+    for path in sorted((HERE.parent / "mmsearch" / "encoders").rglob("*.py")):
+        digest.update(path.read_bytes())
+    folder = compiled_models / f"tiny-clip-{digest.hexdigest()[:12]}"
+    with FileLock(folder.with_suffix(".lock")):
+        complete = folder / "variant"
+        if not complete.exists():
+            from tests.clip_checkpoints import tiny_variant
+
+            folder.mkdir(exist_ok=True)
+            variant = tiny_variant(folder)
+            _compile_all_towers("open_clip", variant, folder)
+            complete.write_text(variant)
+    shutil.copytree(folder / "models", cache / "models", dirs_exist_ok=True)
+    return f"open_clip:{complete.read_text()}"
 
 
 @pytest.fixture(scope="session")
@@ -76,10 +125,30 @@ def photos():
 
 
 @pytest.fixture(scope="session")
-def mmsearch(environment):
-    """The installed command: ``mmsearch("query", "a dog", code=0)`` -> the finished process."""
-    command = Path(sys.executable).with_name("mmsearch")
+def forked_command(environment, tmp_path_factory):
+    """Path of an executable that does what the command does, without the start of Python."""
+    if not hasattr(os, "fork"):
+        yield COMMAND
+        return
+    folder = tmp_path_factory.mktemp("command")
+    command, path = folder / "mmsearch", folder / "socket"
+    head = f"#!{sys.executable} -ISE\nSOCKET = {str(path)!r}\n"
+    command.write_text(head + (HERE / "command_client.py").read_text(encoding="utf-8"))
+    command.chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.command_server", path],
+        cwd=HERE.parent,
+        # Without these, libraries start threads at import, which a fork would lose.
+        env=environment | {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout.readline() == b"ready\n"
+    yield command
+    server.communicate(timeout=60)
 
+
+def _runner(command, environment):
     def run(*arguments, code=0, cwd=None, env=None, stdin=""):
         done = subprocess.run(
             [command, *map(str, arguments)],
@@ -100,8 +169,28 @@ def mmsearch(environment):
 
 
 @pytest.fixture(scope="session")
+def mmsearch(environment, forked_command):
+    """The command: ``mmsearch("query", "a dog", code=0)`` -> the finished process."""
+    return _runner(forked_command, environment)
+
+
+@pytest.fixture(scope="session")
+def installed_mmsearch(environment):
+    """The same with the installed command, which takes a second longer."""
+    return _runner(COMMAND, environment)
+
+
+@pytest.fixture(scope="session")
 def photo_index(mmsearch, photos, tmp_path_factory):
-    """The home of an index of all photographs, made by the installed command."""
-    home = tmp_path_factory.mktemp("photo_index")
-    mmsearch("index", photos, "--home", home, "--model", "starter")
+    """The home of an index of all photographs, made by the command once for all test processes."""
+    home, shared = tmp_path_factory.mktemp("photo_index"), tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made = shared / "photo_index_made"
+    with FileLock(shared / "photo_index.lock"):
+        if not made.exists():
+            mmsearch("index", photos, "--home", home, "--model", "starter")
+            shutil.copytree(home, made)
+            return home
+    shutil.copytree(made, home, dirs_exist_ok=True)
     return home

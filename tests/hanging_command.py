@@ -1,18 +1,26 @@
 """The command with an operation that never ends.
 
-``python -m tests.hanging_command OPERATION ARGUMENTS``: a query for "block" gets no answer.
+``python -m tests.hanging_command OPERATION ARGUMENTS``: a query for "block" gets no answer. The
+file $HANGING appears when the operation begins.
 """
 
 import os
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 from mmsearch.cli.main import run
 
 ENDLESS_SQL = (
     "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n"
 )
+
+
+def hang(*_, **__):
+    """Begin the operation."""
+    Path(os.environ["HANGING"]).touch()
+    time.sleep(600)
 
 
 def in_search():
@@ -23,7 +31,7 @@ def in_search():
 
     def blocked(self, requests):
         if any(request.request.query.terms[0].text == "block" for request in requests):
-            time.sleep(600)
+            hang()
         return answer(self, requests)
 
     SearchEngine.answer = blocked
@@ -47,7 +55,7 @@ def in_encoder():
 
     def blocked(self, terms, *arguments, **options):
         if any(term.text == "block" for term in terms):
-            time.sleep(600)
+            hang()
         return vectors(self, terms, *arguments, **options)
 
     QueryEncoder.vectors = blocked
@@ -57,7 +65,7 @@ def in_start():
     """Block the start, as a model that is being compiled does."""
     from mmsearch.search.query_encoder import QueryEncoder
 
-    QueryEncoder.vectors = lambda *_, **__: time.sleep(600)
+    QueryEncoder.vectors = hang
 
 
 def in_decoder():
@@ -71,7 +79,7 @@ def in_job():
     """Block indexing."""
     from mmsearch.api import Index
 
-    Index.add_folder = lambda *_, **__: time.sleep(600)
+    Index.add_folder = hang
 
 
 def in_nothing():

@@ -24,6 +24,7 @@ def missing_reason():
 
 
 BROWSER_MARKS = [
+    pytest.mark.alone,
     pytest.mark.browser,
     pytest.mark.enable_socket,
     pytest.mark.skipif(missing_reason() is not None, reason=str(missing_reason())),

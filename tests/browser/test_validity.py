@@ -21,6 +21,7 @@ TOOLS = HERE / "node_modules" / ".bin"
 TOKEN = "a token of these tests"  # noqa: S105
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.browser,
     pytest.mark.enable_socket,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: scripts/test --browser installs it"),

@@ -9,7 +9,6 @@ from PIL import Image
 from mmsearch.core import plugins
 from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.core.vectors import check_unit_vectors
-from tests.clip_checkpoints import tiny_variant
 
 TEXTS = [
     "a red car",
@@ -22,8 +21,8 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def variants(tmp_path_factory):
-    return {"starter": "", "open_clip": tiny_variant(tmp_path_factory.mktemp("tiny"))}
+def variants(tiny_clip):
+    return {"starter": "", "open_clip": tiny_clip.removeprefix("open_clip:")}
 
 
 @pytest.fixture(scope="module", params=plugins.names("encoders"))

@@ -1,4 +1,4 @@
-"""The installed command, as a user runs it."""
+"""The command, as a user runs it: some tests start the installed one, the others a fork."""
 
 import csv
 import json
@@ -17,18 +17,20 @@ def words(photos):
         return {row["path"].rsplit("/", 1)[1]: row["word"].lower() for row in csv.DictReader(file)}
 
 
-def test_query_by_description_returns_ranked_matching_photographs(mmsearch, photo_index, photos):
+def test_query_by_description_returns_ranked_matching_photographs(
+    installed_mmsearch, photo_index, photos
+):
     word_of = words(photos)
     windmills = [name for name, word in word_of.items() if word == "windmill"]
-    done = mmsearch("query", "a windmill", "--home", photo_index, "-k", len(windmills))
+    done = installed_mmsearch("query", "a windmill", "--home", photo_index, "-k", len(windmills))
     lines = [line.split("\t") for line in done.out.splitlines()]
     assert [line[0] for line in lines] == [str(rank + 1) for rank in range(len(windmills))]
     assert word_of[Path(lines[0][2]).name] == "windmill"
     assert done.err == ""
 
 
-def test_index_unchanged_folder_second_run_encodes_nothing(mmsearch, photo_index, photos):
-    done = mmsearch("index", photos, "--home", photo_index, "--json")
+def test_index_unchanged_folder_second_run_encodes_nothing(installed_mmsearch, photo_index, photos):
+    done = installed_mmsearch("index", photos, "--home", photo_index, "--json")
     report = json.loads(done.out)["report"]
     assert (report["unchanged"], report["encoded"], report["failed"]) == (212, 0, [])
 
@@ -97,18 +99,18 @@ def test_query_verbose_prints_model_and_device(mmsearch, photo_index):
     assert "cpu" in done.err
 
 
-def test_status_list_and_roots_print_index_facts(mmsearch, photo_index, photos):
-    status = json.loads(mmsearch("status", "--json", "--home", photo_index).out)
+def test_status_list_and_roots_print_index_facts(installed_mmsearch, photo_index, photos):
+    status = json.loads(installed_mmsearch("status", "--json", "--home", photo_index).out)
     assert (status["pictures"], status["files"], status["failures"]) == (212, 212, [])
     assert status["identity"]["encoder"]["name"] == "starter"
     assert status["last_run"]["outcome"] == "finished"
-    assert "212" in mmsearch("status", "--home", photo_index).out
-    assert mmsearch("list", "--home", photo_index).out.split("\t")[:3] == [
+    assert "212" in installed_mmsearch("status", "--home", photo_index).out
+    assert installed_mmsearch("list", "--home", photo_index).out.split("\t")[:3] == [
         "default",
         "212",
         "starter",
     ]
-    assert mmsearch("roots", "--home", photo_index).out.split() == ["photos", str(photos)]
+    assert installed_mmsearch("roots", "--home", photo_index).out.split() == ["photos", str(photos)]
 
 
 def test_search_in_python_imports_no_training_library(photo_index, environment):
@@ -221,12 +223,12 @@ def test_query_over_token_limit_is_truncated_with_warning(mmsearch, photo_index)
     assert len(done.out.splitlines()) == 10
 
 
-def test_help_of_verbs_shows_example_and_version_is_printed(mmsearch):
+def test_help_of_verbs_shows_example_and_version_is_printed(mmsearch, installed_mmsearch):
     for verb in ("index", "query", "similar", "status", "list", "remove"):
         assert "Example: mmsearch" in mmsearch(verb, "--help").out
     for verb in ("list", "info", "use", "compile"):
         assert "Example: mmsearch" in mmsearch("models", verb, "--help").out
-    assert mmsearch("--version").out.startswith("mmsearch 0.")
+    assert installed_mmsearch("--version").out.startswith("mmsearch 0.")
 
 
 def test_python_m_mmsearch_prints_version(environment):
@@ -241,8 +243,8 @@ def test_python_m_mmsearch_prints_version(environment):
     assert done.stdout.startswith(b"mmsearch 0.")
 
 
-def test_query_unknown_precision_setting_exits_2(mmsearch, photo_index):
-    done = mmsearch(
+def test_query_unknown_precision_setting_exits_2(installed_mmsearch, photo_index):
+    done = installed_mmsearch(
         "query", "a dog", "--home", photo_index, env={"MMSEARCH_PRECISION": "float8"}, code=2
     )
     assert done.err.startswith("Error: Unknown precision 'float8'.")

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -17,7 +18,7 @@ import pytest
 from mmsearch.cli.shutdown import UNFINISHED_MESSAGE
 from tests.terminal import COMMAND
 
-pytestmark = [pytest.mark.e2e, pytest.mark.enable_socket]
+pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.enable_socket]
 
 SHUTDOWN_TIMEOUT_S = 8.0
 """The promised limit is four seconds; a busy machine may need twice as long."""
@@ -32,7 +33,8 @@ TIMEOUT_DETAIL = (
 
 @contextmanager
 def blocked(what, environment, home, *options, verb="serve", **pipes):
-    """Run a server in which the operation ``what`` never ends."""
+    """Run a server in which the operation ``what`` never ends; it has `wait_until_blocked`."""
+    marker = Path(tempfile.mkdtemp()) / "hanging"
     command = [
         sys.executable,
         "-m",
@@ -45,7 +47,7 @@ def blocked(what, environment, home, *options, verb="serve", **pipes):
     ]
     process = subprocess.Popen(
         command,
-        env=environment,
+        env=environment | {"HANGING": str(marker)},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -53,11 +55,21 @@ def blocked(what, environment, home, *options, verb="serve", **pipes):
         text=True,
         **pipes,
     )
+
+    def wait_until_blocked():
+        until = time.monotonic() + 60
+        while not marker.exists():
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    process.wait_until_blocked = wait_until_blocked
     try:
         yield process
     finally:
         process.kill()
         process.communicate()
+        shutil.rmtree(marker.parent)
 
 
 @contextmanager
@@ -167,8 +179,7 @@ def test_serve_signaled_during_model_load_at_start_ends_in_time(
     environment, photo_index, options, number, code
 ):
     with blocked("start", environment, photo_index, *options) as process:
-        time.sleep(4)
-        assert process.poll() is None
+        process.wait_until_blocked()
         assert end(process, number)[0] in (code, 0 if number == signal.SIGTERM else 130)
 
 
@@ -202,7 +213,7 @@ def test_mcp_endless_call_ends_on_signal_or_end_of_input(environment, photo_inde
         process.stdin.write(CALL)
         process.stdin.flush()
         assert '"id":0' in process.stdout.readline()
-        time.sleep(3)
+        process.wait_until_blocked()
         began = time.monotonic()
         if how == "end of input":
             process.stdin.close()

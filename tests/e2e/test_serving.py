@@ -38,17 +38,21 @@ def resident(environment, photo_index):
         yield process
 
 
-def run_both_ways(environment, *arguments, cwd=None, terminal=False):
-    """Return exit code, stdout and stderr of a command through the server and without it."""
-    run = run_at_terminal if terminal else run_in_pipes
+@pytest.fixture
+def run_both_ways(environment, forked_command):
+    """Function: exit code, stdout and stderr of a command through the server and without it."""
     alone = environment | {"XDG_RUNTIME_DIR": environment["XDG_RUNTIME_DIR"] + "-none"}
-    return run(environment, arguments, cwd), run(alone, arguments, cwd)
 
+    def run_in_pipes(environment, arguments, cwd):
+        command = [forked_command, *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, cwd=cwd, check=False)
+        return done.returncode, done.stdout, done.stderr
 
-def run_in_pipes(environment, arguments, cwd):
-    command = [COMMAND, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, cwd=cwd, check=False)
-    return done.returncode, done.stdout, done.stderr
+    def run(*arguments, cwd=None, terminal=False):
+        run_once = run_at_terminal if terminal else run_in_pipes
+        return run_once(environment, arguments, cwd), run_once(alone, arguments, cwd)
+
+    return run
 
 
 def run_at_terminal(environment, arguments, cwd):
@@ -84,21 +88,21 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_query_in_pipe_prints_same_with_and_without_server(
-    environment, resident, photo_index, case
+    run_both_ways, resident, photo_index, case
 ):
     verb, *rest = CASES[case]
-    through, alone = run_both_ways(environment, verb, *rest, "--home", photo_index)
+    through, alone = run_both_ways(verb, *rest, "--home", photo_index)
     assert through[0] == alone[0]
     assert mask_times(through[1]) == mask_times(alone[1])
     assert through[2] == alone[2]
 
 
 def test_similar_relative_path_prints_same_with_and_without_server(
-    environment, resident, photo_index, photos
+    run_both_ways, resident, photo_index, photos
 ):
     picture = sorted((photos / "photos").iterdir())[7]
     through, alone = run_both_ways(
-        environment, "similar", picture.name, "--home", photo_index, cwd=picture.parent
+        "similar", picture.name, "--home", photo_index, cwd=picture.parent
     )
     assert through == alone
     assert through[1].split(b"\t")[2] == os.fsencode(picture.name)
@@ -106,11 +110,11 @@ def test_similar_relative_path_prints_same_with_and_without_server(
 
 @pytest.mark.parametrize("case", ["lines", "remark", "json", "nonsense"])
 def test_query_at_terminal_prints_same_with_and_without_server(
-    environment, resident, photo_index, photos, case
+    run_both_ways, resident, photo_index, photos, case
 ):
     verb, *rest = CASES[case]
     through, alone = run_both_ways(
-        environment, verb, *rest, "--home", photo_index, cwd=photos.parent, terminal=True
+        verb, *rest, "--home", photo_index, cwd=photos.parent, terminal=True
     )
     assert [mask_times(part) for part in through[1:]] == [mask_times(part) for part in alone[1:]]
     assert through[0] == alone[0]
