@@ -14,8 +14,15 @@ from mmsearch.core.files import clamped_mtime_ns, decode_error_from_os, open_sou
 from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.core.records import CollectedTexts, ScannedFile, ScannedFolder, Sidecar
 from mmsearch.core.settings import Settings
-from mmsearch.core.texts import DEFAULT_SOURCES
-from mmsearch.core.types import Calibration, DecodedImage, EncoderSpec, FusionSpec, Picture, Text
+from mmsearch.core.types import (
+    DEFAULT_SOURCES,
+    Calibration,
+    DecodedImage,
+    EncoderSpec,
+    FusionSpec,
+    Picture,
+    Text,
+)
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.executors import processes, threads
 from mmsearch.factories import catalogs, indexing, plugins, search

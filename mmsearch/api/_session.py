@@ -10,7 +10,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmsearch.core.catalog import CatalogReader
-from mmsearch.core.compatibility import empty_index_error
 from mmsearch.core.errors import (
     DamagedFileError,
     EncoderMismatchError,
@@ -18,6 +17,7 @@ from mmsearch.core.errors import (
     to_storage_error,
 )
 from mmsearch.core.query import EncodedQuery, Mode, SearchRequest, Term
+from mmsearch.core.records import empty_index_error
 from mmsearch.core.results import SearchResult, Severity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Vectors

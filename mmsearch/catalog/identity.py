@@ -13,8 +13,7 @@ from typing import Any
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.records import Identity
-from mmsearch.core.texts import DEFAULT_SOURCES
-from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals, TextSource
+from mmsearch.core.types import DEFAULT_SOURCES, EncoderSpec, FusionSpec, SearchGoals, TextSource
 
 _PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 

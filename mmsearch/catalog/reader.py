@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ from mmsearch.core.records import (
     Segment,
     StoredPicture,
 )
-from mmsearch.core.texts import full_text_sources
-from mmsearch.core.types import Ids, Picture, Text
+from mmsearch.core.types import Ids, Picture, Text, full_text_sources
 from mmsearch.storage.layout import parse_file_ref
 
 UNFINISHED_REPAIR_KEY = "unfinished_repair"
@@ -139,7 +138,7 @@ class SqliteSnapshot:
     @cached_property
     def built(self) -> BuiltVectorIndex | None:
         """The built index, which covers the older segments; None if there is no built index."""
-        return None if self._built_row is None else _make_built_index(self._built_row)
+        return None if self._built_row is None else _make_built_index(tuple(self._built_row))
 
     @cached_property
     def unindexed_segments(self) -> Sequence[Segment]:
@@ -237,12 +236,34 @@ class SqliteSnapshot:
             f"SELECT id, digest, {_PICTURE_COLUMNS} FROM images WHERE id {_IN_IDS}",  # noqa: S608
             [unique_ids],
         )
-        pictures = [_make_picture(metadata, texts.get(row_id, ())) for row_id, _, *metadata in rows]
+        pictures = [
+            Picture(
+                width,
+                height,
+                image_format,
+                taken_at,
+                tuple(texts.get(image_id, ())),
+                camera,
+                latitude,
+                longitude,
+            )
+            for (
+                image_id,
+                _,
+                width,
+                height,
+                image_format,
+                taken_at,
+                camera,
+                latitude,
+                longitude,
+            ) in rows
+        ]
         records = {}
         for (image_id, digest, *_), picture in zip(rows, pictures, strict=True):
             files = sorted(locations.get(image_id, ()))
             _, mtime_ns, size, root = files[0] if files else (b"", 0, 0, b"")
-            paths = tuple([file[0] for file in files])
+            paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
             records[image_id] = PictureRecord(
                 image_id, paths, picture, mtime_ns, size, root, digest
             )
@@ -593,7 +614,9 @@ def _make_segment(row: Sequence[Any]) -> Segment:
     return Segment(number, parse_file_ref(name, size, sha256), num_rows, dim)
 
 
-def _make_built_index(row: Sequence[Any]) -> BuiltVectorIndex:
+# Every search reads the same row.
+@lru_cache(maxsize=16)
+def _make_built_index(row: tuple[Any, ...]) -> BuiltVectorIndex:
     plugin, name, size, sha256, num_rows, covers, settings = row
     file_ref = parse_file_ref(name, size, sha256)
     return BuiltVectorIndex(plugin, file_ref, num_rows, covers, json.loads(settings))

@@ -16,8 +16,7 @@ from mmsearch.catalog.reader import load_texts
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import IMAGES, TAGS, TEXTS
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
-from mmsearch.core.texts import select_encoded_texts, texts_digest
-from mmsearch.core.types import Text, TextSource
+from mmsearch.core.types import Text, TextSource, select_encoded_texts, texts_digest
 
 KEYWORDS_KIND = "keywords"
 

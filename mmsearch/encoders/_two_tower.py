@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.gpu_memory import has_nvidia_gpu
 from mmsearch.core.protocols import ImagePreprocessor
 from mmsearch.core.types import EncoderOptions, InputKind, ModelInput, Pixels, Vectors
 from mmsearch.encoders._onnx.cache import CompiledTower, Precision, TowerName
@@ -155,6 +154,8 @@ class TwoTowerEncoder:
             return self._cpu_runtime_name(kind)
         if self._model.image_device != "cpu":
             return f"torch on {self._model.image_device}"
+        from mmsearch.core.gpu_memory import has_nvidia_gpu  # noqa: PLC0415 - texts need no GPU
+
         if self._options.device == "auto" and has_nvidia_gpu():
             return (
                 f"{self._cpu_runtime_name(kind)} "

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 
 from mmsearch.core import plugins
-from mmsearch.core.compatibility import check_encoder
 from mmsearch.core.errors import EncoderMismatchError, UsageError
 from mmsearch.core.protocols import (
     Encoder,
@@ -17,7 +16,7 @@ from mmsearch.core.protocols import (
     RankFusion,
     VectorIndexPlugin,
 )
-from mmsearch.core.records import Identity
+from mmsearch.core.records import Identity, check_encoder
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderOptions, FusionSpec, ModelInfo, TextSource
 

@@ -10,11 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mmsearch.core.catalog import CatalogWriter
-from mmsearch.core.compatibility import check_encoder, empty_index_error, require_identity
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
-from mmsearch.core.records import BuiltVectorIndex, FailedFile, Identity, StoredPicture
+from mmsearch.core.records import (
+    BuiltVectorIndex,
+    FailedFile,
+    Identity,
+    StoredPicture,
+    check_encoder,
+    empty_index_error,
+    require_identity,
+)
 from mmsearch.core.results import IndexReport, IndexRequest, Progress, ReindexReport
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.indexing.build import (

@@ -14,10 +14,16 @@ from itertools import pairwise
 import numpy as np
 
 from mmsearch.core.catalog import CatalogMaintenance, CatalogWriter
-from mmsearch.core.compatibility import require_identity
 from mmsearch.core.errors import StateError
 from mmsearch.core.protocols import Fusion
-from mmsearch.core.records import EncodedPicture, FailedFile, Identity, Segment, StoredPicture
+from mmsearch.core.records import (
+    EncodedPicture,
+    FailedFile,
+    Identity,
+    Segment,
+    StoredPicture,
+    require_identity,
+)
 from mmsearch.core.results import CompactReport, Progress
 from mmsearch.core.types import EncoderSpec
 from mmsearch.indexing.build import IndexBuilder

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mmsearch.core.records import CaptionTableTexts, CollectedTexts, ScannedFile
-from mmsearch.core.texts import full_text_sources
-from mmsearch.core.types import Text, TextSource
+from mmsearch.core.types import Text, TextSource, full_text_sources
 
 COLLECTOR_VERSION = 1
 """Version of text collection; raised when its results change, so that texts are read again."""

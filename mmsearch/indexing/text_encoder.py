@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmsearch.core.protocols import Encoder, Fusion
-from mmsearch.core.texts import select_encoded_texts, texts_digest
 from mmsearch.core.types import (
     CROSS_ATTENTION,
     EncoderSpec,
@@ -17,6 +16,8 @@ from mmsearch.core.types import (
     TextSource,
     TextVectors,
     Vectors,
+    select_encoded_texts,
+    texts_digest,
 )
 from mmsearch.core.vectors import encode_model_inputs
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mmsearch.core.compatibility import require_identity
 from mmsearch.core.errors import UsageError
-from mmsearch.core.records import Identity
+from mmsearch.core.records import Identity, require_identity
 from mmsearch.core.results import CompactReport, Progress, ReindexReport
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, SearchGoals

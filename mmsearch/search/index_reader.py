@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
 
 from mmsearch.core.catalog import CatalogReader, Snapshot
-from mmsearch.core.compatibility import check_encoder
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
+from mmsearch.core.records import check_encoder
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import find_positions, merge_rankings, stack
 from mmsearch.storage.layout import IndexLayout
@@ -169,7 +170,7 @@ class IndexReaderCache:
             identity and identity.encoder,
             identity and identity.fusion,
             built and built.file_ref.sha256,
-            *[segment.file_ref.sha256 for segment in snapshot.unindexed_segments],
+            *map(attrgetter("file_ref.sha256"), snapshot.unindexed_segments),
         )
         if self._reader is None or self._reader.key != key:
             if identity is not None:

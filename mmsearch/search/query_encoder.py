@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.catalog import CatalogReader, Snapshot
-from mmsearch.core.compatibility import check_encoder
 from mmsearch.core.errors import DamagedFileError, InvalidQueryError, UnknownNameError
 from mmsearch.core.files import clamped_mtime_ns, create_folder
 from mmsearch.core.protocols import Encoder, ImagePreprocessor
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
-from mmsearch.core.records import ScannedFile, is_unchanged
+from mmsearch.core.records import ScannedFile, check_encoder, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.search.index_reader import open_latest_snapshot

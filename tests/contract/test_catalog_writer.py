@@ -14,8 +14,7 @@ from mmsearch.core.records import (
     PictureRecord,
     ShardCommit,
 )
-from mmsearch.core.texts import select_encoded_texts, texts_digest
-from mmsearch.core.types import FusionSpec, Text, TextSource
+from mmsearch.core.types import FusionSpec, Text, TextSource, select_encoded_texts, texts_digest
 from tests.unit.catalog.samples import (
     IDENTITY,
     built,
