@@ -26,7 +26,7 @@ from mmsearch.core.types import (
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.executors import processes, threads
 from mmsearch.factories import catalogs, indexing, plugins, search
-from mmsearch.indexing.text_collector import CaptionTable, TextCollector
+from mmsearch.indexing.texts import CaptionTable, TextCollector
 from mmsearch.search.engine import SearchEngine
 from mmsearch.search.query_parser import parse_query
 from mmsearch.storage.layout import IndexLayout

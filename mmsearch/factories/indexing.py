@@ -24,9 +24,9 @@ from mmsearch.factories.plugins import (
     parse_text_sources,
 )
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
-from mmsearch.indexing.decode import DecoderFactory
+from mmsearch.indexing.encode import DecoderFactory
 from mmsearch.indexing.indexer import Indexer
-from mmsearch.indexing.text_collector import CaptionTable, TextCollector
+from mmsearch.indexing.texts import CaptionTable, TextCollector
 from mmsearch.indexing.tuning_queries import encode_queries, sample_tuning_queries
 from mmsearch.modalities import _texts
 from mmsearch.modalities._folder import walk

@@ -31,13 +31,11 @@ from mmsearch.indexing.build import (
     ShouldStop,
     needs_merge,
 )
-from mmsearch.indexing.decode import DecoderFactory
-from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, ShardEncoder
+from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder
 from mmsearch.indexing.reencode import reencode, refresh_text_vectors
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.staging import commit_staged, stage_encodings
-from mmsearch.indexing.text_collector import TextCollector
-from mmsearch.indexing.text_encoder import TextEncoder
+from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.storage.layout import IndexLayout
 
 

@@ -11,7 +11,7 @@ from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.records import EncodedPicture, FailedFile, ShardCommit, StoredPicture
 from mmsearch.indexing.encode import Shard, ShardEncoder, reencode_task
 from mmsearch.indexing.staging import gather_vectors
-from mmsearch.indexing.text_encoder import TextEncoder
+from mmsearch.indexing.texts import TextEncoder
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import SegmentMetadata, SegmentVectors, write_segment
 

@@ -15,13 +15,11 @@ from mmsearch.core.files import hash_source_file
 from mmsearch.core.protocols import Executor, Walk
 from mmsearch.core.records import CollectedTexts, FailedFile, IndexedFile, ScannedFile
 from mmsearch.core.results import IndexRequest, Progress, TaskFailure
-from mmsearch.indexing.commit import CommitBatcher
-from mmsearch.indexing.decode import DecodeTask
+from mmsearch.indexing.commit import CommitBatcher, RunStats
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
-from mmsearch.indexing.encode import EncodedShard, EncodeTask, Shard, ShardEncoder
-from mmsearch.indexing.run_stats import RunStats
+from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.scan import FolderScan
-from mmsearch.indexing.text_collector import TextCollector
+from mmsearch.indexing.texts import TextCollector
 
 NO_DIGEST = b""
 """Digest of a file whose content could not be read; every run tries it again."""

@@ -17,7 +17,7 @@ from mmsearch.core.protocols import Walk
 from mmsearch.core.records import FileRecord, FolderRecord, Root, ScannedFile, ScannedFolder
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.indexing.diff import Comparison, FileStatus, compare
-from mmsearch.indexing.text_collector import TextCollector
+from mmsearch.indexing.texts import TextCollector
 
 PROGRESS_INTERVAL_FILES = 1000
 """Number of files between two progress calls."""

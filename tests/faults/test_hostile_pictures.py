@@ -17,7 +17,7 @@ from PIL import Image
 
 from mmsearch.core.results import TaskFailure
 from mmsearch.executors import processes
-from mmsearch.indexing.decode import DecoderFactory, DecodeTask
+from mmsearch.indexing.encode import DecoderFactory, DecodeTask
 from mmsearch.modalities import image
 
 MUTANTS = 2000

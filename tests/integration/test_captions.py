@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mmsearch.core.query import Mode
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import FusionSpec, Text
-from mmsearch.indexing.text_collector import CaptionTable
+from mmsearch.indexing.texts import CaptionTable
 from mmsearch.storage.layout import IndexLayout
 from tests.property_budget import examples
 from tests.toy_index import toy_engine, toy_indexer
