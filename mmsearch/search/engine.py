@@ -99,7 +99,7 @@ class SearchEngine:
                 raise
             except MMSearchError as error:
                 outcomes[position] = error
-        return [outcomes[position] for position in range(len(requests))]
+        return list(map(outcomes.__getitem__, range(len(requests))))
 
     def answer(
         self, encoded_queries: Sequence[EncodedQuery | MMSearchError]
@@ -138,7 +138,7 @@ class SearchEngine:
                 outcomes[position] = self._make_result(
                     queries[position], plans[position], query_hits, timings
                 )
-            return [outcomes[position] for position in range(len(encoded_queries))]
+            return list(map(outcomes.__getitem__, range(len(encoded_queries))))
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """Return unit vectors of terms, float32 (n, dim); see `QueryEncoder.vectors`."""

@@ -71,7 +71,7 @@ class HitContext:
             return cls(ids, records, None)
         null_query = scope.reader.fusion.fuse_query(as_unit_vectors(null_vector[None, :]))
         norm = np.float32(np.linalg.norm(null_vector))
-        return cls(ids, records, norm * scope.scores(null_query, ids))
+        return cls(ids, records, norm * scope.reader.scores(null_query, ids))
 
 
 def make_hits(

@@ -9,13 +9,14 @@ from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.records import check_encoder
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
-from mmsearch.core.vectors import find_positions, merge_rankings, stack
+from mmsearch.core.vectors import find_positions, merge_rankings, row_scores, stack
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import fused_dim, iter_fused_blocks
 
@@ -96,6 +97,12 @@ class IndexReader:
             mask = np.searchsorted(leaf.ids, ids) < np.searchsorted(leaf.ids, ids, side="right")
             rows[mask] = leaf.vectors(ids[mask])
         return rows
+
+    def scores(self, query_vector: Vectors, ids: Ids) -> NDArray[np.float32]:
+        """Return the cosine similarities of ids with (1, dim), in their order, float32 (n,)."""
+        if not len(ids):
+            return np.empty(0, dtype=np.float32)
+        return row_scores(self.vectors(ids), query_vector[0])
 
     def background_sample(self, snapshot: Snapshot) -> Vectors:
         """Return vectors of pictures spread evenly over the index, float32 (n, dim).

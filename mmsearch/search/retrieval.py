@@ -90,12 +90,6 @@ class SearchScope:
     allowed: Ids | None
     size: int
 
-    def scores(self, query_vector: Vectors, ids: Ids) -> NDArray[np.float32]:
-        """Return the cosine similarities of ids with (1, dim), in their order, float32 (n,)."""
-        if not len(ids):
-            return np.empty(0, dtype=np.float32)
-        return row_scores(self.reader.vectors(ids), query_vector[0])
-
     def score_distributions(self, queries: Vectors) -> list[ScoreDistribution]:
         """Return the similarity of each of (q, dim) queries to a sample of the library."""
         sample = self.reader.background_sample(self.snapshot)
@@ -311,7 +305,7 @@ def _merge_candidates(
     vector_ids, similarities = vector_matches.ids, vector_matches.scores
     text_only_ids = np.setdiff1d(matches.ids, vector_ids)
     ids = np.concatenate([vector_ids, text_only_ids])
-    visual = np.concatenate([similarities, scope.scores(query_vector, text_only_ids)])
+    visual = np.concatenate([similarities, scope.reader.scores(query_vector, text_only_ids)])
     order = np.argsort(ids)
     ids, visual = ids[order], visual[order]
     visual_ranks = np.empty(len(ids), dtype=np.int64)
