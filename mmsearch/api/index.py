@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from mmsearch.api._session import IndexSession, result_or_raise, translate_errors
-from mmsearch.api.notebook import HitList, ProgressOption, open_progress
 from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
+from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.errors import (
     DecodeError,
     ForbiddenError,
@@ -29,6 +29,7 @@ from mmsearch.core.results import (
     CompactReport,
     CopyReport,
     Hit,
+    HitList,
     IndexReport,
     IndexRequest,
     IndexStatus,

@@ -14,7 +14,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,15 +107,6 @@ class FullText:
     def __init__(self, db: ReadConnection, sources: frozenset[TextSource]) -> None:
         self._db = db
         self._sources = json.dumps(sorted(sources))
-
-    @cached_property
-    def has_texts(self) -> bool:
-        """True if there is any text other than file names."""
-        statement = (
-            "SELECT EXISTS (SELECT 1 FROM texts WHERE source <> 'filename'"
-            " AND source IN (SELECT value FROM json_each(:sources)))"
-        )
-        return bool(self._query(statement)[0][0])
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Return a bool mask (n,) of the pictures that have a text other than file names."""

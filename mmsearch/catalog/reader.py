@@ -161,10 +161,15 @@ class SqliteSnapshot:
         sources = self.identity.texts if self.identity else ()
         return FullText(self._db, full_text_sources(sources))
 
-    @property
+    @cached_property
     def has_texts(self) -> bool:
         """True if there is any searchable text other than file names."""
-        return self._full_text.has_texts
+        sources = self.identity.texts if self.identity else ()
+        statement = (
+            "SELECT EXISTS (SELECT 1 FROM texts WHERE source <> 'filename'"
+            " AND source IN (SELECT value FROM json_each(?)))"
+        )
+        return bool(self._db.query(statement, [json.dumps(sources)])[0][0])
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Return a bool mask (n,) of the pictures with a searchable text other than file names."""

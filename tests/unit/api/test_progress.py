@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmsearch.api.notebook import open_progress
+from mmsearch.api.progress import open_progress
 from mmsearch.core.errors import UsageError
 from mmsearch.core.results import Progress
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmsearch.api.notebook import MAX_SHOWN_HITS, HitList
-from mmsearch.core.results import Hit
+from mmsearch.core.results import MAX_SHOWN_HITS, Hit, HitList
 
 HIT = Hit(
     id=1,
