@@ -33,15 +33,8 @@ from mmsearch.core.errors import (
     UnknownNameError,
     UnreachableError,
 )
-from mmsearch.core.results import (
-    PAGE_LIMIT,
-    TEXTS_LIMIT,
-    Hit,
-    IndexSummary,
-    Item,
-    JobStatus,
-    SearchPage,
-)
+from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
+from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus, SearchPage
 from mmsearch.core.types import Vectors
 
 MAX_PAGING_ATTEMPTS = 3

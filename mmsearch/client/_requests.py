@@ -14,7 +14,8 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
 from mmsearch.core.filters import FILTERS, Filters
-from mmsearch.core.results import HITS_LIMIT, Item
+from mmsearch.core.query import HITS_LIMIT
+from mmsearch.core.results import Item
 
 
 @dataclass(frozen=True)

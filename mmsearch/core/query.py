@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from mmsearch.core.types import Ids, Vectors
 
 
+HITS_LIMIT = 1000
+"""Maximum number of hits that a server returns for a query."""
+
+PAGE_LIMIT = 200
+"""Maximum number of hits in one answer of a server."""
+
+TEXTS_LIMIT = 100
+"""Maximum number of searches or texts in one request to a server."""
+
+
 class Mode(StrEnum):
     """Ranking modes: by vectors, by texts, or by both."""
 

@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     from mmsearch.core.types import FusionSpec
 
 
-HITS_LIMIT = 1000
-"""Maximum number of hits that a server returns for a query."""
-
-PAGE_LIMIT = 200
-"""Maximum number of hits in one answer of a server."""
-
-TEXTS_LIMIT = 100
-"""Maximum number of searches or texts in one request to a server."""
-
-
 @dataclass(frozen=True)
 class TaskFailure:
     """A task that its worker could not finish.
@@ -169,8 +159,45 @@ class ReindexReport:
     search: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _members(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a JSON object that are fields of a class.
+
+    Raises:
+        KeyError: A field without a default is missing.
+    """
+    return {
+        member.name: values[member.name]
+        for member in fields(cls)
+        if member.name in values
+        or (member.default is MISSING and member.default_factory is MISSING)
+    }
+
+
+class _JsonObject:
+    """Base class of dataclasses that are sent and read as JSON objects."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the object of a JSON object, whose unknown members are ignored.
+
+        Raises:
+            KeyError: A member is missing.
+            TypeError: A member has the wrong type.
+            ValueError: A member has an invalid value.
+        """
+        return cls(**cls._parse(values))
+
+    @classmethod
+    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return _members(cls, values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return dict(vars(self))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Item(Picture):
+class Item(Picture, _JsonObject):
     """A picture of an index, with the files that have its content.
 
     Attributes:
@@ -207,19 +234,8 @@ class Item(Picture):
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the item of a JSON object, whose unknown members are ignored.
-
-        Raises:
-            KeyError: A member is missing.
-            TypeError: A member has the wrong type.
-            ValueError: A member has an invalid value.
-        """
-        return cls(**cls._parse(values))
-
-    @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        return _members(cls, values) | {
+        return super()._parse(values) | {
             "path": Path(values["path"]),
             "copies": tuple(map(Path, values["copies"])),
             "texts": tuple(Text(**_members(Text, text)) for text in values["texts"]),
@@ -328,7 +344,7 @@ class HitList(list[Hit]):
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class SearchResult(_JsonObject):
     """The complete result of a search.
 
     Attributes:
@@ -361,17 +377,13 @@ class SearchResult:
     devices: Mapping[str, str]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the result of a JSON object; see `Item.from_dict`."""
+    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         match = values["match"]
-        return cls(
-            **_members(cls, values)
-            | {
-                "mode": Mode(values["mode"]),
-                "hits": tuple(map(Hit.from_dict, values["hits"])),
-                "match": None if match is None else Band(match),
-            }
-        )
+        return super()._parse(values) | {
+            "mode": Mode(values["mode"]),
+            "hits": tuple(map(Hit.from_dict, values["hits"])),
+            "match": None if match is None else Band(match),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a JSON object."""
@@ -391,20 +403,6 @@ class SearchPage(SearchResult):
     """
 
     next_cursor: str | None
-
-
-def _members(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a JSON object that are fields of a class.
-
-    Raises:
-        KeyError: A field without a default is missing.
-    """
-    return {
-        member.name: values[member.name]
-        for member in fields(cls)
-        if member.name in values
-        or (member.default is MISSING and member.default_factory is MISSING)
-    }
 
 
 @dataclass(frozen=True)
@@ -441,7 +439,7 @@ class IndexStatus:
 
 
 @dataclass(frozen=True)
-class IndexSummary:
+class IndexSummary(_JsonObject):
     """Contents and status of an index, as a server reports them.
 
     Attributes:
@@ -492,17 +490,12 @@ class IndexSummary:
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> IndexSummary:
-        """Return the summary of a JSON object; see `Item.from_dict`."""
-        return cls(**_members(cls, values) | {"roots": tuple(values["roots"])})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the summary as a JSON object."""
-        return dict(vars(self))
+    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return super()._parse(values) | {"roots": tuple(values["roots"])}
 
 
 @dataclass(frozen=True)
-class JobStatus:
+class JobStatus(_JsonObject):
     """State of an indexing job of a server.
 
     Attributes:
@@ -531,15 +524,6 @@ class JobStatus:
     def running(self) -> bool:
         """True while the job runs."""
         return self.state == "running"
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> JobStatus:
-        """Return the state of a JSON object; see `Item.from_dict`."""
-        return cls(**_members(cls, values))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state as a JSON object."""
-        return dict(vars(self))
 
 
 class Severity(StrEnum):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mmsearch.core.filters import FILTERS
-from mmsearch.core.results import PAGE_LIMIT, TEXTS_LIMIT, SearchPage
+from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
+from mmsearch.core.results import SearchPage
 
 TEXT_LIMIT = 2000
 """Maximum number of characters in a query."""

@@ -20,8 +20,8 @@ from mmsearch import api
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
 from mmsearch.core.filters import FILTERS, Filters
-from mmsearch.core.query import Query, SearchRequest, Term
-from mmsearch.core.results import HITS_LIMIT, PAGE_LIMIT, SearchPage, SearchResult
+from mmsearch.core.query import HITS_LIMIT, PAGE_LIMIT, Query, SearchRequest, Term
+from mmsearch.core.results import SearchPage, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.rate_limit import charge
