@@ -145,7 +145,7 @@ def preload(packages):
     """Import modules of mmsearch, all of some packages."""
     for package in packages:
         loaded = importlib.import_module(f"mmsearch.{package}")
-        for module in pkgutil.walk_packages(loaded.__path__, f"{loaded.__name__}."):
+        for module in pkgutil.walk_packages(getattr(loaded, "__path__", ()), f"{loaded.__name__}."):
             importlib.import_module(module.name)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from mmsearch.core.settings import load_settings
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
 from tests.index_contents import load_stored_files
+from tests.toy_index import make_toys, replaced
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 FEW = 24
@@ -35,22 +35,20 @@ def few_photos(photos, tmp_path_factory):
     return folder
 
 
-def run_indexer(folder, home, environment, **more):
-    """Run the installed command until it ends or is killed."""
-    return subprocess.run(
-        [COMMAND, "index", folder, "--home", home, "--model", "starter", "--workers", "1"],
-        env=environment | {"MMSEARCH_FAULT": more.pop("fault", "")},
-        capture_output=True,
-        timeout=300,
-        check=False,
-        **more,
-    )
+@pytest.fixture(scope="session")
+def run_indexer(forked_command, environment):
+    """Function: run the command until it ends or is killed; its environment may choose toys."""
 
+    def run(folder, home, **variables):
+        return subprocess.run(
+            [forked_command, "index", folder, "--home", home, "--workers", "1"],
+            env=environment | {"MMSEARCH_MODEL": "starter"} | variables,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
 
-def kill_group(process):
-    """Kill a process and those it has started."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    return run
 
 
 def content_of(home, name="default"):
@@ -75,7 +73,7 @@ def same(one, other):
 
 def index_in_process(folder, home):
     """Index a folder in this process, which keeps the encoder loaded."""
-    settings = load_settings().with_flags(model="starter", workers=1)
+    settings = load_settings().with_flags(workers=1)
     with library.open_index(home=home, settings=settings) as index:
         return index.add_folder(folder)
 
@@ -87,6 +85,40 @@ def undisturbed(few_photos, mmsearch, tmp_path_factory):
     mmsearch("models", "compile", "starter")
     mmsearch("index", few_photos, "--home", home, "--model", "starter", code=3)
     return content_of(home)
+
+
+TOYS = {"MMSEARCH_TEST_TOYS": "1", "MMSEARCH_MODEL": "auto"}
+"""Variables with which `run_indexer` indexes toys, in a tenth of the time."""
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory):
+    """A folder of some toys, one of them in two places, and one broken file."""
+    folder = tmp_path_factory.mktemp("toys") / "photos"
+    folder.mkdir()
+    for number in range(FEW):
+        (folder / f"{number:02}.toy").write_text(str(number))
+    (folder / "copy.toy").write_text("0")
+    (folder / "broken.toy").write_text("bad")
+    for path in folder.iterdir():
+        os.utime(path, ns=(10**18, 10**18))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed_toys(toy_folder, run_indexer, tmp_path_factory):
+    """Content of an index that an undisturbed run has made of the toys."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    done = run_indexer(toy_folder, home, **TOYS)
+    assert done.returncode == 3, done.stderr
+    return content_of(home)
+
+
+@pytest.fixture
+def few_toys(toy_folder):
+    """The folder of toys; meanwhile, this process reads and encodes toys."""
+    with replaced(make_toys()):
+        yield toy_folder
 
 
 def verify(home, undisturbed):

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from mmsearch.storage.layout import IndexLayout
-from tests.faults.conftest import content_of, index_in_process, run_indexer, same, verify
+from tests.faults.conftest import TOYS, content_of, index_in_process, same, verify
 from tests.faults.test_power_cut import can_trace
+from tests.property_budget import share_of
 
 
 def mounted(folder, options):
@@ -35,12 +37,10 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", folder], capture_output=True, check=False)
 
 
-@pytest.mark.parametrize("size_kb", [60, 120, 180, 200, 220, 240, 260, 280, 300, 340, 400])
-def test_index_on_full_disk_reports_it_and_completes_after_growth(
-    disk, size_kb, few_photos, undisturbed, environment
-):
+def fill_disk(disk, size_kb, folder, undisturbed, run):
+    """Index a folder on a disk that is too small, then on one that has grown."""
     home = disk(size_kb)
-    done = run_indexer(few_photos, home, environment)
+    done = run(folder, home)
     if done.returncode == 3:
         assert same(content_of(home), undisturbed)
         return
@@ -50,17 +50,30 @@ def test_index_on_full_disk_reports_it_and_completes_after_growth(
     assert "room left" in sentence or "disk is full" in sentence, sentence
     verify(home, undisturbed)
     subprocess.run(["mount", "-o", "remount,size=20000k", home], check=True)
-    index_in_process(few_photos, home)
+    index_in_process(folder, home)
     assert same(content_of(home), undisturbed)
 
 
+@pytest.mark.parametrize("size_kb", [60, 120, 160, 180, 200, 210, 220, 230, 240, 260, 400])
+def test_index_on_full_disk_reports_it_and_completes_after_growth(
+    disk, size_kb, few_toys, undisturbed_toys, run_indexer
+):
+    fill_disk(disk, size_kb, few_toys, undisturbed_toys, partial(run_indexer, **TOYS))
+
+
+def test_index_of_photographs_on_full_disk_reports_it_and_completes_after_growth(
+    disk, few_photos, undisturbed, run_indexer
+):
+    fill_disk(disk, 240, few_photos, undisturbed, run_indexer)
+
+
 def test_index_on_read_only_disk_exits_1_and_queries_still_work(
-    disk, few_photos, undisturbed, environment, mmsearch
+    disk, few_photos, undisturbed, run_indexer, mmsearch
 ):
     home = disk(20_000)
-    run_indexer(few_photos, home, environment)
+    run_indexer(few_photos, home)
     subprocess.run(["mount", "-o", "remount,ro", home], check=True)
-    done = run_indexer(few_photos, home, environment)
+    done = run_indexer(few_photos, home)
     assert done.returncode == 1
     assert b"read-only" in done.stderr or b"cannot be written" in done.stderr, done.stderr
     verify(home, undisturbed)
@@ -97,7 +110,7 @@ def test_index_with_io_error_at_nth_call_leaves_readable_index(call, tmp_path):
     for name in "abcdef":
         (photos / f"{name}.toy").write_text(name)
     failed = 0
-    for count in range(1, COUNT, STEP[call]):
+    for count in share_of(range(1, COUNT, STEP[call])):
         folder = tmp_path / "index"
         shutil.rmtree(folder, ignore_errors=True)
         done = subprocess.run(

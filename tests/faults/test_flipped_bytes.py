@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import mmsearch as library
 from mmsearch.core.errors import MMSearchError
-from tests.faults.conftest import content_of, index_in_process, run_indexer, same
+from tests.faults.conftest import content_of, index_in_process, same
 from tests.property_budget import examples
 
 QUERIES = ("a dog", "a boat on the water")
@@ -63,10 +63,10 @@ def test_index_with_flipped_byte_is_reported_or_answers_correctly(
 
 
 @pytest.fixture(scope="module")
-def killed(few_photos, tmp_path_factory, mmsearch, environment):
+def killed(few_photos, tmp_path_factory, run_indexer):
     """Home of an index whose writer was killed after several commits, and its content."""
     home = tmp_path_factory.mktemp("killed")
-    run_indexer(few_photos, home, environment, fault="transaction_committed:12")
+    run_indexer(few_photos, home, MMSEARCH_FAULT="transaction_committed:12")
     wal = home / "default" / "catalog.sqlite-wal"
     assert commits_in(wal) > 3
     with library.open_index(home=home) as index:

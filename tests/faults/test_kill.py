@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,14 +25,24 @@ def pictures(home):
         return 0
 
 
+@pytest.fixture(scope="session")
+def hundred(photos, tmp_path_factory):
+    """A folder of a hundred photographs."""
+    folder = tmp_path_factory.mktemp("hundred") / "photos"
+    folder.mkdir()
+    for path in sorted(photos.rglob("*.jpg"))[:100]:
+        shutil.copy2(path, folder)
+    return folder
+
+
 @pytest.fixture
-def start(photos, environment):
+def start(hundred, environment):
     """Function that starts the indexer in its own process group, which ends with the test."""
     started = []
 
     def run(home):
         process = subprocess.Popen(
-            [COMMAND, "index", photos, "--home", home, "--model", "starter"],
+            [COMMAND, "index", hundred, "--home", home, "--model", "starter"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -53,17 +64,17 @@ def wait_for_a_commit(process, home):
     assert process.poll() is None, process.communicate()
 
 
-def finish(mmsearch, photos, home, kept):
-    report = json.loads(mmsearch("index", photos, "--home", home, "--json").out)["report"]
-    assert report["unchanged"] + report["encoded"] == 212
+def finish(mmsearch, hundred, home, kept):
+    report = json.loads(mmsearch("index", hundred, "--home", home, "--json").out)["report"]
+    assert report["unchanged"] + report["encoded"] == 100
     assert report["unchanged"] >= kept
-    assert pictures(home) == 212
+    assert pictures(home) == 100
     folder = home / "default"
     assert not list(folder.rglob("*.tmp"))
     with library.open_index(home=home) as index:
         built = index.status().built
         segments = {path.name for path in (folder / "segments").iterdir()}
-    assert built.rows == 212
+    assert built.rows == 100
     assert [path.name for path in (folder / "ann").iterdir()].count(built.file_ref.name[4:]) == 1
     assert len(segments) == len(set(segments))
 
@@ -74,7 +85,7 @@ def _compiled(mmsearch):
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_killed_indexer_loses_no_committed_picture(mmsearch, photos, start, tmp_path):
+def test_killed_indexer_loses_no_committed_picture(mmsearch, hundred, start, tmp_path):
     home = tmp_path / "home"
     process = start(home)
     wait_for_a_commit(process, home)
@@ -88,13 +99,13 @@ def test_killed_indexer_loses_no_committed_picture(mmsearch, photos, start, tmp_
         assert len(hits) == kept
         itself = index.similar(hits[0].path, k=1)[0]
         assert (itself.path, itself.score > 0.999) == (hits[0].path, True)
-    finish(mmsearch, photos, home, kept)
+    finish(mmsearch, hundred, home, kept)
 
 
 @pytest.mark.usefixtures("_compiled")
 @pytest.mark.parametrize("delay_s", [0.3, 1.1, 2.2, 3.5])
 def test_indexer_killed_at_any_moment_leaves_usable_index(
-    mmsearch, photos, start, tmp_path, delay_s
+    mmsearch, hundred, start, tmp_path, delay_s
 ):
     home = tmp_path / "home"
     process = start(home)
@@ -105,11 +116,11 @@ def test_indexer_killed_at_any_moment_leaves_usable_index(
     if kept:
         with library.open_index(home=home) as index:
             assert len(index.search("a photograph", k=300)) == kept
-    finish(mmsearch, photos, home, kept)
+    finish(mmsearch, hundred, home, kept)
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_indexer_interrupted_reports_kept_pictures_and_resumes(mmsearch, photos, start, tmp_path):
+def test_indexer_interrupted_reports_kept_pictures_and_resumes(mmsearch, hundred, start, tmp_path):
     home = tmp_path / "home"
     process = start(home)
     wait_for_a_commit(process, home)
@@ -119,18 +130,18 @@ def test_indexer_interrupted_reports_kept_pictures_and_resumes(mmsearch, photos,
     assert b"Traceback" not in err
     kept = pictures(home)
     assert f"Interrupted: {kept} pictures are in index 'default'".encode() in err
-    finish(mmsearch, photos, home, kept)
+    finish(mmsearch, hundred, home, kept)
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_second_writer_gets_busy_error_or_waits_for_first(mmsearch, photos, start, tmp_path):
+def test_second_writer_gets_busy_error_or_waits_for_first(mmsearch, hundred, start, tmp_path):
     home = tmp_path / "home"
     process = start(home)
     wait_for_a_commit(process, home)
-    done = mmsearch("index", photos, "--home", home, code=1)
+    done = mmsearch("index", hundred, "--home", home, code=1)
     assert f"is being written by process {process.pid}" in done.err
     assert len(mmsearch("query", "a dog", "--home", home).out.splitlines()) == 10
-    waited = mmsearch("index", photos, "--home", home, "--wait", "120")
-    assert "212 unchanged" in waited.out
+    waited = mmsearch("index", hundred, "--home", home, "--wait", "120")
+    assert "100 unchanged" in waited.out
     assert process.wait(60) == 0
     process.communicate()

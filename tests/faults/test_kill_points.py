@@ -1,23 +1,13 @@
 """SIGKILL at every step of a commit, and at random moments."""
 
 import random
-import subprocess
-import time
 
 import pytest
 
 from mmsearch.factories import catalogs
 from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout
-from tests.faults.conftest import (
-    COMMAND,
-    content_of,
-    index_in_process,
-    kill_group,
-    run_indexer,
-    same,
-    verify,
-)
+from tests.faults.conftest import TOYS, content_of, index_in_process, same, verify
 
 TIMES = {
     FailPoint.CATALOG_MADE: (1,),
@@ -57,46 +47,51 @@ def finish(few_photos, home, undisturbed):
     ],
 )
 def test_indexer_killed_at_commit_step_leaves_sound_index(
-    point, visit, few_photos, undisturbed, environment, tmp_path
+    point, visit, few_toys, undisturbed_toys, run_indexer, tmp_path
 ):
-    done = run_indexer(few_photos, tmp_path, environment, fault=f"{point}:{visit}")
+    done = run_indexer(few_toys, tmp_path, MMSEARCH_FAULT=f"{point}:{visit}", **TOYS)
+    assert done.returncode == -9, done.stderr
+    verify(tmp_path, undisturbed_toys)
+    finish(few_toys, tmp_path, undisturbed_toys)
+
+
+@pytest.mark.parametrize("point", [FailPoint.FILE_RENAMED, FailPoint.TRANSACTION_COMMITTED])
+def test_indexer_of_photographs_killed_at_commit_step_leaves_sound_index(
+    point, few_photos, undisturbed, run_indexer, tmp_path
+):
+    done = run_indexer(few_photos, tmp_path, MMSEARCH_FAULT=f"{point}:3")
     assert done.returncode == -9, done.stderr
     verify(tmp_path, undisturbed)
     finish(few_photos, tmp_path, undisturbed)
 
 
 def test_indexer_killed_while_removing_orphans_recovers_on_next_run(
-    few_photos, undisturbed, environment, tmp_path
+    few_toys, undisturbed_toys, run_indexer, tmp_path
 ):
-    run_indexer(few_photos, tmp_path, environment, fault=f"{FailPoint.FILE_PUBLISHED}:3")
+    run_indexer(few_toys, tmp_path, MMSEARCH_FAULT=f"{FailPoint.FILE_PUBLISHED}:3", **TOYS)
     assert len(find_orphans(tmp_path)) == 1
-    done = run_indexer(few_photos, tmp_path, environment, fault=f"{FailPoint.ORPHAN_REMOVED}:1")
+    fault = f"{FailPoint.ORPHAN_REMOVED}:1"
+    done = run_indexer(few_toys, tmp_path, MMSEARCH_FAULT=fault, **TOYS)
     assert done.returncode == -9
-    finish(few_photos, tmp_path, undisturbed)
+    finish(few_toys, tmp_path, undisturbed_toys)
 
 
 def test_fail_points_without_fault_setting_change_nothing(
-    few_photos, undisturbed, environment, tmp_path
+    few_photos, undisturbed, run_indexer, tmp_path
 ):
-    assert run_indexer(few_photos, tmp_path, environment).returncode == 3
+    assert run_indexer(few_photos, tmp_path).returncode == 3
     assert same(content_of(tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("series", range(HOMES))
 def test_indexer_killed_at_random_moments_leaves_sound_index(
-    series, few_photos, undisturbed, environment, tmp_path
+    series, few_toys, undisturbed_toys, run_indexer, tmp_path
 ):
     rng = random.Random(series)
     for _ in range(KILLS // HOMES):
-        process = subprocess.Popen(
-            [COMMAND, "index", few_photos, "--home", tmp_path, "--model", "starter"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+        # A run takes a third of a second.
+        run_indexer(
+            few_toys, tmp_path, MMSEARCH_TEST_KILL_AFTER_S=str(rng.uniform(0.02, 0.5)), **TOYS
         )
-        # Starting takes about a second here, the work another one.
-        time.sleep(rng.uniform(0.4, 2.2))
-        kill_group(process)
-        verify(tmp_path, undisturbed)
-    finish(few_photos, tmp_path, undisturbed)
+        verify(tmp_path, undisturbed_toys)
+    finish(few_toys, tmp_path, undisturbed_toys)

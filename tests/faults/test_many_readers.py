@@ -10,7 +10,6 @@ import time
 import pytest
 
 import mmsearch as library
-from tests.clip_checkpoints import tiny_variant
 from tests.faults.conftest import COMMAND
 
 READERS = 8
@@ -63,7 +62,7 @@ def readers(environment, tmp_path):
 
 
 def test_query_during_writes_answers_from_one_generation(
-    readers, few_photos, photos, mmsearch, environment, tmp_path
+    readers, few_photos, photos, mmsearch, tiny_clip, tmp_path
 ):
     start, finish = readers
     home, folder = tmp_path / "home", tmp_path / "photos"
@@ -78,8 +77,7 @@ def test_query_during_writes_answers_from_one_generation(
         path.unlink()
     mmsearch("index", folder, "--home", home)
     mmsearch("compact", "--home", home)
-    checkpoint = tiny_variant(tmp_path)
-    mmsearch("reindex", "--home", home, "--model", f"open_clip:{checkpoint}")
+    mmsearch("reindex", "--home", home, "--model", tiny_clip)
     time.sleep(2)
     seen = finish()
     for answers in seen:
@@ -107,13 +105,12 @@ def test_index_lock_of_killed_holder_is_released(few_photos, environment, mmsear
 
 
 def test_reader_opened_before_encoder_change_answers_with_new_encoder(
-    few_photos, mmsearch, tmp_path
+    few_photos, mmsearch, tiny_clip, tmp_path
 ):
     mmsearch("index", few_photos, "--home", tmp_path, "--model", "starter", code=3)
-    checkpoint = tiny_variant(tmp_path)
     with library.open_index(home=tmp_path) as index:
         before = index.search("a dog", k=100)
-        mmsearch("reindex", "--home", tmp_path, "--model", f"open_clip:{checkpoint}")
+        mmsearch("reindex", "--home", tmp_path, "--model", tiny_clip)
         after = index.search("a dog", k=100)
     assert {hit.id for hit in before} == {hit.id for hit in after}
     assert [hit.score for hit in before] != [hit.score for hit in after]

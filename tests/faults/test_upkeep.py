@@ -7,20 +7,29 @@ import subprocess
 import pytest
 
 import mmsearch as library
-from tests.clip_checkpoints import tiny_variant
-from tests.faults.conftest import COMMAND, content_of, index_in_process, same, verify
+from tests.faults.conftest import content_of, index_in_process, same, verify
 
 
-@pytest.fixture
-def indexed(few_photos, undisturbed, mmsearch, tmp_path):
-    """Home of an index of photographs, some of which have been removed since."""
-    home, folder = tmp_path / "home", tmp_path / "photos"
+@pytest.fixture(scope="session")
+def reduced(few_photos, undisturbed, mmsearch, tmp_path_factory):
+    """Folder with photographs and the home of their index, from which some have been removed."""
+    made = tmp_path_factory.mktemp("reduced")
+    home, folder = made / "home", made / "photos"
     shutil.copytree(few_photos, folder)
     mmsearch("index", folder, "--home", home, "--model", "starter", code=3)
     for path in sorted(folder.glob("*.jpg"))[:8]:
         path.unlink()
     index_in_process(folder, home)
-    return home
+    return made
+
+
+@pytest.fixture
+def indexed(reduced, tmp_path):
+    """Home of a copy of that index, of the photographs in the folder of the test."""
+    shutil.copytree(reduced, tmp_path, dirs_exist_ok=True)
+    with library.open_index(home=tmp_path / "home") as index:
+        index.set_root("photos", tmp_path / "photos")
+    return tmp_path / "home"
 
 
 def test_compact_drops_only_removed_pictures(indexed, mmsearch):
@@ -38,11 +47,11 @@ def test_compact_drops_only_removed_pictures(indexed, mmsearch):
 @pytest.mark.parametrize("point", ["file_renamed", "transaction_ready", "transaction_committed"])
 @pytest.mark.parametrize("visit", [1, 2, 3])
 def test_compact_killed_keeps_content_and_next_run_completes(
-    point, visit, indexed, undisturbed, environment, mmsearch
+    point, visit, indexed, undisturbed, environment, forked_command, mmsearch
 ):
     before = content_of(indexed)
     subprocess.run(
-        [COMMAND, "compact", "--home", indexed],
+        [forked_command, "compact", "--home", indexed],
         env=environment | {"MMSEARCH_FAULT": f"{point}:{visit}"},
         capture_output=True,
         check=False,
@@ -101,11 +110,16 @@ def test_restore_of_damaged_backup_keeps_current_index(indexed, mmsearch, tmp_pa
     mmsearch("check", "--home", indexed)
 
 
-def test_backup_during_indexing_is_sound(few_photos, photos, environment, mmsearch, tmp_path):
-    home = tmp_path / "home"
+def test_backup_during_indexing_is_sound(
+    few_photos, photos, environment, forked_command, mmsearch, tmp_path
+):
+    home, folder = tmp_path / "home", tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted(photos.rglob("*.jpg"))[:100]:
+        shutil.copy2(path, folder)
     mmsearch("index", few_photos, "--home", home, "--model", "starter", code=3)
     writer = subprocess.Popen(
-        [COMMAND, "index", photos, "--home", home],
+        [forked_command, "index", folder, "--home", home],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -142,12 +156,13 @@ def test_compact_without_remaining_pictures_leaves_sound_empty_index(indexed, mm
     assert mmsearch("query", "a photograph", "--home", indexed).out == ""
 
 
-def test_reindex_killed_keeps_old_vectors_and_resumes(indexed, environment, mmsearch, tmp_path):
+def test_reindex_killed_keeps_old_vectors_and_resumes(
+    indexed, environment, forked_command, mmsearch, tiny_clip
+):
     before = content_of(indexed)
-    model = f"open_clip:{tiny_variant(tmp_path)}"
     # Visits of that step: the seal, the staged segment, the vector index.
     done = subprocess.run(
-        [COMMAND, "reindex", "--model", model, "--home", indexed],
+        [forked_command, "reindex", "--model", tiny_clip, "--home", indexed],
         env=environment | {"MMSEARCH_FAULT": "file_renamed:3"},
         capture_output=True,
         check=False,
@@ -155,7 +170,7 @@ def test_reindex_killed_keeps_old_vectors_and_resumes(indexed, environment, mmse
     assert done.returncode == -9
     assert same(content_of(indexed), before)
     assert "is not finished" in mmsearch("compact", "--home", indexed, code=1).err
-    mmsearch("reindex", "--model", model, "--home", indexed)
+    mmsearch("reindex", "--model", tiny_clip, "--home", indexed)
     mmsearch("check", "--home", indexed)
     after = content_of(indexed)
     pictures = {path for path, (_, error, _) in before.items() if error is None}
@@ -165,11 +180,11 @@ def test_reindex_killed_keeps_old_vectors_and_resumes(indexed, environment, mmse
 
 
 def test_repair_of_lost_catalog_after_killed_reindex_restores_content(
-    indexed, environment, mmsearch, tmp_path
+    indexed, environment, forked_command, mmsearch, tiny_clip
 ):
     before = content_of(indexed)
     subprocess.run(
-        [COMMAND, "reindex", "--model", f"open_clip:{tiny_variant(tmp_path)}", "--home", indexed],
+        [forked_command, "reindex", "--model", tiny_clip, "--home", indexed],
         env=environment | {"MMSEARCH_FAULT": "file_renamed:3"},
         capture_output=True,
         check=False,
@@ -181,13 +196,15 @@ def test_repair_of_lost_catalog_after_killed_reindex_restores_content(
     assert same(content_of(indexed), before)
 
 
-def test_repair_killed_several_times_restores_pictures(indexed, environment, mmsearch):
+def test_repair_killed_several_times_restores_pictures(
+    indexed, environment, forked_command, mmsearch
+):
     before = content_of(indexed)
     catalog = indexed / "default" / "catalog.sqlite"
     catalog.write_bytes(b"\0" * 5000)
     for visit in (2, 4, 6):
         subprocess.run(
-            [COMMAND, "repair", "--home", indexed],
+            [forked_command, "repair", "--home", indexed],
             env=environment | {"MMSEARCH_FAULT": f"transaction_committed:{visit}"},
             capture_output=True,
             check=False,
