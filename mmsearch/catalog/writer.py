@@ -7,15 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 from types import EllipsisType
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Insert,
-    delete,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Engine, Insert, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog import checksum
@@ -38,11 +30,7 @@ from mmsearch.catalog.reader import (
     read_roots,
     subtree_condition,
 )
-from mmsearch.catalog.sqlalchemy_engine import (
-    as_read_connection,
-    checkpoint_wal,
-    write_transaction,
-)
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection, checkpoint_wal, write_transaction
 from mmsearch.catalog.tables import (
     BUILT_INDEXES,
     FOLDERS,
@@ -54,9 +42,7 @@ from mmsearch.catalog.tables import (
     STAGED_IMAGES,
     STAGED_SEGMENTS,
 )
-from mmsearch.catalog.texts import (
-    clear_stale,
-)
+from mmsearch.catalog.texts import clear_stale
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
 from mmsearch.core.records import (

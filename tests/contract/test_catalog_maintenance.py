@@ -7,15 +7,7 @@ import pytest
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
 from mmsearch.core.types import Text, TextSource
 from tests.contract.conftest import WRITERS
-from tests.unit.catalog.samples import (
-    IDENTITY,
-    built,
-    digest_of,
-    encoded,
-    picture,
-    seen,
-    segment,
-)
+from tests.unit.catalog.samples import IDENTITY, built, digest_of, encoded, picture, seen, segment
 
 TABLE = b"/photos/captions.csv"
 CAPTION = Text("caption", "a cat on a mat", None, TextSource.TABLE)

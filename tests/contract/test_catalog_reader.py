@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from mmsearch.catalog.reader import open_reader
-from mmsearch.core.records import (
-    FolderRecord,
-    ShardCommit,
-)
+from mmsearch.core.records import FolderRecord, ShardCommit
 from tests.unit.catalog.samples import (
     IDENTITY,
     built,
