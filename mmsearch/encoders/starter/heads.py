@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import gelu, normalize
 
 from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
 from mmsearch.encoders.starter.alignment import Alignment, load_alignment
-from mmsearch.encoders.starter.minilm import HIDDEN_SIZE, MiniLM, rename_tensors
 
 IMAGE_EDGE_PX = 260
 FEATURE_DIM = 1280
@@ -44,6 +44,31 @@ _TEXT_FILE = "model/model.safetensors"
 TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TOKENIZER_FILE = "model/tokenizer.json"
 _TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+
+
+VOCABULARY_SIZE = 30522
+MAX_POSITIONS = 512
+HIDDEN_SIZE = 384
+LAYER_COUNT = 6
+HEAD_COUNT = 12
+INTERMEDIATE_SIZE = 1536
+NORM_EPS = 1e-12
+
+# Large enough to vanish in the softmax, small enough to stay finite in half precision.
+_MASK_VALUE = -1e4
+
+_TENSOR_NAME_RULES = (
+    (r"^embeddings\.(word|position)_embeddings\.", r"\1."),
+    (r"^embeddings\.token_type_embeddings\.", "segment."),
+    (r"^embeddings\.LayerNorm\.", "norm."),
+    (r"^encoder\.layer\.", "layers."),
+    (r"\.attention\.self\.(query|key|value)\.", r".\1."),
+    (r"\.attention\.output\.dense\.", ".mix."),
+    (r"\.attention\.output\.LayerNorm\.", ".norm_mix."),
+    (r"\.intermediate\.dense\.", ".widen."),
+    (r"\.output\.dense\.", ".narrow."),
+    (r"\.output\.LayerNorm\.", ".norm_narrow."),
+)
 
 
 def load_classifier() -> nn.Module:
@@ -67,9 +92,19 @@ def load_classifier() -> nn.Module:
 
 def load_sentence_model() -> MiniLM:
     """Return all-MiniLM-L6-v2 with its weights, in evaluation mode."""
-    path = _weights_file(_TEXT_PACKAGE, _TEXT_FILE, TEXT_SHA256)
+    tensors = {}
+    for stored_name, tensor in load_file(
+        _weights_file(_TEXT_PACKAGE, _TEXT_FILE, TEXT_SHA256)
+    ).items():
+        # `MiniLM` has no pooler and computes the position ids.
+        if stored_name.startswith("pooler.") or stored_name.endswith("position_ids"):
+            continue
+        name = stored_name
+        for pattern, replacement in _TENSOR_NAME_RULES:
+            name = re.sub(pattern, replacement, name)
+        tensors[name] = tensor.float()
     network = MiniLM()
-    network.load_state_dict(rename_tensors(load_file(path)))
+    network.load_state_dict(tensors)
     return network.eval()
 
 
@@ -273,3 +308,70 @@ def _weights_file(package: str, name: str, sha256: str) -> Path:
             f"Run: {install} --force-reinstall",
         )
     return path
+
+
+# --- all-MiniLM-L6-v2: BERT (https://arxiv.org/abs/1810.04805) and mean pooling ---
+
+
+class TransformerLayer(nn.Module):
+    """One post-norm transformer layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.key = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.value = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.mix = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.norm_mix = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
+        self.widen = nn.Linear(HIDDEN_SIZE, INTERMEDIATE_SIZE)
+        self.narrow = nn.Linear(INTERMEDIATE_SIZE, HIDDEN_SIZE)
+        self.norm_narrow = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
+
+    def forward(self, hidden_states: Tensor, attention_bias: Tensor) -> Tensor:
+        """Apply the layer to float32 (n, t, 384) with an additive mask (n, 1, 1, t)."""
+        query, key, value = (
+            projection(hidden_states)
+            .unflatten(2, (HEAD_COUNT, HIDDEN_SIZE // HEAD_COUNT))
+            .transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        scores = query @ key.transpose(2, 3) / math.sqrt(HIDDEN_SIZE // HEAD_COUNT)
+        attended = torch.softmax(scores + attention_bias, dim=3) @ value
+        hidden_states = self.norm_mix(
+            hidden_states + self.mix(attended.transpose(1, 2).reshape(hidden_states.shape))
+        )
+        output: Tensor = self.norm_narrow(
+            hidden_states + self.narrow(gelu(self.widen(hidden_states)))
+        )
+        return output
+
+
+class MiniLM(nn.Module):
+    """The sentence encoder, which maps token ids to unit vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.word = nn.Embedding(VOCABULARY_SIZE, HIDDEN_SIZE)
+        self.position = nn.Embedding(MAX_POSITIONS, HIDDEN_SIZE)
+        self.segment = nn.Embedding(2, HIDDEN_SIZE)
+        self.norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
+        self.layers = nn.ModuleList(TransformerLayer() for _ in range(LAYER_COUNT))
+
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the hidden states, float32 (n, t, 384), of token ids and mask, int64 (n, t)."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # Only single sentences are encoded, so every token belongs to segment 0.
+        words = self.word(input_ids) + self.position(positions) + self.segment.weight[0]
+        hidden_states: Tensor = self.norm(words)
+        token_mask = attention_mask.to(hidden_states.dtype)
+        attention_bias = (1.0 - token_mask)[:, None, None, :] * _MASK_VALUE
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_bias)
+        return hidden_states
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode token ids and mask, int64 (n, t), as float32 (n, 384) with unit rows."""
+        hidden_states = self.hidden_states(input_ids, attention_mask)
+        weight = attention_mask.to(hidden_states.dtype)[:, :, None]
+        mean = (hidden_states * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        return normalize(mean, dim=1)
