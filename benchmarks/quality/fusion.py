@@ -31,6 +31,10 @@ the middle of the intervals tells), vectors stay short, and a wrong text can be 
 vector. Where texts can be trusted, *concat* and *weighted* put the right picture first more often (mean
 Success@1 0.53 against 0.49). Of the two blends *rank* is a little ahead where some pictures have right titles,
 *score* where all have one or some are wrong; the intervals overlap.
+
+*attention* does not pay: its vectors come after those of *concat* (mean Success@1 0.46 against 0.51, Success@10
+0.68 against 0.71), and with the starter the patches and tokens of a captioned picture take 1.7 times the
+processor time of its vectors (124 ms beside 75 ms, alternating), in addition to it.
 """
 SHOWN_METRICS = ("Success@1", "Success@10")
 

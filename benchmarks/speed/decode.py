@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +122,7 @@ def _measure_guards(paths: list[Path]) -> dict[str, str]:
         ("torch's kernels", TorchPixelPreprocessor),
         ("Pillow's", PixelPreprocessor),
     ):
-        pairs = [
-            _prepare_both(kind.from_dict(starter.image_preprocessor.to_dict()), path)
-            for path in paths
-        ]
+        pairs = [_prepare_both(kind(**asdict(starter.image_preprocessor)), path) for path in paths]
         one, other = (
             starter.encode(InputKind.IMAGE, list(side)) for side in zip(*pairs, strict=True)
         )
@@ -146,7 +143,7 @@ def _prepare_both(prepare: PixelPreprocessor, path: Path) -> tuple[ModelInput, M
         ours = prepare(build().read(os.fsencode(file.name), prepare.edge_px).pixels)
         with Image.open(file.name) as whole:
             pixels: Pixels = np.asarray(whole.convert("RGB"))
-    expected = PixelPreprocessor.from_dict(prepare.to_dict())(pixels)
+    expected = PixelPreprocessor(**asdict(prepare))(pixels)
     return ours, expected
 
 

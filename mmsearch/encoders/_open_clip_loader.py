@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -202,7 +202,7 @@ def _load_model(
         dim=int(dim),
         weights_sha256=file_sha256(file),
         preprocessing={
-            **preprocessor.to_dict(),
+            **asdict(preprocessor),
             "architecture": architecture,
             "mean": list(preprocess_cfg["mean"]),
             "std": list(preprocess_cfg["std"]),

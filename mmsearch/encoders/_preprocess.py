@@ -6,9 +6,7 @@ remaining steps are part of the compiled towers, so that pictures are passed on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,15 +29,6 @@ class PixelPreprocessor:
     resize_mode: str = "shortest"
     interpolation: str = "bicubic"
     fill: int = 0
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the preprocessor that ``values`` describes."""
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for an encoder's spec."""
-        return asdict(self)
 
     @property
     def edge_px(self) -> int:

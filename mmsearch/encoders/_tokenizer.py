@@ -7,10 +7,10 @@ import json
 import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +46,6 @@ class TokenizerConfig:
     end_id: int | None
     pads_to_longest: bool
     takes_mask: bool
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the configuration that ``values`` describes."""
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain values."""
-        return asdict(self)
 
 
 class TextTokenizer:

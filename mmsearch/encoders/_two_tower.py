@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ class TwoTowerEncoder:
 
         if not _preprocess_torch.is_fast_on_this_cpu():
             return self.image_preprocessor
-        return _preprocess_torch.TorchPixelPreprocessor.from_dict(self.image_preprocessor.to_dict())
+        return _preprocess_torch.TorchPixelPreprocessor(**asdict(self.image_preprocessor))
 
     @property
     def batch_size(self) -> int:

@@ -5,6 +5,11 @@ F = sum of alpha_ij (W_i + I_j) / 2, scaled to norm 1, represents the content th
 share. F is computed while a picture is encoded, because the patches are not stored. The fused
 vector is normalise((1 - a) v + a F), with image vector v and text weight a, so that a change of the
 text weight does not need the encoder.
+
+It costs more than the other fusions and finds less: in benchmarks/RESULTS.md ("Texts and fusion")
+its mean Success@10 is 0.68, that of `weighted` 0.68 and of `concat` 0.71; its mean Success@1 is
+0.46 against 0.52 and 0.51. Patches and tokens take 1.7 times the processor time of the picture and
+its text, in addition to it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from mmsearch.core.errors import UsageError
 from mmsearch.core.files import clamped_mtime_ns, os_error_reason
 from mmsearch.core.globs import GlobError, Globs
 from mmsearch.core.records import FailedFile, ScannedFile, ScannedFolder, Sidecar
-from mmsearch.modalities._texts.sidecar import SUFFIXES, find_sidecars
+from mmsearch.modalities._texts import SIDECAR_SUFFIXES, find_sidecars
 
 SYSTEM_FOLDERS = frozenset(
     {
@@ -133,7 +133,7 @@ class FolderWalk:
             name = entry.name
             try:
                 if entry.is_file(follow_symlinks=follow_symlinks):
-                    if can_read(name) or name.lower().endswith(SUFFIXES):
+                    if can_read(name) or name.lower().endswith(SIDECAR_SUFFIXES):
                         target = entry.path if dir_fd is None else name
                         file_stat = stat(target, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
                         sizes_and_times += (file_stat.st_size, clamped_mtime_ns(file_stat))
@@ -154,7 +154,7 @@ class FolderWalk:
         sidecar_positions = {
             name.lower(): (name, position)
             for name, position in ordered
-            if name.lower().endswith(SUFFIXES)
+            if name.lower().endswith(SIDECAR_SUFFIXES)
         }
         for name, position in ordered:
             if self._includes_file(name, prefix + name):

@@ -181,8 +181,8 @@ class ModelCache:
                 return None
             return Manifest(
                 spec=EncoderSpec(**stored["spec"]),
-                preparation=PixelPreprocessor.from_dict(stored["preparation"]),
-                tokenizer=TokenizerConfig.from_dict(stored["tokenizer"]),
+                preparation=PixelPreprocessor(**stored["preparation"]),
+                tokenizer=TokenizerConfig(**stored["tokenizer"]),
                 tokenizer_file=CachedFile(**stored["tokenizer_file"]),
                 towers={
                     TowerName(name): Tower(

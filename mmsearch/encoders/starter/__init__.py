@@ -7,6 +7,7 @@ It combines a frozen image classifier, a frozen sentence encoder and a small lea
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from typing import Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
@@ -88,7 +89,7 @@ def _load_model() -> LoadedModel:
         name="starter",
         dim=load_alignment().dim,
         weights_sha256=hashlib.sha256(digests.encode()).hexdigest(),
-        preprocessing=preprocessor.to_dict(),
+        preprocessing=asdict(preprocessor),
         code_version=CODE_VERSION,
         context_length=facts.context_length,
     )

@@ -58,11 +58,6 @@ def test_torch_pixel_preprocessor_matches_pixel_preprocessor(mode, interpolation
     assert off.mean() < 1
 
 
-def test_pixel_preprocessor_dict_round_trip_returns_equal_object():
-    preprocessor = PixelPreprocessor(7, "longest", "bilinear", 9)
-    assert PixelPreprocessor.from_dict(preprocessor.to_dict()) == preprocessor
-
-
 def test_pixel_preprocessor_longest_mode_pads_with_fill_colour():
     prepared = PixelPreprocessor(20, "longest", fill=77)(noise(10, 40))
     assert (prepared[0] == 77).all()

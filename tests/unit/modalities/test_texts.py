@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.records import ScannedFile, Sidecar
 from mmsearch.core.types import Text, TextSource
-from mmsearch.modalities._texts import collect_texts
+from mmsearch.modalities._texts import (
+    MAX_SIDECAR_BYTES,
+    collect_texts,
+    find_sidecars,
+    make_filename_texts,
+    read_sidecar,
+)
 from mmsearch.modalities._texts.caption_table import read_captions
-from mmsearch.modalities._texts.filename import make_filename_texts
-from mmsearch.modalities._texts.sidecar import MAX_BYTES, find_sidecars, read_sidecar
 from mmsearch.modalities._texts.xmp import parse_xmp
 
 XMP = """<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>
@@ -73,7 +77,7 @@ class TestSidecars:
             ("a.json", b"{"),
             ("a.json", b"[" * 100_000),
             ("a.xmp", b"<x"),
-            ("a.txt", b"x" * (MAX_BYTES + 1)),
+            ("a.txt", b"x" * (MAX_SIDECAR_BYTES + 1)),
             ("a.xmp", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'),
         ],
     )
