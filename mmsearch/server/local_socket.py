@@ -14,6 +14,7 @@ import socket
 import stat
 import struct
 import sys
+import time
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -101,7 +102,7 @@ def build_compatibility_key(index: Path, settings: Settings) -> dict[str, str]:
         "python": sys.version,
         # Paths of pictures may begin with ~, and dates are local.
         "user_home": os.path.expanduser("~"),  # noqa: PTH111 - it never fails
-        "time_zone": os.environ.get("TZ", ""),
+        "time_zone": f"{time.tzname} {time.timezone} {time.altzone}",
     }
 
 

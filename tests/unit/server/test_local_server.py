@@ -133,10 +133,13 @@ def test_compatibility_key_depends_on_index_and_settings_except_home(index, sett
     for other in ({"device": "cuda"}, {"blend": "x"}, {"cache": Path("/x")}, {"offline": True}):
         assert build_compatibility_key(index, replace(settings, **other)) != own_key
     assert build_compatibility_key(index.parent, settings) != own_key
-    for name in ("HF_HUB_OFFLINE", "HOME", "TZ"):
+    for name in ("HF_HUB_OFFLINE", "HOME"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "/other")
             assert build_compatibility_key(index, settings) != own_key
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "tzname", ("JST", "JST"))
+        assert build_compatibility_key(index, settings) != own_key
 
 
 def test_local_search_stale_socket_returns_none_until_server_replaces_it(
