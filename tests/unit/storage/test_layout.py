@@ -1,18 +1,27 @@
 import hashlib
 import multiprocessing
 import os
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
-from mmsearch.core.types import TextVectors
+from mmsearch.core.records import EncodedPicture
+from mmsearch.core.types import EncoderSpec, Picture, TextVectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.storage import atomic as module
 from mmsearch.storage.atomic import atomic_write, read_verified_bytes
 from mmsearch.storage.layout import IndexLayout, list_index_names
 from mmsearch.storage.lock import writer_lock
-from mmsearch.storage.segments import SegmentVectors, read_segment, write_segment
+from mmsearch.storage.segments import (
+    SegmentMetadata,
+    SegmentVectors,
+    read_image_vectors,
+    read_segment,
+    recover_segment,
+    write_segment,
+)
 
 
 @pytest.fixture
@@ -173,6 +182,28 @@ def test_read_segment_flipped_bit_raises_damaged_file_error(layout, place):
     path.write_bytes(content)
     with pytest.raises(DamagedFileError, match="checksum"):
         read_segment(layout, segment)
+
+
+def test_segment_any_flipped_byte_raises_error_or_leaves_rows_unchanged(layout):
+    encoder = EncoderSpec("toy", 24, "0" * 64, {}, 1, 16)
+    pictures = [EncodedPicture(i * 5, bytes(32), Picture(4, 3, "PNG")) for i in range(4)]
+    vectors = vectors_of(4, texts=[("caption",)])
+    segment = write_segment(layout, 1, vectors, SegmentMetadata(encoder, pictures))
+    path = layout.path(segment.file_ref)
+    assert recover_segment(path) == (segment, SegmentMetadata(encoder, pictures))
+    rows = read_image_vectors(layout, segment, [5, 15])
+    np.testing.assert_allclose(rows, vectors.images[[1, 3]], atol=1e-3)
+    intact = path.read_bytes()
+    for position in range(len(intact)):
+        content = bytearray(intact)
+        content[position] ^= 0x10
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError):
+            read_segment(layout, segment)
+        with pytest.raises(DamagedFileError):
+            recover_segment(path)
+        with suppress(DamagedFileError):
+            np.testing.assert_array_equal(read_image_vectors(layout, segment, [5, 15]), rows)
 
 
 def test_read_segment_foreign_file_raises_damaged_file_error(layout):
