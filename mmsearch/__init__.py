@@ -33,20 +33,17 @@ if TYPE_CHECKING:
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
     from mmsearch.core.filters import Filters
     from mmsearch.core.query import Query, SearchRequest, Term
-    from mmsearch.core.results import (
+    from mmsearch.core.reports import (
         CheckReport,
         CompactReport,
         CopyReport,
         Finding,
-        Hit,
         IndexReport,
-        IndexStatus,
-        Progress,
         ReindexReport,
         RepairReport,
-        SearchResult,
         Verdict,
     )
+    from mmsearch.core.results import Hit, IndexStatus, Progress, SearchResult
     from mmsearch.core.settings import Settings, load_settings
     from mmsearch.core.types import Text
 
@@ -68,20 +65,17 @@ _HOMES = {
     "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
     "mmsearch.core.filters": ("Filters",),
     "mmsearch.core.query": ("Query", "SearchRequest", "Term"),
-    "mmsearch.core.results": (
+    "mmsearch.core.reports": (
         "CheckReport",
         "CompactReport",
         "CopyReport",
         "Finding",
-        "Hit",
         "IndexReport",
-        "IndexStatus",
-        "Progress",
         "ReindexReport",
         "RepairReport",
-        "SearchResult",
         "Verdict",
     ),
+    "mmsearch.core.results": ("Hit", "IndexStatus", "Progress", "SearchResult"),
     "mmsearch.core.settings": ("Settings", "load_settings"),
     "mmsearch.core.types": ("Text",),
 }

@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.speed.compare import compare, machine, row, table
 from mmsearch.core.records import IndexedFile, ShardCommit
-from mmsearch.core.results import IndexReport, IndexRequest
+from mmsearch.core.reports import IndexReport
+from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import load_settings
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs

@@ -18,7 +18,8 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.query import EncodedQuery, Mode, SearchRequest, Term
 from mmsearch.core.records import empty_index_error
-from mmsearch.core.results import SearchResult, Severity
+from mmsearch.core.reports import Severity
+from mmsearch.core.results import SearchResult
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Vectors
 from mmsearch.factories import catalogs

@@ -24,19 +24,15 @@ from mmsearch.core.files import expand_user
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import PictureRecord, Root
-from mmsearch.core.results import (
+from mmsearch.core.reports import (
     CheckReport,
     CompactReport,
     CopyReport,
-    Hit,
-    HitList,
     IndexReport,
-    IndexRequest,
-    IndexStatus,
     ReindexReport,
     RepairReport,
-    SearchResult,
 )
+from mmsearch.core.results import Hit, HitList, IndexRequest, IndexStatus, SearchResult
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import DEFAULT_RECALL, SearchGoals, Vectors
 from mmsearch.factories import catalogs

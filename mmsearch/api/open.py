@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mmsearch.api.index import Index
 from mmsearch.core.errors import MMSearchError, translate_os_errors
 from mmsearch.core.files import expand_user
-from mmsearch.core.results import CopyReport, IndexStatus
+from mmsearch.core.reports import CopyReport
+from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.core.threads import available_cpus
 from mmsearch.storage.layout import IndexLayout, list_index_names

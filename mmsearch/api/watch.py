@@ -12,7 +12,7 @@ import watchfiles
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.results import IndexReport
+from mmsearch.core.reports import IndexReport
 
 POLL_INTERVAL_S = 0.5
 RETRY_INTERVAL_S = 5.0

@@ -35,7 +35,7 @@ from mmsearch.core.errors import UnknownIndexError, UsageError
 from mmsearch.core.settings import load_settings
 
 if TYPE_CHECKING:
-    from mmsearch.core.results import IndexReport
+    from mmsearch.core.reports import IndexReport
 
 
 def index(

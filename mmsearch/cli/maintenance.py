@@ -15,7 +15,7 @@ from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
 
 if TYPE_CHECKING:
-    from mmsearch.core.results import CopyReport
+    from mmsearch.core.reports import CopyReport
 
 EXIT_DAMAGED = 1
 
@@ -39,7 +39,7 @@ def check(
 
     Example: mmsearch check --sources
     """
-    from mmsearch.core.results import Severity, Verdict
+    from mmsearch.core.reports import Severity, Verdict
 
     with open_index(name, home) as index:
         report = index.check(sources=sources or content, content=content)

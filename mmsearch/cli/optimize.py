@@ -13,7 +13,7 @@ from mmsearch.cli.output import human_bytes, print_json, print_line
 from mmsearch.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from mmsearch.core.results import ReindexReport
+    from mmsearch.core.reports import ReindexReport
 
 _MEGABYTES_PER_UNIT = {"mb": 1.0, "gb": 1000.0, "tb": 1_000_000.0}
 _MILLISECONDS_PER_UNIT = {"ms": 1.0, "s": 1000.0}

@@ -17,7 +17,7 @@ from mmsearch.core.errors import UsageError
 if TYPE_CHECKING:
     from rich.text import Text as RichText
 
-    from mmsearch.core.results import IndexReport
+    from mmsearch.core.reports import IndexReport
 
 OUTPUT_OPTIONS = frozenset({"as_json", "paths", "print0", "verbose"})
 """Options of a search that only its output depends on; see `print_search`."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.records import FailedFile, IndexedFile, ScannedFile, ShardCommit
-from mmsearch.core.results import IndexReport, Progress
+from mmsearch.core.reports import IndexReport
+from mmsearch.core.results import Progress
 from mmsearch.indexing.diff import FileOutcome
 from mmsearch.indexing.encode import EncodedShard
 

@@ -22,7 +22,8 @@ from mmsearch.core.records import (
     empty_index_error,
     require_identity,
 )
-from mmsearch.core.results import IndexReport, IndexRequest, Progress, ReindexReport
+from mmsearch.core.reports import IndexReport, ReindexReport
+from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.indexing.build import (
     REBUILD_BELOW,

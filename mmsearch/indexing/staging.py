@@ -24,7 +24,8 @@ from mmsearch.core.records import (
     StoredPicture,
     require_identity,
 )
-from mmsearch.core.results import CompactReport, Progress
+from mmsearch.core.reports import CompactReport
+from mmsearch.core.results import Progress
 from mmsearch.core.types import EncoderSpec
 from mmsearch.indexing.build import IndexBuilder
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, Shard, ShardEncoder, reencode_task

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, SourceError, UsageError
-from mmsearch.core.results import CopyReport
+from mmsearch.core.reports import CopyReport
 from mmsearch.factories import catalogs
 from mmsearch.storage.atomic import atomic_write, fsync_folder, map_file, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder

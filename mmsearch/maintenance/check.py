@@ -19,7 +19,7 @@ from mmsearch.core.errors import (
 from mmsearch.core.files import clamped_mtime_ns, hash_source_file, os_error_reason
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.records import BuiltVectorIndex, Segment
-from mmsearch.core.results import CheckReport, Finding, Severity, Verdict
+from mmsearch.core.reports import CheckReport, Finding, Severity, Verdict
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import exact_top_k, merge_rankings, stack

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.records import Identity, require_identity
-from mmsearch.core.results import CompactReport, Progress, ReindexReport
+from mmsearch.core.reports import CompactReport, ReindexReport
+from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, SearchGoals
 from mmsearch.factories import catalogs

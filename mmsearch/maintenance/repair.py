@@ -25,7 +25,8 @@ from mmsearch.core.errors import (
 from mmsearch.core.files import create_folder
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import FailedFile, Identity, SalvageResult, Segment, StoredPicture
-from mmsearch.core.results import Finding, IndexRequest, Progress, RepairReport, Severity
+from mmsearch.core.reports import Finding, RepairReport, Severity
+from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderSpec, FusionSpec
 from mmsearch.factories import catalogs

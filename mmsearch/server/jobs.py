@@ -11,7 +11,8 @@ from typing import Literal
 from mmsearch import api
 from mmsearch.core.errors import BusyError, StateError, UnknownNameError, to_storage_error
 from mmsearch.core.records import Root
-from mmsearch.core.results import IndexReport, JobStatus, Progress
+from mmsearch.core.reports import IndexReport
+from mmsearch.core.results import JobStatus, Progress
 
 JobState = Literal["running", "finished", "interrupted", "failed"]
 

@@ -13,7 +13,7 @@ import pytest
 
 import mmsearch as library
 from mmsearch.api.watch import MAX_SETTLE_WAIT_S, SettleTracker, watch
-from mmsearch.core.results import IndexReport
+from mmsearch.core.reports import IndexReport
 
 COMMAND = Path(sys.executable).with_name("mmsearch")
 

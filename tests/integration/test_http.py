@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import mmsearch as library
-from mmsearch.core.results import Severity
+from mmsearch.core.reports import Severity
 from mmsearch.core.types import InputKind
 from mmsearch.encoders._torch import TorchTower
 from mmsearch.encoders._two_tower import TwoTowerEncoder

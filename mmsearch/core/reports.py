@@ -1,0 +1,218 @@
+"""Reports of runs and of the maintenance of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmsearch.core.records import FailedFile
+    from mmsearch.core.types import FusionSpec
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """Result of one run of the indexer; counts are numbers of files.
+
+    Attributes:
+        added: Files with new content, which was encoded.
+        changed: Files with a known path and new content, which was encoded.
+        unchanged: Files that were not read, or were read and are the same.
+        moved: Files with known content at a new path, whose old path is gone; not decoded.
+        copied: Files with known content at an additional path; not decoded.
+        gone: Paths that no longer exist.
+        failed: Files that could not be read in this run.
+        still_failed: Files that failed before and have not changed.
+        unreadable_folders: Folders that could not be listed; no file below them was dropped.
+        seconds: Wall time.
+        encoded: Number of pictures that were decoded and encoded.
+        retold: Number of pictures whose changed texts were re-encoded; their pixels were not.
+        unreadable_texts: Text files that could not be read.
+        captions_removed: Number of earlier table captions that the table of this run lacks.
+    """
+
+    added: int
+    changed: int
+    unchanged: int
+    moved: int
+    copied: int
+    gone: int
+    failed: tuple[FailedFile, ...]
+    still_failed: int
+    unreadable_folders: tuple[FailedFile, ...]
+    seconds: float
+    encoded: int
+    retold: int = 0
+    unreadable_texts: tuple[FailedFile, ...] = ()
+    captions_removed: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of files by outcome, without the lists of the failed ones."""
+        return {
+            "added": self.added,
+            "changed": self.changed,
+            "moved": self.moved,
+            "copied": self.copied,
+            "gone": self.gone,
+            "unchanged": self.unchanged,
+            "failed": len(self.failed),
+            "still_failed": self.still_failed,
+            "retold": self.retold,
+            "captions_removed": self.captions_removed,
+        }
+
+
+@dataclass(frozen=True)
+class ReindexReport:
+    """Result of changing the encoder, the fusion or the vector index.
+
+    Attributes:
+        pictures: Number of searchable pictures.
+        fusion: The new fusion.
+        vector_index: Name of the new vector index plugin.
+        reencoded: True if every picture was decoded and encoded again.
+        failed: Files that could not be read for it; their pictures keep their vectors.
+        seconds: Wall time.
+        search: Build settings and measured recall; see `BuiltVectorIndex.settings`.
+    """
+
+    pictures: int
+    fusion: FusionSpec
+    vector_index: str
+    reencoded: bool
+    failed: tuple[FailedFile, ...]
+    seconds: float
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Severity(StrEnum):
+    """Severity of a finding."""
+
+    DAMAGE = "damage"
+    UNKNOWN = "unknown"
+    SOURCE = "source"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding of a check.
+
+    Attributes:
+        weight: Severity: proven damage to the index, a part that could not be checked, a picture
+            whose file has changed, or a note.
+        part: ``catalog``, ``encoder``, ``sources``, or the name of a file of the index.
+        message: One sentence.
+    """
+
+    weight: Severity
+    part: str
+    message: str
+
+
+class Verdict(StrEnum):
+    """Verdict of a check on an index.
+
+    ``DAMAGED`` is proven by a checksum, by SQLite, or by a contradiction. ``UNKNOWN`` means that no
+    damage was found, but that something could not be checked.
+    """
+
+    SOUND = "sound"
+    DAMAGED = "damaged"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of a check; iterating over it yields the findings.
+
+    Attributes:
+        verdict: Sound, damaged or unknown.
+        findings: Damage, parts that could not be checked, changed source files, and notes.
+    """
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def from_findings(cls, findings: Iterable[Finding]) -> CheckReport:
+        """Return the report of the findings, in their order."""
+        all_findings = tuple(findings)
+        severities = {finding.weight for finding in all_findings}
+        if Severity.DAMAGE in severities:
+            return cls(Verdict.DAMAGED, all_findings)
+        return cls(
+            Verdict.UNKNOWN if Severity.UNKNOWN in severities else Verdict.SOUND, all_findings
+        )
+
+    def __iter__(self) -> Iterator[Finding]:
+        """Iterate over the findings."""
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        """Return the number of findings."""
+        return len(self.findings)
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """Result of a repair.
+
+    Attributes:
+        mended: One sentence for each repair step.
+        not_kept: One sentence for each part of the index that could not be recovered.
+        quarantined: Files that were moved aside.
+        lost: Pictures whose vectors had to be computed again.
+        failed: Lost pictures that could not be encoded; the next indexing run retries them.
+        seconds: Wall time.
+    """
+
+    mended: tuple[str, ...]
+    not_kept: tuple[str, ...]
+    quarantined: tuple[Path, ...]
+    lost: tuple[bytes, ...]
+    failed: tuple[FailedFile, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """Result of a compaction.
+
+    Attributes:
+        dropped: Number of removed vectors, whose pictures are no longer searchable.
+        segments_before: Number of segments before.
+        segments_after: Number of segments after.
+        bytes_before: Size of the whole index before.
+        bytes_after: Size of the whole index after.
+        seconds: Wall time.
+    """
+
+    dropped: int
+    segments_before: int
+    segments_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """Result of a backup or a restore.
+
+    Attributes:
+        folder: Folder of the copy.
+        pictures: Number of searchable pictures in it.
+        files: Number of vector files.
+        bytes: Total size of all files.
+        seconds: Wall time.
+    """
+
+    folder: Path
+    pictures: int
+    files: int
+    bytes: int
+    seconds: float
