@@ -4,7 +4,7 @@ import pytest
 
 from mmsearch.cli import mcp
 from mmsearch.core.errors import UsageError
-from mmsearch.mcp import http_transport
+from mmsearch.mcp import transports
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def make_config(monkeypatch):
         configs.append(config)
         raise UsageError("Not now.")
 
-    monkeypatch.setattr(http_transport, "serve_http", fake_serve_http)
+    monkeypatch.setattr(transports, "serve_http", fake_serve_http)
 
     def run(host, token=None):
         with pytest.raises(UsageError, match="Not now"):
