@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,3 +227,11 @@ def test_model_cache_manifest_is_json_with_max_difference(folder):
     folder.write(manifest_of(folder))
     stored = json.loads((folder.folder / "manifest.json").read_text())
     assert stored["towers"]["text"]["max_difference"] == 1e-7
+
+
+def test_import_starts_no_usage_statistics(tmp_path):
+    environment = {name: os.environ[name] for name in os.environ if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    program = "import time, mmsearch.encoders._onnx.cache; time.sleep(1)"
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert not list(tmp_path.rglob("*.db"))
