@@ -9,7 +9,6 @@ from functools import wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.errors import (
     DamagedFileError,
     EncoderMismatchError,
@@ -18,7 +17,6 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.query import EncodedQuery, Mode, SearchRequest, Term
 from mmsearch.core.records import empty_index_error
-from mmsearch.core.reports import Severity
 from mmsearch.core.results import SearchResult
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Vectors
@@ -27,6 +25,7 @@ from mmsearch.search.query_parser import check_request, format_query
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader
     from mmsearch.search.engine import SearchEngine
     from mmsearch.search.image_loader import Originals, SandboxedImageLoader
 
@@ -273,7 +272,9 @@ def _translate_method_errors(name: str, method: Callable[..., Any]) -> Callable[
 
 
 def _find_damage(layout: IndexLayout) -> DamagedFileError | None:
-    from mmsearch.maintenance.check import check_catalog  # noqa: PLC0415 - after errors only
+    # Only errors need these.
+    from mmsearch.core.reports import Severity  # noqa: PLC0415
+    from mmsearch.maintenance.check import check_catalog  # noqa: PLC0415
     from mmsearch.storage.atomic import REPAIR_HINT  # noqa: PLC0415
 
     for finding in check_catalog(layout, compare_checksum=False):

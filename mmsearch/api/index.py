@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mmsearch.api._session import IndexSession, result_or_raise, translate_errors
 from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
@@ -24,20 +24,22 @@ from mmsearch.core.files import expand_user
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import PictureRecord, Root
-from mmsearch.core.reports import (
-    CheckReport,
-    CompactReport,
-    CopyReport,
-    IndexReport,
-    ReindexReport,
-    RepairReport,
-)
 from mmsearch.core.results import Hit, HitList, IndexRequest, IndexStatus, SearchResult
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import DEFAULT_RECALL, SearchGoals, Vectors
 from mmsearch.factories import catalogs
 from mmsearch.search.query_parser import parse_query
 from mmsearch.storage.layout import IndexLayout
+
+if TYPE_CHECKING:
+    from mmsearch.core.reports import (
+        CheckReport,
+        CompactReport,
+        CopyReport,
+        IndexReport,
+        ReindexReport,
+        RepairReport,
+    )
 
 QUERY_BATCH_SIZE = 64
 """Number of queries that are searched as one batch."""

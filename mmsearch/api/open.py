@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from mmsearch.api.index import Index
 from mmsearch.core.errors import MMSearchError, translate_os_errors
 from mmsearch.core.files import expand_user
-from mmsearch.core.reports import CopyReport
 from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.core.threads import available_cpus
 from mmsearch.storage.layout import IndexLayout, list_index_names
 
 if TYPE_CHECKING:
+    from mmsearch.core.reports import CopyReport
     from mmsearch.search.image_loader import SandboxedImageLoader
 
 

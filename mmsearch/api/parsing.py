@@ -14,7 +14,6 @@ from mmsearch.core.files import expand_user
 from mmsearch.core.filters import FILTERS, Filters
 from mmsearch.core.query import Mode, Query, Term
 from mmsearch.search import query_parser as language
-from mmsearch.search.filter_parser import parse_condition, parse_date, parse_near
 
 StrPath = str | bytes | os.PathLike[str]
 
@@ -66,14 +65,6 @@ def parse_query(
 
 _FORMAT_ALIASES = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
 
-_FILTER_PARSERS: dict[str, Callable[[Any], object]] = {
-    "date": parse_date,
-    "place": parse_near,
-    "condition": parse_condition,
-    "format": lambda name: _FORMAT_ALIASES.get(name.lower(), name.upper()),
-}
-"""Parsers of filter values by `FilterSpec.kind`; other kinds are not parsed."""
-
 
 def parse_filters(**values: Any) -> Filters:
     """Return filters parsed from texts; see `mmsearch.core.filters.Filters`.
@@ -100,13 +91,25 @@ def parse_filters(**values: Any) -> Filters:
                 raise InvalidQueryError(
                     f"Unknown {spec.name} {value!r}.", f"Known: {', '.join(spec.choices)}."
                 )
-        parse = _FILTER_PARSERS.get(spec.kind)
+        parse = _find_filter_parser(spec.kind)
         if parse is not None:
             value = map(parse, value) if spec.multiple else parse(value)
         parsed[spec.keyword] = tuple(value) if spec.multiple else value
     if values:
         raise TypeError(f"parse_filters() got unexpected arguments: {', '.join(values)}")
     return Filters(**parsed)
+
+
+def _find_filter_parser(kind: str) -> Callable[[Any], object] | None:
+    """Return the parser of a `FilterSpec.kind`; None if its values are not parsed."""
+    from mmsearch.search import filter_parser  # noqa: PLC0415 - queries without filters skip it
+
+    return {
+        "date": filter_parser.parse_date,
+        "place": filter_parser.parse_near,
+        "condition": filter_parser.parse_condition,
+        "format": lambda name: _FORMAT_ALIASES.get(name.lower(), name.upper()),
+    }.get(kind)
 
 
 # Editors and notebooks complete the names of the filters.

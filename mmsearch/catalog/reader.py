@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ from mmsearch.catalog.connection import (
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.schema import check_readable
-from mmsearch.core.catalog import Snapshot
 from mmsearch.core.files import create_file
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
@@ -53,6 +52,9 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.types import Ids, Picture, Text, full_text_sources
 from mmsearch.storage.layout import parse_file_ref
+
+if TYPE_CHECKING:
+    from mmsearch.core.catalog import Snapshot
 
 UNFINISHED_REPAIR_KEY = "unfinished_repair"
 """Key of the setting with the ids of the roots that a repair has yet to scan."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmsearch.core.errors import DimensionError, VectorError
-from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Ids, InputKind, ModelInput, Ranking, Vectors
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import Encoder
 
 NORM_TOLERANCE = 1e-3
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.protocols import ImagePreprocessor
 from mmsearch.core.types import EncoderOptions, InputKind, ModelInput, Pixels, Vectors
 from mmsearch.encoders._onnx.cache import CompiledTower, Precision, TowerName
 from mmsearch.encoders._onnx.model import CompiledModel, ModelSource
 from mmsearch.encoders._tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
+    from mmsearch.core.protocols import ImagePreprocessor
     from mmsearch.encoders._torch import TorchTower
 
 CPU_BATCH_SIZE = 32

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.catalog import CatalogMaintenance, CatalogReader
 from mmsearch.core.errors import DamagedFileError, StateError, UnknownIndexError
 from mmsearch.core.records import Identity
 from mmsearch.core.types import EncoderSpec
 from mmsearch.storage.atomic import atomic_write, fsync_folder
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 from mmsearch.storage.layout import IndexLayout, list_index_names
-from mmsearch.storage.lock import writer_lock
+
+if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogMaintenance, CatalogReader
 
 
 def open_reader(layout: IndexLayout) -> CatalogReader:
@@ -64,6 +65,8 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
         with open_read(layout):
             pass
     layout.create()
+    from mmsearch.storage.lock import writer_lock  # noqa: PLC0415 - readers take no lock
+
     with writer_lock(layout, wait_s), open_locked(layout, create=True) as catalog:
         yield catalog
 

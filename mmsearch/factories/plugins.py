@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mmsearch.core import plugins
 from mmsearch.core.errors import EncoderMismatchError, UsageError
-from mmsearch.core.protocols import (
-    Encoder,
-    EncoderPlugin,
-    Fusion,
-    FusionPlugin,
-    Modality,
-    RankFusion,
-    VectorIndexPlugin,
-)
 from mmsearch.core.records import Identity, check_encoder
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderOptions, FusionSpec, ModelInfo, TextSource
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import (
+        Encoder,
+        EncoderPlugin,
+        Fusion,
+        FusionPlugin,
+        Modality,
+        RankFusion,
+        VectorIndexPlugin,
+    )
 
 
 def load_vector_index_plugin(name: str) -> VectorIndexPlugin:

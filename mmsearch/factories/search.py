@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.core.catalog import CatalogReader
-from mmsearch.core.protocols import Executor, ImagePreprocessor
 from mmsearch.core.records import Identity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import ModelInput
@@ -25,6 +23,8 @@ from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup, Vect
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader
+    from mmsearch.core.protocols import Executor, ImagePreprocessor
     from mmsearch.search.image_loader import SandboxedImageLoader
 
 TAIL_VECTOR_INDEX = "exact"

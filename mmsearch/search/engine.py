@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
-from mmsearch.core.protocols import Encoder, RankFusion
 from mmsearch.core.query import EncodedQuery, SearchRequest, Term
 from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.types import InputKind, Vectors
@@ -29,6 +27,10 @@ from mmsearch.search.retrieval import (
     rank_candidates,
     retrieve_batch,
 )
+
+if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.protocols import Encoder, RankFusion
 
 Outcomes = MutableMapping[int, Any]
 """The result or the error of each query of a batch, by its position."""

@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.records import check_encoder
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import find_positions, merge_rankings, row_scores, stack
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import fused_dim, iter_fused_blocks
+
+if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
 
 MAX_OVERFETCH = 1000
 """Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""

@@ -10,14 +10,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.errors import DamagedFileError, InvalidQueryError, UnknownNameError
 from mmsearch.core.files import clamped_mtime_ns, create_folder
-from mmsearch.core.protocols import Encoder, ImagePreprocessor
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
 from mmsearch.core.records import ScannedFile, check_encoder, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
@@ -26,6 +25,10 @@ from mmsearch.search.index_reader import open_latest_snapshot
 from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_image_vectors
+
+if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.protocols import Encoder, ImagePreprocessor
 
 MAX_CACHED_TEXTS = 4096
 """Maximum number of texts whose vectors are cached."""

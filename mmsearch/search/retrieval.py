@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.catalog import Snapshot
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.protocols import RankFusion
 from mmsearch.core.query import HybridCandidates, Mode, Query, Term, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, row_scores
 from mmsearch.search.index_reader import IndexReader
+
+if TYPE_CHECKING:
+    from mmsearch.core.catalog import Snapshot
+    from mmsearch.core.protocols import RankFusion
 
 FUSION_DEPTH = 1000
 """Number of candidates from each list in hybrid mode; more only if k is higher. Fixed, so that the

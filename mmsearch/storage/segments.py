@@ -15,13 +15,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import EncodedPicture, Segment
 from mmsearch.core.types import (
     EncoderSpec,
@@ -37,6 +36,9 @@ from mmsearch.storage.arrays import ChecksummedArrays, damaged_file_errors, writ
 from mmsearch.storage.atomic import REPAIR_HINT, make_file_ref, open_index_file, read_verified_bytes
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.legacy import LEGACY_SUFFIX, NpzArrays, open_arrays
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import Fusion
 
 MAX_UNPACKED_BYTES = 1_000_000_000
 """Maximum size of unpacked metadata; a segment of half a million pictures has about 200 MB."""

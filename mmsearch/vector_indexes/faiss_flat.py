@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.gpu_memory import run_halving_on_oom
-from mmsearch.core.protocols import VectorIndex
 from mmsearch.core.records import FileRef
 from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
 from mmsearch.core.vectors import as_float32, check_unit_vectors
 from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
 from mmsearch.vector_indexes._exact import ScoredPositions, StoredRows, append_rows
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import VectorIndex
 
 SUFFIX = "vectors"
 

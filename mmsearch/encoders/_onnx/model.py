@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import ModelUnavailableError
-from mmsearch.core.gpu_memory import has_nvidia_gpu
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec
 from mmsearch.encoders._onnx.cache import (
     CompiledTower,
@@ -100,6 +99,8 @@ class CompiledModel:
     @cached_property
     def image_device(self) -> str:
         """Device that encodes pictures: ``cpu``, or the name of a torch device."""
+        from mmsearch.core.gpu_memory import has_nvidia_gpu  # noqa: PLC0415 - texts need no GPU
+
         requested_device = self._options.device
         has_accelerator = has_nvidia_gpu() or sys.platform == "darwin"
         if requested_device == "cpu" or (requested_device == "auto" and not has_accelerator):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
-from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
 from mmsearch.encoders._onnx.cache import model_cache
 from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
@@ -20,6 +19,9 @@ from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.encoders._two_tower import TwoTowerEncoder
 from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, load_alignment
 from mmsearch.storage.atomic import file_sha256
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import Encoder
 
 CODE_VERSION: Final = 1
 """Version of this code; increased when a change alters the vectors of unchanged weights."""
