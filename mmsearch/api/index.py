@@ -21,7 +21,7 @@ from mmsearch.core.errors import (
     MMSearchError,
 )
 from mmsearch.core.files import expand_user
-from mmsearch.core.filters import Filters
+from mmsearch.core.filters import NO_FILTERS, Filters
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import PictureRecord, Root
 from mmsearch.core.results import Hit, HitList, IndexRequest, IndexStatus, SearchResult
@@ -119,7 +119,7 @@ class Index:
         """
         if not isinstance(query, Query):
             parsed_mode = None if mode is None else parse_mode(mode)
-            query = Query(parse_query(query), filters or Filters(), parsed_mode)
+            query = Query(parse_query(query), filters or NO_FILTERS, parsed_mode)
         result = self._session.search_one(SearchRequest(query, k, min_score, min_confidence))
         return HitList(result.hits, self.thumbnail)
 

@@ -11,7 +11,7 @@ from typing import Any
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.filters import FILTERS, Filters
+from mmsearch.core.filters import FILTERS, NO_FILTERS, Filters
 from mmsearch.core.query import Mode, Query, Term
 from mmsearch.search import query_parser as language
 
@@ -56,7 +56,7 @@ def parse_query(
     parsed_mode = parse_mode(mode)
     return Query(
         language.check_terms([*pictures, *terms, *negatives]),
-        filters or Filters(),
+        filters or NO_FILTERS,
         parsed_mode,
         blend,
         None if prompts is None else tuple(prompts),

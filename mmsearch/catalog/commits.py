@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Table, bindparam, delete, or_, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
-from mmsearch.catalog._sql import storable
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.rows import storable
 from mmsearch.catalog.tables import FILES, IMAGES, SEGMENTS, TAGS, TEXTS
 from mmsearch.catalog.texts import delete_embedded_texts, insert_texts, update_file_texts
 from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCommit

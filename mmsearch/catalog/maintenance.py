@@ -12,10 +12,16 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, text, update
 
-from mmsearch.catalog._sql import chunks, is_root_path, is_safe_relative_path
 from mmsearch.catalog.commits import add_segment, mark_failed
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY, find_image_ids, read_segment_image_ids
+from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
+from mmsearch.catalog.rows import (
+    chunks,
+    find_image_ids,
+    is_root_path,
+    is_safe_relative_path,
+    read_segment_image_ids,
+)
 from mmsearch.catalog.salvage import MAX_ROWID, SEQUENCE_COLUMNS, DamagedCatalog, read_settings
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, vacuum, write_transaction
 from mmsearch.catalog.tables import FILES, IMAGES, ROOTS, RUNS, SEGMENTS, SETTINGS, STAGED_IMAGES

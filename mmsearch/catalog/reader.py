@@ -10,20 +10,13 @@ import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog._sql import (
-    check_relative_path,
-    check_root_path,
-    chunks,
-    join_path,
-    relative_to,
-)
 from mmsearch.catalog.connection import (
     PinnedConnection,
     ReadConnection,
@@ -34,6 +27,25 @@ from mmsearch.catalog.connection import (
 )
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_identity
+from mmsearch.catalog.rows import (
+    IN_IDS,
+    SEGMENT_COLUMNS,
+    check_relative_path,
+    column_values,
+    find_image_ids,
+    join_path,
+    load_pictures,
+    load_records,
+    make_built_index,
+    make_segment,
+    read_ids,
+    read_roots,
+    read_segment_image_ids,
+    read_segments,
+    relative_to,
+    scalar,
+    subtree_condition,
+)
 from mmsearch.catalog.schema import check_readable
 from mmsearch.core.files import create_file
 from mmsearch.core.filters import Filters
@@ -50,8 +62,7 @@ from mmsearch.core.records import (
     Segment,
     StoredPicture,
 )
-from mmsearch.core.types import Ids, Picture, Text, full_text_sources
-from mmsearch.storage.layout import parse_file_ref
+from mmsearch.core.types import Ids, full_text_sources
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
@@ -65,13 +76,10 @@ _NEXT_IDS = (
     " coalesce((SELECT max(number) FROM staged_segments), 0)) + 1"
 )
 
-_SEGMENT_COLUMNS = "number, name, bytes, sha256, rows, dim"
 _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
 _FILE_COLUMNS = "path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key"
-_PICTURE_COLUMNS = "width, height, format, taken_at, camera, latitude, longitude"
 # b"0" is the byte after b"/": the bounds enclose all paths that start with the folder's name.
 _DESCENDANTS = "root_id = ? AND path >= ? AND path < ?"
-_IN_IDS = "IN (SELECT value FROM json_each(?))"
 _NOT_STAGED = "NOT EXISTS (SELECT 1 FROM staged_images WHERE image_id = images.id)"
 
 
@@ -140,7 +148,7 @@ class SqliteSnapshot:
     @cached_property
     def built(self) -> BuiltVectorIndex | None:
         """The built index, which covers the older segments; None if there is no built index."""
-        return None if self._built_row is None else _make_built_index(tuple(self._built_row))
+        return None if self._built_row is None else make_built_index(tuple(self._built_row))
 
     @cached_property
     def unindexed_segments(self) -> Sequence[Segment]:
@@ -151,7 +159,7 @@ class SqliteSnapshot:
     def deleted_ids(self) -> Ids:
         """Ids of the pictures without files (tombstones); int64, ascending."""
         # With a bound parameter for 0, SQLite could not use the partial index.
-        return _as_ids(_values(self._db, "SELECT id FROM images WHERE file_count = 0 ORDER BY id"))
+        return read_ids(self._db, "SELECT id FROM images WHERE file_count = 0 ORDER BY id")
 
     @property
     def pictures(self) -> int:
@@ -190,12 +198,12 @@ class SqliteSnapshot:
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """Return, for each live picture, the segment that holds its vectors."""
         rows = self._db.query(
-            f"SELECT images.id, {_qualified('segments', _SEGMENT_COLUMNS)}"  # noqa: S608
+            f"SELECT images.id, {_qualified('segments', SEGMENT_COLUMNS)}"  # noqa: S608
             " FROM images JOIN segments ON segments.number = images.segment"
-            f" WHERE images.id {_IN_IDS} AND file_count > 0",
+            f" WHERE images.id {IN_IDS} AND file_count > 0",
             [json.dumps(list(ids))],
         )
-        return {image_id: _make_segment(row) for image_id, *row in rows}
+        return {image_id: make_segment(row) for image_id, *row in rows}
 
     def find_file(self, path: bytes) -> FileRecord | None:
         """Return the record of a file by its absolute path; None if it is not in the index."""
@@ -229,52 +237,7 @@ class SqliteSnapshot:
         Raises:
             KeyError: An id does not exist.
         """
-        requested_ids = [int(image_id) for image_id in ids]
-        unique_ids = json.dumps(sorted(set(requested_ids)))
-        texts = load_texts(self._db, unique_ids)
-        locations: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
-        for image_id, root, path, mtime_ns, size in self._db.query(
-            "SELECT files.image_id, roots.path, files.path, files.mtime_ns, files.size"  # noqa: S608
-            f" FROM files JOIN roots ON roots.id = files.root_id WHERE files.image_id {_IN_IDS}",
-            [unique_ids],
-        ):
-            locations.setdefault(image_id, []).append((join_path(root, path), mtime_ns, size, root))
-        rows = self._db.query(
-            f"SELECT id, digest, {_PICTURE_COLUMNS} FROM images WHERE id {_IN_IDS}",  # noqa: S608
-            [unique_ids],
-        )
-        pictures = [
-            Picture(
-                width,
-                height,
-                image_format,
-                taken_at,
-                tuple(texts.get(image_id, ())),
-                camera,
-                latitude,
-                longitude,
-            )
-            for (
-                image_id,
-                _,
-                width,
-                height,
-                image_format,
-                taken_at,
-                camera,
-                latitude,
-                longitude,
-            ) in rows
-        ]
-        records = {}
-        for (image_id, digest, *_), picture in zip(rows, pictures, strict=True):
-            files = sorted(locations.get(image_id, ()))
-            _, mtime_ns, size, root = files[0] if files else (b"", 0, 0, b"")
-            paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
-            records[image_id] = PictureRecord(
-                image_id, paths, picture, mtime_ns, size, root, digest
-            )
-        return [records[image_id] for image_id in requested_ids]
+        return load_records(self._db, ids)
 
 
 class SqliteReader:
@@ -317,7 +280,9 @@ class SqliteReader:
     def staged_encoder(self) -> str | None:
         """Return the fingerprint of the staged segments' encoder; None if nothing is staged."""
         with self._connections.read_transaction() as db:
-            return next(iter(_values(db, "SELECT encoder FROM staged_segments LIMIT 1")), None)
+            return next(
+                iter(column_values(db, "SELECT encoder FROM staged_segments LIMIT 1")), None
+            )
 
     def referenced_files(self) -> set[str]:
         """Return the file names of all segments and of the newest generation's built index.
@@ -348,7 +313,7 @@ class SqliteReader:
         """Return live pictures with an id above ``after_id``, by id."""
         with self._connections.read_transaction() as db:
             statement = "SELECT id FROM images WHERE id > ? AND file_count > 0 ORDER BY id LIMIT ?"
-            return load_pictures(db, _values(db, statement, [after_id, limit]))
+            return load_pictures(db, column_values(db, statement, [after_id, limit]))
 
     def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
         """Return live pictures in no staged segment, with an id above ``after_id``, by id."""
@@ -357,7 +322,7 @@ class SqliteReader:
                 f"SELECT id FROM images WHERE id > ? AND file_count > 0 AND {_NOT_STAGED}"  # noqa: S608
                 " ORDER BY id LIMIT ?"
             )
-            return load_pictures(db, _values(db, statement, [after_id, limit]))
+            return load_pictures(db, column_values(db, statement, [after_id, limit]))
 
     def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
         """Return the live pictures of a segment, by id."""
@@ -367,12 +332,12 @@ class SqliteReader:
     def segment_image_ids(self, segment_number: int) -> Ids:
         """Return the ids of the pictures whose vectors are in a segment; ascending."""
         with self._connections.read_transaction() as db:
-            return _as_ids(read_segment_image_ids(db, segment_number))
+            return np.array(read_segment_image_ids(db, segment_number), dtype=np.int64)
 
     def superseded_ids(self) -> Ids:
         """Return the superseded ids of pictures, which searches never return again; ascending."""
         with self._connections.read_transaction() as db:
-            return _as_ids(_values(db, "SELECT id FROM images WHERE superseded = 1 ORDER BY id"))
+            return read_ids(db, "SELECT id FROM images WHERE superseded = 1 ORDER BY id")
 
     # --- roots, files and folders ---
 
@@ -422,18 +387,18 @@ class SqliteReader:
                 "SELECT path FROM files JOIN texts ON texts.file_id = files.id"  # noqa: S608
                 f" WHERE table_path = ? AND {condition}"
             )
-            return frozenset(_values(db, statement, [table, *values]))
+            return frozenset(column_values(db, statement, [table, *values]))
 
     def count_files_under(self, root_id: int, subpath: bytes) -> int:
         """Return the number of files of a root at or under ``subpath``."""
         condition, values = subtree_condition(root_id, subpath)
         with self._connections.read_transaction() as db:
-            return _count(db, f"SELECT count(*) FROM files WHERE {condition}", values)  # noqa: S608
+            return scalar(db, f"SELECT count(*) FROM files WHERE {condition}", values)  # noqa: S608
 
     def file_count(self) -> int:
         """Return the number of files whose picture is indexed."""
         with self._connections.read_transaction() as db:
-            return _count(db, "SELECT count(*) FROM files WHERE image_id IS NOT NULL")
+            return scalar(db, "SELECT count(*) FROM files WHERE image_id IS NOT NULL")
 
     def failures(self) -> list[FailedFile]:
         """Return the files that could not be read, sorted by path."""
@@ -471,7 +436,7 @@ class SqliteReader:
     def load_unfinished_roots(self) -> list[int]:
         """Return the ids of the roots that a repair has yet to scan."""
         with self._connections.read_transaction() as db:
-            stored = _values(
+            stored = column_values(
                 db, "SELECT value FROM settings WHERE key = ?", [UNFINISHED_REPAIR_KEY]
             )
         return list(json.loads(stored[0])) if stored else []
@@ -509,126 +474,5 @@ class SqliteReader:
             os.fsync(file.fileno())
 
 
-# --- reads that a writer also makes, within its own transaction ---
-
-
-def read_segments(db: ReadConnection, table: str = "segments", *, above: int = 0) -> list[Segment]:
-    """Return the segments of ``segments`` or ``staged_segments``, oldest first.
-
-    Args:
-        db: A connection.
-        table: Name of the table.
-        above: Only segments with a higher number are returned.
-    """
-    statement = f"SELECT {_SEGMENT_COLUMNS} FROM {table} WHERE number > ? ORDER BY number"  # noqa: S608
-    return [_make_segment(row) for row in db.query(statement, [above])]
-
-
-def read_segment_image_ids(db: ReadConnection, number: int) -> list[int]:
-    """Return the ids of the pictures whose vectors are in a segment; ascending."""
-    return _values(db, "SELECT id FROM images WHERE segment = ? ORDER BY id", [number])
-
-
-def read_roots(db: ReadConnection) -> list[Root]:
-    """Return all roots, oldest first.
-
-    Raises:
-        DamagedFileError: The path of a root is not an absolute path.
-    """
-    roots = [Root(*row) for row in db.query("SELECT id, name, path FROM roots ORDER BY id")]
-    for root in roots:
-        check_root_path(root.path)
-    return roots
-
-
-def find_image_ids(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the picture ids of the contents that have a vector, by digest."""
-    image_ids: dict[bytes, int] = {}
-    for chunk in chunks(list(set(digests))):
-        marks = ", ".join("?" * len(chunk))
-        image_ids.update(
-            db.query(f"SELECT digest, id FROM images WHERE digest IN ({marks})", chunk)  # noqa: S608
-        )
-    return image_ids
-
-
-def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
-    """Return the texts of pictures in the order of their ids; ``ids`` is a JSON list."""
-    texts: dict[int, list[Text]] = {}
-    for image_id, *columns in db.query(
-        "SELECT image_id, kind, text, language, source FROM texts"  # noqa: S608
-        f" WHERE image_id {_IN_IDS} ORDER BY id",
-        [ids],
-    ):
-        texts.setdefault(image_id, []).append(Text(*columns))
-    return texts
-
-
-def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]:
-    """Return live pictures with their texts and one file each, by id."""
-    json_ids = json.dumps(ids)
-    texts = load_texts(db, json_ids)
-    pictures: dict[int, StoredPicture] = {}
-    for image_id, digest, segment, texts_digest, root, path, size, mtime_ns, *metadata in db.query(
-        "SELECT images.id, images.digest, segment, texts_digest, roots.path, files.path,"  # noqa: S608
-        f" files.size, files.mtime_ns, {_PICTURE_COLUMNS}"
-        " FROM images JOIN files ON files.image_id = images.id JOIN roots ON roots.id = root_id"
-        f" WHERE images.id {_IN_IDS} ORDER BY images.id, files.id",
-        [json_ids],
-    ):
-        if image_id not in pictures:
-            picture = _make_picture(metadata, texts.get(image_id, ()))
-            absolute_path = join_path(root, path)
-            pictures[image_id] = StoredPicture(
-                image_id, digest, picture, segment, absolute_path, size, mtime_ns, texts_digest
-            )
-    return list(pictures.values())
-
-
-def subtree_condition(root_id: int, subpath: bytes) -> tuple[str, list[Any]]:
-    """Return the condition on ``root_id`` and ``path`` of a path and all below it, and its values.
-
-    Args:
-        root_id: Id of the root.
-        subpath: Path relative to the root; b"" for the whole root.
-    """
-    if not subpath:
-        return "root_id = ?", [root_id]
-    # b"0" is the byte after b"/": the bounds enclose all paths that start with subpath + b"/".
-    condition = "root_id = ? AND (path = ? OR (path >= ? AND path < ?))"
-    return condition, [root_id, subpath, subpath + b"/", subpath + b"0"]
-
-
 def _qualified(table: str, columns: str) -> str:
     return ", ".join(f"{table}.{column}" for column in columns.split(", "))
-
-
-def _values(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
-    """Return the first column of the rows of a statement."""
-    return [row[0] for row in db.query(statement, parameters)]
-
-
-def _count(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> int:
-    return int(db.query(statement, parameters)[0][0])
-
-
-def _as_ids(ids: Sequence[int]) -> Ids:
-    return np.array(ids, dtype=np.int64)
-
-
-def _make_segment(row: Sequence[Any]) -> Segment:
-    number, name, size, sha256, num_rows, dim = row
-    return Segment(number, parse_file_ref(name, size, sha256), num_rows, dim)
-
-
-# Every search reads the same row.
-@lru_cache(maxsize=16)
-def _make_built_index(row: tuple[Any, ...]) -> BuiltVectorIndex:
-    plugin, name, size, sha256, num_rows, covers, settings = row
-    file_ref = parse_file_ref(name, size, sha256)
-    return BuiltVectorIndex(plugin, file_ref, num_rows, covers, json.loads(settings))
-
-
-def _make_picture(metadata: Sequence[Any], texts: Iterable[Text]) -> Picture:
-    width, height, image_format, taken_at, camera, latitude, longitude = metadata
-    return Picture(width, height, image_format, taken_at, tuple(texts), camera, latitude, longitude)

@@ -19,9 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.catalog._sql import now
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
+from mmsearch.catalog.rows import now
 from mmsearch.core.errors import DamagedFileError, SchemaError
 from mmsearch.storage.layout import parse_file_ref
 

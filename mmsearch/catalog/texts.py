@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, delete, update
 from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog._sql import chunks, storable
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.full_text import UNSEGMENTED_SCRIPTS
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.reader import load_texts
+from mmsearch.catalog.rows import chunks, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import IMAGES, TAGS, TEXTS
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit

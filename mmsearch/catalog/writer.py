@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Engine, Insert, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog import checksum
-from mmsearch.catalog._sql import now, relative_to
 from mmsearch.catalog.commits import (
     add_segment,
     delete_files,
@@ -23,11 +22,13 @@ from mmsearch.catalog.commits import (
 )
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
 from mmsearch.catalog.identity import read_identity, to_settings
-from mmsearch.catalog.reader import (
-    SqliteReader,
+from mmsearch.catalog.reader import SqliteReader
+from mmsearch.catalog.rows import (
     find_image_ids,
     load_pictures,
+    now,
     read_roots,
+    relative_to,
     subtree_condition,
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, checkpoint_wal, write_transaction

@@ -165,7 +165,11 @@ class Filters:
     )
 
     def __bool__(self) -> bool:
-        return self != Filters()
+        return self != NO_FILTERS
+
+
+NO_FILTERS = Filters()
+"""Filters that every picture passes."""
 
 
 FILTERS = tuple(

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from mmsearch.core.filters import Filters
+from mmsearch.core.filters import NO_FILTERS, Filters
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,7 +183,7 @@ class Query:
     """
 
     terms: tuple[Term, ...]
-    filters: Filters = field(default_factory=Filters)
+    filters: Filters = NO_FILTERS
     mode: Mode | None = None
     blend: str | None = None
     prompts: tuple[str, ...] | None = None

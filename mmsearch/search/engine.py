@@ -172,21 +172,29 @@ class SearchEngine:
         reader: IndexReader,
         outcomes: Outcomes,
     ) -> dict[int, QueryPlan]:
-        scopes: dict[Filters, SearchScope] = {}
-        plans = {}
+        positions_by_filters: dict[Filters, list[int]] = {}
         for position, encoded in queries.items():
-            query = encoded.request.query
+            positions_by_filters.setdefault(encoded.request.query.filters, []).append(position)
+        plans = {}
+        for filters, positions in positions_by_filters.items():
             try:
-                if query.filters not in scopes:
-                    allowed = snapshot.filter_ids(query.filters) if query.filters else None
-                    size = snapshot.pictures if allowed is None else len(allowed)
-                    scopes[query.filters] = SearchScope(reader, snapshot, allowed, size)
-                depth = max(encoded.request.k, MATCH_DEPTH)
-                plans[position] = QueryPlan.from_query(
-                    query, encoded.vectors, scopes[query.filters], depth
-                )
+                allowed = snapshot.filter_ids(filters) if filters else None
+                size = snapshot.pictures if allowed is None else len(allowed)
             except MMSearchError as error:
-                outcomes[position] = error
+                outcomes.update(dict.fromkeys(positions, error))
+                continue
+            scope = SearchScope(reader, snapshot, allowed, size)
+            for position in positions:
+                request = queries[position].request
+                try:
+                    plans[position] = QueryPlan.from_query(
+                        request.query,
+                        queries[position].vectors,
+                        scope,
+                        max(request.k, MATCH_DEPTH),
+                    )
+                except MMSearchError as error:
+                    outcomes[position] = error
         return plans
 
     def _rank(

@@ -1,0 +1,297 @@
+"""Rows of the catalog as records, for readers and for a writer within its transaction.
+
+Also the values in them: text that SQLite can store, times, and file paths. A file path is bytes: an
+absolute folder, and a path relative to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mmsearch.catalog.connection import ReadConnection
+from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.records import BuiltVectorIndex, PictureRecord, Root, Segment, StoredPicture
+from mmsearch.core.types import Ids, Picture, Text
+from mmsearch.storage.layout import parse_file_ref
+
+Item = TypeVar("Item")
+
+MAX_SQL_PARAMETERS = 900
+"""Maximum number of parameters in one statement; SQLite before 3.32 allows at most 999."""
+
+
+def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield ``items`` in chunks that fit into one statement."""
+    for start in range(0, len(items), MAX_SQL_PARAMETERS):
+        yield items[start : start + MAX_SQL_PARAMETERS]
+
+
+def storable(value: Any) -> Any:
+    """Return text that can be encoded as UTF-8, and other values unchanged.
+
+    Lone surrogates, as in file names with invalid UTF-8, become '?'.
+    """
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def now() -> str:
+    """Return the current time in UTC as ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+SEGMENT_COLUMNS = "number, name, bytes, sha256, rows, dim"
+PICTURE_COLUMNS = "width, height, format, taken_at, camera, latitude, longitude"
+IN_IDS = "IN (SELECT value FROM json_each(?))"
+
+_REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog; it reuses all the vectors it can."
+
+# An empty, "." or ".." component, or the NUL byte, which no path can contain.
+_UNSAFE_PATH = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)|\0")
+
+
+def join_path(folder: bytes, relative_path: bytes) -> bytes:
+    """Join a folder and a relative path; return the folder itself for b"".
+
+    Raises:
+        DamagedFileError: The folder is not an absolute path, or the relative path leads out of it.
+    """
+    check_root_path(folder)
+    if relative_path == b"":
+        return folder
+    check_relative_path(relative_path)
+    return folder.rstrip(b"/") + b"/" + relative_path
+
+
+def is_safe_relative_path(path: object) -> bool:
+    """Return True if this is a normalized path below a root, which cannot lead out of it."""
+    return isinstance(path, bytes) and not _UNSAFE_PATH.search(path)
+
+
+def is_root_path(path: object) -> bool:
+    """Return True if this is an absolute and normalized path of a folder."""
+    return isinstance(path, bytes) and _is_normalized(path)
+
+
+# All hits of a search share a few roots: the cache saves 5% of a warm search.
+@lru_cache(maxsize=256)
+def _is_normalized(path: bytes) -> bool:
+    if b"\0" in path:
+        return False
+    return os.path.isabs(path) and os.path.normpath(path) == path  # noqa: PTH117 - bytes paths
+
+
+def check_relative_path(path: object) -> None:
+    """Raise an error unless a value read from a catalog is a path below a root.
+
+    Raises:
+        DamagedFileError: It leads out of its root, is absolute, or is not a path.
+    """
+    if not is_safe_relative_path(path):
+        raise DamagedFileError(
+            f"The catalog names a file {_abbreviate(path)}, which is not a path below a folder.",
+            _REPAIR_HINT,
+        )
+
+
+def check_root_path(path: object) -> None:
+    """Raise an error unless a value read from a catalog is the path of an indexed folder.
+
+    Raises:
+        DamagedFileError: It is not absolute and normalized, or is not a path.
+    """
+    if not is_root_path(path):
+        raise DamagedFileError(
+            f"The catalog names a folder {_abbreviate(path)}, which is not an absolute path.",
+            _REPAIR_HINT,
+        )
+
+
+def _abbreviate(path: object) -> str:
+    text = repr(path)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def relative_to(folder: bytes, path: bytes) -> bytes | None:
+    """Return ``path`` relative to a folder; b"" if it is that folder, None if it is outside."""
+    if path == folder:
+        return b""
+    prefix = folder.rstrip(b"/") + b"/"
+    return path.removeprefix(prefix) if path.startswith(prefix) else None
+
+
+def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
+    """Return the records of pictures; see `SqliteSnapshot.records`."""
+    requested_ids = [int(image_id) for image_id in ids]
+    unique_ids = json.dumps(sorted(set(requested_ids)))
+    texts = load_texts(db, unique_ids)
+    locations: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
+    for image_id, root, path, mtime_ns, size in db.query(
+        "SELECT files.image_id, roots.path, files.path, files.mtime_ns, files.size"  # noqa: S608
+        f" FROM files JOIN roots ON roots.id = files.root_id WHERE files.image_id {IN_IDS}",
+        [unique_ids],
+    ):
+        locations.setdefault(image_id, []).append((join_path(root, path), mtime_ns, size, root))
+    rows = db.query(
+        f"SELECT id, digest, {PICTURE_COLUMNS} FROM images WHERE id {IN_IDS}",  # noqa: S608
+        [unique_ids],
+    )
+    pictures = [
+        Picture(
+            width,
+            height,
+            image_format,
+            taken_at,
+            tuple(texts.get(image_id, ())),
+            camera,
+            latitude,
+            longitude,
+        )
+        for (
+            image_id,
+            _,
+            width,
+            height,
+            image_format,
+            taken_at,
+            camera,
+            latitude,
+            longitude,
+        ) in rows
+    ]
+    records = {}
+    for (image_id, digest, *_), picture in zip(rows, pictures, strict=True):
+        files = sorted(locations.get(image_id, ()))
+        _, mtime_ns, size, root = files[0] if files else (b"", 0, 0, b"")
+        paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
+        records[image_id] = PictureRecord(image_id, paths, picture, mtime_ns, size, root, digest)
+    return [records[image_id] for image_id in requested_ids]
+
+
+def read_segments(db: ReadConnection, table: str = "segments", *, above: int = 0) -> list[Segment]:
+    """Return the segments of ``segments`` or ``staged_segments``, oldest first.
+
+    Args:
+        db: A connection.
+        table: Name of the table.
+        above: Only segments with a higher number are returned.
+    """
+    statement = f"SELECT {SEGMENT_COLUMNS} FROM {table} WHERE number > ? ORDER BY number"  # noqa: S608
+    return [make_segment(row) for row in db.query(statement, [above])]
+
+
+def read_segment_image_ids(db: ReadConnection, number: int) -> list[int]:
+    """Return the ids of the pictures whose vectors are in a segment; ascending."""
+    return column_values(db, "SELECT id FROM images WHERE segment = ? ORDER BY id", [number])
+
+
+def read_roots(db: ReadConnection) -> list[Root]:
+    """Return all roots, oldest first.
+
+    Raises:
+        DamagedFileError: The path of a root is not an absolute path.
+    """
+    roots = [Root(*row) for row in db.query("SELECT id, name, path FROM roots ORDER BY id")]
+    for root in roots:
+        check_root_path(root.path)
+    return roots
+
+
+def find_image_ids(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, int]:
+    """Return the picture ids of the contents that have a vector, by digest."""
+    image_ids: dict[bytes, int] = {}
+    for chunk in chunks(list(set(digests))):
+        marks = ", ".join("?" * len(chunk))
+        image_ids.update(
+            db.query(f"SELECT digest, id FROM images WHERE digest IN ({marks})", chunk)  # noqa: S608
+        )
+    return image_ids
+
+
+def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
+    """Return the texts of pictures in the order of their ids; ``ids`` is a JSON list."""
+    texts: dict[int, list[Text]] = {}
+    for image_id, *columns in db.query(
+        "SELECT image_id, kind, text, language, source FROM texts"  # noqa: S608
+        f" WHERE image_id {IN_IDS} ORDER BY id",
+        [ids],
+    ):
+        texts.setdefault(image_id, []).append(Text(*columns))
+    return texts
+
+
+def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]:
+    """Return live pictures with their texts and one file each, by id."""
+    json_ids = json.dumps(ids)
+    texts = load_texts(db, json_ids)
+    pictures: dict[int, StoredPicture] = {}
+    for image_id, digest, segment, texts_digest, root, path, size, mtime_ns, *metadata in db.query(
+        "SELECT images.id, images.digest, segment, texts_digest, roots.path, files.path,"  # noqa: S608
+        f" files.size, files.mtime_ns, {PICTURE_COLUMNS}"
+        " FROM images JOIN files ON files.image_id = images.id JOIN roots ON roots.id = root_id"
+        f" WHERE images.id {IN_IDS} ORDER BY images.id, files.id",
+        [json_ids],
+    ):
+        if image_id not in pictures:
+            picture = _make_picture(metadata, texts.get(image_id, ()))
+            absolute_path = join_path(root, path)
+            pictures[image_id] = StoredPicture(
+                image_id, digest, picture, segment, absolute_path, size, mtime_ns, texts_digest
+            )
+    return list(pictures.values())
+
+
+def subtree_condition(root_id: int, subpath: bytes) -> tuple[str, list[Any]]:
+    """Return the condition on ``root_id`` and ``path`` of a path and all below it, and its values.
+
+    Args:
+        root_id: Id of the root.
+        subpath: Path relative to the root; b"" for the whole root.
+    """
+    if not subpath:
+        return "root_id = ?", [root_id]
+    # b"0" is the byte after b"/": the bounds enclose all paths that start with subpath + b"/".
+    condition = "root_id = ? AND (path = ? OR (path >= ? AND path < ?))"
+    return condition, [root_id, subpath, subpath + b"/", subpath + b"0"]
+
+
+def column_values(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    """Return the first column of the rows of a statement."""
+    return [row[0] for row in db.query(statement, parameters)]
+
+
+def scalar(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> int:
+    """Return the integer that is the only value of a statement's only row."""
+    return int(db.query(statement, parameters)[0][0])
+
+
+def read_ids(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> Ids:
+    """Return the first column of the rows of a statement as int64 (n,)."""
+    return np.array(column_values(db, statement, parameters), dtype=np.int64)
+
+
+def make_segment(row: Sequence[Any]) -> Segment:
+    """Return the segment of a row with `SEGMENT_COLUMNS`."""
+    number, name, size, sha256, num_rows, dim = row
+    return Segment(number, parse_file_ref(name, size, sha256), num_rows, dim)
+
+
+# Every search reads the same row.
+@lru_cache(maxsize=16)
+def make_built_index(row: tuple[Any, ...]) -> BuiltVectorIndex:
+    """Return the built index of a row of the table ``built_indexes``."""
+    plugin, name, size, sha256, num_rows, covers, settings = row
+    file_ref = parse_file_ref(name, size, sha256)
+    return BuiltVectorIndex(plugin, file_ref, num_rows, covers, json.loads(settings))
+
+
+def _make_picture(metadata: Sequence[Any], texts: Iterable[Text]) -> Picture:
+    width, height, image_format, taken_at, camera, latitude, longitude = metadata
+    return Picture(width, height, image_format, taken_at, tuple(texts), camera, latitude, longitude)
