@@ -1,11 +1,12 @@
 """The filters of a search; all that is said about one is said in its field of `Filters`.
 
-A new filter is a field here and its SQL in `mmsearch.catalog.filters`. The command line, HTTP, MCP,
-the Python API and the client take its name, type and help from here.
+A new filter is a field here and its SQL in `mmsearch.catalog.filters`. The command line, HTTP, the
+web page, MCP, the Python API and the client take its name, type and help from here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ class FilterSpec(NamedTuple):
         metavar: Placeholder of the value in that help.
         description: Description in the schemas of HTTP and MCP; None if the name says it all.
         example: Example in these schemas.
+        label: Label of its field on the web page.
     """
 
     keyword: str
@@ -38,6 +40,7 @@ class FilterSpec(NamedTuple):
     metavar: str
     description: str | None
     example: str | None
+    label: str
 
 
 def _filter(
@@ -50,6 +53,7 @@ def _filter(
     default: Any = None,
     choices: tuple[str, ...] = (),
     example: str | None = None,
+    label: str | None = None,
 ) -> Any:
     return field(
         default=default,
@@ -61,6 +65,7 @@ def _filter(
             "metavar": metavar,
             "description": description,
             "example": example,
+            "label": label,
         },
     )
 
@@ -108,6 +113,7 @@ class Filters:
         name="path",
         default=(),
         example="holiday/**",
+        label="Folder or file",
     )
     after: str | None = _filter(
         "DATE",
@@ -115,12 +121,22 @@ class Filters:
         "Taken on this date or later: 2019, 2019-05 or 2019-05-17.",
         kind="date",
         example="2019-05",
+        label="Taken after",
     )
     before: str | None = _filter(
-        "DATE", "Only pictures from before this date.", "Taken before this date.", kind="date"
+        "DATE",
+        "Only pictures from before this date.",
+        "Taken before this date.",
+        kind="date",
+        example="2021",
+        label="Taken before",
     )
-    min_width: int | None = _filter("PIXELS", "Only pictures at least this wide.", kind="pixels")
-    min_height: int | None = _filter("PIXELS", "Only pictures at least this high.", kind="pixels")
+    min_width: int | None = _filter(
+        "PIXELS", "Only pictures at least this wide.", kind="pixels", label="Minimum width"
+    )
+    min_height: int | None = _filter(
+        "PIXELS", "Only pictures at least this high.", kind="pixels", label="Minimum height"
+    )
     orientation: Literal["landscape", "portrait", "square"] | None = _filter(
         "ORIENTATION",
         "landscape, portrait or square.",
@@ -148,6 +164,8 @@ class Filters:
         "Only pictures taken within KM of a place.",
         "LATITUDE,LONGITUDE,KILOMETRES of a circle in which the picture was taken.",
         kind="place",
+        example="48.86,2.35,10",
+        label="Near",
     )
     tags: tuple[str, ...] = _filter(
         "WORD",
@@ -155,6 +173,7 @@ class Filters:
         "Keywords that the picture must all have.",
         name="tag",
         default=(),
+        label="Keyword",
     )
     where: Condition | None = _filter(  # noqa: RUF009 - a dataclass field
         "CONDITION",
@@ -162,6 +181,7 @@ class Filters:
         "A filter expression.",
         kind="condition",
         example="width > 2*height",
+        label="Condition",
     )
 
     def __bool__(self) -> bool:
@@ -172,12 +192,13 @@ NO_FILTERS = Filters()
 """Filters that every picture passes."""
 
 
+def _make_spec(keyword: str, default: object, metadata: Mapping[str, Any]) -> FilterSpec:
+    name = metadata["name"] or keyword
+    label = metadata["label"] or name.capitalize()
+    return FilterSpec(keyword, multiple=default == (), **{**metadata, "name": name, "label": label})
+
+
 FILTERS = tuple(
-    FilterSpec(
-        keyword=member.name,
-        multiple=member.default == (),
-        **{**member.metadata, "name": member.metadata["name"] or member.name},
-    )
-    for member in fields(Filters)
+    _make_spec(member.name, member.default, member.metadata) for member in fields(Filters)
 )
 """All filters, in the order in which help lists them."""

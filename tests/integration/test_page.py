@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mmsearch import api
+from mmsearch.core.filters import FILTERS
 from mmsearch.core.settings import Settings
 from mmsearch.server import auth
 from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
@@ -84,7 +85,7 @@ def test_page_more_link_shows_following_hits(service):
 
 def test_page_empty_form_fields_are_ignored(service):
     bare = ask(service, "/?q=a+dog")
-    form = "&not=&like=&after=&before=&path=&min_width=&orientation=&camera="
+    form = "".join(f"&{name}=" for name in ("not", "like", *(spec.name for spec in FILTERS)))
     assert shown(ask(service, f"/?q=a+dog{form}")) == shown(bare)
     assert shown(ask(service, "/")) == []
     assert shown(ask(service, f"/?q={form}")) == []
@@ -96,6 +97,14 @@ def test_page_filters_in_address_match_api_results(service):
     assert shown(page) == [hit["id"] for hit in answer["hits"]]
     assert f"of {answer['passed']} pictures" in page.text
     assert shown(ask(service, "/?q=a+dog&path=no-such-folder")) == []
+    assert shown(ask(service, "/?q=a+dog&near=0,-150,1")) == []
+
+
+def test_page_has_labelled_field_for_each_filter(service):
+    page = ask(service, "/").text
+    for spec in FILTERS:
+        assert f'<label for="{spec.name}">{spec.label}</label>' in page
+        assert len(re.findall(rf'id="{spec.name}"[^>]* name="{spec.name}"', page)) == 1
 
 
 @pytest.mark.parametrize(

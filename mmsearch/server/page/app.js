@@ -1,6 +1,6 @@
 // The search page: keeps the form, the address, the hits and the open picture in sync.
 
-import { ProblemError, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./search_form.js";
+import { FILTER_FIELDS, ProblemError, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./search_form.js";
 import { Details } from "./details.js";
 import { fileNameFromUrl, renderChips, bindUpload } from "./upload.js";
 import { Grid } from "./grid.js";
@@ -247,8 +247,7 @@ form.addEventListener("submit", (event) => {
 });
 element("index")?.addEventListener("change", () => location.assign(`/?${new URLSearchParams(formValues())}`));
 element("clear").addEventListener("click", () => {
-  const empty = ["not", "after", "before", "path", "camera", "min_width", "orientation"];
-  change(Object.fromEntries(empty.map((name) => [name, ""])));
+  change(Object.fromEntries(["not", ...FILTER_FIELDS].map((name) => [name, ""])));
 });
 element("more").addEventListener("click", (event) => {
   event.preventDefault();

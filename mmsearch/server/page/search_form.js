@@ -1,8 +1,13 @@
 // Search state: conversion between form fields, the page's address and requests.
 
-const SINGLE_FIELDS = ["q", "like_url", "after", "before", "path", "min_width", "orientation", "camera", "index"];
-const FILTER_FIELDS = ["after", "before", "path", "min_width", "orientation", "camera"];
-const LIST_FIELDS = new Set(["path", "camera"]);
+/** Type of the value of each filter ("text", "number" or "list"), by name; the server renders their fields. */
+const FILTER_TYPES = new Map(
+  Array.from(document.querySelectorAll("[data-filter]"), (field) => [field.name, field.dataset.filter]));
+
+/** Names of the filters. */
+export const FILTER_FIELDS = [...FILTER_TYPES.keys()];
+
+const SINGLE_FIELDS = ["q", "like_url", ...FILTER_FIELDS, "index"];
 
 /** An error whose message is shown to the user. */
 export class ProblemError extends Error {
@@ -110,6 +115,7 @@ function filters(searchState) {
 }
 
 function filterValue(name, text) {
-  if (LIST_FIELDS.has(name)) return [text];
-  return name === "min_width" ? Number(text) : text;
+  const type = FILTER_TYPES.get(name);
+  if (type === "list") return [text];
+  return type === "number" ? Number(text) : text;
 }

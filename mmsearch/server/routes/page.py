@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mmsearch.core.errors import MMSearchError
+from mmsearch.core.filters import FILTERS
 from mmsearch.core.results import IndexSummary
 from mmsearch.core.validation import format_validation_errors
 from mmsearch.server.assets import Asset
@@ -64,7 +65,7 @@ PAGE_HEADERS = {
 LIST_FIELDS = ("not", "like")
 """Fields that take several values, separated by commas."""
 
-FILTER_FIELDS = ("after", "before", "path", "min_width", "orientation", "camera")
+FILTER_FIELDS = tuple(spec.name for spec in FILTERS)
 
 FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "cursor")
 
@@ -93,6 +94,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
         "urls": server_state.config.allow_url_queries,
         "limit": PAGE_SIZE,
         "fields": fields,
+        "filters": FILTERS,
         "filtered": any(fields[field].strip() for field in FILTER_FIELDS),
         "answer": None,
         "problem": None,
@@ -164,7 +166,7 @@ def _parse_search_body(fields: dict[str, str]) -> SearchBody:
         if items:
             values[field] = items if field in LIST_FIELDS else text.strip()
     # These fields take one value here and are not split: a URL may contain commas.
-    for field in ("path", "camera", "like_url"):
+    for field in ("like_url", *(spec.name for spec in FILTERS if spec.multiple)):
         if field in values:
             values[field] = [values[field]]
     return SearchParams.model_validate(values).to_search_body()
