@@ -55,12 +55,12 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
                 with writer_lock(layout):
                     _swap_folders(target, staging.folder, replaced)
                 _remove_quietly(replaced)
+                fsync_folder(target.parent)
             else:
-                staging.folder.rename(target)
+                _publish_folder(staging.folder, target)
         except BaseException:
             _remove_quietly(staging.folder)
             raise
-        fsync_folder(target.parent)
     return dataclasses.replace(report, folder=layout.folder)
 
 
@@ -96,6 +96,16 @@ def _swap_folders(target: Path, staging: Path, replaced: Path) -> None:
         staging.rename(target)
     except BaseException:
         replaced.rename(target)
+        raise
+
+
+def _publish_folder(staging: Path, target: Path) -> None:
+    """Rename a complete folder; after an error it has its old name, so a retry can succeed."""
+    staging.rename(target)
+    try:
+        fsync_folder(target.parent)
+    except BaseException:
+        target.rename(staging)
         raise
 
 
@@ -166,11 +176,10 @@ def copy_index(
         size = sum(staging.bytes_by_part().values())
         if target.folder.is_dir():
             target.folder.rmdir()
-        staging.folder.rename(target.folder)
+        _publish_folder(staging.folder, target.folder)
     except BaseException:
         _remove_copy(staging)
         raise
-    fsync_folder(target.folder.parent)
     return CopyReport(target.folder, pictures, files, size, time.monotonic() - started_at)
 
 
