@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mmsearch.server.schemas import SearchBody
@@ -49,6 +49,9 @@ class SearchRoute(APIRoute):
                 body = SearchBody.model_validate_json(await request.body())
             except ValidationError:
                 return await handle_with_fastapi(request)
+            except ClientDisconnect:
+                # Nobody reads this answer.
+                return Response(status_code=400)
             server_state = await get_server_state(request)
             worker = await get_worker(request, request.path_params["name"])
             response: Response = await self.endpoint(server_state, worker, body)
