@@ -221,7 +221,7 @@ def _as_caption_table(captions):
 class ToyImageLoader:
     """Loads a query picture as the noise that its content seeds."""
 
-    def load(self, path, prepare):
+    def __call__(self, path, prepare):
         return prepare(seeded_pixels(path.read_bytes()))
 
 

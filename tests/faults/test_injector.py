@@ -402,7 +402,7 @@ REAL = [
 
 @pytest.mark.parametrize("fault", REAL, ids=str)
 def test_installed_command_with_failing_call_exits_1_and_recovers(
-    fault, commands, few_photos, mmsearch, tmp_path
+    fault, commands, few_photos, installed_mmsearch, tmp_path
 ):
     """Use the real encoder, its compiled model and its decoding processes."""
     folder = tmp_path / "photos"
@@ -421,11 +421,13 @@ def test_installed_command_with_failing_call_exits_1_and_recovers(
         "INJECTOR_STICKY": str(int(fault.sticky)),
     }
     arguments = ("index", folder, "--home", home, "--model", "starter", "--workers", "1")
-    done = mmsearch(*arguments, code=None, env=injected)
+    done = installed_mmsearch(*arguments, code=None, env=injected)
     assert done.returncode == 1, done.err
     (said,) = [line for line in done.err.splitlines() if line.startswith("Error: ")]
     assert len(SENTENCE_ENDS.findall(said)) >= 2, said
     assert "unexpected went wrong" not in said
-    mmsearch(*arguments)
-    assert len(mmsearch("query", "a photograph", "--home", home).out.splitlines()) == len(chosen)
-    mmsearch("check", "--home", home)
+    installed_mmsearch(*arguments)
+    assert len(installed_mmsearch("query", "a photograph", "--home", home).out.splitlines()) == len(
+        chosen
+    )
+    installed_mmsearch("check", "--home", home)
