@@ -20,36 +20,13 @@ from tests.unit.catalog.samples import (
     built,
     digest_of,
     encoded,
+    generation,
     indexed,
     picture,
     seen,
     segment,
+    state,
 )
-
-
-def state(catalog):
-    """Return the observable state of a catalog, except times and the generation."""
-    with catalog.snapshot() as snapshot:
-        known = range(1, catalog.next_free_ids()[0])
-        return (
-            snapshot.records(known),
-            snapshot.deleted_ids.tolist(),
-            snapshot.pictures,
-            snapshot.built,
-            snapshot.unindexed_segments,
-            catalog.roots(),
-            [catalog.list_files_under(root.id, b"") for root in catalog.roots()],
-            catalog.failures(),
-            catalog.segments(),
-            catalog.file_count(),
-            catalog.referenced_files(),
-            catalog.next_free_ids(),
-        )
-
-
-def generation(catalog):
-    with catalog.snapshot() as snapshot:
-        return snapshot.generation
 
 
 class TestIdentity:

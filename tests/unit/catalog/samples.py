@@ -69,3 +69,29 @@ def indexed(root, files, *, checked_ns=2, removed=()):
         indexed=[IndexedFile(seen(path), digest_of(content)) for path, content in files.items()],
         removed=removed,
     )
+
+
+def state(catalog):
+    """Return the observable state of a catalog, except times and the generation."""
+    with catalog.snapshot() as snapshot:
+        known = range(1, catalog.next_free_ids()[0])
+        return (
+            snapshot.records(known),
+            snapshot.deleted_ids.tolist(),
+            snapshot.pictures,
+            snapshot.built,
+            snapshot.unindexed_segments,
+            catalog.roots(),
+            [catalog.list_files_under(root.id, b"") for root in catalog.roots()],
+            catalog.failures(),
+            catalog.segments(),
+            catalog.file_count(),
+            catalog.referenced_files(),
+            catalog.next_free_ids(),
+        )
+
+
+def generation(catalog):
+    """Return the number of the newest generation."""
+    with catalog.snapshot() as snapshot:
+        return snapshot.generation
