@@ -108,9 +108,10 @@ def _records_one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> l
             " JOIN roots ON roots.id = root_id WHERE image_id = ?",
             [number],
         ).fetchall()
-        width, height, image_format, taken_at, *rest = facts
-        picture_texts = tuple(Text(*text) for text in texts)
-        picture = Picture(width, height, image_format, taken_at, picture_texts, *rest)
+        names = ("width", "height", "format", "taken_at", "camera", "latitude", "longitude")
+        picture = Picture(
+            **dict(zip(names, facts, strict=True)), texts=tuple(Text(*text) for text in texts)
+        )
         paths = tuple(bytes(path, "ascii") for path, *_ in files)
         records.append(PictureRecord(number, paths, picture, *files[0][1:]))
     return records

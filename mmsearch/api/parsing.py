@@ -106,7 +106,7 @@ def _find_filter_parser(kind: str) -> Callable[[Any], object] | None:
 
     return {
         "date": filter_parser.parse_date,
-        "place": filter_parser.parse_near,
+        "circle": filter_parser.parse_near,
         "condition": filter_parser.parse_condition,
         "format": lambda name: _FORMAT_ALIASES.get(name.lower(), name.upper()),
     }.get(kind)
@@ -118,12 +118,12 @@ parse_filters.__signature__ = Signature(  # type: ignore[attr-defined]
         Parameter(
             spec.keyword,
             Parameter.KEYWORD_ONLY,
-            default=() if spec.multiple else None,
+            default=() if spec.multiple else False if spec.kind == "flag" else None,
             annotation="Iterable[str]"
             if spec.multiple
-            else "int | None"
-            if spec.kind == "pixels"
-            else "str | None",
+            else {"pixels": "int | None", "stars": "int | None", "flag": "bool"}.get(
+                spec.kind, "str | None"
+            ),
         )
         for spec in FILTERS
     ],

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, or_, update
+from sqlalchemy import Connection, Table, bindparam, delete, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.metadata import files_metadata_to_json, metadata_columns
 from mmsearch.catalog.rows import storable
 from mmsearch.catalog.tables import FILES, IMAGES, SEGMENTS, TAGS, TEXTS
 from mmsearch.catalog.texts import delete_embedded_texts, insert_texts, update_file_texts
@@ -62,10 +63,8 @@ def add_segment(
             "width": item.picture.width,
             "height": item.picture.height,
             "format": storable(item.picture.format),
-            "taken_at": storable(item.picture.taken_at),
-            "camera": storable(item.picture.camera),
-            "latitude": item.picture.latitude,
-            "longitude": item.picture.longitude,
+            "damage": storable(item.picture.damage),
+            **metadata_columns(item.picture),
             "texts_digest": item.texts_digest,
             "segment": segment.number,
         }
@@ -79,6 +78,7 @@ def add_segment(
             f"segment {segment.number} repeats a file name, a picture's id or its content:"
             f" {error.orig}"
         ) from error
+    _keep_embedded_metadata(connection, [item for item in replacements if item.keep_texts])
     _move_references(connection, replacements)
     delete_embedded_texts(connection, [item.id for item in replacements if not item.keep_texts])
     insert_texts(
@@ -103,6 +103,18 @@ def _release_digests(connection: Connection, replacements: Sequence[EncodedPictu
                 {"former": item.replaces, "freed": item.digest + f":{item.replaces}".encode()}
                 for item in replacements
             ],
+        )
+
+
+def _keep_embedded_metadata(connection: Connection, kept: Sequence[EncodedPicture]) -> None:
+    """Copy what the picture files say to the new rows, which have the merged metadata."""
+    if kept:
+        embedded = select(IMAGES.c.embedded).where(IMAGES.c.id == bindparam("former"))
+        connection.execute(
+            update(IMAGES)
+            .where(IMAGES.c.id == bindparam("present"))
+            .values(embedded=embedded.scalar_subquery()),
+            [{"former": item.replaces, "present": item.id} for item in kept],
         )
 
 
@@ -144,14 +156,18 @@ def upsert_files(connection: Connection, shard: ShardCommit, image_ids: Mapping[
         if image_id is None:
             digest_hex = placed.digest.hex()
             raise ValueError(f"{placed.file.path!r} has content {digest_hex}, which has no vector")
-        rows.append(_file_row(shard, placed.file, placed.digest, image_id, None, placed.texts_key))
+        metadata = files_metadata_to_json(placed.overrides, placed.fallbacks)
+        rows.append(
+            _file_row(shard, placed.file, placed.digest)
+            | {"image_id": image_id, "texts_key": placed.texts_key, "metadata": metadata}
+        )
     for file, digest, reason in shard.failed:
-        rows.append(_file_row(shard, file, digest, None, storable(reason), b""))
+        rows.append(_file_row(shard, file, digest) | {"error": storable(reason)})
     if not rows:
         return 0
     upsert = insert(FILES)
     new_values = upsert.excluded
-    columns = ("size", "mtime_ns", "checked_ns", "digest", "image_id", "error", "texts_key")
+    columns = [name for name in rows[0] if name not in ("root_id", "path")]
     connection.execute(
         upsert.on_conflict_do_update(
             index_elements=["root_id", "path"],
@@ -164,24 +180,19 @@ def upsert_files(connection: Connection, shard: ShardCommit, image_ids: Mapping[
     return update_file_texts(connection, shard, image_ids)
 
 
-def _file_row(
-    shard: ShardCommit,
-    file: ScannedFile,
-    digest: bytes,
-    image_id: int | None,
-    error: str | None,
-    texts_key: bytes,
-) -> dict[str, Any]:
+def _file_row(shard: ShardCommit, file: ScannedFile, digest: bytes) -> dict[str, Any]:
     return {
         "root_id": shard.root_id,
         "path": file.path,
         "size": file.size,
         "mtime_ns": file.mtime_ns,
+        "ctime_ns": file.ctime_ns,
         "checked_ns": shard.checked_ns,
         "digest": digest,
-        "image_id": image_id,
-        "error": error,
-        "texts_key": texts_key,
+        "image_id": None,
+        "error": None,
+        "texts_key": b"",
+        "metadata": None,
     }
 
 

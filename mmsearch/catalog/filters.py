@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.rows import fold_text
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import Filters, GeoCircle
@@ -39,8 +40,8 @@ from mmsearch.core.types import Ids
 EARTH_RADIUS_KM = 6371.0088
 """Mean radius of the Earth in kilometres (IUGG)."""
 
-CASEFOLD_FUNCTION = "mmsearch_casefold"
-"""Name of the SQL function that folds case like Python's `str.casefold`."""
+FOLD_FUNCTION = "mmsearch_fold"
+"""Name of the SQL function that is `fold_text`."""
 
 MAX_FILTER_VALUES = 100
 """Maximum number of values in one filter."""
@@ -61,7 +62,12 @@ _FIELDS: dict[str, str] = {
     "format": "images.format",
     "orientation": _ORIENTATION,
     "taken_at": "images.taken_at",
+    "taken_from": "images.taken_from",
     "camera": "images.camera",
+    "lens": "images.lens",
+    "rating": "images.rating",
+    "label": "images.label",
+    "damage": "images.damage",
     "latitude": "images.latitude",
     "longitude": "images.longitude",
     # All files of a picture have the same content, so min() picks any of their equal sizes.
@@ -73,6 +79,14 @@ _OPERATORS = {name: name for name in ("!=", "<", "<=", ">", ">=", "+", "-", "*",
 """SQL operators by the operator of a comparison or of arithmetic."""
 
 _TAGS = "SELECT 1 FROM tags WHERE tags.image_id = images.id"
+_LIST_FIELD_KINDS = {
+    "tags": "keywords",
+    "people": "people",
+    "place": "place",
+    "places": "place",
+}
+"""Kind of the texts that hold the values of a field of a condition, or of a filter."""
+
 _FILES = "SELECT 1 FROM files WHERE files.image_id = images.id"
 
 _NESTING_MESSAGE = "parser stack overflow"
@@ -90,7 +104,7 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
         InvalidQueryError: A pattern or value is invalid.
     """
     _check_lengths(filters)
-    db.connection.create_function(CASEFOLD_FUNCTION, 1, _casefold, deterministic=True)
+    db.connection.create_function(FOLD_FUNCTION, 1, fold_text, deterministic=True)
     where = _WhereClause()
     condition = " AND ".join(["images.file_count > 0", *where.conditions(filters)])
     try:
@@ -126,16 +140,12 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
 
 def _check_lengths(filters: Filters) -> None:
     """Raise an error for lists too long for one SQLite statement."""
-    lists = {"formats": filters.formats, "cameras": filters.cameras, "tags": filters.tags}
-    for name, values in lists.items():
+    for name in ("formats", "cameras", "tags", "people", "places"):
+        values = getattr(filters, name)
         if len(values) > MAX_FILTER_VALUES:
             raise InvalidQueryError(
                 f"The query has {len(values):,} {name}; at most {MAX_FILTER_VALUES} are allowed."
             )
-
-
-def _casefold(value: Any) -> Any:
-    return value.casefold() if isinstance(value, str) else value
 
 
 class _WhereClause:
@@ -148,7 +158,7 @@ class _WhereClause:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
-    def conditions(self, filters: Filters) -> Iterator[str]:
+    def conditions(self, filters: Filters) -> Iterator[str]:  # noqa: C901 - one case per filter
         """Yield one condition for each filter that is set."""
         if filters.min_width is not None:
             yield f"images.width >= {self._bind(filters.min_width)}"
@@ -157,14 +167,17 @@ class _WhereClause:
         if filters.orientation is not None:
             yield f"{_ORIENTATION} = {self._bind(filters.orientation)}"
         if filters.after is not None or filters.before is not None:
-            yield self._date(filters.after, filters.before)
+            yield self._date(filters.after, filters.before, file_dates=filters.file_dates)
         if filters.formats:
-            names = ", ".join(self._bind(name.casefold()) for name in filters.formats)
-            yield f"{_casefolded('images.format')} IN ({names})"
+            names = ", ".join(self._bind(fold_text(name)) for name in filters.formats)
+            yield f"{_folded('images.format')} IN ({names})"
         if filters.cameras:
             yield _any(self._contains("images.camera", part) for part in filters.cameras)
-        for tag in filters.tags:
-            yield self._has_tag(tag)
+        for field in ("tags", "people", "places"):
+            for value in getattr(filters, field):
+                yield self._has_value(_LIST_FIELD_KINDS[field], value)
+        if filters.min_rating is not None:
+            yield f"coalesce(images.rating >= {self._bind(filters.min_rating)}, 0)"
         if filters.near is not None:
             yield self._near_latitude(filters.near)
         if filters.where is not None:
@@ -177,17 +190,20 @@ class _WhereClause:
         return f":{name}"
 
     def _contains(self, column: str, substring: str) -> str:
-        return f"coalesce(instr({_casefolded(column)}, {self._bind(substring.casefold())}) > 0, 0)"
+        return f"coalesce(instr({_folded(column)}, {self._bind(fold_text(substring))}) > 0, 0)"
 
-    def _has_tag(self, tag: str) -> str:
-        value = self._bind(tag.casefold())
-        return f"EXISTS ({_TAGS} AND tags.tag = {value})"
+    def _has_value(self, kind: str, value: str) -> str:
+        """Return the condition that a picture has a keyword, or a name that contains a text."""
+        bound = self._bind(fold_text(value))
+        matches = f"tags.tag = {bound}" if kind == "keywords" else f"instr(tags.tag, {bound}) > 0"
+        return f"EXISTS ({_TAGS} AND tags.kind = '{kind}' AND {matches})"
 
-    def _date(self, after: str | None, before: str | None) -> str:
+    def _date(self, after: str | None, before: str | None, *, file_dates: bool) -> str:
         """Return the condition on the date of a picture.
 
-        The date is when the picture was taken or, if that is unknown, when one of its files was
-        modified, in local time. A single file must meet both bounds.
+        The date is when the picture was taken. If that is unknown, no bound is met, or, with
+        ``file_dates``, it is when one of its files was modified, in local time; a single file must
+        meet both bounds.
         """
         bounds = []
         if after is not None:
@@ -198,7 +214,7 @@ class _WhereClause:
             _all(f"{date} {bound}" for bound in bounds)
             for date in ("images.taken_at", _MODIFIED_AT)
         )
-        by_file = f"EXISTS ({_FILES} AND {modified})"
+        by_file = f"EXISTS ({_FILES} AND {modified})" if file_dates else "0"
         return f"CASE WHEN images.taken_at IS NULL THEN {by_file} ELSE {taken} END"
 
     def _near_latitude(self, near: GeoCircle) -> str:
@@ -220,16 +236,16 @@ class _WhereClause:
                 sql = _any(self._condition(part) for part in parts)
             case Not(inner):
                 sql = f"NOT {self._condition(inner)}"
-            case IsMissing("tags"):
-                sql = f"NOT EXISTS ({_TAGS})"
+            case IsMissing(name) if name in _LIST_FIELD_KINDS:
+                sql = f"NOT EXISTS ({_TAGS} AND tags.kind = '{_LIST_FIELD_KINDS[name]}')"
             case IsMissing(name):
                 sql = f"{_FIELDS[name]} IS NULL"
-            case Contains("tags", part):
-                sql = self._has_tag(part)
+            case Contains(name, part) if name in _LIST_FIELD_KINDS:
+                sql = self._has_value(_LIST_FIELD_KINDS[name], part)
             case Contains(name, part):
                 sql = self._contains(_FIELDS[name], part)
             case OneOf(name, values):
-                listed = ", ".join(self._bind(_casefold(value)) for value in values)
+                listed = ", ".join(self._bind(fold_text(value)) for value in values)
                 sql = f"coalesce({self._operand(FieldName(name))} IN ({listed}), 0)"
             case Compare(left, symbol, right):
                 left_sql, right_sql = self._operand(left), self._operand(right)
@@ -242,8 +258,8 @@ class _WhereClause:
             return f"({left} {_OPERATORS[operand.operator]} {right})"
         if isinstance(operand, FieldName):
             column = _FIELDS[operand.name]
-            return _casefolded(column) if FILTER_FIELDS[operand.name] is str else column
-        return self._bind(_casefold(operand))
+            return _folded(column) if FILTER_FIELDS[operand.name] is str else column
+        return self._bind(fold_text(operand))
 
     def _float(self, operand: Operand) -> str:
         """Return an operand as a float, which avoids 64-bit integers and their division."""
@@ -264,8 +280,8 @@ def _nested_first(conditions: Iterable[str]) -> list[str]:
     return sorted(conditions, key=lambda condition: not condition.startswith("("))
 
 
-def _casefolded(column: str) -> str:
-    return f"{CASEFOLD_FUNCTION}({column})"
+def _folded(column: str) -> str:
+    return f"{FOLD_FUNCTION}({column})"
 
 
 def _within_radius(

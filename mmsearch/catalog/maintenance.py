@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, text, update
 
 from mmsearch.catalog.commits import add_segment, mark_failed
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.rows import (
     chunks,
@@ -44,6 +45,8 @@ _FILE_COLUMNS = {
     "digest": "blob",
     "error": "text?",
     "texts_key": "blob",
+    "ctime_ns": "integer",
+    "metadata": "text?",
 }
 
 _TEXT_COLUMNS = {
@@ -152,6 +155,7 @@ class SqliteMaintenance(SqliteWriter):
                     # An empty key makes the next run read the texts beside files again.
                     # Caption-table texts stay.
                     connection.execute(update(FILES).values(texts_key=b""))
+                merge_changed_metadata(connection)
                 stale = as_read_connection(connection).query(
                     "SELECT id FROM images WHERE retell = 1 AND file_count > 0"
                 )

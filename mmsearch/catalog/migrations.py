@@ -22,10 +22,13 @@ Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over th
 - ``images``: a content that has a vector; AUTOINCREMENT prevents the reuse of ids.
   ``texts_digest`` is the digest of the texts whose vectors are in the segment, ``retell`` is 1 if
   the picture's texts may have changed since. The digest of a superseded row matches no content.
+  ``must_merge`` is 1 if the metadata of its files has changed and is not merged yet.
 - ``texts``: a text that belongs to a picture, or, with a ``file_id``, to one of its files.
   ``table_path`` is the absolute path of the caption table that it came from.
-- ``tags``: one keyword of a text of kind ``keywords``, casefolded.
+- ``tags``: one value of a text of kind ``keywords``, ``people`` or ``place``, casefolded.
 - ``files``: a file as it was last read: its picture, or the error that prevented reading it.
+  ``metadata`` is what its sidecars and its path say about the picture, as JSON.
+- ``skipped_files``: a file that is not read, and why.
 - ``folders``: a folder in which a run found nothing left to do.
 - ``staged_segments`` and ``staged_images``: segments that replace all others once every picture is
   in one of them.
@@ -283,6 +286,53 @@ _CAPTION_TABLES = (
     "CREATE INDEX texts_of_tables ON texts (table_path) WHERE table_path IS NOT NULL",
 )
 
+# `images` has the metadata that searches see. If files of a picture have metadata around them,
+# `images.embedded` keeps that of the picture file itself.
+_MORE_METADATA = (
+    "ALTER TABLE images ADD COLUMN taken_from TEXT",
+    "ALTER TABLE images ADD COLUMN lens TEXT",
+    "ALTER TABLE images ADD COLUMN rating INTEGER",
+    "ALTER TABLE images ADD COLUMN label TEXT",
+    "ALTER TABLE images ADD COLUMN damage TEXT",
+    "ALTER TABLE images ADD COLUMN embedded TEXT",
+    "ALTER TABLE images ADD COLUMN must_merge INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX images_must_merge ON images (id) WHERE must_merge = 1",
+    "CREATE INDEX images_damaged ON images (id) WHERE damage IS NOT NULL",
+    "UPDATE images SET taken_from = 'exif' WHERE taken_at IS NOT NULL",
+    "ALTER TABLE files ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE files ADD COLUMN metadata TEXT",
+    "ALTER TABLE tags ADD COLUMN kind TEXT NOT NULL DEFAULT 'keywords'",
+    """
+    CREATE TRIGGER metadata_of_inserted_files AFTER INSERT ON files WHEN NEW.metadata IS NOT NULL
+    BEGIN
+        UPDATE images SET must_merge = 1 WHERE id = NEW.image_id;
+    END""",
+    """
+    CREATE TRIGGER metadata_of_deleted_files AFTER DELETE ON files WHEN OLD.metadata IS NOT NULL
+    BEGIN
+        UPDATE images SET must_merge = 1 WHERE id = OLD.image_id;
+    END""",
+    """
+    CREATE TRIGGER metadata_of_changed_files AFTER UPDATE ON files
+    WHEN OLD.metadata IS NOT NEW.metadata
+        OR (OLD.image_id IS NOT NEW.image_id AND NEW.metadata IS NOT NULL)
+    BEGIN
+        UPDATE images SET must_merge = 1 WHERE id IN (OLD.image_id, NEW.image_id);
+    END""",
+)
+
+_SKIPPED_FILES = (
+    """
+    CREATE TABLE skipped_files (
+        root_id INTEGER NOT NULL REFERENCES roots (id) ON DELETE CASCADE,
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (root_id, path)
+    )""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first_tables", _FIRST_TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
@@ -292,4 +342,6 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("texts_said", _TEXT_SOURCE_INDEX),
     Migration("folders", _FOLDER_TABLE),
     Migration("tables_of_captions", _CAPTION_TABLES),
+    Migration("more_metadata", _MORE_METADATA),
+    Migration("skipped_files", _SKIPPED_FILES),
 )

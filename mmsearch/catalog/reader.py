@@ -77,7 +77,7 @@ _NEXT_IDS = (
 )
 
 _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
-_FILE_COLUMNS = "path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key"
+_FILE_COLUMNS = "path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key, ctime_ns"
 # b"0" is the byte after b"/": the bounds enclose all paths that start with the folder's name.
 _DESCENDANTS = "root_id = ? AND path >= ? AND path < ?"
 _NOT_STAGED = "NOT EXISTS (SELECT 1 FROM staged_images WHERE image_id = images.id)"

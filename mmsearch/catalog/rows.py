@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -42,13 +43,24 @@ def storable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
+def fold_text(value: Any) -> Any:
+    """Return text in the form in which texts are compared, and other values unchanged.
+
+    Case is ignored, and a letter with its mark is one character (NFC) however it was written.
+    """
+    return unicodedata.normalize("NFC", value).casefold() if isinstance(value, str) else value
+
+
 def now() -> str:
     """Return the current time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 SEGMENT_COLUMNS = "number, name, bytes, sha256, rows, dim"
-PICTURE_COLUMNS = "width, height, format, taken_at, camera, latitude, longitude"
+PICTURE_COLUMNS = (
+    "width, height, format, damage, taken_at, taken_from, camera, lens, latitude, longitude,"
+    " rating, label"
+)
 IN_IDS = "IN (SELECT value FROM json_each(?))"
 
 _REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog; it reuses all the vectors it can."
@@ -148,11 +160,16 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             width,
             height,
             image_format,
-            taken_at,
-            tuple(texts.get(image_id, ())),
-            camera,
-            latitude,
-            longitude,
+            damage=damage,
+            taken_at=taken_at,
+            taken_from=taken_from,
+            camera=camera,
+            lens=lens,
+            latitude=latitude,
+            longitude=longitude,
+            rating=rating,
+            label=label,
+            texts=tuple(texts.get(image_id, ())),
         )
         for (
             image_id,
@@ -160,10 +177,15 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             width,
             height,
             image_format,
+            damage,
             taken_at,
+            taken_from,
             camera,
+            lens,
             latitude,
             longitude,
+            rating,
+            label,
         ) in rows
     ]
     records = {}
@@ -292,6 +314,9 @@ def make_built_index(row: tuple[Any, ...]) -> BuiltVectorIndex:
     return BuiltVectorIndex(plugin, file_ref, num_rows, covers, json.loads(settings))
 
 
+_PICTURE_FIELDS = PICTURE_COLUMNS.split(", ")
+
+
 def _make_picture(metadata: Sequence[Any], texts: Iterable[Text]) -> Picture:
-    width, height, image_format, taken_at, camera, latitude, longitude = metadata
-    return Picture(width, height, image_format, taken_at, tuple(texts), camera, latitude, longitude)
+    values = dict(zip(_PICTURE_FIELDS, metadata, strict=True))
+    return Picture(**values, texts=tuple(texts))

@@ -22,7 +22,7 @@ from mmsearch.core.errors import InspectionError
 
 MAX_ROWID = 2**63 - 1
 
-_DEFAULT_SQL = {"texts_key": "x''", "source": "'metadata'"}
+_DEFAULT_SQL = {"texts_key": "x''", "source": "'metadata'", "ctime_ns": "0"}
 """Default values, as SQL, of columns missing from older schemas."""
 
 _DEFAULT_VALUES: dict[str, Any] = {
@@ -31,6 +31,8 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "file_id": None,
     "spaceless": 0,
     "table_path": None,
+    "ctime_ns": 0,
+    "metadata": None,
 }
 """Default values, as Python objects, for rows older than these columns."""
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "1e3800a903525b76787e63ed71a803873cfa286797bd9382f3a90301a98efaf9"
+SCHEMA_SHA256 = "a428176be22c8b5d690745ddff4e9d0d8db4b638c2dcc3acfd1d54bce0804709"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(
@@ -87,7 +87,8 @@ def check_readable(db: ReadConnection, path: Path) -> None:
     if version < expected:
         raise SchemaError(
             f"{path} has schema {version}, of an older mmsearch; this one reads {expected}.",
-            "Run 'mmsearch index' on it once: a writer upgrades it and keeps what it holds.",
+            "Run 'mmsearch status' on it once, with the right to write to it: that upgrades it and"
+            " keeps what it holds.",
             found=version,
             expected=expected,
         )

@@ -11,14 +11,11 @@ from sqlalchemy.dialects.sqlite import insert
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.full_text import UNSEGMENTED_SCRIPTS
 from mmsearch.catalog.identity import read_identity
-from mmsearch.catalog.rows import chunks, load_texts, storable
+from mmsearch.catalog.rows import chunks, fold_text, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import IMAGES, TAGS, TEXTS
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
-from mmsearch.core.types import Text, TextSource, select_encoded_texts, texts_digest
-
-KEYWORDS_KIND = "keywords"
-
+from mmsearch.core.types import LIST_KINDS, Text, TextSource, select_encoded_texts, texts_digest
 
 StoredText = tuple[Text, bytes | None]
 """A text of a file, and the path of its caption table; None if it has no or an unknown table."""
@@ -27,7 +24,7 @@ StoredText = tuple[Text, bytes | None]
 def insert_texts(
     connection: Connection, rows: Iterable[tuple[int, int | None, Text, bytes | None]]
 ) -> None:
-    """Insert texts, and the tags of keyword texts.
+    """Insert texts, and the tags of those that hold several values.
 
     Args:
         connection: A connection in a transaction.
@@ -52,19 +49,19 @@ def insert_texts(
                 "table_path": table,
             }
         )
-        if text.kind == KEYWORDS_KIND:
+        if text.kind in LIST_KINDS:
             tags += [
-                {"text_id": text_id, "image_id": image_id, "tag": tag}
-                for tag in parse_keywords(value)
+                {"text_id": text_id, "image_id": image_id, "kind": text.kind, "tag": tag}
+                for tag in parse_list(value)
             ]
     for model, values in ((TEXTS, texts), (TAGS, tags)):
         if values:
             connection.execute(insert(model), values)
 
 
-def parse_keywords(keywords: str) -> list[str]:
-    """Return the distinct keywords of a semicolon-separated list, casefolded and sorted."""
-    return sorted({keyword.strip().casefold() for keyword in keywords.split(";")} - {""})
+def parse_list(values: str) -> list[str]:
+    """Return the distinct values of a semicolon-separated list, normalized and sorted."""
+    return sorted({fold_text(value.strip()) for value in values.split(";")} - {""})
 
 
 def delete_embedded_texts(connection: Connection, image_ids: Sequence[int]) -> None:

@@ -22,6 +22,7 @@ from mmsearch.catalog.commits import (
 )
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
 from mmsearch.catalog.identity import read_identity, to_settings
+from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import SqliteReader
 from mmsearch.catalog.rows import (
     find_image_ids,
@@ -213,6 +214,7 @@ class SqliteWriter(SqliteReader):
             image_ids = find_image_ids(db, (placed.digest for placed in shard.indexed))
             removed = upsert_files(connection, shard, image_ids)
             delete_files(connection, shard)
+            merge_changed_metadata(connection)
             affected_ids = {*image_ids.values(), *(item.id for item in shard.pictures)}
             clear_stale(connection, sorted(affected_ids))
             if db.connection.total_changes != changes_before:

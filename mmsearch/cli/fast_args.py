@@ -20,6 +20,7 @@ _PATTERNS: dict[type, re.Pattern[str]] = {
     int: re.compile(r"0|[1-9][0-9]{0,8}"),
     float: re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?"),
 }
+_FILTER_TYPES: dict[str, type] = {"pixels": int, "stars": int, "flag": bool}
 _QUOTE = '"'
 
 # No option of mmsearch is spelled with one dash and a word.
@@ -121,8 +122,9 @@ OPTIONS = (
             spec.name,
             ("--" + spec.name.replace("_", "-"),),
             spec.help,
-            int if spec.kind == "pixels" else str,
-            spec.metavar,
+            _FILTER_TYPES.get(spec.kind, str),
+            spec.metavar or None,
+            default=False if spec.kind == "flag" else None,
             multiple=spec.multiple,
         )
         for spec in FILTERS

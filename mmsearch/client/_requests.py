@@ -116,7 +116,7 @@ def build_filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str,
         spec.name: list(value)
         if spec.multiple
         else str(value)
-        if spec.kind == "place" and value is not None
+        if spec.kind == "circle" and value is not None
         else value
         for spec, value in values.items()
         if spec.kind != "condition"

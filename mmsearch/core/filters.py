@@ -20,8 +20,8 @@ class FilterSpec(NamedTuple):
     Attributes:
         keyword: Name of the attribute of `Filters` and of the argument of `parse_filters`.
         name: Name of the option (``-`` for ``_``) and of the JSON member.
-        kind: What a given value is: ``text``, ``date``, ``pixels``, ``choice``, ``format``,
-            ``place`` or ``condition``.
+        kind: What a given value is: ``text``, ``date``, ``pixels``, ``stars``, ``choice``,
+            ``format``, ``circle`` or ``condition``; a ``flag`` has no value.
         multiple: True if several values may be given.
         choices: All values of a ``choice``.
         help: Help of the command line.
@@ -87,15 +87,17 @@ class GeoCircle:
 class Filters:
     """Filters on the pictures of a result; a filter that is not set passes every picture.
 
-    The date of a picture is `Picture.taken_at`, or else the modification time of one of its files,
-    in local time. A filter on a file property (path, modification time) passes a picture if one of
-    its files passes.
+    The date of a picture is `Picture.taken_at`; a picture without it passes neither ``after`` nor
+    ``before``, unless ``file_dates`` is set. A filter on a file property (path, modification time)
+    passes a picture if one of its files passes.
 
     Attributes:
         paths: Case-insensitive .gitignore patterns for the path relative to its root; at least one
             must match.
         after: Earliest date, inclusive; ISO 8601.
         before: Latest date, exclusive; ISO 8601.
+        file_dates: Use the modification time of one of its files, in local time, as the date of a
+            picture whose date is unknown.
         min_width: Minimum width in pixels, upright.
         min_height: Minimum height in pixels, upright.
         orientation: ``landscape``, ``portrait`` or ``square``.
@@ -103,6 +105,10 @@ class Filters:
         cameras: Strings of which the camera name must contain one; case-insensitive.
         near: Circle in which the picture must be taken.
         tags: Keywords that the picture must all have; case-insensitive.
+        people: Parts of names of people who must all be in the picture; case-insensitive.
+        places: Parts of names of the place (location, city, state, country) that the picture must
+            all have; case-insensitive.
+        min_rating: Minimum rating in stars, 0 to 5; pictures without a rating do not pass.
         where: A condition, see `Condition`.
     """
 
@@ -130,6 +136,14 @@ class Filters:
         kind="date",
         example="2021",
         label="Taken before",
+    )
+    file_dates: bool = _filter(
+        "",
+        "Use the file's time as the date of a picture whose date is unknown.",
+        "Use the file's time as the date of a picture whose date is unknown.",
+        kind="flag",
+        default=False,
+        label="File dates",
     )
     min_width: int | None = _filter(
         "PIXELS", "Only pictures at least this wide.", kind="pixels", label="Minimum width"
@@ -163,7 +177,7 @@ class Filters:
         "LAT,LON,KM",
         "Only pictures taken within KM of a place.",
         "LATITUDE,LONGITUDE,KILOMETRES of a circle in which the picture was taken.",
-        kind="place",
+        kind="circle",
         example="48.86,2.35,10",
         label="Near",
     )
@@ -174,6 +188,30 @@ class Filters:
         name="tag",
         default=(),
         label="Keyword",
+    )
+    people: tuple[str, ...] = _filter(
+        "NAME",
+        "Only pictures of this person, as named in the file.",
+        "Parts of names of people who must all be in the picture.",
+        name="person",
+        default=(),
+        label="Person",
+    )
+    places: tuple[str, ...] = _filter(
+        "NAME",
+        "Only pictures of this location, city, state or country.",
+        "Parts of names of the place that the picture must all have.",
+        name="place",
+        default=(),
+        label="Place",
+    )
+    min_rating: int | None = _filter(
+        "STARS",
+        "Only pictures rated with at least this many stars.",
+        "Minimum rating in stars.",
+        name="rating",
+        kind="stars",
+        label="Minimum rating",
     )
     where: Condition | None = _filter(  # noqa: RUF009 - a dataclass field
         "CONDITION",

@@ -77,22 +77,33 @@ FILTER_FIELDS: dict[str, type] = {
     "format": str,
     "orientation": str,
     "taken_at": str,
+    "taken_from": str,
     "camera": str,
+    "lens": str,
+    "rating": int,
+    "label": str,
+    "damage": str,
     "latitude": float,
     "longitude": float,
     "size_bytes": int,
     "tags": str,
+    "people": str,
+    "place": str,
 }
 """Fields that a condition may use, and their types; int and float can be compared.
 
 ``aspect`` is width / height, ``orientation`` is landscape, portrait or square, ``taken_at`` is an
-ISO 8601 local time, ``tags`` is the set of a picture's keywords (only for `Contains`).
+ISO 8601 local time. `LIST_FIELDS` are sets of values.
 """
+
+LIST_FIELDS = ("tags", "people", "place")
+"""Fields with several values, only for `Contains` and `IsMissing`: the keywords of a picture, the
+names of the people in it, and the names of the place."""
 
 
 @dataclass(frozen=True)
 class FieldName:
-    """The value of a field of a picture: any of `FILTER_FIELDS` except ``tags``."""
+    """The value of a field of a picture: any of `FILTER_FIELDS` except `LIST_FIELDS`."""
 
     name: str
 
@@ -123,7 +134,10 @@ class Compare:
 
 @dataclass(frozen=True)
 class Contains:
-    """True if a string field contains `substring`, ignoring case, or if `tags` has the tag."""
+    """True if a string field or a name in `LIST_FIELDS` contains `substring`, ignoring case.
+
+    A keyword in ``tags`` must be equal.
+    """
 
     name: str
     substring: str

@@ -11,6 +11,7 @@ from mmsearch.core.types import (
     DEFAULT_SOURCES,
     EncoderSpec,
     FusionSpec,
+    Metadata,
     Picture,
     SearchGoals,
     Text,
@@ -33,6 +34,9 @@ MAX_CLOCK_SKEW_NS = 2 * 86_400 * 1_000_000_000
 
 A modification time further in the future was set by hand, so any change replaces it.
 """
+
+
+NO_METADATA = Metadata()
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,15 @@ class ScannedFile:
         size: Size in bytes.
         mtime_ns: Modification time, in nanoseconds.
         sidecars: Files beside it that may hold its texts, ordered by path.
+        ctime_ns: Time of the last change of the file or its attributes, in nanoseconds; 0 if the
+            system does not have it.
     """
 
     path: bytes
     size: int
     mtime_ns: int
     sidecars: tuple[Sidecar, ...] = ()
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,7 @@ class FileRecord:
         image_id: Id of the picture; None if it could not be read.
         error: The reason why it could not be read.
         texts_key: Fingerprint of everything outside the file that its texts come from.
+        ctime_ns: See `ScannedFile`; 0 also if the file was read by an earlier version.
     """
 
     path: bytes
@@ -133,6 +141,7 @@ class FileRecord:
     image_id: int | None
     error: str | None = None
     texts_key: bytes = b""
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,8 @@ class IndexedFile:
         texts_key: See `FileRecord`.
         table: New texts from caption tables; None keeps the existing ones.
         moved_from: Its former path, whose caption table texts it takes over.
+        overrides: See `CollectedTexts`.
+        fallbacks: See `CollectedTexts`.
     """
 
     file: ScannedFile
@@ -189,6 +200,8 @@ class IndexedFile:
     texts_key: bytes = b""
     table: CaptionTableTexts | None = None
     moved_from: bytes | None = None
+    overrides: Metadata = NO_METADATA
+    fallbacks: Metadata = NO_METADATA
 
 
 @dataclass(frozen=True)
@@ -365,15 +378,19 @@ class ShardCommit:
 
 @dataclass(frozen=True)
 class CollectedTexts:
-    """The texts found in the files around a picture.
+    """The texts and the metadata found around a picture: in its sidecars and in its path.
 
     Attributes:
         texts: The texts in the order of the files, duplicates included.
         problems: Text files that cannot be read.
+        overrides: Metadata without texts that replaces what the picture file says.
+        fallbacks: Metadata without texts that is used where nothing else says it.
     """
 
     texts: tuple[Text, ...] = ()
     problems: tuple[FailedFile, ...] = ()
+    overrides: Metadata = NO_METADATA
+    fallbacks: Metadata = NO_METADATA
 
 
 def is_unchanged(known: FileRecord, seen: ScannedFile) -> bool:

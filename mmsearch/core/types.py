@@ -228,8 +228,8 @@ class Text:
     """A text that belongs to a picture.
 
     Attributes:
-        kind: ``title``, ``description``, ``caption``, ``keywords`` (joined by "; ") or
-            ``filename``.
+        kind: ``title``, ``description``, ``caption``, ``filename``, or one of `LIST_KINDS`, whose
+            values are joined by "; ".
         text: The text itself.
         language: BCP 47 tag, if known.
         source: Source of the text, a `TextSource`.
@@ -240,6 +240,12 @@ class Text:
     language: str | None = None
     source: str = "metadata"
 
+
+LIST_KINDS = ("keywords", "people", "place")
+"""Kinds of text that hold several values: keywords, names of people, and names of a place."""
+
+UNENCODED_KINDS = frozenset({"people", "place"})
+"""Kinds of text that get no vector: names say nothing about what a picture looks like."""
 
 CROSS_ATTENTION = "attended"
 """The kind of a vector computed from a picture's patches and its texts' tokens together."""
@@ -258,29 +264,71 @@ class TextVectors:
     vectors: Vectors
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """Metadata of a picture, apart from its pixels.
+
+    Attributes:
+        taken_at: ISO 8601 local time without zone, to the second. A date of which only the year or
+            the month is known is the start of that year or month.
+        taken_from: Source of `taken_at`: ``exif``, ``xmp``, ``iptc``, ``png``, ``sidecar`` (XMP
+            beside the picture), ``takeout`` (Google Takeout) or ``filename``.
+        camera: Maker and model, as the camera wrote them.
+        lens: Name of the lens.
+        latitude: Degrees, north is positive.
+        longitude: Degrees, east is positive.
+        rating: Stars from 0 to 5; -1 is rejected.
+        label: Colour label, as the program wrote it.
+        texts: Texts about the picture.
+    """
+
+    taken_at: str | None = None
+    taken_from: str | None = None
+    camera: str | None = None
+    lens: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    rating: int | None = None
+    label: str | None = None
+    texts: tuple[Text, ...] = ()
+
+
+METADATA_GROUPS: tuple[tuple[str, ...], ...] = (
+    ("taken_at", "taken_from"),
+    ("camera",),
+    ("lens",),
+    ("latitude", "longitude"),
+    ("rating",),
+    ("label",),
+)
+"""Fields of `Metadata` that are only known together; texts are not among them."""
+
+
+def merge_metadata(candidates: Iterable[Metadata]) -> dict[str, Any]:
+    """Return the fields of `METADATA_GROUPS`, each group from the first candidate that knows it."""
+    merged: dict[str, Any] = {name: None for group in METADATA_GROUPS for name in group}
+    for candidate in candidates:
+        for group in METADATA_GROUPS:
+            if merged[group[0]] is None and getattr(candidate, group[0]) is not None:
+                merged.update((name, getattr(candidate, name)) for name in group)
+    return merged
+
+
 @dataclass(frozen=True)
-class Picture:
-    """Metadata of a picture.
+class Picture(Metadata):
+    """Metadata of a picture with its size and format.
 
     Attributes:
         width: Width in pixels, after the EXIF orientation is applied.
         height: Height in pixels, after the EXIF orientation is applied.
         format: ``JPEG``, ``PNG``, ..., detected from the content of the file.
-        taken_at: ISO 8601 local time without zone, as the camera wrote it.
-        texts: Texts embedded in the file.
-        camera: Maker and model, as the camera wrote them.
-        latitude: Degrees, north is positive.
-        longitude: Degrees, east is positive.
+        damage: What is missing or wrong in a file that could be read only in part, as a clause.
     """
 
     width: int
     height: int
     format: str
-    taken_at: str | None = None
-    texts: tuple[Text, ...] = ()
-    camera: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
+    damage: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -328,7 +376,7 @@ def select_encoded_texts(
     for text in texts:
         # The catalog cannot store lone surrogates either, so replace them in the same way.
         words = " ".join(text.text.encode("utf-8", "replace").decode().split())
-        if text.source in sources and words:
+        if text.source in sources and words and text.kind not in UNENCODED_KINDS:
             unique.setdefault((text.kind, words.casefold()), replace(text, text=words))
     return tuple(unique[key] for key in sorted(unique)[:MAX_ENCODED_TEXTS])
 

@@ -7,7 +7,13 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.errors import DamagedFileError, StateError, UnknownIndexError
+from mmsearch.core.errors import (
+    DamagedFileError,
+    MMSearchError,
+    SchemaError,
+    StateError,
+    UnknownIndexError,
+)
 from mmsearch.core.records import Identity
 from mmsearch.core.types import EncoderSpec
 from mmsearch.storage.atomic import atomic_write, fsync_folder
@@ -21,13 +27,22 @@ if TYPE_CHECKING:
 def open_reader(layout: IndexLayout) -> CatalogReader:
     """Open the catalog of an index for reading; close it after use.
 
+    A catalog of an earlier version is upgraded first.
+
     Raises:
         UnknownIndexError: There is no such index.
+        SchemaError: It is of a newer version, or of an earlier one and cannot be written now.
     """
     from mmsearch.catalog import reader  # noqa: PLC0415 - not every command reads a catalog
 
     _require_index(layout)
-    return reader.open_reader(layout.catalog)
+    try:
+        return reader.open_reader(layout.catalog)
+    except SchemaError:
+        # The second attempt raises the error that explains why the first one failed.
+        with suppress(MMSearchError, OSError), open_write(layout, 0, create=True):
+            pass
+        return reader.open_reader(layout.catalog)
 
 
 def open_read(layout: IndexLayout) -> AbstractContextManager[CatalogReader]:

@@ -221,6 +221,8 @@ class IndexRun:
             result.texts,
             self._texts.key(file),
             self._texts.table_texts(file, self._subfolder),
+            overrides=result.overrides,
+            fallbacks=result.fallbacks,
         )
 
     def _resolve_known(

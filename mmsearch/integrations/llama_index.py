@@ -43,7 +43,10 @@ except ModuleNotFoundError as missing:
         "The retriever", "llama-index-core", "llamaindex"
     ) from missing
 
-LLM_METADATA_KEYS = ("path", "original", "texts", "taken_at", "camera", "latitude", "longitude")
+LLM_METADATA_KEYS = (
+    *("path", "original", "texts", "taken_at", "camera", "latitude", "longitude"),
+    *("lens", "rating", "label", "damage"),
+)
 """Metadata keys shown to a language model if they have a value; all others are for programs."""
 
 

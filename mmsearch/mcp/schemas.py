@@ -104,7 +104,9 @@ class PictureInfo(BaseModel):
     width: int
     height: int
     date: str = Field(description="Date it was taken, or its file was modified.")
-    dated_by: str = Field(description="camera: date it was taken; file: date of its file.")
+    dated_by: str = Field(
+        description="Where the date comes from: exif, xmp, ..., or the time of its file."
+    )
     camera: str | None
     texts: list[str] = Field(description="Texts about the picture, each with its kind.")
     copies: list[str] = Field(description="Other paths with the same content.")
@@ -112,7 +114,7 @@ class PictureInfo(BaseModel):
     @classmethod
     def from_item(cls, item: Item, **scores: Any) -> Self:
         """Make an entry from a picture; ``scores`` are the other fields of a hit."""
-        date, dated_by = _date_with_source(item.taken_at, item.modified_at)
+        date, dated_by = _date_with_source(item)
         return cls(
             id=item.id,
             path=display_path(item.path),
@@ -192,10 +194,10 @@ class IndexInfo(BaseModel):
         )
 
 
-def _date_with_source(taken_at: str | None, modified_at: float) -> tuple[str, str]:
-    if taken_at:
-        return taken_at[:10], "camera"
-    return datetime.fromtimestamp(modified_at).astimezone().date().isoformat(), "file"
+def _date_with_source(item: Item) -> tuple[str, str]:
+    if item.taken_at:
+        return item.taken_at[:10], item.taken_from or "camera"
+    return datetime.fromtimestamp(item.modified_at).astimezone().date().isoformat(), "file"
 
 
 def _format_texts(texts: Sequence[Text]) -> list[str]:
@@ -265,7 +267,7 @@ def _format_notices(output: SearchOutput) -> Iterator[str]:
 
 
 def _format_details(picture: PictureInfo, *extra: str) -> str:
-    date_label = "taken" if picture.dated_by == "camera" else "file dated"
+    date_label = "file dated" if picture.dated_by == "file" else "taken"
     details = [f"id {picture.id}", *extra, f"{picture.width}x{picture.height}"]
     details.append(f"{date_label} {picture.date}")
     if picture.camera:

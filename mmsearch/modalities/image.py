@@ -186,6 +186,7 @@ class ImageModality:
                 height=height,
                 format="JPEG" if image.format == "MPO" else image.format or "",
                 taken_at=_metadata.taken_at(image),
+                taken_from="exif" if _metadata.taken_at(image) else None,
                 texts=_metadata.texts(image),
                 camera=_metadata.camera(image),
                 latitude=latitude,

@@ -20,6 +20,7 @@ from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
+    LIST_FIELDS,
     AllOf,
     AnyOf,
     Arithmetic,
@@ -246,8 +247,8 @@ def _parse_operand(node: ast.expr, depth: int = 0) -> Operand:
         raise InvalidQueryError("The condition is nested too deeply.")
     if isinstance(node, ast.Name):
         name = _field_name(node)
-        if name == "tags":
-            raise _error_at(node, "is a set of words", "Write: 'beach' in tags")
+        if name in LIST_FIELDS:
+            raise _error_at(node, "is a set of words", f"Write: 'beach' in {name}")
         return FieldName(name)
     if isinstance(node, ast.BinOp):
         return _parse_arithmetic(node, depth)

@@ -33,6 +33,10 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+MAX_NUMBERS = {"pixels": 2**31, "stars": 5}
+"""Maximum of a filter whose value is a number, by its `FilterSpec.kind`."""
+
+
 def filter_fields(text_list: Any, max_length: int) -> dict[str, Any]:
     """Return the fields of a model with all filters, as `create_model` takes them.
 
@@ -50,8 +54,11 @@ def filter_fields(text_list: Any, max_length: int) -> dict[str, Any]:
         }
         if spec.multiple:
             model_fields[spec.name] = text_list, Field([], max_length=max_length, **about)
-        elif spec.kind == "pixels":
-            model_fields[spec.name] = int | None, Field(None, ge=0, le=2**31, **about)
+        elif spec.kind in MAX_NUMBERS:
+            maximum = MAX_NUMBERS[spec.kind]
+            model_fields[spec.name] = int | None, Field(None, ge=0, le=maximum, **about)
+        elif spec.kind == "flag":
+            model_fields[spec.name] = bool, Field(default=False, **about)
         else:
             value_type = one_of[spec.choices] if spec.choices else BoundedText
             model_fields[spec.name] = value_type | None, Field(None, **about)

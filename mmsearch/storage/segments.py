@@ -260,6 +260,9 @@ def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
 
 def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
     picture_fields = dict(stored["picture"])
+    if picture_fields["taken_at"] is not None:
+        # Earlier versions read dates only from EXIF.
+        picture_fields.setdefault("taken_from", "exif")
     texts = tuple(
         Text(k, t, language, TextSource.METADATA) for k, t, language in picture_fields["texts"]
     )

@@ -23,6 +23,12 @@ def catalog(request, catalog_path):
     catalog.close()
 
 
+@pytest.fixture(params=WRITERS, scope="session")
+def open_new(request):
+    """Function that opens a catalog for writing and maintenance, by path."""
+    return WRITERS[request.param]
+
+
 @pytest.fixture
 def root(catalog):
     return catalog.ensure_root(b"/photos")[0]

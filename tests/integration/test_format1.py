@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.errors import DamagedFileError, SchemaError
 from mmsearch.core.settings import Settings
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
@@ -18,6 +18,7 @@ from mmsearch.indexing.staging import compact
 from mmsearch.maintenance.check import check
 from mmsearch.maintenance.repair import repair
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import read_image_vectors, read_segment
 from tests.toy_index import ToyEncoder, seeded_pixels, toy_engine
 
@@ -28,7 +29,10 @@ LIVE_IDS = {1, 2, 3, 4, 5, 6, 7, 8, 10}
 @pytest.fixture
 def layout(tmp_path):
     shutil.copytree(FORMAT1, tmp_path / "home" / "index")
-    return IndexLayout(tmp_path / "home" / "index")
+    layout = IndexLayout(tmp_path / "home" / "index")
+    with catalogs.open_read(layout):
+        pass  # The first command that reads a catalog upgrades it.
+    return layout
 
 
 def run_check(layout):
@@ -55,6 +59,14 @@ def assert_searchable(layout):
 
 def suffixes(layout):
     return {path.suffix for _, path in layout.files()}
+
+
+def test_format1_catalog_that_another_writer_holds_is_not_upgraded(tmp_path):
+    shutil.copytree(FORMAT1, tmp_path / "home" / "index")
+    layout = IndexLayout(tmp_path / "home" / "index")
+    with writer_lock(layout, 0), pytest.raises(SchemaError, match="schema 8, of an older"):
+        catalogs.open_reader(layout)
+    catalogs.open_reader(layout).close()
 
 
 def test_format1_index_is_sound_and_searchable(layout):

@@ -86,9 +86,9 @@ def test_extreme_dates_are_clamped_in_hits_and_filterable(index, folder):
         if MIN_MTIME_NS <= held <= MAX_MTIME_NS:
             assert shown[name] == pytest.approx(held / SECOND)
         assert (shown[name] < 0) == (seconds < 0)
-    late = names(index, Filters(after="2100-01-01T00:00:00"))
+    late = names(index, Filters(after="2100-01-01T00:00:00", file_dates=True))
     assert late == {name for name, seconds in DATES.items() if seconds > 200 * YEAR}
-    early = names(index, Filters(before="1970-01-01T00:00:00"))
+    early = names(index, Filters(before="1970-01-01T00:00:00", file_dates=True))
     assert early >= {name for name, seconds in DATES.items() if seconds < -YEAR}
 
 

@@ -100,9 +100,13 @@ function metadata(hit) {
     ["Copies", hit.copies.join("\n")],
     ["Size", `${hit.width} × ${hit.height} (${megapixels.toFixed(1)} MP)`],
     ["File", `${hit.format}, ${bytes(hit.size_bytes)}`],
-    ["Taken", hit.taken_at?.replace("T", " ")],
+    ["Taken", hit.taken_at && `${hit.taken_at.replace("T", " ")} (${hit.taken_from ?? "source unknown"})`],
     ["Changed", new Date(hit.modified_at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })],
     ["Camera", hit.camera],
+    ["Lens", hit.lens],
+    ["Rating", hit.rating],
+    ["Label", hit.label],
+    ["Damage", hit.damage],
     ["Place", place],
   ];
 }

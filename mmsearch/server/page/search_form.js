@@ -1,6 +1,6 @@
 // Search state: conversion between form fields, the page's address and requests.
 
-/** Type of the value of each filter ("text", "number" or "list"), by name; the server renders their fields. */
+/** Type of the value of each filter ("text", "number", "flag" or "list"), by name; the server renders their fields. */
 const FILTER_TYPES = new Map(
   Array.from(document.querySelectorAll("[data-filter]"), (field) => [field.name, field.dataset.filter]));
 
@@ -117,5 +117,6 @@ function filters(searchState) {
 function filterValue(name, text) {
   const type = FILTER_TYPES.get(name);
   if (type === "list") return [text];
+  if (type === "flag") return text === "true";
   return type === "number" ? Number(text) : text;
 }

@@ -5,6 +5,7 @@ import math
 from datetime import datetime
 
 from mmsearch.core.query import (
+    LIST_FIELDS,
     AllOf,
     AnyOf,
     Arithmetic,
@@ -28,7 +29,7 @@ def field_value(facts, name):
         "megapixels": width * height / 1e6,
         "aspect": width / height,
         "orientation": orientation,
-        "tags": facts["tags"] or None,
+        **{name: facts[name] or None for name in LIST_FIELDS},
         "size_bytes": 10 if facts["files"] else None,
     }
     return derived[name] if name in derived else facts[name]
@@ -54,7 +55,7 @@ def evaluate_operand(facts, operand):
     return fold(field_value(facts, operand.name) if isinstance(operand, FieldName) else operand)
 
 
-def matches_condition(facts, condition):  # noqa: PLR0911 - one return per case
+def matches_condition(facts, condition):  # noqa: C901, PLR0911 - one return per case
     match condition:
         case AllOf(parts):
             return all(matches_condition(facts, part) for part in parts)
@@ -66,6 +67,8 @@ def matches_condition(facts, condition):  # noqa: PLR0911 - one return per case
             return field_value(facts, name) is None
         case Contains("tags", part):
             return fold(part) in facts["tags"]
+        case Contains("people" | "place" as name, part):
+            return any(fold(part) in each for each in facts[name])
         case Contains(name, part):
             field_text = fold(field_value(facts, name))
             return field_text is not None and fold(part) in field_text
@@ -103,13 +106,16 @@ def matches_path(path, pattern):
 def matches_filters(facts, filters):
     """Return whether a picture passes the filters.
 
-    ``facts`` holds the columns, ``tags`` (folded) and ``files``: (path, mtime_ns) of each file.
+    ``facts`` holds the columns, the `LIST_FIELDS` (folded) and ``files``: (path, mtime_ns) of each
+    file.
     """
     if not facts["files"]:
         return False
     dates = (
         [facts["taken_at"]]
         if facts["taken_at"] is not None
+        else [None]
+        if not filters.file_dates
         else [
             datetime.fromtimestamp(mtime_ns // 10**9).isoformat()  # noqa: DTZ006
             for _, mtime_ns in facts["files"]
@@ -117,8 +123,8 @@ def matches_filters(facts, filters):
     )
     checks = [
         any(
-            (filters.after is None or date >= filters.after)
-            and (filters.before is None or date < filters.before)
+            (filters.after is None or (date or "") >= filters.after)
+            and (filters.before is None or (date or "9") < filters.before)
             for date in dates
         ),
         filters.min_width is None or facts["width"] >= filters.min_width,
@@ -131,6 +137,9 @@ def matches_filters(facts, filters):
             and any(fold(part) in fold(facts["camera"]) for part in filters.cameras)
         ),
         all(fold(tag) in facts["tags"] for tag in filters.tags),
+        all(any(fold(part) in name for name in facts["people"]) for part in filters.people),
+        all(any(fold(part) in name for name in facts["place"]) for part in filters.places),
+        filters.min_rating is None or (facts["rating"] or -1) >= filters.min_rating,
         filters.where is None or matches_condition(facts, filters.where),
     ]
     if filters.near is not None:

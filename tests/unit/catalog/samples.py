@@ -30,7 +30,13 @@ def seen(path, size=100, mtime_ns=7):
 
 
 def picture(number, content, *texts):
-    facts = Picture(640, 480, "JPEG", "2020-05-17T10:11:12", tuple(Text(*text) for text in texts))
+    facts = Picture(
+        640,
+        480,
+        "JPEG",
+        taken_at="2020-05-17T10:11:12",
+        texts=tuple(Text(*text) for text in texts),
+    )
     return EncodedPicture(number, digest_of(content), facts)
 
 

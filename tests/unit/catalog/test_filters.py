@@ -17,6 +17,7 @@ from mmsearch.core.errors import DeadlineError, InvalidQueryError
 from mmsearch.core.filters import Filters, GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
+    LIST_FIELDS,
     AllOf,
     AnyOf,
     Arithmetic,
@@ -35,6 +36,11 @@ from tests.unit.catalog.samples import IDENTITY, digest_of, segment
 CAMERAS = ("Nikon D700", "Canon", "ÉCLAIR 16", "nikon", None)
 FORMATS = ("JPEG", "PNG", "WEBP")
 DATES = ("2019-12-31T23:59:59", "2020-01-01T00:00:00", "2020-06-15T12:00:00", None)
+LENSES = ("EF 50mm", "éclair lens", None)
+LABELS = ("Red", "Grün", None)
+RATINGS = (-1, 0, 3, 5, None)
+PEOPLE = ("Anna Schmidt", "Émile", "Bob")
+NAMES_OF_PLACES = ("Lisbon", "Portugal", "Évora")
 TAGS = ("Beach", "straße", "ÉTÉ", "b")
 SIZES = (1, 480, 640, 641, 4000)
 PLACES = ((48.86, 2.35), (48.9, 2.4), (-89.9, 10.0), (0.0, 179.99), (0.0, -179.99), (None, None))
@@ -47,7 +53,12 @@ facts = st.fixed_dictionaries(
         "format": st.sampled_from(FORMATS),
         "taken_at": st.sampled_from(DATES),
         "camera": st.sampled_from(CAMERAS),
-        "place": st.sampled_from(PLACES),
+        "lens": st.sampled_from(LENSES),
+        "label": st.sampled_from(LABELS),
+        "rating": st.sampled_from(RATINGS),
+        "position": st.sampled_from(PLACES),
+        "people": st.frozensets(st.sampled_from(PEOPLE)),
+        "place": st.frozensets(st.sampled_from(NAMES_OF_PLACES)),
         "tags": st.frozensets(st.sampled_from(TAGS)),
         "files": st.lists(
             st.tuples(st.sampled_from(FOLDERS), st.integers(0, 2 * 10**18)),
@@ -58,7 +69,7 @@ facts = st.fixed_dictionaries(
 )
 
 numbers = [name for name, kind in FILTER_FIELDS.items() if kind is not str]
-words = [name for name, kind in FILTER_FIELDS.items() if kind is str and name != "tags"]
+words = [name for name, kind in FILTER_FIELDS.items() if kind is str and name not in LIST_FIELDS]
 number_values = st.sampled_from((*SIZES, 0.5, 1.0, 48.86, -10))
 word_values = st.sampled_from(
     ("jpeg", "nikon", "é", "Landscape", "2020-01-01T00:00:00", "", "%", "_")
@@ -81,6 +92,7 @@ atoms = st.one_of(
     st.builds(Compare, st.sampled_from(words).map(FieldName), signs, word_values),
     st.builds(Contains, st.sampled_from(words), word_values),
     st.builds(Contains, st.just("tags"), st.sampled_from(("beach", "STRASSE", "été", "x"))),
+    st.builds(Contains, st.sampled_from(("people", "place")), st.sampled_from(("ANNA", "li", ""))),
     st.builds(OneOf, st.sampled_from(words), st.lists(word_values, max_size=3).map(tuple)),
     st.builds(OneOf, st.sampled_from(numbers), st.lists(number_values, max_size=3).map(tuple)),
     st.builds(IsMissing, st.sampled_from(list(FILTER_FIELDS))),
@@ -115,6 +127,10 @@ filters = st.builds(
         st.sampled_from((0.1, 5.7, 50.0, 21000.0)),
     ),
     tags=st.lists(st.sampled_from(("beach", "Straße", "ÉTÉ")), max_size=2).map(tuple),
+    file_dates=st.booleans(),
+    people=st.lists(st.sampled_from(("anna", "E\u0301MILE", "b")), max_size=1).map(tuple),
+    places=st.lists(st.sampled_from(("lisbon", "o", "e\u0301")), max_size=2).map(tuple),
+    min_rating=st.none() | st.sampled_from((0, 3, 5)),
     where=st.none() | conditions,
 )
 # Each filter keeps at most three fields; with more, almost no picture passes.
@@ -132,15 +148,23 @@ def fill(catalog, pictures):
     root, _ = catalog.ensure_root(b"/photos")
     items, placed = [], []
     for number, own in enumerate(pictures, start=1):
-        texts = (Text("keywords", "; ".join(sorted(own["tags"]))),) if own["tags"] else ()
+        texts = tuple(
+            Text(kind, "; ".join(sorted(own[name])))
+            for name, kind in (("tags", "keywords"), ("people", "people"), ("place", "place"))
+            if own.get(name)
+        )
+        latitude, longitude = own["position"]
         picture = Picture(
             own["width"],
             own["height"],
             own["format"],
-            own["taken_at"],
-            texts,
-            own["camera"],
-            *own["place"],
+            **{
+                name: own.get(name)
+                for name in ("taken_at", "taken_from", "camera", "lens", "rating", "label")
+            },
+            latitude=latitude,
+            longitude=longitude,
+            texts=texts,
         )
         items.append(EncodedPicture(number, digest_of(str(number)), picture))
         for path, mtime_ns in own["files"]:
@@ -152,12 +176,14 @@ def fill(catalog, pictures):
 
 def oracle_facts(number, own):
     """Convert the facts of a picture to the form that the oracle takes."""
-    latitude, longitude = own["place"]
+    latitude, longitude = own["position"]
     return {
         **own,
         "latitude": latitude,
         "longitude": longitude,
-        "tags": {tag.casefold() for tag in own["tags"]},
+        "taken_from": None,
+        "damage": None,
+        **{name: {value.casefold() for value in own[name]} for name in LIST_FIELDS},
         "files": [(b"%d/%b" % (number, path), mtime_ns) for path, mtime_ns in own["files"]],
     }
 
@@ -167,9 +193,9 @@ def test_filter_ids_any_filters_returns_same_pictures_as_oracle(pictures, wanted
     wanted = dataclasses.replace(wanted, paths=tuple(f"*/{path}" for path in wanted.paths))
     if wanted.near is not None:
         for own in pictures:
-            if own["place"][0] is not None:
+            if own["position"][0] is not None:
                 # At the edge of the circle, the two formulas may round to different sides.
-                assume(abs(distance_km(wanted.near, *own["place"]) - wanted.near.km) > 1e-6)
+                assume(abs(distance_km(wanted.near, *own["position"]) - wanted.near.km) > 1e-6)
     with tempfile.TemporaryDirectory() as folder:
         catalog = open_writer(Path(folder) / "catalog.sqlite", create=True)
         fill(catalog, pictures)
@@ -187,7 +213,7 @@ def test_filter_ids_any_filters_returns_same_pictures_as_oracle(pictures, wanted
 
 def test_filter_ids_without_filters_returns_all_pictures_with_files(catalog):
     live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
-    live_picture |= {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}
+    live_picture |= {"position": (None, None), "files": [(b"a", 1)]}
     fill(catalog, [live_picture, {**live_picture, "files": []}, live_picture])
     with catalog.snapshot() as snapshot:
         assert snapshot.filter_ids(Filters()).tolist() == [1, 3]
@@ -200,16 +226,14 @@ def test_filter_ids_invalid_path_pattern_raises_error_naming_pattern(catalog):
 
 def test_filter_ids_path_pattern_after_deadline_raises_deadline_error(catalog):
     live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
-    fill(
-        catalog, [live_picture | {"place": (None, None), "tags": frozenset(), "files": [(b"a", 1)]}]
-    )
+    fill(catalog, [live_picture | {"position": (None, None), "files": [(b"a", 1)]}])
     with catalog.snapshot() as snapshot:
         assert snapshot.filter_ids(Filters(paths=("a",))).tolist() == [1]
         with pytest.raises(DeadlineError), deadline(time.monotonic() - 1):
             snapshot.filter_ids(Filters(paths=("a",)))
 
 
-@pytest.mark.parametrize("name", ["formats", "cameras", "tags"])
+@pytest.mark.parametrize("name", ["formats", "cameras", "tags", "people", "places"])
 def test_filter_ids_list_over_100_values_raises_invalid_query_error(catalog, name):
     with catalog.snapshot() as snapshot:
         assert snapshot.filter_ids(Filters(**{name: ("a",) * 100})).tolist() == []
@@ -225,8 +249,7 @@ PLAIN = {
     "format": "PNG",
     "taken_at": None,
     "camera": None,
-    "place": (None, None),
-    "tags": frozenset(),
+    "position": (None, None),
 }
 
 
@@ -241,17 +264,25 @@ def test_date_filter_last_nanosecond_of_year_counts_as_old_year(catalog):
         [{**PLAIN, "files": [(b"a", new_year - 1)]}, {**PLAIN, "files": [(b"b", new_year)]}],
     )
     with catalog.snapshot() as snapshot:
-        assert snapshot.filter_ids(Filters(after="2020-01-01T00:00:00")).tolist() == [2]
-        assert snapshot.filter_ids(Filters(before="2020-01-01T00:00:00")).tolist() == [1]
+        assert snapshot.filter_ids(
+            Filters(after="2020-01-01T00:00:00", file_dates=True)
+        ).tolist() == [2]
+        assert snapshot.filter_ids(
+            Filters(before="2020-01-01T00:00:00", file_dates=True)
+        ).tolist() == [1]
 
 
 def test_date_range_filter_requires_one_file_between_both_dates(catalog):
     files = [(b"old", local_ns("1990-05-01T00:00:00")), (b"new", local_ns("2021-05-01T00:00:00"))]
     fill(catalog, [{**PLAIN, "files": files}])
     with catalog.snapshot() as snapshot:
-        between = Filters(after="2000-01-01T00:00:00", before="2010-01-01T00:00:00")
+        between = Filters(
+            after="2000-01-01T00:00:00", before="2010-01-01T00:00:00", file_dates=True
+        )
         assert snapshot.filter_ids(between).tolist() == []
-        assert snapshot.filter_ids(Filters(after="2000-01-01T00:00:00")).tolist() == [1]
+        assert snapshot.filter_ids(
+            Filters(after="2000-01-01T00:00:00", file_dates=True)
+        ).tolist() == [1]
 
 
 @pytest.mark.parametrize(

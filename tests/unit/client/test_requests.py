@@ -92,6 +92,7 @@ def test_build_filters_body_uses_parameter_names_of_server():
         "path": ["a/**"],
         "after": "2019-01-01T00:00:00",
         "before": None,
+        "file_dates": False,
         "min_width": None,
         "min_height": None,
         "orientation": None,
@@ -99,6 +100,9 @@ def test_build_filters_body_uses_parameter_names_of_server():
         "camera": ["d90"],
         "near": "48.5,-2.25,10.0",
         "tag": [],
+        "person": [],
+        "place": [],
+        "rating": None,
     }
     assert all(not value for value in build_filters_body(Filters()).values())
 

@@ -27,7 +27,9 @@ GIVEN = {
     "pixels": 100,
     "choice": "portrait",
     "format": "jpeg",
-    "place": "48.5,-2.25,10",
+    "stars": 3,
+    "flag": True,
+    "circle": "48.5,-2.25,10",
     "condition": "width > 3",
 }
 
@@ -61,7 +63,7 @@ def test_filters_of_client_are_those_of_table_except_conditions():
 @pytest.mark.parametrize("spec", FILTERS, ids=lambda spec: spec.name)
 def test_each_filter_has_help_and_parses_a_value_of_its_kind(spec):
     assert spec.help
-    assert spec.metavar
+    assert bool(spec.metavar) is (spec.kind != "flag")
     value = [GIVEN[spec.kind]] if spec.multiple else GIVEN[spec.kind]
     assert getattr(mmsearch.parse_filters(**{spec.keyword: value}), spec.keyword)
 

@@ -1,0 +1,98 @@
+"""Metadata of pictures: that of the picture file merged with what its sidecars and paths say.
+
+The columns of ``images`` hold the merged values, so filters and results read one row. A trigger
+sets ``must_merge`` when the metadata around any file of a picture changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, update
+
+from mmsearch.catalog.rows import storable
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection
+from mmsearch.catalog.tables import IMAGES
+from mmsearch.core.records import NO_METADATA
+from mmsearch.core.types import METADATA_GROUPS, Metadata, merge_metadata
+
+FIELDS = tuple(name for group in METADATA_GROUPS for name in group)
+"""Columns of ``images`` that are merged."""
+
+
+def metadata_columns(metadata: Metadata) -> dict[str, Any]:
+    """Return the columns of ``images`` for the metadata of a picture file, without its texts."""
+    return {name: storable(getattr(metadata, name)) for name in FIELDS}
+
+
+def files_metadata_to_json(overrides: Metadata, fallbacks: Metadata) -> str | None:
+    """Return the value of ``files.metadata``; None if there is no metadata around the file."""
+    sides = {
+        side: {
+            name: value for name, value in metadata_columns(metadata).items() if value is not None
+        }
+        for side, metadata in (("overrides", overrides), ("fallbacks", fallbacks))
+    }
+    known = {side: values for side, values in sides.items() if values}
+    return json.dumps(known) if known else None
+
+
+def merge_changed_metadata(connection: Connection) -> None:
+    """Merge the metadata of all pictures whose files' metadata has changed.
+
+    What overrides a picture file comes first, then the picture file, then the fallbacks; files are
+    taken in the order of their paths.
+    """
+    db = as_read_connection(connection)
+    columns = ", ".join(FIELDS)
+    changed = db.query(f"SELECT id, embedded, {columns} FROM images WHERE must_merge = 1")  # noqa: S608
+    if not changed:
+        return
+    around: dict[int, list[Mapping[str, Any]]] = {}
+    for image_id, stored in db.query(
+        "SELECT image_id, metadata FROM files WHERE metadata IS NOT NULL AND image_id IN"
+        " (SELECT id FROM images WHERE must_merge = 1) ORDER BY root_id, path"
+    ):
+        around.setdefault(image_id, []).append(_load(stored))
+    rows = []
+    for image_id, embedded_json, *values in changed:
+        embedded = (
+            dict(zip(FIELDS, values, strict=True))
+            if embedded_json is None
+            else {name: _load(embedded_json).get(name) for name in FIELDS}
+        )
+        files = around.get(image_id, [])
+        candidates = [
+            *(_parse(file.get("overrides")) for file in files),
+            Metadata(**embedded),
+            *(_parse(file.get("fallbacks")) for file in files),
+        ]
+        rows.append(
+            {
+                "key": image_id,
+                "embedded": json.dumps(embedded) if files else None,
+                "must_merge": 0,
+                **merge_metadata(candidates),
+            }
+        )
+    statement = update(IMAGES).where(IMAGES.c.id == bindparam("key"))
+    connection.execute(
+        statement.values({name: bindparam(name) for name in rows[0] if name != "key"}), rows
+    )
+
+
+def _load(stored: str) -> dict[str, Any]:
+    """Return a stored JSON object; an empty one if it was damaged."""
+    try:
+        return dict(json.loads(stored))
+    except (ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _parse(stored: Any) -> Metadata:
+    if not isinstance(stored, dict):
+        return NO_METADATA
+    values: dict[str, Any] = {name: stored.get(name) for name in FIELDS}
+    return Metadata(**values)
