@@ -1,0 +1,351 @@
+"""The part of an index that does not search: its state, its upkeep and its copies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mmsearch.api._session import IndexSession, translate_errors
+from mmsearch.api.parsing import StrPath, resolve_folder
+from mmsearch.api.progress import ProgressOption, open_progress
+from mmsearch.core.errors import MMSearchError
+from mmsearch.core.files import expand_user
+from mmsearch.core.records import Root
+from mmsearch.core.results import IndexStatus
+from mmsearch.core.settings import Settings
+from mmsearch.core.types import DEFAULT_RECALL, SearchGoals
+from mmsearch.factories import catalogs
+from mmsearch.storage.layout import IndexLayout
+
+if TYPE_CHECKING:
+    from mmsearch.core.reports import (
+        CheckReport,
+        CompactReport,
+        CopyReport,
+        ReindexReport,
+        RepairReport,
+    )
+
+
+@translate_errors
+class MaintainedIndex:
+    """The files of an index, with everything that keeps them in order; see `mmsearch.Index`."""
+
+    def __init__(
+        self, layout: IndexLayout, settings: Settings, on_message: Callable[[str], None]
+    ) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._on_message = on_message
+        self._session = IndexSession(layout, settings, on_message)
+
+    def __repr__(self) -> str:
+        if not self.exists():
+            return f"<Index {self.name!r} in {self.folder}: no pictures yet>"
+        try:
+            status = self.status()
+        except MMSearchError as error:
+            return f"<Index {self.name!r} in {self.folder}: {error}>"
+        encoder = "no model yet" if status.identity is None else status.identity.encoder.name
+        return f"<Index {self.name!r} in {self.folder}: {status.pictures:,} pictures, {encoder}>"
+
+    @property
+    def name(self) -> str:
+        """Name of the index."""
+        return self._layout.name
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the index's files."""
+        return self._layout.folder
+
+    def exists(self) -> bool:
+        """Return True if the index exists."""
+        return self._layout.exists()
+
+    def reindex(
+        self,
+        *,
+        fusion: str | None = None,
+        text_weight: float | None = None,
+        kind_weights: Mapping[str, float] | None = None,
+        vector_index: str | None = None,
+        reencode: bool = False,
+        model: str | None = None,
+        drop_unreadable: bool = False,
+        wait_s: float = 0.0,
+        progress: ProgressOption = False,
+    ) -> ReindexReport:
+        """Change the fusion, the vector index or the encoder of the index.
+
+        No picture is decoded, unless the encoder changes or the fusion needs vectors that are not
+        stored. Queries use the old state until the new one is complete.
+
+        Args:
+            fusion: ``image``, ``weighted``, ``concat`` or ``attention``; None to keep it.
+            text_weight: Weight of a picture's texts, 0..1; None to keep it.
+            kind_weights: Weight of each kind of text among the texts; None to keep them.
+            vector_index: Name of a vector index; None to keep it.
+            reencode: True to read every picture again if the fusion needs it.
+            model: Name of a new encoder; every picture is read again. After an interruption, the
+                next call continues.
+            drop_unreadable: With ``model``, True to continue without pictures that cannot be read.
+            wait_s: Seconds to wait for another writer.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Returns:
+            A report of the changes.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            UsageError: A weight is out of range, the fusion needs ``reencode``, or ``model`` is
+                combined with another fusion or vector index.
+            StateError: The index is empty.
+        """
+        from mmsearch.maintenance.reindex import reindex  # noqa: PLC0415 - searches never need it
+
+        with open_progress(progress) as on_progress:
+            return reindex(
+                self._layout,
+                self._settings,
+                self._on_message,
+                fusion=fusion,
+                text_weight=text_weight,
+                kind_weights=kind_weights,
+                vector_index=vector_index,
+                reencode=reencode,
+                model=model,
+                drop_unreadable=drop_unreadable,
+                wait_s=wait_s,
+                progress=on_progress,
+            )
+
+    def optimize(
+        self,
+        *,
+        recall: float = DEFAULT_RECALL,
+        memory_mb: float | None = None,
+        latency_ms: float | None = None,
+        wait_s: float = 0.0,
+        progress: ProgressOption = False,
+    ) -> ReindexReport:
+        """Rebuild the vector index for a recall, memory or latency target.
+
+        Later builds keep these targets. Small collections are searched exactly, large ones
+        approximately. The parameters of an approximate index are tuned on one set of texts and
+        measured on another (`ReindexReport.search`).
+
+        Args:
+            recall: Target recall@10 of an approximate search, above 0 and at most 1.
+            memory_mb: Maximum megabytes that searches may keep in memory; None for no limit.
+            latency_ms: Exact search is preferred if it takes at most this many milliseconds; None
+                to decide by the size of the collection.
+            wait_s: Seconds to wait for another writer.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Returns:
+            A report of the build.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            UsageError: A target is out of range.
+            StateError: The index is empty.
+        """
+        from mmsearch.maintenance.reindex import optimize  # noqa: PLC0415 - searches never need it
+
+        goals = SearchGoals(recall, memory_mb, latency_ms)
+        with open_progress(progress) as on_progress:
+            return optimize(
+                self._layout, self._settings, self._on_message, goals, wait_s, on_progress
+            )
+
+    # --- status and maintenance ---
+
+    def status(self) -> IndexStatus:
+        """Return the status of the index: counts, folders, failures and sizes.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+        """
+        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            return IndexStatus(
+                name=self.name,
+                folder=self.folder,
+                identity=snapshot.identity,
+                generation=snapshot.generation,
+                pictures=snapshot.pictures,
+                files=catalog.file_count(),
+                failures=tuple(catalog.failures()),
+                roots=tuple(catalog.roots()),
+                built=snapshot.built,
+                waiting=sum(segment.rows for segment in snapshot.unindexed_segments),
+                bytes_by_part=self._layout.bytes_by_part(),
+                last_run=catalog.last_run(),
+            )
+
+    def roots(self) -> list[Root]:
+        """Return the indexed folders."""
+        with self._session.catalog() as catalog:
+            return catalog.roots()
+
+    def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
+        """Set the new path of an indexed folder that has moved; nothing is encoded again.
+
+        Args:
+            name: Name of the root.
+            folder: Path at which the folder is now.
+            wait_s: Seconds to wait for another writer.
+
+        Raises:
+            UnknownNameError: There is no root with that name.
+            SourceError: The folder does not exist.
+        """
+        path = resolve_folder(folder)
+        with catalogs.open_write(self._layout, wait_s, create=False) as catalog:
+            return catalog.move_root(name, path)
+
+    def check(self, *, sources: bool = False, content: bool = False) -> CheckReport:
+        """Check the consistency of the index without changing it.
+
+        The check reads one generation. It can run beside a writer and on a read-only disk. Parts
+        that cannot be read, for example because of insufficient memory, missing permission or too
+        many open files, are reported as unknown, never as damage.
+
+        Args:
+            sources: True to also check that the pictures' files are unchanged.
+            content: With ``sources``, True to read the files and compare their digests.
+
+        Returns:
+            The verdict and the findings.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+        """
+        from mmsearch.maintenance.check import check  # noqa: PLC0415 - searches never need it
+
+        self._require_existing()
+        return check(
+            self._layout, self._settings, self._on_message, sources=sources, content=content
+        )
+
+    def repair(self, *, wait_s: float = 0.0, progress: ProgressOption = False) -> RepairReport:
+        """Repair the index.
+
+        Derived files are rebuilt, damaged files are set aside, and lost vectors are encoded again.
+        Only files with proven damage are changed. Every readable row of a damaged catalog is kept.
+
+        Args:
+            wait_s: Seconds to wait for another writer.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            InspectionError: A part could not be checked, for example because of insufficient
+                memory, missing permission or too many open files, or because a newer version of
+                mmsearch wrote it.
+            ModelUnavailableError: Pictures must be encoded, and the encoder is not available.
+        """
+        from mmsearch.maintenance.repair import repair  # noqa: PLC0415 - searches never need it
+
+        self._require_existing()
+        self.close()
+        with open_progress(progress) as on_progress:
+            return repair(self._layout, self._settings, self._on_message, wait_s, on_progress)
+
+    def compact(self, *, wait_s: float = 0.0, progress: ProgressOption = False) -> CompactReport:
+        """Remove vectors of deleted pictures, merge segments, and shrink the catalog.
+
+        Queries continue during a compaction, and a compaction that is killed leaves the index
+        unchanged. A deleted picture that is added again after a compaction is encoded again.
+
+        Args:
+            wait_s: Seconds to wait for another writer.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            DamagedFileError: A segment is damaged.
+            StateError: A change of the encoder is not finished.
+        """
+        from mmsearch.maintenance.reindex import compact  # noqa: PLC0415 - searches never need it
+
+        with open_progress(progress) as on_progress:
+            return compact(self._layout, self._settings, self._on_message, wait_s, on_progress)
+
+    def backup(self, destination: StrPath) -> CopyReport:
+        """Write a verified and consistent copy of the index, even while a writer is active.
+
+        The copy is itself an index and can be searched in place.
+
+        Args:
+            destination: Folder for the copy; it must not exist or must be empty.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            SourceError: The destination exists and is not empty.
+            DamagedFileError: A file of the index is damaged.
+            StateError: Disk space or a permission is missing; the partial copy is removed.
+        """
+        from mmsearch.maintenance.backup import backup  # noqa: PLC0415 - searches never need it
+
+        folder = expand_user(os.fsdecode(destination)).absolute()
+        with self._session.catalog() as catalog:
+            return backup(self._layout, catalog, folder)
+
+    def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
+        """Restore this index from a backup; see `mmsearch.restore_index`."""
+        from mmsearch.maintenance.backup import restore  # noqa: PLC0415 - searches never need it
+
+        self.close()
+        return restore(self._layout, backup, replace=replace)
+
+    def remove(self) -> None:
+        """Delete the index, even if it is damaged. The pictures are not deleted.
+
+        A removal that fails can be repeated until no file of the index is left.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            IndexLockedError: Another process is writing it.
+        """
+        from mmsearch.maintenance.backup import (  # noqa: PLC0415 - searches never need it
+            is_partially_removed,
+            remove,
+        )
+
+        if not self.exists() and not is_partially_removed(self._layout):
+            with self._session.catalog():  # Raise the error for an unknown index.
+                pass
+        self.close()
+        remove(self._layout)
+
+    def close(self) -> None:
+        """Release files and memory after running calls. The index can be used again."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _require_existing(self) -> None:
+        """Raise UnknownIndexError if there are no files of an index at all."""
+        # A folder that cannot be read may contain an index.
+        with suppress(OSError):
+            if not self.exists() and not self._layout.files():
+                with self._session.catalog():
+                    pass
