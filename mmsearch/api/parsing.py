@@ -102,7 +102,7 @@ def parse_filters(**values: Any) -> Filters:
 
 def _find_filter_parser(kind: str) -> Callable[[Any], object] | None:
     """Return the parser of a `FilterSpec.kind`; None if its values are not parsed."""
-    from mmsearch.search import filter_parser  # noqa: PLC0415 - queries without filters skip it
+    from mmsearch.core import filter_parser  # noqa: PLC0415 - queries without filters skip it
 
     return {
         "date": filter_parser.parse_date,

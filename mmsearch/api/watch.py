@@ -117,8 +117,10 @@ def watch(
                 last_error = ""
                 yield report
         except (MMSearchError, OSError) as error:
-            if str(error) != last_error:
-                last_error = str(error)
+            # The hint is about a call, which this one repeats by itself.
+            fact = error.message if isinstance(error, MMSearchError) else str(error)
+            if fact != last_error:
+                last_error = fact
                 on_message(f"{last_error} The index keeps its pictures. Waiting to retry.")
             stop.wait(RETRY_INTERVAL_S)
 

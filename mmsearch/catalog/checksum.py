@@ -20,10 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.catalog.connection import has_content
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.storage.atomic import atomic_write, file_sha256, open_index_file
 
-_REPAIR_HINT = "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair' to fix it."
+_REPAIR_HINT = Hint(
+    "{} to fix it.",
+    "Call index.check() to see what is wrong, and index.repair()",
+    "Run 'mmsearch check' to see what is wrong, and 'mmsearch repair'",
+)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from mmsearch.core import deadlines
 from mmsearch.core.errors import (
     DamagedFileError,
     DiskFullError,
+    Hint,
     IndexLockedError,
     MMSearchError,
     StateError,
@@ -44,7 +45,11 @@ the GIL, which other threads may hold for five milliseconds."""
 
 _FileVersion = tuple[int, ...]
 
-_REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog; it reuses all the vectors it can."
+_REPAIR_HINT = Hint(
+    "{} to rebuild the catalog; it reuses all the vectors it can.",
+    "Call index.repair()",
+    "Run 'mmsearch repair'",
+)
 _PERMISSIONS_HINT = "Check its permissions and the disk."
 _WAIT_HINT = "Wait until the other program has finished, or stop it."
 _ERRORS_BY_CODE: dict[int, tuple[type[MMSearchError], str, str]] = {
@@ -308,7 +313,11 @@ def interrupt_error(path: object) -> MMSearchError | KeyboardInterrupt:
         return deadlines.deadline_error()
     return StateError(
         f"Reading {path} took longer than {limit_s:,.0f} seconds.",
-        "Try again if the disk was busy, or run 'mmsearch check' to see if the index is damaged.",
+        Hint(
+            "Try again if the disk was busy, or {} to see if the index is damaged.",
+            "call index.check()",
+            "run 'mmsearch check'",
+        ),
     )
 
 

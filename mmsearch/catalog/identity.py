@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import Identity
 from mmsearch.core.types import DEFAULT_SOURCES, EncoderSpec, FusionSpec, SearchGoals, TextSource
 
@@ -30,7 +30,11 @@ def read_identity(db: ReadConnection) -> Identity | None:
     except _PARSE_ERRORS as error:
         raise DamagedFileError(
             f"The settings in {db.path} are invalid ({type(error).__name__}).",
-            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
+            Hint(
+                "{} to rebuild the catalog without encoding pictures again.",
+                "Call index.repair()",
+                "Run 'mmsearch repair'",
+            ),
         ) from error
 
 

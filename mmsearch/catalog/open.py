@@ -9,7 +9,7 @@ from mmsearch.catalog import checksum, schema
 from mmsearch.catalog.connection import reject_journal
 from mmsearch.catalog.maintenance import SqliteMaintenance
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, open_engine, read_transaction
-from mmsearch.core.errors import DamagedFileError, DiskFullError
+from mmsearch.core.errors import DamagedFileError, DiskFullError, Hint
 from mmsearch.core.files import create_file
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, fsync_folder
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
@@ -55,7 +55,11 @@ def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
     if not checksum.verify_checksum(path) and checksum.count_unreadable_commits(path) > 1:
         raise DamagedFileError(
             f"{path}-wal is damaged: commits in it cannot be read.",
-            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
+            Hint(
+                "{} to rebuild the catalog without encoding pictures again.",
+                "Call index.repair()",
+                "Run 'mmsearch repair'",
+            ),
         )
     previous = checksum.read_checksum(path)
     checksum.mark_dirty(path, previous.roots if previous else ())

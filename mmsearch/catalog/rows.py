@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import BuiltVectorIndex, PictureRecord, Root, Segment, StoredPicture
 from mmsearch.core.types import Ids, Picture, Text
 from mmsearch.storage.layout import parse_file_ref
@@ -63,7 +63,11 @@ PICTURE_COLUMNS = (
 )
 IN_IDS = "IN (SELECT value FROM json_each(?))"
 
-_REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog; it reuses all the vectors it can."
+_REPAIR_HINT = Hint(
+    "{} to rebuild the catalog; it reuses all the vectors it can.",
+    "Call index.repair()",
+    "Run 'mmsearch repair'",
+)
 
 # An empty, "." or ".." component, or the NUL byte, which no path can contain.
 _UNSAFE_PATH = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)|\0")

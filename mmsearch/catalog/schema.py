@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.catalog.rows import now
-from mmsearch.core.errors import DamagedFileError, SchemaError
+from mmsearch.core.errors import DamagedFileError, Hint, SchemaError
 from mmsearch.storage.layout import parse_file_ref
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ _INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
     )
 )
 
-_REPAIR_HINT = "Run 'mmsearch repair' to rebuild the catalog without it."
+_REPAIR_HINT = Hint(
+    "{} to rebuild the catalog without it.", "Call index.repair()", "Run 'mmsearch repair'"
+)
 
 
 def check_readable(db: ReadConnection, path: Path) -> None:
@@ -82,13 +84,20 @@ def check_readable(db: ReadConnection, path: Path) -> None:
         # A new catalog is renamed to this path only after its schema was created.
         raise DamagedFileError(
             f"{path} is an empty database.",
-            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
+            Hint(
+                "{} to rebuild the catalog without encoding pictures again.",
+                "Call index.repair()",
+                "Run 'mmsearch repair'",
+            ),
         )
     if version < expected:
         raise SchemaError(
             f"{path} has schema {version}, of an older mmsearch; this one reads {expected}.",
-            "Run 'mmsearch status' on it once, with the right to write to it: that upgrades it and"
-            " keeps what it holds.",
+            Hint(
+                "{} once, with the right to write to it: that upgrades it and keeps what it holds.",
+                "Open it and call index.status()",
+                "Run 'mmsearch status' on it",
+            ),
             found=version,
             expected=expected,
         )
@@ -239,7 +248,11 @@ def _check_statements(statements: frozenset[str], steps: Sequence[Migration], pa
     for missing in sorted(expected - statements):
         raise DamagedFileError(
             f"{path} lacks a part of its schema: {missing.split('(')[0].strip()}.",
-            "Run 'mmsearch repair' to rebuild the catalog without encoding pictures again.",
+            Hint(
+                "{} to rebuild the catalog without encoding pictures again.",
+                "Call index.repair()",
+                "Run 'mmsearch repair'",
+            ),
         )
 
 

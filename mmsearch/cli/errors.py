@@ -93,7 +93,7 @@ def _parameter_name(parameter: Any) -> str:
 
 def _format_error(error: Exception) -> str:
     if isinstance(error, MMSearchError):
-        return display_path(str(error))
+        return display_path(error.command_text)
     return (
         f"something unexpected went wrong: {type(error).__name__}: "
         f"{display_path(str(error)[:300])}. "

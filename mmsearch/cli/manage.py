@@ -103,7 +103,7 @@ def list_all(home: Home = None, as_json: AsJson = False) -> None:
     """
     unreadable: list[str] = []
     statuses = api.list_indexes(
-        home, on_error=lambda name, error: unreadable.append(f"{name}: {error}")
+        home, on_error=lambda name, error: unreadable.append(f"{name}: {error.command_text}")
     )
     _print_indexes(statuses, as_json=as_json, all_readable=not unreadable)
     output.warn_list(

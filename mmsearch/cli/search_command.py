@@ -122,7 +122,7 @@ def _run_batch(index: api.Index, batch: Path, parse_line: Callable[[str], Search
             output.print_json_line({"line": line, **next(results).to_dict()})
         except UsageError as error:
             failed_count += 1
-            output.print_json_line({"line": line, "error": str(error)})
+            output.print_json_line({"line": line, "error": error.command_text})
         sys.stdout.flush()
         if has_failed(sys.stdout):
             break

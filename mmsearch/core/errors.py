@@ -39,9 +39,31 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from mmsearch.core.display import display_path
+
+
+class Hint(str):
+    """A next step in the words of Python, which also has the words of the command line.
+
+    Args:
+        template: The sentence; ``{}`` stands for the words that differ.
+        python: These words for someone who calls the Python API.
+        command: These words for someone who types commands.
+    """
+
+    command: str
+    """The sentence for the command line."""
+
+    def __new__(cls, template: str, python: str, command: str) -> Self:  # noqa: D102
+        hint = super().__new__(cls, template.replace("{}", python))
+        hint.command = template.replace("{}", command)
+        return hint
+
+    def __reduce__(self) -> tuple[type[Hint], tuple[str, str, str]]:
+        # Errors travel between processes.
+        return Hint, ("{}", str(self), self.command)
 
 
 class MMSearchError(Exception):
@@ -49,7 +71,7 @@ class MMSearchError(Exception):
 
     Args:
         message: One sentence that says what is wrong with which input.
-        hint: The next step; may be empty.
+        hint: The next step; may be empty. A `Hint` if the command line says it in other words.
         **details: The values behind the message, for programs.
     """
 
@@ -65,12 +87,27 @@ class MMSearchError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
+    @property
+    def command_text(self) -> str:
+        """The text for someone who types commands; ``str(error)`` is for a Python program."""
+        return f"{self.message} {getattr(self.hint, 'command', self.hint)}".strip()
+
+    @property
+    def served_text(self) -> str:
+        """The text for clients of a server, whose operator types commands."""
+        return self.command_text
+
 
 class UsageError(MMSearchError):
     """The request is invalid."""
 
     exit_code = 2
     http_status = 400
+
+    @property
+    def served_text(self) -> str:
+        """The text for clients of a server, in the words of the API."""
+        return str(self)
 
 
 class InvalidQueryError(UsageError):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mmsearch.core.errors import DeviceMemoryError
+from mmsearch.core.errors import DeviceMemoryError, Hint
 
 Result = TypeVar("Result")
 
@@ -70,8 +70,12 @@ def run_halving_on_oom(
         if size == 1 and retried_single:
             raise DeviceMemoryError(
                 f"The memory of device {device!r} is full: {item_name} does not fit.",
-                "Stop other programs that use it, or use the CPU: --device cpu, or for a server"
-                " MMSEARCH_DEVICE=cpu.",
+                Hint(
+                    "Stop other programs that use it, or use the CPU: {}, or for a server"
+                    " MMSEARCH_DEVICE=cpu.",
+                    "device='cpu'",
+                    "--device cpu",
+                ),
                 device=device,
             )
         retried_single = size == 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.errors import EncoderMismatchError, StateError
+from mmsearch.core.errors import EncoderMismatchError, Hint, StateError
 from mmsearch.core.types import (
     DEFAULT_SOURCES,
     EncoderSpec,
@@ -415,7 +415,10 @@ def require_identity(catalog: CatalogReader) -> Identity:
 
 def empty_index_error() -> StateError:
     """Return the error for an empty index."""
-    return StateError("This index holds no pictures yet.", "Run: mmsearch index FOLDER")
+    return StateError(
+        "This index holds no pictures yet.",
+        Hint("Index a folder first: {}", "index.add_folder(FOLDER)", "mmsearch index FOLDER"),
+    )
 
 
 def check_encoder(identity: Identity, encoder: Encoder) -> None:
@@ -432,14 +435,20 @@ def check_encoder(identity: Identity, encoder: Encoder) -> None:
     encoder_spec, index_spec = encoder.spec, identity.encoder
     if encoder_spec.name != index_spec.name:
         message = f"This index was built with {index_spec.name!r}, not with {encoder_spec.name!r}."
-        hint = "Leave out --model, or choose another index with --index NAME."
+        hint = Hint(
+            "{}",
+            "Leave out the model, or open another index.",
+            "Leave out --model, or choose another index with --index NAME.",
+        )
     else:
         message = (
             f"This index was built with other weights or another version of {encoder_spec.name!r}."
         )
-        hint = (
-            "Encode the pictures again with 'mmsearch reindex --model NAME', or create another "
-            "index of the folder with --index NAME."
+        hint = Hint(
+            "Encode the pictures again with {}.",
+            "index.reindex(model=NAME), or create an index of the folder under another name",
+            "'mmsearch reindex --model NAME', or create another index of the folder"
+            " with --index NAME",
         )
     raise EncoderMismatchError(
         message, hint, index=index_spec.fingerprint, encoder=encoder_spec.fingerprint

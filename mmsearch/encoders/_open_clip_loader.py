@@ -22,7 +22,7 @@ from open_clip.transformer import VisionTransformer, text_global_pool
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
+from mmsearch.core.errors import Hint, MissingExtraError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderSpec
 from mmsearch.encoders._onnx.model import LoadedModel
 from mmsearch.encoders._preprocess import PixelPreprocessor
@@ -175,8 +175,12 @@ def _weights_unavailable_error(variant: str, reason: str) -> ModelUnavailableErr
     architecture = variant.partition("/")[0]
     return ModelUnavailableError(
         f"The weights of open_clip:{variant} are not on this machine, and {reason}.",
-        f"Connect to the internet once, give a local checkpoint with "
-        f"open_clip:{architecture}@FILE, or use the built-in model with --model starter.",
+        Hint(
+            f"Connect to the internet once, give a local checkpoint with "
+            f"open_clip:{architecture}@FILE, or use the built-in model with {{}}.",
+            "model='starter'",
+            "--model starter",
+        ),
         model=variant,
     )
 
@@ -251,7 +255,7 @@ def _make_preprocessor(variant: str, preprocess_cfg: Mapping[str, Any]) -> Pixel
     if len(sides) > 1:
         raise ModelUnavailableError(
             f"open_clip:{variant} expects pictures of {size} pixels; only squares are supported.",
-            "Choose another model: mmsearch models list.",
+            Hint("Choose another model: {}.", "mmsearch.list_models()", "mmsearch models list"),
         )
     return PixelPreprocessor(
         size_px=int(sides.pop()),
@@ -298,7 +302,11 @@ def _load_tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerConf
         raise ModelUnavailableError(
             f"The tokenizer of open_clip:{variant} is not on this machine and "
             "could not be downloaded.",
-            "Connect to the internet once, or use the built-in model with --model starter.",
+            Hint(
+                "Connect to the internet once, or use the built-in model with {}.",
+                "model='starter'",
+                "--model starter",
+            ),
             model=variant,
         ) from error
     clean_mode = tokenizer.clean_fn.__name__.removeprefix("_clean_")
@@ -342,7 +350,7 @@ def _check_tokenizer(
             raise ModelUnavailableError(
                 f"The tokenizer of open_clip:{variant} cannot be reproduced: it tokenizes "
                 f"{prompt[:40]!r} differently.",
-                "Choose another model: mmsearch models list.",
+                Hint("Choose another model: {}.", "mmsearch.list_models()", "mmsearch models list"),
             )
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.errors import Hint, ModelUnavailableError, UnknownNameError
 from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
@@ -238,7 +238,9 @@ def _suggest_names(name: str) -> str:
     import difflib  # noqa: PLC0415 - needed only for an unknown name
 
     matches = difflib.get_close_matches(name, list_architectures(), n=4, cutoff=0.4)
-    return f"Similar names: {', '.join(matches)}." if matches else "See 'mmsearch models list'."
+    if matches:
+        return f"Similar names: {', '.join(matches)}."
+    return Hint("See {}.", "mmsearch.list_models()", "'mmsearch models list'")
 
 
 def _slug(name: ParsedVariant) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from mmsearch.core.errors import SourceError
+from mmsearch.core.errors import Hint, SourceError
 
 _PATH_COLUMNS: Final = ("path", "paths", "file", "filename", "file_name", "image", "image_name")
 _CAPTION_COLUMNS: Final = ("caption", "text", "comment", "description", "title")
@@ -127,7 +127,7 @@ def _read_pairs(
         elif split is not None:
             raise SourceError(
                 f"{path} has no splits.",
-                "Leave out --split, or use a Karpathy dataset (.json).",
+                Hint("Leave out {}, or use a Karpathy dataset (.json).", "split", "--split"),
             )
         elif path.suffix.lower() in (".jsonl", ".ndjson"):
             yield from _pairs_from_rows(path, _read_json_lines(path), query_column)
@@ -152,7 +152,7 @@ def _read_json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]
     ):
         yield from _read_karpathy(path, images, split or KARPATHY_SPLIT)
     elif split is not None:
-        raise SourceError(f"{path} has no splits.", "Leave out --split.")
+        raise SourceError(f"{path} has no splits.", Hint("Leave out {}.", "split", "--split"))
     else:
         yield from _read_coco(path, document)
 
@@ -163,7 +163,11 @@ def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[
         if split not in splits | {ALL_SPLITS}:
             raise SourceError(
                 f"{path} has no split {split!r}.",
-                f"Choose one with --split: {', '.join(sorted(splits))} or {ALL_SPLITS}.",
+                Hint(
+                    f"Choose one with {{}}: {', '.join(sorted(splits))} or {ALL_SPLITS}.",
+                    "split=...",
+                    "--split",
+                ),
             )
         files = [str(image["filename"]) for image in images]
         # The authors' folders may differ from the user's, so they are kept only if names repeat.
@@ -246,7 +250,7 @@ def _pairs_from_rows(
             raise SourceError(
                 f"{path}, line {number}: there is no column {missing}; the columns are "
                 f"{', '.join(columns) or 'none'}.",
-                "Name the column of queries with --query-column.",
+                Hint("Name the column of queries with {}.", "query_column=...", "--query-column"),
             )
         for text in query if isinstance(query, list) else [query]:
             yield str(text), _split_paths(pictures)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.core.errors import (
     DamagedFileError,
+    Hint,
     MMSearchError,
     SchemaError,
     StateError,
@@ -105,7 +106,11 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
     if create and not layout.exists() and layout.files():
         raise StateError(
             f"The catalog of index {layout.name!r} is missing, but its vectors are there.",
-            "Run 'mmsearch repair' to rebuild the catalog without encoding.",
+            Hint(
+                "{} to rebuild the catalog without encoding.",
+                "Call index.repair()",
+                "Run 'mmsearch repair'",
+            ),
         )
     catalog = open_writer(layout.catalog, create=create)
     try:
@@ -255,8 +260,12 @@ def drop_checksum(layout: IndexLayout) -> None:
     checksum_path(layout.catalog).unlink(missing_ok=True)
 
 
-def _other_indexes_hint(layout: IndexLayout) -> str:
+def _other_indexes_hint(layout: IndexLayout) -> Hint:
     others = list_index_names(layout.folder.parent)
     if others:
-        return f"Existing indexes: {', '.join(others)}. Choose one with --index NAME."
-    return "Index a folder first: mmsearch index ./photos"
+        return Hint(
+            f"Existing indexes: {', '.join(others)}.{{}}", "", " Choose one with --index NAME."
+        )
+    return Hint(
+        "Index a folder first: {}", "index.add_folder('./photos')", "mmsearch index ./photos"
+    )

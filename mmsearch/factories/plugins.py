@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmsearch.core import plugins
-from mmsearch.core.errors import EncoderMismatchError, UsageError
+from mmsearch.core.errors import EncoderMismatchError, Hint, UsageError
 from mmsearch.core.records import Identity, check_encoder
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderOptions, FusionSpec, ModelInfo, TextSource
@@ -158,7 +158,11 @@ def load_index_encoder(identity: Identity, settings: Settings, on_message: OnMes
     ) != split_model_name(name):
         raise EncoderMismatchError(
             f"This index was built with {name!r}, not with {settings.model!r}.",
-            "Leave out --model, or choose another index with --index NAME.",
+            Hint(
+                "{}",
+                "Leave out the model, or open another index.",
+                "Leave out --model, or choose another index with --index NAME.",
+            ),
         )
     encoder = make_encoder(name, settings, on_message)
     check_encoder(identity, encoder)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import Hint, UsageError
 from mmsearch.core.types import CROSS_ATTENTION, FusionSpec, TextVectors, Vectors
 
 MIN_NORM = 1e-6
@@ -28,7 +28,11 @@ class BaseFusion:
         if not 0.0 <= spec.text_weight <= 1.0:
             raise UsageError(
                 f"The text weight must be between 0 and 1, got {spec.text_weight:g}.",
-                "It is the share of the texts relative to the picture: --text-weight 0.3",
+                Hint(
+                    "It is the share of the texts relative to the picture: {}",
+                    "text_weight=0.3",
+                    "--text-weight 0.3",
+                ),
             )
         for kind, weight in spec.kind_weights.items():
             if not (np.isfinite(weight) and weight >= 0):

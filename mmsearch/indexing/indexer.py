@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import StateError, UsageError
+from mmsearch.core.errors import Hint, StateError, UsageError
 from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import (
     BuiltVectorIndex,
@@ -192,7 +192,11 @@ class Indexer:
             raise UsageError(
                 f"The fusion {fusion.spec.name!r} needs patch and token vectors,"
                 " which the index does not store.",
-                "Add --reencode to read and encode every picture again.",
+                Hint(
+                    "{} to read and encode every picture again.",
+                    "Pass reencode=True",
+                    "Add --reencode",
+                ),
             )
         self.layout.remove_orphans(self.catalog.referenced_files())
         if must_reencode:
@@ -246,8 +250,13 @@ class Indexer:
             raise StateError(
                 f"{len(failed):,} pictures cannot be read now, such as {display_path(first.path)}:"
                 f" {first.reason}.",
-                "The index was not changed. Run 'mmsearch index' on the folder first, mount missing"
-                " drives, or add --drop-unreadable to drop these pictures.",
+                Hint(
+                    "The index was not changed. {} to drop these pictures.",
+                    "Call index.add_folder(FOLDER) first, mount missing drives, or pass"
+                    " drop_unreadable=True",
+                    "Run 'mmsearch index' on the folder first, mount missing drives, or add"
+                    " --drop-unreadable",
+                ),
             )
         progress(Progress("build", 0, None))
         identity = replace(current_identity, encoder=self.encoder.spec, fusion=self.fusion.spec)

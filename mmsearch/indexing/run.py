@@ -10,7 +10,7 @@ from itertools import islice
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import MMSearchError, SourceError, StorageError
+from mmsearch.core.errors import Hint, MMSearchError, SourceError, StorageError
 from mmsearch.core.files import hash_source_file
 from mmsearch.core.protocols import Executor, Walk
 from mmsearch.core.records import CollectedTexts, FailedFile, IndexedFile, ScannedFile
@@ -159,8 +159,12 @@ class IndexRun:
                 )
             raise SourceError(
                 f"{folder} contains no pictures now, but {num_gone:,} of its pictures are indexed.",
-                "Nothing was changed. If a drive is not mounted, mount it; if the pictures were "
-                "deleted, pass --allow-empty.",
+                Hint(
+                    "Nothing was changed. If a drive is not mounted, mount it; if the pictures"
+                    " were deleted, pass {}.",
+                    "allow_empty=True",
+                    "--allow-empty",
+                ),
             )
 
     def _absolute_path(self, path: bytes) -> bytes:

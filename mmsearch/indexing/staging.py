@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from mmsearch.core.catalog import CatalogMaintenance, CatalogWriter
-from mmsearch.core.errors import StateError
+from mmsearch.core.errors import Hint, StateError
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import (
     EncodedPicture,
@@ -109,7 +109,11 @@ def compact(
     if staged_fingerprint not in (None, identity.encoder.fingerprint):
         raise StateError(
             "A change of the encoder is not finished.",
-            "Finish it with 'mmsearch reindex --model NAME' first.",
+            Hint(
+                "Finish it with {} first.",
+                "index.reindex(model=NAME)",
+                "'mmsearch reindex --model NAME'",
+            ),
         )
     segments_before, bytes_before = catalog.segments(), sum(layout.bytes_by_part().values())
     layout.remove_orphans(catalog.referenced_files())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import DamagedFileError, SourceError, UsageError
+from mmsearch.core.errors import DamagedFileError, Hint, SourceError, UsageError
 from mmsearch.core.reports import CopyReport
 from mmsearch.factories import catalogs
 from mmsearch.storage.atomic import atomic_write, fsync_folder, map_file, verify_file
@@ -42,7 +42,11 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
     if layout.exists() and not replace:
         raise UsageError(
             f"An index named {layout.name!r} exists already.",
-            "Restore under another name with --index NAME, or add --replace.",
+            Hint(
+                "Restore under another name{}.",
+                ", or pass replace=True",
+                " with --index NAME, or add --replace",
+            ),
         )
     catalogs.is_checksum_valid(source)
     staging = IndexLayout(target.with_name(f".{layout.name}.restored"))

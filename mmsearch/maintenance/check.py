@@ -36,7 +36,7 @@ MISSING_CATALOG_MESSAGE = "The catalog is missing, but its vectors are there."
 LOST_COMMITS_MESSAGE = "Commits in its -wal file cannot be read."
 LOST_LAST_COMMIT_MESSAGE = (
     "The last commit in its -wal file cannot be read: it is damaged, or the power failed before"
-    " that commit was acknowledged. Run 'mmsearch repair' to recover what can be read."
+    " that commit was acknowledged. A repair recovers what can be read."
 )
 
 

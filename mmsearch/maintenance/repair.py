@@ -16,6 +16,7 @@ from mmsearch.core.catalog import CatalogMaintenance, CatalogReader, CatalogWrit
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
     DamagedFileError,
+    Hint,
     InspectionError,
     MMSearchError,
     StateError,
@@ -158,7 +159,11 @@ class _Repair:
         if encoder is None:
             raise StateError(
                 f"{reason} There are no vectors to rebuild it from.",
-                "Remove the index with 'mmsearch remove' and index the folder again.",
+                Hint(
+                    "Remove the index with {} and index the folder again.",
+                    "index.remove()",
+                    "'mmsearch remove'",
+                ),
             )
         identity, lost = salvage.identity(encoder, self._default_identity(encoder))
         self._rebuilt.create(inherit_permissions=True)

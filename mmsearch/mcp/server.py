@@ -52,7 +52,7 @@ def make_server(tools: Tools) -> Server[Any]:
                 await _call_tool(tools_by_name, params.name, params.arguments or {})
             )
         except MMSearchError as error:
-            return _error_result(str(error))
+            return _error_result(error.served_text)
         # Report any other error to the assistant, so that the next call is answered.
         except Exception as error:
             if os.environ.get("MMSEARCH_TRACEBACK"):

@@ -177,7 +177,7 @@ class Tools:
         try:
             return await self._make_thumbnail(record, Size.SMALL)
         except MMSearchError as error:
-            return f"   No preview: {error}"
+            return f"   No preview: {error.served_text}"
         except OSError as error:
             return f"   No preview: {error.strerror or error}."
 

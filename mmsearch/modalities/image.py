@@ -167,7 +167,7 @@ class ImageModality:
             if width * height > self.max_pixels:
                 raise DecodeError(
                     f"{width * height / 1e6:.1f} megapixels, over the limit of "
-                    f"{self.max_pixels / 1e6:g} (raise it with --max-pixels)"
+                    f"{self.max_pixels / 1e6:g} (raise it with the setting max_pixels)"
                 )
             is_reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
             if not is_reduced:

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any
 
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, SourceError
+from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, Hint, SourceError
 from mmsearch.core.files import clamped_mtime_ns, hash_source_file, special_file_kind
 from mmsearch.core.protocols import Executor, ImagePreprocessor, Modality
 from mmsearch.core.records import PictureRecord
@@ -245,7 +245,11 @@ class Originals:
         if os.path.commonpath((root, real_path)) != root:
             raise ForbiddenError(
                 f"The file of picture {record.id} is outside its folder, behind a link.",
-                "If you indexed it with --follow-symlinks, set follow_symlinks = true.",
+                Hint(
+                    "If you indexed it with {}, set follow_symlinks = true.",
+                    "follow_symlinks=True",
+                    "--follow-symlinks",
+                ),
             )
 
     def _store(self, path: bytes, cached: _CachedFile) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import DamagedFileError, InvalidQueryError, UnknownNameError
+from mmsearch.core.errors import DamagedFileError, Hint, InvalidQueryError, UnknownNameError
 from mmsearch.core.files import clamped_mtime_ns, create_folder
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
 from mmsearch.core.records import ScannedFile, check_encoder, is_unchanged
@@ -215,7 +215,11 @@ class QueryEncoder:
             if prompt.count("{}") != 1:
                 raise InvalidQueryError(
                     f"The prompt {prompt!r} must contain {{}} exactly once.",
-                    'Write {} where the text goes: --prompt "a photo of {}"',
+                    Hint(
+                        "{}",
+                        'Write {} where the text goes: "a photo of {}".',
+                        'Write {} where the text goes: --prompt "a photo of {}"',
+                    ),
                 )
         return templates
 

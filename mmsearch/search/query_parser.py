@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import InvalidQueryError, SourceError
+from mmsearch.core.errors import Hint, InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
 from mmsearch.core.query import SearchRequest, Term
 
 MAX_TERMS = 32
 MAX_WEIGHT = 100.0
 
-_EXAMPLE = 'Describe a picture: mmsearch query "a red car"'
+_EXAMPLE = Hint("Describe a picture{}", ", such as 'a red car'.", ': mmsearch query "a red car"')
 
 # A sign directly before a word belongs to that word; a sign between spaces joins terms. A number
 # with a colon is a weight unless a digit follows: 16:9 is an aspect ratio, 10:30 is a time.
@@ -55,7 +55,7 @@ def reject_urls(terms: Sequence[Term]) -> None:
         if term.url is not None:
             raise SourceError(
                 f"{display_path(term.url)} cannot be fetched: only a server fetches URLs.",
-                "Use a local file, or send the query to `mmsearch serve --allow-url-queries`.",
+                "Use a local file, or send the query to a server that fetches URLs.",
             )
 
 
@@ -98,7 +98,8 @@ def check_request(request: SearchRequest) -> SearchRequest:
     reject_urls(request.query.terms)
     if request.k < 1:
         raise InvalidQueryError(
-            f"k must be at least 1, got {request.k}.", "Ask for at least one hit: -k 10"
+            f"k must be at least 1, got {request.k}.",
+            Hint("Ask for at least one hit: {}", "k=10", "-k 10"),
         )
     for name, minimum in (("score", request.min_score), ("confidence", request.min_confidence)):
         if minimum is not None and not math.isfinite(minimum):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.errors import Hint, InvalidQueryError
 from mmsearch.core.query import HybridCandidates, Mode, Query, Term, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, row_scores
@@ -159,7 +159,8 @@ class QueryPlan:
         has_words = any(term.text and term.weight > 0 for term in query.terms)
         if query.mode is Mode.TEXT and not has_words:
             raise InvalidQueryError(
-                "A query without words cannot be searched in texts.", "Leave out --mode text."
+                "A query without words cannot be searched in texts.",
+                Hint("Leave out {}.", "mode='text'", "--mode text"),
             )
         text_terms = [TextTerm(term.text, term.weight) for term in query.terms if term.text]
         mode = query.mode if has_words else Mode.VECTOR

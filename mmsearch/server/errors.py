@@ -68,7 +68,7 @@ def response_for_error(error: Exception) -> Response:
             " See the server's log for details.",
         )
     return problem_response(
-        known_error.http_status, str(known_error), kind=type(known_error).__name__
+        known_error.http_status, known_error.served_text, kind=type(known_error).__name__
     )
 
 

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from mmsearch import api
-from mmsearch.core.errors import BusyError, StateError, UnknownNameError, to_storage_error
+from mmsearch.core.errors import (
+    BusyError,
+    MMSearchError,
+    StateError,
+    UnknownNameError,
+    to_storage_error,
+)
 from mmsearch.core.records import Root
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import JobStatus, Progress
@@ -78,7 +84,9 @@ class Job:
             state = "interrupted"
         # A failed job reports its error; the server keeps running.
         except Exception as error:  # noqa: BLE001
-            self._error = str(to_storage_error(error) or error) or type(error).__name__
+            known_error = error if isinstance(error, MMSearchError) else to_storage_error(error)
+            text = known_error.served_text if known_error else str(error)
+            self._error = text or type(error).__name__
         self.state = state
 
     def _on_progress(self, progress: Progress) -> None:

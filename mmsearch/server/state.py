@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request, UploadFile
 
 from mmsearch import api
-from mmsearch.core.errors import DecodeError, ForbiddenError, MMSearchError, UnknownNameError
+from mmsearch.core.errors import DecodeError, ForbiddenError, Hint, MMSearchError, UnknownNameError
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.settings import Settings
 from mmsearch.search.image_loader import SandboxedImageLoader
@@ -165,7 +165,11 @@ class ServerState:
         if self.fetcher is None:
             raise ForbiddenError(
                 "This server does not fetch pictures from URLs.",
-                "Send the picture itself, or start the server with --allow-url-queries.",
+                Hint(
+                    "Send the picture itself{}.",
+                    "; its operator decides whether it fetches URLs",
+                    ", or start the server with --allow-url-queries",
+                ),
             )
         with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
             target_paths = [Path(folder) / str(number) for number in range(len(unique_urls))]

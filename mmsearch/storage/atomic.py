@@ -13,15 +13,17 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.files import NotRegularError, create_file, foreign_file_error, open_regular_file
 from mmsearch.core.records import FileRef
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 TEMPORARY_SUFFIX = ".tmp"
 
-REPAIR_HINT = (
-    "Run 'mmsearch check' to list all damage of the index, and 'mmsearch repair' to repair it."
+REPAIR_HINT = Hint(
+    "{} to repair it.",
+    "Call index.check() to list all damage of the index, and index.repair()",
+    "Run 'mmsearch check' to list all damage of the index, and 'mmsearch repair'",
 )
 
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmsearch.core.errors import DamagedFileError, UsageError
+from mmsearch.core.errors import DamagedFileError, Hint, UsageError
 from mmsearch.core.files import create_folder, foreign_file_error, special_file_kind
 from mmsearch.core.records import FileRef
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
@@ -46,7 +46,11 @@ _CATALOG_FILES = tuple(
     )
 )
 _MAX_QUOTED_CHARS = 80
-_REPAIR_HINT = "Run 'mmsearch repair': it rebuilds the catalog and reuses the intact vectors."
+_REPAIR_HINT = Hint(
+    "{}: it rebuilds the catalog and reuses the intact vectors.",
+    "Call index.repair()",
+    "Run 'mmsearch repair'",
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import Hint, UsageError
 from mmsearch.core.gpu_memory import run_halving_on_oom
 from mmsearch.core.records import FileRef
 from mmsearch.core.types import EXACT_STATS, Ids, IndexSpec, Ranking, TrainingData, Vectors
@@ -124,7 +124,8 @@ def _copy_to_gpu(spec: IndexSpec, rows: NDArray[np.float16]) -> Any | None:
     if not uses_gpu(spec.device):
         if spec.device == "cuda":
             raise UsageError(
-                "FAISS finds no NVIDIA GPU on this machine.", "Use --device cpu or --device auto."
+                "FAISS finds no NVIDIA GPU on this machine.",
+                Hint("Use {}.", "device='cpu' or device='auto'", "--device cpu or --device auto"),
             )
         return None
     item_name = f"the index, {len(rows):,} vectors of {2 * spec.dim:,} bytes,"

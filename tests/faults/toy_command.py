@@ -55,7 +55,7 @@ PRELOADED_MODULES = [
     "server.serve",
     "api.open",
     "api.parsing",
-    "search.filter_parser",
+    "core.filter_parser",
     "server.local_socket",
     "cli.progress",
 ]

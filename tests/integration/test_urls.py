@@ -189,7 +189,7 @@ def test_client_url_search_with_fetching_disabled_raises_forbidden_error(photo_i
         open_server_state(photo_index) as service,
         serve_in_thread(service, 0) as at,
         mmsearch.Client(at) as client,
-        pytest.raises(ForbiddenError, match="--allow-url-queries"),
+        pytest.raises(ForbiddenError, match="Send the picture itself"),
     ):
         client.similar(url)
 

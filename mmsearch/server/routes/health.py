@@ -30,7 +30,7 @@ async def readyz(server_state: StateDep) -> JSONResponse:
         for name in server_state.index_pool.names()[:1]:
             await server_state.index_pool.worker(name).run(lambda index: index.exists())
     except MMSearchError as error:
-        return problem_response(503, str(error))
+        return problem_response(503, error.served_text)
     return JSONResponse({"ready": True})
 
 

@@ -113,7 +113,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
             context["answer"] = answer
             context["more"] = f"/?{urlencode(next_page_params)}" if answer["next_cursor"] else None
     except MMSearchError as error:
-        context["problem"], status = str(error), error.http_status
+        context["problem"], status = error.served_text, error.http_status
     except ValidationError as error:
         context["problem"], status = f"{format_validation_errors(error.errors())}.", 422
     return _render("page.html", context, status)

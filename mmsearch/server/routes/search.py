@@ -87,7 +87,7 @@ async def search_batch(
                 "type": "about:blank",
                 "title": type(error).__name__,
                 "status": error.http_status,
-                "detail": str(error),
+                "detail": error.served_text,
             }
 
     return JSONResponse({"answers": await asyncio.gather(*map(search_one, body.searches))})

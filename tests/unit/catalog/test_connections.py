@@ -109,7 +109,7 @@ def test_open_catalog_missing_file_raises_error_and_creates_no_file(path, read_o
 @pytest.mark.parametrize("read_only", [False, True])
 def test_open_catalog_non_sqlite_file_raises_damaged_file_error(path, read_only):
     path.write_bytes(b"not a database at all, but long enough to look for a header" * 100)
-    with pytest.raises(DamagedFileError, match=r"is not an SQLite database\. .*mmsearch repair"):
+    with pytest.raises(DamagedFileError, match=r"is not an SQLite database\. .*index\.repair\(\)"):
         open_any(path, read_only)
 
 

@@ -81,7 +81,8 @@ def test_run_halving_on_oom_item_too_large_raises_device_memory_error(register_d
     assert device.attempted_sizes == [4, 2, 1, 1]
     assert device.released == 4
     assert error.value.message == "The memory of device 'cuda' is full: one picture does not fit."
-    assert "--device cpu" in error.value.hint
+    assert "device='cpu'" in error.value.hint
+    assert "--device cpu" in error.value.hint.command
     assert error.value.http_status == 503
 
 

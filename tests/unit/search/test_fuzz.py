@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import mmsearch
 from mmsearch.core.errors import UsageError
-from mmsearch.search.filter_parser import parse_condition, parse_date, parse_near
+from mmsearch.core.filter_parser import parse_condition, parse_date, parse_near
 from mmsearch.search.query_parser import parse_query
 from tests.property_budget import examples
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal, cast
 
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.errors import Hint, InvalidQueryError
 from mmsearch.core.filters import GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
@@ -40,7 +40,9 @@ MAX_DEPTH = 50
 MAX_EXACT_INT = 2**53
 """Limit of numbers: below it, integers and floats compare exactly everywhere."""
 
-_EXAMPLE = "For example: --where \"width > 1000 and taken_at >= '2020-01-01'\""
+_EXAMPLE = Hint(
+    "For example: {}\"width > 1000 and taken_at >= '2020-01-01'\"", "where=", "--where "
+)
 _ORIENTATIONS = ("landscape", "portrait", "square")
 _DATE_FORMATS = (
     (re.compile(r"\d{4}"), "{}-01-01T00:00:00"),
@@ -170,7 +172,11 @@ def parse_near(text: str) -> GeoCircle:
     if "_" in text or not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < km < math.inf):
         raise InvalidQueryError(
             f"{text[:60]!r} is not a circle on the Earth.",
-            "Write degrees north, degrees east and kilometres: --near 48.86,2.35,10",
+            Hint(
+                "Write degrees north, degrees east and kilometres: {}",
+                "near='48.86,2.35,10'",
+                "--near 48.86,2.35,10",
+            ),
         )
     return GeoCircle(latitude, longitude, km)
 

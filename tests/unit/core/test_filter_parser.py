@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.filter_parser import parse_condition, parse_date, parse_near
 from mmsearch.core.filters import GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
@@ -21,7 +22,6 @@ from mmsearch.core.query import (
     Not,
     OneOf,
 )
-from mmsearch.search.filter_parser import parse_condition, parse_date, parse_near
 
 WIDTH, HEIGHT = FieldName("width"), FieldName("height")
 
