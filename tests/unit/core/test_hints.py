@@ -38,7 +38,7 @@ def test_server_speaks_of_parameters_to_clients_and_of_commands_to_its_operator(
 
 
 def test_hint_survives_the_way_from_another_process():
-    error = copy.copy(StateError("It is damaged.", HINT))
+    error = copy.deepcopy(StateError("It is damaged.", HINT))
     assert str(error) == "It is damaged. Call index.repair() to rebuild it."
     assert error.command_text == "It is damaged. Run 'mmsearch repair' to rebuild it."
 
