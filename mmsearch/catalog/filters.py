@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import fold_text
+from mmsearch.catalog.rows import fold_text, relative_to
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import Filters, GeoCircle
-from mmsearch.core.globs import GlobError, Globs
+from mmsearch.core.globs import GlobError, Globs, escape_glob
 from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
@@ -307,20 +307,39 @@ def _ids_matching_paths(
     db: ReadConnection, patterns: Sequence[str], condition: str, values: Mapping[str, Any]
 ) -> Ids:
     """Return the ids of the pictures that meet a condition and have a file matching a pattern."""
+    # Patterns are checked in an index without folders, too.
+    roots = dict(db.query("SELECT id, path FROM roots")) or {0: b"/"}
+    patterns = [_escape_file_name(db, roots, pattern) for pattern in patterns]
     try:
-        globs = Globs(patterns)
+        globs = {root_id: Globs(patterns, folder) for root_id, folder in roots.items()}
     except GlobError as error:
         raise InvalidQueryError(str(error), "Use the pattern syntax of .gitignore.") from error
     # The alias keeps this table apart from the subqueries on files in the condition.
     candidates = db.query(
-        "SELECT placed.image_id, placed.path FROM files AS placed"  # noqa: S608
+        "SELECT placed.image_id, placed.root_id, placed.path FROM files AS placed"  # noqa: S608
         f" JOIN images ON images.id = placed.image_id WHERE {condition}",
         values,
     )
     image_ids = set()
-    for index, (image_id, path) in enumerate(candidates):
+    for index, (image_id, root_id, path) in enumerate(candidates):
         if index % _DEADLINE_CHECK_PATHS == 0 and deadlines.is_expired():
             raise deadlines.deadline_error()
-        if globs.matches(os.fsdecode(path)):
+        if globs[root_id].matches(os.fsdecode(path)):
             image_ids.add(image_id)
     return np.array(sorted(image_ids), dtype=np.int64)
+
+
+def _escape_file_name(db: ReadConnection, roots: Mapping[int, bytes], pattern: str) -> str:
+    """Escape a pattern that is the absolute path of an indexed file, whatever it contains."""
+    sign = "!" if pattern.startswith("!") else ""
+    try:
+        path = os.fsencode(pattern.removeprefix(sign))
+    except UnicodeEncodeError:
+        return pattern
+    for root_id, folder in roots.items():
+        relative_path = relative_to(folder, path)
+        if relative_path and db.query(
+            "SELECT 1 FROM files WHERE root_id = ? AND path = ?", [root_id, relative_path]
+        ):
+            return sign + escape_glob(os.fsdecode(path))
+    return pattern

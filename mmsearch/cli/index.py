@@ -32,6 +32,7 @@ from mmsearch.cli.output import (
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UnknownIndexError, UsageError
+from mmsearch.core.globs import resolve_globs
 from mmsearch.core.settings import load_settings
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def index(
         try:
             report = target.add_folder(
                 folder,
-                include=include or (),
-                exclude=exclude or (),
+                include=resolve_globs(include or ()),
+                exclude=resolve_globs(exclude or ()),
                 follow_symlinks=follow_symlinks,
                 hidden=hidden,
                 retry_failed=retry_failed,

@@ -34,7 +34,12 @@ def make_request(command: str, **given: Any) -> SearchRequest:
 
 def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchRequest]:
     """Return a parser of lines of the query language, with the options of ``query``."""
-    filters = api.parse_filters(**{spec.keyword: values[spec.name] for spec in FILTERS})
+    given = {spec.keyword: values[spec.name] for spec in FILTERS}
+    if given["paths"]:
+        from mmsearch.core.globs import resolve_globs
+
+        given["paths"] = resolve_globs(given["paths"])
+    filters = api.parse_filters(**given)
 
     def parse_line(line: str) -> SearchRequest:
         parsed = api.parse_query(

@@ -21,6 +21,7 @@ from mmsearch.cli.options import (
 from mmsearch.cli.output import count_changes, format_counts, warn
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.display import display_path
+from mmsearch.core.globs import resolve_globs
 
 UNCHANGED_COUNTS = frozenset({"unchanged", "skipped before"})
 
@@ -60,8 +61,8 @@ def watch(
             is_first = True
             for report in index.watch(
                 folder,
-                include=include or (),
-                exclude=exclude or (),
+                include=resolve_globs(include or ()),
+                exclude=resolve_globs(exclude or ()),
                 hidden=hidden,
                 settle_s=settle,
                 poll=poll,

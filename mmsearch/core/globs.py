@@ -3,16 +3,31 @@
 A pattern is compiled to a regular expression in which every star is inside an atomic group. The
 group matches at the first position where the text after its star fits, and never backtracks. The
 first position is always sufficient because the rest may match anywhere after it.
+
+Paths are compared as Unicode text in NFC and without regard to case. The names on disk stay as they
+are: the same ``ü`` has other bytes on macOS than on Windows.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mmsearch.core.display import display_path
+from mmsearch.core.files import expand_user
 
 MAX_PATTERNS = 100
 MAX_PATTERN_CHARS = 1000
 
+_SPECIAL_CHARS = re.compile(r"[\\*?\[\]!# ]")
+# Backslashes escape a special character in the first, and separate names in the second, as on
+# Windows; in a\*b they may do either.
+_ESCAPED = re.compile(r"(?:[^\\]|\\[\\*?\[\]!# /])*")
+_SEPARATED = re.compile(r"(?:[^\\]|\\(?![\\\[\]!# ]))*")
+_DRIVE = re.compile("[a-z]:/")
 _STAR, _DOUBLE_STAR = "*", "**"
 _NAME_END = r"(?=/|\Z)"
 _POSIX_CLASSES = {
@@ -35,6 +50,65 @@ class GlobError(ValueError):
     """The error for an invalid list of patterns; the message is one sentence."""
 
 
+def normalize_path(path: str | bytes) -> str:
+    """Return a path in NFC, in which equal names are equal; undecodable bytes stay surrogates."""
+    return unicodedata.normalize("NFC", os.fsdecode(path))
+
+
+def fold_path(path: str | bytes) -> str:
+    """Return a path in NFC and lower case; names that differ in case only are equal."""
+    # Python's lower() writes a capital sigma in two ways, depending on the letters around it.
+    return normalize_path(path).lower().replace("\u03c2", "\u03c3")
+
+
+def escape_glob(path: str) -> str:
+    """Return the pattern that matches a path literally."""
+    return _SPECIAL_CHARS.sub(r"\\\g<0>", path)
+
+
+def resolve_globs(patterns: Iterable[str]) -> list[str]:
+    """Return patterns that also mean paths relative to the working directory.
+
+    The name of an existing file or folder is meant literally. A path that begins with ``~``, ``./``
+    or ``../`` becomes absolute. Any other pattern keeps its meaning relative to an indexed folder,
+    and a second one is added if it begins with a folder of the working directory.
+    """
+    return list(dict.fromkeys(glob for pattern in patterns for glob in _resolve_glob(pattern)))
+
+
+def _resolve_glob(pattern: str) -> Iterator[str]:
+    is_negated = pattern.startswith("!") and not os.path.lexists(pattern)
+    sign, body = ("!", pattern[1:]) if is_negated else ("", pattern)
+    written = body.replace(os.sep, "/")
+    path = expand_user(body)
+    if body and os.path.lexists(path):
+        end = "/" if written.endswith("/") else ""
+        if not re.match(r"[/~]|\.{1,2}(/|$)|[A-Za-z]:", written):
+            yield sign + escape_glob(written)
+            # A bare file name means all files of that name, which include this one.
+            if "/" not in written and not path.is_dir():
+                return
+        yield sign + escape_glob(_absolute(path)) + end
+        return
+    first, slash, rest = written.partition("/")
+    if slash and first.startswith("~"):
+        yield f"{sign}{escape_glob(expand_user(first).as_posix())}/{rest}"
+        return
+    folder = Path()
+    while slash and first in (".", ".."):
+        folder /= first
+        first, slash, rest = rest.partition("/")
+    if not written.startswith(("./", "../")):
+        yield pattern
+        if not (first and slash and Path(first).is_dir()):
+            return
+    yield f"{sign}{escape_glob(_absolute(folder).rstrip('/'))}/{first}{slash}{rest}"
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path).replace(os.sep, "/")  # noqa: PTH100 - also removes ".."
+
+
 class Globs:
     """A list of path patterns as in .gitignore, matched without regard to case.
 
@@ -44,17 +118,24 @@ class Globs:
 
     Args:
         patterns: At most `MAX_PATTERNS` patterns of at most `MAX_PATTERN_CHARS` characters each.
+        root: Absolute path of the folder that the paths are relative to. With it, a pattern may
+            also be an absolute path, a path that begins with the last folders of the root, or a
+            path as mmsearch prints it, even if it contains brackets or backslashes.
 
     Raises:
         GlobError: A pattern is invalid, or a limit is exceeded.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Sequence[str], root: str | bytes | None = None) -> None:
         if len(patterns) > MAX_PATTERNS:
             raise GlobError(
                 f"There are {len(patterns):,} path patterns; at most {MAX_PATTERNS} are allowed."
             )
-        compiled_patterns = [_compile_pattern(pattern) for pattern in patterns]
+        self._has_root = root is not None
+        folders = None
+        if root is not None:
+            folders = [name for name in fold_path(root).replace(os.sep, "/").split("/") if name]
+        compiled_patterns = [_compile_pattern(pattern, folders) for pattern in patterns]
         self._compiled_patterns = [
             compiled for compiled in reversed(compiled_patterns) if compiled is not None
         ]
@@ -65,10 +146,15 @@ class Globs:
         Args:
             path: Relative path with slashes; a folder ends with a slash.
         """
-        normalized_path = "/" + path.lower()
+        normalized_path = "/" + fold_path(path)
+        printed_path = None
+        if self._has_root and not path.isprintable():
+            printed_path = "/" + fold_path(display_path(path))
         parent_decision: bool | None = None
         for regex, is_include in self._compiled_patterns:
             match = regex.match(normalized_path)
+            if match is None and printed_path is not None:
+                match = regex.match(printed_path)
             if match is None:
                 continue
             if match.lastindex is not None:
@@ -78,39 +164,115 @@ class Globs:
         return bool(parent_decision)
 
 
-def _compile_pattern(pattern: str) -> tuple[re.Pattern[str], bool] | None:
+def _compile_pattern(
+    pattern: str, root: Sequence[str] | None
+) -> tuple[re.Pattern[str], bool] | None:
     """Return the expression of a pattern, and True if it includes paths or False if it excludes.
 
     Return None for an empty pattern or a comment. A group of the expression takes part in the match
     if the pattern matches the path itself, not only a folder above it.
+
+    Args:
+        pattern: The pattern.
+        root: Names of the folders of the root, in lower case; None to compare relative paths only.
     """
     if len(pattern) > MAX_PATTERN_CHARS:
         raise GlobError(
             f"A path pattern has {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,} are "
             "allowed."
         )
-    pattern_line = _strip_trailing_spaces(pattern.lower())
+    pattern_line = _strip_trailing_spaces(fold_path(pattern))
     if not pattern_line or pattern_line.startswith("#"):
         return None
     is_include = not pattern_line.startswith("!")
     body = pattern_line if is_include else pattern_line[1:]
-    folders_only = body.endswith("/")
-    body = body.removesuffix("/")
-    is_anchored = "/" in body
-    body = body.removeprefix("/")
-    if not body and pattern_line != "!":
+    if pattern_line != "!" and not body.removesuffix("/").removeprefix("/"):
         return None
     try:
-        segments = list(_parse_segments(body))
+        readings = [body] if root is None else _iter_readings(body)
+        regexes = [regex for reading in readings for regex in _iter_regexes(reading, root or ())]
     except GlobError as error:
         raise GlobError(f"The path pattern {pattern[:60]!r} {error}.") from None
+    return re.compile("|".join(dict.fromkeys(regexes)), re.DOTALL), is_include
+
+
+def _iter_readings(body: str) -> Iterator[str]:
+    """Yield the patterns that a text may mean: a path with brackets, a Windows path, a pattern."""
+    if body.startswith("~/"):
+        yield from _iter_readings(escape_glob(fold_path(expand_user("~").as_posix())) + body[1:])
+    if body.startswith("./"):
+        body = body[1:]
+    if "[" in body or "\\" in body:
+        yield escape_glob(body)
+    is_escaped = _ESCAPED.fullmatch(body)
+    if is_escaped:
+        yield body
+    if "\\" in body and (not is_escaped or _SEPARATED.fullmatch(body)):
+        yield re.sub(r"[\\/]+", "/", body)
+
+
+def _iter_regexes(body: str, root: Sequence[str]) -> Iterator[str]:
+    """Yield the expression of a pattern, and those of its meanings as a path above the root."""
+    folders_only = body.endswith("/")
+    is_absolute = body.startswith("/") or bool(_DRIVE.match(body))
+    body = body.removesuffix("/")
+    is_anchored = "/" in body
+    segments = list(_parse_segments(body.removeprefix("/")))
     if not is_anchored:
         # Two stars match slashes only if they stand between slashes.
         segments = [
             [_DOUBLE_STAR],
             [_STAR if token == _DOUBLE_STAR else token for token in segments[0]],
         ]
-    return re.compile(_build_regex(segments, folders_only), re.DOTALL), is_include
+    yield _build_regex(segments, folders_only)
+    if not is_anchored or not _is_literal(segments[0]):
+        return
+    if not is_absolute and not all(map(_is_literal, segments)):
+        return
+    for remaining in _parts_below(root, segments, is_absolute):
+        yield _build_regex(remaining, folders_only) if remaining else "/"
+
+
+def _is_literal(segment: Sequence[str]) -> bool:
+    return not any(token in (_STAR, _DOUBLE_STAR) or len(token) > 2 for token in segment)
+
+
+def _parts_below(
+    root: Sequence[str], segments: Sequence[list[str]], is_absolute: bool
+) -> Iterator[Sequence[list[str]]]:
+    """Yield the parts of a pattern that remain after the folders of a root.
+
+    Args:
+        root: Names of the folders of the root.
+        segments: The pattern.
+        is_absolute: The pattern begins at the first folder of the root, not at any of the last.
+    """
+    # Numbers of segments that the folders so far match.
+    counts = {0} if is_absolute else set[int]()
+    for folder in root:
+        starts = counts if is_absolute else counts | {0}
+        counts = set()
+        for count in _skip_double_stars(starts, segments):
+            if count == len(segments):
+                if is_absolute:
+                    counts.add(count)
+            elif segments[count] == [_DOUBLE_STAR]:
+                counts.add(count)
+            elif re.match(_name_regex(segments[count]), folder, re.DOTALL):
+                counts.add(count + 1)
+    for count in counts:
+        yield segments[count:]
+
+
+def _skip_double_stars(counts: Collection[int], segments: Sequence[list[str]]) -> set[int]:
+    """Return the counts, and those behind the double stars there, which match no folder too."""
+    skipped: set[int] = set()
+    for count in counts:
+        end = count
+        while end < len(segments) and segments[end] == [_DOUBLE_STAR]:
+            end += 1
+        skipped.update(range(count, end + 1))
+    return skipped
 
 
 def _strip_trailing_spaces(line: str) -> str:

@@ -71,7 +71,7 @@ class ScannedFile:
         path: Path relative to the root, as bytes.
         size: Size in bytes.
         mtime_ns: Modification time, in nanoseconds.
-        sidecars: Files beside it that may hold its texts, ordered by path.
+        sidecars: Files beside it that may hold its texts, those with the closest names first.
         ctime_ns: Time of the last change of the file or its attributes, in nanoseconds; 0 if the
             system does not have it.
     """

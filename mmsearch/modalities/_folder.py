@@ -15,7 +15,7 @@ from mmsearch.core.errors import UsageError
 from mmsearch.core.files import clamped_mtime_ns, os_error_reason
 from mmsearch.core.globs import GlobError, Globs
 from mmsearch.core.records import FailedFile, ScannedFile, ScannedFolder, Sidecar
-from mmsearch.modalities._texts import SIDECAR_SUFFIXES, find_sidecars
+from mmsearch.modalities._texts.pairing import SIDECAR_SUFFIXES, pair_sidecars
 
 SYSTEM_FOLDERS = frozenset(
     {
@@ -62,9 +62,9 @@ def walk(
     return FolderWalk(folder, can_read, include, exclude, follow_symlinks, hidden)
 
 
-def _compile_globs(patterns: Sequence[str]) -> Globs | None:
+def _compile_globs(patterns: Sequence[str], folder: bytes) -> Globs | None:
     try:
-        return Globs(patterns) if patterns else None
+        return Globs(patterns, folder) if patterns else None
     except GlobError as error:
         raise UsageError(str(error), "Use the pattern syntax of .gitignore.") from error
 
@@ -87,8 +87,8 @@ class FolderWalk:
         self.unreadable: list[FailedFile] = []
         self._folder = folder
         self._claims = can_read
-        self._include = _compile_globs(include)
-        self._exclude = _compile_globs(exclude)
+        self._include = _compile_globs(include, folder)
+        self._exclude = _compile_globs(exclude, folder)
         self._follow_symlinks = follow_symlinks
         self._hidden = hidden
         self._options_key = repr((tuple(include), tuple(exclude), follow_symlinks, hidden)).encode()
@@ -150,23 +150,19 @@ class FolderWalk:
 
     def _iter_files(self, relative: bytes, listing: _FolderListing) -> Iterator[ScannedFile]:
         prefix = relative + b"/" if relative else b""
-        ordered = sorted((name, position) for position, name in enumerate(listing.split()))
-        sidecar_positions = {
-            name.lower(): (name, position)
-            for name, position in ordered
-            if name.lower().endswith(SIDECAR_SUFFIXES)
-        }
-        for name, position in ordered:
+        positions = {name: position for position, name in enumerate(listing.split())}
+        # A picture that is not included keeps its sidecars, too.
+        pairs = pair_sidecars(
+            [name for name in positions if self._claims(name)],
+            [name for name in positions if name.lower().endswith(SIDECAR_SUFFIXES)],
+        )
+        for name in sorted(positions):
             if self._includes_file(name, prefix + name):
-                sidecar_names = find_sidecars(name, sidecar_positions) if sidecar_positions else ()
                 sidecars = tuple(
-                    Sidecar(
-                        prefix + sidecar_positions[lower][0],
-                        *listing.size_and_time(sidecar_positions[lower][1]),
-                    )
-                    for lower in sidecar_names
+                    Sidecar(prefix + sidecar, *listing.size_and_time(positions[sidecar]))
+                    for sidecar in pairs.get(name, ())
                 )
-                yield ScannedFile(prefix + name, *listing.size_and_time(position), sidecars)
+                yield ScannedFile(prefix + name, *listing.size_and_time(positions[name]), sidecars)
 
     def _mark_visited(self, path: bytes) -> bool:
         """Return True if the real folder is visited for the first time."""

@@ -224,6 +224,31 @@ def test_filter_ids_invalid_path_pattern_raises_error_naming_pattern(catalog):
         snapshot.filter_ids(Filters(paths=("!",)))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("/photos/1/Z\u00fcrich.jpg", [1]),
+        ("Z\u00fcrich.jpg", [1]),
+        ("photos/2/photo [1].jpg", [2]),
+        ("/photos/2/photo [1].jpg", [2]),
+        ("/photos/3/[a.jpg", [3]),
+        ("/photos/[12]/*", [1, 2]),
+        (r"3\*.jpg", [3]),
+        ("/photos", [1, 2, 3]),
+        ("/other/1", []),
+        ("/photos/\ud800", []),
+    ],
+)
+def test_filter_ids_path_is_compared_as_people_write_it(catalog, pattern, found):
+    names = ("Zu\u0308rich.jpg", "photo [1].jpg", "[a.jpg")
+    fill(catalog, [{**PLAIN, "files": [(name.encode(), 1)]} for name in names])
+    with catalog.snapshot() as snapshot:
+        assert snapshot.filter_ids(Filters(paths=(pattern,))).tolist() == found
+        rest = snapshot.filter_ids(Filters(paths=("*", f"!{pattern}"))).tolist()
+    exact = [number for number in found if names[number - 1] in pattern]
+    assert not set(exact) & set(rest)
+
+
 def test_filter_ids_path_pattern_after_deadline_raises_deadline_error(catalog):
     live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
     fill(catalog, [live_picture | {"position": (None, None), "files": [(b"a", 1)]}])

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mmsearch.core.globs import MAX_PATTERN_CHARS, MAX_PATTERNS, GlobError, Globs
+from mmsearch.core.globs import (
+    MAX_PATTERN_CHARS,
+    MAX_PATTERNS,
+    GlobError,
+    Globs,
+    escape_glob,
+    resolve_globs,
+)
 from tests.property_budget import examples
 
 
@@ -82,6 +89,128 @@ from tests.property_budget import examples
 )
 def test_globs_match_paths_by_gitignore_rules(patterns, path, matches):
     assert Globs(patterns).matches(path) is matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("u\u0308.jpg", "\u00fc.jpg"),
+        ("\u00fc.jpg", "a/u\u0308.JPG"),
+        ("[\u00fc]", "U\u0308"),
+        ("a?c", "au\u0308c"),
+        ("\u0391\u03a3*", "\u03b1\u03c3\u03b2"),
+        ("\udcffu\u0308*", "\udcff\u00fc"),
+    ],
+)
+def test_globs_compare_names_as_unicode_text(pattern, path):
+    assert Globs([pattern]).matches(path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        # Absolute paths.
+        ("/home/Ann/photos/2019/x.jpg", "2019/x.jpg", True),
+        ("/home/ann/photos/2019/x.jpg", "2019/y.jpg", False),
+        ("/home/ann/photos/2019", "2019/x.jpg", True),
+        ("/home/ann/photos/2019/*.jpg", "2019/a/x.jpg", False),
+        ("/home/ann/photos/**/*.jpg", "2019/a/x.jpg", True),
+        ("/home/ann/photos/", "x.jpg", True),
+        ("/home", "x.jpg", True),
+        ("/home/bob", "x.jpg", False),
+        ("/home/*/photos/*.jpg", "x.jpg", True),
+        ("/home/*/photos/*.jpg", "2019/x.jpg", False),
+        ("/home/**/2019/*.jpg", "2019/x.jpg", True),
+        ("/home/**", "x.jpg", True),
+        ("/*/ann", "x.jpg", False),
+        # Paths that begin at the root.
+        ("/2019", "2019/x.jpg", True),
+        ("/x.jpg", "2019/x.jpg", False),
+        ("./2019/x.jpg", "2019/x.jpg", True),
+        ("./x.jpg", "2019/x.jpg", False),
+        # Paths that begin with folders of the root.
+        ("photos/2019/x.jpg", "2019/x.jpg", True),
+        ("Ann/Photos/2019", "2019/x.jpg", True),
+        ("ann/2019/x.jpg", "2019/x.jpg", False),
+        ("photos/*", "x.jpg", False),
+        ("photos/*", "photos/x.jpg", True),
+        # Characters that have a meaning in patterns.
+        ("photo [1].jpg", "photo [1].jpg", True),
+        ("photo [1].jpg", "photo 1.jpg", True),
+        ("/home/ann/photos/a [b]/photo [1].jpg", "a [b]/photo [1].jpg", True),
+        (r"a\b.jpg", r"a\b.jpg", True),
+        # Names as they are printed.
+        (r"/home/ann/photos/a\nb.jpg", "a\nb.jpg", True),
+        (r"\xff.jpg", "\udcff.jpg", True),
+        # Windows.
+        (r"2019\x.jpg", "2019/x.jpg", True),
+        (r"photos\2019\x.jpg", "2019/x.jpg", True),
+        (r"2019\*.jpg", "2019/x.jpg", True),
+        ("2019\\", "2019/x.jpg", True),
+        (r"2018\x.jpg", "2019/x.jpg", False),
+    ],
+)
+def test_globs_with_root_match_paths_as_people_write_them(pattern, path, matches):
+    assert Globs([pattern], b"/home/ann/Photos").matches(path) is matches
+    assert Globs(["*.jpg", f"!{pattern}"], "/home/ann/Photos").matches(path) in (True, not matches)
+
+
+def test_globs_with_root_expand_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann [b]")
+    assert Globs(["~/Photos/2019/*.jpg"], "/home/ann [b]/photos").matches("2019/x.jpg")
+    assert not Globs(["~/Photos/2019/*.jpg"], "/home/bob/photos").matches("2019/x.jpg")
+
+
+@given(st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=9))
+@example("!a")
+@example("#a")
+@example("a  ")
+@example("[a")
+@example("a*b?")
+@example("\\")
+@example("\udcff")
+def test_globs_escaped_name_matches_itself_only(name):
+    if name in (".", ".."):
+        return
+    globs = Globs([escape_glob(name)])
+    assert globs.matches(name)
+    assert globs.matches(f"a/{name}")
+    assert not globs.matches(f"{name}x")
+    assert Globs([f"/b/{escape_glob(name)}"], "/b").matches(name)
+
+
+def test_resolve_globs_reads_paths_from_the_working_directory(tmp_path, monkeypatch):
+    folder = tmp_path / "my [photos]"
+    (folder / "2019").mkdir(parents=True)
+    for name in ("2019/x.jpg", "!a.jpg", "#b.jpg", "photo [1].jpg"):
+        (folder / name).touch()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    here = escape_glob(str(folder))
+    expected = {
+        "*.jpg": ["*.jpg"],
+        "x.jpg": ["x.jpg"],
+        "2019": ["2019", f"{here}/2019"],
+        "2019/": ["2019/", f"{here}/2019/"],
+        "2019/x.jpg": ["2019/x.jpg", f"{here}/2019/x.jpg"],
+        "2019/*.jpg": ["2019/*.jpg", f"{here}/2019/*.jpg"],
+        "!2019/*.jpg": ["!2019/*.jpg", f"!{here}/2019/*.jpg"],
+        "2020/*.jpg": ["2020/*.jpg"],
+        "./2019": [f"{here}/2019"],
+        "./*.jpg": [f"{here}/*.jpg"],
+        "!./*.jpg": [f"!{here}/*.jpg"],
+        "../*/x.jpg": [f"{escape_glob(str(tmp_path))}/*/x.jpg"],
+        "~/2019": [f"{here}/2019"],
+        "~/*.jpg": [f"{here}/*.jpg"],
+        f"{folder}/photo [1].jpg": [f"{here}/photo\\ \\[1\\].jpg"],
+        "photo [1].jpg": [r"photo\ \[1\].jpg"],
+        "!a.jpg": [r"\!a.jpg"],
+        "#b.jpg": [r"\#b.jpg"],
+        "!": ["!"],
+        "": [""],
+    }
+    assert {pattern: resolve_globs([pattern]) for pattern in expected} == expected
+    assert resolve_globs(["./2019", "2019"]) == [f"{here}/2019", "2019"]
 
 
 NAMES = st.text("abc", min_size=1, max_size=4)

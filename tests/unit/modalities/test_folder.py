@@ -89,6 +89,19 @@ def test_walk_unusual_file_names_are_yielded_and_matched_by_patterns(tmp_path, n
     assert paths(tmp_path, exclude=["*.jpg"]) == []
 
 
+def test_walk_patterns_match_names_in_other_unicode_form_and_absolute_paths(tmp_path):
+    plant(tmp_path, "Zu\u0308rich/a.jpg", "photo [1].jpg", "b.jpg")
+    assert paths(tmp_path, include=["z\u00fcrich/"]) == ["Zu\u0308rich/a.jpg"]
+    assert paths(tmp_path, exclude=["Z\u00fcrich", "photo [1].jpg"]) == ["b.jpg"]
+    assert paths(tmp_path, exclude=[f"{tmp_path}/Zu\u0308rich", "/b.jpg"]) == ["photo [1].jpg"]
+    assert paths(tmp_path, include=[f"{tmp_path}/*.jpg"]) == ["b.jpg", "photo [1].jpg"]
+
+
+def test_walk_sidecar_of_excluded_picture_belongs_to_no_other(tmp_path):
+    plant(tmp_path, "a.jpg", "A.png", "a.txt")
+    assert [file.sidecars for file in walk_of(tmp_path, exclude=["*.jpg"])] == [()]
+
+
 @settings(deadline=None)
 @given(st.sets(PATHS, max_size=8), st.booleans())
 def test_walk_any_tree_yields_each_file_once(names, follow_symlinks):

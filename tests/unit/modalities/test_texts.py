@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.records import ScannedFile, Sidecar
 from mmsearch.core.types import Text, TextSource
-from mmsearch.modalities._texts import (
-    MAX_SIDECAR_BYTES,
-    collect_texts,
-    find_sidecars,
-    make_filename_texts,
-    read_sidecar,
-)
+from mmsearch.modalities._texts import collect_texts
 from mmsearch.modalities._texts.caption_table import read_captions
+from mmsearch.modalities._texts.filenames import make_filename_texts
+from mmsearch.modalities._texts.pairing import pair_sidecars
+from mmsearch.modalities._texts.sidecars import MAX_SIDECAR_BYTES, read_sidecar
 from mmsearch.modalities._texts.xmp import parse_xmp
 
 XMP = """<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>
@@ -39,9 +36,10 @@ def texts_of(texts):
 
 
 class TestSidecars:
-    def test_find_sidecars_matches_picture_name_with_or_without_suffix(self):
-        beside = {b"a.jpg", b"a.txt", b"a.jpg.caption", b"a.xmp", b"ab.txt", b"a.md"}
-        assert find_sidecars(b"A.jpg", beside) == [b"a.jpg.caption", b"a.txt", b"a.xmp"]
+    def test_pair_sidecars_matches_picture_name_with_or_without_suffix(self):
+        beside = {b"a.txt", b"a.jpg.caption", b"a.xmp", b"ab.txt"}
+        paired = pair_sidecars([b"A.jpg"], beside)
+        assert sorted(paired[b"A.jpg"]) == [b"a.jpg.caption", b"a.txt", b"a.xmp"]
 
     @pytest.mark.parametrize("suffix", ["txt", "caption"])
     def test_read_sidecar_plain_text_returns_one_line_caption(self, tmp_path, suffix):
