@@ -180,17 +180,11 @@ class ImageModality:
                 width, height = height, width
             elif not is_reduced:
                 height, width = pixels.shape[:2]
-            latitude, longitude = _metadata.gps(image)
             picture = Picture(
                 width=width,
                 height=height,
                 format="JPEG" if image.format == "MPO" else image.format or "",
-                taken_at=_metadata.taken_at(image),
-                taken_from="exif" if _metadata.taken_at(image) else None,
-                texts=_metadata.texts(image),
-                camera=_metadata.camera(image),
-                latitude=latitude,
-                longitude=longitude,
+                **vars(_metadata.read_metadata(image, file)),
             )
         return DecodedImage(picture, pixels)
 

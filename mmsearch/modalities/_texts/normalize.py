@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from collections.abc import Iterable
 
 from mmsearch.core.types import Text, TextSource
@@ -12,9 +13,12 @@ MAX_TEXT_CHARS = 10_000
 
 
 def to_single_line(text: str) -> str:
-    """Remove control characters, collapse spaces and truncate at `MAX_TEXT_CHARS`."""
+    """Return composed characters on one line: without control characters and repeated spaces.
+
+    The text is truncated at `MAX_TEXT_CHARS`.
+    """
     # The input is limited as well, because every character takes time; many may be spaces.
-    head = text[: 10 * MAX_TEXT_CHARS]
+    head = unicodedata.normalize("NFC", text[: 10 * MAX_TEXT_CHARS])
     printable = "".join(char if char.isprintable() else " " for char in head)
     return " ".join(printable.split())[:MAX_TEXT_CHARS].rstrip()
 
@@ -45,10 +49,28 @@ def make_texts(
 
 
 def make_keyword_texts(words: Iterable[str], source: TextSource) -> tuple[Text, ...]:
-    """Return all keywords as one text, without duplicates that differ only in case."""
-    unique: dict[str, str] = {}
+    """Return all keywords as one text, without duplicates that differ only in case.
+
+    ``Places|Europe|Lisbon``, as photo programs write hierarchical keywords, becomes each of its
+    levels and their paths: ``Places; Europe; Lisbon; Places/Europe; Places/Europe/Lisbon``.
+    """
+    keywords: list[str] = []
     for word in words:
-        line = to_single_line(word).replace(";", ",").strip()
-        if line:
-            unique.setdefault(line.casefold(), line)
-    return make_texts("keywords", "; ".join(unique.values()), source)
+        levels = [level for level in map(str.strip, word.split("|")) if level]
+        keywords += levels
+        keywords += ("/".join(levels[:depth]) for depth in range(2, len(levels) + 1))
+    return make_value_texts("keywords", keywords, source)
+
+
+def make_value_texts(kind: str, values: Iterable[str], source: TextSource) -> tuple[Text, ...]:
+    """Return values joined by "; " as one text, or none without any letter or digit."""
+    unique: dict[str, str] = {}
+    length = 0
+    for value in values:
+        line = to_single_line(value.replace(";", ","))
+        if any(char.isalnum() for char in line) and line.casefold() not in unique:
+            length += len(line) + 2
+            if length > MAX_TEXT_CHARS + 2:
+                break
+            unique[line.casefold()] = line
+    return (Text(kind, "; ".join(unique.values()), source=source),) if unique else ()

@@ -1,23 +1,37 @@
 """Read XMP packets, the metadata that photo programs write into pictures and sidecars.
 
-The fields are those of ISO 16684-1 (dc:, exif:) and of the most common programs (photoshop:, lr:,
-digiKam:). XML entities are rejected, so that no packet can expand while it is parsed.
+The fields are those of ISO 16684-1 (dc:, xmp:, exif:), of IPTC and of the Metadata Working Group,
+and of the most common programs: Lightroom, digiKam, darktable, Windows and Media Pro. XML entities
+are rejected, so that no packet can expand while it is parsed.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.types import Text, TextSource
-from mmsearch.modalities._texts.normalize import make_keyword_texts, make_texts
+from mmsearch.core.types import Metadata, TextSource
+from mmsearch.modalities._texts.dates import Role, parse_date, utc_to_local
+from mmsearch.modalities._texts.facts import (
+    Facts,
+    clean_lens,
+    describe_lens,
+    join_camera,
+    merge,
+    parse_coordinate,
+    percent_to_rating,
+    to_number,
+    to_position,
+    to_rating,
+)
+from mmsearch.modalities._texts.normalize import make_texts, to_single_line
 
 MAX_BYTES: Final = 4_000_000
 """Maximum size of a packet, in bytes."""
@@ -25,70 +39,185 @@ MAX_BYTES: Final = 4_000_000
 MAX_DEPTH: Final = 100
 """Maximum nesting depth of the XML elements."""
 
-_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-_DC: Final = "{http://purl.org/dc/elements/1.1/}"
-_PHOTOSHOP: Final = "{http://ns.adobe.com/photoshop/1.0/}"
-_LIGHTROOM: Final = "{http://ns.adobe.com/lightroom/1.0/}"
-_DIGIKAM: Final = "{http://www.digikam.org/ns/1.0/}"
-_EXIF: Final = "{http://ns.adobe.com/exif/1.0/}"
-_LANGUAGE: Final = "{http://www.w3.org/XML/1998/namespace}lang"
+# Prefixes by namespace, without the "/" or "#" at the end, which some programs leave out.
+_PREFIXES: Final = {
+    "http://www.w3.org/1999/02/22-rdf-syntax-ns": "rdf",
+    "http://www.w3.org/XML/1998/namespace": "xml",
+    "http://purl.org/dc/elements/1.1": "dc",
+    "http://ns.adobe.com/xap/1.0": "xmp",
+    "http://ns.adobe.com/photoshop/1.0": "photoshop",
+    "http://ns.adobe.com/lightroom/1.0": "lr",
+    "http://ns.adobe.com/tiff/1.0": "tiff",
+    "http://ns.adobe.com/exif/1.0": "exif",
+    "http://ns.adobe.com/exif/1.0/aux": "aux",
+    "http://cipa.jp/exif/1.0": "exifEX",
+    "http://cipa.jp/exif/2.32": "exifEX",
+    "http://ns.adobe.com/xmp/1.0/DynamicMedia": "xmpDM",
+    "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns": "Iptc4xmpCore",
+    "http://iptc.org/std/Iptc4xmpExt/2008-02-29": "Iptc4xmpExt",
+    "http://www.metadataworkinggroup.com/schemas/regions": "mwg-rs",
+    "http://www.metadataworkinggroup.com/schemas/keywords": "mwg-kw",
+    "http://ns.microsoft.com/photo/1.0": "MicrosoftPhoto",
+    "http://ns.microsoft.com/photo/1.2": "MP",
+    "http://ns.microsoft.com/photo/1.2/t/Region": "MPReg",
+    "http://www.digikam.org/ns/1.0": "digiKam",
+    "http://darktable.sf.net": "darktable",
+    "http://ns.iview-multimedia.com/mediapro/1.0": "mediapro",
+    "http://ns.microsoft.com/expressionmedia/1.0": "mediapro",
+    "http://ns.acdsee.com/iptc/1.0": "acdsee",
+    "http://ns.acdsee.com/regions": "acdsee-rs",
+}
 
-_TEXT_PROPERTIES: Final = (
-    ("title", _DC + "title"),
-    ("title", _PHOTOSHOP + "Headline"),
-    ("description", _DC + "description"),
+_DATES: Final = (
+    ("exif:DateTimeOriginal", Role.ORIGINAL),
+    ("photoshop:DateCreated", Role.ORIGINAL),
+    ("acdsee:datetime", Role.ORIGINAL),
+    ("xmp:CreateDate", Role.DIGITIZED),
+    ("exif:DateTimeDigitized", Role.DIGITIZED),
+    ("dc:date", Role.DIGITIZED),
+    ("xmp:ModifyDate", Role.MODIFIED),
+    ("tiff:DateTime", Role.MODIFIED),
 )
-_KEYWORD_PROPERTIES: Final = (
-    (_DC + "subject", re.compile(r"(?!)")),
-    (_LIGHTROOM + "hierarchicalSubject", re.compile(r"\|")),
-    (_DIGIKAM + "TagsList", re.compile("/")),
+_TEXTS: Final = (
+    ("dc:title", "title"),
+    ("photoshop:Headline", "title"),
+    ("dc:description", "description"),
+    ("tiff:ImageDescription", "description"),
+    ("exif:UserComment", "description"),
+    ("Iptc4xmpCore:AltTextAccessibility", "description"),
+    ("Iptc4xmpCore:ExtDescrAccessibility", "description"),
+    ("acdsee:caption", "title"),
+    ("acdsee:notes", "description"),
 )
-_DEGREES: Final = re.compile(r"(\d+),(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?([NSEW])")
+# The characters that separate the levels of a hierarchical keyword.
+_KEYWORDS: Final = (
+    ("dc:subject", ""),
+    ("lr:hierarchicalSubject", "|"),
+    ("digiKam:TagsList", "/"),
+    ("MicrosoftPhoto:LastKeywordXMP", "/"),
+    ("MicrosoftPhoto:LastKeywordIPTC", "/"),
+    ("mediapro:CatalogSets", "|"),
+    ("acdsee:keywords", ""),
+)
+_PEOPLE: Final = ("Iptc4xmpExt:PersonInImage", "mediapro:People")
+# Fields of a location, the narrowest first.
+_PLACES: Final = (
+    ("Iptc4xmpCore:Location", "LocationName"),
+    ("mediapro:Location", "Sublocation"),
+    ("photoshop:City", "City"),
+    ("photoshop:State", "ProvinceState"),
+    ("photoshop:Country", "CountryName"),
+    (None, "WorldRegion"),
+)
+_LOCATIONS: Final = ("Iptc4xmpExt:LocationCreated", "Iptc4xmpExt:LocationShown")
+
+# Keywords for the use of the program itself.
+_INTERNAL_KEYWORD: Final = re.compile(r"darktable\||_digikam_internal_tags_", re.IGNORECASE)
+
+_DIGIKAM_COLORS: Final = (
+    "",
+    "Red",
+    "Orange",
+    "Yellow",
+    "Green",
+    "Blue",
+    "Magenta",
+    "Gray",
+    "Black",
+    "White",
+)
+_DARKTABLE_COLORS: Final = ("Red", "Yellow", "Green", "Blue", "Purple")
+_DIGIKAM_PICKS: Final = ("", "Rejected", "Pending", "Accepted")
+
+_PACKET: Final = re.compile(r"<(?:\w+:)?(xmpmeta|xapmeta|RDF)\b.*?</(?:\w+:)?\1\s*>", re.DOTALL)
+_INVALID_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-@dataclass(frozen=True)
-class XmpMetadata:
-    """The content of a packet: texts, and the position of the picture in degrees."""
-
-    texts: tuple[Text, ...] = ()
-    latitude: float | None = None
-    longitude: float | None = None
-
-
-def parse_xmp(packet: bytes, source: TextSource) -> XmpMetadata:
+def parse_xmp(packet: bytes, source: TextSource) -> Metadata:
     """Parse a packet.
 
     Args:
         packet: XML in UTF-8, or in UTF-16 with a byte order mark.
-        source: Source to record for the texts.
+        source: Source to record for the texts. With ``SIDECAR`` the date is one of the picture, not
+            of the last change, which is that of the sidecar.
 
     Raises:
         DecodeError: The packet is too large, not well-formed or unsafe to parse.
     """
+    facts = read_xmp(packet, source)
+    if source is TextSource.SIDECAR:
+        facts.dates = [date for date in facts.dates if date.role is not Role.MODIFIED]
+    return merge([facts], source)
+
+
+def read_xmp(packet: bytes, source: TextSource = TextSource.METADATA) -> Facts:
+    """Return the statements of a packet; see `parse_xmp`."""
+    properties = _Properties(_parse_xml(packet))
+    facts = Facts(
+        camera=join_camera(properties.line("tiff:Make"), properties.line("tiff:Model")),
+        lens=_lens(properties),
+        lens_range=describe_lens(
+            [
+                to_number(part)
+                for name in ("aux:LensInfo", "exifEX:LensSpecification")
+                for line in properties.lines(name)
+                for part in line.split()
+            ][:4]
+        ),
+        position=_position(properties),
+        rating=_rating(properties),
+        label=_label(properties),
+        keywords=list(_keywords(properties)),
+        people=list(_people(properties)),
+        places=list(_places(properties)),
+    )
+    origin = "sidecar" if source is TextSource.SIDECAR else "xmp"
+    for name, role in _DATES:
+        for value in properties.lines(name):
+            facts.add_date(role, origin, value)
+    gps_time = parse_date(properties.line("exif:GPSTimeStamp"))
+    facts.add_date(Role.GPS, origin, gps_time and utc_to_local(gps_time))
+    for name, kind in _TEXTS:
+        for value, language in properties.values(name):
+            facts.texts += make_texts(kind, value, source, language)
+    return facts
+
+
+# --- XML and RDF ---
+
+
+def _parse_xml(packet: bytes) -> Element:
     if len(packet) > MAX_BYTES:
         raise DecodeError(f"it holds {len(packet) / 1e6:.1f} MB of XMP")
     try:
-        parser = XMLParser(target=_DepthLimitedBuilder())
-        parser.feed(packet.strip(b" \t\r\n\0"))
-        root: Element = parser.close()
+        return _parse_strictly(packet.strip(b" \t\r\n\0"))
     except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError) as error:
+        # Programs leave control characters, bytes of other encodings, and rests of older packets.
+        text = _INVALID_CHARACTERS.sub(" ", _decode_packet(packet))
+        match = _PACKET.search(text)
+        try:
+            if match:
+                return _parse_strictly(match[0].encode())
+        except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError):
+            pass
         raise DecodeError("it holds XMP that is not well-formed") from error
-    texts: list[Text] = []
-    for kind, name in _TEXT_PROPERTIES:
-        for value, language in _property_values(root, name):
-            texts += make_texts(kind, value, source, language)
-    words: list[str] = [
-        path.split(value)[-1]
-        for name, path in _KEYWORD_PROPERTIES
-        for value, _ in _property_values(root, name)
-    ]
-    all_texts = (*dict.fromkeys(texts), *make_keyword_texts(words, source))
-    latitude = _degrees(root, _EXIF + "GPSLatitude", 90.0)
-    longitude = _degrees(root, _EXIF + "GPSLongitude", 180.0)
-    has_position = latitude is not None and longitude is not None
-    return XmpMetadata(
-        all_texts, latitude if has_position else None, longitude if has_position else None
-    )
+
+
+def _parse_strictly(packet: bytes) -> Element:
+    parser = XMLParser(target=_DepthLimitedBuilder())
+    parser.feed(packet)
+    root: Element = parser.close()
+    return root
+
+
+def _decode_packet(packet: bytes) -> str:
+    for start, encoding in ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be")):
+        if start in packet[:8]:
+            return packet.decode(encoding, "replace")
+    try:
+        return packet.decode()
+    except UnicodeDecodeError:
+        return packet.decode("cp1252", "replace")
 
 
 class _DepthLimitedBuilder(TreeBuilder):
@@ -107,25 +236,174 @@ class _DepthLimitedBuilder(TreeBuilder):
         return super().end(tag)
 
 
-def _property_values(root: Element, name: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the values of a property, stored as element or attribute, with their language."""
-    for description in root.iter(_RDF + "Description"):
-        if name in description.attrib:
-            yield description.attrib[name], None
-        for element in description.findall(name):
-            items: list[Any] = list(element.iter(_RDF + "li"))
-            for item in items or [element]:
-                language = item.attrib.get(_LANGUAGE)
-                language_tag = None if language in (None, "x-default") else language
-                yield item.text or "", language_tag
+class _Properties:
+    """The properties of a picture in an XMP packet, by name with the usual prefix.
+
+    Properties of nested structures are not among them.
+    """
+
+    def __init__(self, root: Element) -> None:
+        self._attributes: dict[str, list[str]] = {}
+        self._elements: dict[str, list[Element]] = {}
+        for element in root.iter():
+            element.tag = _short_name(element.tag)
+            element.attrib = {_short_name(key): value for key, value in element.attrib.items()}
+        for rdf in root.iter("rdf:RDF"):
+            for description in rdf.findall("rdf:Description"):
+                for name, value in description.attrib.items():
+                    self._attributes.setdefault(name, []).append(value)
+                for element in description:
+                    self._elements.setdefault(element.tag, []).append(element)
+
+    def values(self, name: str) -> Iterator[tuple[str, str | None]]:
+        """Yield the values of a property, stored as element or attribute, with their language."""
+        for value in self._attributes.get(name, ()):
+            yield value, None
+        for element in self._elements.get(name, ()):
+            yield from _element_values(element)
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Yield the values of a property that are not empty, each on one line."""
+        for value, _ in self.values(name):
+            if line := to_single_line(value):
+                yield line
+
+    def line(self, name: str) -> str:
+        """Return the first value of a property, or ""."""
+        return next(self.lines(name), "")
+
+    def structures(self, name: str) -> Iterator[Element]:
+        """Yield all elements of a property, at any depth."""
+        for element in self._elements.get(name, ()):
+            yield from element.iter()
 
 
-def _degrees(root: Element, name: str, max_degrees: float) -> float | None:
-    """Return a coordinate such as ``48,51.5N``: degrees, minutes and optional seconds."""
-    for value, _ in _property_values(root, name):
-        match = _DEGREES.fullmatch(value.strip())
-        if match:
-            degrees = float(match[1]) + float(match[2]) / 60 + float(match[3] or 0) / 3600
-            if degrees <= max_degrees:
-                return -degrees if match[4] in "SW" else degrees
+@lru_cache(maxsize=1000)
+def _short_name(tag: str) -> str:
+    """Return a name with its usual prefix: ``dc:title`` for ``{http://...}title``."""
+    namespace, _, local = tag[1:].rpartition("}")
+    prefix = _PREFIXES.get(namespace.rstrip("/#"))
+    return f"{prefix}:{local}" if prefix else tag
+
+
+def _element_values(element: Element) -> Iterator[tuple[str, str | None]]:
+    """Yield the text of an element, or of each item of its list, with its language."""
+    items = list(element.iter("rdf:li")) or list(element.iter("rdf:value")) or [element]
+    for item in items:
+        language = item.attrib.get("xml:lang")
+        text = item.text or item.attrib.get("rdf:resource") or item.attrib.get("rdf:value") or ""
+        yield text, None if language in (None, "", "x-default") else language
+
+
+def _fields(element: Element, name: str) -> Iterator[str]:
+    """Yield the values of a structure's field, stored as attribute or child, each on one line."""
+    if value := to_single_line(element.attrib.get(name, "")):
+        yield value
+    for child in element.findall(name):
+        for text, _ in _element_values(child):
+            if line := to_single_line(text):
+                yield line
+
+
+# --- facts ---
+
+
+def _lens(properties: _Properties) -> str | None:
+    names = ("exifEX:LensModel", "aux:Lens", "MicrosoftPhoto:LensModel")
+    lenses = (clean_lens(line) for name in names for line in properties.lines(name))
+    return next((lens for lens in lenses if lens), None)
+
+
+def _position(properties: _Properties) -> tuple[float, float] | None:
+    latitude, longitude = (
+        parse_coordinate(properties.line(name), properties.line(f"{name}Ref"), axis)
+        for name, axis in (("exif:GPSLatitude", "NS"), ("exif:GPSLongitude", "EW"))
+    )
+    return to_position(latitude, longitude)
+
+
+def _rating(properties: _Properties) -> int | None:
+    rating = to_rating(to_number(properties.line("xmp:Rating")))
+    if rating is None:
+        rating = to_rating(to_number(properties.line("acdsee:rating")))
+    if rating is None:
+        rating = percent_to_rating(to_number(properties.line("MicrosoftPhoto:Rating")))
+    is_rejected = (
+        properties.line("xmpDM:pick") == "-1" or properties.line("digiKam:PickLabel") == "1"
+    )
+    return -1 if is_rejected and not rating else rating
+
+
+def _label(properties: _Properties) -> str | None:
+    if label := properties.line("xmp:Label"):
+        return label
+    for name, labels in (
+        ("digiKam:ColorLabel", _DIGIKAM_COLORS),
+        ("darktable:colorlabels", _DARKTABLE_COLORS),
+        ("digiKam:PickLabel", _DIGIKAM_PICKS),
+    ):
+        number = properties.line(name)
+        if number.isdecimal() and int(number) < len(labels) and labels[int(number)]:
+            return labels[int(number)]
     return None
+
+
+def _keywords(properties: _Properties) -> Iterator[str]:
+    flat: list[str] = []
+    paths: list[str] = []
+    for name, separator in _KEYWORDS:
+        for line in properties.lines(name):
+            if not separator:
+                flat.append(line)
+            elif separator == "|":
+                paths.append(line)
+            else:
+                paths.append(line.replace("|", "/").replace(separator, "|"))
+    for element in properties.structures("mwg-kw:Keywords"):
+        if element.tag == "mwg-kw:Hierarchy":
+            paths += _keyword_paths(element)
+    for element in properties.structures("mwg-rs:Regions"):
+        if any(value.lower() == "pet" for value in _fields(element, "mwg-rs:Type")):
+            flat += _fields(element, "mwg-rs:Name")
+    internal = [path for path in paths if _INTERNAL_KEYWORD.match(path)]
+    paths = [path for path in paths if path not in internal]
+    # The levels of internal keywords are in the flat list as well.
+    hidden = {level for path in internal for level in path.split("|")}
+    hidden -= {level for path in paths for level in path.split("|")}
+    yield from (word for word in flat if word not in hidden)
+    yield from paths
+
+
+def _keyword_paths(children: Element, parent: str = "") -> Iterator[str]:
+    """Yield the keywords of a hierarchy of the Metadata Working Group as paths."""
+    for item in children.iterfind("./*/rdf:li"):
+        description = item.find("rdf:Description")
+        node = item if description is None else description
+        for keyword in _fields(node, "mwg-kw:Keyword"):
+            path = f"{parent}|{keyword}" if parent else keyword
+            yield path
+            for child in node.findall("mwg-kw:Children"):
+                yield from _keyword_paths(child, path)
+
+
+def _people(properties: _Properties) -> Iterator[str]:
+    for name in _PEOPLE:
+        yield from properties.lines(name)
+    for element in properties.structures("Iptc4xmpExt:PersonInImageWDetails"):
+        yield from _fields(element, "Iptc4xmpExt:PersonName")
+    for prefix in ("mwg-rs", "acdsee-rs"):
+        for element in properties.structures(f"{prefix}:Regions"):
+            types = {value.lower() for value in _fields(element, f"{prefix}:Type")}
+            if not types or "face" in types:
+                yield from _fields(element, f"{prefix}:Name")
+    for element in properties.structures("MP:RegionInfo"):
+        yield from _fields(element, "MPReg:PersonDisplayName")
+
+
+def _places(properties: _Properties) -> Iterator[str]:
+    locations = [element for name in _LOCATIONS for element in properties.structures(name)]
+    for name, location_field in _PLACES:
+        if name is not None:
+            yield from properties.lines(name)
+        for element in locations:
+            yield from _fields(element, f"Iptc4xmpExt:{location_field}")

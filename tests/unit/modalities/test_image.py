@@ -813,7 +813,7 @@ class Tagged:
         ("0000:00:00 00:00:00", None),
         ("    :  :     :  :  ", None),
         ("2023:02:29 10:00:00", None),
-        ("2024-02-29", None),
+        ("2024-02-29", "2024-02-29T00:00:00"),
         ("yesterday", None),
         (b"\xff\xfe\xfd", None),
         ("", None),
@@ -822,15 +822,15 @@ class Tagged:
     ],
 )
 def test_taken_at_returns_valid_date_or_none(written, moment):
-    assert _metadata.taken_at(Tagged({"DateTimeOriginal": written})) == moment
-    assert _metadata.taken_at(Tagged({"DateTime": written})) == moment
+    assert _metadata.read_metadata(Tagged({"DateTimeOriginal": written})).taken_at == moment
+    assert _metadata.read_metadata(Tagged({"DateTime": written})).taken_at == moment
 
 
 def test_taken_at_prefers_original_date_over_modification_date():
     tags = {"DateTimeOriginal": "2001:01:01 00:00:00", "DateTime": "2002:02:02 00:00:00"}
-    assert _metadata.taken_at(Tagged(tags)) == "2001-01-01T00:00:00"
+    assert _metadata.read_metadata(Tagged(tags)).taken_at == "2001-01-01T00:00:00"
     tags["DateTimeOriginal"] = "0000:00:00 00:00:00"
-    assert _metadata.taken_at(Tagged(tags)) == "2002-02-02T00:00:00"
+    assert _metadata.read_metadata(Tagged(tags)).taken_at == "2002-02-02T00:00:00"
 
 
 @pytest.mark.parametrize(
@@ -855,11 +855,11 @@ def test_taken_at_prefers_original_date_over_modification_date():
     ],
 )
 def test_metadata_texts_returns_cleaned_titles_and_descriptions(tags, info, texts):
-    assert _metadata.texts(Tagged(tags, info)) == texts
+    assert _metadata.read_metadata(Tagged(tags, info)).texts == texts
 
 
 def test_metadata_texts_long_text_is_truncated():
-    (text,) = _metadata.texts(Tagged({"ImageDescription": "word " * 100_000}))
+    (text,) = _metadata.read_metadata(Tagged({"ImageDescription": "word " * 100_000})).texts
     assert len(text.text) <= MAX_TEXT_CHARS
 
 

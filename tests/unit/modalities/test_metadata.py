@@ -44,7 +44,7 @@ def with_iptc(*fields):
 
 
 def texts_of(image):
-    return {(text.kind, text.text) for text in _metadata.texts(image)}
+    return {(text.kind, text.text) for text in _metadata.read_metadata(image).texts}
 
 
 def test_metadata_texts_of_exif_include_description_title_and_keywords():
@@ -102,7 +102,7 @@ def test_camera_joins_maker_and_model_without_repetition(maker, model, expected)
     def fill(exif):
         exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = maker, model
 
-    assert _metadata.camera(with_exif(fill)) == expected
+    assert _metadata.read_metadata(with_exif(fill)).camera == expected
 
 
 def test_gps_south_and_west_returns_negative_coordinates():
@@ -112,8 +112,8 @@ def test_gps_south_and_west_returns_negative_coordinates():
         gps[ExifTags.GPS.GPSLatitude] = (33.0, 30.0, 0.0)
         gps[ExifTags.GPS.GPSLongitude] = (70.0, 39.0, 36.0)
 
-    north, east = _metadata.gps(with_exif(fill))
-    assert (north, east) == (pytest.approx(-33.5), pytest.approx(-70.66))
+    found = _metadata.read_metadata(with_exif(fill))
+    assert (found.latitude, found.longitude) == (pytest.approx(-33.5), pytest.approx(-70.66))
 
 
 def test_gps_out_of_range_returns_none():
@@ -123,13 +123,12 @@ def test_gps_out_of_range_returns_none():
         gps[ExifTags.GPS.GPSLatitude] = (133.0, 0.0, 0.0)
         gps[ExifTags.GPS.GPSLongitude] = (70.0, 0.0, 0.0)
 
-    assert _metadata.gps(with_exif(fill)) == (None, None)
+    found = _metadata.read_metadata(with_exif(fill))
+    assert (found.latitude, found.longitude) == (None, None)
 
 
 @given(st.binary(max_size=80))
 def test_metadata_readers_damaged_bytes_raise_no_error(junk):
     image = opened(saved(exif=b"Exif\0\0" + junk, xmp=junk))
-    _metadata.texts(image)
-    _metadata.camera(image)
-    _metadata.gps(image)
+    _metadata.read_metadata(image)
     assert 1 <= _metadata.orientation(image) <= 8

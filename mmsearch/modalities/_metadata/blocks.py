@@ -1,0 +1,185 @@
+"""Find the blocks of metadata in each file format: EXIF, IPTC and XMP.
+
+Pillow finds most of them; this module adds those that it leaves out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import BinaryIO, Final
+
+from PIL import Image
+
+from mmsearch.modalities._texts.dates import Moment, parse_date, utc_to_local
+
+_XMP_TAG: Final = 700
+_IPTC_TAG: Final = 33723
+_PHOTOSHOP_TAG: Final = 34377
+_IPTC_RESOURCE: Final = 0x0404
+
+_JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_JPEG_EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
+_JPEG_PHOTOSHOP: Final = b"Photoshop 3.0\0"
+_GIF_XMP: Final = re.compile(rb"!\xff\x0bXMP DataXMP(.*?</(?:\w+:)?(?:xmpmeta|RDF)\s*>)", re.DOTALL)
+
+_MAX_SCANNED_BYTES: Final = 64_000_000
+
+
+def open_exif(image: Image.Image) -> Image.Exif:
+    """Return the EXIF block; of a damaged one, the values before the damage."""
+    # Pillow's parser raises many kinds of errors on a damaged block, but keeps the values it has
+    # already read, and returns them from the second call on.
+    with suppress(Exception):
+        exif = image.getexif()
+        if not len(exif) and (profile := _raw_profile(image, "APP1")).startswith(b"Exif\0\0"):
+            exif.load(profile)
+    try:
+        return image.getexif()
+    except Exception:  # noqa: BLE001
+        return Image.Exif()
+
+
+def find_xmp_packets(image: Image.Image, file: BinaryIO | None) -> Iterator[bytes]:
+    """Yield the XMP packets, the main one first."""
+    packets: list[bytes] = []
+    segments = [data for name, data in getattr(image, "applist", ()) if name == "APP1"]
+    packets += [data[len(_JPEG_XMP) :] for data in segments if data.startswith(_JPEG_XMP)]
+    packets += _extended_xmp(segments, b"".join(packets))
+    for value in (
+        image.info.get("xmp"),
+        image.info.get("XML:com.adobe.xmp"),
+        _raw_profile(image, "xmp"),
+        _raw_profile(image, "APP1").partition(_JPEG_XMP)[2],
+        open_exif(image).get(_XMP_TAG),
+    ):
+        packet = value.encode("utf-8", "replace") if isinstance(value, str) else to_bytes(value)
+        if packet:
+            packets.append(packet)
+    if file is not None and image.format == "GIF":
+        file.seek(0)
+        packets += _GIF_XMP.findall(file.read(_MAX_SCANNED_BYTES))
+    if file is not None and image.format == "JXL":
+        packets += _xml_boxes(file)
+    yield from dict.fromkeys(packets)
+
+
+def find_iptc_block(image: Image.Image) -> bytes:
+    """Return the IPTC-IIM block, or b""."""
+    exif = open_exif(image)
+    segments = [data for name, data in getattr(image, "applist", ()) if name == "APP13"]
+    resources = b"".join(
+        data[len(_JPEG_PHOTOSHOP) :] for data in segments if data.startswith(_JPEG_PHOTOSHOP)
+    )
+    tag = exif.get(_IPTC_TAG)
+    if isinstance(tag, tuple) and max(tag) > 255:
+        # Some programs write the bytes as 32-bit numbers.
+        with suppress(struct.error):
+            tag = struct.pack(f"{exif.endian}{len(tag)}I", *tag)
+    for block in (
+        resources,
+        to_bytes(tag),
+        to_bytes(exif.get(_PHOTOSHOP_TAG)),
+        _raw_profile(image, "iptc"),
+        _raw_profile(image, "8bim"),
+    ):
+        iptc = _iptc_resource(block)
+        if iptc:
+            return iptc
+    return b""
+
+
+def find_png_time(image: Image.Image, file: BinaryIO | None) -> Moment | None:
+    """Return the time of the last change that a PNG file states, in local time."""
+    if file is None or image.format != "PNG":
+        return None
+    for kind, data in _iter_chunks(file):
+        if kind == b"tIME" and len(data) == 7:
+            moment = parse_date("{}-{}-{} {}:{}:{}".format(*struct.unpack(">H5B", data)))
+            return moment and utc_to_local(moment)
+    return None
+
+
+def to_bytes(value: object) -> bytes:
+    """Return a value of an EXIF tag as bytes; b"" if it is none."""
+    if isinstance(value, tuple):
+        value = [part for part in value if isinstance(part, int) and 0 <= part < 256]
+    return bytes(value) if isinstance(value, (bytes, bytearray, list)) else b""
+
+
+def _extended_xmp(segments: list[bytes], main_packets: bytes) -> Iterator[bytes]:
+    """Yield the packets that are larger than a JPEG segment and therefore stored in several."""
+    parts: dict[bytes, list[tuple[int, bytes]]] = {}
+    for data in segments:
+        if data.startswith(_JPEG_EXTENDED_XMP):
+            # A digest, the total size and the offset of this part come before the content.
+            part = data[len(_JPEG_EXTENDED_XMP) :]
+            if len(part) > 40 and part[:32] in main_packets:
+                offset = int.from_bytes(part[36:40])
+                parts.setdefault(part[:32], []).append((offset, part[40:]))
+    for pieces in parts.values():
+        yield b"".join(part for _, part in sorted(pieces))
+
+
+def _iptc_resource(block: bytes) -> bytes:
+    """Return the IPTC block in a block of Photoshop resources, or a bare IPTC block as it is."""
+    if block.startswith(b"\x1c"):
+        return block
+    offset = 0
+    while block[offset : offset + 4] == b"8BIM" and len(block) >= offset + 12:
+        (number,) = struct.unpack_from(">H", block, offset + 4)
+        # The name is padded to an even length, together with its own length.
+        offset += 6 + (block[offset + 6] // 2 + 1) * 2
+        if len(block) < offset + 4:
+            break
+        (size,) = struct.unpack_from(">I", block, offset)
+        data = block[offset + 4 : offset + 4 + size]
+        if number == _IPTC_RESOURCE and data:
+            return data
+        offset += 4 + size + size % 2
+    return b""
+
+
+def _raw_profile(image: Image.Image, name: str) -> bytes:
+    """Return a block that ImageMagick wrote as hexadecimal text into a PNG file."""
+    text = image.info.get(f"Raw profile type {name}")
+    if isinstance(text, str):
+        # An empty line, the name and the length come before the digits.
+        digits = text.strip("\n").split("\n", 2)[2:]
+        with suppress(ValueError):
+            return bytes.fromhex("".join(digits))
+    return b""
+
+
+def _iter_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the short chunks of a PNG file: type and content."""
+    file.seek(8)
+    while len(header := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", header)
+        if kind == b"IEND":
+            break
+        if size > 100:
+            file.seek(size + 4, os.SEEK_CUR)
+        else:
+            yield kind, file.read(size)
+            file.seek(4, os.SEEK_CUR)
+
+
+def _xml_boxes(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the XML boxes of a JPEG XL file."""
+    file.seek(0)
+    while len(header := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", header)
+        size -= 8
+        if size == 1 - 8:
+            (size,) = struct.unpack(">Q", file.read(8))
+            size -= 16
+        if size < 0:
+            break
+        if kind == b"xml ":
+            yield file.read(min(size, _MAX_SCANNED_BYTES))
+        else:
+            file.seek(size, os.SEEK_CUR)
