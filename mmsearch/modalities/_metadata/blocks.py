@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, Final
@@ -74,14 +75,9 @@ def find_iptc_block(image: Image.Image) -> bytes:
     resources = b"".join(
         data[len(_JPEG_PHOTOSHOP) :] for data in segments if data.startswith(_JPEG_PHOTOSHOP)
     )
-    tag = exif.get(_IPTC_TAG)
-    if isinstance(tag, tuple) and max(tag) > 255:
-        # Some programs write the bytes as 32-bit numbers.
-        with suppress(struct.error):
-            tag = struct.pack(f"{exif.endian}{len(tag)}I", *tag)
     for block in (
         resources,
-        to_bytes(tag),
+        _tiff_iptc(image),
         to_bytes(exif.get(_PHOTOSHOP_TAG)),
         _raw_profile(image, "iptc"),
         _raw_profile(image, "8bim"),
@@ -104,7 +100,7 @@ def find_png_time(image: Image.Image, file: BinaryIO | None) -> Moment | None:
 
 
 def to_bytes(value: object) -> bytes:
-    """Return a value of an EXIF tag as bytes; b"" if it is none."""
+    """Return a value of an EXIF tag as bytes; b"" for other values."""
     if isinstance(value, tuple):
         value = [part for part in value if isinstance(part, int) and 0 <= part < 256]
     return bytes(value) if isinstance(value, (bytes, bytearray, list)) else b""
@@ -122,6 +118,18 @@ def _extended_xmp(segments: list[bytes], main_packets: bytes) -> Iterator[bytes]
                 parts.setdefault(part[:32], []).append((offset, part[40:]))
     for pieces in parts.values():
         yield b"".join(part for _, part in sorted(pieces))
+
+
+def _tiff_iptc(image: Image.Image) -> bytes:
+    """Return the IPTC block of a TIFF file, whose type may be bytes or 32-bit numbers."""
+    tags = getattr(image, "tag_v2", None)
+    # Pillow's public interface returns only the first of the numbers.
+    block = to_bytes(getattr(tags, "_tagdata", {}).get(_IPTC_TAG))
+    if block[3:4] == b"\x1c" and block[:1] != b"\x1c":
+        numbers = array("I", block[: len(block) // 4 * 4])
+        numbers.byteswap()
+        return numbers.tobytes()
+    return block
 
 
 def _iptc_resource(block: bytes) -> bytes:
