@@ -66,6 +66,22 @@ def serve_mcp(
             show_default="none on 127.0.0.1, else generated and printed",
         ),
     ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            help="With --http: path below which a proxy serves this, such as /photos.",
+            envvar="MMSEARCH_ROOT_PATH",
+            show_default="X-Forwarded-Prefix of trusted proxies",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --http: address or network of reverse proxies whose headers count.",
+            envvar="MMSEARCH_TRUSTED_PROXIES",
+            show_default="127.0.0.1 and ::1",
+        ),
+    ] = None,
 ) -> None:
     """Let an AI assistant search and see your pictures; see docs/how-to/assistant.md.
 
@@ -81,8 +97,13 @@ def serve_mcp(
     from mmsearch.mcp.server import make_server
     from mmsearch.mcp.tools import Tools
     from mmsearch.server.batcher import IndexWorker
+    from mmsearch.server.config import parse_root_path, parse_trusted_proxies
     from mmsearch.server.thumbnails import ThumbnailCache
 
+    proxies = {
+        "root_path": parse_root_path(root_path) if http else None,
+        "trusted_proxies": parse_trusted_proxies(trusted_proxy or () if http else ()),
+    }
     settings = load_settings().with_flags(home=home)
     with ExitStack() as stack:
         image_loader = api.open_image_loader(settings, PREVIEW_WORKERS)
@@ -99,9 +120,8 @@ def serve_mcp(
         worker.run_blocking(lambda index: index.status())
         server = make_server(Tools(worker, thumbnails))
         if http:
-            _serve_http(
-                server, name, host or DEFAULT_HOST, DEFAULT_PORT if port is None else port, token
-            )
+            port = DEFAULT_PORT if port is None else port
+            _serve_http(server, name, host or DEFAULT_HOST, port, token, **proxies)
         else:
             _serve_stdio(server, stack.close)
 
@@ -126,12 +146,14 @@ def _serve_stdio(server: Server[Any], close: Callable[[], None]) -> None:
     serve_stdio(server)
 
 
-def _serve_http(server: Server[Any], name: str, host: str, port: int, token: str | None) -> None:
+def _serve_http(
+    server: Server[Any], name: str, host: str, port: int, token: str | None, **proxies: Any
+) -> None:
     from mmsearch.cli.shutdown import enforce_shutdown_timeout
     from mmsearch.mcp.transports import MCP_PATH, serve_http
     from mmsearch.server.config import ServerConfig, resolve_token
 
-    config = ServerConfig(host=host, token=resolve_token(host, token, warn))
+    config = ServerConfig(host=host, token=resolve_token(host, token, warn), **proxies)
     stop_event = threading.Event()
     received_signals: list[int] = []
 
@@ -142,7 +164,8 @@ def _serve_http(server: Server[Any], name: str, host: str, port: int, token: str
     with enforce_shutdown_timeout(), serve_http(server, config, port) as url:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, handle_signal)
-        warn(f"Index {name!r} is open for assistants at {url}{MCP_PATH}; Ctrl-C stops it.")
+        address = f"{url}{config.root_path or ''}{MCP_PATH}"
+        warn(f"Index {name!r} is open for assistants at {address}; Ctrl-C stops it.")
         while not stop_event.wait(POLL_INTERVAL_S):
             pass
     warn(f"Index {name!r} is closed.")

@@ -21,7 +21,13 @@ from mmsearch.cli.options import Home, IndexName
 from mmsearch.cli.output import warn
 from mmsearch.core.errors import LocalSocketError, StateError, UsageError
 from mmsearch.core.settings import Settings, load_settings
-from mmsearch.server.config import DEFAULT_DEADLINE_S, ServerConfig, resolve_token
+from mmsearch.server.config import (
+    DEFAULT_DEADLINE_S,
+    ServerConfig,
+    parse_root_path,
+    parse_trusted_proxies,
+    resolve_token,
+)
 
 
 def serve(
@@ -39,6 +45,22 @@ def serve(
             help="Token that clients must send.",
             envvar="MMSEARCH_TOKEN",
             show_default="none on 127.0.0.1, else generated and printed",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            help="Path below which a reverse proxy serves the page and API, such as /photos.",
+            envvar="MMSEARCH_ROOT_PATH",
+            show_default="X-Forwarded-Prefix of trusted proxies",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of reverse proxies whose X-Forwarded-* headers count.",
+            envvar="MMSEARCH_TRUSTED_PROXIES",
+            show_default="127.0.0.1 and ::1",
         ),
     ] = None,
     allow_origin: Annotated[
@@ -109,6 +131,8 @@ def serve(
     elif idle is not None:
         raise UsageError("--idle does not apply to an HTTP server.", "Add --no-http.")
     else:
+        served_below = parse_root_path(root_path)
+        proxies = parse_trusted_proxies(trusted_proxy or ())
         config = ServerConfig(
             host=host,
             token=resolve_token(host, token, warn),
@@ -118,6 +142,8 @@ def serve(
             deadline_s=deadline_s,
             allow_indexing=not no_indexing,
             allow_url_queries=allow_url_queries,
+            root_path=served_below,
+            trusted_proxies=proxies,
         )
         if allow_url_queries and getproxies().keys() & {"http", "https", "all"}:
             warn(
@@ -178,7 +204,7 @@ def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) 
         worker.run_blocking(_warm_up)
         folder = worker.run_blocking(lambda index: index.folder)
         with serve_in_thread(state, port) as url:
-            ready_message = _format_ready_message(name, f" at {url}")
+            ready_message = _format_ready_message(name, f" at {url}{config.root_path or ''}")
             try:
                 with serve_local_socket(folder, settings, worker, _search, config.deadline_s):
                     warn(ready_message)

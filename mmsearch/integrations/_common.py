@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mmsearch.api import Index, parse_query
 from mmsearch.client import AsyncClient, Client
@@ -80,8 +81,21 @@ def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
     links = metadata.pop("links", {})
     del metadata["copies"]
     return metadata | {
-        name: f"{url}{links[name]}" for name in ("original", "thumbnail") if name in links
+        name: link_url(url, links[name]) for name in ("original", "thumbnail") if name in links
     }
+
+
+def link_url(url: str, link: str) -> str:
+    """Return the URL of a link in an answer of a server.
+
+    Args:
+        url: URL of the server, which may be below a path of its host.
+        link: An absolute path, which contains that path if the server knows it.
+    """
+    path = urlsplit(url).path
+    if path and link.startswith(f"{path}/"):
+        url = url.removesuffix(path)
+    return f"{url}{link}"
 
 
 def hit_text(hit: Hit) -> str:

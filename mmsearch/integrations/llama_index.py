@@ -31,6 +31,7 @@ from mmsearch.integrations._common import (
     escape_query,
     hit_metadata,
     hit_text,
+    link_url,
 )
 
 try:
@@ -188,7 +189,7 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
     metadata = hit_fields | {"texts": "\n".join(hit_fields["texts"])}
     if hit.links:
         location = {"image_url": hit_fields["original"]}
-        uri = f"{url}{hit.links['self']}"
+        uri = link_url(url, hit.links["self"])
     else:
         location = {"image_path": _encodable_path(hit.path)}
         uri = hit.path.as_uri()

@@ -13,6 +13,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mmsearch.core.errors import OutputError
 from mmsearch.server.config import ServerConfig
 from mmsearch.server.deadline import DeadlineMiddleware
+from mmsearch.server.forwarded import ForwardedMiddleware
 from mmsearch.server.security import SecurityMiddleware
 from mmsearch.server.serve import serve_app
 
@@ -56,7 +57,7 @@ def serve_http(server: Server[Any], config: ServerConfig, port: int) -> Abstract
 
     Args:
         server: The protocol server that answers requests.
-        config: Host, token and limits.
+        config: Host, token, limits and proxies.
         port: Port to listen on; 0 picks a free one.
 
     Raises:
@@ -70,8 +71,9 @@ def serve_http(server: Server[Any], config: ServerConfig, port: int) -> Abstract
         # `SecurityMiddleware` checks Host and Origin, and knows when they do not matter.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    secured_app = SecurityMiddleware(DeadlineMiddleware(app, config.deadline_s), config)
     return serve_app(
-        SecurityMiddleware(DeadlineMiddleware(app, config.deadline_s), config),
+        ForwardedMiddleware(secured_app, config),
         config.host,
         port,
         lifespan="on",

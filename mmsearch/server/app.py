@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -16,6 +16,7 @@ from mmsearch import __version__
 from mmsearch.server.assets import Asset
 from mmsearch.server.deadline import DeadlineMiddleware
 from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, install_error_handlers
+from mmsearch.server.forwarded import ForwardedMiddleware, get_root_path
 from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
 from mmsearch.server.metrics import MetricsMiddleware
 from mmsearch.server.routes import health, indexes, page, pictures, search
@@ -42,6 +43,15 @@ TAG_DESCRIPTIONS = {
 BEARER_AUTH = Depends(HTTPBearer(auto_error=False, description="--token"))
 
 
+MAX_CACHED_DOCUMENTS = 8
+"""Maximum number of OpenAPI documents that are kept, one for each root path."""
+
+
+def describe_server(root_path: str = "") -> list[dict[str, str]]:
+    """Return the ``servers`` of an OpenAPI document: its own, below a path of the host."""
+    return [{"url": root_path or "/", "description": "The server of this document."}]
+
+
 class App(FastAPI):
     """A FastAPI application whose document describes the members of answers."""
 
@@ -57,7 +67,7 @@ def make_app(server_state: ServerState) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
-        servers=[{"url": "/", "description": "The server of this document."}],
+        servers=describe_server(),
         openapi_tags=[
             {"name": name, "description": text} for name, text in TAG_DESCRIPTIONS.items()
         ],
@@ -67,6 +77,8 @@ def make_app(server_state: ServerState) -> FastAPI:
         redoc_url=None,
         # A route below serves the document as a static asset.
         openapi_url=None,
+        # The redirect would name the host that a proxy requests; an error handler does it.
+        redirect_slashes=False,
         responses={
             "4XX": {**PROBLEM_RESPONSE, "description": "The request is invalid or not allowed."},
             "5XX": {**PROBLEM_RESPONSE, "description": "The server cannot answer now."},
@@ -77,10 +89,14 @@ def make_app(server_state: ServerState) -> FastAPI:
     for route_module in (search, pictures, indexes, health, page):
         app.include_router(route_module.router, dependencies=[BEARER_AUTH])
     app.include_router(health.public_router)
-    openapi_asset = cache(lambda: Asset(json.dumps(app.openapi()).encode(), "application/json"))
+
+    @lru_cache(MAX_CACHED_DOCUMENTS)
+    def openapi_asset(root_path: str) -> Asset:
+        document = app.openapi() | {"servers": describe_server(root_path)}
+        return Asset(json.dumps(document).encode(), "application/json")
 
     async def serve_openapi(request: Request) -> Response:
-        return openapi_asset().response(request)
+        return openapi_asset(get_root_path(request.scope)).response(request)
 
     app.add_route("/openapi.json", serve_openapi)
     return app
@@ -98,11 +114,14 @@ def wrap_with_middleware(app: FastAPI) -> ASGIApp:
             allow_origins=server_state.config.allowed_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Allow", "Content-Range", "ETag", "Retry-After"],
+            expose_headers=["Allow", "Content-Disposition", "Content-Range", "ETag", "Retry-After"],
         )
-    return MetricsMiddleware(
-        SecurityMiddleware(ProblemDetailsMiddleware(inner), server_state.config),
-        server_state.metrics,
+    return ForwardedMiddleware(
+        MetricsMiddleware(
+            SecurityMiddleware(ProblemDetailsMiddleware(inner), server_state.config),
+            server_state.metrics,
+        ),
+        server_state.config,
     )
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from itsdangerous import BadSignature, TimestampSigner
 from starlette.requests import HTTPConnection
 
+from mmsearch.server.forwarded import get_root_path
+
 SESSION_LIFETIME_S = 30 * 24 * 3600
 """Seconds until a session expires and the browser has to send the token again."""
 
@@ -16,17 +18,22 @@ SESSION_LIFETIME_S = 30 * 24 * 3600
 def cookie_name(connection: HTTPConnection) -> str:
     """Return the name of the session cookie for the address that the browser uses.
 
-    Cookies are not separated by port, so servers on one host would overwrite each other's cookies:
-    the name contains the port that the browser sees, which a proxy passes on in the Host header.
-    With TLS, its prefix prevents other hosts of the domain and pages without TLS from setting it
-    (RFC 6265bis, 4.1.3.2).
+    Cookies are not separated by port, and servers below a path also get those of its parents: the
+    name contains the port that the browser sees, which a proxy passes on in the Host header, and
+    the root path. With TLS, its prefix prevents other hosts of the domain and pages without TLS
+    from setting it (RFC 6265bis, 4.1.3); ``__Host-`` cookies cannot be limited to a path.
     """
     try:
         port = urlsplit(f"//{connection.headers.get('host', '')}").port
     except ValueError:
         port = None
+    root_path = get_root_path(connection.scope)
     name = "mmsearch_session" if port is None else f"mmsearch_session_{port}"
-    return f"__Host-{name}" if is_https(connection) else name
+    # A name cannot contain a slash.
+    name += root_path.replace("/", "!")
+    if not is_https(connection):
+        return name
+    return f"__Secure-{name}" if root_path else f"__Host-{name}"
 
 
 def is_https(connection: HTTPConnection) -> bool:

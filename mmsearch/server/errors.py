@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Form
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Match
 
 from mmsearch.core.display import display_path
@@ -20,6 +21,7 @@ from mmsearch.core.validation import (
     format_validation_error,
     format_validation_errors,
 )
+from mmsearch.server.forwarded import get_root_path
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -85,10 +87,28 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
         # "OPTIONS *" asks about the server as a whole.
         return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
     if error.status_code == HTTPStatus.NOT_FOUND:
+        redirect = _redirect_without_slash(request)
+        if redirect is not None:
+            return redirect
         return problem_response(
             404, f"There is nothing at {request.scope['path'][:200]}.", error.headers
         )
     return problem_response(error.status_code, str(error.detail), error.headers)
+
+
+def _redirect_without_slash(request: Request) -> Response | None:
+    """Return a redirect to the path without slashes at its end if only that path exists.
+
+    Its location has no host, because the one that a proxy requests is not that of the client.
+    """
+    path = request.scope["path"].rstrip("/")
+    scope = {**request.scope, "path": path}
+    if path == request.scope["path"] or all(
+        route.matches(scope)[0] is Match.NONE for route in request.app.router.routes
+    ):
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(quote(path) + query)
 
 
 def _method_not_allowed(request: Request) -> Response:
@@ -118,9 +138,10 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
             415, f"The body is not {expected}. Send it in that format.", {"Accept": expected}
         )
     validation_errors = error.errors()
+    sentence = f"{format_validation_errors(validation_errors)}."
     return problem_response(
         422,
-        f"{format_validation_errors(validation_errors)}. See /openapi.json.",
+        f"{sentence} See {get_root_path(request.scope)}/openapi.json.",
         errors=[
             {"where": error_location(item), "what": format_validation_error("it", item)}
             for item in validation_errors

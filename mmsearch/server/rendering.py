@@ -12,7 +12,9 @@ from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.results import Item, SearchPage, SearchResult
 
 
-def render_search(index: str, result: SearchResult, offset: int, limit: int) -> dict[str, Any]:
+def render_search(
+    index: str, result: SearchResult, offset: int, limit: int, root_path: str = ""
+) -> dict[str, Any]:
     """Return one page of a search result; see `SearchPage`.
 
     Args:
@@ -20,6 +22,7 @@ def render_search(index: str, result: SearchResult, offset: int, limit: int) -> 
         result: The search result, with at least one hit beyond the page if there is a next page.
         offset: Number of hits before the page.
         limit: Maximum number of hits on the page.
+        root_path: Path below which the client sees the server.
     """
     hits = result.hits[offset : offset + limit]
     has_more = len(result.hits) > offset + limit
@@ -27,12 +30,12 @@ def render_search(index: str, result: SearchResult, offset: int, limit: int) -> 
         **vars(result) | {"query": display_path(result.query), "hits": ()},
         next_cursor=encode_cursor(offset + limit) if has_more else None,
     )
-    return page.to_dict() | {"hits": [render_item(index, hit) for hit in hits]}
+    return page.to_dict() | {"hits": [render_item(index, hit, root_path) for hit in hits]}
 
 
-def render_item(index: str, item: Item) -> dict[str, Any]:
+def render_item(index: str, item: Item, root_path: str = "") -> dict[str, Any]:
     """Return a picture or a hit as JSON, with paths for display and with links."""
-    url = f"/v1/indexes/{index}/pictures/{item.id}"
+    url = f"{root_path}/v1/indexes/{index}/pictures/{item.id}"
     return item.to_dict() | {
         "path": display_path(item.path),
         "copies": [display_path(path) for path in item.copies],

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mmsearch.server.schemas import SearchBody
-from mmsearch.server.state import get_server_state, get_worker
+from mmsearch.server.state import get_client_root_path, get_server_state, get_worker
 
 PICTURE_FIELD = b"picture"
 """Name of the form field that contains a picture."""
@@ -54,7 +54,8 @@ class SearchRoute(APIRoute):
                 return Response(status_code=400)
             server_state = await get_server_state(request)
             worker = await get_worker(request, request.path_params["name"])
-            response: Response = await self.endpoint(server_state, worker, body)
+            root_path = await get_client_root_path(request)
+            response: Response = await self.endpoint(server_state, worker, body, root_path)
             return response
 
         return handle

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mmsearch.server.auth import is_authenticated
 from mmsearch.server.config import ServerConfig, is_loopback
 from mmsearch.server.errors import problem_response
+from mmsearch.server.forwarded import get_route_path
 from mmsearch.server.rate_limit import CHARGE_STATE_KEY, RateLimit
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
@@ -105,7 +106,7 @@ class SecurityMiddleware:
             return problem_response(
                 403, "Origin not allowed. Allow it with --allow-origin when starting the server."
             )
-        if scope["path"] in PUBLIC_PATHS:
+        if get_route_path(scope) in PUBLIC_PATHS:
             return None
         unauthorized = self._unauthorized(scope)
         # Requests without a valid token always count, to slow down attempts to guess it.
@@ -134,7 +135,7 @@ class SecurityMiddleware:
         return None
 
     def _unauthorized(self, scope: Scope) -> Response | None:
-        method, path = scope["method"], scope["path"]
+        method, path = scope["method"], get_route_path(scope)
         connection = HTTPConnection(scope)
         is_preflight = method == "OPTIONS" and "access-control-request-method" in connection.headers
         effective_method = "GET" if method == "HEAD" else method
@@ -246,4 +247,5 @@ def _is_read_only(scope: Scope) -> bool:
     """Return True if a request does not search, encode or change anything."""
     if scope["method"] == "OPTIONS":
         return True
-    return scope["method"] in ("GET", "HEAD") and bool(READ_ONLY_PATHS.fullmatch(scope["path"]))
+    is_read = scope["method"] in ("GET", "HEAD")
+    return is_read and bool(READ_ONLY_PATHS.fullmatch(get_route_path(scope)))

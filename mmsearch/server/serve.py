@@ -85,6 +85,8 @@ def run_in_thread(
             log_level="error",
             access_log=False,
             server_header=False,
+            # `ForwardedMiddleware` reads the headers of proxies.
+            proxy_headers=False,
             lifespan=lifespan,
             http=protocol,
             ws="none",

@@ -23,6 +23,7 @@ from mmsearch.search.image_loader import SandboxedImageLoader
 from mmsearch.server.batcher import IndexPool, IndexWorker
 from mmsearch.server.config import ServerConfig
 from mmsearch.server.fetch_policy import AddressPolicy, display_url
+from mmsearch.server.forwarded import get_root_path
 from mmsearch.server.jobs import Jobs
 from mmsearch.server.metrics import Metrics
 from mmsearch.server.thumbnails import ThumbnailCache
@@ -229,5 +230,11 @@ async def get_worker(request: Request, name: str) -> IndexWorker:
     return server_state.index_pool.worker(name)
 
 
+async def get_client_root_path(request: Request) -> str:
+    """Return the path below which the client of a request sees the server; "" for none."""
+    return get_root_path(request.scope)
+
+
 StateDep = Annotated[ServerState, Depends(get_server_state)]
 WorkerDep = Annotated[IndexWorker, Depends(get_worker)]
+RootPathDep = Annotated[str, Depends(get_client_root_path)]

@@ -83,6 +83,8 @@ def test_serve_port_in_use_exits_2(mmsearch, photo_index):
     ("options", "said"),
     [
         (["--host", "no.such.host.invalid"], "is not an address of this machine"),
+        (["--root-path", "photos/"], "Error: Invalid --root-path 'photos/'. Use a path such as "),
+        (["--trusted-proxy", "traefik"], "'traefik' is not an IP address or network. Use an "),
         (["--idle", "5"], "--idle does not apply to an HTTP server. Add --no-http."),
     ],
 )

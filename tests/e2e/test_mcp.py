@@ -459,8 +459,14 @@ def test_mcp_http_client_with_wrong_token_raises_error(address):
 
 @pytest.mark.enable_socket
 def test_mcp_http_foreign_origin_or_host_is_refused(environment, photo_index):
-    with run_http_server(environment, photo_index, stop_signal=signal.SIGINT, code=130) as url:
+    options = ("--root-path", "/photos")
+    with run_http_server(
+        environment, photo_index, *options, stop_signal=signal.SIGINT, code=130
+    ) as url:
+        assert url.endswith("/photos/mcp")
+        # Through a proxy that passes the path on, and through one that removes it.
         assert post(url).status_code == 200
+        assert post(url.replace("/photos", "")).status_code == 200
         assert post(url, Origin="https://elsewhere.example").status_code == 403
         # A foreign name that was made to resolve to this server: DNS rebinding.
         assert post(url, Host="elsewhere.example").status_code == 421

@@ -1,4 +1,4 @@
-"""The server behind nginx, configured as in docs/how-to/server.md."""
+"""The server behind nginx, configured as in docs/how-to/server.md and subpath.md."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,7 @@ pytestmark = [
 
 TOKEN = "known-here"  # noqa: S105 - of the test's own server
 OPERATIONS = Path(__file__).parents[2] / "docs/how-to/server.md"
+SUBPATH = OPERATIONS.with_name("subpath.md")
 KNOWN = {"Authorization": f"Bearer {TOKEN}"}
 AT = "/v1/indexes/default"
 
@@ -44,14 +45,42 @@ def proxied(request, photo_index, environment, tmp_path_factory):
         trusted = ssl.create_default_context(cafile=certificate)
         settings = folder / "nginx.conf"
         settings.write_text(configured(folder, port, [server.url for server in servers]))
-        nginx = subprocess.Popen(["nginx", "-c", settings, "-e", folder / "errors"])
-        try:
-            wait_for(port)
-            with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusted) as client:
-                yield client
-        finally:
-            nginx.terminate()
-            nginx.wait(30)
+        stack.enter_context(running_nginx(settings, port))
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusted) as client:
+            yield client
+
+
+@pytest.fixture(scope="module", params=["whole", "stripped"])
+def below_path(request, photo_index, environment, tmp_path_factory):
+    """HTTP client of an nginx that forwards what is below /photos, whole or without it."""
+    folder = tmp_path_factory.mktemp("nginx")
+    port = free_port()
+    known = environment | {"MMSEARCH_TOKEN": TOKEN, "MMSEARCH_ROOT_PATH": "/photos"}
+    with ExitStack() as stack:
+        # Of its own: another server may serve the shared one.
+        home = shutil.copytree(photo_index, folder / "home")
+        server = stack.enter_context(serving(known, home))
+        assert server.url.endswith("/photos")
+        (block,) = re.findall(r"```nginx\n(.*?)```", SUBPATH.read_text(), re.DOTALL)
+        upstream = server.url.removesuffix("photos" if request.param == "stripped" else "/photos")
+        block = replaced(block, {"http://127.0.0.1:7788": upstream})
+        settings = folder / "nginx.conf"
+        settings.write_text(
+            nginx_settings(folder, f"server {{\nlisten 127.0.0.1:{port};\n{block}}}\n")
+        )
+        stack.enter_context(running_nginx(settings, port))
+        yield stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}"))
+
+
+@contextmanager
+def running_nginx(settings, port):
+    nginx = subprocess.Popen(["nginx", "-c", settings, "-e", settings.with_name("errors")])
+    try:
+        wait_for(port)
+        yield
+    finally:
+        nginx.terminate()
+        nginx.wait(30)
 
 
 def configured(folder, port, urls):
@@ -64,7 +93,11 @@ def configured(folder, port, urls):
         "http://127.0.0.1:7788": urls[0] if len(urls) == 1 else "http://mmsearch",
     }
     shares = {"127.0.0.1:7788": names[0], "127.0.0.1:7789": names[-1]}
-    block = replaced(block, places) + replaced(upstream, shares)
+    return nginx_settings(folder, replaced(block, places) + replaced(upstream, shares))
+
+
+def nginx_settings(folder, block):
+    """Return the settings of an nginx that keeps its files in a folder."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
     # Started by root, nginx gives its work to a user who may not enter the folder.
@@ -142,3 +175,22 @@ def test_nginx_proxy_streams_job_events_until_finished(proxied):
 def test_nginx_proxy_foreign_origin_gets_403(proxied):
     answer = proxied.get("/v1/indexes", headers=KNOWN | {"Origin": "https://evil.example"})
     assert answer.status_code == 403
+
+
+def test_nginx_proxy_below_path_logs_in_and_serves_page_api_and_pictures(below_path):
+    page = str(below_path.base_url)
+    assert 'action="/photos/session"' in below_path.get("/photos/").text
+    origin = {"Origin": page}
+    answer = below_path.post("/photos/session", data={"token": TOKEN}, headers=origin)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/photos/")
+    assert "Path=/photos" in answer.headers["set-cookie"].split("; ")
+    shown = below_path.get("/photos", params={"q": "a windmill"}, follow_redirects=True)
+    links = set(re.findall(r'(?:href|src)="(/[^"]*)"', shown.text))
+    assert len(links) > 40
+    for link in links:
+        assert link.startswith("/photos/")
+        if not re.search(r"/pictures/\d*[1-9]/", link):
+            assert below_path.get(link.replace("&amp;", "&")).status_code == 200, link
+    moved = below_path.get("/photos/v1/indexes/")
+    assert moved.headers["location"] == "/photos/v1/indexes"
+    assert below_path.get("/v1/indexes").status_code == 404

@@ -1,6 +1,6 @@
 // The index panel: status of the index, and updating its folders.
 
-import { fetchJson } from "./search_form.js";
+import { ROOT, fetchJson } from "./search_form.js";
 
 const element = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ const PHASES = { scan: "Scanning files", encode: "Encoding pictures", build: "Bu
 export function bindIndexPanel(index, indexing, changed) {
   const panel = element("upkeep");
   if (!panel) return;
-  const at = `/v1/indexes/${encodeURIComponent(index)}`;
+  const at = `${ROOT}/v1/indexes/${encodeURIComponent(index)}`;
   const buttons = [...panel.querySelectorAll(".update")];
   let job = null;
 

@@ -1,6 +1,6 @@
 // The search page: keeps the form, the address, the hits and the open picture in sync.
 
-import { FILTER_FIELDS, ProblemError, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./search_form.js";
+import { FILTER_FIELDS, ProblemError, ROOT, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./search_form.js";
 import { Details } from "./details.js";
 import { fileNameFromUrl, renderChips, bindUpload } from "./upload.js";
 import { Grid } from "./grid.js";
@@ -46,7 +46,7 @@ function renderForm() {
   const given = upload
     ? [{ source: upload.source, name: upload.name, drop: () => removePictures([]) }]
     : split(searchState.like).map((id, _, all) => ({
-        source: `/v1/indexes/${encodeURIComponent(index)}/pictures/${encodeURIComponent(id)}/thumbnail?size=small`,
+        source: `${ROOT}/v1/indexes/${encodeURIComponent(index)}/pictures/${encodeURIComponent(id)}/thumbnail?size=small`,
         name: `like picture ${id}`,
         drop: () => removePictures(all.filter((other) => other !== id)),
       }));
@@ -178,7 +178,7 @@ async function more(focus) {
 async function open(id, push) {
   const at = answer?.hits.findIndex((hit) => hit.id === id) ?? -1;
   try {
-    const path = `/v1/indexes/${encodeURIComponent(index)}/pictures/${id}`;
+    const path = `${ROOT}/v1/indexes/${encodeURIComponent(index)}/pictures/${id}`;
     const hit = at < 0 ? await fetchJson(path) : answer.hits[at];
     const last = at < 0 || (at + 1 === answer.hits.length && !answer.next_cursor);
     searchState = { ...searchState, picture: String(id) };
@@ -245,7 +245,7 @@ form.addEventListener("submit", (event) => {
   change(formValues(), { push: !typing });
   typing = false;
 });
-element("index")?.addEventListener("change", () => location.assign(`/?${new URLSearchParams(formValues())}`));
+element("index")?.addEventListener("change", () => location.assign(`${ROOT}/?${new URLSearchParams(formValues())}`));
 element("clear").addEventListener("click", () => {
   change(Object.fromEntries(["not", ...FILTER_FIELDS].map((name) => [name, ""])));
 });

@@ -7,6 +7,9 @@ const FILTER_TYPES = new Map(
 /** Names of the filters. */
 export const FILTER_FIELDS = [...FILTER_TYPES.keys()];
 
+/** Path below which a proxy serves the page; "" for none. */
+export const ROOT = document.body.dataset.root;
+
 const SINGLE_FIELDS = ["q", "like_url", ...FILTER_FIELDS, "index"];
 
 /** An error whose message is shown to the user. */
@@ -46,7 +49,7 @@ export function formatLocation(searchState) {
     if (searchState[name]?.trim()) address.set(name, searchState[name].trim());
   }
   const query = address.toString();
-  return query ? `/?${query}` : "/";
+  return query ? `${ROOT}/?${query}` : `${ROOT}/`;
 }
 
 /** Return true if there is anything to search for. */
@@ -89,7 +92,7 @@ export async function fetchJson(path, options) {
  * @param {{cursor?: string, limit: number, signal?: AbortSignal}} page Position and size of the page.
  */
 export function search(index, searchState, upload, { cursor, limit, signal }) {
-  const searchUrl = `/v1/indexes/${encodeURIComponent(index)}/search`;
+  const searchUrl = `${ROOT}/v1/indexes/${encodeURIComponent(index)}/search`;
   if (upload) {
     const form = new FormData();
     form.set("picture", upload.file, "picture");

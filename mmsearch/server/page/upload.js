@@ -1,11 +1,13 @@
 // Pictures, or URLs of pictures, that the user chooses, drops or pastes.
 
+import { ROOT } from "./search_form.js";
+
 /** Return the first URL of another site in a URI list (RFC 2483), or null. */
 function firstImageUrl(list) {
   const lines = list.split(/\r?\n/).map((line) => line.trim());
   const found = lines.find((line) => /^https?:\/\/\S+$/i.test(line)) ?? null;
   // Ignore pictures that were dragged from this page.
-  return found?.startsWith(`${location.origin}/`) ? null : found;
+  return found?.startsWith(`${location.origin}${ROOT}/`) ? null : found;
 }
 
 /** Return a display name for the picture at a URL. */

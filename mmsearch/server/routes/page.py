@@ -25,6 +25,7 @@ from mmsearch.server.auth import (
     is_https,
     token_matches,
 )
+from mmsearch.server.forwarded import get_root_path
 from mmsearch.server.routes.search import run_search
 from mmsearch.server.schemas import SearchBody, SearchParams
 from mmsearch.server.state import StateDep
@@ -82,11 +83,12 @@ _templates = Environment(
 async def page(request: Request, server_state: StateDep) -> HTMLResponse:
     """Return the search page with the hits for the query in its URL, or the login form."""
     if not is_authenticated(server_state.config.token, request):
-        return _render_login(request.url.query)
+        return _render_login(request, request.url.query)
     names = server_state.index_pool.names()
     requested_name = request.query_params.get("index", "")
     name = requested_name if requested_name in names or not names else names[0]
     fields = {field: ", ".join(request.query_params.getlist(field)) for field in FIELDS}
+    root_path = get_root_path(request.scope)
     context = {
         "name": name,
         "names": names,
@@ -107,16 +109,17 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
         index_status = await worker.run(lambda index: index.status())
         context["index"] = IndexSummary.from_status(index_status).to_dict()
         if any(fields[field].strip() for field in ("q", "like", "like_url")):
-            answer = await run_search(server_state, worker, _parse_search_body(fields))
+            answer = await run_search(server_state, worker, _parse_search_body(fields), root_path)
             non_empty = {field: text for field, text in fields.items() if text.strip()}
             next_page_params = non_empty | {"index": name, "cursor": answer["next_cursor"]}
             context["answer"] = answer
-            context["more"] = f"/?{urlencode(next_page_params)}" if answer["next_cursor"] else None
+            if answer["next_cursor"]:
+                context["more"] = f"{root_path}/?{urlencode(next_page_params)}"
     except MMSearchError as error:
         context["problem"], status = error.served_text, error.http_status
     except ValidationError as error:
         context["problem"], status = f"{format_validation_errors(error.errors())}.", 422
-    return _render("page.html", context, status)
+    return _render(request, "page.html", context, status)
 
 
 @router.post("/session")
@@ -129,16 +132,17 @@ async def begin_session(
     """Log a browser in: check the token and set the session cookie."""
     expected_token = server_state.config.token
     if expected_token is not None and not token_matches(expected_token, token.strip()):
-        return _render_login(search, "That is not the token of this server.", 401)
+        return _render_login(request, search, "That is not the token of this server.", 401)
+    root_path = get_root_path(request.scope)
     query_string = urlencode(parse_qsl(search))
-    answer = RedirectResponse(
-        f"/?{query_string}" if query_string else "/", 303, {"Cache-Control": "no-store"}
-    )
+    location = f"{root_path}/?{query_string}" if query_string else f"{root_path}/"
+    answer = RedirectResponse(location, 303, {"Cache-Control": "no-store"})
     if expected_token is not None:
         answer.set_cookie(
             cookie_name(request),
             create_session(expected_token),
             max_age=SESSION_LIFETIME_S,
+            path=root_path or "/",
             httponly=True,
             samesite="strict",
             secure=is_https(request),
@@ -172,9 +176,14 @@ def _parse_search_body(fields: dict[str, str]) -> SearchBody:
     return SearchParams.model_validate(values).to_search_body()
 
 
-def _render_login(search: str, problem: str | None = None, status: int = 200) -> HTMLResponse:
-    return _render("token.html", {"search": search, "problem": problem}, status)
+def _render_login(
+    request: Request, search: str, problem: str | None = None, status: int = 200
+) -> HTMLResponse:
+    return _render(request, "token.html", {"search": search, "problem": problem}, status)
 
 
-def _render(template: str, context: dict[str, Any], status: int = 200) -> HTMLResponse:
-    return HTMLResponse(_templates.get_template(template).render(context), status, PAGE_HEADERS)
+def _render(
+    request: Request, template: str, context: dict[str, Any], status: int = 200
+) -> HTMLResponse:
+    content = _templates.get_template(template).render(context, root=get_root_path(request.scope))
+    return HTMLResponse(content, status, PAGE_HEADERS)

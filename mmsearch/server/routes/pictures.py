@@ -11,8 +11,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Item
+from mmsearch.server.file_names import inline_disposition, original_name, thumbnail_name
 from mmsearch.server.rendering import render_item
-from mmsearch.server.state import StateDep, WorkerDep
+from mmsearch.server.state import RootPathDep, StateDep, WorkerDep
 from mmsearch.server.thumbnails import Size
 
 router = APIRouter(tags=["pictures"])
@@ -28,10 +29,12 @@ PICTURE_RESPONSE = {"content": {"image/*": {}}, "description": "The picture."}
 
 
 @router.get("/v1/indexes/{name}/pictures/{image_id}", response_model=Item)
-async def get_picture(server_state: StateDep, worker: WorkerDep, image_id: ImageId) -> JSONResponse:
+async def get_picture(
+    server_state: StateDep, worker: WorkerDep, image_id: ImageId, root_path: RootPathDep
+) -> JSONResponse:
     """Return the metadata of a picture."""
     record = await server_state.load_record(worker, image_id)
-    return JSONResponse(render_item(worker.name, Item.from_record(record)))
+    return JSONResponse(render_item(worker.name, Item.from_record(record), root_path))
 
 
 @router.get(
@@ -50,7 +53,10 @@ async def get_original(server_state: StateDep, worker: WorkerDep, image_id: Imag
     return FileResponse(
         os.fsdecode(path),
         media_type=media_type,
-        headers={"Cache-Control": "private, no-cache"},
+        headers={
+            "Cache-Control": "private, no-cache",
+            "Content-Disposition": inline_disposition(original_name(path)),
+        },
         stat_result=_http_stat(record),
     )
 
@@ -69,7 +75,11 @@ async def get_thumbnail(
     """Return a thumbnail of the picture."""
     record = await server_state.load_record(worker, image_id)
     content, etag = await server_state.run_in_thread(server_state.thumbnails.get, record, size)
-    headers = {"ETag": f'"{etag}"', "Cache-Control": "private, max-age=3600"}
+    headers = {
+        "ETag": f'"{etag}"',
+        "Cache-Control": "private, max-age=3600",
+        "Content-Disposition": inline_disposition(thumbnail_name(record.paths[0])),
+    }
     return Response(content, media_type="image/webp", headers=headers)
 
 

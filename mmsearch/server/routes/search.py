@@ -38,7 +38,7 @@ from mmsearch.server.schemas import (
     SearchParams,
     TextsBody,
 )
-from mmsearch.server.state import ServerState, StateDep, WorkerDep
+from mmsearch.server.state import RootPathDep, ServerState, StateDep, WorkerDep
 
 router = APIRouter(tags=["search"], route_class=UploadRoute)
 
@@ -47,9 +47,11 @@ PICTURE_FILE = File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF."
 Picture = Annotated[Upload, PICTURE_FILE]
 
 
-async def search(server_state: StateDep, worker: WorkerDep, body: SearchBody) -> Response:
+async def search(
+    server_state: StateDep, worker: WorkerDep, body: SearchBody, root_path: RootPathDep
+) -> Response:
     """Search by text, by pictures of the index or of the web, or by a combination."""
-    content = to_json(await run_search(server_state, worker, body))
+    content = to_json(await run_search(server_state, worker, body, root_path))
     return Response(content, media_type="application/json")
 
 
@@ -67,21 +69,27 @@ async def search_by_url(
     server_state: StateDep,
     worker: WorkerDep,
     params: Annotated[SearchParams, QueryParams()],
+    root_path: RootPathDep,
 ) -> JSONResponse:
     """Search with URL parameters, including filters."""
-    return JSONResponse(await run_search(server_state, worker, params.to_search_body()))
+    body = params.to_search_body()
+    return JSONResponse(await run_search(server_state, worker, body, root_path))
 
 
 @router.post("/v1/indexes/{name}/search/batch", response_model=BatchAnswer)
 async def search_batch(
-    request: Request, server_state: StateDep, worker: WorkerDep, body: BatchBody
+    request: Request,
+    server_state: StateDep,
+    worker: WorkerDep,
+    body: BatchBody,
+    root_path: RootPathDep,
 ) -> JSONResponse:
     """Run several searches; a failed one has a problem in place of its answer."""
     charge(request, len(body.searches))
 
     async def search_one(search: SearchBody) -> dict[str, Any]:
         try:
-            return await run_search(server_state, worker, search)
+            return await run_search(server_state, worker, search, root_path)
         except MMSearchError as error:
             return {
                 "type": "about:blank",
@@ -98,6 +106,7 @@ async def search_by_picture(
     server_state: StateDep,
     worker: WorkerDep,
     picture: Picture,
+    root_path: RootPathDep,
     *,
     query: Annotated[BoundedText, Form(description="Query text to combine with the picture.")] = "",
     without: Annotated[list[BoundedText], Form(alias="not", max_length=20)] = [],  # noqa: B006
@@ -127,7 +136,7 @@ async def search_by_picture(
         }
     )
     async with server_state.save_upload(picture) as path:
-        answer = await run_search(server_state, worker, body, [path])
+        answer = await run_search(server_state, worker, body, root_path, [path])
     # Do not reveal the path of the temporary file.
     query_text = answer["query"].replace(display_path(path), "(picture)")
     return JSONResponse(answer | {"query": query_text})
@@ -165,6 +174,7 @@ async def run_search(
     server_state: ServerState,
     worker: IndexWorker,
     body: SearchBody,
+    root_path: str,
     picture_paths: list[Path] | None = None,
 ) -> dict[str, Any]:
     """Run a search, and return one page of hits; see `SearchPage`.
@@ -173,6 +183,7 @@ async def run_search(
         server_state: State of the server.
         worker: Worker of the index.
         body: The search request.
+        root_path: Path below which the client sees the server, for the links of hits.
         picture_paths: Files of pictures to search by, in addition to those in the query.
 
     Raises:
@@ -204,26 +215,22 @@ async def run_search(
     k = min(offset + limit + 1, HITS_LIMIT)
     request = SearchRequest(query, k, body.min_score, body.min_confidence, body.explain)
     if any(term.url is not None for term in query.terms):
-        return await _search_with_urls(server_state, worker, request, offset, limit)
-    return _render_page(server_state, worker, await worker.search(request), offset, limit)
-
-
-async def _search_with_urls(
-    server_state: ServerState, worker: IndexWorker, request: SearchRequest, offset: int, limit: int
-) -> dict[str, Any]:
-    async with _fetch_query_pictures(server_state, request.query) as (query, urls):
-        result = await worker.search(replace(request, query=query))
-    answer = _render_page(server_state, worker, result, offset, limit)
+        result, urls = await _search_with_urls(server_state, worker, request)
+    else:
+        result, urls = await worker.search(request), {}
+    server_state.metrics.observe_search(worker.name, result)
+    answer = render_search(worker.name, result, offset, limit, root_path)
     for path, url in urls.items():
         answer["query"] = answer["query"].replace(display_path(path), f"image:{display_path(url)}")
     return answer
 
 
-def _render_page(
-    server_state: ServerState, worker: IndexWorker, result: SearchResult, offset: int, limit: int
-) -> dict[str, Any]:
-    server_state.metrics.observe_search(worker.name, result)
-    return render_search(worker.name, result, offset, limit)
+async def _search_with_urls(
+    server_state: ServerState, worker: IndexWorker, request: SearchRequest
+) -> tuple[SearchResult, dict[Path, str]]:
+    """Return the result of a search, and the URL of each file in its query."""
+    async with _fetch_query_pictures(server_state, request.query) as (query, urls):
+        return await worker.search(replace(request, query=query)), urls
 
 
 @asynccontextmanager
