@@ -43,8 +43,13 @@ def seeded_pixels(content: bytes) -> np.ndarray:
 class ToyModality:
     """Reads a file as a picture of noise that its content seeds, unless it begins with bad."""
 
+    missing_extra = None
+
     def can_read(self, path):
         return path.endswith(b".toy")
+
+    def recognizes(self, head):
+        return head.startswith(b"toy ")
 
     def read(self, path, edge_px):
         with open_source_file(path) as file:
@@ -196,7 +201,7 @@ def toy_indexer(
     toys = make_toys(encoder) | {
         (indexing, "load_index_encoder"): lambda identity, settings, on_message: encoder,
         (indexing, "parse_text_sources"): lambda texts: sources,
-        (indexing, "walk_request"): lambda request, modalities: ToyWalk(request),
+        (indexing, "walk_request"): lambda request, modalities, recall: ToyWalk(request),
         (indexing, "make_text_collector"): lambda request, sources: TextCollector(
             sources, read_sidecar_texts, _as_caption_table(captions)
         ),

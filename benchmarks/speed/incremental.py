@@ -89,7 +89,9 @@ def _commit_files(indexer: Indexer, request: IndexRequest) -> None:
     root, _ = catalog.ensure_root(request.folder)
     texts = indexer.make_text_collector(request)
     files = [
-        file for scanned_folder in indexer.walk(request) for file in scanned_folder.list_files()
+        file
+        for scanned_folder in indexer.walk(request, lambda *_: None)
+        for file in scanned_folder.list_files()
     ]
     random = np.random.default_rng(0)
     for number, first in enumerate(range(0, FILES, BLOCK), start=1):

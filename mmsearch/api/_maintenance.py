@@ -14,7 +14,7 @@ from mmsearch.api.parsing import StrPath, resolve_folder
 from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.files import expand_user
-from mmsearch.core.records import Root
+from mmsearch.core.records import FailedFile, Root
 from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import DEFAULT_RECALL, SearchGoals
@@ -173,6 +173,8 @@ class MaintainedIndex:
         Raises:
             UnknownIndexError: The index does not exist.
         """
+        from mmsearch.modalities._other_files import count_skipped  # noqa: PLC0415 - searches never need it
+
         with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
             return IndexStatus(
                 name=self.name,
@@ -187,7 +189,19 @@ class MaintainedIndex:
                 waiting=sum(segment.rows for segment in snapshot.unindexed_segments),
                 bytes_by_part=self._layout.bytes_by_part(),
                 last_run=catalog.last_run(),
+                skipped=count_skipped((file.path, file.reason) for file in catalog.skipped_files()),
             )
+
+    def skipped_files(self) -> list[FailedFile]:
+        """Return the files below the indexed folders that are not read, with the reasons.
+
+        Folders that are left out as a whole, such as hidden ones, are among them.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+        """
+        with self._session.catalog() as catalog:
+            return catalog.skipped_files()
 
     def roots(self) -> list[Root]:
         """Return the indexed folders."""

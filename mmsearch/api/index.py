@@ -219,6 +219,7 @@ class Index(MaintainedIndex):
         hidden: bool = False,
         retry_failed: bool = False,
         allow_empty: bool = False,
+        verify: bool = False,
         captions: StrPath | None = None,
         texts: str | None = None,
         unstable_paths: frozenset[bytes] = frozenset(),
@@ -239,6 +240,8 @@ class Index(MaintainedIndex):
             hidden: True to include hidden files and folders.
             retry_failed: True to retry unchanged files that failed before.
             allow_empty: True to accept a folder that had pictures and now has none.
+            verify: True to read every file, even if its size and times are as before
+                (`IndexReport.unnoticed`).
             captions: A table of captions: .csv, .tsv, .jsonl or .parquet with columns path and
                 caption. A table is identified by its path, and its latest version counts: captions
                 that are no longer in it are removed (`IndexReport.captions_removed`). Captions of
@@ -271,6 +274,7 @@ class Index(MaintainedIndex):
             hidden=hidden,
             retry_failed=retry_failed,
             allow_empty=allow_empty,
+            verify=verify,
             captions=None if captions is None else Path(os.fsdecode(captions)),
         )
         with (

@@ -60,6 +60,7 @@ from mmsearch.core.records import (
     Root,
     RunRecord,
     Segment,
+    SkippedFile,
     StoredPicture,
 )
 from mmsearch.core.types import Ids, full_text_sources
@@ -419,6 +420,39 @@ class SqliteReader:
         statement = f"SELECT path, digest, pictures, failed FROM folders WHERE {condition}"  # noqa: S608
         with self._connections.read_transaction() as db:
             return {path: FolderRecord(*row) for path, *row in db.query(statement, values)}
+
+    def list_skipped_under(
+        self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
+    ) -> dict[bytes, SkippedFile]:
+        """Return the files of a root at or under ``subpath`` that are not read, by relative path.
+
+        Those directly in one of ``skip_folders`` are left out.
+        """
+        condition, values = subtree_condition(root_id, subpath)
+        statement = f"SELECT path, reason, size, mtime_ns FROM skipped_files WHERE {condition}"  # noqa: S608
+        with self._connections.read_transaction() as db:
+            return {
+                row[0]: SkippedFile(*row)
+                for row in db.iterate(statement, values)
+                if row[0].rpartition(b"/")[0] not in skip_folders
+            }
+
+    def list_skip_reasons(self, root_id: int, subpath: bytes) -> list[tuple[bytes, str]]:
+        """Return path and reason of the files of `list_skipped_under`."""
+        condition, values = subtree_condition(root_id, subpath)
+        statement = f"SELECT path, reason FROM skipped_files WHERE {condition}"  # noqa: S608
+        with self._connections.read_transaction() as db:
+            return db.query(statement, values)
+
+    def skipped_files(self) -> list[FailedFile]:
+        """Return the files that are not read, sorted by path."""
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                "SELECT roots.path, skipped_files.path, reason FROM skipped_files"
+                " JOIN roots ON roots.id = root_id"
+            )
+        skipped = [FailedFile(join_path(root, path), reason) for root, path, reason in rows]
+        return sorted(skipped, key=lambda file: file.path)
 
     # --- runs and repairs ---
 

@@ -7,7 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 from types import EllipsisType
 
-from sqlalchemy import Connection, Engine, Insert, delete, select, text, update
+from sqlalchemy import Connection, Engine, Insert, bindparam, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog import checksum
@@ -30,17 +30,20 @@ from mmsearch.catalog.rows import (
     now,
     read_roots,
     relative_to,
+    storable,
     subtree_condition,
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, checkpoint_wal, write_transaction
 from mmsearch.catalog.tables import (
     BUILT_INDEXES,
+    FILES,
     FOLDERS,
     GENERATIONS,
     IMAGES,
     ROOTS,
     RUNS,
     SETTINGS,
+    SKIPPED_FILES,
     STAGED_IMAGES,
     STAGED_SEGMENTS,
 )
@@ -55,6 +58,7 @@ from mmsearch.core.records import (
     Root,
     Segment,
     ShardCommit,
+    SkippedFile,
     StoredPicture,
 )
 from mmsearch.core.types import EncoderSpec
@@ -191,6 +195,49 @@ class SqliteWriter(SqliteReader):
         with write_transaction(self._engine) as connection:
             connection.exec_driver_sql(f"DELETE FROM folders WHERE {condition}", tuple(values))  # noqa: S608
             insert_rows(connection, FOLDERS, rows)
+
+    def save_skipped(
+        self, root_id: int, changed: Sequence[SkippedFile], removed: Sequence[bytes]
+    ) -> None:
+        """Write files of a root that are not read, and delete those of other paths."""
+        upsert = insert(SKIPPED_FILES)
+        new_values = {name: upsert.excluded[name] for name in ("size", "mtime_ns", "reason")}
+        rows = [
+            {
+                "root_id": root_id,
+                "path": file.path,
+                "size": file.size,
+                "mtime_ns": file.mtime_ns,
+                "reason": storable(file.reason),
+            }
+            for file in changed
+        ]
+        with write_transaction(self._engine) as connection:
+            if removed:
+                connection.execute(
+                    delete(SKIPPED_FILES).where(
+                        SKIPPED_FILES.c.root_id == root_id,
+                        SKIPPED_FILES.c.path == bindparam("removed_path"),
+                    ),
+                    [{"removed_path": path} for path in removed],
+                )
+            if rows:
+                connection.execute(
+                    upsert.on_conflict_do_update(
+                        index_elements=["root_id", "path"], set_=new_values
+                    ),
+                    rows,
+                )
+
+    def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
+        """Write the change times of files that earlier versions have read, by path."""
+        with write_transaction(self._engine) as connection:
+            connection.execute(
+                update(FILES)
+                .where(FILES.c.root_id == root_id, FILES.c.path == bindparam("file_path"))
+                .values(ctime_ns=bindparam("ctime")),
+                [{"file_path": path, "ctime": ctime_ns} for path, ctime_ns in ctimes.items()],
+            )
 
     def commit_shard(self, shard: ShardCommit) -> int:
         """Write a shard, and add a generation if that changed any row; idempotent.

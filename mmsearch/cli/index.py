@@ -33,6 +33,7 @@ from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UnknownIndexError, UsageError
 from mmsearch.core.globs import resolve_globs
+from mmsearch.core.reports import format_skipped
 from mmsearch.core.settings import load_settings
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def index(
     allow_empty: Annotated[
         bool,
         typer.Option("--allow-empty", help="Accept an empty folder that had pictures before."),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Read every file, to find changes that kept its size and times."
+        ),
     ] = False,
     captions: Annotated[
         Path | None,
@@ -140,6 +147,7 @@ def index(
                 hidden=hidden,
                 retry_failed=retry_failed,
                 allow_empty=allow_empty,
+                verify=verify,
                 captions=captions,
                 texts=texts,
                 wait_s=wait,
@@ -153,6 +161,9 @@ def index(
         print_json({"index": target.name, "pictures": status.pictures, "report": report})
     else:
         print_line(_format_summary(report, folder, target.name, status.pictures))
+        _print_skipped(report)
+        if verify:
+            print_line(f"All files were read: {report.unnoticed:,} had changed unnoticed.")
     if verbose and status.identity is not None:
         warn(
             f"Encoder {status.identity.encoder.name}, fingerprint "
@@ -193,10 +204,17 @@ def _report_interrupted(target: api.Index) -> None:
     )
 
 
+def _print_skipped(report: IndexReport) -> None:
+    skipped = format_skipped(report.skipped)
+    if skipped:
+        print_line(f"{skipped}.")
+
+
 def _format_summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str:
     counts_text = format_counts(count_changes(report))
     if not counts_text:
-        return f"No pictures were found below {display_path(folder)}."
+        found = "that can be read " if any(c.is_installable for c in report.skipped) else ""
+        return f"No pictures {found}were found below {display_path(folder)}."
     speed = f" ({report.encoded / report.seconds:.1f} pictures/s)" if report.encoded else ""
     return (
         f"{counts_text} in {report.seconds:.1f} s{speed}. "

@@ -14,8 +14,10 @@ from mmsearch.cli import output
 from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError
+from mmsearch.core.reports import format_skipped
 
 if TYPE_CHECKING:
+    from mmsearch.core.records import FailedFile
     from mmsearch.core.results import IndexStatus
     from mmsearch.core.types import FusionSpec
 
@@ -28,21 +30,29 @@ def status(
     failures: Annotated[
         bool, typer.Option("--failures", help="List the files that could not be read.")
     ] = False,
+    skipped: Annotated[
+        bool, typer.Option("--skipped", help="List the files that are not read, and why.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what an index holds.
 
     Example: mmsearch status --failures
     """
+    listed: list[FailedFile] = []
     with open_index(name, home) as index:
         index_status = index.status()
+        if skipped:
+            listed += index.skipped_files()
+        if failures:
+            listed += index_status.failures
     if as_json:
-        output.print_json(index_status)
-    elif failures:
+        output.print_json(listed if skipped else index_status)
+    elif failures or skipped:
         output.print_table(
             "",
             ["file", "reason"],
-            [(display_path(file.path), file.reason) for file in index_status.failures],
+            [(display_path(file.path), file.reason) for file in listed],
         )
     else:
         for label, value in _format_status(index_status):
@@ -55,6 +65,12 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
     if index_status.failures:
         hint = "'mmsearch status --failures' lists them"
         yield "not readable", f"{len(index_status.failures):,} files; {hint}"
+    if index_status.skipped:
+        hint = "'mmsearch status --skipped' lists them"
+        yield (
+            "not read",
+            f"{format_skipped(index_status.skipped)}; {hint}".replace(" not read:", ":", 1),
+        )
     for root in index_status.roots:
         yield "root", f"{root.name}: {display_path(root.path)}"
     if index_status.identity is not None:

@@ -28,6 +28,7 @@ from mmsearch.core.records import (
     SalvageResult,
     Segment,
     ShardCommit,
+    SkippedFile,
     StoredPicture,
 )
 from mmsearch.core.types import EncoderSpec, Ids
@@ -165,6 +166,20 @@ class CatalogReader(Protocol):
     def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
         """Return the up-to-date folders at ``subpath`` or below it."""
 
+    def list_skipped_under(
+        self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
+    ) -> dict[bytes, SkippedFile]:
+        """Return the files of a root at ``subpath`` or below it that are not read.
+
+        Those directly in one of ``skip_folders`` are left out.
+        """
+
+    def list_skip_reasons(self, root_id: int, subpath: bytes) -> list[tuple[bytes, str]]:
+        """Return path and reason of the files of `list_skipped_under`."""
+
+    def skipped_files(self) -> list[FailedFile]:
+        """Return the files that are not read, with their absolute paths and the reasons."""
+
     def last_run(self) -> RunRecord | None: ...
 
     def load_unfinished_roots(self) -> list[int]:
@@ -210,6 +225,14 @@ class CatalogWriter(CatalogReader, Protocol):
 
         They are deleted as soon as any file of the root changes.
         """
+
+    def save_skipped(
+        self, root_id: int, changed: Sequence[SkippedFile], removed: Sequence[bytes]
+    ) -> None:
+        """Add or replace files of a root that are not read, and delete those of other paths."""
+
+    def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
+        """Set the change times of files of a root, by path."""
 
     def commit_shard(self, shard: ShardCommit) -> int:
         """Commit a shard in one transaction and create a new generation; idempotent.

@@ -160,6 +160,18 @@ def clamped_mtime_ns(stat_result: os.stat_result) -> int:
     return MAX_MTIME_NS - offset_ns if mtime_ns > 0 else MIN_MTIME_NS + offset_ns
 
 
+def clamped_ctime_ns(stat_result: os.stat_result) -> int:
+    """Return the time at which a file or its attributes last changed, in nanoseconds since 1970.
+
+    Unlike its modification time, no program can set it. 0 on Windows, which does not have it, and
+    for times that do not fit in 64 bits.
+    """
+    if os.name == "nt":
+        return 0
+    ctime_ns = stat_result.st_ctime_ns
+    return ctime_ns if MIN_MTIME_NS <= ctime_ns <= MAX_MTIME_NS else 0
+
+
 def expand_user(path: str | os.PathLike[str]) -> Path:
     """Replace a leading ``~`` by a home folder; ``~name`` of an unknown user stays unchanged."""
     # Path.expanduser raises RuntimeError for an unknown user.

@@ -228,11 +228,26 @@ class VectorIndexPlugin(Protocol):
         """Load a file that `write` wrote; DamagedFileError if it is not valid."""
 
 
+HEAD_BYTES = 64
+"""Number of bytes at the start of a file by which its kind is recognized."""
+
+
 class Modality(Protocol):
     """Reader of one kind of file as pictures; picklable, run in decode workers."""
 
+    @property
+    def missing_extra(self) -> str | None:
+        """Name of the extra that is not installed and without which no file can be read."""
+
     def can_read(self, path: bytes) -> bool:
         """Return True if this modality reads files of that name."""
+
+    def recognizes(self, head: bytes) -> bool:
+        """Return True if this modality reads files that begin like that.
+
+        Args:
+            head: The first `HEAD_BYTES` of the file, fewer if it is shorter.
+        """
 
     def read(self, path: bytes, edge_px: int) -> DecodedImage:
         """Return metadata and pixels; the short side has ``edge_px`` at least if the picture does.

@@ -61,6 +61,27 @@ class Sidecar:
     path: bytes
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file or a folder that is not read.
+
+    Attributes:
+        path: Path relative to the root, as bytes.
+        reason: The reason, as a clause to display.
+        size: Size in bytes.
+        mtime_ns: Modification time, in nanoseconds.
+        replaces_picture: True if the file is certainly not a picture of its own, so that a picture
+            of that path is removed from the index.
+    """
+
+    path: bytes
+    reason: str
+    size: int = 0
+    mtime_ns: int = 0
+    replaces_picture: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +113,15 @@ class ScannedFolder:
         digest: Digest of everything that determines the result of `list_files`: names, sizes,
             times and the options of the walk.
         num_files: Number of files examined.
-        list_files: Lists the files directly in the folder, in the same order each time.
+        list_files: Lists the pictures directly in the folder, in the same order each time.
+        list_skipped: Lists the other files and the folders that are left out.
     """
 
     path: bytes
     digest: bytes
     num_files: int
     list_files: Callable[[], Iterator[ScannedFile]]
+    list_skipped: Callable[[], Iterator[SkippedFile]] = lambda: iter(())
 
 
 @dataclass(frozen=True)
@@ -394,8 +417,10 @@ class CollectedTexts:
 
 
 def is_unchanged(known: FileRecord, seen: ScannedFile) -> bool:
-    """Return True if size and time prove that a file is unchanged since it was read."""
+    """Return True if size and times prove that a file is unchanged since it was read."""
     if (known.size, known.mtime_ns) != (seen.size, seen.mtime_ns):
+        return False
+    if known.ctime_ns and seen.ctime_ns and known.ctime_ns != seen.ctime_ns:
         return False
     age_ns = known.checked_ns - known.mtime_ns
     return age_ns > MTIME_GRANULARITY_NS or age_ns < -MAX_CLOCK_SKEW_NS

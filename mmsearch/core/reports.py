@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,71 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmsearch.core.records import FailedFile
     from mmsearch.core.types import FusionSpec
+
+
+OF_ANOTHER_FILE = "of another file"
+"""End of the reason of files that belong to another one, as a RAW file to the JPEG of its shot."""
+
+LINKS = "links not followed"
+NO_ENDING = "files without ending"
+
+
+@dataclass(frozen=True)
+class SkippedCount:
+    """Number of files of one kind that are not read for one reason.
+
+    Attributes:
+        kind: Ending of the names in capitals, ``MOV``, or the kind in words, ``hidden files``.
+        reason: The reason, as a clause: ``video``, ``install '.[raw]'``, ``RAW of another file``.
+        files: Number of files.
+    """
+
+    kind: str
+    reason: str
+    files: int
+
+    @property
+    def is_companion(self) -> bool:
+        """True for files that belong to another file, so that nothing is missed without them."""
+        return self.reason.endswith(OF_ANOTHER_FILE)
+
+    @property
+    def is_installable(self) -> bool:
+        """True for files that an extra of mmsearch can read."""
+        return self.reason.startswith("install ")
+
+    def __str__(self) -> str:
+        """Return the count in words, ``9 CR2 (install '.[raw]')``."""
+        kind = self.kind
+        if self.files == 1 and kind.islower():
+            kind = re.sub(r"(file|folder|link)s", r"\1", kind)
+        if self.kind == LINKS:
+            return f"{self.files:,} {kind} (add --follow-symlinks)"
+        if self.kind.islower() and self.kind != NO_ENDING:
+            return f"{self.files:,} {kind}"
+        return f"{self.files:,} {kind} ({self.reason})"
+
+
+MAX_SHOWN_KINDS = 6
+
+
+def format_skipped(counts: Sequence[SkippedCount]) -> str:
+    """Return the files that are not read in words, without those that belong to other files.
+
+    First come those that an extra reads, then links. Without such files, the result is empty.
+    """
+    missed = [count for count in counts if not count.is_companion]
+    missed.sort(key=lambda count: (not count.is_installable, count.kind != LINKS))
+    shown = [str(count) for count in missed[:MAX_SHOWN_KINDS]]
+    others = sum(count.files for count in missed[MAX_SHOWN_KINDS:])
+    if others:
+        shown.append(f"and {others:,} others")
+    total = sum(count.files for count in missed)
+    companions = sum(count.files for count in counts if count.is_companion)
+    parts = [f"{total:,} not read: {', '.join(shown)}"] if missed else []
+    if companions:
+        parts.append(f"{companions:,} belong to other files")
+    return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -32,6 +98,9 @@ class IndexReport:
         retold: Number of pictures whose changed texts were re-encoded; their pixels were not.
         unreadable_texts: Text files that could not be read.
         captions_removed: Number of earlier table captions that the table of this run lacks.
+        skipped: Files that are not read, by kind and reason, most frequent first.
+        unnoticed: Number of changed files with the same size and times as before, which only a
+            run that reads every file finds.
     """
 
     added: int
@@ -48,6 +117,8 @@ class IndexReport:
     retold: int = 0
     unreadable_texts: tuple[FailedFile, ...] = ()
     captions_removed: int = 0
+    skipped: tuple[SkippedCount, ...] = ()
+    unnoticed: int = 0
 
     def counts(self) -> dict[str, int]:
         """Return the number of files by outcome, without the lists of the failed ones."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Root,
         RunRecord,
     )
+    from mmsearch.core.reports import SkippedCount
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class IndexRequest:
         hidden: Enter hidden folders and include hidden files.
         retry_failed: Retry files that failed before, even if they have not changed.
         allow_empty: Accept a folder that had pictures before and has none now.
+        verify: Read every file, even if its size and times have not changed.
         captions: Path of a caption table.
         unstable_paths: Absolute paths of files that are still being written; the run ignores them.
     """
@@ -78,6 +80,7 @@ class IndexRequest:
     hidden: bool = False
     retry_failed: bool = False
     allow_empty: bool = False
+    verify: bool = False
     captions: Path | None = None
     unstable_paths: frozenset[bytes] = frozenset()
 
@@ -340,6 +343,7 @@ class IndexStatus:
         pictures: Number of searchable pictures with distinct content.
         files: Number of paths of those pictures.
         failures: Files that could not be read.
+        skipped: Files that are not read, by kind and reason; see `Index.skipped_files`.
         roots: Indexed folders.
         built: The vector index that queries use; None if queries scan the segments.
         waiting: Number of pictures in segments newer than the vector index.
@@ -359,6 +363,7 @@ class IndexStatus:
     waiting: int
     bytes_by_part: Mapping[str, int]
     last_run: RunRecord | None
+    skipped: tuple[SkippedCount, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from mmsearch.indexing.indexer import Indexer
 from mmsearch.indexing.texts import CaptionTable, TextCollector
 from mmsearch.indexing.tuning_queries import encode_queries, sample_tuning_queries
 from mmsearch.modalities import _texts
+from mmsearch.modalities._contents import Recall
 from mmsearch.modalities._folder import walk
 from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.storage.layout import IndexLayout
@@ -92,7 +93,7 @@ def make_indexer(
             vector_index=vector_index,
             builder=make_index_builder(layout, catalog, lambda: encoder, settings.device),
             sources=sources,
-            walk=lambda request: walk_request(request, modalities),
+            walk=lambda request, recall: walk_request(request, modalities, recall),
             make_text_collector=lambda request: make_text_collector(request, sources),
             make_decoder=DecoderFactory(modalities, encoder.batch_preprocessor),
             decode_executor=decode_executor,
@@ -127,19 +128,20 @@ def make_index_builder(
     )
 
 
-def walk_request(request: IndexRequest, modalities: tuple[Modality, ...]) -> Walk:
-    """Return the walk over the files of a request."""
-    claim_functions = [modality.can_read for modality in modalities]
+def walk_request(
+    request: IndexRequest,
+    modalities: tuple[Modality, ...],
+    recall: Recall = lambda path, size, mtime_ns: None,
+) -> Walk:
+    """Return the walk over the files of a request; see `mmsearch.modalities._folder.walk`."""
     return walk(
         request.folder,
-        # Called for every file of a collection, so a single modality is called directly.
-        can_read=claim_functions[0]
-        if len(claim_functions) == 1
-        else lambda name: any(can_read(name) for can_read in claim_functions),
+        modalities=modalities,
         include=request.include,
         exclude=request.exclude,
         follow_symlinks=request.follow_symlinks,
         hidden=request.hidden,
+        recall=recall,
     )
 
 

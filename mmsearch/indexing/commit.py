@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.records import FailedFile, IndexedFile, ScannedFile, ShardCommit
-from mmsearch.core.reports import IndexReport
+from mmsearch.core.reports import IndexReport, SkippedCount
 from mmsearch.core.results import Progress
 from mmsearch.indexing.diff import FileOutcome
 from mmsearch.indexing.encode import EncodedShard
@@ -95,6 +95,8 @@ class RunStats:
         total: Number of files to process; None until it is known.
         unreadable_folders: Folders that could not be listed.
         captions_removed: Number of captions that are no longer in their table.
+        skipped: Files that are not read, by kind and reason.
+        unnoticed: Number of changed files with the same size and times as before.
     """
 
     def __init__(self) -> None:
@@ -102,6 +104,8 @@ class RunStats:
         self.failed: list[FailedFile] = []
         self.gone = 0
         self.captions_removed = 0
+        self.skipped: tuple[SkippedCount, ...] = ()
+        self.unnoticed = 0
         self.encoded = 0
         self.uncommitted = 0
         self.total: int | None = None
@@ -146,4 +150,6 @@ class RunStats:
             seconds=time.monotonic() - self._started_at,
             encoded=self.encoded,
             captions_removed=self.captions_removed,
+            skipped=self.skipped,
+            unnoticed=self.unnoticed,
         )

@@ -60,6 +60,7 @@ def compare(
     scanned: Iterable[ScannedFile],
     *,
     retry_failed: bool = False,
+    verify: bool = False,
     texts_key: Callable[[ScannedFile], bytes] = lambda file: b"",
 ) -> Comparison:
     """Compare files by size and time.
@@ -68,13 +69,14 @@ def compare(
         records: The catalog's file records, by path.
         scanned: The files that the walk found; every path once.
         retry_failed: Read failed files again even if they have not changed.
+        verify: Read all files again.
         texts_key: Returns the `FileRecord.texts_key` that a file would get now.
     """
     missing = dict(records)
     statuses = bytearray()
     for file in scanned:
         previous = missing.pop(file.path, None)
-        if previous is None or not is_unchanged(previous, file):
+        if verify or previous is None or not is_unchanged(previous, file):
             statuses.append(FileStatus.NEEDS_READ)
         elif previous.image_id is not None:
             same = previous.texts_key == texts_key(file)

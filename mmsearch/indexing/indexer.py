@@ -37,6 +37,7 @@ from mmsearch.indexing.reencode import reencode, refresh_text_vectors
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.staging import commit_staged, stage_encodings
 from mmsearch.indexing.texts import TextCollector, TextEncoder
+from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
 
 
@@ -52,7 +53,7 @@ class Indexer:
         vector_index: Vector index of a new index; see `Identity.vector_index`.
         builder: Builds the vector index at the end.
         sources: Sources of the texts that are encoded.
-        walk: Lists the files of a request.
+        walk: Lists the files of a request; see `mmsearch.modalities._folder.walk`.
         make_text_collector: Returns the text collector of a request.
         make_decoder: Creates decode workers.
         decode_executor: Runs decode workers.
@@ -67,7 +68,7 @@ class Indexer:
     vector_index: str
     builder: IndexBuilder
     sources: tuple[TextSource, ...]
-    walk: Callable[[IndexRequest], Walk]
+    walk: Callable[[IndexRequest, Recall], Walk]
     make_text_collector: Callable[[IndexRequest], TextCollector]
     make_decoder: DecoderFactory
     decode_executor: Executor

@@ -13,13 +13,21 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, MMSearchError, SourceError, StorageError
 from mmsearch.core.files import hash_source_file
 from mmsearch.core.protocols import Executor, Walk
-from mmsearch.core.records import CollectedTexts, FailedFile, IndexedFile, ScannedFile
+from mmsearch.core.records import (
+    CollectedTexts,
+    FailedFile,
+    IndexedFile,
+    ScannedFile,
+    is_unchanged,
+)
 from mmsearch.core.results import IndexRequest, Progress, TaskFailure
 from mmsearch.indexing.commit import CommitBatcher, RunStats
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.scan import FolderScan
 from mmsearch.indexing.texts import TextCollector
+from mmsearch.modalities._contents import Recall
+from mmsearch.modalities._other_files import count_skipped
 
 NO_DIGEST = b""
 """Digest of a file whose content could not be read; every run tries it again."""
@@ -33,7 +41,7 @@ class IndexRun:
     Args:
         request: The folder and how to index it.
         catalog: Catalog, open for writing.
-        walk: Lists the files of a request.
+        walk: Lists the files of a request; see `mmsearch.modalities._folder.walk`.
         hash_executor: Runs the tasks that read files and compute their digests.
         shard_executor: Runs shard workers.
         make_shard_encoder: Creates a shard worker; takes a callback for the number of pictures
@@ -52,7 +60,7 @@ class IndexRun:
         request: IndexRequest,
         catalog: CatalogWriter,
         *,
-        walk: Callable[[IndexRequest], Walk],
+        walk: Callable[[IndexRequest, Recall], Walk],
         hash_executor: Executor,
         shard_executor: Executor,
         make_shard_encoder: Callable[[Callable[[int], None]], ShardEncoder],
@@ -63,7 +71,6 @@ class IndexRun:
         self._before_encoding = before_encoding
         self._request = request
         self._catalog = catalog
-        self._walk = walk(request)
         self._hash_executor = hash_executor
         self._shard_executor = shard_executor
         self._make_shard_encoder = make_shard_encoder
@@ -77,6 +84,7 @@ class IndexRun:
             texts = replace(texts, captioned_paths=captioned_paths)
         self._texts = texts
         self._scan = FolderScan(request, catalog, self._root, self._subfolder, texts, progress)
+        self._walk = walk(request, self._scan.recall)
         self._next_id, self._next_segment = catalog.next_free_ids()
         # Files whose content is being encoded, by digest; the first file of each list is decoded.
         self._pending: dict[bytes, list[tuple[IndexedFile, FileOutcome]]] = {}
@@ -105,6 +113,11 @@ class IndexRun:
             unchanged + still_failed + num_texts_changed + comparison.count(FileStatus.NEEDS_READ)
         )
         self._check_not_emptied(num_seen, len(gone))
+        self._scan.save_skipped(keep_missing=bool(self._walk.unreadable))
+        self._scan.save_ctimes()
+        self.stats.skipped = count_skipped(
+            self._catalog.list_skip_reasons(self._root.id, self._subfolder)
+        )
         self.stats.outcomes[FileOutcome.UNCHANGED] = unchanged
         self.stats.outcomes[FileOutcome.STILL_FAILED] = still_failed
         self.stats.total = num_seen
@@ -137,10 +150,13 @@ class IndexRun:
     # --- comparison with the folder ---
 
     def _is_gone(self, path: bytes) -> bool:
-        """Return True if a path certainly is no longer a file.
+        """Return True if a path certainly is no longer a file, or not a picture of its own.
 
         Files in a folder that cannot be read may still exist, so they do not count as gone.
         """
+        skipped = self._scan.skipped.get(path)
+        if skipped is not None and skipped.replaces_picture:
+            return True
         try:
             return not stat.S_ISREG(os.stat(self._absolute_path(path)).st_mode)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
@@ -234,6 +250,9 @@ class IndexRun:
     ) -> bool:
         """Resolve a file without decoding it if possible; return True if it must be decoded."""
         file, digest = indexed.file, indexed.digest
+        previous = resolver.records.get(file.path)
+        if previous is not None and previous.digest not in (NO_DIGEST, digest):
+            self.stats.unnoticed += is_unchanged(previous, file)
         pending = self._pending.get(digest)
         outcome = resolver.outcome(file, digest, has_vector=has_vector or pending is not None)
         if outcome is FileOutcome.MOVED:

@@ -8,19 +8,31 @@ one by one.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.protocols import Walk
-from mmsearch.core.records import FileRecord, FolderRecord, Root, ScannedFile, ScannedFolder
+from mmsearch.core.records import (
+    MTIME_GRANULARITY_NS,
+    FileRecord,
+    FolderRecord,
+    Root,
+    ScannedFile,
+    ScannedFolder,
+    SkippedFile,
+)
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.indexing.diff import Comparison, FileStatus, compare
 from mmsearch.indexing.texts import TextCollector
 
 PROGRESS_INTERVAL_FILES = 1000
 """Number of files between two progress calls."""
+
+UNSETTLED_SIZE = -1
+"""Size that no file has, of a skipped file that must be opened again if its folder changes."""
 
 
 class FolderScan:
@@ -44,6 +56,8 @@ class FolderScan:
         texts: TextCollector,
         progress: Callable[[Progress], None],
     ) -> None:
+        self.skipped: Mapping[bytes, SkippedFile] = {}
+        """Files that are not read by path, without those of skipped folders."""
         self.records: Mapping[bytes, FileRecord] = {}
         """File records of the catalog by path, without the files of skipped folders."""
         self._request = request
@@ -58,6 +72,21 @@ class FolderScan:
         # for a large collection would take more memory than everything else in a run.
         self._changed_folders: dict[bytes, tuple[bytes, ScannedFolder]] = {}
         self._comparison = Comparison(b"", {})
+        self._known_skipped: Mapping[bytes, SkippedFile] = {}
+        self._has_saved_ctimes = False
+
+    def recall(self, path: bytes, size: int, mtime_ns: int) -> str | None:
+        """Return what earlier runs found in a file of the walk; see `walk`."""
+        if self._request.verify:
+            return None
+        path = self._path_in_root(path)
+        record = self.records.get(path)
+        if record is not None and (record.size, record.mtime_ns) == (size, mtime_ns):
+            return ""
+        known = self._known_skipped.get(path)
+        if known is not None and (known.size, known.mtime_ns) == (size, mtime_ns):
+            return known.reason
+        return None
 
     def compare(self, walk: Walk) -> Comparison:
         """Compare the files of a walk with the catalog, without those of skipped folders."""
@@ -79,12 +108,20 @@ class FolderScan:
             else:
                 self._changed_folders[path] = digest, folder
         total = self._catalog.count_files_under(self._root.id, self._subfolder)
-        if self._changed_folders or total != self.pictures + self.failed:
+        is_changed = self._changed_folders or len(self._skipped_folders) < len(self._saved_folders)
+        if is_changed or total != self.pictures + self.failed:
             self.records = self._catalog.list_files_under(
                 self._root.id, self._subfolder, self._skipped_folders
             )
+            self._known_skipped = self._catalog.list_skipped_under(
+                self._root.id, self._subfolder, self._skipped_folders
+            )
+            self.skipped = {file.path: file for file in self._iter_skipped()}
         self._comparison = self._compare(
-            self.records, self._iter_files(), self._request.retry_failed
+            self.records,
+            self._iter_files(),
+            retry_failed=self._request.retry_failed,
+            verify=self._request.verify,
         )
         return self._comparison
 
@@ -102,6 +139,32 @@ class FolderScan:
         """Return the files that have a status in the comparison."""
         return self._comparison.select(status, self._iter_files())
 
+    def save_skipped(self, *, keep_missing: bool) -> None:
+        """Save which files are not read.
+
+        Args:
+            keep_missing: Keep those that the walk did not find: a folder could not be listed.
+        """
+        known = self._known_skipped
+        changed = [file for path, file in self.skipped.items() if known.get(path) != file]
+        removed = [] if keep_missing else [path for path in known if path not in self.skipped]
+        if changed or removed:
+            self._catalog.save_skipped(self._root.id, changed, removed)
+
+    def save_ctimes(self) -> None:
+        """Save the change times of unchanged files that an earlier version has read."""
+        if all(record.ctime_ns for record in self.records.values()):
+            return
+        ctimes = {
+            file.path: file.ctime_ns
+            for status in (FileStatus.UNCHANGED, FileStatus.STILL_FAILED)
+            for file in self.select(status)
+            if file.ctime_ns and not self.records[file.path].ctime_ns
+        }
+        if ctimes:
+            self._catalog.save_ctimes(self._root.id, ctimes)
+            self._has_saved_ctimes = True
+
     def save_folder_state(self, *, changed: bool) -> None:
         """Save the state of the folders that are up to date at the end of a run.
 
@@ -116,7 +179,7 @@ class FolderScan:
             record = self._make_folder_record(path, digest, folder)
             if record is not None:
                 folders[path] = record
-        if folders != self._saved_folders or changed:
+        if folders != self._saved_folders or changed or self._has_saved_ctimes:
             self._catalog.save_folder_states(self._root.id, self._subfolder, folders)
 
     def _make_folder_record(
@@ -125,7 +188,7 @@ class FolderScan:
         """Return the state to save for a folder; None if it is not up to date."""
         records = self._catalog.list_files_in(self._root.id, path)
         files = list(self._iter_folder_files(folder))
-        comparison = self._compare(records, files, retry_failed=False)
+        comparison = self._compare(records, files, retry_failed=False, verify=False)
         pictures, failed = (
             comparison.count(FileStatus.UNCHANGED),
             comparison.count(FileStatus.STILL_FAILED),
@@ -136,7 +199,7 @@ class FolderScan:
 
     def _can_skip(self, previous: FolderRecord) -> bool:
         must_retry = self._request.retry_failed and previous.failed
-        return not must_retry and self._texts.captions is None
+        return not (must_retry or self._request.verify) and self._texts.captions is None
 
     def _iter_files(self) -> Iterator[ScannedFile]:
         """Yield the files of all folders that are not skipped, with paths relative to the root."""
@@ -155,6 +218,18 @@ class FolderScan:
             else:
                 yield file
 
+    def _iter_skipped(self) -> Iterator[SkippedFile]:
+        """Yield the files that are not read, except the table of captions of this run."""
+        table = self._texts.captions.path if self._texts.captions is not None else None
+        # A file that was changed just now may change again without a new modification time.
+        settled_ns = time.time_ns() - MTIME_GRANULARITY_NS
+        for _, folder in self._changed_folders.values():
+            for file in folder.list_skipped():
+                path = self._path_in_root(file.path)
+                if table is None or table != os.path.join(self._root.path, path):  # noqa: PTH118
+                    size = file.size if file.mtime_ns < settled_ns else UNSETTLED_SIZE
+                    yield replace(file, path=path, size=size)
+
     def _is_unstable(self, file: ScannedFile) -> bool:
         if not self._request.unstable_paths:
             return False
@@ -167,12 +242,18 @@ class FolderScan:
         )
 
     def _compare(
-        self, records: Mapping[bytes, FileRecord], files: Iterable[ScannedFile], retry_failed: bool
+        self,
+        records: Mapping[bytes, FileRecord],
+        files: Iterable[ScannedFile],
+        *,
+        retry_failed: bool,
+        verify: bool,
     ) -> Comparison:
         return compare(
             records,
             files,
             retry_failed=retry_failed,
+            verify=verify,
             texts_key=lambda file: self._texts.expected_texts_key(file, self._subfolder),
         )
 

@@ -161,7 +161,7 @@ class TextCollector:
 
     def key(self, file: ScannedFile) -> bytes:
         """Return a 16-byte key that changes whenever the texts around a file may have changed."""
-        sidecar_stats = [[s.path.hex(), s.size, s.mtime_ns] for s in file.sidecars]
+        sidecar_stats = [[s.path.hex(), s.size, s.mtime_ns, s.ctime_ns] for s in file.sidecars]
         fingerprint = [
             COLLECTOR_VERSION,
             sorted(self._searched_sources),

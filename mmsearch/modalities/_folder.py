@@ -5,17 +5,35 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.files import clamped_mtime_ns, os_error_reason
+from mmsearch.core.files import (
+    clamped_ctime_ns,
+    clamped_mtime_ns,
+    os_error_reason,
+    special_file_kind,
+)
 from mmsearch.core.globs import GlobError, Globs
-from mmsearch.core.records import FailedFile, ScannedFile, ScannedFolder, Sidecar
-from mmsearch.modalities._texts.pairing import SIDECAR_SUFFIXES, pair_sidecars
+from mmsearch.core.protocols import Modality
+from mmsearch.core.records import FailedFile, ScannedFile, ScannedFolder, Sidecar, SkippedFile
+from mmsearch.modalities._contents import STATS, Contents, FolderExaminer, Recall
+from mmsearch.modalities._other_files import (
+    BROKEN_LINK,
+    EXCLUDED,
+    EXCLUDED_FOLDER,
+    HIDDEN,
+    HIDDEN_FOLDER,
+    INDEX_FOLDER,
+    LINK,
+    NOT_A_PICTURE,
+    SYSTEM_FOLDER,
+    replaces_picture,
+)
 
 SYSTEM_FOLDERS = frozenset(
     {
@@ -30,28 +48,36 @@ SYSTEM_FOLDERS = frozenset(
 """Lower-case names of folders that are skipped like hidden ones."""
 
 
-_NOT_A_FILE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+WALK_VERSION = 1
+"""Version of the walk; raised when it finds other files, so that folders are examined again."""
+
+_INDEX_FILE = b"catalog.sqlite"
+_NOT_A_FILE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 def walk(
     folder: bytes,
     *,
-    can_read: Callable[[bytes], bool],
+    modalities: Sequence[Modality],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
     hidden: bool = False,
+    recall: Recall = lambda path, size, mtime_ns: None,
 ) -> FolderWalk:
     """List the files of a folder and of all folders below it.
 
+    A file is a picture if a modality reads files of its name, or recognizes its first bytes.
+
     Args:
         folder: Absolute path of the folder.
-        can_read: Returns True if a file of this name can be read.
+        modalities: Readers of pictures.
         include: Case-insensitive .gitignore patterns; if given, a file must match one of them.
         exclude: Case-insensitive .gitignore patterns of files and whole folders to skip.
         follow_symlinks: Follow symbolic links to files and folders; each real folder is visited
             once.
         hidden: Include names that begin with a dot, and system folders.
+        recall: Returns what an earlier walk found, so that files are not opened again.
 
     Returns:
         An iterable of `ScannedFolder`, with paths relative to ``folder``.
@@ -59,7 +85,7 @@ def walk(
     Raises:
         UsageError: A pattern is invalid.
     """
-    return FolderWalk(folder, can_read, include, exclude, follow_symlinks, hidden)
+    return FolderWalk(folder, modalities, include, exclude, follow_symlinks, hidden, recall)
 
 
 def _compile_globs(patterns: Sequence[str], folder: bytes) -> Globs | None:
@@ -78,20 +104,25 @@ class FolderWalk:
     def __init__(
         self,
         folder: bytes,
-        can_read: Callable[[bytes], bool],
+        modalities: Sequence[Modality],
         include: Sequence[str],
         exclude: Sequence[str],
         follow_symlinks: bool,
         hidden: bool,
+        recall: Recall,
     ) -> None:
         self.unreadable: list[FailedFile] = []
         self._folder = folder
-        self._claims = can_read
+        self._readers = [modality for modality in modalities if modality.missing_extra is None]
+        self._missing = [modality for modality in modalities if modality.missing_extra is not None]
         self._include = _compile_globs(include, folder)
         self._exclude = _compile_globs(exclude, folder)
         self._follow_symlinks = follow_symlinks
         self._hidden = hidden
-        self._options_key = repr((tuple(include), tuple(exclude), follow_symlinks, hidden)).encode()
+        self._recall = recall
+        missing_extras = [modality.missing_extra for modality in self._missing]
+        options = (tuple(include), tuple(exclude), follow_symlinks, hidden, missing_extras)
+        self._options_key = repr((WALK_VERSION, *options)).encode()
         self._visited: set[tuple[int, int]] = set()
 
     def __iter__(self) -> Iterator[ScannedFolder]:
@@ -103,9 +134,13 @@ class FolderWalk:
             listing = self._scan_folder(relative)
             if listing is not None:
                 folders.extend(reversed(listing.folders))
-                files = partial(self._iter_files, relative, listing)
-                digest = listing.digest(self._options_key)
-                yield ScannedFolder(relative, digest, len(listing.sizes_and_times) // 2, files)
+                yield ScannedFolder(
+                    relative,
+                    listing.digest(self._options_key),
+                    len(listing.stats) // STATS,
+                    partial(self._iter_files, relative, listing),
+                    partial(self._iter_skipped, relative, listing),
+                )
 
     def _scan_folder(self, relative: bytes) -> _FolderListing | None:
         """Return the listing of one folder, or None if it cannot be listed or was visited before.
@@ -126,43 +161,78 @@ class FolderWalk:
         self, entries: Iterator[os.DirEntry[bytes]], dir_fd: int | None, relative: bytes
     ) -> _FolderListing:
         names: list[bytes] = []
-        sizes_and_times: list[int] = []
+        stats: list[int] = []
         folders: list[bytes] = []
-        can_read, follow_symlinks, stat = self._claims, self._follow_symlinks, os.stat
+        omitted: dict[bytes, str] = {}
+        follow_symlinks, stat = self._follow_symlinks, os.stat
         for entry in entries:
             name = entry.name
             try:
                 if entry.is_file(follow_symlinks=follow_symlinks):
-                    if can_read(name) or name.lower().endswith(SIDECAR_SUFFIXES):
-                        target = entry.path if dir_fd is None else name
-                        file_stat = stat(target, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
-                        sizes_and_times += (file_stat.st_size, clamped_mtime_ns(file_stat))
-                        names.append(name)
+                    target = entry.path if dir_fd is None else name
+                    file_stat = stat(target, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+                    stats += (
+                        file_stat.st_size,
+                        clamped_mtime_ns(file_stat),
+                        clamped_ctime_ns(file_stat),
+                    )
+                    names.append(name)
                 elif entry.is_dir(follow_symlinks=follow_symlinks):
                     folder = relative + b"/" + name if relative else name
-                    if self._includes_folder(name, folder):
+                    reason = self._folder_omission(name, folder)
+                    if reason is None:
                         folders.append(folder)
+                    else:
+                        omitted[name] = reason
+                else:
+                    omitted[name] = _special_reason(entry, follow_symlinks=follow_symlinks)
             except OSError as error:
-                # Broken links, and files deleted while the folder is listed, are skipped.
-                if error.errno not in _NOT_A_FILE_ERRNOS:
+                # Files deleted while the folder is listed need no reason.
+                if error.errno == errno.ELOOP:
+                    omitted[name] = BROKEN_LINK
+                elif error.errno not in _NOT_A_FILE_ERRNOS:
                     self.unreadable.append(FailedFile(entry.path, os_error_reason(error)))
-        return _FolderListing(b"/".join(names), array("q", sizes_and_times), sorted(folders))
+        if _INDEX_FILE in names and os.path.join(relative, b"segments") in folders:  # noqa: PTH118
+            # Its files change in every run.
+            return _FolderListing(b"", array("q"), [], {_INDEX_FILE: INDEX_FOLDER})
+        return _FolderListing(b"/".join(names), array("q", stats), sorted(folders), omitted)
 
     def _iter_files(self, relative: bytes, listing: _FolderListing) -> Iterator[ScannedFile]:
         prefix = relative + b"/" if relative else b""
-        positions = {name: position for position, name in enumerate(listing.split())}
-        # A picture that is not included keeps its sidecars, too.
-        pairs = pair_sidecars(
-            [name for name in positions if self._claims(name)],
-            [name for name in positions if name.lower().endswith(SIDECAR_SUFFIXES)],
-        )
-        for name in sorted(positions):
-            if self._includes_file(name, prefix + name):
-                sidecars = tuple(
-                    Sidecar(prefix + sidecar, *listing.size_and_time(positions[sidecar]))
-                    for sidecar in pairs.get(name, ())
-                )
-                yield ScannedFile(prefix + name, *listing.size_and_time(positions[name]), sidecars)
+        names = listing.split()
+        for position, sidecar_positions in self._examine(prefix, listing).iter_pictures():
+            size, mtime_ns, ctime_ns = listing.stat(position)
+            sidecars = tuple(
+                Sidecar(prefix + names[sidecar], *listing.stat(sidecar))
+                for sidecar in sidecar_positions
+            )
+            yield ScannedFile(prefix + names[position], size, mtime_ns, sidecars, ctime_ns)
+
+    def _iter_skipped(self, relative: bytes, listing: _FolderListing) -> Iterator[SkippedFile]:
+        prefix = relative + b"/" if relative else b""
+        names = listing.split()
+        contents = self._examine(prefix, listing)
+        for position, reason in zip(contents.skipped, contents.reasons, strict=True):
+            size, mtime_ns, _ = listing.stat(position)
+            yield SkippedFile(
+                prefix + names[position], reason, size, mtime_ns, replaces_picture(reason)
+            )
+        for name, reason in sorted(listing.omitted.items()):
+            yield SkippedFile(prefix + name, reason)
+
+    def _examine(self, prefix: bytes, listing: _FolderListing) -> Contents:
+        """Return which files of a listing are pictures; unknown files are opened only once."""
+        if listing.contents is None:
+            listing.contents = FolderExaminer(
+                self._readers,
+                self._missing,
+                lambda name, size, mtime_ns: self._recall(prefix + name, size, mtime_ns),
+                lambda name: self._file_omission(name, prefix + name),
+                os.path.join(self._folder, prefix),  # noqa: PTH118 - bytes paths need os
+                listing.split(),
+                listing.stats,
+            ).examine()
+        return listing.contents
 
     def _mark_visited(self, path: bytes) -> bool:
         """Return True if the real folder is visited for the first time."""
@@ -173,53 +243,72 @@ class FolderWalk:
         self._visited.add(key)
         return True
 
-    def _includes_folder(self, name: bytes, relative: bytes) -> bool:
+    def _folder_omission(self, name: bytes, relative: bytes) -> str | None:
+        """Return the reason not to visit a folder; None for a folder to visit."""
         if not self._hidden and (name.startswith(b".") or name.lower() in SYSTEM_FOLDERS):
-            return False
-        return self._exclude is None or not self._exclude.matches(os.fsdecode(relative) + "/")
+            return HIDDEN_FOLDER if name.startswith(b".") else SYSTEM_FOLDER
+        if self._exclude is not None and self._exclude.matches(os.fsdecode(relative) + "/"):
+            return EXCLUDED_FOLDER
+        return None
 
-    def _includes_file(self, name: bytes, relative: bytes) -> bool:
-        if not self._claims(name) or (not self._hidden and name.startswith(b".")):
-            return False
+    def _file_omission(self, name: bytes, relative: bytes) -> str | None:
+        """Return the reason to leave out a file of any kind; None if it has to be examined."""
+        if not self._hidden and name.startswith(b"."):
+            return HIDDEN
         if self._exclude is None and self._include is None:
-            return True
+            return None
         path = os.fsdecode(relative)
         if self._exclude is not None and self._exclude.matches(path):
-            return False
-        return self._include is None or self._include.matches(path)
+            return EXCLUDED
+        return None if self._include is None or self._include.matches(path) else EXCLUDED
 
 
-@dataclass(frozen=True)
+def _special_reason(entry: os.DirEntry[bytes], *, follow_symlinks: bool) -> str:
+    if entry.is_symlink() and not follow_symlinks:
+        return LINK
+    try:
+        return special_file_kind(entry.stat().st_mode) or NOT_A_PICTURE
+    except FileNotFoundError:
+        return BROKEN_LINK
+
+
+@dataclass
 class _FolderListing:
-    """The relevant files of one folder and the subfolders to visit.
+    """The files of one folder and the subfolders to visit.
 
     Attributes:
-        names: Names of pictures and sidecars, joined by slashes in the order of the file system.
-            That order is stable while the folder is unchanged, and sorting would take longer than
-            everything else that is done with the names.
-        sizes_and_times: Size in bytes and modification time in nanoseconds of each file,
-            alternating.
+        names: Names of files, joined by slashes in the order of the file system. That order is
+            stable while the folder is unchanged, and sorting would take longer than everything
+            else that is done with the names.
+        stats: Size in bytes, modification time and change time in nanoseconds of each file, one
+            after the other.
         folders: Paths of the subfolders relative to the root of the walk, sorted.
+        omitted: Links, special files and folders that are not visited, with the reasons.
+        contents: Which files are pictures; None until that is needed.
     """
 
     names: bytes
-    sizes_and_times: array[int]
+    stats: array[int]
     folders: list[bytes]
+    omitted: dict[bytes, str]
+    contents: Contents | None = None
 
     def split(self) -> list[bytes]:
         """Return the names as a list."""
-        return self.names.split(b"/") if self.sizes_and_times else []
+        return self.names.split(b"/") if self.stats else []
 
-    def size_and_time(self, position: int) -> tuple[int, int]:
-        """Return the size and modification time of one file."""
-        return self.sizes_and_times[2 * position], self.sizes_and_times[2 * position + 1]
+    def stat(self, position: int) -> tuple[int, int, int]:
+        """Return the size, the modification time and the change time of one file."""
+        size, mtime_ns, ctime_ns = self.stats[STATS * position : STATS * (position + 1)]
+        return size, mtime_ns, ctime_ns
 
     def digest(self, options_key: bytes) -> bytes:
         """Return a digest of the walk options and of all names, sizes and times."""
         # The slashes are unambiguous: no file name contains one.
         hasher = sha256(options_key)
-        hasher.update(b"/%d/" % len(self.sizes_and_times) + self.names)
-        hasher.update(self.sizes_and_times)
+        hasher.update(b"/%d/" % len(self.stats) + self.names)
+        hasher.update(self.stats)
+        hasher.update(repr(sorted(self.omitted.items())).encode())
         return hasher.digest()
 
 

@@ -126,9 +126,18 @@ class ImageModality:
 
     max_pixels: int
 
+    @property
+    def missing_extra(self) -> None:
+        """None, because all libraries are installed with mmsearch."""
+        return None
+
     def can_read(self, path: bytes) -> bool:
         """Return True if the file name has the suffix of a supported format."""
         return path[path.rfind(b".") :].lower() in SUFFIXES
+
+    def recognizes(self, head: bytes) -> bool:
+        """Return True if the first bytes of a file are those of a supported format."""
+        return any(signature.match(head) for signature in _SIGNATURES.values())
 
     def read(self, path: bytes, edge_px: int) -> DecodedImage:
         """Decode a picture and read its metadata.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError, Hint, InvalidQueryError, UnknownNameError
-from mmsearch.core.files import clamped_mtime_ns, create_folder
+from mmsearch.core.files import clamped_ctime_ns, clamped_mtime_ns, create_folder
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
 from mmsearch.core.records import ScannedFile, check_encoder, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
@@ -304,7 +304,12 @@ class StoredVectorLookup:
             stat = os.stat(path)  # noqa: PTH116
         except OSError:
             return None
-        scanned_file = ScannedFile(file_record.path, stat.st_size, clamped_mtime_ns(stat))
+        scanned_file = ScannedFile(
+            file_record.path,
+            stat.st_size,
+            clamped_mtime_ns(stat),
+            ctime_ns=clamped_ctime_ns(stat),
+        )
         return file_record.image_id if is_unchanged(file_record, scanned_file) else None
 
 

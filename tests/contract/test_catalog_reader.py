@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmsearch.catalog.reader import open_reader
-from mmsearch.core.records import FolderRecord, ShardCommit
+from mmsearch.core.records import FailedFile, FolderRecord, ShardCommit, SkippedFile
 from tests.unit.catalog.samples import (
     IDENTITY,
     built,
@@ -58,6 +58,20 @@ class TestKnownFiles:
         other, _ = catalog.ensure_root(b"/other")
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         assert catalog.list_files_under(other.id, b"") == {}
+
+    def test_skipped_files_are_written_replaced_and_removed(self, catalog, root):
+        first, second = SkippedFile(b"a.mov", "video", 5, 6), SkippedFile(b"x/b", "empty", 0, 7)
+        catalog.save_skipped(root.id, [first, second], [])
+        assert catalog.list_skipped_under(root.id, b"") == {b"a.mov": first, b"x/b": second}
+        assert catalog.list_skipped_under(root.id, b"", {b"x"}) == {b"a.mov": first}
+        assert catalog.list_skip_reasons(root.id, b"x") == [(b"x/b", "empty")]
+        changed = SkippedFile(b"x/b", "not a picture", 1, 8)
+        catalog.save_skipped(root.id, [changed], [b"a.mov"])
+        assert catalog.list_skipped_under(root.id, b"") == {b"x/b": changed}
+        assert catalog.skipped_files() == [FailedFile(root.path + b"/x/b", "not a picture")]
+        outer, _ = catalog.ensure_root(root.path.rpartition(b"/")[0] or b"/")
+        assert catalog.skipped_files() == []
+        assert catalog.list_skipped_under(outer.id, b"") == {}
 
     def test_list_files_under_omits_files_of_skipped_folders(self, catalog, root):
         paths = [b"a.jpg", b"x/b.jpg", b"x/y/c.jpg", b"x-y/d.jpg"]

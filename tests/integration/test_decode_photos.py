@@ -16,7 +16,7 @@ EDGE_PX = 256
 
 @pytest.fixture(scope="module")
 def found(photos):
-    folders = walk(os.fsencode(photos), can_read=build().can_read)
+    folders = walk(os.fsencode(photos), modalities=[build()])
     return [file for folder in folders for file in folder.list_files()]
 
 

@@ -189,7 +189,10 @@ def test_rescan_exclude_pattern_of_subfolder_does_not_apply_to_root(tmp_path):
 
     def added(folder):
         with toy_indexer(layout) as indexer:
-            real = replace(indexer, walk=lambda request: walk_request(request, (ToyModality(),)))
+            real = replace(
+                indexer,
+                walk=lambda request, recall: walk_request(request, (ToyModality(),), recall),
+            )
             return real.run(IndexRequest(os.fsencode(folder), exclude=("x/b.toy",))).added
 
     assert added(tmp_path / "photos/sub") == 1

@@ -14,6 +14,7 @@ from mmsearch.core.files import MAX_MTIME_NS, MIN_MTIME_NS
 from mmsearch.core.filters import Filters
 from mmsearch.indexing import run
 from mmsearch.modalities import _folder
+from mmsearch.modalities.image import build
 from tests.http_client import http_client
 
 MEMORY = "/dev/shm"  # noqa: S108 - a file system that stores any date
@@ -128,11 +129,11 @@ def test_walk_file_time_beyond_limits_is_clamped(tmp_path, photos, monkeypatch):
 
     class Facts:
         def __init__(self, facts):
-            self.st_size, self.st_mtime_ns = facts.st_size, 10**29
+            self.st_size, self.st_mtime_ns, self.st_ctime_ns = facts.st_size, 10**29, 10**29
 
     with monkeypatch.context() as patch:
         patch.setattr(_folder.os, "stat", lambda *a, **b: Facts(look(*a, **b)))
-        (seen,) = _folder.walk(os.fsencode(tmp_path), can_read=lambda name: True)
+        (seen,) = _folder.walk(os.fsencode(tmp_path), modalities=[build()])
         (file,) = seen.list_files()
     assert MAX_MTIME_NS - 2**40 < file.mtime_ns <= MAX_MTIME_NS
     assert astuple(file)[:2] == (os.path.basename(path).encode(), os.path.getsize(path))

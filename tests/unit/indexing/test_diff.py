@@ -27,6 +27,28 @@ def test_compare_other_size_or_mtime_needs_read(change):
     assert statuses({b"a.jpg": KNOWN}, [seen]) == [FileStatus.NEEDS_READ]
 
 
+@pytest.mark.parametrize(
+    ("known_ns", "seen_ns", "verdict"),
+    [
+        (5, 5, FileStatus.UNCHANGED),
+        (5, 6, FileStatus.NEEDS_READ),
+        (5, 4, FileStatus.NEEDS_READ),
+        (0, 6, FileStatus.UNCHANGED),
+        (5, 0, FileStatus.UNCHANGED),
+    ],
+)
+def test_compare_other_change_time_needs_read_if_both_are_known(known_ns, seen_ns, verdict):
+    known, seen = replace(KNOWN, ctime_ns=known_ns), replace(SEEN, ctime_ns=seen_ns)
+    assert statuses({b"a.jpg": known}, [seen]) == [verdict]
+
+
+def test_compare_to_verify_reads_every_file():
+    failed = replace(KNOWN, path=b"b.jpg", image_id=None, error="bad")
+    seen = [SEEN, replace(SEEN, path=b"b.jpg")]
+    known = {b"a.jpg": KNOWN, b"b.jpg": failed}
+    assert statuses(known, seen, verify=True) == [FileStatus.NEEDS_READ] * 2
+
+
 def test_compare_file_checked_within_mtime_granularity_needs_read():
     fresh = replace(KNOWN, checked_ns=KNOWN.mtime_ns + MTIME_GRANULARITY_NS)
     assert statuses({b"a.jpg": fresh}, [SEEN]) == [FileStatus.NEEDS_READ]

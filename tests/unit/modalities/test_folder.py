@@ -44,8 +44,20 @@ class Files:
         return self.folders.unreadable
 
 
+class AnyModality:
+    """Claims every file by its name."""
+
+    missing_extra = None
+
+    def can_read(self, path):
+        return True
+
+    def recognizes(self, head):
+        return False
+
+
 def folders_of(root, **options):
-    return walk(os.fsencode(root), can_read=options.pop("can_read", build().can_read), **options)
+    return walk(os.fsencode(root), modalities=options.pop("modalities", [build()]), **options)
 
 
 def walk_of(root, **options):
@@ -69,7 +81,9 @@ def test_walk_yields_files_sorted_folder_by_folder(tmp_path):
 def test_walk_reports_size_and_mtime_of_file(tmp_path):
     plant(tmp_path, "a.jpg")
     os.utime(tmp_path / "a.jpg", ns=(1, 1_234_567_890_123_456_789))
-    assert list(walk_of(tmp_path)) == [ScannedFile(b"a.jpg", 3, 1_234_567_890_123_456_789)]
+    ctime_ns = (tmp_path / "a.jpg").stat().st_ctime_ns
+    expected = ScannedFile(b"a.jpg", 3, 1_234_567_890_123_456_789, (), ctime_ns)
+    assert list(walk_of(tmp_path)) == [expected]
 
 
 def test_walk_empty_folder_yields_no_files(tmp_path):
@@ -117,16 +131,16 @@ def test_walk_any_tree_yields_each_file_once(names, follow_symlinks):
         seen = [
             file.path
             for file in walk_of(
-                root, can_read=lambda _: True, hidden=True, follow_symlinks=follow_symlinks
+                root, modalities=[AnyModality()], hidden=True, follow_symlinks=follow_symlinks
             )
         ]
         assert len(seen) == len(set(seen))
         assert set(seen) == placed
-        every = walk_of(root, can_read=lambda _: True, hidden=True, exclude=["*"])
+        every = walk_of(root, modalities=[AnyModality()], hidden=True, exclude=["*"])
         assert list(every) == []
-        chosen = walk_of(root, can_read=lambda _: True, hidden=True, include=["*"])
+        chosen = walk_of(root, modalities=[AnyModality()], hidden=True, include=["*"])
         assert [file.path for file in chosen] == [
-            file.path for file in walk_of(root, can_read=lambda _: True, hidden=True)
+            file.path for file in walk_of(root, modalities=[AnyModality()], hidden=True)
         ]
     finally:
         shutil.rmtree(root)
@@ -261,7 +275,7 @@ def test_walk_patterns_match_paths_with_line_breaks(tmp_path):
     assert paths(tmp_path, exclude=["drafts/"]) == ["c.jpg", "x\ny/b.jpg"]
     assert paths(tmp_path, include=["x\nY/"]) == ["x\ny/b.jpg", "x\ny/drafts/a.jpg"]
     plant(tmp_path, "d.jpg\n")
-    assert paths(tmp_path, can_read=lambda _: True, exclude=["*.jpg"]) == ["d.jpg\n"]
+    assert paths(tmp_path, modalities=[AnyModality()], exclude=["*.jpg"]) == ["d.jpg\n"]
 
 
 @pytest.mark.parametrize("pattern", ["!", "\\", "[z"])
@@ -382,9 +396,9 @@ class TestFolderDigest:
             os.utime(path, ns=(10**9, 10**9))
         return tmp_path
 
-    def test_digest_is_unchanged_by_unrelated_files_and_subfolders(self, planted):
+    def test_digest_is_unchanged_by_subfolders(self, planted):
         before = self.digests(planted)
-        plant(planted, "notes.md", "more.md", "b/e/f.jpg")
+        plant(planted, "b/e/f.jpg")
         after = self.digests(planted)
         assert before == {path: after[path] for path in before}
         assert set(after) - set(before) == {b"b/e"}
@@ -398,6 +412,10 @@ class TestFolderDigest:
             lambda root: (root / "a.jpg").rename(root / "b.jpg"),
             lambda root: (root / "a.jpg").unlink(),
             lambda root: (root / "a.txt").unlink(),
+            lambda root: (root / "a.jpg").chmod(0o600),
+            lambda root: plant(root, "more.md"),
+            lambda root: plant(root, ".hidden/a.jpg"),
+            lambda root: (root / "link").symlink_to("a.jpg"),
             lambda root: plant(root, "z.jpg"),
             lambda root: plant(root, "z.json"),
         ],
