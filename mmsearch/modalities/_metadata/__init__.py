@@ -52,16 +52,17 @@ def read_metadata(image: Image.Image, file: BinaryIO | None = None) -> Metadata:
             and JPEG XL, the time in PNG. None reads the rest.
     """
     exif, iptc, text_chunks = Facts(), Facts(), Facts()
+    block = open_exif(image)
     with suppress(Exception):
-        exif = read_exif(open_exif(image))
+        exif = read_exif(block)
     with suppress(Exception):
-        iptc = read_iptc(find_iptc_block(image))
+        iptc = read_iptc(find_iptc_block(image, block))
     with suppress(Exception):
         text_chunks = _read_text_chunks(image)
         text_chunks.add_date(Role.MODIFIED, "png", find_png_time(image, file))
     packets: list[Facts] = []
     with suppress(Exception):
-        for packet in find_xmp_packets(image, file):
+        for packet in find_xmp_packets(image, block, file):
             with suppress(Exception):
                 packets.append(read_xmp(packet))
     # Programs that know XMP keep the rating there, while EXIF may have the camera's 0.

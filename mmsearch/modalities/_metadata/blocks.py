@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, Final
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmsearch.modalities._texts.dates import Moment, parse_date, utc_to_local
 
@@ -25,17 +25,28 @@ _IPTC_RESOURCE: Final = 0x0404
 _JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
 _JPEG_PHOTOSHOP: Final = b"Photoshop 3.0\0"
-_GIF_XMP: Final = re.compile(rb"!\xff\x0bXMP DataXMP(.*?</(?:\w+:)?(?:xmpmeta|RDF)\s*>)", re.DOTALL)
+# The packet is not divided into blocks; a sequence of falling bytes makes readers skip it.
+_GIF_XMP: Final = re.compile(rb"!\xff\x0bXMP DataXMP(.*?)(?:\x01\xff\xfe|\Z)", re.DOTALL)
+
+# Bytes of one value by type of an EXIF value.
+_TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_UNKNOWN_TYPE: Final = 0xFFFF
+_MAX_DIRECTORIES: Final = 8
 
 _MAX_SCANNED_BYTES: Final = 64_000_000
 
 
 def open_exif(image: Image.Image) -> Image.Exif:
-    """Return the EXIF block; of a damaged one, the values before the damage."""
+    """Return the EXIF block; of a damaged one, the values that can be read."""
     # Pillow's parser raises many kinds of errors on a damaged block, but keeps the values it has
     # already read, and returns them from the second call on.
     with suppress(Exception):
         exif = image.getexif()
+        block = image.info.get("exif")
+        if isinstance(block, bytes) and (repaired := _repair_exif(block)) != block:
+            exif = Image.Exif()
+            exif.load(repaired)
+            return exif
         if not len(exif) and (profile := _raw_profile(image, "APP1")).startswith(b"Exif\0\0"):
             exif.load(profile)
     try:
@@ -44,7 +55,9 @@ def open_exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
-def find_xmp_packets(image: Image.Image, file: BinaryIO | None) -> Iterator[bytes]:
+def find_xmp_packets(
+    image: Image.Image, exif: Image.Exif, file: BinaryIO | None
+) -> Iterator[bytes]:
     """Yield the XMP packets, the main one first."""
     packets: list[bytes] = []
     segments = [data for name, data in getattr(image, "applist", ()) if name == "APP1"]
@@ -55,7 +68,7 @@ def find_xmp_packets(image: Image.Image, file: BinaryIO | None) -> Iterator[byte
         image.info.get("XML:com.adobe.xmp"),
         _raw_profile(image, "xmp"),
         _raw_profile(image, "APP1").partition(_JPEG_XMP)[2],
-        open_exif(image).get(_XMP_TAG),
+        exif.get(_XMP_TAG),
     ):
         packet = value.encode("utf-8", "replace") if isinstance(value, str) else to_bytes(value)
         if packet:
@@ -68,9 +81,8 @@ def find_xmp_packets(image: Image.Image, file: BinaryIO | None) -> Iterator[byte
     yield from dict.fromkeys(packets)
 
 
-def find_iptc_block(image: Image.Image) -> bytes:
+def find_iptc_block(image: Image.Image, exif: Image.Exif) -> bytes:
     """Return the IPTC-IIM block, or b""."""
-    exif = open_exif(image)
     segments = [data for name, data in getattr(image, "applist", ()) if name == "APP13"]
     resources = b"".join(
         data[len(_JPEG_PHOTOSHOP) :] for data in segments if data.startswith(_JPEG_PHOTOSHOP)
@@ -104,6 +116,28 @@ def to_bytes(value: object) -> bytes:
     if isinstance(value, tuple):
         value = [part for part in value if isinstance(part, int) and 0 <= part < 256]
     return bytes(value) if isinstance(value, (bytes, bytearray, list)) else b""
+
+
+def _repair_exif(block: bytes) -> bytes:
+    """Return an EXIF block without the values that lie outside it; Pillow stops at the first."""
+    start = 6 if block.startswith(b"Exif\0\0") else 0
+    order = {b"II": "<", b"MM": ">"}.get(block[start : start + 2])
+    if order is None or len(block) < start + 8:
+        return block
+    repaired = bytearray(block)
+    directories = list(struct.unpack_from(order + "I", block, start + 4))
+    for directory in directories:
+        if len(directories) > _MAX_DIRECTORIES or start + directory + 2 > len(block):
+            break
+        (count,) = struct.unpack_from(order + "H", block, start + directory)
+        for entry in range(start + directory + 2, len(block) - 11, 12)[:count]:
+            tag, kind, length, value = struct.unpack_from(order + "HHII", block, entry)
+            size = length * _TYPE_SIZES.get(kind, 0)
+            if size > 4 and start + value + size > len(block):
+                struct.pack_into(order + "H", repaired, entry + 2, _UNKNOWN_TYPE)
+            elif tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                directories.append(value)
+    return bytes(repaired)
 
 
 def _extended_xmp(segments: list[bytes], main_packets: bytes) -> Iterator[bytes]:

@@ -38,23 +38,25 @@ _COMMENT_ENCODINGS: Final = {b"JIS": "iso2022_jp", b"ASCII": None, b"": None}
 
 def read_exif(exif: Image.Exif) -> Facts:
     """Return the statements of an EXIF block; damaged values are left out."""
+    if not len(exif):
+        return Facts()
 
-    def tag(number: int, ifd: int | None = None) -> Any:
-        """Return a value, or None. Damaged values raise many kinds of errors."""
+    exif_directory = _directory(exif, ExifTags.IFD.Exif)
+    gps = _directory(exif, ExifTags.IFD.GPSInfo).get
+
+    def tag(number: int) -> Any:
+        # Damaged values raise many kinds of errors.
         with suppress(Exception):
-            return (exif if ifd is None else exif.get_ifd(ifd)).get(number)
+            return exif.get(number)
         return None
 
     def exif_tag(number: int) -> Any:
         # Some programs write tags of the Exif directory into the main one.
-        value = tag(number, ExifTags.IFD.Exif)
+        value = exif_directory.get(number)
         return tag(number) if value is None else value
 
     def text(number: int, encoding: str | None = None) -> str:
         return decode_text(exif_tag(number), encoding)
-
-    def gps(number: int) -> Any:
-        return tag(number, ExifTags.IFD.GPSInfo)
 
     facts = Facts(
         camera=join_camera(text(ExifTags.Base.Make), text(ExifTags.Base.Model)),
@@ -92,6 +94,12 @@ def read_exif(exif: Image.Exif) -> Facts:
     return facts
 
 
+def _directory(exif: Image.Exif, number: int) -> dict[int, Any]:
+    with suppress(Exception):
+        return exif.get_ifd(number)
+    return {}
+
+
 def decode_text(value: object, encoding: str | None = None) -> str:
     """Return a text of metadata on one line, up to its first NUL; "" for other values.
 
@@ -118,17 +126,18 @@ def decode_text(value: object, encoding: str | None = None) -> str:
 
 
 def _decode(value: bytes, encoding: str | None) -> str:
-    if encoding is not None and encoding.startswith("utf-16"):
-        return value[: len(value) // 2 * 2].decode(encoding, "replace").removeprefix("\ufeff")
-    if value.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return value[: len(value) // 2 * 2].decode("utf-16", "replace")
     # Texts of at least two ASCII characters in UTF-16.
     zeros = [byte == 0 for byte in value[:4]]
-    if zeros in ([False, True, False, True], [True, False, True, False]):
+    if value.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif zeros == [False, True, False, True]:
+        encoding = "utf-16-le"
+    elif zeros == [True, False, True, False]:
+        encoding = "utf-16-be"
+    if encoding is not None and encoding.startswith("utf-16"):
         # The last zero may be cut off.
-        return (value + b"\0" * (len(value) % 2)).decode(
-            "utf-16-le" if zeros[1] else "utf-16-be", "replace"
-        )
+        padded = value + b"\0" * (len(value) % 2)
+        return padded.decode(encoding, "replace").removeprefix("\ufeff")
     value = value.partition(b"\0")[0].removeprefix(b"\xef\xbb\xbf")
     for candidate in (encoding, "utf-8", "cp1252"):
         if candidate:

@@ -17,6 +17,8 @@ def to_single_line(text: str) -> str:
 
     The text is truncated at `MAX_TEXT_CHARS`.
     """
+    if len(text) <= MAX_TEXT_CHARS and text.isascii() and text.isprintable():
+        return " ".join(text.split())
     # The input is limited as well, because every character takes time; many may be spaces.
     head = unicodedata.normalize("NFC", text[: 10 * MAX_TEXT_CHARS])
     printable = "".join(char if char.isprintable() else " " for char in head)

@@ -18,7 +18,7 @@ from defusedxml.ElementTree import XMLParser
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Metadata, TextSource
-from mmsearch.modalities._texts.dates import Role, parse_date, utc_to_local
+from mmsearch.modalities._texts.dates import Role, choose_date, parse_date, utc_to_local
 from mmsearch.modalities._texts.facts import (
     Facts,
     clean_lens,
@@ -138,16 +138,31 @@ def parse_xmp(packet: bytes, source: TextSource) -> Metadata:
 
     Args:
         packet: XML in UTF-8, or in UTF-16 with a byte order mark.
-        source: Source to record for the texts. With ``SIDECAR`` the date is one of the picture, not
-            of the last change, which is that of the sidecar.
+        source: Source to record for the texts.
 
     Raises:
         DecodeError: The packet is too large, not well-formed or unsafe to parse.
     """
-    facts = read_xmp(packet, source)
-    if source is TextSource.SIDECAR:
-        facts.dates = [date for date in facts.dates if date.role is not Role.MODIFIED]
-    return merge([facts], source)
+    return merge([read_xmp(packet, source)], source)
+
+
+def parse_xmp_sidecar(packet: bytes) -> tuple[Metadata, Metadata]:
+    """Parse the content of an XMP file beside a picture.
+
+    Returns:
+        What replaces the metadata in the picture file, and what stands for missing metadata. The
+        date of creation is of the second kind, because some programs write that of the sidecar; the
+        date of the last change is left out.
+
+    Raises:
+        DecodeError: See `parse_xmp`.
+    """
+    facts = read_xmp(packet, TextSource.SIDECAR)
+    digitized = [date for date in facts.dates if date.role in (Role.DIGITIZED, Role.GPS)]
+    taken_at, taken_from = choose_date(digitized)
+    facts.dates = [date for date in facts.dates if date.role is Role.ORIGINAL]
+    overrides = merge([facts], TextSource.SIDECAR)
+    return overrides, Metadata(taken_at=taken_at, taken_from=taken_from)
 
 
 def read_xmp(packet: bytes, source: TextSource = TextSource.METADATA) -> Facts:
@@ -211,9 +226,11 @@ def _parse_strictly(packet: bytes) -> Element:
 
 
 def _decode_packet(packet: bytes) -> str:
-    for start, encoding in ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be")):
-        if start in packet[:8]:
-            return packet.decode(encoding, "replace")
+    start = packet.find(b"<")
+    if packet[start + 1 : start + 2] == b"\0":
+        return packet[start:].decode("utf-16-le", "replace")
+    if packet[start - 1 : start] == b"\0" and packet[start + 1 : start + 4 : 2] == b"\0\0":
+        return packet[start - 1 :].decode("utf-16-be", "replace")
     try:
         return packet.decode()
     except UnicodeDecodeError:
@@ -249,7 +266,7 @@ class _Properties:
             element.tag = _short_name(element.tag)
             element.attrib = {_short_name(key): value for key, value in element.attrib.items()}
         for rdf in root.iter("rdf:RDF"):
-            for description in rdf.findall("rdf:Description"):
+            for description in _children(rdf, "rdf:Description"):
                 for name, value in description.attrib.items():
                     self._attributes.setdefault(name, []).append(value)
                 for element in description:
@@ -286,6 +303,10 @@ def _short_name(tag: str) -> str:
     return f"{prefix}:{local}" if prefix else tag
 
 
+def _children(element: Element, name: str) -> list[Element]:
+    return [child for child in element if child.tag == name]
+
+
 def _element_values(element: Element) -> Iterator[tuple[str, str | None]]:
     """Yield the text of an element, or of each item of its list, with its language."""
     items = list(element.iter("rdf:li")) or list(element.iter("rdf:value")) or [element]
@@ -299,7 +320,7 @@ def _fields(element: Element, name: str) -> Iterator[str]:
     """Yield the values of a structure's field, stored as attribute or child, each on one line."""
     if value := to_single_line(element.attrib.get(name, "")):
         yield value
-    for child in element.findall(name):
+    for child in _children(element, name):
         for text, _ in _element_values(child):
             if line := to_single_line(text):
                 yield line
@@ -376,13 +397,13 @@ def _keywords(properties: _Properties) -> Iterator[str]:
 
 def _keyword_paths(children: Element, parent: str = "") -> Iterator[str]:
     """Yield the keywords of a hierarchy of the Metadata Working Group as paths."""
-    for item in children.iterfind("./*/rdf:li"):
-        description = item.find("rdf:Description")
-        node = item if description is None else description
+    items = [item for item_list in children for item in _children(item_list, "rdf:li")]
+    for item in items:
+        node = next(iter(_children(item, "rdf:Description")), item)
         for keyword in _fields(node, "mwg-kw:Keyword"):
             path = f"{parent}|{keyword}" if parent else keyword
             yield path
-            for child in node.findall("mwg-kw:Children"):
+            for child in _children(node, "mwg-kw:Children"):
                 yield from _keyword_paths(child, path)
 
 
