@@ -202,13 +202,14 @@ def _iter_readings(body: str) -> Iterator[str]:
         yield from _iter_readings(escape_glob(fold_path(expand_user("~").as_posix())) + body[1:])
     if body.startswith("./"):
         body = body[1:]
-    if "[" in body or "\\" in body:
-        yield escape_glob(body)
     is_escaped = _ESCAPED.fullmatch(body)
-    if is_escaped:
-        yield body
+    readings = [body] if is_escaped else []
     if "\\" in body and (not is_escaped or _SEPARATED.fullmatch(body)):
-        yield re.sub(r"[\\/]+", "/", body)
+        readings.append(re.sub(r"[\\/]+", "/", body))
+    for reading in dict.fromkeys((body, *readings)):
+        if "[" in reading or "\\" in reading:
+            yield escape_glob(reading)
+    yield from readings
 
 
 def _iter_regexes(body: str, root: Sequence[str]) -> Iterator[str]:

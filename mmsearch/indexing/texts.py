@@ -90,7 +90,7 @@ class TextEncoder:
         return encoded
 
 
-COLLECTOR_VERSION = 1
+COLLECTOR_VERSION = 2
 """Version of text collection; raised when its results change, so that texts are read again."""
 
 
@@ -135,11 +135,10 @@ class TextCollector:
         return repr((COLLECTOR_VERSION, sorted(self._searched_sources))).encode()
 
     def collect(self, root: bytes, file: ScannedFile) -> CollectedTexts:
-        """Return the texts of one file without those of the caption table; thread-safe."""
-        if not self._searched_sources:
-            return CollectedTexts()
-        if TextSource.SIDECAR not in self._searched_sources:
-            file = replace(file, sidecars=())
+        """Return the texts and the metadata around one file; thread-safe.
+
+        Texts of other sources and of the caption table are left out.
+        """
         collected = self.read_file_texts(root, file)
         return replace(
             collected, texts=tuple(t for t in collected.texts if t.source in self._searched_sources)

@@ -150,6 +150,16 @@ def utc_to_local(moment: Moment) -> Moment:
     return moment
 
 
+def from_unix_time(seconds: float) -> Moment | None:
+    """Return the local time of this many seconds since 1970 in UTC; None if it is impossible."""
+    try:
+        moment = utc_to_local(Moment(datetime(1970, 1, 1) + timedelta(seconds=seconds)))  # noqa: DTZ001
+    except (OverflowError, ValueError):
+        return None
+    is_possible = moment.start.year >= FIRST_YEAR and moment.start <= datetime.now() + _DAY  # noqa: DTZ005
+    return Moment(moment.start.replace(microsecond=0)) if is_possible else None
+
+
 def choose_date(facts: Iterable[DateFact]) -> tuple[str | None, str | None]:
     """Return the date when a picture was taken, as ISO 8601, and its source; or two None.
 

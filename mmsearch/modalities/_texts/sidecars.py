@@ -1,21 +1,24 @@
-"""Contents of sidecars: texts as plain text, JSON or XMP."""
+"""Contents of sidecars: plain texts, JSON and XMP."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_source_file, os_error_reason
-from mmsearch.core.types import Text, TextSource
+from mmsearch.core.types import Metadata, Text, TextSource
 from mmsearch.modalities._texts.normalize import decode, make_keyword_texts, make_texts
+from mmsearch.modalities._texts.takeout import is_takeout, parse_takeout
+from mmsearch.modalities._texts.xmp import MAX_BYTES as MAX_XMP_BYTES
 from mmsearch.modalities._texts.xmp import parse_xmp
 
 MAX_SIDECAR_BYTES: Final = 1_000_000
-"""Maximum size of a sidecar, in bytes."""
+"""Maximum size of a sidecar other than XMP, in bytes."""
 
 # Kinds of text by field of a JSON object.
 _TEXT_FIELDS: Final = {
@@ -33,44 +36,69 @@ _FILE_NAME: Final = re.compile(r"\S+\.[A-Za-z0-9]{2,5}")
 _KEYWORD_SEPARATOR: Final = re.compile("[,;]")
 
 
-def read_sidecar(path: bytes) -> tuple[Text, ...]:
-    """Return the texts of a sidecar, if it contains any.
+@dataclass(frozen=True)
+class SidecarContent:
+    """Content of a sidecar.
+
+    Attributes:
+        metadata: Texts and, from XMP and Google Takeout, further metadata.
+        is_override: True if the metadata was written for the picture file and replaces its own.
+        is_takeout: True for a JSON file of Google Takeout.
+    """
+
+    metadata: Metadata
+    is_override: bool = False
+    is_takeout: bool = False
+
+
+def read_sidecar(path: bytes) -> SidecarContent:
+    """Return the texts and the metadata of a sidecar, if it contains any.
 
     Raises:
         DecodeError: The sidecar cannot be read; the message is the reason.
     """
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - bytes
+    # Programs store their masks and the history of their edits in XMP.
+    max_bytes = MAX_XMP_BYTES if suffix == b".xmp" else MAX_SIDECAR_BYTES
     try:
         with open_source_file(path) as file:
-            content = file.read(MAX_SIDECAR_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except OSError as error:
         raise DecodeError(os_error_reason(error)) from error
-    if len(content) > MAX_SIDECAR_BYTES:
-        raise DecodeError(f"it is larger than {MAX_SIDECAR_BYTES / 1e6:g} MB")
-    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - bytes
+    if len(content) > max_bytes:
+        raise DecodeError(f"it is larger than {max_bytes / 1e6:g} MB")
     if suffix == b".xmp":
-        return parse_xmp(content, TextSource.SIDECAR).texts
+        return SidecarContent(parse_xmp(content, TextSource.SIDECAR), is_override=True)
     if suffix == b".json":
-        return tuple(_parse_json(decode(content)))
-    return make_texts("caption", decode(content), TextSource.SIDECAR)
+        return _parse_json(decode(content))
+    return SidecarContent(
+        Metadata(texts=make_texts("caption", decode(content), TextSource.SIDECAR))
+    )
 
 
-def _parse_json(content: str) -> Iterator[Text]:
+def _parse_json(content: str) -> SidecarContent:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DecodeError("it is not JSON") from error
     if not isinstance(value, dict):
-        return
+        return SidecarContent(Metadata())
+    fields = {name.lower(): field_value for name, field_value in value.items()}
+    if is_takeout(fields):
+        return SidecarContent(parse_takeout(fields), is_takeout=True)
+    return SidecarContent(Metadata(texts=tuple(_iter_json_texts(fields))))
+
+
+def _iter_json_texts(fields: Mapping[str, Any]) -> Iterator[Text]:
     words: list[str] = []
-    for name, field_value in value.items():
-        field = name.lower()
-        texts = list(_iter_strings(field_value))
+    for field, value in fields.items():
+        texts = list(_iter_strings(value))
         if field in _TEXT_FIELDS:
             for text in texts:
                 if field != "title" or not _FILE_NAME.fullmatch(text.strip()):
                     yield from make_texts(_TEXT_FIELDS[field], text, TextSource.SIDECAR)
         elif field in _KEYWORD_FIELDS:
-            is_list = isinstance(field_value, list)
+            is_list = isinstance(value, list)
             words += (
                 texts if is_list else [word for t in texts for word in _KEYWORD_SEPARATOR.split(t)]
             )

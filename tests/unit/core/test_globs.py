@@ -148,6 +148,7 @@ def test_globs_compare_names_as_unicode_text(pattern, path):
         (r"2019\*.jpg", "2019/x.jpg", True),
         ("2019\\", "2019/x.jpg", True),
         (r"2018\x.jpg", "2019/x.jpg", False),
+        (r"Rome [2019]\a [b].jpg", "rome [2019]/a [b].jpg", True),
     ],
 )
 def test_globs_with_root_match_paths_as_people_write_them(pattern, path, matches):

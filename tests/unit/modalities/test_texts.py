@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.records import ScannedFile, Sidecar
-from mmsearch.core.types import Text, TextSource
+from mmsearch.core.types import Metadata, Text, TextSource
 from mmsearch.modalities._texts import collect_texts
 from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.modalities._texts.filenames import make_filename_texts
@@ -45,7 +45,9 @@ class TestSidecars:
     def test_read_sidecar_plain_text_returns_one_line_caption(self, tmp_path, suffix):
         path = tmp_path / f"a.{suffix}"
         path.write_text("\ufeffA dog\n  on a beach\n", encoding="utf-8")
-        assert texts_of(read_sidecar(os.fsencode(path))) == {("caption", "A dog on a beach", None)}
+        assert texts_of(read_sidecar(os.fsencode(path)).metadata.texts) == {
+            ("caption", "A dog on a beach", None)
+        }
 
     def test_read_sidecar_json_returns_texts_of_known_fields(self, tmp_path):
         path = tmp_path / "a.json"
@@ -58,7 +60,7 @@ class TestSidecars:
             "width": 7,
         }
         path.write_text(json.dumps(fields))
-        found = read_sidecar(os.fsencode(path))
+        found = read_sidecar(os.fsencode(path)).metadata.texts
         assert {("caption", "A dog", None), ("description", "Wet.", None)} <= texts_of(found)
         (words,) = [text.text for text in found if text.kind == "keywords"]
         assert set(re.split("; ?", words)) == {"beach", "sea", "sun"}
@@ -67,7 +69,7 @@ class TestSidecars:
     def test_read_sidecar_json_without_known_fields_returns_no_texts(self, tmp_path):
         path = tmp_path / "a.json"
         path.write_text("[1, 2]")
-        assert read_sidecar(os.fsencode(path)) == ()
+        assert read_sidecar(os.fsencode(path)).metadata == Metadata()
 
     @pytest.mark.parametrize(
         ("name", "content"),
