@@ -77,6 +77,9 @@ _NEXT_IDS = (
     " coalesce((SELECT max(number) FROM staged_segments), 0)) + 1"
 )
 
+SKIPPED_COUNTS_KEY = "skipped_files/"
+"""Start of the keys of settings with numbers of skipped files; see `skipped_counts_key`."""
+
 _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
 _FILE_COLUMNS = "path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key, ctime_ns"
 # b"0" is the byte after b"/": the bounds enclose all paths that start with the folder's name.
@@ -444,6 +447,22 @@ class SqliteReader:
         with self._connections.read_transaction() as db:
             return db.query(statement, values)
 
+    def load_skipped_counts(
+        self, root_id: int, subpath: bytes
+    ) -> list[tuple[str, str, int]] | None:
+        """Return what `save_skipped_counts` saved; None if files have changed since."""
+        with self._connections.read_transaction() as db:
+            stored = column_values(
+                db,
+                "SELECT value FROM settings WHERE key = ?",
+                [skipped_counts_key(root_id, subpath)],
+            )
+        return (
+            [(kind, reason, files) for kind, reason, files in json.loads(stored[0])]
+            if stored
+            else None
+        )
+
     def skipped_files(self) -> list[FailedFile]:
         """Return the files that are not read, sorted by path."""
         with self._connections.read_transaction() as db:
@@ -506,6 +525,11 @@ class SqliteReader:
                 raise translate_error(error, path) or error from error
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+def skipped_counts_key(root_id: int, subpath: bytes) -> str:
+    """Return the key of the setting with the numbers of skipped files below a folder."""
+    return f"{SKIPPED_COUNTS_KEY}{root_id}/{subpath.hex()}"
 
 
 def _qualified(table: str, columns: str) -> str:

@@ -23,7 +23,7 @@ from mmsearch.catalog.commits import (
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
 from mmsearch.catalog.identity import read_identity, to_settings
 from mmsearch.catalog.metadata import merge_changed_metadata
-from mmsearch.catalog.reader import SqliteReader
+from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
     find_image_ids,
     load_pictures,
@@ -213,6 +213,9 @@ class SqliteWriter(SqliteReader):
             for file in changed
         ]
         with write_transaction(self._engine) as connection:
+            connection.execute(
+                delete(SETTINGS).where(SETTINGS.c.key.startswith(SKIPPED_COUNTS_KEY))
+            )
             if removed:
                 connection.execute(
                     delete(SKIPPED_FILES).where(
@@ -228,6 +231,14 @@ class SqliteWriter(SqliteReader):
                     ),
                     rows,
                 )
+
+    def save_skipped_counts(
+        self, root_id: int, subpath: bytes, counts: Sequence[tuple[str, str, int]]
+    ) -> None:
+        """Save the numbers of files of a folder that are not read, until any of them changes."""
+        row = {"key": skipped_counts_key(root_id, subpath), "value": [list(c) for c in counts]}
+        with write_transaction(self._engine) as connection:
+            connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
 
     def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
         """Write the change times of files that earlier versions have read, by path."""

@@ -177,6 +177,11 @@ class CatalogReader(Protocol):
     def list_skip_reasons(self, root_id: int, subpath: bytes) -> list[tuple[bytes, str]]:
         """Return path and reason of the files of `list_skipped_under`."""
 
+    def load_skipped_counts(
+        self, root_id: int, subpath: bytes
+    ) -> list[tuple[str, str, int]] | None:
+        """Return what `save_skipped_counts` saved; None if files have changed since."""
+
     def skipped_files(self) -> list[FailedFile]:
         """Return the files that are not read, with their absolute paths and the reasons."""
 
@@ -230,6 +235,11 @@ class CatalogWriter(CatalogReader, Protocol):
         self, root_id: int, changed: Sequence[SkippedFile], removed: Sequence[bytes]
     ) -> None:
         """Add or replace files of a root that are not read, and delete those of other paths."""
+
+    def save_skipped_counts(
+        self, root_id: int, subpath: bytes, counts: Sequence[tuple[str, str, int]]
+    ) -> None:
+        """Save the kinds, reasons and numbers of files below a folder that are not read."""
 
     def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
         """Set the change times of files of a root, by path."""

@@ -27,7 +27,6 @@ from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard
 from mmsearch.indexing.scan import FolderScan
 from mmsearch.indexing.texts import TextCollector
 from mmsearch.modalities._contents import Recall
-from mmsearch.modalities._other_files import count_skipped
 
 NO_DIGEST = b""
 """Digest of a file whose content could not be read; every run tries it again."""
@@ -115,9 +114,7 @@ class IndexRun:
         self._check_not_emptied(num_seen, len(gone))
         self._scan.save_skipped(keep_missing=bool(self._walk.unreadable))
         self._scan.save_ctimes()
-        self.stats.skipped = count_skipped(
-            self._catalog.list_skip_reasons(self._root.id, self._subfolder)
-        )
+        self.stats.skipped = self._scan.count_skipped()
         self.stats.outcomes[FileOutcome.UNCHANGED] = unchanged
         self.stats.outcomes[FileOutcome.STILL_FAILED] = still_failed
         self.stats.total = num_seen

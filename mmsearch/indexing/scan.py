@@ -24,9 +24,11 @@ from mmsearch.core.records import (
     ScannedFolder,
     SkippedFile,
 )
+from mmsearch.core.reports import SkippedCount
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.indexing.diff import Comparison, FileStatus, compare
 from mmsearch.indexing.texts import TextCollector
+from mmsearch.modalities._other_files import count_skipped
 
 PROGRESS_INTERVAL_FILES = 1000
 """Number of files between two progress calls."""
@@ -150,6 +152,16 @@ class FolderScan:
         removed = [] if keep_missing else [path for path in known if path not in self.skipped]
         if changed or removed:
             self._catalog.save_skipped(self._root.id, changed, removed)
+
+    def count_skipped(self) -> tuple[SkippedCount, ...]:
+        """Return the saved numbers of files that are not read, by kind and reason."""
+        folder = self._root.id, self._subfolder
+        saved = self._catalog.load_skipped_counts(*folder)
+        if saved is not None:
+            return tuple(SkippedCount(*row) for row in saved)
+        counts = count_skipped(self._catalog.list_skip_reasons(*folder))
+        self._catalog.save_skipped_counts(*folder, [(c.kind, c.reason, c.files) for c in counts])
+        return counts
 
     def save_ctimes(self) -> None:
         """Save the change times of unchanged files that an earlier version has read."""

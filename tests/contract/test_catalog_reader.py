@@ -69,6 +69,13 @@ class TestKnownFiles:
         catalog.save_skipped(root.id, [changed], [b"a.mov"])
         assert catalog.list_skipped_under(root.id, b"") == {b"x/b": changed}
         assert catalog.skipped_files() == [FailedFile(root.path + b"/x/b", "not a picture")]
+        assert catalog.load_skipped_counts(root.id, b"") is None
+        catalog.save_skipped_counts(root.id, b"", [("MOV", "video", 1)])
+        catalog.save_skipped_counts(root.id, b"x", [])
+        assert catalog.load_skipped_counts(root.id, b"") == [("MOV", "video", 1)]
+        assert catalog.load_skipped_counts(root.id, b"x") == []
+        catalog.save_skipped(root.id, [], [b"unknown"])
+        assert catalog.load_skipped_counts(root.id, b"x") is None
         outer, _ = catalog.ensure_root(root.path.rpartition(b"/")[0] or b"/")
         assert catalog.skipped_files() == []
         assert catalog.list_skipped_under(outer.id, b"") == {}
