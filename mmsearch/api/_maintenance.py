@@ -189,6 +189,7 @@ class MaintainedIndex:
                 waiting=sum(segment.rows for segment in snapshot.unindexed_segments),
                 bytes_by_part=self._layout.bytes_by_part(),
                 last_run=catalog.last_run(),
+                damaged=tuple(catalog.damaged_files()),
                 skipped=count_skipped((file.path, file.reason) for file in catalog.skipped_files()),
             )
 

@@ -414,6 +414,17 @@ class SqliteReader:
         failed = [FailedFile(join_path(root, path), error or "") for root, path, error in rows]
         return sorted(failed, key=lambda file: file.path)
 
+    def damaged_files(self) -> list[FailedFile]:
+        """Return the files whose picture is indexed as far as it could be read, sorted by path."""
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                "SELECT roots.path, files.path, damage FROM images"
+                " JOIN files ON files.image_id = images.id JOIN roots ON roots.id = root_id"
+                " WHERE damage IS NOT NULL"
+            )
+        damaged = [FailedFile(join_path(root, path), damage) for root, path, damage in rows]
+        return sorted(damaged, key=lambda file: file.path)
+
     def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
         """Return the folders at or under ``subpath`` in which a run found nothing left to do.
 

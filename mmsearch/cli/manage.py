@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mmsearch.core.results import IndexStatus
     from mmsearch.core.types import FusionSpec
 
+MAX_SHOWN_DAMAGED = 5
+"""Maximum number of damaged files that the status shows."""
+
 roots_app = typer.Typer(help="Show the indexed folders, or set the new location of one.")
 
 
@@ -28,7 +32,8 @@ def status(
     name: IndexName = "default",
     home: Home = None,
     failures: Annotated[
-        bool, typer.Option("--failures", help="List the files that could not be read.")
+        bool,
+        typer.Option("--failures", help="List the files that could not be read, and damaged ones."),
     ] = False,
     skipped: Annotated[
         bool, typer.Option("--skipped", help="List the files that are not read, and why.")
@@ -46,6 +51,7 @@ def status(
             listed += index.skipped_files()
         if failures:
             listed += index_status.failures
+            listed += [replace(file, reason=_damage(file)) for file in index_status.damaged]
     if as_json:
         output.print_json(listed if skipped else index_status)
     elif failures or skipped:
@@ -65,6 +71,11 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
     if index_status.failures:
         hint = "'mmsearch status --failures' lists them"
         yield "not readable", f"{len(index_status.failures):,} files; {hint}"
+    if index_status.damaged:
+        hint = "indexed in part; 'mmsearch status --failures' lists all"
+        yield "damaged", f"{len(index_status.damaged):,} files, {hint}"
+        for file in index_status.damaged[:MAX_SHOWN_DAMAGED]:
+            yield "", f"{display_path(file.path)}: {_damage(file)}"
     if index_status.skipped:
         hint = "'mmsearch status --skipped' lists them"
         yield (
@@ -91,6 +102,10 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
             yield "last run", f"{run.started_at}, still running or killed"
         else:
             yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
+
+
+def _damage(file: FailedFile) -> str:
+    return f"damaged: {file.reason}"
 
 
 def _format_fusion(spec: FusionSpec) -> str:

@@ -127,9 +127,13 @@ class AsyncClient(BaseClient):
         """Return the status of the index."""
         return await self._run(self._flows.status())
 
-    async def start_job(self, root: str, *, retry_failed: bool = False) -> JobStatus:
+    async def start_job(
+        self, root: str, *, retry_failed: bool = False, verify: bool = False
+    ) -> JobStatus:
         """Start a job that updates the index from a folder that it already has on the server."""
-        return await self._run(self._flows.start_job(root, retry_failed=retry_failed))
+        return await self._run(
+            self._flows.start_job(root, retry_failed=retry_failed, verify=verify)
+        )
 
     async def job(self, job: str | JobStatus) -> JobStatus:
         """Return the current state of a job."""

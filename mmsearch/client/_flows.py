@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
@@ -148,9 +148,11 @@ class IndexFlows:
         path = self._endpoint.path("pictures", picture_id(picture), "original")
         return (yield from self.send_with_retry(Request("GET", path))).content
 
-    def start_job(self, root: str, *, retry_failed: bool) -> RequestFlow[JobStatus]:
+    def start_job(self, root: str, *, retry_failed: bool, verify: bool) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.start_job`."""
-        body: Mapping[str, Any] = {"root": root, "retry_failed": retry_failed}
+        body: dict[str, Any] = {"root": root, "retry_failed": retry_failed}
+        if verify:
+            body["verify"] = True
         request = Request("POST", self._endpoint.path("jobs"), body=body)
         return (yield from self._send_and_parse(request, JobStatus.from_dict))
 

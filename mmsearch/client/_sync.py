@@ -233,18 +233,21 @@ class Client(BaseClient):
         """
         return self._run(self._flows.status())
 
-    def start_job(self, root: str, *, retry_failed: bool = False) -> JobStatus:
+    def start_job(
+        self, root: str, *, retry_failed: bool = False, verify: bool = False
+    ) -> JobStatus:
         """Start a job that updates the index from a folder that it already has on the server.
 
         Args:
             root: Name of the folder, one of `IndexSummary.roots`.
             retry_failed: Retry files that failed before, even if they have not changed.
+            verify: Read every file, even if its size and times have not changed.
 
         Raises:
             UnknownNameError: The index has no such folder.
             StateError: Another job is running, or the server does not run jobs.
         """
-        return self._run(self._flows.start_job(root, retry_failed=retry_failed))
+        return self._run(self._flows.start_job(root, retry_failed=retry_failed, verify=verify))
 
     def job(self, job: str | JobStatus) -> JobStatus:
         """Return the current state of a job.

@@ -163,6 +163,9 @@ class CatalogReader(Protocol):
 
     def failures(self) -> list[FailedFile]: ...
 
+    def damaged_files(self) -> list[FailedFile]:
+        """Return the files whose picture is indexed in part, with what is missing or wrong."""
+
     def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:
         """Return the up-to-date folders at ``subpath`` or below it."""
 

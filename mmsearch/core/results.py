@@ -343,6 +343,7 @@ class IndexStatus:
         pictures: Number of searchable pictures with distinct content.
         files: Number of paths of those pictures.
         failures: Files that could not be read.
+        damaged: Files whose picture is indexed in part, with what is missing or wrong.
         skipped: Files that are not read, by kind and reason; see `Index.skipped_files`.
         roots: Indexed folders.
         built: The vector index that queries use; None if queries scan the segments.
@@ -363,6 +364,7 @@ class IndexStatus:
     waiting: int
     bytes_by_part: Mapping[str, int]
     last_run: RunRecord | None
+    damaged: tuple[FailedFile, ...] = ()
     skipped: tuple[SkippedCount, ...] = ()
 
 

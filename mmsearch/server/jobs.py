@@ -33,15 +33,17 @@ class Job:
         index: An index opened for this job only; the job closes it at its end.
         root: The folder to index.
         retry_failed: See `mmsearch.Index.add_folder`.
+        verify: See `mmsearch.Index.add_folder`.
     """
 
-    def __init__(self, index: api.Index, root: Root, *, retry_failed: bool) -> None:
+    def __init__(self, index: api.Index, root: Root, *, retry_failed: bool, verify: bool) -> None:
         self.id = secrets.token_hex(8)
         self.index = index.name
         self.state: JobState = "running"
         self._index = index
         self._root = root
         self._retry_failed = retry_failed
+        self._verify = verify
         self._progress = Progress("scan", 0, None)
         self._report: IndexReport | None = None
         self._error: str | None = None
@@ -77,7 +79,10 @@ class Job:
         try:
             with self._index as index:
                 self._report = index.add_folder(
-                    self._root.path, retry_failed=self._retry_failed, progress=self._on_progress
+                    self._root.path,
+                    retry_failed=self._retry_failed,
+                    verify=self._verify,
+                    progress=self._on_progress,
                 )
             state = "finished"
         except KeyboardInterrupt:
@@ -109,7 +114,9 @@ class Jobs:
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def start(self, index: str, root: Root, *, retry_failed: bool = False) -> Job:
+    def start(
+        self, index: str, root: Root, *, retry_failed: bool = False, verify: bool = False
+    ) -> Job:
         """Start a job that updates an index from a folder.
 
         Raises:
@@ -124,7 +131,7 @@ class Jobs:
                     f"A job is already running on index {index!r}.",
                     "Wait for that job, or stop it.",
                 )
-            job = Job(self._open_index(index), root, retry_failed=retry_failed)
+            job = Job(self._open_index(index), root, retry_failed=retry_failed, verify=verify)
             self._jobs[job.id] = job
             while len(self._jobs) > MAX_JOBS:
                 finished_id = next(

@@ -164,6 +164,9 @@ class JobBody(StrictModel):
 
     root: BoundedText = Field(description="Name of a folder that is already indexed.")
     retry_failed: bool = False
+    verify: bool = Field(
+        default=False, description="Read every file, to find changes that kept its size and times."
+    )
 
 
 class Problem(BaseModel):

@@ -1,12 +1,19 @@
 """Contract of `CatalogReader`, for every catalog."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mmsearch.catalog.reader import open_reader
-from mmsearch.core.records import FailedFile, FolderRecord, ShardCommit, SkippedFile
+from mmsearch.core.records import (
+    FailedFile,
+    FolderRecord,
+    IndexedFile,
+    ShardCommit,
+    SkippedFile,
+)
 from tests.unit.catalog.samples import (
     IDENTITY,
     built,
@@ -58,6 +65,24 @@ class TestKnownFiles:
         other, _ = catalog.ensure_root(b"/other")
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
         assert catalog.list_files_under(other.id, b"") == {}
+
+    def test_damaged_files_are_those_of_damaged_pictures(self, catalog, root):
+        item = picture(1, "a")
+        damaged = replace(item, picture=replace(item.picture, damage="the last 3% are missing"))
+        whole = picture(2, "b")
+        files = {b"z.jpg": damaged, b"x/a.jpg": damaged, b"b.jpg": whole}
+        shard = ShardCommit(
+            root_id=root.id,
+            checked_ns=9,
+            segment=segment(1, 2),
+            pictures=[damaged, whole],
+            indexed=[IndexedFile(seen(path, 1, 2), item.digest) for path, item in files.items()],
+        )
+        catalog.commit_shard(shard)
+        assert catalog.damaged_files() == [
+            FailedFile(root.path + b"/" + path, "the last 3% are missing")
+            for path in (b"x/a.jpg", b"z.jpg")
+        ]
 
     def test_skipped_files_are_written_replaced_and_removed(self, catalog, root):
         first, second = SkippedFile(b"a.mov", "video", 5, 6), SkippedFile(b"x/b", "empty", 0, 7)

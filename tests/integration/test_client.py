@@ -242,7 +242,7 @@ def test_client_status_matches_local_index(client, local):
 
 
 def test_client_job_started_and_followed_ends_finished(client, asked):
-    job = client.start_job("photos")
+    job = client.start_job("photos", verify=True)
     assert isinstance(job, JobStatus)
     assert job.root == "photos"
     job_events = list(client.follow(job))

@@ -57,7 +57,9 @@ async def start_job(server_state: StateDep, worker: WorkerDep, body: JobBody) ->
             f"Index {worker.name!r} has no folder {body.root!r}.",
             f"It has: {', '.join(candidate.name for candidate in roots)}.",
         )
-    job = server_state.jobs.start(worker.name, root, retry_failed=body.retry_failed)
+    job = server_state.jobs.start(
+        worker.name, root, retry_failed=body.retry_failed, verify=body.verify
+    )
     return JSONResponse(job.status().to_dict(), 202)
 
 

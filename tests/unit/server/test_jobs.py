@@ -4,7 +4,36 @@ import pytest
 
 from mmsearch.core.errors import BusyError
 from mmsearch.core.records import Root
+from mmsearch.core.reports import IndexReport
 from mmsearch.server.jobs import Jobs
+
+
+class IndexSpy:
+    """Index that records how a folder is added."""
+
+    name = "a"
+    calls = ()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def add_folder(self, folder, *, progress, **options):
+        self.calls += ((folder, options),)
+        return IndexReport(0, 0, 0, 0, 0, 0, (), 0, (), 0.0, 0)
+
+
+def test_job_passes_its_options_to_the_index():
+    spy = IndexSpy()
+    jobs = Jobs(lambda name: spy)
+    jobs.start("a", Root(1, "photos", b"/photos"), verify=True).wait()
+    jobs.start("a", Root(1, "photos", b"/photos"), retry_failed=True).wait()
+    assert spy.calls == (
+        (b"/photos", {"retry_failed": False, "verify": True}),
+        (b"/photos", {"retry_failed": True, "verify": False}),
+    )
 
 
 def test_jobs_start_after_close_raises_busy_error():
