@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, DecodeError
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import Modality
 
 PRIVATE_FILE_MODE, PRIVATE_FOLDER_MODE = 0o600, 0o700
 
@@ -143,6 +147,35 @@ def open_source_file(path: bytes) -> BufferedReader:
         raise decode_error_from_os(error) from error
     except ValueError as error:
         raise DecodeError("not a valid file name") from error
+
+
+HEAD_BYTES = 64
+"""Number of bytes at the start of a file by which its kind is recognized."""
+
+
+def choose_modality(modalities: Sequence[Modality], path: bytes) -> Modality | None:
+    """Return the modality that reads a file; None if there is none.
+
+    The content decides. The name decides between modalities that recognize the content, such as
+    those of a TIFF and of RAW files with the structure of a TIFF, and for content that none
+    recognizes.
+
+    Args:
+        modalities: All modalities.
+        path: Absolute path of the file.
+
+    Raises:
+        DecodeError: The file cannot be read.
+    """
+    with open_source_file(path) as file:
+        try:
+            head = file.read(HEAD_BYTES)
+        except OSError as error:
+            raise decode_error_from_os(error) from error
+    by_content = [modality for modality in modalities if modality.recognizes(head)]
+    by_name = [modality for modality in by_content or modalities if modality.can_read(path)]
+    # Of several, the first one, ``image``, knows the least about the content.
+    return (by_name or by_content[::-1] or [None])[0]
 
 
 def clamped_mtime_ns(stat_result: os.stat_result) -> int:

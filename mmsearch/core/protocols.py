@@ -228,10 +228,6 @@ class VectorIndexPlugin(Protocol):
         """Load a file that `write` wrote; DamagedFileError if it is not valid."""
 
 
-HEAD_BYTES = 64
-"""Number of bytes at the start of a file by which its kind is recognized."""
-
-
 class Modality(Protocol):
     """Reader of one kind of file as pictures; picklable, run in decode workers."""
 
@@ -246,7 +242,7 @@ class Modality(Protocol):
         """Return True if this modality reads files that begin like that.
 
         Args:
-            head: The first `HEAD_BYTES` of the file, fewer if it is shorter.
+            head: The first bytes of the file: `mmsearch.core.files.HEAD_BYTES`, or all of them.
         """
 
     def read(self, path: bytes, edge_px: int) -> DecodedImage:

@@ -14,14 +14,8 @@ from threading import Lock
 import numpy as np
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.files import clamped_mtime_ns, decode_error_from_os, open_source_file
-from mmsearch.core.protocols import (
-    HEAD_BYTES,
-    Encoder,
-    Executor,
-    ImagePreprocessor,
-    Modality,
-)
+from mmsearch.core.files import choose_modality, clamped_mtime_ns
+from mmsearch.core.protocols import Encoder, Executor, ImagePreprocessor, Modality
 from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
@@ -229,26 +223,12 @@ class DecoderFactory:
         return self._decode
 
     def _decode(self, task: DecodeTask) -> tuple[Picture, ModelInput]:
-        modality = self._find_reader(task.path)
+        modality = choose_modality(self.modalities, task.path)
+        if modality is None:
+            raise DecodeError("this type of file is not indexed")
         decoded = modality.read(task.path, self.prepare.edge_px)
         _check_unchanged(task)
         return decoded.picture, self.prepare(decoded.pixels)
-
-    def _find_reader(self, path: bytes) -> Modality:
-        """Return the modality that reads a file, judged by its content first, then by its name."""
-        readers = [modality for modality in self.modalities if modality.missing_extra is None]
-        with open_source_file(path) as file:
-            try:
-                head = file.read(HEAD_BYTES)
-            except OSError as error:
-                raise decode_error_from_os(error) from error
-        for modality in readers:
-            if modality.recognizes(head):
-                return modality
-        for modality in readers:
-            if modality.can_read(path):
-                return modality
-        raise DecodeError("this type of file is not indexed")
 
 
 def _check_unchanged(task: DecodeTask) -> None:

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mmsearch.core.files import open_regular_file, os_error_reason
-from mmsearch.core.protocols import HEAD_BYTES, Modality
+from mmsearch.core.files import HEAD_BYTES, open_regular_file, os_error_reason
+from mmsearch.core.protocols import Modality
 from mmsearch.modalities import _other_files
 from mmsearch.modalities._other_files import Shots
 from mmsearch.modalities._texts.pairing import SIDECAR_SUFFIXES, pair_sidecars

@@ -42,6 +42,7 @@ _PADDINGS: Final = (
 _MIN_MISSING_ALL: Final = 0.995
 """Share of missing pixels from which a picture counts as unreadable."""
 
+_MAX_MISSING_BYTES: Final = 0.97
 _MIN_JPEG_DIFFERENCE: Final = 6
 _JPEG_END: Final = b"\xff\xd9"
 _JPEG_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
@@ -232,15 +233,29 @@ def _skip_gif_colours(file: BinaryIO, flags: bytes) -> None:
 # --- JPEG ---
 
 
+def lacks_jpeg_end(content: bytes) -> bool:
+    """Return True if a JPEG has no marker of its end after its pixels.
+
+    libjpeg does not always miss it. Interrupted downloads and recovered files often end in zeros,
+    which it decodes as pixels.
+    """
+    if content.endswith(_JPEG_END):
+        return False
+    position = 2
+    while content[position : position + 1] == b"\xff" and content[position + 1] != 0xDA:
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return content.find(_JPEG_END, position) < 0
+
+
 def _repair_jpeg(content: bytes, open_image: OpenImage) -> Repair | None:
     """Repair a JPEG by appending the marker of its end, from which libjpeg fills it with grey."""
-    # Interrupted downloads and recovered files often end with zeros.
     body = content.rstrip(b"\0").removesuffix(b"\xff")
 
     def decode(end: bytes) -> tuple[NDArray[Any], tuple[int, int]]:
         image = open_image(io.BytesIO(body + end))
         size = image.size
-        image.draft(image.mode, (size[0] // 8, size[1] // 8))
+        # At an eighth of its size, the brightness depends on the first scan of a progressive one.
+        image.draft("L", (size[0] // 8, size[1] // 8))
         load_damaged(image)
         return np.asarray(image), size
 
@@ -291,6 +306,9 @@ def _repair_padded(
         pad: Returns the content that is complete with repetitions of some bytes.
         open_image: See `repair`.
     """
+    # Decoders make up pixels from a head alone.
+    if missing_share > _MAX_MISSING_BYTES:
+        return None
     decoded: list[tuple[bytes, NDArray[Any]]] = []
     for padding in _PADDINGS:
         content = pad(padding)

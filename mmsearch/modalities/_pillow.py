@@ -59,6 +59,7 @@ _DECODER_ERRORS: Final = (OSError, RuntimeError, SyntaxError, ValueError)
 _JARGON_PATTERN: Final = re.compile(
     r"[<>_'\"=\\\[\]{}]|decoder (error|object)|unpack|argument|byte string|this image|codec|buffer"
 )
+_TEXT_LIMIT: Final = "MAX_TEXT"
 _TRUNCATED_PATTERN: Final = re.compile("truncated|end of file|not enough image data|read too short")
 _UNSUPPORTED_PATTERN: Final = re.compile("unsupported|not supported|not implemented|unknown")
 
@@ -94,7 +95,8 @@ class PillowReader:
             except (DecodeError, MemoryError):
                 raise
             except Exception as error:
-                if isinstance(error, OSError) and error.errno is not None:
+                is_system_error = isinstance(error, OSError) and error.errno is not None
+                if is_system_error or _TEXT_LIMIT in str(error):
                     raise
                 decoded, damage = self._decode_damaged(file, edge_px, error)
         if damage is None:
@@ -197,14 +199,18 @@ def _decode_pixels(
     A JPEG is reduced by the largest factor (2, 8/3, 4 or 8) that keeps its short side at least
     ``edge_px`` pixels long; 0 means no reduction.
     """
+    if image.format in JPEG_FORMATS:
+        file.seek(0)
+        content = file.read()
+        if not is_damaged and _damage.lacks_jpeg_end(content):
+            raise EOFError
     if image.format in JPEG_FORMATS and image.mode in ("RGB", "L"):
         profile = image.info.get("icc_profile")
-        file.seek(0)
         min_side_px = edge_px if short_side_px >= MIN_REDUCTION * edge_px else 0
         # Pillow reports the error of a damaged or unusual file better.
         with suppress(ValueError):
             pixels: Pixels = simplejpeg.decode_jpeg(
-                file.read(),
+                content,
                 "GRAY" if profile and image.mode == "L" else "RGB",
                 min_height=min_side_px,
                 min_width=min_side_px,
@@ -246,7 +252,7 @@ def _describe_error(error: Exception) -> str:
     lower = text.lower()
     if isinstance(error, (EOFError, struct.error)) or _TRUNCATED_PATTERN.search(lower):
         return "the file is truncated"
-    if "max_text" in lower:
+    if _TEXT_LIMIT.lower() in lower:
         return "it holds more text than is safe to unpack"
     if isinstance(error, _DECODER_ERRORS) and not _JARGON_PATTERN.search(lower):
         return (

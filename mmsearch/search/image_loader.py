@@ -21,7 +21,12 @@ from typing import Any
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, Hint, SourceError
-from mmsearch.core.files import clamped_mtime_ns, hash_source_file, special_file_kind
+from mmsearch.core.files import (
+    choose_modality,
+    clamped_mtime_ns,
+    hash_source_file,
+    special_file_kind,
+)
 from mmsearch.core.protocols import Executor, ImagePreprocessor, Modality
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import TaskFailure
@@ -29,6 +34,15 @@ from mmsearch.core.types import ModelInput
 
 MAX_CACHED_DIGESTS = 10_000
 """Maximum number of files whose digests are cached."""
+
+PROGRAM_SUFFIXES = frozenset(
+    b"app bat cmd com command cpl desktop exe hta htm html jar js jse lnk msc msi php pif pl ps1"
+    b" py rb reg scr sh url vbe vbs wsf wsh xht xhtml xml".split()
+)
+"""Endings of files that a system or a browser may run when they are opened.
+
+A catalog is untrusted, and a file can be a picture and a program at once.
+"""
 
 StatKey = tuple[int, int, int, int, int]
 """Device, inode, size, mtime_ns and ctime_ns of a file. It changes when the content changes."""
@@ -89,8 +103,13 @@ class SandboxedImageLoader:
         return format_name
 
     def can_read(self, path: bytes) -> bool:
-        """Return True if the name of a file is that of a picture."""
-        return any(modality.can_read(path) for modality in self._modalities)
+        """Return True if a file has the name of a picture, or the content and no program's name."""
+        if any(modality.can_read(path) for modality in self._modalities):
+            return True
+        _, _, suffix = os.path.basename(path).rpartition(b".")  # noqa: PTH119 - bytes
+        if suffix.lower() in PROGRAM_SUFFIXES:
+            return False
+        return choose_modality(self._modalities, path) is not None
 
     def close(self) -> None:
         """Stop the worker processes; the next picture starts new ones."""
@@ -103,11 +122,8 @@ class SandboxedImageLoader:
         return self._find_modalities()
 
     def _find_modality(self, path: bytes) -> Modality:
-        """Return the modality that can read a file, by its name; the first one if none matches."""
-        return next(
-            (modality for modality in self._modalities if modality.can_read(path)),
-            self._modalities[0],
-        )
+        """Return the modality that can read a file; the first one, which refuses it, if none."""
+        return choose_modality(self._modalities, path) or self._modalities[0]
 
     def _run_in_worker(self, task: Callable[[], Any]) -> Any:
         with self._start_lock:
@@ -181,7 +197,7 @@ class Originals:
 
         Raises:
             GoneError: The file is missing or has changed since it was indexed.
-            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            ForbiddenError: The file is outside its folder, or is not named like a picture.
         """
         return self._verify(record)[0]
 
@@ -190,7 +206,7 @@ class Originals:
 
         Raises:
             GoneError: The file is missing or has changed since it was indexed.
-            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            ForbiddenError: The file is outside its folder, or is not named like a picture.
             DecodeError: The content is not a readable picture.
         """
         path, cached = self._verify(record)
@@ -207,7 +223,7 @@ class Originals:
 
         Raises:
             GoneError: The file is missing or has changed since it was indexed.
-            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            ForbiddenError: The file is outside its folder, or is not named like a picture.
             DecodeError: The content is not a readable picture.
         """
         path = self.path(record)

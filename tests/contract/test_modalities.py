@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mmsearch.core import plugins
 from mmsearch.core.errors import DecodeError
+from mmsearch.core.files import HEAD_BYTES
 from mmsearch.core.types import Picture
 
 WIDTH, HEIGHT = 640, 480
@@ -53,6 +55,17 @@ def test_modality_can_read_decides_by_name_alone(modality, path):
     assert not modality.can_read(path + b".txt")
     assert not modality.can_read(b"/" + os.path.basename(path) + b"/README")
     assert not modality.can_read(b"")
+
+
+def test_modality_recognizes_its_files_by_their_first_bytes(modality, path):
+    head = Path(os.fsdecode(path)).read_bytes()[:HEAD_BYTES]
+    assert modality.recognizes(head)
+    for other in (b"", head[:1], b"no picture at all " * 4, b"PK\3\4" + head[4:], bytes(64)):
+        assert not modality.recognizes(other)
+
+
+def test_modality_with_all_libraries_misses_no_extra(modality):
+    assert modality.missing_extra is None
 
 
 @pytest.mark.parametrize("edge_px", [0, 1, 100, 480, 5000])

@@ -141,7 +141,7 @@ def png(width, height, *chunks, bits=8, colour=2, rows=True):
     body = b""
     if rows:
         packer = zlib.compressobj(9)
-        row = bytes(1 + width * (3 if colour == 2 else 1) * bits // 8)
+        row = bytes(1 + width * {0: 1, 2: 3, 6: 4}[colour] * bits // 8)
         body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
     return (
         b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
@@ -184,14 +184,18 @@ def tiff_with_a_huge_tag():
 
 
 BOMBS = {
-    "pixels.png": lambda: png(13_000, 13_000),
+    "pixels.png": lambda: png(17_400, 17_400),
+    "deep.png": lambda: png(12_000, 12_000, bits=16, colour=0),
+    "transparent.png": lambda: png(14_000, 14_000, colour=6),
     "more_pixels.png": lambda: png(100_000, 100_000, rows=False),
     "most_pixels.png": lambda: png(2**31 - 1, 2**31 - 1, rows=False),
     "one_bit.png": lambda: png(30_000, 30_000, bits=1, colour=0, rows=False),
-    "pixels.webp": lambda: written(Image.new("L", (12_000, 12_000)), "WEBP", lossless=True),
-    "pixels.gif": lambda: written(Image.new("L", (12_000, 12_000)), "GIF"),
+    "pixels.webp": lambda: written(
+        Image.new("RGBA", (14_000, 14_000)), "WEBP", lossless=True, method=0
+    ),
+    "pixels.gif": lambda: written(Image.new("L", (17_400, 17_400)), "GIF"),
     "pixels.tif": lambda: written(
-        Image.new("1", (16_000, 16_000)), "TIFF", compression="tiff_adobe_deflate"
+        Image.new("1", (17_400, 17_400)), "TIFF", compression="tiff_adobe_deflate"
     ),
     "screen.gif": lambda: b"GIF89a\xff\xff\xff\xff" + gif_of_many_frames()[10:100],
     "text.png": lambda: png(9, 9, chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(200_000_000)))),
@@ -274,7 +278,7 @@ def test_index_with_bomb_skips_it_with_reason_and_continues(photos, tmp_path, mm
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "good.jpg").write_bytes(min(photos.rglob("*.jpg")).read_bytes())
-    (folder / "bomb.png").write_bytes(png(13_000, 13_000))
+    (folder / "bomb.png").write_bytes(png(12_000, 12_000, bits=16, colour=0))
     done = mmsearch("index", folder, "--home", tmp_path, "--model", "starter", code=3)
     assert "1 added" in done.out
-    assert "decompression bomb" in done.err
+    assert "MB of memory to decode, over the limit of 3,600" in done.err

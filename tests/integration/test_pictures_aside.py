@@ -22,8 +22,13 @@ from tests.toy_index import ToyEncoder
 class HostileModality:
     """Modality that crashes, hangs, wastes memory or fails, depending on the file name."""
 
+    missing_extra = None
+
     def can_read(self, path):
         return path.endswith(b".jpg")
+
+    def recognizes(self, head):
+        return False
 
     def read(self, path, edge_px):
         if b"crash" in path:
@@ -57,7 +62,11 @@ def loader():
         ("nameless", "it is damaged"),
     ],
 )
-def test_image_loader_failing_decoder_raises_error_with_reason(loader, name, reason):
+def test_image_loader_failing_decoder_raises_error_with_reason(
+    loader, tmp_path, monkeypatch, name, reason
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"content")
     with pytest.raises(DecodeError, match=reason):
         loader.thumbnail(name.encode(), 64)
     with pytest.raises(SourceError, match=reason):
@@ -86,7 +95,9 @@ def test_program_that_leaves_image_loader_open_exits_cleanly(photos):
     assert int(completed.stdout) > 100
 
 
-def test_image_loader_concurrent_first_calls_share_one_executor():
+def test_image_loader_concurrent_first_calls_share_one_executor(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jpg").write_bytes(b"content")
     executors = []
 
     class EchoExecutor:

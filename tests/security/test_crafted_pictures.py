@@ -210,6 +210,30 @@ def test_original_without_picture_suffix_raises_forbidden_error(layout, tmp_path
         assert index.thumbnail(hit) is None
 
 
+@pytest.mark.parametrize("name", ["one", "one.jpg_large", "one.dat", "one.txt", "one.jpg"])
+def test_original_with_picture_content_and_any_other_name_is_returned(layout, tmp_path, name):
+    path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / name)
+    point_catalog_at_file(layout, path, digest=digest_of(path))
+    with api.open_index("default", home=layout.folder.parent) as index:
+        hit = type("Hit", (), {"id": 1})
+        assert index.original(hit) == path
+        assert index.thumbnail(hit) is not None
+
+
+@pytest.mark.parametrize("name", ["secret", "secret.txt", "secret.dat"])
+def test_original_without_picture_name_or_content_raises_forbidden_error(layout, tmp_path, name):
+    path = tmp_path / "album" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("password\n")
+    point_catalog_at_file(layout, path, digest=digest_of(path))
+    hit = type("Hit", (), {"id": 1})
+    with (
+        api.open_index("default", home=layout.folder.parent) as index,
+        pytest.raises(ForbiddenError, match="not named like a picture"),
+    ):
+        index.original(hit)
+
+
 def test_settings_follow_symlinks_is_off_by_default_and_set_by_environment(monkeypatch):
     assert load_settings().follow_symlinks is False
     monkeypatch.setenv("MMSEARCH_FOLLOW_SYMLINKS", "1")
