@@ -154,7 +154,7 @@ HEAD_BYTES = 64
 
 
 def choose_modality(modalities: Sequence[Modality], path: bytes) -> Modality | None:
-    """Return the modality that reads a file; None if there is none.
+    """Return the modality that reads a file, or None.
 
     The content decides. The name decides between modalities that recognize the content, such as
     those of a TIFF and of RAW files with the structure of a TIFF, and for content that none
