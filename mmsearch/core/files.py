@@ -175,7 +175,8 @@ def choose_modality(modalities: Sequence[Modality], path: bytes) -> Modality | N
     by_content = [modality for modality in modalities if modality.recognizes(head)]
     by_name = [modality for modality in by_content or modalities if modality.can_read(path)]
     # Of several, the first one, ``image``, knows the least about the content.
-    return (by_name or by_content[::-1] or [None])[0]
+    candidates = by_name or by_content[::-1]
+    return candidates[0] if candidates else None
 
 
 def clamped_mtime_ns(stat_result: os.stat_result) -> int:

@@ -168,12 +168,9 @@ def _repair_tiles(content: bytes, open_image: OpenImage) -> Repair | None:
 
 def _differs(first: NDArray[Any], second: NDArray[Any], threshold: int = 0) -> NDArray[np.bool_]:
     """Return which pixels of two arrays, (h, w) or (h, w, channels), differ, bool (h, w)."""
+    differences: NDArray[Any] = np.not_equal(first, second)
     if threshold:
-        differences: NDArray[np.bool_] = (
-            np.abs(first.astype(np.int16) - second.astype(np.int16)) > threshold
-        )
-    else:
-        differences = first != second
+        differences = np.abs(first.astype(np.int16) - second.astype(np.int16)) > threshold
     result: NDArray[np.bool_] = differences.reshape(*differences.shape[:2], -1).any(axis=2)
     return result
 
