@@ -170,7 +170,8 @@ def _differs(first: NDArray[Any], second: NDArray[Any], threshold: int = 0) -> N
     """Return which pixels of two arrays, (h, w) or (h, w, channels), differ, bool (h, w)."""
     differences: NDArray[Any] = np.not_equal(first, second)
     if threshold:
-        differences = np.abs(first.astype(np.int16) - second.astype(np.int16)) > threshold
+        distances = np.abs(first.astype(np.int16) - second.astype(np.int16))
+        differences = np.greater(distances, threshold)
     result: NDArray[np.bool_] = differences.reshape(*differences.shape[:2], -1).any(axis=2)
     return result
 
