@@ -168,12 +168,12 @@ def _repair_tiles(content: bytes, open_image: OpenImage) -> Repair | None:
 
 def _differs(first: NDArray[Any], second: NDArray[Any], threshold: int = 0) -> NDArray[np.bool_]:
     """Return which pixels of two arrays, (h, w) or (h, w, channels), differ, bool (h, w)."""
-    differences: NDArray[Any] = np.not_equal(first, second)
     if threshold:
-        distances = np.abs(first.astype(np.int16) - second.astype(np.int16))
-        differences = np.greater(distances, threshold)
-    result: NDArray[np.bool_] = differences.reshape(*differences.shape[:2], -1).any(axis=2)
-    return result
+        first, second = first.astype(np.int16), second.astype(np.int16)
+        differences = np.asarray(np.abs(first - second) > threshold)
+    else:
+        differences = np.asarray(first != second)
+    return np.asarray(differences.reshape(*differences.shape[:2], -1).any(axis=2))
 
 
 def _find_png_damage(file: BinaryIO) -> str | None:
