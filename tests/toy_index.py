@@ -26,7 +26,7 @@ from mmsearch.core.types import (
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.executors import processes, threads
 from mmsearch.factories import catalogs, indexing, plugins, search
-from mmsearch.indexing.texts import CaptionTable, TextCollector
+from mmsearch.indexing.texts import TextCollector
 from mmsearch.search.engine import SearchEngine
 from mmsearch.search.query_parser import parse_query
 from mmsearch.storage.layout import IndexLayout
@@ -217,10 +217,22 @@ def toy_indexer(
         yield indexer
 
 
+@dataclass(frozen=True)
+class ToyCaptionTable:
+    """A table whose captions are matched already."""
+
+    path: bytes
+    captions: dict
+    report: object = None
+
+    def match(self, list_paths):
+        """Find nothing more."""
+
+
 def _as_caption_table(captions):
     """Return captions as a table: wrap a mapping; keep None and finished tables."""
-    is_ready = captions is None or isinstance(captions, CaptionTable)
-    return captions if is_ready else CaptionTable(b"/captions.csv", captions)
+    is_ready = captions is None or isinstance(captions, ToyCaptionTable)
+    return captions if is_ready else ToyCaptionTable(b"/captions.csv", captions)
 
 
 class ToyImageLoader:

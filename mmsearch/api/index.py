@@ -23,7 +23,7 @@ from mmsearch.factories import catalogs
 from mmsearch.search.query_parser import parse_query
 
 if TYPE_CHECKING:
-    from mmsearch.core.reports import IndexReport
+    from mmsearch.core.reports import CaptionsReport, IndexReport
 
 QUERY_BATCH_SIZE = 64
 """Number of queries that are searched as one batch."""
@@ -255,7 +255,9 @@ class Index(MaintainedIndex):
                 progress, from several threads.
 
         Returns:
-            A report of the run, with every file that could not be read.
+            A report of the run, with every file that could not be read and, in
+            `IndexReport.captions`, how many rows of the table of captions matched a picture. The
+            logger ``mmsearch`` gets the latter, too.
 
         Raises:
             SourceError: The folder or the table of captions cannot be used.
@@ -288,7 +290,10 @@ class Index(MaintainedIndex):
             ) as indexer,
             open_progress(progress) as on_progress,
         ):
-            return indexer.run(request, on_progress)
+            report = indexer.run(request, on_progress)
+        if report.captions is not None:
+            _log_captions(report.captions)
+        return report
 
     def watch(
         self,
@@ -343,3 +348,11 @@ class Index(MaintainedIndex):
             on_message=self._on_message,
             stop=stop or threading.Event(),
         )
+
+
+def _log_captions(report: CaptionsReport) -> None:
+    import logging  # noqa: PLC0415 - searches need no log
+
+    level = logging.WARNING if report.rows and not report.matched else logging.INFO
+    for sentence in report.describe():
+        logging.getLogger("mmsearch").log(level, "%s", sentence)

@@ -169,6 +169,13 @@ def index(
             f"Encoder {status.identity.encoder.name}, fingerprint "
             f"{status.identity.encoder.fingerprint}; generation {status.generation}."
         )
+    if report.captions is not None:
+        is_useless = report.captions.rows and not report.captions.matched
+        for sentence in report.captions.describe():
+            if is_useless:
+                warn(sentence)
+            elif not as_json:
+                print_line(sentence)
     _warn_failures(report)
     if report.failed or report.unreadable_folders or report.unreadable_texts:
         raise typer.Exit(EXIT_SKIPPED)

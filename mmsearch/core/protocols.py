@@ -15,6 +15,7 @@ from mmsearch.core.records import (
     FileRef,
     ScannedFolder,
 )
+from mmsearch.core.reports import CaptionsReport
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     Calibration,
@@ -29,6 +30,7 @@ from mmsearch.core.types import (
     ModelInput,
     Pixels,
     Ranking,
+    Text,
     TextVectors,
     TrainingData,
     Vectors,
@@ -267,6 +269,29 @@ class Walk(Protocol):
         """Folders that could not be listed; complete once the iteration has ended."""
 
     def __iter__(self) -> Iterator[ScannedFolder]: ...
+
+
+class CaptionTable(Protocol):
+    """Captions of a table, which are matched with the files of one run."""
+
+    @property
+    def path(self) -> bytes:
+        """Absolute path, which identifies the table: it replaces an earlier version at its path."""
+
+    @property
+    def captions(self) -> Mapping[bytes, Sequence[Text]]:
+        """Captions by path relative to the indexed folder; complete after `match`."""
+
+    @property
+    def report(self) -> CaptionsReport | None:
+        """Number of rows by outcome; None before `match`."""
+
+    def match(self, list_paths: Callable[[], Iterable[bytes]]) -> None:
+        """Find the pictures of all rows; called once.
+
+        Args:
+            list_paths: Lists the paths of the run's files, relative to the folder, on each call.
+        """
 
 
 class Executor(Protocol):

@@ -9,9 +9,87 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.core.display import display_path
+
 if TYPE_CHECKING:
     from mmsearch.core.records import FailedFile
     from mmsearch.core.types import FusionSpec
+
+MAX_EXAMPLES = 3
+"""Maximum number of examples of one outcome."""
+
+MAX_EXAMPLE_CHARS = 200
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """Rows of a table with the same outcome.
+
+    Attributes:
+        rows: Number of rows.
+        examples: Paths of the first of them as they are written, at most three.
+    """
+
+    rows: int = 0
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionsReport:
+    """Rows of a caption table by outcome.
+
+    Attributes:
+        path: Absolute path of the table.
+        rows: Number of rows.
+        matched: Number of rows whose picture is in the folder.
+        encoding: Encoding that the table was read in: ``UTF-8``, ``Windows-1252``; None if the
+            format has no choice.
+        without_text: Number of these rows that have no text.
+        unmatched: Rows whose path fits no picture.
+        ambiguous: Rows whose path fits several pictures.
+        left_out: Rows whose path is a file outside the folder, or one that the run left out.
+        matched_by_end: Matched rows of which only the end of the path fits, as paths of another
+            computer do; the examples are ``path = picture``.
+    """
+
+    path: str
+    rows: int
+    matched: int
+    encoding: str | None = None
+    without_text: int = 0
+    unmatched: RowSample = RowSample()
+    ambiguous: RowSample = RowSample()
+    left_out: RowSample = RowSample()
+    matched_by_end: RowSample = RowSample()
+
+    def describe(self) -> Iterator[str]:
+        """Yield sentences for people; the first one has the numbers of rows."""
+        name = display_path(Path(self.path).name)
+        if self.encoding not in (None, "UTF-8"):
+            name += f" (read as {self.encoding})"
+        failed = (*self.unmatched.examples, *self.ambiguous.examples, *self.left_out.examples)
+        if not self.rows:
+            yield f"{name} has no rows."
+            return
+        rest = self.rows - self.matched
+        others = f"; {rest:,} did not{_such_as(failed)}" if rest else ""
+        yield f"{name}: {self.matched:,} of {self.rows:,} rows matched a picture{others}."
+        if not self.matched:
+            yield "Write paths relative to the indexed folder or to the table's own folder."
+        for sample, outcome, hint in (
+            (self.ambiguous, "could mean several pictures", "; write their folders, too"),
+            (self.left_out, "named files that this run left out", ""),
+            (self.matched_by_end, "matched by the end of their paths", "; check them"),
+        ):
+            if sample.rows:
+                yield f"{sample.rows:,} {outcome}{_such_as(sample.examples)}{hint}."
+        if self.without_text:
+            yield f"{self.without_text:,} of the matched rows had no text."
+
+
+def _such_as(examples: Iterable[str]) -> str:
+    quoted = [f"'{display_path(example[:MAX_EXAMPLE_CHARS])}'" for example in examples]
+    return f", such as {', '.join(quoted[:MAX_EXAMPLES])}" if quoted else ""
 
 
 OF_ANOTHER_FILE = "of another file"
@@ -101,6 +179,7 @@ class IndexReport:
         skipped: Files that are not read, by kind and reason, most frequent first.
         unnoticed: Number of changed files with the same size and times as before, which only a
             run that reads every file finds.
+        captions: What became of the rows of the caption table; None without a table.
     """
 
     added: int
@@ -119,6 +198,7 @@ class IndexReport:
     captions_removed: int = 0
     skipped: tuple[SkippedCount, ...] = ()
     unnoticed: int = 0
+    captions: CaptionsReport | None = None
 
     def counts(self) -> dict[str, int]:
         """Return the number of files by outcome, without the lists of the failed ones."""

@@ -7,7 +7,6 @@ longest name whose components are the last components of the hit's path.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import defaultdict
@@ -17,12 +16,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mmsearch.core.errors import Hint, SourceError
+from mmsearch.core.text_tables import (
+    MAX_ROW_CHARS,
+    normalize_name,
+    open_text,
+    read_csv,
+    read_json_lines,
+)
 
 _PATH_COLUMNS: Final = ("path", "paths", "file", "filename", "file_name", "image", "image_name")
 _CAPTION_COLUMNS: Final = ("caption", "text", "comment", "description", "title")
 _CLASS_COLUMNS: Final = ("class", "label", "word", "category")
 _FLICKR_LINE: Final = re.compile(r"(?P<path>[^\t]+?)#\d+\t(?P<caption>.+)")
-_DELIMITERS: Final = ",;\t|"
 PATH_SEPARATOR: Final = "|"
 KARPATHY_SPLIT: Final = "test"
 ALL_SPLITS: Final = "all"
@@ -130,18 +135,18 @@ def _read_pairs(
                 Hint("Leave out {}, or use a Karpathy dataset (.json).", "split", "--split"),
             )
         elif path.suffix.lower() in (".jsonl", ".ndjson"):
-            yield from _pairs_from_rows(path, _read_json_lines(path), query_column)
+            with open_text(path) as (file, _):
+                yield from _pairs_from_rows(path, read_json_lines(path, file), query_column)
         else:
             yield from _read_text_table(path, query_column)
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not UTF-8 text.") from error
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _read_json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open_text(path) as (file, _):
+            document = json.load(file)
     except (ValueError, RecursionError) as error:
         raise SourceError(
             f"{path} is not valid JSON.", "A JSON Lines file must end in .jsonl."
@@ -203,8 +208,8 @@ def _read_coco(path: Path, document: Any) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read_text_table(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
+    with open_text(path) as (file, _):
+        first = file.readline(MAX_ROW_CHARS)
         file.seek(0)
         if _FLICKR_LINE.fullmatch(first.strip()):
             for number, line in enumerate(file, start=1):
@@ -214,32 +219,20 @@ def _read_text_table(path: Path, query_column: str | None) -> Iterator[tuple[str
                 elif line.strip():
                     raise SourceError(f"{path}, line {number} is not 'image.jpg#0<TAB>caption'.")
             return
-        delimiter = max(_DELIMITERS, key=first.count)
-        reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
-        rows = ((reader.line_num, row) for row in reader)
+        known = {"query", *_PATH_COLUMNS, *_CAPTION_COLUMNS, *_CLASS_COLUMNS}
+        known.add(normalize_name(query_column or "query"))
+        table = read_csv(path, file, known)
+        rows = ((number, dict(zip(table.columns, row, strict=False))) for number, row in table.rows)
         yield from _pairs_from_rows(path, rows, query_column)
-
-
-def _read_json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise SourceError(f"{path}, line {number} is not JSON.") from error
-                if not isinstance(row, dict):
-                    raise SourceError(f"{path}, line {number} is not a JSON object.")
-                yield number, row
 
 
 def _pairs_from_rows(
     path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]], query_column: str | None
 ) -> Iterator[tuple[str, list[str]]]:
     for number, row in rows:
-        columns = {str(name).strip().lower(): value for name, value in row.items() if name}
+        columns = {normalize_name(str(name)): value for name, value in row.items() if name}
         query_columns = (
-            (query_column.lower(),)
+            (normalize_name(query_column),)
             if query_column
             else ("query", *_CAPTION_COLUMNS, *_CLASS_COLUMNS)
         )

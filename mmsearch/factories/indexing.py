@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -26,7 +25,7 @@ from mmsearch.factories.plugins import (
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
 from mmsearch.indexing.encode import DecoderFactory
 from mmsearch.indexing.indexer import Indexer
-from mmsearch.indexing.texts import CaptionTable, TextCollector
+from mmsearch.indexing.texts import TextCollector
 from mmsearch.indexing.tuning_queries import encode_queries, sample_tuning_queries
 from mmsearch.modalities import _texts
 from mmsearch.modalities._contents import Recall
@@ -151,8 +150,5 @@ def make_text_collector(request: IndexRequest, sources: tuple[TextSource, ...]) 
     Raises:
         SourceError: The caption table cannot be read.
     """
-    captions = None
-    if request.captions is not None:
-        table_path = os.path.abspath(os.fsencode(request.captions))  # noqa: PTH100 - bytes
-        captions = CaptionTable(table_path, read_captions(request.captions, request.folder))
+    captions = None if request.captions is None else read_captions(request.captions, request.folder)
     return TextCollector(sources, _texts.collect_texts, captions)

@@ -128,7 +128,8 @@ class Indexer:
             background_build.cancel()
             counts = {**run.stats.counts(), "retold": retold}
             self.catalog.finish_run(run_id, outcome, counts)
-        return replace(run.stats.report(), retold=retold)
+        captions = texts.captions.report if texts.captions is not None else None
+        return replace(run.stats.report(), retold=retold, captions=captions)
 
     def publish(self) -> None:
         """Rebuild and publish the vector index if enough vectors are missing from it."""

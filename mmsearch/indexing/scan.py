@@ -119,6 +119,8 @@ class FolderScan:
                 self._root.id, self._subfolder, self._skipped_folders
             )
             self.skipped = {file.path: file for file in self._iter_skipped()}
+        if self._texts.captions is not None:
+            self._texts.captions.match(self._iter_paths)
         self._comparison = self._compare(
             self.records,
             self._iter_files(),
@@ -217,6 +219,12 @@ class FolderScan:
         """Yield the files of all folders that are not skipped, with paths relative to the root."""
         for _, folder in self._changed_folders.values():
             yield from self._iter_folder_files(folder)
+
+    def _iter_paths(self) -> Iterator[bytes]:
+        """Yield the paths of all files relative to the folder of the request."""
+        for _, folder in self._changed_folders.values():
+            for file in folder.list_files():
+                yield file.path
 
     def _iter_folder_files(self, folder: ScannedFolder) -> Iterator[ScannedFile]:
         """Yield the files of a folder, except those that are being written."""

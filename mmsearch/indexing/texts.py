@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mmsearch.core.protocols import Encoder, Fusion
+from mmsearch.core.protocols import CaptionTable, Encoder, Fusion
 from mmsearch.core.records import CaptionTableTexts, CollectedTexts, ScannedFile
 from mmsearch.core.types import (
     CROSS_ATTENTION,
@@ -92,20 +92,6 @@ class TextEncoder:
 
 COLLECTOR_VERSION = 2
 """Version of text collection; raised when its results change, so that texts are read again."""
-
-
-@dataclass(frozen=True)
-class CaptionTable:
-    """Contents of a caption table.
-
-    Attributes:
-        path: Absolute path as bytes, which identifies the table: its captions replace those of an
-            earlier version with the same path.
-        captions: Captions by path relative to the indexed folder.
-    """
-
-    path: bytes
-    captions: Mapping[bytes, Sequence[Text]]
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,38 @@ def test_eval_set_with_unknown_pictures_exits_2(mmsearch, home, tmp_path):
     assert "None of the pictures" in done.err
 
 
+def test_index_table_of_excel_names_pictures_as_windows_does(mmsearch, collection, tmp_path):
+    folder, words = collection
+    giraffe = next(name for name, word in words.items() if word == "giraffe")
+    photos = tmp_path / "photos" / "2019"
+    photos.mkdir(parents=True)
+    shutil.copy(folder / giraffe, photos / "Äffchen.jpg")
+    table = tmp_path / "captions.csv"
+    table.write_bytes(
+        'sep=;\r\nDateiname;Titel\r\nD:\\Fotos\\2019\\ÄFFCHEN.JPG;"Grüße; aus\r\nKöln"\r\n'
+        "keins.jpg;Nichts\r\n".encode("cp1252")
+    )
+    home = tmp_path / "home"
+    options = ("--captions", table, "--home", home)
+    lines = mmsearch("index", photos.parent, *options).out.splitlines()
+    assert lines[1:] == [
+        "captions.csv (read as Windows-1252): 1 of 2 rows matched a picture; 1 did not, such as "
+        "'keins.jpg'.",
+        "1 matched by the end of their paths, such as "
+        "'D:\\Fotos\\2019\\ÄFFCHEN.JPG = 2019/Äffchen.jpg'; check them.",
+    ]
+    found = mmsearch("query", "Grüße Köln", "--mode", "text", "--json", "--home", home)
+    texts = [text["text"] for text in json.loads(found.out)["hits"][0]["texts"]]
+    assert "Grüße; aus Köln" in texts
+    table.write_text("path,caption\nkeins.jpg,Nichts\n")
+    done = mmsearch("index", photos.parent, *options, "--json")
+    report = json.loads(done.out)["report"]["captions"]
+    assert (report["rows"], report["matched"]) == (1, 0)
+    assert report["unmatched"] == {"rows": 1, "examples": ["keins.jpg"]}
+    assert "0 of 1 rows matched a picture" in done.err
+    assert "Write paths relative to the indexed folder" in done.err
+
+
 def test_index_invalid_caption_table_exits_2(mmsearch, collection, tmp_path):
     folder, _ = collection
     table = tmp_path / "captions.csv"

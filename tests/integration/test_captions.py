@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from mmsearch.core.query import Mode
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import FusionSpec, Text
-from mmsearch.indexing.texts import CaptionTable
 from mmsearch.storage.layout import IndexLayout
 from tests.property_budget import examples
-from tests.toy_index import toy_engine, toy_indexer
+from tests.toy_index import ToyCaptionTable, toy_engine, toy_indexer
 
 NAMES = ("a.toy", "sub/b.toy", "sub/c.toy")
 WORDS = ("a windmill", "a giraffe", "a red boat")
@@ -30,7 +29,7 @@ def table(path, **captions):
         by_letter[letter]: tuple(Text("caption", words, None, "table") for words in texts)
         for letter, texts in captions.items()
     }
-    return CaptionTable(path, found)
+    return ToyCaptionTable(path, found)
 
 
 def said(layout):
@@ -106,7 +105,7 @@ def test_caption_tables_at_two_paths_update_only_their_own_captions(layout, phot
 
 def test_caption_removal_in_subfolder_run_affects_only_pictures_below_it(layout, photos):
     run(layout, photos, table(b"/t.csv", a=WORDS[:1], b=WORDS[:1]))
-    report = run(layout, photos / "sub", CaptionTable(b"/t.csv", {b"c.toy": ()}))
+    report = run(layout, photos / "sub", ToyCaptionTable(b"/t.csv", {b"c.toy": ()}))
     assert report.captions_removed == 1
     assert said(layout) == {"a.toy": ["a windmill"], "b.toy": [], "c.toy": []}
 

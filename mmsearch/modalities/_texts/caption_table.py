@@ -1,78 +1,133 @@
-"""Read caption tables: CSV, JSON Lines or Parquet, with any number of rows per picture."""
+"""Read caption tables: CSV, JSON or Parquet, with any number of rows per picture."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from mmsearch.core.errors import SourceError
 from mmsearch.core.files import os_error_reason
+from mmsearch.core.text_tables import normalize_name, open_text, read_csv, read_json_lines
 from mmsearch.core.types import Text, TextSource
+from mmsearch.modalities._texts.caption_matching import CaptionTable
 from mmsearch.modalities._texts.normalize import make_keyword_texts, make_texts
-from mmsearch.modalities._texts.parquet import MAX_ROW_CHARS, read_rows
+from mmsearch.modalities._texts.parquet import read_rows
 
-_PATH_COLUMNS: Final = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
-_TEXT_COLUMNS: Final = {
-    "caption": "caption",
-    "text": "caption",
-    "description": "description",
-    "title": "title",
-    "keywords": "keywords",
-    "tags": "keywords",
+MAX_JSON_BYTES: Final = 1 << 28
+"""Maximum size of a JSON document, in bytes; JSON Lines may be longer."""
+
+_PATH_COLUMNS: Final = (
+    *("path", "sourcefile", "file_path", "filepath", "image_path", "img_path", "full_path"),
+    *("relative_path", "file", "filename", "file_name", "image", "image_file", "image_filename"),
+    *("image_name", "img", "img_name", "photo", "picture", "image_id", "img_id"),
+    *("pfad", "dateipfad", "datei", "dateiname", "bild", "fichier", "nom_du_fichier", "archivo"),
+)
+_FOLDER_COLUMNS: Final = ("folder", "directory", "dir", "ordner", "verzeichnis", "dossier")
+_KIND_BY_COLUMN: Final = {
+    name: kind
+    for kind, names in {
+        "caption": (
+            *("caption", "captions", "text", "alt", "alt_text", "comment", "comments"),
+            *("caption_abstract", "bildunterschrift", "kommentar", "légende", "legende"),
+        ),
+        "description": ("description", "image_description", "imagedescription", "beschreibung"),
+        "title": ("title", "headline", "titel", "titre"),
+        "keywords": ("keywords", "tags", "stichwörter", "schlagwörter", "schlagworte"),
+    }.items()
+    for name in names
 }
-_LANGUAGE_COLUMNS: Final = ("language", "lang")
-_DELIMITERS: Final = ",;\t|"
+_LANGUAGE_COLUMNS: Final = ("language", "lang", "sprache")
+# Several captions of a picture are often in numbered columns.
+_COLUMN_NUMBER: Final = re.compile(r"_?\d+$")
+_CSV_SUFFIXES: Final = (".csv", ".tsv", ".tab", ".txt")
+_WORKBOOK_SUFFIXES: Final = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
-Row = Mapping[str, Any]
+Row = tuple[int, Sequence[str], Sequence[Any]]
+"""Number of a row, its normalized column names, and its values."""
 
 
-def read_captions(path: Path, folder: bytes) -> dict[bytes, tuple[Text, ...]]:
-    """Return the captions of the pictures below a folder.
+def read_captions(path: Path, folder: bytes) -> CaptionTable:
+    """Read the captions of the pictures below a folder.
 
-    A column ``path`` (or file, filename, image) names the picture. The path is absolute, or
-    relative to the table's own folder or to ``folder``. The columns caption, text, description,
-    title, keywords and tags contain texts; the column language contains their language. Pictures
-    outside ``folder`` and empty texts are skipped.
+    A column ``path`` (or file, filename, image) names the picture; see
+    `mmsearch.modalities._texts.caption_matching` for how. The columns caption, text, description,
+    title, keywords and tags contain texts; the column language contains their language.
 
     Args:
-        path: Path of a .csv, .tsv, .jsonl or .parquet file.
+        path: Path of a .csv, .tsv, .json, .jsonl or .parquet file.
         folder: Absolute path of the folder.
-
-    Returns:
-        The texts by path relative to ``folder``.
 
     Raises:
         SourceError: The table cannot be read or lacks a required column.
         MissingExtraError: pyarrow, which reads Parquet, is not installed.
     """
-    captions: dict[bytes, dict[Text, None]] = defaultdict(dict)
-    for number, row in _iter_rows(path):
-        cells = dict(zip(_normalize_names(row), row.values(), strict=True))
-        picture = next((cells[name] for name in _PATH_COLUMNS if cells.get(name)), None)
-        texts = [(kind, cells[name]) for name, kind in _TEXT_COLUMNS.items() if cells.get(name)]
-        _check_columns(path, number, cells)
-        relative = None if picture is None else _relative_path(str(picture), path, folder)
-        if relative is None:
-            continue
-        language = next((str(cells[name]) for name in _LANGUAGE_COLUMNS if cells.get(name)), None)
-        for kind, value in texts:
-            captions[relative].update(dict.fromkeys(_parse_texts(kind, value, language)))
-    return {relative: tuple(texts) for relative, texts in captions.items()}
+    table = CaptionTable(os.path.abspath(os.fsencode(path)), folder)  # noqa: PTH100 - bytes
+    try:
+        for number, names, values in _iter_rows(path, table):
+            layout = _make_layout(tuple(names))
+            _check_columns(path, number, layout, names)
+            picture = layout.find_picture(values)
+            texts = [
+                text
+                for index, kind in layout.texts
+                if index < len(values) and values[index]
+                for text in _parse_texts(kind, values[index], layout.find_language(values))
+            ]
+            table.add_row(number, picture, texts)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {os_error_reason(error)}.") from error
+    return table
 
 
-def _normalize_names(names: Iterable[Any]) -> list[str]:
-    return [str(name).strip().lower() if name else "" for name in names]
+class _Layout:
+    """Positions of the columns of a row.
+
+    Args:
+        names: Names of the columns.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.paths = [names.index(name) for name in _PATH_COLUMNS if name in names]
+        self.texts = [
+            (index, kind)
+            for index, name in enumerate(names)
+            if (kind := _KIND_BY_COLUMN.get(_COLUMN_NUMBER.sub("", name)))
+        ]
+        self._folders = [names.index(name) for name in _FOLDER_COLUMNS if name in names]
+        self._languages = [names.index(name) for name in _LANGUAGE_COLUMNS if name in names]
+
+    def find_picture(self, values: Sequence[Any]) -> str:
+        """Return the path of the picture of a row; empty if it names no picture."""
+        picture = _first_value(values, self.paths)
+        if self._folders and picture and "/" not in picture and "\\" not in picture:
+            parent = _first_value(values, self._folders)
+            return f"{parent.rstrip('/')}/{picture}" if parent else picture
+        return picture
+
+    def find_language(self, values: Sequence[Any]) -> str | None:
+        """Return the language of a row, if it is given."""
+        return _first_value(values, self._languages) or None
 
 
-def _check_columns(path: Path, row: int, names: Collection[str]) -> None:
-    if not any(name in names for name in _PATH_COLUMNS) or not any(
-        name in names for name in _TEXT_COLUMNS
-    ):
+_make_layout = lru_cache(maxsize=1000)(_Layout)
+
+
+def _first_value(values: Sequence[Any], indices: Iterable[int]) -> str:
+    for index in indices:
+        if index < len(values) and values[index] not in (None, ""):
+            text = str(values[index])
+            if text and not text.isspace():
+                return text
+    return ""
+
+
+def _check_columns(path: Path, row: int, layout: _Layout, names: Collection[str]) -> None:
+    if not layout.paths or not layout.texts:
         raise SourceError(
             f"{path}, row {row}: a path column and a caption column are required; the "
             f"columns are {', '.join(name for name in names if name) or 'none'}.",
@@ -91,102 +146,91 @@ def _parse_texts(kind: str, value: Any, language: str | None) -> Iterator[Text]:
         yield from make_texts(kind, str(item), TextSource.TABLE, language)
 
 
-def _relative_path(path_text: str, table: Path, folder: bytes) -> bytes | None:
-    """Return the path of a picture relative to the folder, or None if it is outside."""
-    table_folder = os.fsencode(table.absolute().parent)
-    name = os.fsencode(path_text.replace("\\", "/") if os.sep == "\\" else path_text)
-    for base in (table_folder, folder):
-        path = os.path.normpath(os.path.join(base, name))  # noqa: PTH118 - bytes
-        is_inside = path.startswith(folder.rstrip(b"/") + b"/")
-        if is_inside and (base == folder or os.path.exists(path)):  # noqa: PTH110 - bytes
-            return path[len(folder.rstrip(b"/")) + 1 :]
-    return None
-
-
-def _iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield the rows with their row or line numbers."""
+def _iter_rows(path: Path, table: CaptionTable) -> Iterator[Row]:
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        groups = (_PATH_COLUMNS, tuple(_KIND_BY_COLUMN), _LANGUAGE_COLUMNS + _FOLDER_COLUMNS)
+        yield from _iter_objects(enumerate(read_rows(path, groups), start=1))
+    elif suffix in (".jsonl", ".ndjson", ".json", *_CSV_SUFFIXES):
+        with open_text(path) as (file, encoding):
+            table.encoding = encoding.label
+            if suffix in _CSV_SUFFIXES:
+                yield from _iter_csv(path, file)
+            else:
+                document = _read_json(path, file) if suffix == ".json" else None
+                file.seek(0)
+                rows = (
+                    read_json_lines(path, file) if document is None else _find_rows(path, document)
+                )
+                yield from _iter_objects(rows)
+    elif suffix in _WORKBOOK_SUFFIXES:
+        raise SourceError(
+            f"{path} is a workbook, not a caption table.",
+            "Save it as CSV: in Excel, File > Save As > CSV UTF-8.",
+        )
+    else:
+        raise SourceError(
+            f"{path} is not a caption table in a supported format.",
+            "Give a .csv, .tsv, .jsonl or .parquet file.",
+        )
+
+
+def _iter_csv(path: Path, file: TextIO) -> Iterator[Row]:
+    known = {*_PATH_COLUMNS, *_KIND_BY_COLUMN, *_LANGUAGE_COLUMNS, *_FOLDER_COLUMNS}
+    table = read_csv(path, file, known)
+    columns = tuple(table.columns)
+    # An empty table would remove all captions of its pictures, so a header is required.
+    _check_columns(path, 1, _make_layout(columns), columns)
+    ends_in_text = _KIND_BY_COLUMN.get(_COLUMN_NUMBER.sub("", columns[-1])) is not None
+    for number, cells in table.rows:
+        if ends_in_text and any(cells[len(columns) :]):
+            # The last text contains the delimiter and is not quoted.
+            last = f"{table.delimiter} ".join(filter(None, cells[len(columns) - 1 :]))
+            cells = [*cells[: len(columns) - 1], last]  # noqa: PLW2901 - the row that was meant
+        yield number, columns, cells
+
+
+def _iter_objects(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[Row]:
+    for number, row in rows:
+        yield number, [normalize_name(str(name)) for name in row], list(row.values())
+
+
+# --- JSON documents ---
+
+
+def _read_json(path: Path, file: TextIO) -> Any:
+    """Return the content of a file that is one JSON document; None for JSON Lines."""
+    if path.stat().st_size > MAX_JSON_BYTES:
+        return None
     try:
-        if suffix == ".parquet":
-            yield from enumerate(
-                read_rows(path, (_PATH_COLUMNS, tuple(_TEXT_COLUMNS), _LANGUAGE_COLUMNS)), start=1
+        return json.load(file)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _find_rows(path: Path, document: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the rows of a list of objects, of a COCO file, or of captions by path."""
+    rows: Iterable[Any] = document if isinstance(document, list) else [document]
+    if isinstance(document, dict):
+        if "images" in document and "annotations" in document:
+            rows = _join_coco(path, document)
+        elif not any(normalize_name(name) in _PATH_COLUMNS for name in document):
+            rows = (
+                {"path": name, **(value if isinstance(value, dict) else {"caption": value})}
+                for name, value in document.items()
             )
-        elif suffix in (".jsonl", ".ndjson", ".json"):
-            yield from _iter_json_lines(path)
-        elif suffix in (".csv", ".tsv", ".txt"):
-            yield from _iter_csv(path)
-        else:
-            raise SourceError(
-                f"{path} is not a caption table in a supported format.",
-                "Give a .csv, .tsv, .jsonl or .parquet file.",
-            )
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not UTF-8 text.") from error
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {os_error_reason(error)}.") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise SourceError(f"{path}, row {number} is not a JSON object.")
+        yield number, row
 
 
-def _iter_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.read(64_000)
-        file.seek(0)
-        first = head.partition("\n")[0]
-        delimiter = max(_DELIMITERS, key=first.count)
-        csv.field_size_limit(MAX_ROW_CHARS)
-        lines = _LimitedLines(file, path)
-        reader = csv.DictReader(lines, delimiter=delimiter)
-        try:
-            # An empty table would remove all captions of its pictures, so a header is required.
-            if not reader.fieldnames:
-                raise SourceError(
-                    f"{path} has no header.",
-                    "Add a header as the first line, such as path,caption.",
-                )
-            _check_columns(path, 1, _normalize_names(reader.fieldnames))
-            for row in reader:
-                lines.start_row()
-                yield reader.line_num, row
-        except csv.Error as error:
-            raise SourceError(f"{path}, line {reader.line_num}: {error}.") from error
-
-
-class _LimitedLines:
-    """Iterable over the lines of a file that rejects a long row before reading all of it."""
-
-    def __init__(self, file: TextIO, path: Path) -> None:
-        self._file = file
-        self._path = path
-        self._line_number = 0
-        self._row_chars = 0
-
-    def start_row(self) -> None:
-        """Start to count the characters of the next row."""
-        self._row_chars = 0
-
-    def __iter__(self) -> Iterator[str]:
-        while line := self._file.readline(MAX_ROW_CHARS + 1):
-            self._line_number += 1
-            self._row_chars += len(line)
-            if self._row_chars > MAX_ROW_CHARS:
-                raise SourceError(
-                    f"{self._path}, line {self._line_number}: a row has more than "
-                    f"{MAX_ROW_CHARS:,} characters.",
-                    "Check for a missing quote or line break.",
-                )
-            yield line
-
-
-def _iter_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig") as file:
-        lines = _LimitedLines(file, path)
-        for number, line in enumerate(lines, start=1):
-            lines.start_row()
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise SourceError(f"{path}, line {number} is not JSON.") from error
-            if not isinstance(row, dict):
-                raise SourceError(f"{path}, line {number} is not a JSON object.")
-            yield number, row
+def _join_coco(path: Path, document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    try:
+        names = {image["id"]: image["file_name"] for image in document["images"]}
+        return [{**note, "path": names[note["image_id"]]} for note in document["annotations"]]
+    except (LookupError, TypeError) as error:
+        raise SourceError(
+            f"{path} is not a COCO file: an image or an annotation lacks a field.",
+            "Convert it to .csv or .jsonl with the columns path and caption.",
+        ) from error

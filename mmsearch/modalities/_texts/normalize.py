@@ -21,8 +21,9 @@ def to_single_line(text: str) -> str:
         return " ".join(text.split())
     # The input is limited as well, because every character takes time; many may be spaces.
     head = unicodedata.normalize("NFC", text[: 10 * MAX_TEXT_CHARS])
-    printable = "".join(char if char.isprintable() else " " for char in head)
-    return " ".join(printable.split())[:MAX_TEXT_CHARS].rstrip()
+    if not head.isprintable():
+        head = "".join(char if char.isprintable() else " " for char in head)
+    return " ".join(head.split())[:MAX_TEXT_CHARS].rstrip()
 
 
 def decode(content: bytes) -> str:

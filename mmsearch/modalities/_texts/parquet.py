@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmsearch.core.errors import MissingExtraError, SourceError
+from mmsearch.core.text_tables import MAX_ROW_CHARS, normalize_name
 from mmsearch.core.threads import limit_memory
 
 MAX_MEMORY_BYTES: Final = 1 << 30
 """Memory limit for decoding, in bytes, in addition to the subprocess's size at its start."""
-
-MAX_ROW_CHARS: Final = 1_000_000
-"""Maximum length of a row, in characters."""
 
 MAX_GROWTH_RATIO: Final = 1000
 BASE_MAX_CHARS: Final = 10_000_000
@@ -45,9 +43,9 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
 
     Args:
         path: A Parquet file.
-        columns: Groups of column names in lower case; only these columns are decoded. If the table
-            lacks all columns of the first or of the second group, a single row with the names of
-            its first columns and no values is yielded.
+        columns: Groups of column names as `normalize_name` returns them; only these columns are
+            decoded. If the table lacks all columns of the first or of the second group, a single
+            row with the names of its first columns and no values is yielded.
 
     Raises:
         SourceError: The table is damaged, or exceeds a limit.
@@ -125,7 +123,7 @@ def _print_rows(path: str, columns: Sequence[Sequence[str]]) -> None:
     with parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         matching_columns = [
-            {name for name in names if name.strip().lower() in group} for group in columns
+            {name for name in names if normalize_name(name) in group} for group in columns
         ]
         if not matching_columns[0] or not matching_columns[1]:
             listed_columns = [name[:60] for name in names[:_MAX_LISTED_COLUMNS]]

@@ -99,9 +99,9 @@ def test_read_qrels_karpathy_same_file_names_are_distinguished_by_folder(tmp_pat
         (
             DATASET,
             "dev",
-            r"has no split 'dev'\. Choose one with --split: test, train, val or all\.",
+            r"has no split 'dev'\. Choose one with split=\.\.\.: test, train, val or all\.",
         ),
-        (COCO, "test", "has no splits. Leave out --split."),
+        (COCO, "test", "has no splits. Leave out split."),
         ({"images": [{"sentences": []}]}, None, "is not a Karpathy dataset"),
         ({"images": [karpathy(), 5]}, None, "is not a Karpathy dataset"),
         ({"images": [karpathy() | {"sentences": 7}]}, None, "is not a Karpathy dataset"),
@@ -151,7 +151,7 @@ def test_read_qrels_column_and_template_build_queries(tmp_path):
         ("a.csv", "path,word_count\na.jpg,3\n", "no column named"),
         ("a.csv", "caption\na dog\n", "no column of paths"),
         ("a.csv", "path,caption\n", "no query"),
-        ("a.csv", "", "no query"),
+        ("a.csv", "", "no header"),
         ("a.json", "[1, 2]", "neither a COCO caption file"),
         ("a.jsonl", "{broken", "line 1 is not JSON"),
         ("a.jsonl", "[1]", "not a JSON object"),
@@ -166,11 +166,18 @@ def test_read_qrels_invalid_file_raises_source_error_with_path(tmp_path, name, c
     assert str(path) in str(refusal.value)
 
 
-def test_read_qrels_file_not_in_utf8_raises_source_error(tmp_path):
+@pytest.mark.parametrize(
+    ("encoding", "table"),
+    [
+        ("cp1252", "path,caption\na.jpg,café\n"),
+        ("utf-16", "sep=;\r\nFile Name;Caption\r\n a.jpg ;café\r\n"),
+        ("utf-16-le", "path\tcaption\na.jpg\tcafé\n"),
+    ],
+)
+def test_read_qrels_table_of_spreadsheet_is_read_in_its_encoding(tmp_path, encoding, table):
     path = tmp_path / "a.csv"
-    path.write_bytes(b"path,caption\na.jpg,caf\xe9\n")
-    with pytest.raises(SourceError, match="UTF-8"):
-        read_qrels(path)
+    path.write_bytes(table.encode(encoding))
+    assert read_qrels(path) == [Qrel("café", frozenset({"a.jpg"}))]
 
 
 def test_hit_matcher_matches_full_path_before_longest_path_suffix():

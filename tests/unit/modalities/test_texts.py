@@ -164,7 +164,9 @@ class TestCaptionTables:
         return folder
 
     def read(self, table, folder):
-        return read_captions(table, os.fsencode(folder))
+        captions = read_captions(table, os.fsencode(folder))
+        captions.match(lambda: [b"a.jpg"])
+        return captions.captions
 
     @pytest.mark.parametrize("written", ["a.jpg", "photos/a.jpg", "./photos/a.jpg", "{}/a.jpg"])
     def test_read_captions_relative_and_absolute_paths_match_picture(self, photos, written):
@@ -301,11 +303,16 @@ class TestCaptionTables:
             ("c.csv", b"name,words\na,b\n", "a path column and a caption column are required"),
             ("c.csv", b"name,words\n", "a path column and a caption column are required"),
             ("c.csv", b"", "has no header"),
-            ("c.csv", b"path,caption\na.jpg,caf\xe9\n", "UTF-8"),
             ("c.jsonl", b"{", "line 1 is not JSON"),
             ("c.jsonl", b"3", "not a JSON object"),
             ("c.parquet", b"PAR1", "not a Parquet file"),
-            ("c.xls", b"", "not a caption table"),
+            ("c.xls", b"", "not a caption table. Save it as CSV"),
+            ("c.csv", b"PK\x03\x04", "is a workbook, not a caption table"),
+            ("c.doc", b"", "not a caption table in a supported format"),
+            ("c.csv", b"\r\n \r\n", "has no header"),
+            ("c.csv", b'path,caption\na.jpg,"A dog\nb.jpg,B\n', "line 2: a quotation mark is not"),
+            ("c.json", b"[3]", "row 1 is not a JSON object"),
+            ("c.json", b'{"images": [{}], "annotations": []}', "is not a COCO file"),
         ],
     )
     def test_read_captions_invalid_table_raises_source_error_with_reason(
