@@ -11,16 +11,17 @@ import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import fold_text, relative_to
+from mmsearch.catalog.rows import fold_text, join_path, relative_to
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import Filters, GeoCircle
-from mmsearch.core.globs import GlobError, Globs, escape_glob
+from mmsearch.core.globs import GlobError, Globs, escape_glob, fold_path, unescape_glob
 from mmsearch.core.query import (
     FILTER_FIELDS,
     AllOf,
@@ -309,11 +310,12 @@ def _ids_matching_paths(
     """Return the ids of the pictures that meet a condition and have a file matching a pattern."""
     # Patterns are checked in an index without folders, too.
     roots = dict(db.query("SELECT id, path FROM roots")) or {0: b"/"}
-    patterns = [_escape_file_name(db, roots, pattern) for pattern in patterns]
-    try:
-        globs = {root_id: Globs(patterns, folder) for root_id, folder in roots.items()}
-    except GlobError as error:
-        raise InvalidQueryError(str(error), "Use the pattern syntax of .gitignore.") from error
+    files = {pattern: _find_file(db, roots, pattern) for pattern in patterns}
+    globs = _compile_globs(roots, [_to_glob(roots, p, files[p]) for p in patterns])
+    # The path of an indexed file means this file, not another whose name differs in case.
+    others = _compile_globs(roots, [pattern for pattern in patterns if not files[pattern]])
+    exact = {file for file in files.values() if file}
+    folded = {(root_id, fold_path(path)) for root_id, path in exact}
     # The alias keeps this table apart from the subqueries on files in the condition.
     candidates = db.query(
         "SELECT placed.image_id, placed.root_id, placed.path FROM files AS placed"  # noqa: S608
@@ -324,22 +326,39 @@ def _ids_matching_paths(
     for index, (image_id, root_id, path) in enumerate(candidates):
         if index % _DEADLINE_CHECK_PATHS == 0 and deadlines.is_expired():
             raise deadlines.deadline_error()
-        if globs[root_id].matches(os.fsdecode(path)):
+        is_other = folded and (root_id, path) not in exact and (root_id, fold_path(path)) in folded
+        if (others if is_other else globs)[root_id].matches(os.fsdecode(path)):
             image_ids.add(image_id)
     return np.array(sorted(image_ids), dtype=np.int64)
 
 
-def _escape_file_name(db: ReadConnection, roots: Mapping[int, bytes], pattern: str) -> str:
-    """Escape a pattern that is the absolute path of an indexed file, whatever it contains."""
-    sign = "!" if pattern.startswith("!") else ""
+def _compile_globs(roots: Mapping[int, bytes], patterns: Sequence[str]) -> dict[int, Globs]:
     try:
-        path = os.fsencode(pattern.removeprefix(sign))
-    except UnicodeEncodeError:
+        return {root_id: Globs(patterns, folder) for root_id, folder in roots.items()}
+    except GlobError as error:
+        raise InvalidQueryError(str(error), "Use the pattern syntax of .gitignore.") from error
+
+
+def _find_file(
+    db: ReadConnection, roots: Mapping[int, bytes], pattern: str
+) -> tuple[int, bytes] | None:
+    """Return the root and the path of the indexed file that a pattern is the path of, or None."""
+    body = pattern.removeprefix("!")
+    for text in dict.fromkeys((body, unescape_glob(body))):
+        with suppress(UnicodeEncodeError):
+            path = os.fsencode(text or "")
+            for root_id, folder in roots.items():
+                relative_path = relative_to(folder, path)
+                if relative_path and db.query(
+                    "SELECT 1 FROM files WHERE root_id = ? AND path = ?", [root_id, relative_path]
+                ):
+                    return root_id, relative_path
+    return None
+
+
+def _to_glob(roots: Mapping[int, bytes], pattern: str, file: tuple[int, bytes] | None) -> str:
+    """Return a pattern, with its special characters escaped if it is the path of a file."""
+    if file is None:
         return pattern
-    for root_id, folder in roots.items():
-        relative_path = relative_to(folder, path)
-        if relative_path and db.query(
-            "SELECT 1 FROM files WHERE root_id = ? AND path = ?", [root_id, relative_path]
-        ):
-            return sign + escape_glob(os.fsdecode(path))
-    return pattern
+    sign = "!" if pattern.startswith("!") else ""
+    return sign + escape_glob(os.fsdecode(join_path(roots[file[0]], file[1])))

@@ -69,9 +69,10 @@ def escape_glob(path: str) -> str:
 def resolve_globs(patterns: Iterable[str]) -> list[str]:
     """Return patterns that also mean paths relative to the working directory.
 
-    The name of an existing file or folder is meant literally. A path that begins with ``~``, ``./``
-    or ``../`` becomes absolute. Any other pattern keeps its meaning relative to an indexed folder,
-    and a second one is added if it begins with a folder of the working directory.
+    The name of an existing file or folder is meant literally, and the path of an existing file with
+    a slash in it means this file only. A path that begins with ``~``, ``./`` or ``../`` becomes
+    absolute. Any other pattern keeps its meaning relative to an indexed folder, and a second one is
+    added if it begins with a folder of the working directory.
     """
     return list(dict.fromkeys(glob for pattern in patterns for glob in _resolve_glob(pattern)))
 
@@ -83,12 +84,13 @@ def _resolve_glob(pattern: str) -> Iterator[str]:
     path = expand_user(body)
     if body and os.path.lexists(path):
         end = "/" if written.endswith("/") else ""
-        if not re.match(r"[/~]|\.{1,2}(/|$)|[A-Za-z]:", written):
+        is_pattern = not re.match(r"[/~]|\.{1,2}(/|$)|[A-Za-z]:", written)
+        is_file_name = is_pattern and "/" not in written and not path.is_dir()
+        if is_pattern and (is_file_name or path.is_dir()):
             yield sign + escape_glob(written)
-            # A bare file name means all files of that name, which include this one.
-            if "/" not in written and not path.is_dir():
-                return
-        yield sign + escape_glob(_absolute(path)) + end
+        # A file name means all files of that name, which include this one.
+        if not is_file_name:
+            yield sign + escape_glob(_absolute(path)) + end
         return
     first, slash, rest = written.partition("/")
     if slash and first.startswith("~"):
@@ -107,6 +109,13 @@ def _resolve_glob(pattern: str) -> Iterator[str]:
 
 def _absolute(path: Path) -> str:
     return os.path.abspath(path).replace(os.sep, "/")  # noqa: PTH100 - also removes ".."
+
+
+def unescape_glob(pattern: str) -> str | None:
+    """Return the only path that a pattern matches, apart from case; None if it matches more."""
+    if not re.fullmatch(r"(?:[^\\*?\[]|\\[\\*?\[\]!# ])*", pattern):
+        return None
+    return re.sub(r"\\(.)", r"\1", pattern)
 
 
 class Globs:

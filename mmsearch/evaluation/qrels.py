@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mmsearch.core.errors import Hint, SourceError
+from mmsearch.core.globs import normalize_path
 from mmsearch.core.text_tables import (
     MAX_ROW_CHARS,
     normalize_name,
@@ -97,7 +98,7 @@ class HitMatcher:
     def __init__(self, qrels: Iterable[Qrel], folder: Path) -> None:
         names = {name for qrel in qrels for name in qrel.relevant}
         base = folder.absolute()
-        self._by_path = {str(base / name): name for name in names}
+        self._by_path = {normalize_path(str(base / name)): name for name in names}
         self._by_name: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
         for name in sorted(names):
             parts = PurePosixPath(name).parts
@@ -107,6 +108,7 @@ class HitMatcher:
 
     def match(self, hit: Path) -> str | None:
         """Return the name of a hit in the set; None if the set does not contain it."""
+        hit = Path(normalize_path(str(hit)))
         exact_name = self._by_path.get(str(hit))
         if exact_name is not None:
             return exact_name
@@ -256,4 +258,6 @@ def _split_paths(value: Any) -> list[str]:
 
 
 def _normalize_path(name: str) -> str:
-    return str(PurePosixPath(name.strip().replace("\\", "/"))) if name.strip() else ""
+    # Names are compared as text: macOS and Windows write the same letters in other bytes.
+    path = normalize_path(name.strip().replace("\\", "/"))
+    return str(PurePosixPath(path)) if path else ""

@@ -38,7 +38,10 @@ _GENERIC_FOLDERS: Final = frozenset(
     exports new untitled desktop downloads download documents home users mnt media data tmp misc
     other stuff originals raw jpg jpeg png files library albums album gallery
     """.split()  # noqa: SIM905 - easier to read than a list
-) | {"new folder", "untitled folder", "camera roll", "my pictures", "neuer ordner"}
+) | {
+    *("new folder", "untitled folder", "camera roll", "my pictures", "neuer ordner"),
+    *("takeout", "google photos", "google fotos", "google foto", "icloud photos"),
+}
 
 _CAMEL_CASE_BOUNDARY: Final = re.compile(
     r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])"

@@ -142,8 +142,8 @@ sparse = st.builds(
 )
 
 
-def fill(catalog, pictures):
-    """Commit one picture per entry, with ids from 1."""
+def fill(catalog, pictures, *, numbered=True):
+    """Commit one picture per entry, with ids from 1, each in a folder with its id if numbered."""
     catalog.set_identity(IDENTITY)
     root, _ = catalog.ensure_root(b"/photos")
     items, placed = [], []
@@ -168,7 +168,8 @@ def fill(catalog, pictures):
         )
         items.append(EncodedPicture(number, digest_of(str(number)), picture))
         for path, mtime_ns in own["files"]:
-            file = ScannedFile(b"%d/%b" % (number, path), 10, mtime_ns)
+            place = b"%d/%b" % (number, path) if numbered else path
+            file = ScannedFile(place, 10, mtime_ns)
             placed.append(IndexedFile(file, items[-1].digest))
     if items:
         catalog.commit_shard(ShardCommit(root.id, 1, segment(1, len(items)), items, placed))
@@ -247,6 +248,26 @@ def test_filter_ids_path_is_compared_as_people_write_it(catalog, pattern, found)
         rest = snapshot.filter_ids(Filters(paths=("*", f"!{pattern}"))).tolist()
     exact = [number for number in found if names[number - 1] in pattern]
     assert not set(exact) & set(rest)
+
+
+def test_filter_ids_path_of_file_means_this_file_and_other_patterns_ignore_case(catalog):
+    names = (b"Cat.jpg", b"cat.jpg", b"a/Cat.jpg")
+    files = [[(name, 1)] for name in names]
+    fill(catalog, [{**PLAIN, "files": own} for own in files], numbered=False)
+    expected = {
+        ("/photos/Cat.jpg",): [1],
+        ("/photos/cat.jpg",): [2],
+        ("/photos/cat.jpg", "/photos/Cat.jpg"): [1, 2],
+        ("/photos/CAT.jpg",): [1, 2],
+        ("/Cat.jpg",): [1, 2],
+        ("cat.jpg",): [1, 2, 3],
+        ("*.jpg", "!/photos/Cat.jpg"): [2, 3],
+        ("/photos/Cat.jpg", "a/cat.jpg"): [1, 3],
+        ("/photos/A/Cat.jpg",): [3],
+    }
+    with catalog.snapshot() as snapshot:
+        found = {given: snapshot.filter_ids(Filters(paths=given)).tolist() for given in expected}
+    assert found == expected
 
 
 def test_filter_ids_path_pattern_after_deadline_raises_deadline_error(catalog):

@@ -17,6 +17,7 @@ from mmsearch.core.globs import (
     Globs,
     escape_glob,
     resolve_globs,
+    unescape_glob,
 )
 from tests.property_budget import examples
 
@@ -178,6 +179,7 @@ def test_globs_escaped_name_matches_itself_only(name):
     assert globs.matches(f"a/{name}")
     assert not globs.matches(f"{name}x")
     assert Globs([f"/b/{escape_glob(name)}"], "/b").matches(name)
+    assert unescape_glob(escape_glob(name)) == name
 
 
 def test_resolve_globs_reads_paths_from_the_working_directory(tmp_path, monkeypatch):
@@ -193,7 +195,8 @@ def test_resolve_globs_reads_paths_from_the_working_directory(tmp_path, monkeypa
         "x.jpg": ["x.jpg"],
         "2019": ["2019", f"{here}/2019"],
         "2019/": ["2019/", f"{here}/2019/"],
-        "2019/x.jpg": ["2019/x.jpg", f"{here}/2019/x.jpg"],
+        "2019/x.jpg": [f"{here}/2019/x.jpg"],
+        ".": [here],
         "2019/*.jpg": ["2019/*.jpg", f"{here}/2019/*.jpg"],
         "!2019/*.jpg": ["!2019/*.jpg", f"!{here}/2019/*.jpg"],
         "2020/*.jpg": ["2020/*.jpg"],

@@ -188,3 +188,13 @@ def test_hit_matcher_matches_full_path_before_longest_path_suffix():
     assert relevance.match(Path("/elsewhere/x/a.jpg")) == "x/a.jpg"
     assert relevance.match(Path("/elsewhere/b.jpg")) is None
     assert len(set(relevance.match_all([Path("/p/b.jpg"), Path("/q/b.jpg")]))) == 2
+
+
+def test_hit_matcher_compares_names_as_unicode_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("query,path\na lake,Z\u00fcrich/a.jpg\n", encoding="utf-8")
+    qrels = read_qrels(path)
+    matcher = HitMatcher(qrels, tmp_path)
+    for folder in ("Z\u00fcrich", "Zu\u0308rich"):
+        assert matcher.match(tmp_path / folder / "a.jpg") in qrels[0].relevant
+        assert matcher.match(Path("/b") / folder / "a.jpg") in qrels[0].relevant
