@@ -72,7 +72,7 @@ def make_app(server_state: ServerState) -> FastAPI:
             {"name": name, "description": text} for name, text in TAG_DESCRIPTIONS.items()
         ],
         generate_unique_id_function=lambda route: route.name,
-        # These pages load scripts from other sites.
+        # These pages load scripts from other sites; a route of the page serves /docs.
         docs_url=None,
         redoc_url=None,
         # A route below serves the document as a static asset.

@@ -25,8 +25,8 @@ from mmsearch.server.rate_limit import CHARGE_STATE_KEY, RateLimit
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 """Health checks that need no token; they reveal nothing about pictures."""
 
-LOGIN_ROUTES = frozenset({("GET", "/"), ("POST", "/session")})
-"""Routes of the login, which need no token; `/` shows only the login form until then."""
+LOGIN_ROUTES = frozenset({("GET", "/"), ("GET", "/docs"), ("POST", "/session")})
+"""Routes of the login, which need no token; pages show only the login form until then."""
 
 STATIC_PREFIX = "/static/"
 """Prefix of the page's style sheet and scripts, which are the same for everyone."""

@@ -22,6 +22,7 @@ from tests.browser.page_helpers import (
     wait_for_pictures,
 )
 from tests.fake_web import address_policy, run_web_server
+from tests.reverse_proxy import run_reverse_proxy
 
 pytestmark = BROWSER_MARKS
 
@@ -156,6 +157,71 @@ def test_more_like_this_button_searches_by_picture(page, url):
     page.get_by_role("button", name=f"Remove like picture {ids[0]}").click()
     page.wait_for_url("**/")
     page.get_by_text("Describe what you are looking for").wait_for()
+
+
+def test_more_like_this_of_last_hit_scrolls_up_and_names_picture_in_title(page, url):
+    page.goto(f"{url}/?q=a+windmill")
+    assert page.title() == "a windmill - mmsearch"
+    hit_id = found(page)[-1]
+    page.locator("#hits a").last.click()
+    page.get_by_role("button", name="More like this").click()
+    page.wait_for_url(f"**/?like={hit_id}")
+    page.wait_for_function("id => document.querySelector('#hits li').dataset.id === id", arg=hit_id)
+    assert page.evaluate("scrollY") == 0
+    assert page.locator("#q").input_value() == ""
+    chip = page.get_by_text(f"like picture {hit_id}").bounding_box()
+    assert 0 < chip["y"] < 800
+    assert page.title() == f"like picture {hit_id} - mmsearch"
+    page.go_back()
+    page.wait_for_function("() => document.title === 'a windmill - mmsearch'")
+    page.goto(f"{url}/?like={hit_id}")
+    assert page.title() == f"like picture {hit_id} - mmsearch"
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_page_below_path_of_proxy_searches_shows_and_updates(opened, serving, photos, strips):
+    requested = []
+    with (
+        serving(root_path=None if strips else "/photos", token="of the page") as upstream,  # noqa: S106
+        run_reverse_proxy(
+            upstream, "/photos", strips=strips, headers={"X-Forwarded-Prefix": "/photos"}
+        ) as url,
+    ):
+        page = opened()
+        page.on("response", lambda answer: requested.append((answer.url, answer.status)))
+        page.goto(f"{url}/?q=a+boat")
+        page.get_by_label("Token of this server").fill("of the page")
+        page.keyboard.press("Enter")
+        found(page)
+        page.complaints.clear()
+        assert page.url == f"{url}/?q=a+boat"
+        # Scripts that have been loaded show it.
+        page.locator("#chooser").wait_for()
+        page.locator("#q").fill("")
+        type_query(page, "a windmill")
+        assert page.url == f"{url}/?q=a+windmill"
+        page.locator("#hits a").first.click()
+        wait_for_pictures(page)
+        original = page.get_by_role("link", name="Open the file").get_attribute("href")
+        assert re.fullmatch(r"/photos/v1/indexes/default/pictures/\d+/original", original)
+        page.get_by_role("button", name="More like this").click()
+        page.wait_for_url(f"{url}/?like=*")
+        found(page)
+        with page.expect_response(lambda got: got.url.endswith("/search/picture")):
+            page.locator("#file").set_input_files(next((photos / "photos").iterdir()))
+        found(page)
+        page.locator("#upkeep summary").click()
+        page.get_by_role("button", name="Update photos").click()
+        page.get_by_text("Up to date: no changes.").wait_for()
+        page.get_by_role("link", name="HTTP API").click()
+        page.get_by_text("GET /photos/v1/indexes/{name}/search").wait_for()
+        save_screenshot(page, "docs")
+        assert_accessible(page)
+        page.get_by_role("link", name="mmsearch").click()
+        page.wait_for_url(f"{url}/")
+    assert len(requested) > 40
+    below = re.compile(rf"(blob:.*|{re.escape(url)}/.*)")
+    assert [each for each in requested if not below.fullmatch(each[0]) or each[1] >= 400] == []
 
 
 def test_page_chosen_picture_is_searched_with_text_and_filter(page, photos):

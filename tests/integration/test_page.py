@@ -184,6 +184,24 @@ def test_page_static_files_are_served_and_other_paths_return_404(service):
         assert ask(service, f"/static/{name}").status_code == 404
 
 
+def test_docs_page_describes_every_route_and_object(service):
+    page = ask(service, "/docs")
+    assert page.headers["content-security-policy"] == CONTENT_SECURITY
+    document = ask(service, "/openapi.json").json()
+    operations = re.findall(r"<h3><code>(\w+) (\S+)</code></h3>", page.text)
+    assert sorted(operations) == sorted(
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    )
+    anchors = re.findall(r' id="([^"]+)"', page.text)
+    assert (
+        len(anchors)
+        == len(set(anchors))
+        == len(operations) + len(document["components"]["schemas"])
+    )
+    assert set(re.findall(r'href="#([^"]+)"', page.text)) <= set(anchors)
+    assert "<td>Ids of pictures.</td>" in page.text
+
+
 def test_page_scripts_import_only_served_files(service):
     for name in ("app.js", "grid.js", "details.js", "admin.js", "upload.js", "search_form.js"):
         script = ask(service, f"/static/{name}").text
@@ -222,6 +240,7 @@ def test_page_without_login_shows_only_token_form(closed):
     assert shown(page) == []
     assert "212" not in page.text
     assert '">cars' not in html.unescape(page.text).replace("%22%3Ecars", "")
+    assert 'action="/session"' in ask(closed, "/docs").text
     assert ask(closed, "/static/style.css").status_code == 200
     for method, path in [
         ("GET", "/v1/indexes"),

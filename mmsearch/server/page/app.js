@@ -35,7 +35,14 @@ function key() {
 function updateHistory(push) {
   const state = { upload: upload?.id ?? null, opened: push && searchState.picture !== "" };
   history[push ? "pushState" : "replaceState"](state, "", formatLocation(searchState));
-  document.title = searchState.q ? `${searchState.q} - mmsearch` : "mmsearch";
+  updateTitle();
+}
+
+function updateTitle() {
+  const { q, like, like_url: url } = searchState;
+  const picture = upload?.name ?? (like ? `like picture ${split(like).join(", ")}` : url && fileNameFromUrl(url));
+  const title = [q.trim(), picture].filter(Boolean).join(", ");
+  document.title = title ? `${title} - mmsearch` : "mmsearch";
 }
 
 function renderForm() {
@@ -72,8 +79,9 @@ function removePictures(left) {
 function alike(hit) {
   details.hide();
   change({ q: "", not: "", like: String(hit.id), like_url: "" }, { picture: null });
+  // Focusing the hits would scroll past the search field and its picture.
+  element("hits").focus({ preventScroll: true });
   scrollTo(0, 0);
-  element("hits").focus();
 }
 
 /** Cancel the pending search, so that its late answer is not shown. */
@@ -217,7 +225,7 @@ function restoreState() {
   searchState = parseLocation(location.search);
   upload = uploads.get(uploadId) ?? null;
   typing = false;
-  document.title = searchState.q ? `${searchState.q} - mmsearch` : "mmsearch";
+  updateTitle();
   renderForm();
   const found = key() === displayedKey ? Promise.resolve(cancelPending()) : runSearch();
   if (searchState.picture) {

@@ -122,6 +122,14 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
     return _render(request, "page.html", context, status)
 
 
+@router.get("/docs")
+async def api_reference(request: Request, server_state: StateDep) -> HTMLResponse:
+    """Return the reference of the HTTP API as a page, or the login form."""
+    if not is_authenticated(server_state.config.token, request):
+        return _render_login(request, "")
+    return _render(request, "docs.html", {"document": request.app.openapi()})
+
+
 @router.post("/session")
 async def begin_session(
     request: Request,

@@ -198,6 +198,7 @@ PATHS = {
     "/session": "POST",
     "/static/app.js": "GET, HEAD",
     "/openapi.json": "GET, HEAD",
+    "/docs": "GET, HEAD",
     "/healthz": "GET, HEAD",
     "/readyz": "GET, HEAD",
     "/metrics": "GET, HEAD",
@@ -221,7 +222,7 @@ def test_app_documented_paths_match_path_table(app):
     described = {
         path.format(name="a", image_id=1, job_id=1) for path in make_app(None).openapi()["paths"]
     }
-    assert described | {"/", "/session", "/static/app.js", "/openapi.json"} == PATHS.keys()
+    assert described | {"/", "/session", "/static/app.js", "/openapi.json", "/docs"} == PATHS.keys()
 
 
 @pytest.mark.parametrize(("path", "methods"), PATHS.items())
@@ -252,9 +253,9 @@ def test_options_asterisk_lists_methods_of_server(app):
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
 def test_unknown_path_returns_404_problem_document(app, method):
-    answer = app.request(method, "/docs")
-    assert (answer.status_code, answer.json()["detail"]) == (404, "There is nothing at /docs.")
-    assert app.head("/docs").status_code == 404
+    answer = app.request(method, "/nothing")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "There is nothing at /nothing.")
+    assert app.head("/nothing").status_code == 404
 
 
 def test_cors_preflight_for_disallowed_method_returns_400_problem_document(app):
