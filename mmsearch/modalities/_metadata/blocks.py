@@ -22,7 +22,8 @@ _IPTC_TAG: Final = 33723
 _PHOTOSHOP_TAG: Final = 34377
 _IPTC_RESOURCE: Final = 0x0404
 
-_JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
+# One program writes "XMP" and NUL instead of "http".
+_JPEG_XMP: Final = re.compile(rb"(?:http|XMP\0)://ns\.adobe\.com/xap/1\.0/\0")
 _JPEG_EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
 _JPEG_PHOTOSHOP: Final = b"Photoshop 3.0\0"
 # The packet is not divided into blocks; a sequence of falling bytes makes readers skip it.
@@ -61,13 +62,13 @@ def find_xmp_packets(
     """Yield the XMP packets, the main one first."""
     packets: list[bytes] = []
     segments = [data for name, data in getattr(image, "applist", ()) if name == "APP1"]
-    packets += [data[len(_JPEG_XMP) :] for data in segments if data.startswith(_JPEG_XMP)]
+    packets += [data[match.end() :] for data in segments if (match := _JPEG_XMP.match(data))]
     packets += _extended_xmp(segments, b"".join(packets))
     for value in (
         image.info.get("xmp"),
         image.info.get("XML:com.adobe.xmp"),
         _raw_profile(image, "xmp"),
-        _raw_profile(image, "APP1").partition(_JPEG_XMP)[2],
+        _JPEG_XMP.sub(b"", _raw_profile(image, "APP1"), count=1),
         exif.get(_XMP_TAG),
     ):
         packet = value.encode("utf-8", "replace") if isinstance(value, str) else to_bytes(value)

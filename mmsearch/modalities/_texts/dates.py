@@ -28,7 +28,7 @@ _TIME: Final = r"""
 """
 _ISO: Final = re.compile(
     rf"""
-    (?P<year>\d{{4}})
+    (?P<year>\d{{4}})(?![a-z])
     (?:{_SEPARATOR}(?P<month>\d{{1,2}})(?!\d)
       (?:{_SEPARATOR}(?P<day>\d{{1,2}})(?!\d)
         (?:[\sT:,_]*{_TIME})?
@@ -80,11 +80,13 @@ class Moment:
     precision: Precision = Precision.SECOND
 
     def agrees_with(self, other: Moment) -> bool:
-        """Return True if both may mean the same day, apart from time zones."""
+        """Return True if both may mean the same moment, apart from time zones."""
         coarser = min(self.precision, other.precision)
         if coarser <= Precision.MONTH:
             parts = slice(0, int(coarser))
             return self.start.timetuple()[parts] == other.start.timetuple()[parts]
+        if coarser == Precision.DAY:
+            return abs(self.start.date() - other.start.date()) <= _DAY
         return abs(self.start - other.start) <= _DAY
 
 

@@ -529,6 +529,7 @@ def extended_jpeg():
     [
         lambda: saved(xmp=RATED),
         extended_jpeg,
+        lambda: with_segments(segment(0xE1, b"XMP\0://ns.adobe.com/xap/1.0/\0" + RATED)),
         lambda: saved("WEBP", xmp=RATED),
         lambda: saved("AVIF", xmp=RATED),
         lambda: saved("HEIF", xmp=RATED),
