@@ -38,11 +38,11 @@ _COMMENT_ENCODINGS: Final = {b"JIS": "iso2022_jp", b"ASCII": None, b"": None}
 
 def read_exif(exif: Image.Exif) -> Facts:
     """Return the statements of an EXIF block; damaged values are left out."""
-    if not len(exif):
-        return Facts()
-
     exif_directory = _directory(exif, ExifTags.IFD.Exif)
-    gps = _directory(exif, ExifTags.IFD.GPSInfo).get
+    gps_directory = _directory(exif, ExifTags.IFD.GPSInfo)
+    if not (len(exif) or exif_directory or gps_directory):
+        return Facts()
+    gps = gps_directory.get
 
     def tag(number: int) -> Any:
         # Damaged values raise many kinds of errors.

@@ -40,6 +40,7 @@ def collect_texts(root: bytes, file: ScannedFile) -> CollectedTexts:
         if content.is_takeout or is_named_after(os.path.basename(path), name):  # noqa: PTH119
             texts += content.metadata.texts
             (overrides if content.is_override else fallbacks).append(content.metadata)
+            fallbacks.append(content.fallbacks)
     fallbacks.append(parse_filename_date(file.path))
     return CollectedTexts(
         (*texts, *make_filename_texts(file.path)),

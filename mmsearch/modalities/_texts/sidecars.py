@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_source_file, os_error_reason
+from mmsearch.core.records import NO_METADATA
 from mmsearch.core.types import Metadata, Text, TextSource
 from mmsearch.modalities._texts.normalize import decode, make_keyword_texts, make_texts
 from mmsearch.modalities._texts.takeout import is_takeout, parse_takeout
 from mmsearch.modalities._texts.xmp import MAX_BYTES as MAX_XMP_BYTES
-from mmsearch.modalities._texts.xmp import parse_xmp
+from mmsearch.modalities._texts.xmp import parse_xmp_sidecar
 
 MAX_SIDECAR_BYTES: Final = 1_000_000
 """Maximum size of a sidecar other than XMP, in bytes."""
@@ -42,6 +43,7 @@ class SidecarContent:
 
     Attributes:
         metadata: Texts and, from XMP and Google Takeout, further metadata.
+        fallbacks: Metadata that is used where nothing else says it.
         is_override: True if the metadata was written for the picture file and replaces its own.
         is_takeout: True for a JSON file of Google Takeout.
     """
@@ -49,6 +51,7 @@ class SidecarContent:
     metadata: Metadata
     is_override: bool = False
     is_takeout: bool = False
+    fallbacks: Metadata = NO_METADATA
 
 
 def read_sidecar(path: bytes) -> SidecarContent:
@@ -68,7 +71,8 @@ def read_sidecar(path: bytes) -> SidecarContent:
     if len(content) > max_bytes:
         raise DecodeError(f"it is larger than {max_bytes / 1e6:g} MB")
     if suffix == b".xmp":
-        return SidecarContent(parse_xmp(content, TextSource.SIDECAR), is_override=True)
+        metadata, fallbacks = parse_xmp_sidecar(content)
+        return SidecarContent(metadata, is_override=True, fallbacks=fallbacks)
     if suffix == b".json":
         return _parse_json(decode(content))
     return SidecarContent(

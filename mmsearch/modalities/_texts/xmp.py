@@ -133,41 +133,50 @@ _PACKET: Final = re.compile(r"<(?:\w+:)?(xmpmeta|xapmeta|RDF)\b.*?</(?:\w+:)?\1\
 _INVALID_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def parse_xmp(packet: bytes, source: TextSource) -> Metadata:
-    """Parse a packet.
+def parse_xmp_sidecar(packet: bytes) -> tuple[Metadata, Metadata]:
+    """Parse the content of an XMP file beside a picture.
+
+    Returns:
+        What replaces the metadata in the picture file, and what stands for missing metadata: a
+        creation date near that of the last change may be that of the sidecar.
+
+    Raises:
+        DecodeError: See `read_xmp`.
+    """
+    properties = _Properties(_parse_xml(packet))
+    facts = _read_properties(properties, TextSource.SIDECAR)
+    changes = [
+        change
+        for name in ("xmp:MetadataDate", "xmp:ModifyDate")
+        for line in properties.lines(name)
+        if (change := parse_date(line))
+    ]
+    dates = [date for date in facts.dates if date.role is not Role.MODIFIED]
+    facts.dates = [
+        date
+        for date in dates
+        if date.role is Role.ORIGINAL
+        or not any(date.moment.agrees_with(change) for change in changes)
+    ]
+    taken_at, taken_from = choose_date(date for date in dates if date not in facts.dates)
+    fallbacks = Metadata(taken_at=taken_at, taken_from=taken_from)
+    return merge([facts], TextSource.SIDECAR), fallbacks
+
+
+def read_xmp(packet: bytes, source: TextSource = TextSource.METADATA) -> Facts:
+    """Return the statements of a packet.
 
     Args:
-        packet: XML in UTF-8, or in UTF-16 with a byte order mark.
+        packet: XML in UTF-8, or in UTF-16.
         source: Source to record for the texts.
 
     Raises:
         DecodeError: The packet is too large, not well-formed or unsafe to parse.
     """
-    return merge([read_xmp(packet, source)], source)
+    return _read_properties(_Properties(_parse_xml(packet)), source)
 
 
-def parse_xmp_sidecar(packet: bytes) -> tuple[Metadata, Metadata]:
-    """Parse the content of an XMP file beside a picture.
-
-    Returns:
-        What replaces the metadata in the picture file, and what stands for missing metadata. The
-        date of creation is of the second kind, because some programs write that of the sidecar; the
-        date of the last change is left out.
-
-    Raises:
-        DecodeError: See `parse_xmp`.
-    """
-    facts = read_xmp(packet, TextSource.SIDECAR)
-    digitized = [date for date in facts.dates if date.role in (Role.DIGITIZED, Role.GPS)]
-    taken_at, taken_from = choose_date(digitized)
-    facts.dates = [date for date in facts.dates if date.role is Role.ORIGINAL]
-    overrides = merge([facts], TextSource.SIDECAR)
-    return overrides, Metadata(taken_at=taken_at, taken_from=taken_from)
-
-
-def read_xmp(packet: bytes, source: TextSource = TextSource.METADATA) -> Facts:
-    """Return the statements of a packet; see `parse_xmp`."""
-    properties = _Properties(_parse_xml(packet))
+def _read_properties(properties: _Properties, source: TextSource) -> Facts:
     facts = Facts(
         camera=join_camera(properties.line("tiff:Make"), properties.line("tiff:Model")),
         lens=_lens(properties),

@@ -18,7 +18,7 @@ from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.modalities._texts.filenames import make_filename_texts
 from mmsearch.modalities._texts.pairing import pair_sidecars
 from mmsearch.modalities._texts.sidecars import MAX_SIDECAR_BYTES, read_sidecar
-from mmsearch.modalities._texts.xmp import parse_xmp
+from mmsearch.modalities._texts.xmp import parse_xmp_sidecar
 
 XMP = """<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>
 <x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
@@ -105,12 +105,12 @@ class TestSidecars:
 def test_parse_xmp_nested_too_deeply_raises_decode_error():
     for depth in (101, 40_000):
         with pytest.raises(DecodeError, match="nested more than 100 deep"):
-            parse_xmp(b"<a>" * depth, TextSource.SIDECAR)
-    assert parse_xmp(b"<a>" * 100 + b"</a>" * 100, TextSource.SIDECAR).texts == ()
+            parse_xmp_sidecar(b"<a>" * depth)
+    assert parse_xmp_sidecar(b"<a>" * 100 + b"</a>" * 100)[0].texts == ()
 
 
 def test_parse_xmp_returns_texts_languages_keywords_and_coordinates():
-    facts = parse_xmp(XMP.encode(), TextSource.SIDECAR)
+    facts, _ = parse_xmp_sidecar(XMP.encode())
     assert {("title", "Harbour", None), ("description", "Boote im Hafen", "de")} <= texts_of(
         facts.texts
     )

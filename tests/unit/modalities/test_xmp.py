@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Metadata, TextSource
-from mmsearch.modalities._texts.xmp import parse_xmp, parse_xmp_sidecar
+from mmsearch.modalities._texts.facts import merge
+from mmsearch.modalities._texts.xmp import parse_xmp_sidecar, read_xmp
 
 NAMESPACES = {
     "x": "adobe:ns:meta/",
@@ -48,8 +49,12 @@ def packet_of(elements="", **attributes):
     ).encode()
 
 
+def parse(content):
+    return merge([read_xmp(content)], TextSource.METADATA)
+
+
 def parsed(elements="", **attributes):
-    return parse_xmp(packet_of(elements, **attributes), TextSource.METADATA)
+    return parse(packet_of(elements, **attributes))
 
 
 def bag(*values):
@@ -78,7 +83,7 @@ def values_of(found, kind):
         ({"xmp__MetadataDate": "2019-05-17", "ms__DateAcquired": "2019-05-17"}, None),
     ],
 )
-def test_parse_xmp_returns_date_of_picture(attributes, moment):
+def test_read_xmp_returns_date_of_picture(attributes, moment):
     found = parsed(**attributes)
     assert (found.taken_at, found.taken_from) == (moment, moment and "xmp")
 
@@ -88,24 +93,34 @@ def test_parse_xmp_returns_date_of_picture(attributes, moment):
     [
         ({"photoshop__DateCreated": "1957"}, "1957-01-01T00:00:00", None),
         ({"exif__DateTimeOriginal": "1957:06:12 10:00:00"}, "1957-06-12T10:00:00", None),
+        ({"xmp__CreateDate": "1957"}, "1957-01-01T00:00:00", None),
+        ({"xmp__CreateDate": "1957", "xmp__ModifyDate": "2021"}, "1957-01-01T00:00:00", None),
         # Some programs write the creation date of the sidecar.
-        ({"xmp__CreateDate": "2019-05-17"}, None, "2019-05-17T00:00:00"),
         (
-            {"xmp__CreateDate": "2019-05-17", "photoshop__DateCreated": "1957"},
+            {"xmp__CreateDate": "2019-05-17", "xmp__MetadataDate": "2019-05-17T10:30:00"},
+            None,
+            "2019-05-17T00:00:00",
+        ),
+        (
+            {
+                "xmp__CreateDate": "2019-05-17",
+                "xmp__ModifyDate": "2019-05-17",
+                "photoshop__DateCreated": "1957",
+            },
             "1957-01-01T00:00:00",
             "2019-05-17T00:00:00",
         ),
         ({"xmp__ModifyDate": "2021-01-01"}, None, None),
     ],
 )
-def test_parse_xmp_sidecar_date_of_creation_is_a_fallback(attributes, override, fallback):
+def test_parse_xmp_sidecar_date_that_may_be_its_own_is_a_fallback(attributes, override, fallback):
     overrides, fallbacks = parse_xmp_sidecar(packet_of(xmp__Rating="4", **attributes))
     assert (overrides.taken_at, overrides.taken_from) == (override, override and "sidecar")
     assert fallbacks == Metadata(taken_at=fallback, taken_from=fallback and "sidecar")
     assert overrides.rating == 4
 
 
-def test_parse_xmp_ignores_properties_of_nested_structures():
+def test_read_xmp_ignores_properties_of_nested_structures():
     nested = '<rdf:Description xmp:Rating="5" xmp:CreateDate="2001"/>'
     found = parsed(f"<stEvt:History>{bag(nested)}</stEvt:History>")
     assert (found.rating, found.taken_at) == (None, None)
@@ -144,7 +159,7 @@ def test_parse_xmp_ignores_properties_of_nested_structures():
         ("north", "east", None, None),
     ],
 )
-def test_parse_xmp_returns_coordinates_of_every_form(latitude, longitude, reference, position):
+def test_read_xmp_returns_coordinates_of_every_form(latitude, longitude, reference, position):
     names = {"exif__GPSLatitude": latitude, "exif__GPSLongitude": longitude}
     names = {name: value.replace('"', "&quot;") for name, value in names.items()}
     if reference:
@@ -156,7 +171,7 @@ def test_parse_xmp_returns_coordinates_of_every_form(latitude, longitude, refere
         assert (found.latitude, found.longitude) == pytest.approx(position, abs=1e-5)
 
 
-def test_parse_xmp_returns_places_from_narrow_to_wide():
+def test_read_xmp_returns_places_from_narrow_to_wide():
     found = parsed(
         photoshop__Country="Portugal",
         photoshop__City="Lisbon",
@@ -179,7 +194,7 @@ def test_parse_xmp_returns_places_from_narrow_to_wide():
         "</rdf:li>",
     ],
 )
-def test_parse_xmp_returns_places_of_location_structures(name, location):
+def test_read_xmp_returns_places_of_location_structures(name, location):
     found = parsed(f"<{name}><rdf:Bag>{location}</rdf:Bag></{name}>")
     assert values_of(found, "place") == ["Rome", "Italy"]
 
@@ -208,11 +223,11 @@ def test_parse_xmp_returns_places_of_location_structures(name, location):
         "</rdf:Bag></MPRI:Regions></rdf:Description></MP:RegionInfo>",
     ],
 )
-def test_parse_xmp_returns_people_of_every_schema(elements):
+def test_read_xmp_returns_people_of_every_schema(elements):
     assert values_of(parsed(elements), "people") == ["Anna", "Bert, Jr."]
 
 
-def test_parse_xmp_names_of_pets_are_keywords():
+def test_read_xmp_names_of_pets_are_keywords():
     regions = (
         '<rs:RegionList><rdf:Bag><rdf:li rs:Name="Rex" rs:Type="Pet"/></rdf:Bag></rs:RegionList>'
     )
@@ -243,11 +258,11 @@ LEVELS = ["Places", "Europe", "Lisbon", "Places/Europe", "Places/Europe/Lisbon"]
         "</rdf:Bag></kw:Children></rdf:li></rdf:Bag></kw:Hierarchy></kw:Keywords>",
     ],
 )
-def test_parse_xmp_hierarchical_keywords_become_all_their_parents(elements):
+def test_read_xmp_hierarchical_keywords_become_all_their_parents(elements):
     assert sorted(values_of(parsed(elements), "keywords")) == sorted(LEVELS)
 
 
-def test_parse_xmp_flat_keywords_keep_their_slashes_and_are_not_repeated():
+def test_read_xmp_flat_keywords_keep_their_slashes_and_are_not_repeated():
     found = parsed(
         f"<dc:subject>{bag('AC/DC', 'lisbon', '2019')}</dc:subject>"
         f"<lr:hierarchicalSubject>{bag('Places|Lisbon', 'People|Anna')}</lr:hierarchicalSubject>"
@@ -258,7 +273,7 @@ def test_parse_xmp_flat_keywords_keep_their_slashes_and_are_not_repeated():
     assert values_of(found, "people") == []
 
 
-def test_parse_xmp_leaves_out_keywords_for_the_program_itself():
+def test_read_xmp_leaves_out_keywords_for_the_program_itself():
     found = parsed(
         f"<dc:subject>{bag('darktable', 'exported', 'jpg', 'sea')}</dc:subject>"
         f"<lr:hierarchicalSubject>{bag('darktable|exported|jpg', 'sea')}</lr:hierarchicalSubject>"
@@ -297,7 +312,7 @@ def test_parse_xmp_leaves_out_keywords_for_the_program_itself():
         ({"xmp__Rating": "2", "xmpDM__pick": "-1"}, 2),
     ],
 )
-def test_parse_xmp_returns_rating_in_stars(attributes, rating):
+def test_read_xmp_returns_rating_in_stars(attributes, rating):
     assert parsed(**attributes).rating == rating
 
 
@@ -319,7 +334,7 @@ def test_parse_xmp_returns_rating_in_stars(attributes, rating):
         ("", {"xmp__Label": ""}, None),
     ],
 )
-def test_parse_xmp_returns_label(elements, attributes, label):
+def test_read_xmp_returns_label(elements, attributes, label):
     assert parsed(elements, **attributes).label == label
 
 
@@ -338,11 +353,11 @@ def test_parse_xmp_returns_label(elements, attributes, label):
         ({"aux__Lens": "Unknown (0)"}, None),
     ],
 )
-def test_parse_xmp_returns_lens(attributes, lens):
+def test_read_xmp_returns_lens(attributes, lens):
     assert parsed(**attributes).lens == lens
 
 
-def test_parse_xmp_returns_camera():
+def test_read_xmp_returns_camera():
     assert parsed(tiff__Make="Canon", tiff__Model="Canon EOS R5").camera == "Canon EOS R5"
 
 
@@ -364,9 +379,9 @@ def test_parse_xmp_returns_camera():
         lambda packet: b'<?xml version="1.0" encoding="unknown"?>' + packet,
     ],
 )
-def test_parse_xmp_reads_packets_with_rests_and_in_other_encodings(damage):
+def test_read_xmp_reads_packets_with_rests_and_in_other_encodings(damage):
     content = packet_of("<dc:title>Harbour caf\u00e9</dc:title>", xmp__Rating="4")
-    found = parse_xmp(damage(content), TextSource.METADATA)
+    found = parse(damage(content))
     assert found.rating == 4
     assert [text.text.replace(" ", "") for text in found.texts] == ["Harbourcaf\u00e9"]
 
@@ -375,18 +390,16 @@ def test_parse_xmp_reads_packets_with_rests_and_in_other_encodings(damage):
     "content",
     [b"", b"<x", b"\0\xff", b"<a/>" * 2, packet_of(xmp__Rating="5")[:400], b"<a>" * 40_000],
 )
-def test_parse_xmp_damaged_packet_raises_decode_error(content):
+def test_read_xmp_damaged_packet_raises_decode_error(content):
     with pytest.raises(DecodeError):
-        parse_xmp(content, TextSource.METADATA)
+        parse(content)
 
 
 @given(st.text(), st.sampled_from(["xmp__Rating", "exif__GPSLatitude", "xmp__CreateDate"]))
-def test_parse_xmp_any_value_raises_no_other_error(value, name):
+def test_read_xmp_any_value_raises_no_other_error(value, name):
     escaped = value.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     try:
-        found = parse_xmp(
-            packet_of(**{name: escaped.encode("utf-8", "replace").decode()}), TextSource.METADATA
-        )
+        found = parse(packet_of(**{name: escaped.encode("utf-8", "replace").decode()}))
     except DecodeError:
         return
     assert found.rating is None or -1 <= found.rating <= 5
