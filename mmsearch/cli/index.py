@@ -163,7 +163,10 @@ def index(
         print_line(_format_summary(report, folder, target.name, status.pictures))
         _print_skipped(report)
         if verify:
-            print_line(f"All files were read: {report.unnoticed:,} had changed unnoticed.")
+            print_line(
+                f"All files were read: {report.unnoticed:,} had changed unnoticed, with the same"
+                " size and time."
+            )
     if verbose and status.identity is not None:
         warn(
             f"Encoder {status.identity.encoder.name}, fingerprint "

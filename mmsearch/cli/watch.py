@@ -22,6 +22,7 @@ from mmsearch.cli.output import count_changes, format_counts, warn
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.display import display_path
 from mmsearch.core.globs import resolve_globs
+from mmsearch.core.reports import format_skipped
 
 UNCHANGED_COUNTS = frozenset({"unchanged", "skipped before"})
 
@@ -58,7 +59,7 @@ def watch(
     """
     with open_index(name, home, model=model, device=device) as index:
         try:
-            is_first = True
+            is_first, shown_skipped = True, ""
             for report in index.watch(
                 folder,
                 include=resolve_globs(include or ()),
@@ -74,6 +75,11 @@ def watch(
                 if counts_text or is_first:
                     sys.stdout.write(f"{counts_text or 'up to date'}, in {report.seconds:.1f} s\n")
                     sys.stdout.flush()
+                skipped = format_skipped(report.skipped)
+                if skipped != shown_skipped:
+                    sys.stdout.write(f"{display_path(skipped) or 'every file is read'}\n")
+                    sys.stdout.flush()
+                    shown_skipped = skipped
                 for file in report.failed:
                     warn(f"  {display_path(file.path)}: {file.reason}")
                 is_first = False

@@ -153,7 +153,8 @@ def format_skipped(counts: Sequence[SkippedCount]) -> str:
     companions = sum(count.files for count in counts if count.is_companion)
     parts = [f"{total:,} not read: {', '.join(shown)}"] if missed else []
     if companions:
-        parts.append(f"{companions:,} belong to other files")
+        plural = "belongs to another file" if companions == 1 else "belong to other files"
+        parts.append(f"{companions:,} {plural}")
     return "; ".join(parts)
 
 
@@ -177,8 +178,8 @@ class IndexReport:
         unreadable_texts: Text files that could not be read.
         captions_removed: Number of earlier table captions that the table of this run lacks.
         skipped: Files that are not read, by kind and reason, most frequent first.
-        unnoticed: Number of changed files with the same size and times as before, which only a
-            run that reads every file finds.
+        unnoticed: Number of changed files with the same size and modification time as before.
+            Their change time gives them away, or, on Windows, only a run that reads every file.
         captions: What became of the rows of the caption table; None without a table.
     """
 

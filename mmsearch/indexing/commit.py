@@ -96,7 +96,7 @@ class RunStats:
         unreadable_folders: Folders that could not be listed.
         captions_removed: Number of captions that are no longer in their table.
         skipped: Files that are not read, by kind and reason.
-        unnoticed: Number of changed files with the same size and times as before.
+        unnoticed: Number of changed files with the same size and modification time as before.
     """
 
     def __init__(self) -> None:

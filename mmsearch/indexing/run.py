@@ -18,8 +18,8 @@ from mmsearch.core.records import (
     FailedFile,
     IndexedFile,
     ScannedFile,
-    is_unchanged,
 )
+from mmsearch.core.reports import format_skipped
 from mmsearch.core.results import IndexRequest, Progress, TaskFailure
 from mmsearch.indexing.commit import CommitBatcher, RunStats
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
@@ -27,6 +27,7 @@ from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard
 from mmsearch.indexing.scan import FolderScan
 from mmsearch.indexing.texts import TextCollector
 from mmsearch.modalities._contents import Recall
+from mmsearch.modalities._other_files import count_skipped
 
 NO_DIGEST = b""
 """Digest of a file whose content could not be read; every run tries it again."""
@@ -170,8 +171,14 @@ class IndexRun:
                     f"{folder} could not be read: {reason}.",
                     "Nothing was changed. Check the disk and run again.",
                 )
+            skipped = count_skipped(
+                (file.path, file.reason) for file in self._scan.skipped.values()
+            )
+            readable = " that can be read" if any(c.is_installable for c in skipped) else ""
+            found = f" ({format_skipped(skipped)})" if readable else ""
             raise SourceError(
-                f"{folder} contains no pictures now, but {num_gone:,} of its pictures are indexed.",
+                f"{folder} contains no pictures{readable} now{found}, but {num_gone:,} of its"
+                " pictures are indexed.",
                 Hint(
                     "Nothing was changed. If a drive is not mounted, mount it; if the pictures"
                     " were deleted, pass {}.",
@@ -249,7 +256,8 @@ class IndexRun:
         file, digest = indexed.file, indexed.digest
         previous = resolver.records.get(file.path)
         if previous is not None and previous.digest not in (NO_DIGEST, digest):
-            self.stats.unnoticed += is_unchanged(previous, file)
+            same = (previous.size, previous.mtime_ns) == (file.size, file.mtime_ns)
+            self.stats.unnoticed += same
         pending = self._pending.get(digest)
         outcome = resolver.outcome(file, digest, has_vector=has_vector or pending is not None)
         if outcome is FileOutcome.MOVED:

@@ -179,7 +179,7 @@ def test_index_says_what_it_did_not_read_and_status_lists_it(mmsearch, photos, t
     assert summary.startswith("2 added")
     assert skipped == (
         "2 not read: 1 link not followed (add --follow-symlinks), 1 MOV (video); "
-        "1 belong to other files."
+        "1 belongs to another file."
     )
     listed = mmsearch("status", "--skipped", "--home", home).out.splitlines()
     assert listed == [
@@ -194,7 +194,7 @@ def test_index_says_what_it_did_not_read_and_status_lists_it(mmsearch, photos, t
     assert {"kind": "MOV", "reason": "video", "files": 1} in report["skipped"]
     verified = mmsearch("index", folder, "--home", home, "--verify").out
     assert "2 unchanged" in verified
-    assert "All files were read: 0 had changed unnoticed." in verified
+    assert "All files were read: 0 had changed unnoticed" in verified
 
 
 def test_remove_deletes_index_only_if_confirmed(mmsearch, photos, tmp_path):

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from mmsearch.core.errors import SourceError
 from mmsearch.core.results import IndexRequest
 from mmsearch.factories.indexing import walk_request
 from mmsearch.indexing import run as indexing_run
+from mmsearch.indexing.texts import CaptionTable
 from mmsearch.modalities import _contents, _folder
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import ToyModality, toy_indexer
@@ -41,10 +43,10 @@ def write(path, content, second=1):
     os.utime(path, (second, second))
 
 
-def run(layout, folder, *modalities, **options):
+def run(layout, folder, *modalities, captions=None, **options):
     """Index a folder; return the report and the reasons of the files that are not read."""
     modalities = modalities or (ToyModality(),)
-    with toy_indexer(layout) as toys:
+    with toy_indexer(layout, captions=captions) as toys:
         indexer = replace(
             toys,
             walk=lambda request, recall: walk_request(request, modalities, recall),
@@ -123,6 +125,26 @@ def test_files_are_read_once_their_extra_is_installed(layout, folder):
     assert (report.unchanged, report.gone, reasons) == (2, 0, {})
 
 
+def test_emptied_folder_with_raw_files_says_what_to_install(layout, folder):
+    write(folder / "a.toy", "picture")
+    run(layout, folder)
+    (folder / "a.toy").unlink()
+    write(folder / "b.cr2", "raw")
+    with pytest.raises(SourceError) as caught:
+        run(layout, folder, ToyModality(), RawToyModality("raw"))
+    assert "no pictures that can be read now (1 not read: 1 CR2 (install '.[raw]'))" in str(
+        caught.value
+    )
+
+
+def test_table_of_captions_in_the_folder_is_read(layout, folder):
+    write(folder / "a.toy", "picture")
+    write(folder / "captions.csv", "path,caption")
+    table = CaptionTable(os.fsencode(folder / "captions.csv"), {})
+    assert run(layout, folder, captions=table)[1] == {}
+    assert run(layout, folder)[1] == {"captions.csv": "document"}
+
+
 def test_subfolders_and_outer_folders_keep_their_own_rows(layout, folder):
     write(folder / "a/x.dat", "data")
     write(folder / "b/y.dat", "data")
@@ -149,7 +171,7 @@ def test_change_with_kept_size_and_time_is_noticed(layout, folder):
     run(layout, folder)
     keep_times(folder / "a.toy", "picture 3")
     report, _ = run(layout, folder)
-    assert (report.changed, report.unchanged, report.unnoticed) == (1, 1, 0)
+    assert (report.changed, report.unchanged, report.unnoticed) == (1, 1, 1)
 
 
 def test_sidecar_change_with_kept_size_and_time_is_noticed(layout, folder):

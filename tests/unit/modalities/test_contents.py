@@ -340,3 +340,6 @@ def test_format_skipped_shows_what_to_install_first_and_joins_the_rest():
     assert format_skipped(many).endswith("2 X5 (video), and 6 others")
     assert format_skipped([]) == ""
     assert format_skipped(counts[1:2]) == "7 belong to other files"
+    assert format_skipped([SkippedCount("MOV", "video of another file", 1)]) == (
+        "1 belongs to another file"
+    )
