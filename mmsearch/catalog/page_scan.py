@@ -94,9 +94,11 @@ def _read_payload(file: BinaryIO, page: bytes, offset: int, length: int) -> byte
         else 0
     )
     while len(content) < length:
+        if overflow_page < 1:
+            raise ValueError("an overflow page is missing")
         file.seek((overflow_page - 1) * size)
         overflow_content = file.read(size)
-        if overflow_page < 1 or len(overflow_content) < size:
+        if len(overflow_content) < size:
             raise ValueError("an overflow page is missing")
         overflow_page = int.from_bytes(overflow_content[:4], "big")
         content += overflow_content[4 : 4 + length - len(content)]
