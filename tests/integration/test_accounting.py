@@ -10,10 +10,9 @@ from mmsearch.core.errors import SourceError
 from mmsearch.core.results import IndexRequest
 from mmsearch.factories.indexing import walk_request
 from mmsearch.indexing import run as indexing_run
-from mmsearch.indexing.texts import CaptionTable
 from mmsearch.modalities import _contents, _folder
 from mmsearch.storage.layout import IndexLayout
-from tests.toy_index import ToyModality, toy_indexer
+from tests.toy_index import ToyCaptionTable, ToyModality, toy_indexer
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def test_emptied_folder_with_raw_files_says_what_to_install(layout, folder):
 def test_table_of_captions_in_the_folder_is_read(layout, folder):
     write(folder / "a.toy", "picture")
     write(folder / "captions.csv", "path,caption")
-    table = CaptionTable(os.fsencode(folder / "captions.csv"), {})
+    table = ToyCaptionTable(os.fsencode(folder / "captions.csv"), {})
     assert run(layout, folder, captions=table)[1] == {}
     assert run(layout, folder)[1] == {"captions.csv": "document"}
 
