@@ -44,7 +44,7 @@ def open_exif(image: Image.Image) -> Image.Exif:
     with suppress(Exception):
         exif = image.getexif()
         block = image.info.get("exif")
-        if isinstance(block, bytes) and (repaired := _repair_exif(block)) != block:
+        if isinstance(block, bytes) and (repaired := _repair_exif(block)) is not block:
             exif = Image.Exif()
             exif.load(repaired)
             return exif
@@ -91,6 +91,7 @@ def find_iptc_block(image: Image.Image, exif: Image.Exif) -> bytes:
     for block in (
         resources,
         _tiff_iptc(image),
+        to_bytes(exif.get(_IPTC_TAG)),
         to_bytes(exif.get(_PHOTOSHOP_TAG)),
         _raw_profile(image, "iptc"),
         _raw_profile(image, "8bim"),
@@ -125,7 +126,7 @@ def _repair_exif(block: bytes) -> bytes:
     order = {b"II": "<", b"MM": ">"}.get(block[start : start + 2])
     if order is None or len(block) < start + 8:
         return block
-    repaired = bytearray(block)
+    broken: list[int] = []
     directories = list(struct.unpack_from(order + "I", block, start + 4))
     for directory in directories:
         if len(directories) > _MAX_DIRECTORIES or start + directory + 2 > len(block):
@@ -135,9 +136,14 @@ def _repair_exif(block: bytes) -> bytes:
             tag, kind, length, value = struct.unpack_from(order + "HHII", block, entry)
             size = length * _TYPE_SIZES.get(kind, 0)
             if size > 4 and start + value + size > len(block):
-                struct.pack_into(order + "H", repaired, entry + 2, _UNKNOWN_TYPE)
+                broken.append(entry)
             elif tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
                 directories.append(value)
+    if not broken:
+        return block
+    repaired = bytearray(block)
+    for entry in broken:
+        struct.pack_into(order + "H", repaired, entry + 2, _UNKNOWN_TYPE)
     return bytes(repaired)
 
 

@@ -587,6 +587,7 @@ def test_read_metadata_finds_exif_in_every_container(make):
         lambda: tiff_with_numbers(IPTC + b"\0"),
         lambda: tiff_with_numbers(struct.pack("<3I", *struct.unpack(">3I", IPTC + b"\0"))),
         lambda: tiff_with(34377, 1, resource(0x0404, IPTC)),
+        lambda: saved(exif=raw_exif([(33723, BYTES, len(IPTC), IPTC)])),
         lambda: png_of(raw_profile("iptc", resource(0x0404, IPTC))),
         lambda: png_of(raw_profile("8bim", resource(0x0404, IPTC))),
     ],

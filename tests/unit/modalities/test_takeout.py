@@ -151,6 +151,16 @@ def test_edited_copy_uses_takeout_of_original_but_no_other_text(collect):
     assert not [text for text in other.texts if text.kind == "description"]
 
 
+def test_xmp_sidecar_date_of_its_own_is_a_fallback(collect):
+    dates = "xmp:CreateDate='2021-05-05T10:00:00' xmp:MetadataDate='2021-05-05T10:00:01'"
+    found = collect("a.jpg", a_xmp=XMP.format(attributes=dates, keyword="sea"))
+    assert found.overrides.taken_at is None
+    assert (found.fallbacks.taken_at, found.fallbacks.taken_from) == (
+        "2021-05-05T10:00:00",
+        "sidecar",
+    )
+
+
 def test_xmp_sidecars_override_with_the_closest_name_first(collect):
     first = XMP.format(attributes="xmp:Rating='4' xmp:Label='Red'", keyword="boat")
     second = XMP.format(
