@@ -108,7 +108,16 @@ _UTC_NAME: Final = re.compile(r"PXL_.*|.*_(?:UTC|iOS)", re.IGNORECASE)
 # The date of a scan is not that of the picture.
 _SCAN: Final = re.compile(r"(?<![a-z])(?:ep)?scan(?:s|ned|ner)?(?![a-z])", re.IGNORECASE)
 # The digits of a hash are no date.
-_HASH: Final = re.compile(r"(?=\d*[a-f])[0-9a-f]{8,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HASH: Final = re.compile(
+    r"""
+    (?<![^\W_])
+    (?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} | (?=\d*[a-f])[0-9a-f]{8,})
+    (?![^\W_])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+# Clocks that are not set begin on these days.
+_UNSET_DAYS: Final = ("1970-01-01T", "1980-01-01T")
 
 
 def parse_filename_date(path: bytes) -> Metadata:
@@ -120,9 +129,9 @@ def parse_filename_date(path: bytes) -> Metadata:
         path: Path relative to its root, as bytes of the file system.
     """
     stem = os.path.splitext(normalize_path(path).rpartition("/")[2])[0]  # noqa: PTH122 - a name
-    words = re.split(r"[\W_]+", stem.lower())
-    if _SCAN.search(stem) or any(map(_HASH.fullmatch, (stem.lower(), *words))):
+    if _SCAN.search(stem):
         return NO_METADATA
+    stem = _HASH.sub(" ", stem)
     moments = [
         _to_moment(match)
         for pattern in (_YEAR_FIRST, _DAY_FIRST)
@@ -136,7 +145,10 @@ def parse_filename_date(path: bytes) -> Metadata:
     best = max(known, key=lambda moment: moment.precision)
     if _UTC_NAME.fullmatch(stem):
         best = utc_to_local(best)
-    return Metadata(taken_at=best.start.isoformat(), taken_from="filename")
+    taken_at = best.start.isoformat()
+    if best.precision == Precision.SECOND and taken_at.startswith(_UNSET_DAYS):
+        return NO_METADATA
+    return Metadata(taken_at=taken_at, taken_from="filename")
 
 
 def _to_moment(match: re.Match[str]) -> Moment | None:

@@ -47,6 +47,10 @@ _EDITED: Final = tuple(
 )
 """Endings of the names of edited copies in Takeout, by the language of the account."""
 
+_CUT_EDITED: Final = tuple(
+    sorted({ending[:end] for ending in _EDITED for end in range(2, len(ending))})
+)
+
 _CAMERA_SUFFIXES: Final = frozenset(
     (
         *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".heic", ".heif", ".iiq"),
@@ -61,7 +65,8 @@ _PREFERRED_SUFFIXES: Final = (b".jpg", b".jpeg", b".heic")
 _LEVELS: Final[tuple[Callable[[bytes], str], ...]] = (os.fsdecode, normalize_path, fold_path)
 """Forms in which names are compared, the strictest first."""
 
-# Kind of a name (whole name, stem or cut name), the name, and the number of a duplicate or "".
+# Kind of a name (whole name, stem, stem of a shot or cut name), the name, and the number of a
+# duplicate or "".
 _Key = tuple[str, str, str]
 
 
@@ -84,9 +89,8 @@ def pair_sidecars(
     """
     if not pictures or not sidecars:
         return {}
-    names = _index_keys(pictures, _picture_keys)
-    originals = _index_keys(pictures, _original_keys)
-    claims = [(_find_closest(sidecar, names), sidecar) for sidecar in sidecars]
+    names = _KeyIndex(pictures, _picture_keys)
+    claims = [(names.find(sidecar), sidecar) for sidecar in sidecars]
     pairs: dict[bytes, list[bytes]] = defaultdict(list)
     kinds: set[tuple[bytes, bytes]] = set()
     for (_, candidates), sidecar in sorted((claim, name) for claim, name in claims if claim):
@@ -94,8 +98,9 @@ def pair_sidecars(
         picture = min(candidates, key=lambda name: _preference(name, (name, kind) in kinds))
         pairs[picture].append(sidecar)
         kinds.add((picture, kind))
+    originals = _KeyIndex([name for name in pictures if _is_edited_copy(name)], _original_keys)
     for sidecar in sorted(name for name in sidecars if _suffix(name) == b".json"):
-        claim = _find_closest(sidecar, originals)
+        claim = originals.find(sidecar)
         for picture in claim[1] if claim else ():
             if (picture, b".json") not in kinds:
                 pairs[picture].append(sidecar)
@@ -104,8 +109,13 @@ def pair_sidecars(
 
 def is_named_after(sidecar: bytes, picture: bytes) -> bool:
     """Return False if a paired sidecar is that of the original of an edited copy."""
-    stem = os.path.splitext(_LEVELS[-1](picture))[0]  # noqa: PTH122 - a name, not a file
-    return not any(_iter_original_stems(stem)) or _LEVELS[-1](sidecar).startswith(stem)
+    stem = os.path.splitext(fold_path(picture))[0]  # noqa: PTH122 - a name, not a file
+    return not _is_edited_copy(picture) or fold_path(sidecar).startswith(stem)
+
+
+def _is_edited_copy(picture: bytes) -> bool:
+    stem = os.path.splitext(os.fsdecode(picture))[0]  # noqa: PTH122 - a name, not a file
+    return any(_iter_original_stems(stem))
 
 
 def _preference(picture: bytes, has_sidecar: bool) -> tuple[bool, bool, bytes]:
@@ -116,76 +126,81 @@ def _suffix(name: bytes) -> bytes:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - bytes
 
 
-def _index_keys(
-    pictures: Collection[bytes], keys: Callable[[str], Iterator[_Key]]
-) -> list[dict[_Key, list[bytes]]]:
-    """Return, for each of `_LEVELS`, the pictures by key."""
-    indexes = []
-    for normalize in _LEVELS:
-        index: dict[_Key, list[bytes]] = defaultdict(list)
-        for picture in pictures:
-            for key in dict.fromkeys(keys(normalize(picture))):
-                index[key].append(picture)
-        indexes.append(dict(index))
-    return indexes
+class _KeyIndex:
+    """Pictures by their keys at each of `_LEVELS`; the later levels are rarely needed."""
 
+    def __init__(self, pictures: Collection[bytes], keys: Callable[[str], Iterator[_Key]]) -> None:
+        self._pictures = pictures
+        self._keys = keys
+        self._levels: list[dict[_Key, list[bytes]]] = []
 
-def _find_closest(
-    sidecar: bytes, indexes: list[dict[_Key, list[bytes]]]
-) -> tuple[tuple[int, int], list[bytes]] | None:
-    """Return the rank of the closest match and the pictures that match so; None without any."""
-    for level, (normalize, index) in enumerate(zip(_LEVELS, indexes, strict=True)):
-        for position, key in enumerate(_sidecar_keys(normalize(sidecar))):
-            if key in index:
-                return (level, position), index[key]
-    return None
+    def find(self, sidecar: bytes) -> tuple[tuple[int, int], list[bytes]] | None:
+        """Return the rank of the closest match and the pictures that match so, or None."""
+        if not self._pictures:
+            return None
+        for level, normalize in enumerate(_LEVELS):
+            if level == len(self._levels):
+                self._levels.append(self._index(normalize))
+            for position, key in enumerate(_sidecar_keys(normalize(sidecar))):
+                if key in self._levels[level]:
+                    return (level, position), self._levels[level][key]
+        return None
+
+    def _index(self, normalize: Callable[[bytes], str]) -> dict[_Key, list[bytes]]:
+        index: dict[_Key, list[bytes]] = {}
+        for picture in self._pictures:
+            for key in dict.fromkeys(self._keys(normalize(picture))):
+                index.setdefault(key, []).append(picture)
+        return index
 
 
 # --- keys of pictures ---
 
 
 def _picture_keys(name: str) -> Iterator[_Key]:
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a name, not a file
-    yield "stem", stem, ""
-    yield from _name_keys(name, "")
-    if match := _NUMBERED.fullmatch(stem):
-        yield from _name_keys(match[1] + suffix, match[2])
+    yield "stem", os.path.splitext(name)[0], ""  # noqa: PTH122 - a name, not a file
+    yield from _name_keys(name)
 
 
 def _original_keys(name: str) -> Iterator[_Key]:
     """Yield the keys of the original of an edited copy; none for other pictures."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a name, not a file
-    number = ""
-    if match := _NUMBERED.fullmatch(stem):
-        stem, number = match[1], match[2]
+    numbered = _NUMBERED.fullmatch(stem)
+    end = f"({numbered[2]})" if numbered else ""
     for original in _iter_original_stems(stem):
-        yield from _name_keys(original + suffix, number)
-        if number:
-            yield from _name_keys(f"{original}({number}){suffix}", "")
+        yield from _name_keys(original + end + suffix)
 
 
 def _iter_original_stems(stem: str) -> Iterator[str]:
+    """Yield the stems that the original of an edited copy may have, without the final number."""
     if match := _NUMBERED.fullmatch(stem):
         stem = match[1]
+    endings = _EDITED if _length(stem) != _TAKEOUT_STEM_CHARS else (*_EDITED, *_CUT_EDITED)
+    stem = normalize_path(stem)
     folded = fold_path(stem)
-    for ending in _EDITED:
-        if folded.endswith(ending) and len(stem) > len(ending):
-            yield stem[: -len(ending)]
-    if _length(stem) == _TAKEOUT_STEM_CHARS:
-        cut_endings = {ending[:end] for ending in _EDITED for end in range(2, len(ending))}
-        yield from (stem[: -len(cut)] for cut in cut_endings if folded.endswith(cut))
+    if folded.endswith(endings):
+        yield from (
+            stem[: -len(end)] for end in endings if folded.endswith(end) and len(stem) > len(end)
+        )
 
 
-def _name_keys(name: str, number: str) -> Iterator[_Key]:
-    yield "name", name, number
-    if _length(name) > _TAKEOUT_CHARS:
-        units = name.encode("utf-16-le", "surrogatepass")[: 2 * _TAKEOUT_CHARS]
-        yield "cut", units.decode("utf-16-le", "ignore"), number
+def _name_keys(name: str) -> Iterator[_Key]:
+    """Yield the keys of a whole name, as it is and with the number of a duplicate apart."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a name, not a file
+    names = [(stem, "")]
+    if match := _NUMBERED.fullmatch(stem):
+        names.append((match[1], match[2]))
+    for core, number in names:
+        yield "name", core + suffix, number
+        yield "shot", core, number
+        if _length(core + suffix) > _TAKEOUT_CHARS:
+            units = (core + suffix).encode("utf-16-le", "surrogatepass")[: 2 * _TAKEOUT_CHARS]
+            yield "cut", units.decode("utf-16-le", "ignore"), number
 
 
 def _length(name: str) -> int:
     """Return the length in UTF-16 units."""
-    return len(name.encode("utf-16-le", "surrogatepass")) // 2
+    return len(name) if name.isascii() else len(name.encode("utf-16-le", "surrogatepass")) // 2
 
 
 # --- keys of sidecars ---
@@ -194,18 +209,21 @@ def _length(name: str) -> int:
 def _sidecar_keys(name: str) -> Iterator[_Key]:
     """Yield the keys of the pictures that a sidecar may belong to, the closest names first."""
     base, suffix = os.path.splitext(name)  # noqa: PTH122 - a name, not a file
-    yield "name", base, ""
     suffix = suffix.lower()
-    is_json = suffix == ".json"
-    if not (is_json and _ALBUM.fullmatch(base.lower())):
+    yield "name", base, ""
+    if not (suffix == ".json" and _ALBUM.fullmatch(base.lower())):
         yield "stem", base, ""
-    if is_json:
-        yield from _takeout_keys(base)
-    if suffix == ".xmp" and _DARKTABLE_VERSION.search(base):
-        yield "name", _DARKTABLE_VERSION.sub("", base), ""
-    shot, camera_suffix = os.path.splitext(base)  # noqa: PTH122 - a name, not a file
-    if suffix in (".xmp", ".json") and camera_suffix.lower() in _CAMERA_SUFFIXES:
-        yield "stem", shot, ""
+    keys = [("name", base, "")]
+    if suffix == ".json":
+        keys += _takeout_keys(base)
+    elif suffix == ".xmp" and _DARKTABLE_VERSION.search(base):
+        keys.append(("name", _DARKTABLE_VERSION.sub("", base), ""))
+    yield from keys[1:]
+    if suffix in (".xmp", ".json"):
+        for _, picture, number in keys:
+            shot, camera_suffix = os.path.splitext(picture)  # noqa: PTH122 - a name, not a file
+            if camera_suffix.lower() in _CAMERA_SUFFIXES:
+                yield "shot", shot, number
 
 
 def _takeout_keys(base: str) -> Iterator[_Key]:
