@@ -242,10 +242,10 @@ class Index(MaintainedIndex):
             allow_empty: True to accept a folder that had pictures and now has none.
             verify: True to read every file, even if its size and times are as before
                 (`IndexReport.unnoticed`).
-            captions: A table of captions: .csv, .tsv, .jsonl or .parquet with columns path and
-                caption. A table is identified by its path, and its latest version counts: captions
-                that are no longer in it are removed (`IndexReport.captions_removed`). Captions of
-                other tables are kept. None leaves all captions unchanged.
+            captions: A table of captions: .csv, .tsv, .json, .jsonl or .parquet with columns path
+                and caption. A table is identified by its path, and its latest version counts:
+                captions that are no longer in it are removed (`IndexReport.captions_removed`).
+                Captions of other tables are kept. None leaves all captions unchanged.
             texts: Sources of the texts that are encoded: ``sidecar``, ``metadata``, ``table`` and
                 ``filename``, joined by commas, or ``none``; default: those of the index.
             unstable_paths: Absolute paths of files that are being written; they are skipped until

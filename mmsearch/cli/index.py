@@ -84,8 +84,8 @@ def index(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Table of captions: .csv, .tsv, .jsonl or .parquet with columns path, caption. "
-            "If given again, it replaces its earlier version.",
+            help="Table of captions: .csv, .tsv, .json, .jsonl or .parquet with columns path, "
+            "caption. If given again, it replaces its earlier version.",
             metavar="FILE",
         ),
     ] = None,

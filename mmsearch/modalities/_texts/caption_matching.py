@@ -21,7 +21,7 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
@@ -214,6 +214,8 @@ class CaptionTable:
         self, pending: Mapping[str, NamedRows], list_paths: Callable[[], Iterable[bytes]]
     ) -> None:
         """Match the rows whose path is not the path of a picture as it is written."""
+        # Rows name few folders, which do not change during a run.
+        self._list_names = lru_cache(maxsize=1024)(_list_names)
         readings = {written: list(_read_path(written)) for written in pending}
         finder = _Finder(self._folders, self._bases, chain.from_iterable(readings.values()))
         for path in list_paths():
@@ -228,7 +230,7 @@ class CaptionTable:
                 self._unmatched.add(rows.rows, written)
             else:
                 matches[written] = best
-        self._drop_contradicted(matches, pending)
+        self._drop_contradicted(matches, pending, finder.folder_names())
         leaders = self._choose_leaders(matches.values())
         for written, match in matches.items():
             picture, rows = match.pictures[0], pending[written]
@@ -243,11 +245,12 @@ class CaptionTable:
                     self._by_end.add(rows.rows, f"{written} = {os.fsdecode(picture)}")
 
     def _drop_contradicted(
-        self, matches: dict[str, _Match], pending: Mapping[str, NamedRows]
+        self, matches: dict[str, _Match], pending: Mapping[str, NamedRows], folders: Container[str]
     ) -> None:
         r"""Drop matches by the end of a path where other rows show which folder its start means.
 
-        If D:\Fotos\2019\a.jpg is 2019/a.jpg, then D:\Fotos\2017\b.jpg is not 2018/b.jpg.
+        If D:\Fotos\2019\a.jpg is 2019/a.jpg, then D:\Fotos\2017\b.jpg is not 2018/b.jpg. Neither
+        is it if there is a folder 2017.
         """
         known = {
             (match.reading.is_absolute, match.start)
@@ -262,7 +265,10 @@ class CaptionTable:
         for written, match in list(matches.items()):
             start = match.start
             shorter_starts = ((match.reading.is_absolute, start[:end]) for end in range(len(start)))
-            if not match.is_at_place and any(begin in known for begin in shorter_starts):
+            is_elsewhere = match.depth == 1 and start and start[-1] in folders
+            if not match.is_at_place and (
+                is_elsewhere or any(begin in known for begin in shorter_starts)
+            ):
                 self._unmatched.add(pending[written].rows, written)
                 del matches[written]
 
@@ -292,7 +298,7 @@ class CaptionTable:
                 continue
             for base in [b"/"] if reading.is_absolute else self._bases:
                 folder, name = os.path.split(os.path.normpath(os.path.join(base, path)))  # noqa: PTH118
-                if name in _list_names(folder) and os.path.isfile(os.path.join(folder, name)):  # noqa: PTH113, PTH118
+                if name in self._list_names(folder) and os.path.isfile(os.path.join(folder, name)):  # noqa: PTH113, PTH118
                     return True
         return False
 
@@ -314,19 +320,23 @@ class _Finder:
     def __init__(
         self, folders: Sequence[bytes], bases: Sequence[bytes], readings: Iterable[_Reading]
     ) -> None:
+        self._path = folders[0]
         self._folder = _split_path(folders[0])
         self._folders = [_fold_parts(_split_path(folder)) for folder in folders]
         self._bases = [_fold_parts(_split_path(base)) for base in bases]
         # Pictures by the end, and by all, of their path below the folder; by name, and by stem.
         self._by_end: list[_Pictures] = [{}, {}]
         self._by_place: list[_Pictures] = [{}, {}]
+        self._parents: set[bytes] = set()
         for reading in readings:
             self._by_end[0].update((end, ()) for end in _iter_ends(reading.folded))
             self._by_place[0].update((place, ()) for place in self._iter_places(reading))
 
     def add_file(self, path: bytes) -> None:
         """Add a file, by its path relative to the folder."""
-        name = _fold(_decode(path.rpartition(b"/")[2])).strip()
+        parent, _, last_part = path.rpartition(b"/")
+        self._parents.add(parent)
+        name = _fold(_decode(last_part)).strip()
         for column, last in enumerate((name, _stem(name))):
             if last not in self._by_end[0]:
                 continue
@@ -340,6 +350,12 @@ class _Finder:
             place = "/".join((*parents, last))
             if place in self._by_place[0]:
                 self._by_place[column][place] = (*self._by_place[column].get(place, ()), path)
+
+    def folder_names(self) -> set[str]:
+        """Return the names of all folders below and beside the folder, as `_fold` returns them."""
+        beside = map(_decode, _list_names(os.path.dirname(self._path)))  # noqa: PTH120 - bytes
+        below = chain.from_iterable(_split_path(parent) for parent in self._parents)
+        return set(map(_fold, chain(beside, below))) - {*self._folders[0][-1:]}
 
     def find(self, reading: _Reading) -> _Match | None:
         """Return the pictures that fit a reading best, if any do."""
@@ -479,7 +495,6 @@ def _iter_ends(parts: Parts) -> Iterator[str]:
         yield end
 
 
-@lru_cache(maxsize=1024)
 def _list_names(folder: bytes) -> frozenset[bytes]:
     try:
         return frozenset(os.listdir(folder))  # noqa: PTH208 - bytes

@@ -171,7 +171,7 @@ def _iter_rows(path: Path, table: CaptionTable) -> Iterator[Row]:
     else:
         raise SourceError(
             f"{path} is not a caption table in a supported format.",
-            "Give a .csv, .tsv, .jsonl or .parquet file.",
+            "Give a .csv, .tsv, .json, .jsonl or .parquet file.",
         )
 
 

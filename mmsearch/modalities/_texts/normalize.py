@@ -6,6 +6,7 @@ import codecs
 import unicodedata
 from collections.abc import Iterable
 
+from mmsearch.core.text_encoding import SAMPLE_BYTES, guess_encoding
 from mmsearch.core.types import Text, TextSource
 
 MAX_TEXT_CHARS = 10_000
@@ -27,7 +28,7 @@ def to_single_line(text: str) -> str:
 
 
 def decode(content: bytes) -> str:
-    """Decode a text file: UTF-16 or UTF-8 by its byte order mark, else UTF-8, else Latin-1."""
+    """Decode a text file: UTF-16 or UTF-8 by its byte order mark, else as `guess_encoding`."""
     for bom, encoding in (
         (codecs.BOM_UTF8, "utf-8-sig"),
         (codecs.BOM_UTF16_LE, "utf-16"),
@@ -38,7 +39,8 @@ def decode(content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        guess = guess_encoding(content[:SAMPLE_BYTES])
+        return content.decode(guess.codec, guess.errors)
 
 
 def make_texts(

@@ -209,6 +209,11 @@ class TestPaths:
         found, report = match(folder, content)
         assert found == {"2019/a.jpg": ["A"]}
         assert report.unmatched.examples == ("D:\\Fotos\\2017\\only.jpg",)
+        # There is a folder of this name, below the folder or beside it.
+        (folder.parent / "2016").mkdir()
+        for year in (2018, 2019, 2016):
+            assert matched(folder, f"D:\\{year}\\only.jpg") == []
+        assert matched(folder, "D:\\2015\\only.jpg") == ["deep/er/only.jpg"]
         content = "path,caption\n2019/a.jpg,A\n2017/only.jpg,B\n"
         assert match(folder, content)[0] == {"2019/a.jpg": ["A"]}
 

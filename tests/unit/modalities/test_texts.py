@@ -49,6 +49,22 @@ class TestSidecars:
             ("caption", "A dog on a beach", None)
         }
 
+    @pytest.mark.parametrize(
+        ("encoding", "caption"),
+        [
+            ("cp1252", "Grüße \u2013 „Köln“"),
+            ("cp1251", "собака на пляже"),
+            ("cp932", "海辺の犬"),
+            ("utf-16", "Grüße"),
+        ],
+    )
+    def test_read_sidecar_of_windows_is_read_in_its_encoding(self, tmp_path, encoding, caption):
+        path = tmp_path / "a.txt"
+        path.write_bytes(f"{caption}\r\n".encode(encoding))
+        assert texts_of(read_sidecar(os.fsencode(path)).metadata.texts) == {
+            ("caption", caption, None)
+        }
+
     def test_read_sidecar_json_returns_texts_of_known_fields(self, tmp_path):
         path = tmp_path / "a.json"
         fields = {
