@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmsearch.api.index import Index
+from mmsearch.api.parsing import parse_mode
 from mmsearch.core.errors import SourceError
 from mmsearch.core.filters import Filters
-from mmsearch.core.query import Mode, Query, SearchRequest, Term
+from mmsearch.core.plugins import require_packages
+from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.evaluation.metrics import (
     Comparison,
     Evaluation,
@@ -27,6 +29,7 @@ __all__ = [
     "Evaluation",
     "SearchSettings",
     "Ties",
+    "check_extras",
     "compare",
     "evaluate_index",
     "plot",
@@ -59,12 +62,32 @@ class SearchSettings:
         blend: See `Query.blend`.
         prompts: See `Query.prompts`.
         filters: Filters that restrict the results.
+
+    Raises:
+        InvalidQueryError: The mode is unknown.
     """
 
     mode: str | None = None
     blend: str | None = None
     prompts: tuple[str, ...] | None = None
     filters: Filters = field(default_factory=Filters)
+
+    def __post_init__(self) -> None:
+        parse_mode(self.mode)
+
+
+def check_extras(*, with_plot: bool = False) -> None:
+    """Check that the libraries of an evaluation are installed, before it starts.
+
+    Args:
+        with_plot: True if the results will be plotted.
+
+    Raises:
+        MissingExtraError: A library is not installed.
+    """
+    require_packages("An evaluation", "eval", "ir_measures", "scipy.stats")
+    if with_plot:
+        require_packages("A plot", "eval", "matplotlib")
 
 
 def evaluate_index(
@@ -92,15 +115,17 @@ def evaluate_index(
         SourceError: The set cannot be read, or none of its pictures was found.
         MissingExtraError: A library for metrics is not installed.
     """
+    check_extras()
     options = settings or SearchSettings()
     judgments = read_qrels(captions.path, captions.query_column, captions.template, captions.split)
     relevance = HitMatcher(judgments, captions.path.parent)
-    mode = None if options.mode is None else Mode(options.mode)
+    mode = parse_mode(options.mode)
     requests = [
         SearchRequest(
             Query((Term(judgment.query),), options.filters, mode, options.blend, options.prompts),
             depth,
             explain=False,
+            check_files=False,
         )
         for judgment in judgments
     ]

@@ -51,6 +51,7 @@ class Index(MaintainedIndex):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
+        sort: str = "score",
     ) -> HitList:
         """Return the pictures that match a description best.
 
@@ -62,6 +63,8 @@ class Index(MaintainedIndex):
                 the index has texts, else vector.
             min_score: Hits with a lower `Hit.score` are left out.
             min_confidence: Hits with a lower `Hit.confidence` are left out.
+            sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first), ``name``,
+                ``-name``, ``size`` (of the file) or ``-size``.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -72,11 +75,18 @@ class Index(MaintainedIndex):
         if not isinstance(query, Query):
             parsed_mode = None if mode is None else parse_mode(mode)
             query = Query(parse_query(query), filters or NO_FILTERS, parsed_mode)
-        result = self._session.search_one(SearchRequest(query, k, min_score, min_confidence))
+        result = self._session.search_one(
+            SearchRequest(query, k, min_score, min_confidence, sort=sort)
+        )
         return HitList(result.hits, self.thumbnail)
 
     def similar(
-        self, image: StrPath | int, k: int = 10, *, min_score: float | None = None
+        self,
+        image: StrPath | int,
+        k: int = 10,
+        *,
+        min_score: float | None = None,
+        sort: str = "score",
     ) -> HitList:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
@@ -86,6 +96,7 @@ class Index(MaintainedIndex):
             image: Path of a file, or id of an indexed picture (`Hit.id`).
             k: Maximum number of hits.
             min_score: Hits below this cosine similarity are left out.
+            sort: See `search`.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -96,7 +107,7 @@ class Index(MaintainedIndex):
             term = Term(picture=image)
         else:
             term = Term(image=Path(os.fsdecode(image)))
-        result = self._session.search_one(SearchRequest(Query((term,)), k, min_score))
+        result = self._session.search_one(SearchRequest(Query((term,)), k, min_score, sort=sort))
         return HitList(result.hits, self.thumbnail)
 
     def query(self, request: SearchRequest) -> SearchResult:
@@ -265,7 +276,9 @@ class Index(MaintainedIndex):
             EncoderMismatchError: The index was made with a different encoder.
             ModelUnavailableError: The weights of the encoder are not available.
         """
-        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415 - searches never need it
+        # Searches never need these.
+        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415
+        from mmsearch.modalities._texts.caption_table import check_caption_table  # noqa: PLC0415
 
         request = IndexRequest(
             unstable_paths=unstable_paths,
@@ -279,6 +292,8 @@ class Index(MaintainedIndex):
             verify=verify,
             captions=None if captions is None else Path(os.fsdecode(captions)),
         )
+        if request.captions is not None:
+            check_caption_table(request.captions)
         with (
             catalogs.open_write(self._layout, wait_s, create=True) as catalog,
             make_indexer(

@@ -197,7 +197,16 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
         files = sorted(locations.get(image_id, ()))
         _, mtime_ns, size, root = files[0] if files else (b"", 0, 0, b"")
         paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
-        records[image_id] = PictureRecord(image_id, paths, picture, mtime_ns, size, root, digest)
+        records[image_id] = PictureRecord(
+            image_id,
+            paths,
+            picture,
+            mtime_ns,
+            size,
+            root,
+            digest,
+            tuple(copy_root for *_, copy_root in files[1:]),
+        )
     return [records[image_id] for image_id in requested_ids]
 
 

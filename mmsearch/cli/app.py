@@ -20,8 +20,10 @@ from mmsearch.cli import (
     serve,
     watch,
 )
+from mmsearch.cli.options import Group
 
 app = typer.Typer(
+    cls=Group,
     name="mmsearch",
     help="Find pictures by describing them.",
     no_args_is_help=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
-from mmsearch.cli.output import hit_date, relative_to_cwd
+from mmsearch.cli.output import check_output_path, hit_date, relative_to_cwd
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 from mmsearch.core.results import Hit, SearchResult
@@ -21,30 +21,36 @@ MARGIN_PX = 12
 CAPTION_HEIGHT_PX = 40
 COLUMNS = 5
 
+HTML_SUFFIXES = (".html", ".htm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def check_sheet_path(path: Path) -> None:
+    """Check the path of a contact sheet before anything is searched.
+
+    Raises:
+        UsageError: The suffix is not supported, or the folder does not exist.
+    """
+    check_output_path(path, "the contact sheet")
+    if path.suffix.lower() not in (*HTML_SUFFIXES, *IMAGE_SUFFIXES):
+        raise UsageError(
+            f"A contact sheet cannot be written as {path.suffix or repr(path.name)}.",
+            "Choose a name that ends in .html, .png, .jpg or .webp.",
+        )
+
 
 def write_contact_sheet(path: Path, index: Index, result: SearchResult) -> None:
     """Write the hits with ranks, scores and names.
 
     Args:
-        path: Output file; its suffix selects the format: .html, .png, .jpg or .webp.
+        path: Output file; its suffix selects the format. See `check_sheet_path`.
         index: Index that makes the thumbnails.
         result: The hits to show.
-
-    Raises:
-        UsageError: The suffix is not supported, or the folder does not exist.
     """
-    if not path.parent.is_dir():
-        raise UsageError(f"There is no folder {path.parent} for the contact sheet.")
-    suffix = path.suffix.lower()
-    if suffix in (".html", ".htm"):
+    if path.suffix.lower() in HTML_SUFFIXES:
         path.write_text(_render_html(index, result), encoding="utf-8")
-    elif suffix in (".png", ".jpg", ".jpeg", ".webp"):
-        _render_image(index, result).save(path)
     else:
-        raise UsageError(
-            f"A contact sheet cannot be written as {path.suffix or path.name!r}.",
-            "Choose a name that ends in .html, .png, .jpg or .webp.",
-        )
+        _render_image(index, result).save(path)
 
 
 def _render_image(index: Index, result: SearchResult) -> Image.Image:

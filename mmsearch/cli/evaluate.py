@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmsearch.cli.options import AsJson, Home, IndexName, Mode, open_index
-from mmsearch.cli.output import print_json, print_table, warn
+from mmsearch.cli.output import check_output_path, print_json, print_table, warn
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 
@@ -61,7 +61,7 @@ def evaluate(
         typer.Option(help='Template for the queries, such as "a photo of {}".', metavar="TEXT"),
     ] = None,
     depth: Annotated[
-        int, typer.Option(help="Number of hits to evaluate per query.", metavar="N")
+        int, typer.Option(help="Number of hits to evaluate per query.", metavar="N", min=1)
     ] = 1000,
     ties: Annotated[
         str,
@@ -90,19 +90,26 @@ def evaluate(
     # Imported here so that other commands do not load SciPy and the metrics.
     from mmsearch.api import evaluate
 
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise UsageError(f"A plot is written as PNG, not as {plot.name!r}.", "Use NAME.png.")
+    if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise UsageError(f"A plot is written as PNG, not as {plot.name!r}.", "Use NAME.png.")
+        check_output_path(plot, "the plot")
     if ties not in tuple(evaluate.Ties):
         raise UsageError(
             f"Unknown order of ties {ties!r}.", f"Choose one of: {', '.join(evaluate.Ties)}."
         )
-    tie_order = evaluate.Ties(ties)
-    captioned_set = evaluate.CaptionedSet(captions, query_column, template, split)
     base_settings = evaluate.SearchSettings(mode, blend, tuple(prompt) if prompt else None)
     trials = [
         ("", name, base_settings),
         *(_parse_trial(text, name, base_settings) for text in compare or []),
     ]
+    tie_order = evaluate.Ties(ties)
+    evaluate.check_extras(with_plot=plot is not None)
+    captioned_set = evaluate.CaptionedSet(captions, query_column, template, split)
+    for index_name in {index_name for _, index_name, _ in trials}:
+        with open_index(index_name, home) as index:
+            # A missing index is reported before another one is evaluated.
+            index.roots()
     evaluations: dict[str, Evaluation] = {}
     for label, index_name, settings in trials:
         with open_index(index_name, home) as index:

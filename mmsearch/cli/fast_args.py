@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmsearch.core.filters import FILTERS
+from mmsearch.core.sorting import SORTS
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
@@ -39,6 +40,8 @@ class Option(NamedTuple):
         default: Value if the option is not given.
         multiple: True if the option may be repeated; its values form a list.
         choices: Valid values; empty if any value of the type may be valid.
+        min: Least valid number; None for no limit.
+        max: Greatest valid number; None for no limit.
         show_default: Default in help, if it is not the value above.
         of_similar: True if ``similar`` has the option too.
     """
@@ -51,6 +54,8 @@ class Option(NamedTuple):
     default: Any = None
     multiple: bool = False
     choices: tuple[str, ...] = ()
+    min: float | None = None
+    max: float | None = None
     show_default: bool | str = True
     of_similar: bool = False
 
@@ -63,11 +68,26 @@ class Option(NamedTuple):
         pattern = _PATTERNS.get(self.type)
         if (pattern and not pattern.fullmatch(text)) or (self.choices and text not in self.choices):
             raise ValueError(text)
-        return self.type(text)
+        value = self.type(text)
+        if (self.min is not None and value < self.min) or (
+            self.max is not None and value > self.max
+        ):
+            raise ValueError(text)
+        return value
 
 
 OPTIONS = (
-    Option("k", ("-k",), "Maximum number of hits.", int, "N", 10, of_similar=True),
+    Option("k", ("-k",), "Maximum number of hits.", int, "N", 10, min=1, of_similar=True),
+    Option(
+        "sort",
+        ("--sort",),
+        "Order of these hits: score, date, -date (newest first), name, -name, size or -size.",
+        str,
+        "ORDER",
+        "score",
+        choices=tuple(SORTS),
+        of_similar=True,
+    ),
     Option("name", ("--index",), "Name of the index.", str, "NAME", "default", of_similar=True),
     Option(
         "home",
@@ -126,6 +146,7 @@ OPTIONS = (
             spec.metavar or None,
             default=False if spec.kind == "flag" else None,
             multiple=spec.multiple,
+            min=0 if spec.kind == "pixels" else None,
         )
         for spec in FILTERS
     ),
@@ -143,6 +164,8 @@ OPTIONS = (
         "Leave out hits with a lower confidence, 0 to 1.",
         float,
         "P",
+        min=0,
+        max=1,
     ),
     Option(
         "batch",
@@ -223,6 +246,11 @@ def with_defaults(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return defaults | dict(values)
 
 
+_FLAGS_WITH_VALUE = frozenset(
+    flag for option in OPTIONS if option.type is not bool for flag in option.flags
+)
+
+
 class ParsedCommand(NamedTuple):
     """A command and the parameters that were given."""
 
@@ -231,14 +259,17 @@ class ParsedCommand(NamedTuple):
 
 
 def rewrite_negative_terms(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with ``-people`` rewritten as ``--not=people``, up to ``--``."""
+    """Return the arguments with ``-people`` rewritten as ``--not=people``, up to ``--``.
+
+    The value of an option is not rewritten: ``--sort -date``.
+    """
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    return [
-        "--not=" + argument[1:].strip(_QUOTE)
-        if _NEGATIVE_TERM_PATTERN.fullmatch(argument)
-        else argument
-        for argument in arguments[:end]
-    ] + list(arguments[end:])
+    rewritten, is_value = [], False
+    for argument in arguments[:end]:
+        is_negative = not is_value and _NEGATIVE_TERM_PATTERN.fullmatch(argument)
+        rewritten.append("--not=" + argument[1:].strip(_QUOTE) if is_negative else argument)
+        is_value = not is_value and argument in _FLAGS_WITH_VALUE
+    return [*rewritten, *arguments[end:]]
 
 
 def parse_args(arguments: Sequence[str]) -> ParsedCommand | None:
@@ -291,7 +322,7 @@ def _parse_options(options: Iterable[Option], arguments: list[str]) -> dict[str,
             continue
         if not separator:
             value = next(remaining, "")
-            if value.startswith("-"):
+            if value.startswith("-") and value not in option.choices:
                 raise ValueError(value)
         value.encode()
         if not value:

@@ -61,12 +61,16 @@ def index(
     max_pixels: Annotated[
         int | None,
         typer.Option(
-            help="Reject pictures with more pixels without decoding them.", show_default="300000000"
+            help="Reject pictures with more pixels without decoding them.",
+            min=1,
+            show_default="300000000",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Number of decoder processes.", show_default="one per processor"),
+        typer.Option(
+            help="Number of decoder processes; 0: one per processor.", min=0, show_default="0"
+        ),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry unchanged files that failed before.")

@@ -12,9 +12,9 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_index
+from mmsearch.cli.options import AsJson, Group, Home, IndexName, WaitSeconds, open_index
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import StateError
+from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.reports import format_skipped
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_SHOWN_DAMAGED = 5
 """Maximum number of damaged files that the status shows."""
 
-roots_app = typer.Typer(help="Show the indexed folders, or set the new location of one.")
+roots_app = typer.Typer(cls=Group, help="Show the indexed folders, or set the new location of one.")
 
 
 def status(
@@ -209,6 +209,12 @@ def roots(
     Example: mmsearch roots
     """
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise UsageError(
+                f"--json does not apply to 'roots {context.invoked_subcommand}'.", "Leave it out."
+            )
+        # The options of the group are the defaults of its command.
+        context.default_map = {context.invoked_subcommand: {"name": name, "home": home}}
         return
     with open_index(name, home) as index:
         index_roots = index.roots()

@@ -9,11 +9,11 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.options import AsJson, Device, check_device
+from mmsearch.cli.options import AsJson, Device, Group, check_device
 from mmsearch.cli.output import warn
 from mmsearch.core.settings import load_settings
 
-app = typer.Typer(help="Show, choose and prepare models.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Show, choose and prepare models.", no_args_is_help=True)
 
 Model = Annotated[
     str,

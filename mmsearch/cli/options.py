@@ -1,11 +1,13 @@
-"""Options shared by several commands, and a function to open the index they name."""
+"""Options shared by several commands, a function to open the index they name, and their group."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mmsearch import api
 from mmsearch.cli.fast_args import DEVICES, options_of
@@ -16,7 +18,12 @@ def typer_option(name: str) -> Any:
     """Return an option of ``query`` for typer."""
     option = options_of("query")[name]
     return typer.Option(
-        *option.flags, help=option.help, metavar=option.metavar, show_default=option.show_default
+        *option.flags,
+        help=option.help,
+        metavar=option.metavar,
+        show_default=option.show_default,
+        min=option.min,
+        max=option.max,
     )
 
 
@@ -28,7 +35,7 @@ Verbose = Annotated[bool, typer_option("verbose")]
 Mode = Annotated[str | None, typer_option("mode")]
 WaitSeconds = Annotated[
     float,
-    typer.Option("--wait", help="Seconds to wait for another writer.", metavar="SECONDS"),
+    typer.Option("--wait", help="Seconds to wait for another writer.", metavar="SECONDS", min=0),
 ]
 
 Include = Annotated[
@@ -52,9 +59,31 @@ def open_index(
 
 def check_device(device: str | None) -> str | None:
     """Return the device if its name is valid, or raise BadParameter."""
-    if device is not None and device not in DEVICES:
+    return check_choice(device, DEVICES, "--device")
+
+
+def check_choice(value: str | None, choices: Sequence[str], option: str) -> str | None:
+    """Return the value of an option if it is None or one of its choices.
+
+    Raises:
+        BadParameter: It is neither.
+    """
+    if value is not None and value not in choices:
         raise typer.BadParameter(
-            f"must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, got {device!r}",
-            param_hint="--device",
+            f"must be {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}", param_hint=option
         )
-    return device
+    return value
+
+
+class Group(TyperGroup):
+    """A group of commands; a mistake on the command line is reported with its command."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            # typer does not say which command was given an option without its value.
+            if getattr(error, "ctx", error) is None and not hasattr(error, "command_path"):
+                error.command_path = f"{ctx.command_path} {ctx.invoked_subcommand}"  # type: ignore[attr-defined]
+            raise

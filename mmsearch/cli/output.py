@@ -273,6 +273,22 @@ def print_paths(paths: Sequence[str], terminator: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def check_output_path(path: Path, noun: str) -> None:
+    """Check that a file can be written before the work for it starts.
+
+    Args:
+        path: The file.
+        noun: What is written, for the message.
+
+    Raises:
+        UsageError: Its folder does not exist, or it is a folder itself.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a file for {noun}.", "Add a file name.")
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent} for {noun}.", "Create it first.")
+
+
 def relative_to_cwd(path: Path) -> Path:
     """Return a path relative to the working directory if it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

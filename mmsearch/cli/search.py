@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from mmsearch.cli.fast_args import options_of, rewrite_negative_terms
-from mmsearch.cli.options import check_device, typer_option
+from mmsearch.cli.options import check_choice, typer_option
 
 Command = Callable[..., None]
 
@@ -47,6 +47,12 @@ def _with_options(argument: Parameter) -> Callable[[Command], Command]:
     return decorate
 
 
+def _check_choices(values: Mapping[str, Any]) -> None:
+    for option in options_of("query").values():
+        if option.choices:
+            check_choice(values[option.name], option.choices, option.flags[0])
+
+
 @_with_options(
     Parameter(
         "text",
@@ -65,7 +71,7 @@ def query(**values: Any) -> None:
 
     Example: mmsearch query "2:golden retriever + snow -people" -k 5 --after 2020 --sheet dogs.html
     """
-    check_device(values["device"])
+    _check_choices(values)
     from mmsearch.cli import search_command
 
     search_command.query(**values)
@@ -85,7 +91,7 @@ def similar(**values: Any) -> None:
 
     Example: mmsearch similar ./windmill.jpg
     """
-    check_device(values["device"])
+    _check_choices(values)
     from mmsearch.cli import search_command
 
     search_command.similar(**values)

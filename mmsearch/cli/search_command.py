@@ -14,6 +14,7 @@ from mmsearch.cli.fast_args import with_defaults
 from mmsearch.cli.output import warn
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
+from mmsearch.core.files import os_error_reason
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import SearchRequest
 
@@ -28,7 +29,7 @@ def make_request(command: str, **given: Any) -> SearchRequest:
     values = with_defaults(command, given)
     if command == "similar":
         query = api.parse_query(images=[Path(values["image"])])
-        return SearchRequest(query, values["k"], values["min_score"])
+        return SearchRequest(query, values["k"], values["min_score"], sort=values["sort"])
     return _make_line_parser(values)(" ".join(values["text"] or ()))
 
 
@@ -51,7 +52,13 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchReques
             blend=values["blend"],
             prompts=values["prompt"] or None,
         )
-        return SearchRequest(parsed, values["k"], values["min_score"], values["min_confidence"])
+        return SearchRequest(
+            parsed,
+            values["k"],
+            values["min_score"],
+            values["min_confidence"],
+            sort=values["sort"],
+        )
 
     return parse_line
 
@@ -82,6 +89,11 @@ def _open_index(values: Mapping[str, Any]) -> api.Index:
 
 def _search(request: SearchRequest, values: Mapping[str, Any]) -> None:
     """Search the index, print the result, and write and open a contact sheet."""
+    sheet = values["sheet"]
+    if sheet is not None:
+        from mmsearch.cli.contact_sheet import check_sheet_path, write_contact_sheet
+
+        check_sheet_path(sheet)
     with _open_index(values) as index:
         result = index.query(request)
         output.print_search(
@@ -90,10 +102,7 @@ def _search(request: SearchRequest, values: Mapping[str, Any]) -> None:
             device=values["device"],
             **{name: values[name] for name in output.OUTPUT_OPTIONS},
         )
-        sheet = values["sheet"]
         if sheet is not None:
-            from mmsearch.cli.contact_sheet import write_contact_sheet
-
             write_contact_sheet(sheet, index, result)
             warn(f"Contact sheet: {sheet}")
         if values["open_"] and result.hits:
@@ -108,7 +117,10 @@ def _run_batch(index: api.Index, batch: Path, parse_line: Callable[[str], Search
     try:
         lines = (sys.stdin.read() if str(batch) == "-" else batch.read_text("utf-8")).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{batch} cannot be read as lines of text: {error}.") from error
+        reason = os_error_reason(error) if isinstance(error, OSError) else str(error)
+        raise SourceError(
+            f"{batch} cannot be read as lines of text: {reason}.", "Give a text file in UTF-8."
+        ) from error
     failed_count = 0
     requests: list[SearchRequest | InvalidQueryError] = []
     lines = [line for line in lines if line.strip()]

@@ -61,6 +61,7 @@ class AsyncClient(BaseClient):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
+        sort: str = "score",
     ) -> list[Hit]:
         """Return the pictures that match a description best."""
         return await self._run(
@@ -74,6 +75,7 @@ class AsyncClient(BaseClient):
                 mode=mode,
                 min_score=min_score,
                 min_confidence=min_confidence,
+                sort=sort,
             )
         )
 
@@ -88,6 +90,7 @@ class AsyncClient(BaseClient):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
+        sort: str = "score",
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first."""
         return await self._run(
@@ -100,6 +103,7 @@ class AsyncClient(BaseClient):
                 mode=mode,
                 min_score=min_score,
                 min_confidence=min_confidence,
+                sort=sort,
             )
         )
 

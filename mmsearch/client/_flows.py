@@ -35,6 +35,7 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus, SearchPage
+from mmsearch.core.sorting import check_sort, sort_hits
 from mmsearch.core.types import Vectors
 
 MAX_PAGING_ATTEMPTS = 3
@@ -68,13 +69,14 @@ class IndexFlows:
 
     def search(self, query: str, k: int, **options: Any) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.search`; ``options`` are those of `build_search_body`."""
+        sort = check_sort(options.pop("sort", "score"))
         body = build_search_body(query, **options)
         path = self._endpoint.path("search")
 
         def page_request(limit: int, cursor: str | None) -> Request:
             return Request("POST", path, body=body | {"limit": limit, "cursor": cursor})
 
-        return self._fetch_hits(k, page_request)
+        return self._fetch_hits(k, sort, page_request)
 
     def similar(
         self,
@@ -88,6 +90,7 @@ class IndexFlows:
             return self.search(query, k, like=(image,), **options)
         if (url := as_url(image)) is not None:
             return self.search(query, k, like_url=(url,), **options)
+        sort = check_sort(options.pop("sort", "score"))
         form = build_picture_form(query, **options)
         content = read_picture(image)
         path = self._endpoint.path("search", "picture")
@@ -98,7 +101,7 @@ class IndexFlows:
                 "POST", path, form={**form, "limit": str(limit), **cursor_field}, picture=content
             )
 
-        return self._fetch_hits(k, page_request)
+        return self._fetch_hits(k, sort, page_request)
 
     def embed_texts(self, texts: Sequence[str]) -> RequestFlow[Vectors]:
         """See `mmsearch.Client.embed_texts`."""
@@ -199,13 +202,14 @@ class IndexFlows:
         return parse_answer(parser, (yield from self.send_with_retry(request)).json())
 
     def _fetch_hits(
-        self, k: int, page_request: Callable[[int, str | None], Request]
+        self, k: int, sort: str, page_request: Callable[[int, str | None], Request]
     ) -> RequestFlow[list[Hit]]:
         check_k(k)
         for _ in range(MAX_PAGING_ATTEMPTS):
             hits = yield from self._fetch_pages(k, page_request)
             if hits is not None:
-                return hits
+                # A server orders each page; here, all pages are ordered together.
+                return sort_hits(hits, sort)
         raise StateError(
             "The index changes too fast to read a result of several pages.",
             f"Try again later, or use a k of at most {PAGE_LIMIT}.",

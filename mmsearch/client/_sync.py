@@ -75,6 +75,7 @@ class Client(BaseClient):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
+        sort: str = "score",
     ) -> list[Hit]:
         """Return the pictures that match a description best.
 
@@ -92,6 +93,8 @@ class Client(BaseClient):
             mode: ``vector``, ``text`` or ``hybrid``. Default: hybrid if the index has texts.
             min_score: Minimum score of a hit.
             min_confidence: Minimum confidence of a hit.
+            sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first),
+                ``name``, ``-name``, ``size`` or ``-size``.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -112,6 +115,7 @@ class Client(BaseClient):
                 mode=mode,
                 min_score=min_score,
                 min_confidence=min_confidence,
+                sort=sort,
             )
         )
 
@@ -126,6 +130,7 @@ class Client(BaseClient):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
+        sort: str = "score",
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
@@ -139,6 +144,8 @@ class Client(BaseClient):
             mode: See `search`; without a query, only ``vector`` is valid.
             min_score: Minimum score of a hit.
             min_confidence: Minimum confidence of a hit.
+            sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first),
+                ``name``, ``-name``, ``size`` or ``-size``.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -159,6 +166,7 @@ class Client(BaseClient):
                 mode=mode,
                 min_score=min_score,
                 min_confidence=min_confidence,
+                sort=sort,
             )
         )
 

@@ -73,6 +73,24 @@ def load(folder: str, name: str, extra_names: Sequence[str] = ()) -> ModuleType:
         ) from error
 
 
+def require_packages(feature: str, extra: str, *packages: str) -> None:
+    """Import the packages of an extra, so that work that needs them does not start without them.
+
+    Args:
+        feature: The feature that needs them, as the subject of a sentence.
+        extra: Name of the extra in pyproject.toml.
+        *packages: Names of the packages.
+
+    Raises:
+        MissingExtraError: A package is not installed.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingExtraError.for_extra(feature, package, extra) from error
+
+
 # Every search loads its fusion by name; without the cache, file checks take 10% of its time.
 @lru_cache(256)
 def _is_builtin(folder: str, name: str) -> bool:

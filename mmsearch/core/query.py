@@ -276,6 +276,9 @@ class SearchRequest:
         min_confidence: Minimum `Hit.confidence`; hits below it are left out.
         explain: Compute the confidence and the matched text of each hit. If False, both stay
             empty and `min_confidence` cannot be used.
+        sort: Order of the k best hits, one of `mmsearch.core.sorting.SORTS`.
+        check_files: Look for copies of files that no longer exist; see
+            `Item.prefer_existing_file`.
     """
 
     query: Query
@@ -283,6 +286,8 @@ class SearchRequest:
     min_score: float | None = None
     min_confidence: float | None = None
     explain: bool = True
+    sort: str = "score"
+    check_files: bool = True
 
 
 @dataclass(frozen=True)

@@ -330,6 +330,7 @@ class PictureRecord:
         size: Size of the file, in bytes.
         root: The indexed folder that contains the first path; b"" without a path.
         digest: sha256 of the content.
+        copy_roots: The indexed folders that contain the other paths.
     """
 
     id: int
@@ -339,6 +340,7 @@ class PictureRecord:
     size: int
     root: bytes
     digest: bytes
+    copy_roots: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from mmsearch.core.display import display_path
 from mmsearch.core.query import Band, MatchedText, Mode
@@ -157,7 +158,27 @@ class Item(Picture, _JsonObject):
             size_bytes=record.size,
             copies=tuple(copies),
             **scores,
-        )
+        ).prefer_existing_file()
+
+    def prefer_existing_file(self) -> Self:
+        """Return the item with the path of a file that exists, if one of its copies does.
+
+        Paths that no longer exist are left out. If no file exists, the item stays as it is.
+        """
+        if not self.copies:
+            return self
+        paths = (self.path, *self.copies)
+        states = [_FileState.read(path, self.size_bytes) for path in paths]
+        order = [
+            position
+            for position in sorted(range(len(paths)), key=lambda position: states[position].rank)
+            if states[position].rank < _GONE
+        ]
+        if not order or order == list(range(len(paths))):
+            return self
+        path, *copies = (paths[position] for position in order)
+        modified_at = self.modified_at if path == self.path else states[order[0]].modified_at
+        return replace(self, path=path, copies=tuple(copies), modified_at=modified_at)
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,12 +199,41 @@ class Item(Picture, _JsonObject):
         return values
 
 
+_GONE = 3
+
+
+class _FileState(NamedTuple):
+    """The state of a file: lower ranks are preferred.
+
+    Attributes:
+        rank: 0 for a file of the expected size, 1 for another file, 2 if the system does not say,
+            `_GONE` if there is no file.
+        modified_at: Modification time, in seconds since the epoch; 0 if unknown.
+    """
+
+    rank: int
+    modified_at: float
+
+    @classmethod
+    def read(cls, path: Path, size: int) -> Self:
+        """Return the state of a file, whose size in bytes should be `size`."""
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return cls(_GONE, 0.0)
+        except (OSError, ValueError):
+            return cls(2, 0.0)
+        if not stat.S_ISREG(status.st_mode):
+            return cls(_GONE, 0.0)
+        return cls(int(status.st_size != size), status.st_mtime)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hit(Item):
     """One picture of a search result.
 
     Attributes:
-        rank: Rank in the result, from 1.
+        rank: Rank by score in the result, from 1, whatever the order of the hits.
         score: Score that determines the order, higher is better: the cosine similarity in vector
             mode, the text score in text mode, the blended score in hybrid mode.
         visual: Cosine similarity in [-1, 1] of the (fused) vector; None in text mode.

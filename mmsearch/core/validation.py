@@ -55,9 +55,28 @@ def format_validation_error(name: str, error: Mapping[str, Any]) -> str:
     return message
 
 
-def format_validation_errors(errors: Iterable[Mapping[str, Any]]) -> str:
-    """Return one message for several errors; each names its location, such as ``filters.tag``."""
-    return "; ".join(format_validation_error(error_location(error), error) for error in errors)
+def format_validation_errors(
+    errors: Iterable[Mapping[str, Any]], known_names: Iterable[str] = ()
+) -> str:
+    """Return one message for several errors; each names its location, such as ``filters.tag``.
+
+    Args:
+        errors: The ``ValidationError.errors()`` of pydantic.
+        known_names: Names to suggest in place of unknown ones.
+    """
+    return "; ".join(
+        format_validation_error(error_location(error), error) + _suggest_name(error, known_names)
+        for error in errors
+    )
+
+
+def _suggest_name(error: Mapping[str, Any], known_names: Iterable[str]) -> str:
+    if error["type"] != "extra_forbidden":
+        return ""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for mistakes
+
+    names = get_close_matches(str(error["loc"][-1]), list(known_names), n=1)
+    return f" (did you mean {names[0]!r}?)" if names else ""
 
 
 def error_location(error: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from mmsearch.core.types import EncoderSpec
 from mmsearch.encoders._onnx.model import LoadedModel
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TextTokenizer, TokenizerConfig, build_clip_tokenizer_json
+from mmsearch.encoders.open_clip import weights_unavailable_error
 from mmsearch.storage.atomic import file_sha256
 
 TEXT_TOWER_TOLERANCE = 1e-5
@@ -52,7 +53,7 @@ def load_pretrained(
     tag: str,
     code_version: int,
     *,
-    offline: bool,
+    hub_problem: str | None,
     on_message: Callable[[str], None],
 ) -> LoadedModel:
     """Load a model with the weights of a tag.
@@ -62,7 +63,7 @@ def load_pretrained(
         architecture: Name of an open_clip architecture.
         tag: Name of pretrained weights of the architecture.
         code_version: Version of the loading code; part of the model's fingerprint.
-        offline: Forbid network connections.
+        hub_problem: Why nothing can be downloaded, as a clause; None if it can.
         on_message: Called with progress messages for the user.
 
     Raises:
@@ -78,8 +79,8 @@ def load_pretrained(
             if tags
             else "Use a local checkpoint: open_clip:ARCH@FILE.",
         )
-    file = _find_weights(variant, pretrained_cfg, offline, on_message)
-    with _safe_loading(offline):
+    file = _find_weights(variant, pretrained_cfg, hub_problem, on_message)
+    with _safe_loading(hub_problem is not None):
         return _load_model(variant, architecture, file, pretrained_cfg, code_version)
 
 
@@ -146,7 +147,7 @@ def _register_architecture(config: Path) -> str:
 def _find_weights(
     variant: str,
     pretrained_cfg: Mapping[str, Any],
-    offline: bool,
+    hub_problem: str | None,
     on_message: Callable[[str], None],
 ) -> Path:
     """Return the path of the weights file, downloading it if the hub's cache lacks it."""
@@ -159,30 +160,16 @@ def _find_weights(
         cached = try_to_load_from_cache(repository, candidate)
         if isinstance(cached, str):
             return Path(cached)
-    if offline:
-        raise _weights_unavailable_error(variant, "downloads are disabled (offline)")
+    if hub_problem is not None:
+        raise weights_unavailable_error(variant, hub_problem)
     on_message(f"Downloading the weights of open_clip:{variant} (only once) ...")
     try:
         return Path(download_pretrained(dict(pretrained_cfg)))
     # The hub's client raises errors of several HTTP libraries.
     except Exception as error:
-        raise _weights_unavailable_error(
+        raise weights_unavailable_error(
             variant, "they could not be downloaded from the model hub"
         ) from error
-
-
-def _weights_unavailable_error(variant: str, reason: str) -> ModelUnavailableError:
-    architecture = variant.partition("/")[0]
-    return ModelUnavailableError(
-        f"The weights of open_clip:{variant} are not on this machine, and {reason}.",
-        Hint(
-            f"Connect to the internet once, give a local checkpoint with "
-            f"open_clip:{architecture}@FILE, or use the built-in model with {{}}.",
-            "model='starter'",
-            "--model starter",
-        ),
-        model=variant,
-    )
 
 
 def _load_model(

@@ -84,6 +84,7 @@ def build(options: EncoderOptions) -> Encoder:
     name = _parse_variant(options.variant)
     if name.file is not None and not name.file.is_file() and not _is_compiled(name, options):
         raise ModelUnavailableError(f"There is no checkpoint file {name.file}.")
+    _check_suggested_model(name, options)
     return TwoTowerEncoder(
         ModelSource(
             name=f"open_clip:{name.variant}",
@@ -212,9 +213,53 @@ def _load_model(name: ParsedVariant, options: EncoderOptions) -> LoadedModel:
         name.architecture,
         name.tag or "",
         CODE_VERSION,
-        offline=_is_offline(options),
+        hub_problem=_find_hub_problem(options),
         on_message=options.on_message,
     )
+
+
+def _check_suggested_model(name: ParsedVariant, options: EncoderOptions) -> None:
+    """Report missing weights that cannot be downloaded, before torch is imported.
+
+    Raises:
+        ModelUnavailableError: The weights are not on this machine and cannot be downloaded.
+    """
+    repository = next(
+        (model.repository for model in _SUGGESTED_MODELS if model.variant == name.variant), None
+    )
+    if repository is None or _is_compiled(name, options) or _is_in_hub_cache(repository):
+        return
+    hub_problem = _find_hub_problem(options)
+    if hub_problem is not None:
+        raise weights_unavailable_error(name.variant, hub_problem)
+
+
+def weights_unavailable_error(variant: str, reason: str) -> ModelUnavailableError:
+    """Return the error for weights that are not on this machine.
+
+    Args:
+        variant: The model's name, as the user typed it.
+        reason: Why they cannot be downloaded, as a clause.
+    """
+    architecture = variant.partition("/")[0]
+    return ModelUnavailableError(
+        f"The weights of open_clip:{variant} are not on this machine, and {reason}.",
+        Hint(
+            f"Connect to the internet once, give a local checkpoint with "
+            f"open_clip:{architecture}@FILE, or use the built-in model with {{}}.",
+            "model='starter'",
+            "--model starter",
+        ),
+        model=variant,
+    )
+
+
+def _find_hub_problem(options: EncoderOptions) -> str | None:
+    """Return why nothing can be downloaded, as a clause; None if the hub answers."""
+    if _is_offline(options):
+        return "downloads are disabled (offline)"
+    # The hub's own client retries for a minute and logs each attempt.
+    return None if _is_hub_reachable() else "the model hub does not answer"
 
 
 def _is_offline(options: EncoderOptions) -> bool:

@@ -12,7 +12,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.query import Band
 from mmsearch.core.results import Hit, IndexStatus, Item, SearchResult
 from mmsearch.core.types import Text
-from mmsearch.server.schemas import BoundedText, StrictModel, filter_fields
+from mmsearch.server.schemas import BoundedText, SortOrder, StrictModel, filter_fields
 from mmsearch.server.thumbnails import Size
 
 MAX_HITS = 30
@@ -43,6 +43,7 @@ class SearchOptions(StrictModel):
         examples=["a windmill", "2:dog + snow", "street -people"],
     )
     limit: Limit = 8
+    sort: SortOrder = "score"
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
@@ -69,6 +70,7 @@ class SimilarArguments(StrictModel):
 
     image_id: ImageId
     limit: Limit = 8
+    sort: SortOrder = "score"
 
 
 class GetImageArguments(StrictModel):

@@ -94,7 +94,7 @@ async def _call_tool(
         parsed = tool.arguments_model.model_validate(arguments)
     except ValidationError as error:
         raise UsageError(
-            f"{format_validation_errors(error.errors())}.",
+            f"{format_validation_errors(error.errors(), tool.arguments_model.model_fields)}.",
             f"The tool {name} takes {', '.join(tool.arguments_model.model_fields)}.",
         ) from error
     return await tool.handler(parsed)

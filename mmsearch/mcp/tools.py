@@ -16,6 +16,7 @@ from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import SearchRequest
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Item, SearchResult
+from mmsearch.core.sorting import sort_hits
 from mmsearch.mcp.schemas import (
     GetImageArguments,
     IndexInfo,
@@ -94,7 +95,8 @@ class Tools:
                 "This tool searches for words only; a query cannot contain a path or a URL.",
                 "Use similar_images with the id of a picture.",
             )
-        result = await self._worker.search(SearchRequest(query, arguments.limit))
+        request = SearchRequest(query, arguments.limit, sort=arguments.sort)
+        result = await self._worker.search(request)
         return await self._make_search_result(result, result.hits, format_search_heading)
 
     async def similar(self, arguments: SimilarArguments) -> ToolResult:
@@ -109,6 +111,7 @@ class Tools:
         similar_hits = [hit for hit in result.hits if hit.id != arguments.image_id][
             : arguments.limit
         ]
+        similar_hits = sort_hits(similar_hits, arguments.sort)
         return await self._make_search_result(
             result,
             similar_hits,

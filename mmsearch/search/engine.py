@@ -15,6 +15,7 @@ from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import EncodedQuery, SearchRequest, Term
 from mmsearch.core.results import Hit, SearchResult
+from mmsearch.core.sorting import sort_hits
 from mmsearch.core.types import InputKind, Vectors
 from mmsearch.search.hits import HitContext, make_hits
 from mmsearch.search.index_reader import IndexReader, IndexReaderCache, open_latest_snapshot
@@ -206,8 +207,12 @@ class SearchEngine:
         candidates = {}
         matches = retrieve_batch(list(plans.values()))
         for (position, plan), vector_matches in zip(plans.items(), matches, strict=True):
-            name = queries[position].request.query.blend or self._default_rank_fusion
+            blend = queries[position].request.query.blend
+            name = blend or self._default_rank_fusion
             try:
+                if blend is not None:
+                    # An unknown name is an error in every mode.
+                    self._make_rank_fusion(blend)
                 candidates[position] = rank_candidates(
                     plan, vector_matches, partial(self._make_rank_fusion, name)
                 )
@@ -261,13 +266,15 @@ class SearchEngine:
             for hit in hits[: request.k]
             if hit.score >= min_score and hit.confidence >= min_confidence
         ]
+        if request.check_files:
+            shown_hits = [hit.prefer_existing_file() for hit in shown_hits]
         match = None
         if request.explain and hits:
             match = max(hits[:MATCH_DEPTH], key=attrgetter("confidence")).band
         return SearchResult(
             query=format_query(request.query.terms),
             mode=plan.mode,
-            hits=shown_hits,
+            hits=sort_hits(shown_hits, request.sort),
             match=match,
             calibrated=self._encoder.calibration.measured,
             generation=scope.snapshot.generation,

@@ -13,6 +13,7 @@ import operator
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -192,8 +193,7 @@ class Originals:
     def path(self, record: PictureRecord) -> bytes:
         """Return the path of a picture's file after verifying that its content is unchanged.
 
-        Only the first path of a picture is checked: the record holds its size and modification
-        time.
+        If the first file is missing or has changed, its copies are tried.
 
         Raises:
             GoneError: The file is missing or has changed since it was indexed.
@@ -233,11 +233,22 @@ class Originals:
             raise _unreadable_error(record, error) from error
 
     def _verify(self, record: PictureRecord) -> tuple[bytes, _CachedFile]:
-        path = record.paths[0]
+        """Return the path of the first file that is unchanged, and what is known about it."""
+        try:
+            return self._verify_file(record, record.paths[0], record.root, record.mtime_ns)
+        except (GoneError, ForbiddenError):
+            for path, root in zip(record.paths[1:], record.copy_roots, strict=False):
+                with suppress(GoneError, ForbiddenError):
+                    return self._verify_file(record, path, root, None)
+            raise
+
+    def _verify_file(
+        self, record: PictureRecord, path: bytes, root: bytes, mtime_ns: int | None
+    ) -> tuple[bytes, _CachedFile]:
         stat_key = _read_stat_key(path)
-        if stat_key is None or stat_key[2:4] != (record.size, record.mtime_ns):
+        if stat_key is None or stat_key[2] != record.size or mtime_ns not in (None, stat_key[3]):
             raise _gone_error(record)
-        self._check_location(record, path)
+        self._check_location(record, path, root)
         with self._lock:
             cached = self._cache.get(path)
         if cached is None or cached.stat_key != stat_key:
@@ -252,12 +263,12 @@ class Originals:
             raise _gone_error(record)
         return path, cached
 
-    def _check_location(self, record: PictureRecord, path: bytes) -> None:
+    def _check_location(self, record: PictureRecord, path: bytes, folder: bytes) -> None:
         if not self._image_loader.can_read(path):
             raise ForbiddenError(f"The file of picture {record.id} is not named like a picture.")
         if self._follow_links:
             return
-        root, real_path = os.path.realpath(record.root), os.path.realpath(path)
+        root, real_path = os.path.realpath(folder), os.path.realpath(path)
         if os.path.commonpath((root, real_path)) != root:
             raise ForbiddenError(
                 f"The file of picture {record.id} is outside its folder, behind a link.",

@@ -16,6 +16,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
 from mmsearch.core.query import SearchRequest, Term
+from mmsearch.core.sorting import check_sort
 
 MAX_TERMS = 32
 MAX_WEIGHT = 100.0
@@ -91,11 +92,13 @@ def check_request(request: SearchRequest) -> SearchRequest:
     """Return a request after checking everything that does not depend on the index.
 
     Raises:
-        InvalidQueryError: The terms are invalid, k is below 1, or a minimum is not finite.
+        InvalidQueryError: The terms are invalid, k is below 1, a minimum is not finite, or the
+            sort order is unknown.
         SourceError: The query names a picture by its URL.
     """
     check_terms(request.query.terms)
     reject_urls(request.query.terms)
+    check_sort(request.sort)
     if request.k < 1:
         raise InvalidQueryError(
             f"k must be at least 1, got {request.k}.",

@@ -22,6 +22,7 @@ from mmsearch.core.validation import (
     format_validation_errors,
 )
 from mmsearch.server.forwarded import get_root_path
+from mmsearch.server.schemas import REQUEST_FIELDS
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -138,7 +139,7 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
             415, f"The body is not {expected}. Send it in that format.", {"Accept": expected}
         )
     validation_errors = error.errors()
-    sentence = f"{format_validation_errors(validation_errors)}."
+    sentence = f"{format_validation_errors(validation_errors, REQUEST_FIELDS)}."
     return problem_response(
         422,
         f"{sentence} See {get_root_path(request.scope)}/openapi.json.",

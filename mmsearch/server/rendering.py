@@ -10,10 +10,16 @@ from typing import Any
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.results import Item, SearchPage, SearchResult
+from mmsearch.core.sorting import sort_hits
 
 
 def render_search(
-    index: str, result: SearchResult, offset: int, limit: int, root_path: str = ""
+    index: str,
+    result: SearchResult,
+    offset: int,
+    limit: int,
+    root_path: str = "",
+    sort: str = "score",
 ) -> dict[str, Any]:
     """Return one page of a search result; see `SearchPage`.
 
@@ -23,8 +29,9 @@ def render_search(
         offset: Number of hits before the page.
         limit: Maximum number of hits on the page.
         root_path: Path below which the client sees the server.
+        sort: Order of the hits of the page; see `mmsearch.core.sorting`.
     """
-    hits = result.hits[offset : offset + limit]
+    hits = sort_hits(result.hits[offset : offset + limit], sort)
     has_more = len(result.hits) > offset + limit
     page = SearchPage(
         **vars(result) | {"query": display_path(result.query), "hits": ()},

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
 from mmsearch.core.results import SearchPage
+from mmsearch.core.sorting import SORTS
 
 TEXT_LIMIT = 2000
 """Maximum number of characters in a query."""
@@ -25,6 +26,15 @@ UrlList = Annotated[
         description="URLs of pictures that hits should look like, if the server fetches them.",
     ),
 ]
+
+
+if TYPE_CHECKING:
+    SortOrder = str
+else:
+    SortOrder = Annotated[
+        Literal[tuple(SORTS)],
+        Field(description="Order of the hits of a page, which are found by their scores."),
+    ]
 
 
 class StrictModel(BaseModel):
@@ -112,6 +122,7 @@ class SearchBody(StrictModel):
         None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
     filters: FilterBody = FilterBody.model_construct()
+    sort: SortOrder = "score"
     limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Maximum number of hits per page.")
     cursor: BoundedText | None = Field(
         None, description="The next_cursor of an earlier answer, for its next page."
@@ -132,6 +143,7 @@ class SearchParams(FilterBody):
     without: list[BoundedText] = Field([], alias="not", max_length=20)
     like: list[int] = Field([], max_length=20, description="Ids of pictures.")
     like_url: UrlList = Field([])
+    sort: SortOrder = "score"
     limit: int = Field(20, ge=1, le=PAGE_LIMIT)
     cursor: BoundedText | None = None
     mode: Literal["vector", "text", "hybrid"] | None = None
@@ -139,7 +151,7 @@ class SearchParams(FilterBody):
     def to_search_body(self) -> SearchBody:
         """Return the same search as a request body."""
         values = self.model_dump(by_alias=True)
-        search_fields = {"not", "like", "like_url", "limit", "cursor", "mode"}
+        search_fields = {"not", "like", "like_url", "limit", "cursor", "mode", "sort"}
         filters = {name: values[name] for name in FilterBody.model_fields}
         search_values = {name: values[name] for name in search_fields}
         return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})
@@ -167,6 +179,14 @@ class JobBody(StrictModel):
     verify: bool = Field(
         default=False, description="Read every file, to find changes that kept its size and times."
     )
+
+
+REQUEST_FIELDS = frozenset(
+    field.alias or name
+    for model in (SearchBody, SearchParams, FilterBody, BatchBody, TextsBody, JobBody)
+    for name, field in model.model_fields.items()
+)
+"""Names of all members of requests and their parameters."""
 
 
 class Problem(BaseModel):

@@ -185,7 +185,9 @@ class TestCommit:
             assert list(snapshot.unindexed_segments) == [segment(1, 1)]
             paths = (b"/photos/a.jpg", b"/photos/b.jpg")
             assert snapshot.records([1]) == [
-                PictureRecord(1, paths, item.picture, 40, 30, b"/photos", item.digest)
+                PictureRecord(
+                    1, paths, item.picture, 40, 30, b"/photos", item.digest, (b"/photos",)
+                )
             ]
             assert snapshot.records([1])[0].picture.texts == tuple(Text(*text) for text in texts)
         assert catalog.find_image_ids([item.digest, b"other"]) == {item.digest: 1}

@@ -127,6 +127,17 @@ def test_client_search_with_large_k_fetches_all_hits_over_pages(client, local):
     assert_same(found, local.search("a dog", 1000))
 
 
+def test_client_sort_orders_hits_of_all_pages_as_local_index(client, local, photos):
+    for sort in ("name", "-size", "date"):
+        assert_same(client.search("a dog", 205, sort=sort), local.search("a dog", 205, sort=sort))
+    picture = min((photos / "photos").iterdir())
+    found = [hit.id for hit in client.similar(picture, 4, sort="-name")]
+    assert found == [hit.id for hit in local.similar(picture, 4, sort="-name")]
+    for source in (client, local):
+        with pytest.raises(InvalidQueryError, match="Unknown sort order 'colour'"):
+            source.search("a dog", sort="colour")
+
+
 def test_async_client_concurrent_searches_match_local_index(asked, local):
     async def several(client):
         return await asyncio.gather(*(client.search(query) for query in ("a dog", "a boat")))

@@ -60,6 +60,27 @@ def test_http_search_returns_same_hits_as_index(server, index):
     assert (answer["pictures"], answer["passed"], answer["encoder"]) == (212, 212, "starter")
 
 
+@pytest.mark.parametrize("sort", ["date", "-date", "name", "-name", "size", "-size"])
+def test_http_search_sort_orders_each_page_of_the_best_hits(server, index, sort):
+    first = search(server, query="a windmill", limit=6, sort=sort)
+    hits = index.search("a windmill", k=6, sort=sort)
+    assert [hit["id"] for hit in first["hits"]] == [hit.id for hit in hits]
+    assert sorted(hit["rank"] for hit in first["hits"]) == [1, 2, 3, 4, 5, 6]
+    by_url = server.get(f"{AT}/search", params={"q": "a windmill", "limit": 6, "sort": sort}).json()
+    assert by_url["hits"] == first["hits"]
+    then = search(server, query="a windmill", limit=6, sort=sort, cursor=first["next_cursor"])
+    assert sorted(hit["rank"] for hit in then["hits"]) == [7, 8, 9, 10, 11, 12]
+    if sort.endswith("size"):
+        sizes = [hit["size_bytes"] for hit in first["hits"]]
+        assert sizes == sorted(sizes, reverse=sort == "-size")
+
+
+def test_http_search_unknown_sort_returns_422(server):
+    answer = server.post(f"{AT}/search", json={"query": "a windmill", "sort": "colour"})
+    assert answer.status_code == 422
+    assert "sort must be 'score', 'date', '-date'" in answer.json()["detail"]
+
+
 def test_http_search_by_get_returns_same_hits_as_post(server):
     by_url = server.get(
         f"{AT}/search", params={"q": "a dog", "limit": 3, "orientation": "landscape", "not": "cat"}
@@ -364,6 +385,29 @@ def test_http_search_like_unknown_picture_id_returns_404(server, image_id):
     answer = server.post(f"{AT}/search", json={"like": [image_id]})
     assert answer.status_code == 404
     assert answer.json()["detail"] == f"Index 'default' has no picture {image_id}."
+
+
+def test_http_picture_whose_first_file_is_gone_shows_its_copy(home, folder):
+    first = min(folder.iterdir())
+    copy = folder / "zz copy.jpg"
+    shutil.copy(first, copy)
+    with library.open_index(home=home) as index:
+        index.add_folder(folder)
+    with http_client(home) as server:
+
+        def find():
+            hits = search(server, query="a photograph")["hits"]
+            return next(hit for hit in hits if str(copy) in (hit["path"], *hit["copies"]))
+
+        assert (find()["path"], find()["copies"]) == (str(first), [str(copy)])
+        content = first.read_bytes()
+        first.unlink()
+        hit = find()
+        assert (hit["path"], hit["copies"]) == (str(copy), [])
+        assert server.get(hit["links"]["original"]).content == content
+        assert server.get(hit["links"]["thumbnail"]).status_code == 200
+        record = server.get(hit["links"]["self"]).json()
+        assert (record["path"], record["copies"]) == (str(copy), [])
 
 
 def test_http_picture_files_changed_since_indexing_return_410(home, folder):

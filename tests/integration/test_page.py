@@ -100,6 +100,16 @@ def test_page_filters_in_address_match_api_results(service):
     assert shown(ask(service, "/?q=a+dog&near=0,-150,1")) == []
 
 
+def test_page_sort_in_address_matches_api_results(service):
+    page = ask(service, "/?q=a+dog&sort=-size")
+    answer = ask(service, "/v1/indexes/default/search?q=a+dog&sort=-size&limit=40").json()
+    assert shown(page) == [hit["id"] for hit in answer["hits"]]
+    assert shown(page) != shown(ask(service, "/?q=a+dog&sort="))
+    assert "40 of 212 pictures, largest file first" in page.text
+    assert '<option value="-size" selected>largest file first</option>' in page.text
+    assert re.search(r'id="more" class="button" href="[^"]*sort=-size', page.text)
+
+
 def test_page_has_labelled_field_for_each_filter(service):
     page = ask(service, "/").text
     for spec in FILTERS:
@@ -114,6 +124,7 @@ def test_page_has_labelled_field_for_each_filter(service):
         ("/?q=a+dog&min_width=wide", 422, "min_width"),
         ("/?like=999999", 404, "Index &#39;default&#39; has no picture 999999."),
         ("/?q=a+dog&cursor=x", 400, "cursor"),
+        ("/?q=a+dog&sort=colour", 422, "sort must be"),
     ],
 )
 def test_page_invalid_request_shows_error_with_api_status(service, address, status, sentence):

@@ -16,7 +16,7 @@ from mmsearch.core.text_tables import normalize_name, open_text, read_csv, read_
 from mmsearch.core.types import Text, TextSource
 from mmsearch.modalities._texts.caption_matching import CaptionTable
 from mmsearch.modalities._texts.normalize import make_keyword_texts, make_texts
-from mmsearch.modalities._texts.parquet import read_rows
+from mmsearch.modalities._texts.parquet import check_readable, read_rows
 
 MAX_JSON_BYTES: Final = 1 << 28
 """Maximum size of a JSON document, in bytes; JSON Lines may be longer."""
@@ -82,6 +82,24 @@ def read_captions(path: Path, folder: bytes) -> CaptionTable:
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {os_error_reason(error)}.") from error
     return table
+
+
+def check_caption_table(path: Path) -> None:
+    """Check before the work of a run starts that a caption table can be read.
+
+    Raises:
+        SourceError: The file is missing, is not a table, or its first row lacks a required column.
+        MissingExtraError: pyarrow, which reads Parquet, is not installed.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            check_readable(path)
+            return
+        for number, names, _ in _iter_rows(path, CaptionTable(os.fsencode(path), b"/")):
+            _check_columns(path, number, _make_layout(tuple(names)), names)
+            return
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {os_error_reason(error)}.") from error
 
 
 class _Layout:

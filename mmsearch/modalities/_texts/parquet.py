@@ -38,6 +38,18 @@ _MEMORY_REASON: Final = f"needs more than {MAX_MEMORY_BYTES >> 30} GiB of memory
 Row = dict[str, Any]
 
 
+def check_readable(path: Path) -> None:
+    """Check that a table can be opened, and that its reader is installed.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        OSError: The file cannot be opened.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtraError.for_extra("Reading Parquet", "pyarrow", "parquet")
+    path.open("rb").close()
+
+
 def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
     """Yield the rows of a table.
 
@@ -52,9 +64,7 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
         MissingExtraError: pyarrow is not installed.
         OSError: The file cannot be opened.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise MissingExtraError.for_extra("Reading Parquet", "pyarrow", "parquet")
-    path.open("rb").close()
+    check_readable(path)
     # -P: never import modules from the current folder.
     command = [sys.executable, "-P", "-m", __name__, str(path.absolute()), json.dumps(columns)]
     with subprocess.Popen(

@@ -132,7 +132,7 @@ function say() {
     ? ""
     : shown === 0
       ? "No picture passes the filters"
-      : `${shown} of ${answer.passed} pictures, best match first`;
+      : `${shown} of ${answer.passed} pictures, ${element("sort").selectedOptions[0]?.label ?? "best match first"}`;
   element("problem").hidden = true;
   element("nothing").hidden = !(asking && shown && answer.match === "unlikely" && answer.calibrated);
   element("more").hidden = !answer.next_cursor;
@@ -255,7 +255,7 @@ form.addEventListener("submit", (event) => {
 });
 element("index")?.addEventListener("change", () => location.assign(`${ROOT}/?${new URLSearchParams(formValues())}`));
 element("clear").addEventListener("click", () => {
-  change(Object.fromEntries(["not", ...FILTER_FIELDS].map((name) => [name, ""])));
+  change(Object.fromEntries(["not", ...FILTER_FIELDS, "sort"].map((name) => [name, ""])));
 });
 element("more").addEventListener("click", (event) => {
   event.preventDefault();

@@ -10,7 +10,7 @@ export const FILTER_FIELDS = [...FILTER_TYPES.keys()];
 /** Path below which a proxy serves the page; "" for none. */
 export const ROOT = document.body.dataset.root;
 
-const SINGLE_FIELDS = ["q", "like_url", ...FILTER_FIELDS, "index"];
+const SINGLE_FIELDS = ["q", "like_url", ...FILTER_FIELDS, "sort", "index"];
 
 /** An error whose message is shown to the user. */
 export class ProblemError extends Error {
@@ -45,7 +45,7 @@ export function parseLocation(search) {
 /** Return the address of a search state, without empty fields. */
 export function formatLocation(searchState) {
   const address = new URLSearchParams();
-  for (const name of ["q", "not", "like", "like_url", ...FILTER_FIELDS, "index", "picture"]) {
+  for (const name of ["q", "not", "like", "like_url", ...FILTER_FIELDS, "sort", "index", "picture"]) {
     if (searchState[name]?.trim()) address.set(name, searchState[name].trim());
   }
   const query = address.toString();
@@ -99,6 +99,7 @@ export function search(index, searchState, upload, { cursor, limit, signal }) {
     form.set("query", searchState.q);
     for (const part of split(searchState.not)) form.append("not", part);
     form.set("filters", JSON.stringify(filters(searchState)));
+    if (searchState.sort) form.set("sort", searchState.sort);
     form.set("limit", String(limit));
     if (cursor) form.set("cursor", cursor);
     return fetchJson(`${searchUrl}/picture`, { method: "POST", body: form, signal });
@@ -108,6 +109,7 @@ export function search(index, searchState, upload, { cursor, limit, signal }) {
   for (const part of split(searchState.like)) params.append("like", part);
   if (searchState.like_url) params.set("like_url", searchState.like_url);
   for (const name of FILTER_FIELDS) if (searchState[name].trim()) params.set(name, searchState[name].trim());
+  if (searchState.sort) params.set("sort", searchState.sort);
   if (cursor) params.set("cursor", cursor);
   return fetchJson(`${searchUrl}?${params}`, { signal });
 }

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.results import IndexSummary
+from mmsearch.core.sorting import SORTS
 from mmsearch.core.validation import format_validation_errors
 from mmsearch.server.assets import Asset
 from mmsearch.server.auth import (
@@ -27,7 +28,7 @@ from mmsearch.server.auth import (
 )
 from mmsearch.server.forwarded import get_root_path
 from mmsearch.server.routes.search import run_search
-from mmsearch.server.schemas import SearchBody, SearchParams
+from mmsearch.server.schemas import REQUEST_FIELDS, SearchBody, SearchParams
 from mmsearch.server.state import StateDep
 
 router = APIRouter(include_in_schema=False)
@@ -68,7 +69,7 @@ LIST_FIELDS = ("not", "like")
 
 FILTER_FIELDS = tuple(spec.name for spec in FILTERS)
 
-FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "cursor")
+FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "sort", "cursor")
 
 _templates = Environment(
     loader=FileSystemLoader(PAGE_DIR),
@@ -97,6 +98,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
         "limit": PAGE_SIZE,
         "fields": fields,
         "filters": FILTERS,
+        "sorts": SORTS,
         "filtered": any(fields[field].strip() for field in FILTER_FIELDS),
         "answer": None,
         "problem": None,
@@ -118,7 +120,10 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
     except MMSearchError as error:
         context["problem"], status = error.served_text, error.http_status
     except ValidationError as error:
-        context["problem"], status = f"{format_validation_errors(error.errors())}.", 422
+        context["problem"], status = (
+            f"{format_validation_errors(error.errors(), REQUEST_FIELDS)}.",
+            422,
+        )
     return _render(request, "page.html", context, status)
 
 

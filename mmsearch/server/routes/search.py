@@ -36,6 +36,7 @@ from mmsearch.server.schemas import (
     FilterBody,
     SearchBody,
     SearchParams,
+    SortOrder,
     TextsBody,
 )
 from mmsearch.server.state import RootPathDep, ServerState, StateDep, WorkerDep
@@ -119,6 +120,7 @@ async def search_by_picture(
     mode: Annotated[Literal["vector", "text", "hybrid"] | None, Form()] = None,
     min_score: Annotated[float | None, Form(allow_inf_nan=False)] = None,
     min_confidence: Annotated[float | None, Form(ge=0, le=1, allow_inf_nan=False)] = None,
+    sort: Annotated[SortOrder, Form()] = "score",
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[BoundedText | None, Form()] = None,
 ) -> JSONResponse:
@@ -131,6 +133,7 @@ async def search_by_picture(
             "mode": mode,
             "min_score": min_score,
             "min_confidence": min_confidence,
+            "sort": sort,
             "limit": limit,
             "cursor": cursor,
         }
@@ -219,7 +222,7 @@ async def run_search(
     else:
         result, urls = await worker.search(request), {}
     server_state.metrics.observe_search(worker.name, result)
-    answer = render_search(worker.name, result, offset, limit, root_path)
+    answer = render_search(worker.name, result, offset, limit, root_path, body.sort)
     for path, url in urls.items():
         answer["query"] = answer["query"].replace(display_path(path), f"image:{display_path(url)}")
     return answer

@@ -59,6 +59,8 @@ FAST_PATH_ARGUMENTS = [
     ["query", "x", "--min-score", "0.25", "--min-confidence=1", "--min-width", "100"],
     ["query", "x", "--where", "width > 5", "--after", "2020", "--near=1,2,3", "--device", "cpu"],
     ["query", "x", "--sheet", "s.html", "--open", "--batch", "lines.txt"],
+    ["query", "x", "--sort", "-date", "-people"],
+    ["similar", "a.jpg", "--sort", "-name"],
     ["similar", "a.jpg", "-k", "3", "--print0"],
 ]
 
@@ -82,6 +84,11 @@ TYPER_ONLY_ARGUMENTS = [
     ["query", "x", "--ind", "y"],
     ["query", "x", "--index", ""],
     ["query", "x", "--device", "abacus"],
+    ["query", "x", "--sort", "-people"],
+    ["query", "x", "--sort", "colour"],
+    ["query", "x", "--tag", "-people"],
+    ["query", "x", "-k", "0"],
+    ["query", "x", "--min-confidence", "1.5"],
     ["query", "x", "--min-score", "-0.5"],
     ["query", "x", "--batch", "-"],
     ["query", "--", "-people"],

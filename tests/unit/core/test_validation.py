@@ -74,6 +74,13 @@ def test_format_validation_errors_wrong_value_gives_plain_sentence(values, sente
     assert validation_message(**values) == sentence
 
 
+def test_format_validation_errors_unknown_name_suggests_a_known_one():
+    with pytest.raises(ValidationError) as caught:
+        Model.model_validate({"limt": 1, "colour": 2})
+    message = format_validation_errors(caught.value.errors(), Model.model_fields)
+    assert message == "limt is unknown (did you mean 'limit'?); colour is unknown"
+
+
 def test_format_validation_errors_missing_value_names_field():
     class Search(BaseModel):
         query: str

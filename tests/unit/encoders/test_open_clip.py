@@ -4,7 +4,7 @@ import http.client
 
 import pytest
 
-from mmsearch.core.errors import UnknownNameError
+from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderOptions
 from mmsearch.encoders import open_clip as plugin
 
@@ -46,6 +46,29 @@ def test_open_clip_invalid_http_answer_means_unavailable(tmp_path, monkeypatch, 
     monkeypatch.setattr(plugin, "HUB_TIMEOUT_S", 0.2)
     assert not plugin.is_available(options(tmp_path))
     assert len(requested_urls) == 1
+
+
+@pytest.mark.parametrize(
+    ("offline", "reason"),
+    [(True, "downloads are disabled (offline)"), (False, "the model hub does not answer")],
+)
+def test_build_missing_weights_without_hub_is_one_sentence_before_torch(
+    tmp_path, monkeypatch, requested_urls, offline, reason
+):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(plugin, "HUB_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(plugin, "_is_in_hub_cache", lambda repository: False)
+    messages = []
+    missing = EncoderOptions(
+        "ViT-B-32/laion2b_s34b_b79k", "cpu", tmp_path, offline, messages.append
+    )
+    with pytest.raises(ModelUnavailableError) as failed:
+        plugin.build(missing)
+    assert failed.value.message == (
+        "The weights of open_clip:ViT-B-32/laion2b_s34b_b79k are not on this machine, and "
+        f"{reason}."
+    )
+    assert messages == []
 
 
 def test_parse_variant_splits_architecture_tag_and_local_files(tmp_path, monkeypatch):

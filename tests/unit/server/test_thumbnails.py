@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,28 @@ def test_thumbnail_cache_stays_within_size_limit(reader, records, folder):
     assert reader.made == len(records)
     thumbnails.get(records[0], Size.SMALL)
     assert reader.made == len(records) + 1
+
+
+def test_thumbnail_cache_uses_a_copy_of_a_file_that_is_gone(reader, records, folder, tmp_path):
+    other_root = tmp_path / "other"
+    other_root.mkdir()
+    copy = other_root / "copy.jpg"
+    copy.write_bytes((tmp_path / "0.jpg").read_bytes())
+    os.utime(copy, (1.0, 1.0))
+    paths = (*records[0].paths, os.fsencode(copy))
+    record = replace(records[0], paths=paths, copy_roots=(os.fsencode(other_root),))
+    thumbnails = ThumbnailCache(folder, reader, 100)
+    assert thumbnails.originals.path(record) == paths[0]
+    (tmp_path / "0.jpg").unlink()
+    assert thumbnails.originals.path(record) == paths[1]
+    assert thumbnails.get(record, Size.SMALL)[0][:1] == bytes([160])
+    # A copy must have the content that was indexed, and lie in its own folder.
+    outside = replace(record, copy_roots=(os.fsencode(folder),))
+    with pytest.raises(GoneError):
+        thumbnails.originals.path(outside)
+    copy.write_bytes(b"x")
+    with pytest.raises(GoneError):
+        thumbnails.originals.path(record)
 
 
 def test_thumbnail_cache_zero_limit_stores_nothing(reader, records, folder):
