@@ -158,7 +158,7 @@ class PillowReader:
         is_reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
         pixels = _decode_pixels(image, file, min(width, height), edge_px, is_damaged)
         # After loading, because Pillow rotates some formats itself and then removes the tag.
-        orientation = _metadata.orientation(image)
+        orientation = _orientation(image)
         pixels = np.ascontiguousarray(apply_orientation(pixels, orientation))
         if is_reduced and orientation >= FIRST_SWAPPED_ORIENTATION:
             width, height = height, width
@@ -180,6 +180,14 @@ def make_thumbnail(pixels: Pixels, edge_px: int, file_format: str) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, quality=85)
     return buffer.getvalue()
+
+
+def _orientation(image: Image.Image) -> int:
+    # The decoder of JPEG XL applies the orientation in the codestream, and that of EXIF does not
+    # count, unless the plugin returns the pixels of the JPEG that the file was made of.
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
+    return _metadata.orientation(image)
 
 
 def _peak_bytes(image: Image.Image) -> int:

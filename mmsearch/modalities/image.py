@@ -20,18 +20,10 @@ from PIL import (
 )
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.files import open_source_file
 from mmsearch.core.protocols import Modality
 from mmsearch.core.types import DecodedImage
-from mmsearch.modalities._pillow import (
-    UNKNOWN_FORMAT,
-    PillowReader,
-    make_thumbnail,
-    map_decode_errors,
-)
-
-DEFAULT_MAX_PIXELS: Final = 300_000_000
-"""Default limit of a picture's width times height."""
+from mmsearch.modalities._pillow import UNKNOWN_FORMAT, PillowReader
+from mmsearch.modalities._reader import DEFAULT_MAX_PIXELS, FileReader
 
 SUFFIXES: Final = frozenset(
     b".jpg .jpeg .jpe .jfif .jfi .jpg_large .jpeg_large .mpo .png .apng .webp .gif .bmp .dib"
@@ -83,50 +75,16 @@ def build(max_pixels: int = DEFAULT_MAX_PIXELS) -> Modality:
 
 
 @dataclass(frozen=True)
-class ImageModality:
+class ImageModality(FileReader):
     """Reads still pictures; see `mmsearch.core.protocols.Modality`."""
 
-    max_pixels: int
-
-    @property
-    def missing_extra(self) -> None:
-        """None, because all libraries are installed with mmsearch."""
-        return None
-
-    def can_read(self, path: bytes) -> bool:
-        """Return True if the file name has the suffix of a supported format."""
-        return path[path.rfind(b".") :].lower() in SUFFIXES
+    suffixes = SUFFIXES
 
     def recognizes(self, head: bytes) -> bool:
         """Return True if the first bytes of a file are those of a supported format."""
         return any(signature.match(head) for signature in _SIGNATURES.values())
 
-    def read(self, path: bytes, edge_px: int) -> DecodedImage:
-        """Decode a picture and read its metadata.
-
-        Args:
-            path: Absolute path of the file.
-            edge_px: Minimum short side in pixels: a JPEG may be decoded at a fraction of its size
-                that is still at least this large. 0 decodes the full size.
-
-        Raises:
-            DecodeError: The picture cannot be read; the message is a clause with the reason.
-        """
-        with open_source_file(path) as file, map_decode_errors():
-            return self._decode(file, edge_px)
-
-    def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
-        """Return an encoded thumbnail whose long side is at most ``edge_px`` pixels.
-
-        Raises:
-            DecodeError: The picture cannot be read; the message is a clause with the reason.
-        """
-        return make_thumbnail(self.read(path, edge_px).pixels, edge_px, file_format)
-
-    def _decode(self, file: BufferedReader, edge_px: int) -> DecodedImage:
-        head = file.peek(64)[:64]
-        if not head:
-            raise DecodeError("the file is empty")
+    def _decode(self, file: BufferedReader, head: bytes, edge_px: int) -> DecodedImage:
         try:
             return PillowReader(_candidate_formats(head), self.max_pixels).decode(file, edge_px)
         except DecodeError as error:

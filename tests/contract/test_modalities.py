@@ -14,6 +14,7 @@ from mmsearch.core import plugins
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import HEAD_BYTES
 from mmsearch.core.types import Picture
+from tests import raw_files
 
 WIDTH, HEIGHT = 640, 480
 
@@ -24,7 +25,31 @@ def sample_picture(path):
     Image.fromarray(pixels).save(path, "JPEG", quality=95)
 
 
-SAMPLES = {"image": ("sample.jpg", sample_picture)}
+def sample_jxl(path):
+    import pillow_jxl  # noqa: F401 - registers the format
+
+    buffer = io.BytesIO()
+    raw_files.scene(WIDTH, HEIGHT).save(buffer, "JXL")
+    path.write_bytes(buffer.getvalue())
+
+
+def sample_raw(path):
+    path.write_bytes(raw_files.dng(raw_files.jpeg(raw_files.scene(WIDTH, HEIGHT))))
+
+
+def sample_svg(path):
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}">'
+        '<circle cx="300" cy="200" r="150" fill="teal"/></svg>'
+    )
+
+
+SAMPLES = {
+    "image": ("sample.jpg", sample_picture),
+    "jxl": ("sample.jxl", sample_jxl),
+    "raw": ("sample.dng", sample_raw),
+    "svg": ("sample.svg", sample_svg),
+}
 """Maps a plugin to the name of a sample file and the function that writes it."""
 
 
