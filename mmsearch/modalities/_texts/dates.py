@@ -57,6 +57,7 @@ _NAMED: Final = tuple(
     for pattern in (
         rf"(?P<day>\d{{1,2}})[\s-]+{_MONTH},?[\s-]+(?P<year>\d{{4}})(?!\d)"
         rf"(?:,?\s+{_TIME}(?:\s*(?P<utc>GMT|UTC?|Z)\b)?)?",
+        rf"(?P<year>\d{{4}})[\s-]+{_MONTH}[\s-]+(?P<day>\d{{1,2}})(?!\d)(?:,?\s+{_TIME})?",
         rf"{_MONTH}\s+(?P<day>\d{{1,2}})\s+{_TIME}(?:\s+[a-z]{{1,5}})?\s+(?P<year>\d{{4}})(?!\d)",
         rf"{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})(?!\d)(?:,?\s+{_TIME})?",
     )
@@ -122,6 +123,12 @@ def parse_date(text: str) -> Moment | None:
     Parts that are zero or blank are unknown. A time that is impossible is ignored.
     """
     text = text.strip()
+    for pattern in _NAMED:
+        if match := pattern.match(text):
+            parts = match.groupdict()
+            parts["month"] = str(_MONTHS.index(parts["name"].lower()) + 1)
+            moment = _moment(parts)
+            return utc_to_local(moment) if moment and parts.get("utc") else moment
     for pattern in (_COMPACT, _ISO):
         if match := pattern.match(text):
             return _moment(match.groupdict())
@@ -133,12 +140,6 @@ def parse_date(text: str) -> Moment | None:
                 return None
             parts["day"], parts["month"] = parts["month"], parts["day"]
         return _moment(parts)
-    for pattern in _NAMED:
-        if match := pattern.match(text):
-            parts = match.groupdict()
-            parts["month"] = str(_MONTHS.index(parts["name"].lower()) + 1)
-            moment = _moment(parts)
-            return utc_to_local(moment) if moment and parts.get("utc") else moment
     return None
 
 

@@ -62,6 +62,7 @@ DAY = "2019-05-17T00:00:00"
         ("Fri May 17 10:30:05 2019", NOON),
         ("Fri May 17 10:30:05 CEST 2019", NOON),
         ("May 17, 2019", DAY),
+        ("2019-May-17 10:30:05", NOON),
         # day first, where no other reading is possible
         ("17.05.2019 10:30:05", NOON),
         ("5.6.2019", "2019-06-05T00:00:00"),
