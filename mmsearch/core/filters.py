@@ -92,8 +92,8 @@ class Filters:
     passes a picture if one of its files passes.
 
     Attributes:
-        paths: Case-insensitive .gitignore patterns for the path relative to its root; at least one
-            must match.
+        paths: Case-insensitive .gitignore patterns for the path relative to its root, or absolute
+            paths; at least one must match.
         after: Earliest date, inclusive; ISO 8601.
         before: Latest date, exclusive; ISO 8601.
         file_dates: Use the modification time of one of its files, in local time, as the date of a
@@ -115,7 +115,8 @@ class Filters:
     paths: tuple[str, ...] = _filter(
         "GLOB",
         "Only pictures whose path matches GLOB.",
-        "Patterns as in .gitignore for the path inside the indexed folder; one must match.",
+        "Patterns as in .gitignore for the path inside the indexed folder, or absolute paths; one "
+        "must match.",
         name="path",
         default=(),
         example="holiday/**",

@@ -90,7 +90,9 @@ def _resolve_glob(pattern: str) -> Iterator[str]:
             yield sign + escape_glob(written)
         # A file name means all files of that name, which include this one.
         if not is_file_name:
-            yield sign + escape_glob(_absolute(path)) + end
+            # The folder may be indexed with or without the links that lead to it.
+            for folder in (path.parent, path.parent.resolve()):
+                yield sign + escape_glob(_absolute(folder / path.name)) + end
         return
     first, slash, rest = written.partition("/")
     if slash and first.startswith("~"):
@@ -141,10 +143,17 @@ class Globs:
                 f"There are {len(patterns):,} path patterns; at most {MAX_PATTERNS} are allowed."
             )
         self._has_root = root is not None
-        folders = None
+        roots = None
         if root is not None:
-            folders = [name for name in fold_path(root).replace(os.sep, "/").split("/") if name]
-        compiled_patterns = [_compile_pattern(pattern, folders) for pattern in patterns]
+            folder = os.fsdecode(root)
+            # An absolute path may lead to the root without its links.
+            is_real = any(map(re.compile(r"!?([/~]|[A-Za-z]:)").match, patterns))
+            folders = dict.fromkeys((folder, os.path.realpath(folder) if is_real else folder))
+            roots = [
+                [name for name in fold_path(path).replace(os.sep, "/").split("/") if name]
+                for path in folders
+            ]
+        compiled_patterns = [_compile_pattern(pattern, roots) for pattern in patterns]
         self._compiled_patterns = [
             compiled for compiled in reversed(compiled_patterns) if compiled is not None
         ]
@@ -174,7 +183,7 @@ class Globs:
 
 
 def _compile_pattern(
-    pattern: str, root: Sequence[str] | None
+    pattern: str, roots: Sequence[Sequence[str]] | None
 ) -> tuple[re.Pattern[str], bool] | None:
     """Return the expression of a pattern, and True if it includes paths or False if it excludes.
 
@@ -183,7 +192,8 @@ def _compile_pattern(
 
     Args:
         pattern: The pattern.
-        root: Names of the folders of the root, in lower case; None to compare relative paths only.
+        roots: Names of the folders of the root, in lower case, with and without links; None to
+            compare relative paths only.
     """
     if len(pattern) > MAX_PATTERN_CHARS:
         raise GlobError(
@@ -198,8 +208,8 @@ def _compile_pattern(
     if pattern_line != "!" and not body.removesuffix("/").removeprefix("/"):
         return None
     try:
-        readings = [body] if root is None else _iter_readings(body)
-        regexes = [regex for reading in readings for regex in _iter_regexes(reading, root or ())]
+        readings = [body] if roots is None else _iter_readings(body)
+        regexes = [regex for reading in readings for regex in _iter_regexes(reading, roots or ())]
     except GlobError as error:
         raise GlobError(f"The path pattern {pattern[:60]!r} {error}.") from None
     return re.compile("|".join(dict.fromkeys(regexes)), re.DOTALL), is_include
@@ -221,7 +231,7 @@ def _iter_readings(body: str) -> Iterator[str]:
     yield from readings
 
 
-def _iter_regexes(body: str, root: Sequence[str]) -> Iterator[str]:
+def _iter_regexes(body: str, roots: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the expression of a pattern, and those of its meanings as a path above the root."""
     folders_only = body.endswith("/")
     is_absolute = body.startswith("/") or bool(_DRIVE.match(body))
@@ -239,8 +249,9 @@ def _iter_regexes(body: str, root: Sequence[str]) -> Iterator[str]:
         return
     if not is_absolute and not all(map(_is_literal, segments)):
         return
-    for remaining in _parts_below(root, segments, is_absolute):
-        yield _build_regex(remaining, folders_only) if remaining else "/"
+    for root in roots:
+        for remaining in _parts_below(root, segments, is_absolute):
+            yield _build_regex(remaining, folders_only) if remaining else "/"
 
 
 def _is_literal(segment: Sequence[str]) -> bool:

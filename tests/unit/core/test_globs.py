@@ -182,6 +182,22 @@ def test_globs_escaped_name_matches_itself_only(name):
     assert unescape_glob(escape_glob(name)) == name
 
 
+def test_globs_with_root_match_absolute_paths_with_and_without_links(tmp_path, monkeypatch):
+    real = tmp_path.resolve() / "real"
+    (real / "photos").mkdir(parents=True)
+    (real / "photos/x.jpg").touch()
+    link = real.with_name("link")
+    link.symlink_to(real, target_is_directory=True)
+    for root in (real, link):
+        for start in (real, link):
+            assert Globs([f"{start}/photos/x.jpg"], str(root / "photos")).matches("x.jpg") is (
+                root == link or start == real
+            )
+            monkeypatch.chdir(start)
+            for path in (f"{start}/photos/x.jpg", "./photos/x.jpg", "photos/x.jpg"):
+                assert Globs(resolve_globs([path]), str(root / "photos")).matches("x.jpg")
+
+
 def test_resolve_globs_reads_paths_from_the_working_directory(tmp_path, monkeypatch):
     folder = tmp_path / "my [photos]"
     (folder / "2019").mkdir(parents=True)
