@@ -55,7 +55,7 @@ def index(
     include: Include = None,
     exclude: Exclude = None,
     follow_symlinks: Annotated[
-        bool, typer.Option("--follow-symlinks", help="Follow symbolic links to folders.")
+        bool, typer.Option("--follow-symlinks", help="Follow symbolic links to files and folders.")
     ] = False,
     hidden: Hidden = False,
     max_pixels: Annotated[

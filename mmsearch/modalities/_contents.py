@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmsearch.core.files import HEAD_BYTES, open_regular_file, os_error_reason
@@ -58,7 +58,7 @@ class FolderExaminer:
 
     Attributes:
         readers: Modalities that can read their files.
-        missing: Modalities whose extra is not installed.
+        missing: Modalities whose extra is not installed, with the reason of their files.
         recall: Returns what an earlier walk found, given the name of a file.
         omission: Returns the reason to leave out a file of any kind, or None.
         folder: Absolute path of the folder, with a slash at the end.
@@ -67,13 +67,14 @@ class FolderExaminer:
     """
 
     readers: Sequence[Modality]
-    missing: Sequence[Modality]
+    missing: Sequence[tuple[Modality, str]]
     recall: Recall
     omission: Callable[[bytes], str | None]
     folder: bytes
     names: Sequence[bytes]
     stats: Sequence[int]
     _positions: dict[bytes, int] = field(init=False)
+    _text_owners: dict[bytes, bytes] = field(init=False)
 
     def examine(self) -> Contents:
         """Return which files are pictures. Files of unknown content are opened."""
@@ -95,6 +96,7 @@ class FolderExaminer:
         pictures = [position for position in pictures if position not in reasons]
         paired = {text for positions in sidecars.values() for text in positions}
         unpaired = [position for position in texts if position not in paired]
+        self._text_owners = self._find_text_owners(unpaired, others, reasons)
         if late := self._recognize(unpaired, shots, reasons):
             pictures = sorted((*pictures, *late), key=names.__getitem__)
         contents = Contents()
@@ -191,15 +193,33 @@ class FolderExaminer:
         if reason is None or not self._is_valid(reason):
             reason = self._reason_by_content(name, kind)
         if reason and is_text:
-            reason = _other_files.text_reason(name, self._positions) or reason
+            owner = self._text_owners.get(name)
+            reason = reason if owner is None else _other_files.text_of(owner)
         elif reason == _other_files.VIDEO:
             reason = shots.companion_reason(name, reason, self._positions) or reason
         return reason
 
+    def _find_text_owners(
+        self, texts: Sequence[int], others: Sequence[int], reasons: Mapping[int, str]
+    ) -> dict[bytes, bytes]:
+        """Return the videos and other files to which texts belong that belong to no picture."""
+        names = [self.names[position] for position in texts]
+        owners = {
+            name: owner for name in names if (owner := name[: name.rfind(b".")]) in self._positions
+        }
+        videos = [
+            self.names[position]
+            for position in others
+            if reasons.get(position, "").startswith(_other_files.VIDEO)
+        ]
+        for video, video_texts in pair_sidecars(videos, names).items():
+            owners.update(dict.fromkeys(video_texts, video))
+        return owners
+
     def _is_valid(self, reason: str) -> bool:
         """Return True if a file that was skipped for a reason need not be opened again."""
         return _other_files.is_lasting(reason) or any(
-            reason == _missing_reason(modality) for modality in self.missing
+            reason == missing_reason for _, missing_reason in self.missing
         )
 
     def _reason_by_content(self, name: bytes, kind: str | None) -> str:
@@ -209,14 +229,14 @@ class FolderExaminer:
         except (OSError, ValueError) as error:
             cause = os_error_reason(error) if isinstance(error, OSError) else "not a valid name"
             return f"{_other_files.UNREADABLE}: {cause}"
-        missing = [modality for modality in self.missing if modality.can_read(name)]
+        missing = [reason for modality, reason in self.missing if modality.can_read(name)]
         # The content of many RAW files begins like any TIFF.
         is_ambiguous = head.startswith(_TIFF_HEADS) and (missing or _other_files.is_raw(name))
         if not is_ambiguous and any(modality.recognizes(head) for modality in self.readers):
             return ""
-        missing += [modality for modality in self.missing if modality.recognizes(head)]
+        missing += [reason for modality, reason in self.missing if modality.recognizes(head)]
         if missing:
-            return _missing_reason(missing[0])
+            return missing[0]
         return kind or _other_files.kind_by_head(head)
 
     def _pair_sidecars(
@@ -239,7 +259,3 @@ class FolderExaminer:
                 for text in sidecars[position]:
                     reasons[text] = _other_files.text_of(owner)
         return sidecars
-
-
-def _missing_reason(modality: Modality) -> str:
-    return _other_files.missing_extra_reason(modality.missing_extra or "")

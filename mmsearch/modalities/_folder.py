@@ -32,6 +32,7 @@ from mmsearch.modalities._other_files import (
     LINK,
     NOT_A_PICTURE,
     SYSTEM_FOLDER,
+    missing_extra_reason,
     replaces_picture,
 )
 
@@ -113,15 +114,22 @@ class FolderWalk:
     ) -> None:
         self.unreadable: list[FailedFile] = []
         self._folder = folder
-        self._readers = [modality for modality in modalities if modality.missing_extra is None]
-        self._missing = [modality for modality in modalities if modality.missing_extra is not None]
+        # Finding out whether an extra is installed takes long.
+        extras = [modality.missing_extra for modality in modalities]
+        pairs = list(zip(modalities, extras, strict=True))
+        self._readers = [modality for modality, extra in pairs if extra is None]
+        self._missing = [
+            (modality, missing_extra_reason(extra))
+            for modality, extra in pairs
+            if extra is not None
+        ]
         self._include = _compile_globs(include, folder)
         self._exclude = _compile_globs(exclude, folder)
         self._follow_symlinks = follow_symlinks
         self._hidden = hidden
         self._recall = recall
-        missing_extras = [modality.missing_extra for modality in self._missing]
-        options = (tuple(include), tuple(exclude), follow_symlinks, hidden, missing_extras)
+        kinds = [type(modality).__qualname__ for modality in modalities]
+        options = (tuple(include), tuple(exclude), follow_symlinks, hidden, kinds, extras)
         self._options_key = repr((WALK_VERSION, *options)).encode()
         self._visited: set[tuple[int, int]] = set()
 

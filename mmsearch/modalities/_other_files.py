@@ -29,8 +29,8 @@ INDEX_FOLDER: Final = "folder of an index"
 UNREADABLE: Final = "cannot be opened"
 
 _RAW: Final = (
-    "3fr arq arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mdc mef mos mrw nef nrw orf pef raf raw"
-    " rw2 rwl sr2 srf srw x3f"
+    "3fr arq arw cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef raf"
+    " raw rw2 rwl sr2 srf srw x3f"
 )
 _SUFFIXES: Final = {
     VIDEO: "3g2 3gp asf avi divx dv f4v flv insv lrv m2t m2ts m2v m4v mkv mod mov mp mp4 mpe mpeg"
@@ -222,12 +222,6 @@ def raw_reason(photo: bytes) -> str:
 def text_of(owner: bytes) -> str:
     """Return the reason of a text that belongs to a file that is not read."""
     return _reason("text", owner)
-
-
-def text_reason(name: bytes, exact_names: Mapping[bytes, int]) -> str | None:
-    """Return whose text a file beside no picture is, as a reason not to read it."""
-    base = os.path.splitext(name)[0]  # noqa: PTH122 - bytes
-    return text_of(base) if base in exact_names else None
 
 
 def _reason(what: str, owner: bytes) -> str:

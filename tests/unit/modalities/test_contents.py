@@ -97,11 +97,19 @@ def test_sidecars_of_pictures_are_not_opened(tmp_path, monkeypatch):
 
 
 def test_text_of_a_video_and_orphans_are_reported(tmp_path):
+    takeout = "VID_2.mp4.supplemental-metadata.json"
     write(tmp_path, {"VID_1.mp4": MOV, "VID_1.mp4.json": b"{}", "gone.json": b"{}"})
+    write(tmp_path, {"VID_2.mp4": MOV, takeout: b"{}", "VID_2.xmp": b"<x/>"})
+    write(tmp_path, {"a.bin": b"x", "a.bin.txt": b"x"})
     assert examine(tmp_path)[1] == {
         "VID_1.mp4": "video",
         "VID_1.mp4.json": "text of VID_1.mp4",
         "gone.json": "document",
+        "VID_2.mp4": "video",
+        takeout: "text of VID_2.mp4",
+        "VID_2.xmp": "text of VID_2.mp4",
+        "a.bin": "not a picture",
+        "a.bin.txt": "text of a.bin",
     }
 
 
