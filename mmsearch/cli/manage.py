@@ -72,8 +72,8 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
         hint = "'mmsearch status --failures' lists them"
         yield "not readable", f"{len(index_status.failures):,} files; {hint}"
     if index_status.damaged:
-        hint = "indexed in part; 'mmsearch status --failures' lists all"
-        yield "damaged", f"{len(index_status.damaged):,} files, {hint}"
+        hint = "'mmsearch status --failures' lists all"
+        yield "damaged", f"{len(index_status.damaged):,} indexed in part; {hint}"
         for file in index_status.damaged[:MAX_SHOWN_DAMAGED]:
             yield "", f"{display_path(file.path)}: {_damage(file)}"
     if index_status.skipped:

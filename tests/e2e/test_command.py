@@ -148,17 +148,23 @@ def test_index_unreadable_files_are_listed_and_others_indexed(mmsearch, photos, 
     folder.mkdir()
     good = min((photos / "photos").iterdir())
     shutil.copy(good, folder / "good.jpg")
-    (folder / "broken.jpg").write_bytes(good.read_bytes()[:2000])
+    content = good.read_bytes()
+    (folder / "broken.jpg").write_bytes(content[:300])
+    (folder / "cut.jpg").write_bytes(content[: len(content) * 3 // 4])
     (folder / "text\nfile.png").write_text("no picture")
     (folder / "empty.webp").touch()
     (folder / "notes.txt").write_text("not claimed")
     done = mmsearch("index", folder, "--home", home, "--model", "starter", code=3)
-    assert "1 added, 3 skipped" in done.out
+    assert "2 added, 3 skipped" in done.out
     assert "broken.jpg" in done.err
     assert "text\\nfile.png" in done.err
     assert "notes.txt" not in done.err
     listed = mmsearch("status", "--failures", "--home", home).out
-    assert len(listed.splitlines()) == 3
+    assert len(listed.splitlines()) == 4
+    assert f"{folder}/cut.jpg\tdamaged: the last " in listed
+    status = mmsearch("status", "--home", home).out
+    assert "damaged       1 indexed in part" in status
+    assert f"{folder}/cut.jpg: damaged: the last " in status
     again = mmsearch("index", folder, "--home", home)
     assert "3 skipped before" in again.out
     shutil.copy(good, folder / "broken.jpg")
