@@ -46,8 +46,8 @@ def proxied(request, photo_index, environment, tmp_path_factory):
         settings = folder / "nginx.conf"
         settings.write_text(configured(folder, port, [server.url for server in servers]))
         stack.enter_context(running_nginx(settings, port))
-        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusted) as client:
-            yield client
+        url = f"https://127.0.0.1:{port}"
+        yield stack.enter_context(httpx.Client(base_url=url, verify=trusted, timeout=60))
 
 
 @pytest.fixture(scope="module", params=["whole", "stripped"])
@@ -69,7 +69,7 @@ def below_path(request, photo_index, environment, tmp_path_factory):
             nginx_settings(folder, f"server {{\nlisten 127.0.0.1:{port};\n{block}}}\n")
         )
         stack.enter_context(running_nginx(settings, port))
-        yield stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}"))
+        yield stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
 
 
 @contextmanager

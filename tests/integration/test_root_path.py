@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 from contextlib import ExitStack, closing
 from urllib.parse import urljoin, urlsplit
@@ -12,6 +13,7 @@ import pytest
 import mmsearch
 from mmsearch.core.settings import Settings
 from mmsearch.integrations._common import link_url
+from mmsearch.search.image_loader import Originals
 from mmsearch.server.app import serve_in_thread
 from mmsearch.server.config import ServerConfig
 from mmsearch.server.state import ServerState
@@ -250,6 +252,21 @@ def test_forwarded_prefix_counts_only_from_trusted_client(photo_index, trusted):
         picture = client.get(f"{AT}/pictures/1", headers=headers).json()
         assert picture["links"]["self"] == f"{root}{AT}/pictures/1"
         assert client.get(f"/photos{AT}", headers=headers).status_code == (200 if trusted else 404)
+
+
+def test_svg_original_is_shown_without_scripts(photo_index, tmp_path, monkeypatch):
+    drawing = tmp_path / "drawing.svg"
+    drawing.write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    monkeypatch.setattr(
+        Originals, "path_and_format", lambda self, record: (os.fsencode(drawing), "SVG")
+    )
+    with http_client(photo_index) as client:
+        answer = client.head(f"{AT}/pictures/1/original")
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "sandbox"} <= set(policy)
+    assert not any(each.startswith(("script-src", "sandbox ")) for each in policy)
 
 
 def test_original_and_thumbnail_name_the_file(photo_index):
