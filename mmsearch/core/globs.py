@@ -26,7 +26,7 @@ _SPECIAL_CHARS = re.compile(r"[\\*?\[\]!# ]")
 # Backslashes escape a special character in the first, and separate names in the second, as on
 # Windows; in a\*b they may do either.
 _ESCAPED = re.compile(r"(?:[^\\]|\\[\\*?\[\]!# /])*")
-_SEPARATED = re.compile(r"(?:[^\\]|\\(?![\\\[\]!# ]))*")
+_SEPARATED = re.compile(r"(?:[^\\]|(?<=[^/\\*])\\(?![\\\[\]!# ]))*")
 _DRIVE = re.compile("[a-z]:/")
 _STAR, _DOUBLE_STAR = "*", "**"
 _NAME_END = r"(?=/|\Z)"
@@ -207,11 +207,16 @@ def _compile_pattern(
     body = pattern_line if is_include else pattern_line[1:]
     if pattern_line != "!" and not body.removesuffix("/").removeprefix("/"):
         return None
-    try:
-        readings = [body] if roots is None else _iter_readings(body)
-        regexes = [regex for reading in readings for regex in _iter_regexes(reading, roots or ())]
-    except GlobError as error:
-        raise GlobError(f"The path pattern {pattern[:60]!r} {error}.") from None
+    readings = [body] if roots is None else list(_iter_readings(body))
+    # A printed name has backslashes of its own, and then a bracket may be one, too.
+    is_name = roots is not None and not _ESCAPED.fullmatch(body)
+    regexes: list[str] = []
+    for number, reading in enumerate(readings, start=1):
+        try:
+            regexes += _iter_regexes(reading, roots or ())
+        except GlobError as error:
+            if not is_name or (number == len(readings) and not regexes):
+                raise GlobError(f"The path pattern {pattern[:60]!r} {error}.") from None
     return re.compile("|".join(dict.fromkeys(regexes)), re.DOTALL), is_include
 
 

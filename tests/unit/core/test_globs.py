@@ -143,10 +143,12 @@ def test_globs_compare_names_as_unicode_text(pattern, path):
         # Names as they are printed.
         (r"/home/ann/photos/a\nb.jpg", "a\nb.jpg", True),
         (r"\xff.jpg", "\udcff.jpg", True),
+        (r"/home/ann/photos/\x1b[31m.jpg", "\x1b[31m.jpg", True),
         # Windows.
         (r"2019\x.jpg", "2019/x.jpg", True),
         (r"photos\2019\x.jpg", "2019/x.jpg", True),
         (r"2019\*.jpg", "2019/x.jpg", True),
+        (r"/home/ann/photos/\*\*.jpg", "2019/x.jpg", False),
         ("2019\\", "2019/x.jpg", True),
         (r"2018\x.jpg", "2019/x.jpg", False),
         (r"Rome [2019]\a [b].jpg", "rome [2019]/a [b].jpg", True),
@@ -364,6 +366,12 @@ def test_globs_pattern_matches_same_files_as_git(tree, pattern):
 def test_globs_invalid_patterns_raise_glob_error_with_message(patterns, message):
     with pytest.raises(GlobError, match=f"^{re.escape(message)}$"):
         Globs(patterns)
+
+
+def test_globs_with_root_invalid_pattern_raises_glob_error():
+    for pattern in ("[a", "a//b", "!", "/a/[b"):
+        with pytest.raises(GlobError):
+            Globs([pattern], "/a")
 
 
 MAX_PATH_CHARS = 4096
