@@ -11,6 +11,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import BinaryIO, Final
 
 from PIL import ExifTags, Image
@@ -34,6 +35,8 @@ _TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 
 _UNKNOWN_TYPE: Final = 0xFFFF
 _MAX_DIRECTORIES: Final = 8
 
+_MAX_PACKETS: Final = 10
+_MAX_BOXES: Final = 1000
 _MAX_SCANNED_BYTES: Final = 64_000_000
 
 
@@ -76,10 +79,11 @@ def find_xmp_packets(
             packets.append(packet)
     if file is not None and image.format == "GIF":
         file.seek(0)
-        packets += _GIF_XMP.findall(file.read(_MAX_SCANNED_BYTES))
+        matches = _GIF_XMP.finditer(file.read(_MAX_SCANNED_BYTES))
+        packets += (match[1] for match in islice(matches, _MAX_PACKETS))
     if file is not None and image.format == "JXL":
-        packets += _xml_boxes(file)
-    yield from dict.fromkeys(packets)
+        packets += islice(_xml_boxes(file), _MAX_PACKETS)
+    yield from islice(dict.fromkeys(packets), _MAX_PACKETS)
 
 
 def find_iptc_block(image: Image.Image, exif: Image.Exif) -> bytes:
@@ -220,7 +224,10 @@ def _iter_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 def _xml_boxes(file: BinaryIO) -> Iterator[bytes]:
     """Yield the XML boxes of a JPEG XL file."""
     file.seek(0)
-    while len(header := file.read(8)) == 8:
+    for _ in range(_MAX_BOXES):
+        header = file.read(8)
+        if len(header) < 8:
+            break
         size, kind = struct.unpack(">I4s", header)
         size -= 8
         if size == 1 - 8:

@@ -17,6 +17,7 @@ from typing import Final
 FIRST_YEAR: Final = 1826
 """Year of the oldest photograph; earlier dates are errors."""
 
+_MAX_CHARS: Final = 64
 _DAY: Final = timedelta(days=1)
 
 # A separator may be padded with spaces, and programs write single digits with or without a zero.
@@ -122,7 +123,7 @@ def parse_date(text: str) -> Moment | None:
     Reads ISO 8601, EXIF, IPTC, RFC 1123 and asctime dates, complete or cut off after any part.
     Parts that are zero or blank are unknown. A time that is impossible is ignored.
     """
-    text = text.strip()
+    text = text.strip()[:_MAX_CHARS]
     for pattern in _NAMED:
         if match := pattern.match(text):
             parts = match.groupdict()

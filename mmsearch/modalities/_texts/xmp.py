@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
@@ -129,7 +130,19 @@ _DIGIKAM_COLORS: Final = (
 _DARKTABLE_COLORS: Final = ("Red", "Yellow", "Green", "Blue", "Purple")
 _DIGIKAM_PICKS: Final = ("", "Rejected", "Pending", "Accepted")
 
-_PACKET: Final = re.compile(r"<(?:\w+:)?(xmpmeta|xapmeta|RDF)\b.*?</(?:\w+:)?\1\s*>", re.DOTALL)
+_PACKET_START: Final = re.compile(r"<(?:\w+:)?(xmpmeta|xapmeta|RDF)\b")
+_MAX_UNDECLARED_PREFIXES: Final = 50
+_BARE_AMPERSAND: Final = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,6});)")
+_USED_PREFIX: Final = re.compile(r"[<\s]([A-Za-z][\w.-]*):[A-Za-z]")
+_DECLARED_PREFIX: Final = re.compile(r"xmlns:([\w.-]+)")
+_FIRST_NAME: Final = re.compile(r"<[^\s/>]+")
+_XML_ERRORS: Final = (
+    ParseError,
+    DefusedXmlException,
+    ValueError,
+    LookupError,
+    RecursionError,
+)
 _INVALID_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -215,15 +228,10 @@ def _parse_xml(packet: bytes) -> Element:
         raise DecodeError(f"it holds {len(packet) / 1e6:.1f} MB of XMP")
     try:
         return _parse_strictly(packet.strip(b" \t\r\n\0"))
-    except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError) as error:
-        # Programs leave control characters, bytes of other encodings, and rests of older packets.
-        text = _INVALID_CHARACTERS.sub(" ", _decode_packet(packet))
-        match = _PACKET.search(text)
-        try:
-            if match:
-                return _parse_strictly(match[0].encode())
-        except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError):
-            pass
+    except _XML_ERRORS as error:
+        with suppress(*_XML_ERRORS):
+            if repaired := _repair_packet(packet):
+                return _parse_strictly(repaired)
         raise DecodeError("it holds XMP that is not well-formed") from error
 
 
@@ -232,6 +240,28 @@ def _parse_strictly(packet: bytes) -> Element:
     parser.feed(packet)
     root: Element = parser.close()
     return root
+
+
+def _repair_packet(packet: bytes) -> bytes:
+    """Return the XML of a packet without what programs do wrong, or b"".
+
+    They leave rests of older packets, control characters and bytes of other encodings, do not
+    escape ``&``, and use prefixes that they do not declare.
+    """
+    text = _INVALID_CHARACTERS.sub(" ", _decode_packet(packet))
+    start = _PACKET_START.search(text)
+    end = start and re.compile(rf"</(?:\w+:)?{start[1]}\s*>").search(text, start.end())
+    if not start or not end:
+        return b""
+    text = _BARE_AMPERSAND.sub("&amp;", text[start.start() : end.end()])
+    undeclared = {*_USED_PREFIX.findall(text)} - {*_DECLARED_PREFIX.findall(text), "xml", "xmlns"}
+    if len(undeclared) > _MAX_UNDECLARED_PREFIXES or len(text) > MAX_BYTES:
+        return b""
+    usual = {prefix: namespace for namespace, prefix in _PREFIXES.items()}
+    declarations = "".join(
+        f' xmlns:{prefix}="{usual.get(prefix, prefix)}"' for prefix in sorted(undeclared)
+    )
+    return _FIRST_NAME.sub(lambda name: name[0] + declarations, text, count=1).encode()
 
 
 def _decode_packet(packet: bytes) -> str:

@@ -1,5 +1,8 @@
 """Metadata in XMP packets of photo programs, in the forms that RDF allows."""
 
+import time
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -375,6 +378,13 @@ def test_read_xmp_returns_camera():
         lambda packet: packet.decode().replace("\ufeff", "").encode("utf-16-le"),
         lambda packet: packet.decode().replace("\ufeff", "").encode("utf-16-be"),
         lambda packet: packet.partition(b"?>")[2].rpartition(b"<?")[0],
+        lambda packet: packet.replace(b" xmlns:", b" other:", 5).replace(
+            b"rdf:about", b"old:about"
+        ),
+        lambda packet: packet.replace(
+            b'rdf:about=""', b'rdf:about="a & b &unknown; &#99999999999;"'
+        ),
+        lambda packet: packet.replace(b"<?xpacket", b"<!DOCTYPE x [<!ENTITY a 'b'>]><?xpacket", 1),
         lambda packet: packet.replace("é".encode(), b"\xe9"),
         lambda packet: b'<?xml version="1.0" encoding="unknown"?>' + packet,
     ],
@@ -384,6 +394,22 @@ def test_read_xmp_reads_packets_with_rests_and_in_other_encodings(damage):
     found = parse(damage(content))
     assert found.rating == 4
     assert [text.text.replace(" ", "") for text in found.texts] == ["Harbourcaf\u00e9"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<x:RDF>" * 500_000,
+        b"<x:RDF " + b" ".join(b"a%d:b" % number for number in range(200_000)) + b"></x:RDF>",
+        b"<x:RDF>" + b"</" * 1_900_000,
+        b"<x:RDF>" + b"&" * 3_000_000 + b"</x:RDF>" + b"<" * 900_000,
+    ],
+)
+def test_read_xmp_crafted_packet_is_refused_in_little_time(content):
+    started = time.process_time()
+    with suppress(DecodeError):
+        parse(content)
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(
