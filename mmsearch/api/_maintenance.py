@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mmsearch.api._session import IndexSession, translate_errors
-from mmsearch.api.parsing import StrPath, resolve_folder
+from mmsearch.api.parsing import resolve_folder
 from mmsearch.api.progress import ProgressOption, open_progress
+from mmsearch.core.arguments import KindWeights, StrPath
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.files import expand_user
 from mmsearch.core.records import FailedFile, Root
@@ -72,7 +73,7 @@ class MaintainedIndex:
         *,
         fusion: str | None = None,
         text_weight: float | None = None,
-        kind_weights: Mapping[str, float] | None = None,
+        kind_weights: KindWeights | None = None,
         vector_index: str | None = None,
         reencode: bool = False,
         model: str | None = None,
@@ -315,12 +316,13 @@ class MaintainedIndex:
         with self._session.catalog() as catalog:
             return backup(self._layout, catalog, folder)
 
-    def restore_from(self, backup: Path, *, replace: bool = False) -> CopyReport:
+    def restore_from(self, backup: StrPath, *, replace: bool = False) -> CopyReport:
         """Restore this index from a backup; see `mmsearch.restore_index`."""
         from mmsearch.maintenance.backup import restore  # noqa: PLC0415 - searches never need it
 
         self.close()
-        return restore(self._layout, backup, replace=replace)
+        folder = expand_user(os.fsdecode(backup)).absolute()
+        return restore(self._layout, folder, replace=replace)
 
     def remove(self) -> None:
         """Delete the index, even if it is damaged. The pictures are not deleted.

@@ -9,6 +9,7 @@ from functools import wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mmsearch.core.arguments import check_arguments
 from mmsearch.core.errors import (
     DamagedFileError,
     EncoderMismatchError,
@@ -241,7 +242,9 @@ MAINTENANCE_METHODS = frozenset({"check", "repair", "remove", "restore_from"})
 
 
 def translate_errors(decorated: type[Kind]) -> type[Kind]:
-    """Translate the errors of all public methods of a class with the layout of an index.
+    """Check the arguments and translate the errors of all public methods of a class.
+
+    The class has the layout of an index. See `check_arguments` for the arguments.
 
     An `OSError` or a `MemoryError` becomes a `StorageError`. After any other unexpected error, the
     catalog is checked, because an invalid value in it can break any code that reads it: if it is
@@ -249,7 +252,8 @@ def translate_errors(decorated: type[Kind]) -> type[Kind]:
     """
     for name, method in vars(decorated).items():
         if not name.startswith("_") and isinstance(method, FunctionType):
-            setattr(decorated, name, _translate_method_errors(name, method))
+            checked = check_arguments(f"Index.{name}")(method)
+            setattr(decorated, name, _translate_method_errors(name, checked))
     return decorated
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmsearch.api.index import Index
 from mmsearch.api.parsing import parse_mode
+from mmsearch.core.arguments import check_arguments, check_fields
 from mmsearch.core.errors import SourceError
-from mmsearch.core.filters import Filters
+from mmsearch.core.filters import NO_FILTERS, Filters
 from mmsearch.core.plugins import require_packages
 from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.evaluation.metrics import (
@@ -52,6 +53,9 @@ class CaptionedSet:
     template: str = "{}"
     split: str | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -70,9 +74,10 @@ class SearchSettings:
     mode: str | None = None
     blend: str | None = None
     prompts: tuple[str, ...] | None = None
-    filters: Filters = field(default_factory=Filters)
+    filters: Filters = NO_FILTERS
 
     def __post_init__(self) -> None:
+        check_fields(self)
         parse_mode(self.mode)
 
 
@@ -90,6 +95,7 @@ def check_extras(*, with_plot: bool = False) -> None:
         require_packages("A plot", "eval", "matplotlib")
 
 
+@check_arguments("api.evaluate.evaluate_index")
 def evaluate_index(
     index: Index,
     captions: CaptionedSet,

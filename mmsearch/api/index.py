@@ -11,16 +11,26 @@ from typing import TYPE_CHECKING
 
 from mmsearch.api._maintenance import MaintainedIndex
 from mmsearch.api._session import result_or_raise, translate_errors
-from mmsearch.api.parsing import StrPath, parse_mode, resolve_folder
+from mmsearch.api.parsing import parse_query, resolve_folder
+from mmsearch.api.pictures import open_terms
 from mmsearch.api.progress import ProgressOption, open_progress
+from mmsearch.core.arguments import (
+    FilterValues,
+    PictureId,
+    PictureIds,
+    PictureInput,
+    StrPath,
+    Texts,
+    check_no_options,
+    to_picture_id,
+    to_texts,
+)
 from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, MMSearchError
-from mmsearch.core.filters import NO_FILTERS, Filters
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.results import Hit, HitList, IndexRequest, SearchResult
+from mmsearch.core.results import HitList, IndexRequest, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.factories import catalogs
-from mmsearch.search.query_parser import parse_query
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import CaptionsReport, IndexReport
@@ -47,7 +57,10 @@ class Index(MaintainedIndex):
         query: str | Query,
         k: int = 10,
         *,
-        filters: Filters | None = None,
+        syntax: bool = False,
+        without: Texts = (),
+        like: PictureIds = (),
+        filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
@@ -55,12 +68,19 @@ class Index(MaintainedIndex):
     ) -> HitList:
         """Return the pictures that match a description best.
 
+        The text of a query is literal: a path in it opens no file, and signs such as ``-``, ``+``
+        and quotation marks are part of the description, so that it may come from anyone.
+
         Args:
-            query: A line of the query language, or a parsed query.
+            query: A description, or a query of `parse_query`; may be empty if ``like`` is given.
             k: Maximum number of hits.
-            filters: Filters that restrict the results; ignored for a parsed query.
-            mode: ``vector``, ``text`` or ``hybrid``; ignored for a parsed query. Default: hybrid if
-                the index has texts, else vector.
+            syntax: True if the text is a line of the query language, which may name files.
+            without: Descriptions of what hits should not look like.
+            like: Pictures of the index (`Hit`, or `Hit.id`) that hits should look like.
+            filters: Filters that restrict the results, or a mapping of them such as
+                ``{"after": "2019", "camera": "nikon"}``.
+            mode: ``vector``, ``text`` or ``hybrid``. Default: hybrid if the index has texts, else
+                vector.
             min_score: Hits with a lower `Hit.score` are left out.
             min_confidence: Hits with a lower `Hit.confidence` are left out.
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first), ``name``,
@@ -71,10 +91,15 @@ class Index(MaintainedIndex):
             InvalidQueryError: The query is empty or invalid, the mode is unknown, or k is below 1.
             SourceError: A picture of the query cannot be read.
             UnknownNameError: The index has no picture with an id in the query.
+            UsageError: An argument has the wrong type, or a parsed query is combined with an option
+                that it has itself.
         """
-        if not isinstance(query, Query):
-            parsed_mode = None if mode is None else parse_mode(mode)
-            query = Query(parse_query(query), filters or NO_FILTERS, parsed_mode)
+        if isinstance(query, Query):
+            check_no_options(syntax=syntax, without=without, like=like, filters=filters, mode=mode)
+        else:
+            query = parse_query(
+                query, without=without, like=like, filters=filters, mode=mode, syntax=syntax
+            )
         result = self._session.search_one(
             SearchRequest(query, k, min_score, min_confidence, sort=sort)
         )
@@ -82,7 +107,7 @@ class Index(MaintainedIndex):
 
     def similar(
         self,
-        image: StrPath | int,
+        image: PictureInput,
         k: int = 10,
         *,
         min_score: float | None = None,
@@ -93,7 +118,9 @@ class Index(MaintainedIndex):
         An indexed picture is not encoded again. If it is given by its id, its file is not needed.
 
         Args:
-            image: Path of a file, or id of an indexed picture (`Hit.id`).
+            image: Path of a file; the content of a file as bytes; a Pillow image; a uint8 array of
+                shape (h, w, 3) in RGB, (h, w, 4) in RGBA or (h, w) in grey; or an indexed picture
+                (`Hit`, or `Hit.id`).
             k: Maximum number of hits.
             min_score: Hits below this cosine similarity are left out.
             sort: See `search`.
@@ -102,12 +129,10 @@ class Index(MaintainedIndex):
             UnknownIndexError: The index does not exist.
             SourceError: The file cannot be read as a picture.
             UnknownNameError: The index has no picture with that id.
+            UsageError: The picture is of another type or shape.
         """
-        if isinstance(image, int):
-            term = Term(picture=image)
-        else:
-            term = Term(image=Path(os.fsdecode(image)))
-        result = self._session.search_one(SearchRequest(Query((term,)), k, min_score, sort=sort))
+        with open_terms([image], texts=False) as terms:
+            result = self._session.search_one(SearchRequest(Query(terms), k, min_score, sort=sort))
         return HitList(result.hits, self.thumbnail)
 
     def query(self, request: SearchRequest) -> SearchResult:
@@ -155,44 +180,53 @@ class Index(MaintainedIndex):
         """
         return self._session.answer(encoded)
 
-    def embed(self, terms: Sequence[Term]) -> Vectors:
+    def embed(
+        self, inputs: Term | str | PictureInput | Iterable[Term | str | PictureInput]
+    ) -> Vectors:
         """Return the unit vectors of texts and pictures, as queries use them.
 
         Args:
-            terms: Texts and pictures to encode; their weights are ignored.
+            inputs: What to encode, one or several: texts, which are literal; pictures as `similar`
+                takes them, except that a path must be a `pathlib.Path`; or terms, whose weights are
+                ignored.
 
         Returns:
-            float32 (n, dim), one row for each term, in the embedding space of the index's encoder.
+            float32 (n, dim), one row for each input, in the embedding space of the index's encoder.
 
         Raises:
             UnknownIndexError: The index does not exist.
             StateError: The index is empty, so that it has no encoder yet.
+            InvalidQueryError: There is nothing to encode, or a text is empty.
             SourceError: A picture cannot be read.
             UnknownNameError: The index has no picture with that id.
+            UsageError: An input is of another type.
         """
-        return self._session.embed(terms)
+        with open_terms(inputs, texts=True) as terms:
+            return self._session.embed(terms)
 
-    def picture(self, image_id: int) -> PictureRecord | None:
+    def picture(self, image_id: PictureId) -> PictureRecord | None:
         """Return the record of a picture by its id (`Hit.id`); None if there is no such picture.
+
+        A hit stands for its id.
 
         Raises:
             UnknownIndexError: The index does not exist.
         """
         with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
             try:
-                record = snapshot.records([image_id])[0]
+                record = snapshot.records([to_picture_id(image_id)])[0]
             except KeyError:
                 return None
         return record if record.paths else None
 
-    def thumbnail(self, hit: Hit, edge_px: int = 256) -> bytes | None:
-        """Return a JPEG thumbnail of a hit whose long side is at most ``edge_px`` pixels.
+    def thumbnail(self, hit: PictureId, edge_px: int = 256) -> bytes | None:
+        """Return a JPEG thumbnail of a hit, or of the picture with an id.
 
-        Return None if the picture cannot be read, or if its file is missing, has changed since it
-        was indexed, or is outside its folder.
+        Its long side is at most ``edge_px`` pixels. Return None if the picture cannot be read, or
+        if its file is missing, has changed since it was indexed, or is outside its folder.
         """
         try:
-            record = self.picture(hit.id)
+            record = self.picture(hit)
             if record is None:
                 return None
             with self._session.originals() as originals:
@@ -200,17 +234,19 @@ class Index(MaintainedIndex):
         except (DecodeError, GoneError, ForbiddenError):
             return None
 
-    def original(self, hit: Hit) -> Path:
-        """Return the path of a hit's file after verifying that its content is unchanged.
+    def original(self, hit: PictureId) -> Path:
+        """Return the path of a picture's file after verifying that its content is unchanged.
+
+        The picture is given by a hit or by its id.
 
         Raises:
             GoneError: The file is missing or has changed since it was indexed.
             ForbiddenError: The file is outside its folder, or its name is not that of a picture.
             DecodeError: The content is not a readable picture.
         """
-        record = self.picture(hit.id)
+        record = self.picture(hit)
         if record is None:
-            raise GoneError(f"Index {self.name!r} has no picture {hit.id} any more.")
+            raise GoneError(f"Index {self.name!r} has no picture {to_picture_id(hit)} any more.")
         with self._session.originals() as originals:
             return Path(os.fsdecode(originals.path_and_format(record)[0]))
 
@@ -224,8 +260,8 @@ class Index(MaintainedIndex):
         self,
         folder: StrPath,
         *,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
+        include: Texts = (),
+        exclude: Texts = (),
         follow_symlinks: bool = False,
         hidden: bool = False,
         retry_failed: bool = False,
@@ -283,8 +319,8 @@ class Index(MaintainedIndex):
         request = IndexRequest(
             unstable_paths=unstable_paths,
             folder=resolve_folder(folder),
-            include=tuple(include),
-            exclude=tuple(exclude),
+            include=to_texts(include),
+            exclude=to_texts(exclude),
             follow_symlinks=follow_symlinks,
             hidden=hidden,
             retry_failed=retry_failed,
@@ -314,8 +350,8 @@ class Index(MaintainedIndex):
         self,
         folder: StrPath,
         *,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
+        include: Texts = (),
+        exclude: Texts = (),
         hidden: bool = False,
         settle_s: float = 2.0,
         poll: bool = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mmsearch.core.arguments import check_arguments
 from mmsearch.core.errors import translate_os_errors
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, save_setting
@@ -13,12 +14,14 @@ from mmsearch.factories.plugins import list_available_models, make_encoder
 
 
 @translate_os_errors()
+@check_arguments()
 def list_models(settings: Settings | None = None) -> list[ModelInfo]:
     """Return all available models; each entry says if its weights are stored locally."""
     return list_available_models(settings or load_settings(), lambda line: None)
 
 
 @translate_os_errors()
+@check_arguments()
 def open_model(
     name: str,
     *,
@@ -43,6 +46,7 @@ def open_model(
 
 
 @translate_os_errors()
+@check_arguments()
 def use_model(name: str, *, on_message: Callable[[str], None] | None = None) -> Path:
     """Make a model the default for new indexes, after checking that it is available.
 

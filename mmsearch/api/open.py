@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.api.index import Index
+from mmsearch.core.arguments import StrPath, check_arguments
 from mmsearch.core.errors import MMSearchError, translate_os_errors
-from mmsearch.core.files import expand_user
 from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
 from mmsearch.core.threads import available_cpus
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 @translate_os_errors()
+@check_arguments()
 def open_index(
     name: str = "default",
     *,
-    home: str | os.PathLike[str] | None = None,
+    home: StrPath | None = None,
     model: str | None = None,
     device: str | None = None,
     settings: Settings | None = None,
@@ -46,7 +47,7 @@ def open_index(
         UsageError: The name is not a valid index name.
     """
     resolved_settings = (settings or load_settings()).with_flags(
-        home=None if home is None else Path(home), model=model, device=device
+        home=None if home is None else Path(os.fsdecode(home)), model=model, device=device
     )
     return Index(
         IndexLayout.for_name(resolved_settings.indexes_home(), name),
@@ -56,11 +57,12 @@ def open_index(
 
 
 @translate_os_errors()
+@check_arguments()
 def restore_index(
-    backup: str | os.PathLike[str],
+    backup: StrPath,
     name: str = "default",
     *,
-    home: str | os.PathLike[str] | None = None,
+    home: StrPath | None = None,
     replace: bool = False,
 ) -> CopyReport:
     """Restore an index from a backup. Every file is verified before anything is replaced.
@@ -77,12 +79,13 @@ def restore_index(
         DamagedFileError: The backup is damaged.
     """
     with open_index(name, home=home) as index:
-        return index.restore_from(expand_user(backup).absolute(), replace=replace)
+        return index.restore_from(backup, replace=replace)
 
 
 @translate_os_errors()
+@check_arguments()
 def list_indexes(
-    home: str | os.PathLike[str] | None = None,
+    home: StrPath | None = None,
     *,
     on_error: Callable[[str, MMSearchError], None] | None = None,
 ) -> list[IndexStatus]:
@@ -96,7 +99,11 @@ def list_indexes(
     Raises:
         MMSearchError: An index cannot be read, and ``on_error`` is not given.
     """
-    folder = load_settings().with_flags(home=None if home is None else Path(home)).indexes_home()
+    folder = (
+        load_settings()
+        .with_flags(home=None if home is None else Path(os.fsdecode(home)))
+        .indexes_home()
+    )
     statuses = []
     for name in list_index_names(folder):
         try:

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
+from mmsearch.core.arguments import (
+    FilterValues,
+    Paths,
+    PictureIds,
+    StrPath,
+    Texts,
+    check_arguments,
+    to_filters,
+    to_paths,
+    to_picture_ids,
+    to_texts,
+)
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.filters import FILTERS, NO_FILTERS, Filters
+from mmsearch.core.filters import FILTERS, NO_FILTERS, Filters, make_filters
 from mmsearch.core.query import Mode, Query, Term
 from mmsearch.search import query_parser as language
 
-StrPath = str | bytes | os.PathLike[str]
 
-
+@check_arguments()
 def parse_query(
     line: str = "",
     *,
-    without: Iterable[str] = (),
-    images: Iterable[str | os.PathLike[str]] = (),
-    like: Iterable[int] = (),
-    urls: Iterable[str] = (),
-    filters: Filters | None = None,
+    without: Texts = (),
+    images: Paths = (),
+    like: PictureIds = (),
+    urls: Texts = (),
+    filters: FilterValues | None = None,
     mode: str | None = None,
     blend: str | None = None,
-    prompts: Sequence[str] | None = None,
+    prompts: Texts | None = None,
+    syntax: bool = True,
 ) -> Query:
     """Return a query from a line of the query language and further options.
+
+    The line may name files of this machine, so it must not be the text of an untrusted person or
+    of a language model; `Index.search` takes such a text literally.
 
     Args:
         line: A line of the query language; may be empty if there are pictures.
@@ -39,77 +54,48 @@ def parse_query(
         like: Ids of indexed pictures that the results should look like.
         urls: URLs of pictures that the results should look like; only a server that fetches URLs
             can answer such a query.
-        filters: Filters that restrict the results; None for no restriction.
+        filters: Filters that restrict the results, or a mapping of them; None for no restriction.
         mode: ``vector``, ``text`` or ``hybrid``; None for hybrid if the index has texts, else
             vector.
         blend: Name of the rank fusion of hybrid mode; None for the default.
         prompts: Prompt templates, each with one ``{}``; None for those of the model.
+        syntax: False to take the line as a literal text: no sign in it is read.
 
     Raises:
         InvalidQueryError: The query is empty or invalid, or the mode is unknown.
+        UsageError: An argument has the wrong type.
     """
-    pictures = [Term(image=expand_user(image)) for image in images]
-    pictures += [Term(picture=image_id) for image_id in like]
-    pictures += [Term(url=url) for url in urls]
-    terms = list(language.parse_query(line)) if line.strip() else []
-    negatives = [Term(text, weight=-1.0) for text in without]
-    parsed_mode = parse_mode(mode)
+    pictures = [Term(image=expand_user(os.fsdecode(image))) for image in to_paths(images)]
+    pictures += [Term(picture=image_id) for image_id in to_picture_ids(like)]
+    pictures += [Term(url=url) for url in to_texts(urls)]
+    terms: Sequence[Term] = ()
+    if line.strip():
+        terms = language.parse_query(line) if syntax else (Term(line.strip()),)
+    negatives = [Term(text, weight=-1.0) for text in to_texts(without)]
     return Query(
         language.check_terms([*pictures, *terms, *negatives]),
-        filters or NO_FILTERS,
-        parsed_mode,
+        NO_FILTERS if filters is None else to_filters(filters),
+        parse_mode(mode),
         blend,
-        None if prompts is None else tuple(prompts),
+        None if prompts is None else to_texts(prompts),
     )
 
 
-_FORMAT_ALIASES = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
-
-
 def parse_filters(**values: Any) -> Filters:
-    """Return filters parsed from texts; see `mmsearch.core.filters.Filters`.
+    """Return the filters of a search; the same as `Filters`, which also takes these values.
 
     Args:
-        **values: Values by the names of the attributes of `Filters`; a filter that is None or empty
-            is not set. Numbers and texts are given as they are. A date is ``2020``, ``2020-06``,
-            ``2020-06-15`` or ``2020-06-15T12:30``; a format is one such as ``jpeg`` (``jpg`` means
-            the same); a circle is ``LAT,LON,KM``; a condition is one such as ``width > 1000 and
-            'nikon' in camera``.
+        **values: Values by the names of the attributes of `Filters` (``tags``) or of the options
+            (``tag``); a filter that is None or empty is not set. One text stands for a list of one.
+            A date is ``2020``, ``2020-06``, ``2020-06-15``, ``2020-06-15T12:30``, a date or a
+            datetime; a format is one such as ``jpeg`` (``jpg`` means the same); a circle is
+            ``LAT,LON,KM`` or three numbers; a condition is one such as ``width > 1000 and 'nikon'
+            in camera``.
 
     Raises:
-        InvalidQueryError: A filter is invalid.
-        TypeError: There is no filter with that name.
+        InvalidQueryError: A filter is invalid, or there is none with that name.
     """
-    parsed: dict[str, Any] = {}
-    for spec in FILTERS:
-        value = values.pop(spec.keyword, None)
-        if value is None:
-            continue
-        if spec.kind == "choice":
-            value = value.lower()
-            if value not in spec.choices:
-                raise InvalidQueryError(
-                    f"Unknown {spec.name} {value!r}.", f"Known: {', '.join(spec.choices)}."
-                )
-        parse = _find_filter_parser(spec.kind)
-        if parse is not None:
-            value = map(parse, value) if spec.multiple else parse(value)
-        parsed[spec.keyword] = tuple(value) if spec.multiple else value
-    if values:
-        raise TypeError(f"parse_filters() got unexpected arguments: {', '.join(values)}")
-    return Filters(**parsed)
-
-
-def _find_filter_parser(kind: str) -> Callable[[Any], object] | None:
-    """Return the parser of a `FilterSpec.kind`; None if its values are not parsed."""
-    from mmsearch.core import filter_parser  # noqa: PLC0415 - queries without filters skip it
-
-    return {
-        "date": filter_parser.parse_date,
-        "circle": filter_parser.parse_near,
-        "condition": filter_parser.parse_condition,
-        "format": lambda name: _FORMAT_ALIASES.get(name.lower(), name.upper()),
-    }.get(kind)
+    return make_filters(values)
 
 
 # Editors and notebooks complete the names of the filters.

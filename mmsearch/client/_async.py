@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from mmsearch.client._errors import Response
 from mmsearch.client._flows import BaseClient, JobEvents, Pause, RequestFlow, Result
 from mmsearch.client._requests import Endpoint, Request
 from mmsearch.client._transport import (
+    check_transport,
     client_options,
     closed_error,
     events_timeout,
@@ -20,7 +20,8 @@ from mmsearch.client._transport import (
     map_transport_errors,
     to_response,
 )
-from mmsearch.core.filters import Filters
+from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
+from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
 from mmsearch.core.types import Vectors
 
@@ -44,6 +45,7 @@ class AsyncClient(BaseClient):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(Endpoint.parse(url, index, token, timeout_s))
+        check_transport(transport, "handle_async_request")
         with map_transport_errors(self._endpoint):
             self._http: httpx.AsyncClient = import_httpx().AsyncClient(
                 transport=transport, **client_options(self._endpoint)
@@ -51,13 +53,14 @@ class AsyncClient(BaseClient):
 
     async def search(
         self,
-        query: str,
+        query: str | Query,
         k: int = 10,
         *,
-        without: Iterable[str] = (),
-        like: Iterable[int | Item] = (),
-        like_url: Iterable[str] = (),
-        filters: Mapping[str, Any] | Filters | None = None,
+        syntax: bool = False,
+        without: Texts = (),
+        like: PictureIds = (),
+        like_url: Texts = (),
+        filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
@@ -68,6 +71,7 @@ class AsyncClient(BaseClient):
             self._flows.search(
                 query,
                 k,
+                syntax=syntax,
                 without=without,
                 like=like,
                 like_url=like_url,
@@ -81,12 +85,13 @@ class AsyncClient(BaseClient):
 
     async def similar(
         self,
-        image: int | Item | bytes | str | os.PathLike[str],
+        image: PictureInput,
         k: int = 10,
         *,
-        query: str = "",
-        without: Iterable[str] = (),
-        filters: Mapping[str, Any] | Filters | None = None,
+        query: str | Query = "",
+        syntax: bool = False,
+        without: Texts = (),
+        filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
@@ -98,6 +103,7 @@ class AsyncClient(BaseClient):
                 image,
                 k,
                 query,
+                syntax=syntax,
                 without=without,
                 filters=filters,
                 mode=mode,
@@ -107,23 +113,23 @@ class AsyncClient(BaseClient):
             )
         )
 
-    async def picture(self, image_id: int) -> Item | None:
+    async def picture(self, image_id: PictureId) -> Item | None:
         """Return a picture by its id, or None if it does not exist."""
         return await self._run(self._flows.picture(image_id))
 
-    async def thumbnail(self, picture: int | Item, size: str = "medium") -> bytes:
+    async def thumbnail(self, picture: PictureId, size: str = "medium") -> bytes:
         """Return a thumbnail of a picture, as WebP."""
         return await self._run(self._flows.thumbnail(picture, size))
 
-    async def original(self, picture: int | Item) -> bytes:
+    async def original(self, picture: PictureId) -> bytes:
         """Return the content of a picture's file."""
         return await self._run(self._flows.original(picture))
 
-    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
+    async def embed_texts(self, texts: Texts) -> Vectors:
         """Return the unit vectors of texts in the index's space, as queries use them."""
         return await self._run(self._flows.embed_texts(texts))
 
-    async def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Vectors:
+    async def embed_picture(self, image: PictureInput) -> Vectors:
         """Return the unit vector of a picture in the index's space."""
         return await self._run(self._flows.embed_picture(image))
 

@@ -7,8 +7,7 @@ It does no I/O itself, so the synchronous and the asynchronous client share it.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
@@ -23,8 +22,15 @@ from mmsearch.client._requests import (
     build_picture_form,
     build_search_body,
     check_k,
-    picture_id,
     read_picture,
+)
+from mmsearch.core.arguments import (
+    PictureId,
+    Texts,
+    check_arguments,
+    check_value,
+    to_picture_id,
+    to_texts,
 )
 from mmsearch.core.errors import (
     InvalidQueryError,
@@ -33,7 +39,7 @@ from mmsearch.core.errors import (
     UnknownNameError,
     UnreachableError,
 )
-from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
+from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT, Query
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus, SearchPage
 from mmsearch.core.sorting import check_sort, sort_hits
 from mmsearch.core.types import Vectors
@@ -67,9 +73,10 @@ class IndexFlows:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    def search(self, query: str, k: int, **options: Any) -> RequestFlow[list[Hit]]:
+    @check_arguments("Client.search")
+    def search(self, query: str | Query, k: int, **options: Any) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.search`; ``options`` are those of `build_search_body`."""
-        sort = check_sort(options.pop("sort", "score"))
+        sort = _pop_sort(options)
         body = build_search_body(query, **options)
         path = self._endpoint.path("search")
 
@@ -78,19 +85,24 @@ class IndexFlows:
 
         return self._fetch_hits(k, sort, page_request)
 
+    @check_arguments("Client.similar")
     def similar(
         self,
-        image: int | Item | bytes | str | os.PathLike[str],
+        image: Any,
         k: int,
-        query: str,
+        query: str | Query,
         **options: Any,
     ) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.similar`; ``options`` are those of `build_picture_form`."""
-        if isinstance(image, int | Item):
-            return self.search(query, k, like=(image,), **options)
+        try:
+            picture = to_picture_id(image)
+        except (TypeError, ValueError, OverflowError):
+            picture = None
+        if picture is not None:
+            return self.search(query, k, like=picture, **options)
         if (url := as_url(image)) is not None:
-            return self.search(query, k, like_url=(url,), **options)
-        sort = check_sort(options.pop("sort", "score"))
+            return self.search(query, k, like_url=url, **options)
+        sort = _pop_sort(options)
         form = build_picture_form(query, **options)
         content = read_picture(image)
         path = self._endpoint.path("search", "picture")
@@ -103,8 +115,10 @@ class IndexFlows:
 
         return self._fetch_hits(k, sort, page_request)
 
-    def embed_texts(self, texts: Sequence[str]) -> RequestFlow[Vectors]:
+    @check_arguments("Client.embed_texts")
+    def embed_texts(self, texts: Texts) -> RequestFlow[Vectors]:
         """See `mmsearch.Client.embed_texts`."""
+        texts = to_texts(texts)
         if not texts:
             raise InvalidQueryError("There is no text to encode.", "Pass at least one text.")
         path = self._endpoint.path("embeddings", "texts")
@@ -116,7 +130,7 @@ class IndexFlows:
             )
         return np.concatenate(blocks)
 
-    def embed_picture(self, image: bytes | str | os.PathLike[str]) -> RequestFlow[Vectors]:
+    def embed_picture(self, image: Any) -> RequestFlow[Vectors]:
         """See `mmsearch.Client.embed_picture`."""
         path = self._endpoint.path("embeddings", "picture")
         if (url := as_url(image)) is not None:
@@ -133,24 +147,28 @@ class IndexFlows:
             )
         )
 
-    def picture(self, image_id: int) -> RequestFlow[Item | None]:
+    @check_arguments("Client.picture")
+    def picture(self, image_id: PictureId) -> RequestFlow[Item | None]:
         """See `mmsearch.Client.picture`."""
-        request = Request("GET", self._endpoint.path("pictures", image_id))
+        request = Request("GET", self._endpoint.path("pictures", to_picture_id(image_id)))
         try:
             return (yield from self._send_and_parse(request, Item.from_dict))
         except UnknownNameError:
             return None
 
-    def thumbnail(self, picture: int | Item, size: str) -> RequestFlow[bytes]:
+    @check_arguments("Client.thumbnail")
+    def thumbnail(self, picture: PictureId, size: str) -> RequestFlow[bytes]:
         """See `mmsearch.Client.thumbnail`."""
-        path = self._endpoint.path("pictures", picture_id(picture), "thumbnail")
+        path = self._endpoint.path("pictures", to_picture_id(picture), "thumbnail")
         return (yield from self.send_with_retry(Request("GET", path, {"size": size}))).content
 
-    def original(self, picture: int | Item) -> RequestFlow[bytes]:
+    @check_arguments("Client.original")
+    def original(self, picture: PictureId) -> RequestFlow[bytes]:
         """See `mmsearch.Client.original`."""
-        path = self._endpoint.path("pictures", picture_id(picture), "original")
+        path = self._endpoint.path("pictures", to_picture_id(picture), "original")
         return (yield from self.send_with_retry(Request("GET", path))).content
 
+    @check_arguments("Client.start_job")
     def start_job(self, root: str, *, retry_failed: bool, verify: bool) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.start_job`."""
         body: dict[str, Any] = {"root": root, "retry_failed": retry_failed}
@@ -159,16 +177,19 @@ class IndexFlows:
         request = Request("POST", self._endpoint.path("jobs"), body=body)
         return (yield from self._send_and_parse(request, JobStatus.from_dict))
 
+    @check_arguments("Client.job")
     def job(self, job: str | JobStatus) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.job`."""
         request = Request("GET", self._endpoint.path("jobs", to_job_id(job)))
         return (yield from self._send_and_parse(request, JobStatus.from_dict))
 
+    @check_arguments("Client.stop_job")
     def stop_job(self, job: str | JobStatus) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.stop_job`."""
         request = Request("DELETE", self._endpoint.path("jobs", to_job_id(job)))
         return (yield from self._send_and_parse(request, JobStatus.from_dict))
 
+    @check_arguments("Client.follow")
     def follow(self, job: str | JobStatus) -> RequestFlow[Response]:
         """Return the response that starts the event stream; see `mmsearch.Client.follow`."""
         return self.send_with_retry(
@@ -233,6 +254,11 @@ class IndexFlows:
             cursor, generation = page.next_cursor, page.generation
             if cursor is None or len(hits) >= k or not page.hits:
                 return hits
+
+
+def _pop_sort(options: dict[str, Any]) -> str:
+    sort = options.pop("sort", "score")
+    return check_sort(check_value("sort", sort, "str", "See help(mmsearch.Client.search)."))
 
 
 class BaseClient:

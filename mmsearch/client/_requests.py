@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from mmsearch.core.arguments import (
+    FilterValues,
+    PictureIds,
+    Texts,
+    check_arguments,
+    check_no_options,
+    check_value,
+    to_filters,
+    to_picture_ids,
+    to_texts,
+)
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
-from mmsearch.core.filters import FILTERS, Filters
-from mmsearch.core.query import HITS_LIMIT
-from mmsearch.core.results import Item
+from mmsearch.core.filter_parser import format_condition
+from mmsearch.core.filters import FILTERS, NO_FILTERS, Filters
+from mmsearch.core.query import HITS_LIMIT, Mode, Query, Term
+from mmsearch.modalities._memory import encode_image
+from mmsearch.search.query_parser import parse_query
 
 
 @dataclass(frozen=True)
@@ -39,28 +51,27 @@ class Request:
     picture: bytes | None = field(default=None, repr=False)
 
     def httpx_kwargs(self) -> dict[str, Any]:
-        """Return the keyword arguments for httpx, except the method and the URL.
-
-        Raises:
-            UsageError: The body cannot be serialized as JSON.
-        """
+        """Return the keyword arguments for httpx, except the method and the URL."""
         if self.picture is not None:
             return {"data": dict(self.form), "files": {"picture": ("picture", self.picture)}}
         if self.form:
             return {"data": dict(self.form)}
         if self.body is None:
             return {"params": dict(self.params)}
-        content = _to_json(self.body).encode()
+        # A lone surrogate, which UTF-8 cannot hold, is escaped.
+        content = json.dumps(self.body).encode()
         return {"content": content, "headers": {"Content-Type": "application/json"}}
 
 
+@check_arguments("Client.search")
 def build_search_body(
-    query: str,
+    query: str | Query,
     *,
-    without: Iterable[str] = (),
-    like: Iterable[int | Item] = (),
-    like_url: Iterable[str] = (),
-    filters: Mapping[str, Any] | Filters | None = None,
+    syntax: bool = False,
+    without: Texts = (),
+    like: PictureIds = (),
+    like_url: Texts = (),
+    filters: FilterValues | None = None,
     mode: str | None = None,
     min_score: float | None = None,
     min_confidence: float | None = None,
@@ -68,64 +79,119 @@ def build_search_body(
     """Return the JSON body of a search; see `mmsearch.Client.search`.
 
     Raises:
-        UsageError: The filters contain a parsed condition instead of its text.
+        UsageError: An argument has the wrong type, or a parsed query contains what a server does
+            not accept.
     """
+    if isinstance(query, Query):
+        check_no_options(syntax=syntax, without=without, filters=filters, mode=mode)
+        body = _build_query_body(query)
+    else:
+        if mode is not None and mode not in tuple(Mode):
+            raise InvalidQueryError(f"Unknown mode {mode!r}.", f"Known: {', '.join(Mode)}.")
+        body = {
+            "query": query if syntax else quote_text(query),
+            "not": list(to_texts(without)),
+            "like": [],
+            "like_url": [],
+            "filters": build_filters_body(filters),
+            "mode": mode,
+        }
+    body["like"] += to_picture_ids(like)
+    body["like_url"] += to_texts(like_url)
+    return body | {"min_score": min_score, "min_confidence": min_confidence}
+
+
+def quote_text(text: str) -> str:
+    """Return a line of the query language that searches for a text literally."""
+    text = text.strip()
+    try:
+        is_literal = not text or parse_query(text) == (Term(text),)
+    except InvalidQueryError:
+        is_literal = False
+    if is_literal:
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    # The leading space matters: even a quoted path would name a file without it.
+    return f'" {escaped}"'
+
+
+def _build_query_body(query: Query) -> dict[str, Any]:
+    """Return the members of a body that a parsed query determines.
+
+    Raises:
+        UsageError: The query names a file, or weighs a picture of the index.
+    """
+    parts, like = [], []
+    for term in query.terms:
+        weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):.10f}:"
+        sign = "-" if term.weight < 0 else "+"
+        if term.image is not None:
+            raise UsageError(
+                f"A query to a server cannot name the file {display_path(term.image)}.",
+                "Send it with client.similar(FILE, query=...).",
+            )
+        if term.picture is not None:
+            if term.weight != 1:
+                raise UsageError(
+                    "A query to a server cannot weigh pictures of the index.",
+                    "Leave out the weight.",
+                )
+            like.append(term.picture)
+        elif term.url is not None:
+            parts.append(f"{sign} {weight}image:{term.url}")
+        else:
+            parts.append(f"{sign} {weight}{quote_text(term.text or '')}")
     return {
-        "query": query,
-        "not": list(without),
-        "like": [picture_id(picture) for picture in like],
-        "like_url": list(like_url),
-        "filters": build_filters_body(filters),
-        "mode": mode,
-        "min_score": min_score,
-        "min_confidence": min_confidence,
+        "query": " ".join(parts).removeprefix("+ "),
+        "not": [],
+        "like": like,
+        "like_url": [],
+        "filters": build_filters_body(query.filters),
+        "mode": query.mode and str(query.mode),
+        "blend": query.blend,
+        "prompts": query.prompts and list(query.prompts),
     }
 
 
-def build_picture_form(query: str, **options: Any) -> dict[str, str | list[str]]:
+def build_picture_form(query: str | Query, **options: Any) -> dict[str, str | list[str]]:
     """Return the form fields that accompany an uploaded picture.
 
     Args:
-        query: The query text; may be empty.
+        query: The query text or a parsed query; may be empty.
         **options: The options of `build_search_body`, except ``like`` and ``like_url``.
 
     Raises:
-        UsageError: The filters cannot be serialized.
+        UsageError: See `build_search_body`.
     """
     body = build_search_body(query, **options)
-    form = {"query": query, "not": body["not"], "filters": _to_json(body["filters"])}
+    if body["like"]:
+        raise UsageError(
+            "A query with an uploaded picture cannot name pictures of the index.",
+            "Leave one of them out.",
+        )
+    form = {"query": body["query"], "not": body["not"], "filters": json.dumps(body["filters"])}
     optional = {name: body[name] for name in ("mode", "min_score", "min_confidence")}
     return form | {name: str(value) for name, value in optional.items() if value is not None}
 
 
 def build_filters_body(filters: Mapping[str, Any] | Filters | None) -> dict[str, Any]:
-    """Return filters in the form that the server accepts.
+    """Return filters in the form that the server accepts; those that are not set are left out.
 
     Raises:
-        UsageError: The filters contain a parsed condition instead of its text.
+        InvalidQueryError: A filter is unknown or invalid.
     """
-    if not isinstance(filters, Filters):
-        return dict(filters or {})
-    if filters.where is not None:
-        raise UsageError(
-            "A parsed condition cannot be sent.",
-            "Pass the filters as a mapping: {'where': 'width > 2*height'}.",
-        )
-    values = {spec: getattr(filters, spec.keyword) for spec in FILTERS}
-    return {
-        spec.name: list(value)
-        if spec.multiple
-        else str(value)
-        if spec.kind == "circle" and value is not None
-        else value
-        for spec, value in values.items()
-        if spec.kind != "condition"
-    }
-
-
-def picture_id(picture: int | Item) -> int:
-    """Return the id of a picture."""
-    return picture.id if isinstance(picture, Item) else picture
+    checked = NO_FILTERS if filters is None else to_filters(filters)
+    body: dict[str, Any] = {}
+    for spec in FILTERS:
+        value = getattr(checked, spec.keyword)
+        if value == getattr(NO_FILTERS, spec.keyword):
+            continue
+        if spec.kind == "condition":
+            value = format_condition(value)
+        elif spec.kind == "circle":
+            value = str(value)
+        body[spec.name] = list(value) if spec.multiple else value
+    return body
 
 
 def as_url(image: object) -> str | None:
@@ -135,18 +201,21 @@ def as_url(image: object) -> str | None:
     return None
 
 
-def read_picture(image: bytes | str | os.PathLike[str]) -> bytes:
+def read_picture(image: object) -> bytes:
     """Return the content of a picture file.
 
     Args:
-        image: The content itself, or a path on this machine.
+        image: The content itself, a path on this machine, a Pillow image, or a uint8 array.
 
     Raises:
-        SourceError: The file cannot be read.
+        SourceError: The file or the image cannot be read.
+        UsageError: The picture is of another type.
     """
-    if isinstance(image, bytes):
-        return image
-    path = expand_user(image)
+    if isinstance(image, bytes | bytearray):
+        return bytes(image)
+    if (content := encode_image(image)) is not None:
+        return content
+    path = expand_user(check_value("image", image, "StrPath", "See help(mmsearch.Client.similar)."))
     try:
         return path.read_bytes()
     except OSError as error:
@@ -163,16 +232,6 @@ def check_k(k: int) -> None:
         raise InvalidQueryError(
             f"A server cannot return {k} hits.", f"Use a k from 1 to {HITS_LIMIT}."
         )
-
-
-def _to_json(value: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"The request cannot be serialized: {error}.",
-            "Use strings, finite numbers, and lists of them.",
-        ) from error
 
 
 _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -197,6 +256,7 @@ class Endpoint:
     timeout_s: float
 
     @classmethod
+    @check_arguments("Client")
     def parse(cls, url: str, index: str, token: str | None, timeout_s: float) -> Endpoint:
         """Return an endpoint after checking the URL and the token.
 

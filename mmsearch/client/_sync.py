@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from mmsearch.client._errors import Response
 from mmsearch.client._flows import BaseClient, JobEvents, Pause, RequestFlow, Result
 from mmsearch.client._requests import Endpoint, Request
 from mmsearch.client._transport import (
+    check_transport,
     client_options,
     closed_error,
     events_timeout,
@@ -20,7 +20,8 @@ from mmsearch.client._transport import (
     map_transport_errors,
     to_response,
 )
-from mmsearch.core.filters import Filters
+from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
+from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
 from mmsearch.core.types import Vectors
 
@@ -58,6 +59,7 @@ class Client(BaseClient):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         super().__init__(Endpoint.parse(url, index, token, timeout_s))
+        check_transport(transport, "handle_request")
         with map_transport_errors(self._endpoint):
             self._http: httpx.Client = import_httpx().Client(
                 transport=transport, **client_options(self._endpoint)
@@ -65,13 +67,14 @@ class Client(BaseClient):
 
     def search(
         self,
-        query: str,
+        query: str | Query,
         k: int = 10,
         *,
-        without: Iterable[str] = (),
-        like: Iterable[int | Item] = (),
-        like_url: Iterable[str] = (),
-        filters: Mapping[str, Any] | Filters | None = None,
+        syntax: bool = False,
+        without: Texts = (),
+        like: PictureIds = (),
+        like_url: Texts = (),
+        filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
@@ -80,16 +83,15 @@ class Client(BaseClient):
         """Return the pictures that match a description best.
 
         Args:
-            query: Query in the query language, without files; may be empty if ``like`` or
-                ``like_url`` is given.
+            query: A description, which is taken literally, or a query of `mmsearch.parse_query`
+                without files; may be empty if ``like`` or ``like_url`` is given.
             k: Maximum number of hits, 1000 at most; more than 200 take several requests.
+            syntax: True if the text is a line of the query language, which cannot name files.
             without: Descriptions that pictures should not match.
             like: Pictures of the index (or their ids) that hits should look like.
             like_url: URLs of such pictures, four at most, for a server that fetches URLs.
-            filters: Values by the names of the options of ``mmsearch query``, such as
-                ``{"after": "2019", "min_width": 1000, "camera": ["nikon"]}``, which the server
-                validates; lists where an option may be repeated. Alternatively, a
-                `mmsearch.Filters` without a condition.
+            filters: `mmsearch.Filters`, or a mapping of them such as
+                ``{"after": "2019", "min_width": 1000, "camera": ["nikon"]}``.
             mode: ``vector``, ``text`` or ``hybrid``. Default: hybrid if the index has texts.
             min_score: Minimum score of a hit.
             min_confidence: Minimum confidence of a hit.
@@ -99,7 +101,7 @@ class Client(BaseClient):
         Raises:
             UnknownIndexError: The server has no such index.
             InvalidQueryError: The query is empty, or k is out of range.
-            UsageError: A filter or the mode is invalid.
+            UsageError: A filter or the mode is invalid, or an argument has the wrong type.
             ForbiddenError: The server does not fetch URLs.
             SourceError: A picture cannot be fetched from its URL.
             DecodeError: The content at a URL is not a picture.
@@ -108,6 +110,7 @@ class Client(BaseClient):
             self._flows.search(
                 query,
                 k,
+                syntax=syntax,
                 without=without,
                 like=like,
                 like_url=like_url,
@@ -121,12 +124,13 @@ class Client(BaseClient):
 
     def similar(
         self,
-        image: int | Item | bytes | str | os.PathLike[str],
+        image: PictureInput,
         k: int = 10,
         *,
-        query: str = "",
-        without: Iterable[str] = (),
-        filters: Mapping[str, Any] | Filters | None = None,
+        query: str | Query = "",
+        syntax: bool = False,
+        without: Texts = (),
+        filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
@@ -136,9 +140,11 @@ class Client(BaseClient):
 
         Args:
             image: A picture of the index or its id; a path on this machine, whose file is uploaded;
-                the content of a file as bytes; or the URL of a picture.
+                the content of a file as bytes; a Pillow image or a uint8 array of shape (h, w, 3);
+                or the URL of a picture.
             k: Maximum number of hits, 1000 at most.
             query: Additional description that hits should match, as in `search`.
+            syntax: See `search`.
             without: See `search`.
             filters: See `search`.
             mode: See `search`; without a query, only ``vector`` is valid.
@@ -154,13 +160,14 @@ class Client(BaseClient):
             ForbiddenError: The server does not fetch URLs.
             DecodeError: The file is not a picture.
             InvalidQueryError: The query cannot be parsed, or k is out of range.
-            UsageError: A filter or the mode is invalid.
+            UsageError: A filter or the mode is invalid, or an argument has the wrong type.
         """
         return self._run(
             self._flows.similar(
                 image,
                 k,
                 query,
+                syntax=syntax,
                 without=without,
                 filters=filters,
                 mode=mode,
@@ -170,7 +177,7 @@ class Client(BaseClient):
             )
         )
 
-    def picture(self, image_id: int) -> Item | None:
+    def picture(self, image_id: PictureId) -> Item | None:
         """Return a picture by its id, or None if it does not exist.
 
         Raises:
@@ -178,7 +185,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.picture(image_id))
 
-    def thumbnail(self, picture: int | Item, size: str = "medium") -> bytes:
+    def thumbnail(self, picture: PictureId, size: str = "medium") -> bytes:
         """Return a thumbnail of a picture, as WebP.
 
         Args:
@@ -192,7 +199,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.thumbnail(picture, size))
 
-    def original(self, picture: int | Item) -> bytes:
+    def original(self, picture: PictureId) -> bytes:
         """Return the content of a picture's file.
 
         Args:
@@ -204,7 +211,7 @@ class Client(BaseClient):
         """
         return self._run(self._flows.original(picture))
 
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+    def embed_texts(self, texts: Texts) -> Vectors:
         """Return the unit vectors of texts in the index's space, as queries use them.
 
         Returns:
@@ -216,11 +223,12 @@ class Client(BaseClient):
         """
         return self._run(self._flows.embed_texts(texts))
 
-    def embed_picture(self, image: bytes | str | os.PathLike[str]) -> Vectors:
+    def embed_picture(self, image: PictureInput) -> Vectors:
         """Return the unit vector of a picture in the index's space.
 
         Args:
-            image: A path on this machine, the content of a file as bytes, or the URL of a picture.
+            image: A path on this machine, the content of a file as bytes, a Pillow image, a uint8
+                array of shape (h, w, 3), or the URL of a picture.
 
         Returns:
             Vector, float32 (1, dim).

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.client._errors import Response
 from mmsearch.client._requests import Endpoint
+from mmsearch.core.arguments import describe_value
 from mmsearch.core.errors import MissingExtraError, StateError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ def client_options(endpoint: Endpoint) -> dict[str, Any]:
         # Requests to this machine must not go through a proxy.
         "trust_env": not endpoint.is_local,
     }
+
+
+def check_transport(transport: object, method: str) -> None:
+    """Check that an object can replace the network.
+
+    Raises:
+        UsageError: It lacks the method of httpx's transports.
+    """
+    if transport is not None and not hasattr(transport, method):
+        raise UsageError(
+            f"transport must be a transport of httpx, got {describe_value(transport)}.",
+            "Leave it out to use the network.",
+        )
 
 
 def events_timeout(endpoint: Endpoint) -> httpx.Timeout:

@@ -1,4 +1,4 @@
-"""Parser of filter conditions that users type. Pure.
+"""Values of filters as users give them, and the parser of conditions. Pure.
 
 A condition is written like a Python expression and parsed by Python's own parser. Only comparisons,
 ``and``, ``or``, ``not``, ``in`` and the four arithmetic operations are accepted from the syntax
@@ -13,11 +13,13 @@ import operator
 import re
 import warnings
 from collections.abc import Callable
-from datetime import datetime
-from typing import Literal, cast
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Literal, TypeVar, cast, get_args
 
+from mmsearch.core.arguments import KINDS, describe_value, one_or_many, to_int, to_text_or_path
 from mmsearch.core.errors import Hint, InvalidQueryError
-from mmsearch.core.filters import GeoCircle
+from mmsearch.core.filters import FilterSpec, GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
     LIST_FIELDS,
@@ -61,6 +63,8 @@ _UNSUPPORTED_SYNTAX = re.compile(
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _WHITESPACE = str.maketrans("\t\n\v\f\r", " " * 5)
 _REPLACEMENTS = {"=": "==", "<>": "!=", "&&": "and", "||": "or", "like": "'part' in camera"}
+
+Given = TypeVar("Given")
 
 ComparisonOp = Literal["==", "!=", "<", "<=", ">", ">="]
 _COMPARISON_OPS: dict[type[ast.cmpop], ComparisonOp] = {
@@ -179,6 +183,147 @@ def parse_near(text: str) -> GeoCircle:
             ),
         )
     return GeoCircle(latitude, longitude, km)
+
+
+# --- values of filters ---
+
+FORMAT_ALIASES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF"}
+MAX_NUMBERS = {"pixels": 2**31, "stars": 5}
+"""Maximum of a filter whose value is a number, by its `FilterSpec.kind`."""
+
+_EXPECTED = {
+    "date": "a date such as '2020-06', or a datetime",
+    "format": "a format such as 'jpeg'",
+    "circle": "a circle such as '48.86,2.35,10', or three numbers",
+    "condition": "a condition such as 'width > 1000'",
+    "flag": "True or False",
+    "text": "a string",
+    "choice": "a string",
+}
+
+
+def read_filter(spec: FilterSpec, value: Any) -> Any:
+    """Return the value of a filter as `Filters` holds it.
+
+    Args:
+        spec: The filter.
+        value: What a user gave; see `Filters`. One value stands for a list of one.
+
+    Raises:
+        InvalidQueryError: The value is not one of this filter.
+    """
+    read = partial(_READERS[spec.kind], spec)
+    try:
+        return one_or_many(read)(value) if spec.multiple else read(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        expected = _EXPECTED.get(spec.kind) or f"a whole number from 0 to {MAX_NUMBERS[spec.kind]}"
+        several = " or a list of them" if spec.multiple else ""
+        raise InvalidQueryError(
+            f"{spec.keyword} must be {expected}{several}, got {describe_value(value)}.",
+            Hint("See {}.", "help(mmsearch.Filters)", "'mmsearch query --help'"),
+        ) from error
+
+
+def _read_date(spec: FilterSpec, value: Any) -> str:
+    # A date of numpy, which is not imported here.
+    if hasattr(value, "dtype"):
+        value = value.astype("datetime64[s]").item()
+    if isinstance(value, datetime):
+        # Dates of pictures are local times without a zone.
+        local = value.astimezone().replace(tzinfo=None) if value.tzinfo else value
+        return local.isoformat(timespec="seconds")
+    if isinstance(value, date):
+        return f"{value.isoformat()}T00:00:00"
+    return parse_date(_require(str, value))
+
+
+def _read_number(spec: FilterSpec, value: Any) -> int:
+    number = to_int(value)
+    if not 0 <= number <= MAX_NUMBERS[spec.kind]:
+        raise ValueError(value)
+    return number
+
+
+def _read_flag(spec: FilterSpec, value: Any) -> bool:
+    return bool(KINDS["bool"].convert(value))
+
+
+def _read_choice(spec: FilterSpec, value: Any) -> str:
+    text = _require(str, value).lower()
+    if text not in spec.choices:
+        raise InvalidQueryError(
+            f"Unknown {spec.name} {value!r}.", f"Known: {', '.join(spec.choices)}."
+        )
+    return text
+
+
+def _read_format(spec: FilterSpec, value: Any) -> str:
+    name = _require(str, value).upper().removeprefix(".")
+    return FORMAT_ALIASES.get(name, name)
+
+
+def _read_circle(spec: FilterSpec, value: Any) -> GeoCircle:
+    if isinstance(value, GeoCircle):
+        value = (value.latitude, value.longitude, value.km)
+    if not isinstance(value, str):
+        value = ",".join(repr(KINDS["float"].convert(number)) for number in value)
+    return parse_near(value)
+
+
+def _read_condition(spec: FilterSpec, value: Any) -> Condition:
+    if isinstance(value, get_args(Condition)):
+        return cast("Condition", value)
+    return parse_condition(_require(str, value))
+
+
+def _require(kind: type[Given], value: Any) -> Given:
+    if not isinstance(value, kind):
+        raise TypeError(value)
+    return value
+
+
+_READERS: dict[str, Callable[[FilterSpec, Any], Any]] = {
+    "text": lambda spec, value: to_text_or_path(value),
+    "date": _read_date,
+    "pixels": _read_number,
+    "stars": _read_number,
+    "flag": _read_flag,
+    "choice": _read_choice,
+    "format": _read_format,
+    "circle": _read_circle,
+    "condition": _read_condition,
+}
+
+
+def format_condition(condition: Condition) -> str:
+    """Return a condition as text that `parse_condition` reads as the same condition."""
+    match condition:
+        case Compare():
+            left, right = map(_format_operand, (condition.left, condition.right))
+            return f"{left} {condition.operator} {right}"
+        case Contains():
+            return f"{condition.substring!r} in {condition.name}"
+        case OneOf():
+            return f"{condition.name} in [{', '.join(map(repr, condition.values))}]"
+        case IsMissing():
+            return f"{condition.name} == None"
+        case Not():
+            return f"not ({format_condition(condition.condition)})"
+        case AllOf() | AnyOf():
+            word = " and " if isinstance(condition, AllOf) else " or "
+            return word.join(f"({format_condition(part)})" for part in condition.conditions)
+
+
+def _format_operand(operand: Operand) -> str:
+    if isinstance(operand, FieldName):
+        return operand.name
+    if isinstance(operand, Arithmetic):
+        left, right = map(_format_operand, (operand.left, operand.right))
+        return f"({left} {operand.operator} {right})"
+    return repr(operand)
+
+
+# --- conditions ---
 
 
 def _to_python(match: re.Match[str]) -> str:

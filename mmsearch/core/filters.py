@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from mmsearch.core.errors import InvalidQueryError
+
 if TYPE_CHECKING:
     from mmsearch.core.query import Condition
 
@@ -223,12 +225,27 @@ class Filters:
         label="Condition",
     )
 
+    def __post_init__(self) -> None:
+        """Check the values, and bring them into the form of their attributes.
+
+        Raises:
+            InvalidQueryError: A value is not one of its filter.
+        """
+        for member in fields(self):
+            value = getattr(self, member.name)
+            if value is member.default:
+                continue
+            if value is None:
+                value = member.default
+            else:
+                # Searches without filters do not need it.
+                from mmsearch.core.filter_parser import read_filter  # noqa: PLC0415
+
+                value = read_filter(FILTERS_BY_NAME[member.name], value)
+            object.__setattr__(self, member.name, value)
+
     def __bool__(self) -> bool:
         return self != NO_FILTERS
-
-
-NO_FILTERS = Filters()
-"""Filters that every picture passes."""
 
 
 def _make_spec(keyword: str, default: object, metadata: Mapping[str, Any]) -> FilterSpec:
@@ -241,3 +258,36 @@ FILTERS = tuple(
     _make_spec(member.name, member.default, member.metadata) for member in fields(Filters)
 )
 """All filters, in the order in which help lists them."""
+
+FILTERS_BY_NAME = {spec.name: spec for spec in FILTERS} | {spec.keyword: spec for spec in FILTERS}
+"""All filters by the names of the options and of the attributes of `Filters`."""
+
+NO_FILTERS = Filters()
+"""Filters that every picture passes."""
+
+
+def make_filters(values: Mapping[str, Any]) -> Filters:
+    """Return filters by the names of options (``tag``) or of attributes (``tags``).
+
+    Args:
+        values: Values by name, as `Filters` takes them; ``-`` in a name means ``_``. A filter that
+            is None or empty is not set.
+
+    Raises:
+        InvalidQueryError: A filter is unknown, given twice, or has an invalid value.
+    """
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        spec = FILTERS_BY_NAME.get(str(name).lstrip("-").replace("-", "_"))
+        if spec is None:
+            from mmsearch.core.arguments import suggest_name  # noqa: PLC0415 - only errors need it
+
+            raise InvalidQueryError(
+                f"There is no filter {str(name)[:60]!r}.", suggest_name(name, FILTERS_BY_NAME)
+            )
+        if spec.keyword in given:
+            raise InvalidQueryError(
+                f"The filter {spec.name!r} is given twice.", "Put its values into one list."
+            )
+        given[spec.keyword] = value
+    return Filters(**given)

@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mmsearch.core.arguments import check_fields, check_value
+from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import NO_FILTERS, Filters
 
 if TYPE_CHECKING:
@@ -63,6 +65,12 @@ class Term:
     weight: float = 1.0
     picture: int | None = None
     url: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.picture is not None:
+            picture_id = check_value("picture", self.picture, "PictureId")
+            object.__setattr__(self, "picture", picture_id)
+        check_fields(self, InvalidQueryError)
 
 
 # --- filters ---
@@ -202,6 +210,9 @@ class Query:
     blend: str | None = None
     prompts: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self, InvalidQueryError)
+
 
 @dataclass(frozen=True)
 class MatchedText:
@@ -288,6 +299,9 @@ class SearchRequest:
     explain: bool = True
     sort: str = "score"
     check_files: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, InvalidQueryError)
 
 
 @dataclass(frozen=True)

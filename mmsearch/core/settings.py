@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import platformdirs
 
+from mmsearch.core.arguments import check_arguments, check_fields
 from mmsearch.core.errors import DecodeError, UnknownNameError, UsageError
 from mmsearch.core.files import expand_user, open_source_file, os_error_reason
 
@@ -75,6 +76,9 @@ class Settings:
     offline: bool = False
     precision: str = "auto"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def with_flags(self, **flags: object) -> Settings:
         """Return a copy in which each flag that is not None replaces the setting of its name."""
         return replace(self, **{k: v for k, v in flags.items() if v is not None})  # type: ignore[arg-type]
@@ -101,6 +105,7 @@ def settings_file(environment: Mapping[str, str] = os.environ) -> Path:
     )
 
 
+@check_arguments()
 def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Load the defaults, then the settings file, then ``MMSEARCH_*`` variables.
 

@@ -51,7 +51,7 @@ def format_validation_error(name: str, error: Mapping[str, Any]) -> str:
     """
     message = f"{name} {_describe_requirement(error)}"
     if error["type"] not in ERRORS_WITHOUT_VALUE and isinstance(error["input"], str | int | float):
-        message += f", got {_quote_value(error['input'])}"
+        message += f", got {quote_value(error['input'])}"
     return message
 
 
@@ -111,7 +111,8 @@ def _describe_length(error_type: str, context: Mapping[str, Any]) -> str:
     return f"must have {bound} {number} {unit}"
 
 
-def _quote_value(value: str | float) -> str:
+def quote_value(value: object) -> str:
+    """Return a value as messages quote it; a long one is cut."""
     try:
         quoted = repr(value)
     except ValueError:

@@ -1,7 +1,7 @@
 """Queries, options and metadata of hits, shared by the retrievers of all frameworks.
 
 A language model or an untrusted user may have written the query text, so it must not name files of
-this machine.
+this machine. It is taken literally unless the program asks for the query language.
 """
 
 from __future__ import annotations
@@ -11,49 +11,56 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mmsearch.api import Index, parse_query
+from mmsearch.api.parsing import parse_mode
 from mmsearch.client import AsyncClient, Client
 from mmsearch.client._requests import as_url
+from mmsearch.core.arguments import check_value, to_filters, to_int
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, UsageError
-from mmsearch.core.filters import Filters
-from mmsearch.core.query import Query
+from mmsearch.core.files import expand_user
+from mmsearch.core.filters import NO_FILTERS
+from mmsearch.core.query import Query, Term
 from mmsearch.core.results import Hit
-
-
-def escape_query(texts: Sequence[str]) -> str:
-    """Return a line of the query language that searches for texts literally."""
-    escaped = (text.strip().replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    # The leading space matters: even a quoted path would name a file without it.
-    return " + ".join(f'" {text}"' for text in escaped if text)
+from mmsearch.search.query_parser import check_terms
 
 
 def build_query(
-    query_text: str,
+    texts: Sequence[str],
     *,
+    literal: bool,
     images: Sequence[str] = (),
-    filters: Filters | None = None,
+    filters: object = None,
     mode: str | None = None,
     hint: str,
 ) -> Query:
-    """Return the query of an index for a line that must not name files or URLs.
+    """Return the query for texts that must not name files or URLs.
 
     Args:
-        query_text: A line of the query language.
+        texts: Descriptions, or lines of the query language.
+        literal: True if they are descriptions.
         images: Picture files passed to the framework itself. An index refuses URLs among them,
             which only a server can fetch.
-        filters: Filters for the pictures to search.
+        filters: Filters for the pictures to search, or a mapping of them.
         mode: Search mode; see `mmsearch.Index.search`.
         hint: Next step, for the error message.
 
     Raises:
-        InvalidQueryError: The line names a file or a URL, or the query is empty.
+        InvalidQueryError: A line names a file or a URL, or the query is empty.
     """
     urls = [image for image in images if as_url(image) is not None]
     files = [image for image in images if image not in urls]
-    query = parse_query(query_text, images=files, urls=urls, filters=filters, mode=mode)
-    if sum(term.text is None for term in query.terms) > len(images):
+    if literal:
+        terms = [Term(text.strip()) for text in texts if text.strip()]
+    else:
+        terms = [term for text in texts if text.strip() for term in parse_query(text).terms]
+    if any(term.text is None for term in terms):
         raise InvalidQueryError("The text of a query cannot name files or URLs.", hint)
-    return query
+    pictures = [Term(image=expand_user(file)) for file in files] + [Term(url=url) for url in urls]
+    return Query(
+        check_terms([*pictures, *terms]),
+        NO_FILTERS if filters is None else to_filters(filters),
+        parse_mode(mode),
+    )
 
 
 DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption")
@@ -118,26 +125,24 @@ def check_source(source: object, filters: object) -> None:
             f"A retriever cannot search a {type(source).__name__}.",
             "Pass an mmsearch.Index, a Client or an AsyncClient as source.",
         )
-    if isinstance(source, Index) and not isinstance(filters, Filters | None):
-        raise UsageError(
-            "An index does not accept a mapping as filters.",
-            "Create the filters with mmsearch.parse_filters, such as orientation='portrait'.",
-        )
+    check_value("filters", filters, "FilterValues | None")
 
 
 def check_options(k: object, mode: object, min_score: object, min_confidence: object) -> None:
-    """Check the types of search options.
+    """Check search options.
 
     Raises:
-        UsageError: An option has the wrong type, or k is below 1.
+        UsageError: An option has the wrong type, k is below 1, or the mode is unknown.
     """
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+    try:
+        is_positive = to_int(k) > 0
+    except (TypeError, ValueError):
+        is_positive = False
+    if not is_positive:
         raise UsageError(f"k must be a whole number above 0, got {k!r}.", "Pass one such as 10.")
-    if not isinstance(mode, str | None):
-        raise UsageError(f"mode must be a string, got {mode!r}.", "Use vector, text or hybrid.")
-    for name, value in (("min_score", min_score), ("min_confidence", min_confidence)):
-        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
-            raise UsageError(f"{name} must be a number, got {value!r}.", "Pass a number or None.")
+    parse_mode(check_value("mode", mode, "str | None", "Use vector, text or hybrid."))
+    check_value("min_score", min_score, "float | None", "Pass a number or None.")
+    check_value("min_confidence", min_confidence, "float | None", "Pass a number or None.")
 
 
 def check_text(text: object) -> None:

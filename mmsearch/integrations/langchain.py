@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
-from mmsearch.client import AsyncClient, Client
+from mmsearch.client import AsyncClient
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.results import Hit
 from mmsearch.core.validation import format_validation_errors
@@ -25,7 +25,6 @@ from mmsearch.integrations._common import (
     check_options,
     check_source,
     check_text,
-    escape_query,
     hit_metadata,
     hit_text,
 )
@@ -61,8 +60,8 @@ class MMSearchRetriever(BaseRetriever):
         mode: ``vector``, ``text`` or ``hybrid``; None to choose by whether the index has texts.
         min_score: Minimum score of hits.
         min_confidence: Minimum confidence of hits.
-        literal: True to search for the text literally, without the syntax of the query language:
-            for questions by people or models that do not know it.
+        literal: True to take the text literally; False to read it as a line of the query language,
+            which cannot name files here.
 
     All of them except ``source`` can also be passed to ``invoke`` and similar methods, for one
     call.
@@ -79,7 +78,7 @@ class MMSearchRetriever(BaseRetriever):
     mode: str | None = None
     min_score: float | None = None
     min_confidence: float | None = None
-    literal: bool = False
+    literal: bool = True
 
     def __init__(self, **arguments: Any) -> None:
         try:
@@ -123,7 +122,7 @@ class MMSearchRetriever(BaseRetriever):
 
     async def _asearch(self, query: str) -> list[Document]:
         if isinstance(self.source, AsyncClient):
-            return self._to_documents(await self._search_remote(self.source, query))
+            return self._to_documents(await self._find(query))
         return await run_in_executor(None, self._search, query)
 
     def _search(self, query: str) -> list[Document]:
@@ -131,37 +130,21 @@ class MMSearchRetriever(BaseRetriever):
             raise UsageError(
                 "An AsyncClient cannot be used synchronously.", "Call ainvoke(), or pass a Client."
             )
-        if isinstance(self.source, Client):
-            return self._to_documents(self._search_remote(self.source, query))
+        return self._to_documents(self._find(query))
+
+    def _find(self, query: str) -> Any:
+        """Return the hits, or an awaitable of them for an AsyncClient."""
+        check_text(query)
         parsed_query = build_query(
-            self._query_text(query),
+            [query],
+            literal=self.literal,
             filters=self.filters,
             mode=self.mode,
             hint="To search by a file, call index.similar(FILE).",
         )
-        return self._to_documents(
-            self.source.search(
-                parsed_query,
-                self.k,
-                min_score=self.min_score,
-                min_confidence=self.min_confidence,
-            )
+        return self.source.search(
+            parsed_query, self.k, min_score=self.min_score, min_confidence=self.min_confidence
         )
-
-    def _search_remote(self, client: Client | AsyncClient, query: str) -> Any:
-        """Return the hits, or an awaitable of them for an AsyncClient."""
-        return client.search(
-            self._query_text(query),
-            self.k,
-            filters=self.filters,
-            mode=self.mode,
-            min_score=self.min_score,
-            min_confidence=self.min_confidence,
-        )
-
-    def _query_text(self, query: str) -> str:
-        check_text(query)
-        return escape_query([query]) if self.literal else query
 
     def _to_documents(self, hits: Sequence[Hit]) -> list[Document]:
         url = getattr(self.source, "url", "")

@@ -28,7 +28,6 @@ from mmsearch.integrations._common import (
     check_options,
     check_source,
     check_text,
-    escape_query,
     hit_metadata,
     hit_text,
     link_url,
@@ -54,10 +53,10 @@ LLM_METADATA_KEYS = (
 class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
     """Retrieves pictures that match a description, a picture, or both.
 
-    The text of a query is a line of the query language that must not name files; the ``image_path``
-    of a `QueryBundle` is a picture file of this machine. Both may be URLs of pictures if the source
-    is a server that fetches them. The ``custom_embedding_strs`` of a bundle replace its text and
-    are searched literally; its ``embedding`` is of another embedding space and is not used.
+    The text of a query is literal. The ``image_path`` of a `QueryBundle` is a picture file of this
+    machine, or the URL of a picture if the source is a server that fetches it. The
+    ``custom_embedding_strs`` of a bundle replace its text and are literal, too; its ``embedding``
+    is of another embedding space and is not used.
 
     Args:
         source: A `mmsearch.Index`; a `mmsearch.Client`; or a
@@ -67,8 +66,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         mode: ``vector``, ``text`` or ``hybrid``; None to choose by whether the index has texts.
         min_score: Minimum score of hits.
         min_confidence: Minimum confidence of hits.
-        literal: True to search for the text literally, without the syntax of the query language:
-            for questions by people or models that do not know it.
+        literal: True to take the text literally; False to read it as a line of the query language,
+            which cannot name files here.
         callback_manager: Passed to LlamaIndex.
         verbose: Passed to LlamaIndex.
 
@@ -86,14 +85,14 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         mode: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
-        literal: bool = False,
+        literal: bool = True,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
         check_source(source, filters)
         check_options(k, mode, min_score, min_confidence)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
-        self.source = source
+        self.source: Any = source
         self.k = k
         self.filters: Any = filters
         self.mode = mode
@@ -121,13 +120,11 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
                 "An AsyncClient cannot be used synchronously.",
                 "Call aretrieve(), or pass a Client.",
             )
-        if isinstance(self.source, Client):
-            return self._to_nodes(self._search_remote(self.source, query_bundle))
-        return self._to_nodes(self._search_local(self.source, query_bundle))
+        return self._to_nodes(self._find(query_bundle))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if isinstance(self.source, AsyncClient):
-            return self._to_nodes(await self._search_remote(self.source, query_bundle))
+            return self._to_nodes(await self._find(query_bundle))
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -142,36 +139,31 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await self.aretrieve(_picture_only(query_bundle))
 
-    def _search_local(self, index: Index, bundle: QueryBundle) -> list[Hit]:
-        images = [] if bundle.image_path is None else [bundle.image_path]
-        query = build_query(
-            self._query_text(bundle),
-            images=images,
-            filters=self.filters,
-            mode=self.mode,
-            hint="Pass a picture as the image_path of a QueryBundle.",
-        )
-        return index.search(
-            query, self.k, min_score=self.min_score, min_confidence=self.min_confidence
-        )
-
-    def _search_remote(self, client: Client | AsyncClient, bundle: QueryBundle) -> Any:
+    def _find(self, bundle: QueryBundle) -> Any:
         """Return the hits, or an awaitable of them for an AsyncClient."""
+        strings = bundle.custom_embedding_strs
+        texts = [bundle.query_str] if strings is None else strings
+        image = bundle.image_path
+        is_upload = image is not None and not isinstance(self.source, Index)
+        query: Any = ""
+        if not is_upload or any(text.strip() for text in texts):
+            query = build_query(
+                texts,
+                literal=self.literal or strings is not None,
+                images=[] if image is None or is_upload else [image],
+                filters=self.filters,
+                mode=self.mode,
+                hint="Pass a picture as the image_path of a QueryBundle.",
+            )
         options: dict[str, Any] = {
-            "filters": self.filters,
-            "mode": self.mode,
             "min_score": self.min_score,
             "min_confidence": self.min_confidence,
         }
-        query_text = self._query_text(bundle)
-        if bundle.image_path is None:
-            return client.search(query_text, self.k, **options)
-        return client.similar(bundle.image_path, self.k, query=query_text, **options)
-
-    def _query_text(self, bundle: QueryBundle) -> str:
-        if bundle.custom_embedding_strs is not None:
-            return escape_query(bundle.custom_embedding_strs)
-        return escape_query([bundle.query_str]) if self.literal else bundle.query_str
+        if not is_upload:
+            return self.source.search(query, self.k, **options)
+        if not query:
+            options |= {"filters": self.filters, "mode": self.mode}
+        return self.source.similar(image, self.k, query=query, **options)
 
     def _to_nodes(self, hits: Sequence[Hit]) -> list[NodeWithScore]:
         url = getattr(self.source, "url", "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from mmsearch.core.filter_parser import MAX_NUMBERS
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
 from mmsearch.core.results import SearchPage
@@ -41,10 +42,6 @@ class StrictModel(BaseModel):
     """Base class of request bodies; unknown members are errors, so misspelt ones are noticed."""
 
     model_config = ConfigDict(extra="forbid")
-
-
-MAX_NUMBERS = {"pixels": 2**31, "stars": 5}
-"""Maximum of a filter whose value is a number, by its `FilterSpec.kind`."""
 
 
 def filter_fields(text_list: Any, max_length: int) -> dict[str, Any]:

@@ -62,7 +62,13 @@ def test_langchain_retriever_call_options_override_constructor_options(index):
         ({"k": 0}, "k must be a whole number above 0, got 0."),
         ({"mode": 5}, "mode must be a string, got 5. "),
         ({"min_score": "high"}, "min_score must be a number, got 'high'. "),
-        ({"filters": {"orientation": "portrait"}}, "An index does not accept a mapping as filters"),
+        (
+            {"filters": {"orientation": "upright"}},
+            "Unknown orientation 'upright'. Known: landscape",
+        ),
+        ({"filters": {"colour": "red"}}, "There is no filter 'colour'. Known: path, "),
+        ({"filters": 5}, "filters must be Filters or a dict of filters, got 5."),
+        ({"mode": "smell"}, "Unknown mode 'smell'. Known: vector, text, hybrid."),
     ],
 )
 def test_langchain_retriever_invalid_arguments_raise_usage_error(index, arguments, said):
@@ -135,7 +141,7 @@ def test_langchain_retriever_search_options_match_index_search(index):
 def test_langchain_retriever_text_naming_files_or_urls_is_refused(index, photos, line):
     photo = min((photos / "photos").iterdir())
     with pytest.raises(InvalidQueryError, match="The text of a query cannot name files"):
-        MMSearchRetriever(source=index).invoke(line.format(photo=photo))
+        MMSearchRetriever(source=index, literal=False).invoke(line.format(photo=photo))
 
 
 @pytest.mark.parametrize(
@@ -146,11 +152,9 @@ def test_langchain_retriever_literal_text_is_not_parsed_as_query(
     index, service, text, socket_enabled
 ):
     expected = index.search(mmsearch.Query((mmsearch.Term(text),)), 5)
-    assert ids(MMSearchRetriever(source=index, k=5, literal=True).invoke(text)) == [
-        hit.id for hit in expected
-    ]
+    assert ids(MMSearchRetriever(source=index, k=5).invoke(text)) == [hit.id for hit in expected]
     with serve_in_thread(service, 0) as url, mmsearch.Client(url) as client:
-        retriever = MMSearchRetriever(source=client, k=5, literal=True)
+        retriever = MMSearchRetriever(source=client, k=5)
         assert ids(retriever.invoke(text)) == [hit.id for hit in expected]
 
 

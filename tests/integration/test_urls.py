@@ -175,7 +175,8 @@ def test_async_client_search_by_url_equals_search_by_upload(service, url, conten
     async def main(at):
         async with mmsearch.AsyncClient(at) as client:
             named, expected = await asyncio.gather(
-                client.search("a dog", 5, like_url=[url]), client.search(f"image:{url} + a dog", 5)
+                client.search("a dog", 5, like_url=[url]),
+                client.search(f"image:{url} + a dog", 5, syntax=True),
             )
             assert named == expected
             assert await client.similar(url, 3) == await client.similar(content[0], 3)
@@ -217,7 +218,7 @@ def test_index_search_by_url_raises_source_error(photo_index, url, mode):
         mmsearch.open_index(home=photo_index) as index,
         pytest.raises(SourceError, match="cannot be fetched: only a server fetches URLs"),
     ):
-        index.search(f"a dog + image:{url}", mode=mode)
+        index.search(f"a dog + image:{url}", mode=mode, syntax=True)
 
 
 def test_empty_index_search_by_url_raises_source_error(tmp_path, url):
@@ -226,7 +227,7 @@ def test_empty_index_search_by_url_raises_source_error(tmp_path, url):
     with mmsearch.open_index(home=tmp_path / "home", model="starter") as index:
         index.add_folder(empty)
         with pytest.raises(SourceError, match="cannot be fetched: only a server fetches URLs"):
-            index.search(f"a dog + image:{url}")
+            index.search(f"a dog + image:{url}", syntax=True)
 
 
 def test_index_embed_of_url_raises_source_error(photo_index, url):

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
-from mmsearch import Client, parse_filters
+from mmsearch import Client, Query, Term, parse_filters, parse_query
 from mmsearch.client._flows import parse_answer, parse_vectors
 from mmsearch.client._requests import build_filters_body, build_search_body
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
@@ -91,25 +92,15 @@ def test_build_filters_body_uses_parameter_names_of_server():
     assert build_filters_body(filters) == {
         "path": ["a/**"],
         "after": "2019-01-01T00:00:00",
-        "before": None,
-        "file_dates": False,
-        "min_width": None,
-        "min_height": None,
-        "orientation": None,
         "format": ["JPEG"],
         "camera": ["d90"],
         "near": "48.5,-2.25,10.0",
-        "tag": [],
-        "person": [],
-        "place": [],
-        "rating": None,
     }
-    assert all(not value for value in build_filters_body(Filters()).values())
+    assert build_filters_body(Filters()) == {}
 
 
-def test_build_filters_body_parsed_where_condition_raises_usage_error():
-    with pytest.raises(UsageError, match=r"cannot be sent\. Pass the filters as a mapping"):
-        build_filters_body(parse_filters(where="width > 3"))
+def test_build_filters_body_sends_parsed_condition_as_text():
+    assert build_filters_body(parse_filters(where="width > 3")) == {"where": "width > 3"}
 
 
 def test_build_search_body_like_accepts_ids_and_hits():
@@ -257,7 +248,7 @@ def test_client_similar_sends_search_options_with_each_picture_form():
             (b"limit", b"3"),
         ]
     )
-    with pytest.raises(UsageError, match="cannot be serialized"):
+    with pytest.raises(UsageError, match="tags must be a string or a list of them"):
         client.similar(b"PNG", filters={"tag": {1, 2}})
 
 
@@ -280,12 +271,82 @@ def test_client_embed_texts_many_texts_returns_vectors_in_order():
         client.embed_texts([])
 
 
-def test_client_search_unserializable_value_raises_usage_error():
+def test_client_search_invalid_value_raises_usage_error():
     client = Client(URL, transport=FakeServer().transport)
-    with pytest.raises(UsageError, match="cannot be serialized"):
+    with pytest.raises(UsageError, match="tags must be a string or a list of them"):
         client.search("mill", filters={"tag": {1, 2}})
-    with pytest.raises(UsageError, match="cannot be serialized"):
+    with pytest.raises(UsageError, match="min_score must be a number, got nan"):
         client.search("mill", min_score=float("nan"))
+    with pytest.raises(InvalidQueryError, match="Unknown mode 'fast'"):
+        client.search("mill", mode="fast")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["street -people", "/etc/passwd", "~/x", "image:http://a/b", '"quoted"', "2:dog", "a + b", "\\",
+     'a "b \\" c', "a  b", "-", "dog\nsnow"],
+)  # fmt: skip
+def test_text_of_client_is_literal(text):
+    line = build_search_body(text)["query"]
+    (term,) = parse_query(line).terms
+    assert (term.text.strip(), term.weight) == (text, 1.0)
+    assert build_search_body(text, syntax=True)["query"] == text
+
+
+def test_plain_text_of_client_is_sent_as_it_is():
+    assert build_search_body(" a red car, 16:9 ")["query"] == "a red car, 16:9"
+    assert build_search_body("")["query"] == ""
+
+
+def test_client_sends_a_parsed_query():
+    query = parse_query(
+        '2.5:dog + " /etc" - http -"a b"',
+        like=[7],
+        urls=["http://a.example/b.jpg"],
+        filters={"camera": "nikon"},
+        mode="vector",
+        blend="weighted_sum",
+        prompts="a photo of {}",
+    )
+    body = build_search_body(query, min_score=0.5)
+    sent = parse_query(body["query"], like=body["like"])
+    texts = [(term.text.strip(), term.weight) for term in query.terms if term.text]
+    assert [(term.text.strip(), term.weight) for term in sent.terms if term.text] == texts
+    assert [term.url for term in sent.terms if term.url] == ["http://a.example/b.jpg"]
+    assert (body["like"], body["mode"], body["min_score"]) == ([7], "vector", 0.5)
+    assert body["filters"] == {"camera": ["nikon"]}
+    assert (body["blend"], body["prompts"]) == ("weighted_sum", ["a photo of {}"])
+
+
+def test_client_refuses_a_parsed_query_that_a_server_cannot_answer():
+    with pytest.raises(UsageError, match=r"cannot name the file .*a\.jpg"):
+        build_search_body(parse_query(images="/a.jpg"))
+    with pytest.raises(UsageError, match="cannot weigh pictures of the index"):
+        build_search_body(Query((Term("a"), Term(picture=3, weight=-1.0))))
+    with pytest.raises(UsageError, match="A Query is combined with mode"):
+        build_search_body(parse_query("a"), mode="text")
+    with pytest.raises(UsageError, match="cannot name pictures of the index"):
+        Client(URL, transport=FakeServer().transport).similar(b"PNG", query=parse_query(like=3))
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), [], {}, object(), True], ids=repr)
+def test_client_refuses_what_is_no_picture(value):
+    client = Client(URL, transport=FakeServer().transport)
+    with pytest.raises(UsageError, match="image must be a path"):
+        client.similar(value)
+    with pytest.raises(UsageError, match="image must be a path"):
+        client.embed_picture(value)
+
+
+def test_client_uploads_pictures_in_memory():
+    server = FakeServer(*(json_response(page_document(hit_documents(1, 1))) for _ in range(2)))
+    client = Client(URL, transport=server.transport)
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    client.similar(pixels)
+    client.similar(Image.fromarray(pixels))
+    assert [b"\x89PNG" in request.content for request in server.requests] == [True, True]
+    with pytest.raises(UsageError, match="An array of float64 and shape"):
+        client.similar(np.zeros((2, 3)))
 
 
 def test_client_picture_requests_accept_id_or_picture():
