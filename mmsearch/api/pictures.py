@@ -56,12 +56,12 @@ def _as_list(inputs: Any) -> Iterable[Any]:
 
 
 def _to_term(value: Any, file: Path, *, texts: bool) -> Term:
-    if isinstance(value, Term):
-        return value
     if isinstance(value, str) and texts:
-        if not value.strip():
+        value = Term(value)
+    if isinstance(value, Term):
+        if value.text is not None and not value.text.strip():
             raise InvalidQueryError("A text to encode is empty.", "Describe a picture in words.")
-        return Term(value)
+        return value
     if isinstance(value, str | os.PathLike):
         return Term(image=expand_user(value))
     content = value if isinstance(value, bytes | bytearray) else encode_image(value)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmsearch.core.filters import FILTERS
+from mmsearch.core.settings import DEVICES
 from mmsearch.core.sorting import SORTS
-
-DEVICES = ("auto", "cuda", "mps", "cpu")
 
 _PATTERNS: dict[type, re.Pattern[str]] = {
     int: re.compile(r"0|[1-9][0-9]{0,8}"),

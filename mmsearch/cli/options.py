@@ -10,8 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from mmsearch import api
-from mmsearch.cli.fast_args import DEVICES, options_of
+from mmsearch.cli.fast_args import options_of
 from mmsearch.cli.output import warn
+from mmsearch.core.settings import DEVICES
 
 
 def typer_option(name: str) -> Any:

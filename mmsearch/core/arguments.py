@@ -20,7 +20,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import MMSearchError, UsageError
 from mmsearch.core.validation import quote_value
 
 if TYPE_CHECKING:
@@ -277,6 +277,12 @@ def _instance_of(module: str, name: str) -> Callable[[Any], Any]:
     return check
 
 
+def _check_encoded(value: Any) -> Any:
+    if isinstance(value, MMSearchError):
+        return value
+    return _instance_of("mmsearch.core.query", "EncodedQuery")(value)
+
+
 def one_or_many(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
     """Return a conversion of one value, several, or None for none, to a tuple."""
 
@@ -333,6 +339,9 @@ KINDS = {
     "SearchRequest": Kind("a SearchRequest", _instance_of(_QUERY, "SearchRequest")),
     "Sequence[SearchRequest]": Kind(
         "a list of SearchRequest", one_or_many(_instance_of(_QUERY, "SearchRequest"))
+    ),
+    "Sequence[EncodedQuery | MMSearchError]": Kind(
+        "a list from Index.encode", one_or_many(_check_encoded)
     ),
     "Settings": Kind("Settings", _instance_of("mmsearch.core.settings", "Settings")),
     "Index": Kind("an Index", _instance_of("mmsearch.api.index", "Index")),

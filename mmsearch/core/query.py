@@ -71,6 +71,12 @@ class Term:
             picture_id = check_value("picture", self.picture, "PictureId")
             object.__setattr__(self, "picture", picture_id)
         check_fields(self, InvalidQueryError)
+        sources = (self.text, self.image, self.picture, self.url)
+        if sum(source is not None for source in sources) != 1:
+            raise InvalidQueryError(
+                "A term must have exactly one of text, image, picture and url.",
+                "Use one term for each of them.",
+            )
 
 
 # --- filters ---

@@ -29,6 +29,10 @@ _EXPECTED_VALUES: dict[type, str] = defaultdict(
 )
 
 
+DEVICES = ("auto", "cuda", "mps", "cpu")
+"""Values of the setting ``device``."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings for all commands.
@@ -78,6 +82,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.device not in DEVICES:
+            raise UsageError(f"Unknown device {self.device!r}.", f"Known: {', '.join(DEVICES)}.")
 
     def with_flags(self, **flags: object) -> Settings:
         """Return a copy in which each flag that is not None replaces the setting of its name."""

@@ -41,7 +41,6 @@ WRONG = [
 UNCHECKED = {
     "image",
     "inputs",
-    "encoded",
     "progress",
     "transport",
     "values",
@@ -222,6 +221,23 @@ def test_similar_and_embed_refuse_what_is_no_picture(index, value):
         index.embed(value)
     with pytest.raises(UsageError):
         index.embed(["a", value])
+
+
+def test_embed_refuses_empty_texts_and_nothing(index):
+    for inputs in ([], (), "", [" "], library.Term(" ")):
+        with pytest.raises(InvalidQueryError, match=r"nothing to encode|is empty"):
+            index.embed(inputs)
+
+
+def test_term_has_exactly_one_source():
+    for given in ({}, {"text": "a", "url": "http://a"}, {"text": "a", "picture": 1}):
+        with pytest.raises(InvalidQueryError, match="exactly one of text, image, picture and url"):
+            library.Term(**given)
+
+
+def test_settings_refuse_unknown_devices(home):
+    with pytest.raises(UsageError, match="Unknown device 'tpu'"):
+        library.open_index(home=home, device="tpu")
 
 
 def test_similar_takes_what_names_a_picture(index, home):
