@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 QUERY_BATCH_SIZE = 64
 """Number of queries that are searched as one batch."""
 
+MAX_JPEG_EDGE_PX = 65_535
+"""Longest side that a JPEG can have."""
+
 WRITER_WAIT_S = 3600.0
 """Seconds that a run of `Index.watch` waits for another writer."""
 
@@ -230,7 +233,7 @@ class Index(MaintainedIndex):
             if record is None:
                 return None
             with self._session.originals() as originals:
-                return originals.thumbnail(record, edge_px, "JPEG")
+                return originals.thumbnail(record, min(edge_px, MAX_JPEG_EDGE_PX), "JPEG")
         except (DecodeError, GoneError, ForbiddenError):
             return None
 

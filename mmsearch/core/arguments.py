@@ -60,9 +60,6 @@ KindWeights: TypeAlias = "Mapping[str, float]"
 MINIMUMS = {"wait_s": 0, "settle_s": 0, "timeout_s": 0, "edge_px": 1, "depth": 1, "workers": 0}
 """Lowest value of arguments by their names."""
 
-MAX_INT = 2**63
-"""Limit of integers in a catalog."""
-
 
 class Kind(NamedTuple):
     """What an argument takes.
@@ -205,10 +202,7 @@ def to_int(value: Any) -> int:
     """Return a whole number as an int, also one of numpy."""
     if isinstance(value, bool):
         raise TypeError(value)
-    number = operator.index(value)
-    if not -MAX_INT <= number < MAX_INT:
-        raise ValueError(value)
-    return number
+    return operator.index(value)
 
 
 def _to_float(value: Any) -> float:
