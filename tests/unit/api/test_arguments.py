@@ -314,11 +314,11 @@ def test_search_takes_a_mapping_as_filters(index, home):
 
 
 def test_one_text_is_one_pattern(tmp_path):
-    requests = []
+    requests, report = [], SimpleNamespace(captions=None)
 
     @contextmanager
     def make_indexer(*_):
-        yield SimpleNamespace(run=lambda request, progress: requests.append(request))
+        yield SimpleNamespace(run=lambda request, progress: requests.append(request) or report)
 
     with (
         replaced({(indexing, "make_indexer"): make_indexer}),
