@@ -25,6 +25,7 @@ SEARCH_OPTIONS = {
     *("k", "name", "home", "without", "image", "mode", "blend", "prompt", "min_score"),
     *("min_confidence", "batch", "as_json", "paths", "print0", "sheet", "open_", "device"),
     "verbose",
+    "sort",
 }
 
 GIVEN = {
