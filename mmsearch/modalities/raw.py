@@ -19,8 +19,8 @@ from PIL import ExifTags, Image
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Modality
-from mmsearch.core.types import DecodedImage, Picture
-from mmsearch.modalities._metadata import orientation, read_metadata
+from mmsearch.core.types import DecodedImage, Picture, merge_metadata
+from mmsearch.modalities._metadata import orientation, read_cr3_metadata, read_metadata
 from mmsearch.modalities._pillow import PillowReader
 from mmsearch.modalities._pillow_globals import pillow_globals
 from mmsearch.modalities._pixels import FIRST_SWAPPED_ORIENTATION, apply_orientation
@@ -218,11 +218,13 @@ def _read_largest_jpeg(content: bytes, reader: PillowReader, edge_px: int) -> De
 
 def _with_metadata(picture: Picture, content: bytes) -> Picture:
     """Return a picture with the metadata of its RAW file; that of the preview fills the gaps."""
-    container = _container_exif(content)
-    if container is None:
+    if _SIGNATURES["CR3"].match(content):
+        known = read_cr3_metadata(content)
+    elif container := _container_exif(content):
+        known = read_metadata(container)
+    else:
         return picture
-    known = vars(read_metadata(container))
-    return replace(picture, **{name: value for name, value in known.items() if value})
+    return replace(picture, texts=known.texts or picture.texts, **merge_metadata((known, picture)))
 
 
 def _container_exif(content: bytes) -> Image.Image | None:

@@ -10,9 +10,11 @@ from PIL import ExifTags, Image
 
 from mmsearch.core.types import Metadata, Text, TextSource
 from mmsearch.modalities._metadata.blocks import (
+    find_cr3_xmp,
     find_iptc_block,
     find_png_time,
     find_xmp_packets,
+    open_cr3_exif,
     open_exif,
 )
 from mmsearch.modalities._metadata.exif import decode_text, read_exif
@@ -68,6 +70,16 @@ def read_metadata(image: Image.Image, file: BinaryIO | None = None) -> Metadata:
     # Programs that know XMP keep the rating there, while EXIF may have the camera's 0.
     ratings = [Facts(rating=facts.rating) for facts in packets]
     return merge([*ratings, exif, iptc, text_chunks, *packets], TextSource.METADATA)
+
+
+def read_cr3_metadata(content: bytes) -> Metadata:
+    """Return everything that a CR3 file (RAW of Canon) says about the picture."""
+    exif, xmp = Facts(), Facts()
+    with suppress(Exception):
+        exif = read_exif(open_cr3_exif(content))
+    with suppress(Exception):
+        xmp = read_xmp(find_cr3_xmp(content))
+    return merge([Facts(rating=xmp.rating), exif, xmp], TextSource.METADATA)
 
 
 def orientation(image: Image.Image) -> int:

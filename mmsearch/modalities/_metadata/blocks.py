@@ -35,6 +35,12 @@ _TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 
 _UNKNOWN_TYPE: Final = 0xFFFF
 _MAX_DIRECTORIES: Final = 8
 
+# EXIF directories of CR3 files by the number of their box.
+_CR3_DIRECTORIES: Final = {b"1": None, b"2": ExifTags.IFD.Exif, b"4": ExifTags.IFD.GPSInfo}
+_CR3_EXIF: Final = re.compile(rb"CMT([124])(?=II\*\0|MM\0\*)")
+_CR3_XMP_ID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_MAX_CR3_HEADER_BYTES: Final = 2**20
+
 _MAX_PACKETS: Final = 10
 _MAX_BOXES: Final = 1000
 _MAX_SCANNED_BYTES: Final = 64_000_000
@@ -57,6 +63,29 @@ def open_exif(image: Image.Image) -> Image.Exif:
         return image.getexif()
     except Exception:  # noqa: BLE001
         return Image.Exif()
+
+
+def open_cr3_exif(content: bytes) -> Image.Exif:
+    """Return the EXIF directories of a CR3 file (Canon), which are in boxes of their own."""
+    exif = Image.Exif()
+    for match in islice(_CR3_EXIF.finditer(content[:_MAX_CR3_HEADER_BYTES]), 10):
+        size = int.from_bytes(content[match.start() - 4 : match.start()])
+        directory = Image.Exif()
+        with suppress(Exception):
+            directory.load(_repair_exif(content[match.end() : match.start() - 4 + size]))
+        number = _CR3_DIRECTORIES[match[1]]
+        values = exif if number is None else exif.get_ifd(number)
+        for tag in directory:
+            with suppress(Exception):
+                values[tag] = directory[tag]
+    return exif
+
+
+def find_cr3_xmp(content: bytes) -> bytes:
+    """Return the XMP packet of a CR3 file, or b""."""
+    start = content.find(b"uuid" + _CR3_XMP_ID, 0, _MAX_CR3_HEADER_BYTES)
+    size = int.from_bytes(content[max(start - 4, 0) : max(start, 0)])
+    return content[start + 20 : start - 4 + size] if start >= 0 else b""
 
 
 def find_xmp_packets(

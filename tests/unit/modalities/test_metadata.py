@@ -648,6 +648,39 @@ def test_read_metadata_comment_of_jpeg_and_gif(comment, texts):
     assert {(text.kind, text.text) for text in found} == {*texts, ("title", "Harbour")}
 
 
+def cr3():
+    """Return the start of a CR3 file, with its EXIF directories and its XMP in boxes."""
+
+    def box(kind, content):
+        return struct.pack(">I4s", len(content) + 8, kind) + content
+
+    day = b"2019:05:17 10:30:00\0"
+    degrees = struct.pack("<6I", 48, 1, 30, 1, 0, 1)
+    main = raw_exif([(0x010F, ASCII, 6, b"Canon\0"), (0x0112, 3, 1, b"\6\0")])
+    exif = raw_exif([(0x9003, ASCII, 20, day), (0xA434, ASCII, 10, b"RF35mm F2\0")])
+    gps = raw_exif(
+        [(1, ASCII, 2, b"S\0"), (2, 5, 3, degrees), (3, ASCII, 2, b"E\0"), (4, 5, 3, degrees)]
+    )
+    boxes = (box(b"CMT%d" % n, block[6:]) for n, block in ((1, main), (2, exif), (4, gps)))
+    xmp = box(
+        b"uuid", bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet_of(xmp__Rating="4")
+    )
+    return box(b"ftyp", b"crx \0\0\0\1crx isom") + box(b"moov", b"".join(boxes)) + xmp
+
+
+def test_read_cr3_metadata_joins_its_boxes():
+    found = _metadata.read_cr3_metadata(cr3())
+    assert (found.taken_at, found.camera, found.rating) == ("2019-05-17T10:30:00", "Canon", 4)
+    assert (found.lens, found.latitude, found.longitude) == ("RF35mm F2", -48.5, 48.5)
+
+
+@given(st.integers(0, 2000), st.binary(max_size=20))
+def test_read_cr3_metadata_damaged_file_raises_no_error(place, junk):
+    content = cr3()
+    _metadata.read_cr3_metadata(content[:place] + junk + content[place + len(junk) :])
+    _metadata.read_cr3_metadata(content[:place])
+
+
 def test_read_metadata_scan_dated_by_person_is_not_dated_by_scanner():
     scanner = exif_of({ExifTags.Base.DateTime: "2021:05:05 10:00:00"})
     scanner.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2021:05:05 10:00:00"
