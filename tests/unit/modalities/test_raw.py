@@ -11,6 +11,7 @@ from mmsearch.core.errors import DecodeError
 from mmsearch.modalities import raw
 from mmsearch.modalities.image import build as build_image
 from tests.raw_files import HEIGHT, WIDTH, dng, jpeg, scene, unknown_raw
+from tests.unit.modalities.test_metadata import cr3
 
 TURNS = {1: 0, 3: 180, 6: 270, 8: 90}
 
@@ -85,6 +86,12 @@ def test_file_that_libraw_refuses_is_read_by_its_largest_jpeg(read, name, option
     assert (picture.width, picture.height, picture.format) == (1200, 1600, name)
     assert picture.taken_at == "2019-05-06T07:08:09"
     assert np.abs(decoded.pixels - upright(scene(1600, 1200), 6)).max() < 16
+
+
+def test_cr3_has_metadata_of_its_boxes(read):
+    picture = read(cr3() + jpeg(scene(1600, 1200))).picture
+    assert (picture.width, picture.format, picture.camera) == (1600, "CR3", "Canon")
+    assert (picture.taken_at, picture.rating) == ("2019-05-17T10:30:00", 4)
 
 
 @pytest.mark.parametrize("size", [80, 400, 5000])
