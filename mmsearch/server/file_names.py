@@ -12,11 +12,14 @@ MAX_NAME_BYTES = 255
 
 _ENDING_PATTERN = re.compile(r"(?<=.)\.(?:[A-Za-z]\w{0,9})?$", re.ASCII | re.DOTALL)
 
-# Windows allows none of these in a name, and a name must not lead to another folder.
-_RESERVED = re.compile(r'[\\/:*?"<>|]')
+# Browsers disagree about these in the plain parameter; a slash may come from one of full width.
+_AMBIGUOUS_IN_ASCII = re.compile(r'[\\/"%]')
 
-# Some browsers decode percent signs in the plain parameter.
-_RESERVED_IN_ASCII = re.compile(rf"{_RESERVED.pattern}|%")
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories of control characters, halves of characters, and ends of lines."""
+
+_UNSAFE_DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Classes of characters that change the direction of text, which can hide the ending of a name."""
 
 
 def inline_disposition(name: str) -> str:
@@ -31,7 +34,7 @@ def inline_disposition(name: str) -> str:
         if not unicodedata.combining(char)
     )
     return (
-        f'inline; filename="{_RESERVED_IN_ASCII.sub("_", ascii_name)}"; '
+        f'inline; filename="{_AMBIGUOUS_IN_ASCII.sub("_", ascii_name)}"; '
         f"filename*=UTF-8''{quote(name, safe='')}"
     )
 
@@ -39,11 +42,19 @@ def inline_disposition(name: str) -> str:
 def original_name(path: bytes) -> str:
     """Return the name of a file without its folder, safe to save under on any system.
 
-    Undecodable bytes, invisible characters and characters with a meaning in paths become ``_``.
+    Undecodable bytes, separators of folders, control characters and those that change the direction
+    of text become ``_``.
     """
     name = os.path.basename(path).decode("utf-8", "replace")  # noqa: PTH119 - bytes need os.path
-    printable = "".join(char if char.isprintable() and char != "\ufffd" else "_" for char in name)
-    return _RESERVED.sub("_", printable)
+    return "".join("_" if _is_unsafe(char) else char for char in name)
+
+
+def _is_unsafe(char: str) -> bool:
+    return (
+        char in "/\\\ufffd"
+        or unicodedata.category(char) in _UNSAFE_CATEGORIES
+        or unicodedata.bidirectional(char) in _UNSAFE_DIRECTIONS
+    )
 
 
 def thumbnail_name(path: bytes) -> str:

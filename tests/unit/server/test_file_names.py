@@ -19,14 +19,28 @@ from mmsearch.server.file_names import inline_disposition, original_name, thumbn
         (b"/p/Zoe\xcc\x88.jpg", "Zoe\u0308.jpg", "Zoe\u0308.webp", "Zoe.jpg"),
         ("/p/写真.png".encode(), "写真.png", "写真.webp", "__.png"),
         ("/p/🐻.gif".encode(), "🐻.gif", "🐻.webp", "_.gif"),
-        (b'/p/say "hi"; a=b.jpg', "say _hi_; a=b.jpg", "say _hi_; a=b.webp", "say _hi_; a=b.jpg"),
-        (b"/p/a\r\nSet-Cookie: x.jpg", "a__Set-Cookie_ x.jpg", "a__Set-Cookie_ x.webp", None),
+        (b'/p/say "hi"; a=b.jpg', 'say "hi"; a=b.jpg', 'say "hi"; a=b.webp', "say _hi_; a=b.jpg"),
+        (b"/p/a\r\nSet-Cookie: x.jpg", "a__Set-Cookie: x.jpg", "a__Set-Cookie: x.webp", None),
         (b"/p/..\\..\\boot.jpg", ".._.._boot.jpg", ".._.._boot.webp", ".._.._boot.jpg"),
         (b"/p/50% off.jpg", "50% off.jpg", "50% off.webp", "50_ off.jpg"),
         (b"/p/%2e%2e%2fx.jpg", "%2e%2e%2fx.jpg", "%2e%2e%2fx.webp", "_2e_2e_2fx.jpg"),
         (b"/p/caf\xe9.jpg", "caf_.jpg", "caf_.webp", "caf_.jpg"),
         # A slash of full width is no separator, but its ASCII form would be one.
         ("/p/a\uff0fb.jpg".encode(), "a\uff0fb.jpg", "a\uff0fb.webp", "a_b.jpg"),
+        # The system of a Mac writes such a space into the names of screenshots.
+        (
+            "/p/at 9.41\u202fAM.png".encode(),
+            "at 9.41\u202fAM.png",
+            "at 9.41\u202fAM.webp",
+            "at 9.41 AM.png",
+        ),
+        (
+            "/p/\U0001f43b\u200d\u2744.gif".encode(),
+            "\U0001f43b\u200d\u2744.gif",
+            "\U0001f43b\u200d\u2744.webp",
+            "___.gif",
+        ),
+        (b"/p/a\x00b\x7f\xc2\x85c.jpg", "a_b__c.jpg", "a_b__c.webp", "a_b__c.jpg"),
         # Text from right to left could hide the ending.
         ("/p/a\u202egpj.exe".encode(), "a_gpj.exe", "a_gpj.webp", "a_gpj.exe"),
         (b"/p/scan", "scan", "scan.webp", "scan"),
