@@ -21,6 +21,20 @@ pillow_heif.register_heif_opener()
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
+@pytest.fixture
+def set_time_zone(monkeypatch):
+    if not hasattr(time, "tzset"):
+        pytest.skip("the time zone of a process cannot be changed on this system")
+
+    def set_time_zone(name):
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield set_time_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
 def saved(kind="JPEG", **options):
     content = io.BytesIO()
     Image.new("RGB", (8, 6), "teal").save(content, kind, **options)
@@ -231,19 +245,13 @@ def test_read_metadata_date_in_main_directory_stands_for_missing_one():
         ("", (22.0, 30.0, 5.0), None),
     ],
 )
-@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone cannot be changed")
-def test_read_metadata_gps_time_becomes_local(monkeypatch, date, clock, moment):
+def test_read_metadata_gps_time_becomes_local(set_time_zone, date, clock, moment):
     tags = {ExifTags.GPS.GPSDateStamp: date}
     if clock:
         tags[ExifTags.GPS.GPSTimeStamp] = clock
     content = saved(exif=exif_of(tags, ExifTags.IFD.GPSInfo).tobytes())
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
-    try:
-        assert _metadata.read_metadata(opened(content)).taken_at == moment
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    set_time_zone("Asia/Kolkata")
+    assert _metadata.read_metadata(opened(content)).taken_at == moment
 
 
 ZERO, FIFTY = TiffImagePlugin.IFDRational(0, 0), TiffImagePlugin.IFDRational(50, 1)
@@ -620,12 +628,9 @@ def test_read_metadata_finds_iptc_in_every_container(make):
         ([(b"tEXt", b"date:create\x002019-05-17"), (b"tEXt", b"date:modify\x002019-05-17")], None),
     ],
 )
-def test_read_metadata_png_date(monkeypatch, chunks, moment):
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
+def test_read_metadata_png_date(set_time_zone, chunks, moment):
+    set_time_zone("UTC")
     found = read_content(png_of(*chunks))
-    monkeypatch.undo()
-    time.tzset()
     assert (found.taken_at, found.taken_from) == (moment, moment and "png")
 
 
