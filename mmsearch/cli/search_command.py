@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,22 @@ def make_request(command: str, **given: Any) -> SearchRequest:
     """
     values = with_defaults(command, given)
     if command == "similar":
-        query = api.parse_query(images=[Path(values["image"])])
+        files, urls = _split_urls([values["image"]])
+        query = api.parse_query(images=files, urls=urls)
         return SearchRequest(query, values["k"], values["min_score"], sort=values["sort"])
     return _make_line_parser(values)(" ".join(values["text"] or ()))
+
+
+def _split_urls(images: Iterable[Path | str]) -> tuple[list[Path], list[str]]:
+    """Return which pictures of a query are files, and which are URLs."""
+    files, urls = [], []
+    for image in map(str, images):
+        # A path has no double slash.
+        if match := re.match(r"(https?:)/+", image, re.IGNORECASE):
+            urls.append(f"{match[1]}//{image[match.end() :]}")
+        else:
+            files.append(Path(image))
+    return files, urls
 
 
 def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchRequest]:
@@ -42,11 +56,14 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchReques
         given["paths"] = resolve_globs(given["paths"])
     filters = api.parse_filters(**given)
 
+    files, urls = _split_urls(values["image"] or ())
+
     def parse_line(line: str) -> SearchRequest:
         parsed = api.parse_query(
             line,
             without=values["without"] or (),
-            images=[Path(file) for file in values["image"] or ()],
+            images=files,
+            urls=urls,
             filters=filters,
             mode=values["mode"],
             blend=values["blend"],

@@ -8,6 +8,7 @@ tensors). ARCH is one of open_clip's architectures, or the path of a JSON file t
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -16,7 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mmsearch.core.errors import Hint, ModelUnavailableError, UnknownNameError
+from mmsearch.core.errors import (
+    Hint,
+    MissingExtraError,
+    ModelUnavailableError,
+    UnknownNameError,
+)
 from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, ModelInfo
@@ -196,7 +202,33 @@ def _parse_variant(variant: str) -> ParsedVariant:
     return ParsedVariant(variant, architecture, tag, None)
 
 
+def _check_tokenizer_package(name: ParsedVariant) -> None:
+    """Report a missing tokenizer library before the weights are downloaded.
+
+    Raises:
+        MissingExtraError: transformers, which the architecture needs, is not installed.
+    """
+    from importlib.util import find_spec  # noqa: PLC0415 - not needed by queries
+
+    config = Path(name.architecture)
+    if config.suffix != ".json":
+        config = _config_folder() / f"{name.architecture}.json"
+    try:
+        text_config = json.loads(config.read_bytes())["text_cfg"]
+        is_needed = bool(text_config.get("hf_tokenizer_name") or text_config.get("hf_model_name"))
+    # The loader reports a file that cannot be used.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if is_needed and find_spec("transformers") is None:
+        raise MissingExtraError(
+            f"The tokenizer of open_clip:{name.variant} needs the Python package 'transformers', "
+            "which is not installed.",
+            "Install it with: pip install transformers",
+        )
+
+
 def _load_model(name: ParsedVariant, options: EncoderOptions) -> LoadedModel:
+    _check_tokenizer_package(name)
     from mmsearch.encoders import _open_clip_loader  # noqa: PLC0415 - imports torch
 
     if not name.architecture.endswith(".json") and name.architecture not in list_architectures():
@@ -270,13 +302,16 @@ def _is_offline(options: EncoderOptions) -> bool:
 
 def list_architectures() -> list[str]:
     """Return the names of open_clip's architectures without importing open_clip."""
+    return sorted(path.stem for path in _config_folder().glob("*.json"))
+
+
+def _config_folder() -> Path:
+    """Return the folder of open_clip's architectures; one that is missing if it has none."""
     from importlib.util import find_spec  # noqa: PLC0415 - not needed by queries
 
     spec = find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        return []
-    folder = Path(spec.submodule_search_locations[0]) / "model_configs"
-    return sorted(path.stem for path in folder.glob("*.json"))
+    locations = (spec.submodule_search_locations if spec else None) or ["/nonexistent"]
+    return Path(locations[0]) / "model_configs"
 
 
 def _suggest_names(name: str) -> str:

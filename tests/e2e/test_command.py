@@ -221,7 +221,7 @@ def test_remove_deletes_index_only_if_confirmed(mmsearch, photos, tmp_path):
         (["query", "a dog", "--index", "nowhere"], 2, "no index named 'nowhere'"),
         (["query", "a dog", "--index", "../x"], 2, "cannot be the name of an index"),
         (["query", "  "], 2, "The query is empty"),
-        (["query", "a dog", "-k", "0"], 2, "Ask for at least one"),
+        (["query", "a dog", "-k", "0"], 2, "-k must be at least 1, got"),
         (["query", "a dog", "--device", "abacus"], 2, "abacus"),
         (["index", "/nowhere/at/all"], 2, "There is no folder /nowhere/at/all"),
         (["index", __file__], 2, "is a file, not a folder"),

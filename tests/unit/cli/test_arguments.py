@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from mmsearch import api
-from mmsearch.cli import main, streams
+from mmsearch.cli import main, search_command, streams
 from mmsearch.cli.app import app
 from mmsearch.cli.fast_args import parse_args
 
@@ -221,3 +221,17 @@ def test_wrong_arguments_are_one_plain_sentence_with_a_next_step(
     message = run_failing(capsys, *arguments)
     assert message.startswith(start)
     assert len(re.findall(r"[.?:](?= |$)", message)) >= 2
+
+
+def test_urls_of_pictures_are_not_read_as_paths():
+    similar = search_command.make_request("similar", image=Path("https://example.org/a.jpg"))
+    assert [term.url for term in similar.query.terms] == ["https://example.org/a.jpg"]
+    images = [Path("HTTP://example.org/a.jpg"), Path("https"), Path("a/http:/b.jpg")]
+    query = search_command.make_request("query", text=["a dog"], image=images)
+    assert [term.url for term in query.query.terms] == [
+        None,
+        None,
+        "HTTP://example.org/a.jpg",
+        None,
+    ]
+    assert [term.image for term in query.query.terms][:2] == images[1:]

@@ -1,10 +1,11 @@
 """Decisions of the open_clip plugin that need no model."""
 
 import http.client
+import sys
 
 import pytest
 
-from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderOptions
 from mmsearch.encoders import open_clip as plugin
 
@@ -69,6 +70,16 @@ def test_build_missing_weights_without_hub_is_one_sentence_before_torch(
         f"{reason}."
     )
     assert messages == []
+
+
+def test_load_model_without_tokenizer_package_fails_before_the_download(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setattr(plugin, "_find_hub_problem", lambda options: pytest.fail("asked"))
+    variant = plugin._parse_variant("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k")
+    with pytest.raises(MissingExtraError, match="pip install transformers"):
+        plugin._load_model(variant, options(tmp_path))
+    plugin._check_tokenizer_package(plugin._parse_variant("ViT-B-32/openai"))
+    plugin._check_tokenizer_package(plugin._parse_variant("no-such-architecture/openai"))
 
 
 def test_parse_variant_splits_architecture_tag_and_local_files(tmp_path, monkeypatch):
