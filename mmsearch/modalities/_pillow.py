@@ -58,6 +58,7 @@ _FORMAT_NAMES: Final = {"MPO": "JPEG"}
 _DECODER_ERRORS: Final = (OSError, RuntimeError, SyntaxError, ValueError)
 _JARGON_PATTERN: Final = re.compile(
     r"[<>_'\"=\\\[\]{}]|decoder (error|object)|unpack|argument|byte string|this image|codec|buffer"
+    "|libjxl"
 )
 _TEXT_LIMIT: Final = "MAX_TEXT"
 _TRUNCATED_PATTERN: Final = re.compile("truncated|end of file|not enough image data|read too short")

@@ -12,16 +12,24 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401 - registers the format
 import pytest
 from PIL import Image
 
 from mmsearch.core.results import TaskFailure
 from mmsearch.executors import processes
 from mmsearch.indexing.encode import DecoderFactory, DecodeTask
-from mmsearch.modalities import image
+from mmsearch.modalities import image, jxl, raw, svg
+from tests import raw_files
+
+pillow_heif.register_heif_opener()
 
 MUTANTS = 2000
 LIMIT_S = 30.0
+DRAWING = b"""<svg xmlns="http://www.w3.org/2000/svg" width="200" height="100"><defs>
+<linearGradient id="g"><stop offset="0" stop-color="red"/></linearGradient></defs>
+<circle cx="100" cy="50" r="40" fill="url(#g)"/><text x="3" y="9">hi</text></svg>"""
 BROKEN = Path(__file__).parents[1] / ".broken_images"
 
 
@@ -29,7 +37,7 @@ BROKEN = Path(__file__).parents[1] / ".broken_images"
 def decode():
     """Function that decodes files in worker processes and returns the outcome of each path."""
     executor = processes.build(2, LIMIT_S, 4096)
-    make = DecoderFactory((image.build(),), EdgeOnly())
+    make = DecoderFactory((image.build(), jxl.build(), raw.build(), svg.build()), EdgeOnly())
 
     def run(paths):
         tasks = []
@@ -85,13 +93,16 @@ def mutants(photos, folder, count):
     rng = random.Random(20)
     chosen = sorted(photos.rglob("*.jpg"))[:20]
     formats = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif",
-               "BMP": "bmp", "AVIF": "avif"}  # fmt: skip
+               "BMP": "bmp", "AVIF": "avif", "HEIF": "heic", "JPEG2000": "jp2", "PPM": "ppm",
+               "JXL": "jxl"}  # fmt: skip
     originals = []
     for path in chosen:
         originals.append((path.read_bytes(), "jpg"))
-        small = Image.open(path)
+        small = Image.open(path).convert("RGB")
         small.thumbnail((96, 96))
         originals += [(written(small, name), suffix) for name, suffix in formats.items()]
+        originals += [(raw_files.dng(written(small, "JPEG")), "dng"), (raw_files.dng(), "dng")]
+        originals += [(raw_files.unknown_raw(), "nef"), (DRAWING, "svg")]
     for number in range(count):
         content, suffix = rng.choice(originals)
         path = folder / f"{number:04d}.{suffix}"

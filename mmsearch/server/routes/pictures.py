@@ -23,7 +23,7 @@ ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 MEDIA_TYPES = {
     name: f"image/{name.lower()}"
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "JXL")
-} | {"SVG": "image/svg+xml"}
+} | {"SVG": "image/svg+xml", "JPEG2000": "image/jp2"}
 
 SVG_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
