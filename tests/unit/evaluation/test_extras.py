@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from mmsearch import open_index
 from mmsearch.api import evaluate
 from mmsearch.core.errors import InvalidQueryError, MissingExtraError
 
@@ -13,8 +14,9 @@ def test_evaluate_index_without_library_fails_before_the_set_is_read(
     tmp_path, monkeypatch, package
 ):
     monkeypatch.setitem(sys.modules, package, None)
+    index = open_index(home=tmp_path)
     with pytest.raises(MissingExtraError, match=r"pip install '\.\[eval\]'"):
-        evaluate.evaluate_index(None, evaluate.CaptionedSet(tmp_path / "none.csv"))
+        evaluate.evaluate_index(index, evaluate.CaptionedSet(tmp_path / "none.csv"))
 
 
 def test_check_extras_needs_matplotlib_only_for_a_plot(monkeypatch):
