@@ -222,6 +222,9 @@ def _print_skipped(report: IndexReport) -> None:
     skipped = format_skipped(report.skipped)
     if skipped:
         print_line(f"{skipped}.")
+    installable = sorted({count.reason for count in report.skipped if count.is_installable})
+    if installable and not any(report.counts().values()):
+        warn(f"From your clone of mmsearch, run: pip {' && pip '.join(installable)}")
 
 
 def _format_summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str:
