@@ -62,6 +62,10 @@ class Job:
     def status(self) -> JobStatus:
         """Return the state of the job."""
         progress, report = self._progress, self._report
+        counts = None
+        if report is not None:
+            skipped = sum(count.files for count in report.skipped)
+            counts = report.counts() | {"skipped": skipped, "unnoticed": report.unnoticed}
         return JobStatus(
             id=self.id,
             index=self.index,
@@ -70,7 +74,7 @@ class Job:
             phase=progress.phase if self.state == "running" else None,
             done=progress.done,
             total=progress.total,
-            report=None if report is None else report.counts(),
+            report=counts,
             error=self._error,
         )
 

@@ -4,7 +4,7 @@ import pytest
 
 from mmsearch.core.errors import BusyError
 from mmsearch.core.records import Root
-from mmsearch.core.reports import IndexReport
+from mmsearch.core.reports import IndexReport, SkippedCount
 from mmsearch.server.jobs import Jobs
 
 
@@ -22,13 +22,17 @@ class IndexSpy:
 
     def add_folder(self, folder, *, progress, **options):
         self.calls += ((folder, options),)
-        return IndexReport(0, 0, 0, 0, 0, 0, (), 0, (), 0.0, 0)
+        skipped = (SkippedCount("MOV", "video", 2), SkippedCount("hidden files", "hidden", 1))
+        return IndexReport(0, 0, 0, 0, 0, 0, (), 0, (), 0.0, 0, skipped=skipped, unnoticed=4)
 
 
 def test_job_passes_its_options_to_the_index():
     spy = IndexSpy()
     jobs = Jobs(lambda name: spy)
-    jobs.start("a", Root(1, "photos", b"/photos"), verify=True).wait()
+    job = jobs.start("a", Root(1, "photos", b"/photos"), verify=True)
+    job.wait()
+    report = job.status().report
+    assert (report["skipped"], report["unnoticed"], report["added"]) == (3, 4, 0)
     jobs.start("a", Root(1, "photos", b"/photos"), retry_failed=True).wait()
     assert spy.calls == (
         (b"/photos", {"retry_failed": False, "verify": True}),
