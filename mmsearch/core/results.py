@@ -486,8 +486,8 @@ class JobStatus(_JsonObject):
         phase: ``scan``, ``encode``, ``texts`` or ``build`` while the job runs.
         done: Number of files processed so far.
         total: Number of files to process; None while it is unknown.
-        report: Number of files by outcome, see `IndexReport.counts`, with ``skipped`` (files that are
-            not read) and ``unnoticed``; None before the job ends.
+        report: Number of files by outcome, see `IndexReport.counts`, with ``skipped`` (files that
+            are not read) and ``unnoticed``; None before the job ends.
         error: Error message of a failed job.
     """
 

@@ -1,4 +1,4 @@
-"""What `mmsearch index` prints about files that it did not read."""
+"""Lines of `mmsearch index` about files that it did not read."""
 
 from mmsearch.cli import index
 from mmsearch.core.reports import IndexReport, SkippedCount
