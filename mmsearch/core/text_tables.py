@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from mmsearch.core.errors import SourceError
+from mmsearch.core.files import open_regular_file
 from mmsearch.core.text_encoding import TextEncoding, detect_encoding
 
 MAX_ROW_CHARS: Final = 1_000_000
@@ -56,9 +57,9 @@ def open_text(path: Path) -> Iterator[tuple[TextIO, TextEncoding]]:
 
     Raises:
         SourceError: It is a workbook of a spreadsheet program.
-        OSError: It cannot be read.
+        OSError: It is not a regular file, or cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         if file.read(4) in _WORKBOOK_MAGIC:
             raise SourceError(
                 f"{path} is a workbook, not a caption table.",

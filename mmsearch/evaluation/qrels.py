@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mmsearch.core.errors import Hint, SourceError
+from mmsearch.core.files import os_error_reason
 from mmsearch.core.globs import normalize_path
 from mmsearch.core.text_tables import (
     MAX_ROW_CHARS,
@@ -142,7 +143,7 @@ def _read_pairs(
         else:
             yield from _read_text_table(path, query_column)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
+        raise SourceError(f"{path} cannot be read: {os_error_reason(error)}.") from error
 
 
 def _read_json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]:

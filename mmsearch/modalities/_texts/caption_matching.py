@@ -126,11 +126,12 @@ class CaptionTable:
         self.encoding: str | None = None
         self.captions: Mapping[bytes, Sequence[Text]] = {}
         self.report: CaptionsReport | None = None
+        path, folder = _with_slashes(path), _with_slashes(folder)
         # Links in one of the two paths must not hide that a picture is inside the folder.
-        self._folders = list(dict.fromkeys((folder, os.path.realpath(folder))))
+        self._folders = list(dict.fromkeys((folder, _real_path(folder))))
         self._prefixes = [folder.rstrip(b"/") + b"/" for folder in self._folders]
         table_folder = os.path.dirname(path)  # noqa: PTH120 - bytes
-        self._bases = list(dict.fromkeys((table_folder, os.path.realpath(table_folder), folder)))
+        self._bases = list(dict.fromkeys((table_folder, _real_path(table_folder), folder)))
         self._rows_by_path: dict[str, NamedRows] = {}
         self._num_rows = 0
         self._unmatched, self._ambiguous = _Sample(), _Sample()
@@ -198,15 +199,17 @@ class CaptionTable:
     def _find_keys(self, written: str) -> list[bytes]:
         """Return a path as it is written, relative to the folder, by each base inside it."""
         try:
-            name = os.fsencode(written)
+            name = _with_slashes(os.fsencode(written))
         except UnicodeEncodeError:
             return []
-        is_normal = not (name[:1] in b"./" or name[-1:] == b"/" or b"/." in name or b"//" in name)
+        is_normal = os.sep == "/" and not (
+            name[:1] in b"./" or name[-1:] == b"/" or b"/." in name or b"//" in name
+        )
         keys: list[bytes] = []
         for base in self._bases:
             path = base.rstrip(b"/") + b"/" + name
             if not is_normal:
-                path = os.path.normpath(os.path.join(base, name))  # noqa: PTH118 - bytes
+                path = _with_slashes(os.path.normpath(os.path.join(base, name)))  # noqa: PTH118
             keys += [path[len(start) :] for start in self._prefixes if path.startswith(start)]
         return keys
 
@@ -458,6 +461,14 @@ def _decode(name: bytes) -> str:
     except UnicodeDecodeError:
         # Names from before UTF-8; the text of a table in the same encoding matches them.
         return name.decode("cp1252", "replace")
+
+
+def _with_slashes(path: bytes) -> bytes:
+    return path.replace(os.sep.encode(), b"/")
+
+
+def _real_path(path: bytes) -> bytes:
+    return _with_slashes(os.path.realpath(path))
 
 
 def _split_path(path: bytes) -> Parts:

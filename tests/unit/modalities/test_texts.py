@@ -354,6 +354,13 @@ class TestCaptionTables:
         table.write_text(content)
         assert not self.read(table, photos).get(b"a.jpg")
 
+    def test_read_captions_pipe_and_folder_raise_source_error_without_waiting(self, photos):
+        os.mkfifo(photos / "pipe.csv")
+        (photos / "folder.csv").mkdir()
+        for name, kind in (("pipe", "a named pipe"), ("folder", "a folder")):
+            with pytest.raises(SourceError, match=rf"{name}\.csv cannot be read: it is {kind}"):
+                self.read(photos / f"{name}.csv", photos)
+
     def test_read_captions_missing_table_raises_source_error(self, photos):
         with pytest.raises(SourceError, match=r"none\.csv cannot be read"):
             self.read(photos / "none.csv", photos)
