@@ -209,7 +209,7 @@ def _compile_pattern(
         return None
     readings = [body] if roots is None else list(_iter_readings(body))
     # A printed name has backslashes of its own, and then a bracket may be one, too.
-    is_name = roots is not None and not _ESCAPED.fullmatch(body)
+    is_name = roots is not None and body.strip("\\") != "" and not _ESCAPED.fullmatch(body)
     regexes: list[str] = []
     for number, reading in enumerate(readings, start=1):
         try:

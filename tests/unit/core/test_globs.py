@@ -369,7 +369,7 @@ def test_globs_invalid_patterns_raise_glob_error_with_message(patterns, message)
 
 
 def test_globs_with_root_invalid_pattern_raises_glob_error():
-    for pattern in ("[a", "a//b", "!", "/a/[b"):
+    for pattern in ("[a", "a//b", "!", "/a/[b", "\\"):
         with pytest.raises(GlobError):
             Globs([pattern], "/a")
 
