@@ -8,6 +8,7 @@ different values for what is missing: the pixels that differ are those that were
 from __future__ import annotations
 
 import io
+import math
 import random
 import re
 import struct
@@ -28,10 +29,16 @@ END_MISSING: Final = "its end is missing"
 MAX_REPAIR_BYTES: Final = 2**30
 """Size in bytes of the largest file that is repaired."""
 
+_MAX_PADDING_BYTES: Final = 2**28
+"""Largest number of bytes in place of those that a file lacks."""
+
 FILL: Final = 128
 """Value of the pixels that are missing: a medium grey where values are levels."""
 
 _OTHER_FILL: Final = 0
+
+_MAX_COMPARED_PIXELS: Final = 8_000_000
+"""Number of pixels from which only some of them are compared."""
 
 _PADDINGS: Final = (
     *(b"\0", b"\xff", b"\x55", b"\x80", b"\x04", b"\x24", b"\x28", b"\x01"),
@@ -158,6 +165,11 @@ def _repair_tiles(content: bytes, open_image: OpenImage) -> Repair | None:
         with pillow_globals.tolerating_damage():
             image = open_image(io.BytesIO(content))
         load_damaged(image, fill)
+        width, height = image.size
+        step = math.isqrt(width * height // _MAX_COMPARED_PIXELS) + 1
+        if step > 1:
+            size = (max(1, width // step), max(1, height // step))
+            return np.asarray(image.resize(size, Image.Resampling.NEAREST))
         return np.asarray(image)
 
     damage = _describe(_differs(decode(FILL), decode(_OTHER_FILL)))
@@ -333,7 +345,7 @@ def _repair_boxes(content: bytes, open_image: OpenImage) -> Repair | None:
     """Repair an AVIF or HEIF that ends inside the box of its pixels."""
     for position, end, kind in _boxes(content):
         lacking = end - len(content)
-        if kind == b"mdat" and 0 < lacking <= MAX_REPAIR_BYTES:
+        if kind == b"mdat" and 0 < lacking <= _MAX_PADDING_BYTES:
 
             def pad(padding: bytes, lacking: int = lacking) -> bytes:
                 return content + (padding * (lacking // len(padding) + 1))[:lacking]
@@ -387,7 +399,7 @@ def _repair_webp_pixels(
     content: bytes, position: int, size: int, parents: tuple[int, ...], open_image: OpenImage
 ) -> Repair | None:
     lacking = position + 8 + size - len(content)
-    if lacking > MAX_REPAIR_BYTES // 8:
+    if 4 * size > _MAX_PADDING_BYTES:
         return None
 
     def pad(padding: bytes) -> bytes:

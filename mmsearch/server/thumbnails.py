@@ -64,7 +64,8 @@ class ThumbnailCache:
             DecodeError: The file cannot be read.
         """
         self.originals.path(record)
-        etag = hashlib.sha256(b"%d " % EDGES_PX[size] + record.digest).hexdigest()[:40]
+        # A cache of an earlier version may hold thumbnails in other colour spaces.
+        etag = hashlib.sha256(b"sRGB %d " % EDGES_PX[size] + record.digest).hexdigest()[:40]
         name = f"{etag}.webp"
         content = self._file_cache.get(name)
         if content is None:

@@ -189,6 +189,11 @@ def test_webp_cut_in_its_metadata_is_read_whole(read, damage):
     np.testing.assert_array_equal(read(content[:-100]).pixels, read(content).pixels)
 
 
+def test_large_picture_cut_off_is_compared_in_part(read):
+    content = encoded(noise("L", (3200, 3000)), "PNG", compress_level=1)
+    assert percent(read(content[: len(content) * 3 // 4]).picture.damage) == 25
+
+
 # --- PNG checksums ---
 
 
