@@ -333,11 +333,14 @@ def test_date_range_filter_requires_one_file_between_both_dates(catalog):
 
 @pytest.mark.parametrize(
     "senseless",
-    [Filters(min_width=2**70), Filters(tags=("\ud800",)), Filters(cameras=("\udfff",))],
+    [{"min_width": 2**70}, {"tags": ("\ud800",)}, {"cameras": ("\udfff",)}],
 )
 def test_filter_ids_value_not_storable_in_sqlite_raises_invalid_query_error(catalog, senseless):
-    with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="too large"):
-        snapshot.filter_ids(senseless)
+    with (
+        catalog.snapshot() as snapshot,
+        pytest.raises(InvalidQueryError, match="too large|from 0 to"),
+    ):
+        snapshot.filter_ids(Filters(**senseless))
 
 
 def test_filter_ids_50_nested_conditions_returns_pictures(catalog):
