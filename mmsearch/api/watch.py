@@ -11,7 +11,7 @@ from pathlib import Path
 import watchfiles
 
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import MMSearchError
+from mmsearch.core.errors import MMSearchError, UnknownNameError
 from mmsearch.core.reports import IndexReport
 
 POLL_INTERVAL_S = 0.5
@@ -105,6 +105,9 @@ def watch(
 
     Yields:
         The report of each run.
+
+    Raises:
+        UnknownNameError: There is no such model.
     """
     last_error = ""
     while not stop.is_set():
@@ -116,6 +119,9 @@ def watch(
                     on_message(f"{display_path(folder)} is indexed again.")
                 last_error = ""
                 yield report
+        except UnknownNameError:
+            # A model that does not exist will not exist later either.
+            raise
         except (MMSearchError, OSError) as error:
             # The hint is about a call, which this one repeats by itself.
             fact = error.message if isinstance(error, MMSearchError) else str(error)

@@ -145,7 +145,8 @@ OPTIONS = (
             spec.metavar or None,
             default=False if spec.kind == "flag" else None,
             multiple=spec.multiple,
-            min=0 if spec.kind == "pixels" else None,
+            min=0 if spec.kind in ("pixels", "stars") else None,
+            max=5 if spec.kind == "stars" else None,
         )
         for spec in FILTERS
     ),

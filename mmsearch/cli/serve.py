@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -131,6 +132,13 @@ def serve(
     elif idle is not None:
         raise UsageError("--idle does not apply to an HTTP server.", "Add --no-http.")
     else:
+        for origin in allow_origin or ():
+            if not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise typer.BadParameter(
+                    f"must be an address such as https://photos.example, without a path, got "
+                    f"{origin!r}",
+                    param_hint="--allow-origin",
+                )
         served_below = parse_root_path(root_path)
         proxies = parse_trusted_proxies(trusted_proxy or ())
         config = ServerConfig(

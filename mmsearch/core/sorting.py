@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from mmsearch.core.errors import InvalidQueryError
@@ -52,10 +53,11 @@ def sort_hits(hits: Iterable[Hit], order: str) -> list[Hit]:
     if check_sort(order) == "score":
         return ranked
     key = _KEYS[order.removeprefix("-")]
-    known = [hit for hit in ranked if key(hit) is not None]
-    unknown = [hit for hit in ranked if key(hit) is None]
+    keyed = [(key(hit), hit) for hit in ranked]
+    known = [item for item in keyed if item[0] is not None]
     # Also in reverse, a sort keeps the order of equal hits.
-    return sorted(known, key=key, reverse=order.startswith("-")) + unknown
+    known.sort(key=itemgetter(0), reverse=order.startswith("-"))
+    return [hit for _, hit in known] + [hit for value, hit in keyed if value is None]
 
 
 def _name_key(hit: Hit) -> list[list[tuple[int, int, str]]]:

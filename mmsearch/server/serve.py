@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.files import os_error_reason
 from mmsearch.server.http_protocol import LimitedHttpProtocol
 
 STARTUP_TIMEOUT_S = 30.0
@@ -124,7 +125,10 @@ def _bind(host: str, port: int) -> socket.socket:
         )
         listener = socket.socket(family, socket_type, protocol)
     except OSError as error:
-        raise UsageError(f"{host} is not an address of this machine: {error}.") from error
+        raise UsageError(
+            f"{host} is not an address of this machine: {os_error_reason(error)}.",
+            "Use 127.0.0.1 for this machine alone, or 0.0.0.0 for others.",
+        ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

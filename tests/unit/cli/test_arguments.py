@@ -195,6 +195,8 @@ WRONG_TEXTS = [
     (["eval", "set.csv", "--compare", "mode=fast"], "Unknown mode 'fast'. Known: vector"),
     (["eval", "set.csv", "--compare", "size=1"], "'size' is not a setting that can be compared."),
     (["mcp", "--port", "1"], "--host and --port apply only to HTTP. Add --http."),
+    (["serve", "--allow-origin", "x.org"], "--allow-origin must be an address such as https://"),
+    (["serve", "--allow-origin", "https://x.org/"], "--allow-origin must be an address such as"),
     (["serve", "--idle", "1"], "--idle does not apply to an HTTP server. Add --no-http."),
     (["roots", "--json", "set", "a", "."], "--json does not apply to 'roots set'. Leave it out."),
     (["--index", "x", "query", "a"], "Write --index after the command, as in '"),
