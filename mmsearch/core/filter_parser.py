@@ -192,6 +192,8 @@ MAX_NUMBERS = {"pixels": 2**31, "stars": 5}
 """Maximum of a filter whose value is a number, by its `FilterSpec.kind`."""
 
 _EXPECTED = {
+    "pixels": "a whole number of at least 0",
+    "stars": f"a whole number from 0 to {MAX_NUMBERS['stars']}",
     "date": "a date such as '2020-06', or a datetime",
     "format": "a format such as 'jpeg'",
     "circle": "a circle such as '48.86,2.35,10', or three numbers",
@@ -216,7 +218,7 @@ def read_filter(spec: FilterSpec, value: Any) -> Any:
     try:
         return one_or_many(read)(value) if spec.multiple else read(value)
     except (TypeError, ValueError, OverflowError) as error:
-        expected = _EXPECTED.get(spec.kind) or f"a whole number from 0 to {MAX_NUMBERS[spec.kind]}"
+        expected = _EXPECTED[spec.kind]
         several = " or a list of them" if spec.multiple else ""
         raise InvalidQueryError(
             f"{spec.keyword} must be {expected}{several}, got {describe_value(value)}.",
@@ -239,7 +241,8 @@ def _read_date(spec: FilterSpec, value: Any) -> str:
 
 def _read_number(spec: FilterSpec, value: Any) -> int:
     number = to_int(value)
-    if not 0 <= number <= MAX_NUMBERS[spec.kind]:
+    # The catalog knows which numbers of pixels it can compare.
+    if number < 0 or (spec.kind == "stars" and number > MAX_NUMBERS["stars"]):
         raise ValueError(value)
     return number
 

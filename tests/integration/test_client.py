@@ -285,9 +285,7 @@ def test_client_error_responses_raise_matching_exception_types(asked, local):
         asked(lambda client: client.similar(10**6))
     with pytest.raises(DecodeError, match="The uploaded picture cannot be read"):
         asked(lambda client: client.similar(b"no picture"))
-    with pytest.raises(
-        UsageError, match=r"min_height must be a whole number from 0 to \d+, got -1"
-    ):
+    with pytest.raises(UsageError, match="min_height must be a whole number"):
         asked(lambda client: client.search("a dog", filters={"min_height": -1}))
     with pytest.raises(UsageError, match="There is no filter 'colour'"):
         asked(lambda client: client.search("a dog", filters={"colour": "red"}))
