@@ -338,7 +338,7 @@ def test_date_range_filter_requires_one_file_between_both_dates(catalog):
 def test_filter_ids_value_not_storable_in_sqlite_raises_invalid_query_error(catalog, senseless):
     with (
         catalog.snapshot() as snapshot,
-        pytest.raises(InvalidQueryError, match="too large|from 0 to"),
+        pytest.raises(InvalidQueryError, match="too large"),
     ):
         snapshot.filter_ids(Filters(**senseless))
 
