@@ -93,7 +93,7 @@ def parse_filters(**values: Any) -> Filters:
             in camera``.
 
     Raises:
-        InvalidQueryError: A filter is invalid, or there is none with that name.
+        InvalidQueryError: A filter is invalid, or no filter has that name.
     """
     return make_filters(values)
 

@@ -56,8 +56,8 @@ def count_changes(report: IndexReport) -> dict[str, int]:
     """Return the counts of an indexing run, by label."""
     captions = "caption removed" if report.captions_removed == 1 else "captions removed"
     labels = {
-        "failed": "skipped",
-        "still_failed": "skipped before",
+        "failed": "unreadable",
+        "still_failed": "unreadable as before",
         "retold": "with updated texts",
         "captions_removed": captions,
     }

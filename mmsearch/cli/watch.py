@@ -24,7 +24,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.globs import resolve_globs
 from mmsearch.core.reports import format_skipped
 
-UNCHANGED_COUNTS = frozenset({"unchanged", "skipped before"})
+UNCHANGED_COUNTS = frozenset({"unchanged", "unreadable as before"})
 
 
 def watch(

@@ -62,7 +62,7 @@ MINIMUMS = {"wait_s": 0, "settle_s": 0, "timeout_s": 0, "edge_px": 1, "depth": 1
 
 
 class Kind(NamedTuple):
-    """What an argument takes.
+    """Kind of value that an argument takes.
 
     Attributes:
         expected: Description that follows "must be".

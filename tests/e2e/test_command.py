@@ -155,7 +155,7 @@ def test_index_unreadable_files_are_listed_and_others_indexed(mmsearch, photos, 
     (folder / "empty.webp").touch()
     (folder / "notes.txt").write_text("not claimed")
     done = mmsearch("index", folder, "--home", home, "--model", "starter", code=3)
-    assert "2 added, 3 skipped" in done.out
+    assert "2 added, 3 unreadable" in done.out
     assert "broken.jpg" in done.err
     assert "text\\nfile.png" in done.err
     assert "notes.txt" not in done.err
@@ -166,7 +166,7 @@ def test_index_unreadable_files_are_listed_and_others_indexed(mmsearch, photos, 
     assert "damaged       1 indexed in part" in status
     assert f"{folder}/cut.jpg: damaged: the last " in status
     again = mmsearch("index", folder, "--home", home)
-    assert "3 skipped before" in again.out
+    assert "3 unreadable as before" in again.out
     shutil.copy(good, folder / "broken.jpg")
     assert "1 changed" in mmsearch("index", folder, "--home", home).out
 
