@@ -97,12 +97,15 @@ def test_application_guide_examples_run(photo_index, photos, tmp_path, monkeypat
         with redirect_stdout(io.StringIO()) as output:
             exec(example, {})  # noqa: S102
         printed.append(output.getvalue())
-    searched, threads, requests, coroutine, filtered, updated = printed
+    searched, asked, threads, requests, coroutine, filtered, updated = printed
     assert searched.count("\n") == 5
+    assert asked == ""
     assert threads.count(".jpg\n") == 3
     assert requests.startswith("a dog ")
     assert coroutine == "3\n"
-    assert 0 < int(filtered) <= 10
+    with_condition, with_mapping = map(int, filtered.split())
+    assert 0 < with_condition <= 10
+    assert 0 <= with_mapping <= 10
     assert updated == "0 added, 0 could not be read\n"
 
 
