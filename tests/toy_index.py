@@ -231,8 +231,8 @@ class ToyCaptionTable:
 
 def _as_caption_table(captions):
     """Return captions as a table: wrap a mapping; keep None and finished tables."""
-    is_ready = captions is None or isinstance(captions, ToyCaptionTable)
-    return captions if is_ready else ToyCaptionTable(b"/captions.csv", captions)
+    is_mapping = isinstance(captions, dict)
+    return ToyCaptionTable(b"/captions.csv", captions) if is_mapping else captions
 
 
 class ToyImageLoader:

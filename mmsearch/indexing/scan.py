@@ -162,7 +162,9 @@ class FolderScan:
         if saved is not None:
             return tuple(SkippedCount(*row) for row in saved)
         counts = count_skipped(self._catalog.list_skip_reasons(*folder))
-        self._catalog.save_skipped_counts(*folder, [(c.kind, c.reason, c.files) for c in counts])
+        if counts:
+            rows = [(count.kind, count.reason, count.files) for count in counts]
+            self._catalog.save_skipped_counts(*folder, rows)
         return counts
 
     def save_ctimes(self) -> None:
