@@ -140,7 +140,9 @@ def resolve_folder(folder: StrPath) -> bytes:
     try:
         status = os.stat(path)  # noqa: PTH116 - bytes paths need os
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise SourceError(f"There is no folder {display}.") from None
+        raise SourceError(
+            f"There is no folder {display}.", "Check its name, or connect its drive."
+        ) from None
     if not stat.S_ISDIR(status.st_mode):
         raise SourceError(f"{display} is a file, not a folder.", "Use the folder that contains it.")
     return path

@@ -33,7 +33,10 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
     """Restore an index from a backup. See `mmsearch.restore_index`."""
     source = IndexLayout(folder)
     if not source.exists():
-        raise SourceError(f"{display_path(folder)} contains no backup of an index.")
+        raise SourceError(
+            f"{display_path(folder)} contains no backup of an index.",
+            Hint("Use a folder that {} wrote.", "Index.backup", "'mmsearch backup'"),
+        )
     # The index folder may be a symlink: its target is replaced, not the link.
     target = Path(os.path.realpath(layout.folder))
     replaced = target.with_name(f".{layout.name}.replaced")

@@ -80,7 +80,8 @@ class SandboxedImageLoader:
             )
         except DecodeError as error:
             raise SourceError(
-                f"{display_path(path)} cannot be used as a query: {error.message}."
+                f"{display_path(path)} cannot be used as a query: {error.message}.",
+                "Use a picture that can be opened.",
             ) from error
         return prepared
 
