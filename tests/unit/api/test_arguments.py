@@ -199,7 +199,7 @@ def test_clients_refuse_values_of_wrong_type(index, home, client_class, method, 
 
 
 @pytest.mark.parametrize("client_class", [library.Client, library.AsyncClient])
-@pytest.mark.parametrize("value", [None, 5, b"x", ["x"], object()], ids=repr)
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"], ...], ids=repr)
 def test_clients_refuse_wrong_addresses(client_class, value):
     for name in ("url", "index", "timeout_s"):
         given = {"url": URL} | {name: value if name != "timeout_s" else "x"}
@@ -212,7 +212,7 @@ def test_clients_refuse_wrong_addresses(client_class, value):
 
 
 @pytest.mark.parametrize(
-    "value", [None, float("nan"), "", [], {}, object(), np.zeros((4, 4, 3)), 2**70, True], ids=repr
+    "value", [None, float("nan"), "", [], {}, ..., np.zeros((4, 4, 3)), 2**70, True], ids=repr
 )
 def test_similar_and_embed_refuse_what_is_no_picture(index, value):
     with pytest.raises(UsageError):
