@@ -186,6 +186,7 @@ def _format_notices(
         yield "No results above your minimum score or confidence."
     elif result["match"] == "unlikely" and result["calibrated"]:
         yield "No good matches. Closest results:"
+    yield from _format_undated(result["undated"])
     if result["devices"].get("vector_index") == "cpu" and device in (None, "auto"):
         from mmsearch.core.gpu_memory import has_nvidia_gpu
 
@@ -198,6 +199,15 @@ def _format_notices(
             f"Encoder {result['encoder']}; {result['mode']} search; {devices}; generation "
             f"{result['generation']}, {result['passed']:,} of {result['pictures']:,} pictures; "
             f"{timings}."
+        )
+
+
+def _format_undated(count: int) -> Iterator[str]:
+    if count:
+        subject = "1 picture is" if count == 1 else f"{count:,} pictures are"
+        yield (
+            f"{subject} left out because the date is unknown; --file-dates uses the time of the "
+            "file."
         )
 
 

@@ -337,6 +337,8 @@ class SearchResult(_JsonObject):
         timings_s: Seconds by step.
         dropped_tokens: Number of query tokens beyond the context length of the text encoder.
         devices: Device that each part ran on, such as ``{"text": "onnxruntime on cpu"}``.
+        undated: Number of pictures that pass all filters but those on the date, because their date
+            is unknown.
     """
 
     query: str
@@ -351,6 +353,7 @@ class SearchResult(_JsonObject):
     timings_s: Mapping[str, float]
     dropped_tokens: int
     devices: Mapping[str, str]
+    undated: int = 0
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:

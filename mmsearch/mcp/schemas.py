@@ -155,6 +155,7 @@ class SearchOutput(BaseModel):
     calibrated: bool = Field(description="True if confidences were fitted for this model.")
     pictures: int = Field(description="Pictures in the index.")
     passed: int = Field(description="Pictures that pass the filters.")
+    undated: int = Field(description="Pictures left out because their date is unknown.")
     dropped_tokens: int = Field(description="Query tokens beyond the limit of the model.")
 
     @classmethod
@@ -166,6 +167,7 @@ class SearchOutput(BaseModel):
             calibrated=result.calibrated,
             pictures=result.pictures,
             passed=result.passed,
+            undated=result.undated,
             dropped_tokens=result.dropped_tokens,
         )
 
@@ -266,6 +268,11 @@ def _format_notices(output: SearchOutput) -> Iterator[str]:
         yield "No text of any picture contains a word of the query."
     elif output.match is Band.UNLIKELY and output.calibrated:
         yield "No good matches. Closest results:"
+    if output.undated:
+        yield (
+            f"{output.undated:,} pictures are left out because their date is unknown; file_dates "
+            "uses the time of the file."
+        )
 
 
 def _format_details(picture: PictureInfo, *extra: str) -> str:

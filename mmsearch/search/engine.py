@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
-from mmsearch.core.query import EncodedQuery, SearchRequest, Term
+from mmsearch.core.query import AllOf, Condition, EncodedQuery, IsMissing, SearchRequest, Term
 from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.sorting import sort_hits
 from mmsearch.core.types import InputKind, Vectors
@@ -181,10 +182,11 @@ class SearchEngine:
             try:
                 allowed = snapshot.filter_ids(filters) if filters else None
                 size = snapshot.pictures if allowed is None else len(allowed)
+                undated = _count_undated(snapshot, filters) if filters else 0
             except MMSearchError as error:
                 outcomes.update(dict.fromkeys(positions, error))
                 continue
-            scope = SearchScope(reader, snapshot, allowed, size)
+            scope = SearchScope(reader, snapshot, allowed, size, undated)
             for position in positions:
                 request = queries[position].request
                 try:
@@ -280,8 +282,18 @@ class SearchEngine:
             generation=scope.snapshot.generation,
             pictures=scope.snapshot.pictures,
             passed=scope.size,
+            undated=scope.undated,
             encoder=self._encoder.spec.name,
             timings_s={"encode": encoded.seconds, **timings},
             dropped_tokens=encoded.dropped_tokens,
             devices={**encoded.devices, "vector_index": scope.reader.device},
         )
+
+
+def _count_undated(snapshot: Snapshot, filters: Filters) -> int:
+    """Return the number of pictures that only the filters on the date leave out, without a date."""
+    if filters.file_dates or (filters.after is None and filters.before is None):
+        return 0
+    is_undated: Condition = IsMissing("taken_at")
+    where = is_undated if filters.where is None else AllOf((filters.where, is_undated))
+    return len(snapshot.filter_ids(replace(filters, after=None, before=None, where=where)))

@@ -86,12 +86,14 @@ class SearchScope:
         snapshot: Snapshot that holds their records.
         allowed: Ids that pass the filters; None for all.
         size: Number of pictures that may be found.
+        undated: See `SearchResult.undated`.
     """
 
     reader: IndexReader
     snapshot: Snapshot
     allowed: Ids | None
     size: int
+    undated: int = 0
 
     def score_distributions(self, queries: Vectors) -> list[ScoreDistribution]:
         """Return the similarity of each of (q, dim) queries to a sample of the library."""

@@ -148,6 +148,21 @@ def test_query_batch_file_answers_each_line_and_reports_failures(mmsearch, home,
     assert [hit["path"] for hit in alone["hits"]] == [hit["path"] for hit in first["hits"]]
 
 
+def test_date_filter_says_how_many_pictures_have_no_known_date(mmsearch, home, collection):
+    _, words = collection
+    search = ("query", "x", "-k", "100", "--home", home, "--after", "1990")
+    answer = json.loads(mmsearch(*search, "--json").out)
+    assert (answer["passed"], answer["undated"]) == (0, len(words))
+    narrow = json.loads(mmsearch(*search, "--json", "--tag", "zoo").out)
+    assert narrow["undated"] == sum(word == "giraffe" for word in words.values())
+    done = mmsearch(*search)
+    assert f"{len(words)} pictures are left out because the date is unknown; --file" in done.err
+    with_files = mmsearch(*search, "--file-dates", "--json")
+    answer = json.loads(with_files.out)
+    assert (answer["passed"], answer["undated"]) == (len(words), 0)
+    assert "left out" not in with_files.err
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -130,9 +130,10 @@ function say() {
   const shown = answer.hits.length;
   count.textContent = !asking
     ? ""
-    : shown === 0
-      ? "No picture passes the filters"
-      : `${shown} of ${answer.passed} pictures, ${element("sort").selectedOptions[0]?.label ?? "best match first"}`;
+    : (shown === 0
+        ? "No picture passes the filters"
+        : `${shown} of ${answer.passed} pictures, ${element("sort").selectedOptions[0]?.label ?? "best match first"}`) +
+      (answer.undated ? `; ${answer.undated} without a known date left out` : "");
   element("problem").hidden = true;
   element("nothing").hidden = !(asking && shown && answer.match === "unlikely" && answer.calibrated);
   element("more").hidden = !answer.next_cursor;

@@ -103,6 +103,8 @@ REMARKS = {
     "The query is longer than the model can read; the last 9 tokens were left out.": {
         "dropped_tokens": 9
     },
+    "1,200 pictures are left out because their date is unknown; file_dates uses the time of the "
+    "file.": {"undated": 1200},
 }
 
 
