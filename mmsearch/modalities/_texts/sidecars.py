@@ -35,6 +35,8 @@ _KEYWORD_FIELDS: Final = ("keywords", "tags")
 # Export programs often write the picture's file name as its title.
 _FILE_NAME: Final = re.compile(r"\S+\.[A-Za-z0-9]{2,5}")
 _KEYWORD_SEPARATOR: Final = re.compile("[,;]")
+# Pictures and archives have these characters, texts do not; some editors end a text with Ctrl-Z.
+_CONTROL_CHARACTER: Final = re.compile(r"[\0-\x08\x0e-\x19\x1c-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ def read_sidecar(path: bytes) -> SidecarContent:
         return SidecarContent(metadata, is_override=True, fallbacks=fallbacks)
     if suffix == b".json":
         return _parse_json(decode(content))
-    return SidecarContent(
-        Metadata(texts=make_texts("caption", decode(content), TextSource.SIDECAR))
-    )
+    text = decode(content).rstrip("\0")
+    if _CONTROL_CHARACTER.search(text):
+        raise DecodeError("it is not text")
+    return SidecarContent(Metadata(texts=make_texts("caption", text, TextSource.SIDECAR)))
 
 
 def _parse_json(content: str) -> SidecarContent:

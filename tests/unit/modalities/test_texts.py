@@ -65,6 +65,16 @@ class TestSidecars:
             ("caption", caption, None)
         }
 
+    def test_read_sidecar_that_is_a_picture_raises_decode_error(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1 and more")
+        with pytest.raises(DecodeError, match="it is not text"):
+            read_sidecar(os.fsencode(path))
+        path.write_bytes(b"An old mill\0\0")
+        assert [text.text for text in read_sidecar(os.fsencode(path)).metadata.texts] == [
+            "An old mill"
+        ]
+
     def test_read_sidecar_json_returns_texts_of_known_fields(self, tmp_path):
         path = tmp_path / "a.json"
         fields = {
