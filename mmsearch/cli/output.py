@@ -305,10 +305,10 @@ def relative_to_cwd(path: Path) -> Path:
 
 
 def hit_date(taken_at: str | None, modified_at: float) -> str:
-    """Return the date a picture was taken, or else, marked, that of its file's last change."""
+    """Return the date a picture was taken, or else ``~`` and that of its file's last change."""
     if taken_at:
         return taken_at[:10]
-    return f"{datetime.fromtimestamp(modified_at).astimezone().date().isoformat()} (file)"
+    return f"~{datetime.fromtimestamp(modified_at).astimezone().date().isoformat()}"
 
 
 def human_bytes(count: int) -> str:

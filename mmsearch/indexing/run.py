@@ -212,7 +212,7 @@ class IndexRun:
             encoded = self._catalog.find_image_ids(digests)
             for file, result in chunk:
                 if isinstance(result, TaskFailure):
-                    self._record_failure(file, NO_DIGEST, result.reason)
+                    self._record_unread(file, resolver, result.reason)
                     continue
                 indexed = self._make_indexed_file(file, *result)
                 has_vector = indexed.digest in encoded or indexed.digest in self._newly_encoded
@@ -304,6 +304,22 @@ class IndexRun:
         self.stats.encoded += len(encoded.pictures)
         self.stats.uncommitted = max(0, self.stats.uncommitted - len(shard.contents))
         self._batcher.commit_shard(encoded, len(shard.contents))
+
+    def _record_unread(self, file: ScannedFile, resolver: ContentResolver, reason: str) -> None:
+        """Record a file whose content could not be read now.
+
+        Size and time of an indexed file prove no change: its picture stays until a run can read
+        it, because a changed mode or a restored backup changes the change time, too.
+        """
+        previous = resolver.records.get(file.path)
+        if (
+            previous is not None
+            and previous.image_id is not None
+            and (previous.size, previous.mtime_ns) == (file.size, file.mtime_ns)
+        ):
+            self.stats.failed.append(FailedFile(self._absolute_path(file.path), reason))
+        else:
+            self._record_failure(file, NO_DIGEST, reason)
 
     def _record_failure(self, file: ScannedFile, digest: bytes, reason: str) -> None:
         self.stats.failed.append(FailedFile(self._absolute_path(file.path), reason))

@@ -56,7 +56,11 @@ def reject_urls(terms: Sequence[Term]) -> None:
         if term.url is not None:
             raise SourceError(
                 f"{display_path(term.url)} cannot be fetched: only a server fetches URLs.",
-                "Use a local file, or send the query to a server that fetches URLs.",
+                Hint(
+                    "Use a local file, or send the query to {}.",
+                    "a server that fetches URLs",
+                    "`mmsearch serve --allow-url-queries`",
+                ),
             )
 
 

@@ -29,7 +29,7 @@ def few_photos(photos, tmp_path_factory):
     for path in chosen:
         shutil.copy2(path, folder / path.name)
     shutil.copy2(chosen[0], folder / "copy.jpg")
-    (folder / "broken.jpg").write_bytes(chosen[1].read_bytes()[:500])
+    (folder / "broken.jpg").write_bytes(chosen[1].read_bytes()[:100])
     for path in folder.iterdir():
         os.utime(path, ns=(10**18, 10**18))
     return folder

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from mmsearch.core.errors import SourceError
+from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.results import IndexRequest
+from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import walk_request
 from mmsearch.indexing import run as indexing_run
 from mmsearch.modalities import _contents, _folder
@@ -171,6 +172,24 @@ def test_change_with_kept_size_and_time_is_noticed(layout, folder):
     keep_times(folder / "a.toy", "picture 3")
     report, _ = run(layout, folder)
     assert (report.changed, report.unchanged, report.unnoticed) == (1, 1, 1)
+
+
+def test_indexed_file_that_cannot_be_read_now_keeps_its_picture(layout, folder, monkeypatch):
+    write(folder / "a.toy", "picture 1")
+    run(layout, folder)
+    (folder / "a.toy").chmod(0o600)
+
+    def fail(path):
+        raise DecodeError("too many open files", transient=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(indexing_run, "hash_source_file", fail)
+        report, _ = run(layout, folder)
+    assert [failed.reason for failed in report.failed] == ["too many open files"]
+    with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
+        assert snapshot.pictures == 1
+    report, _ = run(layout, folder)
+    assert (report.unchanged, report.failed) == (1, ())
 
 
 def test_sidecar_change_with_kept_size_and_time_is_noticed(layout, folder):

@@ -322,9 +322,7 @@ def test_path_pattern_with_many_wildcards_is_answered_in_bounded_time(server, pa
     assert time.process_time() - began < 10
 
 
-@pytest.mark.parametrize(
-    "pattern", ["[[[[", "[!]", "a\\", "!", "a//b", "[[:x:]]", "[z", "a" * 1001]
-)
+@pytest.mark.parametrize("pattern", ["[[[[", "[!]", "!", "a//b", "[[:x:]]", "[z", "a" * 1001])
 def test_invalid_path_pattern_gets_400(server, pattern):
     problem = is_problem(server.get(f"{AT}/search", params={"q": "a", "path": pattern}), 400)
     assert problem["detail"].endswith(" Use the pattern syntax of .gitignore.")

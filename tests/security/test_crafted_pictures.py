@@ -204,7 +204,7 @@ def test_original_without_picture_suffix_raises_forbidden_error(layout, tmp_path
     path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / name)
     point_catalog_at_file(layout, path, digest=digest_of(path))
     with api.open_index("default", home=layout.folder.parent) as index:
-        hit = type("Hit", (), {"id": 1})
+        hit = 1
         with pytest.raises(ForbiddenError, match="not named like a picture"):
             index.original(hit)
         assert index.thumbnail(hit) is None
@@ -215,7 +215,7 @@ def test_original_with_picture_content_and_any_other_name_is_returned(layout, tm
     path = write_picture(tmp_path / "album" / "one.png").rename(tmp_path / "album" / name)
     point_catalog_at_file(layout, path, digest=digest_of(path))
     with api.open_index("default", home=layout.folder.parent) as index:
-        hit = type("Hit", (), {"id": 1})
+        hit = 1
         assert index.original(hit) == path
         assert index.thumbnail(hit) is not None
 
@@ -226,7 +226,7 @@ def test_original_without_picture_name_or_content_raises_forbidden_error(layout,
     path.parent.mkdir(exist_ok=True)
     path.write_text("password\n")
     point_catalog_at_file(layout, path, digest=digest_of(path))
-    hit = type("Hit", (), {"id": 1})
+    hit = 1
     with (
         api.open_index("default", home=layout.folder.parent) as index,
         pytest.raises(ForbiddenError, match="not named like a picture"),
