@@ -11,7 +11,7 @@ from itertools import islice
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, MMSearchError, SourceError, StorageError
-from mmsearch.core.files import hash_source_file
+from mmsearch.core.files import hash_source_file, os_error_reason
 from mmsearch.core.protocols import Executor, Walk
 from mmsearch.core.records import (
     CollectedTexts,
@@ -159,7 +159,14 @@ class IndexRun:
             return not stat.S_ISREG(os.stat(self._absolute_path(path)).st_mode)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return True
-        except OSError:
+        except OSError as error:
+            absolute_path = self._absolute_path(path)
+            # What is said of a folder need not be said of each of its files.
+            if not any(
+                (absolute_path + b"/").startswith(unreadable.path + b"/")
+                for unreadable in self._walk.unreadable
+            ):
+                self.stats.failed.append(FailedFile(absolute_path, os_error_reason(error)))
             return False
 
     def _check_not_emptied(self, num_seen: int, num_gone: int) -> None:
