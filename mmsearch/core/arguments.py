@@ -78,7 +78,8 @@ def check_arguments(public_name: str = "") -> Callable[[Function], Function]:
     """Return a decorator that checks and converts the arguments of each call.
 
     Arguments without an annotation, and those whose annotation is not in the table, are not
-    checked. A call that does not fit the signature raises Python's own TypeError.
+    checked. A call that does not fit the signature raises Python's own TypeError, or the error
+    about one of its values.
 
     Args:
         public_name: Name that a user knows the function by, if it is another one.
@@ -94,17 +95,24 @@ def check_arguments(public_name: str = "") -> Callable[[Function], Function]:
             and parameter.kind is not inspect.Parameter.VAR_KEYWORD
         }
 
+        positional = [
+            annotations.get(argument) and argument
+            for argument, parameter in signature.parameters.items()
+            if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ]
+
+        def check(argument: str | None, value: Any) -> Any:
+            annotation = annotations.get(argument or "")
+            if argument is None or annotation is None:
+                return value
+            return check_value(argument, value, annotation, hint)
+
         @wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            try:
-                call = signature.bind(*args, **kwargs)
-            except TypeError:
-                return function(*args, **kwargs)
-            for argument in call.arguments.keys() & annotations.keys():
-                call.arguments[argument] = check_value(
-                    argument, call.arguments[argument], annotations[argument], hint
-                )
-            return function(*call.args, **call.kwargs)
+            # Signature.bind takes longer than all checks.
+            checked = [check(*pair) for pair in zip(positional, args, strict=False)]
+            named = {argument: check(argument, value) for argument, value in kwargs.items()}
+            return function(*checked, *args[len(checked) :], **named)
 
         return wrapper  # type: ignore[return-value]
 
