@@ -30,7 +30,6 @@ from mmsearch.indexing.tuning_queries import encode_queries, sample_tuning_queri
 from mmsearch.modalities import _texts
 from mmsearch.modalities._contents import Recall
 from mmsearch.modalities._folder import walk
-from mmsearch.modalities._texts.caption_table import read_captions
 from mmsearch.storage.layout import IndexLayout
 
 SHARD_THREADS = 2
@@ -150,5 +149,10 @@ def make_text_collector(request: IndexRequest, sources: tuple[TextSource, ...]) 
     Raises:
         SourceError: The caption table cannot be read.
     """
-    captions = None if request.captions is None else read_captions(request.captions, request.folder)
+    captions = None
+    if request.captions is not None:
+        # Few runs have a table.
+        from mmsearch.modalities._texts.caption_table import read_captions  # noqa: PLC0415
+
+        captions = read_captions(request.captions, request.folder)
     return TextCollector(sources, _texts.collect_texts, captions)
