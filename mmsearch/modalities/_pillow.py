@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import decode_error_from_os
 from mmsearch.core.types import DecodedImage, Picture, Pixels
-from mmsearch.modalities import _damage, _metadata
+from mmsearch.modalities import _damage
 from mmsearch.modalities._pillow_globals import pillow_globals
 from mmsearch.modalities._pixels import (
     FIRST_SWAPPED_ORIENTATION,
@@ -155,6 +155,8 @@ class PillowReader:
     def _decode(
         self, image: ImageFile.ImageFile, file: BinaryIO, edge_px: int, *, is_damaged: bool = False
     ) -> DecodedImage:
+        from mmsearch.modalities import _metadata  # noqa: PLC0415 - only workers decode
+
         width, height = image.size
         is_reduced = bool(edge_px) and image.draft("RGB", (edge_px, edge_px)) is not None
         pixels = _decode_pixels(image, file, min(width, height), edge_px, is_damaged)
@@ -188,6 +190,8 @@ def _orientation(image: Image.Image) -> int:
     # count, unless the plugin returns the pixels of the JPEG that the file was made of.
     if image.format == "JXL" and not getattr(image, "jpeg", False):
         return 1
+    from mmsearch.modalities import _metadata  # noqa: PLC0415 - only workers decode
+
     return _metadata.orientation(image)
 
 

@@ -20,7 +20,6 @@ from PIL import ExifTags, Image
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Modality
 from mmsearch.core.types import DecodedImage, Picture, merge_metadata
-from mmsearch.modalities._metadata import orientation, read_cr3_metadata, read_metadata
 from mmsearch.modalities._pillow import PillowReader
 from mmsearch.modalities._pillow_globals import pillow_globals
 from mmsearch.modalities._pixels import FIRST_SWAPPED_ORIENTATION, apply_orientation
@@ -207,8 +206,10 @@ def _read_largest_jpeg(content: bytes, reader: PillowReader, edge_px: int) -> De
             stream = io.BytesIO(content[start : start + _MAX_HEADER_BYTES])
             with Image.open(stream, formats=("JPEG",)) as image:
                 candidates.append((image.width * image.height, start))
+    from mmsearch.modalities import _metadata  # noqa: PLC0415 - only workers decode
+
     exif = _container_exif(content)
-    turn = orientation(exif) if exif else 1
+    turn = _metadata.orientation(exif) if exif else 1
     for _, start in sorted(candidates, reverse=True):
         with suppress(DecodeError):
             decoded = _read_jpeg(content[start:], reader, edge_px, turn)
@@ -218,10 +219,12 @@ def _read_largest_jpeg(content: bytes, reader: PillowReader, edge_px: int) -> De
 
 def _with_metadata(picture: Picture, content: bytes) -> Picture:
     """Return a picture with the metadata of its RAW file; that of the preview fills the gaps."""
+    from mmsearch.modalities import _metadata  # noqa: PLC0415 - only workers decode
+
     if _SIGNATURES["CR3"].match(content):
-        known = read_cr3_metadata(content)
+        known = _metadata.read_cr3_metadata(content)
     elif container := _container_exif(content):
-        known = read_metadata(container)
+        known = _metadata.read_metadata(container)
     else:
         return picture
     return replace(picture, texts=known.texts or picture.texts, **merge_metadata((known, picture)))

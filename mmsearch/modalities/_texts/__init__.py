@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.records import CollectedTexts, FailedFile, ScannedFile
 from mmsearch.core.types import Metadata, Text, merge_metadata
-from mmsearch.modalities._texts.filenames import make_filename_texts, parse_filename_date
 from mmsearch.modalities._texts.pairing import is_named_after
-from mmsearch.modalities._texts.sidecars import read_sidecar
 
 
 def collect_texts(root: bytes, file: ScannedFile) -> CollectedTexts:
@@ -24,6 +22,13 @@ def collect_texts(root: bytes, file: ScannedFile) -> CollectedTexts:
         root: Absolute path of the file's root.
         file: The file, with its sidecars.
     """
+    # A run that finds nothing changed reads no text.
+    from mmsearch.modalities._texts.filenames import (  # noqa: PLC0415
+        make_filename_texts,
+        parse_filename_date,
+    )
+    from mmsearch.modalities._texts.sidecars import read_sidecar  # noqa: PLC0415
+
     texts: list[Text] = []
     problems: list[FailedFile] = []
     overrides: list[Metadata] = []
