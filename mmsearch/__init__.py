@@ -75,7 +75,7 @@ _HOMES = {
         "RepairReport",
         "Verdict",
     ),
-    "mmsearch.core.results": ("Hit", "IndexStatus", "Progress", "SearchResult"),
+    "mmsearch.core.results": ("Hit", "IndexStatus", "Notice", "Progress", "SearchResult"),
     "mmsearch.core.settings": ("Settings", "load_settings"),
     "mmsearch.core.types": ("Text",),
 }
@@ -94,6 +94,7 @@ __all__ = [
     "IndexReport",
     "IndexStatus",
     "MMSearchError",
+    "Notice",
     "Progress",
     "Query",
     "ReindexReport",

@@ -186,6 +186,7 @@ def _format_notices(
         yield "No results above your minimum score or confidence."
     elif result["match"] == "unlikely" and result["calibrated"]:
         yield "No good matches. Closest results:"
+    yield from (display_path(notice["text"]) for notice in result["notices"])
     yield from _format_undated(result["undated"])
     if result["devices"].get("vector_index") == "cpu" and device in (None, "auto"):
         from mmsearch.core.gpu_memory import has_nvidia_gpu

@@ -320,6 +320,23 @@ class HitList(list[Hit]):
 
 
 @dataclass(frozen=True)
+class Notice(_JsonObject):
+    """A sentence about one query, for the person who typed it.
+
+    Attributes:
+        code: ``best_guesses`` (no hit is at least possible), ``language`` (the model does not read
+            the language of the query), ``spelling`` (a word is unknown), or ``older_model`` (the
+            index was made with an earlier version of its model).
+        text: The sentence, with the next step if there is one.
+        suggestion: A query to run instead; None if there is none.
+    """
+
+    code: str
+    text: str
+    suggestion: str | None = None
+
+
+@dataclass(frozen=True)
 class SearchResult(_JsonObject):
     """The complete result of a search.
 
@@ -339,6 +356,7 @@ class SearchResult(_JsonObject):
         devices: Device that each part ran on, such as ``{"text": "onnxruntime on cpu"}``.
         undated: Number of pictures that pass all filters but those on the date, because their date
             is unknown.
+        notices: Sentences about the query; empty if explanations were not requested.
     """
 
     query: str
@@ -354,11 +372,13 @@ class SearchResult(_JsonObject):
     dropped_tokens: int
     devices: Mapping[str, str]
     undated: int = 0
+    notices: Sequence[Notice] = ()
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         match = values["match"]
         return super()._parse(values) | {
+            "notices": tuple(map(Notice.from_dict, values.get("notices", ()))),
             "mode": Mode(values["mode"]),
             "hits": tuple(map(Hit.from_dict, values["hits"])),
             "match": None if match is None else Band(match),
@@ -368,6 +388,7 @@ class SearchResult(_JsonObject):
         """Return the result as a JSON object."""
         return vars(self) | {
             "hits": [hit.to_dict() for hit in self.hits],
+            "notices": [dict(vars(notice)) for notice in self.notices],
             "timings_s": dict(self.timings_s),
             "devices": dict(self.devices),
         }

@@ -157,6 +157,7 @@ class SearchOutput(BaseModel):
     passed: int = Field(description="Pictures that pass the filters.")
     undated: int = Field(description="Pictures left out because their date is unknown.")
     dropped_tokens: int = Field(description="Query tokens beyond the limit of the model.")
+    notices: list[str] = Field(description="Sentences about the query, such as its spelling.")
 
     @classmethod
     def from_result(cls, result: SearchResult, hits: Sequence[Hit]) -> Self:
@@ -169,6 +170,7 @@ class SearchOutput(BaseModel):
             passed=result.passed,
             undated=result.undated,
             dropped_tokens=result.dropped_tokens,
+            notices=[display_path(notice.text) for notice in result.notices],
         )
 
 
@@ -268,6 +270,7 @@ def _format_notices(output: SearchOutput) -> Iterator[str]:
         yield "No text of any picture contains a word of the query."
     elif output.match is Band.UNLIKELY and output.calibrated:
         yield "No good matches. Closest results:"
+    yield from output.notices
     if output.undated:
         yield (
             f"{output.undated:,} pictures are left out because their date is unknown; file_dates "

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.core.query import Band, Mode
-from mmsearch.core.results import Hit, SearchResult
+from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.mcp.schemas import (
     PictureHit,
@@ -105,6 +105,9 @@ REMARKS = {
     },
     "1,200 pictures are left out because their date is unknown; file_dates uses the time of the "
     "file.": {"undated": 1200},
+    "Did you mean 'elephant'?": {
+        "notices": (Notice("spelling", "Did you mean 'elephant'?", "elephant"),)
+    },
 }
 
 
