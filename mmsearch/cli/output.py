@@ -11,10 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.display import display_path, replace_unprintable
+from mmsearch.core.display import (
+    WEAKER_MATCHES,
+    display_path,
+    divider_position,
+    format_match,
+    replace_unprintable,
+)
 from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
     from mmsearch.core.reports import IndexReport
@@ -27,6 +35,13 @@ MAX_LISTED_LINES = 20
 
 MIN_TABLE_COLUMNS = 40
 """Minimum width of a table in columns; a narrower one would cut off its content."""
+
+MIN_PATH_COLUMNS = 33
+MIN_TEXT_COLUMNS = 20
+"""Columns of a terminal that a table of hits has at least for paths and for texts."""
+
+MAX_TEXT_COLUMNS = 62
+"""Maximum number of columns for matched texts."""
 
 
 def warn(line: str) -> None:
@@ -91,7 +106,7 @@ def print_tsv(rows: Iterable[Sequence[object]]) -> None:
 
 
 def _format_cell(cell: object) -> str:
-    return display_path(cell["text"] if isinstance(cell, dict) else str(cell))
+    return display_path(excerpt(cell)[0] if isinstance(cell, dict) else str(cell))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -100,17 +115,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     Args:
         title: Line above the table on a terminal; may be empty.
         columns: Headings on a terminal; a column whose heading ends in ``>`` is right-aligned.
-        rows: Cells of each row; a `MatchedText` is a JSON object.
+        rows: Cells of each row.
     """
     if not sys.stdout.isatty():
         print_tsv(rows)
         return
     # Imported here because only a terminal needs rich.
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=escape(display_path(title)) or None, title_justify="left", title_style="")
+    table, console = _make_table(title)
     for column in columns:
         table.add_column(
             column.removesuffix(">"),
@@ -118,23 +131,20 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(_render_cell(cell) for cell in row))
-    console = Console()
-    console.width = max(console.width, MIN_TABLE_COLUMNS)
+        table.add_row(*(escape(display_path(str(cell))) for cell in row))
     console.print(table)
 
 
-def _render_cell(cell: object) -> str | RichText:
+def _make_table(title: str) -> tuple[RichTable, Console]:
+    """Return an empty table and the console to print it on."""
+    from rich.console import Console
     from rich.markup import escape
-    from rich.text import Text as RichText
+    from rich.table import Table as RichTable
 
-    if not isinstance(cell, dict):
-        return escape(display_path(str(cell)))
-    snippet, spans = excerpt(cell)
-    rendered = RichText(replace_unprintable(snippet))
-    for start, end in spans:
-        rendered.stylize("bold", start, end)
-    return rendered
+    console = Console()
+    console.width = max(console.width, MIN_TABLE_COLUMNS)
+    title = escape(display_path(title))
+    return RichTable(title=title or None, title_justify="left", title_style=""), console
 
 
 def print_search(
@@ -158,35 +168,34 @@ def print_search(
         verbose: Print devices and timings on stderr.
         device: Device that the user chose.
     """
-    for line in _format_notices(result, index_name, device, verbose=verbose):
+    shows_labels = not (as_json or paths or print0)
+    for line in _format_notices(
+        result, index_name, device, verbose=verbose, shows_labels=shows_labels
+    ):
         warn(line)
     if as_json:
         print_json(result)
     elif paths or print0:
         print_paths([hit["path"] for hit in result["hits"]], b"\0" if print0 else b"\n")
     elif result["hits"]:
-        print_hits(result)
+        print_hits(result, verbose=verbose)
 
 
 def _format_notices(
-    result: Mapping[str, Any], index_name: str, device: str | None, *, verbose: bool
+    result: Mapping[str, Any],
+    index_name: str,
+    device: str | None,
+    *,
+    verbose: bool,
+    shows_labels: bool,
 ) -> Iterator[str]:
     if result["dropped_tokens"]:
         yield (
             f"The query is longer than {result['encoder']!r} can read; "
             f"the last {result['dropped_tokens']} tokens were left out."
         )
-    if not result["pictures"]:
-        yield f"Index {index_name!r} holds no pictures yet; run: mmsearch index FOLDER"
-    elif not result["passed"]:
-        yield "No picture passes the filters."
-    elif result["match"] is None:
-        yield "No text of any picture contains a word of the query."
-    elif not result["hits"]:
-        yield "No results above your minimum score or confidence."
-    elif result["match"] == "unlikely" and result["calibrated"]:
-        yield "No good matches. Closest results:"
-    yield from (display_path(notice["text"]) for notice in result["notices"])
+    yield from _describe_match(result, index_name, shows_labels=shows_labels)
+    yield from (notice["text"] for notice in result["notices"])
     yield from _format_undated(result["undated"])
     if result["devices"].get("vector_index") == "cpu" and device in (None, "auto"):
         from mmsearch.core.gpu_memory import has_nvidia_gpu
@@ -203,6 +212,30 @@ def _format_notices(
         )
 
 
+def _describe_match(
+    result: Mapping[str, Any], index_name: str, *, shows_labels: bool
+) -> Iterator[str]:
+    """Yield why there are no hits, no good ones, or no labels."""
+    has_guesses = any(notice["code"] == "best_guesses" for notice in result["notices"])
+    if not result["pictures"]:
+        yield f"Index {index_name!r} holds no pictures yet; run: mmsearch index FOLDER"
+    elif not result["passed"]:
+        yield "No picture passes the filters."
+    elif result["match"] is None:
+        yield "No text of any picture contains a word of the query."
+    elif not result["hits"]:
+        yield "No results above your minimum score or confidence."
+    elif not result["calibrated"]:
+        if shows_labels:
+            option = "" if index_name == "default" else f" --index {index_name}"
+            yield (
+                f"Results of {result['encoder']!r} are not labeled likely or possible yet; run: "
+                f"mmsearch calibrate{option}"
+            )
+    elif result["match"] == "unlikely" and not has_guesses:
+        yield "No good matches. Closest results:"
+
+
 def _format_undated(count: int) -> Iterator[str]:
     if count:
         subject = "1 picture is" if count == 1 else f"{count:,} pictures are"
@@ -212,36 +245,112 @@ def _format_undated(count: int) -> Iterator[str]:
         )
 
 
-def print_hits(result: Mapping[str, Any]) -> None:
-    """Print rank, score, path, size, date, confidence and matching text of every hit.
+def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
+    """Print rank, score, path, size, date, label and matching text of every hit.
 
-    On a terminal, the words of the query are marked in the text.
+    A pipe gets all of them, tab-separated. A terminal gets a table: the words of the query are
+    marked in the text, a line divides weaker matches, and what has no room or no content is left
+    out.
 
     Args:
         result: A `SearchResult` as a JSON object.
+        verbose: Show scores on a terminal.
     """
-    hits = result["hits"]
+    hits, calibrated = result["hits"], result["calibrated"]
+    labels = [format_match(hit["band"], hit["confidence"], calibrated=calibrated) for hit in hits]
+    paths = [display_path(relative_to_cwd(Path(hit["path"]))) for hit in hits]
+    columns: dict[str, list[Any]] = {
+        "rank": [hit["rank"] for hit in hits],
+        "score": [f"{hit['score']:.4f}" for hit in hits],
+        "path": paths,
+        "size": [display_path(f"{hit['width']}x{hit['height']}") for hit in hits],
+        "date": [display_path(hit_date(hit["taken_at"], hit["modified_at"])) for hit in hits],
+        "confidence": labels,
+        "text": [hit["matched"] or "" for hit in hits],
+    }
+    if not sys.stdout.isatty():
+        print_tsv(zip(*columns.values(), strict=True))
+        return
+    if not verbose:
+        del columns["score"]
     title = f"{len(hits)} of {result['pictures']:,} pictures: {display_path(result['query'])}"
-    rows: list[tuple[object, ...]] = [
-        (
-            hit["rank"],
-            f"{hit['score']:.4f}",
-            display_path(relative_to_cwd(Path(hit["path"]))),
-            f"{hit['width']}x{hit['height']}",
-            hit_date(hit["taken_at"], hit["modified_at"]),
-            f"{hit['band']} {hit['confidence']:.0%}",
-            hit["matched"] or "",
+    divider = divider_position(columns["rank"], labels)
+    _print_hit_table(title, columns, divider)
+
+
+def _print_hit_table(title: str, columns: dict[str, list[Any]], divider: int | None) -> None:
+    """Print hits on a terminal; each takes one line unless its path is too long.
+
+    Args:
+        title: Line above the table.
+        columns: Cells of each column, by its heading.
+        divider: Number of hits above the divider; None for no divider.
+    """
+    from rich.markup import escape
+
+    table, console = _make_table(title)
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    text_length = _fit_columns(columns, console.width)
+    for name in columns:
+        right = name in ("rank", "score", "size")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "path")
+    table.columns[list(columns).index("path")].overflow = "fold"
+    for position, row in enumerate(zip(*columns.values(), strict=True)):
+        if position == divider:
+            table.add_section()
+            table.add_row(
+                *(f"[bold]{WEAKER_MATCHES}" if name == "path" else "" for name in columns)
+            )
+        table.add_row(
+            *(
+                _render_matched(cell, text_length) if isinstance(cell, dict) else escape(str(cell))
+                for cell in row
+            )
         )
-        for hit in hits
-    ]
-    columns = ["rank>", "score>", "path", "size>", "date", "confidence", "text"]
-    if not any(hit["matched"] for hit in hits) and sys.stdout.isatty():
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    print_table(title, columns, rows)
+    console.print(table)
+
+
+def _fit_columns(columns: dict[str, list[Any]], width: int) -> int:
+    """Delete the columns of a table of hits that have no room, and return the length of the text.
+
+    Args:
+        columns: Cells of each column, by its heading.
+        width: Width of the table.
+    """
+    from rich.cells import cell_len
+
+    widths = {
+        name: max(cell_len(cell) for cell in (name, *map(str, cells)))
+        for name, cells in columns.items()
+        if name != "text"
+    }
+    longest_path = widths.pop("path")
+
+    def room() -> int:
+        # Two spaces and a border follow each column, and a border precedes the first one.
+        return width - 1 - 3 - sum(each + 3 for each in widths.values())
+
+    for name in ("size", "date", "text"):
+        text_room = MIN_TEXT_COLUMNS + 3 if "text" in columns else 0
+        if room() - text_room < min(longest_path, MIN_PATH_COLUMNS):
+            columns.pop(name, None)
+            widths.pop(name, None)
+    text_columns = room() - 3 - min(longest_path, room() * 3 // 5)
+    return min(MAX_TEXT_COLUMNS, max(MIN_TEXT_COLUMNS, text_columns)) - 2
+
+
+def _render_matched(matched: Mapping[str, Any], length: int) -> RichText:
+    from rich.text import Text as RichText
+
+    snippet, spans = excerpt(matched, length)
+    rendered = RichText(replace_unprintable(snippet), overflow="ellipsis")
+    for start, end in spans:
+        rendered.stylize("bold", start, end)
+    return rendered
 
 
 def excerpt(
-    matched: Mapping[str, Any], length: int = 60
+    matched: Mapping[str, Any], length: int = MAX_TEXT_COLUMNS - 2
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
     """Return an excerpt of a text around its first match, and the spans of the matches in it.
 

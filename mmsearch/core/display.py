@@ -1,9 +1,13 @@
-"""Paths and texts made safe to print on a terminal."""
+"""How interfaces show results to people: safe paths and texts, and how well a picture matches."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+WEAKER_MATCHES = "Weaker matches"
+"""Text of the divider above hits without a label."""
 
 
 def display_path(path: bytes | str | Path) -> str:
@@ -28,3 +32,36 @@ def display_path(path: bytes | str | Path) -> str:
 def replace_unprintable(text: str) -> str:
     """Return a text of the same length with U+FFFD in place of unprintable characters."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def format_match(band: str, confidence: float, *, calibrated: bool) -> str:
+    """Return the label of a hit, such as ``likely 83%``.
+
+    The label is empty if the hit is neither likely nor possible, or if the model is not calibrated:
+    a percentage would say more than is known.
+
+    Args:
+        band: Band of the confidence.
+        confidence: Probability that the picture matches the query.
+        calibrated: True if confidences are fitted for the model.
+    """
+    if not calibrated or band not in ("likely", "possible"):
+        return ""
+    percent = 100 if confidence >= 1 else min(99, round(confidence * 100))
+    return f"{band} {percent}%"
+
+
+def divider_position(ranks: Sequence[int], labels: Sequence[str]) -> int | None:
+    """Return the number of hits above the divider between labeled hits and weaker matches.
+
+    Args:
+        ranks: Rank of each hit, in the order in which the hits are shown.
+        labels: Label of each hit, from `format_match`.
+
+    Returns:
+        None without a divider: no hit has a label, none follows the last one that has, or the hits
+        are not in the order of their ranks.
+    """
+    position = max((place for place, label in enumerate(labels, 1) if label), default=0)
+    in_order = list(ranks) == sorted(ranks)
+    return position if in_order and 0 < position < len(labels) else None
