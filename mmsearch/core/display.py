@@ -1,4 +1,4 @@
-"""How interfaces show results to people: safe paths and texts, and how well a picture matches."""
+"""Texts that every interface shows to people: paths without control characters, labels of hits."""
 
 from __future__ import annotations
 
