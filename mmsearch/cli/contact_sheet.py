@@ -11,15 +11,29 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
-from mmsearch.cli.output import check_output_path, hit_date, relative_to_cwd
-from mmsearch.core.display import display_path
+from mmsearch.cli.output import (
+    check_output_path,
+    describe_match,
+    excerpt,
+    hit_date,
+    relative_to_cwd,
+)
+from mmsearch.core.display import WEAKER_MATCHES, display_path, divider_position, format_match
 from mmsearch.core.errors import UsageError
 from mmsearch.core.results import Hit, SearchResult
 
 THUMBNAIL_PX = 256
 MARGIN_PX = 12
-CAPTION_HEIGHT_PX = 40
+LINE_HEIGHT_PX = 18
+CAPTION_HEIGHT_PX = 64
+BAR_HEIGHT_PX = 4
 COLUMNS = 5
+
+BAR_COLORS = {"likely": "#0b6b5b", "possible": "#b58900"}
+"""Colors of the bars that show the confidence of labeled hits."""
+
+TEXT_LENGTH = 80
+"""Maximum number of characters of a matched text."""
 
 HTML_SUFFIXES = (".html", ".htm")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -40,7 +54,7 @@ def check_sheet_path(path: Path) -> None:
 
 
 def write_contact_sheet(path: Path, index: Index, result: SearchResult) -> None:
-    """Write the hits with ranks, scores and names.
+    """Write the hits with labels, names and matched texts; a divider precedes weaker matches.
 
     Args:
         path: Output file; its suffix selects the format. See `check_sheet_path`.
@@ -53,30 +67,77 @@ def write_contact_sheet(path: Path, index: Index, result: SearchResult) -> None:
         _render_image(index, result).save(path)
 
 
-def _render_image(index: Index, result: SearchResult) -> Image.Image:
+def _label(hit: Hit, result: SearchResult) -> str:
+    return format_match(hit.band, hit.confidence, calibrated=result.calibrated)
+
+
+def _sections(result: SearchResult) -> list[tuple[str, Sequence[Hit]]]:
+    """Return the heading and the hits of each section; the first one has no heading."""
     hits = result.hits
-    columns = max(1, min(COLUMNS, len(hits)))
-    rows = -(-len(hits) // columns)
+    labels = [_label(hit, result) for hit in hits]
+    divider = divider_position([hit.rank for hit in hits], labels)
+    if divider is None:
+        return [("", hits)]
+    return [("", hits[:divider]), (WEAKER_MATCHES, hits[divider:])]
+
+
+def _notices(index: Index, result: SearchResult) -> list[str]:
+    lines = describe_match(result.to_dict(), index.name, shows_labels=False)
+    return [display_path(line) for line in (*lines, *(notice.text for notice in result.notices))]
+
+
+def _matched_excerpt(hit: Hit) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Return an excerpt of the matched text, and the spans of the query's words in it."""
+    return ("", ()) if hit.matched is None else excerpt(vars(hit.matched), TEXT_LENGTH)
+
+
+def _render_image(index: Index, result: SearchResult) -> Image.Image:
+    columns = max(1, min(COLUMNS, len(result.hits)))
     cell = THUMBNAIL_PX + MARGIN_PX
-    header_height = CAPTION_HEIGHT_PX + MARGIN_PX
+    cell_height = cell + CAPTION_HEIGHT_PX
+    notices, sections = _notices(index, result), _sections(result)
     width = max(columns * cell + MARGIN_PX, 2 * cell)
-    sheet = Image.new(
-        "RGB", (width, header_height + rows * (cell + CAPTION_HEIGHT_PX) + MARGIN_PX), "white"
-    )
+    height = 3 * MARGIN_PX + 2 * LINE_HEIGHT_PX + len(notices) * LINE_HEIGHT_PX
+    for heading, hits in sections:
+        height += -(-len(hits) // columns) * cell_height + (3 * LINE_HEIGHT_PX if heading else 0)
+    sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     title, caption = ImageFont.load_default(20), ImageFont.load_default(13)
-    _draw_text(
-        draw, (MARGIN_PX, MARGIN_PX), display_path(result.query), title, width - 2 * MARGIN_PX
-    )
-    for position, hit in enumerate(hits):
-        row, column = divmod(position, columns)
-        left, top = MARGIN_PX + column * cell, header_height + row * (cell + CAPTION_HEIGHT_PX)
-        _paste_thumbnail(sheet, index, hit, left, top)
-        line = f"{hit.rank}.  {hit.score:.3f}"
-        _draw_text(draw, (left, top + THUMBNAIL_PX + 4), line, caption, THUMBNAIL_PX)
-        name = display_path(hit.path.name)
-        _draw_text(draw, (left, top + THUMBNAIL_PX + 20), name, caption, THUMBNAIL_PX, "#666666")
+
+    def write(left: int, top: int, text: str, fill: str = "black", columns: int = 1) -> None:
+        _draw_text(draw, (left, top), text, caption, columns * cell - MARGIN_PX, fill)
+
+    top = MARGIN_PX
+    _draw_text(draw, (MARGIN_PX, top), display_path(result.query), title, width - 2 * MARGIN_PX)
+    top += 2 * LINE_HEIGHT_PX
+    for line in notices:
+        write(MARGIN_PX, top, line, columns=width // cell)
+        top += LINE_HEIGHT_PX
+    for heading, hits in sections:
+        if heading:
+            draw.line(((MARGIN_PX, top), (width - MARGIN_PX, top)), "#999999")
+            write(MARGIN_PX, top + LINE_HEIGHT_PX, heading)
+            top += 3 * LINE_HEIGHT_PX
+        for position, hit in enumerate(hits):
+            row, column = divmod(position, columns)
+            left, below = MARGIN_PX + column * cell, top + row * cell_height + THUMBNAIL_PX + 2
+            label = _label(hit, result)
+            _paste_thumbnail(sheet, index, hit, left, top + row * cell_height)
+            if label:
+                _draw_bar(draw, (left, below), hit)
+            lines = (f"{hit.rank}. {label}", display_path(hit.path.name), _matched_excerpt(hit)[0])
+            for number, line in enumerate(map(display_path, lines)):
+                fill = "#595959" if number else "black"
+                write(left, below + BAR_HEIGHT_PX + 2 + number * LINE_HEIGHT_PX, line, fill)
+        top += -(-len(hits) // columns) * cell_height
     return sheet
+
+
+def _draw_bar(draw: ImageDraw.ImageDraw, position: tuple[int, int], hit: Hit) -> None:
+    left, top = position
+    for fraction, fill in ((1.0, "#dddddd"), (hit.confidence, BAR_COLORS[hit.band])):
+        right = left + round(fraction * THUMBNAIL_PX)
+        draw.rectangle(((left, top), (right, top + BAR_HEIGHT_PX - 1)), fill)
 
 
 def _paste_thumbnail(sheet: Image.Image, index: Index, hit: Hit, left: int, top: int) -> None:
@@ -109,29 +170,48 @@ def _draw_text(
 
 def _render_html(index: Index, result: SearchResult) -> str:
     query = html.escape(display_path(result.query))
+    sections = ""
+    for heading, hits in _sections(result):
+        sections += f"<h2>{heading}</h2>\n" if heading else ""
+        sections += f"<ol>\n{''.join(_render_items(index, result, hits))}</ol>\n"
+    notices = "".join(f'<p class="notice">{html.escape(n)}</p>\n' for n in _notices(index, result))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<meta name="description" content="The pictures that a query found, with their scores.">
+<meta name="color-scheme" content="light dark">
+<meta name="description" content="The pictures that a query found.">
 <title>{query}</title>
 <style>
-body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }}
-ol {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1.5rem;
-     list-style: none; padding: 0 }}
-img {{ width: 100%; height: 16rem; object-fit: contain; background: #f4f4f4 }}
-.none {{ display: block; height: 16rem; background: #f4f4f4 }}
-small {{ color: #666; overflow-wrap: anywhere }}
+:root {{ color-scheme: light dark; --ground: #fff; --ink: #222; --quiet: #595959; --frame: #f4f4f4;
+     --track: #ddd; --likely: {BAR_COLORS["likely"]}; --possible: {BAR_COLORS["possible"]};
+     --link: #0b6b5b }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ground: #151514; --ink: #eceae5;
+     --quiet: #b0aca3; --frame: #21211f; --track: #3b3a36; --likely: #6fd3bd; --possible: #e3b341;
+     --link: #6fd3bd }} }}
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: var(--ink);
+     background: var(--ground); overflow-wrap: anywhere }}
+h2 {{ font-size: 1.1rem; border-top: 1px solid var(--quiet); padding-top: .8rem }}
+ol {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr));
+     gap: 1.5rem; list-style: none; padding: 0 }}
+a {{ color: var(--link) }}
+img {{ width: 100%; height: 16rem; object-fit: contain; background: var(--frame) }}
+svg {{ display: block; width: 100%; height: 4px }}
+rect {{ fill: var(--track) }}
+rect.likely {{ fill: var(--likely) }}
+rect.possible {{ fill: var(--possible) }}
+mark {{ background: none; color: inherit; font-weight: 700 }}
+.none {{ display: block; height: 16rem; background: var(--frame) }}
+.notice {{ font-weight: 600 }}
+small {{ color: var(--quiet) }}
 </style>
 </head>
 <body>
 <main>
 <h1>{query}</h1>
 <p>{len(result.hits)} of {result.pictures:,} pictures, found with {_escape(result.encoder)}.</p>
-<ol>
-{"".join(_render_items(index, result.hits))}</ol>
-</main>
+{notices}{sections}</main>
 </body>
 </html>
 """
@@ -142,7 +222,7 @@ def _escape(value: object) -> str:
     return html.escape(display_path(str(value)))
 
 
-def _render_items(index: Index, hits: Sequence[Hit]) -> list[str]:
+def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> list[str]:
     items = []
     for hit in hits:
         content = index.thumbnail(hit, 2 * THUMBNAIL_PX)
@@ -153,8 +233,29 @@ def _render_items(index: Index, hits: Sequence[Hit]) -> list[str]:
             link = html.escape(hit.path.as_uri())
             thumbnail_html = f'<a href="{link}"><img src="{data_uri}" alt="{name}"></a>'
         items.append(
-            f"<li>{thumbnail_html}<div><b>{hit.rank}.</b> {hit.score:.3f}</div>"
+            f"<li>{thumbnail_html}{_render_label(hit, result)}"
             f"<small>{name}<br>{_escape(hit.width)}&times;{_escape(hit.height)}, "
-            f"{_escape(hit_date(hit.taken_at, hit.modified_at))}</small></li>\n"
+            f"{_escape(hit_date(hit.taken_at, hit.modified_at))}{_render_matched(hit)}</small>"
+            "</li>\n"
         )
     return items
+
+
+def _render_label(hit: Hit, result: SearchResult) -> str:
+    """Return the rank and the label of a hit, with a bar that readers of the screen skip."""
+    label = _label(hit, result)
+    bar = (
+        '<svg viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect width="100" height="4"/><rect class="{hit.band}" '
+        f'width="{100 * hit.confidence:.0f}" height="4"/></svg>'
+    )
+    return f"{bar if label else ''}<div><b>{hit.rank}.</b> {label}</div>"
+
+
+def _render_matched(hit: Hit) -> str:
+    text, spans = _matched_excerpt(hit)
+    rendered, end = "", 0
+    for start, stop in spans:
+        rendered += f"{_escape(text[end:start])}<mark>{_escape(text[start:stop])}</mark>"
+        end = stop
+    return f"<br>{rendered}{_escape(text[end:])}" if text else ""

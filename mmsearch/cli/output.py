@@ -194,7 +194,7 @@ def _format_notices(
             f"The query is longer than {result['encoder']!r} can read; "
             f"the last {result['dropped_tokens']} tokens were left out."
         )
-    yield from _describe_match(result, index_name, shows_labels=shows_labels)
+    yield from describe_match(result, index_name, shows_labels=shows_labels)
     yield from (notice["text"] for notice in result["notices"])
     yield from _format_undated(result["undated"])
     if result["devices"].get("vector_index") == "cpu" and device in (None, "auto"):
@@ -212,10 +212,16 @@ def _format_notices(
         )
 
 
-def _describe_match(
+def describe_match(
     result: Mapping[str, Any], index_name: str, *, shows_labels: bool
 ) -> Iterator[str]:
-    """Yield why there are no hits, no good ones, or no labels."""
+    """Yield why a result has no hits, no good ones, or no labels.
+
+    Args:
+        result: A `SearchResult` as a JSON object.
+        index_name: Name of the index.
+        shows_labels: Say how to get labels if the model is not calibrated.
+    """
     has_guesses = any(notice["code"] == "best_guesses" for notice in result["notices"])
     if not result["pictures"]:
         yield f"Index {index_name!r} holds no pictures yet; run: mmsearch index FOLDER"

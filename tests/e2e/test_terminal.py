@@ -16,7 +16,7 @@ def at_a_terminal(environment, *arguments, cwd=None):
 
 def test_query_at_terminal_prints_table_with_relative_paths(environment, photo_index, photos):
     shown = at_a_terminal(
-        environment, "query", "a windmill", "-k3", "--home", photo_index, cwd=photos.parent
+        environment, "query", "a windmill", "-k3", "-v", "--home", photo_index, cwd=photos.parent
     )
     assert "3 of 212 pictures: a windmill" in shown
     for heading in ("rank", "score", "path", "size", "date"):

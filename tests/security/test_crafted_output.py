@@ -146,11 +146,15 @@ def test_nul_separated_paths_are_exact(screen):
 
 
 class NoThumbnails:
+    name = "default"
+
     def thumbnail(self, hit, edge_px):
         return None
 
 
 class ThumbnailCache:
+    name = "default"
+
     def thumbnail(self, hit, edge_px):
         return b"jpeg"
 
