@@ -217,7 +217,7 @@ OPTIONS = (
     Option(
         "verbose",
         ("--verbose", "-v"),
-        "Print details such as the model and the generation.",
+        "Print the scores, the model and the generation, too.",
         default=False,
         of_similar=True,
     ),
