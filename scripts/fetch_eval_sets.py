@@ -1,6 +1,8 @@
-"""Build the captioned Tux Paint stamps: PNG pictures on white and a manifest.csv.
+"""Build a captioned set of pictures: PNG or JPEG files and a manifest.csv.
 
-The stamps are GPL-2 and are therefore fetched, never shipped. Only evaluation uses them.
+The sets are the Tux Paint stamps on white (GPL-2) and, for validation only, the photographs of
+Debian's wallpapers and teaching programs. They are fetched, never shipped. Only evaluation uses
+them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from eval_wallpapers import build_wallpapers
 from PIL import Image
 from starter_packages import FetchError, fetch_debian, require_program
 
@@ -115,13 +118,15 @@ def build_stamps(folder: Path, cache: Path) -> Path:
 
 
 def main() -> int:
-    """Fetch the stamps, build the set, and print the path of the manifest."""
+    """Fetch the packages, build the set, and print the path of the manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="output folder for the pictures and manifest.csv")
+    parser.add_argument("--set", choices=["stamps", "wallpapers"], default="stamps")
     parser.add_argument("--cache", type=Path, help="folder for downloads (default: FOLDER/.cache)")
     arguments = parser.parse_args()
     try:
-        manifest = build_stamps(arguments.folder, arguments.cache or arguments.folder / ".cache")
+        build = {"stamps": build_stamps, "wallpapers": build_wallpapers}[arguments.set]
+        manifest = build(arguments.folder, arguments.cache or arguments.folder / ".cache")
     except FetchError as error:
         print(error, file=sys.stderr)
         return 1
