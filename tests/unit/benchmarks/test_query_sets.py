@@ -2,7 +2,6 @@
 
 import csv
 import struct
-import sys
 import zlib
 from collections import defaultdict
 from pathlib import Path
