@@ -1,99 +1,134 @@
 """Full-text search in the texts of pictures with SQLite's FTS5 (https://www.sqlite.org/fts5.html).
 
-Matching ignores case and diacritics and stems English words. Scripts without spaces between words
-are searched by trigrams, and words shorter than three characters as substrings. A picture's score
-is the share of the query's words that its texts hold, weighted by inverse document frequency; BM25
-breaks ties (Robertson and Zaragoza 2009, https://doi.org/10.1561/1500000019).
+FTS5 finds texts by stem and without accents; `query_words` then decides how well each of them
+matches. Scripts without spaces between words are searched by trigrams, and words shorter than three
+characters as substrings.
+
+The score of a picture is the share of the query's words that its texts hold. A rare word counts
+more than a common one, by inverse document frequency, an exact match more than an inflection, and a
+caption more than the name of a folder. Its evidence is the logarithm of how much more likely such a
+match is in a relevant picture than in another: 0 for a word that half of the library has.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.query_words import (
+    DERIVED,
+    EXACT,
+    FOLDED,
+    INFLECTED,
+    WORD,
+    Token,
+    accented_spellings,
+    compare_words,
+    differs_by_accents,
+    fold_case,
+    parse_words,
+    quote,
+)
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
 
-MAX_MATCHED_TEXTS = 2000
-"""Maximum number of texts considered for one phrase, best BM25 first."""
+MAX_MATCHED_PICTURES = 1500
+"""Maximum number of pictures whose texts are read for one phrase, those with the best words first."""
 
-# Words around the subject of a query. A query of stop words alone still searches for them.
-STOP_WORDS = frozenset(
-    """
-    a an and are as at be by for from has in into is it its of on or over that the their there this
-    to under was were which with photo photograph picture image
-    """.split()  # noqa: SIM905 - a list of words is read as words
-)
+KIND_EVIDENCE = {
+    "caption": 5.0,
+    "description": 4.0,
+    "title": 5.0,
+    "keywords": 5.0,
+    "people": 5.0,
+    "place": 4.0,
+    "filename": 3.0,
+    "folder": 1.0,
+}
+"""Evidence of a text that holds all words of a query, if they are rare, in nats."""
 
-# Scripts without spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
-UNSEGMENTED_SCRIPTS = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f]"
-)
+OTHER_EVIDENCE = 3.0
+"""`KIND_EVIDENCE` of other kinds of text."""
 
-_WORD = re.compile(r"[^\W_]+", re.UNICODE)
-_MARK_START, _MARK_END = "\x02", "\x03"
+MAX_EVIDENCE = max(KIND_EVIDENCE.values())
+
+RARE_BITS = 3.0
+"""Surprise of a match above which it is as good as unique, in bits beyond the first one."""
+
+UNSEEN_PICTURES = 10
+"""Pictures without the word that are added to each library: in a small one, shares say little."""
 
 
 @dataclass(frozen=True)
-class Token:
-    """A token to find in the texts.
+class _Postings:
+    """The texts that FTS5 finds for one token.
 
     Attributes:
-        table: Table to search: ``words``, ``trigrams``, or ``texts`` for a substring.
-        value: Word, trigram or substring to find.
+        text_ids: int64 (n,).
+        image_ids: int64 (n,), the picture of each text.
+        bounds: float64 (n,), the most that each match can count.
+        lengths: int64 (n,), number of characters of each text.
+        levels: int64 (n,), 2 if the text may hold the word itself, 1 if it may hold an inflection
+            of it, else 0.
     """
 
-    table: str
-    value: str
+    text_ids: Ids
+    image_ids: Ids
+    bounds: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    levels: NDArray[np.int64]
+
+
+@dataclass
+class _Match:
+    """The best match of one token in the texts of one picture."""
+
+    exactness: float = 0.0
+    nats: float = 0.0
 
     @property
-    def fts_query(self) -> str:
-        """The value as a quoted FTS5 string, in which nothing is an operator."""
-        return '"' + self.value.replace('"', '""') + '"'
+    def most_nats(self) -> float:
+        """Evidence of the kind, as it is known before the name of the file is read."""
+        is_folder = self.nats == KIND_EVIDENCE["folder"]
+        return KIND_EVIDENCE["filename"] if is_folder else self.nats
 
-    @property
-    def pattern(self) -> str:
-        """The value as a LIKE pattern that matches it as a substring."""
-        escaped = re.sub(r"([\\%_])", r"\\\1", self.value)
-        return f"%{escaped}%"
-
-
-def tokenize(text: str) -> list[Token]:
-    """Split a text into distinct tokens, without stop words unless there are no other words."""
-    tokens: dict[Token, None] = {}
-    stop_words: dict[Token, None] = {}
-    for word in _WORD.findall(text):
-        unsegmented = _unsegmented_tokens(word)
-        if unsegmented:
-            tokens.update((token, None) for token in unsegmented)
-        elif word.casefold() in STOP_WORDS:
-            stop_words[Token("words", word.casefold())] = None
-        else:
-            tokens[Token("words", word.casefold())] = None
-    return list(tokens or stop_words)
+    def update(self, exactness: float, nats: float) -> None:
+        """Replace the match by a better one."""
+        if exactness * nats > self.exactness * self.nats:
+            self.exactness, self.nats = exactness, nats
 
 
-def _unsegmented_tokens(word: str) -> list[Token]:
-    """Return the trigrams of a word in an unsegmented script.
+@dataclass(frozen=True)
+class _PhraseMatches:
+    """The pictures that match one phrase.
 
-    A word of fewer than three characters is a token of its own. A word in another script gives an
-    empty list.
+    Attributes:
+        ids: int64 (n,), ascending.
+        scores: float64 (n,), in [0, 1].
+        evidence: float64 (n,), in nats.
+        lengths: float64 (n,), characters of the shortest matching text.
+        reached: float64 (n,), the scores if the words in names of folders were in those of files.
+        next_bound: The most that any other picture can reach; 0 if there is none.
+        vague: Tokens of which most of these pictures only have the stem, bool (tokens,).
     """
-    if not UNSEGMENTED_SCRIPTS.search(word):
-        return []
-    if len(word) < 3:
-        return [Token("texts", word)]
-    return [Token("trigrams", word[start : start + 3]) for start in range(len(word) - 2)]
+
+    ids: Ids
+    scores: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    reached: NDArray[np.float64]
+    next_bound: float
+    vague: Sequence[bool] = ()
 
 
 class FullText:
@@ -102,11 +137,23 @@ class FullText:
     Args:
         db: A connection in a transaction.
         sources: Sources of the texts to search.
+        num_pictures: Number of pictures that have files.
+        deleted_ids: Ids of the pictures without files, ascending.
     """
 
-    def __init__(self, db: ReadConnection, sources: frozenset[TextSource]) -> None:
+    def __init__(
+        self,
+        db: ReadConnection,
+        sources: frozenset[TextSource],
+        num_pictures: int,
+        deleted_ids: Ids,
+    ) -> None:
         self._db = db
         self._sources = json.dumps(sorted(sources))
+        self._num_pictures = num_pictures
+        self._deleted_ids = deleted_ids
+        # Words of which some text has the exact form, so that accents are not folded.
+        self._exact_words: set[str] = set()
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Return a bool mask (n,) of the pictures that have a text other than file names."""
@@ -121,171 +168,249 @@ class FullText:
 
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """Return the pictures whose texts hold most of the words; see `Snapshot.match`."""
-        total_weight = sum(term.weight for term in terms if term.weight > 0)
-        scores: dict[int, float] = defaultdict(float)
-        bm25_scores: dict[int, float] = defaultdict(float)
-        for term in terms:
-            within = json.dumps(None if allowed is None else allowed.tolist())
-            for image_id, (coverage, bm25_score) in self._score_by_image(term.text, within).items():
-                scores[image_id] += coverage * term.weight / max(total_weight, 1e-9)
-                bm25_scores[image_id] += bm25_score * term.weight
-        ranked_ids = [image_id for image_id, score in scores.items() if score > 0]
-        ranked_ids.sort(key=lambda image_id: (-scores[image_id], -bm25_scores[image_id], image_id))
-        top_ids = ranked_ids[:limit]
+        total_weight = max(sum(term.weight for term in terms if term.weight > 0), 1e-9)
+        phrases = [(self._match_phrase(t.text, limit, allowed), t.weight) for t in terms]
+        ids = np.unique(np.concatenate([np.empty(0, np.int64), *(found.ids for found, _ in phrases)]))
+        scores, evidence, lengths = np.zeros((3, len(ids)))
+        for found, weight in phrases:
+            positions = np.searchsorted(ids, found.ids)
+            scores[positions] += found.scores * weight / total_weight
+            evidence[positions] += found.evidence * weight / total_weight
+            lengths[positions] += found.lengths
+        order = np.lexsort((ids, lengths, -scores))
+        top = order[scores[order] > 0][:limit]
         return TextMatches(
-            np.array(top_ids, dtype=np.int64),
-            np.array([min(scores[image_id], 1.0) for image_id in top_ids], dtype=np.float32),
+            ids[top],
+            np.minimum(scores[top], 1.0).astype(np.float32),
+            np.maximum(evidence[top], 0.0).astype(np.float32),
         )
 
     def matched_texts(
         self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
         """Return, for each picture, the text that holds most of the words; see `Snapshot`."""
-        tokens = [t for term in terms if term.weight > 0 for t in tokenize(term.text)]
-        within = json.dumps([int(image_id) for image_id in ids])
-        text_matches = self._find_tokens(list(dict.fromkeys(tokens)), within)
-        weights = self._idf_weights(list(dict.fromkeys(tokens)))
-        best: dict[int, tuple[float, int, int]] = {}
-        for image_id, text_id, matched_tokens in text_matches:
-            coverage = sum(weights[token] for token in matched_tokens)
-            best[image_id] = max(best.get(image_id, (0.0, 0, 0)), (coverage, -text_id, text_id))
-        best_text_ids = {image_id: text_id for image_id, (_, _, text_id) in best.items()}
-        highlighted = self._highlight_texts(sorted(best_text_ids.values()), tokens)
-        return [highlighted.get(best_text_ids.get(int(image_id), 0)) for image_id in ids]
+        phrases = [parse_words(term.text) for term in terms if term.weight > 0]
+        tokens = list(dict.fromkeys(token for phrase in phrases for token in phrase.tokens))
+        literals = [phrase.literal for phrase in phrases if phrase.literal]
+        best: dict[int, tuple[tuple[float, int], MatchedText]] = {}
+        rows = self._query(
+            "SELECT id, image_id, kind, language, text FROM texts"
+            " WHERE image_id IN (SELECT value FROM json_each(:ids))"
+            " AND +source IN (SELECT value FROM json_each(:sources))",
+            ids=json.dumps([int(image_id) for image_id in ids]),
+        )
+        for text_id, image_id, kind, language, text in rows:
+            weight, spans = self._find_spans(text, tokens, literals)
+            if spans:
+                rank = (weight * KIND_EVIDENCE.get(kind, OTHER_EVIDENCE), -text_id)
+                if image_id not in best or rank > best[image_id][0]:
+                    best[image_id] = rank, MatchedText(kind, language, text, spans)
+        return [best[int(i)][1] if int(i) in best else None for i in ids]
 
-    # --- scoring ---
+    # --- scores ---
 
-    def _score_by_image(self, text: str, within: str) -> dict[int, tuple[float, float]]:
-        """Return, by picture, the share of a phrase's words in its texts and its best BM25."""
-        tokens = tokenize(text)
-        bm25_scores = self._find_candidates(tokens, within)
-        if not bm25_scores:
-            return {}
-        weights = self._idf_weights(tokens)
-        tokens_by_image: dict[int, set[Token]] = defaultdict(set)
-        for image_id, _, matched_tokens in self._find_tokens(
-            tokens, json.dumps(sorted(bm25_scores))
+    def _match_phrase(self, text: str, limit: int, allowed: Ids | None) -> _PhraseMatches:
+        """Return the pictures with the words of a phrase, or with the phrase itself."""
+        words = parse_words(text)
+        tokens = words.tokens
+        if not tokens:
+            return self._match_literal(words.literal, limit, allowed)
+        postings = [self._find_postings(token, allowed) for token in tokens]
+        num_pictures = self._num_pictures if allowed is None else len(allowed)
+        depth = max(limit, MAX_MATCHED_PICTURES)
+        found = self._score_best(tokens, postings, num_pictures, depth)
+        if found.next_bound > 0 and (
+            len(found.ids) < limit or np.sort(found.reached)[-limit] < INFLECTED * found.next_bound
         ):
-            tokens_by_image[image_id] |= matched_tokens
-        total_weight = sum(weights.values())
-        return {
-            image_id: (
-                sum(weights[token] for token in matched_tokens) / total_weight,
-                bm25_scores[image_id],
-            )
-            for image_id, matched_tokens in tokens_by_image.items()
+            # Texts that only share stems may hide better ones.
+            postings = [
+                self._with_levels(token, posting) if is_vague else posting
+                for token, posting, is_vague in zip(tokens, postings, found.vague, strict=True)
+            ]
+            found = self._score_best(tokens, postings, num_pictures, depth)
+        return found
+
+    def _score_best(
+        self,
+        tokens: Sequence[Token],
+        postings: Sequence[_Postings],
+        num_pictures: int,
+        depth: int,
+    ) -> _PhraseMatches:
+        """Return the scores of the ``depth`` pictures that may match best."""
+        frequencies = [_count_pictures(found) for found in postings]
+        weights = [_idf(count, num_pictures) for count in frequencies]
+        ids, lengths, next_bound = _best_pictures(postings, weights, depth)
+        matches = self._classify(tokens, postings, ids)
+        if not next_bound:
+            # All matches are known.
+            frequencies = _count_matches(matches.values(), frequencies)
+            weights = [_idf(count, num_pictures) for count in frequencies]
+        bits = [-math.log2(max(n, 1) / (num_pictures + UNSEEN_PICTURES)) for n in frequencies]
+        scores, evidence, reached = np.zeros((3, len(ids)))
+        for row, image_id in enumerate(ids.tolist()):
+            coverage = nats = surprise = 0.0
+            for match, weight, bit in zip(matches.get(image_id, ()), weights, bits, strict=False):
+                weighted = weight * match.exactness
+                scores[row] += weighted * match.nats
+                reached[row] += weighted * match.most_nats
+                # A word that only shares the stem is no evidence.
+                if match.exactness > DERIVED:
+                    coverage += weighted
+                    nats += weighted * match.nats
+                    surprise += bit * match.exactness
+            evidence[row] = min(max((surprise - 1.0) / RARE_BITS, 0.0), 1.0) * coverage * nats
+        total = sum(weights)
+        scores /= total * MAX_EVIDENCE
+        vague = [
+            token.table == "words" and np.mean([found[n].exactness for found in matches.values()]) < 0.5
+            for n, token in enumerate(tokens)
+        ]
+        return _PhraseMatches(ids, scores, evidence / total**2, lengths, reached, next_bound, vague)
+
+    def _match_literal(
+        self, words: Sequence[str], limit: int, allowed: Ids | None
+    ) -> _PhraseMatches:
+        """Return the pictures with a text that holds stop words next to each other, in order.
+
+        They are no evidence: such words say nothing about what a picture shows.
+        """
+        if not words:
+            return _PhraseMatches(np.empty(0, np.int64), *np.zeros((4, 0)), 0.0)
+        found = self._run_postings(Token("words", " ".join(words)), quote(" ".join(words)), allowed)
+        ids, lengths, _ = _best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
+        texts = self._read_texts(found.text_ids[np.isin(found.image_ids, ids)])
+        exact = {
+            image_id
+            for image_id, _, text, _ in texts.values()
+            if _find_sequence([fold_case(word) for word in WORD.findall(text)], words)
         }
+        is_exact = np.isin(ids, list(exact))
+        ids, lengths = ids[is_exact], lengths[is_exact]
+        ones = np.ones(len(ids))
+        return _PhraseMatches(ids, ones, 0.0 * ones, lengths, ones, 0.0)
 
-    def _find_candidates(self, tokens: Sequence[Token], within: str) -> dict[int, float]:
-        """Return, by picture, the BM25 of its best text; higher is better."""
-        best: dict[int, float] = {}
-        for table in ("words", "trigrams"):
-            match_query = " OR ".join(token.fts_query for token in tokens if token.table == table)
-            if match_query:
-                rows = self._query(
-                    f"SELECT texts.image_id, -bm25({table}) FROM {table}"  # noqa: S608 - our names
-                    f" JOIN texts ON texts.id = {table}.rowid {_JOIN_LIVE_IMAGES}"
-                    f" WHERE {table} MATCH :query AND {_TEXT_FILTER}"
-                    f" ORDER BY bm25({table}), texts.image_id LIMIT {MAX_MATCHED_TEXTS}",
-                    query=match_query,
-                    within=within,
-                )
-                for image_id, bm25_score in rows:
-                    best[image_id] = max(best.get(image_id, 0.0), bm25_score)
-        for token in tokens:
-            if token.table == "texts":
-                rows = self._query(
-                    f"SELECT texts.image_id FROM texts {_JOIN_LIVE_IMAGES}"  # noqa: S608
-                    f" WHERE {_LIKE_CONDITION} AND {_TEXT_FILTER}"
-                    f" ORDER BY texts.image_id LIMIT {MAX_MATCHED_TEXTS}",
-                    pattern=token.pattern,
-                    within=within,
-                )
-                for (image_id,) in rows:
-                    best.setdefault(image_id, 0.0)
-        return best
+    def _find_postings(self, token: Token, allowed: Ids | None) -> _Postings:
+        """Return the texts with a token, or else with another spelling of it."""
+        found = self._run_postings(token, token.fts_query, allowed)
+        if token.table != "words" or token.has_accents or len(found.text_ids):
+            return found
+        spellings = [quote(spelling) for spelling in accented_spellings(token.value)]
+        if not spellings:
+            return found
+        return self._run_postings(token, " OR ".join([token.fts_query, *spellings]), allowed)
 
-    def _find_tokens(
-        self, tokens: Sequence[Token], within: str
-    ) -> Iterator[tuple[int, int, set[Token]]]:
-        """Yield the picture id, the text id and the tokens found for each matching text."""
-        tokens_by_text: dict[tuple[int, int], set[Token]] = defaultdict(set)
-        for token in tokens:
-            if token.table == "texts":
-                source_table = "texts"
-                condition = _LIKE_CONDITION
-            else:
-                source_table = f"{token.table} JOIN texts ON texts.id = {token.table}.rowid"
-                condition = f"{token.table} MATCH :query"
-            rows = self._query(
-                f"SELECT texts.image_id, texts.id FROM {source_table} {_JOIN_LIVE_IMAGES}"  # noqa: S608 - our names
-                f" WHERE {condition} AND {_TEXT_FILTER}",
-                query=token.fts_query,
-                pattern=token.pattern,
-                within=within,
-            )
-            for image_id, text_id in rows:
-                tokens_by_text[image_id, text_id].add(token)
-        for (image_id, text_id), matched_tokens in tokens_by_text.items():
-            yield image_id, text_id, matched_tokens
+    def _with_levels(self, token: Token, found: _Postings) -> _Postings:
+        """Return the texts with a word, and find out which of them may hold it as it is."""
+        rows = self._query(
+            "SELECT texts.id, ' ' || lower(texts.text) || ' ' GLOB :glob"
+            " FROM words JOIN texts ON texts.id = words.rowid"
+            " WHERE words MATCH :query AND texts.text LIKE :pattern ESCAPE '\\'",
+            query=token.fts_query,
+            pattern=token.pattern,
+            glob=token.glob,
+        )
+        ids, is_exact = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+        is_near = np.isin(found.text_ids, ids)
+        levels = is_near.astype(np.int64) + np.isin(found.text_ids, ids[is_exact == 1])
+        return replace(found, bounds=found.bounds * _LEVEL_BOUNDS[levels], levels=levels)
 
-    def _idf_weights(self, tokens: Sequence[Token]) -> dict[Token, float]:
-        """Return inverse document frequencies: log(1 + (N - n + 0.5) / (n + 0.5)), n of N texts."""
-        num_texts = self._query("SELECT count(*) FROM texts")[0][0]
-        weights = {}
-        for token in tokens:
-            if token.table == "texts":
-                count_statement = f"SELECT count(*) FROM texts WHERE {_LIKE_CONDITION}"  # noqa: S608 - our names
-            else:
-                count_statement = (
-                    f"SELECT count(*) FROM {token.table} WHERE {token.table} MATCH :query"  # noqa: S608
-                )
-            rows = self._query(count_statement, query=token.fts_query, pattern=token.pattern)
-            document_frequency = min(rows[0][0], num_texts)
-            weights[token] = math.log1p(
-                (num_texts - document_frequency + 0.5) / (document_frequency + 0.5)
-            )
-        return weights
+    def _run_postings(self, token: Token, fts_query: str, allowed: Ids | None) -> _Postings:
+        if token.table == "texts":
+            source_table = "texts"
+            condition = "texts.spaceless AND texts.text LIKE :pattern ESCAPE '\\'"
+        else:
+            source_table = f"{token.table} JOIN texts ON texts.id = {token.table}.rowid"
+            condition = f"{token.table} MATCH :query"
+        # One row of arrays is much faster than a row for each text.
+        rows = self._query(
+            "SELECT json_group_array(texts.id), json_group_array(texts.image_id),"  # noqa: S608
+            f" json_group_array(length(texts.text) * 16 + {_KIND_CODE}) FROM {source_table}"
+            f" WHERE {condition}"
+            " AND +texts.source IN (SELECT value FROM json_each(:sources))",
+            query=fts_query,
+            pattern=token.pattern,
+        )
+        columns = np.array([json.loads(column) for column in rows[0]], dtype=np.int64)
+        if len(self._deleted_ids):
+            columns = columns[:, ~np.isin(columns[1], self._deleted_ids)]
+        if allowed is not None:
+            columns = columns[:, np.isin(columns[1], allowed)]
+        text_ids, image_ids, codes = columns
+        bounds = _CODE_EVIDENCE[codes % 16]
+        return _Postings(text_ids, image_ids, bounds, codes // 16, np.full(len(codes), 2))
+
+    def _classify(
+        self, tokens: Sequence[Token], postings: Sequence[_Postings], ids: Ids
+    ) -> dict[int, list[_Match]]:
+        """Return, by picture, the best match of each token in its texts."""
+        tokens_by_text: dict[int, list[int]] = {}
+        for number, found in enumerate(postings):
+            for text_id in found.text_ids[np.isin(found.image_ids, ids)].tolist():
+                tokens_by_text.setdefault(text_id, []).append(number)
+        texts = self._read_texts(tokens_by_text)
+        known: list[dict[str, float]] = [{} for _ in tokens]
+        results: list[tuple[int, int, float, float]] = []
+        for text_id, numbers in tokens_by_text.items():
+            image_id, kind, text, path = texts[text_id]
+            words = WORD.findall(text.casefold())
+            name = _stem(path) if kind == "filename" else ""
+            for number in numbers:
+                token = tokens[number]
+                exactness, word = _match_text(token, words, known[number])
+                is_folder = kind == "filename" and word not in name
+                nats = KIND_EVIDENCE.get("folder" if is_folder else kind, OTHER_EVIDENCE)
+                results.append((image_id, number, exactness, nats))
+                if exactness >= INFLECTED and token.table == "words":
+                    self._exact_words.add(token.value)
+        matches: dict[int, list[_Match]] = {}
+        for image_id, number, exactness, nats in results:
+            if exactness == FOLDED and tokens[number].value in self._exact_words:
+                continue
+            found_tokens = matches.setdefault(image_id, [_Match() for _ in tokens])
+            found_tokens[number].update(exactness, nats)
+        return matches
+
+    def _read_texts(self, text_ids: Iterable[int]) -> dict[int, tuple[int, str, str, bytes | None]]:
+        """Return the picture id, the kind, the text and the path of the file of texts, by id."""
+        rows = self._query(
+            "SELECT texts.id, texts.image_id, texts.kind, texts.text, files.path FROM texts"
+            " LEFT JOIN files ON texts.kind = 'filename' AND files.id = texts.file_id"
+            " WHERE texts.id IN (SELECT value FROM json_each(:ids))",
+            ids=json.dumps([int(text_id) for text_id in text_ids]),
+        )
+        return {text_id: columns for text_id, *columns in rows}  # type: ignore[misc]
 
     # --- highlighting ---
 
-    def _highlight_texts(
-        self, text_ids: Sequence[int], tokens: Sequence[Token]
-    ) -> dict[int, MatchedText]:
-        """Return texts by id, with the spans of the tokens in them."""
-        ids = json.dumps(list(text_ids))
-        rows = self._query(
-            "SELECT id, kind, language, text FROM texts"
-            " WHERE id IN (SELECT value FROM json_each(:ids))",
-            ids=ids,
-        )
-        texts = {text_id: (kind, language, words) for text_id, kind, language, words in rows}
-        spans: dict[int, set[tuple[int, int]]] = {text_id: set() for text_id in texts}
-        for table in ("words", "trigrams"):
-            match_query = " OR ".join(token.fts_query for token in tokens if token.table == table)
-            if match_query:
-                highlighted_rows = self._query(
-                    f"SELECT rowid, highlight({table}, 0, :open, :close) FROM {table}"  # noqa: S608
-                    f" WHERE {table} MATCH :query"
-                    " AND rowid IN (SELECT value FROM json_each(:ids))",
-                    query=match_query,
-                    open=_MARK_START,
-                    close=_MARK_END,
-                    ids=ids,
-                )
-                for text_id, highlighted in highlighted_rows:
-                    spans[text_id].update(_parse_spans(highlighted))
+    def _find_spans(
+        self, text: str, tokens: Sequence[Token], literals: Sequence[Sequence[str]]
+    ) -> tuple[float, tuple[tuple[int, int], ...]]:
+        """Return how much the words of a text count together, and the spans of those that count."""
+        found = [(word.span(), fold_case(word[0])) for word in WORD.finditer(text)]
+        words = [word for _, word in found]
+        spans: set[tuple[int, int]] = set()
+        weight = 0.0
         for token in tokens:
-            if token.table == "texts":
-                for text_id, (_, _, words) in texts.items():
-                    spans[text_id].update(
-                        occurrence.span()
-                        for occurrence in re.finditer(re.escape(token.value), words)
-                    )
-        return {
-            text_id: MatchedText(kind, language, words, tuple(sorted(spans[text_id])))
-            for text_id, (kind, language, words) in texts.items()
-        }
+            if token.table != "words":
+                matches = [m.span() for m in re.finditer(re.escape(token.value), text, re.I)]
+                weight += EXACT * bool(matches)
+                spans.update(matches)
+                continue
+            best = 0.0
+            for span, word in found:
+                exactness = compare_words(token.value, word)
+                if exactness == FOLDED and token.value in self._exact_words:
+                    continue
+                if exactness:
+                    spans.add(span)
+                    best = max(best, exactness)
+            weight += best
+        for literal in literals:
+            for start in _find_sequence(words, literal):
+                spans.add((found[start][0][0], found[start + len(literal) - 1][0][1]))
+                weight += EXACT
+        return weight, _merge_spans(spans)
 
     def _query(self, statement: str, **values: object) -> list[Any]:
         parameters = {name: value for name, value in values.items() if f":{name}" in statement}
@@ -294,21 +419,118 @@ class FullText:
         return self._db.query(statement, parameters)
 
 
-_JOIN_LIVE_IMAGES = "JOIN images ON images.id = texts.image_id AND images.file_count > 0"
-_TEXT_FILTER = (
-    "texts.source IN (SELECT value FROM json_each(:sources))"
-    " AND (:within = 'null' OR texts.image_id IN (SELECT value FROM json_each(:within)))"
+_KINDS = tuple(KIND_EVIDENCE)
+_KIND_CODE = (
+    "CASE texts.kind "
+    + " ".join(f"WHEN '{kind}' THEN {code}" for code, kind in enumerate(_KINDS))
+    + f" ELSE {len(_KINDS)} END"
 )
-_LIKE_CONDITION = "texts.spaceless AND texts.text LIKE :pattern ESCAPE '\\'"
+_CODE_EVIDENCE = np.array([*KIND_EVIDENCE.values(), OTHER_EVIDENCE])
+_LEVEL_BOUNDS = np.array([FOLDED, INFLECTED, EXACT])
 
 
-def _parse_spans(highlighted: str) -> Iterator[tuple[int, int]]:
-    """Yield the spans of the marked parts, as offsets into the text without the marks."""
-    position = start = 0
-    for char in highlighted:
-        if char == _MARK_START:
-            start = position
-        elif char == _MARK_END:
-            yield start, position
+def _count_pictures(found: _Postings) -> int:
+    """Return the number of pictures with a word, or else with its inflections, or its stem."""
+    best = found.image_ids[found.levels == found.levels.max(initial=0)]
+    return len(np.unique(best))
+
+
+def _count_matches(
+    matches: Iterable[Sequence[_Match]], frequencies: Sequence[int]
+) -> list[int]:
+    """Return the number of pictures that have each token, in the best form that any has.
+
+    Args:
+        matches: The matches of all pictures.
+        frequencies: Number of pictures in which FTS5 finds each token.
+    """
+    best = np.array([[match.exactness for match in found] for found in matches])
+    if not len(best):
+        return list(frequencies)
+    good = (best >= INFLECTED).sum(axis=0)
+    folded = (best >= FOLDED).sum(axis=0)
+    counts = np.where(good > 0, good, np.where(folded > 0, folded, frequencies))
+    return [int(count) for count in counts]
+
+
+def _idf(num_matches: int, num_pictures: int) -> float:
+    """Return log(1 + (N - n + 0.5) / (n + 0.5)), for n of N pictures."""
+    matches = min(num_matches, num_pictures)
+    return math.log1p((num_pictures - matches + 0.5) / (matches + 0.5))
+
+
+def _best_pictures(
+    postings: Sequence[_Postings], weights: Sequence[float], limit: int
+) -> tuple[Ids, NDArray[np.float64], float]:
+    """Return the pictures that may match best, and what is left.
+
+    Returns:
+        Their ids, ascending; the characters of their shortest text with a word; and the most that
+        the other pictures can score: 0 if there are none.
+    """
+    ids, rows = np.unique(
+        np.concatenate([found.image_ids for found in postings]), return_inverse=True
+    )
+    bounds = np.zeros(len(ids))
+    lengths = np.full(len(ids), np.inf)
+    start = 0
+    for found, weight in zip(postings, weights, strict=True):
+        own_rows = rows[start : start + len(found.image_ids)]
+        start += len(own_rows)
+        token_bounds = np.zeros(len(ids))
+        np.maximum.at(token_bounds, own_rows, found.bounds)
+        np.minimum.at(lengths, own_rows, found.lengths)
+        bounds += weight * token_bounds
+    order = np.lexsort((ids, lengths, -bounds))
+    top = np.sort(order[:limit])
+    return ids[top], lengths[top], float(bounds[order[limit]]) if len(order) > limit else 0.0
+
+
+def _match_text(
+    token: Token, words: Sequence[str], known: dict[str, float]
+) -> tuple[float, str]:
+    """Return how well a text that FTS5 found matches a token, and the word that matches best.
+
+    Args:
+        token: The token.
+        words: The casefolded words of the text.
+        known: Results of `compare_words` for this token, by word; filled.
+    """
+    if token.table != "words":
+        return EXACT, ""
+    if token.value in words:
+        return EXACT, token.value
+    best, best_word = 0.0, ""
+    for word in words:
+        exactness = known.get(word)
+        if exactness is None:
+            exactness = known[word] = compare_words(token.value, word)
+        if exactness > best:
+            best, best_word = exactness, word
+    if best or any(differs_by_accents(token.value, word) for word in words):
+        return best, best_word
+    return DERIVED, ""
+
+
+def _stem(path: bytes | None) -> str:
+    """Return the casefolded name of a file without its folders."""
+    name = os.fsdecode(path or b"").rpartition("/")[2]
+    return fold_case(name.encode("utf-8", "replace").decode())
+
+
+def _find_sequence(words: Sequence[str], sequence: Sequence[str]) -> list[int]:
+    """Return where a sequence starts in the words of a text."""
+    size = len(sequence)
+    wanted = list(sequence)
+    return [n for n in range(len(words) - size + 1) if list(words[n : n + size]) == wanted]
+
+
+def _merge_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return spans in order; those that overlap are merged."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            position += 1
+            merged.append((start, end))
+    return tuple(merged)

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, delete, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.full_text import UNSEGMENTED_SCRIPTS
 from mmsearch.catalog.identity import read_identity
+from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS
 from mmsearch.catalog.rows import chunks, fold_text, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import IMAGES, TAGS, TEXTS

@@ -252,11 +252,15 @@ class TextMatches:
     Attributes:
         ids: int64 (n,), best first.
         scores: float32 (n,), in (0, 1]: the share of the query's words that the picture's texts
-            contain; rare words count more.
+            contain. Rare words, exact words, and texts written about the picture count more.
+        evidence: float32 (n,), at least 0: logarithm of how much more likely such a match is in a
+            picture that is relevant. 0 for words that say nothing, or that half of the pictures
+            have.
     """
 
     ids: Ids
     scores: NDArray[np.float32]
+    evidence: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
