@@ -16,8 +16,7 @@ import json
 import math
 import os
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +37,13 @@ from mmsearch.catalog.query_words import (
     fold_case,
     parse_words,
     quote,
+    shares_stem,
 )
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
 
 MAX_MATCHED_PICTURES = 1500
-"""Maximum number of pictures whose texts are read for one phrase, those with the best words first."""
+"""Maximum number of pictures whose texts are read for one phrase, the most promising ones first."""
 
 KIND_EVIDENCE = {
     "caption": 5.0,
@@ -152,7 +152,7 @@ class FullText:
         self._sources = json.dumps(sorted(sources))
         self._num_pictures = num_pictures
         self._deleted_ids = deleted_ids
-        # Words of which some text has the exact form, so that accents are not folded.
+        # Words that some text has in this form, so that no accents and no other words count.
         self._exact_words: set[str] = set()
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
@@ -170,7 +170,9 @@ class FullText:
         """Return the pictures whose texts hold most of the words; see `Snapshot.match`."""
         total_weight = max(sum(term.weight for term in terms if term.weight > 0), 1e-9)
         phrases = [(self._match_phrase(t.text, limit, allowed), t.weight) for t in terms]
-        ids = np.unique(np.concatenate([np.empty(0, np.int64), *(found.ids for found, _ in phrases)]))
+        ids = np.unique(
+            np.concatenate([np.empty(0, np.int64), *(found.ids for found, _ in phrases)])
+        )
         scores, evidence, lengths = np.zeros((3, len(ids)))
         for found, weight in phrases:
             positions = np.searchsorted(ids, found.ids)
@@ -262,10 +264,9 @@ class FullText:
             evidence[row] = min(max((surprise - 1.0) / RARE_BITS, 0.0), 1.0) * coverage * nats
         total = sum(weights)
         scores /= total * MAX_EVIDENCE
-        vague = [
-            token.table == "words" and np.mean([found[n].exactness for found in matches.values()]) < 0.5
-            for n, token in enumerate(tokens)
-        ]
+        exactness = [[match.exactness for match in found] for found in matches.values()]
+        means = np.mean(exactness, axis=0) if exactness else np.ones(len(tokens))
+        vague = [t.table == "words" and m < 0.5 for t, m in zip(tokens, means, strict=True)]
         return _PhraseMatches(ids, scores, evidence / total**2, lengths, reached, next_bound, vague)
 
     def _match_literal(
@@ -276,7 +277,9 @@ class FullText:
         They are no evidence: such words say nothing about what a picture shows.
         """
         if not words:
-            return _PhraseMatches(np.empty(0, np.int64), *np.zeros((4, 0)), 0.0)
+            nothing = np.empty(0)
+            no_ids = np.empty(0, np.int64)
+            return _PhraseMatches(no_ids, nothing, nothing, nothing, nothing, 0.0)
         found = self._run_postings(Token("words", " ".join(words)), quote(" ".join(words)), allowed)
         ids, lengths, _ = _best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
         texts = self._read_texts(found.text_ids[np.isin(found.image_ids, ids)])
@@ -365,7 +368,7 @@ class FullText:
                     self._exact_words.add(token.value)
         matches: dict[int, list[_Match]] = {}
         for image_id, number, exactness, nats in results:
-            if exactness == FOLDED and tokens[number].value in self._exact_words:
+            if exactness < INFLECTED and tokens[number].value in self._exact_words:
                 continue
             found_tokens = matches.setdefault(image_id, [_Match() for _ in tokens])
             found_tokens[number].update(exactness, nats)
@@ -379,7 +382,7 @@ class FullText:
             " WHERE texts.id IN (SELECT value FROM json_each(:ids))",
             ids=json.dumps([int(text_id) for text_id in text_ids]),
         )
-        return {text_id: columns for text_id, *columns in rows}  # type: ignore[misc]
+        return {text_id: tuple(columns) for text_id, *columns in rows}
 
     # --- highlighting ---
 
@@ -393,15 +396,19 @@ class FullText:
         weight = 0.0
         for token in tokens:
             if token.table != "words":
-                matches = [m.span() for m in re.finditer(re.escape(token.value), text, re.I)]
+                matches = [
+                    m.span() for m in re.finditer(re.escape(token.value), text, re.IGNORECASE)
+                ]
                 weight += EXACT * bool(matches)
                 spans.update(matches)
                 continue
             best = 0.0
             for span, word in found:
                 exactness = compare_words(token.value, word)
-                if exactness == FOLDED and token.value in self._exact_words:
+                if exactness < INFLECTED and token.value in self._exact_words:
                     continue
+                if not exactness and shares_stem(token.value, word):
+                    exactness = DERIVED
                 if exactness:
                     spans.add(span)
                     best = max(best, exactness)
@@ -435,9 +442,7 @@ def _count_pictures(found: _Postings) -> int:
     return len(np.unique(best))
 
 
-def _count_matches(
-    matches: Iterable[Sequence[_Match]], frequencies: Sequence[int]
-) -> list[int]:
+def _count_matches(matches: Iterable[Sequence[_Match]], frequencies: Sequence[int]) -> list[int]:
     """Return the number of pictures that have each token, in the best form that any has.
 
     Args:
@@ -486,9 +491,7 @@ def _best_pictures(
     return ids[top], lengths[top], float(bounds[order[limit]]) if len(order) > limit else 0.0
 
 
-def _match_text(
-    token: Token, words: Sequence[str], known: dict[str, float]
-) -> tuple[float, str]:
+def _match_text(token: Token, words: Sequence[str], known: dict[str, float]) -> tuple[float, str]:
     """Return how well a text that FTS5 found matches a token, and the word that matches best.
 
     Args:

@@ -30,22 +30,36 @@ WORD = re.compile(r"[^\W_]+")
 _OF_PICTURES = re.compile("の(?:写真|画像)|的(?:照片|图片|圖片|相片)")
 
 # What an apostrophe joins to a word: *it's*, *don't*, *l'eau*.
-_ELISIONS = re.compile(r"(?<=\w)n?['’](?:s|t|d|m|ll|re|ve)\b|\b(?:[ldjcnmst]|qu)['’](?=\w)", re.I)
+_ELISIONS = re.compile(
+    r"(?<=\w)n?['\u2019](?:s|t|d|m|ll|re|ve)\b|\b(?:[ldjcnmst]|qu)['\u2019](?=\w)", re.IGNORECASE
+)
 
 # News is no plural of new.
-_NOT_INFLECTED = frozenset("news means goods customs physics series species lens".split())
+_NOT_INFLECTED = frozenset(
+    ["news", "means", "goods", "customs", "physics", "series", "species", "lens"]
+)
 _VOWEL = re.compile("[aeiouy]")
 
 # Letters that Unicode does not decompose into a letter and an accent.
 _LETTERS = str.maketrans(
-    {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"}
+    {
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "\u0131": "i",
+        "ħ": "h",
+    }
 )
 # German and Scandinavian spellings without these letters.
 _SPELLINGS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "đ": "dj"})
 # Parts of an unaccented word that a text may spell in another way; FTS5 folds what remains.
 _UNFOLDED = (
     *(("ae", "æ"), ("oe", "œ"), ("oe", "ø"), ("o", "ø"), ("l", "ł"), ("d", "đ"), ("th", "þ")),
-    *(("d", "ð"), ("i", "ı"), ("h", "ħ"), ("ae", "a"), ("oe", "o"), ("ue", "u"), ("aa", "a")),
+    *(("d", "ð"), ("i", "\u0131"), ("h", "ħ"), ("ae", "a"), ("oe", "o"), ("ue", "u"), ("aa", "a")),
 )
 _MAX_SPELLINGS = 24
 
@@ -75,7 +89,8 @@ class Token:
         """A LIKE pattern for texts with the value as a substring, or with inflections of a word."""
         value = self.value
         if self.table == "words":
-            value = os.path.commonprefix(list(lemmas(value))) or value
+            # All inflections begin with the shortest base, up to its last vowel.
+            value = min(lemmas(value), key=len)
             if len(value) > 3 and value.endswith(("e", "y")):
                 value = value[:-1]
         escaped = re.sub(r"([\\%_])", r"\\\1", value)
@@ -197,6 +212,12 @@ def compare_words(query_word: str, text_word: str) -> float:
 def differs_by_accents(query_word: str, text_word: str) -> bool:
     """Return True if two casefolded words are the same without accents and inflections."""
     return not lemmas(strip_accents(query_word)).isdisjoint(lemmas(strip_accents(text_word)))
+
+
+def shares_stem(query_word: str, text_word: str) -> bool:
+    """Return True if casefolded words may be derived from one, such as *paint* and *painter*."""
+    common = len(os.path.commonprefix([query_word, text_word]))  # noqa: RUF071 - no paths
+    return common >= 4 and common >= min(len(query_word), len(text_word)) - 1
 
 
 @lru_cache(maxsize=4096)

@@ -173,9 +173,7 @@ class SqliteSnapshot:
     @cached_property
     def _full_text(self) -> FullText:
         sources = self.identity.texts if self.identity else ()
-        return FullText(
-            self._db, full_text_sources(sources), self.pictures, self.deleted_ids
-        )
+        return FullText(self._db, full_text_sources(sources), self.pictures, self.deleted_ids)
 
     @cached_property
     def has_texts(self) -> bool:

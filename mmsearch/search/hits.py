@@ -31,8 +31,11 @@ there, fewer than one in twenty correct first hits fall below the lower threshol
 first hits of queries without an answer. On photographs, most first hits above the upper threshold
 are correct. See benchmarks/RESULTS.md."""
 
-TEXT_RELIABILITY = 0.9
-"""Probability that a hit is relevant if its texts contain all words of the query."""
+TEXT_PRIOR = 0.02
+"""Probability that a picture is relevant if nothing is known about its look."""
+
+CONTRADICTING_MARGIN = -1.0
+"""Standard deviations above the library's mean below which a look contradicts a query."""
 
 
 @dataclass(frozen=True)
@@ -149,15 +152,29 @@ def visual_confidence(
 
 
 def combine_with_text(
-    visual: NDArray[np.float64], text: NDArray[np.float32]
+    visual: NDArray[np.float64],
+    evidence: NDArray[np.float32],
+    margins: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Combine visual and text confidence: a hit is wrong only if both are wrong.
+    """Return the confidence of hits from their look and their texts.
+
+    Evidence multiplies the odds of the look. A text never makes a hit likely whose look contradicts
+    the query, and never lowers a confidence.
 
     Args:
-        visual: float64 (n,), from `visual_confidence`.
-        text: float32 (n,), share of the query's words that the texts of each picture contain.
+        visual: float64 (n,), in [0, 1], from `visual_confidence`, or `TEXT_PRIOR` without a look.
+        evidence: float32 (n,), in nats, from `TextMatches.evidence`.
+        margins: float64 (n,), standard deviations by which each picture is more similar to the
+            query than the library is; None without a look.
     """
-    return 1.0 - (1.0 - visual) * (1.0 - TEXT_RELIABILITY * text.astype(np.float64) ** 2)
+    odds = np.clip(visual, 1e-9, 1.0 - 1e-9)
+    combined = 1.0 / (1.0 + (1.0 - odds) / odds * np.exp(-evidence.astype(np.float64)))
+    if margins is not None:
+        below_likely = np.nextafter(LIKELY_THRESHOLD, 0.0)
+        combined = np.where(
+            margins < CONTRADICTING_MARGIN, np.minimum(combined, below_likely), combined
+        )
+    return np.maximum(visual, combined)
 
 
 def to_band(confidence: float) -> Band:
@@ -170,7 +187,8 @@ def to_band(confidence: float) -> Band:
 def _confidences(
     candidates: Candidates, context: HitContext, calibration: Calibration | None
 ) -> list[float]:
-    visual_confidences = np.zeros(len(candidates.ids))
+    visual_confidences = np.full(len(candidates.ids), TEXT_PRIOR)
+    margins = None
     visual, background, all_null_scores = (
         candidates.visual,
         candidates.background,
@@ -179,5 +197,6 @@ def _confidences(
     if not (visual is None or background is None or all_null_scores is None or calibration is None):
         null_scores = all_null_scores[np.searchsorted(context.ids, candidates.ids)]
         visual_confidences = visual_confidence(visual, null_scores, background, calibration)
-    confidences: list[float] = combine_with_text(visual_confidences, candidates.text).tolist()
-    return confidences
+        margins = (visual.astype(np.float64) - background.mean) / background.std
+    confidences = combine_with_text(visual_confidences, candidates.evidence, margins)
+    return [float(confidence) for confidence in confidences]

@@ -24,6 +24,9 @@ FUSION_DEPTH = 1000
 """Number of candidates from each list in hybrid mode; more only if k is higher. Fixed, so that the
 top 5 is a prefix of the top 15."""
 
+FULL_EVIDENCE = 5.0
+"""Evidence of a text, in nats, that counts as much as the most similar picture in hybrid mode."""
+
 NEGATIVE_WEIGHT = 0.75
 """Weight of a negative term relative to a positive one. Higher values favour pictures that are only
 dissimilar to the negative term. Chosen by the study of negative terms in benchmarks/RESULTS.md."""
@@ -112,6 +115,7 @@ class Candidates:
         ids: int64 (n,), ids of the pictures.
         scores: float64 (n,), scores that determine the order.
         text: float32 (n,), text scores.
+        evidence: float32 (n,), evidence of the texts, as `TextMatches.evidence`; 0 without a match.
         visual: float32 (n,), cosine similarities; None in text mode.
         query_vector: (1, dim), vector that stored vectors were compared with; None in text mode.
         background: Similarity of the query to a sample of the library; None in text mode.
@@ -120,6 +124,7 @@ class Candidates:
     ids: Ids
     scores: NDArray[np.float64]
     text: NDArray[np.float32]
+    evidence: NDArray[np.float32]
     visual: NDArray[np.float32] | None = None
     query_vector: Vectors | None = None
     background: ScoreDistribution | None = None
@@ -266,9 +271,15 @@ def _combine_terms(scope: SearchScope, vectors: Vectors, terms: Sequence[Term]) 
 def _rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Candidates:
     """Return candidates ranked by cosine similarity alone."""
     ids, scores = vector_matches.ids, vector_matches.scores
-    text_scores = np.zeros(len(ids), dtype=np.float32)
+    zeros = np.zeros(len(ids), dtype=np.float32)
     return Candidates(
-        ids, scores.astype(np.float64), text_scores, scores, query_vector, vector_matches.background
+        ids,
+        scores.astype(np.float64),
+        zeros,
+        zeros,
+        scores,
+        query_vector,
+        vector_matches.background,
     )
 
 
@@ -276,7 +287,7 @@ def _rank_by_texts(scope: SearchScope, text_terms: Sequence[TextTerm], k: int) -
     """Return the top k candidates ranked by their text scores alone."""
     matches = scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
     ids, scores = matches.ids[:k], matches.scores[:k]
-    return Candidates(ids, scores.astype(np.float64), scores)
+    return Candidates(ids, scores.astype(np.float64), scores, matches.evidence[:k])
 
 
 def _rank_hybrid(
@@ -288,18 +299,34 @@ def _rank_hybrid(
     k: int,
 ) -> Candidates:
     """Return the top k candidates of both lists, ranked by a rank fusion."""
-    matches = scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
+    matches = _order_by_evidence(
+        scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
+    )
     candidates = _merge_candidates(scope, query_vector, vector_matches, matches)
     scores = rank_fusion.fuse(candidates)
     order = np.lexsort((candidates.ids, -candidates.visual_scores, -scores))[:k]
+    evidence = np.zeros(len(candidates.ids), dtype=np.float32)
+    evidence[np.searchsorted(candidates.ids, matches.ids)] = matches.evidence
     return Candidates(
         candidates.ids[order],
         scores[order],
         candidates.text_scores[order],
+        evidence[order],
         candidates.visual_scores[order],
         query_vector,
         vector_matches.background,
     )
+
+
+def _order_by_evidence(matches: TextMatches) -> TextMatches:
+    """Return the matches that are evidence, best first, with scores in (0, 1] that say how much.
+
+    In hybrid mode, words that say nothing must not lift a picture.
+    """
+    order = np.argsort(-matches.evidence, kind="stable")
+    order = order[matches.evidence[order] > 0]
+    scores = np.minimum(matches.evidence[order] / FULL_EVIDENCE, 1.0).astype(np.float32)
+    return TextMatches(matches.ids[order], scores, matches.evidence[order])
 
 
 def _merge_candidates(

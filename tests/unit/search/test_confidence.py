@@ -54,10 +54,26 @@ def test_score_distribution_of_no_scores_has_positive_std():
     assert ScoreDistribution.from_scores(np.empty(0, np.float32)).std > 0
 
 
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_combine_with_text_never_lowers_visual_confidence(visual, text):
-    combined = combine_with_text(np.array([visual]), np.array([text], np.float32))[0]
+@given(st.floats(0, 1), st.floats(0, 8, width=32), st.floats(-5, 5))
+def test_combine_with_text_never_lowers_visual_confidence(visual, evidence, margin):
+    combined = combine_with_text(
+        np.array([visual]), np.array([evidence], np.float32), np.array([margin])
+    )[0]
     assert visual - 1e-9 <= combined <= 1
+
+
+def test_combine_with_text_words_of_no_evidence_change_nothing():
+    visual = np.array([0.01, 0.2, 0.9])
+    np.testing.assert_allclose(combine_with_text(visual, np.zeros(3, np.float32)), visual)
+
+
+@pytest.mark.parametrize(
+    ("visual", "margin", "band"),
+    [(0.05, 0.5, Band.LIKELY), (0.05, -1.5, Band.POSSIBLE), (0.9, -1.5, Band.LIKELY)],
+)
+def test_combine_with_text_full_match_is_likely_unless_look_contradicts(visual, margin, band):
+    evidence = np.array([5.0], np.float32)
+    assert to_band(combine_with_text(np.array([visual]), evidence, np.array([margin]))[0]) is band
 
 
 def test_to_band_at_thresholds_returns_likely_possible_unlikely():
