@@ -471,7 +471,7 @@ def _best_pictures(
 
     Returns:
         Their ids, ascending; the characters of their shortest text with a word; and the most that
-        the other pictures can score: 0 if there are none.
+        the other pictures can score: 0 without others.
     """
     ids, rows = np.unique(
         np.concatenate([found.image_ids for found in postings]), return_inverse=True

@@ -23,7 +23,7 @@ UNSEGMENTED_SCRIPTS = re.compile(
 )
 
 EXACT, INFLECTED, FOLDED, DERIVED = 1.0, 0.9, 0.4, 0.1
-"""How much a match counts: the same word, an inflection of it, the same word with accents that the
+"""Weights of matches: the same word, an inflection of it, the same word with accents that the
 query does not have, and another word with the same stem."""
 
 WORD = re.compile(r"[^\W_]+")
